@@ -1,0 +1,124 @@
+"""The contract between an entrant and everything that trains, checks or times it.
+
+A module of `impls/` offers `build(config) -> Model` and `STYLES`, a mapping from a style's name to
+a `Style`. Weights are library-neutral, so that a model trained in one library is sampled, or trained
+further, in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    import jax
+    import optax
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+    from common.config import ModelConfig
+
+    type State = tuple[Float[Array, " width"], ...]
+    type Hidden = tuple[Float[Array, "batch width"], ...]
+
+type Params = Any
+"""Whatever a library keeps its parameters in: a pytree."""
+
+
+class Dense(NamedTuple):
+    """One affine map, `x @ kernel + bias`."""
+
+    kernel: Float[Array, "in out"]
+    bias: Float[Array, " out"]
+
+
+class Weights(NamedTuple):
+    """Library-neutral weights: cells over `concatenate([hidden, x])`, bottom up, then the readout."""
+
+    cells: tuple[Dense, ...]
+    readout: Dense
+
+
+class Checkpoint(NamedTuple):
+    """A training run at rest: weights and Adam's moments, which have the shape of weights."""
+
+    weights: Weights
+    mu: Weights
+    """First moments."""
+    nu: Weights
+    """Second moments."""
+    count: int
+    """Updates made so far."""
+
+
+class Chunk(NamedTuple):
+    """One training step's characters, time first so that `lax.scan` reads them as they lie."""
+
+    inputs: Int[Array, "time batch"]
+    targets: Int[Array, "time batch"]
+    mask: Float[Array, "time batch"]
+    """1 where the target counts, 0 where the chunk is padded."""
+
+
+class Model(NamedTuple):
+    """An entrant as pure functions."""
+
+    init: Callable[[PRNGKeyArray], Params]
+    """Parameters from the library's own default initialisers."""
+    step: Callable[[Params, State, Int[Array, ""]], tuple[State, Float[Array, " vocab"]]]
+    """One character: the new state of each layer, bottom up, and the logits of the next."""
+    to_weights: Callable[[Params], Weights]
+    from_weights: Callable[[Weights], Params]
+
+
+class Program(NamedTuple):
+    """The stages of what a style compiles, each made when it is called, as `jax.stages` has them."""
+
+    lower: Callable[[], jax.stages.Lowered]
+    jaxpr: Callable[[], jax.core.ClosedJaxpr]
+    trace: Callable[[], jax.stages.Traced] | None
+    """None where a library's jit can only lower; then tracing is timed by JAX's own events."""
+
+    @classmethod
+    def traced(cls, trace: Callable[[], jax.stages.Traced]) -> Program:
+        """Return the stages of a function that can be traced, as `jax.jit`'s can."""
+        return cls(lambda: trace().lower(), lambda: trace().jaxpr, trace)
+
+
+class TrainStep(Protocol):
+    """A stateful training step: it holds parameters and optimiser state in its library's own way."""
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Go on from `checkpoint`, in fresh buffers and without compiling again."""
+
+    def save(self) -> Checkpoint:
+        """Return where training stands; arrays are NumPy's, on the host."""
+
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Float[Array, ""]]:
+        """Make one update; return the hidden state after `chunk` and the mean loss before it."""
+
+    def program(self, hidden: Hidden, chunk: Chunk) -> Program:
+        """Return the stages of the program that a call with these arguments runs."""
+
+
+type Style = Callable[[ModelConfig, optax.GradientTransformation], TrainStep]
+"""A way of writing the training step with a library; what it returns has to be loaded first."""
+
+
+def zero_hidden(config: ModelConfig, batch: int = 1) -> Hidden:
+    """Return the state that an epoch starts from: zeros, one row for each stream and layer."""
+    return tuple(jnp.zeros((batch, config.width)) for _ in range(config.layers))
+
+
+def fresh_checkpoint(weights: Weights) -> Checkpoint:
+    """Return the checkpoint of a run that has made no update yet."""
+    zeros = [Dense(np.zeros_like(kernel), np.zeros_like(bias)) for kernel, bias in flat(weights)]
+    moments = Weights(tuple(zeros[:-1]), zeros[-1])
+    return Checkpoint(weights, moments, moments, 0)
+
+
+def flat(weights: Weights) -> tuple[Dense, ...]:
+    """Return the affine maps of `weights`, bottom up, the readout last."""
+    return (*weights.cells, weights.readout)

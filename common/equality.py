@@ -1,0 +1,170 @@
+"""Equal before fast: how far a style is from the reference, and whether that is near enough.
+
+The style itself is judged, as it will be timed, through the same calls. Its gradient is read off
+Adam's first moment, which after one update from zero moments is `(1 - b1) * gradient`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from common import reference
+from common.config import ModelConfig, OptimiserConfig
+from common.contract import Chunk, Dense, Weights, flat, fresh_checkpoint, zero_hidden
+from common.errors import BakeoffError
+from common.steps import adamw
+
+if TYPE_CHECKING:
+    from common.contract import Hidden, Style, TrainStep
+
+LOSS_TOLERANCE = 1e-6
+"""Relative difference to the reference's loss."""
+GRADIENT_TOLERANCE = 1e-5
+"""Norm of the difference to the reference's gradient, relative to its norm, for each array."""
+TRAJECTORY_TOLERANCE = 1e-5
+"""Difference to the baseline's loss in nats per character, in each of ten AdamW steps."""
+TRAJECTORY_STEPS = 10
+
+OPTIMISER = OptimiserConfig()
+
+
+class NotEqualError(BakeoffError):
+    """A style computes something else than the reference."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """The sizes at which equality is judged."""
+
+    model: ModelConfig
+    chunk: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far a style is from the reference, and from the baseline."""
+
+    loss: float
+    """Largest relative difference of a loss."""
+    gradient: float
+    """Largest relative norm of a difference of gradients."""
+    trajectory: float
+    """Largest difference of a loss in ten steps, in nats per character."""
+
+    def require(self) -> None:
+        """Raise NotEqualError, saying what differs and by how much, unless all is near enough."""
+        limits = {
+            "loss": (self.loss, LOSS_TOLERANCE, "relative to the float64 reference"),
+            "gradient": (self.gradient, GRADIENT_TOLERANCE, "in norm, relative to the reference"),
+            "ten steps' losses": (self.trajectory, TRAJECTORY_TOLERANCE, "nats from the baseline"),
+        }
+        wrong = [
+            f"{name} differs by {value:.2g} {kind} (allowed: {allowed:g})"
+            for name, (value, allowed, kind) in limits.items()
+            if not value <= allowed
+        ]
+        if wrong:
+            raise NotEqualError(f"not equal: {'; '.join(wrong)}")
+
+
+def random_weights(config: ModelConfig, seed: int = 0) -> Weights:
+    """Return float32 weights that no library's initialiser gives; biases are not zero."""
+    rng = np.random.default_rng(seed)
+
+    def dense(rows: int, columns: int) -> Dense:
+        kernel = rng.normal(size=(rows, columns)) / np.sqrt(rows)
+        return Dense(kernel.astype(np.float32), rng.normal(0, 0.2, columns).astype(np.float32))
+
+    cells = tuple(dense(rows, config.width) for rows in config.in_features)
+    return Weights(cells, dense(config.width, config.vocab_size))
+
+
+def random_chunk(case: Case, seed: int, masked: int = 0) -> Chunk:
+    """Return a chunk of random characters whose last `masked` times do not count."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(case.model.vocab_size, size=(case.chunk + 1, case.batch), dtype=np.int32)
+    mask = np.ones((case.chunk, case.batch), np.float32)
+    mask[case.chunk - masked :] = 0
+    return jax.device_put(Chunk(tokens[:-1], tokens[1:], mask))
+
+
+def random_hidden(case: Case, seed: int = 3) -> Hidden:
+    """Return a state that is not zero."""
+    shape = (case.batch, case.model.width)
+    rng = np.random.default_rng(seed)
+    rows = [rng.uniform(-0.9, 0.9, shape).astype(np.float32) for _ in range(case.model.layers)]
+    return tuple(jax.device_put(rows))
+
+
+def pair(case: Case) -> tuple[Chunk, Chunk]:
+    """Return the two chunks that losses and gradients are judged on; the second is padded."""
+    return random_chunk(case, 1), random_chunk(case, 2, masked=case.chunk // 4)
+
+
+@cache
+def answers(case: Case) -> tuple[reference.Gradient, reference.Gradient]:
+    """Return what the reference says about two chunks in a row, the state carried over."""
+    weights, (first, second) = random_weights(case.model), pair(case)
+    one = reference.loss_and_grads(weights, random_hidden(case), first)
+    return one, reference.loss_and_grads(weights, one.hidden, second)
+
+
+def gradient_of(step: TrainStep) -> Weights:
+    """Return the gradient of a step that has made one update from zero moments."""
+    mu = [Dense(*(array / (1 - reference.BETA1) for array in dense)) for dense in flat(step.save().mu)]
+    return Weights(tuple(mu[:-1]), mu[-1])
+
+
+def relative_norm(given: Weights, expected: Weights) -> float:
+    """Return the largest norm of a difference of two arrays, relative to the expected one's norm."""
+    return max(
+        float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b))
+        for ours, theirs in zip(flat(given), flat(expected), strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def loss_and_gradient_deviation(step: TrainStep, case: Case) -> tuple[float, float]:
+    """Return the largest deviations of loss and gradient over two chunks, the state carried over."""
+    start, hidden = fresh_checkpoint(random_weights(case.model)), random_hidden(case)
+    losses, gradients = [], []
+    for chunk, answer in zip(pair(case), answers(case), strict=True):
+        step.load(start)
+        hidden, loss = step(hidden, chunk)
+        losses.append(abs(float(loss) / answer.loss - 1))
+        gradients.append(relative_norm(gradient_of(step), answer.grads))
+    return float(np.max(losses)), float(np.max(gradients))
+
+
+def trajectory(step: TrainStep, case: Case) -> np.ndarray:
+    """Return the losses of ten steps from the same weights, over alternating chunks."""
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    hidden, losses = zero_hidden(case.model, case.batch), []
+    for i in range(TRAJECTORY_STEPS):
+        hidden, loss = step(hidden, pair(case)[i % 2])
+        losses.append(float(loss))
+    return np.array(losses)
+
+
+def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> Deviation:
+    """Return how far a step, made with `OPTIMISER`, is from the reference and from the baseline.
+
+    Args:
+        step: A style's training step; what it held is gone afterwards.
+        case: The sizes, the step's own.
+        baseline: The baseline's losses, from `trajectory`.
+    """
+    loss, gradient = loss_and_gradient_deviation(step, case)
+    away = float(np.max(np.abs(trajectory(step, case) - baseline)))
+    return Deviation(loss, gradient, away)
+
+
+def make(style: Style, case: Case) -> TrainStep:
+    """Return a style's training step at the sizes of `case`, with the optimiser of the proof."""
+    return style(case.model, adamw(OPTIMISER))

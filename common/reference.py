@@ -1,0 +1,97 @@
+"""The judge: the same RNN in NumPy float64, with backpropagation through time written by hand.
+
+It shares no line with the entrants, and nothing here is fast. Gradients follow Werbos,
+"Backpropagation through time: what it does and how to do it" (Proc. IEEE 78, 1990); AdamW follows
+Loshchilov and Hutter, "Decoupled weight decay regularization" (ICLR 2019), with optax's defaults.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from common.contract import Checkpoint, Dense, Weights, flat
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
+    from common.config import OptimiserConfig
+    from common.contract import Chunk, Hidden
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class Gradient(NamedTuple):
+    """The answer for one chunk."""
+
+    loss: float
+    grads: Weights
+    hidden: tuple[Float64[np.ndarray, "batch width"], ...]
+    """State after the chunk."""
+
+
+def double(weights: Weights) -> Weights:
+    """Return `weights` in float64."""
+    arrays = [Dense(*(np.asarray(array, np.float64) for array in dense)) for dense in flat(weights)]
+    return Weights(tuple(arrays[:-1]), arrays[-1])
+
+
+def loss_and_grads(weights: Weights, hidden: Hidden, chunk: Chunk) -> Gradient:
+    """Return the mean cross entropy over unmasked targets, and its gradient by every weight."""
+    weights = double(weights)
+    cells, readout = weights
+    state = [np.asarray(rows, np.float64) for rows in hidden]
+    inputs, targets, mask = (np.asarray(array) for array in chunk)
+    mask = mask.astype(np.float64)
+    time, batch = inputs.shape
+    width, vocab = readout.kernel.shape
+    one_hot = np.eye(vocab)
+
+    seen, outputs, logits = [], [], []
+    for t in range(time):
+        x, joined = one_hot[inputs[t]], []
+        for layer, cell in enumerate(cells):
+            joined.append(np.concatenate([state[layer], x], axis=1))
+            x = state[layer] = np.tanh(joined[-1] @ cell.kernel + cell.bias)
+        seen.append(joined)
+        outputs.append(list(state))
+        logits.append(x @ readout.kernel + readout.bias)
+
+    shifted = np.stack(logits) - np.max(logits, axis=-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    target = one_hot[targets]
+    loss = -(log_p * target).sum(axis=-1)
+    d_logits = (np.exp(log_p) - target) * (mask / mask.sum())[..., None]
+
+    grads = [Dense(np.zeros_like(kernel), np.zeros_like(bias)) for kernel, bias in flat(weights)]
+    d_state = [np.zeros((batch, width)) for _ in cells]
+    for t in reversed(range(time)):
+        grads[-1].kernel[...] += outputs[t][-1].T @ d_logits[t]
+        grads[-1].bias[...] += d_logits[t].sum(axis=0)
+        d_x = d_logits[t] @ readout.kernel.T
+        for layer in reversed(range(len(cells))):
+            d_sum = (d_state[layer] + d_x) * (1 - outputs[t][layer] ** 2)
+            grads[layer].kernel[...] += seen[t][layer].T @ d_sum
+            grads[layer].bias[...] += d_sum.sum(axis=0)
+            d_joined = d_sum @ cells[layer].kernel.T
+            d_state[layer], d_x = d_joined[:, :width], d_joined[:, width:]
+    mean = float((loss * mask).sum() / mask.sum())
+    return Gradient(mean, Weights(tuple(grads[:-1]), grads[-1]), tuple(state))
+
+
+def adamw(checkpoint: Checkpoint, grads: Weights, config: OptimiserConfig) -> Checkpoint:
+    """Return the checkpoint after one update."""
+    count = checkpoint.count + 1
+
+    def update(p: np.ndarray, m: np.ndarray, v: np.ndarray, g: np.ndarray) -> tuple:
+        m, v = BETA1 * m + (1 - BETA1) * g, BETA2 * v + (1 - BETA2) * g**2
+        direction = m / (1 - BETA1**count) / (np.sqrt(v / (1 - BETA2**count)) + EPSILON)
+        return p - config.learning_rate * (direction + config.weight_decay * p), m, v
+
+    trees = [flat(double(tree)) for tree in (*checkpoint[:3], grads)]
+    updated = [
+        [update(*arrays) for arrays in zip(*dense, strict=True)] for dense in zip(*trees, strict=True)
+    ]
+    columns = [[Dense(*(array[i] for array in pair)) for pair in updated] for i in range(3)]
+    return Checkpoint(*(Weights(tuple(d[:-1]), d[-1]) for d in columns), count)

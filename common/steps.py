@@ -1,0 +1,135 @@
+"""The optimiser, the shared jitted step over pure parameters, and what styles are made from.
+
+Buffers are donated in no style: `donate_argnums` appears nowhere, and a test reads from every
+compiled program that it aliases nothing. So a second use of the same arrays is always allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from common.contract import Checkpoint, Dense, Program, Weights, flat
+from common.loss import scan_loss
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+    from common.contract import Chunk, Hidden, Model, Params, Style, TrainStep
+    from common.config import ModelConfig, OptimiserConfig
+
+    type Loss = Float[Array, ""]
+    type Stages = Callable[[Any, Hidden, Chunk], Program]
+    type Update = Callable[[Any, Hidden, Chunk], tuple[Any, Hidden, Loss]]
+
+
+def adamw(config: OptimiserConfig) -> optax.GradientTransformation:
+    """Return the optimiser of every entrant and style."""
+    return optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
+
+
+def load_adam(
+    optimiser: optax.GradientTransformation, params: Params, model: Model, checkpoint: Checkpoint
+) -> optax.OptState:
+    """Return optax's state for `params`, with the moments and the count of `checkpoint`."""
+    return optax.tree.set(
+        optimiser.init(params),
+        mu=model.from_weights(checkpoint.mu),
+        nu=model.from_weights(checkpoint.nu),
+        count=jnp.asarray(checkpoint.count, jnp.int32),
+    )
+
+
+def save_adam(params: Params, opt_state: optax.OptState, model: Model) -> Checkpoint:
+    """Return the checkpoint of parameters and optax state; the inverse of `load_adam`."""
+    mu, nu, count = (optax.tree.get(opt_state, name) for name in ("mu", "nu", "count"))
+    weights, mu, nu = (on_host(model.to_weights(tree)) for tree in (params, mu, nu))
+    return Checkpoint(weights, mu, nu, int(count))
+
+
+def on_host(weights: Weights) -> Weights:
+    """Return `weights` as NumPy arrays."""
+    host = [Dense(np.asarray(kernel), np.asarray(bias)) for kernel, bias in flat(weights)]
+    return Weights(tuple(host[:-1]), host[-1])
+
+
+class FunctionalStep:
+    """A training step whose state is one immutable value, threaded through a function."""
+
+    def __init__(
+        self,
+        update: Update,
+        load: Callable[[Checkpoint], Any],
+        save: Callable[[Any], Checkpoint],
+        stages: Stages,
+    ) -> None:
+        self.update, self._load, self._save, self._stages = update, load, save, stages
+        self.state: Any = None
+
+    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
+        self.state = self._load(checkpoint)
+
+    def save(self) -> Checkpoint:  # noqa: D102
+        return self._save(self.state)
+
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Loss]:
+        self.state, hidden, loss = self.update(self.state, hidden, chunk)
+        return hidden, loss
+
+    def program(self, hidden: Hidden, chunk: Chunk) -> Program:  # noqa: D102
+        return self._stages(self.state, hidden, chunk)
+
+
+def stages_of(jitted: Any) -> Stages:
+    """Return what makes the stages of a function that `jax.jit` returned."""
+    return lambda *arguments: Program.traced(lambda: jitted.trace(*arguments))
+
+
+def pure_update(model: Model, optimiser: optax.GradientTransformation) -> Update:
+    """Return the update of `(params, opt_state)` that the `pure` styles jit."""
+
+    def update(
+        state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk
+    ) -> tuple[tuple[Params, optax.OptState], Hidden, Loss]:
+        params, opt_state = state
+
+        def loss_fn(params: Params) -> tuple[Loss, Hidden]:
+            return scan_loss(partial(model.step, params), hidden, chunk)
+
+        (loss, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), hidden_after, loss
+
+    return update
+
+
+def functional(
+    update: Update, model: Model, optimiser: optax.GradientTransformation, stages: Stages
+) -> FunctionalStep:
+    """Return a step whose state is `(params, opt_state)`."""
+
+    def load(checkpoint: Checkpoint) -> tuple[Params, optax.OptState]:
+        params = model.from_weights(checkpoint.weights)
+        return params, load_adam(optimiser, params, model, checkpoint)
+
+    def save(state: tuple[Params, optax.OptState]) -> Checkpoint:
+        return save_adam(*state, model)
+
+    return FunctionalStep(update, load, save, stages)
+
+
+def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
+    """Return the style that each entrant has: one `jax.jit` over pure parameters."""
+
+    def pure(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+        model = build(config)
+        update = jax.jit(pure_update(model, optimiser))
+        return functional(update, model, optimiser, stages_of(update))
+
+    return pure

@@ -1,0 +1,114 @@
+"""Character RNN in Equinox. Linear stores its weight out × in, so that kernels are transposed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from common.contract import Dense, Model, Program, Weights
+from common.loss import scan_loss
+from common.steps import functional, pure_style
+
+if TYPE_CHECKING:
+    import optax
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+    from common.config import ModelConfig
+    from common.contract import Chunk, Hidden, State, TrainStep
+
+DISTRIBUTION = "equinox"
+
+
+class Cell(eqx.Module):
+    """One tanh layer."""
+
+    dense: eqx.nn.Linear
+
+    def __call__(self, hidden: Float[Array, " width"], x: Float[Array, " in"]) -> Array:
+        """Return the new hidden state of one layer."""
+        return jnp.tanh(self.dense(jnp.concatenate([hidden, x])))
+
+
+class CharRNN(eqx.Module):
+    """Cells bottom up, and a readout."""
+
+    cells: list[Cell]
+    readout: eqx.nn.Linear
+
+    def __init__(self, config: ModelConfig, key: PRNGKeyArray) -> None:
+        *keys, readout_key = jax.random.split(key, config.layers + 1)
+        self.cells = [
+            Cell(eqx.nn.Linear(rows, config.width, key=key))
+            for rows, key in zip(config.in_features, keys, strict=True)
+        ]
+        self.readout = eqx.nn.Linear(config.width, config.vocab_size, key=readout_key)
+
+    def __call__(
+        self, state: State, token: Int[Array, ""]
+    ) -> tuple[State, Float[Array, " vocab"]]:
+        """Return the new states and the logits of the next character."""
+        x, new_state = jax.nn.one_hot(token, self.readout.out_features), []
+        for cell, hidden in zip(self.cells, state, strict=True):
+            x = cell(hidden, x)
+            new_state.append(x)
+        return tuple(new_state), self.readout(x)
+
+
+def layers(rnn: CharRNN) -> list[Any]:
+    """Return all weights and biases, bottom up, in the order of a layer's `weight`, `bias`."""
+    linears = [*(cell.dense for cell in rnn.cells), rnn.readout]
+    return [array for linear in linears for array in (linear.weight, linear.bias)]
+
+
+def build(config: ModelConfig) -> Model:
+    """Return the model as pure functions over its arrays; `static` holds the rest of the module."""
+    skeleton = eqx.filter_eval_shape(CharRNN, config, jax.random.key(0))
+    static = eqx.filter(skeleton, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
+
+    def init(key: PRNGKeyArray) -> CharRNN:
+        return eqx.filter(CharRNN(config, key), eqx.is_inexact_array)
+
+    def step(params: CharRNN, state: State, token: Int[Array, ""]) -> tuple[State, Array]:
+        return eqx.combine(params, static)(state, token)
+
+    def to_weights(params: CharRNN) -> Weights:
+        arrays = iter(layers(params))
+        *cells, readout = (Dense(weight.T, next(arrays)) for weight in arrays)
+        return Weights(tuple(cells), readout)
+
+    def from_weights(weights: Weights) -> CharRNN:
+        denses = (*weights.cells, weights.readout)
+        arrays = [jnp.asarray(array) for kernel, bias in denses for array in (kernel.T, bias)]
+        return eqx.filter(eqx.tree_at(layers, skeleton, arrays), eqx.is_inexact_array)
+
+    return Model(init, step, to_weights, from_weights)
+
+
+def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    """`eqx.filter_jit` over the whole module, as the documentation writes it."""
+
+    @eqx.filter_jit
+    def update(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
+        @eqx.filter_value_and_grad(has_aux=True)
+        def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:
+            return scan_loss(rnn, hidden, chunk)
+
+        rnn, opt_state = state
+        (loss, hidden_after), grads = loss_fn(rnn)
+        params = eqx.filter(rnn, eqx.is_inexact_array)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return (eqx.apply_updates(rnn, updates), opt_state), hidden_after, loss
+
+    def stages(*arguments: Any) -> Program:
+        def jaxpr() -> jax.core.ClosedJaxpr:
+            return eqx.filter_make_jaxpr(update)(*arguments)[0]
+
+        return Program(lambda: update.lower(*arguments).lowered, jaxpr, trace=None)
+
+    return functional(update, build(config), optimiser, stages)
+
+
+STYLES = {"pure": pure_style(build), "filter_jit": filter_jit}

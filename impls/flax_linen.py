@@ -1,0 +1,122 @@
+"""Character RNN in Flax Linen. Modules are stateless; parameters live in a nested dict of names."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax.training.train_state import TrainState
+
+from common.contract import Dense, Model, Weights
+from common.loss import scan_loss
+from common.steps import FunctionalStep, functional, load_adam, pure_style, save_adam, stages_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+    from common.config import ModelConfig
+    from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
+
+DISTRIBUTION = "flax"
+
+type Params = dict[str, Any]
+
+
+class Cell(nn.Module):
+    """One tanh layer."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, hidden: Float[Array, " width"], x: Float[Array, " in"]) -> Array:
+        """Return the new hidden state of one layer."""
+        return jnp.tanh(nn.Dense(self.width, name="dense")(jnp.concatenate([hidden, x])))
+
+
+class CharRNN(nn.Module):
+    """Cells bottom up, and a readout."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, state: State, token: Int[Array, ""]
+    ) -> tuple[State, Float[Array, " vocab"]]:
+        """Return the new states and the logits of the next character."""
+        x, new_state = jax.nn.one_hot(token, self.config.vocab_size), []
+        for layer, hidden in enumerate(state):
+            x = Cell(self.config.width, name=f"cell_{layer}")(hidden, x)
+            new_state.append(x)
+        return tuple(new_state), nn.Dense(self.config.vocab_size, name="readout")(x)
+
+
+def build(config: ModelConfig) -> Model:
+    """Return the model as pure functions over Linen's dict of variables."""
+    rnn = CharRNN(config)
+
+    def init(key: PRNGKeyArray) -> Params:
+        state = (jnp.zeros(config.width),) * config.layers
+        return rnn.init(key, state, jnp.int32(0))
+
+    def to_weights(params: Params) -> Weights:
+        layers = params["params"]
+        cells = tuple(Dense(**layers[f"cell_{i}"]["dense"]) for i in range(config.layers))
+        return Weights(cells, Dense(**layers["readout"]))
+
+    def from_weights(weights: Weights) -> Params:
+        weights = jax.tree.map(jnp.asarray, weights)
+        cells = {f"cell_{i}": {"dense": cell._asdict()} for i, cell in enumerate(weights.cells)}
+        return {"params": {**cells, "readout": weights.readout._asdict()}}
+
+    return Model(init, rnn.apply, to_weights, from_weights)
+
+
+def train_state(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    """One jitted step over Flax's TrainState, as its examples write it."""
+    model = build(config)
+
+    @jax.jit
+    def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
+        def loss_fn(params: Params) -> tuple[Array, Hidden]:
+            return scan_loss(partial(state.apply_fn, params), hidden, chunk)
+
+        (loss, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        return state.apply_gradients(grads=grads), hidden_after, loss
+
+    def load(checkpoint: Checkpoint) -> TrainState:
+        params = model.from_weights(checkpoint.weights)
+        state = TrainState.create(apply_fn=model.step, params=params, tx=optimiser)
+        opt_state = load_adam(optimiser, params, model, checkpoint)
+        return state.replace(step=jnp.asarray(checkpoint.count, jnp.int32), opt_state=opt_state)
+
+    def save(state: TrainState) -> Checkpoint:
+        return save_adam(state.params, state.opt_state, model)
+
+    return FunctionalStep(update, load, save, stages_of(update))
+
+
+def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    """The structure of the blog post of 2021: a jitted gradient, the optimiser outside of jit."""
+    model = build(config)
+
+    @jax.jit
+    def rnn_loss_grad(state: tuple[Params, Any], hidden: Hidden, chunk: Chunk) -> Any:
+        def rnn_loss(params: Params) -> tuple[Array, Hidden]:
+            return scan_loss(partial(model.step, params), hidden, chunk)
+
+        return jax.value_and_grad(rnn_loss, has_aux=True)(state[0])
+
+    def batch_step(state: tuple[Params, Any], hidden: Hidden, chunk: Chunk) -> Any:
+        (loss, hidden), grads = rnn_loss_grad(state, hidden, chunk)
+        params, opt_state = state
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), hidden, loss
+
+    return functional(batch_step, model, optimiser, stages_of(rnn_loss_grad))
+
+
+STYLES = {"pure": pure_style(build), "train_state": train_state, "blog": blog}
