@@ -1,1 +1,1 @@
-"""What must be equal for all entrants: contract, config, data, loss, training, sampling, weights."""
+"""What must be equal for all entrants: contract, data, loss, training, sampling, weights."""

@@ -13,7 +13,8 @@ def check_size(name: str, value: int, least: int = 1, most: int = MAX_SIZE) -> N
     """Raise BakeoffError unless `value` is a whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise BakeoffError(
-            f"{name} is {value!r}; it must be a whole number from {least} to {most}: give another one"
+            f"{name} is {value!r}; it must be a whole number from {least} to {most}: "
+            "give another one"
         )
 
 
@@ -109,4 +110,4 @@ WORKLOADS = {
         Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
     )
 }
-"""`toy` is dispatch and nothing else, `seed` is the blog's size, the others stretch one size each."""
+"""`toy` is dispatch alone, `seed` is the blog's size, the others stretch one size each."""

@@ -1,8 +1,8 @@
 """The contract between an entrant and everything that trains, checks or times it.
 
 A module of `impls/` offers `build(config) -> Model` and `STYLES`, a mapping from a style's name to
-a `Style`. Weights are library-neutral, so that a model trained in one library is sampled, or trained
-further, in another.
+a `Style`. Weights are library-neutral, so that a model trained in one library is sampled, or
+trained further, in another.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import jax
     import optax
+    from jax.extend.core import ClosedJaxpr
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
 
+    type AnyArray = Array | np.ndarray
     type State = tuple[Float[Array, " width"], ...]
-    type Hidden = tuple[Float[Array, "batch width"], ...]
+    type Hidden = tuple[Float[AnyArray, "batch width"], ...]
 
 type Params = Any
 """Whatever a library keeps its parameters in: a pytree."""
@@ -30,12 +34,12 @@ type Params = Any
 class Dense(NamedTuple):
     """One affine map, `x @ kernel + bias`."""
 
-    kernel: Float[Array, "in out"]
-    bias: Float[Array, " out"]
+    kernel: Float[AnyArray, "in out"]
+    bias: Float[AnyArray, " out"]
 
 
 class Weights(NamedTuple):
-    """Library-neutral weights: cells over `concatenate([hidden, x])`, bottom up, then the readout."""
+    """Library-neutral: cells over `concatenate([hidden, x])`, bottom up, then the readout."""
 
     cells: tuple[Dense, ...]
     readout: Dense
@@ -49,16 +53,16 @@ class Checkpoint(NamedTuple):
     """First moments."""
     nu: Weights
     """Second moments."""
-    count: int
+    updates: int
     """Updates made so far."""
 
 
 class Chunk(NamedTuple):
     """One training step's characters, time first so that `lax.scan` reads them as they lie."""
 
-    inputs: Int[Array, "time batch"]
-    targets: Int[Array, "time batch"]
-    mask: Float[Array, "time batch"]
+    inputs: Int[AnyArray, "time batch"]
+    targets: Int[AnyArray, "time batch"]
+    mask: Float[AnyArray, "time batch"]
     """1 where the target counts, 0 where the chunk is padded."""
 
 
@@ -74,10 +78,10 @@ class Model(NamedTuple):
 
 
 class Program(NamedTuple):
-    """The stages of what a style compiles, each made when it is called, as `jax.stages` has them."""
+    """The stages of what a style compiles, as `jax.stages` has them; each is made when called."""
 
     lower: Callable[[], jax.stages.Lowered]
-    jaxpr: Callable[[], jax.core.ClosedJaxpr]
+    jaxpr: Callable[[], ClosedJaxpr]
     trace: Callable[[], jax.stages.Traced] | None
     """None where a library's jit can only lower; then tracing is timed by JAX's own events."""
 
@@ -88,7 +92,7 @@ class Program(NamedTuple):
 
 
 class TrainStep(Protocol):
-    """A stateful training step: it holds parameters and optimiser state in its library's own way."""
+    """A stateful training step, which holds parameters and optimiser state its library's way."""
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`, in fresh buffers and without compiling again."""
@@ -114,11 +118,18 @@ def zero_hidden(config: ModelConfig, batch: int = 1) -> Hidden:
 
 def fresh_checkpoint(weights: Weights) -> Checkpoint:
     """Return the checkpoint of a run that has made no update yet."""
-    zeros = [Dense(np.zeros_like(kernel), np.zeros_like(bias)) for kernel, bias in flat(weights)]
-    moments = Weights(tuple(zeros[:-1]), zeros[-1])
-    return Checkpoint(weights, moments, moments, 0)
+    zeros = unflat(
+        Dense(np.zeros_like(kernel), np.zeros_like(bias)) for kernel, bias in flat(weights)
+    )
+    return Checkpoint(weights, mu=zeros, nu=zeros, updates=0)
 
 
 def flat(weights: Weights) -> tuple[Dense, ...]:
     """Return the affine maps of `weights`, bottom up, the readout last."""
     return (*weights.cells, weights.readout)
+
+
+def unflat(layers: Iterable[Dense]) -> Weights:
+    """Return the weights whose affine maps are `layers`; the inverse of `flat`."""
+    *cells, readout = layers
+    return Weights(tuple(cells), readout)

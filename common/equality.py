@@ -15,7 +15,7 @@ import numpy as np
 
 from common import reference
 from common.config import ModelConfig, OptimiserConfig
-from common.contract import Chunk, Dense, Weights, flat, fresh_checkpoint, zero_hidden
+from common.contract import Chunk, Dense, flat, fresh_checkpoint, unflat, zero_hidden
 from common.errors import BakeoffError
 from common.steps import adamw
 
@@ -81,8 +81,8 @@ def random_weights(config: ModelConfig, seed: int = 0) -> Weights:
         kernel = rng.normal(size=(rows, columns)) / np.sqrt(rows)
         return Dense(kernel.astype(np.float32), rng.normal(0, 0.2, columns).astype(np.float32))
 
-    cells = tuple(dense(rows, config.width) for rows in config.in_features)
-    return Weights(cells, dense(config.width, config.vocab_size))
+    cells = [dense(rows, config.width) for rows in config.in_features]
+    return unflat([*cells, dense(config.width, config.vocab_size)])
 
 
 def random_chunk(case: Case, seed: int, masked: int = 0) -> Chunk:
@@ -117,12 +117,13 @@ def answers(case: Case) -> tuple[reference.Gradient, reference.Gradient]:
 
 def gradient_of(step: TrainStep) -> Weights:
     """Return the gradient of a step that has made one update from zero moments."""
-    mu = [Dense(*(array / (1 - reference.BETA1) for array in dense)) for dense in flat(step.save().mu)]
-    return Weights(tuple(mu[:-1]), mu[-1])
+    scale = 1 - reference.BETA1
+    mu = step.save().mu
+    return unflat(Dense(kernel / scale, bias / scale) for kernel, bias in flat(mu))
 
 
 def relative_norm(given: Weights, expected: Weights) -> float:
-    """Return the largest norm of a difference of two arrays, relative to the expected one's norm."""
+    """Return the largest norm of two arrays' difference, relative to the expected one's norm."""
     return max(
         float(np.linalg.norm(np.asarray(a, np.float64) - b) / np.linalg.norm(b))
         for ours, theirs in zip(flat(given), flat(expected), strict=True)
@@ -131,7 +132,7 @@ def relative_norm(given: Weights, expected: Weights) -> float:
 
 
 def loss_and_gradient_deviation(step: TrainStep, case: Case) -> tuple[float, float]:
-    """Return the largest deviations of loss and gradient over two chunks, the state carried over."""
+    """Return the largest deviations of loss and gradient over two chunks, state carried over."""
     start, hidden = fresh_checkpoint(random_weights(case.model)), random_hidden(case)
     losses, gradients = [], []
     for chunk, answer in zip(pair(case), answers(case), strict=True):

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from common.contract import Checkpoint, Dense, Weights, flat
+from common.contract import Checkpoint, Dense, Weights, flat, unflat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Float64
 
     from common.config import OptimiserConfig
@@ -33,8 +35,10 @@ class Gradient(NamedTuple):
 
 def double(weights: Weights) -> Weights:
     """Return `weights` in float64."""
-    arrays = [Dense(*(np.asarray(array, np.float64) for array in dense)) for dense in flat(weights)]
-    return Weights(tuple(arrays[:-1]), arrays[-1])
+    return unflat(
+        Dense(np.asarray(kernel, np.float64), np.asarray(bias, np.float64))
+        for kernel, bias in flat(weights)
+    )
 
 
 def loss_and_grads(weights: Weights, hidden: Hidden, chunk: Chunk) -> Gradient:
@@ -77,21 +81,27 @@ def loss_and_grads(weights: Weights, hidden: Hidden, chunk: Chunk) -> Gradient:
             d_joined = d_sum @ cells[layer].kernel.T
             d_state[layer], d_x = d_joined[:, :width], d_joined[:, width:]
     mean = float((loss * mask).sum() / mask.sum())
-    return Gradient(mean, Weights(tuple(grads[:-1]), grads[-1]), tuple(state))
+    return Gradient(mean, unflat(grads), tuple(state))
 
 
 def adamw(checkpoint: Checkpoint, grads: Weights, config: OptimiserConfig) -> Checkpoint:
     """Return the checkpoint after one update."""
-    count = checkpoint.count + 1
+    updates = checkpoint.updates + 1
 
-    def update(p: np.ndarray, m: np.ndarray, v: np.ndarray, g: np.ndarray) -> tuple:
-        m, v = BETA1 * m + (1 - BETA1) * g, BETA2 * v + (1 - BETA2) * g**2
-        direction = m / (1 - BETA1**count) / (np.sqrt(v / (1 - BETA2**count)) + EPSILON)
-        return p - config.learning_rate * (direction + config.weight_decay * p), m, v
+    def moments(old: Weights, new: Weights, beta: float) -> Weights:
+        return on_arrays(lambda a, b: beta * a + (1 - beta) * b, old, new)
 
-    trees = [flat(double(tree)) for tree in (*checkpoint[:3], grads)]
-    updated = [
-        [update(*arrays) for arrays in zip(*dense, strict=True)] for dense in zip(*trees, strict=True)
-    ]
-    columns = [[Dense(*(array[i] for array in pair)) for pair in updated] for i in range(3)]
-    return Checkpoint(*(Weights(tuple(d[:-1]), d[-1]) for d in columns), count)
+    def updated(p: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:
+        direction = m / (1 - BETA1**updates) / (np.sqrt(v / (1 - BETA2**updates)) + EPSILON)
+        return p - config.learning_rate * (direction + config.weight_decay * p)
+
+    mu = moments(double(checkpoint.mu), grads, BETA1)
+    nu = moments(double(checkpoint.nu), on_arrays(np.square, grads), BETA2)
+    weights = on_arrays(updated, double(checkpoint.weights), mu, nu)
+    return Checkpoint(weights, mu, nu, updates)
+
+
+def on_arrays(function: Callable[..., np.ndarray], *trees: Weights) -> Weights:
+    """Return the weights whose arrays are `function` of the arrays of `trees`."""
+    layers = zip(*map(flat, trees), strict=True)
+    return unflat(Dense(*map(function, *layer)) for layer in layers)

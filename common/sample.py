@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def _generate(
     state = tuple(row[0] for row in zero_hidden(config))
     state, logits = jax.lax.scan(step, state, prompt)
 
-    def body(carry: tuple, key: PRNGKeyArray) -> tuple[tuple, Int[Array, ""]]:
+    def body(carry: Any, key: PRNGKeyArray) -> tuple[Any, Int[Array, ""]]:
         state, logits = carry
         scaled = logits if greedy else logits / temperature
         token = jnp.argmax(logits) if greedy else jax.random.categorical(key, scaled)
@@ -98,4 +98,6 @@ def sample(
 def check_seed(seed: int) -> None:
     """Raise BakeoffError unless `seed` fits what JAX and NumPy take."""
     if not 0 <= seed < 1 << 31:
-        raise BakeoffError(f"seed is {seed}; it must be from 0 to {(1 << 31) - 1}: give another one")
+        raise BakeoffError(
+            f"seed is {seed}; it must be from 0 to {(1 << 31) - 1}: give another one"
+        )

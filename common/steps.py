@@ -6,7 +6,6 @@ compiled program that it aliases nothing. So a second use of the same arrays is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from common.contract import Checkpoint, Dense, Program, Weights, flat
+from common.contract import Checkpoint, Dense, Program, Weights, flat, unflat
 from common.loss import scan_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Array, Float
 
-    from common.contract import Chunk, Hidden, Model, Params, Style, TrainStep
     from common.config import ModelConfig, OptimiserConfig
+    from common.contract import Chunk, Hidden, Model, Params, Style, TrainStep
 
     type Loss = Float[Array, ""]
     type Stages = Callable[[Any, Hidden, Chunk], Program]
@@ -42,7 +43,7 @@ def load_adam(
         optimiser.init(params),
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
-        count=jnp.asarray(checkpoint.count, jnp.int32),
+        count=jnp.asarray(checkpoint.updates, jnp.int32),
     )
 
 
@@ -55,8 +56,7 @@ def save_adam(params: Params, opt_state: optax.OptState, model: Model) -> Checkp
 
 def on_host(weights: Weights) -> Weights:
     """Return `weights` as NumPy arrays."""
-    host = [Dense(np.asarray(kernel), np.asarray(bias)) for kernel, bias in flat(weights)]
-    return Weights(tuple(host[:-1]), host[-1])
+    return unflat(Dense(np.asarray(kernel), np.asarray(bias)) for kernel, bias in flat(weights))
 
 
 class FunctionalStep:
@@ -78,7 +78,7 @@ class FunctionalStep:
     def save(self) -> Checkpoint:  # noqa: D102
         return self._save(self.state)
 
-    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Loss]:
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Loss]:  # noqa: D102
         self.state, hidden, loss = self.update(self.state, hidden, chunk)
         return hidden, loss
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from common.contract import Chunk, zero_hidden
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from jaxtyping import Array, Float, Int
 
     from common.config import DataConfig, ModelConfig
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 class DivergedError(BakeoffError):
     """The loss is no longer a number."""
 
+    exit_status = 1
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -36,7 +39,7 @@ class Epoch:
     number: int
     """From 0."""
     loss: float
-    """Mean over all targets of the window, in nats per character, each before its chunk's update."""
+    """Mean over the window's targets, in nats per character, each before its chunk's update."""
     seconds: float
     """Wall time, data preparation and the copy of the weights included."""
     checkpoint: Checkpoint

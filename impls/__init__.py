@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from common.config import ModelConfig
     from common.contract import Model, Style
 

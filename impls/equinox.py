@@ -1,4 +1,4 @@
-"""Character RNN in Equinox. Linear stores its weight out × in, so that kernels are transposed."""
+"""Character RNN in Equinox. Linear stores its weight out by in, so kernels are transposed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from common.steps import functional, pure_style
 
 if TYPE_CHECKING:
     import optax
+    from jax.extend.core import ClosedJaxpr
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
@@ -37,6 +38,7 @@ class CharRNN(eqx.Module):
 
     cells: list[Cell]
     readout: eqx.nn.Linear
+    vocab_size: int = eqx.field(static=True)
 
     def __init__(self, config: ModelConfig, key: PRNGKeyArray) -> None:
         *keys, readout_key = jax.random.split(key, config.layers + 1)
@@ -44,13 +46,12 @@ class CharRNN(eqx.Module):
             Cell(eqx.nn.Linear(rows, config.width, key=key))
             for rows, key in zip(config.in_features, keys, strict=True)
         ]
+        self.vocab_size = config.vocab_size
         self.readout = eqx.nn.Linear(config.width, config.vocab_size, key=readout_key)
 
-    def __call__(
-        self, state: State, token: Int[Array, ""]
-    ) -> tuple[State, Float[Array, " vocab"]]:
+    def __call__(self, state: State, token: Int[Array, ""]) -> tuple[State, Float[Array, " vocab"]]:
         """Return the new states and the logits of the next character."""
-        x, new_state = jax.nn.one_hot(token, self.readout.out_features), []
+        x, new_state = jax.nn.one_hot(token, self.vocab_size), []
         for cell, hidden in zip(self.cells, state, strict=True):
             x = cell(hidden, x)
             new_state.append(x)
@@ -102,11 +103,13 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
         updates, opt_state = optimiser.update(grads, opt_state, params)
         return (eqx.apply_updates(rnn, updates), opt_state), hidden_after, loss
 
+    lower = update.lower  # type: ignore[attr-defined]  # declared as a plain function
+
     def stages(*arguments: Any) -> Program:
-        def jaxpr() -> jax.core.ClosedJaxpr:
+        def jaxpr() -> ClosedJaxpr:
             return eqx.filter_make_jaxpr(update)(*arguments)[0]
 
-        return Program(lambda: update.lower(*arguments).lowered, jaxpr, trace=None)
+        return Program(lambda: lower(*arguments).lowered, jaxpr, trace=None)
 
     return functional(update, build(config), optimiser, stages)
 

@@ -16,6 +16,8 @@ from common.loss import scan_loss
 from common.steps import FunctionalStep, functional, load_adam, pure_style, save_adam, stages_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "flax"
 
-type Params = dict[str, Any]
+type Params = Mapping[str, Any]
 
 
 class Cell(nn.Module):
@@ -43,9 +45,7 @@ class CharRNN(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(
-        self, state: State, token: Int[Array, ""]
-    ) -> tuple[State, Float[Array, " vocab"]]:
+    def __call__(self, state: State, token: Int[Array, ""]) -> tuple[State, Float[Array, " vocab"]]:
         """Return the new states and the logits of the next character."""
         x, new_state = jax.nn.one_hot(token, self.config.vocab_size), []
         for layer, hidden in enumerate(state):
@@ -62,6 +62,9 @@ def build(config: ModelConfig) -> Model:
         state = (jnp.zeros(config.width),) * config.layers
         return rnn.init(key, state, jnp.int32(0))
 
+    def step(params: Params, state: State, token: Int[Array, ""]) -> tuple[State, Array]:
+        return rnn.apply(params, state, token)  # type: ignore[return-value]
+
     def to_weights(params: Params) -> Weights:
         layers = params["params"]
         cells = tuple(Dense(**layers[f"cell_{i}"]["dense"]) for i in range(config.layers))
@@ -72,7 +75,7 @@ def build(config: ModelConfig) -> Model:
         cells = {f"cell_{i}": {"dense": cell._asdict()} for i, cell in enumerate(weights.cells)}
         return {"params": {**cells, "readout": weights.readout._asdict()}}
 
-    return Model(init, rnn.apply, to_weights, from_weights)
+    return Model(init, step, to_weights, from_weights)
 
 
 def train_state(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
@@ -91,7 +94,7 @@ def train_state(config: ModelConfig, optimiser: optax.GradientTransformation) ->
         params = model.from_weights(checkpoint.weights)
         state = TrainState.create(apply_fn=model.step, params=params, tx=optimiser)
         opt_state = load_adam(optimiser, params, model, checkpoint)
-        return state.replace(step=jnp.asarray(checkpoint.count, jnp.int32), opt_state=opt_state)
+        return state.replace(step=jnp.asarray(checkpoint.updates, jnp.int32), opt_state=opt_state)
 
     def save(state: TrainState) -> Checkpoint:
         return save_adam(state.params, state.opt_state, model)

@@ -42,9 +42,7 @@ class CharRNN(nnx.Module):
         self.cells = nnx.List([Cell(rows, config.width, rngs) for rows in config.in_features])
         self.readout = nnx.Linear(config.width, config.vocab_size, rngs=rngs)
 
-    def __call__(
-        self, state: State, token: Int[Array, ""]
-    ) -> tuple[State, Float[Array, " vocab"]]:
+    def __call__(self, state: State, token: Int[Array, ""]) -> tuple[State, Float[Array, " vocab"]]:
         """Return the new states and the logits of the next character."""
         x, new_state = jax.nn.one_hot(token, self.readout.out_features), []
         for cell, hidden in zip(self.cells, state, strict=True):
@@ -112,7 +110,7 @@ class InPlace:
         variables = jax.tree.leaves(self.optimizer.opt_state, is_leaf=is_variable)
         for variable, value in zip(variables, jax.tree.leaves(opt_state), strict=True):
             variable.set_value(value)
-        self.optimizer.step.set_value(jnp.asarray(checkpoint.count, jnp.uint32))
+        self.optimizer.step.set_value(jnp.asarray(checkpoint.updates, jnp.uint32))
 
     def save(self) -> Checkpoint:  # noqa: D102
         opt_state = jax.tree.map(
@@ -120,7 +118,7 @@ class InPlace:
         )
         return save_adam(nnx.state(self.model, nnx.Param), opt_state, self.pure)
 
-    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
         return self.call(hidden, chunk)
 
 

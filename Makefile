@@ -1,0 +1,44 @@
+# make setup   the environment of the lock, in .venv
+# make test    lint, types and tests
+# make bench   measure everything, into a new run file
+# make lock    remake requirements.lock with today's newest releases
+
+PYTHON ?= python3
+RUN ?= run-$(shell date +%Y%m%d-%H%M%S).json
+VENV := .venv
+BIN := $(VENV)/bin
+
+# uv from the path, or one of our own beside the environment: never into anybody's Python.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+
+.PHONY: setup test lint bench lock clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: requirements.lock pyproject.toml | $(UV)
+	$(UV) venv --quiet --allow-existing --python '>=3.12' $(VENV)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.uv/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m pytest bench --benchmark-json=$(RUN)
+
+lock: | $(UV)
+	$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \
+		--no-emit-index-url --custom-compile-command "make lock" --group dev \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) .uv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,54 @@
+"""The command line: `bakeoff train`, `sample`, `entrants`. Libraries are imported when needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from bench.cli import entrants, sample, train
+from common.errors import BakeoffError
+
+app = typer.Typer(
+    name="bakeoff",
+    help="One character RNN in every JAX library: train it, sample it, see who takes part.\n\n"
+    "Benchmarks run with pytest, from a clone of the repository: "
+    "[bold]pytest bench --benchmark-json=run.json[/bold]",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
+app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C."""
+    try:
+        return app(arguments, prog_name="bakeoff", standalone_mode=False) or 0
+    except BakeoffError as error:
+        return _say(str(error), error.exit_status)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "bakeoff"
+        message = " ".join(error.format_message().split())
+        return _say(f"{message.rstrip('.')}; `{command} --help` says what is allowed", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python's own flush at exit would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def run() -> None:
+    """Run the command line as a program."""
+    sys.exit(main())
+
+
+def _say(message: str, status: int) -> int:
+    print(f"bakeoff: {message}", file=sys.stderr)
+    return status

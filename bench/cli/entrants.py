@@ -1,0 +1,136 @@
+"""`bakeoff entrants`: who takes part, and what each compiles to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import BakeoffError, unknown
+
+if TYPE_CHECKING:
+    from bench.measure.program import ProgramFacts
+
+EXAMPLES = """Examples:\n
+bakeoff entrants\n
+bakeoff entrants --programs --workload seed\n
+bakeoff entrants --json"""
+
+
+def entrants(
+    programs: Annotated[
+        bool, typer.Option("--programs", help="Compile every style; say which are the same.")
+    ] = False,
+    workload: Annotated[str, typer.Option(help="Sizes for --programs.")] = "seed",
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """List entrants, their styles, versions and lines of code."""
+    import impls
+    from common.config import WORKLOADS
+
+    if workload not in WORKLOADS:
+        raise unknown("workload", workload, WORKLOADS)
+    rows = [describe(name) for name in impls.names()]
+    if programs:
+        add_programs(rows, workload)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(table(rows))
+    if programs:
+        console.print(program_table(rows, workload))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return what there is to say about an entrant; `problem` if it cannot be loaded."""
+    import impls
+    from bench.measure.source import code_lines
+
+    spec = find_spec(f"impls.{name}")
+    assert spec is not None
+    assert spec.origin is not None
+    row: dict[str, Any] = {"entrant": name, "code_lines": code_lines(Path(spec.origin))}
+    try:
+        entrant = impls.load(name)
+    except BakeoffError as error:
+        return row | {"styles": [], "problem": str(error)}
+    version = metadata.version(entrant.distribution)
+    return row | {
+        "library": entrant.distribution,
+        "version": version,
+        "styles": list(entrant.styles),
+    }
+
+
+def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
+    """Compile each style at the sizes of `workload`, and add what it compiles to."""
+    import impls
+    from bench.measure.program import difference, facts
+    from common import corpus
+    from common.config import WORKLOADS
+    from common.contract import fresh_checkpoint
+    from common.equality import Case, make, random_chunk, random_hidden, random_weights
+    from common.vocab import Vocab
+
+    chosen = WORKLOADS[workload]
+    vocab = Vocab.of(corpus.load(chosen.corpus).text)
+    case = Case(chosen.model(len(vocab)), chosen.chunk, chosen.batch)
+    baseline: ProgramFacts | None = None
+    for row in rows:
+        row["programs"] = {}
+        for style in row["styles"]:
+            step = make(impls.load(row["entrant"]).style(style), case)
+            step.load(fresh_checkpoint(random_weights(case.model)))
+            found = facts(step.program(random_hidden(case), random_chunk(case, 1)))
+            baseline = baseline or found
+            row["programs"][style] = asdict(found) | {
+                "same_as_baseline": found.fingerprint == baseline.fingerprint,
+                "operations_beside_baseline": difference(found.operations, baseline.operations),
+            }
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of entrants."""
+    out = Table("entrant", "library", "version", "styles")
+    out.add_column("code lines", justify="right")
+    for row in rows:
+        what = row.get("problem") or ", ".join(row["styles"])
+        cells = row["entrant"], row.get("library", "-"), row.get("version", "-"), what
+        out.add_row(*cells, str(row["code_lines"]))
+    return out
+
+
+def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
+    """Return the table of what each style compiles to."""
+    out = Table("entrant", "style", title=f"compiled programs at workload {workload}")
+    for name in ("equations", "HLO", "flops", "temp bytes"):
+        out.add_column(name, justify="right")
+    out.add_column("program")
+    out.add_column("operations beside pure_jax")
+    for row in rows:
+        for style, found in row["programs"].items():
+            beside = found["operations_beside_baseline"]
+            says = ", ".join(
+                f"{count:+d} {kind.removeprefix('stablehlo.')}" for kind, count in beside.items()
+            )
+            if found["same_as_baseline"]:
+                says = "the same program"
+            out.add_row(
+                row["entrant"],
+                style,
+                str(found["jaxpr_equations"]),
+                str(sum(found["hlo_instructions"].values())),
+                f"{found['flops']:.0f}",
+                str(found["temp_bytes"]),
+                found["fingerprint"][:8],
+                says or "the same operations, linked otherwise",
+            )
+    return out

@@ -1,0 +1,85 @@
+"""What a training run shows: a bar on a terminal, plain lines like the blog's in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from common.sample import sample
+
+if TYPE_CHECKING:
+    from bench.cli.train import Run
+    from common.train import Epoch
+
+SAMPLE_LENGTH = 100
+LAST = 10
+"""Epochs whose mean is shown at the end: one epoch's loss depends on its window."""
+
+
+class Shown:
+    """Shows epochs as they come; a context manager, since a bar has to be taken down."""
+
+    def __init__(self, run: Run, numbers: range, *, to_stdout: bool) -> None:
+        self.run, self.numbers = run, numbers
+        self.console = Console(
+            file=None if to_stdout else sys.stderr, highlight=False, soft_wrap=True
+        )
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("epoch", total=len(numbers))
+        self.losses: list[float] = []
+
+    def __enter__(self) -> Self:
+        start = self.run.start
+        floor = self.run.corpus.entropy
+        self.say(
+            f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
+            f"{start.corpus}, {len(self.run.corpus.text)} characters, {len(start.vocab)} distinct"
+            + ("" if floor is None else f", entropy {floor:.4f} nats per character")
+        )
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        if self.losses:
+            last = self.losses[-LAST:]
+            mean = sum(last) / len(last)
+            self.say(f"mean loss of the last {len(last)} epochs: {mean:.4f} nats per character")
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self.console.print(escape(text))
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Show an epoch, and a sample after every `sample_every`."""
+        self.losses.append(epoch.loss)
+        self.bar.update(self.task, advance=1, description=f"loss {epoch.loss:.4f}")
+        every, end = self.run.sample_every, self.numbers.stop - 1
+        due = bool(every) and (epoch.number % every == 0 or epoch.number == end)
+        if due or not self.console.is_terminal:
+            self.say(f"epoch {epoch.number:4d}  loss {epoch.loss:.4f}  {epoch.seconds:.2f} s")
+        if due:
+            run, start = self.run, self.run.start
+            params = run.model.from_weights(epoch.checkpoint.weights)
+            text = sample(
+                run.model,
+                params,
+                start.model,
+                start.vocab,
+                run.prompt,
+                SAMPLE_LENGTH,
+                seed=start.seed,
+            )
+            self.say(text)

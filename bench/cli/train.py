@@ -1,0 +1,320 @@
+"""`bakeoff train`: the blog post's training run, in any entrant and style."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.options import Prompt  # noqa: TC001 -- typer reads it when the program runs
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from common.contract import Model, TrainStep
+    from common.corpus import Corpus
+    from common.weights import Saved
+
+EXAMPLES = """Examples:\n
+bakeoff train --entrant equinox --epochs 50\n
+bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors --log book.jsonl\n
+bakeoff train --resume book.safetensors --epochs 400 --entrant haiku --save more.safetensors"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run put together from options and, where one is resumed, from its file."""
+
+    start: Saved
+    corpus: Corpus
+    model: Model
+    step: TrainStep
+    epochs: int
+    epoch_mode: str
+    sample_every: int
+    prompt: str
+
+
+def train(
+    entrant: Annotated[
+        str | None, typer.Option(help="Library.", show_default="pure_jax, or the resumed one")
+    ] = None,
+    style: Annotated[
+        str | None, typer.Option(help="Way of writing the step.", show_default="pure")
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            help="toy, synthetic, metamorphosis, tinyshakespeare, or a UTF-8 file.",
+            show_default="synthetic",
+        ),
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Units a layer.", show_default="128")] = None,
+    layers: Annotated[int | None, typer.Option(help="Tanh layers.", show_default="3")] = None,
+    epochs: Annotated[int, typer.Option(help="Epochs in all, resumed ones included.")] = 100,
+    chunk: Annotated[
+        int | None, typer.Option(help="Characters a step.", show_default="256")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Streams side by side.", show_default="1")
+    ] = None,
+    epoch_chars: Annotated[
+        int | None, typer.Option(help="Characters an epoch.", show_default="10000")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Adam's step size.", show_default="0.002")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Decoupled decay.", show_default="1e-07")
+    ] = None,
+    epoch_mode: Annotated[
+        str, typer.Option(help="chunk: a call for each; scan: an epoch as one program.")
+    ] = "chunk",
+    sample_every: Annotated[int, typer.Option(help="Epochs between samples; 0: none.")] = 25,
+    prompt: Prompt = "",
+    seed: Annotated[
+        int | None, typer.Option(help="Of initial weights and windows.", show_default="0")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="File for the weights; must be new.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="File of weights to go on from.")] = None,
+    log: Annotated[
+        str | None, typer.Option(help="New file for the loss curve, JSON lines; -: output.")
+    ] = None,
+) -> int:
+    """Train the character RNN on a text and show its samples.
+
+    Ctrl-C saves what is done and says how to resume it.
+    """
+    given = {
+        "entrant": entrant,
+        "style": style,
+        "corpus": corpus,
+        "model": {"width": width, "layers": layers},
+        "data": {"chunk": chunk, "batch": batch, "epoch_chars": epoch_chars},
+        "optimiser": {"learning_rate": learning_rate, "weight_decay": weight_decay},
+        "seed": seed,
+    }
+    run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume)
+    with ExitStack() as stack:
+        if save is not None and save != resume:
+            require_new(save, "--save")
+        lines = open_log(log, stack)
+        return follow(run, save or resume, lines, to_stdout=lines is not sys.stdout)
+
+
+def assemble(
+    given: dict[str, Any],
+    epochs: int,
+    epoch_mode: str,
+    sample_every: int,
+    prompt: str,
+    resume: Path | None,
+) -> Run:
+    """Return the run that options ask for; raise BakeoffError before anything is written."""
+    from common import corpus as corpora
+    from common import weights as disk
+    from common.config import check_size
+    from common.steps import adamw
+
+    check_size("epochs", epochs, least=0)
+    check_size("sample-every", sample_every, least=0)
+    if epoch_mode not in ("chunk", "scan"):
+        raise BakeoffError(
+            f"epoch-mode is {epoch_mode!r}; it must be 'chunk' or 'scan': choose one"
+        )
+    saved = disk.load(resume) if resume else None
+    name = given["corpus"] or (saved.corpus if saved else "synthetic")
+    corpus = corpora.load(name)
+    if saved and corpus.sha256 != saved.corpus_sha256 and not given["corpus"]:
+        print(f"bakeoff: the text of {name!r} is not the one that was trained on", file=sys.stderr)
+    start, model = resumed(saved, given, corpus) if saved else fresh(given, corpus)
+    start.vocab.encode(prompt, "the prompt")
+    if epoch_mode == "scan" and start.style != "pure":
+        raise BakeoffError(
+            f"epoch-mode 'scan' is given for style {start.style!r}; it is allowed for 'pure', "
+            "whose update can be traced as a whole: leave one of the two out"
+        )
+    import impls
+
+    step = impls.load(start.entrant).style(start.style)(start.model, adamw(start.optimiser))
+    return Run(start, corpus, model, step, epochs, epoch_mode, sample_every, prompt)
+
+
+def fresh(given: dict[str, Any], corpus: Corpus) -> tuple[Saved, Model]:
+    """Return a run's beginning: weights from the entrant's own initialisers."""
+    import jax
+
+    import impls
+    from common.config import DataConfig, ModelConfig, OptimiserConfig
+    from common.contract import fresh_checkpoint
+    from common.sample import check_seed
+    from common.steps import on_host
+    from common.vocab import Vocab
+    from common.weights import Saved
+
+    seed = given["seed"] or 0
+    check_seed(seed)
+    vocab = Vocab.of(corpus.text)
+    config = ModelConfig(len(vocab), **chosen(given["model"]))
+    data, optimiser = (
+        DataConfig(**chosen(given["data"])),
+        OptimiserConfig(**chosen(given["optimiser"])),
+    )
+    entrant = impls.load(given["entrant"] or impls.BASELINE)
+    style = given["style"] or "pure"
+    entrant.style(style)
+    model = entrant.build(config)
+    weights = on_host(model.to_weights(model.init(jax.random.key(seed))))
+    return Saved(
+        checkpoint=fresh_checkpoint(weights),
+        vocab=vocab,
+        model=config,
+        data=data,
+        optimiser=optimiser,
+        seed=seed,
+        epoch=0,
+        corpus=corpus.name,
+        corpus_sha256=corpus.sha256,
+        entrant=entrant.name,
+        style=style,
+    ), model
+
+
+def resumed(saved: Saved, given: dict[str, Any], corpus: Corpus) -> tuple[Saved, Model]:
+    """Return a run's beginning from a file; what is given anew replaces what is saved."""
+    import impls
+    from common.sample import check_seed
+
+    for name, value in chosen(given["model"]).items():
+        if value != getattr(saved.model, name):
+            raise BakeoffError(
+                f"{name} is given as {value}, but the resumed model has "
+                f"{getattr(saved.model, name)}: leave --{name} out, or start a new run"
+            )
+    if given["seed"] is not None:
+        check_seed(given["seed"])
+    # A style belongs to its library: with another entrant and no style named, it starts as `pure`.
+    same = given["entrant"] in (None, saved.entrant)
+    entrant = impls.load(given["entrant"] or saved.entrant)
+    style = given["style"] or (saved.style if same else "pure")
+    entrant.style(style)
+    start = replace(
+        saved,
+        data=replace(saved.data, **chosen(given["data"])),
+        optimiser=replace(saved.optimiser, **chosen(given["optimiser"])),
+        seed=saved.seed if given["seed"] is None else given["seed"],
+        entrant=entrant.name,
+        style=style,
+        corpus=corpus.name,
+        corpus_sha256=corpus.sha256,
+    )
+    return start, entrant.build(start.model)
+
+
+def chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def require_new(path: Path, option: str) -> None:
+    """Raise BakeoffError if there is something at `path`, or nowhere to put it."""
+    if path.exists():
+        raise BakeoffError(
+            f"{option} {path} exists already; files are never overwritten: name a new one"
+        )
+    if not path.parent.is_dir():
+        raise BakeoffError(f"{option} {path}: there is no folder {path.parent}; make it first")
+
+
+def open_log(log: str | None, stack: ExitStack) -> IO[str] | None:
+    """Return where the loss curve goes, if anywhere."""
+    if log is None or log == "-":
+        return sys.stdout if log else None
+    require_new(Path(log), "--log")
+    try:
+        return stack.enter_context(Path(log).open("x", encoding="utf-8"))
+    except OSError as error:
+        raise BakeoffError(
+            f"cannot write --log {log}: {error.strerror}; name another file"
+        ) from error
+
+
+def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: bool) -> int:
+    """Train, showing and saving as it goes; return the exit status."""
+    from bench.cli.shown import Shown
+    from common.train import DivergedError, by_chunk, by_scan, epochs
+
+    start = run.start
+    tokens = start.vocab.encode(run.corpus.text, f"the corpus {start.corpus!r}")
+    run.step.load(start.checkpoint)
+    run_epoch = by_scan(run.step) if run.epoch_mode == "scan" else by_chunk(run.step)  # type: ignore[arg-type]
+    numbers = range(start.epoch, max(run.epochs, start.epoch))
+    last = start
+    if lines is not None:
+        write_line(lines, {"run": header(run)})
+    show = Shown(run, numbers, to_stdout=to_stdout)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with show:
+            training = epochs(
+                run_epoch, run.step, tokens, start.model, start.data, start.seed, numbers
+            )
+            for epoch in training:
+                last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
+                show.epoch(epoch)
+                if lines is not None:
+                    record = {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds}
+                    write_line(lines, record)
+                if path is not None and run.sample_every and last.epoch % run.sample_every == 0:
+                    keep(last, path)
+    except KeyboardInterrupt:
+        kept = keep(last, path)
+        print(
+            f"bakeoff: interrupted after {last.epoch} epochs; saved to {kept}; go on with: "
+            f"bakeoff train --resume {kept} --epochs {run.epochs}",
+            file=sys.stderr,
+        )
+        return 130
+    except DivergedError as error:
+        raise DivergedError(
+            f"{error}; the weights after {last.epoch} good epochs are in {keep(last, path)}"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if path is not None:
+        show.say(f"saved to {keep(last, path)}")
+    return 0
+
+
+def keep(saved: Saved, path: Path | None) -> Path:
+    """Save to `path`, or to a new file of this folder where none was asked for."""
+    from common import weights as disk
+
+    if path is None:
+        names = (Path(f"bakeoff-{saved.entrant}-{i}.safetensors") for i in range(1, sys.maxsize))
+        path = next(name for name in names if not name.exists())
+    disk.save(path, saved)
+    return path
+
+
+def header(run: Run) -> dict[str, Any]:
+    """Return what a log says about its run."""
+    import jax
+
+    from common.versions import versions
+
+    about = asdict(replace(run.start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
+    about.update(vocab=run.start.vocab.characters, entropy=run.corpus.entropy)
+    about.update(epochs=run.epochs, epoch_mode=run.epoch_mode, device=str(jax.devices()[0]))
+    about.update(versions=versions())
+    return {name: value for name, value in about.items() if name != "checkpoint"}
+
+
+def write_line(lines: IO[str], record: dict[str, Any]) -> None:
+    """Write one line of JSON at once, so that a killed run keeps its log."""
+    print(json.dumps(record), file=lines, flush=True)

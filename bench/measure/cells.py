@@ -1,0 +1,92 @@
+"""What is measured: cells of entrant × style × workload × backend, and what was found in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from common.config import WORKLOADS
+from common.errors import unknown
+
+BASELINE = ("pure_jax", "pure")
+COLD = ("trace", "lower", "compile")
+WARM = ("step", "final_loss")
+DEFAULT_WORKLOADS = ("toy", "seed")
+"""Measured unless others are asked for: the two ends, dispatch alone and the blog's size."""
+
+
+class Cell(NamedTuple):
+    """One combination, which has one result for each metric."""
+
+    entrant: str
+    style: str
+    workload: str
+    backend: str
+
+    def __str__(self) -> str:
+        return "-".join(self)
+
+
+@dataclass
+class Found:
+    """What was measured in a cell."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Times by metric, as they were taken."""
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is not a time, by metric; under `proof`, how far the cell is from the reference."""
+    failure: str | None = None
+    """Why there is no number: the cell is not equal, or its worker failed."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What this environment has: entrants with their styles, backends, versions."""
+
+    styles: dict[str, list[str]]
+    problems: dict[str, str]
+    """Entrants that cannot be loaded, and why."""
+    backends: list[str]
+    versions: dict[str, str]
+    devices: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Names asked for on the command line; empty stands for the default."""
+
+    entrants: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+
+    def cells(self, offer: Offer) -> list[Cell]:
+        """Return the selected cells, the baseline's first.
+
+        Raises:
+            BakeoffError: a name is unknown, or no entrant has a style that is asked for.
+        """
+        known_styles = sorted({style for styles in offer.styles.values() for style in styles})
+        known_entrants = [*offer.styles, *offer.problems]
+        for kind, given, known in (
+            ("entrant", self.entrants, known_entrants),
+            ("style", self.styles, known_styles),
+            ("workload", self.workloads, WORKLOADS),
+            ("backend", self.backends, offer.backends),
+        ):
+            for name in given:
+                if name not in known:
+                    raise unknown(kind, name, known)
+        entrants = self.entrants or known_entrants
+        chosen = [
+            Cell(entrant, style, workload, backend)
+            for backend in self.backends or offer.backends
+            for workload in self.workloads or DEFAULT_WORKLOADS
+            for entrant in entrants
+            for style in offer.styles.get(entrant, ["pure"])
+            if not self.styles or style in self.styles
+        ]
+        if not chosen:
+            having = sorted({s for e in entrants for s in offer.styles.get(e, [])})
+            raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), having)
+        return chosen

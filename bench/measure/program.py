@@ -1,0 +1,231 @@
+"""Facts about a compiled program that come out the same every time, and a fingerprint of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import jax
+
+    from common.contract import Program
+
+COMMUTATIVE = {
+    f"stablehlo.{name}" for name in ("add", "and", "maximum", "minimum", "multiply", "or")
+}
+HLO_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.\-]+ = (?:\([^=]*\)|\S+) ([a-z][\w\-]*)\(", re.M)
+
+
+@dataclass(frozen=True)
+class ProgramFacts:
+    """What one style compiles to. A loop's body counts once, as XLA's cost analysis has it."""
+
+    fingerprint: str
+    """Of the lowered program: the same for two programs that differ in names alone."""
+    jaxpr_equations: int
+    """Nested ones too; calls of a jitted function count as what they call."""
+    operations: dict[str, int]
+    """StableHLO operations by kind: live ones, equal ones once, functions inlined."""
+    hlo_instructions: dict[str, int]
+    """Instructions of the optimised HLO by kind."""
+    flops: float
+    bytes_accessed: float
+    temp_bytes: int
+    argument_bytes: int
+    alias_bytes: int
+    """Bytes of outputs that take the place of donated inputs."""
+
+
+def facts(program: Program) -> ProgramFacts:
+    """Trace, lower and compile `program`, and return what there is to say about it."""
+    lowered = program.lower()
+    compiled = lowered.compile()
+    graph = Graph.of(lowered)
+    cost, memory, text = compiled.cost_analysis(), compiled.memory_analysis(), compiled.as_text()
+    assert cost is not None
+    assert memory is not None
+    assert text is not None
+    return ProgramFacts(
+        fingerprint=graph.fingerprint(),
+        jaxpr_equations=count_equations(program.jaxpr().jaxpr),
+        operations=graph.operations(),
+        hlo_instructions=dict(sorted(Counter(HLO_INSTRUCTION.findall(text)).items())),
+        flops=cost["flops"],
+        bytes_accessed=cost["bytes accessed"],
+        temp_bytes=memory.temp_size_in_bytes,
+        argument_bytes=memory.argument_size_in_bytes,
+        alias_bytes=memory.alias_size_in_bytes,
+    )
+
+
+def difference(ours: dict[str, int], baseline: dict[str, int]) -> dict[str, int]:
+    """Return by how many of each kind two programs differ; nothing where they do not."""
+    kinds = sorted(ours.keys() | baseline.keys())
+    counts = {kind: ours.get(kind, 0) - baseline.get(kind, 0) for kind in kinds}
+    return {kind: count for kind, count in counts.items() if count}
+
+
+def count_equations(jaxpr: Jaxpr) -> int:
+    """Return the number of equations of `jaxpr` and of all that it contains."""
+    total = 0
+    for equation in jaxpr.eqns:
+        total += equation.primitive.name not in ("jit", "pjit", "closed_call")
+        total += sum(map(count_equations, _inner(equation.params.values())))
+    return total
+
+
+def _inner(params: Iterable[Any]) -> Iterator[Jaxpr]:
+    for param in params:
+        if isinstance(param, (tuple, list)):
+            yield from _inner(param)
+        elif isinstance(param, ClosedJaxpr):
+            yield param.jaxpr
+        elif isinstance(param, Jaxpr):
+            yield param
+
+
+@dataclass
+class Graph:
+    """A lowered program as a graph of values, in which nothing has a name.
+
+    Functions are inlined and equal values are one node, as XLA would do first. A loop's carried
+    values are nodes that read their first value and their next one, so that their order, which
+    follows the order of a library's parameters, does not show.
+    """
+
+    labels: list[str] = field(default_factory=list)
+    operands: list[list[tuple[str, int]]] = field(default_factory=list)
+    functions: dict[str, Any] = field(default_factory=dict)
+    known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lowered: jax.stages.Lowered) -> Graph:
+        """Read the StableHLO of `lowered`."""
+        module: Any = lowered.compiler_ir("stablehlo")
+        graph = cls(functions={op.name.value: op for op in module.body.operations})
+        main = graph.functions["main"].regions[0].blocks[0]
+        arguments = {a: graph.add(f"argument {a.type}", [], unique=True) for a in main.arguments}
+        results = graph.visit(main, arguments)
+        graph.add("return", [("", node) for node in results])
+        return graph.live()
+
+    def add(self, label: str, operands: list[tuple[str, int]], *, unique: bool = False) -> int:
+        """Return the node of this label and these operands; a new one unless it is known."""
+        key = (label, *sorted(operands))
+        if unique or key not in self.known:
+            self.labels.append(label)
+            self.operands.append(operands)
+            if unique:
+                return len(self.labels) - 1
+            self.known[key] = len(self.labels) - 1
+        return self.known[key]
+
+    def visit(self, block: Any, values: dict[Any, int]) -> list[int]:
+        """Add a block's operations; return the nodes that its terminator gives back."""
+        values = dict(values)
+        for operation in block.operations:
+            op = operation.operation
+            operands = [values[operand] for operand in op.operands]
+            if op.name in ("func.return", "stablehlo.return"):
+                return operands
+            if op.name == "func.call":
+                callee = self.functions[op.attributes["callee"].value].regions[0].blocks[0]
+                results = self.visit(callee, dict(zip(callee.arguments, operands, strict=True)))
+            elif op.name == "stablehlo.while":
+                results = self.loop(op, operands, values)
+            else:
+                results = self.plain(op, operands, values)
+            values.update(zip(op.results, results, strict=True))
+        raise AssertionError("a block ends with a return")
+
+    def loop(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
+        """Add a while loop; return the nodes of its results."""
+        slots = [
+            self.add(f"carry {result.type}", [("first", node)], unique=True)
+            for result, node in zip(op.results, operands, strict=True)
+        ]
+        condition, body = (region.blocks[0] for region in op.regions)
+        bound = [
+            values | dict(zip(block.arguments, slots, strict=True)) for block in (condition, body)
+        ]
+        [test] = self.visit(condition, bound[0])
+        loop = self.add(op.name, [("while", test)], unique=True)
+        for slot, node in zip(slots, self.visit(body, bound[1]), strict=True):
+            self.operands[slot] += [("next", node), ("in", loop)]
+        return [self.add("last", [("of", slot)]) for slot in slots]
+
+    def plain(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
+        """Add an operation that is neither a call nor a loop; return the nodes of its results."""
+        types = " ".join(str(result.type) for result in op.results)
+        attributes = " ".join(sorted(f"{name}={op.attributes[name]}" for name in op.attributes))
+        edges = [
+            ("" if op.name in COMMUTATIVE else str(i), node) for i, node in enumerate(operands)
+        ]
+        for region in op.regions:
+            [block] = region.blocks
+            arguments = {
+                a: self.add(f"{op.name} argument {i} {a.type}", [])
+                for i, a in enumerate(block.arguments)
+            }
+            edges += [
+                (f"region {i}", n) for i, n in enumerate(self.visit(block, values | arguments))
+            ]
+        node = self.add(f"{op.name} {types} {attributes}", edges)
+        if len(op.results) == 1:
+            return [node]
+        return [self.add(f"result {i}", [("of", node)]) for i in range(len(op.results))]
+
+    def live(self) -> Graph:
+        """Return the part of the graph that its last node depends on."""
+        reached, todo = set(), [len(self.labels) - 1]
+        while todo:
+            node = todo.pop()
+            if node not in reached:
+                reached.add(node)
+                todo += [operand for _, operand in self.operands[node]]
+        order = {node: i for i, node in enumerate(sorted(reached))}
+        return Graph(
+            [self.labels[node] for node in order],
+            [[(role, order[operand]) for role, operand in self.operands[node]] for node in order],
+        )
+
+    def operations(self) -> dict[str, int]:
+        """Return the number of operations of each kind."""
+        kinds = Counter(label.split()[0] for label in self.labels)
+        return {k: n for k, n in sorted(kinds.items()) if k.startswith("stablehlo.")}
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that are the same for graphs of the same shape.
+
+        Labels are refined by the labels of operands and users until they tell no more nodes apart:
+        Weisfeiler and Leman, "The reduction of a graph to canonical form" (1968). Equal programs
+        always agree; that different ones do is possible in theory alone.
+        """
+        users: list[list[tuple[str, int]]] = [[] for _ in self.labels]
+        for node, operands in enumerate(self.operands):
+            for role, operand in operands:
+                users[operand].append((role, node))
+        labels, distinct = [_digest(label) for label in self.labels], 0
+        while len(set(labels)) > distinct:
+            distinct = len(set(labels))
+            labels = [
+                _digest(
+                    label,
+                    *sorted(role + labels[other] for role, other in self.operands[node]),
+                    "used by",
+                    *sorted(role + labels[other] for role, other in users[node]),
+                )
+                for node, label in enumerate(labels)
+            ]
+        return _digest(*sorted(labels))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
