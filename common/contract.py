@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     type AnyArray = Array | np.ndarray
     type State = tuple[Float[Array, " width"], ...]
-    type Hidden = tuple[Float[AnyArray, "batch width"], ...]
+    type Hidden = tuple[Float[Array, "batch width"], ...]
 
 type Params = Any
 """Whatever a library keeps its parameters in: a pytree."""

@@ -20,7 +20,7 @@ from common.errors import BakeoffError
 from common.steps import adamw
 
 if TYPE_CHECKING:
-    from common.contract import Hidden, Style, TrainStep
+    from common.contract import Hidden, Style, TrainStep, Weights
 
 LOSS_TOLERANCE = 1e-6
 """Relative difference to the reference's loss."""

@@ -31,5 +31,5 @@ def scan_loss(step: Step, hidden: Hidden, chunk: Chunk) -> tuple[Float[Array, ""
     The cross entropy is taken after the scan: its gradient scatters, and XLA:CPU treats loops
     with a scatter in them worse.
     """
-    hidden, logits = jax.lax.scan(jax.vmap(step), hidden, chunk.inputs)
+    hidden, logits = jax.lax.scan(jax.vmap(step), hidden, jnp.asarray(chunk.inputs))
     return cross_entropy(logits, chunk), hidden

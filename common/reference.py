@@ -14,12 +14,12 @@ import numpy as np
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jaxtyping import Float64
 
     from common.config import OptimiserConfig
-    from common.contract import Chunk, Hidden
+    from common.contract import AnyArray, Chunk
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -41,7 +41,7 @@ def double(weights: Weights) -> Weights:
     )
 
 
-def loss_and_grads(weights: Weights, hidden: Hidden, chunk: Chunk) -> Gradient:
+def loss_and_grads(weights: Weights, hidden: Sequence[AnyArray], chunk: Chunk) -> Gradient:
     """Return the mean cross entropy over unmasked targets, and its gradient by every weight."""
     weights = double(weights)
     cells, readout = weights
