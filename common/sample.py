@@ -43,8 +43,10 @@ def _generate(
 
     def body(carry: Any, key: PRNGKeyArray) -> tuple[Any, Int[Array, ""]]:
         state, logits = carry
-        scaled = logits if greedy else logits / temperature
-        token = jnp.argmax(logits) if greedy else jax.random.categorical(key, scaled)
+        if greedy:
+            token = jnp.argmax(logits)
+        else:  # from the largest, so that a tiny temperature makes the others -inf, never NaN
+            token = jax.random.categorical(key, (logits - jnp.max(logits)) / temperature)
         return step(state, token), token
 
     _, tokens = jax.lax.scan(body, (state, logits[-1]), jax.random.split(key, length))
@@ -80,13 +82,14 @@ def sample(
     check_seed(seed)
     if temperature is not None:
         check_rate("temperature", temperature)
+    limits = np.finfo(np.float32)
     if not prompt:
         prompt = vocab.characters[np.random.default_rng(seed).integers(len(vocab))]
     tokens = _generate(
         params,
         jnp.asarray(vocab.encode(prompt, "the prompt")),
         jax.random.key(seed),
-        jnp.float32(temperature or 1.0),
+        jnp.float32(np.clip(temperature or 1.0, limits.tiny, limits.max)),
         model=model,
         config=config,
         length=length,

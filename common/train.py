@@ -96,8 +96,8 @@ def epochs(
     loss weighs chunks by the targets that count in them.
 
     Raises:
-        DivergedError: an epoch's loss, or a weight after it, is NaN or infinite; what was yielded
-            before is still good.
+        DivergedError: an epoch's loss, or a weight or a moment after it, is NaN or infinite; what
+            was yielded before is still good.
     """
     for number in numbers:
         start = time.perf_counter()
@@ -105,10 +105,13 @@ def epochs(
         losses = run(zero_hidden(model, data.batch), epoch)
         loss = float(np.average(losses, weights=epoch.mask.sum(axis=(1, 2))))
         checkpoint = step.save()
-        finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint.weights))
+        finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint))
         if not math.isfinite(loss) or not finite:
+            what = f"the loss became {loss}"
+            if math.isfinite(loss):
+                what = "a weight, or a moment of Adam, became NaN or infinite"
             raise DivergedError(
-                f"the loss became {loss} in epoch {number}; training stopped there. "
+                f"{what} in epoch {number}; training stopped there. "
                 "A smaller learning rate may help"
             )
         yield Epoch(number, loss, time.perf_counter() - start, checkpoint)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common.config import DataConfig, ModelConfig, OptimiserConfig, check_size
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.errors import BakeoffError
 from common.vocab import Vocab
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = "jax-bakeoff weights 1"
 TREES = {"weights": "", "mu": "mu.", "nu": "nu."}
+STRINGS = ("vocab", "corpus", "corpus_sha256", "entrant", "style")
 
 
 @dataclass(frozen=True)
@@ -117,29 +118,46 @@ def load(path: Path) -> Saved:
             f"allowed is {FORMAT!r}: give a file that `bakeoff train --save` wrote"
         )
     try:
-        about = json.loads(metadata["about"])
-        saved: dict[str, Any] = {
-            **about,
-            "vocab": Vocab(about["vocab"]),
-            "model": ModelConfig(**about["model"]),
-            "data": DataConfig(**about["data"]),
-            "optimiser": OptimiserConfig(**about["optimiser"]),
-        }
-        updates = int(about["checkpoint"]["updates"])
-        trees = [_tree(path, tensors, prefix, saved["model"]) for prefix in TREES.values()]
-        if len(saved["vocab"]) != saved["model"].vocab_size:
-            raise ValueError("the vocabulary does not have the size that the configuration says")
-        return Saved(**{**saved, "checkpoint": Checkpoint(trees[0], trees[1], trees[2], updates)})
-    except (KeyError, TypeError, ValueError) as error:
+        saved, updates = _about(metadata["about"])
+    except (KeyError, TypeError, ValueError, BakeoffError) as error:
         raise BakeoffError(
             f"{path} has metadata that cannot be read ({error}); "
             "allowed is a file that `bakeoff train --save` wrote: give another one"
         ) from error
+    trees = [_tree(path, tensors, prefix, saved["model"]) for prefix in TREES.values()]
+    return Saved(**{**saved, "checkpoint": Checkpoint(trees[0], trees[1], trees[2], updates)})
+
+
+def _about(text: str) -> tuple[dict[str, Any], int]:
+    """Return the fields of `Saved`, all but the checkpoint in their types, and the updates."""
+    about = json.loads(text)
+    saved: dict[str, Any] = {
+        **about,
+        "vocab": Vocab(about["vocab"]),
+        "model": ModelConfig(**about["model"]),
+        "data": DataConfig(**about["data"]),
+        "optimiser": OptimiserConfig(**about["optimiser"]),
+    }
+    updates = about["checkpoint"]["updates"]
+    counts = {"seed": about["seed"], "epoch": about["epoch"], "updates": updates}
+    for name, number in counts.items():
+        check_size(name, number, least=0, most=(1 << 31) - 1)
+    wrong = {field.name for field in fields(Saved)} ^ set(about)
+    wrong |= {name for name in STRINGS if not isinstance(about[name], str)}
+    if wrong:
+        raise ValueError(f"wrong, missing or unknown: {', '.join(sorted(wrong))}")
+    if Vocab.of(saved["vocab"].characters) != saved["vocab"]:
+        raise ValueError("the vocabulary is not sorted, or has a character twice")
+    if len(saved["vocab"]) != saved["model"].vocab_size:
+        raise ValueError("the vocabulary does not have the size that the configuration says")
+    return saved, updates
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise BakeoffError(f"{path} is a folder; give a file that `bakeoff train --save` wrote")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -160,8 +178,9 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def _tree(
     path: Path, tensors: Mapping[str, np.ndarray], prefix: str, config: ModelConfig
 ) -> Weights:
+    zero = np.float32(0)  # shapes alone: a forged configuration must not ask for a terabyte
     skeleton = unflat(
-        Dense(np.empty((rows, columns)), np.empty(columns))
+        Dense(np.broadcast_to(zero, (rows, columns)), np.broadcast_to(zero, columns))
         for rows, columns in [
             *((rows, config.width) for rows in config.in_features),
             (config.width, config.vocab_size),
@@ -172,6 +191,11 @@ def _tree(
         if given != array.shape:
             raise BakeoffError(
                 f"{path} has {given} for {name}, where its configuration says {array.shape}: "
+                "give a file that `bakeoff train --save` wrote"
+            )
+        if tensors[name].dtype != np.float32:
+            raise BakeoffError(
+                f"{path} has {name} in {tensors[name].dtype}, where float32 is allowed: "
                 "give a file that `bakeoff train --save` wrote"
             )
         if not np.isfinite(tensors[name]).all():

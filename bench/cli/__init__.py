@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -35,7 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "bakeoff"
         message = " ".join(error.format_message().split())
-        return _say(f"{message.rstrip('.')}; `{command} --help` says what is allowed", 2)
+        if not message:  # no arguments: the help has been printed instead
+            return 2
+        # Typer's message lacks what was given; pydantic, which it converts values with, knows it.
+        problems: list[Any] = getattr(error.__cause__, "errors", list)()
+        message = f"{message.rstrip('.')}{''.join(f', not {p["input"]!r}' for p in problems)}"
+        return _say(f"{message}; `{command} --help` says what is allowed", 2)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", 130)
     except BrokenPipeError:

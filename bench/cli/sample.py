@@ -28,6 +28,6 @@ def sample(
     from common.sample import sample as write
 
     saved = disk.load(weights)
-    model = impls.load(entrant or saved.entrant).build(saved.model)
+    model = impls.load(saved.entrant if entrant is None else entrant).build(saved.model)
     params = model.from_weights(saved.checkpoint.weights)
     print(write(model, params, saved.model, saved.vocab, prompt, length, temperature, seed))

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from common.sample import sample
@@ -56,11 +55,12 @@ class Shown:
         if self.losses:
             last = self.losses[-LAST:]
             mean = sum(last) / len(last)
-            self.say(f"mean loss of the last {len(last)} epochs: {mean:.4f} nats per character")
+            of = "epoch" if len(last) == 1 else f"{len(last)} epochs"
+            self.say(f"mean loss of the last {of}: {mean:.4f} nats per character")
 
     def say(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(escape(text))
+        """Print a text as it is: a model may write what Rich takes for markup or an emoji."""
+        self.console.out(text, highlight=False)
 
     def epoch(self, epoch: Epoch) -> None:
         """Show an epoch, and a sample after every `sample_every`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from contextlib import ExitStack
@@ -13,9 +14,12 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.options import Prompt  # noqa: TC001 -- typer reads it when the program runs
-from common.errors import BakeoffError
+from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int
+
     from common.contract import Model, TrainStep
     from common.corpus import Corpus
     from common.weights import Saved
@@ -25,6 +29,8 @@ bakeoff train --entrant equinox --epochs 50\n
 bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors --log book.jsonl\n
 bakeoff train --resume book.safetensors --epochs 400 --entrant haiku --save more.safetensors"""
 
+SAMPLE_EVERY = 25
+
 
 @dataclass(frozen=True)
 class Run:
@@ -32,6 +38,7 @@ class Run:
 
     start: Saved
     corpus: Corpus
+    tokens: Int[np.ndarray, " characters"]
     model: Model
     step: TrainStep
     epochs: int
@@ -75,13 +82,18 @@ def train(
     epoch_mode: Annotated[
         str, typer.Option(help="chunk: a call for each; scan: an epoch as one program.")
     ] = "chunk",
-    sample_every: Annotated[int, typer.Option(help="Epochs between samples; 0: none.")] = 25,
+    sample_every: Annotated[
+        int, typer.Option(help="Epochs between samples; 0: none.")
+    ] = SAMPLE_EVERY,
     prompt: Prompt = "",
     seed: Annotated[
         int | None, typer.Option(help="Of initial weights and windows.", show_default="0")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="File for the weights; must be new.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="File of weights to go on from.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="File of weights to go on from, and in, unless --save names another."),
+    ] = None,
     log: Annotated[
         str | None, typer.Option(help="New file for the loss curve, JSON lines; -: output.")
     ] = None,
@@ -99,10 +111,14 @@ def train(
         "optimiser": {"learning_rate": learning_rate, "weight_decay": weight_decay},
         "seed": seed,
     }
+    if save is not None and save != resume:
+        require_new(save, "--save")
+    if log is not None and log != "-":
+        require_new(Path(log), "--log")
+        if save is not None and Path(log).resolve() == save.resolve():
+            raise BakeoffError(f"--save and --log are both {log}; name two files")
     run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume)
     with ExitStack() as stack:
-        if save is not None and save != resume:
-            require_new(save, "--save")
         lines = open_log(log, stack)
         return follow(run, save or resume, lines, to_stdout=lines is not sys.stdout)
 
@@ -128,12 +144,20 @@ def assemble(
             f"epoch-mode is {epoch_mode!r}; it must be 'chunk' or 'scan': choose one"
         )
     saved = disk.load(resume) if resume else None
-    name = given["corpus"] or (saved.corpus if saved else "synthetic")
+    if saved and epochs < saved.epoch:
+        raise BakeoffError(
+            f"epochs is {epochs}, but the resumed run has done {saved.epoch} already; "
+            "it counts those in: give a larger number"
+        )
+    name = given["corpus"]
+    if name is None:
+        name = saved.corpus if saved else "synthetic"
     corpus = corpora.load(name)
-    if saved and corpus.sha256 != saved.corpus_sha256 and not given["corpus"]:
+    if saved and corpus.sha256 != saved.corpus_sha256 and given["corpus"] is None:
         print(f"bakeoff: the text of {name!r} is not the one that was trained on", file=sys.stderr)
     start, model = resumed(saved, given, corpus) if saved else fresh(given, corpus)
     start.vocab.encode(prompt, "the prompt")
+    tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
     if epoch_mode == "scan" and start.style != "pure":
         raise BakeoffError(
             f"epoch-mode 'scan' is given for style {start.style!r}; it is allowed for 'pure', "
@@ -142,7 +166,7 @@ def assemble(
     import impls
 
     step = impls.load(start.entrant).style(start.style)(start.model, adamw(start.optimiser))
-    return Run(start, corpus, model, step, epochs, epoch_mode, sample_every, prompt)
+    return Run(start, corpus, tokens, model, step, epochs, epoch_mode, sample_every, prompt)
 
 
 def fresh(given: dict[str, Any], corpus: Corpus) -> tuple[Saved, Model]:
@@ -165,8 +189,8 @@ def fresh(given: dict[str, Any], corpus: Corpus) -> tuple[Saved, Model]:
         DataConfig(**chosen(given["data"])),
         OptimiserConfig(**chosen(given["optimiser"])),
     )
-    entrant = impls.load(given["entrant"] or impls.BASELINE)
-    style = given["style"] or "pure"
+    entrant = impls.load(impls.BASELINE if given["entrant"] is None else given["entrant"])
+    style = "pure" if given["style"] is None else given["style"]
     entrant.style(style)
     model = entrant.build(config)
     weights = on_host(model.to_weights(model.init(jax.random.key(seed))))
@@ -200,8 +224,10 @@ def resumed(saved: Saved, given: dict[str, Any], corpus: Corpus) -> tuple[Saved,
         check_seed(given["seed"])
     # A style belongs to its library: with another entrant and no style named, it starts as `pure`.
     same = given["entrant"] in (None, saved.entrant)
-    entrant = impls.load(given["entrant"] or saved.entrant)
-    style = given["style"] or (saved.style if same else "pure")
+    entrant = impls.load(saved.entrant if given["entrant"] is None else given["entrant"])
+    style = given["style"]
+    if style is None:
+        style = saved.style if same else "pure"
     entrant.style(style)
     start = replace(
         saved,
@@ -221,21 +247,10 @@ def chosen(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def require_new(path: Path, option: str) -> None:
-    """Raise BakeoffError if there is something at `path`, or nowhere to put it."""
-    if path.exists():
-        raise BakeoffError(
-            f"{option} {path} exists already; files are never overwritten: name a new one"
-        )
-    if not path.parent.is_dir():
-        raise BakeoffError(f"{option} {path}: there is no folder {path.parent}; make it first")
-
-
 def open_log(log: str | None, stack: ExitStack) -> IO[str] | None:
     """Return where the loss curve goes, if anywhere."""
     if log is None or log == "-":
         return sys.stdout if log else None
-    require_new(Path(log), "--log")
     try:
         return stack.enter_context(Path(log).open("x", encoding="utf-8"))
     except OSError as error:
@@ -250,7 +265,6 @@ def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: boo
     from common.train import DivergedError, by_chunk, by_scan, epochs
 
     start = run.start
-    tokens = start.vocab.encode(run.corpus.text, f"the corpus {start.corpus!r}")
     run.step.load(start.checkpoint)
     run_epoch = by_scan(run.step) if run.epoch_mode == "scan" else by_chunk(run.step)  # type: ignore[arg-type]
     numbers = range(start.epoch, max(run.epochs, start.epoch))
@@ -262,7 +276,7 @@ def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: boo
     try:
         with show:
             training = epochs(
-                run_epoch, run.step, tokens, start.model, start.data, start.seed, numbers
+                run_epoch, run.step, run.tokens, start.model, start.data, start.seed, numbers
             )
             for epoch in training:
                 last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
@@ -275,20 +289,37 @@ def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: boo
     except KeyboardInterrupt:
         kept = keep(last, path)
         print(
-            f"bakeoff: interrupted after {last.epoch} epochs; saved to {kept}; go on with: "
-            f"bakeoff train --resume {kept} --epochs {run.epochs}",
+            f"bakeoff: interrupted after {counted(last.epoch)}; saved to {kept}; go on with: "
+            f"{resume_command(run, kept)}",
             file=sys.stderr,
         )
         return 130
     except DivergedError as error:
         raise DivergedError(
-            f"{error}; the weights after {last.epoch} good epochs are in {keep(last, path)}"
+            f"{error}; the weights after {counted(last.epoch)} are in {keep(last, path)}"
         ) from error
     finally:
         signal.signal(signal.SIGTERM, previous)
     if path is not None:
         show.say(f"saved to {keep(last, path)}")
     return 0
+
+
+def counted(epochs: int) -> str:
+    """Return how many epochs, in words."""
+    return f"{epochs} epoch{'' if epochs == 1 else 's'}"
+
+
+def resume_command(run: Run, kept: Path) -> str:
+    """Return the command that goes on, for a shell; what the file holds need not be given again."""
+    command = ["bakeoff", "train", "--resume", str(kept), "--epochs", str(run.epochs)]
+    if run.epoch_mode != "chunk":
+        command += ["--epoch-mode", run.epoch_mode]
+    if run.sample_every != SAMPLE_EVERY:
+        command += ["--sample-every", str(run.sample_every)]
+    if run.prompt:
+        command += ["--prompt", run.prompt]
+    return shlex.join(command)
 
 
 def keep(saved: Saved, path: Path | None) -> Path:

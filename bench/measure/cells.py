@@ -10,7 +10,9 @@ from common.errors import unknown
 
 BASELINE = ("pure_jax", "pure")
 COLD = ("trace", "lower", "compile")
-WARM = ("step", "final_loss")
+PURE_ONLY = ("epoch_by_chunk", "epoch_by_scan", "sample")
+"""Metrics of the `pure` styles alone: they do not depend on how a step is written."""
+WARM = ("step", "final_loss", *PURE_ONLY)
 DEFAULT_WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: the two ends, dispatch alone and the blog's size."""
 
@@ -31,8 +33,8 @@ class Cell(NamedTuple):
 class Found:
     """What was measured in a cell."""
 
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Times by metric, as they were taken."""
+    seconds: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Times by metric, block and round, as they were taken; a cold sample is a block alone."""
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is not a time, by metric; under `proof`, how far the cell is from the reference."""
     failure: str | None = None
@@ -77,7 +79,7 @@ class Selection:
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
-        entrants = self.entrants or known_entrants
+        entrants = [name for name in known_entrants if name in (self.entrants or known_entrants)]
         chosen = [
             Cell(entrant, style, workload, backend)
             for backend in self.backends or offer.backends

@@ -9,12 +9,13 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.cells import COLD, WARM, Cell, Found, Offer
+from bench.measure.cells import BASELINE, COLD, WARM, Cell, Found, Offer
 from bench.measure.settings import ROOT, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+WORKER = (sys.executable, "-m", "bench.measure.worker")
 STDERR_LINES = 8
 """Lines of a failed worker's stderr that are shown."""
 
@@ -23,14 +24,15 @@ class WorkerFailedError(Exception):
     """A worker ended without saying that it was done."""
 
 
-def work(job: dict[str, Any], seconds: float = 600) -> list[dict[str, Any]]:
+def work(
+    job: dict[str, Any], seconds: float = 600, command: Sequence[str] = WORKER
+) -> list[dict[str, Any]]:
     """Run one job in a fresh interpreter; return its records.
 
     Raises:
         WorkerFailedError: it crashed, took longer than `seconds`, or wrote something else than
             JSON; `args[1]` holds the records before that.
     """
-    command = [sys.executable, "-m", "bench.measure.worker"]
     try:
         done = subprocess.run(  # noqa: S603 -- our own module, no shell
             command,
@@ -91,6 +93,10 @@ class Run:
             self.measure(together, *setting)
         return self.found[cell]
 
+    def baseline(self, cell: Cell) -> Found:
+        """Return what was found for the baseline in the same blocks as `cell`."""
+        return self.found[Cell(*BASELINE, cell.workload, cell.backend)]
+
     def measure(self, cells: list[Cell], workload: str, backend: str) -> None:
         """Measure the cells of a workload and backend: equality, warm metrics, then cold ones."""
         self.found |= {cell: Found() for cell in cells}
@@ -100,13 +106,17 @@ class Run:
             self.found[cell].failure = problem
             if problem is None:
                 ready.append(cell)
+        # Ratios need the baseline in the same rounds, selected or not.
+        baseline = Cell(*BASELINE, workload, backend)
+        together = ready if baseline in ready else [baseline, *ready]
+        self.found.setdefault(baseline, Found())
         metrics = sorted({m for cell in ready for m in self.needed[cell]}.intersection(WARM))
         self.say(f"{workload} on {backend}: proving {len(ready)} cells equal, then timing them")
         self.collect(
-            ready,
+            together,
             {
                 "job": "warm",
-                "cells": [cell[:2] for cell in ready],
+                "cells": [cell[:2] for cell in together],
                 "workload": workload,
                 "backend": backend,
                 "metrics": metrics,
@@ -142,6 +152,7 @@ class Run:
                 found.failure = record["failure"]
                 continue
             metric = record["metric"]
-            found.seconds.setdefault(metric, []).extend(record.get("seconds", []))
+            if "seconds" in record:
+                found.seconds.setdefault(metric, []).append(record["seconds"])
             if "facts" in record:
                 found.facts[metric] = record["facts"]

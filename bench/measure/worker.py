@@ -13,8 +13,9 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ FINAL_STEPS = 200
 FINAL_MEAN = 20
 """Steps at the end whose mean is the final loss: one chunk's loss depends on its text."""
 OWN_SEEDS = 3
+EPOCH_CHUNKS = 39
+"""As many whole chunks as the blog's epoch has."""
+EPOCH_ROUNDS = 6
+SAMPLE_LENGTH = 500
+SAMPLE_ROUNDS = 10
 WARM_CALLS = 3
 """Calls before a block's rounds: the second and third can still take another path."""
 
@@ -168,9 +174,17 @@ def warm(
         return [*name, workload, backend]
 
     if "step" in metrics:
-        for block in range(blocks):
+        for _ in range(blocks):
             for name, seconds in measure_block(steps, case, tokens, rounds, rng).items():
-                emit({"cell": tag(name), "metric": "step", "block": block, "seconds": seconds})
+                emit({"cell": tag(name), "metric": "step", "seconds": seconds})
+    pure = [name for name in steps if name[1] == "pure"]
+    if {"epoch_by_chunk", "epoch_by_scan"}.intersection(metrics):
+        for (name, metric), (seconds, facts) in measure_epochs(pure, case, tokens, rng).items():
+            emit({"cell": tag(name), "metric": metric, "seconds": seconds, "facts": facts})
+    if "sample" in metrics:
+        for name, seconds in measure_samples(pure, case, rng).items():
+            facts = {"characters": SAMPLE_LENGTH}
+            emit({"cell": tag(name), "metric": "sample", "seconds": seconds, "facts": facts})
     if "final_loss" in metrics:
         for name, step in steps.items():
             seconds, facts = final_loss(name, step, case, tokens)
@@ -254,15 +268,83 @@ def measure_block(
         steps[name].load(fresh_checkpoint(random_weights(case.model)))
         for _ in range(WARM_CALLS):
             jax.block_until_ready(steps[name](hidden, chunk))
-    seconds: dict[tuple[str, str], list[float]] = {name: [] for name in names}
+    return interleave({name: partial(steps[name], hidden, chunk) for name in names}, rounds, rng)
+
+
+def interleave[Name](
+    calls: Mapping[Name, Callable[[], Any]], rounds: int, rng: random.Random
+) -> dict[Name, list[float]]:
+    """Return the seconds of `rounds` synchronised calls of each, every round in another order."""
+    import jax
+
+    seconds: dict[Name, list[float]] = {name: [] for name in calls}
     with quiet():
         for _ in range(rounds):
-            for name in rng.sample(names, len(names)):
-                step = steps[name]
+            for name in rng.sample(list(calls), len(calls)):
                 start = time.perf_counter()
-                jax.block_until_ready(step(hidden, chunk))
+                jax.block_until_ready(calls[name]())
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def measure_epochs(
+    names: list[tuple[str, str]], case: Case, tokens: Any, rng: random.Random
+) -> dict[tuple[tuple[str, str], str], tuple[list[float], dict[str, Any]]]:
+    """Return seconds and losses of whole epochs, chunk by chunk and as one jitted scan."""
+    import impls
+    from common.chunker import chunks
+    from common.contract import fresh_checkpoint, zero_hidden
+    from common.equality import make, random_weights
+    from common.steps import FunctionalStep
+    from common.train import by_chunk, by_scan
+
+    size = EPOCH_CHUNKS * case.chunk * case.batch + 1
+    epoch = chunks(tokens[:size], case.chunk, case.batch)
+    hidden, start = (
+        zero_hidden(case.model, case.batch),
+        fresh_checkpoint(random_weights(case.model)),
+    )
+    calls, losses = {}, {}
+    for name in names:
+        for metric, mode in (("epoch_by_chunk", by_chunk), ("epoch_by_scan", by_scan)):
+            step = make(impls.load(name[0]).style(name[1]), case)
+            assert isinstance(step, FunctionalStep), "pure styles thread their state"
+            step.load(start)
+            run = mode(step)
+            losses[name, metric] = run(hidden, epoch)
+            calls[name, metric] = partial(run, hidden, epoch)
+    seconds = interleave(calls, EPOCH_ROUNDS, rng)
+    return {
+        (name, metric): (
+            seconds[name, metric],
+            {
+                "chunks": len(epoch.mask),
+                "largest_loss_difference_to_chunk_by_chunk": float(
+                    abs(losses[name, metric] - losses[name, "epoch_by_chunk"]).max()
+                ),
+            },
+        )
+        for name, metric in calls
+    }
+
+
+def measure_samples(
+    names: list[tuple[str, str]], case: Case, rng: random.Random
+) -> dict[tuple[str, str], list[float]]:
+    """Return the seconds of writing `SAMPLE_LENGTH` characters, compiled beforehand."""
+    import impls
+    from common.equality import random_weights
+    from common.sample import sample
+    from common.vocab import Vocab
+
+    vocab = Vocab("".join(map(chr, range(64, 64 + case.model.vocab_size))))
+    calls = {}
+    for name in names:
+        model = impls.load(name[0]).build(case.model)
+        params = model.from_weights(random_weights(case.model))
+        calls[name] = partial(sample, model, params, case.model, vocab, "A", SAMPLE_LENGTH)
+        calls[name]()
+    return interleave(calls, SAMPLE_ROUNDS, rng)
 
 
 def stream(case: Case, tokens: Any) -> Iterator[Chunk]:

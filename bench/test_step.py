@@ -1,0 +1,10 @@
+"""How long is one training step? All entrants interleaved, each call synchronised."""
+
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.mark.parametrize("metric", ["step"])
+def test_step(replay: Callable[[], None]) -> None:
+    replay()
