@@ -110,11 +110,13 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
     """Return the table of what each style compiles to."""
-    out = Table("entrant", "style", title=f"compiled programs at workload {workload}")
+    out = Table(title=f"compiled programs at workload {workload}")
+    out.add_column("entrant", overflow="fold")  # a narrow terminal loses no letter of a name
+    out.add_column("style", overflow="fold")
     for name in ("equations", "HLO", "flops", "temp bytes"):
         out.add_column(name, justify="right")
     out.add_column("program")
-    out.add_column("operations beside pure_jax")
+    out.add_column("operations beside pure_jax", overflow="fold")
     for row in rows:
         for style, found in row["programs"].items():
             beside = found["operations_beside_baseline"]
