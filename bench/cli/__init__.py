@@ -11,6 +11,8 @@ import typer
 from bench.cli import entrants, sample, train
 from common.errors import BakeoffError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="bakeoff",
     help="One character RNN in every JAX library: train it, sample it, see who takes part.\n\n"
@@ -28,13 +30,18 @@ app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        return app(arguments, prog_name="bakeoff", standalone_mode=False) or 0
+        status = app(given, prog_name="bakeoff", standalone_mode=False) or 0
+        sys.stdout.flush()
+        # Typer makes a Ctrl-C that no command has answered to this status, and says nothing.
+        return _say("interrupted", status) if status == INTERRUPTED else status
     except BakeoffError as error:
         return _say(str(error), error.exit_status)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "bakeoff"
+        words = [word for word in given[:1] if not word.startswith("-")]
+        command = context.command_path if context else " ".join(["bakeoff", *words])
         message = " ".join(error.format_message().split())
         if not message:  # no arguments: the help has been printed instead
             return 2
@@ -42,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         problems: list[Any] = getattr(error.__cause__, "errors", list)()
         message = f"{message.rstrip('.')}{''.join(f', not {p["input"]!r}' for p in problems)}"
         return _say(f"{message}; `{command} --help` says what is allowed", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted", 130)
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read the output has gone; Python's own flush at exit would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

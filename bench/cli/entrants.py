@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,9 @@ from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from bench.measure.program import ProgramFacts
+
+LISTED = 3
+"""Kinds of operations that are named; the others are in `--json`."""
 
 EXAMPLES = """Examples:\n
 bakeoff entrants\n
@@ -99,7 +103,7 @@ def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of entrants."""
-    out = Table("entrant", "library", "version", "styles")
+    out = Table("entrant", "library", "version", "styles", box=SIMPLE, padding=(0, 1, 0, 0))
     out.add_column("code lines", justify="right")
     for row in rows:
         what = row.get("problem") or ", ".join(row["styles"])
@@ -110,21 +114,16 @@ def table(rows: list[dict[str, Any]]) -> Table:
 
 def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
     """Return the table of what each style compiles to."""
-    out = Table(title=f"compiled programs at workload {workload}")
-    out.add_column("entrant", overflow="fold")  # a narrow terminal loses no letter of a name
-    out.add_column("style", overflow="fold")
-    for name in ("equations", "HLO", "flops", "temp bytes"):
-        out.add_column(name, justify="right")
-    out.add_column("program")
-    out.add_column("operations beside pure_jax", overflow="fold")
+    title = f"compiled programs at workload {workload}"
+    out = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
+    out.add_column("entrant", no_wrap=True)
+    out.add_column("style", no_wrap=True)
+    for name in ("jaxpr\neqs", "HLO\ninstr", "flops", "temp\nbytes"):
+        out.add_column(name, justify="right", no_wrap=True)
+    out.add_column("finger-\nprint", no_wrap=True)
+    out.add_column("beside\npure_jax")
     for row in rows:
         for style, found in row["programs"].items():
-            beside = found["operations_beside_baseline"]
-            says = ", ".join(
-                f"{count:+d} {kind.removeprefix('stablehlo.')}" for kind, count in beside.items()
-            )
-            if found["same_as_baseline"]:
-                says = "the same program"
             out.add_row(
                 row["entrant"],
                 style,
@@ -132,7 +131,19 @@ def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
                 str(sum(found["hlo_instructions"].values())),
                 f"{found['flops']:.0f}",
                 str(found["temp_bytes"]),
-                found["fingerprint"][:8],
-                says or "the same operations, linked otherwise",
+                found["fingerprint"][:6],
+                beside(found),
             )
     return out
+
+
+def beside(found: dict[str, Any]) -> str:
+    """Return in words how a program differs from the baseline's."""
+    if found["same_as_baseline"]:
+        return "the same"
+    counts = found["operations_beside_baseline"]
+    if not counts:
+        return "same operations, other wiring"
+    if len(counts) > LISTED:
+        return f"{sum(counts.values()):+d} operations of {len(counts)} kinds"
+    return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())

@@ -32,6 +32,12 @@ bakeoff train --resume book.safetensors --epochs 400 --entrant haiku --save more
 SAMPLE_EVERY = 25
 
 
+class InterruptedRunError(BakeoffError):
+    """Ctrl-C; what was done is saved, and the message says how to go on."""
+
+    exit_status = 130
+
+
 @dataclass(frozen=True)
 class Run:
     """A run put together from options and, where one is resumed, from its file."""
@@ -288,12 +294,10 @@ def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: boo
                     keep(last, path)
     except KeyboardInterrupt:
         kept = keep(last, path)
-        print(
-            f"bakeoff: interrupted after {counted(last.epoch)}; saved to {kept}; go on with: "
-            f"{resume_command(run, kept)}",
-            file=sys.stderr,
-        )
-        return 130
+        raise InterruptedRunError(
+            f"interrupted after {counted(last.epoch)}; saved to {kept}; go on with: "
+            f"{resume_command(run, kept)}"
+        ) from None
     except DivergedError as error:
         raise DivergedError(
             f"{error}; the weights after {counted(last.epoch)} are in {keep(last, path)}"
