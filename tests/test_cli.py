@@ -1,0 +1,670 @@
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from safetensors.numpy import save as to_bytes
+
+import impls
+from bench.cli import main
+from bench.cli import train as train_command
+from common import weights
+from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common.contract import fresh_checkpoint
+from common.corpus import TOY
+from common.equality import random_weights
+from common.vocab import Vocab
+
+ROOT = Path(__file__).parents[1]
+SMALL = ("--corpus", "toy", "--width", "8", "--chunk", "16", "--sample-every", "0")
+KNOWN = "known: pure_jax, equinox, flax_linen, flax_nnx, haiku; choose one of them"
+CORPORA = "toy, synthetic, metamorphosis, tinyshakespeare"
+WROTE = "give a file that `bakeoff train --save` wrote"
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    status: int
+    out: str
+    err: str
+
+
+type Bakeoff = Callable[..., Done]
+
+
+@pytest.fixture
+def bakeoff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Bakeoff:
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        return Done(main(list(arguments)), *capsys.readouterr())
+
+    return run
+
+
+def saved(**about: Any) -> weights.Saved:
+    """Return a run of 3 epochs on the toy corpus that is quickly made."""
+    vocab = Vocab.of(TOY)
+    config = ModelConfig(len(vocab), width=8, layers=3)
+    return weights.Saved(
+        **{
+            "checkpoint": fresh_checkpoint(random_weights(config)),
+            "vocab": vocab,
+            "model": config,
+            "data": DataConfig(chunk=16),
+            "optimiser": OptimiserConfig(),
+            "seed": 0,
+            "epoch": 3,
+            "corpus": "toy",
+            "corpus_sha256": "a7096eb0d137e69a3fd613a8dce4134734ba811e4f05640d9cae7335de15fbe5",
+            "entrant": "equinox",
+            "style": "filter_jit",
+            **about,
+        }
+    )
+
+
+def folder(path: Path) -> dict[str, tuple[bytes, int]]:
+    """Return all files below `path` with their contents and times."""
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return {str(file): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+
+
+def names(path: Path) -> list[str]:
+    return sorted(file.name for file in path.iterdir())
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# Bad input
+
+
+def furnish(here: Path) -> None:
+    """Make the files that bad input is about."""
+    (here / "empty.txt").touch()
+    (here / "one.txt").write_text("a")
+    (here / "latin.txt").write_bytes(b"caf\xe9\n")
+    (here / "other.txt").write_text("abcd. and more")
+    (here / "folder").mkdir()
+    (here / "exists").write_text("mine")
+    weights.save(here / "good", saved())
+    good = (here / "good").read_bytes()
+    (here / "cut").write_bytes(good[:-1])
+    (here / "foreign").write_bytes(to_bytes({"x": np.zeros(2)}))
+    shape = random_weights(ModelConfig(5, width=9, layers=3))
+    weights.save(here / "shape", saved(checkpoint=fresh_checkpoint(shape)))
+
+
+def size(name: str, value: str, least: int = 1, most: int = 1 << 20) -> str:
+    return f"{name} is {value}; it must be a whole number from {least} to {most}: give another one"
+
+
+def rate(name: str, value: str, allowed: str = "a positive number") -> str:
+    return f"{name} is {value}; it must be {allowed}: give another one"
+
+
+def not_a_number(command: str, option: str, given: str, kind: str = "integer") -> str:
+    short = {"integer": "integer", "number": "number"}[kind]
+    return (
+        f"Invalid value for '{option}': Input should be a valid {kind}, unable to parse string as "
+        f"{'an' if short == 'integer' else 'a'} {short}, not {given!r}; "
+        f"`bakeoff {command} --help` says what is allowed"
+    )
+
+
+ZERO = "zero or a positive number"
+SEED = "it must be from 0 to 2147483647: give another one"
+BAD_TRAIN = {
+    "--corpus missing.txt": f"no such file 'missing.txt'; give the path of a UTF-8 text file, "
+    f"or one of {CORPORA}",
+    "--corpus tiny": f"unknown corpus 'tiny'; known: {CORPORA}; choose one of them, "
+    "or give the path of a UTF-8 text file",
+    "--corpus ''": f"unknown corpus ''; known: {CORPORA}; choose one of them, "
+    "or give the path of a UTF-8 text file",
+    "--corpus empty.txt": "'empty.txt' holds no text; a corpus needs at least 2 characters",
+    "--corpus one.txt": "'one.txt' holds only 1 character, 'a'; "
+    "a corpus needs at least 2 characters",
+    "--corpus folder": "'folder' is a directory; give the path of a UTF-8 text file",
+    "--corpus latin.txt": "'latin.txt' is not UTF-8 (byte 0xe9 at offset 3); convert it, for "
+    "example with iconv -f latin1 -t utf-8 latin.txt > converted.txt",
+    "--prompt aZ": "the prompt has the character 'Z' at position 1, which the vocabulary lacks; "
+    "it knows '.abcd': leave that character out",
+    "--entrant flex_linen": f"unknown entrant 'flex_linen'; {KNOWN}",
+    "--entrant ''": f"unknown entrant ''; {KNOWN}",
+    "--style jit": "unknown style of pure_jax 'jit'; known: pure; choose one of them",
+    "--style ''": "unknown style of pure_jax ''; known: pure; choose one of them",
+    "--entrant haiku --style jit": "unknown style of haiku 'jit'; known: pure, transform; "
+    "choose one of them",
+    "--width 0": size("width", "0", most=1 << 14),
+    "--width -3": size("width", "-3", most=1 << 14),
+    "--width 99999999": size("width", "99999999", most=1 << 14),
+    "--width wide": not_a_number("train", "--width", "wide"),
+    "--width nan": not_a_number("train", "--width", "nan"),
+    "--layers 0": size("layers", "0", most=256),
+    "--layers 1.5": not_a_number("train", "--layers", "1.5"),
+    "--chunk 0": size("chunk", "0"),
+    "--chunk -1": size("chunk", "-1"),
+    "--chunk ''": not_a_number("train", "--chunk", ""),
+    "--batch 0": size("batch", "0", most=1 << 14),
+    "--batch nan": not_a_number("train", "--batch", "nan"),
+    "--epoch-chars 1": size("epoch characters", "1", 2, 1 << 30),
+    "--epochs -1": size("epochs", "-1", 0),
+    "--epochs nan": not_a_number("train", "--epochs", "nan"),
+    "--sample-every -1": size("sample-every", "-1", 0),
+    "--learning-rate 0": rate("learning rate", "0.0"),
+    "--learning-rate -0.1": rate("learning rate", "-0.1"),
+    "--learning-rate nan": rate("learning rate", "nan"),
+    "--learning-rate inf": rate("learning rate", "inf"),
+    "--learning-rate fast": not_a_number("train", "--learning-rate", "fast", "number"),
+    "--weight-decay -1": rate("weight decay", "-1.0", ZERO),
+    "--weight-decay nan": rate("weight decay", "nan", ZERO),
+    "--seed -1": f"seed is -1; {SEED}",
+    "--seed 2147483648": f"seed is 2147483648; {SEED}",
+    "--seed x": not_a_number("train", "--seed", "x"),
+    "--epoch-mode fast": "epoch-mode is 'fast'; it must be 'chunk' or 'scan': choose one",
+    "--entrant flax_linen --style blog --epoch-mode scan": "epoch-mode 'scan' is given for style "
+    "'blog'; it is allowed for 'pure', whose update can be traced as a whole: "
+    "leave one of the two out",
+    "--resume none": "there is no weights file none; make one with `bakeoff train --save none`",
+    "--resume folder": f"folder is a folder; {WROTE}",
+    "--resume shape": "shape has (14, 9) for cells.0.kernel, where its configuration says "
+    f"(13, 8): {WROTE}",
+    "--resume foreign": "foreign is a safetensors file of format None; "
+    f"allowed is 'jax-bakeoff weights 1': {WROTE}",
+    "--resume good --width 9": "width is given as 9, but the resumed model has 8: "
+    "leave --width out, or start a new run",
+    "--resume good --epochs 2": "epochs is 2, but the resumed run has done 3 already; "
+    "it counts those in: give a larger number",
+    "--resume good --corpus other.txt": "the corpus 'other.txt' has the character ' ' at position "
+    "5, which the vocabulary lacks; it knows '.abcd': leave that character out",
+    "--resume good --style jit": "unknown style of equinox 'jit'; known: pure, filter_jit; "
+    "choose one of them",
+    "--resume good --seed -1": f"seed is -1; {SEED}",
+    "--resume good --chunk 0": size("chunk", "0"),
+    "--resume good --learning-rate nan": rate("learning rate", "nan"),
+    "--save exists": "--save exists exists already; files are never overwritten: name a new one",
+    "--save folder": "--save folder exists already; files are never overwritten: name a new one",
+    "--save none/w": "--save none/w: there is no folder none; make it first",
+    "--log exists": "--log exists exists already; files are never overwritten: name a new one",
+    "--log none/l": "--log none/l: there is no folder none; make it first",
+    "--log new --save new": "--save and --log are both new; name two files",
+    "--colour": "No such option: --colour",
+    "--width": "Option '--width' requires an argument; `bakeoff train --help` says what is allowed",
+    "more": "Got unexpected extra argument(s) (more); `bakeoff train --help` says what is allowed",
+}
+BAD_SAMPLE = {
+    "": "Missing argument 'weights'; `bakeoff sample --help` says what is allowed",
+    "none": "there is no weights file none; make one with `bakeoff train --save none`",
+    "folder": f"folder is a folder; {WROTE}",
+    "exists": "exists is not a whole safetensors file (",
+    "cut": "cut is not a whole safetensors file (",
+    "empty.txt": "empty.txt is not a whole safetensors file (",
+    "foreign": "foreign is a safetensors file of format None; "
+    f"allowed is 'jax-bakeoff weights 1': {WROTE}",
+    "shape": f"shape has (14, 9) for cells.0.kernel, where its configuration says (13, 8): {WROTE}",
+    "good --entrant nobody": f"unknown entrant 'nobody'; {KNOWN}",
+    "good --entrant ''": f"unknown entrant ''; {KNOWN}",
+    "good --prompt é": "the prompt has the character 'é' at position 0, which the vocabulary "
+    "lacks; it knows '.abcd': leave that character out",
+    "good --length 0": size("length", "0"),
+    "good --length -1": size("length", "-1"),
+    "good --length nan": not_a_number("sample", "--length", "nan"),
+    "good --temperature 0": rate("temperature", "0.0"),
+    "good --temperature -1": rate("temperature", "-1.0"),
+    "good --temperature nan": rate("temperature", "nan"),
+    "good --temperature hot": not_a_number("sample", "--temperature", "hot", "number"),
+    "good --seed -1": f"seed is -1; {SEED}",
+}
+BAD = {
+    **{f"train {given}": says for given, says in BAD_TRAIN.items()},
+    **{f"sample {given}": says for given, says in BAD_SAMPLE.items()},
+    "entrants --workload nope": "unknown workload 'nope'; known: toy, seed, wide, batched; "
+    "choose one of them",
+    "entrants --programs --workload nope": "unknown workload 'nope'; "
+    "known: toy, seed, wide, batched; choose one of them",
+    "entrants --workload": "Option '--workload' requires an argument; "
+    "`bakeoff entrants --help` says what is allowed",
+    "--nope": "No such option: --nope; `bakeoff --help` says what is allowed",
+    "nope": "No such command 'nope'; `bakeoff --help` says what is allowed",
+}
+
+
+@pytest.mark.parametrize("given", BAD)
+def test_bad_input_is_one_line_and_no_file(bakeoff: Bakeoff, tmp_path: Path, given: str) -> None:
+    furnish(tmp_path)
+    before = folder(tmp_path)
+    arguments = shlex.split(given)
+    if arguments[0] == "train":
+        # What is given comes last and wins; the rest shows that nothing is written.
+        resumed = "--resume" in arguments
+        common = () if resumed else ("--width", "8", "--corpus", "toy")
+        files = ("--save", "new.safetensors", "--log", "new.jsonl")
+        arguments[1:1] = [*common, *files]
+    done = bakeoff(*arguments)
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.endswith("\n")
+    assert len(done.err.splitlines()) == 1
+    says = f"bakeoff: {BAD[given]}"
+    whole = not BAD[given].endswith(("(", "--colour"))
+    assert done.err == f"{says}\n" if whole else done.err.startswith(says)
+    assert folder(tmp_path) == before
+
+
+def test_no_command_is_help_and_no_error_line(bakeoff: Bakeoff) -> None:
+    done = bakeoff()
+    assert done.status == 2
+    assert "Usage: bakeoff" in done.out
+    assert done.err == ""
+
+
+# Training
+
+
+def test_plain_lines_a_log_and_a_file(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    options = ("--epochs", "3", "--sample-every", "2", "--prompt", "ab", "--seed", "4")
+    files = ("--save", "w.safetensors", "--log", "l.jsonl")
+    done = bakeoff("train", *SMALL, *options, *files)
+    assert (done.status, done.err) == (0, "")
+    header, *rest = done.out.splitlines()
+    assert header == (
+        "pure_jax pure: 3 layers of 8, toy, 70 characters, 5 distinct, "
+        "entropy 0.0000 nats per character"
+    )
+    line = r"epoch    {}  loss \d\.\d{{4}}  \d+\.\d\d s\n"
+    text = r"ab[.abcd]{100}\n"
+    assert re.fullmatch(
+        line.format(0) + text + line.format(1) + line.format(2) + text
+        + r"mean loss of the last 3 epochs: \d\.\d{4} nats per character\n"
+        r"saved to w\.safetensors\n",
+        "\n".join([*rest, ""]),
+    )  # fmt: skip
+
+    first, *curve = records((tmp_path / "l.jsonl").read_text())
+    run = first["run"]
+    assert run["entropy"] == 0
+    assert run["versions"].keys() >= {"python", "jax", "jaxlib", "flax", "equinox", "optax"}
+    assert run["model"] == {"vocab_size": 5, "width": 8, "layers": 3}
+    assert (run["corpus"], run["vocab"], run["seed"]) == ("toy", ".abcd", 4)
+    assert (run["entrant"], run["style"], run["epochs"]) == ("pure_jax", "pure", 3)
+    assert [record["epoch"] for record in curve] == [0, 1, 2]
+    shown = re.findall(r"loss (\d\.\d{4})  ", done.out)
+    assert [f"{record['loss']:.4f}" for record in curve] == shown
+    assert all(record["seconds"] > 0 for record in curve)
+
+    kept = weights.load(tmp_path / "w.safetensors")
+    assert (kept.epoch, kept.seed, kept.checkpoint.updates) == (3, 4, 15)
+    assert kept.data == DataConfig(chunk=16)
+    assert names(tmp_path) == ["l.jsonl", "w.safetensors"]
+
+    whole = bakeoff("train", *SMALL, "--epochs", "5", "--seed", "4", "--log", "-")
+    resumed = bakeoff("train", "--resume", "w.safetensors", "--epochs", "5", "--log", "-")
+    ours, theirs = records(resumed.out), records(whole.out)
+    assert ours[0]["run"]["epoch"] == 3
+    assert [(r["epoch"], r["loss"]) for r in ours[1:]] == [
+        (r["epoch"], r["loss"]) for r in theirs[4:]
+    ]
+    assert "epoch    4  loss" in resumed.err
+    assert weights.load(tmp_path / "w.safetensors").epoch == 5
+
+
+def test_every_knob_reaches_the_run(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    given = (
+        "--entrant haiku --style transform --corpus toy --width 9 --layers 2 --epochs 0 --chunk 7 "
+        "--batch 2 --epoch-chars 30 --learning-rate 0.1 --weight-decay 0 --seed 3 --save w"
+    )
+    assert bakeoff("train", *given.split()).status == 0
+    kept = weights.load(tmp_path / "w")
+    assert (kept.entrant, kept.style, kept.corpus) == ("haiku", "transform", "toy")
+    assert kept.model == ModelConfig(5, width=9, layers=2)
+    assert kept.data == DataConfig(chunk=7, batch=2, epoch_chars=30)
+    assert kept.optimiser == OptimiserConfig(learning_rate=0.1, weight_decay=0)
+    assert (kept.seed, kept.epoch) == (3, 0)
+
+
+def test_what_is_given_anew_replaces_what_was_saved(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    weights.save(tmp_path / "w", saved())
+    before = (tmp_path / "w").read_bytes()
+    given = "--resume w --epochs 3 --entrant haiku --seed 7 --chunk 8 --learning-rate 1 --save v"
+    assert bakeoff("train", *given.split()).status == 0
+    assert (tmp_path / "w").read_bytes() == before
+    kept = weights.load(tmp_path / "v")
+    assert (kept.entrant, kept.style, kept.seed, kept.epoch) == ("haiku", "pure", 7, 3)
+    assert kept.data.chunk == 8
+    assert kept.optimiser.learning_rate == 1
+
+
+def test_a_resumed_text_that_has_changed_is_said(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    weights.save(tmp_path / "w", saved(corpus_sha256="0" * 64))
+    done = bakeoff("train", "--resume", "w", "--epochs", "3")
+    assert done.status == 0
+    assert done.err == "bakeoff: the text of 'toy' is not the one that was trained on\n"
+
+
+@pytest.mark.parametrize("style", ["filter_jit", None])
+def test_short_texts_as_an_editor_reads_them(
+    bakeoff: Bakeoff, tmp_path: Path, style: str | None
+) -> None:
+    """Shorter than a chunk, and one character more than a chunk; BOM and CRLF."""
+    short = "\ufeffab\r\n" if style else "\ufeffab\r\nab\r\nab\r\n"
+    (tmp_path / "short.txt").write_bytes(short.encode())
+    how = ("--entrant", "equinox", "--style", style) if style else ()
+    options = ("--corpus", "short.txt", "--width", "8", "--chunk", "8", "--epochs", "2")
+    done = bakeoff("train", *options, *how, "--sample-every", "0", "--log", "-")
+    assert done.status == 0
+    first, *curve = records(done.out)
+    assert first["run"]["vocab"] == "\nab"
+    assert first["run"]["entropy"] is None
+    assert len(curve) == 2
+    assert all(0 < record["loss"] < 3 for record in curve)
+    assert f"{len(short.replace('\r', '')) - 1} characters, 3 distinct\n" in done.err
+
+
+def test_a_run_that_diverges_keeps_the_last_good_weights(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    rates = ("--learning-rate", "1e38", "--weight-decay", "0", "--chunk", "256")
+    done = bakeoff("train", *SMALL, *rates, "--epochs", "9", "--save", "w", "--log", "l")
+    assert done.status == 1
+    assert done.err == (
+        "bakeoff: the loss became nan in epoch 1; training stopped there. A smaller learning rate "
+        "may help; the weights after 1 epoch are in w\n"
+    )
+    assert weights.load(tmp_path / "w").epoch == 1
+    assert len(records((tmp_path / "l").read_text())) == 2
+    assert bakeoff("sample", "w", "--length", "5").status == 0
+
+
+def test_ctrl_c_before_the_first_epoch(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_command, "assemble", interrupted)
+    assert bakeoff("train") == (130, "", "bakeoff: interrupted\n")
+
+
+def test_an_interrupted_run_without_a_file_names_a_new_one(
+    bakeoff: Bakeoff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bakeoff-pure_jax-1.safetensors").write_text("mine")
+
+    def interrupted(*_: object) -> Iterator[Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("common.train.epochs", interrupted)
+    given = ("--epochs", "7", "--epoch-mode", "scan", "--prompt", "a.b")
+    done = bakeoff("train", *SMALL, *given)
+    kept = "bakeoff-pure_jax-2.safetensors"
+    assert done.status == 130
+    assert done.err == (
+        f"bakeoff: interrupted after 0 epochs; saved to {kept}; go on with: bakeoff train "
+        f"--resume {kept} --epochs 7 --epoch-mode scan --sample-every 0 --prompt a.b\n"
+    )
+    assert weights.load(tmp_path / kept).epoch == 0
+    assert (tmp_path / "bakeoff-pure_jax-1.safetensors").read_text() == "mine"
+
+
+def test_what_a_model_writes_is_shown_as_it_is(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither markup nor emoji codes are read, and no line is broken."""
+    written = "[bold]a[/bold] :smile: :a: \\[b] \\\n" + "long " * 60
+    monkeypatch.setattr("bench.cli.shown.sample", lambda *_, **__: written)
+    done = bakeoff("train", *SMALL, "--epochs", "1", "--sample-every", "1")
+    assert written in done.out
+
+
+# Sampling
+
+
+def test_any_entrant_samples_what_one_has_trained(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    weights.save(tmp_path / "w", saved())
+    texts = {
+        bakeoff("sample", "w", "--prompt", "ab", "--length", "50", "--entrant", name)
+        for name in impls.names()
+    }
+    [done] = texts
+    assert re.fullmatch(r"ab[.abcd]{50}\n", done.out)
+    assert (done.status, done.err) == (0, "")
+    assert bakeoff("sample", "w", "--prompt", "ab", "--length", "50") == done
+
+
+def test_a_temperature_draws_with_the_seed(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    weights.save(tmp_path / "w", saved())
+    warm = ("sample", "w", "--length", "30", "--temperature", "1.5", "--seed")
+    assert bakeoff(*warm, "3") == bakeoff(*warm, "3")
+    assert bakeoff(*warm, "3") != bakeoff(*warm, "4")
+
+
+# Entrants
+
+
+def test_a_table_of_entrants_fits_80_columns(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = bakeoff("entrants")
+    assert (done.status, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "…" not in done.out
+    for name in impls.names():
+        assert name in done.out
+
+
+def test_entrants_for_machines(bakeoff: Bakeoff) -> None:
+    rows = json.loads(bakeoff("entrants", "--json").out)
+    assert [row["entrant"] for row in rows] == impls.names()
+    for row in rows:
+        assert row["styles"] == list(impls.load(row["entrant"]).styles)
+        assert re.match(r"\d+\.\d+", row["version"])
+        assert 20 < row["code_lines"] < 200
+
+
+def test_an_entrant_whose_library_is_missing_costs_its_own_row(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "haiku", None)
+    monkeypatch.delitem(sys.modules, "impls.haiku", raising=False)
+    done = bakeoff("entrants", "--json")
+    assert done.status == 0
+    *others, row = json.loads(done.out)
+    assert all("problem" not in other for other in others)
+    assert row["problem"] == (
+        "entrant 'haiku' needs the package 'haiku', which is not installed; "
+        "install it, or choose another entrant"
+    )
+    done = bakeoff("train", "--corpus", "toy", "--entrant", "haiku")
+    assert (done.status, done.err) == (2, f"bakeoff: {row['problem']}\n")
+
+
+def test_what_styles_compile_to_fits_80_columns(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(impls, "names", lambda: ["pure_jax", "haiku"])
+    done = bakeoff("entrants", "--programs", "--workload", "toy")
+    assert (done.status, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "…" not in done.out
+    assert "compiled programs at workload toy" in done.out
+    assert re.search(r"pure_jax\b.*\bpure\b.*\bthe same\b", done.out)
+    assert re.search(r"haiku\b.*\btransform\b.*[+-]\d", done.out)
+
+
+# In processes of their own
+
+PROGRAM = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('bench.cli', run_name='__main__')"
+)
+"""`python -m bench.cli`, also where Ctrl-C is ignored, as it is for a job in the background."""
+
+
+def start(here: Path, *arguments: str, stdout: int = subprocess.PIPE, **env: str) -> Any:
+    """Start `bakeoff` in a folder; standard error is a file there, or the same as `stdout`."""
+    inherited = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in {"NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED"}
+    }
+    python_path = os.pathsep.join([str(ROOT), inherited.get("PYTHONPATH", "")]).strip(os.pathsep)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=here,
+        env={**inherited, "PYTHONPATH": python_path, "COLUMNS": "100", **env},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE if stdout == subprocess.PIPE else stdout,
+    )
+
+
+OPTIONS = [
+    "entrant",
+    "style",
+    "corpus",
+    "width",
+    "layers",
+    "epochs",
+    "chunk",
+    "learning-rate",
+    "weight-decay",
+    "epoch-chars",
+    "sample-every",
+    "prompt",
+    "seed",
+    "save",
+    "resume",
+    "log",
+    "temperature",
+    "json",
+]
+
+
+def test_help_has_examples_and_does_not_wait_for_jax() -> None:
+    program = (
+        "import sys; from bench.cli import main\n"
+        "for command in ('train', 'sample', 'entrants'):\n"
+        "    assert main([command, '--help']) == 0\n"
+        "assert main(['--help']) == 0\n"
+        "print(sorted({'jax', 'flax', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    *shown, modules = done.stdout.splitlines()
+    assert modules == "[]"
+    text = "\n".join(shown)
+    assert text.count("Examples:") == 3
+    for example in (
+        "bakeoff train --entrant equinox",
+        "bakeoff sample kafka.safetensors --prompt Gregor",
+        "bakeoff entrants --json",
+    ):
+        assert example in text
+    assert all(f"--{option}" in text for option in OPTIONS)
+
+
+def wait_for(stream: Any, sign: bytes) -> bytes:
+    """Read lines until one has `sign` in it; return them all."""
+    seen = b""
+    for line in stream:
+        seen += line
+        if sign in line:
+            return seen
+    raise AssertionError(f"it ended without {sign!r}: {seen!r}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_saves_and_says_how_to_go_on(
+    bakeoff: Bakeoff, tmp_path: Path, number: signal.Signals
+) -> None:
+    path = "two words.safetensors"
+    process = start(tmp_path, "train", *SMALL, "--epochs", "1000000", "--save", path, "--log", "l")
+    out = wait_for(process.stdout, b"epoch    2 ")
+    process.send_signal(number)
+    rest, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"\x1b" not in out + rest + err
+    found = re.fullmatch(
+        rf"bakeoff: interrupted after (\d+) epochs; saved to {path}; go on with: (.*)\n",
+        err.decode(),
+    )
+    assert found
+    done, command = int(found[1]), shlex.split(found[2])
+    assert command[:4] == ["bakeoff", "train", "--resume", path]
+    assert command[4:6] == ["--epochs", "1000000"]
+    assert done >= 3
+    assert names(tmp_path) == ["l", path]
+    kept = weights.load(tmp_path / path)
+    assert (kept.epoch, kept.checkpoint.updates) == (done, 5 * done)
+    assert records((tmp_path / "l").read_text())[-1]["epoch"] in (done - 2, done - 1)
+
+    command[5] = str(done + 1)
+    resumed = bakeoff(*command[1:])
+    assert resumed.status == 0
+    assert re.findall(r"^epoch +(\d+) ", resumed.out, re.MULTILINE) == [str(done)]
+
+
+@pytest.mark.parametrize("colour", [True, False], ids=["colour", "NO_COLOR"])
+def test_a_terminal_shows_a_bar(tmp_path: Path, colour: bool) -> None:
+    ours, theirs = pty.openpty()
+    setting = {} if colour else {"NO_COLOR": "1"}
+    arguments = ("train", *SMALL, "--epochs", "200", "--sample-every", "100")
+    process = start(tmp_path, *arguments, stdout=theirs, TERM="xterm-256color", **setting)
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], 60)[0]:
+        try:
+            shown += os.read(ours, 1 << 16)
+        except OSError:  # Linux says so when the other end has closed
+            break
+    os.close(ours)
+    assert process.wait(60) == 0
+    text = shown.decode()
+    assert "━━━" in text
+    assert "/200" in text
+    assert re.search(r"loss \d\.\d{4}", text)
+    assert re.findall(r"epoch +(\d+)  loss", text) == ["0", "100", "199"]
+    assert "mean loss of the last 10 epochs" in text
+    coloured = re.search(r"\x1b\[[0-9;]*3[0-9;]*m", text)
+    assert bool(coloured) == colour
+
+
+def piped_into_head(here: Path, *arguments: str, read: int = 1) -> tuple[str, str]:
+    """Read a little of what the command writes, then close; return that and its errors."""
+    process = start(here, *arguments)
+    first = process.stdout.read(read).decode()
+    process.stdout.close()
+    err = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(60) != 0
+    return first, err
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
+    weights.save(tmp_path / "w", saved())
+    long = ("--length", "200000", "--prompt", "a")
+    assert piped_into_head(tmp_path, "sample", "w", *long) == ("a", "")
+    assert piped_into_head(tmp_path, "sample", "w", "--length", "5", read=0) == ("", "")
+
+
+def test_a_reader_that_leaves_training_early(tmp_path: Path) -> None:
+    first, err = piped_into_head(tmp_path, "train", *SMALL, "--epochs", "1000000")
+    assert first == "p"
+    assert "Traceback" not in err

@@ -1,0 +1,555 @@
+"""Proof of equality: every entrant and style computes what the float64 reference says.
+
+One table of entrant × style goes through every check; a new entrant is in it without an edit.
+Planted differences go through the same checks, so that each check is known to fail.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import impls
+from common import reference, sample, weights
+from common.chunker import chunks
+from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common.contract import (
+    Checkpoint,
+    Chunk,
+    Model,
+    Params,
+    Weights,
+    flat,
+    fresh_checkpoint,
+    unflat,
+    zero_hidden,
+)
+from common.equality import (
+    GRADIENT_TOLERANCE,
+    LOSS_TOLERANCE,
+    OPTIMISER,
+    TRAJECTORY_STEPS,
+    TRAJECTORY_TOLERANCE,
+    Case,
+    Deviation,
+    NotEqualError,
+    deviation,
+    loss_and_gradient_deviation,
+    pair,
+    random_chunk,
+    random_hidden,
+    random_weights,
+    relative_norm,
+    trajectory,
+)
+from common.steps import FunctionalStep, adamw, functional, on_host, pure_style, stages_of
+from common.vocab import Vocab
+from impls import pure_jax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from jaxtyping import Array
+
+    from common.contract import Hidden, Program, State, TrainStep
+
+    type StepOf = Callable[[str, str, Case], TrainStep]
+    type Build = Callable[[ModelConfig], Model]
+
+ENTRANTS = impls.names()
+ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
+CASES = {
+    f"{name}-{batch}": Case(ModelConfig(vocab_size, width), chunk, batch)
+    for name, vocab_size, width, chunk in (("toy", 5, 8, 8), ("seed", 64, 128, 256))
+    for batch in (1, 8)
+}
+TOY = CASES["toy-1"]
+VOCAB = Vocab("abcde")
+TEXT = "abcde" * 40
+BASELINE = (impls.BASELINE, "pure")
+
+each_row = pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+each_entrant = pytest.mark.parametrize("entrant", ENTRANTS)
+
+
+# The checks. Entrants have to pass all of them; each plant below fails those that it can.
+
+
+def check_loss(away: tuple[float, float]) -> None:
+    assert away[0] <= LOSS_TOLERANCE
+
+
+def check_gradient(away: tuple[float, float]) -> None:
+    assert away[1] <= GRADIENT_TOLERANCE
+
+
+def check_ten_steps(step: TrainStep, case: Case, expected: np.ndarray) -> None:
+    losses = trajectory(step, case)
+    assert len(losses) == len(set(losses)) == TRAJECTORY_STEPS
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=TRAJECTORY_TOLERANCE)
+
+
+def check_identity(model: Model, config: ModelConfig) -> None:
+    """Weights that no initialiser gives, biases all different, come back bit by bit."""
+    given = random_weights(config)
+    assert_same(model.to_weights(model.from_weights(given)), given)
+
+
+def check_fresh_init(model: Model, config: ModelConfig) -> None:
+    """Parameters that the library made itself export, and come back as what they were."""
+    fresh = model.init(jax.random.key(0))
+    exported = model.to_weights(fresh)
+    assert describe(exported) == describe(random_weights(config))
+    again = model.from_weights(exported)
+    assert_same_structure(again, fresh)
+    assert describe(again) == describe(fresh)
+    for ours, theirs in zip(jax.tree.leaves(again), jax.tree.leaves(fresh), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def check_samples(model: Model, path: Path, expected: tuple[str, ...]) -> None:
+    """What a file of weights samples is what the model it was saved from sampled."""
+    saved = weights.load(path)
+    assert texts(model, model.from_weights(saved.checkpoint.weights)) == expected
+
+
+def describe(tree: Params) -> list[tuple[tuple[int, ...], np.dtype, bool]]:
+    """Return shape and dtype of each leaf; a weak type would compile, and promote, differently."""
+    return [
+        (np.shape(leaf), np.asarray(leaf).dtype, getattr(leaf, "weak_type", False))
+        for leaf in jax.tree.leaves(tree)
+    ]
+
+
+def assert_same_structure(ours: Params, theirs: Params) -> None:
+    one: Any = jax.tree.structure(ours)
+    assert one == jax.tree.structure(theirs)
+
+
+def assert_same(ours: Weights | Checkpoint, theirs: Weights | Checkpoint) -> None:
+    """Assert that two trees are the same bit by bit, dtypes included."""
+    assert_same_structure(ours, theirs)
+    assert describe(ours) == describe(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@cache
+def model_of(entrant: str) -> Model:
+    return impls.load(entrant).build(TOY.model)
+
+
+@cache
+def baseline_losses(step_of: StepOf, case: Case) -> np.ndarray:
+    return trajectory(step_of(*BASELINE, case), case)
+
+
+def texts(model: Model, params: Params) -> tuple[str, ...]:
+    """Return a greedy sample and one by temperature.
+
+    Sampling reads the step alone; without the rest, equal steps compile once.
+    """
+    alone = model_of(impls.BASELINE)._replace(step=model.step)
+    kinds = (None, 1.5)
+    return tuple(
+        sample.sample(alone, params, TOY.model, VOCAB, "abc", length=40, temperature=t, seed=5)
+        for t in kinds
+    )
+
+
+def train(step: TrainStep, start: Checkpoint, updates: int) -> list[float]:
+    """Train on the alphabet over and over; return the losses."""
+    step.load(start)
+    return go_on(step, range(updates))
+
+
+def go_on(step: TrainStep, numbers: range) -> list[float]:
+    """Make the updates `numbers`, each from the zero state; return their losses."""
+    epoch = chunks(VOCAB.encode(TEXT), TOY.chunk, TOY.batch)
+    cut = [Chunk(*arrays) for arrays in zip(*epoch, strict=True)]
+    return [float(step(zero_hidden(TOY.model), cut[i % len(cut)])[1]) for i in numbers]
+
+
+def save(path: Path, checkpoint: Checkpoint, entrant: str, style: str) -> Path:
+    about = weights.Saved(
+        checkpoint,
+        VOCAB,
+        TOY.model,
+        DataConfig(TOY.chunk),
+        OPTIMISER,
+        0,
+        1,
+        "toy",
+        "",
+        entrant,
+        style,
+    )
+    weights.save(path, about)
+    return path
+
+
+# Every entrant and style.
+
+
+@each_case
+@each_row
+def test_loss_and_gradient(entrant: str, style: str, case: Case, step_of: StepOf) -> None:
+    away = loss_and_gradient_deviation(step_of(entrant, style, case), case)
+    check_loss(away)
+    check_gradient(away)
+
+
+@each_case
+@each_row
+def test_ten_steps(entrant: str, style: str, case: Case, step_of: StepOf) -> None:
+    check_ten_steps(step_of(entrant, style, case), case, baseline_losses(step_of, case))
+
+
+@each_case
+def test_ten_steps_of_the_baseline_are_the_references(case: Case, step_of: StepOf) -> None:
+    checkpoint, losses = fresh_checkpoint(random_weights(case.model)), []
+    hidden: tuple[Array | np.ndarray, ...] = zero_hidden(case.model, case.batch)
+    for i in range(TRAJECTORY_STEPS):
+        chunk = pair(case)[i % 2]
+        loss, grads, hidden = reference.loss_and_grads(checkpoint.weights, hidden, chunk)
+        checkpoint = reference.adamw(checkpoint, grads, OPTIMISER)
+        losses.append(loss)
+    step = step_of(*BASELINE, case)
+    check_ten_steps(step, case, np.array(losses))
+    assert relative_norm(step.save().weights, checkpoint.weights) < 1e-4
+
+
+@each_row
+def test_the_optimiser_is_the_one_given(entrant: str, style: str) -> None:
+    """With a decay that shows; ten steps do not see the default one, nor what it is taken of."""
+    case, config = Case(ModelConfig(3, 4, 1), 4, 1), OptimiserConfig(0.01, weight_decay=10.0)
+    step = impls.load(entrant).style(style)(case.model, adamw(config))
+    checkpoint, chunk = fresh_checkpoint(random_weights(case.model)), random_chunk(case, 1)
+    step.load(checkpoint)
+    for _ in range(3):
+        step(zero_hidden(case.model), chunk)
+        hidden = zero_hidden(case.model)
+        grads = reference.loss_and_grads(checkpoint.weights, hidden, chunk).grads
+        checkpoint = reference.adamw(checkpoint, grads, config)
+    assert relative_norm(step.save().weights, checkpoint.weights) < 1e-5
+
+
+@each_case
+@each_row
+def test_the_state_after_a_chunk(entrant: str, style: str, case: Case, step_of: StepOf) -> None:
+    step = step_of(entrant, style, case)
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    chunk, before = random_chunk(case, 1), random_hidden(case)
+    after, _ = step(before, chunk)
+    answer = reference.loss_and_grads(random_weights(case.model), before, chunk)
+    assert describe(after) == describe(before)
+    for ours, theirs in zip(after, answer.hidden, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+@each_entrant
+def test_weights_in_and_out_is_the_identity(entrant: str) -> None:
+    check_identity(model_of(entrant), TOY.model)
+
+
+@each_entrant
+def test_a_fresh_init_comes_back(entrant: str) -> None:
+    check_fresh_init(model_of(entrant), TOY.model)
+
+
+@each_row
+def test_a_checkpoint_comes_back(entrant: str, style: str, step_of: StepOf) -> None:
+    """Bit by bit, before and after training, and into a step that has been used."""
+    step = step_of(entrant, style, TOY)
+    trees = [random_weights(TOY.model, seed) for seed in range(3)]
+    given = Checkpoint(trees[0], mu=trees[1], nu=jax.tree.map(np.square, trees[2]), updates=7)
+    step.load(given)
+    assert_same(step.save(), given)
+    train(step, given, 2)
+    trained = step.save()
+    assert trained.updates == 9
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(trained[:3]))
+    step.load(given)
+    assert_same(step.save(), given)
+    step.load(trained)
+    assert_same(step.save(), trained)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    list(zip(ROWS, [*ROWS[1:], ROWS[0]], strict=True)),
+    ids=map("-".join, ROWS),
+)
+def test_training_goes_on_in_another_style(
+    first: tuple[str, str], second: tuple[str, str], step_of: StepOf, tmp_path: Path
+) -> None:
+    """Three steps, a file, and three steps in the next row are six steps straight."""
+    start = fresh_checkpoint(random_weights(TOY.model))
+    straight = train(step_of(*first, TOY), start, 6)
+    expected = step_of(*first, TOY).save()
+    before = train(step_of(*first, TOY), start, 3)
+    path = save(tmp_path / "half", step_of(*first, TOY).save(), *first)
+    step_of(*second, TOY).load(weights.load(path).checkpoint)
+    after = go_on(step_of(*second, TOY), range(3, 6))
+    np.testing.assert_allclose(before + after, straight, rtol=0, atol=1e-6)
+    given = step_of(*second, TOY).save()
+    assert given.updates == expected.updates == 6
+    for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
+@each_entrant
+def test_a_saved_model_samples_the_same_in_every_library(
+    entrant: str, step_of: StepOf, tmp_path: Path
+) -> None:
+    model = model_of(entrant)
+    step = step_of(entrant, "pure", TOY)
+    fresh = fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(1)))))
+    losses = train(step, fresh, 150)
+    assert losses[-1] < losses[0]
+    path = save(tmp_path / "model", step.save(), entrant, "pure")
+    expected = texts(model, model.from_weights(step.save().weights))
+    assert all(len(set(text[3:])) > 1 for text in expected)
+    for other in ENTRANTS:
+        check_samples(model_of(other), path, expected)
+
+
+# Planted differences.
+
+
+class Plant(NamedTuple):
+    """A difference to the baseline, and the names of the checks that have to fail for it."""
+
+    build: Build
+    around: Callable[[FunctionalStep, Model], TrainStep]
+    """The training step, given the baseline's, which is compiled already."""
+    caught_by: str
+
+
+class Altered:
+    """A training step that is called with another chunk, or gives back another state."""
+
+    def __init__(self, step: TrainStep, call: Callable[..., tuple[Hidden, Array]]) -> None:
+        self.step, self.call = step, call
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        self.step.load(checkpoint)
+
+    def save(self) -> Checkpoint:
+        return self.step.save()
+
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
+        return self.call(self.step, hidden, chunk)
+
+    def program(self, hidden: Hidden, chunk: Chunk) -> Program:
+        return self.step.program(hidden, chunk)
+
+
+def fed_by(step: FunctionalStep, model: Model) -> TrainStep:
+    """Return the baseline's step, which loads and saves through the functions of `model`."""
+    return functional(step.update, model, adamw(OPTIMISER), stages_of(step.update))
+
+
+def compiled(_: FunctionalStep, model: Model) -> TrainStep:
+    return pure_style(lambda _: model)(TOY.model, adamw(OPTIMISER))
+
+
+def shift_targets(step: TrainStep, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
+    return step(hidden, chunk._replace(targets=jnp.roll(chunk.targets, 1, axis=0)))
+
+
+def forget(step: TrainStep, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
+    _, loss = step(hidden, chunk)
+    return hidden, loss
+
+
+def with_step(step: Callable[..., tuple[State, Array]]) -> Build:
+    """Return the baseline with another step."""
+    return lambda config: pure_jax.build(config)._replace(step=step)
+
+
+def with_cell(cell: Callable[..., Array]) -> Build:
+    def step(params: Params, state: State, token: Array) -> tuple[State, Array]:
+        *cells, readout = params
+        x, new_state = jax.nn.one_hot(token, readout["bias"].shape[0]), []
+        for layer, hidden in zip(cells, state, strict=True):
+            x = cell(layer, hidden, x)
+            new_state.append(x)
+        return tuple(new_state), pure_jax.dense(readout, x)
+
+    return with_step(step)
+
+
+def relu(layer: dict[str, Array], hidden: Array, x: Array) -> Array:
+    return jax.nn.relu(pure_jax.dense(layer, jnp.concatenate([hidden, x])))
+
+
+def no_memory(layer: dict[str, Array], hidden: Array, x: Array) -> Array:
+    return pure_jax.cell(layer, jnp.zeros_like(hidden), x)
+
+
+def no_time(layer: dict[str, Array], hidden: Array, x: Array) -> Array:
+    return pure_jax.cell(layer, jax.lax.stop_gradient(hidden), x)
+
+
+def swapped_bias(config: ModelConfig) -> Model:
+    """Return the baseline, into which weights come with the biases of two layers swapped."""
+    model = pure_jax.build(config)
+
+    def from_weights(weights: Weights) -> Params:
+        first, second, *rest = flat(weights)
+        first, second = first._replace(bias=second.bias), second._replace(bias=first.bias)
+        return model.from_weights(unflat([first, second, *rest]))
+
+    return model._replace(from_weights=from_weights)
+
+
+def swapped_bias_both_ways(config: ModelConfig) -> Model:
+    """Return one that swaps them back on the way out, so that nothing shows from outside."""
+    model, swapping = pure_jax.build(config), swapped_bias(config)
+
+    def to_weights(params: Params) -> Weights:
+        return model.to_weights(swapping.from_weights(model.to_weights(params)))
+
+    return swapping._replace(to_weights=to_weights)
+
+
+def wrong_path(config: ModelConfig) -> Model:
+    """Return one whose weights come in at a place where nobody but `to_weights` looks."""
+    model = pure_jax.build(config)
+
+    def to_weights(params: Params) -> Weights:
+        return model.to_weights(params["layers"] if isinstance(params, dict) else params)
+
+    def from_weights(weights: Weights) -> Params:
+        return {"layers": model.from_weights(weights)}
+
+    def step(params: Params, state: State, token: Array) -> tuple[State, Array]:
+        return model.step(params["layers"], state, token)
+
+    return model._replace(to_weights=to_weights, from_weights=from_weights, step=step)
+
+
+def double_precision(config: ModelConfig) -> Model:
+    """Return one that hands its weights out in another dtype."""
+    model = pure_jax.build(config)
+
+    def to_weights(params: Params) -> Weights:
+        return reference.double(model.to_weights(params))
+
+    return model._replace(to_weights=to_weights)
+
+
+def faster(_: FunctionalStep, model: Model) -> TrainStep:
+    tuned = dataclasses.replace(OPTIMISER, learning_rate=OPTIMISER.learning_rate * 1.01)
+    return pure_style(lambda _: model)(TOY.model, adamw(tuned))
+
+
+# What cannot be caught, and why:
+# identity, fresh: weights go in and out the same whatever is computed from them; so only plants in
+#   `to_weights` and `from_weights` show. A bias that is swapped both ways shows in neither, which
+#   is why a weight test alone proves nothing.
+# fresh: a fresh bias is zero, and a swapped zero is still zero (identity has other biases).
+# sample: shifted targets, forgetting between chunks, a gradient cut short and a learning rate
+#   change training; what given weights sample, from one state to the next, does not have them.
+# loss: with the gradient cut short, or another learning rate, the first loss is the same.
+# gradient: it is taken before the learning rate.
+PLANTS = {
+    "nothing": Plant(pure_jax.build, fed_by, ""),
+    "relu": Plant(with_cell(relu), compiled, "loss, gradient, ten steps, sample"),
+    "swapped bias": Plant(swapped_bias, fed_by, "loss, gradient, ten steps, identity, sample"),
+    "swapped bias, both ways": Plant(
+        swapped_bias_both_ways, fed_by, "loss, gradient, ten steps, sample"
+    ),
+    "no state from character to character": Plant(
+        with_cell(no_memory), compiled, "loss, gradient, ten steps, sample"
+    ),
+    "no state from chunk to chunk": Plant(
+        pure_jax.build, lambda step, _: Altered(step, forget), "loss, gradient, ten steps"
+    ),
+    "shifted targets": Plant(
+        pure_jax.build, lambda step, _: Altered(step, shift_targets), "loss, gradient, ten steps"
+    ),
+    "gradient cut at each character": Plant(with_cell(no_time), compiled, "gradient, ten steps"),
+    "learning rate": Plant(pure_jax.build, faster, "ten steps"),
+    "wrong path": Plant(wrong_path, compiled, "fresh"),
+    "float64 weights": Plant(double_precision, fed_by, "identity, fresh"),
+}
+
+
+@cache
+def trained(step_of: StepOf) -> Checkpoint:
+    step = step_of(*BASELINE, TOY)
+    train(step, fresh_checkpoint(random_weights(TOY.model)), 150)
+    return step.save()
+
+
+def fails(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_difference_fails(name: str, step_of: StepOf, tmp_path: Path) -> None:
+    baseline, right = step_of(*BASELINE, TOY), model_of(impls.BASELINE)
+    assert isinstance(baseline, FunctionalStep)
+    path = save(tmp_path / "model", trained(step_of), *BASELINE)
+    expected = texts(right, right.from_weights(trained(step_of).weights))
+    losses = baseline_losses(step_of, TOY)
+
+    plant = PLANTS[name]
+    model = plant.build(TOY.model)
+    step = plant.around(baseline, model)
+    away = loss_and_gradient_deviation(step, TOY)
+    checks: dict[str, Callable[[], None]] = {
+        "loss": partial(check_loss, away),
+        "gradient": partial(check_gradient, away),
+        "ten steps": partial(check_ten_steps, step, TOY, losses),
+        "identity": partial(check_identity, model, TOY.model),
+        "fresh": partial(check_fresh_init, model, TOY.model),
+        "sample": partial(check_samples, model, path, expected),
+    }
+    assert ", ".join(check for check in checks if fails(checks[check])) == plant.caught_by
+
+
+def test_a_deviation_says_what_differs(step_of: StepOf) -> None:
+    baseline, losses = step_of(*BASELINE, TOY), baseline_losses(step_of, TOY)
+    away = deviation(baseline, TOY, losses)
+    away.require()
+    assert away.trajectory == 0
+    with pytest.raises(
+        NotEqualError,
+        match=r"^not equal: loss differs by \S+ relative to the float64 reference "
+        r"\(allowed: 1e-06\); gradient differs by \S+ in norm, relative to the reference "
+        r"\(allowed: 1e-05\); ten steps' losses differs by \S+ nats from the baseline "
+        r"\(allowed: 1e-05\)$",
+    ):
+        deviation(Altered(baseline, shift_targets), TOY, losses).require()
+
+
+@pytest.mark.parametrize("field", ["loss", "gradient", "trajectory"])
+def test_what_is_no_number_is_not_equal(field: str) -> None:
+    right = Deviation(0.0, 0.0, 0.0)
+    right.require()
+    with pytest.raises(NotEqualError, match="nan"):
+        dataclasses.replace(right, **{field: float("nan")}).require()
+
+
+def test_one_gradient_that_is_not_a_number_is_found() -> None:
+    """`max` passes NaN over, or not, by where it stands: no array may hide one."""
+    expected = reference.double(random_weights(TOY.model))
+    for number in range(len(flat(expected))):
+        layers = list(flat(expected))
+        layers[number] = layers[number]._replace(bias=layers[number].bias * np.nan)
+        assert not relative_norm(unflat(layers), expected) <= GRADIENT_TOLERANCE

@@ -1,0 +1,450 @@
+"""What compiles to the same program, where the others differ, and that nothing compiles twice."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import impls
+from bench.measure.program import Graph, ProgramFacts, count_equations, difference, facts
+from common.config import ModelConfig
+from common.contract import Program, fresh_checkpoint
+from common.equality import Case, make, pair, random_chunk, random_hidden, random_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from common.contract import TrainStep
+
+    type StepOf = Callable[[str, str, Case], TrainStep]
+
+ENTRANTS = impls.names()
+ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
+TOY = Case(ModelConfig(5, 8), 8, 1)
+SEED = Case(ModelConfig(64, 128), 256, 1)
+CASES = {"toy": TOY, "seed": SEED}
+COMPILED = "/jax/core/compile/backend_compile_duration"
+TRACED = "/jax/core/compile/jaxpr_trace_duration"
+
+DIFFERENT: dict[tuple[str, str], dict[str, int]] = {
+    # weights are stored out by in: each layer's product comes out the other way round
+    ("equinox", "pure"): {"stablehlo.transpose": 4},
+    ("equinox", "filter_jit"): {"stablehlo.transpose": 4},
+    # TrainState counts steps, besides Adam's own count
+    ("flax_linen", "train_state"): {"stablehlo.add": 1},
+    # nnx.Optimizer counts them too, as an unsigned integer, whose one is a constant of its own
+    ("flax_nnx", "jit"): {"stablehlo.add": 1, "stablehlo.constant": 1},
+    ("flax_nnx", "cached_partial"): {"stablehlo.add": 1, "stablehlo.constant": 1},
+    ("flax_nnx", "jit_partial"): {"stablehlo.add": 1, "stablehlo.constant": 1},
+    # the batch is Haiku's own, not vmap's: a bias is broadcast to it in another way
+    ("haiku", "transform"): {"stablehlo.broadcast_in_dim": -1},
+}
+"""Operations beside the baseline's, for each style that does not compile to the same program."""
+GRADIENT_ALONE = ("flax_linen", "blog")
+"""Its optimiser is outside of jit, one small program for each operation and array."""
+
+
+def program(step: TrainStep, case: Case) -> Program:
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    return step.program(random_hidden(case), random_chunk(case, 1))
+
+
+@cache
+def facts_of(step_of: StepOf, entrant: str, style: str, case: Case) -> ProgramFacts:
+    return facts(program(step_of(entrant, style, case), case))
+
+
+@cache
+def graph_of(step_of: StepOf, entrant: str, style: str, case: Case) -> tuple[Graph, str]:
+    found = Graph.of(program(step_of(entrant, style, case), case).lower())
+    return found, found.fingerprint()
+
+
+def baseline(step_of: StepOf, case: Case = TOY) -> ProgramFacts:
+    return facts_of(step_of, impls.BASELINE, "pure", case)
+
+
+def graph(function: Callable[..., Any], *arguments: Any) -> Graph:
+    return Graph.of(jax.jit(function).lower(*arguments))
+
+
+def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
+    return graph(function, *arguments).fingerprint()
+
+
+def facts_about(function: Callable[..., Any], *arguments: Any, **options: Any) -> ProgramFacts:
+    jitted = jax.jit(function, **options)
+    return facts(Program.traced(lambda: jitted.trace(*arguments)))
+
+
+# The entrants' programs.
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
+def test_the_same_program_or_where_it_differs(
+    entrant: str, style: str, case: Case, step_of: StepOf
+) -> None:
+    ours, fingerprint_of_ours = graph_of(step_of, entrant, style, case)
+    theirs, fingerprint_of_theirs = graph_of(step_of, impls.BASELINE, "pure", case)
+    same = fingerprint_of_ours == fingerprint_of_theirs
+    if (entrant, style) == GRADIENT_ALONE:
+        assert not same
+        assert "stablehlo.sqrt" not in ours.operations()
+        assert max(difference(ours.operations(), theirs.operations()).values()) < 0
+        return
+    assert difference(ours.operations(), theirs.operations()) == DIFFERENT.get((entrant, style), {})
+    assert same == ((entrant, style) not in DIFFERENT)
+
+
+def test_styles_of_nnx_are_one_program(step_of: StepOf) -> None:
+    found = {
+        facts_of(step_of, "flax_nnx", style, TOY).fingerprint
+        for style in impls.load("flax_nnx").styles
+        if style != "pure"
+    }
+    assert len(found) == 1
+
+
+def test_filter_jit_gives_back_a_constant_besides(step_of: StepOf) -> None:
+    """Equinox's own flag: an integer that is one result more, of no operation more."""
+    pure, filtered = (
+        graph_of(step_of, "equinox", style, TOY)[0] for style in ("pure", "filter_jit")
+    )
+    assert pure.operations() == filtered.operations()
+    results = [Counter(g.labels[node] for _, node in g.operands[-1]) for g in (pure, filtered)]
+    [(label, count)] = (results[1] - results[0]).items()
+    assert label.startswith("stablehlo.constant tensor<i32>")
+    assert count == 1
+
+
+@pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
+def test_facts(entrant: str, style: str, step_of: StepOf) -> None:
+    ours, base = facts_of(step_of, entrant, style, TOY), baseline(step_of)
+    assert ours.alias_bytes == 0, "no style donates"
+    if (entrant, style) == GRADIENT_ALONE:
+        return
+    added = sum(DIFFERENT.get((entrant, style), {}).values())
+    assert abs(ours.jaxpr_equations - base.jaxpr_equations) <= abs(added)
+    assert 0 <= ours.flops - base.flops <= 1
+    counters = 4 * ((entrant, style) in DIFFERENT and entrant in ("flax_linen", "flax_nnx"))
+    assert ours.argument_bytes == base.argument_bytes + counters
+    if (entrant, style) not in DIFFERENT:
+        assert ours.hlo_instructions == base.hlo_instructions
+        assert ours.temp_bytes == base.temp_bytes
+
+
+def test_a_new_step_has_the_same_facts(step_of: StepOf) -> None:
+    again = make(impls.load(impls.BASELINE).style("pure"), TOY)
+    assert facts(program(again, TOY)) == baseline(step_of)
+
+
+def test_argument_bytes_are_those_of_the_arguments(step_of: StepOf) -> None:
+    adam = fresh_checkpoint(random_weights(TOY.model))
+    arguments = [*adam[:3], random_hidden(TOY), random_chunk(TOY, 1)]
+    count = 4
+    assert baseline(step_of).argument_bytes == count + sum(
+        np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arguments)
+    )
+
+
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_a_layer_fewer_is_another_program(layers: int, step_of: StepOf) -> None:
+    step = make(impls.load(impls.BASELINE).style("pure"), Case(ModelConfig(5, 8, layers), 8, 1))
+    case = Case(ModelConfig(5, 8, layers), 8, 1)
+    ours = Graph.of(program(step, case).lower())
+    assert ours.fingerprint() != baseline(step_of).fingerprint
+    assert ours.operations()["stablehlo.tanh"] == layers
+
+
+@pytest.mark.parametrize("case", [Case(TOY.model, 9, 1), Case(TOY.model, 8, 2)], ids=str)
+def test_other_data_shapes_are_another_program(case: Case, step_of: StepOf) -> None:
+    step = step_of(impls.BASELINE, "pure", TOY)
+    ours = Graph.of(program(step, case).lower()).fingerprint()
+    assert ours != baseline(step_of).fingerprint
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """Collect the names of what JAX traces and compiles."""
+    events: list[str] = []
+
+    def happened(event: str, duration_secs: float, **_: str | int) -> None:
+        if event in (COMPILED, TRACED):
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(happened)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(happened)
+
+
+@pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
+def test_nothing_compiles_after_three_calls(
+    entrant: str, style: str, step_of: StepOf, compilations: list[str]
+) -> None:
+    """Nor after another load: its buffers are fresh, its program is not."""
+    step, hidden = step_of(entrant, style, TOY), random_hidden(TOY)
+    checkpoint, data = fresh_checkpoint(random_weights(TOY.model)), pair(TOY)
+    for _ in range(2):
+        step.load(checkpoint)
+        for i in range(3):
+            hidden, _ = step(hidden, data[i % 2])
+        checkpoint = step.save()
+    compilations.clear()
+    for i in range(9):
+        hidden, _ = step(hidden, data[i % 2])
+    step.load(step.save())
+    step(hidden, data[0])
+    assert compilations == []
+
+
+def test_a_compilation_would_be_seen(compilations: list[str]) -> None:
+    jax.jit(lambda x: x * 3 + 1)(np.zeros(17, np.float32))
+    assert set(compilations) == {COMPILED, TRACED}
+
+
+def test_donation_would_be_seen() -> None:
+    x = jnp.zeros(8)
+    assert facts_about(lambda x: x * 2, x).alias_bytes == 0
+    assert facts_about(lambda x: x * 2, x, donate_argnums=0).alias_bytes == 32
+
+
+# The fingerprint.
+
+X, Y, Z = jnp.ones(4), jnp.arange(4.0), jnp.ones((4, 4))
+
+
+def affine(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    return jnp.tanh(x @ z + y) - y
+
+
+def renamed(apple: jax.Array, pear: jax.Array, plum: jax.Array) -> jax.Array:
+    return jnp.tanh(apple @ plum + pear) - pear
+
+
+def scanned(x: jax.Array, y: jax.Array) -> Any:
+    def body(carry: tuple[jax.Array, jax.Array], t: jax.Array) -> tuple[Any, jax.Array]:
+        a, b = carry
+        return (jnp.sin(a) + t, a * b), a - b
+
+    (a, b), out = jax.lax.scan(body, (x, y), jnp.arange(3.0))
+    return a / b, out
+
+
+def scanned_the_other_way_round(x: jax.Array, y: jax.Array) -> Any:
+    def body(carry: dict[str, jax.Array], t: jax.Array) -> tuple[Any, jax.Array]:
+        after = {"a": carry["b"] * carry["a"], "b": t + jnp.sin(carry["b"])}
+        return after, carry["b"] - carry["a"]
+
+    carry, out = jax.lax.scan(body, {"a": y, "b": x}, jnp.arange(3.0))
+    return out, carry["b"] / carry["a"]
+
+
+SAME: dict[str, tuple[Callable[[], str], Callable[[], str]]] = {
+    "names of functions and arguments": (
+        lambda: fingerprint(affine, X, Y, Z),
+        lambda: fingerprint(renamed, X, Y, Z),
+    ),
+    "order of arguments": (
+        lambda: fingerprint(affine, X, Y, Z),
+        lambda: fingerprint(lambda z, y, x: affine(x, y, z), Z, Y, X),
+    ),
+    "arguments in a dict": (
+        lambda: fingerprint(affine, X, Y, Z),
+        lambda: fingerprint(lambda d: affine(d["z"], d["b"], d["a"]), {"z": X, "b": Y, "a": Z}),
+    ),
+    "nested jit": (
+        lambda: fingerprint(affine, X, Y, Z),
+        lambda: fingerprint(lambda x, y, z: jax.jit(jax.jit(affine))(x, y, z), X, Y, Z),
+    ),
+    "jit of a part": (
+        lambda: fingerprint(affine, X, Y, Z),
+        lambda: fingerprint(lambda x, y, z: jnp.tanh(jax.jit(jnp.matmul)(x, z) + y) - y, X, Y, Z),
+    ),
+    "named scopes": (
+        lambda: fingerprint(affine, X, Y, Z),
+        lambda: fingerprint(jax.named_scope("scope")(affine), X, Y, Z),
+    ),
+    "operands of a sum": (
+        lambda: fingerprint(lambda x, y: jnp.sin(x) + y, X, Y),
+        lambda: fingerprint(lambda x, y: y + jnp.sin(x), X, Y),
+    ),
+    "order of results": (
+        lambda: fingerprint(lambda x: (jnp.sin(x), jnp.cos(x)), X),
+        lambda: fingerprint(lambda x: {"b": jnp.sin(x), "a": jnp.cos(x)}, X),
+    ),
+    "what is computed twice": (
+        lambda: fingerprint(lambda x: jnp.sin(x) * jnp.sin(x), X),
+        lambda: fingerprint(lambda x: (lambda s: s * s)(jnp.sin(x)), X),
+    ),
+    "what nobody reads": (
+        lambda: fingerprint(jnp.sin, X),
+        lambda: fingerprint(lambda x: (jnp.sin(x), jnp.cos(x))[0], X),
+    ),
+    "order of carries": (
+        lambda: fingerprint(scanned, X, Y),
+        lambda: fingerprint(scanned_the_other_way_round, X, Y),
+    ),
+    "symmetric arguments": (
+        lambda: fingerprint(lambda x, y, z: (x - z, y - z), X, X, X),
+        lambda: fingerprint(lambda x, y, z: (y - x, z - x), X, X, X),
+    ),
+}
+
+
+def loop(body: Callable[[Any, Any], Any], length: int = 3) -> Callable[..., Any]:
+    def function(x: jax.Array, y: jax.Array) -> jax.Array:
+        (a, b), _ = jax.lax.scan(lambda c, _: (body(*c), None), (x, y), None, length)
+        return a - b
+
+    return function
+
+
+def branches(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, y: jax.lax.cond(x[0] > 0, first, second, x, y)
+
+
+def reduction(*, crossed: bool) -> Callable[..., Any]:
+    def both(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
+        total, product = a[0] + b[0], a[1] * b[1]
+        return (product, total) if crossed else (total, product)
+
+    def function(x: jax.Array, y: jax.Array) -> jax.Array:
+        start = (jnp.float32(0), jnp.float32(0))
+        total, product = jax.lax.reduce((x, y), start, both, (0,))
+        return total - product
+
+    return function
+
+
+def loud(x: jax.Array, y: jax.Array) -> jax.Array:
+    jax.debug.callback(lambda _: None, x)
+    return x - y
+
+
+def bias_of_its_own(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    return jnp.tanh(jnp.tanh(x @ z + x) @ z + y)
+
+
+def one_bias_twice(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    return jnp.tanh(jnp.tanh(x @ z + y) @ z + x)
+
+
+BIG = np.arange(5000, dtype=np.float32)
+OTHER_BIG = np.where(BIG == 2500, 0, BIG)
+
+OTHER: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "constant": (lambda x, y: x * 2 + y, lambda x, y: x * 3 + y),
+    "number in a long constant": (lambda x, y: x[0] + BIG, lambda x, y: x[0] + OTHER_BIG),
+    "operation": (lambda x, y: jnp.tanh(x) + y, lambda x, y: jax.nn.relu(x) + y),
+    "swapped operands": (lambda x, y: jnp.sin(x) - y, lambda x, y: y - jnp.sin(x)),
+    "shape": (lambda x, y: x + y, lambda x, y: x[:3] + y[:3]),
+    "dtype": (lambda x, y: x + y, lambda x, y: (x + y).astype(jnp.bfloat16)),
+    "one tanh fewer": (lambda x, y: jnp.tanh(jnp.tanh(x)) + y, lambda x, y: jnp.tanh(x) + y),
+    "one result more": (lambda x, y: x + y, lambda x, y: (x + y, x)),
+    "one result twice": (lambda x, y: x + y, lambda x, y: (x + y, x + y)),
+    "axis": (lambda x, y: jnp.outer(x, y).sum(0), lambda x, y: jnp.outer(x, y).sum(1)),
+    "reduction": (lambda x, y: jnp.sum(x) + y, lambda x, y: jnp.max(x) + y),
+    "wiring": (
+        lambda x, y: partial(bias_of_its_own, z=jnp.outer(x, y))(x, y),
+        lambda x, y: partial(one_bias_twice, z=jnp.outer(x, y))(x, y),
+    ),
+    "trip count": (loop(lambda a, b: (a + b, b)), loop(lambda a, b: (a + b, b), 4)),
+    "body": (loop(lambda a, b: (a + b, b)), loop(lambda a, b: (a * b, b))),
+    "carries crossed": (loop(lambda a, b: (a + b, a * b)), loop(lambda a, b: (a * b, a + b))),
+    "state not carried": (loop(lambda a, b: (a + 1, b)), loop(lambda a, b: (b + 1, b))),
+    "branches swapped": (branches(jnp.add, jnp.multiply), branches(jnp.multiply, jnp.add)),
+    "results of a reduction crossed": (reduction(crossed=False), reduction(crossed=True)),
+    # Each node sees the same neighbours in both, as far as one may look: refining labels alone
+    # does not tell one ring of eight from two of four.
+    "pairing": (
+        lambda x, y: (jnp.sin(x) + jnp.cos(y), jnp.sin(y) + jnp.cos(x)),
+        lambda x, y: (jnp.sin(x) + jnp.cos(x), jnp.sin(y) + jnp.cos(y)),
+    ),
+    "call of the host": (lambda x, y: x - y, loud),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_fingerprint_does_not_see(what: str) -> None:
+    one, other = SAME[what]
+    assert one() == other()
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_fingerprint_sees(what: str) -> None:
+    one, other = OTHER[what]
+    assert fingerprint(one, X, Y) == fingerprint(one, X, Y)
+    assert fingerprint(one, X, Y) != fingerprint(other, X, Y)
+
+
+def test_fingerprint_cannot_see_which_argument_is_which() -> None:
+    """A bias swapped between equal layers is another name for the same program.
+
+    So the same program is no proof of the same numbers; that proof is in test_equality.py.
+    """
+    ours = fingerprint(lambda a, b, x: jnp.tanh(jnp.tanh(x + a) + b), X, X, X)
+    swapped = fingerprint(lambda a, b, x: jnp.tanh(jnp.tanh(x + b) + a), X, X, X)
+    assert ours == swapped
+
+
+# The counts.
+
+
+def test_equations_nested_and_inlined() -> None:
+    """A loop is one, and its body once; a call of a jitted function is what it calls."""
+
+    def body(c: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return jnp.sin(c) * 2, None
+
+    def function(x: jax.Array) -> jax.Array:
+        return jax.jit(jnp.cos)(jax.lax.scan(body, x, None, length=7)[0])
+
+    assert count_equations(jax.make_jaxpr(function)(X).jaxpr) == len(["scan", "sin", "mul", "cos"])
+    crossing = branches(lambda x, y: jnp.tanh(x), lambda x, y: jnp.tanh(jnp.exp(x)))
+    by_hand = len(["slice", "squeeze", "gt", "convert", "cond", "tanh", "tanh", "exp"])
+    assert count_equations(jax.make_jaxpr(crossing)(X, Y).jaxpr) == by_hand
+
+
+def test_operations_live_and_once() -> None:
+    def function(x: jax.Array) -> jax.Array:
+        jnp.exp(x)
+        return jax.jit(jnp.sin)(x) * jnp.sin(x) + jnp.cos(x)
+
+    assert graph(function, X).operations() == {
+        "stablehlo.add": 1,
+        "stablehlo.cosine": 1,
+        "stablehlo.multiply": 1,
+        "stablehlo.sine": 1,
+    }
+
+
+def test_flops_of_a_product() -> None:
+    assert facts_about(jnp.matmul, jnp.ones((3, 4)), jnp.ones((4, 5))).flops == 2 * 3 * 4 * 5
+
+
+def test_every_instruction_is_counted(step_of: StepOf) -> None:
+    """Those with long tuples too, such as loops, whose shapes have comments in them."""
+    text = program(step_of(impls.BASELINE, "pure", TOY), TOY).lower().compile().as_text()
+    assert text is not None
+    lines = [line for line in text.splitlines() if re.match(r"\s+(ROOT )?[%\w.\-]+ = ", line)]
+    counts = baseline(step_of).hlo_instructions
+    assert sum(counts.values()) == len(lines)
+    assert counts["while"] == sum(" while(" in line for line in lines) == 2
+    assert counts["tanh"] == TOY.model.layers
+
+
+def test_difference() -> None:
+    assert difference({"a": 1, "b": 2, "d": 1}, {"b": 2, "c": 3, "d": 2}) == {
+        "a": 1,
+        "c": -3,
+        "d": -1,
+    }
+    assert difference({}, {}) == {}

@@ -1,0 +1,235 @@
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import impls
+from common import reference, weights
+from common.chunker import chunks, window
+from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common.contract import Checkpoint, Chunk, Dense, Model, fresh_checkpoint
+from common.corpus import TOY
+from common.equality import random_weights
+from common.sample import sample
+from common.steps import adamw, on_host
+from common.train import DivergedError, Epoch, by_chunk, by_scan, epochs
+from common.vocab import Vocab
+
+VOCAB = Vocab.of(TOY)
+TOKENS = VOCAB.encode(TOY)
+CONFIG = ModelConfig(len(VOCAB), width=8, layers=3)
+START = fresh_checkpoint(random_weights(CONFIG))
+CHUNK = 16
+WHOLE = DataConfig(chunk=CHUNK)
+"""69 targets: four whole chunks and one with five targets."""
+WINDOWS = DataConfig(chunk=CHUNK, epoch_chars=40)
+"""39 targets, elsewhere in each epoch."""
+STILL = 1e-30
+"""A learning rate that moves no weight."""
+
+
+@cache
+def made(entrant: str = impls.BASELINE, rate: float = 0.002, decay: float = 1e-7) -> Any:
+    """Return a training step, compiled once for all tests that ask for the same."""
+    return impls.load(entrant).style("pure")(CONFIG, adamw(OptimiserConfig(rate, decay)))
+
+
+@cache
+def model_of(entrant: str) -> Model:
+    return impls.load(entrant).build(CONFIG)
+
+
+def train(
+    numbers: range,
+    data: DataConfig = WHOLE,
+    start: Checkpoint = START,
+    entrant: str = impls.BASELINE,
+    seed: int = 0,
+    tokens: np.ndarray = TOKENS,
+    **made_with: float,
+) -> list[Epoch]:
+    step = made(entrant, **made_with)
+    step.load(start)
+    return list(epochs(by_chunk(step), step, tokens, CONFIG, data, seed, numbers))
+
+
+def losses(done: Sequence[Epoch]) -> list[float]:
+    return [epoch.loss for epoch in done]
+
+
+def zeros(batch: int = 1) -> list[np.ndarray]:
+    return [np.zeros((batch, CONFIG.width)) for _ in range(CONFIG.layers)]
+
+
+def unpadded_loss(tokens: np.ndarray, batch: int) -> float:
+    """Return the float64 mean over all targets; streams from zero, without padding or chunks."""
+    targets = len(tokens) - 1
+    stream, total = -(-targets // batch), 0.0
+    for begin in range(0, targets, stream):
+        part = tokens[begin : begin + stream + 1][:, None]
+        chunk = Chunk(part[:-1], part[1:], np.ones(part[1:].shape))
+        total += reference.loss_and_grads(START.weights, zeros(), chunk).loss * len(part[1:])
+    return total / targets
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("length", [70, 65, 10, 2], ids=["padded", "n*chunk+1", "short", "two"])
+def test_a_padded_epoch_has_the_loss_of_the_text_without_padding(length: int, batch: int) -> None:
+    tokens = TOKENS[:length]
+    [epoch] = train(range(1), DataConfig(CHUNK, batch), tokens=tokens, rate=STILL)
+    assert epoch.loss == pytest.approx(unpadded_loss(tokens, batch), rel=1e-6)
+
+
+def by_hand(numbers: range, *, carry: bool = True, reset: bool = True) -> list[float]:
+    """Return epoch losses in float64: the reference's gradients and its AdamW, chunk by chunk."""
+    checkpoint, hidden, found = START, zeros(), []
+    for number in numbers:
+        hidden = zeros() if reset else hidden
+        total = 0.0
+        cut = chunks(window(TOKENS, WINDOWS, 0, number), CHUNK)
+        for chunk in [Chunk(*arrays) for arrays in zip(*cut, strict=True)]:
+            answer = reference.loss_and_grads(checkpoint.weights, hidden, chunk)
+            hidden = list(answer.hidden) if carry else zeros()
+            checkpoint = reference.adamw(checkpoint, answer.grads, OptimiserConfig())
+            total += answer.loss * float(np.sum(chunk.mask))
+        found.append(total / float(np.sum(cut.mask)))
+    return found
+
+
+def test_the_state_is_carried_within_an_epoch_and_zero_at_its_start() -> None:
+    ours, numbers = losses(train(range(4), WINDOWS)), range(4)
+    assert ours == pytest.approx(by_hand(numbers), rel=1e-6)
+    for other in (by_hand(numbers, carry=False), by_hand(numbers, reset=False)):
+        assert np.max(np.abs(np.subtract(ours, other))) > 1e-3
+
+
+def test_epochs_are_numbered_timed_and_hold_their_checkpoint() -> None:
+    done = train(range(3, 5))
+    assert [epoch.number for epoch in done] == [3, 4]
+    assert all(epoch.seconds > 0 for epoch in done)
+    assert [epoch.checkpoint.updates for epoch in done] == [5, 10]
+    first, second = (epoch.checkpoint.weights.readout.bias for epoch in done)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("entrant", ["pure_jax", "haiku"])
+def test_an_epoch_as_one_scan_has_the_losses_of_chunk_by_chunk(entrant: str) -> None:
+    expected = train(range(5), WINDOWS, entrant=entrant)
+    step = made(entrant)
+    step.load(START)
+    done = list(epochs(by_scan(step), step, TOKENS, CONFIG, WINDOWS, 0, range(5)))
+    np.testing.assert_allclose(losses(done), losses(expected), rtol=1e-6)
+    assert done[-1].checkpoint.updates == expected[-1].checkpoint.updates == 15
+
+
+def through_a_file(epoch: Epoch, path: Path) -> Checkpoint:
+    """Return the checkpoint as a resumed run finds it."""
+    saved = weights.Saved(
+        checkpoint=epoch.checkpoint,
+        vocab=VOCAB,
+        model=CONFIG,
+        data=WINDOWS,
+        optimiser=OptimiserConfig(),
+        seed=5,
+        epoch=epoch.number + 1,
+        corpus="toy",
+        corpus_sha256="",
+        entrant=impls.BASELINE,
+        style="pure",
+    )
+    weights.save(path, saved)
+    return weights.load(path).checkpoint
+
+
+def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
+    return bool(jax.tree.all(jax.tree.map(np.array_equal, one, other)))
+
+
+def test_a_resumed_run_goes_on_exactly(tmp_path: Path) -> None:
+    whole = train(range(6), WINDOWS, seed=5)
+    half = through_a_file(train(range(2), WINDOWS, seed=5)[-1], tmp_path / "w")
+    rest = train(range(2, 6), WINDOWS, half, seed=5)
+    assert losses(rest) == losses(whole)[2:]
+    assert same_weights(rest[-1].checkpoint, whole[-1].checkpoint)
+
+
+@pytest.mark.parametrize("entrant", [name for name in impls.names() if name != impls.BASELINE])
+def test_a_run_resumed_in_another_library_goes_on(entrant: str, tmp_path: Path) -> None:
+    whole = train(range(6), WINDOWS, seed=5)
+    half = through_a_file(whole[1], tmp_path / "w")
+    rest = train(range(2, 6), WINDOWS, half, entrant, seed=5)
+    np.testing.assert_allclose(losses(rest), losses(whole)[2:], rtol=0, atol=1e-5)
+
+
+def test_a_loss_that_is_nan_stops_the_run_after_the_last_good_epoch(tmp_path: Path) -> None:
+    step, data = made(rate=1e38, decay=0.0), DataConfig(chunk=len(TOY))
+    step.load(START)
+    training = epochs(by_chunk(step), step, TOKENS, CONFIG, data, 0, range(10))
+    good: list[Epoch] = []
+    with pytest.raises(DivergedError) as caught:
+        good.extend(iter(training))
+    assert [epoch.number for epoch in good] == [0]
+    assert same_weights(through_a_file(good[0], tmp_path / "w"), good[0].checkpoint)
+    assert str(caught.value) == (
+        "the loss became nan in epoch 1; training stopped there. A smaller learning rate may help"
+    )
+    assert caught.value.exit_status == 1
+
+
+class Fake:
+    """A step that only says which epoch it has made, and what its weights are then."""
+
+    def __init__(self, bad: int, **wrong: float) -> None:
+        self.bad, self.wrong, self.done = bad, wrong, -1
+
+    def run(self, hidden: object, epoch: Chunk) -> np.ndarray:
+        self.done += 1
+        loss = self.wrong.get("loss", 1.0) if self.done == self.bad else 1.0
+        return np.full(len(epoch.mask), loss)
+
+    def save(self) -> Checkpoint:
+        value = next(iter(self.wrong.values())) if self.done == self.bad else 0.0
+        bad = START.weights._replace(readout=Dense(np.zeros((8, 5)), np.full(5, value)))
+        changed: Any = {name: bad for name in self.wrong if name != "loss"}
+        return START._replace(**changed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"loss": math.nan}, "the loss became nan"),
+        ({"loss": math.inf}, "the loss became inf"),
+        ({"weights": math.nan}, "a weight, or a moment of Adam, became NaN or infinite"),
+        ({"mu": math.inf}, "a weight, or a moment of Adam, became NaN or infinite"),
+        ({"nu": math.inf}, "a weight, or a moment of Adam, became NaN or infinite"),
+    ],
+)
+def test_whatever_diverges_is_named_with_its_epoch(wrong: dict[str, float], what: str) -> None:
+    """Moments too: a file with an infinite one could not be resumed."""
+    fake: Any = Fake(bad=2, **wrong)
+    good: list[Epoch] = []
+    with pytest.raises(DivergedError) as caught:
+        good.extend(epochs(fake.run, fake, TOKENS, CONFIG, WHOLE, 0, range(9)))
+    assert [epoch.number for epoch in good] == [0, 1]
+    assert str(caught.value) == (
+        f"{what} in epoch 2; training stopped there. A smaller learning rate may help"
+    )
+
+
+def test_the_blogs_toy_figure() -> None:
+    """Linen's own initialisers, Adam without decay, the whole text as one chunk."""
+    model, data, seeds, last = model_of("flax_linen"), DataConfig(chunk=len(TOY)), range(20), []
+    for seed in seeds:
+        start = fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed)))))
+        last.append(train(range(81), data, start, "flax_linen", seed, decay=0.0)[-1])
+    assert 0.35 < np.median(losses(last)) < 0.50
+    texts = [
+        sample(model, model.from_weights(epoch.checkpoint.weights), CONFIG, VOCAB, "a", 69)
+        for epoch in last
+    ]
+    assert sum("abcd..." * 5 in text for text in texts) >= 15
