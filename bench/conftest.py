@@ -145,6 +145,7 @@ def extra_info(run: Run, cell: Cell, metric: str, found: Found) -> dict[str, Any
     info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": "s"}
     info["proof"] = dict(found.facts["proof"])
     program = info["proof"].pop("program")
+    info["proof"]["whole_step"] = program["whole"]
     if metric in COLD:
         info["program"] = program
     if metric == "step":

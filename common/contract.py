@@ -84,11 +84,13 @@ class Program(NamedTuple):
     jaxpr: Callable[[], ClosedJaxpr]
     trace: Callable[[], jax.stages.Traced] | None
     """None where a library's jit can only lower; then tracing is timed by JAX's own events."""
+    whole: bool = True
+    """False where a call runs more compiled programs than this one."""
 
     @classmethod
-    def traced(cls, trace: Callable[[], jax.stages.Traced]) -> Program:
+    def traced(cls, trace: Callable[[], jax.stages.Traced], *, whole: bool = True) -> Program:
         """Return the stages of a function that can be traced, as `jax.jit`'s can."""
-        return cls(lambda: trace().lower(), lambda: trace().jaxpr, trace)
+        return cls(lambda: trace().lower(), lambda: trace().jaxpr, trace, whole)
 
 
 class TrainStep(Protocol):

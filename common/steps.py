@@ -86,9 +86,9 @@ class FunctionalStep:
         return self._stages(self.state, hidden, chunk)
 
 
-def stages_of(jitted: Any) -> Stages:
+def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
     """Return what makes the stages of a function that `jax.jit` returned."""
-    return lambda *arguments: Program.traced(lambda: jitted.trace(*arguments))
+    return lambda *arguments: Program.traced(lambda: jitted.trace(*arguments), whole=whole)
 
 
 def pure_update(model: Model, optimiser: optax.GradientTransformation) -> Update:

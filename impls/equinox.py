@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
-from common.steps import functional, pure_style
+from common.steps import FunctionalStep, load_adam, pure_style, save_adam
 
 if TYPE_CHECKING:
     import optax
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Chunk, Hidden, State, TrainStep
+    from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "equinox"
 
@@ -64,10 +64,15 @@ def layers(rnn: CharRNN) -> list[Any]:
     return [array for linear in linears for array in (linear.weight, linear.bias)]
 
 
+def partitioned(config: ModelConfig) -> tuple[CharRNN, CharRNN]:
+    """Return the shapes of the trainable arrays, and the rest of the module."""
+    rnn = eqx.filter_eval_shape(CharRNN, config, jax.random.key(0))
+    return eqx.partition(rnn, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+
+
 def build(config: ModelConfig) -> Model:
     """Return the model as pure functions over its arrays; `static` holds the rest of the module."""
-    skeleton = eqx.filter_eval_shape(CharRNN, config, jax.random.key(0))
-    static = eqx.filter(skeleton, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct), inverse=True)
+    shapes, static = partitioned(config)
 
     def init(key: PRNGKeyArray) -> CharRNN:
         return eqx.filter(CharRNN(config, key), eqx.is_inexact_array)
@@ -83,7 +88,7 @@ def build(config: ModelConfig) -> Model:
     def from_weights(weights: Weights) -> CharRNN:
         denses = (*weights.cells, weights.readout)
         arrays = [jnp.asarray(array) for kernel, bias in denses for array in (kernel.T, bias)]
-        return eqx.filter(eqx.tree_at(layers, skeleton, arrays), eqx.is_inexact_array)
+        return eqx.tree_at(layers, shapes, arrays)
 
     return Model(init, step, to_weights, from_weights)
 
@@ -103,6 +108,15 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
         updates, opt_state = optimiser.update(grads, opt_state, params)
         return (eqx.apply_updates(rnn, updates), opt_state), hidden_after, loss
 
+    model, (_, static) = build(config), partitioned(config)
+
+    def load(checkpoint: Checkpoint) -> tuple[CharRNN, Any]:
+        params = model.from_weights(checkpoint.weights)
+        return eqx.combine(params, static), load_adam(optimiser, params, model, checkpoint)
+
+    def save(state: tuple[CharRNN, Any]) -> Checkpoint:
+        return save_adam(eqx.filter(state[0], eqx.is_inexact_array), state[1], model)
+
     lower = update.lower  # type: ignore[attr-defined]  # declared as a plain function
 
     def stages(*arguments: Any) -> Program:
@@ -111,7 +125,7 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
 
         return Program(lambda: lower(*arguments).lowered, jaxpr, trace=None)
 
-    return functional(update, build(config), optimiser, stages)
+    return FunctionalStep(update, load, save, stages)
 
 
 STYLES = {"pure": pure_style(build), "filter_jit": filter_jit}

@@ -55,44 +55,43 @@ class CharRNN(nn.Module):
 
 
 def build(config: ModelConfig) -> Model:
-    """Return the model as pure functions over Linen's dict of variables."""
+    """Return the model as pure functions over Linen's dict of parameters."""
     rnn = CharRNN(config)
 
     def init(key: PRNGKeyArray) -> Params:
         state = (jnp.zeros(config.width),) * config.layers
-        return rnn.init(key, state, jnp.int32(0))
+        return rnn.init(key, state, jnp.int32(0))["params"]
 
     def step(params: Params, state: State, token: Int[Array, ""]) -> tuple[State, Array]:
-        return rnn.apply(params, state, token)  # type: ignore[return-value]
+        return rnn.apply({"params": params}, state, token)  # type: ignore[return-value]
 
     def to_weights(params: Params) -> Weights:
-        layers = params["params"]
-        cells = tuple(Dense(**layers[f"cell_{i}"]["dense"]) for i in range(config.layers))
-        return Weights(cells, Dense(**layers["readout"]))
+        cells = tuple(Dense(**params[f"cell_{i}"]["dense"]) for i in range(config.layers))
+        return Weights(cells, Dense(**params["readout"]))
 
     def from_weights(weights: Weights) -> Params:
         weights = jax.tree.map(jnp.asarray, weights)
         cells = {f"cell_{i}": {"dense": cell._asdict()} for i, cell in enumerate(weights.cells)}
-        return {"params": {**cells, "readout": weights.readout._asdict()}}
+        return {**cells, "readout": weights.readout._asdict()}
 
     return Model(init, step, to_weights, from_weights)
 
 
 def train_state(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
     """One jitted step over Flax's TrainState, as its examples write it."""
-    model = build(config)
+    model, rnn = build(config), CharRNN(config)
 
     @jax.jit
     def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
         def loss_fn(params: Params) -> tuple[Array, Hidden]:
-            return scan_loss(partial(state.apply_fn, params), hidden, chunk)
+            return scan_loss(partial(state.apply_fn, {"params": params}), hidden, chunk)
 
         (loss, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         return state.apply_gradients(grads=grads), hidden_after, loss
 
     def load(checkpoint: Checkpoint) -> TrainState:
         params = model.from_weights(checkpoint.weights)
-        state = TrainState.create(apply_fn=model.step, params=params, tx=optimiser)
+        state = TrainState.create(apply_fn=rnn.apply, params=params, tx=optimiser)
         opt_state = load_adam(optimiser, params, model, checkpoint)
         return state.replace(step=jnp.asarray(checkpoint.updates, jnp.int32), opt_state=opt_state)
 
@@ -119,7 +118,7 @@ def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainS
         updates, opt_state = optimiser.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), hidden, loss
 
-    return functional(batch_step, model, optimiser, stages_of(rnn_loss_grad))
+    return functional(batch_step, model, optimiser, stages_of(rnn_loss_grad, whole=False))
 
 
 STYLES = {"pure": pure_style(build), "train_state": train_state, "blog": blog}

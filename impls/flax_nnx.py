@@ -147,6 +147,7 @@ def cached_partial(config: ModelConfig, optimiser: optax.GradientTransformation)
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
         function = nnx.jit(train_step)
+        # What it returns offers no stages; it runs the program of the function that it wraps.
         cached = nnx.cached_partial(function, model, optimizer)
         return cached, stages_of(function, model, optimizer)
 

@@ -38,7 +38,7 @@ class Cell(hk.RNNCore):
         return hidden, hidden
 
     def initial_state(self, batch_size: int | None) -> Array:
-        """Return zeros."""
+        """Return zeros; every RNNCore has to say where it starts."""
         return jnp.zeros((self.width,) if batch_size is None else (batch_size, self.width))
 
 

@@ -210,7 +210,7 @@ BAD_TRAIN = {
     "more": "Got unexpected extra argument(s) (more); `bakeoff train --help` says what is allowed",
 }
 BAD_SAMPLE = {
-    "": "Missing argument 'weights'; `bakeoff sample --help` says what is allowed",
+    "": "Missing argument 'WEIGHTS'; `bakeoff sample --help` says what is allowed",
     "none": "there is no weights file none; make one with `bakeoff train --save none`",
     "folder": f"folder is a folder; {WROTE}",
     "exists": "exists is not a whole safetensors file (",
@@ -573,7 +573,7 @@ def test_help_has_examples_and_does_not_wait_for_jax() -> None:
     assert text.count("Examples:") == 3
     for example in (
         "bakeoff train --entrant equinox",
-        "bakeoff sample kafka.safetensors --prompt Gregor",
+        "bakeoff sample book.safetensors --prompt Gregor",
         "bakeoff entrants --json",
     ):
         assert example in text

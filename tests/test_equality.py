@@ -530,9 +530,9 @@ def test_a_deviation_says_what_differs(step_of: StepOf) -> None:
     assert away.trajectory == 0
     with pytest.raises(
         NotEqualError,
-        match=r"^not equal: loss differs by \S+ relative to the float64 reference "
-        r"\(allowed: 1e-06\); gradient differs by \S+ in norm, relative to the reference "
-        r"\(allowed: 1e-05\); ten steps' losses differs by \S+ nats from the baseline "
+        match=r"^not equal: loss off by \S+ relative to the float64 reference "
+        r"\(allowed: 1e-06\); gradient off by \S+ in norm, relative to the reference "
+        r"\(allowed: 1e-05\); ten steps' losses off by \S+ nats from the baseline "
         r"\(allowed: 1e-05\)$",
     ):
         deviation(Altered(baseline, shift_targets), TOY, losses).require()

@@ -141,6 +141,8 @@ def beside(found: dict[str, Any]) -> str:
     """Return in words how a program differs from the baseline's."""
     if found["same_as_baseline"]:
         return "the same"
+    if not found["whole"]:
+        return "gradient alone"
     counts = found["operations_beside_baseline"]
     if not counts:
         return "same operations, other wiring"

@@ -5,18 +5,25 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Length, Prompt, Temperature
-
 EXAMPLES = """Examples:\n
-bakeoff sample kafka.safetensors --prompt Gregor\n
-bakeoff sample kafka.safetensors --entrant equinox --temperature 0.8 --seed 3"""
+bakeoff sample book.safetensors --prompt Gregor\n
+bakeoff sample book.safetensors --entrant equinox --temperature 0.8 --seed 3"""
 
 
 def sample(
-    weights: Annotated[Path, typer.Argument(help="A file that `bakeoff train --save` wrote.")],
-    prompt: Prompt = "",
-    length: Length = 500,
-    temperature: Temperature = None,
+    weights: Annotated[
+        Path, typer.Argument(metavar="WEIGHTS", help="A file that `bakeoff train --save` wrote.")
+    ],
+    prompt: Annotated[
+        str, typer.Option(help="Text to go on from; empty: a character drawn by seed.")
+    ] = "",
+    length: Annotated[int, typer.Option(help="Characters to write after the prompt.")] = 500,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw by probability, logits divided by this.", show_default="the likeliest"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seeds what is drawn.")] = 0,
     entrant: Annotated[
         str | None, typer.Option(help="Library that samples.", show_default="the one that trained")

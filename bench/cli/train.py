@@ -6,14 +6,13 @@ import json
 import shlex
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import Prompt  # noqa: TC001 -- typer reads it when the program runs
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
@@ -26,10 +25,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """Examples:\n
 bakeoff train --entrant equinox --epochs 50\n
-bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors --log book.jsonl\n
-bakeoff train --resume book.safetensors --epochs 400 --entrant haiku --save more.safetensors"""
+bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors\n
+bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
 
 SAMPLE_EVERY = 25
+SAVE_EVERY = 25
+"""Epochs after which a run that was given a file saves to it, whatever may happen later."""
 
 
 class InterruptedRunError(BakeoffError):
@@ -53,55 +54,62 @@ class Run:
     prompt: str
 
 
+def option(text: str, panel: str) -> Any:
+    """Return an option whose default stands in its text, since a resumed run's file may have it."""
+    return typer.Option(help=text, show_default=False, rich_help_panel=panel)
+
+
+MODEL, DATA, TRAINING, OUTPUT = "Model", "Data", "Training", "What it shows and keeps"
+
+
 def train(
     entrant: Annotated[
-        str | None, typer.Option(help="Library.", show_default="pure_jax, or the resumed one")
+        str | None, option("Library; see `bakeoff entrants` (default: pure_jax)", MODEL)
     ] = None,
     style: Annotated[
-        str | None, typer.Option(help="Way of writing the step.", show_default="pure")
+        str | None,
+        option("Way of writing the step; see `bakeoff entrants` (default: pure)", MODEL),
     ] = None,
+    width: Annotated[int | None, option("Units of each layer (default: 128)", MODEL)] = None,
+    layers: Annotated[int | None, option("Tanh layers (default: 3)", MODEL)] = None,
     corpus: Annotated[
         str | None,
-        typer.Option(
-            help="toy, synthetic, metamorphosis, tinyshakespeare, or a UTF-8 file.",
-            show_default="synthetic",
+        option(
+            "toy, synthetic, metamorphosis, tinyshakespeare or a file (default: synthetic)",
+            DATA,
         ),
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Units a layer.", show_default="128")] = None,
-    layers: Annotated[int | None, typer.Option(help="Tanh layers.", show_default="3")] = None,
-    epochs: Annotated[int, typer.Option(help="Epochs in all, resumed ones included.")] = 100,
-    chunk: Annotated[
-        int | None, typer.Option(help="Characters a step.", show_default="256")
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Streams side by side.", show_default="1")
-    ] = None,
-    epoch_chars: Annotated[
-        int | None, typer.Option(help="Characters an epoch.", show_default="10000")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Adam's step size.", show_default="0.002")
-    ] = None,
+    chunk: Annotated[int | None, option("Characters of one step (default: 256)", DATA)] = None,
+    batch: Annotated[int | None, option("Streams read side by side (default: 1)", DATA)] = None,
+    epoch_chars: Annotated[int | None, option("Characters an epoch (default: 10000)", DATA)] = None,
+    epochs: Annotated[
+        int, option("Epochs in all, a resumed run's included (default: 100)", TRAINING)
+    ] = 100,
+    learning_rate: Annotated[float | None, option("Adam's step (default: 0.002)", TRAINING)] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(help="Decoupled decay.", show_default="1e-07")
+        float | None, option("Decoupled weight decay (default: 1e-7)", TRAINING)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        option("Seeds first weights, and the text of an epoch (default: 0)", TRAINING),
     ] = None,
     epoch_mode: Annotated[
-        str, typer.Option(help="chunk: a call for each; scan: an epoch as one program.")
+        str,
+        option("chunk: a call each; scan: an epoch as one program (default: chunk)", TRAINING),
     ] = "chunk",
     sample_every: Annotated[
-        int, typer.Option(help="Epochs between samples; 0: none.")
+        int, option("Epochs between samples; 0: none (default: 25)", OUTPUT)
     ] = SAMPLE_EVERY,
-    prompt: Prompt = "",
-    seed: Annotated[
-        int | None, typer.Option(help="Of initial weights and windows.", show_default="0")
-    ] = None,
-    save: Annotated[Path | None, typer.Option(help="File for the weights; must be new.")] = None,
+    prompt: Annotated[
+        str, option("Text that samples go on from; empty: a character drawn by seed.", OUTPUT)
+    ] = "",
+    save: Annotated[Path | None, option("New file for the weights.", OUTPUT)] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="File of weights to go on from, and in, unless --save names another."),
+        option("File of weights to go on from, and in, unless --save names another.", OUTPUT),
     ] = None,
     log: Annotated[
-        str | None, typer.Option(help="New file for the loss curve, JSON lines; -: output.")
+        str | None, option("New file for the loss curve, as JSON lines; -: the output.", OUTPUT)
     ] = None,
 ) -> int:
     """Train the character RNN on a text and show its samples.
@@ -258,17 +266,25 @@ def open_log(log: str | None, stack: ExitStack) -> IO[str] | None:
     if log is None or log == "-":
         return sys.stdout if log else None
     try:
-        return stack.enter_context(Path(log).open("x", encoding="utf-8"))
+        file = Path(log).open("x", encoding="utf-8")  # noqa: SIM115 -- closed below
     except OSError as error:
         raise BakeoffError(
             f"cannot write --log {log}: {error.strerror}; name another file"
         ) from error
+    stack.callback(close_quietly, file)
+    return file
+
+
+def close_quietly(file: IO[str]) -> None:
+    """Close a file; what could not be written has been reported already."""
+    with suppress(OSError):
+        file.close()
 
 
 def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: bool) -> int:
     """Train, showing and saving as it goes; return the exit status."""
     from bench.cli.shown import Shown
-    from common.train import DivergedError, by_chunk, by_scan, epochs
+    from common.train import by_chunk, by_scan, epochs
 
     start = run.start
     run.step.load(start.checkpoint)
@@ -290,7 +306,7 @@ def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: boo
                 if lines is not None:
                     record = {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds}
                     write_line(lines, record)
-                if path is not None and run.sample_every and last.epoch % run.sample_every == 0:
+                if path is not None and last.epoch % SAVE_EVERY == 0:
                     keep(last, path)
     except KeyboardInterrupt:
         kept = keep(last, path)
@@ -298,10 +314,14 @@ def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: boo
             f"interrupted after {counted(last.epoch)}; saved to {kept}; go on with: "
             f"{resume_command(run, kept)}"
         ) from None
-    except DivergedError as error:
-        raise DivergedError(
-            f"{error}; the weights after {counted(last.epoch)} are in {keep(last, path)}"
-        ) from error
+    except BakeoffError as error:
+        kept = keep(last, path)
+        done = f"the weights after {counted(last.epoch)} are in {kept}"
+        raise type(error)(f"{error}; {done}") from error
+    except (BrokenPipeError, SystemExit):  # Rich makes the one of the other
+        if path is not None:
+            keep(last, path)
+        raise BrokenPipeError from None
     finally:
         signal.signal(signal.SIGTERM, previous)
     if path is not None:
@@ -352,4 +372,11 @@ def header(run: Run) -> dict[str, Any]:
 
 def write_line(lines: IO[str], record: dict[str, Any]) -> None:
     """Write one line of JSON at once, so that a killed run keeps its log."""
-    print(json.dumps(record), file=lines, flush=True)
+    try:
+        print(json.dumps(record), file=lines, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise BakeoffError(
+            f"cannot write the log: {error.strerror}; make room, or name another file"
+        ) from error

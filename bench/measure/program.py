@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 COMMUTATIVE = {
     f"stablehlo.{name}" for name in ("add", "and", "maximum", "minimum", "multiply", "or")
 }
-HLO_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.\-]+ = (?:\([^=]*\)|\S+) ([a-z][\w\-]*)\(", re.M)
+HLO_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([a-z][\w\-]*)\(", re.M)
 
 
 @dataclass(frozen=True)
 class ProgramFacts:
     """What one style compiles to. A loop's body counts once, as XLA's cost analysis has it."""
 
+    whole: bool
+    """False where a step runs more programs than this one, whose facts are then a part's."""
     fingerprint: str
     """Of the lowered program: the same for two programs that differ in names alone."""
     jaxpr_equations: int
@@ -53,6 +55,7 @@ def facts(program: Program) -> ProgramFacts:
     assert memory is not None
     assert text is not None
     return ProgramFacts(
+        whole=program.whole,
         fingerprint=graph.fingerprint(),
         jaxpr_equations=count_equations(program.jaxpr().jaxpr),
         operations=graph.operations(),
@@ -104,16 +107,19 @@ class Graph:
     operands: list[list[tuple[str, int]]] = field(default_factory=list)
     functions: dict[str, Any] = field(default_factory=dict)
     known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    effects: list[int] = field(default_factory=list)
 
     @classmethod
     def of(cls, lowered: jax.stages.Lowered) -> Graph:
         """Read the StableHLO of `lowered`."""
         module: Any = lowered.compiler_ir("stablehlo")
-        graph = cls(functions={op.name.value: op for op in module.body.operations})
+        functions = [op for op in module.body.operations if op.operation.name == "func.func"]
+        graph = cls(functions={op.name.value: op for op in functions})
         main = graph.functions["main"].regions[0].blocks[0]
         arguments = {a: graph.add(f"argument {a.type}", [], unique=True) for a in main.arguments}
         results = graph.visit(main, arguments)
-        graph.add("return", [("", node) for node in results])
+        edges = [("", node) for node in results] + [("effect", node) for node in graph.effects]
+        graph.add("return", edges)
         return graph.live()
 
     def add(self, label: str, operands: list[tuple[str, int]], *, unique: bool = False) -> int:
@@ -168,16 +174,20 @@ class Graph:
         edges = [
             ("" if op.name in COMMUTATIVE else str(i), node) for i, node in enumerate(operands)
         ]
-        for region in op.regions:
+        for number, region in enumerate(op.regions):
             [block] = region.blocks
             arguments = {
                 a: self.add(f"{op.name} argument {i} {a.type}", [])
                 for i, a in enumerate(block.arguments)
             }
             edges += [
-                (f"region {i}", n) for i, n in enumerate(self.visit(block, values | arguments))
+                (f"region {number} result {i}", node)
+                for i, node in enumerate(self.visit(block, values | arguments))
             ]
-        node = self.add(f"{op.name} {types} {attributes}", edges)
+        effect = "has_side_effect=true" in attributes
+        node = self.add(f"{op.name} {types} {attributes}", edges, unique=effect)
+        if effect:
+            self.effects.append(node)
         if len(op.results) == 1:
             return [node]
         return [self.add(f"result {i}", [("of", node)]) for i in range(len(op.results))]
@@ -205,14 +215,25 @@ class Graph:
         """Return 16 hexadecimal digits that are the same for graphs of the same shape.
 
         Labels are refined by the labels of operands and users until they tell no more nodes apart:
-        Weisfeiler and Leman, "The reduction of a graph to canonical form" (1968). Equal programs
-        always agree; that different ones do is possible in theory alone.
+        Weisfeiler and Leman, "The reduction of a graph to canonical form" (1968). Where nodes still
+        share a label, the first of them is marked and labels are refined again, until each node has
+        its own; then the labels say the whole graph. So different programs never agree. Equal ones
+        do, but for some where a tie is no symmetry: there the order of arguments can show.
         """
         users: list[list[tuple[str, int]]] = [[] for _ in self.labels]
         for node, operands in enumerate(self.operands):
             for role, operand in operands:
                 users[operand].append((role, node))
-        labels, distinct = [_digest(label) for label in self.labels], 0
+        labels = self.refined([_digest(label) for label in self.labels], users)
+        while ties := {label for label, count in Counter(labels).items() if count > 1}:
+            chosen = labels.index(min(ties))
+            labels[chosen] = _digest(labels[chosen], "the first")
+            labels = self.refined(labels, users)
+        return _digest(*sorted(labels))
+
+    def refined(self, labels: list[str], users: list[list[tuple[str, int]]]) -> list[str]:
+        """Return labels that say as much about each node's surroundings as there is to say."""
+        distinct = 0
         while len(set(labels)) > distinct:
             distinct = len(set(labels))
             labels = [
@@ -224,7 +245,7 @@ class Graph:
                 )
                 for node, label in enumerate(labels)
             ]
-        return _digest(*sorted(labels))
+        return labels
 
 
 def _digest(*parts: str) -> str:

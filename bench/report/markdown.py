@@ -48,6 +48,8 @@ def step(benchmark: dict[str, Any]) -> str:
 
 def program(proof: dict[str, Any]) -> str:
     """Return in words how a program differs."""
+    if not proof["whole_step"]:
+        return "the gradient alone"
     if proof["same_program_as_baseline"]:
         return "the same"
     counts = proof["operations_beside_baseline"]

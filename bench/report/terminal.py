@@ -112,6 +112,8 @@ def loss(found: Found) -> str:
 def program(found: Found) -> str:
     """Return how many operations the lowered program has more or fewer than the baseline's."""
     proof = found.facts["proof"]
+    if not proof["program"]["whole"]:
+        return "part"
     if proof["same_program_as_baseline"]:
         return "0"
     away = sum(map(abs, proof["operations_beside_baseline"].values()))
