@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             help=f"measure this {name} only; may be given again, or as a,b (default: {default})",
         )
     for name, count, what in (
-        ("blocks", 12, "blocks of interleaved rounds over fresh buffers"),
+        ("blocks", 10, "blocks of interleaved rounds over fresh buffers"),
         ("rounds", 20, "rounds in a block: one timed step of everybody"),
         ("cold-samples", 2, "fresh processes for each cell's trace, lower and compile time"),
     ):

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 NOTE = (
-    "Ratios are to {baseline}, step by step in the same rounds; in brackets the lowest and highest "
-    "of {blocks} blocks. They have no confidence interval yet: read nothing into a few per cent."
+    "Steps beside {baseline}'s, in the same rounds; in brackets the lowest and highest of {blocks} "
+    "blocks. Without a confidence interval, nothing is to be read into a few per cent. Loss: after "
+    "training from the same weights | from the library's own initialisers. Ops: by how many "
+    "operations the lowered program differs; part: more than one program makes a step."
 )
 
 
@@ -64,7 +66,7 @@ def table(title: str, rows: Mapping[Cell, Found], baseline: Found) -> Table:
     out.add_column("step ms\nx baseline", justify="right", no_wrap=True)
     for metric in COLD:
         out.add_column(f"{metric}\nms", justify="right", no_wrap=True)
-    out.add_column("loss, same\nweights|own", justify="right", no_wrap=True)
+    out.add_column("loss:\nsame|own", justify="right", no_wrap=True)
     out.add_column("ops\ndiffer", justify="right", no_wrap=True)
     for cell, found in rows.items():
         name = f"{cell.entrant}\n  {cell.style}"
@@ -91,7 +93,9 @@ def step(found: Found, baseline: Found) -> str:
     if not reference:
         return f"{middle:.3f}"
     ratio = ratio_to_baseline(blocks, reference)
-    return f"{middle:.3f}\n{ratio.ratio:.2f} ({ratio.lowest:.2f}-{ratio.highest:.2f})"
+    digits = 2 if ratio.highest < 10 else 1
+    low, high = (f"{value:.{digits}f}" for value in (ratio.lowest, ratio.highest))
+    return f"{middle:.3f}\n{ratio.ratio:.{digits}f} ({low}-{high})"
 
 
 def milliseconds(found: Found, metric: str, digits: int = 0) -> str:
