@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from common.sample import sample
 
 if TYPE_CHECKING:
-    from bench.cli.train import Run
+    from bench.cli.assemble import Run
     from common.train import Epoch
 
 SAMPLE_LENGTH = 100

@@ -7,20 +7,16 @@ import shlex
 import signal
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.assemble import Run, assemble
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    import numpy as np
-    from jaxtyping import Int
-
-    from common.contract import Model, TrainStep
-    from common.corpus import Corpus
     from common.weights import Saved
 
 EXAMPLES = """Examples:\n
@@ -37,21 +33,6 @@ class InterruptedRunError(BakeoffError):
     """Ctrl-C; what was done is saved, and the message says how to go on."""
 
     exit_status = 130
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run put together from options and, where one is resumed, from its file."""
-
-    start: Saved
-    corpus: Corpus
-    tokens: Int[np.ndarray, " characters"]
-    model: Model
-    step: TrainStep
-    epochs: int
-    epoch_mode: str
-    sample_every: int
-    prompt: str
 
 
 def option(text: str, panel: str) -> Any:
@@ -135,130 +116,6 @@ def train(
     with ExitStack() as stack:
         lines = open_log(log, stack)
         return follow(run, save or resume, lines, to_stdout=lines is not sys.stdout)
-
-
-def assemble(
-    given: dict[str, Any],
-    epochs: int,
-    epoch_mode: str,
-    sample_every: int,
-    prompt: str,
-    resume: Path | None,
-) -> Run:
-    """Return the run that options ask for; raise BakeoffError before anything is written."""
-    from common import corpus as corpora
-    from common import weights as disk
-    from common.config import check_size
-    from common.steps import adamw
-
-    check_size("epochs", epochs, least=0)
-    check_size("sample-every", sample_every, least=0)
-    if epoch_mode not in ("chunk", "scan"):
-        raise BakeoffError(
-            f"epoch-mode is {epoch_mode!r}; it must be 'chunk' or 'scan': choose one"
-        )
-    saved = disk.load(resume) if resume else None
-    if saved and epochs < saved.epoch:
-        raise BakeoffError(
-            f"epochs is {epochs}, but the resumed run has done {saved.epoch} already; "
-            "it counts those in: give a larger number"
-        )
-    name = given["corpus"]
-    if name is None:
-        name = saved.corpus if saved else "synthetic"
-    corpus = corpora.load(name)
-    if saved and corpus.sha256 != saved.corpus_sha256 and given["corpus"] is None:
-        print(f"bakeoff: the text of {name!r} is not the one that was trained on", file=sys.stderr)
-    start, model = resumed(saved, given, corpus) if saved else fresh(given, corpus)
-    start.vocab.encode(prompt, "the prompt")
-    tokens = start.vocab.encode(corpus.text, f"the corpus {corpus.name!r}")
-    if epoch_mode == "scan" and start.style != "pure":
-        raise BakeoffError(
-            f"epoch-mode 'scan' is given for style {start.style!r}; it is allowed for 'pure', "
-            "whose update can be traced as a whole: leave one of the two out"
-        )
-    import impls
-
-    step = impls.load(start.entrant).style(start.style)(start.model, adamw(start.optimiser))
-    return Run(start, corpus, tokens, model, step, epochs, epoch_mode, sample_every, prompt)
-
-
-def fresh(given: dict[str, Any], corpus: Corpus) -> tuple[Saved, Model]:
-    """Return a run's beginning: weights from the entrant's own initialisers."""
-    import jax
-
-    import impls
-    from common.config import DataConfig, ModelConfig, OptimiserConfig
-    from common.contract import fresh_checkpoint
-    from common.sample import check_seed
-    from common.steps import on_host
-    from common.vocab import Vocab
-    from common.weights import Saved
-
-    seed = given["seed"] or 0
-    check_seed(seed)
-    vocab = Vocab.of(corpus.text)
-    config = ModelConfig(len(vocab), **chosen(given["model"]))
-    data, optimiser = (
-        DataConfig(**chosen(given["data"])),
-        OptimiserConfig(**chosen(given["optimiser"])),
-    )
-    entrant = impls.load(impls.BASELINE if given["entrant"] is None else given["entrant"])
-    style = "pure" if given["style"] is None else given["style"]
-    entrant.style(style)
-    model = entrant.build(config)
-    weights = on_host(model.to_weights(model.init(jax.random.key(seed))))
-    return Saved(
-        checkpoint=fresh_checkpoint(weights),
-        vocab=vocab,
-        model=config,
-        data=data,
-        optimiser=optimiser,
-        seed=seed,
-        epoch=0,
-        corpus=corpus.name,
-        corpus_sha256=corpus.sha256,
-        entrant=entrant.name,
-        style=style,
-    ), model
-
-
-def resumed(saved: Saved, given: dict[str, Any], corpus: Corpus) -> tuple[Saved, Model]:
-    """Return a run's beginning from a file; what is given anew replaces what is saved."""
-    import impls
-    from common.sample import check_seed
-
-    for name, value in chosen(given["model"]).items():
-        if value != getattr(saved.model, name):
-            raise BakeoffError(
-                f"{name} is given as {value}, but the resumed model has "
-                f"{getattr(saved.model, name)}: leave --{name} out, or start a new run"
-            )
-    if given["seed"] is not None:
-        check_seed(given["seed"])
-    # A style belongs to its library: with another entrant and no style named, it starts as `pure`.
-    same = given["entrant"] in (None, saved.entrant)
-    entrant = impls.load(saved.entrant if given["entrant"] is None else given["entrant"])
-    style = given["style"]
-    if style is None:
-        style = saved.style if same else "pure"
-    entrant.style(style)
-    start = replace(
-        saved,
-        data=replace(saved.data, **chosen(given["data"])),
-        optimiser=replace(saved.optimiser, **chosen(given["optimiser"])),
-        seed=saved.seed if given["seed"] is None else given["seed"],
-        entrant=entrant.name,
-        style=style,
-        corpus=corpus.name,
-        corpus_sha256=corpus.sha256,
-    )
-    return start, entrant.build(start.model)
-
-
-def chosen(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def open_log(log: str | None, stack: ExitStack) -> IO[str] | None:
