@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from bench.measure.cells import COLD, PURE_ONLY, Cell, Found, Selection
+from bench.measure.cells import COLD, Cell, Found, Offer, Selection
 from bench.measure.run import Run, WorkerFailedError, offer
 from bench.measure.settings import conditions
 from bench.report.terminal import tables
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SCHEMA = 1
-OFFER = pytest.StashKey[Any]()
+OFFER = pytest.StashKey[Offer]()
+CONDITIONS = pytest.StashKey[Any]()
 CELLS = pytest.StashKey[list[Cell]]()
 RUN = pytest.StashKey[Run]()
 
@@ -65,10 +66,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if path is not None:
             require_new(path, "--benchmark-json")
         selection = Selection(*map(names, ("entrant", "style", "workload", "backend")))
-        config.stash[OFFER] = offer()
-        config.stash[CELLS] = selection.cells(config.stash[OFFER])
+        config.stash[CELLS] = selection.cells(offered(config))
     except (BakeoffError, WorkerFailedError) as error:
         pytest.exit(str(error.args[0]), returncode=2)
+
+
+def offered(config: pytest.Config) -> Offer:
+    """Return what this environment has, asked for once; the load is what it was at that moment."""
+    if OFFER not in config.stash:
+        config.stash[CONDITIONS] = conditions()
+        config.stash[OFFER] = offer()
+    return config.stash[OFFER]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -97,12 +105,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
     config.stash[RUN] = Run(
         needed,
-        config.stash[OFFER],
+        offered(config),
         blocks=config.getoption("blocks"),
         rounds=config.getoption("rounds"),
         cold_samples=config.getoption("cold_samples"),
         say=say,
     )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let an interrupted run end as one, though its samples were still handed over."""
+    run = session.config.stash.get(RUN, None)
+    if run is not None and run.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 class Replay:
@@ -127,7 +142,7 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     def hand_over() -> None:
         run = request.config.stash[RUN]
         found = run.result(cell)
-        if found.failure is not None:
+        if found.failure is not None and not (run.interrupted and found.seconds.get(metric)):
             pytest.fail(f"{cell}: {found.failure}", pytrace=False)
         seconds = [second for block in found.seconds[metric] for second in block]
         clock = Replay(seconds)
@@ -146,19 +161,17 @@ def extra_info(run: Run, cell: Cell, metric: str, found: Found) -> dict[str, Any
     info["proof"] = dict(found.facts["proof"])
     program = info["proof"].pop("program")
     info["proof"]["whole_step"] = program["whole"]
+    info |= found.facts.get(metric, {})
     if metric in COLD:
         info["program"] = program
     if metric == "step":
         info["rounds_by_block"] = [len(block) for block in found.seconds[metric]]
-        baseline = run.baseline(cell)
-        info["ratio_to_baseline"] = ratio_to_baseline(
-            found.seconds[metric], baseline.seconds[metric]
-        )._asdict()
-    if metric in PURE_ONLY:
-        info |= found.facts[metric]
-    if metric == "final_loss":
-        # pytest-benchmark's figures are the seconds of each training run; the losses stand here.
-        info |= {"unit": "nats per character"} | found.facts[metric]
+        baseline = run.baseline(cell).seconds.get(metric)
+        if baseline is not None:
+            ratio = ratio_to_baseline(found.seconds[metric], baseline)
+            info["ratio_to_baseline"] = ratio._asdict()
+    if metric == "final_loss":  # the times are of the trainings; what they led to stands beside
+        info["value_unit"] = "nats per character"
     return info
 
 
@@ -166,8 +179,16 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     """Add versions of everything measured, devices, flags, affinity and load."""
-    found = config.stash[OFFER]
-    machine_info |= {"versions": found.versions, "devices": found.devices} | conditions()
+    found = offered(config)
+    machine_info |= {"versions": found.versions, "devices": found.devices}
+    machine_info |= config.stash[CONDITIONS]
+
+
+def pytest_benchmark_compare_machine_info(
+    machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    """Leave the load out of what pytest-benchmark compares next: it is never the same twice."""
+    machine_info["load_average"] = compared_benchmark["machine_info"].get("load_average")
 
 
 def pytest_benchmark_update_json(

@@ -1,4 +1,7 @@
-"""What does it cost before the first step? Trace, lower and compile, each in fresh processes."""
+"""What does it cost before the first step? Trace, lower and compile, each in fresh processes.
+
+Equinox's filter_jit cannot be traced apart: what of its time is lowering, JAX's event says.
+"""
 
 from collections.abc import Callable
 

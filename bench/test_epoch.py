@@ -1,4 +1,4 @@
-"""What does a call cost beside its work? An epoch chunk by chunk, and as one jitted scan."""
+"""What does an epoch take, chunk by chunk and as one jitted scan? With its data on the way."""
 
 from collections.abc import Callable
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from common.errors import BakeoffError
 
 MAX_SIZE = 1 << 20
-"""Largest width, chunk, … accepted: a typo should not ask for a terabyte."""
+"""Largest chunk, … accepted: a typo should not ask for a terabyte."""
+MAX_PARAMETERS = 1 << 28
+"""One gigabyte of float32 weights, and Adam keeps two times as much beside them."""
 
 
 def check_size(name: str, value: int, least: int = 1, most: int = MAX_SIZE) -> None:
@@ -40,12 +42,23 @@ class ModelConfig:
         check_size("vocabulary size", self.vocab_size)
         check_size("width", self.width, most=1 << 14)
         check_size("layers", self.layers, most=256)
+        if self.parameters > MAX_PARAMETERS:
+            raise BakeoffError(
+                f"width {self.width} and layers {self.layers} make {self.parameters} parameters; "
+                f"at most {MAX_PARAMETERS} are allowed: give a smaller width or fewer layers"
+            )
 
     @property
     def in_features(self) -> tuple[int, ...]:
         """Rows of each layer's kernel: it reads its own hidden state, then the layer below."""
         below = (self.vocab_size, *[self.width] * (self.layers - 1))
         return tuple(self.width + size for size in below)
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases."""
+        cells = sum((rows + 1) * self.width for rows in self.in_features)
+        return cells + (self.width + 1) * self.vocab_size
 
 
 @dataclass(frozen=True)
@@ -93,12 +106,8 @@ class Workload:
     """Characters of one step."""
     batch: int = 1
     """Streams side by side."""
-    layers: int = 3
-    """Tanh layers."""
-
-    def model(self, vocab_size: int) -> ModelConfig:
-        """Return the sizes of this workload's model over a vocabulary of `vocab_size`."""
-        return ModelConfig(vocab_size, self.width, self.layers)
+    learning_rate: float = 0.002
+    """Adam's step size. Where training is unstable, ten steps blow up the last digits."""
 
 
 WORKLOADS = {
@@ -106,7 +115,7 @@ WORKLOADS = {
     for workload in (
         Workload("toy", corpus="toy", width=8, chunk=8),
         Workload("seed", corpus="synthetic", width=128, chunk=256),
-        Workload("wide", corpus="synthetic", width=512, chunk=64),
+        Workload("wide", corpus="synthetic", width=512, chunk=64, learning_rate=0.0005),
         Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
     )
 }

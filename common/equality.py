@@ -6,7 +6,7 @@ Adam's first moment, which after one update from zero moments is `(1 - b1) * gra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from common.errors import BakeoffError
 from common.steps import adamw
 
 if TYPE_CHECKING:
+    from common.config import Workload
     from common.contract import Hidden, Style, TrainStep, Weights
 
 LOSS_TOLERANCE = 1e-6
@@ -45,6 +46,14 @@ class Case:
     model: ModelConfig
     chunk: int
     batch: int
+    optimiser: OptimiserConfig = OPTIMISER
+
+    @classmethod
+    def of(cls, workload: Workload, vocab_size: int) -> Case:
+        """Return the sizes of `workload` over a vocabulary of `vocab_size`."""
+        optimiser = replace(OPTIMISER, learning_rate=workload.learning_rate)
+        model = ModelConfig(vocab_size, workload.width)
+        return cls(model, workload.chunk, workload.batch, optimiser)
 
 
 @dataclass(frozen=True)
@@ -156,10 +165,10 @@ def trajectory(step: TrainStep, case: Case) -> np.ndarray:
 
 
 def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> Deviation:
-    """Return how far a step, made with `OPTIMISER`, is from the reference and from the baseline.
+    """Return how far a step is from the reference and from the baseline.
 
     Args:
-        step: A style's training step; what it held is gone afterwards.
+        step: What `make` returned; what it held is gone afterwards.
         case: The sizes, the step's own.
         baseline: The baseline's losses, from `trajectory`.
     """
@@ -169,5 +178,5 @@ def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> Deviation:
 
 
 def make(style: Style, case: Case) -> TrainStep:
-    """Return a style's training step at the sizes of `case`, with the optimiser of the proof."""
-    return style(case.model, adamw(OPTIMISER))
+    """Return a style's training step at the sizes and with the optimiser of `case`."""
+    return style(case.model, adamw(case.optimiser))

@@ -14,15 +14,11 @@ from common.contract import zero_hidden
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
     from common.contract import Model, Params
     from common.vocab import Vocab
-
-    type Sampler = Callable[..., str]
 
 
 @partial(jax.jit, static_argnames=("model", "config", "length", "greedy"))

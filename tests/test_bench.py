@@ -2,10 +2,13 @@
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ import pytest
 
 from bench.conftest import Replay
 from bench.measure.cells import Cell, Found, Offer, Selection
-from bench.measure.run import Run, WorkerFailedError, work
+from bench.measure.run import Run, WorkerFailedError, records
 from bench.measure.source import code_lines
+from bench.report import curves, markdown
 from bench.report.terminal import tables
 from bench.stats.ratios import ratio_to_baseline
 from common.errors import BakeoffError
@@ -95,7 +99,8 @@ def test_entries_say_what_they_are(run: tuple[subprocess.CompletedProcess[str], 
     assert by_metric["compile"]["stats"]["rounds"] == 1
     assert by_metric["compile"]["extra_info"]["program"]["alias_bytes"] == 0
     loss = by_metric["final_loss"]["extra_info"]
-    assert loss["unit"] == "nats per character"
+    assert loss["unit"] == "s"
+    assert loss["value_unit"] == "nats per character"
     assert loss["entropy"] == 0.0
     assert len(loss["own_initialiser"]) == 3
     scan = by_metric["epoch_by_scan"]["extra_info"]
@@ -108,7 +113,8 @@ def test_a_run_says_how_it_was_made(run: tuple[subprocess.CompletedProcess[str],
     assert machine["devices"]["cpu"]
     assert machine["affinity"]
     assert len(machine["load_average"]) == 3
-    assert "XLA_FLAGS" in machine["environment"]
+    assert machine["xla_flags"] == ""
+    assert machine["worker_environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +178,80 @@ def test_bad_options_end_with_one_line_and_status_2(options: list[str], message:
     assert (ROOT / "pyproject.toml").read_bytes() == before
 
 
+def pytest_bench(*options: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "bench", "--style=pure", "--workload=toy", *options]
+
+
+def test_save_and_compare(tmp_path: Path) -> None:
+    options = ["--entrant=pure_jax", "--workload=toy", "-kstep", "--blocks=1", "--rounds=3"]
+    options += [f"--benchmark-storage={tmp_path / 'saved'}", f"--rootdir={ROOT}"]
+    options[:0] = [str(ROOT / "bench")]
+    for more in ("--benchmark-save=first", "--benchmark-compare=0001"):
+        # In a folder of its own: pytest-benchmark wants its storage below the current one.
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, more],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "machine_info is different" not in done.stdout + done.stderr
+    assert "(0001_first)" in done.stdout
+
+
+def test_interrupting_a_run_keeps_what_was_measured(tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole process group, once a cold process is at work."""
+    path = tmp_path / "run.json"
+    with subprocess.Popen(
+        pytest_bench("--entrant=pure_jax", "--cold-samples=50", f"--benchmark-json={path}"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if "cold process 2 of" in line:
+                os.killpg(process.pid, signal.SIGINT)
+        status = process.wait()
+    output = "".join(seen)
+    assert status == 2, output
+    assert "Traceback" not in output
+    assert "INTERNALERROR" not in output
+    assert "interrupted: what was measured is reported" in output
+    found = json.loads(path.read_text())
+    by_metric = {b["extra_info"]["metric"]: b["stats"]["rounds"] for b in found["benchmarks"]}
+    assert by_metric["step"] == 200
+    assert by_metric["compile"] >= 1
+    assert found["bakeoff"]["failed"] == {}
+
+
+def test_markdown_table(run: tuple[subprocess.CompletedProcess[str], Any]) -> None:
+    head, _, row, *failed = markdown.table(run[1]).splitlines()
+    assert row.startswith("| [pure_jax](impls/pure_jax.py) `pure` | ")
+    assert "× 1.00 (1.00–1.00)" in row
+    assert row.count("|") == head.count("|")
+    assert any(line.startswith("| crashing-pure-toy-cpu | failed: import") for line in failed)
+
+
+def test_curves_on_top_of_each_other(tmp_path: Path) -> None:
+    for name, shift in (("a", 0.0), ("b", 0.25)):
+        losses = [{"epoch": i, "loss": 3.0 - i + shift} for i in range(3)]
+        lines = [{"run": {"entrant": name, "style": "pure"}}, *losses]
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert curves.table([curves.read(tmp_path / name) for name in "ab"]).splitlines() == [
+        "| epoch | a pure | b pure | spread |",
+        "|--:|--:|--:|--:|",
+        "| 0 | 3.0000 | 3.2500 | 2.5e-01 |",
+        "| 1 | 2.0000 | 2.2500 | 2.5e-01 |",
+        "| 2 | 1.0000 | 1.2500 | 2.5e-01 |",
+    ]
+
+
 def test_the_parent_imports_no_library_under_test() -> None:
     code = (
         "import sys, bench.conftest; print({'jax', 'flax', 'haiku', 'equinox'} & set(sys.modules))"
@@ -183,9 +263,9 @@ def test_the_parent_imports_no_library_under_test() -> None:
 def test_every_style_has_three_cold_times() -> None:
     # filter_jit cannot trace alone: its split comes from JAX's events, the others' from a clock.
     job = {"job": "cold", "entrant": "equinox", "style": "filter_jit"}
-    records = work(job | {"workload": "toy", "backend": "cpu"})
-    assert [record["metric"] for record in records] == ["lower", "trace", "compile"]
-    assert all(record["seconds"][0] > 0 for record in records)
+    found = list(records(job | {"workload": "toy", "backend": "cpu"}))
+    assert [record["metric"] for record in found] == ["lower", "trace", "compile"]
+    assert all(record["seconds"][0] > 0 for record in found)
 
 
 def script(text: str) -> list[str]:
@@ -198,31 +278,72 @@ def script(text: str) -> list[str]:
         ("import sys; sys.exit('out of cheese')", 60, r"exit status 1\): out of cheese"),
         ("print('hello')", 60, r"wrote 'hello', which is not JSON"),
         ("import os; os.abort()", 60, "exit status -6"),
-        ("import time; time.sleep(60)", 0.5, "no end after 0 s"),
+        ("import time; time.sleep(60)", 0.5, "silent for 0.5 s"),
         ("pass", 60, "exit status 0"),
     ],
 )
 def test_a_worker_that_fails(worker: str, seconds: float, message: str) -> None:
     with pytest.raises(WorkerFailedError, match=message):
-        work({}, seconds, script(worker))
+        list(records({}, seconds, script(worker)))
 
 
-def test_a_failing_worker_costs_its_own_cells_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    good, bad = (Cell(name, "pure", "toy", "cpu") for name in ("pure_jax", "equinox"))
+GOOD, BAD, BASE = (Cell(n, "pure", "toy", "cpu") for n in ("haiku", "equinox", "pure_jax"))
 
-    def fake(job: dict[str, Any]) -> list[dict[str, Any]]:
+
+def made(monkeypatch: pytest.MonkeyPatch, needed: set[str], fake: Any) -> Run:
+    """Return a run of a good and a bad cell whose workers are a function's."""
+    monkeypatch.setattr("bench.measure.run.records", fake)
+    needs = dict.fromkeys((GOOD, BAD), needed)
+    return Run(needs, OFFER, 1, 1, cold_samples=3, say=lambda _: None)
+
+
+def test_a_failing_cold_worker_costs_its_own_cell_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if job["job"] == "warm":
-            return [{"cell": list(cell), "metric": "proof", "facts": {}} for cell in (good, bad)]
-        cell = [job[name] for name in Cell._fields]
-        if job["entrant"] == "equinox":
-            raise WorkerFailedError("worker failed (exit status -9)", [])
-        return [{"cell": cell, "metric": "trace", "seconds": [1.0]}]
+            for name in job["cells"]:
+                yield {"cell": [*name, "toy", "cpu"], "metric": "proof", "facts": {}}
+        elif job["entrant"] == "equinox":
+            raise WorkerFailedError("worker failed (exit status -9)")
+        else:
+            yield {"cell": [job[n] for n in Cell._fields], "metric": "trace", "seconds": [1.0]}
 
-    monkeypatch.setattr("bench.measure.run.work", fake)
-    run = Run({good: {"trace"}, bad: {"trace"}}, OFFER, 1, 1, cold_samples=3, say=lambda _: None)
-    assert run.result(bad).failure == "worker failed (exit status -9)"
-    assert run.result(good).failure is None
-    assert run.result(good).seconds["trace"] == [[1.0]] * 3
+    run = made(monkeypatch, {"trace"}, fake)
+    assert run.result(BAD).failure == "worker failed (exit status -9)"
+    assert run.result(GOOD).failure is None
+    assert run.result(GOOD).seconds["trace"] == [[1.0]] * 3
+
+
+def test_who_kills_a_shared_worker_is_left_out_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = []
+
+    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        jobs.append([name[0] for name in job["cells"]])
+        for name in job["cells"]:
+            yield {"cell": [*name, "toy", "cpu"], "starts": True}
+            if name[0] == "equinox":
+                raise WorkerFailedError("worker failed (exit status -6)")
+            yield {"cell": [*name, "toy", "cpu"], "metric": "proof", "facts": {}}
+        for name in job["cells"]:
+            yield {"cell": [*name, "toy", "cpu"], "metric": "step", "seconds": [2.0]}
+
+    run = made(monkeypatch, {"step"}, fake)
+    assert run.result(BAD).failure == "worker failed (exit status -6)"
+    assert run.result(GOOD).failure is None
+    assert run.result(GOOD).seconds["step"] == [[2.0]]
+    assert run.baseline(GOOD).seconds["step"] == [[2.0]]
+    assert jobs == [["pure_jax", "haiku", "equinox"], ["pure_jax", "haiku"]]
+
+
+def test_a_worker_that_dies_late_leaves_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield {"cell": list(GOOD), "metric": "proof", "facts": {}}
+        yield {"phase": "timing"}
+        yield {"cell": list(GOOD), "metric": "step", "seconds": [2.0]}
+        raise WorkerFailedError("worker failed (silent for 300 s)")
+
+    run = made(monkeypatch, {"step"}, fake)
+    assert run.result(GOOD).failure is None
+    assert run.result(BAD).failure == "worker failed (silent for 300 s)"
 
 
 def test_replay_gives_back_the_samples() -> None:

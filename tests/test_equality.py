@@ -18,7 +18,7 @@ import pytest
 import impls
 from common import reference, sample, weights
 from common.chunker import chunks
-from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common.config import WORKLOADS, DataConfig, ModelConfig, OptimiserConfig
 from common.contract import (
     Checkpoint,
     Chunk,
@@ -69,7 +69,7 @@ CASES = {
     f"{name}-{batch}": Case(ModelConfig(vocab_size, width), chunk, batch)
     for name, vocab_size, width, chunk in (("toy", 5, 8, 8), ("seed", 64, 128, 256))
     for batch in (1, 8)
-}
+} | {"wide": Case.of(WORKLOADS["wide"], 64)}
 TOY = CASES["toy-1"]
 VOCAB = Vocab("abcde")
 TEXT = "abcde" * 40
@@ -220,7 +220,7 @@ def test_ten_steps_of_the_baseline_are_the_references(case: Case, step_of: StepO
     for i in range(TRAJECTORY_STEPS):
         chunk = pair(case)[i % 2]
         loss, grads, hidden = reference.loss_and_grads(checkpoint.weights, hidden, chunk)
-        checkpoint = reference.adamw(checkpoint, grads, OPTIMISER)
+        checkpoint = reference.adamw(checkpoint, grads, case.optimiser)
         losses.append(loss)
     step = step_of(*BASELINE, case)
     check_ten_steps(step, case, np.array(losses))

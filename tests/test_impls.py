@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from common.contract import Weights
 
 ROOT = Path(impls.__file__).parents[1]
-KNOWN = "pure_jax, equinox, flax_linen, flax_nnx, haiku"
+OTHERS = sorted(path.stem for path in (ROOT / "impls").glob("[!_]*.py") if path.stem != "pure_jax")
+KNOWN = ", ".join(["pure_jax", *OTHERS])
 LIBRARIES = {"flax", "haiku", "equinox"}
 ALLOWED = {
     "common": {"common"},
@@ -168,9 +170,11 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
     """Read from the file: what a library brings along itself is the library's affair."""
     tops = {name.split(".")[0] for name in imported(ROOT / "impls" / f"{entrant}.py")}
-    own = entrant.partition("_")[0]
     others = tops - set(sys.stdlib_module_names) - {"common", "jax", "jaxtyping", "optax", "numpy"}
-    assert others <= {own}
+    origins = metadata.packages_distributions()
+    assert {origin for top in others for origin in origins[top]} <= {
+        impls.load(entrant).distribution
+    }
 
 
 def test_relative_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

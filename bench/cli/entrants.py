@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import sys
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +13,12 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from bench.measure.program import ProgramFacts
+    from bench.measure.cells import Cell
 
 LISTED = 3
 """Kinds of operations that are named; the others are in `--json`."""
@@ -30,7 +31,8 @@ bakeoff entrants --json"""
 
 def entrants(
     programs: Annotated[
-        bool, typer.Option("--programs", help="Compile every style; say which are the same.")
+        bool,
+        typer.Option("--programs", help="Prove and compile each style."),
     ] = False,
     workload: Annotated[str, typer.Option(help="Sizes for --programs.")] = "seed",
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -75,30 +77,26 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
-    """Compile each style at the sizes of `workload`, and add what it compiles to."""
-    import impls
-    from bench.measure.program import difference, facts
-    from common import corpus
-    from common.config import WORKLOADS
-    from common.contract import fresh_checkpoint
-    from common.equality import Case, make, random_chunk, random_hidden, random_weights
-    from common.vocab import Vocab
+    """Have a worker prove and compile every style, and add the proof or the failure."""
+    from bench.measure.cells import Selection
+    from bench.measure.run import Run, offer
 
-    chosen = WORKLOADS[workload]
-    vocab = Vocab.of(corpus.load(chosen.corpus).text)
-    case = Case(chosen.model(len(vocab)), chosen.chunk, chosen.batch)
-    baseline: ProgramFacts | None = None
+    offered = offer()
+    cells = Selection(workloads=(workload,), backends=(offered.backends[0],)).cells(offered)
+    nothing: dict[Cell, set[str]] = {cell: set() for cell in cells}
+    run = Run(nothing, offered, blocks=0, rounds=0, cold_samples=0, say=note)
     for row in rows:
         row["programs"] = {}
-        for style in row["styles"]:
-            step = make(impls.load(row["entrant"]).style(style), case)
-            step.load(fresh_checkpoint(random_weights(case.model)))
-            found = facts(step.program(random_hidden(case), random_chunk(case, 1)))
-            baseline = baseline or found
-            row["programs"][style] = asdict(found) | {
-                "same_as_baseline": found.fingerprint == baseline.fingerprint,
-                "operations_beside_baseline": difference(found.operations, baseline.operations),
-            }
+        for cell in cells:
+            if cell.entrant == row["entrant"]:
+                found = run.result(cell)
+                row["programs"][cell.style] = found.facts.get("proof", {"failure": found.failure})
+
+
+def note(line: str) -> None:
+    """Say on a terminal what is going on."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
@@ -123,7 +121,11 @@ def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
     out.add_column("finger-\nprint", no_wrap=True)
     out.add_column("beside\npure_jax")
     for row in rows:
-        for style, found in row["programs"].items():
+        for style, proof in row["programs"].items():
+            if "failure" in proof:
+                out.add_row(row["entrant"], style, *[""] * 5, Text(proof["failure"], style="red"))
+                continue
+            found = proof["program"]
             out.add_row(
                 row["entrant"],
                 style,
@@ -132,20 +134,20 @@ def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
                 f"{found['flops']:.0f}",
                 str(found["temp_bytes"]),
                 found["fingerprint"][:6],
-                beside(found),
+                beside(proof),
             )
     return out
 
 
-def beside(found: dict[str, Any]) -> str:
+def beside(proof: dict[str, Any]) -> str:
     """Return in words how a program differs from the baseline's."""
-    if found["same_as_baseline"]:
+    if proof["same_program_as_baseline"]:
         return "the same"
-    if not found["whole"]:
+    if not proof["program"]["whole"]:
         return "gradient alone"
-    counts = found["operations_beside_baseline"]
+    counts = proof["operations_beside_baseline"]
     if not counts:
-        return "same operations, other wiring"
+        return "other wiring"
     if len(counts) > LISTED:
-        return f"{sum(counts.values()):+d} operations of {len(counts)} kinds"
+        return f"{sum(counts.values()):+d} operations"
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())

@@ -217,14 +217,24 @@ def keep(saved: Saved, path: Path | None) -> Path:
 def header(run: Run) -> dict[str, Any]:
     """Return what a log says about its run."""
     import jax
+    from pytest_benchmark.utils import get_commit_info
 
+    from bench.measure.settings import ROOT, conditions
     from common.versions import versions
 
     about = asdict(replace(run.start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
-    about.update(vocab=run.start.vocab.characters, entropy=run.corpus.entropy)
-    about.update(epochs=run.epochs, epoch_mode=run.epoch_mode, device=str(jax.devices()[0]))
-    about.update(versions=versions())
-    return {name: value for name, value in about.items() if name != "checkpoint"}
+    del about["checkpoint"]
+    return about | {
+        "vocab": run.start.vocab.characters,
+        "entropy": run.corpus.entropy,
+        "epochs": run.epochs,
+        "epoch_mode": run.epoch_mode,
+        "arguments": sys.argv[1:],
+        "commit": get_commit_info(str(ROOT)),
+        "device": str(jax.devices()[0]),
+        "versions": versions(),
+        "conditions": conditions(),
+    }
 
 
 def write_line(lines: IO[str], record: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import gc
 import time
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -33,7 +34,7 @@ FINAL_MEAN = 20
 """Steps at the end whose mean is the final loss: one chunk's loss depends on its text."""
 OWN_SEEDS = 3
 EPOCH_CHUNKS = 39
-"""As many whole chunks as the blog's epoch has."""
+"""As many whole chunks as the blog's epoch has, or as the text has."""
 EPOCH_ROUNDS = 5
 SAMPLE_LENGTH = 500
 SAMPLE_ROUNDS = 10
@@ -72,6 +73,8 @@ def interleave[Key](
 ) -> dict[Key, list[float]]:
     """Return the seconds of `rounds` synchronised calls of each, every round in another order.
 
+    A call is over when what it returns is there: of a step, loss and hidden state, which come with
+    the new parameters where one program makes them all. Only `blog` has updates in flight then.
     Before each timed call, `lead` untimed ones give it the caches that it has in a loop of its own:
     without them, a step of a tenth of a millisecond pays for what the others left behind.
     """
@@ -90,7 +93,10 @@ def interleave[Key](
 def measure_epochs(
     names: list[Name], case: Case, tokens: Any, rng: random.Random
 ) -> dict[tuple[Name, str], tuple[list[float], dict[str, Any]]]:
-    """Return seconds and losses of whole epochs, chunk by chunk and as one jitted scan."""
+    """Return seconds and losses of whole epochs, chunk by chunk and as one jitted scan.
+
+    They run as `bakeoff train` runs them: the text's way to the device is part of both.
+    """
     size = EPOCH_CHUNKS * case.chunk * case.batch + 1
     epoch = chunks(tokens[:size], case.chunk, case.batch)
     hidden, start = (
@@ -151,13 +157,14 @@ def final_loss(
     The first run starts from weights that are the same for all; the others, in the `pure` styles,
     from the library's own initialisers.
     """
+    chunks_ready = list(islice(stream(case, tokens), FINAL_STEPS))
 
     def run(entrant: str, seed: int) -> tuple[float, float]:
         model = impls.load(entrant).build(case.model)
         step.load(fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed))))))
         hidden, losses = zero_hidden(case.model, case.batch), []
         start = time.perf_counter()
-        for _, chunk in zip(range(FINAL_STEPS), stream(case, tokens), strict=False):
+        for chunk in chunks_ready:
             hidden, loss = step(hidden, chunk)
             losses.append(loss)
         values = [float(loss) for loss in jax.device_get(losses)]

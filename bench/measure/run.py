@@ -6,6 +6,9 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +16,11 @@ from bench.measure.cells import BASELINE, COLD, WARM, Cell, Found, Offer
 from bench.measure.settings import ROOT, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 WORKER = (sys.executable, "-m", "bench.measure.worker")
+SILENCE_SECONDS = 300
+"""After so long without a record, a worker is taken to hang."""
 STDERR_LINES = 8
 """Lines of a failed worker's stderr that are shown."""
 
@@ -24,49 +29,77 @@ class WorkerFailedError(Exception):
     """A worker ended without saying that it was done."""
 
 
-def work(
-    job: dict[str, Any], seconds: float = 600, command: Sequence[str] = WORKER
-) -> list[dict[str, Any]]:
-    """Run one job in a fresh interpreter; return its records.
+def records(
+    job: dict[str, Any], silence: float = SILENCE_SECONDS, command: Sequence[str] = WORKER
+) -> Iterator[dict[str, Any]]:
+    """Run one job in a fresh interpreter; yield its records as they come.
 
     Raises:
-        WorkerFailedError: it crashed, took longer than `seconds`, or wrote something else than
-            JSON; `args[1]` holds the records before that.
+        WorkerFailedError: it crashed, wrote nothing for `silence` seconds, or wrote something else
+            than JSON.
     """
-    try:
-        done = subprocess.run(  # noqa: S603 -- our own module, no shell
+    with tempfile.TemporaryFile("w+", errors="replace") as stderr:
+        process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
             command,
-            input=json.dumps(job),
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             cwd=ROOT,
             env=environment(),
-            timeout=seconds,
-            check=False,
         )
-        output, error, status = done.stdout, done.stderr, f"exit status {done.returncode}"
-    except subprocess.TimeoutExpired as expired:
-        output, error = (
-            part.decode(errors="replace") if isinstance(part, bytes) else part or ""
-            for part in (expired.stdout, expired.stderr)
-        )
-        status = f"no end after {seconds:.0f} s"
-    records = []
-    for line in output.splitlines():
         try:
-            records.append(json.loads(line))
+            yield from _read(process, json.dumps(job), silence)
+        except WorkerFailedError as error:
+            process.kill()
+            process.wait()
+            stderr.seek(0)
+            tail = " | ".join(stderr.read().strip().splitlines()[-STDERR_LINES:])
+            raise WorkerFailedError(f"{error}: {tail or 'nothing on stderr'}") from error
+        finally:  # also where the caller was interrupted
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _read(process: subprocess.Popen[str], job: str, silence: float) -> Iterator[dict[str, Any]]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with suppress(OSError), process.stdin:  # it may have died already; then it says nothing
+        process.stdin.write(job)
+    silent = threading.Event()
+
+    def give_up() -> None:
+        silent.set()
+        process.kill()
+
+    while True:
+        timer = threading.Timer(silence, give_up)
+        timer.start()
+        try:
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+        if not line:
+            process.wait()
+            status = f"exit status {process.returncode}"
+            status = f"silent for {silence:g} s" if silent.is_set() else status
+            raise WorkerFailedError(f"worker failed ({status})")
+        try:
+            record = json.loads(line)
         except ValueError:
-            status = f"wrote {line[:80]!r}, which is not JSON"
-            break
-    if not records or records[-1] != {"done": True}:
-        tail = " | ".join(error.strip().splitlines()[-STDERR_LINES:])
-        raise WorkerFailedError(f"worker failed ({status}): {tail}", records)
-    return records[:-1]
+            message = f"worker failed (wrote {line.rstrip()[:80]!r}, which is not JSON)"
+            raise WorkerFailedError(message) from None
+        if record == {"done": True}:
+            return
+        yield record
 
 
 def offer() -> Offer:
     """Ask a worker what this environment has."""
-    return Offer(**work({"job": "describe"})[0])
+    [found] = records({"job": "describe"})
+    return Offer(**found)
 
 
 @dataclass
@@ -83,6 +116,10 @@ class Run:
     seed: int = 0
     found: dict[Cell, Found] = field(default_factory=dict)
     done: set[tuple[str, str]] = field(default_factory=set)
+    interrupted: bool = False
+    """Ctrl-C came; nothing more is measured."""
+    at: Cell | None = None
+    """The cell whose own part a worker is at: if the worker dies, that cell is to blame."""
 
     def result(self, cell: Cell) -> Found:
         """Return what is found in `cell`, after measuring its whole workload if need be."""
@@ -90,8 +127,16 @@ class Run:
         if setting not in self.done:
             self.done.add(setting)
             together = [c for c in self.needed if (c.workload, c.backend) == setting]
-            self.measure(together, *setting)
-        return self.found[cell]
+            try:
+                if not self.interrupted:
+                    self.measure(together, *setting)
+            except KeyboardInterrupt:
+                self.interrupted = True
+                self.say("interrupted: what was measured is reported, the rest counts as failed")
+        found = self.found.setdefault(cell, Found())
+        if self.interrupted and self.needed[cell] - set(found.seconds):
+            found.failure = found.failure or "interrupted before all was measured"
+        return found
 
     def baseline(self, cell: Cell) -> Found:
         """Return what was found for the baseline in the same blocks as `cell`."""
@@ -108,23 +153,7 @@ class Run:
                 ready.append(cell)
         # Ratios need the baseline in the same rounds, selected or not.
         baseline = Cell(*BASELINE, workload, backend)
-        together = ready if baseline in ready else [baseline, *ready]
-        self.found.setdefault(baseline, Found())
-        metrics = sorted({m for cell in ready for m in self.needed[cell]}.intersection(WARM))
-        self.say(f"{workload} on {backend}: proving {len(ready)} cells equal, then timing them")
-        self.collect(
-            together,
-            {
-                "job": "warm",
-                "cells": [cell[:2] for cell in together],
-                "workload": workload,
-                "backend": backend,
-                "metrics": metrics,
-                "blocks": self.blocks,
-                "rounds": self.rounds,
-                "seed": self.seed,
-            },
-        )
+        self.warm(ready if baseline in ready else [baseline, *ready], workload, backend)
         order = [
             cell
             for cell in ready
@@ -136,23 +165,57 @@ class Run:
             if i % len(ready) == 1 or len(ready) == 1:
                 self.say(f"{workload} on {backend}: cold process {i} of {len(order)}")
             if self.found[cell].failure is None:
-                self.collect([cell], {"job": "cold", **cell._asdict()})
+                try:
+                    self.collect({"job": "cold", **cell._asdict()})
+                except WorkerFailedError as error:
+                    self.found[cell].failure = str(error)
 
-    def collect(self, cells: Iterable[Cell], job: dict[str, Any]) -> None:
-        """Run a job and keep what it finds; if its worker fails, that is its cells' failure."""
-        try:
-            records = work(job)
-        except WorkerFailedError as error:
-            failure, records = error.args
-            for cell in cells:
-                self.found[cell].failure = failure
-        for record in records:
-            found = self.found[Cell(*record["cell"])]
-            if "failure" in record:
-                found.failure = record["failure"]
+    def warm(self, cells: list[Cell], workload: str, backend: str) -> None:
+        """Prove and time `cells` in one worker; without the one that kills it, if one does."""
+        metrics = {metric for cell in self.needed for metric in self.needed[cell]}
+        while cells:
+            self.found |= {cell: Found() for cell in cells}
+            job = {
+                "job": "warm",
+                "cells": [cell[:2] for cell in cells],
+                "workload": workload,
+                "backend": backend,
+                "metrics": sorted(metrics.intersection(WARM)),
+                "blocks": self.blocks,
+                "rounds": self.rounds,
+                "seed": self.seed,
+            }
+            try:
+                return self.collect(job)
+            except WorkerFailedError as error:
+                failure = str(error)
+            if self.at is None:  # nobody's own part: those that were done with keep what they have
+                for cell in cells:
+                    wanted = self.needed.get(cell, set()).intersection(WARM)
+                    if not wanted or wanted - set(self.found[cell].seconds):
+                        self.found[cell].failure = self.found[cell].failure or failure
+                return None
+            self.found[self.at].failure = failure
+            cells = [cell for cell in cells if cell != self.at]
+        return None
+
+    def collect(self, job: dict[str, Any]) -> None:
+        """Run a job and keep what it finds as it comes; `at` is the cell that has its own part."""
+        self.at = None
+        for record in records(job):
+            if "phase" in record:
+                self.at = None
+                self.say(f"{job['workload']} on {job['backend']}: {record['phase']}")
                 continue
-            metric = record["metric"]
-            if "seconds" in record:
-                found.seconds.setdefault(metric, []).append(record["seconds"])
-            if "facts" in record:
-                found.facts[metric] = record["facts"]
+            cell = Cell(*record["cell"])
+            found = self.found[cell]
+            if record.get("starts"):
+                self.at = cell
+            elif "failure" in record:
+                found.failure = record["failure"]
+            else:
+                metric = record["metric"]
+                if "seconds" in record:
+                    found.seconds.setdefault(metric, []).append(record["seconds"])
+                if "facts" in record:
+                    found.facts[metric] = record["facts"]

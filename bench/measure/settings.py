@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 ENVIRONMENT = {
+    "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 everywhere, also where TF32 is the default
     "JAX_ENABLE_COMPILATION_CACHE": "false",  # a compile time must not be the time of a read
     "JAX_ENABLE_X64": "false",
     "PYTHONHASHSEED": "0",  # order of sets and of some dicts: the same in all workers
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-RECORDED = ("XLA_FLAGS", "JAX_PLATFORMS", "OMP_NUM_THREADS")
+DEBUGGING = ("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES")
+"""Beginnings of variables that are not handed on: their cost would be timed as a library's."""
+RECORDED = ("JAX_", "XLA_", "OMP_")
+"""Beginnings of the variables that every run says."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment() -> dict[str, str]:
     """Return the environment variables that a worker is started with."""
-    # A debug mode of the caller's shell would be timed as if it were the library's.
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_DEBUG")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(DEBUGGING)}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return kept | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def conditions() -> dict[str, object]:
-    """Return what the machine and the settings were: part of every run."""
+def conditions() -> dict[str, Any]:
+    """Return what the machine and the settings are: part of every run."""
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    seen = {name: value for name, value in environment().items() if name.startswith(RECORDED)}
     return {
-        "worker_environment": ENVIRONMENT,
-        "environment": {name: os.environ.get(name) for name in RECORDED},
+        "worker_environment": dict(sorted((seen | ENVIRONMENT).items())),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "affinity": affinity,
         "load_average": list(os.getloadavg()),
         "donation": False,

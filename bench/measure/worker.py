@@ -101,7 +101,7 @@ def setting(workload: str, backend: str) -> Setting:
     chosen = WORKLOADS[workload]
     corpus = corpora.load(chosen.corpus)
     vocab = Vocab.of(corpus.text)
-    case = Case(chosen.model(len(vocab)), chosen.chunk, chosen.batch)
+    case = Case.of(chosen, len(vocab))
     return Setting(case, corpus, vocab.encode(corpus.text))
 
 
@@ -133,6 +133,7 @@ def cold(emit: Emit, *, entrant: str, style: str, workload: str, backend: str) -
             lowered = traced.lower()
             seconds["lower"] = time.perf_counter() - start
         else:
+            # There is no clock between the two: JAX's own event says what lowering took.
             events.clear()
             lowered = program.lower()
             both = time.perf_counter() - start
@@ -147,7 +148,9 @@ def cold(emit: Emit, *, entrant: str, style: str, workload: str, backend: str) -
         )
     cell = [entrant, style, workload, backend]
     for metric, value in seconds.items():
-        emit({"cell": cell, "metric": metric, "seconds": [value]})
+        split = "clock" if program.trace is not None else "jax.monitoring event"
+        facts = {"trace_and_lower_split_by": split}
+        emit({"cell": cell, "metric": metric, "seconds": [value], "facts": facts})
 
 
 def warm(
@@ -171,21 +174,26 @@ def warm(
         return [*name, workload, backend]
 
     if "step" in metrics:
+        emit({"phase": f"timing steps, {blocks} blocks of {rounds} rounds"})
         for _ in range(blocks):
             for name, seconds in probes.measure_block(steps, case, tokens, rounds, rng).items():
                 emit({"cell": tag(name), "metric": "step", "seconds": seconds})
     pure = [name for name in steps if name[1] == "pure"]
     if {"epoch_by_chunk", "epoch_by_scan"}.intersection(metrics):
+        emit({"phase": "timing epochs"})
         for (name, metric), (seconds, facts) in probes.measure_epochs(
             pure, case, tokens, rng
         ).items():
             emit({"cell": tag(name), "metric": metric, "seconds": seconds, "facts": facts})
     if "sample" in metrics:
+        emit({"phase": "sampling"})
         for name, seconds in probes.measure_samples(pure, case, rng).items():
             facts = {"characters": probes.SAMPLE_LENGTH}
             emit({"cell": tag(name), "metric": "sample", "seconds": seconds, "facts": facts})
     if "final_loss" in metrics:
+        emit({"phase": "training"})
         for name, step in steps.items():
+            emit({"cell": tag(name), "starts": True})
             seconds, facts = probes.final_loss(name, step, case, tokens)
             facts |= text
             emit({"cell": tag(name), "metric": "final_loss", "seconds": seconds, "facts": facts})
@@ -200,12 +208,14 @@ def prove(
         step.load(fresh_checkpoint(random_weights(case.model)))
         return facts(step.program(random_hidden(case), random_chunk(case, 1)))
 
+    emit({"phase": f"proving {len(cells)} styles equal"})
     baseline = make(impls.load(BASELINE[0]).style(BASELINE[1]), case)
     losses, program = trajectory(baseline, case), compiled(baseline)
     steps = {}
     for entrant, style in cells:
         name = (entrant, style)
         record: dict[str, Any] = {"cell": [*name, workload, backend]}
+        emit(record | {"starts": True})
         try:
             step = make(impls.load(entrant).style(style), case)
             away = deviation(step, case, losses)

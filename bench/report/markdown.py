@@ -9,6 +9,9 @@ from statistics import mean
 from typing import Any
 
 WORKLOADS = ("toy", "seed")
+COLD = ("trace", "lower", "compile")
+LISTED = 3
+"""Kinds of operations that are named."""
 
 type Entries = dict[tuple[str, str, str, str], dict[str, Any]]
 """Benchmarks by entrant, style, workload and metric."""
@@ -30,35 +33,55 @@ def table(run: dict[str, Any]) -> str:
     ]
     for entrant, style in dict.fromkeys(key[:2] for key in found):
         cells = [f"[{entrant}](impls/{entrant}.py) `{style}`"]
-        cells += [step(found[entrant, style, workload, "step"]) for workload in WORKLOADS]
-        cold = [found[entrant, style, "seed", metric] for metric in ("trace", "lower", "compile")]
-        cells.append(f"{1e3 * sum(b['stats']['median'] for b in cold):.0f} ms")
-        cells.append(program(found[entrant, style, "seed", "step"]["extra_info"]["proof"]))
-        cells.append(loss(found[entrant, style, "seed", "final_loss"]["extra_info"]))
+        cells += [step(found.get((entrant, style, workload, "step"))) for workload in WORKLOADS]
+        seed = {key[3]: found[key] for key in found if key[:3] == (entrant, style, "seed")}
+        cells += [cold(seed), program(seed.get("step")), loss(seed.get("final_loss"))]
         lines.append(f"| {' | '.join(cells)} |")
+    for cell, reason in run["bakeoff"]["failed"].items():
+        lines.append(f"| {cell} | failed: {reason.replace('|', '/')} |")
     return "\n".join(lines)
 
 
-def step(benchmark: dict[str, Any]) -> str:
+def cold(seed: dict[str, dict[str, Any]]) -> str:
+    """Return the lowest and the highest sum of trace, lower and compile of a process."""
+    if not set(COLD) <= set(seed):
+        return ""
+    sums = [
+        1e3 * sum(times) for times in zip(*(seed[m]["stats"]["data"] for m in COLD), strict=False)
+    ]
+    return f"{min(sums):.0f}–{max(sums):.0f} ms"
+
+
+def step(benchmark: dict[str, Any] | None) -> str:
     """Return a step's median and its ratio to the baseline, with the blocks' lowest and highest."""
-    ratio = benchmark["extra_info"]["ratio_to_baseline"]
+    if benchmark is None:
+        return ""
+    ratio = benchmark["extra_info"].get("ratio_to_baseline")
+    if ratio is None:
+        return f"{1e3 * benchmark['stats']['median']:.2f} ms"
     spread = f"{ratio['ratio']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})"
     return f"{1e3 * benchmark['stats']['median']:.2f} ms × {spread}"
 
 
-def program(proof: dict[str, Any]) -> str:
+def program(benchmark: dict[str, Any] | None) -> str:
     """Return in words how a program differs."""
+    if benchmark is None:
+        return ""
+    proof = benchmark["extra_info"]["proof"]
     if not proof["whole_step"]:
         return "the gradient alone"
     if proof["same_program_as_baseline"]:
         return "the same"
     counts = proof["operations_beside_baseline"]
     named = ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
-    return named if len(counts) <= len(WORKLOADS) else f"{sum(counts.values()):+d} operations"
+    return named if len(counts) <= LISTED else f"{sum(counts.values()):+d} operations"
 
 
-def loss(facts: dict[str, Any]) -> str:
+def loss(benchmark: dict[str, Any] | None) -> str:
     """Return the final losses, in nats per character."""
+    if benchmark is None:
+        return ""
+    facts = benchmark["extra_info"]
     own = facts["own_initialiser"]
     return f"{facts['same_weights']:.3f}" + (f", {mean(own):.3f}" if own else "")
 

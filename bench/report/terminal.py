@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 NOTE = (
     "Steps beside {baseline}'s, in the same rounds; in brackets the lowest and highest of {blocks} "
     "blocks. Without a confidence interval, nothing is to be read into a few per cent. Loss: after "
-    "training from the same weights | from the library's own initialisers. Ops: by how many "
+    "training from the same weights | from the library's own initialisers. Trace, lower, compile: "
+    "lowest-highest of the processes. Ops: by how many "
     "operations the lowered program differs; part: more than one program makes a step."
 )
 
@@ -76,7 +77,7 @@ def table(title: str, rows: Mapping[Cell, Found], baseline: Found) -> Table:
         out.add_row(
             name,
             step(found, baseline),
-            *(milliseconds(found, metric) for metric in COLD),
+            *(milliseconds(found, metric, spread=True) for metric in COLD),
             loss(found),
             program(found),
         )
@@ -98,10 +99,13 @@ def step(found: Found, baseline: Found) -> str:
     return f"{middle:.3f}\n{ratio.ratio:.{digits}f} ({low}-{high})"
 
 
-def milliseconds(found: Found, metric: str, digits: int = 0) -> str:
-    """Return the median of a metric's times in milliseconds."""
+def milliseconds(found: Found, metric: str, digits: int = 0, *, spread: bool = False) -> str:
+    """Return the median of a metric's times in milliseconds, or the lowest and the highest."""
     seconds = [second for block in found.seconds.get(metric, []) for second in block]
-    return f"{1e3 * median(seconds):.{digits}f}" if seconds else ""
+    if not seconds:
+        return ""
+    low, middle, high = (f"{1e3 * f(seconds):.{digits}f}" for f in (min, median, max))
+    return f"{low}-{high}" if spread and low != high else middle
 
 
 def loss(found: Found) -> str:
