@@ -22,7 +22,7 @@ $(VENV)/.done: requirements.lock pyproject.toml | $(UV)
 	@touch $@
 
 .uv/bin/uv:
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv "uv>=0.8,<1"
 
 lint: setup
 	$(BIN)/ruff check .

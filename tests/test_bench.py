@@ -114,7 +114,7 @@ def test_a_run_says_how_it_was_made(run: tuple[subprocess.CompletedProcess[str],
     assert machine["affinity"]
     assert len(machine["load_average"]) == 3
     assert machine["xla_flags"] == ""
-    assert machine["worker_environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert machine["environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"
 
 
 @pytest.mark.parametrize(

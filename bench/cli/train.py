@@ -219,9 +219,10 @@ def header(run: Run) -> dict[str, Any]:
     import jax
     from pytest_benchmark.utils import get_commit_info
 
-    from bench.measure.settings import ROOT, conditions
+    from bench.measure.settings import ROOT, machine
     from common.versions import versions
 
+    commit = get_commit_info(str(ROOT))
     about = asdict(replace(run.start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
     del about["checkpoint"]
     return about | {
@@ -230,10 +231,10 @@ def header(run: Run) -> dict[str, Any]:
         "epochs": run.epochs,
         "epoch_mode": run.epoch_mode,
         "arguments": sys.argv[1:],
-        "commit": get_commit_info(str(ROOT)),
+        "commit": {name: commit[name] for name in ("id", "dirty") if name in commit},
         "device": str(jax.devices()[0]),
         "versions": versions(),
-        "conditions": conditions(),
+        "machine": machine(),
     }
 
 

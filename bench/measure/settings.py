@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ENVIRONMENT = {
     "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 everywhere, also where TF32 is the default
@@ -15,7 +18,7 @@ ENVIRONMENT = {
 }
 DEBUGGING = ("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES")
 """Beginnings of variables that are not handed on: their cost would be timed as a library's."""
-RECORDED = ("JAX_", "XLA_", "OMP_")
+RECORDED = ("JAX_", "XLA_", "OMP_", "PYTHONHASHSEED")
 """Beginnings of the variables that every run says."""
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,14 +30,18 @@ def environment() -> dict[str, str]:
     return kept | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def conditions() -> dict[str, Any]:
-    """Return what the machine and the settings are: part of every run."""
+def machine(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Return what a process with these environment variables runs under: part of every result."""
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    seen = {name: value for name, value in environment().items() if name.startswith(RECORDED)}
+    seen = {name: value for name, value in environment.items() if name.startswith(RECORDED)}
     return {
-        "worker_environment": dict(sorted((seen | ENVIRONMENT).items())),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "environment": dict(sorted(seen.items())),
+        "xla_flags": environment.get("XLA_FLAGS", ""),
         "affinity": affinity,
         "load_average": list(os.getloadavg()),
-        "donation": False,
     }
+
+
+def conditions() -> dict[str, Any]:
+    """Return what workers run under."""
+    return machine(environment()) | {"donation": False}

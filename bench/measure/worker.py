@@ -208,7 +208,7 @@ def prove(
         step.load(fresh_checkpoint(random_weights(case.model)))
         return facts(step.program(random_hidden(case), random_chunk(case, 1)))
 
-    emit({"phase": f"proving {len(cells)} styles equal"})
+    emit({"phase": f"proving styles equal: {len(cells)}"})
     baseline = make(impls.load(BASELINE[0]).style(BASELINE[1]), case)
     losses, program = trajectory(baseline, case), compiled(baseline)
     steps = {}
