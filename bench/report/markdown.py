@@ -27,8 +27,8 @@ def table(run: dict[str, Any]) -> str:
     """Return styles x metrics in Markdown, each row linking to the entrant's file."""
     found = entries(run)
     lines = [
-        "| entrant, style | step, `toy` | step, `seed` | trace + lower + compile | "
-        "lowered program beside plain JAX's | loss: same weights, own |",
+        "| entrant, style | step at `toy` | step at `seed` | trace + lower + compile | "
+        "program | final loss: same weights, own |",
         "|---|--:|--:|--:|---|--:|",
     ]
     for entrant, style in dict.fromkeys(key[:2] for key in found):
@@ -56,11 +56,12 @@ def step(benchmark: dict[str, Any] | None) -> str:
     """Return a step's median and its ratio to the baseline, with the blocks' lowest and highest."""
     if benchmark is None:
         return ""
+    milliseconds = 1e3 * benchmark["stats"]["median"]
     ratio = benchmark["extra_info"].get("ratio_to_baseline")
     if ratio is None:
-        return f"{1e3 * benchmark['stats']['median']:.2f} ms"
+        return f"{milliseconds:.3g} ms"
     spread = f"{ratio['ratio']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})"
-    return f"{1e3 * benchmark['stats']['median']:.2f} ms × {spread}"
+    return f"{spread}, {milliseconds:.3g} ms"
 
 
 def program(benchmark: dict[str, Any] | None) -> str:
