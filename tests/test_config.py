@@ -12,6 +12,8 @@ from common.config import (
     check_rate,
     check_size,
 )
+from common.contract import flat
+from common.equality import random_weights
 from common.errors import BakeoffError, unknown
 
 
@@ -101,3 +103,18 @@ def test_workloads_are_found_by_their_names() -> None:
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     error = unknown("entrant", "flex_linen", ["haiku", "equinox"])
     assert str(error) == ("unknown entrant 'flex_linen'; known: haiku, equinox; choose one of them")
+
+
+def test_a_model_that_is_too_large_is_refused() -> None:
+    with pytest.raises(BakeoffError) as caught:
+        ModelConfig(5, width=1 << 14, layers=2)
+    assert str(caught.value) == (
+        "width 16384 and layers 2 make 805502981 parameters; at most 268435456 are allowed: "
+        "give a smaller width or fewer layers"
+    )
+
+
+def test_parameters_are_those_of_the_weights() -> None:
+    config = ModelConfig(5, width=8, layers=3)
+    arrays = [array for dense in flat(random_weights(config)) for array in dense]
+    assert config.parameters == sum(array.size for array in arrays)

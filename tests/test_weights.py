@@ -272,8 +272,10 @@ def test_metadata_that_are_no_object(path: Path, about: str) -> None:
 
 
 def test_a_forged_size_asks_for_no_memory(path: Path) -> None:
+    altered(path, {}, model={"vocab_size": 5, "width": 1 << 13, "layers": 2})
+    assert "where its configuration says (8197, 8192)" in refused(path)
     altered(path, {}, model={"vocab_size": 5, "width": 1 << 14, "layers": 256})
-    assert "where its configuration says (16389, 16384)" in refused(path)
+    assert "at most 268435456 are allowed: give a smaller width or fewer layers" in refused(path)
 
 
 def test_there_is_no_such_file(tmp_path: Path) -> None:
