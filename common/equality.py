@@ -157,9 +157,9 @@ def loss_and_gradient_deviation(step: TrainStep, case: Case) -> tuple[float, flo
 def trajectory(step: TrainStep, case: Case) -> np.ndarray:
     """Return the losses of ten steps from the same weights, over alternating chunks."""
     step.load(fresh_checkpoint(random_weights(case.model)))
-    hidden, losses = zero_hidden(case.model, case.batch), []
+    hidden, losses, chunks = zero_hidden(case.model, case.batch), [], pair(case)
     for i in range(TRAJECTORY_STEPS):
-        hidden, loss = step(hidden, pair(case)[i % 2])
+        hidden, loss = step(hidden, chunks[i % 2])
         losses.append(float(loss))
     return np.array(losses)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from bench.cli import main
 from bench.conftest import Replay
 from bench.measure.cells import Cell, Found, Offer, Selection
 from bench.measure.run import Run, WorkerFailedError, records
@@ -344,6 +345,51 @@ def test_a_worker_that_dies_late_leaves_what_was_done(monkeypatch: pytest.Monkey
     run = made(monkeypatch, {"step"}, fake)
     assert run.result(GOOD).failure is None
     assert run.result(BAD).failure == "worker failed (silent for 300 s)"
+
+
+def test_proven_cells_without_warm_metrics_outlive_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if job["job"] == "cold":
+            yield {"cell": [job[n] for n in Cell._fields], "metric": "trace", "seconds": [1.0]}
+            return
+        yield {"cell": list(GOOD), "metric": "proof", "facts": {}}
+        yield {"phase": "timing"}
+        raise WorkerFailedError("worker failed (exit status -9)")
+
+    run = made(monkeypatch, {"trace"}, fake)
+    assert run.result(GOOD).failure is None
+    assert run.result(GOOD).seconds["trace"] == [[1.0]] * 3
+    assert run.result(BAD).failure == "worker failed (exit status -9)"
+
+
+def test_a_workload_measures_its_own_metrics_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        asked[job["workload"]] = job["metrics"]
+        yield from ()
+
+    monkeypatch.setattr("bench.measure.run.records", fake)
+    seed = GOOD._replace(workload="seed")
+    run = Run({GOOD: {"step"}, seed: {"sample"}}, OFFER, 1, 1, 1, say=lambda _: None)
+    run.result(GOOD)
+    run.result(seed)
+    assert asked == {"toy": ["step"], "seed": ["sample"]}
+
+
+def test_interrupting_programs_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.measure.run.records", fake)
+    monkeypatch.setattr("bench.measure.run.offer", lambda: OFFER)
+    assert main(["entrants", "--programs", "--workload", "toy"]) == 130
+    assert capsys.readouterr().err == "bakeoff: interrupted\n"
 
 
 def test_replay_gives_back_the_samples() -> None:

@@ -90,6 +90,8 @@ def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
         for cell in cells:
             if cell.entrant == row["entrant"]:
                 found = run.result(cell)
+                if run.interrupted:
+                    raise KeyboardInterrupt
                 row["programs"][cell.style] = found.facts.get("proof", {"failure": found.failure})
 
 

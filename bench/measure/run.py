@@ -172,7 +172,7 @@ class Run:
 
     def warm(self, cells: list[Cell], workload: str, backend: str) -> None:
         """Prove and time `cells` in one worker; without the one that kills it, if one does."""
-        metrics = {metric for cell in self.needed for metric in self.needed[cell]}
+        metrics = {metric for cell in cells for metric in self.needed.get(cell, ())}
         while cells:
             self.found |= {cell: Found() for cell in cells}
             job = {
@@ -191,9 +191,10 @@ class Run:
                 failure = str(error)
             if self.at is None:  # nobody's own part: those that were done with keep what they have
                 for cell in cells:
+                    found = self.found[cell]
                     wanted = self.needed.get(cell, set()).intersection(WARM)
-                    if not wanted or wanted - set(self.found[cell].seconds):
-                        self.found[cell].failure = self.found[cell].failure or failure
+                    if "proof" not in found.facts or wanted - set(found.seconds):
+                        found.failure = found.failure or failure
                 return None
             self.found[self.at].failure = failure
             cells = [cell for cell in cells if cell != self.at]
