@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from rich.console import Console
 
-from bench.measure.cells import COLD, Cell, Found, Offer, Selection
-from bench.measure.run import Run, WorkerFailedError, offer
+from bench.measure import journal as journals
+from bench.measure.cells import Cell, Selection
+from bench.measure.measured import Measured, Offer, Wanted, offer
+from bench.measure.metrics import METRICS
+from bench.measure.one import only_one
+from bench.measure.process import WorkerFailedError
 from bench.measure.settings import conditions
-from bench.report.terminal import tables
-from bench.stats.ratios import ratio_to_baseline
-from common.config import check_size
-from common.errors import BakeoffError, require_new
+from bench.report.progress import Shown
+from bench.report.terminal import parts
+from bench.report.whole import Whole, written
+from common.config import check_rate, check_size
+from common.errors import BakeoffError, require_new, unknown
+from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterator
 
-SCHEMA = 1
-OFFER = pytest.StashKey[Offer]()
-CONDITIONS = pytest.StashKey[Any]()
+MEASURED = pytest.StashKey[Measured]()
+WANTED = pytest.StashKey[Wanted]()
 CELLS = pytest.StashKey[list[Cell]]()
-RUN = pytest.StashKey[Run]()
+LOCK = pytest.StashKey[Any]()
+MAX_BUDGET = 7 * 24 * 3600
+MAX_MARGIN = 0.5
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that select cells, and how many samples are taken."""
-    group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure")
+    """Add the options that select cells, and how much is measured."""
+    group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
     for name, default in (
-        ("entrant", "all"),
+        ("entrant", "all; an entrant of your own by the path of its .py file"),
         ("style", "all"),
         ("workload", "toy and seed"),
         ("backend", "all that jax offers"),
+        ("metric", "all"),
     ):
         group.addoption(
             f"--{name}",
@@ -41,83 +54,185 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             metavar="NAME",
             help=f"measure this {name} only; may be given again, or as a,b (default: {default})",
         )
-    for name, count, what in (
-        ("blocks", 10, "blocks of interleaved rounds over fresh buffers"),
-        ("rounds", 20, "rounds in a block: one timed step of everybody"),
-        ("cold-samples", 2, "fresh processes for each cell's trace, lower and compile time"),
+    group.addoption(
+        "--budget",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="wall time for the whole run, shared out by a planner (default: 300)",
+    )
+    group.addoption(
+        "--margin",
+        type=float,
+        default=0.02,
+        metavar="FRACTION",
+        help="within this fraction, two times are called equivalent (default: 0.02)",
+    )
+    group.addoption(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="JOURNAL",
+        help="go on with a run that was cut off, given the same options: the newest one in "
+        f"{journals.FOLDER}/, or this one",
+    )
+    for name, what in (
+        ("processes", "workers that share the blocks"),
+        ("blocks", "blocks of interleaved rounds over fresh buffers, in each worker"),
+        ("rounds", "rounds in a block: one turn of everybody"),
+        ("cold-samples", "fresh processes for each cell's cold metrics"),
     ):
-        group.addoption(
-            f"--{name}", type=int, default=count, metavar="N", help=f"{what} (default: {count})"
-        )
+        help_ = f"{what} (default: the planner chooses, within the budget)"
+        group.addoption(f"--{name}", type=int, default=None, metavar="N", help=help_)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End with one line and status 2 where what was given cannot be."""
+    try:
+        yield
+    except (BakeoffError, WorkerFailedError) as error:
+        pytest.exit(str(error), returncode=2)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the run file appear whole or not at all."""
+    path = config.getoption("benchmark_json")
+    if path is not None:
+        config.option.benchmark_json = Whole(path)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
+    with one_line():
+        options = checked(config)
+        path = config.getoption("benchmark_json")
+        if path is not None:
+            require_new(Path(str(path)), "--benchmark-json")
+            path.check()
+        if not config.getoption("collectonly"):
+            config.stash[LOCK] = only_one()
+        journal = None
+        if options.resume is not None:
+            journal = journals.Journal.open(Path(options.resume or journals.newest()))
+        found = offered(options, journal)
+        config.stash[WANTED] = options
+        config.stash[CELLS] = options.selection.cells(found)
+        config.stash[MEASURED] = Measured(options, found, journal)
+
+
+def checked(config: pytest.Config) -> Wanted:
+    """Return what was asked for; raise BakeoffError where a number is out of range."""
 
     def names(option: str) -> tuple[str, ...]:
         given = config.getoption(option)
         return tuple(name for value in given for name in value.split(",") if name)
 
-    try:
-        for option in ("blocks", "rounds", "cold-samples"):
-            check_size(f"--{option}", config.getoption(option.replace("-", "_")), most=100_000)
-        path = config.getoption("benchmark_json")
-        if path is not None:
-            require_new(path, "--benchmark-json")
-        selection = Selection(*map(names, ("entrant", "style", "workload", "backend")))
-        config.stash[CELLS] = selection.cells(offered(config))
-    except (BakeoffError, WorkerFailedError) as error:
-        pytest.exit(str(error.args[0]), returncode=2)
+    budget, margin = config.getoption("budget"), config.getoption("margin")
+    check_rate("--budget", budget)
+    if budget > MAX_BUDGET:
+        raise BakeoffError(f"--budget is {budget:g}; it may be {MAX_BUDGET} at most: give seconds")
+    check_rate("--margin", margin)
+    if margin > MAX_MARGIN:
+        raise BakeoffError(
+            f"--margin is {margin:g}; it may be {MAX_MARGIN} at most: give a fraction, 0.02 is 2 %"
+        )
+    counts = {}
+    for option in ("processes", "blocks", "rounds", "cold_samples"):
+        counts[option] = config.getoption(option)
+        if counts[option] is not None:
+            check_size(f"--{option.replace('_', '-')}", counts[option], most=100_000)
+    metrics = names("metric")
+    for name in metrics:
+        if name not in METRICS:
+            raise unknown("metric", name, METRICS)
+    paths = [name for name in names("entrant") if name.endswith(".py")]
+    entrants = [Path(name).stem if name in paths else name for name in names("entrant")]
+    return Wanted(
+        arguments=tuple(config.invocation_params.args),
+        selection=Selection(tuple(entrants), *map(names, ("style", "workload", "backend"))),
+        metrics=metrics,
+        outside={Path(path).stem: str(Path(path).resolve()) for path in paths},
+        budget=budget,
+        margin=margin,
+        resume=config.getoption("resume"),
+        **counts,
+    )
 
 
-def offered(config: pytest.Config) -> Offer:
+def offered(options: Wanted, journal: journals.Journal | None) -> Offer:
     """Return what this environment has, asked for once; the load is what it was at that moment."""
-    if OFFER not in config.stash:
-        config.stash[CONDITIONS] = conditions()
-        config.stash[OFFER] = offer()
-    return config.stash[OFFER]
+    if journal is None:
+        load = conditions()
+        return replace(offer(options.selection.entrants, options.outside), conditions=load)
+    found = Offer(**journal.header["offer"])
+    now = versions()
+    changed = [
+        f"{name} {old} then, {now.get(name)} now"
+        for name, old in found.versions.items()
+        if now.get(name) != old
+    ]
+    if changed:
+        raise BakeoffError(
+            f"the journal {journal.path} was made with other versions: {'; '.join(changed)}; "
+            "install those again, or start anew without --resume"
+        )
+    return found
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one benchmark for each selected cell; a file's `STYLES` says which styles have it."""
+    """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
-        styles = getattr(metafunc.module, "STYLES", None)
-        cells = [c for c in metafunc.config.stash[CELLS] if styles is None or c.style in styles]
-        metafunc.parametrize("cell", cells, ids=str)
+        asked = metafunc.config.stash[WANTED].metrics
+        pairs = [
+            (name, cell)
+            for name in metafunc.module.METRICS
+            if not asked or name in asked
+            for cell in metafunc.config.stash[CELLS]
+            if METRICS[name].applies(cell)
+        ]
+        metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan the run: what is left after `-k` is what workers measure."""
-    config = session.config
     needed: dict[Cell, set[str]] = {}
     for item in session.items:
         if isinstance(item, pytest.Function) and "cell" in item.callspec.params:
             params: dict[str, Any] = dict(item.callspec.params)
             needed.setdefault(params["cell"], set()).add(params["metric"])
+    session.config.stash[MEASURED].needed = needed
 
-    def say(line: str) -> None:
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        capture: Any = config.pluginmanager.get_plugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(line)
 
-    config.stash[RUN] = Run(
-        needed,
-        offered(config),
-        blocks=config.getoption("blocks"),
-        rounds=config.getoption("rounds"),
-        cold_samples=config.getoption("cold_samples"),
-        say=say,
+def console_of(config: pytest.Config) -> Console:
+    """Return a console that writes where pytest reports, as wide and as colourful."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    writer = reporter._tw
+    return Console(
+        file=writer._file,
+        width=writer.fullwidth,
+        force_terminal=writer.hasmarkup,
+        no_color=not writer.hasmarkup,
+        highlight=False,
     )
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Let an interrupted run end as one, though its samples were still handed over."""
-    run = session.config.stash.get(RUN, None)
-    if run is not None and run.interrupted:
-        session.exitstatus = pytest.ExitCode.INTERRUPTED
+def measure(request: pytest.FixtureRequest) -> Measured:
+    """Return what was measured, after measuring it when this is asked for first."""
+    config = request.config
+    measured = config.stash[MEASURED]
+    if measured.state is None:
+        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        capture: Any = config.pluginmanager.get_plugin("capturemanager")
+        before = time.time() - psutil.Process().create_time()
+        with capture.global_and_fixture_disabled(), one_line():
+            reporter.ensure_newline()
+            with Shown(console_of(config), measured.wanted.budget) as shown:
+                measured.run(before, shown)
+        if measured.interrupted:
+            request.session.shouldstop = measured.how_to_go_on()
+    return measured
 
 
 class Replay:
@@ -140,48 +255,32 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     """Return what hands a cell's samples to pytest-benchmark; fails where there are none."""
 
     def hand_over() -> None:
-        run = request.config.stash[RUN]
-        found = run.result(cell)
-        if found.failure is not None and not (run.interrupted and found.seconds.get(metric)):
-            pytest.fail(f"{cell}: {found.failure}", pytrace=False)
-        seconds = [second for block in found.seconds[metric] for second in block]
-        clock = Replay(seconds)
-        group = f"{cell.workload} {cell.backend} {metric}"
+        measured = measure(request)
+        if measured.interrupted:
+            pytest.skip("interrupted")
+        failure = measured.failure(cell)
+        if failure is not None:
+            pytest.fail(f"{cell}: {failure}", pytrace=False)
+        samples, info = measured.samples(cell, metric), measured.info(cell, metric)
+        if "missing" in info:
+            pytest.skip(info["missing"])
+        clock = Replay(samples)
+        unit = METRICS[metric].unit
+        group = f"{cell.workload} {cell.backend} {metric}" + (f" ({unit})" if unit != "s" else "")
         request.applymarker(pytest.mark.benchmark(timer=clock, group=group))
         benchmark = request.getfixturevalue("benchmark")
-        benchmark.extra_info.update(extra_info(run, cell, metric, found))
-        benchmark.pedantic(clock.step, rounds=len(seconds), iterations=1)
+        benchmark.extra_info.update(info)
+        benchmark.pedantic(clock.step, rounds=len(samples), iterations=1)
 
     return hand_over
-
-
-def extra_info(run: Run, cell: Cell, metric: str, found: Found) -> dict[str, Any]:
-    """Return what a benchmark's entry says beside its times."""
-    info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": "s"}
-    info["proof"] = dict(found.facts["proof"])
-    program = info["proof"].pop("program")
-    info["proof"]["whole_step"] = program["whole"]
-    info |= found.facts.get(metric, {})
-    if metric in COLD:
-        info["program"] = program
-    if metric == "step":
-        info["rounds_by_block"] = [len(block) for block in found.seconds[metric]]
-        baseline = run.baseline(cell).seconds.get(metric)
-        if baseline is not None:
-            ratio = ratio_to_baseline(found.seconds[metric], baseline)
-            info["ratio_to_baseline"] = ratio._asdict()
-    if metric == "final_loss":  # the times are of the trainings; what they led to stands beside
-        info["value_unit"] = "nats per character"
-    return info
 
 
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     """Add versions of everything measured, devices, flags, affinity and load."""
-    found = offered(config)
-    machine_info |= {"versions": found.versions, "devices": found.devices}
-    machine_info |= config.stash[CONDITIONS]
+    found = config.stash[MEASURED].offer
+    machine_info |= {"versions": found.versions, "devices": found.devices, **found.conditions}
 
 
 def pytest_benchmark_compare_machine_info(
@@ -196,12 +295,33 @@ def pytest_benchmark_update_json(
 ) -> None:
     """Add what belongs to the run as a whole, failed cells with their reasons included."""
     del benchmarks
-    run = config.stash[RUN]
-    output_json["bakeoff"] = {
-        "schema": SCHEMA,
-        "arguments": list(config.invocation_params.args),
-        "failed": {str(c): f.failure for c, f in run.found.items() if f.failure is not None},
-    }
+    output_json["bakeoff"] = config.stash[MEASURED].section()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """Write the run file, then drop the journal: all that it holds is in the file."""
+    config = session.config
+    measured = config.stash.get(MEASURED, None)
+    path = config.getoption("benchmark_json")
+    try:
+        yield
+        if path is not None:
+            path.finish()
+    except OSError as error:
+        if path is not None:
+            path.discard()
+        place = str(path) if path is not None else str(error.filename or "the saved run")
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        reporter.ensure_newline()
+        reporter.write_line(journals.disk_words(error, place), red=True)
+        return
+    if measured is not None:
+        if measured.interrupted:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        else:
+            measured.done(kept=path is None or written(path))
 
 
 @pytest.hookimpl(trylast=True)
@@ -209,16 +329,12 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Show one table for each workload and backend, at whatever width the terminal has."""
-    if RUN not in config.stash or not config.stash[RUN].found:
+    measured = config.stash.get(MEASURED, None)
+    if measured is None or measured.state is None:
         return
-    writer = terminalreporter._tw
-    console = Console(
-        file=terminalreporter._tw._file,
-        width=writer.fullwidth,
-        force_terminal=writer.hasmarkup,
-        no_color=not writer.hasmarkup,
-        highlight=False,
-    )
     terminalreporter.section("bakeoff")
-    for part in tables(config.stash[RUN].found):
+    console = console_of(config)
+    for part in parts(measured.section()):
         console.print(part)
+    if measured.interrupted:
+        console.print(measured.how_to_go_on(), markup=False)

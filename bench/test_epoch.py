@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 
-import pytest
-
-STYLES = ("pure",)
+METRICS = ("epoch_by_chunk", "epoch_by_scan")
 
 
-@pytest.mark.parametrize("metric", ["epoch_by_chunk", "epoch_by_scan"])
 def test_epoch(replay: Callable[[], None]) -> None:
     replay()

@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 
-import pytest
-
-STYLES = ("pure",)
+METRICS = ("sample",)
 
 
-@pytest.mark.parametrize("metric", ["sample"])
 def test_sample(replay: Callable[[], None]) -> None:
     replay()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
-from typing import TYPE_CHECKING, NamedTuple
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import BakeoffError, unknown
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 BASELINE = "pure_jax"
 """The entrant that ratios refer to, and that the others' ten steps are compared with."""
+
+OUTSIDE: dict[str, Path] = {}
+"""Entrants whose files lie elsewhere, by name."""
 
 
 class Entrant(NamedTuple):
@@ -37,7 +43,32 @@ class Entrant(NamedTuple):
 def names() -> list[str]:
     """Return the ids of all entrants, the baseline first; none is imported."""
     found = {module.name for module in pkgutil.iter_modules(__path__)}
-    return [BASELINE, *sorted(found - {BASELINE})]
+    return [BASELINE, *sorted(found - {BASELINE}), *OUTSIDE]
+
+
+def add(file: str | Path) -> str:
+    """Let an entrant that is a file of its own take part; return its name. It is not imported yet.
+
+    Raises:
+        BakeoffError: there is no such Python file, or its name is another entrant's.
+    """
+    path = Path(file).resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise BakeoffError(f"no such entrant {str(file)!r}; give a name, or a Python file's path")
+    name = path.stem
+    if not name.isidentifier():
+        raise BakeoffError(
+            f"entrant {str(file)!r}: its name must be a Python identifier; rename it"
+        )
+    if OUTSIDE.get(name, path) != path or (name in names() and name not in OUTSIDE):
+        raise BakeoffError(f"entrant {str(file)!r}: there is another {name!r}; rename the file")
+    OUTSIDE[name] = path
+    return name
+
+
+def source(name: str) -> Path:
+    """Return the file of an entrant."""
+    return OUTSIDE.get(name, Path(__path__[0]) / f"{name}.py")
 
 
 def load(name: str) -> Entrant:
@@ -49,10 +80,25 @@ def load(name: str) -> Entrant:
     if name not in names():
         raise unknown("entrant", name, names())
     try:
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = _outside(name) if name in OUTSIDE else importlib.import_module(f"impls.{name}")
     except ModuleNotFoundError as error:
         raise BakeoffError(
             f"entrant {name!r} needs the package {error.name!r}, which is not installed; "
             "install it, or choose another entrant"
         ) from error
     return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION)
+
+
+def _outside(name: str) -> Any:
+    qualified = f"impls.{name}"
+    if qualified not in sys.modules:
+        spec = importlib.util.spec_from_file_location(qualified, OUTSIDE[name])
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[qualified] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[qualified]
+            raise
+    return sys.modules[qualified]

@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE
@@ -16,9 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import BakeoffError, unknown
-
-if TYPE_CHECKING:
-    from bench.measure.cells import Cell
 
 LISTED = 3
 """Kinds of operations that are named; the others are in `--json`."""
@@ -78,21 +75,25 @@ def describe(name: str) -> dict[str, Any]:
 
 def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
     """Have a worker prove and compile every style, and add the proof or the failure."""
-    from bench.measure.cells import Selection
-    from bench.measure.run import Run, offer
+    from bench.measure.process import Worker, WorkerFailedError
 
-    offered = offer()
-    cells = Selection(workloads=(workload,), backends=(offered.backends[0],)).cells(offered)
-    nothing: dict[Cell, set[str]] = {cell: set() for cell in cells}
-    run = Run(nothing, offered, blocks=0, rounds=0, cold_samples=0, say=note)
+    arms = [[row["entrant"], style] for row in rows for style in row["styles"]]
+    found = {}
+    with Worker() as worker:
+        try:
+            worker.start()
+            session = {"do": "session"}
+            worker.ask({**session, "action": "load", "arms": arms, "outside": {}})
+            backend = worker.ask({**session, "action": "backends"})["backends"][0]
+            for index, (entrant, style) in enumerate(arms):
+                note(f"{workload} on {backend}: proving {entrant} {style} equal")
+                where = {"workload": workload, "backend": backend, "arm": index}
+                record = worker.ask({**session, "action": "prove", **where})
+                found[entrant, style] = record.get("proof", record)
+        except WorkerFailedError as error:
+            raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
     for row in rows:
-        row["programs"] = {}
-        for cell in cells:
-            if cell.entrant == row["entrant"]:
-                found = run.result(cell)
-                if run.interrupted:
-                    raise KeyboardInterrupt
-                row["programs"][cell.style] = found.facts.get("proof", {"failure": found.failure})
+        row["programs"] = {style: found[row["entrant"], style] for style in row["styles"]}
 
 
 def note(line: str) -> None:

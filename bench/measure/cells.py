@@ -9,10 +9,8 @@ from common.config import WORKLOADS
 from common.errors import unknown
 
 BASELINE = ("pure_jax", "pure")
-COLD = ("trace", "lower", "compile")
-PURE_ONLY = ("epoch_by_chunk", "epoch_by_scan", "sample")
-"""Metrics of the `pure` styles alone: they do not depend on how a step is written."""
-WARM = ("step", "final_loss", *PURE_ONLY)
+CONTROL = ("control", "pure")
+"""The baseline under a second name: what differs from it is noise."""
 DEFAULT_WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: the two ends, dispatch alone and the blog's size."""
 
@@ -29,21 +27,9 @@ class Cell(NamedTuple):
         return "-".join(self)
 
 
-@dataclass
-class Found:
-    """What was measured in a cell."""
-
-    seconds: dict[str, list[list[float]]] = field(default_factory=dict)
-    """Times by metric, block and round, as they were taken; a cold sample is a block alone."""
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What is not a time, by metric; under `proof`, how far the cell is from the reference."""
-    failure: str | None = None
-    """Why there is no number: the cell is not equal, or its worker failed."""
-
-
 @dataclass(frozen=True)
 class Offer:
-    """What this environment has: entrants with their styles, backends, versions."""
+    """What this environment has, and under which conditions."""
 
     styles: dict[str, list[str]]
     problems: dict[str, str]
@@ -51,6 +37,8 @@ class Offer:
     backends: list[str]
     versions: dict[str, str]
     devices: dict[str, str]
+    conditions: dict[str, Any] = field(default_factory=dict)
+    """Flags, affinity, load."""
 
 
 @dataclass(frozen=True)

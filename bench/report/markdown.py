@@ -3,89 +3,151 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
-from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-WORKLOADS = ("toy", "seed")
-COLD = ("trace", "lower", "compile")
-LISTED = 3
-"""Kinds of operations that are named."""
+from bench.measure.cells import BASELINE
+from bench.report import wording
+from bench.report.wording import Facts, is_baseline, measured
+from common.errors import BakeoffError
 
-type Entries = dict[tuple[str, str, str, str], dict[str, Any]]
-"""Benchmarks by entrant, style, workload and metric."""
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCHEMA = 2
+"""Of the section that this reads."""
+COLD = ("import", "trace", "lower", "compile")
+SPECIAL = re.compile(r"([\\`*\[\]<>|])")
+
+type Row = dict[str, Facts]
+"""The cells of a style, by workload."""
 
 
-def entries(run: dict[str, Any]) -> Entries:
-    """Return a run's benchmarks by what they measure."""
-    names = ("entrant", "style", "workload", "metric")
-    return {tuple(b["extra_info"][n] for n in names): b for b in run["benchmarks"]}
+def section_of(run: Any, path: Path) -> Facts:
+    """Return what a run file says about the bakeoff.
+
+    Raises:
+        BakeoffError: the file is no run, or one of another schema.
+    """
+    section = run.get("bakeoff") if isinstance(run, dict) else None
+    if not isinstance(section, dict) or "schema" not in section:
+        raise BakeoffError(
+            f"{path} holds no run; what `pytest bench --benchmark-json=RUN.json` writes is "
+            "allowed: give such a file"
+        )
+    if section["schema"] != SCHEMA:
+        raise BakeoffError(
+            f"{path} is a run of schema {section['schema']!r}; schema {SCHEMA} is allowed: "
+            "measure it again, or read it with the commit that is named in it"
+        )
+    return section
 
 
-def table(run: dict[str, Any]) -> str:
+def table(section: Facts) -> str:
     """Return styles x metrics in Markdown, each row linking to the entrant's file."""
-    found = entries(run)
-    lines = [
-        "| entrant, style | step at `toy` | step at `seed` | trace + lower + compile | "
-        "program | final loss: same weights, own |",
-        "|---|--:|--:|--:|---|--:|",
+    cells = section["cells"]
+    if not cells:
+        return "Nothing was measured."
+    workloads, main = wording.workloads(cells), wording.main_workload(cells)
+    rows: dict[tuple[str, str, str], Row] = {}
+    for cell in cells:
+        row = rows.setdefault((cell["entrant"], cell["style"], cell["backend"]), {})
+        row[cell["workload"]] = cell
+    backends = dict.fromkeys(backend for _, _, backend in rows)
+    out = [
+        f"| entrant, style | {' | '.join(f'step at `{w}`' for w in workloads)} | "
+        f"{' + '.join(COLD)} at `{main}` | Python calls | program | "
+        "final loss: same weights, own |",
+        f"|---|{'--:|' * len(workloads)}--:|--:|---|--:|",
     ]
-    for entrant, style in dict.fromkeys(key[:2] for key in found):
-        cells = [f"[{entrant}](impls/{entrant}.py) `{style}`"]
-        cells += [step(found.get((entrant, style, workload, "step"))) for workload in WORKLOADS]
-        seed = {key[3]: found[key] for key in found if key[:3] == (entrant, style, "seed")}
-        cells += [cold(seed), program(seed.get("step")), loss(seed.get("final_loss"))]
-        lines.append(f"| {' | '.join(cells)} |")
-    for cell, reason in run["bakeoff"]["failed"].items():
-        lines.append(f"| {cell} | failed: {reason.replace('|', '/')} |")
-    return "\n".join(lines)
-
-
-def cold(seed: dict[str, dict[str, Any]]) -> str:
-    """Return the lowest and the highest sum of trace, lower and compile of a process."""
-    if not set(COLD) <= set(seed):
-        return ""
-    sums = [
-        1e3 * sum(times) for times in zip(*(seed[m]["stats"]["data"] for m in COLD), strict=False)
+    for (entrant, style, backend), row in rows.items():
+        first = f"[{escaped(entrant)}](impls/{entrant}.py) `{style}`"
+        texts = [first if len(backends) == 1 else f"{first} on {backend}"]
+        texts += [step(row.get(workload)) for workload in workloads]
+        cell = row.get(main)
+        texts += [""] * 4 if cell is None or cell["failure"] is not None else facts(cell)
+        out.append(f"| {' | '.join(texts)} |")
+    margin = wording.percent(section["plan"]["margin"])
+    out += [
+        "",
+        f"Ratios to {BASELINE[0]}; `=`: within ±{margin}, `?`: not told apart, "
+        "**bold**: slower or faster.",
     ]
-    return f"{min(sums):.0f}–{max(sums):.0f} ms"
+    return "\n".join(out)
 
 
-def step(benchmark: dict[str, Any] | None) -> str:
-    """Return a step's median and its ratio to the baseline, with the blocks' lowest and highest."""
-    if benchmark is None:
+def facts(cell: Facts) -> list[str]:
+    """Return what is said of one workload alone."""
+    calls = cell["exact"].get("python_calls")
+    program = "" if is_baseline(cell) else wording.program(cell["proof"])
+    return [cold(cell), "" if calls is None else str(calls), program, loss(cell["final_loss"])]
+
+
+def step(cell: Facts | None) -> str:
+    """Return a step's ratio to the baseline with its interval, and its median; or its failure."""
+    if cell is None:
         return ""
-    milliseconds = 1e3 * benchmark["stats"]["median"]
-    ratio = benchmark["extra_info"].get("ratio_to_baseline")
-    if ratio is None:
-        return f"{milliseconds:.3g} ms"
-    spread = f"{ratio['ratio']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})"
-    return f"{spread}, {milliseconds:.3g} ms"
+    if cell["failure"] is not None:
+        return f"failed: {escaped(cell['failure'])}"
+    found = measured(cell, "step")
+    if found is None:
+        missing = cell["metrics"].get("step", {}).get("missing", "")
+        return escaped(missing)
+    median = wording.amount(found["median"], found["unit"])
+    if is_baseline(cell):
+        return f"1, {median}"
+    if found.get("ratio") is None:
+        return median
+    sign = wording.mark(found)
+    ratio = wording.ratio(found)
+    return f"{sign} {ratio}, {median}" if sign else f"**{ratio}**, {median}"
 
 
-def program(benchmark: dict[str, Any] | None) -> str:
-    """Return in words how a program differs."""
-    if benchmark is None:
-        return ""
-    proof = benchmark["extra_info"]["proof"]
-    if not proof["whole_step"]:
-        return "the gradient alone"
-    if proof["same_program_as_baseline"]:
-        return "the same"
-    counts = proof["operations_beside_baseline"]
-    named = ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
-    return named if len(counts) <= LISTED else f"{sum(counts.values()):+d} operations"
+def cold(cell: Facts) -> str:
+    """Return the sum of the medians of what happens before the first step, if all are there."""
+    found = [measured(cell, metric) for metric in COLD]
+    medians = [metric["median"] for metric in found if metric is not None]
+    return f"{1e3 * sum(medians):.0f} ms" if len(medians) == len(COLD) else ""
 
 
-def loss(benchmark: dict[str, Any] | None) -> str:
+def loss(final: Facts | None) -> str:
     """Return the final losses, in nats per character."""
-    if benchmark is None:
+    if final is None:
         return ""
-    facts = benchmark["extra_info"]
-    own = facts["own_initialiser"]
-    return f"{facts['same_weights']:.3f}" + (f", {mean(own):.3f}" if own else "")
+    own = wording.own_loss(final)
+    return wording.loss(final["same_weights"]) + ("" if own is None else f", {wording.loss(own)}")
+
+
+def escaped(text: str) -> str:
+    """Return a text that Markdown and its tables show as it is, on one line."""
+    return SPECIAL.sub(r"\\\1", " ".join(wording.printable(text).split()))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table of a run file; return the exit status."""
+    try:
+        if len(arguments) != 1:
+            raise BakeoffError(
+                f"{len(arguments)} arguments; one is allowed: "
+                "python -m bench.report.markdown RUN.json"
+            )
+        path = Path(arguments[0])
+        try:
+            run = json.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise BakeoffError(
+                f"{path} cannot be read ({error.strerror}); give a run file"
+            ) from error
+        except ValueError as error:
+            raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
+        print(table(section_of(run, path)))
+    except BakeoffError as error:
+        print(f"bakeoff: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
 
 
 if __name__ == "__main__":
-    print(table(json.loads(Path(sys.argv[1]).read_text("utf-8"))))
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""What happens once in a process: import, init, trace, lower, compile, first step, memory.
+
+Nothing of jax may be imported before `cold` is called, so this module imports the standard library
+alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import time
+from typing import Any
+
+
+def cold(
+    entrant: str, style: str, workload: str, backend: str, outside: dict[str, str]
+) -> dict[str, Any]:
+    """Return the seconds of each stage, and the bytes of the process's largest resident set.
+
+    Raises:
+        RuntimeError: jax was imported before, or the persistent compilation cache was used.
+    """
+    if "jax" in sys.modules:
+        raise RuntimeError("jax was imported before its import was to be timed")
+    seconds: dict[str, float] = {}
+    clock = time.perf_counter
+    impls = importlib.import_module("impls")
+    for path in outside.values():
+        impls.add(path)
+    gc.disable()
+    start = clock()
+    loaded = impls.load(entrant)
+    seconds["import"] = clock() - start
+
+    import jax
+
+    from bench.measure.setting import case_of
+    from common.contract import fresh_checkpoint, zero_hidden
+    from common.equality import make, random_chunk
+    from common.steps import on_host
+
+    events: list[tuple[str, float]] = []
+    hits: list[str] = []
+
+    def took(event: str, duration_secs: float, **_: str | int) -> None:
+        events.append((event, duration_secs))
+
+    def happened(event: str, **_: str | int) -> None:
+        if event.endswith("cache_hits"):
+            hits.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(took)
+    jax.monitoring.register_event_listener(happened)
+    case = case_of(workload, backend)
+    model = loaded.build(case.model)
+    key = jax.block_until_ready(jax.random.key(0))
+    start = clock()
+    params = jax.block_until_ready(model.init(key))
+    seconds["init"] = clock() - start
+
+    step = make(loaded.style(style), case)
+    step.load(fresh_checkpoint(on_host(model.to_weights(params))))
+    inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
+    jax.block_until_ready(inputs)
+    program = step.program(*inputs)
+    start = clock()
+    if program.trace is not None:
+        traced = program.trace()
+        seconds["trace"] = clock() - start
+        start = clock()
+        lowered = traced.lower()
+        seconds["lower"] = clock() - start
+    else:
+        # There is no clock between the two: JAX's own event says what lowering took.
+        events.clear()
+        lowered = program.lower()
+        both = clock() - start
+        seconds["lower"] = sum(s for e, s in events if "jaxpr_to_mlir_module" in e)
+        seconds["trace"] = both - seconds["lower"]
+    start = clock()
+    lowered.compile()
+    seconds["compile"] = clock() - start
+    start = clock()
+    jax.block_until_ready(step(*inputs))
+    seconds["first_step"] = clock() - start
+    if hits:
+        raise RuntimeError(
+            "the persistent compilation cache was used; compile times would be wrong"
+        )
+    split = "clock" if program.trace is not None else "jax.monitoring event"
+    return {
+        "values": seconds | {"peak_rss": peak_rss()},
+        "timed_seconds": sum(seconds.values()),
+        "trace_and_lower_split_by": split,
+    }
+
+
+def peak_rss() -> float | None:
+    """Return the largest resident set of this process so far, in bytes; None where unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

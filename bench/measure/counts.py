@@ -1,0 +1,252 @@
+"""Exact counts of a training step: Python starts and calls, compilations, parameters.
+
+They come out the same on every run of the same releases, so they are compared without statistics.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from common.contract import flat, fresh_checkpoint
+from common.equality import random_chunk, random_hidden, random_weights
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CodeType
+
+    from common.contract import TrainStep
+    from common.equality import Case
+
+    type Compiled = Callable[[], int]
+    """How many programs have been compiled since the counting began."""
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+TOOL = "jax-bakeoff counts"
+TOOL_IDS = range(6)
+"""Those of `sys.monitoring` that anybody may use."""
+UNCOUNTED = 3
+"""Calls before the counted ones, which may still fill caches."""
+COUNTED = 3
+"""Calls that are counted, and have to agree."""
+FIRST_CALLS = 3
+"""Calls after which a step is warm: the second and third can still take another path."""
+WARM_CALLS = 10
+"""Calls, each with a chunk of its own, in which a warm step should compile nothing."""
+
+
+class UnsteadyCountsError(BakeoffError):
+    """A call does not start and call the same number of functions every time."""
+
+
+class PythonCounts(NamedTuple):
+    """What the interpreter did in one call."""
+
+    starts: int
+    """Functions of Python that were started (PY_START)."""
+    calls: int
+    """Calls that Python code made, of anything (CALL)."""
+
+
+@dataclass(frozen=True)
+class ExactCounts:
+    """What one style's step does, in numbers that do not wobble."""
+
+    python_starts: int | None
+    """Python functions started in a warm call; None where that is not the same every time."""
+    python_calls: int | None
+    """Calls made by Python code in a warm call; None as above."""
+    compilations_first: int
+    """Programs compiled in the first three calls, by the step alone."""
+    compilations_warm: int
+    """Programs compiled in ten further calls; a step that traces again each time has ten."""
+    parameters: int
+    """Weights and biases that the step saves."""
+
+
+def exact(step: TrainStep, case: Case) -> ExactCounts:
+    """Return the counts of a step; what it held is gone afterwards.
+
+    JAX's caches are cleared first: otherwise a program that something else has compiled, be it the
+    step's own or one for a single operation, would not be counted. So every other step of this
+    process compiles again when it is called next: do not call this between timed calls.
+
+    Args:
+        step: What `common.equality.make` returned, called before or not.
+        case: The sizes, the step's own.
+    """
+    chunks = [random_chunk(case, seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
+    hidden = random_hidden(case)
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    jax.clear_caches()
+    with compilations() as first:
+        for chunk in chunks[:FIRST_CALLS]:
+            hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    with compilations() as warm:
+        for chunk in chunks[FIRST_CALLS:]:
+            hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    python = None if warm() else steady(partial(step, hidden, chunks[0]))
+    return ExactCounts(
+        python_starts=python and python.starts,
+        python_calls=python and python.calls,
+        compilations_first=first(),
+        compilations_warm=warm(),
+        parameters=sum(array.size for dense in flat(step.save().weights) for array in dense),
+    )
+
+
+def steady(call: Callable[[], Any]) -> PythonCounts | None:
+    """Return the counts of a call, or None where they are not the same every time."""
+    try:
+        return python_counts(call)
+    except UnsteadyCountsError:
+        return None
+
+
+def python_counts(call: Callable[[], Any]) -> PythonCounts:
+    """Return what the interpreter does in one call of `call`, in this thread.
+
+    Waiting for the result is not counted, nor is the call of `call` itself; bind arguments with
+    `functools.partial`, which adds nothing. Of a TrainStep, its `__call__` is counted: one start
+    and the one call that it makes, the same for everybody. The rest is the library's and JAX's: for
+    plain JAX the start and the call inside of each NamedTuple of optax that JAX builds.
+
+    The garbage collector is off meanwhile, for JAX has it call Python. NNX's caches compare the
+    shardings of arrays, equal ones that are not the same object with a call more: so some ten of
+    its starts depend on which arrays the process has used before. Compare counts that `exact`
+    returns, which starts from cleared caches.
+
+    Raises:
+        UnsteadyCountsError: the calls' counts differ.
+        BakeoffError: other tools have taken every id of `sys.monitoring`.
+    """
+    for _ in range(UNCOUNTED):
+        jax.block_until_ready(call())
+    with no_collection(), tool_id() as tool:
+        counts = [_count(call, tool) for _ in range(COUNTED)]
+    if len(set(counts)) > 1:
+        found = ", ".join(f"{starts} starts and {calls} calls" for starts, calls in counts)
+        raise UnsteadyCountsError(
+            f"Python's work in a warm call is not the same every time: {found}; "
+            "look for what the step keeps from call to call"
+        )
+    return counts[0]
+
+
+def _count(call: Callable[[], Any], tool: int) -> PythonCounts:
+    starts = calls = 0
+    here, ours = threading.get_ident(), _count.__code__
+
+    def started(_code: CodeType, _offset: int) -> None:
+        nonlocal starts
+        starts += threading.get_ident() == here
+
+    def called(code: CodeType, _offset: int, _callable: object, _argument: object) -> None:
+        nonlocal calls
+        calls += code is not ours and threading.get_ident() == here
+
+    monitoring, events = sys.monitoring, sys.monitoring.events
+    monitoring.register_callback(tool, events.PY_START, started)
+    monitoring.register_callback(tool, events.CALL, called)
+    try:
+        monitoring.set_events(tool, events.PY_START | events.CALL)
+        result = call()
+    finally:
+        monitoring.set_events(tool, events.NO_EVENTS)
+        monitoring.register_callback(tool, events.PY_START, None)
+        monitoring.register_callback(tool, events.CALL, None)
+    jax.block_until_ready(result)
+    return PythonCounts(starts, calls)
+
+
+@contextmanager
+def tool_id() -> Iterator[int]:
+    """Hold a free id of `sys.monitoring`; raise BakeoffError where there is none."""
+    taken = {tool: sys.monitoring.get_tool(tool) for tool in TOOL_IDS}
+    free = [tool for tool, name in taken.items() if name is None]
+    if not free:
+        names = ", ".join(str(name) for name in taken.values())
+        raise BakeoffError(
+            f"every tool id of sys.monitoring is taken, by {names}: count Python calls without a "
+            "debugger, a profiler or a coverage tool"
+        )
+    # From the end: debuggers and profilers ask for the first ones by their numbers.
+    tool = free[-1]
+    sys.monitoring.use_tool_id(tool, TOOL)
+    try:
+        yield tool
+    finally:
+        sys.monitoring.free_tool_id(tool)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep the garbage collector off, and leave it as it was."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def compilations() -> Iterator[Compiled]:
+    """Count the programs that this process compiles in the block.
+
+    Yields what tells how many there have been so far; after the block it stays as it is. A program
+    that is read from the persistent compilation cache counts as well.
+
+    Raises:
+        RuntimeError: this JAX does not tell when it compiles.
+    """
+    listener = _hearing()
+    start, end = listener.heard, None
+
+    def so_far() -> int:
+        return (listener.heard if end is None else end) - start
+
+    try:
+        yield so_far
+    finally:
+        end = listener.heard
+
+
+@dataclass
+class _Listener:
+    heard: int = 0
+
+    def __call__(self, event: str, duration_secs: float, **_: str | int) -> None:
+        del duration_secs
+        self.heard += event == COMPILED
+
+
+@cache
+def _listener() -> _Listener:
+    """Return the one listener; not every release can unregister, so there are no more of them."""
+    return _Listener()
+
+
+def _hearing() -> _Listener:
+    """Return the listener, which has just heard a compilation: no other zero can be trusted."""
+    listener = _listener()
+    for _ in range(2):
+        heard = listener.heard
+        jax.block_until_ready(jax.jit(lambda: 0)())
+        if listener.heard > heard:
+            return listener
+        # The first time, or somebody has cleared all of JAX's listeners.
+        jax.monitoring.register_event_duration_secs_listener(listener)
+    raise RuntimeError(
+        f"jax {jax.__version__} does not say {COMPILED} when it compiles, so compilations cannot "
+        "be counted; is jit disabled?"
+    )

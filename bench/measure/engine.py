@@ -1,0 +1,183 @@
+"""Does what the schedule asks for: holds the workers, the clock and the journal."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from bench.measure.process import Place, Worker, WorkerFailedError
+from bench.measure.schedule import Action, Death, Outcome
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.measure.found import State
+    from bench.measure.journal import Journal
+    from bench.measure.schedule import Schedule
+
+LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
+"""Seconds after which a worker is taken to hang: a third of the budget, within these."""
+CUT = Death("the run was cut off", cut=True)
+
+
+@dataclass
+class Engine:
+    """One run from its first action to its last, or to where it is cut off."""
+
+    schedule: Schedule
+    journal: Journal | None = None
+    outside: dict[str, str] = field(default_factory=dict)
+    """Files of entrants that are not the project's, by name."""
+    place: Place = field(default_factory=Place)
+    told: Callable[[Action, State], None] = lambda _action, _state: None
+    """Told before each action; shows how far the run is."""
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self.workers: dict[int, Worker] = {}
+        self.replayed = 0
+        self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.schedule.options.budget / 3))
+
+    def run(self) -> State:
+        """Do everything that the schedule asks for; what was found is its state, at any time.
+
+        Raises:
+            BakeoffError: the journal is another run's, or cannot be written.
+        """
+        actions = self.schedule.actions()
+        self.mark = self.clock()
+        try:
+            with suppress(StopIteration):
+                action = next(actions)
+                while True:
+                    action = actions.send(self.outcome(action))
+        finally:
+            for worker in self.workers.values():
+                worker.close()
+            self.workers.clear()
+        return self.schedule.state
+
+    def outcome(self, action: Action) -> Outcome:
+        """Return what came of an action: from the journal, or by doing it."""
+        if self.journal is not None and self.replayed < len(self.journal.records):
+            record = self.journal.records[self.replayed]
+            self.replayed += 1
+            self.mark = self.clock()
+            return self.recorded(record, action)
+        self.told(action, self.schedule.state)
+        before = busy_seconds()
+        outcome = self.perform(action)
+        now = self.clock()
+        took, self.mark = now - self.mark, now
+        busy = None
+        if action.do == "block":
+            stolen, others = (a - b for a, b in zip(busy_seconds(), before, strict=True))
+            busy = (took, stolen, max(0.0, others - self.own_seconds(action)))
+        outcome = outcome._replace(took=took, busy=busy)
+        if self.journal is not None:
+            self.journal.write({"action": list(action), **as_record(outcome)})
+        return outcome
+
+    def recorded(self, record: dict[str, Any], action: Action) -> Outcome:
+        """Return a journalled outcome, which has to be this action's."""
+        if record.get("action") != list(action):
+            assert self.journal is not None
+            raise BakeoffError(
+                f"the journal {self.journal.path} does not fit this run: it holds "
+                f"{record.get('action')!r} where {list(action)!r} was to be done; it was written "
+                "by another version or with other options: start anew without --resume"
+            )
+        death = record["death"] and Death(**record["death"])
+        return Outcome(record["took"], record["found"], death, record["busy"])
+
+    def perform(self, action: Action) -> Outcome:
+        """Let a worker do it."""
+        if action.do not in ("start", "cold") and action.process not in self.workers:
+            return Outcome(0.0, {}, CUT)
+        try:
+            return Outcome(0.0, self.asked(action))
+        except WorkerFailedError as error:
+            worker = self.workers.pop(action.process, None)
+            if worker is not None:
+                worker.close()
+            return Outcome(0.0, {}, Death(error.reason, error.stderr, self.blamed(action, error)))
+
+    def asked(self, action: Action) -> dict[str, Any]:
+        """Return the record that a worker gives; starts it and ends it."""
+        if action.do in ("start", "cold"):
+            self.workers[action.process] = worker = Worker(self.place, self.silence)
+            worker.start()
+            if action.do == "start":
+                return {}
+        worker = self.workers[action.process]
+        self.used = worker.cpu_seconds
+        if action.do == "close":
+            self.workers.pop(action.process).close()
+            return {}
+        found = worker.ask(self.command(action))
+        if action.do == "cold":
+            self.workers.pop(action.process).close()
+        return found
+
+    def command(self, action: Action) -> dict[str, Any]:
+        """Return an action as what a worker is told."""
+        where = {"workload": action.workload, "backend": action.backend}
+        if action.do == "cold":
+            entrant, style = self.real(action.arm)
+            return {
+                "do": "cold",
+                "entrant": entrant,
+                "style": style,
+                **where,
+                "outside": self.outside,
+            }
+        command: dict[str, Any] = {"do": "session", "action": action.do}
+        if action.do == "load":
+            self.arms = action.arm.split()
+            arms = [arm.split("/") for arm in self.arms]
+            return command | {"arms": arms, "outside": self.outside}
+        command |= where
+        if action.do == "block":
+            return command | {"kind": action.kind, "rounds": action.rounds, "seed": action.seed}
+        indices = [self.arms.index(arm) for arm in action.arm.split()]
+        if action.do == "prepare":
+            return command | {"kind": action.kind, "arms": indices}
+        return command | {"arm": indices[0]}
+
+    def real(self, arm: str) -> tuple[str, str]:
+        """Return the entrant and style whose code an arm runs."""
+        from bench.measure.cells import BASELINE, CONTROL
+
+        entrant, style = arm.split("/")
+        return BASELINE if (entrant, style) == CONTROL else (entrant, style)
+
+    def blamed(self, action: Action, error: WorkerFailedError) -> str:
+        """Return the arm whose turn it was when a worker died; empty if it was nobody's."""
+        if action.do == "cold":
+            return action.arm
+        if error.arm is None or action.do == "start":
+            return ""
+        return self.arms[error.arm] if error.arm < len(self.arms) else ""
+
+    def own_seconds(self, action: Action) -> float:
+        """Return the processor seconds that the last action's worker used for it."""
+        worker = self.workers.get(action.process)
+        return worker.cpu_seconds - self.used if worker is not None else 0.0
+
+
+def busy_seconds() -> tuple[float, float]:
+    """Return the processor seconds of this machine so far: stolen from it, and used on it."""
+    times = psutil.cpu_times()
+    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return getattr(times, "steal", 0.0), used
+
+
+def as_record(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as the journal holds it."""
+    record = outcome._asdict()
+    return record | {"death": outcome.death and outcome.death._asdict()}

@@ -1,0 +1,131 @@
+"""The journal: every sample is on the disk before the next one is taken.
+
+JSON lines. The first says which run it is, each further one what was done and what came of it. A
+run that was cut off goes on from it: what the schedule asks for again is read instead of measured.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION = 1
+FOLDER = Path(".bakeoff")
+SUFFIX = ".journal"
+
+
+class DiskError(BakeoffError):
+    """What was measured cannot be written down."""
+
+
+@dataclass
+class Journal:
+    """An open journal; lines are appended and reach the disk at once."""
+
+    path: Path
+    header: dict[str, Any]
+    records: list[dict[str, Any]]
+    """What it held when it was opened."""
+
+    @classmethod
+    def create(cls, path: Path, header: dict[str, Any]) -> Journal:
+        """Start a new journal; raise BakeoffError if it cannot be written, or is there already."""
+        journal = cls(path, {"version": VERSION, **header}, [])
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(exist_ok=False)
+        except OSError as error:
+            raise DiskError(f"cannot write the journal {path}: {error.strerror}") from error
+        journal.write(journal.header)
+        return journal
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """Read a journal to go on with. Half a line at its end is cut off: it was never finished.
+
+        Raises:
+            BakeoffError: it cannot be read, is damaged before its end, or is of another version.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BakeoffError(f"cannot read the journal {path}: {error.strerror}") from error
+        whole = data[: data.rfind(b"\n") + 1]
+        lines = list(_parsed(path, whole))
+        if not lines or "version" not in lines[0]:
+            raise BakeoffError(
+                f"{path} is no journal of a run: its first line does not say so; "
+                "name another one, or start anew without --resume"
+            )
+        if lines[0]["version"] != VERSION:
+            raise BakeoffError(
+                f"the journal {path} is of version {lines[0]['version']!r}, this program reads "
+                f"{VERSION}: resume it with the program that began it, or start anew"
+            )
+        if len(whole) < len(data):
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        return cls(path, lines[0], lines[1:])
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record, whole or not at all as far as the disk allows.
+
+        Raises:
+            DiskError: there is no room for it; what was written before is safe.
+        """
+        data = (json.dumps(record) + "\n").encode()
+        try:
+            with self.path.open("ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise DiskError(disk_words(error, str(self.path))) from error
+
+    def remove(self) -> None:
+        """Delete it, when all that it holds is in a run file."""
+        self.path.unlink(missing_ok=True)
+
+
+def disk_words(error: OSError, path: str) -> str:
+    """Say in one line what went wrong when `path` was written, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"the disk is full: {path} cannot be written; what was measured before is in the "
+            "journal: make room, then go on with --resume"
+        )
+    return f"cannot write {path}: {error.strerror}; what was measured before is in the journal"
+
+
+def newest(folder: Path = FOLDER) -> Path:
+    """Return the journal that was written to last; raise BakeoffError if there is none."""
+    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise BakeoffError(
+            f"there is nothing to resume: no journal in {folder}/; run without --resume"
+        )
+    return found[-1]
+
+
+def _parsed(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError
+        except ValueError:
+            seen = line[:40].decode(errors="replace")
+            raise BakeoffError(
+                f"line {number} of the journal {path} is damaged: {seen!r}; "
+                "delete it and what follows to keep what is before, or start anew"
+            ) from None
+        yield record

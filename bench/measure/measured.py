@@ -1,0 +1,190 @@
+"""One run as `pytest bench` sees it: what is wanted, what was found, what is said of it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.measure.cells import Cell, Offer, Selection
+from bench.measure.engine import Engine
+from bench.measure.journal import FOLDER, SUFFIX, Journal
+from bench.measure.metrics import METRICS
+from bench.measure.process import ask_once
+from bench.measure.schedule import Options, Schedule
+from bench.measure.summary import estimates, section
+from bench.measure.watch import warnings
+from bench.report.sentences import sentences
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bench.measure.found import State
+
+__all__ = ["Measured", "Offer", "Wanted", "offer"]
+
+
+class Wanted(NamedTuple):
+    """What the command line asks for."""
+
+    arguments: tuple[str, ...]
+    selection: Selection
+    metrics: tuple[str, ...]
+    outside: dict[str, str]
+    budget: float
+    margin: float
+    resume: str | None
+    processes: int | None
+    blocks: int | None
+    rounds: int | None
+    cold_samples: int | None
+
+    @property
+    def options(self) -> Options:
+        """How much is measured."""
+        return Options(
+            self.budget,
+            processes=self.processes,
+            blocks=self.blocks,
+            rounds=self.rounds,
+            cold_samples=self.cold_samples,
+        )
+
+
+def offer(entrants: tuple[str, ...], outside: dict[str, str]) -> Offer:
+    """Ask a worker what this environment has; of the baseline and `entrants`, if some are named."""
+    names = list(dict.fromkeys(["pure_jax", *entrants])) if entrants else []
+    known = {"do": "describe", "entrants": names, "outside": outside}
+    return Offer(**ask_once(known))
+
+
+@dataclass
+class Measured:
+    """Measures when it is first asked to."""
+
+    wanted: Wanted
+    offer: Offer
+    journal: Journal | None = None
+    """Of a run that is to be taken up; else one is begun."""
+    needed: dict[Cell, set[str]] = field(default_factory=dict)
+    state: State | None = None
+    interrupted: bool = False
+    """Ctrl-C came; nothing more is measured."""
+    said: dict[str, Any] | None = None
+
+    def run(self, before: float, told: Callable[[Any, State], None]) -> None:
+        """Measure everything, `before` being the seconds that have gone already."""
+        if self.journal is None:
+            self.journal = Journal.create(new_path(), self.header(before))
+        else:
+            self.check()
+            before = self.journal.header["before"]
+        schedule = Schedule(self.needed, self.wanted.options, before, self.offer.problems)
+        self.state = schedule.state
+        try:
+            Engine(schedule, self.journal, self.wanted.outside, told=told).run()
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def header(self, before: float) -> dict[str, Any]:
+        """Return what a journal's first line says."""
+        return {
+            "arguments": self.wanted.arguments,
+            "options": asdict(self.wanted.options),
+            "needed": [[*cell, sorted(metrics)] for cell, metrics in self.needed.items()],
+            "offer": asdict(self.offer),
+            "before": before,
+        }
+
+    def check(self) -> None:
+        """Raise BakeoffError unless the journal is of a run with the same options."""
+        assert self.journal is not None
+        now = self.header(0.0)
+        for name in ("options", "needed"):
+            if self.journal.header[name] != now[name]:
+                given = shlex.join(
+                    a for a in self.journal.header["arguments"] if not a.startswith("--resume")
+                )
+                raise BakeoffError(
+                    f"the journal {self.journal.path} is of another run: go on with it by "
+                    f"`pytest {given} --resume`, or start anew without --resume"
+                )
+
+    def how_to_go_on(self) -> str:
+        """Say how an interrupted run is taken up."""
+        assert self.journal is not None
+        given = [a for a in self.wanted.arguments if not a.startswith("--resume")]
+        return (
+            "interrupted: no run file is written; what was measured is safe. Go on with:\n"
+            f"  pytest {shlex.join(given)} --resume={self.journal.path}"
+        )
+
+    def failure(self, cell: Cell) -> str | None:
+        """Return why a cell has no number."""
+        assert self.state is not None
+        return self.state.cells[cell].failure
+
+    def samples(self, cell: Cell, metric: str) -> list[float]:
+        """Return a cell's samples; of a training, the seconds of each run."""
+        assert self.state is not None
+        row = self.state.cells[cell]
+        if metric == "final_loss":
+            return list((row.training or {}).get("seconds", []))
+        return row.values(metric)
+
+    def info(self, cell: Cell, metric: str) -> dict[str, Any]:
+        """Return what a benchmark's entry says beside its times."""
+        assert self.state is not None
+        info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
+        [row] = [c for c in self.section()["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
+        if metric == "final_loss":
+            if row["final_loss"] is None:
+                return {"missing": self.state.missing.get((cell, metric), "not measured")}
+            return info | {k: v for k, v in row["final_loss"].items() if k != "seconds"}
+        info |= row["metrics"][metric]
+        if "missing" in info:
+            return info
+        blocks = self.state.cells[cell].blocks[metric]
+        info["rounds_by_block"] = [len(block.values) for block in blocks]
+        info["process_by_block"] = [block.process for block in blocks]
+        if metric in ("trace", "lower"):
+            info |= self.state.cells[cell].facts
+        return info
+
+    def section(self) -> dict[str, Any]:
+        """Return what the run says as a whole."""
+        assert self.state is not None
+        if self.said is None:
+            fixed = self.wanted.processes is not None or self.wanted.blocks is not None
+            said = section(
+                self.state,
+                self.needed,
+                margin=self.wanted.margin,
+                enforce=not fixed,
+                arguments=list(self.wanted.arguments),
+                environment={
+                    "versions": self.offer.versions,
+                    "devices": self.offer.devices,
+                    **self.offer.conditions,
+                },
+                plan={"budget_seconds": self.wanted.budget, "seed": self.wanted.options.seed},
+            )
+            said["warnings"] = warnings(
+                self.state, estimates(self.state), self.offer.conditions, self.wanted.margin
+            )
+            said["verdict"] = sentences(said)
+            self.said = said
+        return self.said
+
+    def done(self, *, kept: bool) -> None:
+        """Drop the journal of a run that has come to its end, if its samples are in a file."""
+        if self.state is not None and self.journal is not None and kept:
+            self.journal.remove()
+
+
+def new_path() -> Path:
+    """Return a name for a new journal."""
+    return FOLDER / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000:03d}{SUFFIX}"

@@ -1,0 +1,70 @@
+"""What is measured in a cell, how, and in which unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.measure.cells import Cell
+
+
+class Kind(StrEnum):
+    """How samples of a metric are taken."""
+
+    WARM = "warm"
+    """In blocks of interleaved rounds, in workers that measure many blocks."""
+    COLD = "cold"
+    """Once in each fresh process."""
+    ONCE = "once"
+    """Once a run: it comes out the same every time."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One thing measured. All are costs: less is better."""
+
+    name: str
+    kind: Kind
+    unit: str = "s"
+    turn: str = ""
+    """Name of the turn whose samples it gets; a turn can serve several metrics."""
+    pure_only: bool = False
+    """It does not depend on how a step is written."""
+    tiny_only: bool = False
+    """It is the host's time, which shows where the device has next to nothing to do."""
+    weight: float = 1.0
+    """Share of the warm time that its turn gets, beside the others'."""
+
+    def applies(self, cell: Cell) -> bool:
+        """Tell whether `cell` has this metric."""
+        fits_style = not self.pure_only or cell.style == "pure"
+        return fits_style and (not self.tiny_only or cell.workload in TINY)
+
+
+TINY = ("toy",)
+"""Workloads whose device work is negligible."""
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("step", Kind.WARM, turn="step", weight=3),
+        Metric("dispatch", Kind.WARM, turn="dispatch", tiny_only=True),
+        Metric("dispatch_synchronised", Kind.WARM, turn="dispatch", tiny_only=True),
+        Metric("dispatch_pipelined", Kind.WARM, turn="dispatch", tiny_only=True),
+        Metric("sample", Kind.WARM, turn="sample", pure_only=True, weight=0.5),
+        Metric("epoch_by_chunk", Kind.WARM, turn="epoch", pure_only=True, weight=0.5),
+        Metric("epoch_by_scan", Kind.WARM, turn="epoch", pure_only=True, weight=0.5),
+        Metric("import", Kind.COLD),
+        Metric("init", Kind.COLD),
+        Metric("trace", Kind.COLD),
+        Metric("lower", Kind.COLD),
+        Metric("compile", Kind.COLD),
+        Metric("first_step", Kind.COLD),
+        Metric("peak_rss", Kind.COLD, unit="B"),
+        Metric("final_loss", Kind.ONCE),
+    )
+}
+COLD = tuple(m.name for m in METRICS.values() if m.kind is Kind.COLD)
+WARM = tuple(m.name for m in METRICS.values() if m.kind is Kind.WARM)

@@ -1,0 +1,133 @@
+"""How a budget is shared out: pure arithmetic on what one sample of each kind costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from scipy import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MIN_BLOCKS = 4
+"""Below this many blocks in all, a cell has no warm result."""
+MIN_PROCESSES = 3
+"""Workers that share the blocks of a run: with fewer there is no telling what a process adds."""
+MAX_PROCESSES = 30
+MIN_COLD = 2
+"""Below this many processes, a cell has no cold result."""
+COLD_SHARE = 0.32
+"""Of the budget, where there is something warm to measure, too."""
+TRAINING_SHARE = 0.12
+PREPARED_SHARE = 0.2
+"""Of the warm time: what turns that compile programs of their own may cost together."""
+BLOCK_SD, PROCESS_SD = 0.019, 0.003
+"""Of a log-ratio of identical programs at `seed`: MEASURING's section 3, and eight processes of
+forty blocks each. They only steer how a budget is split; intervals come from the run itself."""
+
+
+class Turn(NamedTuple):
+    """Something warm to measure: a kind of turn at a workload."""
+
+    workload: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that things take, as far as is known when the plan is made."""
+
+    process: float
+    """To start a worker and compile all steps in it."""
+    blocks: Mapping[Turn, float]
+    """One block; only of turns that need nothing but the steps."""
+    prepare: Mapping[Turn, float]
+    """To compile what the other turns need, once a process, and one of their blocks."""
+    training: Mapping[str, float]
+    """All trainings of a workload."""
+    sweeps: Mapping[str, float]
+    """One cold process of each cell of a workload."""
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """Who gets what."""
+
+    processes: int
+    turns: tuple[Turn, ...]
+    trainings: tuple[str, ...]
+    """Workloads."""
+    sweeps: Mapping[str, int]
+    """Cold processes of each cell, by workload."""
+
+
+def allot(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> Allotment:
+    """Share out `seconds`; what would starve is left out, so that the rest does not.
+
+    Args:
+        seconds: What is left of the budget.
+        costs: What each thing costs.
+        weights: How the time for blocks is shared by turns that are all measured.
+    """
+    warm = bool(weights)
+    trainings = []
+    left = seconds
+    others = warm or any(costs.sweeps)
+    for workload, cost in sorted(costs.training.items(), key=lambda item: item[1]):
+        if cost <= left - (1 - (TRAINING_SHARE if others else 1)) * seconds:
+            trainings.append(workload)
+            left -= cost
+    share = min(left, COLD_SHARE * seconds) if warm else left
+    sweeps = cold_sweeps(share, costs.sweeps)
+    left -= sum(costs.sweeps[workload] * count for workload, count in sweeps.items())
+    processes = process_count(left, costs, weights)
+    turns = [turn for turn in costs.blocks if turn in weights]
+    allowed = PREPARED_SHARE * left if turns else left
+    for turn, cost in sorted(costs.prepare.items(), key=lambda item: item[1]):
+        if cost * processes <= allowed:
+            turns.append(turn)
+            allowed -= cost * processes
+    return Allotment(processes, tuple(turns), tuple(trainings), sweeps)
+
+
+def cold_sweeps(seconds: float, costs: Mapping[str, float]) -> dict[str, int]:
+    """Return how many cold processes each cell of a workload gets; workloads by their order."""
+    chosen: list[str] = []
+    for workload, cost in costs.items():
+        if cost and MIN_COLD * (sum(costs[w] for w in chosen) + cost) <= seconds:
+            chosen.append(workload)
+    total = sum(costs[workload] for workload in chosen)
+    return dict.fromkeys(chosen, int(seconds // total)) if chosen else {}
+
+
+def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> int:
+    """Return how many workers give the narrowest interval of a step's ratio in `seconds`."""
+    if not costs.blocks:
+        return MIN_PROCESSES if weights else 1
+    total = sum(weights[turn] for turn in costs.blocks)
+    turn = max(costs.blocks, key=lambda turn: costs.blocks[turn])
+    share = weights[turn] / total
+
+    def half_width(processes: int) -> float:
+        sampling = seconds - (processes - 1) * costs.process  # the first is there already
+        blocks = share * sampling / processes / costs.blocks[turn]
+        if blocks < 1:
+            return math.inf
+        variance = (PROCESS_SD**2 + BLOCK_SD**2 / blocks) / processes
+        return float(stats.t.ppf(0.975, processes - 1)) * math.sqrt(variance)
+
+    return min(range(MIN_PROCESSES, MAX_PROCESSES + 1), key=half_width)
+
+
+def next_turn(used: Mapping[Turn, float], weights: Mapping[Turn, float]) -> Turn:
+    """Return the turn that is furthest behind its share of the time."""
+    return min(weights, key=lambda turn: used.get(turn, 0.0) / weights[turn])
+
+
+def spread[Item](items: Sequence[Item], gaps: int) -> list[list[Item]]:
+    """Cut `items` into `gaps` runs of nearly equal length, in order."""
+    cuts = [round(i * len(items) / gaps) for i in range(gaps + 1)]
+    return [list(items[a:b]) for a, b in pairwise(cuts)]

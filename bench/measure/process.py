@@ -1,0 +1,187 @@
+"""The parent's side of a worker: start it, let it do one thing, read what it found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from bench.measure.recorder import Recorder
+from bench.measure.settings import ROOT, environment
+from bench.measure.worker import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+SILENCE_SECONDS = 120
+"""After so long without a record, a worker is taken to hang."""
+STDERR_LINES = 8
+"""Lines of a failed worker's stderr that are kept."""
+
+
+class WorkerFailedError(Exception):
+    """A worker died, hung, or said what the protocol does not allow."""
+
+    def __init__(self, reason: str, stderr: str, arm: int | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.stderr = stderr
+        """Its last lines."""
+        self.arm = arm
+        """Index of the arm whose turn it was, or None."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker runs: an interpreter with its packages, and environment variables."""
+
+    command: Sequence[str] = (sys.executable, "-m", "bench.measure.worker")
+    variables: Mapping[str, str] = field(default_factory=environment)
+
+
+class Worker:
+    """One worker process. Several may live, in different places; one works at any time."""
+
+    working: ClassVar[Worker | None] = None
+
+    def __init__(self, place: Place | None = None, silence: float = SILENCE_SECONDS) -> None:
+        place = place or Place()
+        self.silence = silence
+        self.recorder = Recorder()
+        self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
+        self.process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
+            [*place.command, str(self.recorder.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            text=True,
+            errors="replace",
+            cwd=ROOT,
+            env=dict(place.variables),
+        )
+        self.cpu_seconds = 0.0
+        """Processor time that the worker has used so far."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Wait until the worker is ready for its first command."""
+        with self._turn():
+            records = list(self._read(self.silence))
+        if records:
+            raise self._failed(f"it spoke before it was asked: {str(records[0])[:80]}")
+
+    def ask(self, command: Mapping[str, Any], silence: float | None = None) -> dict[str, Any]:
+        """Let the worker do one thing, and return the record of what it found.
+
+        Raises:
+            WorkerFailedError: it died, was silent for too long, or broke the protocol.
+        """
+        assert self.process.stdin is not None
+        with self._turn():
+            with suppress(OSError):  # it may have died already; reading says how
+                self.process.stdin.write(json.dumps(command) + "\n")
+                self.process.stdin.flush()
+            records = list(self._read(silence or self.silence))
+        if len(records) != 1:
+            raise self._failed(f"it said {len(records)} records where one belongs")
+        return records[0]
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.stderr):
+            if stream is not None:
+                with suppress(OSError):  # what was still to be written has no reader
+                    stream.close()
+        self.recorder.__exit__()
+
+    def _turn(self) -> _Turn:
+        return _Turn(self)
+
+    def _read(self, silence: float) -> Iterator[dict[str, Any]]:
+        """Yield records until the worker is ready again."""
+        while True:
+            line = self._line(silence)
+            try:
+                record = json.loads(line, parse_constant=_no_number)
+            except ValueError as error:
+                what = "a number that is none" if "NaN" in str(error) else "which is not JSON"
+                raise self._failed(f"it wrote {line.rstrip()[:80]!r}, {what}") from None
+            if not isinstance(record, dict):
+                raise self._failed(f"it wrote {line.rstrip()[:80]!r}, which is no record")
+            if "ready" in record:
+                if record.get("protocol") != PROTOCOL:
+                    raise self._failed(
+                        f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}"
+                    )
+                self.cpu_seconds = float(record.get("cpu_seconds", 0.0))
+                return
+            yield record
+
+    def _line(self, silence: float) -> str:
+        assert self.process.stdout is not None
+        silent = threading.Event()
+
+        def give_up() -> None:
+            silent.set()
+            self.process.kill()
+
+        timer = threading.Timer(silence, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            timer.cancel()
+        if line:
+            return line
+        self.process.wait()
+        if silent.is_set():
+            raise self._failed(f"silent for {silence:g} s")
+        status = self.process.returncode
+        killed = "; killed, perhaps for want of memory" if status == -9 else ""
+        raise self._failed(f"exit status {status}{killed}")
+
+    def _failed(self, reason: str) -> WorkerFailedError:
+        self.process.kill()
+        self.process.wait()
+        self.stderr.seek(0)
+        tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
+        return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())
+
+
+class _Turn:
+    """Holds the one turn that there is."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+
+    def __enter__(self) -> None:
+        if Worker.working is not None:
+            raise RuntimeError("another worker has the turn: one works at any time")
+        Worker.working = self.worker
+
+    def __exit__(self, *_: object) -> None:
+        Worker.working = None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"NaN or infinite: {name}")
+
+
+def ask_once(command: Mapping[str, Any], place: Place | None = None) -> dict[str, Any]:
+    """Let a fresh worker do one thing."""
+    with Worker(place) as worker:
+        worker.start()
+        return worker.ask(command)

@@ -1,0 +1,550 @@
+"""What is done when: a generator of actions that is told what came of each.
+
+It looks at nothing but outcomes, no clock and no disk, so a run that was cut off is taken up by
+feeding it the outcomes that were journalled; it then asks for the next thing, as it would have.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.measure.cells import BASELINE, CONTROL, Cell
+from bench.measure.found import Block, Found, State
+from bench.measure.metrics import METRICS, TINY, Kind
+from bench.measure.plan import Costs, Turn, allot, next_turn, spread
+from common.config import WORKLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping
+
+STARVED = "not measured within the budget"
+DEATHS = 2
+"""Workers that may die at nobody's turn before a run gives up on warm metrics."""
+PREPARED = ("epoch", "sample")
+"""Kinds of turns that compile programs of their own in each worker."""
+COLD_GUESS = 1.0
+COLD_IMPORT_SHARE = 0.75
+"""Seconds of a cold process beside its imports and its compile, and the part of all entrants'
+imports that one entrant's take, until a cold process has been seen."""
+OPEN_SHARE = 0.6
+"""Of what a proof takes, the part that a later worker has to do again, until one has."""
+
+
+class Action(NamedTuple):
+    """One thing to do; the schedule waits until it is done."""
+
+    do: str
+    """`start`, `load`, `prove`, `open`, `drop`, `prepare`, `block`, `train`, `close` or `cold`."""
+    process: int
+    """Number of the worker, from 1; each cold process has one too."""
+    backend: str
+    workload: str = ""
+    arm: str = ""
+    """`entrant/style` of what is one arm's own; of `load` and `prepare`, several, with spaces."""
+    kind: str = ""
+    """Of turns."""
+    rounds: int = 0
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in (self.do, self.workload, self.arm, self.kind) if part)
+
+
+class Death(NamedTuple):
+    """A worker that did not come to its end."""
+
+    reason: str
+    stderr: str = ""
+    arm: str = ""
+    """Whose turn it was; empty where nobody's."""
+    cut: bool = False
+    """The run as a whole was cut off: nobody is to blame."""
+
+
+class Outcome(NamedTuple):
+    """What came of an action."""
+
+    took: float
+    """Seconds of wall time since the outcome before."""
+    found: dict[str, Any]
+    death: Death | None = None
+    busy: tuple[float, float, float] | None = None
+    """Wall seconds, and processor seconds stolen and used by others, where they are known."""
+
+
+type Steps[T] = Generator[Action, Outcome, T]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is measured."""
+
+    budget: float
+    """Seconds of wall time, from the program's start to its end."""
+    seed: int = 0
+    processes: int | None = None
+    """Workers for warm metrics; None lets the planner choose, as below."""
+    blocks: int | None = None
+    """Blocks of each turn in each worker."""
+    rounds: int | None = None
+    """Rounds in a block."""
+    cold_samples: int | None = None
+    """Cold processes for each cell."""
+
+
+@dataclass
+class Schedule:
+    """One run."""
+
+    needed: Mapping[Cell, set[str]]
+    """Metrics to measure, by cell; the baseline and its control are added."""
+    options: Options
+    before: float = 0.0
+    """Seconds that had been spent when the first action was asked for."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Entrants that cannot be loaded, and why."""
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.options.seed)  # noqa: S311 -- an order is no secret
+        cells = dict.fromkeys(self.needed)
+        for cell in self.needed:
+            for name in (BASELINE, CONTROL):
+                cells.setdefault(Cell(*name, cell.workload, cell.backend))
+        self.state = State({cell: Found() for cell in cells})
+        self.state.spent.wall = self.before
+        for cell, found in self.state.cells.items():
+            found.failure = self.problems.get(cell.entrant)
+        self.process = 0
+        reserve = 1.0 + 0.02 * self.options.budget  # replay, tables and the file come after
+        self.end = self.options.budget - reserve
+
+    def actions(self) -> Steps[None]:
+        """Yield what to do; expects the outcome of each."""
+        backends = list(dict.fromkeys(cell.backend for cell in self.needed))
+        for i, backend in enumerate(backends):
+            left = self.end - self.state.spent.wall
+            deadline = self.state.spent.wall + left / (len(backends) - i)
+            yield from OnBackend(self, backend, deadline).actions()
+
+    def do(self, action: Action) -> Steps[Outcome]:
+        """Ask for one action and take the time it took."""
+        outcome = yield action
+        spent = self.state.spent
+        spent.wall += outcome.took
+        if action.do in ("block", "train"):
+            spent.sampling += outcome.took
+        if outcome.busy is not None:
+            spent.busy.append(outcome.busy)
+        return outcome
+
+    def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
+        """A cell has failed; the first reason stays."""
+        found = self.state.cells[cell]
+        if found.failure is None:
+            found.failure, found.stderr = failure, stderr
+
+    def next_process(self) -> int:
+        """Return the number of a new process."""
+        self.process += 1
+        self.state.spent.processes += 1
+        return self.process
+
+
+class OnBackend:
+    """The part of a run on one backend."""
+
+    def __init__(self, run: Schedule, backend: str, deadline: float) -> None:
+        self.run, self.backend, self.deadline = run, backend, deadline
+        self.state, self.options, self.rng = run.state, run.options, run.rng
+        on_it = [cell for cell in self.state.cells if cell.backend == backend]
+        # Large workloads first: they are what people ask about, and get what there is to get.
+        workloads = dict.fromkeys(cell.workload for cell in on_it)
+        self.workloads = sorted(workloads, key=lambda w: -WORKLOADS[w].width)
+        self.cells = [
+            cell
+            for workload in self.workloads
+            for cell in on_it
+            if cell.workload == workload and self.state.cells[cell].failure is None
+        ]
+        self.proven: set[Cell] = set()
+        self.deaths = 0
+        self.numbers: Counter[Turn] = Counter()
+        self.costs: dict[Turn, float] = {}
+        self.open_seconds = 0.0
+        self.proof_seconds = 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds spent so far."""
+        return self.state.spent.wall
+
+    def alive(self, workload: str | None = None) -> list[Cell]:
+        """Return the cells that have not failed."""
+        return [
+            cell
+            for cell in self.cells
+            if self.state.cells[cell].failure is None and workload in (None, cell.workload)
+        ]
+
+    def wants(self, metric: str, workload: str) -> bool:
+        """Tell whether a metric is needed at a workload, by any cell."""
+        return any(
+            metric in metrics and METRICS[metric].applies(cell)
+            for cell, metrics in self.run.needed.items()
+            if (cell.workload, cell.backend) == (workload, self.backend)
+        )
+
+    def actions(self) -> Steps[None]:
+        """Yield everything that is done on this backend."""
+        wanted = {
+            Turn(workload, metric.turn): metric.weight * (1 if workload in TINY else 2)
+            for workload in self.workloads
+            for metric in METRICS.values()
+            if metric.kind is Kind.WARM and self.wants(metric.name, workload)
+        }
+        process = yield from self.up()
+        if process is None:
+            return
+        simple = [turn for turn in wanted if turn.kind not in PREPARED]
+        for turn in simple * 2:  # the second of each says what a block costs
+            if process is not None:
+                process = yield from self.block(process, turn)
+        plan = self.plan(wanted)
+        self.note_missing(plan)
+        weights = {turn: wanted[turn] for turn in plan.turns}
+        for workload in plan.trainings:
+            if process is not None:
+                process = yield from self.train(process, workload)
+        sweeps = list(self.cold_order(plan.sweeps))
+        gaps = spread(sweeps, max(1, plan.processes - 1))
+        for number in range(plan.processes):
+            last = number == plan.processes - 1
+            if number:
+                process = yield from self.up()
+            if process is not None and weights:
+                process = yield from self.blocks(process, weights, plan.processes - number, gaps)
+            if process is not None:
+                yield from self.run.do(Action("close", process, self.backend))
+            process = None
+            if not last or plan.processes == 1:
+                for cell in gaps.pop(0):
+                    yield from self.cold(cell)
+        if not weights and sweeps and self.options.cold_samples is None:
+            yield from self.more_sweeps(plan.sweeps)
+
+    def plan(self, wanted: Mapping[Turn, float]) -> Any:
+        """Share out what is left, and write down how."""
+        left = max(0.0, self.deadline - self.spent)
+        costs = self.estimate(wanted)
+        self.open_seconds = costs.process
+        plan = allot(left, costs, wanted)
+        fixed = {}
+        if self.options.processes or self.options.blocks:
+            fixed = {"processes": self.options.processes or 1, "turns": tuple(wanted)}
+            fixed["trainings"] = tuple(costs.training)
+        if self.options.cold_samples:
+            fixed["sweeps"] = dict.fromkeys(costs.sweeps, self.options.cold_samples)
+        plan = type(plan)(**(vars(plan) | fixed))
+        self.state.plan[self.backend] = {
+            "processes": plan.processes,
+            "turns": [list(turn) for turn in plan.turns],
+            "trainings": list(plan.trainings),
+            "cold_processes_per_cell": dict(plan.sweeps),
+            "estimated_seconds": {
+                "left": left,
+                "process": costs.process,
+                "blocks": {" ".join(turn): cost for turn, cost in costs.blocks.items()},
+                "training": dict(costs.training),
+                "cold_sweep": dict(costs.sweeps),
+            },
+        }
+        return plan
+
+    def estimate(self, wanted: Mapping[Turn, float]) -> Costs:
+        """Return what things cost, from what has been seen in the first worker."""
+        opened = max(1, len(self.alive()))
+        one_open = OPEN_SHARE * self.proof_seconds / opened
+        training, sweeps, prepare = {}, {}, {}
+        for workload in self.workloads:
+            alive = self.alive(workload)
+            pure = [cell for cell in alive if cell.style == "pure" and cell[:2] != CONTROL]
+            if self.wants("final_loss", workload):
+                runs = len(alive) + 3 * len(pure)
+                training[workload] = 1.2 * 200 * runs * self.step_seconds(workload) + 0.1 * runs
+            if any(self.wants(m.name, workload) for m in METRICS.values() if m.kind is Kind.COLD):
+                sweeps[workload] = len(alive) * (
+                    COLD_GUESS + COLD_IMPORT_SHARE * self.import_seconds + one_open
+                )
+            for kind, programs in (("sample", 1), ("epoch", 2)):
+                if Turn(workload, kind) in wanted:
+                    block = {"sample": 0.2, "epoch": 160 * self.step_seconds(workload)}[kind]
+                    prepare[Turn(workload, kind)] = len(pure) * (programs * one_open + block)
+        return Costs(
+            process=self.start_seconds + opened * one_open,
+            blocks={turn: self.costs[turn] for turn in wanted if turn in self.costs},
+            prepare=prepare,
+            training=training,
+            sweeps=sweeps,
+        )
+
+    start_seconds = import_seconds = 2.0
+
+    def step_seconds(self, workload: str) -> float:
+        """Return about what a step takes, over all arms."""
+        medians = [
+            sorted(values)[len(values) // 2]
+            for cell in self.alive(workload)
+            if (values := self.state.cells[cell].values("step"))
+        ]
+        return sum(medians) / len(medians) if medians else 0.01
+
+    def note_missing(self, plan: Any) -> None:
+        """Say of each cell and metric that is left out, why."""
+        measured = {(turn.workload, turn.kind) for turn in plan.turns}
+        for cell, metrics in self.run.needed.items():
+            for name in metrics:
+                metric = METRICS[name]
+                out = {
+                    Kind.WARM: (cell.workload, metric.turn) not in measured,
+                    Kind.COLD: cell.workload not in plan.sweeps,
+                    Kind.ONCE: cell.workload not in plan.trainings,
+                }[metric.kind]
+                if out and cell.backend == self.backend:
+                    self.state.missing[cell, name] = STARVED
+
+    def up(self) -> Steps[int | None]:
+        """Start a worker with all living arms proven or opened; None where it cannot be done."""
+        while self.alive() and self.deaths <= DEATHS:
+            before = self.spent
+            process = self.run.next_process()
+            outcome = yield from self.run.do(Action("start", process, self.backend))
+            if not self.survived(outcome):
+                continue
+            arms = list(dict.fromkeys(f"{c.entrant}/{c.style}" for c in self.cells))
+            load = Action("load", process, self.backend, arm=" ".join(arms))
+            outcome = yield from self.run.do(load)
+            if not self.survived(outcome):
+                continue
+            self.failures(outcome, arms)
+            if not self.proven:
+                self.import_seconds = outcome.took
+            self.start_seconds = self.spent - before
+            before, proofs = self.spent, 0
+            ready = True
+            for cell in self.order(self.alive()):
+                proofs += cell not in self.proven
+                do = "open" if cell in self.proven else "prove"
+                ready = yield from self.one(process, do, cell)
+                if not ready:
+                    break
+            if ready:
+                if proofs:
+                    self.proof_seconds = self.spent - before
+                self.open_seconds = self.spent - before + self.start_seconds
+                return process
+        return None
+
+    def order(self, cells: list[Cell]) -> list[Cell]:
+        """Return cells in random order, workload by workload, the baseline first in each."""
+        shuffled = self.rng.sample(cells, len(cells))
+        return sorted(shuffled, key=lambda c: (self.workloads.index(c.workload), c[:2] != BASELINE))
+
+    def one(self, process: int, do: str, cell: Cell) -> Steps[bool]:
+        """Do what is one arm's own; False where the worker died of it."""
+        arm = f"{cell.entrant}/{cell.style}"
+        action = Action(do, process, self.backend, cell.workload, arm)
+        outcome = yield from self.run.do(action)
+        if not self.survived(outcome, cell):
+            return False
+        found = self.state.cells[cell]
+        if "failure" in outcome.found:
+            self.run.fail(cell, outcome.found["failure"])
+            if cell[:2] == BASELINE:
+                for each in self.alive(cell.workload):
+                    self.run.fail(each, f"there is no baseline: {outcome.found['failure']}")
+            return True
+        if do == "prove":
+            found.proof, found.exact = outcome.found["proof"], outcome.found["exact"]
+            self.proven.add(cell)
+        if do == "train":
+            found.training = outcome.found["training"]
+        return True
+
+    def survived(self, outcome: Outcome, cell: Cell | None = None) -> bool:
+        """Note who is to blame for a worker's death, if it died."""
+        death = outcome.death
+        if death is None:
+            return True
+        if death.cut:
+            return False
+        if death.arm and cell is not None:
+            self.run.fail(cell, death.reason, death.stderr)
+        elif death.arm:
+            for each in self.cells:
+                if f"{each.entrant}/{each.style}" == death.arm:
+                    self.run.fail(each, death.reason, death.stderr)
+        else:
+            self.deaths += 1
+            self.state.notes.append(f"a worker had to be started anew: {death.reason}")
+            if self.deaths > DEATHS:
+                for each in self.cells:
+                    if not self.state.cells[each].blocks:
+                        self.run.fail(each, death.reason, death.stderr)
+        return False
+
+    def failures(self, outcome: Outcome, arms: list[str]) -> None:
+        """Take the failures of a command that is about several arms."""
+        for index, failure in outcome.found.get("failures", {}).items():
+            for cell in self.cells:
+                if f"{cell.entrant}/{cell.style}" == arms[int(index)]:
+                    self.run.fail(cell, failure)
+
+    def block(self, process: int, turn: Turn) -> Steps[int | None]:
+        """Measure one block; return the worker to go on with, another one if this one died."""
+        self.numbers[turn] += 1
+        rounds = self.options.rounds or ROUNDS[turn.kind] * (3 if turn.workload in TINY else 1)
+        action = Action(
+            "block",
+            process,
+            self.backend,
+            turn.workload,
+            kind=turn.kind,
+            rounds=rounds,
+            seed=self.rng.getrandbits(32),
+        )
+        before = self.spent
+        outcome = yield from self.run.do(action)
+        if outcome.death is not None:
+            cells = self.alive(turn.workload)
+            blamed = [c for c in cells if f"{c.entrant}/{c.style}" == outcome.death.arm]
+            self.survived(outcome, blamed[0] if blamed else None)
+            return (yield from self.up())
+        self.costs[turn] = self.spent - before
+        for metric, arms in outcome.found["seconds"].items():
+            for arm, values in arms.items():
+                entrant, style = arm.split("/")
+                cell = Cell(entrant, style, turn.workload, self.backend)
+                block = Block(process, self.numbers[turn], self.spent, values)
+                self.state.cells[cell].blocks.setdefault(metric, []).append(block)
+        return process
+
+    def blocks(
+        self, process: int, weights: dict[Turn, float], processes: int, cold: list[list[Cell]]
+    ) -> Steps[int | None]:
+        """Measure blocks in one of the `processes` that are still to come, this one included."""
+        prepared = yield from self.prepare(process, weights)
+        if prepared is None:
+            return None
+        process = prepared
+        cold_left = self.cold_seconds() * sum(map(len, cold))
+        left = self.deadline - self.spent - cold_left - (processes - 1) * self.open_seconds
+        end = self.spent + max(0.0, left) / processes
+        used: dict[Turn, float] = {}
+        taken: Counter[Turn] = Counter()
+        order = self.rng.sample(list(weights), len(weights))
+        while True:
+            if self.options.blocks is not None:
+                todo = [turn for turn in order if taken[turn] < self.options.blocks]
+                turn = todo[0] if todo else None
+            else:
+                first = [turn for turn in order if not taken[turn]]
+                turn = first[0] if first else next_turn(used, weights)
+                if self.spent + self.costs.get(turn, 0.0) / 2 > end and not (
+                    first and self.spent < end
+                ):
+                    turn = None
+            if turn is None:
+                return process
+            before, taken[turn] = self.spent, taken[turn] + 1
+            after = yield from self.block(process, turn)
+            if after is None:
+                return None
+            if after != process:  # it died; what a new one needs, it has to be given
+                prepared = yield from self.prepare(after, weights)
+                if prepared is None:
+                    return None
+                process = prepared
+            used[turn] = used.get(turn, 0.0) + self.spent - before
+
+    def prepare(self, process: int, weights: Mapping[Turn, float]) -> Steps[int | None]:
+        """Compile what turns need beyond the steps."""
+        for turn in weights:
+            if turn.kind not in PREPARED:
+                continue
+            arms = [
+                f"{c.entrant}/{c.style}"
+                for c in self.order(self.alive(turn.workload))
+                if c.style == "pure"
+            ]
+            action = Action(
+                "prepare", process, self.backend, turn.workload, " ".join(arms), turn.kind
+            )
+            outcome = yield from self.run.do(action)
+            if not self.survived(outcome):
+                after = yield from self.up()
+                return None if after is None else (yield from self.prepare(after, weights))
+            self.failures(outcome, arms)
+        return process
+
+    def train(self, process: int, workload: str) -> Steps[int | None]:
+        """Train each arm of a workload once; return the worker to go on with."""
+        for cell in self.order(self.alive(workload)):
+            if cell[:2] == CONTROL or "final_loss" not in self.run.needed.get(cell, ()):
+                continue
+            survived = yield from self.one(process, "train", cell)
+            if not survived:
+                again = yield from self.up()
+                if again is None:
+                    return None
+                process = again
+        return process
+
+    def cold_order(self, sweeps: Mapping[str, int]) -> Iterator[Cell]:
+        """Yield cells sweep by sweep, each sweep in another random order."""
+        for number in range(max(sweeps.values(), default=0)):
+            cells = [c for w, count in sweeps.items() if number < count for c in self.alive(w)]
+            yield from self.rng.sample(cells, len(cells))
+
+    def cold_seconds(self) -> float:
+        """Return about what a cold process takes."""
+        return self.cold_took[0] / self.cold_took[1] if self.cold_took[1] else 3.5
+
+    cold_took = (0.0, 0)
+
+    def more_sweeps(self, sweeps: Mapping[str, int]) -> Steps[None]:
+        """Use up what is left with further cold processes, whole sweeps only."""
+        while True:
+            cells = list(self.cold_order(dict.fromkeys(sweeps, 1)))
+            if not cells or self.spent + len(cells) * self.cold_seconds() > self.deadline:
+                return
+            for cell in cells:
+                yield from self.cold(cell)
+
+    def cold(self, cell: Cell) -> Steps[None]:
+        """Measure one cold process of a cell."""
+        found = self.state.cells[cell]
+        if found.failure is not None or self.spent > 1.05 * self.deadline:
+            return
+        process = self.run.next_process()
+        arm = f"{cell.entrant}/{cell.style}"
+        outcome = yield from self.run.do(Action("cold", process, self.backend, cell.workload, arm))
+        if outcome.death is not None:
+            if outcome.death.cut:
+                yield from self.cold(cell)
+            else:
+                self.run.fail(cell, outcome.death.reason, outcome.death.stderr)
+            return
+        self.cold_took = (self.cold_took[0] + outcome.took, self.cold_took[1] + 1)
+        self.state.spent.sampling += outcome.found["timed_seconds"]
+        found.facts["trace_and_lower_split_by"] = outcome.found["trace_and_lower_split_by"]
+        for metric, value in outcome.found["values"].items():
+            if value is not None:
+                block = Block(process, process, self.spent, [value])
+                found.blocks.setdefault(metric, []).append(block)
+
+
+ROUNDS = {"step": 5, "dispatch": 5, "sample": 5, "epoch": 2}
+"""Rounds in a block; three times as many where a step is tiny."""

@@ -1,0 +1,313 @@
+"""What a warm worker holds: the compiled steps of each setting, and what is done with them."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+import traceback
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import impls
+from bench.measure import turns
+from bench.measure.cells import BASELINE, CONTROL
+from bench.measure.counts import exact
+from bench.measure.program import ProgramFacts, difference, facts
+from bench.measure.setting import Setting, setting, use
+from bench.measure.source import code_lines
+from common.contract import fresh_checkpoint, zero_hidden
+from common.equality import (
+    TRAJECTORY_TOLERANCE,
+    NotEqualError,
+    deviation,
+    make,
+    random_chunk,
+    random_hidden,
+    random_weights,
+    trajectory,
+)
+from common.errors import BakeoffError
+from common.versions import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.measure.recorder import Turn
+    from common.contract import Chunk, TrainStep
+
+type Name = tuple[str, str]
+"""Entrant and style; the control is one."""
+
+CHUNKS = 8
+"""Chunks of the text that blocks are timed on, one after the other."""
+WARM_CALLS = 3
+"""Calls before a block's rounds: the second and third can still take another path."""
+
+
+def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
+    """Say what this environment offers; of all entrants, or of those named."""
+    for path in outside.values():
+        impls.add(path)
+    styles, problems = {}, {}
+    for name in entrants or impls.names():
+        try:
+            styles[name] = list(impls.load(name).styles)
+        except BakeoffError as error:
+            problems[name] = str(error)
+        except Exception:
+            problems[name] = f"import failed: {last_line()}"
+    devices = offered_devices()
+    return {
+        "styles": styles,
+        "problems": problems,
+        "backends": list(devices),
+        "devices": devices,
+        "versions": versions(),
+    }
+
+
+def offered_devices() -> dict[str, str]:
+    """Return the kind of the first device of each backend that there is."""
+    devices = {}
+    for backend in ("cpu", "gpu", "tpu"):
+        try:
+            devices[backend] = str(jax.devices(backend)[0].device_kind)
+        except RuntimeError:
+            continue
+    return devices
+
+
+class Opened:
+    """One setting: what is timed there, and the steps of the arms that were opened."""
+
+    def __init__(self, found: Setting) -> None:
+        self.case, self.corpus, self.tokens = found
+        self.weights = random_weights(self.case.model)
+        self.chunks = list(islice(turns.stream(self.case, self.tokens), CHUNKS))
+        self.steps: dict[Name, TrainStep] = {}
+        self.losses: np.ndarray | None = None
+        """The baseline's in ten steps."""
+        self.program: ProgramFacts | None = None
+        """The baseline's."""
+        self.calls: dict[str, dict[Name, turns.Unit]] = {}
+        """Other turns than a step's, by name: made once, since they compile."""
+
+    def baseline(self, name: Name, step: TrainStep) -> np.ndarray:
+        """Return the losses of the baseline's ten steps; `step`, if that is the baseline's own."""
+        if self.losses is None:
+            if name != BASELINE:
+                raise RuntimeError("the baseline has to be first")
+            self.losses = trajectory(step, self.case)
+        return self.losses
+
+    def load(self, name: Name) -> None:
+        """Give an arm fresh buffers: copies, so that no two arms share one."""
+        self.steps[name].load(jax.tree.map(np.copy, fresh_checkpoint(self.weights)))
+
+
+class Session:
+    """The state of a warm worker; each method is one command, and returns one record."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.arms: list[Name] = []
+        self.settings: dict[tuple[str, str], Opened] = {}
+
+    def load(self, arms: list[list[str]], outside: dict[str, str]) -> dict[str, Any]:
+        """Import the entrants of all arms, whose order gives them their indices."""
+        for path in outside.values():
+            impls.add(path)
+        self.arms = [(entrant, style) for entrant, style in arms]
+        failures = {}
+        for index, (entrant, style) in enumerate(self.arms):
+            self.turn.at(index)
+            failure = guarded(lambda e=entrant, s=style: loaded(e, s) and None)
+            if isinstance(failure, str):
+                failures[index] = failure
+        self.turn.nobody()
+        gc.collect()
+        gc.freeze()  # what is imported stays; collections before blocks need not look at it
+        return {"failures": failures}
+
+    def backends(self) -> dict[str, Any]:
+        """Say which backends there are."""
+        return {"backends": list(offered_devices())}
+
+    def at(self, workload: str, backend: str) -> Opened:
+        """Return a setting, opened when first asked for."""
+        key = (workload, backend)
+        use(backend)
+        if key not in self.settings:
+            self.settings[key] = Opened(setting(workload, backend))
+        return self.settings[key]
+
+    def one(self, arm: int, action: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do something that is one arm's own; a failure is that arm's."""
+        self.turn.at(arm)
+        found = guarded(action)
+        self.turn.nobody()
+        return {"failure": found} if isinstance(found, str) else found
+
+    def prove(self, workload: str, backend: str, arm: int) -> dict[str, Any]:
+        """Make an arm's step, count what is exact about it, and show that it is equal."""
+        opened, name = self.at(workload, backend), self.arms[arm]
+
+        def proof() -> dict[str, Any]:
+            style, case = loaded(*name), opened.case
+            step = make(style, case)
+            counts = exact(step, case)
+            away = deviation(step, case, opened.baseline(name, step))
+            away.require()
+            step.load(fresh_checkpoint(opened.weights))
+            ours = facts(step.program(random_hidden(case), random_chunk(case, 1)))
+            opened.program = opened.program or ours
+            opened.steps[name] = step
+            return {
+                "proof": asdict(away)
+                | {
+                    "whole_step": ours.whole,
+                    "same_program_as_baseline": ours.fingerprint == opened.program.fingerprint,
+                    "operations_beside_baseline": difference(
+                        ours.operations, opened.program.operations
+                    ),
+                    "program": asdict(ours),
+                },
+                "exact": asdict(counts)
+                | {
+                    "jaxpr_equations": ours.jaxpr_equations,
+                    "hlo_instructions": sum(ours.hlo_instructions.values()),
+                    "flops": ours.flops,
+                    "bytes_accessed": ours.bytes_accessed,
+                    "temp_bytes": ours.temp_bytes,
+                    "argument_bytes": ours.argument_bytes,
+                    "code_lines": code_lines(impls.source(aliased(name)[0])),
+                },
+            }
+
+        return self.one(arm, proof)
+
+    def open(self, workload: str, backend: str, arm: int) -> dict[str, Any]:
+        """Make the step of an arm that another process has proven: the losses must be the same."""
+        opened, name = self.at(workload, backend), self.arms[arm]
+
+        def opening() -> dict[str, Any]:
+            step = make(loaded(*name), opened.case)
+            expected = opened.baseline(name, step)
+            away = float(np.max(np.abs(trajectory(step, opened.case) - expected)))
+            if not away <= TRAJECTORY_TOLERANCE:
+                raise NotEqualError(
+                    f"not equal in this process, though it was in another: ten steps' losses off "
+                    f"by {away:.2g} nats from the baseline (allowed: {TRAJECTORY_TOLERANCE:g})"
+                )
+            opened.steps[name] = step
+            return {}
+
+        return self.one(arm, opening)
+
+    def drop(self, arm: int) -> dict[str, Any]:
+        """Leave an arm out of all further blocks."""
+        for opened in self.settings.values():
+            opened.steps.pop(self.arms[arm], None)
+            for calls in opened.calls.values():
+                calls.pop(self.arms[arm], None)
+        return {}
+
+    def prepare(self, workload: str, backend: str, kind: str, arms: list[int]) -> dict[str, Any]:
+        """Compile what turns of this kind need beyond the steps."""
+        opened = self.at(workload, backend)
+        calls = opened.calls[kind] = {}
+        failures: dict[int, str] = {}
+        for arm in arms:
+            name = self.arms[arm]
+            entrant, style = aliased(name)
+            found = guarded(lambda e=entrant, s=style: turns.PREPARED[kind](e, s, opened))
+            self.turn.at(arm)
+            if isinstance(found, str):
+                failures[arm] = found
+            else:
+                calls[name] = found
+        self.turn.nobody()
+        return {"failures": failures}
+
+    def block(
+        self, workload: str, backend: str, kind: str, rounds: int, seed: int
+    ) -> dict[str, Any]:
+        """Measure one block of turns of this kind: fresh buffers, then rounds in random order.
+
+        Returns:
+            Seconds by metric, arm (`entrant/style`) and sample, in the order they were taken.
+        """
+        opened = self.at(workload, backend)
+        rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
+        if kind in turns.PREPARED:
+            units = opened.calls[kind]
+        else:
+            units = self.fresh(opened, turns.OF_STEPS[kind], rng)
+        index = {name: i for i, name in enumerate(self.arms)}
+        found = turns.interleave(units, rounds, rng, lambda name: self.turn.at(index[name]))
+        self.turn.nobody()
+        return {
+            "seconds": {
+                metric: {"/".join(name): seconds[metric] for name, seconds in found.items()}
+                for metric in next(iter(found.values()), {})
+            }
+        }
+
+    def fresh(self, opened: Opened, kind: Any, rng: random.Random) -> dict[Name, turns.Unit]:
+        """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
+        chunk: Chunk = jax.tree.map(jax.numpy.array, rng.choice(opened.chunks))
+        hidden = zero_hidden(opened.case.model, opened.case.batch)
+        names, units, padding = list(opened.steps), {}, []
+        for name in rng.sample(names, len(names)):
+            self.turn.at(self.arms.index(name))
+            padding.append(jax.device_put(np.zeros(rng.randrange(1, 1 << 14), np.float32)))
+            opened.load(name)
+            for _ in range(WARM_CALLS):
+                jax.block_until_ready(opened.steps[name](hidden, chunk))
+            units[name] = kind(opened.steps[name], hidden, chunk)
+        return units
+
+    def train(self, workload: str, backend: str, arm: int) -> dict[str, Any]:
+        """Train an arm, from the same weights and from its library's own initialisers."""
+        opened, name = self.at(workload, backend), self.arms[arm]
+
+        def training() -> dict[str, Any]:
+            entrant, style = aliased(name)
+            found = turns.final_loss(entrant, style, opened.steps[name], opened)
+            corpus = opened.corpus
+            text = {"corpus": corpus.name, "corpus_sha256": corpus.sha256}
+            return {"training": found | text | {"entropy": corpus.entropy}}
+
+        return self.one(arm, training)
+
+
+def aliased(name: Name) -> Name:
+    """Return whose code an arm runs: the control runs the baseline's."""
+    return BASELINE if name == CONTROL else name
+
+
+def loaded(entrant: str, style: str) -> Any:
+    """Return the style of an arm."""
+    entrant, style = aliased((entrant, style))
+    return impls.load(entrant).style(style)
+
+
+def guarded(action: Callable[[], Any]) -> Any:
+    """Return what `action` returns, or in words why it failed."""
+    try:
+        return action()
+    except BakeoffError as error:
+        return str(error)
+    except Exception:
+        traceback.print_exc()
+        return f"raised {last_line()}"
+
+
+def last_line() -> str:
+    """Return the exception being handled, on one line."""
+    return " ".join("".join(traceback.format_exception_only(*sys.exc_info()[:2])).split())

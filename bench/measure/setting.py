@@ -1,0 +1,42 @@
+"""What a workload means on a backend: sizes, text, and the chunks that steps are timed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from common import corpus as corpora
+from common.config import WORKLOADS
+from common.equality import Case
+from common.vocab import Vocab
+
+if TYPE_CHECKING:
+    from common.corpus import Corpus
+
+
+class Setting(NamedTuple):
+    """A workload on a backend."""
+
+    case: Case
+    corpus: Corpus
+    tokens: Any
+
+
+def use(backend: str) -> None:
+    """Make the first device of `backend` the default one."""
+    jax.config.update("jax_default_device", jax.devices(backend)[0])
+
+
+def setting(workload: str, backend: str) -> Setting:
+    """Make `backend` the default, and return what `workload` is."""
+    use(backend)
+    chosen = WORKLOADS[workload]
+    corpus = corpora.load(chosen.corpus)
+    vocab = Vocab.of(corpus.text)
+    return Setting(Case.of(chosen, len(vocab)), corpus, vocab.encode(corpus.text))
+
+
+def case_of(workload: str, backend: str) -> Case:
+    """Make `backend` the default, and return the sizes of `workload`."""
+    return setting(workload, backend).case

@@ -1,0 +1,200 @@
+"""From what was found to what can be said: the `bakeoff` section of a run file."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bench.measure.cells import BASELINE, CONTROL, Cell
+from bench.measure.metrics import METRICS, Kind
+from bench.measure.plan import MIN_BLOCKS, MIN_COLD
+from bench.measure.schedule import STARVED
+from bench.stats.nested import Estimate, paired, unpaired
+from bench.stats.verdict import detectable, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.measure.found import Block, Found, State
+
+SCHEMA = 2
+CONFIDENCE = 0.95
+
+
+class Group(NamedTuple):
+    """What is compared with each other: one metric at one workload on one backend."""
+
+    metric: str
+    workload: str
+    backend: str
+
+
+def estimates(state: State) -> dict[Group, dict[Cell, Estimate]]:
+    """Return the ratio to the baseline of each cell that has one, by group."""
+    groups: dict[Group, dict[Cell, list[Block]]] = defaultdict(dict)
+    for cell, found in state.cells.items():
+        if found.failure is None:
+            for metric, blocks in found.blocks.items():
+                groups[Group(metric, *cell[2:])][cell] = blocks
+    out = {}
+    for group, arms in groups.items():
+        cells = list(arms)
+        baseline = Cell(*BASELINE, *group[1:])
+        if baseline not in arms:
+            continue
+        if METRICS[group.metric].kind is Kind.COLD:
+            samples = [np.array([v for block in arms[c] for v in block.values]) for c in cells]
+            found_ = unpaired(samples, cells.index(baseline))
+        else:
+            found_ = paired(*layout([arms[c] for c in cells]), cells.index(baseline))
+        out[group] = {c: e for c, e in zip(cells, found_, strict=True) if e is not None}
+    return out
+
+
+def layout(arms: list[list[Block]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the medians of blocks x arms, NaN where there is none, and each block's process."""
+    numbers = sorted({block.number for blocks in arms for block in blocks})
+    row = {number: i for i, number in enumerate(numbers)}
+    medians, process = np.full((len(row), len(arms)), np.nan), np.zeros(len(row), int)
+    for column, blocks in enumerate(arms):
+        for block in blocks:
+            medians[row[block.number], column] = np.median(block.values)
+            process[row[block.number]] = block.process
+    return medians, process
+
+
+def section(
+    state: State,
+    needed: Mapping[Cell, set[str]],
+    *,
+    margin: float,
+    enforce: bool = True,
+    **about: Any,
+) -> dict[str, Any]:
+    """Return all that a run says beyond its samples, as JSON has it.
+
+    Args:
+        state: What was found.
+        needed: The metrics that were asked for, by cell.
+        margin: Inside of which, as a fraction, two times are called equivalent.
+        enforce: Whether a cell with too few blocks or processes counts as not measured; a run
+            whose numbers of blocks were given says what it has.
+        about: Further entries.
+    """
+    found = estimates(state)
+    family = [
+        (group, cell)
+        for group, cells in found.items()
+        for cell in cells
+        if not (enforce and starved(state.cells[cell], group.metric))
+    ]
+    judged = dict(
+        zip(family, judge([found[g][c] for g, c in family], margin), strict=True) if family else []
+    )
+    smallest = {
+        group: detectable(found[group][cell], len(family))
+        for group, cell in family
+        if cell[:2] == CONTROL
+    }
+
+    def result(cell: Cell, metric: str) -> dict[str, Any]:
+        row, group = state.cells[cell], Group(metric, *cell[2:])
+        reason = state.missing.get((cell, metric))
+        values = row.values(metric)
+        few = enforce and values and starved(row, metric)
+        if not values or few:
+            return {"missing": STARVED if few else reason or "not measured"}
+        out: dict[str, Any] = {
+            "unit": METRICS[metric].unit,
+            "median": float(np.median(values)),
+            "samples": len(values),
+            "blocks": len(row.blocks[metric]),
+            "processes": len({block.process for block in row.blocks[metric]}),
+            "ratio": None,
+            "low": None,
+            "high": None,
+            "p": None,
+            "verdict": None,
+            "more_blocks": None,
+            "detectable": number(smallest.get(group)),
+        }
+        if (group, cell) in judged:
+            estimate, judgement = found[group][cell], judged[group, cell]
+            low, high = estimate.interval(CONFIDENCE)
+            out |= {
+                "ratio": estimate.ratio,
+                "low": number(low),
+                "high": number(high),
+                "standard_error": number(estimate.standard_error),
+                "df": number(estimate.df),
+                "p": judgement.p_adjusted,
+                "verdict": str(judgement.verdict),
+                "more_blocks": judgement.more_blocks,
+            }
+        return out
+
+    cells = []
+    for cell, metrics in with_baselines(needed).items():
+        row = state.cells[cell]
+        names = [m for m in METRICS if m in metrics and METRICS[m].kind is not Kind.ONCE]
+        cells.append(
+            {
+                **cell._asdict(),
+                "failure": row.failure,
+                "stderr": row.stderr,
+                "proof": row.proof and {k: v for k, v in row.proof.items() if k != "program"},
+                "exact": row.exact,
+                "final_loss": row.training,
+                "metrics": {}
+                if row.failure is not None
+                else {m: result(cell, m) for m in names if METRICS[m].applies(cell)},
+            }
+        )
+    return {
+        "schema": SCHEMA,
+        **about,
+        "plan": {"margin": margin, **about.get("plan", {}), "backends": state.plan},
+        "spent": spent(state),
+        "control": [
+            {**group._asdict(), **result(cell, group.metric)}
+            for group, cell in family
+            if cell[:2] == CONTROL
+        ],
+        "cells": cells,
+    }
+
+
+def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:
+    """Return what is needed, and of each baseline whatever is needed beside it."""
+    out: dict[Cell, set[str]] = {}
+    for cell, metrics in needed.items():
+        out.setdefault(Cell(*BASELINE, *cell[2:]), set()).update(metrics - {"final_loss"})
+        out.setdefault(cell, set()).update(metrics)
+    return out
+
+
+def starved(found: Found, metric: str) -> bool:
+    """Tell whether there are too few blocks to say anything."""
+    blocks = found.blocks.get(metric, [])
+    if METRICS[metric].kind is Kind.COLD:
+        return len(blocks) < MIN_COLD
+    return len(blocks) < MIN_BLOCKS or len({block.process for block in blocks}) < 2
+
+
+def spent(state: State) -> dict[str, Any]:
+    """Return where the time went."""
+    wall = state.spent.wall
+    return {
+        "wall_seconds": wall,
+        "sampling_seconds": state.spent.sampling,
+        "sampling_share": state.spent.sampling / wall if wall else 0.0,
+        "processes": state.spent.processes,
+    }
+
+
+def number(value: float | None) -> float | None:
+    """Return what JSON can hold: None for what is infinite, or not there."""
+    return value if value is not None and math.isfinite(value) else None

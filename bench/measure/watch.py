@@ -1,0 +1,66 @@
+"""What the machine did during a run, in words: reasons to doubt the numbers."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.measure.cells import BASELINE, CONTROL
+from bench.stats import health
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.measure.found import State
+    from bench.measure.summary import Group
+    from bench.stats.nested import Estimate
+
+WATCHED = "step"
+
+
+def warnings(
+    state: State,
+    found: dict[Group, dict[Any, Estimate]],
+    conditions: dict[str, Any],
+    margin: float,
+) -> list[str]:
+    """Return plain sentences, none where there is nothing to warn of."""
+    return [
+        *state.notes,
+        *filter(None, _machine(state, conditions)),
+        *_baseline(state, found, margin),
+    ]
+
+
+def _machine(state: State, conditions: dict[str, Any]) -> Iterator[str | None]:
+    cores = len(conditions.get("affinity") or []) or os.cpu_count() or 1
+    wall, stolen, others = (
+        sum(column) for column in zip(*state.spent.busy, (0.0, 0.0, 0.0), strict=True)
+    )
+    load = conditions.get("load_average", [0.0])[0]
+    if wall:
+        yield health.busy(load, cores, stolen / (wall * cores), others / (wall * cores))
+
+
+def _baseline(
+    state: State, found: dict[Group, dict[Any, Estimate]], margin: float
+) -> Iterator[str]:
+    for cell, row in state.cells.items():
+        blocks = row.blocks.get(WATCHED, [])
+        if cell[:2] != BASELINE or not blocks:
+            continue
+        seconds = np.array([np.median(block.values) for block in blocks])
+        said = (
+            health.slow_first_rounds([np.array(block.values) for block in blocks]),
+            health.drift(seconds, np.array([block.at for block in blocks])),
+        )
+        yield from (f"{cell.workload} on {cell.backend}: {words}" for words in said if words)
+    comparisons = sum(map(len, found.values()))
+    for group, cells in found.items():
+        for cell, estimate in cells.items():
+            if cell[:2] == CONTROL and group.metric == WATCHED:
+                words = health.unstable(estimate, margin, comparisons)
+                if words:
+                    yield f"{group.metric} of {group.workload} on {group.backend}: {words}"

@@ -1,0 +1,72 @@
+"""How far a run is: a bar with a time to go on a terminal, a line now and then in a pipe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.measure.found import State
+    from bench.measure.schedule import Action
+
+LINES = 10
+"""In a pipe, about so many lines for a whole run."""
+WORDS = {
+    "start": "starting a worker",
+    "load": "importing the libraries",
+    "prove": "proving {0} equal",
+    "open": "compiling {0}",
+    "prepare": "compiling programs for {1}",
+    "block": "{1} at {2}, {3} blocks so far",
+    "train": "training {0}",
+    "cold": "a fresh process of {0}",
+    "close": "ending a worker",
+}
+
+
+class Shown:
+    """Shows actions; redrawn between them only, so that nothing runs while a block is timed."""
+
+    def __init__(self, console: Console, budget: float) -> None:
+        self.console, self.budget, self.blocks, self.lines = console, budget, 0, 0
+        self.bar = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]} to go  {task.description}"),
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=budget, left=clock_words(budget))
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, action: Action, state: State) -> None:
+        """Show what comes next."""
+        self.blocks += action.do == "block"
+        what = WORDS[action.do].format(
+            action.arm.replace("/", " "), action.kind, action.workload, self.blocks
+        )
+        spent = state.spent.wall
+        left = clock_words(max(0.0, self.budget - spent))
+        if self.console.is_terminal:
+            self.bar.update(self.task, completed=spent, description=what, left=left)
+            self.bar.refresh()
+        elif spent >= self.lines * self.budget / LINES:
+            self.lines = int(LINES * spent / self.budget) + 1
+            self.console.print(f"{spent:.0f} of {self.budget:g} s: {what}", markup=False)
+
+
+def clock_words(seconds: float) -> str:
+    """Return a duration as minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,278 @@
+"""Planted differences: plain JAX's step with a known cost added, which computes the same numbers.
+
+Each plant is a `Style` that passes the equality proof, and is caught by an exact metric, which the
+last lines of its docstring name. What is added inside of the program reaches the loss, so
+that XLA cannot remove it, as a zero that XLA cannot know.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from common.config import check_rate, check_size
+from common.errors import BakeoffError, require_new, unknown
+from common.steps import functional, pure_style, pure_update, stages_of
+from impls.pure_jax import build, char_rnn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import optax
+    from jaxtyping import Array, Float
+
+    from common.config import ModelConfig
+    from common.contract import Chunk, Hidden, Style, TrainStep
+    from common.steps import Loss, Update
+
+    type State = Any
+    """Parameters and optimiser state."""
+
+STORES = 8
+"""Numbers that the loop of `temp` stores one by one; a loop of one would be no loop."""
+LEAST_BYTES = 4 * 2 * STORES
+MOST_BYTES = 1 << 30
+
+ENTRANT = '''\
+"""Planted differences, written by bench.selftest.plants."""
+
+import time
+
+from bench.selftest import plants
+from impls.pure_jax import build as build
+
+DISTRIBUTION = "jax"
+
+end = time.perf_counter() + {seconds!r}
+while time.perf_counter() < end:
+    pass
+
+STYLES = {{
+{styles}
+}}
+'''
+
+
+def same() -> Style:
+    """Return the baseline's style once more, with a program of its own.
+
+    Nothing catches it.
+    """
+    return pure_style(build)
+
+
+def work(iterations: int) -> Style:
+    """Return a style whose program reads `iterations` characters more, forward only.
+
+    It reads them one after the other, and after the update, with its new parameters: otherwise
+    XLA:CPU could read them beside it, on another core. Of a step of `seed`, which reads 256 forward
+    and backward, one more forward is about a thousandth. Beside the baseline there is a loop more,
+    which costs something by itself; from two iterations on, programs differ in trip count alone.
+
+    Caught by `hlo_instructions`, `flops` and the fingerprint; the trip count by the last alone, for
+    a loop's body counts once.
+    """
+    check_size("iterations", iterations)
+
+    def change(plain: Update) -> Update:
+        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+            state, hidden, loss = plain(state, hidden, chunk)
+            params, _ = state
+            token = jnp.asarray(chunk.inputs)[0, 0]
+
+            def read(_: int, rows: tuple[Array, ...]) -> tuple[Array, ...]:
+                return char_rnn(params, rows, token)[0]
+
+            last = jax.lax.fori_loop(0, iterations, read, tuple(rows[0] for rows in hidden))
+            return state, hidden, loss + zero(jnp.sum(last[-1]))
+
+        return update
+
+    return inside(change)
+
+
+def temp(bytes_: int) -> Style:
+    """Return a style whose program holds `bytes_` bytes more from its beginning to its end.
+
+    They are written once, which takes time too. The first number is read before the update, one
+    that depends on the loss after it, so that they cannot share their place with anything.
+
+    Caught by `temp_bytes`, `bytes_accessed`, `hlo_instructions` and the fingerprint.
+    """
+    check_size("bytes", bytes_, LEAST_BYTES, MOST_BYTES)
+
+    def change(plain: Update) -> Update:
+        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+            held = jnp.full(bytes_ // 4, hidden[0][0, 0])
+            held = jax.lax.fori_loop(0, STORES, lambda i, x: x.at[i].set(x[i + 1] + 1), held)
+            hidden = tuple(rows + zero(held[0]) for rows in hidden)
+            state, hidden, loss = plain(state, hidden, chunk)
+            read = jax.lax.dynamic_index_in_dim(held, loss.astype(jnp.int32), keepdims=False)
+            return state, hidden, loss + zero(read)
+
+        return update
+
+    return inside(change)
+
+
+def layer(calls: int) -> Style:
+    """Return a style that goes through `calls` more functions of Python, and the state's tree.
+
+    Caught by `python_starts` and `python_calls`.
+    """
+    check_size("calls", calls, most=500)  # Python's stack has an end
+
+    def through(function: Update) -> Update:
+        return lambda *arguments: function(*arguments)
+
+    def change(plain: Update) -> Update:
+        for _ in range(calls):
+            plain = through(plain)
+
+        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+            return plain(jax.tree.map(lambda leaf: leaf, state), hidden, chunk)
+
+        return update
+
+    return outside(change)
+
+
+def retrace() -> Style:
+    """Return a style that jits a new function on every call, so traces and compiles each time.
+
+    Caught by `compilations_warm`; its `python_starts` and `python_calls` are None.
+    """
+
+    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+        model = build(config)
+
+        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+            return jax.jit(pure_update(model, optimiser))(state, hidden, chunk)
+
+        return functional(update, model, optimiser, stages_of(jax.jit(update)))
+
+    return style
+
+
+def copy() -> Style:
+    """Return a style that copies all parameters, by a second program, before each update.
+
+    Caught by `compilations_first`, `python_starts` and `python_calls`, and by a program that is not
+    the whole one.
+    """
+
+    def change(plain: Update) -> Update:
+        copied = jax.jit(lambda params: jax.tree.map(jnp.copy, params))
+
+        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
+            params, opt_state = state
+            return plain((copied(params), opt_state), hidden, chunk)
+
+        return update
+
+    return outside(change, whole=False)
+
+
+PLANTS: dict[str, Callable[..., Style]] = {
+    plant.__name__: plant for plant in (same, work, temp, layer, retrace, copy)
+}
+
+
+def zero(x: Float[Array, ""]) -> Float[Array, ""]:
+    """Return zero, which XLA cannot know: it would be NaN if `x` were."""
+    return jnp.where(jnp.isnan(x), x, 0)
+
+
+def inside(change: Callable[[Update], Update]) -> Style:
+    """Return the style whose compiled program is the baseline's update, changed."""
+
+    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+        model = build(config)
+        update = jax.jit(change(pure_update(model, optimiser)))
+        return functional(update, model, optimiser, stages_of(update))
+
+    return style
+
+
+def outside(change: Callable[[Update], Update], *, whole: bool = True) -> Style:
+    """Return the style that calls the baseline's compiled program in a changed way."""
+
+    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+        model = build(config)
+        update = jax.jit(pure_update(model, optimiser))
+        return functional(change(update), model, optimiser, stages_of(update, whole=whole))
+
+    return style
+
+
+def planted(expression: str) -> Style:
+    """Return the plant that e.g. `work(12)` stands for; it is read, never evaluated.
+
+    Raises:
+        BakeoffError: it is no plant, or not one with these numbers.
+    """
+    name, numbers = parsed(expression)
+    if name not in PLANTS:
+        raise unknown("plant", name, PLANTS)
+    try:
+        return PLANTS[name](*numbers)
+    except TypeError as error:
+        raise BakeoffError(
+            f"plant {expression!r}: {error}; give one number for each of its arguments"
+        ) from error
+
+
+def parsed(expression: str) -> tuple[str, list[int]]:
+    """Return the name and the numbers of a call; raise BakeoffError if it is anything else."""
+    try:
+        match ast.parse(expression, mode="eval").body:
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                return name, [whole_number(argument) for argument in arguments]
+    except (SyntaxError, ValueError):
+        pass
+    raise BakeoffError(
+        f"plant {expression!r} is not a call with whole numbers; write it like 'work(12)'"
+    )
+
+
+def whole_number(node: ast.expr) -> int:
+    """Return the whole number that `node` is; raise ValueError if it is anything else."""
+    value = ast.literal_eval(node)
+    if type(value) is not int:
+        raise ValueError(value)
+    return value
+
+
+def write_entrant(path: Path, styles: Mapping[str, str], import_seconds: float = 0.0) -> Path:
+    """Write an entrant whose styles are plants, and return `path`, its file.
+
+    Args:
+        path: A new file, e.g. `plants_a.py`; its name becomes the entrant's.
+        styles: The plant of each style, e.g. `{"work_1": "work(12)"}`.
+        import_seconds: How long importing it keeps the processor busy, beside its imports.
+
+    Raises:
+        BakeoffError: a name, a plant or a number is not one, or the file exists.
+    """
+    if path.suffix != ".py":
+        raise BakeoffError(
+            f"entrant file {path} is no Python file; give it a name that ends in .py"
+        )
+    for kind, name in (("entrant", path.stem), *(("style", style) for style in styles)):
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise BakeoffError(f"{kind} {name!r} is not a Python identifier; rename it")
+    if not styles:
+        raise BakeoffError("no styles given; an entrant needs one, e.g. {'same': 'same()'}")
+    check_rate("import seconds", import_seconds, zero=True)
+    for expression in styles.values():
+        planted(expression)
+    require_new(path, "entrant file")
+    calls = {name: ast.unparse(ast.parse(plant, mode="eval")) for name, plant in styles.items()}
+    lines = "\n".join(f'    "{name}": plants.{call},' for name, call in calls.items())
+    path.write_text(ENTRANT.format(seconds=float(import_seconds), styles=lines), encoding="utf-8")
+    return path

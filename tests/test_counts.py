@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import impls
+from bench.measure import counts
+from bench.measure.counts import (
+    ExactCounts,
+    PythonCounts,
+    UnsteadyCountsError,
+    compilations,
+    exact,
+    python_counts,
+    tool_id,
+)
+from common.config import ModelConfig
+from common.contract import fresh_checkpoint
+from common.equality import Case, make, random_chunk, random_hidden, random_weights
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from common.contract import TrainStep
+
+    type StepOf = Callable[[str, str, Case], TrainStep]
+
+TOY = Case(ModelConfig(5, 8), 8, 1)
+MONITORING = sys.monitoring
+
+
+def inner() -> None:
+    abs(-1)
+
+
+def outer() -> None:
+    inner()
+    inner()
+    abs(-1)
+
+
+class BoomError(Exception):
+    pass
+
+
+def boom() -> None:
+    raise BoomError
+
+
+def tools() -> list[str | None]:
+    return [MONITORING.get_tool(tool) for tool in counts.TOOL_IDS]
+
+
+@pytest.fixture
+def taken() -> Iterator[list[str | None]]:
+    """Every id of sys.monitoring in somebody's hands."""
+    free = [tool for tool in counts.TOOL_IDS if MONITORING.get_tool(tool) is None]
+    for tool in free:
+        MONITORING.use_tool_id(tool, f"test tool {tool}")
+    yield tools()
+    for tool in free:
+        MONITORING.free_tool_id(tool)
+
+
+# Python starts and calls.
+
+
+def test_starts_and_calls_by_hand() -> None:
+    starts = len(["outer", "inner", "inner"])
+    calls = len(["inner", "abs", "inner", "abs", "abs"])
+    assert python_counts(outer) == PythonCounts(starts, calls)
+
+
+def test_nothing_of_our_own_is_counted() -> None:
+    assert python_counts(partial(abs, -1)) == PythonCounts(starts=0, calls=0)
+    assert python_counts(lambda: None) == PythonCounts(starts=1, calls=0)
+
+
+def test_a_generator_starts_once() -> None:
+    def function() -> None:
+        for _ in (i for i in "abc"):
+            pass
+
+    assert python_counts(function).starts == len(["function", "generator"])
+
+
+def test_repetitions_agree() -> None:
+    assert len({python_counts(outer) for _ in range(5)}) == 1
+
+
+def test_what_changes_from_call_to_call_is_an_error() -> None:
+    done: list[int] = []
+
+    def more_each_time() -> None:
+        done.append(0)
+        for _ in done:
+            inner()
+
+    # Three calls before; then each has one more of inner, which itself calls abs.
+    found = "5 starts and 9 calls, 6 starts and 11 calls, 7 starts and 13 calls"
+    with pytest.raises(UnsteadyCountsError, match=f"not the same every time: {found}; look for"):
+        python_counts(more_each_time)
+    assert counts.steady(more_each_time) is None
+
+
+def test_other_threads_are_not_counted() -> None:
+    asked, answered = threading.Lock(), threading.Lock()
+    asked.acquire()
+    answered.acquire()
+    answers: list[int] = []
+
+    def answer() -> None:
+        for _ in range(counts.UNCOUNTED + counts.COUNTED):
+            asked.acquire()
+            outer()
+            answers.append(threading.get_ident())
+            answered.release()
+
+    def ask() -> None:
+        asked.release()
+        answered.acquire()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    found = python_counts(ask)
+    thread.join()
+    assert found == PythonCounts(starts=1, calls=2)
+    assert threading.get_ident() not in answers
+    assert len(answers) == counts.UNCOUNTED + counts.COUNTED
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_everything_is_restored(on: bool) -> None:
+    before, was_on = tools(), gc.isenabled()
+    (gc.enable if on else gc.disable)()
+    try:
+        python_counts(outer)
+        assert gc.isenabled() == on
+        with pytest.raises(BoomError):
+            python_counts(boom)
+        assert gc.isenabled() == on
+    finally:
+        (gc.enable if was_on else gc.disable)()
+    assert tools() == before
+
+
+def test_an_exception_while_counting_is_restored() -> None:
+    """The first calls are not counted, so it has to fail late."""
+    calls: list[bool] = []
+
+    def fails_late() -> None:
+        calls.append(gc.isenabled())
+        if len(calls) > counts.UNCOUNTED:
+            raise BoomError
+
+    before = tools()
+    with pytest.raises(BoomError):
+        python_counts(fails_late)
+    assert not calls[-1]
+    assert gc.isenabled()
+    assert tools() == before
+    events = [MONITORING.events.PY_START, MONITORING.events.CALL]
+    with tool_id() as tool:
+        assert MONITORING.get_events(tool) == MONITORING.events.NO_EVENTS
+        assert [MONITORING.register_callback(tool, event, None) for event in events] == [None, None]
+
+
+def test_no_free_tool_id(taken: list[str | None]) -> None:
+    with pytest.raises(BakeoffError, match=r"every tool id .* taken, by .*test tool .* without a"):
+        python_counts(outer)
+    assert tools() == taken
+
+
+def test_another_tool_stays_and_changes_nothing() -> None:
+    events, seen = MONITORING.events, 0
+
+    def happened(*_: object) -> None:
+        nonlocal seen
+        seen += 1
+
+    alone = python_counts(outer)
+    with tool_id() as other:
+        MONITORING.register_callback(other, events.PY_START, happened)
+        MONITORING.set_events(other, events.PY_START)
+        beside = python_counts(outer)
+        kept = MONITORING.get_events(other)
+        MONITORING.set_events(other, events.NO_EVENTS)
+        MONITORING.register_callback(other, events.PY_START, None)
+    assert beside == alone
+    assert kept == events.PY_START
+    assert seen > alone.starts
+
+
+# Compilations.
+
+
+def test_compilations_by_hand() -> None:
+    x = np.ones(3, np.float32)
+    jitted = jax.jit(lambda x: x + 1)
+    with compilations() as programs:
+        assert programs() == 0
+        jitted(x)
+        assert programs() == 1
+        jitted(x)
+        assert programs() == 1
+        jitted(np.ones(4, np.float32))
+    assert programs() == len(["three", "four"])
+    jitted(np.ones(5, np.float32))
+    assert programs() == len(["three", "four"])
+
+
+def test_compilations_within_compilations_and_after_an_exception() -> None:
+    def compile_one() -> None:
+        jax.jit(lambda: jnp.zeros(2))()
+
+    def compile_one_and_fail() -> None:
+        compile_one()
+        raise BoomError
+
+    with compilations() as outside:
+        compile_one()
+        with pytest.raises(BoomError), compilations() as within:
+            compile_one_and_fail()
+        # The inner one compiles a program of its own, to hear whether it hears.
+        assert outside() == len(["one", "listening", "another"])
+        compile_one()
+    assert within() == 1
+
+
+def test_a_listener_that_was_cleared_away_is_back() -> None:
+    with compilations() as before:
+        jax.jit(lambda: 1)()
+    listener = counts._listener()
+    jax.monitoring.unregister_event_duration_listener(listener)
+    with compilations() as after:
+        jax.jit(lambda: 1)()
+    assert before() == after() == 1
+
+
+def test_a_jax_that_does_not_say_when_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "COMPILED", "/no/such/event")
+    deaf = counts._Listener()
+    monkeypatch.setattr(counts, "_listener", lambda: deaf)
+    said = pytest.raises(RuntimeError, match="does not say /no/such/event when it compiles")
+    with said, compilations():
+        pass
+    jax.monitoring.unregister_event_duration_listener(deaf)
+    jax.monitoring.unregister_event_duration_listener(deaf)
+
+
+# Of styles.
+
+
+def test_plain_jax_starts_next_to_nothing(step_of: StepOf) -> None:
+    """Optax's state has three NamedTuples, each made by a lambda and a call of tuple's."""
+    step = step_of(impls.BASELINE, "pure", TOY)
+    step.load(fresh_checkpoint(random_weights(TOY.model)))
+    found = python_counts(partial(step, random_hidden(TOY), random_chunk(TOY, 1)))
+    assert found == PythonCounts(starts=1 + 3, calls=1 + 3)
+
+
+STYLES = {
+    ("pure_jax", "pure"): (4, 1),
+    ("equinox", "filter_jit"): (100, 1),
+    ("flax_linen", "blog"): (1000, 20),
+}
+"""Least Python starts and compilations."""
+
+
+@pytest.mark.parametrize(("entrant", "style"), STYLES, ids=map("-".join, STYLES))
+def test_exact(entrant: str, style: str, step_of: StepOf) -> None:
+    starts, programs = STYLES[entrant, style]
+    step = step_of(entrant, style, TOY)
+    found = exact(step, TOY)
+    assert found == exact(step, TOY)
+    assert found.python_starts is not None
+    assert found.python_calls is not None
+    assert found.python_starts >= starts
+    assert found.python_calls >= starts
+    assert found.compilations_first >= programs
+    assert found.compilations_warm == 0
+    assert found.parameters == TOY.model.parameters
+    if style == "pure":
+        assert found == ExactCounts(4, 4, 1, 0, TOY.model.parameters)
+
+
+def test_exact_whatever_came_before(step_of: StepOf) -> None:
+    """Also not what else has compiled, and which arrays it has used."""
+    style = impls.load("flax_nnx").style("cached_partial")
+    before = exact(make(style, TOY), TOY)
+    step = step_of("flax_nnx", "cached_partial", TOY)
+    step.load(fresh_checkpoint(random_weights(TOY.model)))
+    hidden, chunk = random_hidden(TOY), random_chunk(TOY, 1)
+    step.program(hidden, chunk).lower().compile()
+    step(hidden, chunk)
+    assert exact(step, TOY) == before
+
+
+def test_a_step_that_compiles_each_time_is_reported(step_of: StepOf) -> None:
+    class Retracing:
+        """Hidden state and chunk as they are; each call compiles something else."""
+
+        def __init__(self, step: TrainStep) -> None:
+            self.load, self.save, self.program = step.load, step.save, step.program
+
+        def __call__(self, hidden: Any, chunk: Any) -> Any:
+            return jax.jit(lambda *values: values)(hidden, jnp.float32(0))
+
+    step = Retracing(step_of(impls.BASELINE, "pure", TOY))
+    found = exact(step, TOY)
+    assert found.python_starts is None
+    assert found.python_calls is None
+    assert found.compilations_first >= counts.FIRST_CALLS
+    assert found.compilations_warm == counts.WARM_CALLS

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import re
+import time
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import impls
+from bench.measure.counts import PythonCounts, compilations, python_counts
+from bench.measure.program import ProgramFacts, facts
+from bench.selftest.plants import PLANTS, planted, write_entrant
+from common.config import ModelConfig
+from common.contract import fresh_checkpoint
+from common.equality import (
+    Case,
+    deviation,
+    make,
+    random_chunk,
+    random_hidden,
+    random_weights,
+    trajectory,
+)
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from common.contract import TrainStep
+
+    type StepOf = Callable[[str, str, Case], TrainStep]
+
+TOY = Case(ModelConfig(5, 8), 8, 1)
+BYTES = 100_000
+ALL = (
+    "same()",
+    "work(1)",
+    "work(12)",
+    "work(120)",
+    f"temp({BYTES})",
+    "layer(1)",
+    "layer(20)",
+    "retrace()",
+    "copy()",
+)
+INSIDE = ("work(1)", "work(12)", "work(120)", f"temp({BYTES})")
+
+
+@cache
+def step_of_plant(expression: str) -> TrainStep:
+    return make(planted(expression), TOY)
+
+
+def loaded(step: TrainStep) -> TrainStep:
+    step.load(fresh_checkpoint(random_weights(TOY.model)))
+    return step
+
+
+@cache
+def facts_of(expression: str) -> ProgramFacts:
+    step = loaded(step_of_plant(expression))
+    return facts(step.program(random_hidden(TOY), random_chunk(TOY, 1)))
+
+
+@cache
+def python_of(expression: str) -> PythonCounts:
+    step = loaded(step_of_plant(expression))
+    return python_counts(partial(step, random_hidden(TOY), random_chunk(TOY, 1)))
+
+
+def instructions(expression: str) -> int:
+    return sum(facts_of(expression).hlo_instructions.values())
+
+
+def test_every_plant_is_tested() -> None:
+    assert {expression.split("(")[0] for expression in ALL} == PLANTS.keys()
+
+
+# The same numbers.
+
+
+@pytest.mark.parametrize("expression", ALL)
+def test_equal(expression: str, step_of: StepOf) -> None:
+    baseline = trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
+    deviation(step_of_plant(expression), TOY, baseline).require()
+
+
+@cache
+def losses_of(expression: str) -> np.ndarray:
+    return trajectory(step_of_plant(expression), TOY)
+
+
+@pytest.mark.parametrize("expression", [given for given in ALL if given != "retrace()"])
+def test_losses_to_the_last_bit(expression: str) -> None:
+    np.testing.assert_array_equal(losses_of(expression), losses_of("same()"))
+
+
+# What catches each.
+
+
+def test_same_differs_in_nothing(step_of: StepOf) -> None:
+    step = loaded(step_of(impls.BASELINE, "pure", TOY))
+    baseline = facts(step.program(random_hidden(TOY), random_chunk(TOY, 1)))
+    assert facts_of("same()") == baseline
+    called = python_counts(partial(step, random_hidden(TOY), random_chunk(TOY, 1)))
+    assert python_of("same()") == called
+
+
+@pytest.mark.parametrize("expression", INSIDE)
+def test_what_is_inside_shows_in_the_program_alone(expression: str) -> None:
+    assert facts_of(expression).fingerprint != facts_of("same()").fingerprint
+    assert instructions(expression) > instructions("same()")
+    assert facts_of(expression).flops > facts_of("same()").flops
+    assert python_of(expression) == python_of("same()")
+
+
+def test_work_survives_as_a_loop_of_so_many_iterations() -> None:
+    step = loaded(step_of_plant("work(120)"))
+    compiled = step.program(random_hidden(TOY), random_chunk(TOY, 1)).lower().compile()
+    counts = re.findall(r'"known_trip_count":\{"n":"(\d+)"', compiled.as_text() or "")
+    assert "120" in counts
+    whiles = [facts_of(e).hlo_instructions["while"] for e in ("same()", "work(12)", "work(120)")]
+    assert whiles == [whiles[0], whiles[0] + 1, whiles[0] + 1]
+    fingerprints = {facts_of(e).fingerprint for e in ALL if e.startswith("work")}
+    assert len(fingerprints) == len(["1", "12", "120"])
+
+
+def test_temp_is_held() -> None:
+    more = facts_of(f"temp({BYTES})").temp_bytes - facts_of("same()").temp_bytes
+    assert BYTES <= more < 1.02 * BYTES
+    accessed = facts_of(f"temp({BYTES})").bytes_accessed - facts_of("same()").bytes_accessed
+    assert accessed >= BYTES
+
+
+@pytest.mark.parametrize("expression", ["layer(1)", "layer(20)"])
+def test_layer_shows_in_python_alone(expression: str) -> None:
+    assert facts_of(expression) == facts_of("same()")
+    assert python_of(expression).starts > python_of("same()").starts
+    assert python_of(expression).calls > python_of("same()").calls
+
+
+def test_each_call_of_a_layer_is_one() -> None:
+    one, twenty = python_of("layer(1)"), python_of("layer(20)")
+    assert (twenty.starts - one.starts, twenty.calls - one.calls) == (19, 19)
+
+
+def compiled(expression: str, calls: int) -> Iterator[int]:
+    """Yield how many programs each call compiles."""
+    step = loaded(make(planted(expression), TOY))
+    hidden, chunk = random_hidden(TOY), random_chunk(TOY, 1)
+    for _ in range(calls):
+        with compilations() as programs:
+            hidden, _ = step(hidden, chunk)
+        yield programs()
+
+
+@pytest.mark.parametrize(
+    ("expression", "programs"),
+    {"same()": [1, 0, 0], "retrace()": [1, 1, 1], "copy()": [2, 0, 0]}.items(),
+)
+def test_compilations(expression: str, programs: list[int]) -> None:
+    assert list(compiled(expression, 3)) == programs
+
+
+def test_retrace_is_one_more_jit_of_the_same_program() -> None:
+    assert facts_of("retrace()").fingerprint == facts_of("same()").fingerprint
+
+
+def test_copy_is_outside_of_the_program() -> None:
+    assert not facts_of("copy()").whole
+    assert facts_of("copy()").fingerprint == facts_of("same()").fingerprint
+    assert python_of("copy()").calls > python_of("same()").calls
+
+
+# What is given.
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    {
+        "wrok(1)": "unknown plant 'wrok'; known: same, work, temp, layer, retrace, copy; choose",
+        "work": "plant 'work' is not a call with whole numbers; write it like 'work(12)'",
+        "work(": "plant 'work(' is not a call with whole numbers",
+        "work(1.5)": "is not a call with whole numbers",
+        "work(True)": "is not a call with whole numbers",
+        "work(iterations=3)": "is not a call with whole numbers",
+        "work(__import__('os').getpid())": "is not a call with whole numbers",
+        "os.system(1)": "is not a call with whole numbers",
+        "work()": "missing 1 required positional argument: 'iterations'; give one number for each",
+        "same(1)": "takes 0 positional arguments but 1 was given",
+        "work(0)": "iterations is 0; it must be a whole number from 1",
+        "work(-1)": "iterations is -1; it must be a whole number from 1",
+        "temp(8)": "bytes is 8; it must be a whole number from 64",
+        "layer(0)": "calls is 0; it must be a whole number from 1 to 500",
+    }.items(),
+)
+def test_no_plant(expression: str, message: str) -> None:
+    with pytest.raises(BakeoffError, match=re.escape(message)):
+        planted(expression)
+
+
+# Entrant files.
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget afterwards which files took part."""
+    monkeypatch.setattr(impls, "OUTSIDE", {})
+
+
+@pytest.mark.usefixtures("outside")
+def test_an_entrant_file_takes_part(tmp_path: Path) -> None:
+    styles = {"again": "same()", "more_work": "work( 12 )"}
+    path = write_entrant(tmp_path / "planted_here.py", styles)
+    entrant = impls.load(impls.add(path))
+    assert entrant.name == "planted_here"
+    assert entrant.distribution == "jax"
+    assert list(entrant.styles) == ["again", "more_work"]
+    step = loaded(make(entrant.style("more_work"), TOY))
+    found = facts(step.program(random_hidden(TOY), random_chunk(TOY, 1)))
+    assert found == facts_of("work(12)")
+    assert entrant.build(TOY.model)._fields == impls.load(impls.BASELINE).build(TOY.model)._fields
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_slower_import(tmp_path: Path) -> None:
+    path = write_entrant(tmp_path / "planted_slow.py", {"same": "same()"}, import_seconds=0.2)
+    start, busy = time.perf_counter(), time.process_time()
+    impls.load(impls.add(path))
+    assert time.perf_counter() - start >= 0.2
+    assert time.process_time() - busy > 0.02, "it works, it does not sleep"
+
+
+@pytest.mark.parametrize(
+    ("name", "styles", "seconds", "message"),
+    [
+        ("a.txt", {"same": "same()"}, 0, "is no Python file; give it a name that ends in .py"),
+        ("a-b.py", {"same": "same()"}, 0, "entrant 'a-b' is not a Python identifier; rename it"),
+        ("class.py", {"same": "same()"}, 0, "entrant 'class' is not a Python identifier"),
+        ("a.py", {'x": 1, "y': "same()"}, 0, "style 'x\": 1, \"y' is not a Python identifier"),
+        ("a.py", {"def": "same()"}, 0, "style 'def' is not a Python identifier; rename it"),
+        ("a.py", {}, 0, "no styles given; an entrant needs one"),
+        ("a.py", {"same": "print(1)"}, 0, "unknown plant 'print'; known: same, work"),
+        ("a.py", {"same": "same()"}, -1, "import seconds is -1; it must be zero or a positive"),
+        ("a.py", {"same": "same()"}, float("nan"), "import seconds is nan; it must be zero or"),
+        ("no/a.py", {"same": "same()"}, 0, "there is no folder"),
+    ],
+)
+def test_nothing_is_written(
+    name: str, styles: dict[str, str], seconds: float, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BakeoffError, match=re.escape(message)):
+        write_entrant(tmp_path / name, styles, seconds)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    path = write_entrant(tmp_path / "a.py", {"same": "same()"})
+    text = path.read_text()
+    with pytest.raises(BakeoffError, match="exists already; files are never overwritten"):
+        write_entrant(path, {"work_1": "work(1)"})
+    assert path.read_text() == text
