@@ -7,6 +7,7 @@ import random
 import sys
 import traceback
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ class Session:
         failures = {}
         for index, (entrant, style) in enumerate(self.arms):
             self.turn.at(index)
-            failure = guarded(lambda e=entrant, s=style: loaded(e, s) and None)
+            failure = guarded(partial(loaded, entrant, style))
             if isinstance(failure, str):
                 failures[index] = failure
         self.turn.nobody()
@@ -225,7 +226,7 @@ class Session:
         for arm in arms:
             name = self.arms[arm]
             entrant, style = aliased(name)
-            found = guarded(lambda e=entrant, s=style: turns.PREPARED[kind](e, s, opened))
+            found = guarded(partial(turns.PREPARED[kind], entrant, style, opened))
             self.turn.at(arm)
             if isinstance(found, str):
                 failures[arm] = found
