@@ -37,7 +37,7 @@ bench: setup
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \
-		--no-emit-index-url --custom-compile-command "make lock" --group dev \
+		--no-emit-index-url --custom-compile-command "make lock" --group dev --extra report \
 		--output-file requirements.lock pyproject.toml
 
 clean:

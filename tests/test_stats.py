@@ -143,6 +143,473 @@ def table(runs: int) -> Iterator[str]:
         yield f"{name}: {worst:.1%} | {alarm:.1%}"
 
 
+RUNS = 1200
+SOME: dict[str, Warm | Cold] = {
+    "alike": Warm(),
+    "few processes": Warm(blocks=(25,) * 4, process_sd=0.01),
+    "many arms": Warm(arms=13, blocks=(10,) * 5),
+    "blocks only": Warm(arms=13, blocks=(5,) * 8, process_sd=0),
+    "heavy tails": Warm(heavy=True, block_sd=0.05),
+    "uneven": Warm(blocks=UNEVEN, process_sd=0.005),
+    "noisy arms": Warm(
+        blocks=(25,) * 5, noisy_processes=(1, 4), noisy_blocks=(1, 1, 3), process_sd=0.005
+    ),
+    "one noisy of many": Warm(
+        arms=13, blocks=(10,) * 5, noisy_processes=(1, 4), noisy_blocks=(1, 1, 3), process_sd=0.01
+    ),
+    "noisy baseline": Warm(
+        arms=13, blocks=(10,) * 5, noisy_processes=(2,), noisy_blocks=(3,), process_sd=0.01
+    ),
+    "cold": Cold((10,) * 4),
+    "cold, noisy cell": Cold((8,) * 6, noisy=(1, 4)),
+    "cold, noisy baseline": Cold((5,) * 6, noisy=(3,)),
+    "cold, uneven": Cold((10, 5, 6, 20)),
+}
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_identical_programs_are_seldom_called_different(name: str) -> None:
+    covered, alarms = odds(SOME[name], RUNS)
+    assert COVERED <= covered <= 0.99
+    assert alarms <= FAMILY
+
+
+def with_difference(condition: Warm, difference: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    medians, process = condition.medians(np.random.default_rng(seed))
+    medians[:, -1] *= 1 + difference
+    return medians, process
+
+
+def test_a_difference_of_one_per_cent_is_found() -> None:
+    condition = Warm(block_sd=0.0113)
+    assert condition.standard_error() == pytest.approx(0.002, rel=0.05)
+    called = 0
+    for seed in range(300):
+        found = [e for e in paired(*with_difference(condition, 0.01, seed), 0) if e]
+        called += judge(found)[-1].verdict is Verdict.SLOWER
+    assert called >= 0.9 * 300
+
+
+def test_a_large_family_takes_what_all_arms_know() -> None:
+    condition = Warm(arms=13, blocks=(20,) * 5, block_sd=0.011)
+    difference, runs, level = 8 * condition.standard_error(), 200, FAMILY / 96
+    called = alone = 0
+    for seed in range(runs):
+        medians, process = with_difference(condition, difference, seed)
+        called += arm(paired(medians, process, 0), -1).p_value() <= level
+        logs = np.log(medians[:, -1] / medians[:, 0])
+        means = [logs[process == i].mean() for i in range(5)]
+        alone += stats.ttest_1samp(means, 0).pvalue <= level
+    assert called >= 0.65 * runs
+    assert alone <= 0.4 * runs
+
+
+def ratios(*by_process: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return medians of a baseline that takes 2 seconds and of one arm with these log-ratios."""
+    logs = np.array([value for values in by_process for value in values])
+    process = np.repeat(np.arange(len(by_process)), [len(values) for values in by_process])
+    return np.stack([np.full(len(logs), 2.0), 2 * np.exp(logs)], 1), process
+
+
+def test_two_processes_by_hand() -> None:
+    baseline, estimate = paired(*ratios([0.01, 0.03], [0.05, 0.07]), 0)
+    assert baseline is None
+    assert estimate == pytest.approx((0.04, 0.02, 1, 4, 2))
+    low, high = arm([estimate], 0).interval()
+    half = 12.7062 * 0.02  # t(0.975) with one degree of freedom
+    assert (math.log(low), math.log(high)) == pytest.approx((0.04 - half, 0.04 + half), abs=1e-5)
+
+
+def test_processes_that_agree_leave_what_blocks_say() -> None:
+    estimate = arm(paired(*ratios([0.01, 0.03], [0.03, 0.01]), 0))
+    of_process_mean = 0.0002 / 2  # variance of a block, over blocks
+    assert estimate.standard_error == pytest.approx(math.sqrt(of_process_mean / 2))
+
+
+def test_every_process_counts_alike() -> None:
+    estimate = arm(paired(*ratios([0.02], [0.05, 0.07, 0.05, 0.07]), 0))
+    assert estimate.log_ratio == pytest.approx((0.02 + 0.06) / 2)
+    assert (estimate.blocks, estimate.processes) == (5, 2)
+
+
+def test_one_block_a_process_is_the_paired_t_test() -> None:
+    random = np.random.default_rng(3)
+    medians = np.exp(random.normal(size=(7, 2)) * 0.02)
+    estimate = arm(paired(medians, np.arange(7), 0))
+    expected = stats.ttest_rel(*np.log(medians).T[::-1])
+    interval = expected.confidence_interval()
+    assert estimate.p_value() == pytest.approx(expected.pvalue)
+    assert estimate.interval() == pytest.approx((math.exp(interval.low), math.exp(interval.high)))
+    assert estimate.df == 6
+
+
+def test_several_arms_written_another_way() -> None:
+    processes, blocks, arms = 5, 4, 4
+    condition = Warm(arms=arms, blocks=(blocks,) * processes, process_sd=0.02)
+    medians, process = condition.medians(np.random.default_rng(1))
+    logs = np.log(medians).reshape(processes, blocks, arms)
+    contrasts = logs[..., 1:] - logs[..., :1]
+    own = contrasts.mean(1).var(0, ddof=1)
+    within = contrasts.var(1, ddof=1).mean(0) / blocks
+    pooled = within + max(own.mean() - within.mean(), 0)
+    expected = np.sqrt(np.maximum(own, pooled) / processes)
+    found = paired(medians, process, 0)[1:]
+    assert [e.standard_error for e in found if e] == pytest.approx(expected.tolist())
+    assert [e.log_ratio for e in found if e] == pytest.approx(contrasts.mean((0, 1)).tolist())
+    for estimate, larger in zip(found, own > pooled, strict=True):
+        assert estimate is not None
+        assert processes - 1 <= estimate.df <= (arms - 1) * (processes - 1) + 1e-9
+        assert larger or estimate.df > processes - 1
+
+
+def test_a_noisier_arm_keeps_its_own_doubt() -> None:
+    condition = Warm(arms=8, blocks=(20,) * 6, process_sd=0.002, noisy_processes=(1, 30))
+    found = paired(*condition.medians(np.random.default_rng(0)), 0)
+    assert arm(found).standard_error > 2 * arm(found, 2).standard_error
+    assert arm(found).df == pytest.approx(5, abs=0.5)
+    assert arm(found, 2).df > 6
+
+
+def test_order_names_and_units_do_not_matter() -> None:
+    random = np.random.default_rng(5)
+    medians, process = Warm(arms=4, blocks=(3, 7, 5, 2)).medians(random)
+    medians[[0, 4, 9], [1, 2, 3]] = np.nan
+    expected = paired(medians, process, 0)
+    shuffled = random.permutation(len(process))
+    variants = {
+        "blocks": paired(medians[shuffled], process[shuffled], 0),
+        "processes": paired(medians, np.array([7, -2, 100, 3])[process], 0),
+        "unit": paired(medians * 1e6, process, 0),
+        "each block's speed": paired(medians * random.uniform(1, 9, (17, 1)), process, 0),
+        "arms": [paired(medians[:, [2, 0, 3, 1]], process, 1)[i] for i in (1, 3, 0, 2)],
+    }
+    for name, found in variants.items():
+        assert found[0] is None, name
+        for ours, theirs in zip(found[1:], expected[1:], strict=True):
+            assert ours == pytest.approx(theirs), name
+
+
+def test_the_other_one_as_baseline_turns_the_ratio_around() -> None:
+    medians, process = Warm(arms=2).medians(np.random.default_rng(2))
+    there, back = arm(paired(medians, process, 0)), arm(paired(medians, process, 1), 0)
+    assert back == pytest.approx(there._replace(log_ratio=-there.log_ratio))
+    assert back.ratio == pytest.approx(1 / there.ratio)
+
+
+def test_missing_blocks_are_left_out() -> None:
+    medians, process = Warm(arms=3, blocks=(4,) * 4).medians(np.random.default_rng(4))
+    holes = medians.copy()
+    holes[[1, 6, 7], 1] = np.nan
+    found, full = paired(holes, process, 0), paired(medians, process, 0)
+    kept = ~np.isnan(holes[:, 1])
+    without = paired(medians[kept], process[kept], 0)
+    assert arm(found).log_ratio == pytest.approx(arm(without).log_ratio)
+    assert (arm(found).blocks, arm(found, 2).blocks) == (13, 16)
+    assert arm(found, 2).log_ratio == pytest.approx(arm(full, 2).log_ratio)
+
+    medians[5, 0] = np.nan
+    without_baseline = paired(np.delete(medians, 5, 0), np.delete(process, 5), 0)
+    for ours, theirs in zip(paired(medians, process, 0)[1:], without_baseline[1:], strict=True):
+        assert ours == pytest.approx(theirs)
+
+
+def test_arms_that_hardly_ran() -> None:
+    medians, process = Warm(arms=5, blocks=(4,) * 4).medians(np.random.default_rng(4))
+    medians[:, 1] = np.nan
+    medians[4:, 2] = np.nan
+    medians[[*range(3), *range(5, 16)], 3] = np.nan
+    never, first, twice, always = paired(medians, process, 0)[1:]
+    assert never is None
+    assert arm([first], 0)[1:] == (math.inf, 0, 4, 1)
+    assert arm([twice], 0).blocks == arm([twice], 0).processes == 2
+    assert 0 < arm([twice], 0).standard_error < math.inf
+    alone = arm(paired(medians[:, [0, 4]], process, 0))
+    assert arm([always], 0).log_ratio == pytest.approx(alone.log_ratio)
+
+
+def test_one_process_knows_no_doubt() -> None:
+    estimate = arm(paired(*ratios([0.5, 0.51, 0.49]), 0))
+    assert estimate == pytest.approx((0.5, math.inf, 0, 3, 1))
+    assert estimate.interval() == (0, math.inf)
+    assert estimate.p_value() == estimate.p_outside(2.0) == 1
+    assert judge([estimate]) == [(Verdict.INCONCLUSIVE, 1, None)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_variance_at_all() -> None:
+    same, slower = (arm(paired(*ratios([x] * 3, [x] * 3), 0)) for x in (0.0, math.log(2)))
+    assert (same.standard_error, same.p_value(), same.p_outside(0.02)) == (0, 1, 0)
+    assert slower.interval() == pytest.approx((2, 2))
+    assert arm([Estimate(0.7, 0, 1, 2, 2)], 0).p_value() == 0
+    assert Estimate(0.7, 0, 1, 2, 2).p_outside(0.02) == 1
+
+
+@pytest.mark.parametrize(
+    ("medians", "process", "baseline", "message"),
+    [
+        (np.ones((3, 2)), np.arange(3), 2, "baseline is arm 2; there are 2 arms"),
+        (np.ones((3, 2)), np.arange(2), 0, r"shape \(3, 2\) and process \(2,\)"),
+        ([[1.0, 2.0], [1.0, 0.0]], np.arange(2), 0, "arm 1 in block 1 is 0.0"),
+        ([[1.0, math.inf], [1.0, 1.0]], np.arange(2), 0, "arm 1 in block 0 is inf"),
+    ],
+)
+def test_paired_says_what_is_wrong(
+    medians: np.ndarray, process: np.ndarray, baseline: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        paired(np.array(medians), process, baseline)
+
+
+def test_two_cells_are_welchs_test() -> None:
+    random = np.random.default_rng(0)
+    a, b = np.exp(random.normal(size=6) * 0.1), np.exp(random.normal(size=9) * 0.3)
+    estimate = arm(unpaired([a, b], 0))
+    expected = stats.ttest_ind(np.log(b), np.log(a), equal_var=False)
+    assert estimate.p_value() == pytest.approx(expected.pvalue)
+    assert estimate.df == pytest.approx(expected.df)
+    assert estimate.log_ratio == pytest.approx(np.log(b).mean() - np.log(a).mean())
+    assert (estimate.blocks, estimate.processes) == (9, 9)
+
+
+def test_cells_share_what_they_know_of_noise() -> None:
+    noise = np.array([-0.01, 0.0, 0.01])  # variance 1e-4
+    cells = [np.exp(noise), np.exp(noise + 1), np.exp(noise * 3)]
+    _, quiet, loud = unpaired(cells, 0)
+    pool = (1e-4 + 9e-4) / 2
+    assert arm([quiet], 0).standard_error == pytest.approx(math.sqrt((1e-4 + pool) / 3))
+    assert arm([loud], 0).standard_error == pytest.approx(math.sqrt((1e-4 + 9e-4) / 3))
+    assert 2 <= arm([loud], 0).df < arm([quiet], 0).df
+    scaled = unpaired([cell[::-1] * 1e3 for cell in cells], 0)
+    assert arm(scaled) == pytest.approx(quiet)
+
+
+def test_cells_with_hardly_a_sample() -> None:
+    two = np.array([1.0, 1.1])
+    found = unpaired([two, np.array([2.0]), np.array([]), two], 0)
+    assert found[0] is found[2] is None
+    assert arm(found)[1:] == (math.inf, 0, 1, 1)
+    assert arm(found, 3).standard_error < math.inf
+    assert arm(unpaired([np.array([1.0]), two], 0)).standard_error == math.inf
+    assert unpaired([np.array([]), two], 0) == [None, None]
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])
+def test_impossible_samples_are_named(bad: float) -> None:
+    with pytest.raises(ValueError, match=rf"cell 1 must be finite and positive; found \[{bad}\]"):
+        unpaired([np.array([1.0, 2.0]), np.array([3.0, bad])], 0)
+    with pytest.raises(ValueError, match="baseline is cell 2; there are 2 cells"):
+        unpaired([np.ones(2), np.ones(2)], 2)
+
+
+def test_holm_by_hand() -> None:
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.6, 0.5])) == pytest.approx([1, 1])
+    assert holm(np.array([])).size == 0
+    with pytest.raises(ValueError, match=r"between 0 and 1; found \[0.5, nan\]"):
+        holm(np.array([0.5, math.nan]))
+
+
+def test_holm_keeps_order_and_bounds() -> None:
+    p = np.random.default_rng(0).uniform(size=50) ** 3
+    adjusted = holm(p)
+    assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
+    assert (adjusted >= p).all()
+    assert (adjusted <= 1).all()
+    assert adjusted.min() == pytest.approx(50 * p.min())
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    medians, process = ratios(*[[x] for x in (0.004, 0.011, -0.003, 0.008, 0.002)])
+    logs = np.log(medians[:, 1] / medians[:, 0])
+    bound = math.log(1.02)
+    expected = max(
+        stats.ttest_1samp(logs, bound, alternative="less").pvalue,
+        stats.ttest_1samp(logs, -bound, alternative="greater").pvalue,
+    )
+    estimate = arm(paired(medians, process, 0))
+    assert estimate.p_outside(0.02) == pytest.approx(expected)
+    mirrored = estimate._replace(log_ratio=-estimate.log_ratio)
+    assert mirrored.p_outside(0.02) == pytest.approx(expected)
+    assert Estimate(0.03, 0.001, 10, 20, 5).p_outside(0.02) > 0.99
+
+
+def estimate(ratio: float, error: float, df: float = 30) -> Estimate:
+    return Estimate(math.log(ratio), error, df, 60, 6)
+
+
+def test_verdicts() -> None:
+    family = {
+        estimate(1.0, 0.002): Verdict.EQUIVALENT,
+        estimate(1.1, 0.002): Verdict.SLOWER,
+        estimate(0.9, 0.002): Verdict.FASTER,
+        estimate(1.01, 0.001): Verdict.SLOWER,  # inside the margin, and different
+        estimate(1.01, 0.01): Verdict.INCONCLUSIVE,
+    }
+    judged = judge(list(family))
+    assert [j.verdict for j in judged] == list(family.values())
+    assert [j.more_blocks is None for j in judged] == [True, True, True, True, False]
+    assert [j.p_adjusted for j in judged] == pytest.approx(
+        holm(np.array([e.p_value() for e in family])).tolist()
+    )
+    assert judge([]) == []
+
+
+def test_a_larger_family_asks_for_more() -> None:
+    lone, equal = estimate(1.01, 0.004), estimate(1.0, 0.0075)
+    assert judge([lone])[0].verdict is Verdict.SLOWER
+    assert judge([equal])[0].verdict is Verdict.EQUIVALENT
+    others = [estimate(1.001, 0.01)] * 20
+    assert judge([lone, *others])[0].verdict is Verdict.INCONCLUSIVE
+    assert judge([equal, *others])[0].verdict is Verdict.INCONCLUSIVE
+    assert judge([lone, *others])[0].more_blocks is not None
+
+
+def test_margin_and_alpha_are_checked() -> None:
+    one = [estimate(1, 0.01)]
+    for margin in (0.0, -0.1, math.nan):
+        with pytest.raises(ValueError, match=f"margin is {margin}"):
+            judge(one, margin)
+    for alpha in (0.0, 1.0, math.nan):
+        with pytest.raises(ValueError, match=f"alpha is {alpha}"):
+            judge(one, alpha=alpha)
+    with pytest.raises(ValueError, match=r"confidence is 95"):
+        one[0].interval(95)
+
+
+@pytest.mark.parametrize("difference", [0.001, 0.006, 0.01, 0.015, 0.03])
+def test_more_blocks_settle_about_half_the_time(difference: float) -> None:
+    condition = Warm(arms=2, blocks=(10,) * 4, block_sd=0.05, process_sd=0.01)
+    now = Estimate(math.log1p(difference), condition.standard_error(), 3, 40, 4)
+    (judgement,) = judge([now])
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.more_blocks is not None
+    then = replace(condition, blocks=(10,) * round(4 + judgement.more_blocks / 10))
+    settled = 0
+    for seed in range(200):
+        found = judge([arm(paired(*with_difference(then, difference, seed), 0))])
+        settled += found[0].verdict is not Verdict.INCONCLUSIVE
+    assert 0.4 * 200 <= settled <= 0.65 * 200
+
+
+def test_no_number_of_blocks_is_absurd() -> None:
+    # half the margin away from both answers, at noise that a million blocks do not beat
+    assert judge([Estimate(0.0099, 50.0, 5, 60, 6)])[0].more_blocks is None
+
+
+def test_detectable_is_called_with_its_power() -> None:
+    control = estimate(1, 0.002)
+    for comparisons, power in [(1, 0.8), (24, 0.8), (24, 0.9)]:
+        smallest = detectable(control, comparisons, power=power)
+        critical = stats.t.isf(0.025 / comparisons, 30)
+        found = stats.nct.sf(critical, 30, math.log1p(smallest) / 0.002)
+        assert found == pytest.approx(power, abs=0.02)
+    assert detectable(estimate(1, 0.002, 1e9), 1) == pytest.approx(2.8016 * 0.002, rel=5e-3)
+    assert detectable(Estimate(0, math.inf, 0, 3, 1), 5) == math.inf
+    assert detectable(Estimate(0, 0, 3, 8, 4), 5) == 0
+    with pytest.raises(ValueError, match="comparisons is 0"):
+        detectable(control, 0)
+
+
+def test_groups_begin_where_intervals_part() -> None:
+    baseline = Estimate(0, 0, 1, 60, 6)
+    cells = [estimate(1.5, 0.01), baseline, estimate(1.01, 0.01), estimate(1.52, 0.02)]
+    assert tie_groups(cells) == [[1, 2], [0, 3]]
+    # each overlaps its neighbour, but the last not the first
+    chain = [estimate(1 + 0.03 * i, 0.01) for i in range(3)]
+    assert tie_groups(chain) == [[0, 1], [2]]
+    assert tie_groups([estimate(9, math.inf), estimate(1, math.inf)]) == [[1, 0]]
+    assert tie_groups([]) == []
+
+
+def blocks_with(first: float, second: float = 1.0, slow: int = 20) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    blocks = [np.exp(random.normal(size=12) * 0.03) for _ in range(20)]
+    for block in blocks[:slow]:
+        block[:2] *= first, second
+    return blocks
+
+
+def test_slow_first_rounds() -> None:
+    said = health.slow_first_rounds(blocks_with(1.3))
+    assert said is not None
+    assert said.startswith("The first round of a block took 3")
+    assert "in 20 of 20 blocks" in said
+    assert said.endswith("Warm up 1 more round before each block.")
+    said = health.slow_first_rounds(blocks_with(1.5, 1.3))
+    assert said is not None
+    assert "first two rounds" in said
+    assert "2 more rounds" in said
+    for quiet in (
+        blocks_with(1.0),
+        blocks_with(1.05),
+        blocks_with(1.3, slow=7),
+        blocks_with(1.0, 1.3),
+        blocks_with(1.3)[:4],
+        [block[:3] for block in blocks_with(1.3)],
+        [],
+    ):
+        assert health.slow_first_rounds(quiet) is None
+
+
+def test_drift() -> None:
+    random = np.random.default_rng(0)
+    at = random.permutation(30) * 2.0
+    noise = np.exp(random.normal(size=30) * 0.03)
+    said = health.drift(noise * (1 + 0.3 * at / 60), at)
+    assert said is not None
+    assert "more time in the last third" in said
+    assert "took 2" in said
+    said = health.drift(noise * (1 - 0.3 * at / 60), at)
+    assert said is not None
+    assert "less time in the last third" in said
+    said = health.drift(noise * np.where(at % 8 < 4, 1.0, 1.4), at)
+    assert said is not None
+    assert "two levels, 4" in said
+    assert health.drift(noise * (1 + 0.04 * at / 60), at) is None
+    assert health.drift(np.ones(30), at) is None
+    assert health.drift(np.full(30, np.nan), at) is None
+    assert health.drift(np.arange(1.0, 9.0), np.arange(8.0)) is None
+    with pytest.raises(ValueError, match=r"shape \(3,\) and at \(2,\)"):
+        health.drift(np.ones(3), np.ones(2))
+
+
+def test_a_quiet_machine_is_not_said_to_drift() -> None:
+    random = np.random.default_rng(0)
+    times = np.exp(random.normal(size=(300, 20)) * 0.05)
+    assert sum(health.drift(row, np.arange(20.0)) is not None for row in times) <= 3
+
+
+def test_busy() -> None:
+    assert health.busy(0.4, 2, 0.02, 0.1) is None
+    assert health.busy(8.0, 64, math.nan, math.nan) is None
+    said = health.busy(1.2, 2, 0.07, 0.25)
+    assert said is not None
+    for part in ("load average of 1.2 on 2 cores", "7% of the processor", "25% of the machine"):
+        assert part in said
+    said = health.busy(0, 2, 0.03, 0)
+    assert said is not None
+    assert "load" not in said
+    with pytest.raises(ValueError, match="cores is 0"):
+        health.busy(0, 0, 0, 0)
+
+
+def test_unstable() -> None:
+    assert health.unstable(estimate(1.002, 0.002), 0.02, 24) is None
+    said = health.unstable(estimate(1.001, 0.01), 0.02, 24)
+    assert said is not None
+    smallest = detectable(estimate(1.001, 0.01), 24)
+    assert said.startswith(f"Differences below {smallest:.1%}")
+    assert "24 comparisons), and the margin is 2.0%" in said
+    said = health.unstable(estimate(1.01, 0.002), 0.02, 24)
+    assert said is not None
+    assert "came out 1.0100 times" in said
+    said = health.unstable(Estimate(0, math.inf, 0, 5, 1), 0.02, 1)
+    assert said is not None
+    assert "two processes" in said
+    with pytest.raises(ValueError, match="margin is 0"):
+        health.unstable(estimate(1, 0.01), 0, 1)
+
+
 if __name__ == "__main__":
     for line in table(int(sys.argv[1])):
         print(line, flush=True)

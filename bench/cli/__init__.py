@@ -1,4 +1,7 @@
-"""The command line: `bakeoff train`, `sample`, `entrants`. Libraries are imported when needed."""
+"""The command line: `bakeoff train`, `sample`, `entrants`, `selftest`.
+
+Libraries are imported when they are needed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 import typer
 
-from bench.cli import entrants, sample, train
+from bench.cli import entrants, sample, selftest, train
 from common.errors import BakeoffError
 
 INTERRUPTED = 130
@@ -26,6 +29,7 @@ app = typer.Typer(
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
 app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
+app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
 
 
 def main(arguments: list[str] | None = None) -> int:

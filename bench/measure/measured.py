@@ -12,7 +12,7 @@ from bench.measure.engine import Engine
 from bench.measure.journal import FOLDER, SUFFIX, Journal
 from bench.measure.metrics import METRICS
 from bench.measure.process import ask_once
-from bench.measure.schedule import Options, Schedule
+from bench.measure.schedule import STARVED, Options, Schedule
 from bench.measure.summary import estimates, section
 from bench.measure.watch import warnings
 from bench.report.sentences import sentences
@@ -142,7 +142,7 @@ class Measured:
         [row] = [c for c in self.section()["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
         if metric == "final_loss":
             if row["final_loss"] is None:
-                return {"missing": self.state.missing.get((cell, metric), "not measured")}
+                return {"missing": self.state.missing.get((cell, metric), STARVED)}
             return info | {k: v for k, v in row["final_loss"].items() if k != "seconds"}
         info |= row["metrics"][metric]
         if "missing" in info:

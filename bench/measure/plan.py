@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 MIN_BLOCKS = 4
 """Below this many blocks in all, a cell has no warm result."""
-MIN_PROCESSES = 3
-"""Workers that share the blocks of a run: with fewer there is no telling what a process adds."""
+MIN_PROCESSES = 4
+"""Workers that share the blocks of a run: with fewer, what a process adds is too much of a guess."""
 MAX_PROCESSES = 30
 MIN_COLD = 2
 """Below this many processes, a cell has no cold result."""
-COLD_SHARE = 0.32
+COLD_SHARE = 0.37
 """Of the budget, where there is something warm to measure, too."""
-TRAINING_SHARE = 0.12
+TRAINING_SHARE = 0.14
 PREPARED_SHARE = 0.2
 """Of the warm time: what turns that compile programs of their own may cost together."""
 BLOCK_SD, PROCESS_SD = 0.019, 0.003
@@ -40,12 +40,14 @@ class Turn(NamedTuple):
 class Costs:
     """Seconds that things take, as far as is known when the plan is made."""
 
+    arms: int
+    """Arms of the largest workload."""
     process: float
     """To start a worker and compile all steps in it."""
     blocks: Mapping[Turn, float]
     """One block; only of turns that need nothing but the steps."""
     prepare: Mapping[Turn, float]
-    """To compile what the other turns need, once a process, and one of their blocks."""
+    """To compile what the other turns need, in `MIN_PROCESSES` workers, and one of their blocks."""
     training: Mapping[str, float]
     """All trainings of a workload."""
     sweeps: Mapping[str, float]
@@ -87,9 +89,9 @@ def allot(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> Allotm
     turns = [turn for turn in costs.blocks if turn in weights]
     allowed = PREPARED_SHARE * left if turns else left
     for turn, cost in sorted(costs.prepare.items(), key=lambda item: item[1]):
-        if cost * processes <= allowed:
+        if cost * MIN_PROCESSES <= allowed:
             turns.append(turn)
-            allowed -= cost * processes
+            allowed -= cost * MIN_PROCESSES
     return Allotment(processes, tuple(turns), tuple(trainings), sweeps)
 
 
@@ -117,9 +119,13 @@ def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -
         if blocks < 1:
             return math.inf
         variance = (PROCESS_SD**2 + BLOCK_SD**2 / blocks) / processes
-        return float(stats.t.ppf(0.975, processes - 1)) * math.sqrt(variance)
+        freedom = (processes - 1) * max(1.0, (costs.arms - 1) / 2)  # about what pooling gives
+        return float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
 
-    return min(range(MIN_PROCESSES, MAX_PROCESSES + 1), key=half_width)
+    enough = min(range(MIN_PROCESSES, MAX_PROCESSES + 1), key=half_width)
+    if half_width(enough) < math.inf:
+        return enough
+    return min(range(2, MIN_PROCESSES), key=half_width)  # the best of what there is time for
 
 
 def next_turn(used: Mapping[Turn, float], weights: Mapping[Turn, float]) -> Turn:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.found import Block, Found, State
 from bench.measure.metrics import METRICS, TINY, Kind
-from bench.measure.plan import Costs, Turn, allot, next_turn, spread
+from bench.measure.plan import MIN_PROCESSES, Costs, Turn, allot, next_turn, spread
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ COLD_GUESS = 1.0
 COLD_IMPORT_SHARE = 0.75
 """Seconds of a cold process beside its imports and its compile, and the part of all entrants'
 imports that one entrant's take, until a cold process has been seen."""
+LEFT_TO_BLOCKS = 0.25
+"""Of the budget, what has to be left before a further workload is taken in."""
 OPEN_SHARE = 0.6
 """Of what a proof takes, the part that a later worker has to do again, until one has."""
 
@@ -175,6 +177,7 @@ class OnBackend:
         self.costs: dict[Turn, float] = {}
         self.open_seconds = 0.0
         self.proof_seconds = 0.0
+        self.proof_took = 0.0
 
     @property
     def spent(self) -> float:
@@ -200,12 +203,13 @@ class OnBackend:
     def actions(self) -> Steps[None]:
         """Yield everything that is done on this backend."""
         wanted = {
-            Turn(workload, metric.turn): metric.weight * (1 if workload in TINY else 2)
+            Turn(workload, metric.turn): metric.weight * (1 if workload in TINY else 3)
             for workload in self.workloads
             for metric in METRICS.values()
             if metric.kind is Kind.WARM and self.wants(metric.name, workload)
         }
         process = yield from self.up()
+        wanted = {turn: weight for turn, weight in wanted.items() if turn[0] in self.workloads}
         if process is None:
             return
         simple = [turn for turn in wanted if turn.kind not in PREPARED]
@@ -223,9 +227,15 @@ class OnBackend:
         for number in range(plan.processes):
             last = number == plan.processes - 1
             if number:
+                least = self.open_seconds + sum(self.costs.get(turn, 0.0) for turn in weights)
+                if self.options.blocks is None and self.spent + least > self.deadline:
+                    break
                 process = yield from self.up()
-            if process is not None and weights:
-                process = yield from self.blocks(process, weights, plan.processes - number, gaps)
+            here = weights
+            if number >= MIN_PROCESSES:  # what has to be compiled apart is compiled in some only
+                here = {turn: w for turn, w in weights.items() if turn.kind not in PREPARED}
+            if process is not None and here:
+                process = yield from self.blocks(process, here, plan.processes - number, gaps)
             if process is not None:
                 yield from self.run.do(Action("close", process, self.backend))
             process = None
@@ -283,6 +293,7 @@ class OnBackend:
                     block = {"sample": 0.2, "epoch": 160 * self.step_seconds(workload)}[kind]
                     prepare[Turn(workload, kind)] = len(pure) * (programs * one_open + block)
         return Costs(
+            arms=max((len(self.alive(w)) for w in self.workloads), default=0),
             process=self.start_seconds + opened * one_open,
             blocks={turn: self.costs[turn] for turn in wanted if turn in self.costs},
             prepare=prepare,
@@ -335,17 +346,42 @@ class OnBackend:
             before, proofs = self.spent, 0
             ready = True
             for cell in self.order(self.alive()):
-                proofs += cell not in self.proven
+                if cell not in self.proven and cell.workload in self.workloads:
+                    self.drop_unaffordable(cell.workload)
+                    proofs += 1
+                if cell.workload not in self.workloads:
+                    continue
                 do = "open" if cell in self.proven else "prove"
                 ready = yield from self.one(process, do, cell)
                 if not ready:
                     break
+            if not self.workloads:
+                yield from self.run.do(Action("close", process, self.backend))
+                return None
             if ready:
                 if proofs:
                     self.proof_seconds = self.spent - before
                 self.open_seconds = self.spent - before + self.start_seconds
                 return process
         return None
+
+    def drop_unaffordable(self, workload: str) -> None:
+        """Leave a workload out, before any of it is proven, if the budget is too small for it.
+
+        Every workload but the first has to leave a quarter of the budget to blocks, after its
+        proofs and after two more workers; the first has to begin within the budget.
+        """
+        first = workload == self.workloads[0]
+        if first or any(cell.workload == workload for cell in self.proven):
+            dropped = self.spent > self.deadline
+        else:
+            proof = self.proof_took / max(1, len(self.proven))
+            process = self.start_seconds + OPEN_SHARE * proof * len(self.alive())
+            coming = proof * len(self.alive(workload)) + (MIN_PROCESSES - 1) * process
+            dropped = self.spent + coming > (1 - LEFT_TO_BLOCKS) * self.deadline
+        if dropped:
+            self.workloads.remove(workload)
+            self.cells = [cell for cell in self.cells if cell.workload != workload]
 
     def order(self, cells: list[Cell]) -> list[Cell]:
         """Return cells in random order, workload by workload, the baseline first in each."""
@@ -368,6 +404,7 @@ class OnBackend:
             return True
         if do == "prove":
             found.proof, found.exact = outcome.found["proof"], outcome.found["exact"]
+            self.proof_took += outcome.took
             self.proven.add(cell)
         if do == "train":
             found.training = outcome.found["training"]

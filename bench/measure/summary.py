@@ -106,7 +106,7 @@ def section(
         values = row.values(metric)
         few = enforce and values and starved(row, metric)
         if not values or few:
-            return {"missing": STARVED if few else reason or "not measured"}
+            return {"missing": reason or STARVED}
         out: dict[str, Any] = {
             "unit": METRICS[metric].unit,
             "median": float(np.median(values)),

@@ -155,20 +155,22 @@ def tie_groups(estimates: Sequence[Estimate], confidence: float = 0.95) -> list[
 def _more_blocks(
     estimate: Estimate, margin: float, p_different: float, p_equivalent: float
 ) -> int | None:
-    """Return how many more blocks bring either p-value down to where it must be.
+    """Return how many more blocks make the odds of an answer even, whichever it is.
 
     Blocks and processes grow together: standard errors shrink with the square root of their number,
-    degrees of freedom grow with it.
+    degrees of freedom grow with it. The truth is taken to be what the estimate is.
     """
     if math.isinf(estimate.standard_error):
         return None
 
     def settled(more: int) -> bool:
         growth = 1 + more / estimate.blocks
-        then = estimate._replace(
-            standard_error=estimate.standard_error / math.sqrt(growth), df=estimate.df * growth
-        )
-        return then.p_value() <= p_different or then.p_outside(margin) <= p_equivalent
+        df, error = estimate.df * growth, estimate.standard_error / math.sqrt(growth)
+        away = abs(estimate.log_ratio) / error
+        different = special.stdtr(df, away - special.stdtrit(df, 1 - p_different / 2))
+        room = math.log1p(margin) / error - special.stdtrit(df, 1 - p_equivalent)
+        equivalent = special.stdtr(df, room - away) + special.stdtr(df, room + away) - 1
+        return bool(different + max(equivalent, 0.0) >= 0.5)
 
     more = bisect_left(range(1, MOST_BLOCKS + 1), True, key=settled) + 1
     return more if more <= MOST_BLOCKS else None

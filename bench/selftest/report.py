@@ -1,0 +1,295 @@
+"""What a selftest says: tables in Markdown, and the power curve as a picture."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from scipy.stats import binomtest
+
+from bench.selftest.trials import PERCENTS, WAYS, Trial
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    type Records = list[dict[str, Any]]
+
+NAMES = {"bakeoff": "`pytest bench`", "plain": "pytest-benchmark, `median:5%`"}
+
+
+def rate(hits: int, total: int) -> str:
+    """Return a share in per cent with its 95 % interval (Clopper and Pearson, 1934)."""
+    if not total:
+        return "–"
+    low, high = binomtest(hits, total).proportion_ci(0.95, "exact")
+    return f"{hits}/{total}: {100 * hits / total:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def trials(records: Records) -> dict[Trial, Records]:
+    """Return the outcomes of the trials, by what was asked."""
+    found: dict[Trial, Records] = {}
+    for record in records:
+        if record["part"] == "trial":
+            trial = Trial(record["percent"], record["way"], record["loaded"])
+            found.setdefault(trial, []).append(record["found"])
+    return found
+
+
+def hits(trial: Trial, outcomes: Records) -> int:
+    """Return how many said that there is a difference: any for A/A, a slowdown where one is."""
+    return sum(
+        bool(outcome["called"]) if trial.percent == 0 else outcome["called"] == "slower"
+        for outcome in outcomes
+    )
+
+
+def markdown(records: Records) -> str:
+    """Return the report."""
+    parts = [
+        "# Selftest: does it see what is there, and nothing else?",
+        "`bakeoff selftest` plants differences whose size is known, and counts how often runs call "
+        "them. Made from `trials.jsonl`, which has every outcome; in brackets, 95 % intervals.",
+        *about(records),
+        *false_alarms_and_power(records),
+        *calibration(records),
+        *simulated(records),
+        *caught(records),
+        *precision(records),
+        *kills(records),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def of(records: Records, part: str) -> Records:
+    """Return what was found in a part."""
+    return [record["found"] for record in records if record["part"] == part]
+
+
+def about(records: Records) -> list[str]:
+    """Return where and when."""
+    days = sorted({record["at"][:10] for record in records})
+    found = of(records, "about")
+    if not found:
+        return []
+    versions = ", ".join(f"{k} {v}" for k, v in found[-1]["versions"].items())
+    cores = len(found[-1].get("affinity") or [])
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return [f"{when}, on {cores} cores of a shared machine, with {versions}."]
+
+
+def false_alarms_and_power(records: Records) -> list[str]:
+    """Return the table of both ways, idle and beside another process."""
+    found = trials(records)
+    if not found:
+        return []
+    budget = next(r["budget"] for r in records if r["part"] == "trial")
+    lines = [
+        "## Called a difference",
+        f"Runs of `step` at `seed` with two entrants, {budget:g} s each, the usual way in the same "
+        "time and in turns with ours. In the first row nothing is planted, and each call is a "
+        "false alarm; below, the slowdown is work inside of the compiled program. *Loaded*: "
+        "another process keeps one of the cores busy, on and off.",
+        "\n".join(
+            [
+                "| planted | "
+                + " | ".join(
+                    f"{NAMES[way]}, {where}" for where in ("idle", "loaded") for way in WAYS
+                )
+                + " |",
+                "|--:|" + "--:|" * 4,
+                *(row(found, percent) for percent in (0, *PERCENTS)),
+            ]
+        ),
+    ]
+    ours = found.get(Trial(0, "bakeoff", False), [])
+    if ours:
+        inside = sum(o["low"] <= 1 <= o["high"] for o in ours)
+        inside += sum(o["control"]["low"] <= 1 <= o["control"]["high"] for o in ours)
+        lines.append(
+            f"Of the 95 % intervals of those A/A runs, the control's included, "
+            f"{rate(inside, 2 * len(ours))} hold the true ratio."
+        )
+    for loaded in (False, True):
+        runs = [
+            o for t, os in found.items() if t.way == "bakeoff" and t.loaded == loaded for o in os
+        ]
+        if runs:
+            half = median((o["high"] - o["low"]) / 2 for o in runs)
+            where = "beside another process" if loaded else "on the idle machine"
+            lines.append(
+                f"Median half width of our intervals {where}: ±{100 * half:.2f} %, from "
+                f"{median(o['blocks'] for o in runs):.0f} blocks of "
+                f"{median(o['processes'] for o in runs):.0f} processes."
+            )
+    return lines
+
+
+def row(found: dict[Trial, Records], percent: int) -> str:
+    """Return one row of the table."""
+    cells = []
+    for loaded in (False, True):
+        for way in WAYS:
+            trial = Trial(percent, way, loaded)
+            outcomes = found.get(trial, [])
+            cells.append(rate(hits(trial, outcomes), len(outcomes)))
+    return f"| {percent} % | " + " | ".join(cells) + " |"
+
+
+def calibration(records: Records) -> list[str]:
+    """Return how the planted work was sized, and what runs measured of it."""
+    found = of(records, "calibration")
+    if not found:
+        return []
+    last = found[-1]
+    seen = trials(records)
+    lines = ["| planted | iterations | by the calibration | median that the idle runs measured |"]
+    lines.append("|--:|--:|--:|--:|")
+    for percent in PERCENTS:
+        runs = seen.get(Trial(percent, "bakeoff", False), [])
+        measured = f"{100 * (median(o['ratio'] for o in runs) - 1):.2f} %" if runs else "–"
+        planted = 100 * last["planted"][str(percent)]
+        lines.append(
+            f"| {percent} % | {last['iterations'][str(percent)]} | {planted:.2f} % | {measured} |"
+        )
+    return [
+        "## What was planted",
+        "Characters read in addition, forward only, inside of the compiled program: each costs "
+        f"{100 * last['per_iteration']:.3f} % of a step, their loop by itself "
+        f"{100 * last['of_the_loop_itself']:.2f} % (a line through runs with "
+        f"{', '.join(last['ratios'])} of them).",
+        "\n".join(lines),
+    ]
+
+
+def simulated(records: Records) -> list[str]:
+    """Return the table of simulated A/A runs."""
+    found = of(records, "simulated")
+    if not found:
+        return []
+    lines = ["| simulated machine | runs with a false alarm | intervals that hold the truth |"]
+    lines.append("|---|--:|--:|")
+    for each in found[-1]["worlds"]:
+        alarms = rate(each["alarms"], each["runs"])
+        covered = 100 * each["covered"] / each["intervals"]
+        lines.append(f"| {each['name']} | {alarms} | {covered:.1f} % |")
+    return [
+        "## Simulated A/A runs",
+        "Identical programs, with noise as it was measured and worse, through the same statistics.",
+        "\n".join(lines),
+    ]
+
+
+def caught(records: Records) -> list[str]:
+    """Return what the exact metrics caught, and what times of imports and dispatch did."""
+    lines = []
+    found = of(records, "exact")
+    if found:
+        names = list(found[0]["caught"])
+        counts = {name: sum(each["caught"][name] for each in found) for name in names}
+        lines.append("## Exact metrics")
+        lines.append(
+            f"In {len(found)} runs each, caught: "
+            + ", ".join(f"{name} {count}/{len(found)}" for name, count in counts.items())
+            + ". The same program under another name differed in "
+            + (", ".join({d for f in found for d in f["same_differs_in"]}) or "none of them")
+            + "."
+        )
+    found = of(records, "by_time")
+    if found:
+        for metric, what in (
+            ("import", "An import slower by 0.3 s"),
+            ("dispatch", "60 more layers"),
+        ):
+            called = sum(each[metric].get("verdict") == "slower" for each in found)
+            ratios = ", ".join(f"{each[metric].get('ratio') or 0:.2f}" for each in found)
+            lines.append(f"{what}: `{metric}` called slower {rate(called, len(found))}; {ratios}.")
+    return lines
+
+
+def precision(records: Records) -> list[str]:
+    """Return how wide intervals are at the default budget, and where the time goes."""
+    found = of(records, "precision")
+    if not found:
+        return []
+    widths = {
+        name: median(each["half_widths"][name] for each in found)
+        for name in found[0]["half_widths"]
+    }
+    worst = max(widths, key=lambda name: widths[name])
+    shares = ", ".join(f"{100 * each['share']:.0f} %" for each in found)
+    walls = ", ".join(f"{each['wall']:.0f} s" for each in found)
+    lines = [
+        "| entrant, style | half width of the 95 % interval, median of the runs |",
+        "|---|--:|",
+    ]
+    lines += [f"| {name} | ±{100 * width:.2f} % |" for name, width in widths.items()]
+    return [
+        "## The default budget",
+        f"{len(found)} runs of `pytest bench` as it is. Ratios of `step` at `seed`; the widest is "
+        f"{worst}'s, ±{100 * widths[worst]:.2f} %. Wall time {walls}; taking samples: {shares}.",
+        "\n".join(lines),
+    ]
+
+
+def kills(records: Records) -> list[str]:
+    """Return what killing a run cost."""
+    found = of(records, "killed")
+    if not found:
+        return []
+    total = sum(each["kills"] for each in found)
+    return [
+        "## Killed and resumed",
+        f"SIGKILL at {total} random moments of {len(found)} run(s), each resumed: of "
+        f"{sum(each['journalled'] for each in found)} journalled samples "
+        f"{sum(each['lost'] for each in found)} were lost, and "
+        f"{sum(each['cells_without_a_number'] for each in found)} cells had no number.",
+    ]
+
+
+def picture(records: Records, folder: Path) -> None:
+    """Draw planted against detected, with intervals, as `power.svg` and `power.png`.
+
+    Raises:
+        ImportError: altair or vl-convert is not installed (the extra `report`).
+    """
+    import altair
+
+    if not trials(records):
+        return
+    rows = []
+    for trial, outcomes in trials(records).items():
+        low, high = binomtest(hits(trial, outcomes), len(outcomes)).proportion_ci(0.95, "exact")
+        where = "one core loaded" if trial.loaded else "idle machine"
+        rows.append(
+            {
+                "planted": trial.percent,
+                "called": hits(trial, outcomes) / len(outcomes),
+                "low": low,
+                "high": high,
+                "way": {"bakeoff": "pytest bench", "plain": "pytest-benchmark, median:5%"}[
+                    trial.way
+                ],
+                "where": where,
+            }
+        )
+    base = altair.Chart(altair.Data(values=rows)).encode(
+        x=altair.X("planted:O", title="planted slowdown, %", axis=altair.Axis(labelAngle=0)),
+        color=altair.Color("way:N", title=None, scale=altair.Scale(range=["#1b6ca8", "#c2571a"])),
+        xOffset="way:N",
+    )
+    bars = base.mark_rule().encode(
+        y=altair.Y("low:Q", title="runs that called it", axis=altair.Axis(format="%")),
+        y2="high:Q",
+    )
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(y="called:Q")
+    chart = (
+        altair.layer(bars, points)
+        .properties(width=260, height=220)
+        .facet(column=altair.Column("where:N", title=None))
+        .properties(
+            title="At 0 % every call is a false alarm; above it, every miss a slowdown lost"
+        )
+        .configure_legend(orient="bottom")
+    )
+    chart.save(str(folder / "power.svg"))
+    chart.save(str(folder / "power.png"), ppi=144)

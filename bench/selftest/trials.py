@@ -1,0 +1,182 @@
+"""Trials: real runs whose right answer is known, one after the other, journalled, in random order.
+
+Each is one `pytest bench` of two entrants, the baseline and a planted one, or one comparison the
+usual way. What is left of an interrupted selftest is done by the next.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.measure.settings import ROOT, conditions
+from bench.selftest import plain
+from bench.selftest.plants import write_entrant
+from common.versions import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+WORKLOAD = "seed"
+BASE = "same"
+PERCENTS = (1, 2, 5, 10)
+CALIBRATION = (2, 40, 80, 160)
+"""Iterations of `work` whose cost is measured; what a per cent takes is interpolated."""
+BUSY = """
+import random, time
+rng = random.Random({seed})
+while True:
+    end = time.monotonic() + rng.uniform(0.2, 2)
+    while time.monotonic() < end:
+        pass
+    time.sleep(rng.uniform(0.2, 2))
+"""
+"""A second process that loads one core on and off."""
+
+
+class Trial(NamedTuple):
+    """One question whose answer is known."""
+
+    percent: int
+    """The slowdown that is planted inside of the compiled program; 0 is A/A."""
+    way: str
+    """`bakeoff` or `plain`."""
+    loaded: bool
+    """Whether another process loads one core on and off meanwhile."""
+
+
+class Wish(NamedTuple):
+    """How many trials of a kind are wanted."""
+
+    percent: int
+    idle: int
+    loaded: int
+
+
+WISHES = (Wish(0, 20, 8), Wish(1, 20, 0), Wish(2, 20, 8), Wish(5, 8, 8), Wish(10, 4, 4))
+WAYS = ("bakeoff", "plain")
+
+
+def wanted(wishes: Sequence[Wish], done: Counter[Trial], seed: int = 0) -> list[Trial]:
+    """Return the trials that are still to be made: shuffled pairs of ours and the usual way."""
+    rng = random.Random(seed)  # noqa: S311 -- an order is no secret
+    pairs = []
+    for wish in wishes:
+        for loaded, count in ((False, wish.idle), (True, wish.loaded)):
+            pairs += [(wish.percent, loaded)] * count
+    rng.shuffle(pairs)
+    todo, left = [], Counter(done)
+    for percent, loaded in pairs:
+        for way in rng.sample(WAYS, len(WAYS)):
+            trial = Trial(percent, way, loaded)
+            if left[trial]:
+                left[trial] -= 1
+            else:
+                todo.append(trial)
+    return todo
+
+
+def bench(folder: Path, *options: str) -> dict[str, Any]:
+    """Run `pytest bench` with these options; return what its file says.
+
+    Raises:
+        RuntimeError: it wrote no file.
+    """
+    path = folder / "run.json"
+    command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}"]
+    done = subprocess.run(  # noqa: S603 -- this project's benchmarks
+        [*command, "-p", "no:cacheprovider", f"--benchmark-json={path}", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not path.exists():
+        raise RuntimeError((done.stdout + done.stderr)[-2000:])
+    return dict(json.loads(path.read_text("utf-8")))
+
+
+def calibrate(folder: Path, budget: float) -> dict[str, Any]:
+    """Measure what iterations of `work` cost; return how many make each per cent.
+
+    The cost is a line in the iterations, fitted by least squares to ratios measured in one run.
+    """
+    import numpy as np
+
+    styles = {f"work_{n}": f"work({n})" for n in CALIBRATION}
+    path = write_entrant(folder / "calibration.py", styles)
+    options = [f"--entrant={path}", f"--workload={WORKLOAD}", "--metric=step"]
+    run = bench(folder, *options, f"--budget={budget:g}")
+    found = {
+        cell["style"]: cell["metrics"]["step"]
+        for cell in run["bakeoff"]["cells"]
+        if cell["entrant"] == path.stem
+    }
+    ratios = [found[f"work_{n}"]["ratio"] for n in CALIBRATION]
+    slope, base = np.polyfit(CALIBRATION, np.array(ratios) - 1, 1)
+    iterations = {p: max(2, round((p / 100 - base) / slope)) for p in PERCENTS}
+    return {
+        "ratios": dict(zip(CALIBRATION, ratios, strict=True)),
+        "standard_errors": [found[f"work_{n}"]["standard_error"] for n in CALIBRATION],
+        "per_iteration": float(slope),
+        "of_the_loop_itself": float(base),
+        "iterations": iterations,
+        "planted": {p: float(base + slope * n) for p, n in iterations.items()},
+    }
+
+
+def perform(trial: Trial, entrant: Path, budget: float, seed: int) -> dict[str, Any]:
+    """Make one trial; return what was called, with the interval where there is one."""
+    style = f"work_{trial.percent}" if trial.percent else BASE
+    with tempfile.TemporaryDirectory(prefix="bakeoff-selftest-") as name, load(trial.loaded, seed):
+        folder = Path(name)
+        start = time.monotonic()
+        if trial.way == "plain":
+            return plain.compare(folder / "plain", entrant, BASE, style, WORKLOAD, budget)
+        options = [f"--entrant={entrant}", f"--style={style}", f"--workload={WORKLOAD}"]
+        said = bench(folder, *options, "--metric=step", f"--budget={budget:g}")["bakeoff"]
+        [step] = [c["metrics"]["step"] for c in said["cells"] if c["entrant"] == entrant.stem]
+        keys = ("ratio", "low", "high", "p", "verdict", "blocks", "processes", "detectable")
+        [control] = said["control"]
+        return {
+            "called": step["verdict"] if step["verdict"] in ("slower", "faster") else "",
+            "seconds": time.monotonic() - start,
+            **{key: step[key] for key in keys},
+            "control": {key: control[key] for key in keys},
+            "share": said["spent"]["sampling_share"],
+            "warnings": len(said["warnings"]),
+        }
+
+
+@contextmanager
+def load(wanted: bool, seed: int) -> Iterator[None]:
+    """Keep one core busy, on and off, while this is open."""
+    if not wanted:
+        yield
+        return
+    command = [sys.executable, "-c", BUSY.format(seed=seed)]
+    process = subprocess.Popen(command)  # noqa: S603 -- the text above
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def entrant_file(folder: Path, iterations: Mapping[int, int]) -> Path:
+    """Write the planted entrant of the trials; return its file."""
+    styles = {f"work_{percent}": f"work({n})" for percent, n in iterations.items()}
+    return write_entrant(folder / "planted.py", {BASE: "same()", **styles})
+
+
+def about() -> dict[str, Any]:
+    """Return under which conditions trials are made."""
+    return {"versions": versions(), **conditions()}
