@@ -33,6 +33,7 @@ MEASURED = pytest.StashKey[Measured]()
 WANTED = pytest.StashKey[Wanted]()
 CELLS = pytest.StashKey[list[Cell]]()
 LOCK = pytest.StashKey[Any]()
+NO_CELL = Cell("", "", "", "")
 MAX_BUDGET = 7 * 24 * 3600
 MAX_MARGIN = 0.5
 
@@ -195,13 +196,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop the placeholders of files that have nothing to measure in this run."""
+    empty = [item for item in items if not isinstance(measures(item).get("cell", NO_CELL), Cell)]
+    if empty:
+        config.hook.pytest_deselected(items=empty)
+        items[:] = [item for item in items if item not in empty]
+
+
+def measures(item: pytest.Item) -> dict[str, Any]:
+    """Return the cell and metric of a benchmark; nothing of another test."""
+    callspec: Any = getattr(item, "callspec", None)
+    return dict(callspec.params) if callspec is not None else {}
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan the run: what is left after `-k` is what workers measure."""
     needed: dict[Cell, set[str]] = {}
     for item in session.items:
-        if isinstance(item, pytest.Function) and "cell" in item.callspec.params:
-            params: dict[str, Any] = dict(item.callspec.params)
-            needed.setdefault(params["cell"], set()).add(params["metric"])
+        if "metric" in (found := measures(item)):
+            needed.setdefault(found["cell"], set()).add(found["metric"])
     session.config.stash[MEASURED].needed = needed
 
 

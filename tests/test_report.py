@@ -378,15 +378,6 @@ def test_compilations_only_where_they_are_unusual() -> None:
 
 
 def test_ties() -> None:
-    intervals = {
-        "pure_jax": (1.0, 1.0, 1.0),
-        "b": (1.01, 0.99, 1.03),
-        "chained": (1.04, 1.02, 1.06),
-        "c": (1.05, 1.04, 1.06),
-        "a": (0.97, 0.96, 0.98),
-    }
-    # `chained` overlaps with b, but not with the group's first: chains would tie everybody.
-    assert terminal.tie_groups(intervals) == [["a"], ["pure_jax", "b"], ["chained", "c"]]
     text = one_line(printed(full()))
     assert "toy on cpu: tied: pure_jax, flax_linen, haiku, haiku transform (1.00–1.01)" in text
     assert "then tied: equinox filter_jit, flax_nnx cached_partial (1.05–1.06) then" in text

@@ -158,7 +158,7 @@ def exact(test: Selftest, scratch: Path) -> None:
         test.take("exact", 60, partial(faults.exact, scratch, number))
     for number in range(len(test.has("by_time")), EXACT_RUNS):
         do = partial(faults.by_time, scratch, number, test.budget)
-        test.take("by_time", test.budget, do)
+        test.take("by_time", 2 * test.budget, do)
 
 
 def precision(test: Selftest, scratch: Path) -> None:

@@ -93,7 +93,8 @@ class Engine:
                 "by another version or with other options: start anew without --resume"
             )
         death = record["death"] and Death(**record["death"])
-        return Outcome(record["took"], record["found"], death, record["busy"])
+        busy = record["busy"] and (record["busy"][0], record["busy"][1], record["busy"][2])
+        return Outcome(record["took"], record["found"], death, busy)
 
     def perform(self, action: Action) -> Outcome:
         """Let a worker do it."""

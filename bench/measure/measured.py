@@ -71,6 +71,8 @@ class Measured:
     """Of a run that is to be taken up; else one is begun."""
     needed: dict[Cell, set[str]] = field(default_factory=dict)
     state: State | None = None
+    complete: bool = False
+    """The schedule came to its end."""
     interrupted: bool = False
     """Ctrl-C came; nothing more is measured."""
     said: dict[str, Any] | None = None
@@ -86,6 +88,7 @@ class Measured:
         self.state = schedule.state
         try:
             Engine(schedule, self.journal, self.wanted.outside, told=told).run()
+            self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True
 
@@ -181,7 +184,7 @@ class Measured:
 
     def done(self, *, kept: bool) -> None:
         """Drop the journal of a run that has come to its end, if its samples are in a file."""
-        if self.state is not None and self.journal is not None and kept:
+        if self.complete and self.journal is not None and kept:
             self.journal.remove()
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MIN_BLOCKS = 4
 """Below this many blocks in all, a cell has no warm result."""
 MIN_PROCESSES = 4
-"""Workers that share the blocks of a run: with fewer, what a process adds is too much of a guess."""
+"""Workers that share the blocks of a run: with fewer, what a process adds is mostly a guess."""
 MAX_PROCESSES = 30
 MIN_COLD = 2
 """Below this many processes, a cell has no cold result."""

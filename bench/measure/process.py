@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS = 120
 """After so long without a record, a worker is taken to hang."""
+LAST_SECONDS = 10
+"""So long may a worker live on after its output has ended."""
 STDERR_LINES = 8
 """Lines of a failed worker's stderr that are kept."""
 
@@ -144,9 +146,12 @@ class Worker:
             line = self.process.stdout.readline()
         finally:
             timer.cancel()
-        if line:
+        if line.endswith("\n"):
             return line
-        self.process.wait()
+        try:
+            self.process.wait(LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise self._failed("it closed its output") from None
         if silent.is_set():
             raise self._failed(f"silent for {silence:g} s")
         status = self.process.returncode

@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.found import Block, Found, State
 from bench.measure.metrics import METRICS, TINY, Kind
-from bench.measure.plan import MIN_PROCESSES, Costs, Turn, allot, next_turn, spread
+from bench.measure.plan import MIN_PROCESSES, Allotment, Costs, Turn, allot, next_turn, spread
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -171,6 +172,10 @@ class OnBackend:
             for cell in on_it
             if cell.workload == workload and self.state.cells[cell].failure is None
         ]
+        for cell in on_it:
+            failure = self.state.cells[cell].failure
+            if cell[:2] == BASELINE and failure is not None:
+                self.fail(cell, failure)
         self.proven: set[Cell] = set()
         self.deaths = 0
         self.numbers: Counter[Turn] = Counter()
@@ -192,6 +197,17 @@ class OnBackend:
             if self.state.cells[cell].failure is None and workload in (None, cell.workload)
         ]
 
+    def worth(self, workload: str) -> bool:
+        """Tell whether anything that is asked for at a workload can still be measured."""
+        return any(cell in self.run.needed for cell in self.alive(workload))
+
+    def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
+        """A cell has failed; without a baseline there is nothing to say of the others."""
+        self.run.fail(cell, failure, stderr)
+        if cell[:2] == BASELINE:
+            for each in self.alive(cell.workload):
+                self.run.fail(each, f"there is no baseline: {failure}", stderr)
+
     def wants(self, metric: str, workload: str) -> bool:
         """Tell whether a metric is needed at a workload, by any cell."""
         return any(
@@ -209,13 +225,20 @@ class OnBackend:
             if metric.kind is Kind.WARM and self.wants(metric.name, workload)
         }
         process = yield from self.up()
-        wanted = {turn: weight for turn, weight in wanted.items() if turn[0] in self.workloads}
+        wanted = {
+            turn: weight
+            for turn, weight in wanted.items()
+            if turn.workload in self.workloads and self.worth(turn.workload)
+        }
         if process is None:
+            self.note_missing(Allotment(0, (), (), {}))
             return
         simple = [turn for turn in wanted if turn.kind not in PREPARED]
-        for turn in simple * 2:  # the second of each says what a block costs
-            if process is not None:
-                process = yield from self.block(process, turn)
+        # The second of each says what a block costs.
+        probes = simple * min(2, self.options.blocks or 2)
+        for turn in probes:
+            process = yield from self.measured(process, turn)
+        taken = Counter(probes)
         plan = self.plan(wanted)
         self.note_missing(plan)
         weights = {turn: wanted[turn] for turn in plan.turns}
@@ -235,13 +258,17 @@ class OnBackend:
             if number >= MIN_PROCESSES:  # what has to be compiled apart is compiled in some only
                 here = {turn: w for turn, w in weights.items() if turn.kind not in PREPARED}
             if process is not None and here:
-                process = yield from self.blocks(process, here, plan.processes - number, gaps)
+                to_come = plan.processes - number
+                process = yield from self.blocks(process, here, to_come, gaps, taken)
+            taken = Counter()
             if process is not None:
                 yield from self.run.do(Action("close", process, self.backend))
             process = None
             if not last or plan.processes == 1:
                 for cell in gaps.pop(0):
                     yield from self.cold(cell)
+        for cell in chain.from_iterable(gaps):  # of workers for which there was no time
+            yield from self.cold(cell)
         if not weights and sweeps and self.options.cold_samples is None:
             yield from self.more_sweeps(plan.sweeps)
 
@@ -285,7 +312,7 @@ class OnBackend:
                 runs = len(alive) + 3 * len(pure)
                 training[workload] = 1.2 * 200 * runs * self.step_seconds(workload) + 0.1 * runs
             if any(self.wants(m.name, workload) for m in METRICS.values() if m.kind is Kind.COLD):
-                sweeps[workload] = len(alive) * (
+                sweeps[workload] = (len(alive) + 1) * (
                     COLD_GUESS + COLD_IMPORT_SHARE * self.import_seconds + one_open
                 )
             for kind, programs in (("sample", 1), ("epoch", 2)):
@@ -328,13 +355,13 @@ class OnBackend:
 
     def up(self) -> Steps[int | None]:
         """Start a worker with all living arms proven or opened; None where it cannot be done."""
-        while self.alive() and self.deaths <= DEATHS:
+        while any(map(self.worth, self.workloads)) and self.deaths <= DEATHS:
             before = self.spent
             process = self.run.next_process()
             outcome = yield from self.run.do(Action("start", process, self.backend))
             if not self.survived(outcome):
                 continue
-            arms = list(dict.fromkeys(f"{c.entrant}/{c.style}" for c in self.cells))
+            arms = list(dict.fromkeys(f"{c.entrant}/{c.style}" for c in self.alive()))
             load = Action("load", process, self.backend, arm=" ".join(arms))
             outcome = yield from self.run.do(load)
             if not self.survived(outcome):
@@ -349,7 +376,8 @@ class OnBackend:
                 if cell not in self.proven and cell.workload in self.workloads:
                     self.drop_unaffordable(cell.workload)
                     proofs += 1
-                if cell.workload not in self.workloads:
+                failed = self.state.cells[cell].failure is not None  # since: it has no baseline
+                if failed or cell.workload not in self.workloads:
                     continue
                 do = "open" if cell in self.proven else "prove"
                 ready = yield from self.one(process, do, cell)
@@ -371,6 +399,8 @@ class OnBackend:
         Every workload but the first has to leave a quarter of the budget to blocks, after its
         proofs and after two more workers; the first has to begin within the budget.
         """
+        if self.options.blocks is not None or self.options.cold_samples is not None:
+            return
         first = workload == self.workloads[0]
         if first or any(cell.workload == workload for cell in self.proven):
             dropped = self.spent > self.deadline
@@ -393,14 +423,11 @@ class OnBackend:
         arm = f"{cell.entrant}/{cell.style}"
         action = Action(do, process, self.backend, cell.workload, arm)
         outcome = yield from self.run.do(action)
-        if not self.survived(outcome, cell):
+        if not self.survived(outcome, cell.workload):
             return False
         found = self.state.cells[cell]
         if "failure" in outcome.found:
-            self.run.fail(cell, outcome.found["failure"])
-            if cell[:2] == BASELINE:
-                for each in self.alive(cell.workload):
-                    self.run.fail(each, f"there is no baseline: {outcome.found['failure']}")
+            self.fail(cell, outcome.found["failure"])
             return True
         if do == "prove":
             found.proof, found.exact = outcome.found["proof"], outcome.found["exact"]
@@ -410,20 +437,17 @@ class OnBackend:
             found.training = outcome.found["training"]
         return True
 
-    def survived(self, outcome: Outcome, cell: Cell | None = None) -> bool:
-        """Note who is to blame for a worker's death, if it died."""
+    def survived(self, outcome: Outcome, workload: str = "") -> bool:
+        """Note who is to blame for a worker's death, if it died; at one workload, or at all."""
         death = outcome.death
         if death is None:
             return True
         if death.cut:
             return False
-        if death.arm and cell is not None:
-            self.run.fail(cell, death.reason, death.stderr)
-        elif death.arm:
-            for each in self.cells:
-                if f"{each.entrant}/{each.style}" == death.arm:
-                    self.run.fail(each, death.reason, death.stderr)
-        else:
+        blamed = self.cells_of(death.arm, workload)
+        for cell in blamed:
+            self.fail(cell, death.reason, death.stderr)
+        if not blamed:
             self.deaths += 1
             self.state.notes.append(f"a worker had to be started anew: {death.reason}")
             if self.deaths > DEATHS:
@@ -432,12 +456,24 @@ class OnBackend:
                         self.run.fail(each, death.reason, death.stderr)
         return False
 
-    def failures(self, outcome: Outcome, arms: list[str]) -> None:
+    def cells_of(self, arm: str, workload: str = "") -> list[Cell]:
+        """Return the living cells of an arm, at one workload or at all."""
+        return [c for c in self.alive(workload or None) if f"{c.entrant}/{c.style}" == arm]
+
+    def failures(self, outcome: Outcome, arms: list[str], workload: str = "") -> None:
         """Take the failures of a command that is about several arms."""
         for index, failure in outcome.found.get("failures", {}).items():
-            for cell in self.cells:
-                if f"{cell.entrant}/{cell.style}" == arms[int(index)]:
-                    self.run.fail(cell, failure)
+            for cell in self.cells_of(arms[int(index)], workload):
+                self.fail(cell, failure)
+
+    def measured(self, process: int | None, turn: Turn) -> Steps[int | None]:
+        """Measure one block, in as many workers as it takes; return the one to go on with."""
+        while process is not None and self.worth(turn.workload):
+            after = yield from self.block(process, turn)
+            if after == process:
+                break
+            process = after
+        return process
 
     def block(self, process: int, turn: Turn) -> Steps[int | None]:
         """Measure one block; return the worker to go on with, another one if this one died."""
@@ -455,9 +491,7 @@ class OnBackend:
         before = self.spent
         outcome = yield from self.run.do(action)
         if outcome.death is not None:
-            cells = self.alive(turn.workload)
-            blamed = [c for c in cells if f"{c.entrant}/{c.style}" == outcome.death.arm]
-            self.survived(outcome, blamed[0] if blamed else None)
+            self.survived(outcome, turn.workload)
             return (yield from self.up())
         self.costs[turn] = self.spent - before
         for metric, arms in outcome.found["seconds"].items():
@@ -469,9 +503,17 @@ class OnBackend:
         return process
 
     def blocks(
-        self, process: int, weights: dict[Turn, float], processes: int, cold: list[list[Cell]]
+        self,
+        process: int,
+        weights: dict[Turn, float],
+        processes: int,
+        cold: list[list[Cell]],
+        taken: Counter[Turn],
     ) -> Steps[int | None]:
-        """Measure blocks in one of the `processes` that are still to come, this one included."""
+        """Measure blocks in one of the `processes` that are still to come, this one included.
+
+        `taken` counts the blocks that were measured in it before.
+        """
         prepared = yield from self.prepare(process, weights)
         if prepared is None:
             return None
@@ -480,25 +522,28 @@ class OnBackend:
         left = self.deadline - self.spent - cold_left - (processes - 1) * self.open_seconds
         end = self.spent + max(0.0, left) / processes
         used: dict[Turn, float] = {}
-        taken: Counter[Turn] = Counter()
         order = self.rng.sample(list(weights), len(weights))
         while True:
+            order = [turn for turn in order if self.worth(turn.workload)]
+            if not order:
+                return process
             if self.options.blocks is not None:
                 todo = [turn for turn in order if taken[turn] < self.options.blocks]
                 turn = todo[0] if todo else None
             else:
                 first = [turn for turn in order if not taken[turn]]
-                turn = first[0] if first else next_turn(used, weights)
+                turn = first[0] if first else next_turn(used, {t: weights[t] for t in order})
                 if self.spent + self.costs.get(turn, 0.0) / 2 > end and not (
                     first and self.spent < end
                 ):
                     turn = None
             if turn is None:
                 return process
-            before, taken[turn] = self.spent, taken[turn] + 1
+            before = self.spent
             after = yield from self.block(process, turn)
             if after is None:
                 return None
+            taken[turn] += after == process
             if after != process:  # it died; what a new one needs, it has to be given
                 prepared = yield from self.prepare(after, weights)
                 if prepared is None:
@@ -520,10 +565,10 @@ class OnBackend:
                 "prepare", process, self.backend, turn.workload, " ".join(arms), turn.kind
             )
             outcome = yield from self.run.do(action)
-            if not self.survived(outcome):
+            if not self.survived(outcome, turn.workload):
                 after = yield from self.up()
                 return None if after is None else (yield from self.prepare(after, weights))
-            self.failures(outcome, arms)
+            self.failures(outcome, arms, turn.workload)
         return process
 
     def train(self, process: int, workload: str) -> Steps[int | None]:
@@ -531,8 +576,10 @@ class OnBackend:
         for cell in self.order(self.alive(workload)):
             if cell[:2] == CONTROL or "final_loss" not in self.run.needed.get(cell, ()):
                 continue
-            survived = yield from self.one(process, "train", cell)
-            if not survived:
+            while self.state.cells[cell].failure is None:
+                survived = yield from self.one(process, "train", cell)
+                if survived:
+                    break
                 again = yield from self.up()
                 if again is None:
                     return None
@@ -542,7 +589,10 @@ class OnBackend:
     def cold_order(self, sweeps: Mapping[str, int]) -> Iterator[Cell]:
         """Yield cells sweep by sweep, each sweep in another random order."""
         for number in range(max(sweeps.values(), default=0)):
-            cells = [c for w, count in sweeps.items() if number < count for c in self.alive(w)]
+            now = [w for w, count in sweeps.items() if number < count and self.worth(w)]
+            cells = [cell for workload in now for cell in self.alive(workload)]
+            # The baseline is in every ratio, so a second sample of it is worth most.
+            cells += [cell for cell in cells if cell[:2] == BASELINE]
             yield from self.rng.sample(cells, len(cells))
 
     def cold_seconds(self) -> float:
@@ -563,7 +613,8 @@ class OnBackend:
     def cold(self, cell: Cell) -> Steps[None]:
         """Measure one cold process of a cell."""
         found = self.state.cells[cell]
-        if found.failure is not None or self.spent > 1.05 * self.deadline:
+        late = self.options.cold_samples is None and self.spent > 1.05 * self.deadline
+        if found.failure is not None or late or not self.worth(cell.workload):
             return
         process = self.run.next_process()
         arm = f"{cell.entrant}/{cell.style}"
@@ -572,7 +623,7 @@ class OnBackend:
             if outcome.death.cut:
                 yield from self.cold(cell)
             else:
-                self.run.fail(cell, outcome.death.reason, outcome.death.stderr)
+                self.fail(cell, outcome.death.reason, outcome.death.stderr)
             return
         self.cold_took = (self.cold_took[0] + outcome.took, self.cold_took[1] + 1)
         self.state.spent.sampling += outcome.found["timed_seconds"]

@@ -53,17 +53,22 @@ def interleave[Name: Hashable](
     rounds: int,
     rng: random.Random,
     at: Callable[[Name], None] = lambda _: None,
+    untimed: int = 0,
 ) -> dict[Name, dict[str, list[float]]]:
     """Return the samples of `rounds` turns of each, every round in another order.
 
-    `at` is told whose turn it is.
+    `at` is told whose turn it is; of the first `untimed` rounds, which come in addition, samples
+    are dropped.
     """
     found: dict[Name, dict[str, list[float]]] = {name: {} for name in units}
     with quiet():
-        for _ in range(rounds):
+        for number in range(-untimed, rounds):
             for name in rng.sample(list(units), len(units)):
                 at(name)
-                for metric, seconds in units[name]().items():
+                samples = units[name]()
+                if number < 0:
+                    continue
+                for metric, seconds in samples.items():
                     found[name].setdefault(metric, []).extend(seconds)
     return found
 

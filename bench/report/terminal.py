@@ -17,6 +17,7 @@ from bench.measure.cells import BASELINE
 from bench.report import wording
 from bench.report.sentences import sentences
 from bench.report.wording import Facts, is_baseline, measured
+from bench.stats.verdict import tie_groups
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -425,23 +426,6 @@ def ties(section: Facts, workload: str, backend: str) -> Iterator[tuple[str, int
         tied = "tied: " if len(group) > 1 else ""
         start = f"{' ' * len(head)}then " if place else head
         yield f"{start}{tied}{', '.join(group)} ({where})", 2 if place else len(head) + 2
-
-
-def tie_groups(intervals: dict[str, tuple[float, float, float]]) -> list[list[str]]:
-    """Return names by group: one that does not overlap with a group's first starts the next.
-
-    Args:
-        intervals: Ratio, lower end and upper end by name.
-    """
-    groups: list[list[str]] = []
-    for name in sorted(intervals, key=lambda name: intervals[name][0]):
-        _, low, high = intervals[name]
-        first = intervals[groups[-1][0]] if groups else None
-        if first is not None and low <= first[2] and high >= first[1]:
-            groups[-1].append(name)
-        else:
-            groups.append([name])
-    return groups
 
 
 def failures(cells: Sequence[Facts]) -> Iterator[tuple[str, int]]:

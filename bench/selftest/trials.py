@@ -85,12 +85,12 @@ def wanted(wishes: Sequence[Wish], done: Counter[Trial], seed: int = 0) -> list[
 
 
 def bench(folder: Path, *options: str) -> dict[str, Any]:
-    """Run `pytest bench` with these options; return what its file says.
+    """Run `pytest bench` with these options, below `folder`; return what its file says.
 
     Raises:
         RuntimeError: it wrote no file.
     """
-    path = folder / "run.json"
+    path = Path(tempfile.mkdtemp(dir=folder)) / "run.json"
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}"]
     done = subprocess.run(  # noqa: S603 -- this project's benchmarks
         [*command, "-p", "no:cacheprovider", f"--benchmark-json={path}", *options],

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jaxtyping import Float
 
@@ -132,23 +132,25 @@ def detectable(
         return float(np.expm1(needed * control.standard_error))
 
 
-def tie_groups(estimates: Sequence[Estimate], confidence: float = 0.95) -> list[list[int]]:
-    """Return indices from fast to slow, in groups instead of ranks.
+def tie_groups(intervals: Mapping[str, tuple[float, float, float]]) -> list[list[str]]:
+    """Return names from fast to slow, in groups instead of ranks.
 
-    A group begins with the fastest cell that is left, and takes in who follows as long as its
-    interval overlaps that first one's. Members of a group may not be told apart from its first;
-    the first of a group is slower than the first of the one before. It is cautious: intervals are
-    to a common baseline, whose noise is in both, so two cells whose intervals overlap may well
-    differ. The baseline can take part as an estimate of 0 with standard error 0.
+    A group begins with the fastest that is left, and takes in who follows as long as its interval
+    overlaps that first one's. Members of a group may not be told apart from its first. It is
+    cautious: intervals are to a common baseline, whose noise is in both, so two whose intervals
+    overlap may well differ.
+
+    Args:
+        intervals: Ratio, lower end and upper end by name; the baseline's are all 1.
     """
-    order = sorted(range(len(estimates)), key=lambda i: (estimates[i].log_ratio, i))
-    intervals = [estimate.interval(confidence) for estimate in estimates]
-    groups: list[list[int]] = []
-    for i in order:
-        if groups and intervals[i][0] <= intervals[groups[-1][0]][1]:
-            groups[-1].append(i)
+    groups: list[list[str]] = []
+    for name in sorted(intervals, key=lambda name: intervals[name][0]):
+        _, low, high = intervals[name]
+        first = intervals[groups[-1][0]] if groups else None
+        if first is not None and low <= first[2] and high >= first[1]:
+            groups[-1].append(name)
         else:
-            groups.append([i])
+            groups.append([name])
     return groups
 
 

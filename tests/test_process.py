@@ -1,0 +1,351 @@
+"""The protocol between the program and its workers, spoken by real processes: small scripts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.measure import turns
+from bench.measure.process import Place, Worker, WorkerFailedError, ask_once
+from bench.measure.recorder import NOBODY, Recorder, Turn
+from bench.measure.session import Session
+from bench.measure.settings import ENVIRONMENT, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+SPEAKS = """
+import json, os, signal, sys, time
+
+def say(**record):
+    print(json.dumps(record), flush=True)
+
+def heard():
+    return json.loads(sys.stdin.readline())
+
+def ready(**more):
+    say(**{"ready": 0.0, "protocol": 2, **more})
+"""
+
+
+def script(text: str) -> Place:
+    """Return where a script is the worker."""
+    return Place(command=(sys.executable, "-c", SPEAKS + textwrap.dedent(text)))
+
+
+def start_and_ask(worker: Worker, **more: Any) -> None:
+    """Ask a worker for one thing."""
+    worker.start()
+    worker.ask({"do": "something"}, **more)
+
+
+def failure(text: str, silence: float = 60) -> WorkerFailedError:
+    """Return how a worker failed that is asked for one thing."""
+    with Worker(script(text), silence) as worker, pytest.raises(WorkerFailedError) as caught:
+        start_and_ask(worker)
+    assert Worker.working is None, "the turn was not given back"
+    assert worker.process.returncode is not None
+    return caught.value
+
+
+def test_what_is_found_is_a_record() -> None:
+    place = script("ready(); command = heard(); say(found=command['n'] + 1); ready(cpu_seconds=7)")
+    with Worker(place) as worker:
+        worker.start()
+        assert worker.ask({"do": "add", "n": 4}) == {"found": 5}
+        assert worker.cpu_seconds == 7
+    assert ask_once({"n": 1}, place) == {"found": 2}
+
+
+@pytest.mark.parametrize(
+    ("worker", "reason"),
+    [
+        ("sys.exit(3)", "exit status 3"),
+        ("pass", "exit status 0"),
+        ("ready(); heard(); sys.exit('out of cheese')", "exit status 1"),
+        ("ready(); heard(); os.abort()", "exit status -6"),
+        (
+            "ready(); heard(); os.kill(os.getpid(), signal.SIGKILL)",
+            "exit status -9; killed, perhaps for want of memory",
+        ),
+        ("ready(); heard(); say(found=1)", "exit status 0"),
+        ("ready(); heard(); print('{\"found\": [1, 2', end=''); sys.exit(4)", "exit status 4"),
+        ("print('hello')", "it wrote 'hello', which is not JSON"),
+        ("ready(); heard(); print('jax says hi')", "it wrote 'jax says hi', which is not JSON"),
+        ("ready(); heard(); print('x' * 500)", f"it wrote {'x' * 80!r}, which is not JSON"),
+        ("sys.stdout.buffer.write(b'\\xff\\xfe\\n')", "it wrote '��', which is not JSON"),
+        ("ready(); heard(); print()", "it wrote '', which is not JSON"),
+        ("ready(); heard(); say(found=float('nan'))", "a number that is none"),
+        ("ready(); heard(); say(found=[1.0, float('-inf')])", "a number that is none"),
+        ("ready(); heard(); print('[1, 2]')", "it wrote '[1, 2]', which is no record"),
+        ("ready(); heard(); print('7')", "it wrote '7', which is no record"),
+        ("ready(protocol=1)", "it speaks protocol 1, not 2"),
+        ("say(ready=0.0)", "it speaks protocol None, not 2"),
+        ("say(found=1); ready()", "it spoke before it was asked: {'found': 1}"),
+        ("ready(); heard(); say(a=1); say(b=2); ready()", "it said 2 records where one belongs"),
+        ("ready(); heard(); ready()", "it said 0 records where one belongs"),
+    ],
+)
+def test_what_the_protocol_does_not_allow(worker: str, reason: str) -> None:
+    error = failure(worker)
+    assert error.reason.startswith("worker failed (")
+    assert error.reason.endswith(f"{reason})")
+    assert str(error) == error.reason
+    assert error.arm is None
+
+
+@pytest.mark.parametrize("worker", ["time.sleep(60)", "ready(); heard(); time.sleep(60)"])
+def test_a_worker_that_hangs_is_killed(worker: str) -> None:
+    assert failure(worker, silence=0.5).reason == "worker failed (silent for 0.5 s)"
+
+
+def test_a_patience_of_its_own() -> None:
+    place = script("ready(); heard(); time.sleep(60)")
+    with Worker(place) as worker, pytest.raises(WorkerFailedError, match=r"silent for 0\.25 s"):
+        start_and_ask(worker, silence=0.25)
+
+
+def test_a_worker_that_closes_its_output_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.measure.process.LAST_SECONDS", 0.25)
+    error = failure("ready(); heard(); os.close(1); time.sleep(60)")
+    assert error.reason == "worker failed (it closed its output)"
+
+
+def test_its_last_words_are_kept() -> None:
+    error = failure("""
+        ready()
+        heard()
+        for i in range(20):
+            print(f"line {i}", file=sys.stderr)
+        raise OSError("no such planet")
+    """)
+    assert error.reason == "worker failed (exit status 1)"
+    lines = error.stderr.splitlines()
+    assert len(lines) == 8
+    assert lines[-1] == "OSError: no such planet"
+    assert lines[0] == "line 16"
+
+
+def test_a_dead_worker_can_be_asked_and_says_how_it_died() -> None:
+    with Worker(script("ready(); sys.exit(5)")) as worker:
+        worker.start()
+        worker.process.wait()
+        with pytest.raises(WorkerFailedError, match="exit status 5"):
+            worker.ask({"do": "something"})
+
+
+COUNTS = """
+    total = 0
+    ready()
+    while True:
+        total += heard()["n"]
+        say(who={who!r}, total=total, place=os.environ.get("PLACE"))
+        ready()
+"""
+
+
+def counter(who: str) -> Place:
+    """Return a place whose worker adds up, as one of another environment would."""
+    place = script(COUNTS.format(who=who))
+    return Place(place.command, environment() | {"PLACE": who})
+
+
+def test_two_workers_take_turns_and_keep_what_they_know() -> None:
+    with Worker(counter("A")) as a, Worker(counter("B")) as b:
+        a.start()
+        b.start()
+        said = [worker.ask({"n": n}) for worker, n in ((a, 1), (b, 10), (a, 2), (b, 20), (a, 3))]
+    assert [(record["who"], record["total"]) for record in said] == [
+        *(("A", 1), ("B", 10), ("A", 3), ("B", 30), ("A", 6)),
+    ]
+    assert all(record["place"] == record["who"] for record in said)
+
+
+def test_one_works_at_any_time() -> None:
+    with Worker(counter("A")) as a, Worker(counter("B")) as b:
+        a.start()
+        with b._turn():
+            with pytest.raises(RuntimeError, match="one works at any time"):
+                a.ask({"n": 1})
+            with pytest.raises(RuntimeError, match="another worker has the turn"):
+                a.start()
+        b.start()
+        assert a.ask({"n": 1})["total"] == 1, "nothing was sent while it was not its turn"
+        assert b.ask({"n": 1})["total"] == 1
+
+
+def test_closing_ends_a_worker_that_is_at_work() -> None:
+    worker = Worker(script("ready(); heard(); time.sleep(60)"))
+    worker.start()
+    path = worker.recorder.path
+    assert path.exists()
+    worker.close()
+    assert worker.process.returncode == -signal.SIGKILL
+    assert not path.exists()
+
+
+def test_the_recorder_says_whose_turn_it_was() -> None:
+    """The worker is killed in its second round, when it is the third arm's turn."""
+    error = failure("""
+        import random
+        from bench.measure import turns
+        from bench.measure.recorder import Turn
+
+        turn, calls = Turn(sys.argv[1]), 0
+
+        def arm(index):
+            def unit():
+                global calls
+                calls += index == 2
+                if calls == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return {"step": [0.0]}
+            return unit
+
+        ready()
+        heard()
+        turns.interleave({i: arm(i) for i in range(4)}, 3, random.Random(0), turn.at)
+    """)
+    assert error.arm == 2
+    assert "exit status -9" in error.reason
+
+
+def test_a_recorder_and_its_turn() -> None:
+    with Recorder() as recorder:
+        turn = Turn(str(recorder.path))
+        assert recorder.who() is None
+        for index in (0, 3, NOBODY - 1):
+            turn.at(index)
+            assert recorder.who() == index
+        turn.nobody()
+        assert recorder.who() is None
+    assert not recorder.path.exists()
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """Return a session in this process whose recorder can be read."""
+    with Recorder() as recorder:
+        made = Session(Turn(str(recorder.path)))
+        made.arms = [("pure_jax", "pure"), ("control", "pure"), ("haiku", "pure")]
+        yield made
+
+
+def test_preparing_is_the_turn_of_whom_it_is_for(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    class Opened:
+        calls: dict[str, Any] = {}  # noqa: RUF012 -- one test's
+
+    def prepared(entrant: str, style: str, _: object) -> Any:
+        seen.append((entrant, session.turn.page[0]))
+        if entrant == "haiku":
+            raise OSError("no such planet")
+        return dict
+
+    monkeypatch.setitem(turns.PREPARED, "sample", prepared)
+    monkeypatch.setattr(session, "at", lambda *_: Opened())
+    found = session.prepare("toy", "cpu", "sample", [0, 2, 1])
+    assert seen == [("pure_jax", 0), ("haiku", 2), ("pure_jax", 1)]
+    assert found == {"failures": {2: "raised OSError: no such planet"}}
+    assert set(Opened.calls["sample"]) == {("pure_jax", "pure"), ("control", "pure")}
+    assert session.turn.page[0] == NOBODY
+
+
+def test_what_one_arm_does_is_its_turn(session: Session) -> None:
+    seen = []
+
+    def action() -> dict[str, Any]:
+        seen.append(session.turn.page[0])
+        raise OSError("no such planet")
+
+    assert session.one(2, action) == {"failure": "raised OSError: no such planet"}
+    assert seen == [2]
+    assert session.turn.page[0] == NOBODY
+
+
+NOISY = """
+import os, sys
+print("hello from a library")
+os.write(1, b"and from its C code\\n")
+print("and to stderr", file=sys.stderr)
+from impls.pure_jax import *
+from impls import pure_jax
+DISTRIBUTION, STYLES, build = "jax", pure_jax.STYLES, pure_jax.build
+"""
+
+
+def test_what_entrants_print_and_ctrl_c_do_not_get_between(tmp_path: Path) -> None:
+    path = tmp_path / "noisy.py"
+    path.write_text(NOISY)
+    with Worker() as worker:
+        worker.start()
+        os.kill(worker.process.pid, signal.SIGINT)
+        command = {"do": "session", "action": "load"}
+        arms = [["noisy", "pure"], ["pure_jax", "pure"], ["nobody", "pure"]]
+        found = worker.ask({**command, "arms": arms, "outside": {"noisy": str(path)}})
+        assert list(found["failures"]) == ["2"]
+        assert found["failures"]["2"].startswith("unknown entrant 'nobody'")
+        os.kill(worker.process.pid, signal.SIGINT)
+        assert worker.ask({"do": "session", "action": "backends"})["backends"][0] == "cpu"
+        assert worker.process.poll() is None
+        worker.stderr.seek(0)
+        said = worker.stderr.read()
+        assert "hello from a library" in said
+        assert "and from its C code" in said
+        assert "Traceback" not in said
+        with pytest.raises(WorkerFailedError) as caught:
+            worker.ask({"do": "fly"})
+    assert "exit status 1" in caught.value.reason
+    assert caught.value.stderr.endswith("AttributeError: 'Commands' object has no attribute 'fly'")
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the names of what is imported after a statement, outside the standard library."""
+    code = f"import sys; {statement}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {name for name in done.stdout.split() if name not in sys.stdlib_module_names} - {
+        "__main__"
+    }
+
+
+@pytest.mark.parametrize("module", ["worker", "cold", "recorder"])
+def test_a_worker_begins_with_the_standard_library_alone(module: str) -> None:
+    assert modules_after(f"import bench.measure.{module}") <= {"bench"}
+
+
+def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JAX_DEBUG_NANS", "JAX_LOG_COMPILES", "JAX_DISABLE_JIT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+    given = environment()
+    assert not [name for name in given if name.startswith(("JAX_DEBUG", "JAX_LOG", "JAX_DISABLE"))]
+    assert given["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false"
+    assert {name: given[name] for name in ENVIRONMENT} == ENVIRONMENT
+    assert given["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+
+
+def test_a_cold_process_measures_every_stage() -> None:
+    # filter_jit cannot trace alone: its split comes from JAX's events, the others' from a clock.
+    where = {"workload": "toy", "backend": "cpu", "outside": {}}
+    found = ask_once({"do": "cold", "entrant": "equinox", "style": "filter_jit", **where})
+    assert set(found["values"]) == {
+        *("import", "init", "trace", "lower", "compile", "first_step", "peak_rss"),
+    }
+    assert all(value > 0 for value in found["values"].values())
+    times = [value for name, value in found["values"].items() if name != "peak_rss"]
+    assert found["timed_seconds"] == pytest.approx(sum(times))
+    assert found["trace_and_lower_split_by"] == "jax.monitoring event"
