@@ -245,7 +245,7 @@ def measure(request: pytest.FixtureRequest) -> Measured:
             with Shown(console_of(config), measured.wanted.budget) as shown:
                 measured.run(before, shown)
         if measured.interrupted:
-            request.session.shouldstop = measured.how_to_go_on()
+            request.session.shouldstop = "interrupted"
     return measured
 
 
@@ -293,15 +293,21 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     """Add versions of everything measured, devices, flags, affinity and load."""
-    found = config.stash[MEASURED].offer
+    measured = config.stash.get(MEASURED, None)
+    if measured is None:  # `--benchmark-compare` wants it before there is a worker
+        machine_info |= {"versions": versions(), **conditions()}
+        return
+    found = measured.offer
     machine_info |= {"versions": found.versions, "devices": found.devices, **found.conditions}
 
 
 def pytest_benchmark_compare_machine_info(
     machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
 ) -> None:
-    """Leave the load out of what pytest-benchmark compares next: it is never the same twice."""
-    machine_info["load_average"] = compared_benchmark["machine_info"].get("load_average")
+    """Leave out of what pytest-benchmark compares next what is not known yet, or never the same."""
+    theirs = compared_benchmark["machine_info"]
+    machine_info["load_average"] = theirs.get("load_average")
+    machine_info.setdefault("devices", theirs.get("devices"))
 
 
 def pytest_benchmark_update_json(
@@ -351,4 +357,4 @@ def pytest_terminal_summary(
     for part in parts(measured.section()):
         console.print(part)
     if measured.interrupted:
-        console.print(measured.how_to_go_on(), markup=False)
+        console.print(measured.how_to_go_on(), markup=False, soft_wrap=True)

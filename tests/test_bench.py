@@ -1,30 +1,42 @@
-"""`pytest bench` as a whole, with an entrant that computes something else and one that crashes."""
+"""`pytest bench` as a whole: real runs, short ones, in a folder of their own."""
 
-import io
+from __future__ import annotations
+
+import copy
+import errno
 import json
 import os
-import shutil
+import re
+import shlex
 import signal
 import subprocess
 import sys
-import textwrap
-from collections.abc import Iterator
+import time
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from bench import conftest
 from bench.cli import main
-from bench.conftest import Replay
-from bench.measure.cells import Cell, Found, Offer, Selection
-from bench.measure.run import Run, WorkerFailedError, records
+from bench.measure.cells import Cell, Offer, Selection
+from bench.measure.journal import FOLDER, SUFFIX, DiskError, Journal
+from bench.measure.measured import Measured, Wanted
+from bench.measure.metrics import METRICS
+from bench.measure.process import WorkerFailedError
 from bench.measure.source import code_lines
 from bench.report import curves, markdown
-from bench.report.terminal import tables
-from bench.stats.ratios import ratio_to_baseline
+from bench.report.whole import Whole
 from common.errors import BakeoffError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
 ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "bench" / "report" / "schema.json").read_text())
 OFFER = Offer(
     styles={"pure_jax": ["pure"], "equinox": ["pure", "filter_jit"]},
     problems={"gone": "entrant 'gone' needs the package 'gone'"},
@@ -32,90 +44,475 @@ OFFER = Offer(
     versions={},
     devices={},
 )
+TWIN = """
+from common.steps import pure_style
+from impls.pure_jax import build as build
 
+DISTRIBUTION = "jax"
+STYLES = {"pure": pure_style(build)}
+"""
 PLANTED = """
+from common.steps import pure_style
 from impls import pure_jax
+
 DISTRIBUTION = "jax"
 
 def build(config):
-    import jax
     model = pure_jax.build(config)
     def step(params, state, token):
         state, logits = model.step(params, state, token)
         return state, logits * 1.001
     return model._replace(step=step)
 
-from common.steps import pure_style
 STYLES = {"pure": pure_style(build)}
+"""
+DEADLY = """
+import os
+import sys
+from impls.pure_jax import build as build
+
+DISTRIBUTION = "jax"
+
+def deadly(*_, **__):
+    print("the last words of an entrant", file=sys.stderr, flush=True)
+    os.abort()
+
+STYLES = {"pure": deadly}
+"""
+ENTRANTS = {
+    "twin": TWIN,
+    "planted": PLANTED,
+    "crashing": "raise OSError('no such planet')\n",
+    "deadly": DEADLY,
+}
+KEEP = "from bench.measure.journal import Journal\nJournal.remove = lambda self: None\n"
+"""A plugin that keeps the journal of a run that has come to its end."""
+COUNTS = {"processes": 2, "blocks": 2, "rounds": 2}
+METRIC = ["step", "dispatch", "sample", "final_loss"]
+
+
+class Lab:
+    """A folder in which runs are made: their journals, temporary files and lock are there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "keep.py").write_text(KEEP)
+        for name, text in ENTRANTS.items():
+            (folder / f"{name}.py").write_text(text)
+
+    def command(self, *options: str) -> list[str]:
+        """Return the command of a run at the smallest size."""
+        chosen = ["--style=pure", "--workload=toy", "--backend=cpu"]
+        return [sys.executable, "-m", "pytest", str(ROOT / "bench"), *chosen, *options]
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How its processes are started."""
+        env = os.environ | {"TMPDIR": str(self.folder), "PYTHONPATH": str(self.folder)}
+        return {"cwd": self.folder, "env": env, "text": True}
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run([*command], **self.how, capture_output=True, check=False)
+
+    @property
+    def journals(self) -> list[Path]:
+        """The journals there are."""
+        return sorted((self.folder / FOLDER).glob(f"*{SUFFIX}"))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Return where this module's runs are made."""
+    return Lab(tmp_path_factory.mktemp("lab"))
+
+
+type Run = tuple[subprocess.CompletedProcess[str], Any, list[dict[str, Any]]]
+"""A finished process, its run file, and the records of its journal."""
+
+
+@pytest.fixture(scope="module")
+def run(lab: Lab) -> Run:
+    """Run the benchmarks of the baseline, its twin, and three entrants that fail."""
+    options = [f"--{name.replace('_', '-')}={count}" for name, count in COUNTS.items()]
+    options += ["--entrant=pure_jax", "--entrant=" + ",".join(f"{name}.py" for name in ENTRANTS)]
+    options += [f"--metric={','.join(METRIC)}", "-pkeep", "--benchmark-save=first"]
+    done = lab.run(*lab.command(*options, "--benchmark-json=run.json"))
+    path = lab.folder / "run.json"
+    assert path.exists(), done.stdout + done.stderr
+    [journal] = lab.journals
+    records = Journal.open(journal).records
+    journal.unlink()
+    return done, json.loads(path.read_text()), records
+
+
+def by_name(found: Any) -> dict[tuple[str, str], Any]:
+    """Return the benchmarks of a run file by entrant and metric."""
+    return {(b["extra_info"]["entrant"], b["extra_info"]["metric"]): b for b in found["benchmarks"]}
+
+
+def test_what_fails_is_a_failed_cell_and_the_others_go_on(run: Run) -> None:
+    done, found, _ = run
+    assert done.returncode == 1
+    cells = {cell["entrant"]: cell for cell in found["bakeoff"]["cells"]}
+    assert set(cells) == {"pure_jax", *ENTRANTS}
+    failures = {name: cell["failure"] for name, cell in cells.items()}
+    assert failures["pure_jax"] is None
+    assert failures["twin"] is None
+    assert re.match(
+        r"not equal: loss off by \S+ relative to the float64 reference \(allowed: 1e-06\); ",
+        failures["planted"],
+    )
+    assert failures["crashing"] == "import failed: OSError: no such planet"
+    assert failures["deadly"] == "worker failed (exit status -6)"
+    assert "the last words of an entrant" in cells["deadly"]["stderr"]
+    text = " ".join(done.stdout.split())
+    for name in ("planted", "crashing", "deadly"):
+        assert f"{name}-pure-toy-cpu: {failures[name]}" in text
+        assert cells[name]["metrics"] == {}
+        assert cells[name]["final_loss"] is None
+    assert set(by_name(found)) == {(e, m) for e in ("pure_jax", "twin") for m in METRIC}
+    assert "Traceback" not in done.stderr
+
+
+def test_the_run_file_is_what_its_schema_says(run: Run) -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(run[1])
+
+
+def _wrong_verdict(found: Any) -> None:
+    found["bakeoff"]["cells"][0]["metrics"]["step"]["verdict"] = "better"
+
+
+def _no_plan(found: Any) -> None:
+    del found["bakeoff"]["plan"]
+
+
+def _negative(found: Any) -> None:
+    found["benchmarks"][0]["stats"]["data"][0] = -1.0
+
+
+def _no_ratio(found: Any) -> None:
+    del by_name(found)["twin", "step"]["extra_info"]["ratio"]
+
+
+def _other_schema(found: Any) -> None:
+    found["bakeoff"]["schema"] = 1
+
+
+def _no_control(found: Any) -> None:
+    del found["bakeoff"]["control"][0]["detectable"]
+
+
+@pytest.mark.parametrize(
+    "damage", [_wrong_verdict, _no_plan, _negative, _no_ratio, _other_schema, _no_control]
+)
+def test_the_schema_refuses(damage: Callable[[Any], None], run: Run) -> None:
+    found = copy.deepcopy(run[1])
+    damage(found)
+    assert not Draft202012Validator(SCHEMA).is_valid(found)
+
+
+def measured(records: list[dict[str, Any]]) -> dict[tuple[str, str], list[float]]:
+    """Return all samples in a journal by entrant and metric, in the order they were taken."""
+    out: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in records:
+        do, _, _, _, arm, *_ = record["action"]
+        if record["death"] is not None:
+            continue
+        if do == "block":
+            for metric, arms in record["found"]["seconds"].items():
+                for name, values in arms.items():
+                    out[name.split("/")[0], metric] += values
+        if do == "cold":
+            for metric, value in record["found"]["values"].items():
+                out[arm.split("/")[0], metric].append(value)
+        if do == "train":
+            seconds = record["found"]["training"]["seconds"]
+            out[arm.split("/")[0], "final_loss"] += seconds
+    return out
+
+
+def test_the_samples_are_what_the_workers_measured(run: Run) -> None:
+    _, found, records = run
+    known = measured(records)
+    for key, benchmark in by_name(found).items():
+        assert benchmark["stats"]["data"] == pytest.approx(known[key], rel=1e-6)
+        assert benchmark["stats"]["rounds"] == len(known[key])
+
+
+def test_entries_say_what_they_are(run: Run) -> None:
+    entries = by_name(run[1])
+    for (entrant, metric), benchmark in entries.items():
+        info = benchmark["extra_info"]
+        where = {"entrant": entrant, "style": "pure", "workload": "toy", "backend": "cpu"}
+        assert where.items() <= info.items()
+        assert benchmark["group"].startswith(f"toy cpu {metric}")
+        if metric == "final_loss":
+            continue
+        blocks = COUNTS["processes"] * COUNTS["blocks"]
+        assert info["blocks"] == blocks == len(info["process_by_block"])
+        assert info["processes"] == len(set(info["process_by_block"])) == COUNTS["processes"]
+        assert info["samples"] == sum(info["rounds_by_block"]) == benchmark["stats"]["rounds"]
+        assert (info["ratio"] is None) == (entrant == "pure_jax")
+        assert info["unit"] == METRICS[metric].unit
+    step = entries["twin", "step"]["extra_info"]
+    assert step["low"] < step["ratio"] < (step["high"] or float("inf"))
+    assert step["verdict"] in ("faster", "slower", "equivalent", "inconclusive")
+    assert step["detectable"] > 0
+    loss = entries["twin", "final_loss"]["extra_info"]
+    assert loss["entropy"] == 0.0
+    assert len(loss["own_initialiser"]) == 3
+    assert loss["same_weights"] == entries["pure_jax", "final_loss"]["extra_info"]["same_weights"]
+
+
+def test_a_run_says_how_it_was_made(run: Run) -> None:
+    _, found, records = run
+    machine = found["machine_info"]
+    assert {"jax", "flax", "dm-haiku", "equinox", "optax", "numpy"} <= set(machine["versions"])
+    assert machine["devices"]["cpu"]
+    assert len(machine["load_average"]) == 3
+    assert machine["environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    said = found["bakeoff"]
+    assert said["schema"] == SCHEMA["$defs"]["section"]["properties"]["schema"]["const"]
+    assert said["environment"]["versions"] == machine["versions"]
+    assert "--style=pure" in said["arguments"]
+    assert said["plan"]["budget_seconds"] == 300
+    assert said["plan"]["margin"] == 0.02
+    assert said["plan"]["backends"]["cpu"]["processes"] == COUNTS["processes"]
+    assert {c["metric"] for c in said["control"]} >= {"step", "dispatch", "sample"}
+    started = sum(record["action"][0] in ("start", "cold") for record in records)
+    assert said["spent"]["processes"] == started
+    assert 0 < said["spent"]["sampling_share"] < 1
+    twin = next(cell for cell in said["cells"] if cell["entrant"] == "twin")
+    assert twin["proof"]["same_program_as_baseline"]
+    assert 0 <= twin["proof"]["loss"] <= 1e-6
+    assert twin["exact"]["code_lines"] == code_lines_of(TWIN)
+
+
+def code_lines_of(text: str) -> int:
+    """Return the lines of a text that are not blank."""
+    return sum(1 for line in text.splitlines() if line.strip())
+
+
+def test_a_run_is_shown(run: Run) -> None:
+    done, found, _ = run
+    assert "toy on cpu: width 8, 8 characters; steps in 4 blocks of 2 processes" in done.stdout
+    text = " ".join(done.stdout.split())
+    for sentence in found["bakeoff"]["verdict"]:
+        assert " ".join(sentence.split()) in text
+    assert "smallest difference this run could see" in text
+
+
+def test_a_markdown_table_of_it(run: Run) -> None:
+    head, _, *rows = markdown.table(run[1]["bakeoff"]).splitlines()
+    assert rows[0].startswith("| [pure_jax](impls/pure_jax.py) `pure` | ")
+    assert rows[0].count("|") == head.count("|")
+    assert any("crashing" in row and "import failed" in row for row in rows)
+
+
+def test_compare_select_and_group(lab: Lab, run: Run) -> None:
+    """`-k` leaves the twin's step; the baseline is measured beside it all the same."""
+    options = ["--entrant=pure_jax,twin.py", "-k", "test_step and twin", "--benchmark-compare=0001"]
+    options += ["--processes=1", "--blocks=1", "--rounds=2", "--benchmark-group-by=param:metric"]
+    done = lab.run(*lab.command(*options, "--benchmark-json=second.json", "--margin=0.5"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "machine_info is different" not in done.stdout + done.stderr
+    assert "(0001_first)" in done.stdout
+    assert "benchmark 'metric=step'" in done.stdout
+    found = json.loads((lab.folder / "second.json").read_text())
+    Draft202012Validator(SCHEMA).validate(found)
+    assert set(by_name(found)) == {("twin", "step")}
+    [step] = [b["extra_info"] for b in found["benchmarks"]]
+    assert step["ratio"] > 0
+    assert step["blocks"] == 1
+    rows = {cell["entrant"]: cell["metrics"] for cell in found["bakeoff"]["cells"]}
+    assert set(rows) == {"pure_jax", "twin"}
+    assert rows["pure_jax"]["step"]["median"] > 0
+    assert found["bakeoff"]["plan"]["margin"] == 0.5
+    assert lab.journals == [], "all it held is in the file"
+
+
+def test_a_histogram(lab: Lab, run: Run) -> None:
+    pytest.importorskip("pygal", reason="pytest-benchmark draws with pygal, which is not installed")
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", "0001", "--histogram=picture"]
+    done = lab.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert list(lab.folder.glob("picture*.svg"))
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until something has come about in a run that goes on."""
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pytest.fail("it did not come about within a minute")
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a journal that is being written."""
+    data = path.read_bytes()
+    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+
+
+def more_blocks(path: Path, count: int) -> bool:
+    """Tell whether a block was measured since a journal had so many lines."""
+    return any(r["action"][0] == "block" and r["death"] is None for r in lines(path)[count:])
+
+
+def begun(lab: Lab, command: list[str]) -> subprocess.Popen[str]:
+    """Start a run in a process group of its own, as a terminal does."""
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **lab.how, **streams, start_new_session=True)
+
+
+def ended(group: int) -> bool:
+    """Tell whether no process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_interrupted_killed_and_resumed(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    options = ["--entrant=pure_jax", "--metric=step,trace,peak_rss", "--benchmark-json=run.json"]
+    options += ["--processes=1", "--blocks=3", "--rounds=2", "--cold-samples=1"]
+    output = tmp_path / "run.json"
+
+    # Ctrl-C, which reaches the whole group, while a worker is at work.
+    with begun(lab, lab.command(*options)) as process:
+        wait_for(lambda: len(lab.journals) == 1 and len(lines(lab.journals[0])) > 2, process)
+        os.kill(process.pid, signal.SIGSTOP)
+        refused = lab.run(*lab.command(*options[:-1], "--benchmark-json=other.json"))
+        assert refused.returncode == 2
+        assert f"another run (process {process.pid}) is measuring" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        os.kill(process.pid, signal.SIGCONT)
+        os.killpg(process.pid, signal.SIGINT)
+        said, errors = process.communicate()
+    assert process.returncode == 2
+    assert "Traceback" not in said + errors
+    assert "INTERNALERROR" not in said + errors
+    assert "interrupted: no run file is written; what was measured is safe" in said
+    assert not output.exists()
+    [journal] = lab.journals
+    before = journal.read_bytes()
+
+    # It is taken up as it said, and killed.
+    [line] = [line for line in said.splitlines() if line.strip().startswith("pytest ")]
+    given = shlex.split(line)[1:]
+    assert given[-1] == f"--resume={FOLDER / journal.name}"
+    command = [sys.executable, "-m", "pytest", *given]
+    count = len(before.splitlines())
+    with begun(lab, command) as process:
+        wait_for(lambda: more_blocks(journal, count), process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        for _ in range(600):
+            if ended(process.pid):
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("a worker outlives its run")
+    assert journal.read_bytes().startswith(before)
+    assert not output.exists()
+    known = measured(lines(journal)[1:])
+    assert len(lines(journal)) > count
+    assert known["pure_jax", "step"]
+
+    # All of it is in the end.
+    with journal.open("ab") as file:
+        file.write(b'{"action": ["block", 2')
+    done = lab.run(*command, "-pkeep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(output.read_text())
+    Draft202012Validator(SCHEMA).validate(found)
+    entries = by_name(found)
+    for key, values in measured(lines(journal)[1:]).items():
+        assert values[: len(known.get(key, ()))] == known.get(key, [])
+        if key in entries:
+            assert entries[key]["stats"]["data"] == pytest.approx(values, rel=1e-6)
+    assert entries["pure_jax", "step"]["extra_info"]["blocks"] == 3
+    trace = entries["pure_jax", "trace"]
+    assert trace["stats"]["rounds"] == trace["extra_info"]["processes"] >= 1
+    assert trace["extra_info"]["trace_and_lower_split_by"] == "clock"
+    assert entries["pure_jax", "peak_rss"]["extra_info"]["unit"] == "B"
+    assert entries["pure_jax", "peak_rss"]["group"] == "toy cpu peak_rss (B)"
+    assert {c["metric"] for c in found["bakeoff"]["control"]} >= {"step"}
+    assert [path.name for path in tmp_path.glob(".*partial")] == []
+
+
+BAD = {
+    "--budget=0": "--budget is 0.0; it must be a positive number",
+    "--budget=nan": "--budget is nan; it must be",
+    "--budget=inf": "--budget is inf; it",
+    "--budget=1e9": "it may be 604800 at most: give seconds",
+    "--margin=-1": "--margin is -1.0; it must be a positive number",
+    "--margin=2": "it may be 0.5 at most: give a fraction, 0.02 is 2 %",
+    "--metric=tiem": "unknown metric 'tiem'; known: step, dispatch, ",
+    "--blocks=0": "--blocks is 0; it must be a whole number from 1 to 100000",
+    "--cold-samples=-1": "--cold-samples is -1; it must be a whole number from 1",
+    "--processes=0": "--processes is 0; it must be a whole number",
+    "--rounds=1000000": "--rounds is 1000000; it must be a whole number from 1 to 100000",
+    "--benchmark-json=there.json": "--benchmark-json there.json exists already; files are never",
+    "--benchmark-json=nowhere/run.json": "there is no folder nowhere; make it first",
+    "--benchmark-json=there.json/run.json": "there is no folder there.json; make it first",
+    "--benchmark-json=/proc/run.json": "--benchmark-json /proc/run.json: cannot write there (",
+    "--resume": "there is nothing to resume: no journal in .bakeoff/; run without --resume",
+    "--resume=gone": "cannot read the journal gone: No such file",
+    "--resume=there.json": "there.json is no journal of a run",
+    "--resume=old.journal": "the journal old.journal is of version 0, this program reads 1",
+    "--resume=bad.journal": "line 2 of the journal bad.journal is damaged",
+}
+MANY = """
+import contextlib, gc, io, json, sys
+import pytest
+
+found = {}
+for option in json.loads(sys.argv[2]):
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        status = pytest.main([sys.argv[1], option])
+    found[option] = int(status), out.getvalue(), error.getvalue()
+    gc.collect()  # a process that ends gives its lock back
+print(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Any]:
-    """Run the benchmarks of a copy of this project that has two bad entrants more."""
-    copy = tmp_path_factory.mktemp("clone")
-    for name in ("impls", "common", "bench"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", copy)
-    (copy / "impls" / "planted.py").write_text(PLANTED)
-    (copy / "impls" / "crashing.py").write_text("raise OSError('no such planet')\n")
-    options = ["--style=pure", "--workload=toy", "--blocks=2", "--rounds=3", "--cold-samples=1"]
-    options += ["--entrant=planted,crashing", "--entrant=pure_jax"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "bench", "--benchmark-json=run.json", *options],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (copy / "run.json").exists(), done.stdout + done.stderr
-    return done, json.loads((copy / "run.json").read_text())
+def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Run with each of the bad options, in one process that is quick for it."""
+    lab = Lab(tmp_path_factory.mktemp("refused"))
+    (lab.folder / "there.json").write_text("{}")
+    (lab.folder / "old.journal").write_text('{"version": 0}\n')
+    (lab.folder / "bad.journal").write_text('{"version": 1}\n{"action\n{}\n')
+    done = lab.run(sys.executable, "-c", MANY, str(ROOT / "bench"), json.dumps(list(BAD)))
+    assert done.returncode == 0, done.stderr
+    return lab.folder, json.loads(done.stdout)
 
 
-def test_another_function_is_a_failed_cell_and_the_others_go_on(
-    run: tuple[subprocess.CompletedProcess[str], Any],
+@pytest.mark.parametrize("option", BAD)
+def test_bad_options_end_with_one_line_and_status_2(
+    option: str, refused: tuple[Path, dict[str, Any]]
 ) -> None:
-    done, found = run
-    assert done.returncode == 1
-    assert "planted-pure-toy-cpu: not equal: loss off by" in done.stdout
-    assert "relative to the float64 reference (allowed: 1e-06)" in done.stdout
-    assert "crashing-pure-toy-cpu: import failed: OSError: no such planet" in done.stdout
-    assert {b["extra_info"]["entrant"] for b in found["benchmarks"]} == {"pure_jax"}
-    assert set(found["bakeoff"]["failed"]) == {"planted-pure-toy-cpu", "crashing-pure-toy-cpu"}
+    status, out, error = refused[1][option]
+    assert status == 2
+    assert error.count("\n") == 1, error
+    assert BAD[option] in error
+    assert "Traceback" not in out + error
 
 
-def test_entries_say_what_they_are(run: tuple[subprocess.CompletedProcess[str], Any]) -> None:
-    found = run[1]
-    by_metric = {b["extra_info"]["metric"]: b for b in found["benchmarks"]}
-    assert set(by_metric) == {
-        *("trace", "lower", "compile", "step", "final_loss"),
-        *("epoch_by_chunk", "epoch_by_scan", "sample"),
-    }
-    for benchmark in found["benchmarks"]:
-        info = benchmark["extra_info"]
-        assert {"entrant", "style", "workload", "backend", "metric", "unit", "proof"} <= set(info)
-        assert 0 <= info["proof"]["loss"] <= 1e-6
-        assert benchmark["stats"]["median"] > 0
-    assert by_metric["step"]["stats"]["rounds"] == 6
-    assert by_metric["compile"]["stats"]["rounds"] == 1
-    assert by_metric["compile"]["extra_info"]["program"]["alias_bytes"] == 0
-    loss = by_metric["final_loss"]["extra_info"]
-    assert loss["unit"] == "s"
-    assert loss["value_unit"] == "nats per character"
-    assert loss["entropy"] == 0.0
-    assert len(loss["own_initialiser"]) == 3
-    scan = by_metric["epoch_by_scan"]["extra_info"]
-    assert scan["largest_loss_difference_to_chunk_by_chunk"] < 1e-5
-
-
-def test_a_run_says_how_it_was_made(run: tuple[subprocess.CompletedProcess[str], Any]) -> None:
-    machine = run[1]["machine_info"]
-    assert {"jax", "flax", "dm-haiku", "equinox", "optax", "numpy"} <= set(machine["versions"])
-    assert machine["devices"]["cpu"]
-    assert machine["affinity"]
-    assert len(machine["load_average"]) == 3
-    assert machine["xla_flags"] == ""
-    assert machine["environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+def test_bad_options_leave_everything_as_it_is(refused: tuple[Path, dict[str, Any]]) -> None:
+    folder = refused[0]
+    assert (folder / "there.json").read_text() == "{}"
+    assert (folder / "old.journal").read_text() == '{"version": 0}\n'
+    assert (folder / "bad.journal").read_text().endswith("{}\n")
+    assert not (folder / FOLDER).exists()
+    assert not list(folder.glob(".*partial"))
 
 
 @pytest.mark.parametrize(
@@ -153,106 +550,6 @@ def test_selection() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--blocks=0"], "--blocks is 0; it must be a whole number from 1 to 100000"),
-        (["--cold-samples=-1"], "--cold-samples is -1; it must be a whole number from 1"),
-        (["--workload=tiny"], "unknown workload 'tiny'; known: toy, seed, wide, batched"),
-        (["--benchmark-json=pyproject.toml"], "pyproject.toml exists already; files are never"),
-        (["--benchmark-json=nowhere/run.json"], "there is no folder nowhere; make it first"),
-    ],
-)
-def test_bad_options_end_with_one_line_and_status_2(options: list[str], message: str) -> None:
-    before = (ROOT / "pyproject.toml").read_bytes()
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "bench", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    assert (ROOT / "pyproject.toml").read_bytes() == before
-
-
-def pytest_bench(*options: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", "bench", "--style=pure", "--workload=toy", *options]
-
-
-def test_save_and_compare(tmp_path: Path) -> None:
-    options = ["--entrant=pure_jax", "--workload=toy", "-kstep", "--blocks=1", "--rounds=3"]
-    options += [f"--benchmark-storage={tmp_path / 'saved'}", f"--rootdir={ROOT}"]
-    options[:0] = [str(ROOT / "bench")]
-    for more in ("--benchmark-save=first", "--benchmark-compare=0001"):
-        # In a folder of its own: pytest-benchmark wants its storage below the current one.
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *options, more],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert "machine_info is different" not in done.stdout + done.stderr
-    assert "(0001_first)" in done.stdout
-
-
-def test_interrupting_a_run_keeps_what_was_measured(tmp_path: Path) -> None:
-    """Ctrl-C reaches the whole process group, once a cold process is at work."""
-    path = tmp_path / "run.json"
-    with subprocess.Popen(
-        pytest_bench("--entrant=pure_jax", "--cold-samples=50", f"--benchmark-json={path}"),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if "cold process 2 of" in line:
-                os.killpg(process.pid, signal.SIGINT)
-        status = process.wait()
-    output = "".join(seen)
-    assert status == 2, output
-    assert "Traceback" not in output
-    assert "INTERNALERROR" not in output
-    assert "interrupted: what was measured is reported" in output
-    found = json.loads(path.read_text())
-    by_metric = {b["extra_info"]["metric"]: b["stats"]["rounds"] for b in found["benchmarks"]}
-    assert by_metric["step"] == 200
-    assert by_metric["compile"] >= 1
-    assert found["bakeoff"]["failed"] == {}
-
-
-def test_markdown_table(run: tuple[subprocess.CompletedProcess[str], Any]) -> None:
-    head, _, row, *failed = markdown.table(run[1]).splitlines()
-    assert row.startswith("| [pure_jax](impls/pure_jax.py) `pure` | ")
-    assert "| 1.00 (1.00–1.00), 0." in row
-    assert row.count("|") == head.count("|")
-    assert any(line.startswith("| crashing-pure-toy-cpu | failed: import") for line in failed)
-
-
-def test_curves_on_top_of_each_other(tmp_path: Path) -> None:
-    for name, shift in (("a", 0.0), ("b", 0.25)):
-        losses = [{"epoch": i, "loss": 3.0 - i + shift} for i in range(3)]
-        lines = [{"run": {"entrant": name, "style": "pure"}}, *losses]
-        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert curves.table([curves.read(tmp_path / name) for name in "ab"]).splitlines() == [
-        "| epoch | a pure | b pure | spread |",
-        "|--:|--:|--:|--:|",
-        "| 0 | 3.0000 | 3.2500 | 2.5e-01 |",
-        "| 1 | 2.0000 | 2.2500 | 2.5e-01 |",
-        "| 2 | 1.0000 | 1.2500 | 2.5e-01 |",
-    ]
-
-
 def test_the_parent_imports_no_library_under_test() -> None:
     code = (
         "import sys, bench.conftest; print({'jax', 'flax', 'haiku', 'equinox'} & set(sys.modules))"
@@ -261,139 +558,19 @@ def test_the_parent_imports_no_library_under_test() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_every_style_has_three_cold_times() -> None:
-    # filter_jit cannot trace alone: its split comes from JAX's events, the others' from a clock.
-    job = {"job": "cold", "entrant": "equinox", "style": "filter_jit"}
-    found = list(records(job | {"workload": "toy", "backend": "cpu"}))
-    assert [record["metric"] for record in found] == ["lower", "trace", "compile"]
-    assert all(record["seconds"][0] > 0 for record in found)
-
-
-def script(text: str) -> list[str]:
-    return [sys.executable, "-c", textwrap.dedent(text)]
-
-
-@pytest.mark.parametrize(
-    ("worker", "seconds", "message"),
-    [
-        ("import sys; sys.exit('out of cheese')", 60, r"exit status 1\): out of cheese"),
-        ("print('hello')", 60, r"wrote 'hello', which is not JSON"),
-        ("import os; os.abort()", 60, "exit status -6"),
-        ("import time; time.sleep(60)", 0.5, "silent for 0.5 s"),
-        ("pass", 60, "exit status 0"),
-    ],
-)
-def test_a_worker_that_fails(worker: str, seconds: float, message: str) -> None:
-    with pytest.raises(WorkerFailedError, match=message):
-        list(records({}, seconds, script(worker)))
-
-
-GOOD, BAD, BASE = (Cell(n, "pure", "toy", "cpu") for n in ("haiku", "equinox", "pure_jax"))
-
-
-def made(monkeypatch: pytest.MonkeyPatch, needed: set[str], fake: Any) -> Run:
-    """Return a run of a good and a bad cell whose workers are a function's."""
-    monkeypatch.setattr("bench.measure.run.records", fake)
-    needs = dict.fromkeys((GOOD, BAD), needed)
-    return Run(needs, OFFER, 1, 1, cold_samples=3, say=lambda _: None)
-
-
-def test_a_failing_cold_worker_costs_its_own_cell_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if job["job"] == "warm":
-            for name in job["cells"]:
-                yield {"cell": [*name, "toy", "cpu"], "metric": "proof", "facts": {}}
-        elif job["entrant"] == "equinox":
-            raise WorkerFailedError("worker failed (exit status -9)")
-        else:
-            yield {"cell": [job[n] for n in Cell._fields], "metric": "trace", "seconds": [1.0]}
-
-    run = made(monkeypatch, {"trace"}, fake)
-    assert run.result(BAD).failure == "worker failed (exit status -9)"
-    assert run.result(GOOD).failure is None
-    assert run.result(GOOD).seconds["trace"] == [[1.0]] * 3
-
-
-def test_who_kills_a_shared_worker_is_left_out_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = []
-
-    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        jobs.append([name[0] for name in job["cells"]])
-        for name in job["cells"]:
-            yield {"cell": [*name, "toy", "cpu"], "starts": True}
-            if name[0] == "equinox":
-                raise WorkerFailedError("worker failed (exit status -6)")
-            yield {"cell": [*name, "toy", "cpu"], "metric": "proof", "facts": {}}
-        for name in job["cells"]:
-            yield {"cell": [*name, "toy", "cpu"], "metric": "step", "seconds": [2.0]}
-
-    run = made(monkeypatch, {"step"}, fake)
-    assert run.result(BAD).failure == "worker failed (exit status -6)"
-    assert run.result(GOOD).failure is None
-    assert run.result(GOOD).seconds["step"] == [[2.0]]
-    assert run.baseline(GOOD).seconds["step"] == [[2.0]]
-    assert jobs == [["pure_jax", "haiku", "equinox"], ["pure_jax", "haiku"]]
-
-
-def test_a_worker_that_dies_late_leaves_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield {"cell": list(GOOD), "metric": "proof", "facts": {}}
-        yield {"phase": "timing"}
-        yield {"cell": list(GOOD), "metric": "step", "seconds": [2.0]}
-        raise WorkerFailedError("worker failed (silent for 300 s)")
-
-    run = made(monkeypatch, {"step"}, fake)
-    assert run.result(GOOD).failure is None
-    assert run.result(BAD).failure == "worker failed (silent for 300 s)"
-
-
-def test_proven_cells_without_warm_metrics_outlive_the_worker(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        if job["job"] == "cold":
-            yield {"cell": [job[n] for n in Cell._fields], "metric": "trace", "seconds": [1.0]}
-            return
-        yield {"cell": list(GOOD), "metric": "proof", "facts": {}}
-        yield {"phase": "timing"}
-        raise WorkerFailedError("worker failed (exit status -9)")
-
-    run = made(monkeypatch, {"trace"}, fake)
-    assert run.result(GOOD).failure is None
-    assert run.result(GOOD).seconds["trace"] == [[1.0]] * 3
-    assert run.result(BAD).failure == "worker failed (exit status -9)"
-
-
-def test_a_workload_measures_its_own_metrics_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = {}
-
-    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        asked[job["workload"]] = job["metrics"]
-        yield from ()
-
-    monkeypatch.setattr("bench.measure.run.records", fake)
-    seed = GOOD._replace(workload="seed")
-    run = Run({GOOD: {"step"}, seed: {"sample"}}, OFFER, 1, 1, 1, say=lambda _: None)
-    run.result(GOOD)
-    run.result(seed)
-    assert asked == {"toy": ["step"], "seed": ["sample"]}
-
-
-def test_interrupting_programs_is_an_interruption(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fake(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield from ()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("bench.measure.run.records", fake)
-    monkeypatch.setattr("bench.measure.run.offer", lambda: OFFER)
-    assert main(["entrants", "--programs", "--workload", "toy"]) == 130
-    assert capsys.readouterr().err == "bakeoff: interrupted\n"
+def test_each_metric_is_asked_for_by_one_file() -> None:
+    code = "import importlib, json, sys; print(json.dumps({n: importlib.import_module('bench.' + n)"
+    code += ".METRICS for n in sys.argv[1:]}))"
+    names = sorted(path.stem for path in (ROOT / "bench").glob("test_*.py"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    asked = [metric for metrics in json.loads(done.stdout).values() for metric in metrics]
+    assert sorted(asked) == sorted(METRICS)
 
 
 def test_replay_gives_back_the_samples() -> None:
-    clock = Replay([0.5, 0.25])
+    clock = conftest.Replay([0.5, 0.25])
     taken = []
     for _ in range(3):
         start = clock()
@@ -402,40 +579,171 @@ def test_replay_gives_back_the_samples() -> None:
     assert taken == [0.5, 0.25, 0.5]
 
 
-def test_ratio_is_taken_block_by_block() -> None:
-    # The machine is twice as slow in the second block: a ratio of overall medians would not be 1.1.
-    ratio = ratio_to_baseline([[1.1, 1.1], [2.2, 2.2, 9.9]], [[1.0, 1.0], [2.0, 2.0, 2.0]])
-    assert ratio == pytest.approx((1.1, 1.1, 1.1))
-    assert ratio_to_baseline([[2.0], [8.0]], [[1.0], [1.0]]) == pytest.approx((4.0, 2.0, 8.0))
+WANTED = Wanted((), Selection(), (), {}, 60.0, 0.02, None, 1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("width", [80, 160])
-def test_the_table_fits(width: int) -> None:
-    from rich.console import Console
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [(None, False), (DiskError("the disk is full"), True), (KeyboardInterrupt(), True)],
+    ids=["complete", "disk", "interrupted"],
+)
+def test_the_journal_of_a_run_that_is_not_over_is_kept(
+    error: BaseException | None,
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where no run file is asked for."""
 
-    proof = {
-        "program": {"whole": True},
-        "same_program_as_baseline": False,
-        "operations_beside_baseline": {"add": -49},
-    }
-    loss = {"same_weights": 2.3456, "own_initialiser": [2.5, 3.5], "entropy": 0.9}
-    found = Found(
-        seconds={name: [[0.012345678]] for name in ("step", "trace", "lower", "compile", "sample")},
-        facts={"proof": proof, "final_loss": loss},
+    class Engine:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def run(self) -> None:
+            if error is not None:
+                raise error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
+    if isinstance(error, DiskError):
+        with pytest.raises(DiskError):
+            run.run(0.0, lambda *_: None)
+    else:
+        run.run(0.0, lambda *_: None)
+    run.done(kept=True)
+    assert len(list(tmp_path.glob(f"{FOLDER}/*{SUFFIX}"))) == kept
+
+
+def test_a_journal_of_other_options_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = {Cell("pure_jax", "pure", "toy", "cpu"): {"step"}}
+    begun_as = Measured(WANTED._replace(arguments=("bench", "--rounds=1")), OFFER, needed=cells)
+    path = tmp_path / "a.journal"
+    Journal.create(path, begun_as.header(5.0))
+    before = path.read_bytes()
+    for wanted, needed in (
+        (WANTED._replace(rounds=3), cells),
+        (WANTED, {**cells, Cell("haiku", "pure", "toy", "cpu"): {"step"}}),
+        (WANTED, {cell: {"step", "trace"} for cell in cells}),
+    ):
+        other = Measured(wanted, OFFER, Journal.open(path), needed)
+        with pytest.raises(BakeoffError) as caught:
+            other.run(0.0, lambda *_: None)
+        assert str(caught.value).startswith(
+            f"the journal {path} is of another run: go on with it by `pytest bench --rounds=1 --res"
+        )
+        other.done(kept=True)
+        assert path.read_bytes() == before
+    Measured(WANTED._replace(margin=0.1), OFFER, Journal.open(path), cells).check()
+
+
+def finished(path: Whole | None, measured_: Any, error: OSError | None) -> tuple[int, str]:
+    """Finish a session whose run file fails with `error`; return its status and what is said."""
+    said: list[str] = []
+    reporter = SimpleNamespace(
+        ensure_newline=lambda: None, write_line=lambda line, **_: said.append(line)
     )
-    rows = {
-        Cell("pure_jax", "pure", "seed", "cpu"): found,
-        Cell("flax_nnx", "cached_partial", "seed", "cpu"): found,
-        Cell("equinox", "pure", "seed", "cpu"): Found(failure="not equal: [loss] differs"),
-    }
-    console = Console(width=width, record=True, file=io.StringIO())
-    for part in tables(rows):
-        console.print(part)
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= width
-    for expected in ("12.346", "1.00 (1.00-1.00)", "2.346", "3.000", " 49", "0.9000"):
-        assert expected in text
-    assert "FAILED equinox-pure-seed-cpu: not equal: [loss] differs" in text
+    config = SimpleNamespace(
+        stash={conftest.MEASURED: measured_},
+        getoption=lambda _: path,
+        pluginmanager=SimpleNamespace(get_plugin=lambda _: reporter),
+    )
+    session: Any = SimpleNamespace(config=config, exitstatus=0)
+    hook: Generator[None, None, None] = conftest.pytest_sessionfinish(session)
+    next(hook)
+    with pytest.raises(StopIteration):
+        next(hook) if error is None else hook.throw(error)
+    return int(session.exitstatus), "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full: {0} cannot be"),
+        (OSError(errno.EIO, "Input/output error"), "cannot write {0}: Input/output error;"),
+    ],
+)
+def test_a_run_file_that_cannot_be_written(error: OSError, words: str, tmp_path: Path) -> None:
+    path = Whole(tmp_path / "run.json")
+    with path.open("w") as file:
+        file.write('{"benchmarks": [')
+    over = SimpleNamespace(interrupted=False, done=lambda **_: pytest.fail("the journal is lost"))
+    status, said = finished(path, over, error)
+    assert status == 2
+    assert said.startswith(words.format(path))
+    assert "\n" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_file_that_can_be_written(tmp_path: Path) -> None:
+    path = Whole(tmp_path / "run.json")
+    path.write_text("{}")
+    told: list[bool] = []
+    over = SimpleNamespace(interrupted=False, done=lambda *, kept: told.append(kept))
+    assert finished(path, over, None) == (0, "")
+    assert told == [True]
+    assert [each.name for each in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_without_a_run_file_for_what_was_measured_the_journal_stays(tmp_path: Path) -> None:
+    """As when every cell failed: pytest-benchmark has nothing to write then."""
+    told: list[bool] = []
+    over = SimpleNamespace(interrupted=False, done=lambda *, kept: told.append(kept))
+    assert finished(Whole(tmp_path / "run.json"), over, None) == (0, "")
+    assert told == [False]
+
+
+def test_an_interrupted_session_has_status_2(tmp_path: Path) -> None:
+    over = SimpleNamespace(interrupted=True, done=lambda **_: pytest.fail("the journal is lost"))
+    assert finished(None, over, None) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "bakeoff: interrupted\n"),
+        (
+            WorkerFailedError("worker failed (exit status -9)", "last words", None),
+            2,
+            "bakeoff: worker failed (exit status -9): last words\n",
+        ),
+    ],
+)
+def test_programs_whose_worker_does_not_come_to_its_end(
+    raised: BaseException,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Worker:
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def start(self) -> None:
+            raise raised
+
+    monkeypatch.setattr("bench.measure.process.Worker", Worker)
+    assert main(["entrants", "--programs", "--workload", "toy"]) == status
+    assert capsys.readouterr().err == message
+
+
+def test_curves_on_top_of_each_other(tmp_path: Path) -> None:
+    for name, shift in (("a", 0.0), ("b", 0.25)):
+        losses = [{"epoch": i, "loss": 3.0 - i + shift} for i in range(3)]
+        records = [{"run": {"entrant": name, "style": "pure"}}, *losses]
+        (tmp_path / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert curves.table([curves.read(tmp_path / name) for name in "ab"]).splitlines() == [
+        "| epoch | a pure | b pure | spread |",
+        "|--:|--:|--:|--:|",
+        "| 0 | 3.0000 | 3.2500 | 2.5e-01 |",
+        "| 1 | 2.0000 | 2.2500 | 2.5e-01 |",
+        "| 2 | 1.0000 | 1.2500 | 2.5e-01 |",
+    ]
 
 
 def test_code_lines_are_counted_without_comments_and_docstrings(tmp_path: Path) -> None:

@@ -530,7 +530,8 @@ def test_many_deaths_of_nobody_leave_what_was_measured() -> None:
         return NOBODY if (action.do, action.workload) == ("block", "toy") else None
 
     asked = needed(("toy", "seed"), ("step", "import"))
-    state, _ = planned(asked, fault, cold_samples=2)
+    state, log = planned(asked, fault, cold_samples=2)
+    assert sum(action.do == "start" for action in log) == DEATHS + 1
     for cell in asked:
         row = state.cells[cell]
         assert (row.failure is None) == (cell.workload == "seed")

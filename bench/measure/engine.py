@@ -148,6 +148,8 @@ class Engine:
         indices = [self.arms.index(arm) for arm in action.arm.split()]
         if action.do == "prepare":
             return command | {"kind": action.kind, "arms": indices}
+        if action.do == "prove":
+            command |= {"count": action.kind == "count"}
         return command | {"arm": indices[0]}
 
     def real(self, arm: str) -> tuple[str, str]:

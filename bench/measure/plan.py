@@ -19,9 +19,9 @@ MIN_PROCESSES = 4
 MAX_PROCESSES = 30
 MIN_COLD = 2
 """Below this many processes, a cell has no cold result."""
-COLD_SHARE = 0.37
+COLD_SHARE = 0.4
 """Of the budget, where there is something warm to measure, too."""
-TRAINING_SHARE = 0.14
+TRAINING_SHARE = 0.16
 PREPARED_SHARE = 0.2
 """Of the warm time: what turns that compile programs of their own may cost together."""
 BLOCK_SD, PROCESS_SD = 0.019, 0.003

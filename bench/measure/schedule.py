@@ -177,6 +177,8 @@ class OnBackend:
             if cell[:2] == BASELINE and failure is not None:
                 self.fail(cell, failure)
         self.proven: set[Cell] = set()
+        self.counts: dict[tuple[str, str], dict[str, Any]] = {}
+        """What was counted of each arm, at the first workload: the same at all."""
         self.deaths = 0
         self.numbers: Counter[Turn] = Counter()
         self.costs: dict[Turn, float] = {}
@@ -421,7 +423,9 @@ class OnBackend:
     def one(self, process: int, do: str, cell: Cell) -> Steps[bool]:
         """Do what is one arm's own; False where the worker died of it."""
         arm = f"{cell.entrant}/{cell.style}"
-        action = Action(do, process, self.backend, cell.workload, arm)
+        counted = cell[:2] in self.counts
+        kind = "count" if do == "prove" and not counted else ""
+        action = Action(do, process, self.backend, cell.workload, arm, kind)
         outcome = yield from self.run.do(action)
         if not self.survived(outcome, cell.workload):
             return False
@@ -430,7 +434,9 @@ class OnBackend:
             self.fail(cell, outcome.found["failure"])
             return True
         if do == "prove":
-            found.proof, found.exact = outcome.found["proof"], outcome.found["exact"]
+            found.proof = outcome.found["proof"]
+            found.exact = self.counts.get(cell[:2], {}) | outcome.found["exact"]
+            self.counts.setdefault(cell[:2], found.exact)
             self.proof_took += outcome.took
             self.proven.add(cell)
         if do == "train":

@@ -105,10 +105,11 @@ def mark(metric: Facts) -> str:
 
 
 def within(metric: Facts, margin: float) -> bool:
-    """Tell whether a ratio is shown to be as good as 1: all of its interval is in the margin."""
+    """Tell whether a ratio is shown to be as good as 1: equivalent, or different by too little."""
     low, high = metric.get("low"), metric.get("high")
     inside = low is not None and high is not None and 1 - margin <= low <= high <= 1 + margin
-    return metric.get("verdict") == "equivalent" or inside
+    verdict = metric.get("verdict")
+    return verdict == "equivalent" or (verdict in ("slower", "faster") and inside)
 
 
 def _three_digits(value: float) -> str:
