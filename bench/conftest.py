@@ -12,6 +12,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+import impls
 from bench.measure import journal as journals
 from bench.measure.cells import Cell, Selection
 from bench.measure.measured import Measured, Offer, Wanted, offer
@@ -149,6 +150,8 @@ def checked(config: pytest.Config) -> Wanted:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
     paths = [name for name in names("entrant") if name.endswith(".py")]
+    for path in paths:
+        impls.add(path)
     entrants = [Path(name).stem if name in paths else name for name in names("entrant")]
     return Wanted(
         arguments=tuple(config.invocation_params.args),

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 from jsonschema import Draft202012Validator
 
+import impls
 from bench import conftest
 from bench.cli import main
 from bench.measure.cells import Cell, Offer, Selection
 from bench.measure.journal import FOLDER, SUFFIX, DiskError, Journal
-from bench.measure.measured import Measured, Wanted
+from bench.measure.measured import Measured, Wanted, offer
 from bench.measure.metrics import METRICS
 from bench.measure.process import WorkerFailedError
 from bench.measure.source import code_lines
@@ -454,6 +455,8 @@ BAD = {
     "--margin=-1": "--margin is -1.0; it must be a positive number",
     "--margin=2": "it may be 0.5 at most: give a fraction, 0.02 is 2 %",
     "--metric=tiem": "unknown metric 'tiem'; known: step, dispatch, ",
+    "--entrant=nowhere.py": "no such entrant 'nowhere.py'; give a name, or a Python file's path",
+    "--entrant=equinox.py": "entrant 'equinox.py': there is another 'equinox'; rename the file",
     "--blocks=0": "--blocks is 0; it must be a whole number from 1 to 100000",
     "--cold-samples=-1": "--cold-samples is -1; it must be a whole number from 1",
     "--processes=0": "--processes is 0; it must be a whole number",
@@ -488,6 +491,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     """Run with each of the bad options, in one process that is quick for it."""
     lab = Lab(tmp_path_factory.mktemp("refused"))
     (lab.folder / "there.json").write_text("{}")
+    (lab.folder / "equinox.py").write_text(TWIN)
     (lab.folder / "old.journal").write_text('{"version": 0}\n')
     (lab.folder / "bad.journal").write_text('{"version": 1}\n{"action\n{}\n')
     done = lab.run(sys.executable, "-c", MANY, str(ROOT / "bench"), json.dumps(list(BAD)))
@@ -535,6 +539,33 @@ def test_unknown_names(selection: Selection, message: str) -> None:
     with pytest.raises(BakeoffError) as caught:
         selection.cells(OFFER)
     assert str(caught.value).startswith(message)
+
+
+def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def ask_once(command: dict[str, Any]) -> dict[str, Any]:
+        names = command["entrants"]
+        asked.append(names)
+        if "bad" in names or not names:
+            raise WorkerFailedError("worker failed (exit status -11)", "", None)
+        styles = {name: ["pure"] for name in names if name != "gone"}
+        problems = {"gone": "is not there"} if "gone" in names else {}
+        rest: dict[str, Any] = {"backends": ["cpu"], "versions": {}, "devices": {}}
+        return {"styles": styles, "problems": problems, **rest}
+
+    monkeypatch.setattr("bench.measure.measured.ask_once", ask_once)
+    found = offer(("twin", "bad", "gone"), {})
+    assert found.styles == {"pure_jax": ["pure"], "twin": ["pure"]}
+    killed = "import failed: worker failed (exit status -11)"
+    assert found.problems == {"bad": killed, "gone": "is not there"}
+    assert len(asked) == 5
+    asked.clear()
+    assert offer(("twin",), {}).styles == {"pure_jax": ["pure"], "twin": ["pure"]}
+    assert asked == [["pure_jax", "twin"]]
+    assert set(offer((), {}).styles) == set(impls.names())
 
 
 def test_selection() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import impls
 from bench.measure.cells import Cell, Offer, Selection
 from bench.measure.engine import Engine
 from bench.measure.journal import FOLDER, SUFFIX, Journal
 from bench.measure.metrics import METRICS
-from bench.measure.process import ask_once
+from bench.measure.process import WorkerFailedError, ask_once
 from bench.measure.schedule import STARVED, Options, Schedule
 from bench.measure.summary import estimates, section
 from bench.measure.watch import warnings
@@ -55,10 +57,28 @@ class Wanted(NamedTuple):
 
 
 def offer(entrants: tuple[str, ...], outside: dict[str, str]) -> Offer:
-    """Ask a worker what this environment has; of the baseline and `entrants`, if some are named."""
-    names = list(dict.fromkeys(["pure_jax", *entrants])) if entrants else []
-    known = {"do": "describe", "entrants": names, "outside": outside}
-    return Offer(**ask_once(known))
+    """Ask a worker what this environment has; of the baseline and `entrants`, if some are named.
+
+    Raises:
+        WorkerFailedError: not even the baseline can be loaded.
+    """
+
+    def described(names: list[str]) -> Offer:
+        return Offer(**ask_once({"do": "describe", "entrants": names, "outside": outside}))
+
+    named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
+    with suppress(WorkerFailedError):  # one of them may kill its worker: then each has its own
+        return described(named)
+    found = described([impls.BASELINE])
+    for name in (named or impls.names())[1:]:
+        try:
+            one = described([name])
+        except WorkerFailedError as error:
+            found.problems[name] = f"import failed: {error.reason}"
+        else:
+            found.styles.update(one.styles)
+            found.problems.update(one.problems)
+    return found
 
 
 @dataclass
