@@ -6,7 +6,6 @@ alone.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import sys
 import time
@@ -28,7 +27,6 @@ def cold(
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
-    gc.disable()
     start = clock()
     loaded = impls.load(entrant)
     seconds["import"] = clock() - start
