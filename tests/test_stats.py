@@ -243,6 +243,19 @@ def test_one_block_a_process_is_the_paired_t_test() -> None:
     assert estimate.df == 6
 
 
+def test_noisy_arms_do_not_blur_the_quiet_ones() -> None:
+    quiet = Warm(arms=9, blocks=(10,) * 5, process_sd=0.003)
+    noisy = replace(quiet, noisy_processes=(1, 1, 1, 1, 1, 1, 20, 20, 20))
+    widths = []
+    for condition in (quiet, noisy):
+        errors = []
+        for seed in range(40):
+            found = paired(*condition.medians(np.random.default_rng(seed)), 0)
+            errors += [e.standard_error for e in found[1:5] if e is not None]
+        widths.append(np.mean(errors))
+    assert widths[1] < 1.25 * widths[0]
+
+
 def test_several_arms_written_another_way() -> None:
     processes, blocks, arms = 5, 4, 4
     condition = Warm(arms=arms, blocks=(blocks,) * processes, process_sd=0.02)
@@ -251,7 +264,8 @@ def test_several_arms_written_another_way() -> None:
     contrasts = logs[..., 1:] - logs[..., :1]
     own = contrasts.mean(1).var(0, ddof=1)
     within = contrasts.var(1, ddof=1).mean(0) / blocks
-    pooled = within + max(own.mean() - within.mean(), 0)
+    middle = np.median(own) / (stats.chi2.median(processes - 1) / (processes - 1))
+    pooled = within + max(middle - np.median(within), 0)
     expected = np.sqrt(np.maximum(own, pooled) / processes)
     found = paired(medians, process, 0)[1:]
     assert [e.standard_error for e in found if e] == pytest.approx(expected.tolist())

@@ -254,8 +254,10 @@ def _middle(variance: Float[np.ndarray, " n"], df: Int[np.ndarray, " n"]) -> flo
 
     Not their mean: arms that run other programs than the baseline vary more from process to
     process, ten times as much has been seen, and would blur those that do not. The median of
-    chi-squared variables is below their mean; that is made good.
+    chi-squared variables is below their mean; that is made good. Of two there is the mean alone.
     """
+    if variance.size < 3:
+        return float(np.average(variance, weights=df))
     bias = float(special.chdtri(np.mean(df), 0.5)) / float(np.mean(df))
     return float(np.median(variance)) / bias
 
@@ -292,8 +294,9 @@ def _pool_df(
     known = weights > 0
     of_arm = _middle(pairs.between[first, second][known], weights[known]) / 2
     of_baseline = max(pooled - of_arm, 0.0)
-    spare = MEDIAN_EFFICIENCY * float(own_df.sum() - own_df.max())
-    parts = (of_baseline, float(own_df.max())), (of_arm, max(spare, 1.0))
+    spare = float(own_df.sum() - own_df.max())
+    spare *= MEDIAN_EFFICIENCY if usable.size > 2 else 1
+    parts = (of_baseline, float(own_df.max())), (of_arm, spare)
     return _satterthwaite(of_baseline + of_arm, *parts)
 
 
