@@ -264,16 +264,18 @@ def test_several_arms_written_another_way() -> None:
     contrasts = logs[..., 1:] - logs[..., :1]
     own = contrasts.mean(1).var(0, ddof=1)
     within = contrasts.var(1, ddof=1).mean(0) / blocks
-    middle = np.median(own) / (stats.chi2.median(processes - 1) / (processes - 1))
+    bias = stats.chi2.median(processes - 1) / (processes - 1)
+    middle = np.median(own) / bias
     pooled = within + max(middle - np.median(within), 0)
     expected = np.sqrt(np.maximum(own, pooled) / processes)
     found = paired(medians, process, 0)[1:]
     assert [e.standard_error for e in found if e] == pytest.approx(expected.tolist())
     assert [e.log_ratio for e in found if e] == pytest.approx(contrasts.mean((0, 1)).tolist())
     among = [(logs[..., i] - logs[..., j]).mean(1).var(ddof=1) for i, j in [(2, 1), (3, 1), (3, 2)]]
-    of_arm = np.mean(among) / 2
-    of_baseline = own.mean() - of_arm
-    of_both = of_baseline**2 / (processes - 1) + of_arm**2 / ((arms - 2) * (processes - 1))
+    of_arm = np.median(among) / bias / 2
+    of_baseline = middle - of_arm
+    arm_df = 2 / np.pi * (arms - 2) * (processes - 1)  # of a median beside a mean
+    of_both = of_baseline**2 / (processes - 1) + of_arm**2 / arm_df
     assert of_baseline > 0
     df = pooled**2 / (of_both + within**2 / (processes * (blocks - 1)))
     weight = np.minimum(pooled / own, 1) ** 2

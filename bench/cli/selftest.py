@@ -143,7 +143,7 @@ def run_trials(test: Selftest, scratch: Path) -> None:
     entrant = trials.entrant_file(scratch, iterations)
     made = test.has("trial")
     done = Counter(trials.Trial(r["percent"], r["way"], r["loaded"]) for r in made)
-    for number, trial in enumerate(trials.wanted(trials.WISHES, done), len(made)):
+    for number, trial in enumerate(trials.wanted(done), len(made)):
         do = partial(trials.perform, trial, entrant, test.budget, number)
         about = {**trial._asdict(), "budget": test.budget}
         if not test.take("trial", 1.1 * test.budget + 5, do, **about):

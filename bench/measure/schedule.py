@@ -183,6 +183,7 @@ class OnBackend:
         self.numbers: Counter[Turn] = Counter()
         self.costs: dict[Turn, float] = {}
         self.open_seconds = 0.0
+        self.prepare_seconds = 0.0
         self.proof_seconds = 0.0
         self.proof_took = 0.0
 
@@ -252,7 +253,7 @@ class OnBackend:
         for number in range(plan.processes):
             last = number == plan.processes - 1
             if number:
-                least = self.open_seconds + sum(self.costs.get(turn, 0.0) for turn in weights)
+                least = self.open_seconds + sum(self.costs.get(turn, 0.0) for turn in simple)
                 if self.options.blocks is None and self.spent + least > self.deadline:
                     break
                 process = yield from self.up()
@@ -525,7 +526,8 @@ class OnBackend:
             return None
         process = prepared
         cold_left = self.cold_seconds() * sum(map(len, cold))
-        left = self.deadline - self.spent - cold_left - (processes - 1) * self.open_seconds
+        later = (processes - 1) * (self.open_seconds + self.prepare_seconds)
+        left = self.deadline - self.spent - cold_left - later
         end = self.spent + max(0.0, left) / processes
         used: dict[Turn, float] = {}
         order = self.rng.sample(list(weights), len(weights))
@@ -559,6 +561,7 @@ class OnBackend:
 
     def prepare(self, process: int, weights: Mapping[Turn, float]) -> Steps[int | None]:
         """Compile what turns need beyond the steps."""
+        before = self.spent
         for turn in weights:
             if turn.kind not in PREPARED:
                 continue
@@ -575,6 +578,7 @@ class OnBackend:
                 after = yield from self.up()
                 return None if after is None else (yield from self.prepare(after, weights))
             self.failures(outcome, arms, turn.workload)
+        self.prepare_seconds = self.spent - before
         return process
 
     def train(self, process: int, workload: str) -> Steps[int | None]:

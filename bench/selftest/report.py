@@ -109,6 +109,15 @@ def false_alarms_and_power(records: Records) -> list[str]:
             f"Of the 95 % intervals of those A/A runs, the control's included, "
             f"{rate(inside, 2 * len(ours))} hold the true ratio."
         )
+    every = [o["control"] for t, os in found.items() if t.way == "bakeoff" for o in os]
+    if every:
+        alarms = sum(control["verdict"] in ("slower", "faster") for control in every)
+        inside = sum(control["low"] <= 1 <= control["high"] for control in every)
+        lines.append(
+            "Each of our runs, whatever is planted, has its own A/A control: called different in "
+            f"{rate(alarms, len(every))}, its interval holds the true ratio in "
+            f"{rate(inside, len(every))}."
+        )
     for loaded in (False, True):
         runs = [
             o for t, os in found.items() if t.way == "bakeoff" and t.loaded == loaded for o in os

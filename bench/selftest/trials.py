@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +22,8 @@ from bench.selftest.plants import write_entrant
 from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections import Counter
+    from collections.abc import Iterator, Mapping
 
 WORKLOAD = "seed"
 BASE = "same"
@@ -53,34 +53,26 @@ class Trial(NamedTuple):
     """Whether another process loads one core on and off meanwhile."""
 
 
-class Wish(NamedTuple):
-    """How many trials of a kind are wanted."""
-
-    percent: int
-    idle: int
-    loaded: int
-
-
-WISHES = (Wish(0, 20, 8), Wish(1, 20, 0), Wish(2, 20, 8), Wish(5, 8, 8), Wish(10, 4, 4))
+WISHES = {
+    ("bakeoff", False): {0: 20, 1: 16, 2: 14, 5: 5, 10: 3},
+    ("plain", False): {0: 12, 1: 8, 2: 8, 5: 8, 10: 3},
+    ("bakeoff", True): {0: 6, 2: 6, 5: 4},
+    ("plain", True): {0: 6, 2: 4, 5: 6},
+}
+"""How many trials there shall be: by way, with and without load, and by what is planted."""
 WAYS = ("bakeoff", "plain")
 
 
-def wanted(wishes: Sequence[Wish], done: Counter[Trial], seed: int = 0) -> list[Trial]:
-    """Return the trials that are still to be made: shuffled pairs of ours and the usual way."""
-    rng = random.Random(seed)  # noqa: S311 -- an order is no secret
-    pairs = []
-    for wish in wishes:
-        for loaded, count in ((False, wish.idle), (True, wish.loaded)):
-            pairs += [(wish.percent, loaded)] * count
-    rng.shuffle(pairs)
-    todo, left = [], Counter(done)
-    for percent, loaded in pairs:
-        for way in rng.sample(WAYS, len(WAYS)):
-            trial = Trial(percent, way, loaded)
-            if left[trial]:
-                left[trial] -= 1
-            else:
-                todo.append(trial)
+def wanted(done: Counter[Trial], seed: int = 0) -> list[Trial]:
+    """Return the trials that are still to be made, both ways and all plants shuffled."""
+    todo = [
+        trial
+        for (way, loaded), wishes in WISHES.items()
+        for percent, count in wishes.items()
+        for trial in [Trial(percent, way, loaded)]
+        for _ in range(count - done[trial])
+    ]
+    random.Random(f"{seed} {len(todo)}").shuffle(todo)  # noqa: S311 -- an order is no secret
     return todo
 
 
