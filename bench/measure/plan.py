@@ -110,7 +110,7 @@ def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -
     if not costs.blocks:
         return MIN_PROCESSES if weights else 1
     total = sum(weights[turn] for turn in costs.blocks)
-    turn = max(costs.blocks, key=lambda turn: costs.blocks[turn])
+    turn = max(costs.blocks, key=lambda turn: (weights[turn], costs.blocks[turn]))
     share = weights[turn] / total
 
     def half_width(processes: int) -> float:
