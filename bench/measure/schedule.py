@@ -40,7 +40,7 @@ class Action(NamedTuple):
     """One thing to do; the schedule waits until it is done."""
 
     do: str
-    """`start`, `load`, `prove`, `open`, `drop`, `prepare`, `block`, `train`, `close` or `cold`."""
+    """`start`, `load`, `prove`, `open`, `prepare`, `block`, `train`, `close` or `cold`."""
     process: int
     """Number of the worker, from 1; each cold process has one too."""
     backend: str

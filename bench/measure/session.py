@@ -215,14 +215,6 @@ class Session:
 
         return self.one(arm, opening)
 
-    def drop(self, arm: int) -> dict[str, Any]:
-        """Leave an arm out of all further blocks."""
-        for opened in self.settings.values():
-            opened.steps.pop(self.arms[arm], None)
-            for calls in opened.calls.values():
-                calls.pop(self.arms[arm], None)
-        return {}
-
     def prepare(self, workload: str, backend: str, kind: str, arms: list[int]) -> dict[str, Any]:
         """Compile what turns of this kind need beyond the steps."""
         opened = self.at(workload, backend)
