@@ -254,7 +254,7 @@ def test_entries_say_what_they_are(run: Run) -> None:
         blocks = COUNTS["processes"] * COUNTS["blocks"]
         assert info["blocks"] == blocks == len(info["process_by_block"])
         assert info["processes"] == len(set(info["process_by_block"])) == COUNTS["processes"]
-        assert info["samples"] == sum(info["rounds_by_block"]) == benchmark["stats"]["rounds"]
+        assert info["samples"] == sum(info["samples_by_block"]) == benchmark["stats"]["rounds"]
         assert (info["ratio"] is None) == (entrant == "pure_jax")
         assert info["unit"] == METRICS[metric].unit
     step = entries["twin", "step"]["extra_info"]

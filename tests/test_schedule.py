@@ -238,7 +238,7 @@ MIXES = {
     "default": Mix(needed(("toy", "seed"), EVERYTHING, STYLES)),
     "two arms": Mix(needed(("seed",), ("step",))),
     "all arms": Mix(needed(("seed",), ("step",), STYLES)),
-    "every workload": Mix(needed(STEP_SECONDS, EVERYTHING, STYLES)),
+    "every workload": Mix(needed(STEP_SECONDS, EVERYTHING, STYLES), left=5),
     "sampling": Mix(needed(("toy",), ("sample",), STYLES)),
     "one cold": Mix(needed(("toy",), ("import",)), left=15),
     "cold": Mix(needed(("toy", "seed"), COLD, STYLES), left=150),
@@ -668,10 +668,14 @@ def test_with_nothing_warm_all_is_for_cold() -> None:
 
 
 def test_cold_sweeps_are_of_the_first_workloads_that_fit() -> None:
-    assert cold_sweeps(100, {"wide": 60.0, "seed": 20.0, "toy": 18.0}) == {"seed": 2, "toy": 2}
-    assert cold_sweeps(39, {"seed": 20.0}) == {}
-    assert cold_sweeps(41, {"seed": 20.0}) == {"seed": 2}
-    assert cold_sweeps(10, {}) == {}
+    costs = {"wide": 60.0, "seed": 20.0, "toy": 18.0}
+    assert cold_sweeps(100, 100, costs) == {"seed": 2, "toy": 2}
+    assert cold_sweeps(119, 76, costs) == {"seed": 2, "toy": 2}
+    assert cold_sweeps(120, 76, costs) == {"wide": 2}
+    assert cold_sweeps(39, 39, {"seed": 20.0}) == {}
+    assert cold_sweeps(41, 0, {"seed": 20.0}) == {"seed": 2}
+    assert cold_sweeps(41, 60, {"seed": 20.0}) == {"seed": 3}
+    assert cold_sweeps(10, 10, {}) == {}
 
 
 def test_dear_workers_are_few() -> None:

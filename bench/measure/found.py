@@ -19,6 +19,8 @@ class Block(NamedTuple):
     """Seconds of the run's budget that were spent when it ended."""
     values: list[float]
     """In the metric's unit, in the order they were taken."""
+    rounds: int = 1
+    """In which they were taken, as many in each."""
 
 
 @dataclass

@@ -171,7 +171,8 @@ class Measured:
         if "missing" in info:
             return info
         blocks = self.state.cells[cell].blocks[metric]
-        info["rounds_by_block"] = [len(block.values) for block in blocks]
+        info["rounds_by_block"] = [block.rounds for block in blocks]
+        info["samples_by_block"] = [len(block.values) for block in blocks]
         info["process_by_block"] = [block.process for block in blocks]
         if metric in ("trace", "lower"):
             info |= self.state.cells[cell].facts
@@ -196,7 +197,11 @@ class Measured:
                 plan={"budget_seconds": self.wanted.budget, "seed": self.wanted.options.seed},
             )
             said["warnings"] = warnings(
-                self.state, estimates(self.state), self.offer.conditions, self.wanted.margin
+                self.state,
+                estimates(self.state),
+                self.offer.conditions,
+                self.wanted.margin,
+                said["comparisons"],
             )
             said["verdict"] = sentences(said)
             self.said = said

@@ -19,9 +19,13 @@ MIN_PROCESSES = 4
 MAX_PROCESSES = 30
 MIN_COLD = 2
 """Below this many processes, a cell has no cold result."""
+FIXED_SHARE = 0.65
+"""Of the time, what the fewest cold processes and the trainings may take together, where there is
+something warm to measure, too."""
 COLD_SHARE = 0.4
-"""Of the budget, where there is something warm to measure, too."""
-TRAINING_SHARE = 0.16
+"""Of it, what more than the fewest cold processes may take."""
+TRAINING_SHARE = 0.2
+"""Of it, what trainings may take beside anything else."""
 PREPARED_SHARE = 0.2
 """Of the warm time: what turns that compile programs of their own may cost together."""
 BLOCK_SD, PROCESS_SD = 0.019, 0.003
@@ -74,17 +78,19 @@ def allot(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> Allotm
         costs: What each thing costs.
         weights: How the time for blocks is shared by turns that are all measured.
     """
-    warm = bool(weights)
-    trainings = []
-    left = seconds
-    others = warm or any(costs.sweeps)
+    warm, trainings, left = bool(weights), [], seconds
+    fixed = FIXED_SHARE * seconds if warm else seconds
+    sweeps = cold_sweeps(fixed, COLD_SHARE * seconds if warm else seconds, costs.sweeps)
+    spent = sum(costs.sweeps[workload] * count for workload, count in sweeps.items())
+    allowed = fixed - spent
+    if warm or sweeps:
+        allowed = min(allowed, TRAINING_SHARE * seconds)
     for workload, cost in sorted(costs.training.items(), key=lambda item: item[1]):
-        if cost <= left - (1 - (TRAINING_SHARE if others else 1)) * seconds:
+        if cost <= allowed:
             trainings.append(workload)
-            left -= cost
-    share = min(left, COLD_SHARE * seconds) if warm else left
-    sweeps = cold_sweeps(share, costs.sweeps)
-    left -= sum(costs.sweeps[workload] * count for workload, count in sweeps.items())
+            allowed -= cost
+            spent += cost
+    left -= spent
     processes = process_count(left, costs, weights)
     turns = [turn for turn in costs.blocks if turn in weights]
     allowed = PREPARED_SHARE * left if turns else left
@@ -95,14 +101,21 @@ def allot(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> Allotm
     return Allotment(processes, tuple(turns), tuple(trainings), sweeps)
 
 
-def cold_sweeps(seconds: float, costs: Mapping[str, float]) -> dict[str, int]:
-    """Return how many cold processes each cell of a workload gets; workloads by their order."""
+def cold_sweeps(least: float, more: float, costs: Mapping[str, float]) -> dict[str, int]:
+    """Return how many cold processes each cell of a workload gets; workloads by their order.
+
+    Args:
+        least: Seconds that the fewest of the first workload may take.
+        more: Seconds that all of them may take, if they are more than that.
+        costs: Of one cold process of each cell of a workload.
+    """
     chosen: list[str] = []
     for workload, cost in costs.items():
-        if cost and MIN_COLD * (sum(costs[w] for w in chosen) + cost) <= seconds:
+        allowed = more if chosen else max(least, more)
+        if cost and MIN_COLD * (sum(costs[w] for w in chosen) + cost) <= allowed:
             chosen.append(workload)
     total = sum(costs[workload] for workload in chosen)
-    return dict.fromkeys(chosen, int(seconds // total)) if chosen else {}
+    return dict.fromkeys(chosen, max(MIN_COLD, int(more // total))) if chosen else {}
 
 
 def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> int:

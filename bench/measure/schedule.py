@@ -121,7 +121,7 @@ class Schedule:
         for cell, found in self.state.cells.items():
             found.failure = self.problems.get(cell.entrant)
         self.process = 0
-        reserve = 1.0 + 0.02 * self.options.budget  # replay, tables and the file come after
+        reserve = 1.0 + 0.015 * self.options.budget  # replay, tables and the file come after
         self.end = self.options.budget - reserve
 
     def actions(self) -> Steps[None]:
@@ -485,7 +485,7 @@ class OnBackend:
     def block(self, process: int, turn: Turn) -> Steps[int | None]:
         """Measure one block; return the worker to go on with, another one if this one died."""
         self.numbers[turn] += 1
-        rounds = self.options.rounds or ROUNDS[turn.kind] * (3 if turn.workload in TINY else 1)
+        rounds = self.options.rounds or rounds_of(turn)
         action = Action(
             "block",
             process,
@@ -505,7 +505,7 @@ class OnBackend:
             for arm, values in arms.items():
                 entrant, style = arm.split("/")
                 cell = Cell(entrant, style, turn.workload, self.backend)
-                block = Block(process, self.numbers[turn], self.spent, values)
+                block = Block(process, self.numbers[turn], self.spent, values, rounds)
                 self.state.cells[cell].blocks.setdefault(metric, []).append(block)
         return process
 
@@ -644,5 +644,19 @@ class OnBackend:
                 found.blocks.setdefault(metric, []).append(block)
 
 
-ROUNDS = {"step": 5, "dispatch": 5, "sample": 5, "epoch": 2}
-"""Rounds in a block; three times as many where a step is tiny."""
+ROUNDS = {"step": 8, "dispatch": 6, "sample": 5, "epoch": 2}
+"""Rounds in a block. Of a step at `seed`, from eight on a block is worth what it costs; at `toy`,
+more than eight tell little, for there blocks and processes differ by themselves."""
+FEW_ROUNDS = 3
+"""Of a step that does more than `seed`'s: there a round takes seconds."""
+
+
+def rounds_of(turn: Turn) -> int:
+    """Return the rounds in a block."""
+
+    def work(workload: str) -> int:
+        sizes = WORKLOADS[workload]
+        return sizes.width**2 * sizes.chunk * sizes.batch
+
+    few = turn.kind == "step" and work(turn.workload) > work("seed")
+    return FEW_ROUNDS if few else ROUNDS[turn.kind]

@@ -12,7 +12,7 @@ from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.metrics import METRICS, Kind
 from bench.measure.plan import MIN_BLOCKS, MIN_COLD
 from bench.measure.schedule import STARVED
-from bench.stats.nested import Estimate, paired, unpaired
+from bench.stats.nested import Estimate, block_log_ratios, nested, unpaired
 from bench.stats.verdict import detectable, judge
 
 if TYPE_CHECKING:
@@ -49,21 +49,26 @@ def estimates(state: State) -> dict[Group, dict[Cell, Estimate]]:
             samples = [np.array([v for block in arms[c] for v in block.values]) for c in cells]
             found_ = unpaired(samples, cells.index(baseline))
         else:
-            found_ = paired(*layout([arms[c] for c in cells]), cells.index(baseline))
+            found_ = nested(*layout([arms[c] for c in cells]), cells.index(baseline))
         out[group] = {c: e for c, e in zip(cells, found_, strict=True) if e is not None}
     return out
 
 
 def layout(arms: list[list[Block]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the medians of blocks x arms, NaN where there is none, and each block's process."""
-    numbers = sorted({block.number for blocks in arms for block in blocks})
-    row = {number: i for i, number in enumerate(numbers)}
-    medians, process = np.full((len(row), len(arms)), np.nan), np.zeros(len(row), int)
-    for column, blocks in enumerate(arms):
+    """Return each block's log-ratios, arms x arms, NaN where there is none, and its process."""
+    by_number: dict[int, dict[int, Block]] = defaultdict(dict)
+    for arm, blocks in enumerate(arms):
         for block in blocks:
-            medians[row[block.number], column] = np.median(block.values)
-            process[row[block.number]] = block.process
-    return medians, process
+            by_number[block.number][arm] = block
+    ratios, process = [], []
+    for _, measured in sorted(by_number.items()):
+        first = next(iter(measured.values()))
+        samples = np.full((len(arms), first.rounds, len(first.values) // first.rounds), np.nan)
+        for arm, block in measured.items():
+            samples[arm] = np.reshape(block.values, samples.shape[1:])
+        ratios.append(block_log_ratios(samples))
+        process.append(first.process)
+    return np.array(ratios), np.array(process)
 
 
 def section(
@@ -85,12 +90,8 @@ def section(
         about: Further entries.
     """
     found = estimates(state)
-    family = [
-        (group, cell)
-        for group, cells in found.items()
-        for cell in cells
-        if not (enforce and starved(state.cells[cell], group.metric))
-    ]
+    asked = with_baselines(needed)
+    family = compared(state, found, asked, enforce=enforce)
     judged = dict(
         zip(family, judge([found[g][c] for g, c in family], margin), strict=True) if family else []
     )
@@ -137,7 +138,7 @@ def section(
         return out
 
     cells = []
-    for cell, metrics in with_baselines(needed).items():
+    for cell, metrics in asked.items():
         row = state.cells[cell]
         names = [m for m in METRICS if m in metrics and METRICS[m].kind is not Kind.ONCE]
         cells.append(
@@ -158,6 +159,7 @@ def section(
         **about,
         "plan": {"margin": margin, **about.get("plan", {}), "backends": state.plan},
         "spent": spent(state),
+        "comparisons": len(family),
         "control": [
             {**group._asdict(), **result(cell, group.metric)}
             for group, cell in family
@@ -165,6 +167,30 @@ def section(
         ],
         "cells": cells,
     }
+
+
+def compared(
+    state: State,
+    found: Mapping[Group, Mapping[Cell, Estimate]],
+    asked: Mapping[Cell, set[str]],
+    *,
+    enforce: bool,
+) -> list[tuple[Group, Cell]]:
+    """Return what is judged together: the asked metrics of all cells that have enough of them.
+
+    Of the control, that is what the baseline is asked for.
+    """
+
+    def metrics(cell: Cell) -> set[str]:
+        return asked.get(Cell(*BASELINE, *cell[2:]) if cell[:2] == CONTROL else cell, set())
+
+    return [
+        (group, cell)
+        for group, cells in found.items()
+        for cell in cells
+        if group.metric in metrics(cell)
+        and not (enforce and starved(state.cells[cell], group.metric))
+    ]
 
 
 def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:

@@ -25,12 +25,13 @@ def warnings(
     found: dict[Group, dict[Any, Estimate]],
     conditions: dict[str, Any],
     margin: float,
+    comparisons: int,
 ) -> list[str]:
     """Return plain sentences, none where there is nothing to warn of."""
     return [
         *state.notes,
         *filter(None, _machine(state, conditions)),
-        *_baseline(state, found, margin),
+        *_baseline(state, found, margin, comparisons),
     ]
 
 
@@ -45,7 +46,7 @@ def _machine(state: State, conditions: dict[str, Any]) -> Iterator[str | None]:
 
 
 def _baseline(
-    state: State, found: dict[Group, dict[Any, Estimate]], margin: float
+    state: State, found: dict[Group, dict[Any, Estimate]], margin: float, comparisons: int
 ) -> Iterator[str]:
     for cell, row in state.cells.items():
         blocks = row.blocks.get(WATCHED, [])
@@ -57,7 +58,6 @@ def _baseline(
             health.drift(seconds, np.array([block.at for block in blocks])),
         )
         yield from (f"{cell.workload} on {cell.backend}: {words}" for words in said if words)
-    comparisons = sum(map(len, found.values()))
     for group, cells in found.items():
         for cell, estimate in cells.items():
             if cell[:2] == CONTROL and group.metric == WATCHED:

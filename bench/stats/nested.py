@@ -102,8 +102,46 @@ class _Pairs(NamedTuple):
     processes: Int[np.ndarray, "arms arms"]
 
 
+def block_log_ratios(
+    samples: Float[np.ndarray, "arms rounds calls"],
+) -> Float[np.ndarray, "arms arms"]:
+    """Return what one block says of each pair of arms: its median log-ratio, first to second.
+
+    It is the median over all pairs of an arm's call and the other's call of the same round. That is
+    the shift estimate of Hodges and Lehmann (1963, "Estimates of location based on rank tests"),
+    with rounds as strata: calls that are a round apart are never compared, so that a machine that
+    changes its speed within a block moves both sides of each pair.
+
+    Args:
+        samples: Seconds, or any positive cost; NaN throughout for an arm that was not measured.
+    """
+    logs = np.log(samples)
+    pairs = logs[:, None, :, :, None] - logs[None, :, :, None, :]
+    return np.asarray(np.median(pairs, axis=(2, 3, 4)))
+
+
 def paired(
     medians: Float[np.ndarray, "blocks arms"], process: Int[np.ndarray, " blocks"], baseline: int
+) -> list[Estimate | None]:
+    """Return what `nested` does, for blocks of which only each arm's median is known.
+
+    Args:
+        medians: Seconds, or any positive cost; NaN where an arm has no datum in a block.
+        process: Which process each block belongs to, any numbers.
+        baseline: Column that ratios refer to.
+
+    Raises:
+        ValueError: Shapes that do not fit, no such baseline, a median that is zero, negative or
+            infinite.
+    """
+    logs = _logs(medians, process, baseline)
+    return nested(logs[:, :, None] - logs[:, None, :], process, baseline)
+
+
+def nested(
+    log_ratios: Float[np.ndarray, "blocks arms arms"],
+    process: Int[np.ndarray, " blocks"],
+    baseline: int,
 ) -> list[Estimate | None]:
     """Return each arm's ratio to the baseline, from blocks in which both were measured.
 
@@ -116,24 +154,21 @@ def paired(
     of what their ratios' own parts come to. Degrees of freedom: Satterthwaite (1946).
 
     Args:
-        medians: Seconds (or any positive cost); NaN where an arm has no datum in a block.
+        log_ratios: Of each block and pair of arms, the first to the second (`block_log_ratios`);
+            NaN where one of them was not measured.
         process: Which process each block belongs to, any numbers.
-        baseline: Column that ratios refer to.
+        baseline: Arm that ratios refer to.
 
     Returns:
         By arm; None for the baseline and for an arm without a block in common with it. With one
         process the standard error is infinite: nothing tells what another would have said.
-
-    Raises:
-        ValueError: Shapes that do not fit, no such baseline, a median that is zero, negative or
-            infinite.
     """
-    logs = _logs(medians, process, baseline)
-    logs[np.isnan(logs[:, baseline])] = np.nan
-    pairs = _pairs(logs[:, :, None] - logs[:, None, :], np.asarray(process))
+    without = np.isnan(log_ratios[:, baseline, baseline])
+    known = np.where(without[:, None, None], np.nan, log_ratios)
+    pairs = _pairs(known, np.asarray(process))
     blocks, processes = pairs.blocks[:, baseline], pairs.processes[:, baseline]
 
-    arms = np.arange(logs.shape[1])
+    arms = np.arange(log_ratios.shape[1])
     usable = arms[(processes > 1) & (arms != baseline)]
     errors = dict(zip(usable.tolist(), _errors(pairs, usable, baseline), strict=True))
     out: list[Estimate | None] = [None] * arms.size
