@@ -128,8 +128,8 @@ def calibrate(test: Selftest, scratch: Path) -> None:
 
     if not test.has("calibration"):
         test.take("about", 0, trials.about)
-        seconds = 3 * test.budget
-        test.take("calibration", seconds, partial(trials.calibrate, scratch, seconds))
+        seconds = 1.1 * test.budget * len(trials.CALIBRATION)
+        test.take("calibration", seconds, partial(trials.calibrate, scratch, test.budget))
 
 
 def run_trials(test: Selftest, scratch: Path) -> None:

@@ -30,8 +30,13 @@ COLD_GUESS = 1.0
 COLD_IMPORT_SHARE = 0.75
 """Seconds of a cold process beside its imports and its compile, and the part of all entrants'
 imports that one entrant's take, until a cold process has been seen."""
+LARGE = 5
+"""How many times the share of a tiny workload a turn of another one gets: there the difference
+that matters is a few per cent, where a tiny one's is a factor."""
 LEFT_TO_BLOCKS = 0.25
 """Of the budget, what has to be left before a further workload is taken in."""
+LATE = 1.09
+"""Of the time, after which no cold process may end that another one's sweep has begun."""
 OPEN_SHARE = 0.6
 """Of what a proof takes, the part that a later worker has to do again, until one has."""
 
@@ -121,7 +126,7 @@ class Schedule:
         for cell, found in self.state.cells.items():
             found.failure = self.problems.get(cell.entrant)
         self.process = 0
-        reserve = 1.0 + 0.015 * self.options.budget  # replay, tables and the file come after
+        reserve = 1.0 + 0.02 * self.options.budget  # replay, tables and the file come after
         self.end = self.options.budget - reserve
 
     def actions(self) -> Steps[None]:
@@ -222,7 +227,7 @@ class OnBackend:
     def actions(self) -> Steps[None]:
         """Yield everything that is done on this backend."""
         wanted = {
-            Turn(workload, metric.turn): metric.weight * (1 if workload in TINY else 3)
+            Turn(workload, metric.turn): metric.weight * (1 if workload in TINY else LARGE)
             for workload in self.workloads
             for metric in METRICS.values()
             if metric.kind is Kind.WARM and self.wants(metric.name, workload)
@@ -623,7 +628,8 @@ class OnBackend:
     def cold(self, cell: Cell) -> Steps[None]:
         """Measure one cold process of a cell."""
         found = self.state.cells[cell]
-        late = self.options.cold_samples is None and self.spent > 1.05 * self.deadline
+        after = self.spent + self.cold_seconds()
+        late = self.options.cold_samples is None and after > LATE * self.deadline
         if found.failure is not None or late or not self.worth(cell.workload):
             return
         process = self.run.next_process()
