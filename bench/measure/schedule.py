@@ -504,7 +504,7 @@ class OnBackend:
         outcome = yield from self.run.do(action)
         if outcome.death is not None:
             self.survived(outcome, turn.workload)
-            return (yield from self.up())
+            return None if self.late_for_a_worker() else (yield from self.up())
         self.costs[turn] = self.spent - before
         for metric, arms in outcome.found["seconds"].items():
             for arm, values in arms.items():
@@ -513,6 +513,18 @@ class OnBackend:
                 block = Block(process, self.numbers[turn], self.spent, values, rounds)
                 self.state.cells[cell].blocks.setdefault(metric, []).append(block)
         return process
+
+    def late_for_a_worker(self) -> bool:
+        """Tell whether a worker more would only be opened, and there are enough without it."""
+        seen = {
+            block.process
+            for cell in self.cells
+            for metric, blocks in self.state.cells[cell].blocks.items()
+            if METRICS[metric].kind is Kind.WARM
+            for block in blocks
+        }
+        after = self.spent + self.open_seconds
+        return self.options.blocks is None and len(seen) > 1 and after > self.deadline
 
     def blocks(
         self,

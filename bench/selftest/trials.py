@@ -54,10 +54,10 @@ class Trial(NamedTuple):
 
 
 WISHES = {
-    ("bakeoff", False): {0: 20, 1: 16, 2: 14, 5: 5, 10: 3},
-    ("plain", False): {0: 12, 1: 8, 2: 8, 5: 8, 10: 3},
-    ("bakeoff", True): {0: 6, 2: 6, 5: 4},
-    ("plain", True): {0: 6, 2: 4, 5: 6},
+    ("bakeoff", False): {0: 20, 1: 12, 2: 12, 5: 4, 10: 2},
+    ("plain", False): {0: 10, 1: 5, 2: 5, 5: 6, 10: 2},
+    ("bakeoff", True): {0: 5, 2: 5, 5: 3},
+    ("plain", True): {0: 5, 2: 3, 5: 4},
 }
 """How many trials there shall be: by way, with and without load, and by what is planted."""
 WAYS = ("bakeoff", "plain")
