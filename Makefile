@@ -1,6 +1,7 @@
 # make setup   the environment of the lock, in .venv
 # make test    lint, types and tests
 # make bench   measure everything, into a new run file
+# make results pages, pictures and tables anew from the committed runs
 # make lock    remake requirements.lock with today's newest releases
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 # uv from the path, or one of our own beside the environment: never into anybody's Python.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 
-.PHONY: setup test lint bench lock clean
+.PHONY: setup test lint bench results lock clean
 
 setup: $(VENV)/.done
 
@@ -35,9 +36,12 @@ test: lint
 bench: setup
 	$(BIN)/python -m pytest bench --benchmark-json=$(RUN)
 
+results: setup
+	$(BIN)/python -m bench.report.results
+
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \
-		--no-emit-index-url --custom-compile-command "make lock" --group dev --extra report \
+		--no-emit-index-url --custom-compile-command "make lock" --group dev \
 		--output-file requirements.lock pyproject.toml
 
 clean:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,10 +17,10 @@ from rich.console import Console
 import impls
 from bench.measure import journal as journals
 from bench.measure.cells import Cell, Selection
-from bench.measure.measured import Measured, Offer, Wanted, offer
+from bench.measure.measured import Measured, Offer, Wanted, offer, offer_of
 from bench.measure.metrics import METRICS
 from bench.measure.one import only_one
-from bench.measure.process import WorkerFailedError
+from bench.measure.process import SILENCE_SECONDS, WorkerFailedError
 from bench.measure.settings import conditions
 from bench.report.progress import Shown
 from bench.report.terminal import parts
@@ -37,6 +39,8 @@ LOCK = pytest.StashKey[Any]()
 NO_CELL = Cell("", "", "", "")
 MAX_BUDGET = 7 * 24 * 3600
 MAX_MARGIN = 0.5
+MOST_BEFORE = 600.0
+"""Seconds that pytest may have run before anything is measured."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, default in (
         ("entrant", "all; an entrant of your own by the path of its .py file"),
         ("style", "all"),
-        ("workload", "toy and seed"),
+        ("workload", "toy and seed; sweep stands for widths 8 to 1024"),
         ("backend", "all that jax offers"),
         ("metric", "all"),
     ):
@@ -82,7 +86,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("processes", "workers that share the blocks"),
         ("blocks", "blocks of interleaved rounds over fresh buffers, in each worker"),
         ("rounds", "rounds in a block: one turn of everybody"),
-        ("cold-samples", "fresh processes for each cell's cold metrics"),
+        (
+            "cold-samples",
+            "fresh processes for each cell's cold metrics, twice as many of the baseline",
+        ),
     ):
         help_ = f"{what} (default: the planner chooses, within the budget)"
         group.addoption(f"--{name}", type=int, default=None, metavar="N", help=help_)
@@ -102,6 +109,8 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("benchmark_json")
     if path is not None:
         config.option.benchmark_json = Whole(path)
+    # pytest-benchmark looks for its fixture in a test's arguments, where ours are not.
+    config.option.benchmark_only = False
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -169,18 +178,21 @@ def offered(options: Wanted, journal: journals.Journal | None) -> Offer:
     """Return what this environment has, asked for once; the load is what it was at that moment."""
     if journal is None:
         load = conditions()
-        return replace(offer(options.selection.entrants, options.outside), conditions=load)
-    found = Offer(**journal.header["offer"])
-    now = versions()
+        silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
+        found = offer(options.selection.entrants, options.outside, silence)
+        return replace(found, conditions=load)
+    found = offer_of(journal)
+    then: dict[str, Any] = found.versions | found.conditions
+    now: dict[str, Any] = versions() | conditions()
     changed = [
-        f"{name} {old} then, {now.get(name)} now"
-        for name, old in found.versions.items()
-        if now.get(name) != old
+        f"{name.replace('_', ' ')} {old} then, {now.get(name)} now"
+        for name, old in then.items()
+        if now.get(name) != old and name != "load_average"
     ]
     if changed:
         raise BakeoffError(
-            f"the journal {journal.path} was made with other versions: {'; '.join(changed)}; "
-            "install those again, or start anew without --resume"
+            f"the journal {journal.path} was made under other conditions: {'; '.join(changed)}; "
+            "have those again, or start anew without --resume"
         )
     return found
 
@@ -243,7 +255,9 @@ def measure(request: pytest.FixtureRequest) -> Measured:
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
-        with capture.global_and_fixture_disabled(), one_line():
+        if not 0 <= before <= MOST_BEFORE:  # where /proc is not this machine's
+            before = 0.0
+        with capture.global_and_fixture_disabled(), one_line(), stopped_by_term():
             reporter.ensure_newline()
             with Shown(console_of(config), measured.wanted.budget) as shown:
                 measured.run(before, shown)
@@ -252,18 +266,37 @@ def measure(request: pytest.FixtureRequest) -> Measured:
     return measured
 
 
+@contextmanager
+def stopped_by_term() -> Iterator[None]:
+    """Let SIGTERM be what Ctrl-C is: what was measured is safe, and it is said how to go on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Replay:
-    """A clock that moves by the seconds that a worker measured, one sample a call."""
+    """A clock that moves by the seconds that a worker measured, one sample a round."""
 
     def __init__(self, seconds: list[float]) -> None:
         self.seconds, self.now, self.taken = seconds, 0.0, 0
 
-    def __call__(self) -> float:  # noqa: D102 -- the class says it
-        return self.now
+    def __call__(self) -> float:
+        """Return the time, and begin at zero again: so differences are samples to the last bit."""
+        now, self.now = self.now, 0.0
+        return now
 
     def step(self) -> None:
         """Let the next sample pass."""
-        self.now += self.seconds[self.taken % len(self.seconds)]
+        self.now = self.seconds[self.taken % len(self.seconds)]
         self.taken += 1
 
 
@@ -272,9 +305,12 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     """Return what hands a cell's samples to pytest-benchmark; fails where there are none."""
 
     def hand_over() -> None:
+        if request.config.getoption("benchmark_skip"):
+            pytest.skip("benchmarks are skipped")
         measured = measure(request)
-        if measured.interrupted:
-            pytest.skip("interrupted")
+        if measured.interrupted or measured.broken:
+            pytest.skip("interrupted" if measured.interrupted else "the run broke off")
+        measured.handed += 1
         failure = measured.failure(cell)
         if failure is not None:
             pytest.fail(f"{cell}: {failure}", pytrace=False)
@@ -325,12 +361,16 @@ def pytest_benchmark_update_json(
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     """Write the run file, then drop the journal: all that it holds is in the file."""
     config = session.config
-    measured = config.stash.get(MEASURED, None)
     path = config.getoption("benchmark_json")
     try:
-        yield
-        if path is not None:
-            path.finish()
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
+            finish(session, path)
+            raise
+        finish(session, path)
     except OSError as error:
         if path is not None:
             path.discard()
@@ -339,21 +379,40 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         reporter.ensure_newline()
         reporter.write_line(journals.disk_words(error, place), red=True)
-        return
-    if measured is not None:
-        if measured.interrupted:
-            session.exitstatus = pytest.ExitCode.INTERRUPTED
+
+
+def finish(session: pytest.Session, path: Any) -> None:
+    """Give the run file its name, and drop the journal if nobody needs it any more."""
+    measured = session.config.stash.get(MEASURED, None)
+    if path is not None:
+        if measured is not None and measured.broken:
+            path.discard()
         else:
-            measured.done(kept=path is None or written(path))
+            path.finish()
+    if measured is None or measured.broken:
+        return
+    if measured.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
+    else:
+        whole = measured.handed == len(session.items)
+        measured.done(kept=whole and (path is None or written(path)))
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+) -> Generator[None, None, None]:
+    """Show the report after pytest-benchmark's tables, whatever that has to say."""
+    try:
+        yield
+    finally:
+        show(terminalreporter, config)
+
+
+def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show one table for each workload and backend, at whatever width the terminal has."""
     measured = config.stash.get(MEASURED, None)
-    if measured is None or measured.state is None:
+    if measured is None or measured.state is None or measured.broken:
         return
     terminalreporter.section("bakeoff")
     console = console_of(config)

@@ -110,6 +110,17 @@ class Workload:
     """Adam's step size. Where training is unstable, ten steps blow up the last digits."""
 
 
+SWEEP = tuple(
+    Workload(
+        f"width{width}",
+        corpus="synthetic",
+        width=width,
+        chunk=64,
+        learning_rate=0.002 if width < 256 else 0.5 / width,
+    )
+    for width in (8, 16, 32, 64, 128, 256, 512, 1024)
+)
+"""From which width on does a difference stop mattering?"""
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -117,6 +128,8 @@ WORKLOADS = {
         Workload("seed", corpus="synthetic", width=128, chunk=256),
         Workload("wide", corpus="synthetic", width=512, chunk=64, learning_rate=0.0005),
         Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
+        *SWEEP,
     )
 }
-"""`toy` is dispatch alone, `seed` is the blog's size, the others stretch one size each."""
+"""`toy` is dispatch alone, `seed` is the blog's size, `wide` and `batched` stretch one size each,
+and the sweep does nothing but widen."""

@@ -18,17 +18,12 @@ from common.config import ModelConfig, OptimiserConfig
 from common.contract import Chunk, Dense, flat, fresh_checkpoint, unflat, zero_hidden
 from common.errors import BakeoffError
 from common.steps import adamw
+from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
     from common.config import Workload
     from common.contract import Hidden, Style, TrainStep, Weights
 
-LOSS_TOLERANCE = 1e-6
-"""Relative difference to the reference's loss."""
-GRADIENT_TOLERANCE = 1e-5
-"""Norm of the difference to the reference's gradient, relative to its norm, for each array."""
-TRAJECTORY_TOLERANCE = 1e-5
-"""Difference to the baseline's loss in nats per character, in each of ten AdamW steps."""
 TRAJECTORY_STEPS = 10
 
 OPTIMISER = OptimiserConfig(weight_decay=0.01)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BASELINE = "pure_jax"
 """The entrant that ratios refer to, and that the others' ten steps are compared with."""
 
+RESERVED = ("control",)
+"""Names that no entrant may have."""
+
 OUTSIDE: dict[str, Path] = {}
 """Entrants whose files lie elsewhere, by name."""
 
@@ -60,6 +63,10 @@ def add(file: str | Path) -> str:
         raise BakeoffError(
             f"entrant {str(file)!r}: its name must be a Python identifier; rename it"
         )
+    if name in RESERVED:
+        raise BakeoffError(
+            f"entrant {str(file)!r}: {name!r} is the baseline's second run; rename the file"
+        )
     if OUTSIDE.get(name, path) != path or (name in names() and name not in OUTSIDE):
         raise BakeoffError(f"entrant {str(file)!r}: there is another {name!r}; rename the file")
     OUTSIDE[name] = path
@@ -86,6 +93,11 @@ def load(name: str) -> Entrant:
             f"entrant {name!r} needs the package {error.name!r}, which is not installed; "
             "install it, or choose another entrant"
         ) from error
+    for style in module.STYLES:
+        if not isinstance(style, str) or not style.isidentifier():
+            raise BakeoffError(
+                f"entrant {name!r}: the style {style!r} is not a Python identifier; rename it"
+            )
     return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION)
 
 

@@ -24,8 +24,9 @@ import impls
 from bench import conftest
 from bench.cli import main
 from bench.measure.cells import Cell, Offer, Selection
+from bench.measure.found import Block
 from bench.measure.journal import FOLDER, SUFFIX, DiskError, Journal
-from bench.measure.measured import Measured, Wanted, offer
+from bench.measure.measured import Measured, Wanted, offer, offer_of
 from bench.measure.metrics import METRICS
 from bench.measure.process import WorkerFailedError
 from bench.measure.source import code_lines
@@ -334,6 +335,23 @@ def test_compare_select_and_group(lab: Lab, run: Run) -> None:
     assert lab.journals == [], "all it held is in the file"
 
 
+def test_a_comparison_that_fails_leaves_file_and_report(lab: Lab, run: Run) -> None:
+    [first] = lab.folder.glob(".benchmarks/*/0001_first.json")
+    known = json.loads(first.read_text())
+    for benchmark in known["benchmarks"]:
+        benchmark["stats"]["mean"] /= 100
+    first.with_name("0002_quick.json").write_text(json.dumps(known))
+    options = ["--entrant=pure_jax,twin.py", "--metric=step", "--benchmark-compare=0002"]
+    options += ["--processes=2", "--blocks=1", "--rounds=1", "--benchmark-compare-fail=mean:5%"]
+    done = lab.run(*lab.command(*options, "--benchmark-json=failed.json"))
+    assert done.returncode != 0
+    assert "Performance has regressed" in done.stdout + done.stderr
+    assert "smallest difference this run could see" in done.stdout
+    Draft202012Validator(SCHEMA).validate(json.loads((lab.folder / "failed.json").read_text()))
+    assert not list(lab.folder.glob(".*.partial"))
+    assert lab.journals == []
+
+
 def test_a_histogram(lab: Lab, run: Run) -> None:
     pytest.importorskip("pygal", reason="pytest-benchmark draws with pygal, which is not installed")
     command = [sys.executable, "-m", "pytest_benchmark", "compare", "0001", "--histogram=picture"]
@@ -546,11 +564,11 @@ def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
 ) -> None:
     asked = []
 
-    def ask_once(command: dict[str, Any]) -> dict[str, Any]:
+    def ask_once(command: dict[str, Any], silence: float) -> dict[str, Any]:
         names = command["entrants"]
         asked.append(names)
         if "bad" in names or not names:
-            raise WorkerFailedError("worker failed (exit status -11)", "", None)
+            raise WorkerFailedError("worker failed (exit status -11)", "a\nlast words", None)
         styles = {name: ["pure"] for name in names if name != "gone"}
         problems = {"gone": "is not there"} if "gone" in names else {}
         rest: dict[str, Any] = {"backends": ["cpu"], "versions": {}, "devices": {}}
@@ -559,7 +577,7 @@ def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
     monkeypatch.setattr("bench.measure.measured.ask_once", ask_once)
     found = offer(("twin", "bad", "gone"), {})
     assert found.styles == {"pure_jax": ["pure"], "twin": ["pure"]}
-    killed = "import failed: worker failed (exit status -11)"
+    killed = "import failed: worker failed (exit status -11): last words"
     assert found.problems == {"bad": killed, "gone": "is not there"}
     assert len(asked) == 5
     asked.clear()
@@ -600,14 +618,15 @@ def test_each_metric_is_asked_for_by_one_file() -> None:
     assert sorted(asked) == sorted(METRICS)
 
 
-def test_replay_gives_back_the_samples() -> None:
-    clock = conftest.Replay([0.5, 0.25])
+def test_replay_gives_back_the_samples_to_the_last_bit() -> None:
+    samples = [0.1, 1 / 3, 1e5 + 0.7, 1e-9]
+    clock = conftest.Replay(samples)
     taken = []
-    for _ in range(3):
+    for _ in samples * 2:
         start = clock()
         clock.step()
         taken.append(clock() - start)
-    assert taken == [0.5, 0.25, 0.5]
+    assert taken == samples * 2
 
 
 WANTED = Wanted((), Selection(), (), {}, 60.0, 0.02, None, 1, 1, 1, 1)
@@ -670,6 +689,87 @@ def test_a_journal_of_other_options_is_left_alone(
     Measured(WANTED._replace(margin=0.1), OFFER, Journal.open(path), cells).check()
 
 
+def test_a_journal_without_its_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    Journal.create(path, {"arguments": [], "offer": {}})
+    with pytest.raises(BakeoffError, match="damaged: it lacks options, needed, outside, before"):
+        offer_of(Journal.open(path))
+    path.unlink()
+    header = Measured(WANTED, OFFER).header(0.0)
+    Journal.create(path, header | {"offer": {"styles": {}}})
+    with pytest.raises(BakeoffError, match="damaged: it lacks parts of offer"):
+        offer_of(Journal.open(path))
+    path.unlink()
+    Journal.create(path, header)
+    assert offer_of(Journal.open(path)) == OFFER
+
+
+def test_each_run_has_orders_of_its_own_and_a_resumed_one_has_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine:
+        def __init__(self, schedule: Any, *_: object, **__: object) -> None:
+            seeds.append(schedule.options.seed)
+
+        def run(self) -> None: ...
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    seeds: list[int] = []
+    cells = {Cell("pure_jax", "pure", "toy", "cpu"): {"step"}}
+    first, second = (Measured(WANTED, OFFER, needed=cells) for _ in range(2))
+    for run in (first, second):
+        run.run(0.0, lambda *_: None)
+    assert seeds[0] != seeds[1]
+    assert first.journal is not None
+    again = Measured(
+        WANTED._replace(arguments=("--resume",)), OFFER, Journal.open(first.journal.path), cells
+    )
+    again.run(0.0, lambda *_: None)
+    assert seeds[2] == seeds[0]
+    assert again.section()["arguments"] == first.section()["arguments"] == []
+
+
+def test_a_run_without_a_result_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker alone: nothing can be compared, and nothing may break."""
+    monkeypatch.chdir(tmp_path)
+    baseline, other = (Cell(e, "pure", "toy", "cpu") for e in ("pure_jax", "haiku"))
+    control = Cell("control", "pure", "toy", "cpu")
+    wanted = WANTED._replace(blocks=None)
+    run = Measured(wanted, OFFER, needed={other: {"step"}})
+
+    class Engine:
+        def __init__(self, schedule: Any, *_: object, **__: object) -> None:
+            for cell in (baseline, other, control):
+                blocks = [Block(1, n, 1.0, [1e-3] * 8, 2) for n in range(3)]
+                schedule.state.cells[cell].blocks["step"] = blocks
+
+        def run(self) -> None: ...
+
+    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    run.run(0.0, lambda *_: None)
+    said = run.section()
+    assert said["comparisons"] == 0
+    assert said["cells"][1]["metrics"]["step"] == {"missing": "not measured within the budget"}
+
+
+def test_what_nobody_thought_of_breaks_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def run(self) -> None:
+            raise ZeroDivisionError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
+    with pytest.raises(ZeroDivisionError):
+        run.run(0.0, lambda *_: None)
+    assert run.broken
+
+
 def finished(path: Whole | None, measured_: Any, error: OSError | None) -> tuple[int, str]:
     """Finish a session whose run file fails with `error`; return its status and what is said."""
     said: list[str] = []
@@ -681,7 +781,7 @@ def finished(path: Whole | None, measured_: Any, error: OSError | None) -> tuple
         getoption=lambda _: path,
         pluginmanager=SimpleNamespace(get_plugin=lambda _: reporter),
     )
-    session: Any = SimpleNamespace(config=config, exitstatus=0)
+    session: Any = SimpleNamespace(config=config, exitstatus=0, items=[None])
     hook: Generator[None, None, None] = conftest.pytest_sessionfinish(session)
     next(hook)
     with pytest.raises(StopIteration):
@@ -700,7 +800,12 @@ def test_a_run_file_that_cannot_be_written(error: OSError, words: str, tmp_path:
     path = Whole(tmp_path / "run.json")
     with path.open("w") as file:
         file.write('{"benchmarks": [')
-    over = SimpleNamespace(interrupted=False, done=lambda **_: pytest.fail("the journal is lost"))
+    over = SimpleNamespace(
+        interrupted=False,
+        broken=False,
+        handed=1,
+        done=lambda **_: pytest.fail("the journal is lost"),
+    )
     status, said = finished(path, over, error)
     assert status == 2
     assert said.startswith(words.format(path))
@@ -712,7 +817,9 @@ def test_a_run_file_that_can_be_written(tmp_path: Path) -> None:
     path = Whole(tmp_path / "run.json")
     path.write_text("{}")
     told: list[bool] = []
-    over = SimpleNamespace(interrupted=False, done=lambda *, kept: told.append(kept))
+    over = SimpleNamespace(
+        interrupted=False, broken=False, handed=1, done=lambda *, kept: told.append(kept)
+    )
     assert finished(path, over, None) == (0, "")
     assert told == [True]
     assert [each.name for each in tmp_path.iterdir()] == ["run.json"]
@@ -721,13 +828,40 @@ def test_a_run_file_that_can_be_written(tmp_path: Path) -> None:
 def test_without_a_run_file_for_what_was_measured_the_journal_stays(tmp_path: Path) -> None:
     """As when every cell failed: pytest-benchmark has nothing to write then."""
     told: list[bool] = []
-    over = SimpleNamespace(interrupted=False, done=lambda *, kept: told.append(kept))
+    over = SimpleNamespace(
+        interrupted=False, broken=False, handed=1, done=lambda *, kept: told.append(kept)
+    )
     assert finished(Whole(tmp_path / "run.json"), over, None) == (0, "")
     assert told == [False]
 
 
+def test_a_session_that_stopped_early_keeps_its_journal(tmp_path: Path) -> None:
+    """As with `-x`: the file lacks what was not handed over any more."""
+    path = Whole(tmp_path / "run.json")
+    path.write_text("{}")
+    told: list[bool] = []
+    over = SimpleNamespace(
+        interrupted=False, broken=False, handed=0, done=lambda *, kept: told.append(kept)
+    )
+    assert finished(path, over, None) == (0, "")
+    assert told == [False]
+
+
+def test_what_broke_off_leaves_no_file(tmp_path: Path) -> None:
+    path = Whole(tmp_path / "run.json")
+    path.write_text("{}")
+    over = SimpleNamespace(broken=True, done=lambda **_: pytest.fail("the journal is lost"))
+    assert finished(path, over, None) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupted_session_has_status_2(tmp_path: Path) -> None:
-    over = SimpleNamespace(interrupted=True, done=lambda **_: pytest.fail("the journal is lost"))
+    over = SimpleNamespace(
+        interrupted=True,
+        broken=False,
+        handed=0,
+        done=lambda **_: pytest.fail("the journal is lost"),
+    )
     assert finished(None, over, None) == (2, "")
 
 

@@ -28,6 +28,7 @@ from common.vocab import Vocab
 ROOT = Path(__file__).parents[1]
 SMALL = ("--corpus", "toy", "--width", "8", "--chunk", "16", "--sample-every", "0")
 KNOWN = "known: pure_jax, equinox, flax_linen, flax_nnx, haiku; choose one of them"
+SWEPT = "width8, width16, width32, width64, width128, width256, width512, width1024"
 CORPORA = "toy, synthetic, metamorphosis, tinyshakespeare"
 WROTE = "give a file that `bakeoff train --save` wrote"
 
@@ -235,10 +236,10 @@ BAD_SAMPLE = {
 BAD = {
     **{f"train {given}": says for given, says in BAD_TRAIN.items()},
     **{f"sample {given}": says for given, says in BAD_SAMPLE.items()},
-    "entrants --workload nope": "unknown workload 'nope'; known: toy, seed, wide, batched; "
-    "choose one of them",
+    "entrants --workload nope": "unknown workload 'nope'; "
+    f"known: toy, seed, wide, batched, {SWEPT}; choose one of them",
     "entrants --programs --workload nope": "unknown workload 'nope'; "
-    "known: toy, seed, wide, batched; choose one of them",
+    f"known: toy, seed, wide, batched, {SWEPT}; choose one of them",
     "entrants --workload": "Option '--workload' requires an argument; "
     "`bakeoff entrants --help` says what is allowed",
     "--nope": "No such option: --nope; `bakeoff --help` says what is allowed",

@@ -31,11 +31,8 @@ from common.contract import (
     zero_hidden,
 )
 from common.equality import (
-    GRADIENT_TOLERANCE,
-    LOSS_TOLERANCE,
     OPTIMISER,
     TRAJECTORY_STEPS,
-    TRAJECTORY_TOLERANCE,
     Case,
     Deviation,
     NotEqualError,
@@ -49,6 +46,7 @@ from common.equality import (
     trajectory,
 )
 from common.steps import FunctionalStep, adamw, functional, on_host, pure_style, stages_of
+from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.vocab import Vocab
 from impls import pure_jax
 

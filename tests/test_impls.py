@@ -21,8 +21,6 @@ from bench.measure.settings import environment
 from common import reference
 from common.config import ModelConfig
 from common.equality import (
-    GRADIENT_TOLERANCE,
-    LOSS_TOLERANCE,
     Case,
     random_chunk,
     random_hidden,
@@ -31,6 +29,7 @@ from common.equality import (
 )
 from common.errors import BakeoffError
 from common.loss import scan_loss
+from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
 if TYPE_CHECKING:
     from common.contract import Weights

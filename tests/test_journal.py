@@ -111,9 +111,10 @@ def test_no_journal(tmp_path: Path) -> None:
 def test_the_newest(tmp_path: Path) -> None:
     for age, name in ((300, "b"), (100, "a"), (200, "c")):
         journal = tmp_path / f"{name}.journal"
-        journal.touch()
+        journal.write_text("{}")
         os.utime(journal, (1e9 - age, 1e9 - age))
     (tmp_path / "other.json").touch()
+    (tmp_path / "never-begun.journal").touch()
     assert newest(tmp_path) == tmp_path / "a.journal"
 
 

@@ -269,7 +269,9 @@ def test_what_one_arm_does_is_its_turn(session: Session) -> None:
         seen.append(session.turn.page[0])
         raise OSError("no such planet")
 
-    assert session.one(2, action) == {"failure": "raised OSError: no such planet"}
+    found = session.one(2, action)
+    assert found["failure"] == "raised OSError: no such planet"
+    assert 'raise OSError("no such planet")' in found["stderr"]
     assert seen == [2]
     assert session.turn.page[0] == NOBODY
 

@@ -17,7 +17,7 @@ from bench.report import markdown, terminal, wording
 from bench.report.sentences import sentences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).parents[1]
 MARGIN = 0.02
@@ -646,68 +646,9 @@ def test_markdown_of_failures_and_gaps() -> None:
     assert markdown.table(section([])) == "Nothing was measured."
 
 
-def old(run: dict[str, Any]) -> None:
-    run["bakeoff"] = {"schema": 1, "failed": {}}
-
-
-def no_bakeoff(run: dict[str, Any]) -> None:
-    del run["bakeoff"]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (old, "is a run of schema 1; schema 2 is allowed: measure it again, or"),
-        (
-            no_bakeoff,
-            "holds no run; what `pytest bench --benchmark-json=RUN.json` writes is allowed",
-        ),
-    ],
-)
-def test_another_schema_is_refused(
-    spoil: Callable[[dict[str, Any]], None],
-    message: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run = {"bakeoff": full(), "benchmarks": []}
-    path = tmp_path / "run.json"
-    path.write_text(json.dumps(run))
-    assert markdown.main([str(path)]) == 0
-    assert capsys.readouterr().out.startswith("| entrant, style |")
-    spoil(run)
-    path.write_text(json.dumps(run))
-    assert markdown.main([str(path)]) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.count("\n") == 1
-    assert f"{path} {message}" in output.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "0 arguments; one is allowed: python -m bench.report.markdown RUN.json"),
-        (["nowhere.json"], "nowhere.json cannot be read (No such file or directory)"),
-        (["README.md"], "README.md is not JSON ("),
-    ],
-)
-def test_markdown_as_a_program(arguments: list[str], message: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.report.markdown", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"bakeoff: {message}")
-    assert done.stderr.count("\n") == 1
-
-
 def test_reports_need_no_library_under_test() -> None:
     code = (
-        "import sys, bench.report.terminal, bench.report.markdown; "
+        "import sys, bench.report.terminal, bench.report.page, bench.cli; "
         "print({'jax', 'flax', 'haiku', 'equinox'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

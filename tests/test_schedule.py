@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from bench.measure.actions import Action, Death, Options, Outcome
 from bench.measure.cells import BASELINE, CONTROL, Cell
-from bench.measure.engine import Engine
+from bench.measure.engine import Engine, fits
 from bench.measure.journal import DiskError, Journal
 from bench.measure.metrics import COLD, METRICS, WARM, Kind
 from bench.measure.plan import (
@@ -30,16 +31,7 @@ from bench.measure.plan import (
     spread,
 )
 from bench.measure.process import WorkerFailedError
-from bench.measure.schedule import (
-    DEATHS,
-    PREPARED,
-    STARVED,
-    Action,
-    Death,
-    Options,
-    Outcome,
-    Schedule,
-)
+from bench.measure.schedule import DEATHS, PREPARED, STARVED, Schedule
 from bench.measure.summary import section, starved
 from common.errors import BakeoffError
 
@@ -733,9 +725,10 @@ class FakeWorker:
         """Take some time."""
         self.lab.now += 0.25
 
-    def ask(self, command: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, command: dict[str, Any], silence: float) -> dict[str, Any]:
         """Do something: the command becomes an action again."""
         lab = self.lab
+        lab.silences.add(silence)
         lab.commands.append(command)
         lab.asked += 1
         lab.fails(command)
@@ -869,6 +862,8 @@ def without_processes(said: Any) -> Any:
             "detectable",
             "p",
             "more_blocks",
+            "process_by_block",
+            "number_by_block",
         )
         return {k: without_processes(v) for k, v in said.items() if k not in changed}
     return [without_processes(each) for each in said] if isinstance(said, list) else said
@@ -1049,3 +1044,28 @@ def test_what_comes_next_is_told_before_it_is_done(lab: Lab) -> None:
     assert told[:2] == [("start", 0.0), ("load", 0.25)]
     assert [seconds for _, seconds in told] == sorted(seconds for _, seconds in told)
     assert told[-1][1] <= schedule.state.spent.wall
+
+
+@pytest.mark.parametrize(
+    ("do", "found", "fit"),
+    [
+        ("start", {}, True),
+        ("load", {"failures": {}}, True),
+        ("load", {}, False),
+        ("prove", {"proof": {}, "exact": {}}, True),
+        ("prove", {"proof": {}}, False),
+        ("prove", {"failure": "not equal"}, True),
+        ("open", {"failure": 3}, False),
+        ("block", {"failure": "not allowed"}, False),
+        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0, 2.0]}}}, True),
+        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0]}}}, False),
+        ("block", {"seconds": {"step": {"a/b": [1.0]}}}, False),
+        ("block", {"seconds": {"step": {"a/b": [1.0, 0.0]}}}, False),
+        ("block", {"seconds": {"step": {"a/b": [1.0, "x"]}}}, False),
+        ("block", {"seconds": [1.0]}, False),
+        ("cold", {"values": {}}, False),
+        ("train", {"training": {}}, True),
+    ],
+)
+def test_an_answer_has_to_be_one_to_its_question(do: str, found: dict[str, Any], fit: bool) -> None:
+    assert fits(Action(do, 1, "cpu", rounds=2), found) == fit

@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from bench.stats import health
-from bench.stats.nested import Estimate, paired, unpaired
+from bench.stats.crossing import crossing
+from bench.stats.nested import Estimate, block_log_ratios, nested_all, paired, unpaired
 from bench.stats.verdict import Verdict, detectable, holm, judge, tie_groups
 
 if TYPE_CHECKING:
@@ -642,6 +643,97 @@ def test_unstable() -> None:
     assert "two processes" in said
     with pytest.raises(ValueError, match="margin is 0"):
         health.unstable(estimate(1, 0.01), 0, 1)
+
+
+def test_a_block_compares_calls_of_the_same_round_only() -> None:
+    speed = np.array([1.0, 3.0, 9.0])  # of the machine, by round
+    calls = np.array([[1.0, 1.1, 1.2], [2.0, 2.2, 2.4], [np.nan] * 3])
+    found = block_log_ratios(calls[:, None, :] * speed[:, None])
+    np.testing.assert_allclose(found[1, 0], math.log(2))
+    np.testing.assert_allclose(found[0, 1], -math.log(2))
+    assert found[0, 0] == found[1, 1] == 0
+    assert np.isnan(found[2]).all()
+    assert np.isnan(found[:, 2]).all()
+
+
+def test_one_slow_call_does_not_move_a_block() -> None:
+    samples = np.ones((2, 5, 4))
+    samples[1] *= 1.5
+    samples[0, 2, 1] = samples[1, 4, 0] = 100
+    np.testing.assert_allclose(block_log_ratios(samples)[1, 0], math.log(1.5))
+
+
+def test_a_round_is_paired_with_itself_though_the_machine_changes() -> None:
+    random = np.random.default_rng(0)
+    # A machine that halves its speed in the middle of a block, with calls that vary by a per cent.
+    speed = np.array([1, 1, 1, 2, 2, 2, 2, 2])[:, None]
+    noise = random.normal(0, 0.01, (200, 2, 8, 4))
+    found = [block_log_ratios(np.exp(block) * speed)[1, 0] for block in noise]
+    assert np.std(found) < 0.005
+
+
+def test_baselines_at_once_are_baselines_one_by_one() -> None:
+    medians, process = KINDS["noisy arms"].medians(np.random.default_rng(1))
+    for values in (
+        medians,
+        np.where(np.arange(medians.size).reshape(medians.shape) % 17, medians, np.nan),
+    ):
+        logs = np.log(values)
+        ratios = logs[:, :, None] - logs[:, None, :]
+        together = nested_all(ratios, process, [0, 2])
+        assert together == [paired(values, process, 0), paired(values, process, 2)]
+
+
+def exactly(*log_ratios: float, error: float = 1e-9) -> list[Estimate]:
+    """Return estimates with next to no doubt."""
+    return [Estimate(value, error, 50.0, 10, 5) for value in log_ratios]
+
+
+def test_a_crossing_is_where_the_line_meets_the_margin() -> None:
+    bound = math.log1p(0.02)
+    found = crossing([10, 1000], exactly(3 * bound, -bound / 2), 0.02)
+    assert found.at == pytest.approx(1000, rel=1e-6) or 10 < found.at < 1000
+    found = crossing([10, 1000], exactly(3 * bound, 0), 0.02)
+    assert found.at == pytest.approx(10 * 100 ** (2 / 3), rel=1e-6)
+    assert found.low == pytest.approx(found.at, rel=1e-3)
+    assert found.high == pytest.approx(found.at, rel=1e-3)
+
+
+def test_a_crossing_for_good_is_after_the_last_size_outside() -> None:
+    bound = math.log1p(0.02)
+    found = crossing([8, 16, 32, 64], exactly(2 * bound, 0, 2 * bound, 0), 0.02)
+    assert 32 < found.at < 64
+
+
+def test_a_crossing_beyond_the_sizes_is_said_to_be() -> None:
+    assert crossing([8, 16], exactly(0.3, 0.2), 0.02).at == math.inf
+    assert crossing([8, 16], exactly(0.001, 0.2), 0.02).at == math.inf
+    assert crossing([8, 16], exactly(0.001, -0.001), 0.02) == pytest.approx((8, 8, 8))
+
+
+def test_the_interval_of_a_crossing_covers_it() -> None:
+    bound, random, covered = math.log1p(0.02), np.random.default_rng(0), 0
+    truth, sizes = np.array([4 * bound, 2 * bound, 0.5 * bound, 0]), [8, 32, 128, 512]
+    exact = crossing(sizes, exactly(*truth), 0.02).at
+    for _ in range(200):
+        drawn = exactly(*(truth + random.normal(0, 0.004, 4)), error=0.004)
+        low, high = crossing(sizes, drawn, 0.02)[1:]
+        covered += low <= exact <= high
+    assert covered >= 180
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "margin", "message"),
+    [
+        ([8], 1, 0.02, "1 sizes and 1 estimates; two at least"),
+        ([8, 16], 1, 0.02, "2 sizes and 1 estimates"),
+        ([16, 8], 2, 0.02, "sizes must increase"),
+        ([8, 16], 2, 0, "margin is 0; it must be above 0"),
+    ],
+)
+def test_a_crossing_of_nothing(sizes: list[int], count: int, margin: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        crossing(sizes, exactly(*[0.1] * count), margin)
 
 
 if __name__ == "__main__":

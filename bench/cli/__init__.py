@@ -1,4 +1,4 @@
-"""The command line: `bakeoff train`, `sample`, `entrants`, `selftest`.
+"""The command line: `bakeoff train`, `sample`, `entrants`, `report`, `selftest`.
 
 Libraries are imported when they are needed.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from bench.cli import entrants, sample, selftest, train
+from bench.cli import entrants, report, sample, selftest, train
 from common.errors import BakeoffError
 
 INTERRUPTED = 130
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
 app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
 
 

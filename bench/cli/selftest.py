@@ -102,10 +102,7 @@ def selftest(
     finally:
         records = read(folder)
         (folder / "README.md").write_text(report.markdown(records), encoding="utf-8")
-        try:
-            report.picture(records, folder)
-        except ImportError:
-            console.print("no picture: install the extra `report` (altair, vl-convert-python)")
+        report.picture(records, folder)
     print(folder / "README.md")
 
 
@@ -141,7 +138,7 @@ def run_trials(test: Selftest, scratch: Path) -> None:
         raise BakeoffError("trials need a calibration; do the part `calibrate` first")
     iterations = {int(p): n for p, n in calibration[-1]["found"]["iterations"].items()}
     entrant = trials.entrant_file(scratch, iterations)
-    made = test.has("trial")
+    made = [record for record in test.has("trial") if record["budget"] == test.budget]
     done = Counter(trials.Trial(r["percent"], r["way"], r["loaded"]) for r in made)
     for number, trial in enumerate(trials.wanted(done), len(made)):
         do = partial(trials.perform, trial, entrant, test.budget, number)
@@ -174,7 +171,7 @@ def precision(test: Selftest, scratch: Path) -> None:
         steps = {
             f"{cell['entrant']} {cell['style']}": cell["metrics"]["step"]
             for cell in said["cells"]
-            if cell["workload"] == WORKLOAD and cell["metrics"]["step"].get("low")
+            if cell["workload"] == WORKLOAD and cell["metrics"].get("step", {}).get("low")
         }
         halves = {name: (s["high"] - s["low"]) / 2 for name, s in steps.items()}
         share = said["spent"]["sampling_share"]

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.assemble import Run, assemble
+from bench.report.curves import Curve, check_picture, draw
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ def train(
     log: Annotated[
         str | None, option("New file for the loss curve, as JSON lines; -: the output.", OUTPUT)
     ] = None,
+    plot: Annotated[
+        Path | None, option("New .svg or .png for the loss curve, over the entropy.", OUTPUT)
+    ] = None,
 ) -> int:
     """Train the character RNN on a text and show its samples.
 
@@ -112,10 +116,18 @@ def train(
         require_new(Path(log), "--log")
         if save is not None and Path(log).resolve() == save.resolve():
             raise BakeoffError(f"--save and --log are both {log}; name two files")
+    if plot is not None:
+        check_picture(plot)
+        require_new(plot, "--plot")
     run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume)
+    losses: dict[int, float] = {}
     with ExitStack() as stack:
         lines = open_log(log, stack)
-        return follow(run, save or resume, lines, to_stdout=lines is not sys.stdout)
+        try:
+            return follow(run, save or resume, lines, losses, to_stdout=lines is not sys.stdout)
+        finally:
+            if plot is not None and losses:
+                draw([Curve(header(run), losses)], plot)
 
 
 def open_log(log: str | None, stack: ExitStack) -> IO[str] | None:
@@ -138,8 +150,15 @@ def close_quietly(file: IO[str]) -> None:
         file.close()
 
 
-def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: bool) -> int:
-    """Train, showing and saving as it goes; return the exit status."""
+def follow(
+    run: Run,
+    path: Path | None,
+    lines: IO[str] | None,
+    losses: dict[int, float],
+    *,
+    to_stdout: bool,
+) -> int:
+    """Train, showing and saving as it goes; return the exit status. Fills `losses` by epoch."""
     from bench.cli.shown import Shown
     from common.train import by_chunk, by_scan, epochs
 
@@ -160,6 +179,7 @@ def follow(run: Run, path: Path | None, lines: IO[str] | None, *, to_stdout: boo
             for epoch in training:
                 last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
                 show.epoch(epoch)
+                losses[epoch.number] = epoch.loss
                 if lines is not None:
                     record = {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds}
                     write_line(lines, record)

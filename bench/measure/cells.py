@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from common.config import WORKLOADS
+from common.config import SWEEP, WORKLOADS
 from common.errors import unknown
 
 BASELINE = ("pure_jax", "pure")
@@ -13,6 +13,8 @@ CONTROL = ("control", "pure")
 """The baseline under a second name: what differs from it is noise."""
 DEFAULT_WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: the two ends, dispatch alone and the blog's size."""
+TOGETHER = {"sweep": tuple(workload.name for workload in SWEEP)}
+"""Names that stand for several workloads."""
 
 
 class Cell(NamedTuple):
@@ -61,17 +63,22 @@ class Selection:
         for kind, given, known in (
             ("entrant", self.entrants, known_entrants),
             ("style", self.styles, known_styles),
-            ("workload", self.workloads, WORKLOADS),
+            ("workload", self.workloads, [*WORKLOADS, *TOGETHER]),
             ("backend", self.backends, offer.backends),
         ):
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
         entrants = [name for name in known_entrants if name in (self.entrants or known_entrants)]
+        workloads = dict.fromkeys(
+            name
+            for given in self.workloads or DEFAULT_WORKLOADS
+            for name in TOGETHER.get(given, (given,))
+        )
         chosen = [
             Cell(entrant, style, workload, backend)
             for backend in self.backends or offer.backends
-            for workload in self.workloads or DEFAULT_WORKLOADS
+            for workload in workloads
             for entrant in entrants
             for style in offer.styles.get(entrant, ["pure"])
             if not self.styles or style in self.styles

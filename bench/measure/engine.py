@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from bench.measure.actions import Action, Death, Outcome
 from bench.measure.process import Place, Worker, WorkerFailedError
-from bench.measure.schedule import Action, Death, Outcome
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""
+LAST_SILENCE = 20.0
+"""The same, where the budget is nearly spent."""
 CUT = Death("the run was cut off", cut=True)
 
 
@@ -92,16 +94,34 @@ class Engine:
                 f"{record.get('action')!r} where {list(action)!r} was to be done; it was written "
                 "by another version or with other options: start anew without --resume"
             )
-        death = record["death"] and Death(**record["death"])
-        busy = record["busy"] and (record["busy"][0], record["busy"][1], record["busy"][2])
-        return Outcome(record["took"], record["found"], death, busy)
+        try:
+            death = record["death"] and Death(**record["death"])
+            busy = record["busy"] and (record["busy"][0], record["busy"][1], record["busy"][2])
+            found = dict(record["found"])
+            if death is None and not fits(action, found):
+                raise ValueError(found)
+            return Outcome(float(record["took"]), found, death, busy)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            assert self.journal is not None
+            raise BakeoffError(
+                f"record {self.replayed} of the journal {self.journal.path} is damaged: "
+                "delete its line and what follows to keep what is before, or start anew"
+            ) from error
 
     def perform(self, action: Action) -> Outcome:
         """Let a worker do it."""
         if action.do not in ("start", "cold") and action.process not in self.workers:
             return Outcome(0.0, {}, CUT)
         try:
-            return Outcome(0.0, self.asked(action))
+            found = self.asked(action)
+            if not fits(action, found):
+                raise WorkerFailedError(
+                    f"worker failed (it answered `{action.do}` with {str(found)[:80]})", "", None
+                )
+            return Outcome(0.0, found)
+        except OSError as error:  # no room for its files, or no process more
+            reason = f"worker failed (it cannot be started: {error.strerror})"
+            return Outcome(0.0, {}, Death(reason))
         except WorkerFailedError as error:
             worker = self.workers.pop(action.process, None)
             if worker is not None:
@@ -111,7 +131,7 @@ class Engine:
     def asked(self, action: Action) -> dict[str, Any]:
         """Return the record that a worker gives; starts it and ends it."""
         if action.do in ("start", "cold"):
-            self.workers[action.process] = worker = Worker(self.place, self.silence)
+            self.workers[action.process] = worker = Worker(self.place, self.patience())
             worker.start()
             if action.do == "start":
                 return {}
@@ -120,10 +140,18 @@ class Engine:
         if action.do == "close":
             self.workers.pop(action.process).close()
             return {}
-        found = worker.ask(self.command(action))
+        found = worker.ask(self.command(action), self.patience())
         if action.do == "cold":
             self.workers.pop(action.process).close()
         return found
+
+    def patience(self) -> float:
+        """Return after how many silent seconds a worker is taken to hang: less near the end."""
+        schedule = self.schedule
+        if schedule.options.blocks is not None or schedule.options.cold_samples is not None:
+            return self.silence
+        left = schedule.end - schedule.state.spent.wall - (self.clock() - self.mark)
+        return min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
 
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""
@@ -171,6 +199,38 @@ class Engine:
         """Return the processor seconds that the last action's worker used for it."""
         worker = self.workers.get(action.process)
         return worker.cpu_seconds - self.used if worker is not None else 0.0
+
+
+REQUIRED = {
+    "load": ("failures",),
+    "prepare": ("failures",),
+    "prove": ("proof", "exact"),
+    "block": ("seconds",),
+    "train": ("training",),
+    "cold": ("values", "timed_seconds", "trace_and_lower_split_by"),
+}
+"""What a worker says of each thing that it does, unless that failed."""
+
+
+def fits(action: Action, found: dict[str, Any]) -> bool:
+    """Tell whether a worker's answer is one to what it was asked."""
+    if "failure" in found:
+        return isinstance(found["failure"], str) and action.do in ("prove", "open", "train")
+    if not all(name in found for name in REQUIRED.get(action.do, ())):
+        return False
+    if action.do != "block":
+        return True
+    seconds = found["seconds"]
+    return isinstance(seconds, dict) and all(
+        isinstance(arms, dict)
+        and all(
+            len(values) == len(next(iter(arms.values())))
+            and len(values) % action.rounds == 0
+            and all(isinstance(value, int | float) and value > 0 for value in values)
+            for values in arms.values()
+        )
+        for arms in seconds.values()
+    )
 
 
 def busy_seconds() -> tuple[float, float]:

@@ -108,7 +108,8 @@ def disk_words(error: OSError, path: str) -> str:
 
 def newest(folder: Path = FOLDER) -> Path:
     """Return the journal that was written to last; raise BakeoffError if there is none."""
-    found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    begun = [path for path in folder.glob(f"*{SUFFIX}") if path.stat().st_size]
+    found = sorted(begun, key=lambda path: path.stat().st_mtime)
     if not found:
         raise BakeoffError(
             f"there is nothing to resume: no journal in {folder}/; run without --resume"

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 import shlex
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import impls
+from bench.measure.actions import Options
 from bench.measure.cells import Cell, Offer, Selection
 from bench.measure.engine import Engine
 from bench.measure.journal import FOLDER, SUFFIX, Journal
 from bench.measure.metrics import METRICS
-from bench.measure.process import WorkerFailedError, ask_once
-from bench.measure.schedule import STARVED, Options, Schedule
-from bench.measure.summary import estimates, section
+from bench.measure.process import SILENCE_SECONDS, WorkerFailedError, ask_once
+from bench.measure.schedule import STARVED, Schedule
+from bench.measure.summary import blocks_of, estimates, section
 from bench.measure.watch import warnings
 from bench.report.sentences import sentences
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bench.measure.found import State
 
@@ -56,15 +59,20 @@ class Wanted(NamedTuple):
         )
 
 
-def offer(entrants: tuple[str, ...], outside: dict[str, str]) -> Offer:
+def offer(
+    entrants: tuple[str, ...], outside: dict[str, str], silence: float = SILENCE_SECONDS
+) -> Offer:
     """Ask a worker what this environment has; of the baseline and `entrants`, if some are named.
+
+    After `silence` seconds, a worker is taken to hang.
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
     """
 
     def described(names: list[str]) -> Offer:
-        return Offer(**ask_once({"do": "describe", "entrants": names, "outside": outside}))
+        command = {"do": "describe", "entrants": names, "outside": outside}
+        return Offer(**ask_once(command, silence=silence))
 
     named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
     with suppress(WorkerFailedError):  # one of them may kill its worker: then each has its own
@@ -74,7 +82,8 @@ def offer(entrants: tuple[str, ...], outside: dict[str, str]) -> Offer:
         try:
             one = described([name])
         except WorkerFailedError as error:
-            found.problems[name] = f"import failed: {error.reason}"
+            last = error.stderr.splitlines()[-1:]
+            found.problems[name] = ": ".join(["import failed", error.reason, *last])
         else:
             found.styles.update(one.styles)
             found.problems.update(one.problems)
@@ -95,29 +104,44 @@ class Measured:
     """The schedule came to its end."""
     interrupted: bool = False
     """Ctrl-C came; nothing more is measured."""
+    broken: bool = False
+    """Something failed that nobody thought of: there is no result, but a journal."""
+    handed: int = 0
+    """Benchmarks whose samples were handed to pytest-benchmark, or that have none."""
     said: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.options = self.wanted.options
+        """With the seed of this run, once it has begun."""
 
     def run(self, before: float, told: Callable[[Any, State], None]) -> None:
         """Measure everything, `before` being the seconds that have gone already."""
         if self.journal is None:
+            self.options = replace(self.wanted.options, seed=secrets.randbelow(1 << 32))
             self.journal = Journal.create(new_path(), self.header(before))
         else:
+            seed = self.journal.header["options"].get("seed", 0)
+            self.options = replace(self.wanted.options, seed=seed)
             self.check()
             before = self.journal.header["before"]
-        schedule = Schedule(self.needed, self.wanted.options, before, self.offer.problems)
+        schedule = Schedule(self.needed, self.options, before, self.offer.problems)
         self.state = schedule.state
         try:
             Engine(schedule, self.journal, self.wanted.outside, told=told).run()
             self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True
+        except BaseException:
+            self.broken = True
+            raise
 
     def header(self, before: float) -> dict[str, Any]:
         """Return what a journal's first line says."""
         return {
             "arguments": self.wanted.arguments,
-            "options": asdict(self.wanted.options),
+            "options": asdict(self.options),
             "needed": [[*cell, sorted(metrics)] for cell, metrics in self.needed.items()],
+            "outside": {name: digest(path) for name, path in self.wanted.outside.items()},
             "offer": asdict(self.offer),
             "before": before,
         }
@@ -126,7 +150,7 @@ class Measured:
         """Raise BakeoffError unless the journal is of a run with the same options."""
         assert self.journal is not None
         now = self.header(0.0)
-        for name in ("options", "needed"):
+        for name in ("options", "needed", "outside"):
             if self.journal.header[name] != now[name]:
                 given = shlex.join(
                     a for a in self.journal.header["arguments"] if not a.startswith("--resume")
@@ -170,10 +194,7 @@ class Measured:
         info |= row["metrics"][metric]
         if "missing" in info:
             return info
-        blocks = self.state.cells[cell].blocks[metric]
-        info["rounds_by_block"] = [block.rounds for block in blocks]
-        info["samples_by_block"] = [len(block.values) for block in blocks]
-        info["process_by_block"] = [block.process for block in blocks]
+        info |= blocks_of(self.state.cells[cell].blocks[metric])
         if metric in ("trace", "lower"):
             info |= self.state.cells[cell].facts
         return info
@@ -181,20 +202,20 @@ class Measured:
     def section(self) -> dict[str, Any]:
         """Return what the run says as a whole."""
         assert self.state is not None
+        assert self.journal is not None
         if self.said is None:
-            fixed = self.wanted.processes is not None or self.wanted.blocks is not None
             said = section(
                 self.state,
                 self.needed,
                 margin=self.wanted.margin,
-                enforce=not fixed,
-                arguments=list(self.wanted.arguments),
+                enforce=self.wanted.blocks is None,
+                arguments=list(self.journal.header["arguments"]),
                 environment={
                     "versions": self.offer.versions,
                     "devices": self.offer.devices,
                     **self.offer.conditions,
                 },
-                plan={"budget_seconds": self.wanted.budget, "seed": self.wanted.options.seed},
+                plan={"budget_seconds": self.wanted.budget, "seed": self.options.seed},
             )
             said["warnings"] = warnings(
                 self.state,
@@ -208,9 +229,35 @@ class Measured:
         return self.said
 
     def done(self, *, kept: bool) -> None:
-        """Drop the journal of a run that has come to its end, if its samples are in a file."""
+        """Drop the journal of a run that has come to its end, if nobody needs it any more."""
         if self.complete and self.journal is not None and kept:
             self.journal.remove()
+
+
+def offer_of(journal: Journal) -> Offer:
+    """Return what the environment had when a journal was begun.
+
+    Raises:
+        BakeoffError: the journal's first line does not say all that a run needs.
+    """
+    missing = [name for name in HEADER if name not in journal.header]
+    with suppress(TypeError, KeyError):
+        found = Offer(**journal.header["offer"])
+        if not missing:
+            return found
+    raise BakeoffError(
+        f"the first line of the journal {journal.path} is damaged: it lacks "
+        f"{', '.join(missing or ['parts of offer'])}; start anew without --resume"
+    )
+
+
+HEADER = ("arguments", "options", "needed", "outside", "offer", "before")
+"""What a journal's first line says of its run."""
+
+
+def digest(path: str) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def new_path() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -20,7 +21,7 @@ def only_one() -> filelock.BaseFileLock:
         BakeoffError: another run has it.
     """
     path = Path(tempfile.gettempdir()) / LOCK
-    lock = filelock.FileLock(path, timeout=0)
+    lock = filelock.FileLock(path, timeout=0, mode=0o666)  # the next run may be another user's
     owner = path.with_suffix(".owner")
     try:
         lock.acquire()
@@ -35,5 +36,6 @@ def only_one() -> filelock.BaseFileLock:
         ) from error
     except OSError as error:
         raise BakeoffError(f"cannot take the lock {path}: {error.strerror}") from error
-    owner.write_text(str(os.getpid()))
+    with suppress(OSError):  # another user's; it is for a message only
+        owner.write_text(str(os.getpid()))
     return lock

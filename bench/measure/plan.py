@@ -19,9 +19,9 @@ MIN_PROCESSES = 4
 MAX_PROCESSES = 30
 MIN_COLD = 2
 """Below this many processes, a cell has no cold result."""
-FIXED_SHARE = 0.65
-"""Of the time, what the fewest cold processes and the trainings may take together, where there is
-something warm to measure, too."""
+BLOCKS_SHARE = 0.25
+"""Of the time, what is kept for blocks, besides what the fewest workers take; cold processes and
+trainings get what is left, in this order."""
 COLD_SHARE = 0.4
 """Of it, what more than the fewest cold processes may take."""
 TRAINING_SHARE = 0.2
@@ -79,8 +79,9 @@ def allot(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> Allotm
         weights: How the time for blocks is shared by turns that are all measured.
     """
     warm, trainings, left = bool(weights), [], seconds
-    fixed = FIXED_SHARE * seconds if warm else seconds
-    sweeps = cold_sweeps(fixed, COLD_SHARE * seconds if warm else seconds, costs.sweeps)
+    kept = (MIN_PROCESSES - 1) * costs.process + BLOCKS_SHARE * seconds if warm else 0.0
+    fixed = max(0.0, seconds - kept)
+    sweeps = cold_sweeps(fixed, min(fixed, COLD_SHARE * seconds if warm else seconds), costs.sweeps)
     spent = sum(costs.sweeps[workload] * count for workload, count in sweeps.items())
     allowed = fixed - spent
     if warm or sweeps:

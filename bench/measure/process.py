@@ -185,8 +185,10 @@ def _no_number(name: str) -> float:
     raise ValueError(f"NaN or infinite: {name}")
 
 
-def ask_once(command: Mapping[str, Any], place: Place | None = None) -> dict[str, Any]:
+def ask_once(
+    command: Mapping[str, Any], place: Place | None = None, silence: float = SILENCE_SECONDS
+) -> dict[str, Any]:
     """Let a fresh worker do one thing."""
-    with Worker(place) as worker:
+    with Worker(place, silence) as worker:
         worker.start()
         return worker.ask(command)

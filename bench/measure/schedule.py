@@ -10,16 +10,19 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from bench.measure.cells import BASELINE, CONTROL, Cell
+from bench.measure.actions import Action, rounds_of, work
+from bench.measure.cells import BASELINE, CONTROL, TOGETHER, Cell
 from bench.measure.found import Block, Found, State
 from bench.measure.metrics import METRICS, TINY, Kind
 from bench.measure.plan import MIN_PROCESSES, Allotment, Costs, Turn, allot, next_turn, spread
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
+
+    from bench.measure.actions import Options, Outcome, Steps
 
 STARVED = "not measured within the budget"
 DEATHS = 2
@@ -37,70 +40,12 @@ LEFT_TO_BLOCKS = 0.25
 """Of the budget, what has to be left before a further workload is taken in."""
 LATE = 1.09
 """Of the time, after which no cold process may end that another one's sweep has begun."""
+TRAINING_STEPS = 200
+"""Of one training, as `turns.FINAL_STEPS` has it, which cannot be imported without jax."""
+SEED_STEP, LEAST_STEP = 4e-3, 2e-4
+"""Seconds of a step at `seed`, and of any, until one has been seen."""
 OPEN_SHARE = 0.6
 """Of what a proof takes, the part that a later worker has to do again, until one has."""
-
-
-class Action(NamedTuple):
-    """One thing to do; the schedule waits until it is done."""
-
-    do: str
-    """`start`, `load`, `prove`, `open`, `prepare`, `block`, `train`, `close` or `cold`."""
-    process: int
-    """Number of the worker, from 1; each cold process has one too."""
-    backend: str
-    workload: str = ""
-    arm: str = ""
-    """`entrant/style` of what is one arm's own; of `load` and `prepare`, several, with spaces."""
-    kind: str = ""
-    """Of turns."""
-    rounds: int = 0
-    seed: int = 0
-
-    def __str__(self) -> str:
-        return " ".join(str(part) for part in (self.do, self.workload, self.arm, self.kind) if part)
-
-
-class Death(NamedTuple):
-    """A worker that did not come to its end."""
-
-    reason: str
-    stderr: str = ""
-    arm: str = ""
-    """Whose turn it was; empty where nobody's."""
-    cut: bool = False
-    """The run as a whole was cut off: nobody is to blame."""
-
-
-class Outcome(NamedTuple):
-    """What came of an action."""
-
-    took: float
-    """Seconds of wall time since the outcome before."""
-    found: dict[str, Any]
-    death: Death | None = None
-    busy: tuple[float, float, float] | None = None
-    """Wall seconds, and processor seconds stolen and used by others, where they are known."""
-
-
-type Steps[T] = Generator[Action, Outcome, T]
-
-
-@dataclass(frozen=True)
-class Options:
-    """How much is measured."""
-
-    budget: float
-    """Seconds of wall time, from the program's start to its end."""
-    seed: int = 0
-    processes: int | None = None
-    """Workers for warm metrics; None lets the planner choose, as below."""
-    blocks: int | None = None
-    """Blocks of each turn in each worker."""
-    rounds: int | None = None
-    """Rounds in a block."""
-    cold_samples: int | None = None
-    """Cold processes for each cell."""
 
 
 @dataclass
@@ -169,8 +114,12 @@ class OnBackend:
         self.state, self.options, self.rng = run.state, run.options, run.rng
         on_it = [cell for cell in self.state.cells if cell.backend == backend]
         # Large workloads first: they are what people ask about, and get what there is to get.
-        workloads = dict.fromkeys(cell.workload for cell in on_it)
-        self.workloads = sorted(workloads, key=lambda w: -WORKLOADS[w].width)
+        # A sweep comes last and goes up, as far as the budget goes.
+        sweep = TOGETHER["sweep"]
+        self.workloads = sorted(
+            dict.fromkeys(cell.workload for cell in on_it),
+            key=lambda w: (w in sweep, WORKLOADS[w].width * (1 if w in sweep else -1)),
+        )
         self.cells = [
             cell
             for workload in self.workloads
@@ -286,10 +235,11 @@ class OnBackend:
         costs = self.estimate(wanted)
         self.open_seconds = costs.process
         plan = allot(left, costs, wanted)
-        fixed = {}
+        fixed: dict[str, Any] = {}
         if self.options.processes or self.options.blocks:
-            fixed = {"processes": self.options.processes or 1, "turns": tuple(wanted)}
-            fixed["trainings"] = tuple(costs.training)
+            fixed["processes"] = self.options.processes or 1
+        if self.options.blocks:
+            fixed |= {"turns": tuple(wanted), "trainings": tuple(costs.training)}
         if self.options.cold_samples:
             fixed["sweeps"] = dict.fromkeys(costs.sweeps, self.options.cold_samples)
         plan = type(plan)(**(vars(plan) | fixed))
@@ -318,7 +268,8 @@ class OnBackend:
             pure = [cell for cell in alive if cell.style == "pure" and cell[:2] != CONTROL]
             if self.wants("final_loss", workload):
                 runs = len(alive) + 3 * len(pure)
-                training[workload] = 1.2 * 200 * runs * self.step_seconds(workload) + 0.1 * runs
+                steps = 1.2 * TRAINING_STEPS * runs
+                training[workload] = steps * self.step_seconds(workload) + 0.1 * runs
             if any(self.wants(m.name, workload) for m in METRICS.values() if m.kind is Kind.COLD):
                 sweeps[workload] = (len(alive) + 1) * (
                     COLD_GUESS + COLD_IMPORT_SHARE * self.import_seconds + one_open
@@ -345,7 +296,9 @@ class OnBackend:
             for cell in self.alive(workload)
             if (values := self.state.cells[cell].values("step"))
         ]
-        return sum(medians) / len(medians) if medians else 0.01
+        seed = work(WORKLOADS["seed"])
+        guess = max(LEAST_STEP, SEED_STEP * work(WORKLOADS[workload]) / seed)
+        return sum(medians) / len(medians) if medians else guess
 
     def note_missing(self, plan: Any) -> None:
         """Say of each cell and metric that is left out, why."""
@@ -437,7 +390,7 @@ class OnBackend:
             return False
         found = self.state.cells[cell]
         if "failure" in outcome.found:
-            self.fail(cell, outcome.found["failure"])
+            self.fail(cell, outcome.found["failure"], outcome.found.get("stderr", ""))
             return True
         if do == "prove":
             found.proof = outcome.found["proof"]
@@ -603,6 +556,11 @@ class OnBackend:
         for cell in self.order(self.alive(workload)):
             if cell[:2] == CONTROL or "final_loss" not in self.run.needed.get(cell, ()):
                 continue
+            runs = 4 if cell.style == "pure" else 1
+            after = self.spent + TRAINING_STEPS * runs * self.step_seconds(workload)
+            if self.options.blocks is None and after > LATE * self.deadline:
+                self.state.missing[cell, "final_loss"] = STARVED
+                continue
             while self.state.cells[cell].failure is None:
                 survived = yield from self.one(process, "train", cell)
                 if survived:
@@ -660,21 +618,3 @@ class OnBackend:
             if value is not None:
                 block = Block(process, process, self.spent, [value])
                 found.blocks.setdefault(metric, []).append(block)
-
-
-ROUNDS = {"step": 8, "dispatch": 6, "sample": 5, "epoch": 2}
-"""Rounds in a block. Of a step at `seed`, from eight on a block is worth what it costs; at `toy`,
-more than eight tell little, for there blocks and processes differ by themselves."""
-FEW_ROUNDS = 3
-"""Of a step that does more than `seed`'s: there a round takes seconds."""
-
-
-def rounds_of(turn: Turn) -> int:
-    """Return the rounds in a block."""
-
-    def work(workload: str) -> int:
-        sizes = WORKLOADS[workload]
-        return sizes.width**2 * sizes.chunk * sizes.batch
-
-    few = turn.kind == "step" and work(turn.workload) > work("seed")
-    return FEW_ROUNDS if few else ROUNDS[turn.kind]

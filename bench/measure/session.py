@@ -24,7 +24,6 @@ from bench.measure.setting import Setting, setting, use
 from bench.measure.source import code_lines
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import (
-    TRAJECTORY_TOLERANCE,
     NotEqualError,
     deviation,
     make,
@@ -34,6 +33,7 @@ from common.equality import (
     trajectory,
 )
 from common.errors import BakeoffError
+from common.tolerances import TRAJECTORY_TOLERANCE
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ def offered_devices() -> dict[str, str]:
     return devices
 
 
+TRACEBACK_LINES = 12
+"""Lines of a failure's traceback that are kept."""
+
+
 class Opened:
     """One setting: what is timed there, and the steps of the arms that were opened."""
 
@@ -96,8 +100,8 @@ class Opened:
         """The baseline's in ten steps."""
         self.program: ProgramFacts | None = None
         """The baseline's."""
-        self.calls: dict[str, dict[Name, turns.Unit]] = {}
-        """Other turns than a step's, by name: made once, since they compile."""
+        self.calls: dict[str, dict[Name, turns.Fresh]] = {}
+        """What gives other turns than a step's, by name: made once, since they compile."""
 
     def baseline(self, name: Name, step: TrainStep) -> np.ndarray:
         """Return the losses of the baseline's ten steps; `step`, if that is the baseline's own."""
@@ -119,6 +123,13 @@ class Session:
         self.turn = turn
         self.arms: list[Name] = []
         self.settings: dict[tuple[str, str], Opened] = {}
+        self.cache_hits = 0
+        """Programs that came from the persistent compilation cache, which has to be off."""
+
+        def happened(event: str, **_: str | int) -> None:
+            self.cache_hits += event.endswith("cache_hits")
+
+        jax.monitoring.register_event_listener(happened)
 
     def load(self, arms: list[list[str]], outside: dict[str, str]) -> dict[str, Any]:
         """Import the entrants of all arms, whose order gives them their indices."""
@@ -129,7 +140,7 @@ class Session:
         for index, (entrant, style) in enumerate(self.arms):
             self.turn.at(index)
             failure = guarded(partial(loaded, entrant, style))
-            if isinstance(failure, str):
+            if isinstance(failure, Failed):
                 failures[index] = failure
         self.turn.nobody()
         gc.collect()
@@ -153,7 +164,11 @@ class Session:
         self.turn.at(arm)
         found = guarded(action)
         self.turn.nobody()
-        return {"failure": found} if isinstance(found, str) else found
+        if self.cache_hits:
+            raise RuntimeError("the persistent compilation cache was used")
+        if isinstance(found, Failed):
+            return {"failure": str(found), "stderr": found.traceback}
+        return dict(found)
 
     def prove(self, workload: str, backend: str, arm: int, count: bool) -> dict[str, Any]:
         """Make an arm's step, and show that it is equal; with `count`, count what Python does.
@@ -185,6 +200,7 @@ class Session:
                 },
                 "exact": counts
                 | {
+                    "parameters": case.model.parameters,
                     "jaxpr_equations": ours.jaxpr_equations,
                     "hlo_instructions": sum(ours.hlo_instructions.values()),
                     "flops": ours.flops,
@@ -225,7 +241,7 @@ class Session:
             entrant, style = aliased(name)
             self.turn.at(arm)
             found = guarded(partial(turns.PREPARED[kind], entrant, style, opened))
-            if isinstance(found, str):
+            if isinstance(found, Failed):
                 failures[arm] = found
             else:
                 calls[name] = found
@@ -243,7 +259,7 @@ class Session:
         opened = self.at(workload, backend)
         rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
         if kind in turns.PREPARED:
-            units = opened.calls[kind]
+            units = self.fresh_calls(opened.calls[kind], rng)
         else:
             units = self.fresh(opened, turns.OF_STEPS[kind], rng)
         index = {name: i for i, name in enumerate(self.arms)}
@@ -276,6 +292,17 @@ class Session:
             units[name] = kind(opened.steps[name], hidden, chunk)
         return units
 
+    def fresh_calls(
+        self, calls: dict[Name, turns.Fresh], rng: random.Random
+    ) -> dict[Name, turns.Unit]:
+        """Return turns over fresh buffers, as `fresh` does, of what compiles apart."""
+        units, padding = {}, []
+        for name in rng.sample(list(calls), len(calls)):
+            self.turn.at(self.arms.index(name))
+            padding.append(jax.device_put(np.zeros(rng.randrange(1, 1 << 14), np.float32)))
+            units[name] = calls[name]()
+        return units
+
     def train(self, workload: str, backend: str, arm: int) -> dict[str, Any]:
         """Train an arm, from the same weights and from its library's own initialisers."""
         opened, name = self.at(workload, backend), self.arms[arm]
@@ -301,15 +328,25 @@ def loaded(entrant: str, style: str) -> Any:
     return impls.load(entrant).style(style)
 
 
+class Failed(str):
+    """Why something failed, in words."""
+
+    __slots__ = ("traceback",)
+    traceback: str
+    """Its last lines; empty where the words say all."""
+
+
 def guarded(action: Callable[[], Any]) -> Any:
-    """Return what `action` returns, or in words why it failed."""
+    """Return what `action` returns, or why it failed."""
     try:
         return action()
     except BakeoffError as error:
-        return str(error)
+        failed = Failed(error)
+        failed.traceback = ""
     except Exception:
-        traceback.print_exc()
-        return f"raised {last_line()}"
+        failed = Failed(f"raised {last_line()}")
+        failed.traceback = "\n".join(traceback.format_exc().splitlines()[-TRACEBACK_LINES:])
+    return failed
 
 
 def last_line() -> str:

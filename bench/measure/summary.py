@@ -12,11 +12,11 @@ from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.metrics import METRICS, Kind
 from bench.measure.plan import MIN_BLOCKS, MIN_COLD
 from bench.measure.schedule import STARVED
-from bench.stats.nested import Estimate, block_log_ratios, nested, unpaired
-from bench.stats.verdict import detectable, judge
+from bench.stats.nested import Estimate, block_log_ratios, nested_all, unpaired
+from bench.stats.verdict import Judgement, detectable, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bench.measure.found import Block, Found, State
 
@@ -32,26 +32,41 @@ class Group(NamedTuple):
     backend: str
 
 
+type Arms = dict[Cell, list[Block]]
+"""The blocks of each cell that is compared within a group."""
+
+
 def estimates(state: State) -> dict[Group, dict[Cell, Estimate]]:
     """Return the ratio to the baseline of each cell that has one, by group."""
-    groups: dict[Group, dict[Cell, list[Block]]] = defaultdict(dict)
+    groups: dict[Group, Arms] = defaultdict(dict)
     for cell, found in state.cells.items():
         if found.failure is None:
             for metric, blocks in found.blocks.items():
                 groups[Group(metric, *cell[2:])][cell] = blocks
     out = {}
     for group, arms in groups.items():
-        cells = list(arms)
-        baseline = Cell(*BASELINE, *group[1:])
-        if baseline not in arms:
-            continue
-        if METRICS[group.metric].kind is Kind.COLD:
-            samples = [np.array([v for block in arms[c] for v in block.values]) for c in cells]
-            found_ = unpaired(samples, cells.index(baseline))
-        else:
-            found_ = nested(*layout([arms[c] for c in cells]), cells.index(baseline))
-        out[group] = {c: e for c, e in zip(cells, found_, strict=True) if e is not None}
+        found_ = ratios(group, arms, [BASELINE])
+        if BASELINE in found_:
+            out[group] = found_[BASELINE]
     return out
+
+
+def ratios(
+    group: Group, arms: Arms, baselines: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], dict[Cell, Estimate]]:
+    """Return each cell's ratio to each baseline that is in the group, by baseline."""
+    cells = list(arms)
+    known = [name for name in baselines if Cell(*name, *group[1:]) in arms]
+    columns = [cells.index(Cell(*name, *group[1:])) for name in known]
+    if METRICS[group.metric].kind is Kind.COLD:
+        samples = [np.array([v for b in arms[c] for v in b.values if v > 0]) for c in cells]
+        found = [unpaired(samples, column) for column in columns]
+    else:
+        found = nested_all(*layout([arms[c] for c in cells]), columns)
+    return {
+        name: {cell: e for cell, e in zip(cells, each, strict=True) if e is not None}
+        for name, each in zip(known, found, strict=True)
+    }
 
 
 def layout(arms: list[list[Block]]) -> tuple[np.ndarray, np.ndarray]:
@@ -92,13 +107,15 @@ def section(
     found = estimates(state)
     asked = with_baselines(needed)
     family = compared(state, found, asked, enforce=enforce)
-    judged = dict(
-        zip(family, judge([found[g][c] for g, c in family], margin), strict=True) if family else []
-    )
+    # Nobody asks whether the control differs: it is judged apart, and costs the others nothing.
+    controls = [(group, cell) for group, cell in family if cell[:2] == CONTROL]
+    others = [each for each in family if each not in controls]
+    judged: dict[tuple[Group, Cell], Judgement] = {}
+    for each in (controls, others):
+        judgements = judge([found[group][cell] for group, cell in each], margin) if each else []
+        judged |= dict(zip(each, judgements, strict=True))
     smallest = {
-        group: detectable(found[group][cell], len(family))
-        for group, cell in family
-        if cell[:2] == CONTROL
+        group: detectable(found[group][cell], max(1, len(others))) for group, cell in controls
     }
 
     def result(cell: Cell, metric: str) -> dict[str, Any]:
@@ -159,11 +176,15 @@ def section(
         **about,
         "plan": {"margin": margin, **about.get("plan", {}), "backends": state.plan},
         "spent": spent(state),
-        "comparisons": len(family),
+        "comparisons": len(others),
         "control": [
-            {**group._asdict(), **result(cell, group.metric)}
-            for group, cell in family
-            if cell[:2] == CONTROL
+            {
+                **group._asdict(),
+                **result(cell, group.metric),
+                **blocks_of(state.cells[cell].blocks[group.metric]),
+                "data": state.cells[cell].values(group.metric),
+            }
+            for group, cell in controls
         ],
         "cells": cells,
     }
@@ -191,6 +212,16 @@ def compared(
         if group.metric in metrics(cell)
         and not (enforce and starved(state.cells[cell], group.metric))
     ]
+
+
+def blocks_of(blocks: Sequence[Block]) -> dict[str, list[int]]:
+    """Return which samples of a list belong to which block, and that to which process."""
+    return {
+        "rounds_by_block": [block.rounds for block in blocks],
+        "samples_by_block": [len(block.values) for block in blocks],
+        "process_by_block": [block.process for block in blocks],
+        "number_by_block": [block.number for block in blocks],
+    }
 
 
 def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     type Unit = Callable[[], dict[str, list[float]]]
     """One turn: it takes its own times, and returns its samples in seconds, by metric."""
+    type Fresh = Callable[[], Unit]
+    """Gives a turn over buffers of its own, warm."""
 
 CALLS = 4
 """Timed calls of a step in a turn."""
@@ -41,7 +43,8 @@ DISPATCHED = 10
 """Calls of a step without waiting, and with."""
 FINAL_STEPS = 200
 FINAL_MEAN = 20
-"""Steps at the end whose mean is the final loss: one chunk's loss depends on its text."""
+"""Steps whose mean is a point of a curve, the last of them the final loss: one chunk's loss depends
+on its text."""
 OWN_SEEDS = 3
 EPOCH_CHUNKS = 39
 """As many whole chunks as the blog's epoch has, or as the text has."""
@@ -128,53 +131,62 @@ OF_STEPS = {"step": step_turn, "dispatch": dispatch_turn}
 """Turns that need nothing but the arms' steps; each block gives them fresh buffers."""
 
 
-def epoch_turn(entrant: str, style: str, opened: Opened) -> Unit:
-    """Return a turn of one epoch chunk by chunk and one as a single jitted scan, compiled.
+def epoch_turn(entrant: str, style: str, opened: Opened) -> Fresh:
+    """Return what gives turns of one epoch chunk by chunk and one as a jitted scan, compiled.
 
     They run as `bakeoff train` runs them: the text's way to the device is part of both.
     """
     case = opened.case
     size = EPOCH_CHUNKS * case.chunk * case.batch + 1
     epoch = chunks(opened.tokens[:size], case.chunk, case.batch)
-    hidden = zero_hidden(case.model, case.batch)
-    runs, losses = {}, {}
+    steps, runs, losses = {}, {}, {}
     for metric, mode in (("epoch_by_chunk", by_chunk), ("epoch_by_scan", by_scan)):
         step = make(impls.load(entrant).style(style), case)
         assert isinstance(step, FunctionalStep), "pure styles thread their state"
         step.load(fresh_checkpoint(opened.weights))
-        runs[metric] = mode(step)
-        losses[metric] = runs[metric](hidden, epoch)
+        steps[metric], runs[metric] = step, mode(step)
+        losses[metric] = runs[metric](zero_hidden(case.model, case.batch), epoch)
     away = float(np.max(np.abs(losses["epoch_by_scan"] - losses["epoch_by_chunk"])))
     if not away <= EPOCH_TOLERANCE:
         raise BakeoffError(f"an epoch as one scan is off by {away:.2g} nats from chunk by chunk")
 
-    def turn() -> dict[str, list[float]]:
-        return {metric: [timed(partial(run, hidden, epoch))] for metric, run in runs.items()}
+    def fresh() -> Unit:
+        hidden = zero_hidden(case.model, case.batch)
+        for step in steps.values():
+            step.load(jax.tree.map(np.copy, fresh_checkpoint(opened.weights)))
+        return lambda: {
+            metric: [timed(partial(run, hidden, epoch))] for metric, run in runs.items()
+        }
 
-    return turn
+    return fresh
 
 
 EPOCH_TOLERANCE = 1e-3
 """In nats per character: rounding that an unstable training has blown up stays below it."""
 
 
-def sample_turn(entrant: str, style: str, opened: Opened) -> Unit:
-    """Return a turn of writing `SAMPLE_LENGTH` characters, compiled."""
+def sample_turn(entrant: str, style: str, opened: Opened) -> Fresh:
+    """Return what gives turns of writing `SAMPLE_LENGTH` characters, compiled."""
     del style
     config = opened.case.model
     vocab = Vocab("".join(map(chr, range(64, 64 + config.vocab_size))))
     model = impls.load(entrant).build(config)
-    params = model.from_weights(random_weights(config))
-    call = partial(sample, model, params, config, vocab, "A", SAMPLE_LENGTH)
-    call()
-    return lambda: {"sample": [timed(call)]}
+
+    def fresh() -> Unit:
+        params = model.from_weights(random_weights(config))
+        call = partial(sample, model, params, config, vocab, "A", SAMPLE_LENGTH)
+        call()
+        return lambda: {"sample": [timed(call)]}
+
+    fresh()
+    return fresh
 
 
-PREPARED: dict[str, Callable[[str, str, Opened], Unit]] = {
+PREPARED: dict[str, Callable[[str, str, Opened], Fresh]] = {
     "epoch": epoch_turn,
     "sample": sample_turn,
 }
-"""Turns that compile programs of their own first."""
+"""Turns that compile programs of their own first, and then have fresh buffers in each block."""
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -206,7 +218,7 @@ def final_loss(entrant: str, style: str, step: TrainStep, opened: Opened) -> dic
     case = opened.case
     chunks_ready = list(islice(stream(case, opened.tokens), FINAL_STEPS))
 
-    def run(initialised_by: str, seed: int) -> tuple[float, float]:
+    def run(initialised_by: str, seed: int) -> tuple[float, list[float]]:
         model = impls.load(initialised_by).build(case.model)
         step.load(fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed))))))
         hidden, losses = zero_hidden(case.model, case.batch), []
@@ -215,11 +227,14 @@ def final_loss(entrant: str, style: str, step: TrainStep, opened: Opened) -> dic
             hidden, loss = step(hidden, chunk)
             losses.append(loss)
         values = [float(loss) for loss in jax.device_get(losses)]
-        seconds, last = time.perf_counter() - start, values[-FINAL_MEAN:]
-        mean = sum(last) / len(last)
-        if not math.isfinite(mean):
-            raise BakeoffError(f"the loss became {mean} in {FINAL_STEPS} training steps")
-        return seconds, mean
+        seconds = time.perf_counter() - start
+        means = [
+            sum(part) / FINAL_MEAN
+            for part in (values[i : i + FINAL_MEAN] for i in range(0, FINAL_STEPS, FINAL_MEAN))
+        ]
+        if not math.isfinite(means[-1]):
+            raise BakeoffError(f"the loss became {means[-1]} in {FINAL_STEPS} training steps")
+        return seconds, means
 
     runs = [run(BASELINE[0], 0)]
     if style == "pure":
@@ -227,8 +242,11 @@ def final_loss(entrant: str, style: str, step: TrainStep, opened: Opened) -> dic
     return {
         "seconds": [seconds for seconds, _ in runs],
         "steps": FINAL_STEPS,
-        "same_weights": runs[0][1],
-        "own_initialiser": [loss for _, loss in runs[1:]],
+        "mean_of_steps": FINAL_MEAN,
+        "same_weights": runs[0][1][-1],
+        "own_initialiser": [losses[-1] for _, losses in runs[1:]],
+        "curve_same_weights": runs[0][1],
+        "curves_own_initialiser": [losses for _, losses in runs[1:]],
     }
 
 

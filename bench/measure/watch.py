@@ -36,7 +36,7 @@ def warnings(
 
 
 def _machine(state: State, conditions: dict[str, Any]) -> Iterator[str | None]:
-    cores = len(conditions.get("affinity") or []) or os.cpu_count() or 1
+    cores = os.cpu_count() or 1  # of the machine, as are the times and the load
     wall, stolen, others = (
         sum(column) for column in zip(*state.spent.busy, (0.0, 0.0, 0.0), strict=True)
     )
@@ -54,11 +54,13 @@ def _baseline(
             continue
         seconds = np.array([np.median(block.values) for block in blocks])
         said = (
-            health.slow_first_rounds([np.array(block.values) for block in blocks]),
+            health.slow_first_rounds(
+                [np.median(np.reshape(b.values, (b.rounds, -1)), axis=1) for b in blocks]
+            ),
             health.drift(seconds, np.array([block.at for block in blocks])),
         )
         yield from (f"{cell.workload} on {cell.backend}: {words}" for words in said if words)
-    for group, cells in found.items():
+    for group, cells in found.items() if comparisons else ():
         for cell, estimate in cells.items():
             if cell[:2] == CONTROL and group.metric == WATCHED:
                 words = health.unstable(estimate, margin, comparisons)

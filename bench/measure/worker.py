@@ -39,6 +39,7 @@ PROTOCOL = 2
 def main() -> None:
     """Do what standard input says until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    end_with_parent()
     # Entrants may print; what they print must not get between the lines.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -58,6 +59,18 @@ def main() -> None:
         start = time.perf_counter()
         getattr(commands, command.pop("do"))(**command)
         took = time.perf_counter() - start
+
+
+def end_with_parent() -> None:
+    """Have Linux end this process when its parent has ended, however that was: see prctl(2).
+
+    Elsewhere it ends with its command, when it finds standard input closed.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 class Commands:

@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.report.palette import PALETTE
+from bench.report.whole import Whole
+from common.errors import BakeoffError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,9 +31,83 @@ class Curve(NamedTuple):
 
 
 def read(path: Path) -> Curve:
-    """Return the curve that a log holds."""
-    header, *records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return Curve(header["run"], {record["epoch"]: record["loss"] for record in records})
+    """Return the curve that a log holds.
+
+    Raises:
+        BakeoffError: it cannot be read, or is not what `bakeoff train --log` wrote.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BakeoffError(f"{path} cannot be read ({error}); give a training log") from error
+    try:
+        header, *records = [json.loads(line) for line in lines]
+        losses = {int(record["epoch"]): float(record["loss"]) for record in records}
+        curve = Curve(dict(header["run"]), losses)
+        assert isinstance(curve.run["entrant"], str)
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise BakeoffError(
+            f"{path} is no training log; give what `bakeoff train --log` wrote"
+        ) from error
+    if not losses:
+        raise BakeoffError(f"{path} has no epoch yet; train one, or give another log")
+    return curve
+
+
+def name(curve: Curve) -> str:
+    """Return what a curve is called."""
+    return f"{curve.run['entrant']} {curve.run.get('style', '')}".strip()
+
+
+def check_picture(path: Path) -> None:
+    """Raise BakeoffError unless a picture can have this name."""
+    if path.suffix not in (".svg", ".png"):
+        raise BakeoffError(f"a picture's name ends in .svg or .png, {path} does not: name it so")
+
+
+def draw(curves: Sequence[Curve], path: Path) -> None:
+    """Draw loss curves on top of each other, as SVG or PNG by the ending of `path`.
+
+    Raises:
+        BakeoffError: the ending is another one, or the file cannot be written.
+    """
+    import altair
+
+    check_picture(path)
+    rows = [
+        {"curve": name(curve), "epoch": epoch, "loss": loss}
+        for curve in curves
+        for epoch, loss in curve.losses.items()
+    ]
+    last = {name(curve): curve.losses[max(curve.losses)] for curve in curves}
+    low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
+    title = f"{low} ends at {last[low]:.3f} nats per character"
+    if len(curves) > 1:
+        title += f", {high} at {last[high]:.3f}"
+    floors = {e for curve in curves if isinstance(e := curve.run.get("entropy"), float)}
+    lines = (
+        altair.Chart(altair.Data(values=rows))
+        .mark_line(opacity=0.8)
+        .encode(
+            x=altair.X("epoch:Q", title="epoch"),
+            y=altair.Y(
+                "loss:Q", title="mean loss, nats per character", scale=altair.Scale(zero=False)
+            ),
+            color=altair.Color("curve:N", title=None, scale=altair.Scale(range=list(PALETTE))),
+        )
+    )
+    floor = altair.Chart(altair.Data(values=[{"entropy": e} for e in floors])).mark_rule(
+        strokeDash=[4, 4], color="#888"
+    )
+    chart = altair.layer(lines, floor.encode(y="entropy:Q")) if floors else lines
+    chart = chart.properties(width=560, height=300, title=title).configure(background="white")
+    whole = Whole(path)
+    try:
+        chart.save(str(whole.partial), format=path.suffix[1:], ppi=144)
+        whole.finish()
+    except OSError as error:
+        whole.discard()
+        raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def table(curves: Sequence[Curve]) -> str:
@@ -37,7 +115,7 @@ def table(curves: Sequence[Curve]) -> str:
     epochs = sorted(set.intersection(*(set(curve.losses) for curve in curves)))
     every = max(1, len(epochs) // SHOWN)
     shown = [epoch for epoch in epochs if epoch % every == 0 or epoch == epochs[-1]]
-    names = [f"{curve.run['entrant']} {curve.run['style']}" for curve in curves]
+    names = [name(curve) for curve in curves]
     lines = [f"| epoch | {' | '.join(names)} | spread |", "|--:|" + "--:|" * (len(names) + 1)]
     for epoch in shown:
         losses = [curve.losses[epoch] for curve in curves]

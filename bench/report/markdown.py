@@ -1,23 +1,14 @@
-"""The README's table from a run file: `python -m bench.report.markdown RUN.json`."""
+"""The README's table from a run file: `bakeoff report RUN.json --format md`."""
 
 from __future__ import annotations
 
-import json
 import re
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bench.measure.cells import BASELINE
 from bench.report import wording
+from bench.report.runs import TIME
 from bench.report.wording import Facts, is_baseline, measured
-from common.errors import BakeoffError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-SCHEMA = 2
-"""Of the section that this reads."""
 COLD = ("import", "trace", "lower", "compile")
 SPECIAL = re.compile(r"([\\`*\[\]<>|])")
 
@@ -25,31 +16,13 @@ type Row = dict[str, Facts]
 """The cells of a style, by workload."""
 
 
-def section_of(run: Any, path: Path) -> Facts:
-    """Return what a run file says about the bakeoff.
-
-    Raises:
-        BakeoffError: the file is no run, or one of another schema.
-    """
-    section = run.get("bakeoff") if isinstance(run, dict) else None
-    if not isinstance(section, dict) or "schema" not in section:
-        raise BakeoffError(
-            f"{path} holds no run; what `pytest bench --benchmark-json=RUN.json` writes is "
-            "allowed: give such a file"
-        )
-    if section["schema"] != SCHEMA:
-        raise BakeoffError(
-            f"{path} is a run of schema {section['schema']!r}; schema {SCHEMA} is allowed: "
-            "measure it again, or read it with the commit that is named in it"
-        )
-    return section
-
-
 def table(section: Facts) -> str:
     """Return styles x metrics in Markdown, each row linking to the entrant's file."""
     cells = section["cells"]
     if not cells:
         return "Nothing was measured."
+    if any(TIME in cell["metrics"] for cell in cells):
+        return plain(cells)
     workloads, main = wording.workloads(cells), wording.main_workload(cells)
     rows: dict[tuple[str, str, str], Row] = {}
     for cell in cells:
@@ -75,6 +48,17 @@ def table(section: Facts) -> str:
         f"Ratios to {BASELINE[0]}; `=`: within ±{margin}, `?`: not told apart, "
         "**bold**: slower or faster.",
     ]
+    return "\n".join(out)
+
+
+def plain(cells: list[Facts]) -> str:
+    """Return the medians of a file of pytest-benchmark alone, and their ratios by group."""
+    out = ["| benchmark | group | median | ratio of medians |", "|---|---|--:|--:|"]
+    for cell in cells:
+        found = cell["metrics"][TIME]
+        ratio = f"{found['ratio']:.2f}" if "ratio" in found else ""
+        name, group = escaped(cell["entrant"]), escaped(cell["workload"])
+        out.append(f"| {name} | {group} | {wording.seconds(found['median'])} | {ratio} |")
     return "\n".join(out)
 
 
@@ -123,31 +107,3 @@ def loss(final: Facts | None) -> str:
 def escaped(text: str) -> str:
     """Return a text that Markdown and its tables show as it is, on one line."""
     return SPECIAL.sub(r"\\\1", " ".join(wording.printable(text).split()))
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print the table of a run file; return the exit status."""
-    try:
-        if len(arguments) != 1:
-            raise BakeoffError(
-                f"{len(arguments)} arguments; one is allowed: "
-                "python -m bench.report.markdown RUN.json"
-            )
-        path = Path(arguments[0])
-        try:
-            run = json.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise BakeoffError(
-                f"{path} cannot be read ({error.strerror}); give a run file"
-            ) from error
-        except ValueError as error:
-            raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
-        print(table(section_of(run, path)))
-    except BakeoffError as error:
-        print(f"bakeoff: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -241,6 +241,8 @@ def _cause(view: View, style: Style, verdict: str, workload: str) -> str:
 
     `both` stands for a program and Python calls that differ, neither of which can be ruled out.
     """
+    if verdict == "slower" and style.cells[workload]["exact"].get("compilations_warm"):
+        return "compiles"
     proof = style.cells[workload]["proof"]
     more_calls = verdict == "slower" and _calls(view, style, workload) is not None
     if proof and not proof["whole_step"]:
@@ -346,6 +348,8 @@ def _clause(view: View, styles: Sequence[Style], workload: str, cause: str) -> s
         "parts": f"{'their steps are' if many else 'its step is'} several programs, not one",
         "program": f"{'their programs differ' if many else 'its program differs'} ({programs})",
         "both": f"by the program ({programs}), Python dispatch ({calls}) or both",
+        "compiles": f"{'they trace and compile' if many else 'it traces and compiles'} again when "
+        "warm",
         "unknown": "this run does not say why",
     }
     return f"{joined(named)}, {why[cause]}"

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.measure.cells import BASELINE
-from bench.report import wording
+from bench.report import tied, wording
 from bench.report.sentences import sentences
 from bench.report.wording import Facts, is_baseline, measured
 from bench.stats.verdict import tie_groups
@@ -121,8 +121,9 @@ def parts(section: Facts) -> Iterator[RenderableType]:
             yield Fitted(partial(tables, rows))
     if explained := list(legend(section)):
         yield lines([*((text, 2) for text in explained), ("", 0)])
-    if tied := [line for place in places for line in ties(section, *place)]:
-        yield lines([("Steps, fastest first; tied: their intervals overlap.", 0), *tied], names)
+    if groups := [line for place in places for line in ties(section, *place)]:
+        head = "Steps, fastest first; tied: their intervals, corrected like verdicts, overlap."
+        yield lines([(head, 0), *groups], names)
         yield lines([("", 0)])
     yield lines([(text, 2) for text in sentences(section)], names)
     if section["warnings"]:
@@ -398,20 +399,8 @@ def legend(section: Facts) -> Iterator[str]:
 
 def ties(section: Facts, workload: str, backend: str) -> Iterator[tuple[str, int]]:
     """Yield the groups of styles whose steps are tied, the fastest first."""
-    intervals = {}
-    for cell in section["cells"]:
-        found = measured(cell, "step")
-        if (cell["workload"], cell["backend"]) != (workload, backend) or found is None:
-            continue
-        if is_baseline(cell):
-            intervals[wording.name(cell)] = (1.0, 1.0, 1.0)
-        elif found.get("ratio") is not None and found.get("low") is not None:
-            high = found["high"]
-            intervals[wording.name(cell)] = (
-                found["ratio"],
-                found["low"],
-                float("inf") if high is None else high,
-            )
+    here = [c for c in section["cells"] if (c["workload"], c["backend"]) == (workload, backend)]
+    intervals = tied.intervals(section, here, "step")
     if len(intervals) < 2:
         return
     margin = section["plan"]["margin"]
@@ -423,9 +412,9 @@ def ties(section: Facts, workload: str, backend: str) -> Iterator[tuple[str, int
         else:
             middles = (wording.ratio({"ratio": end[0]}) for end in (ends[0], ends[-1]))
             where = "–".join(dict.fromkeys(middles))
-        tied = "tied: " if len(group) > 1 else ""
+        together = "tied: " if len(group) > 1 else ""
         start = f"{' ' * len(head)}then " if place else head
-        yield f"{start}{tied}{', '.join(group)} ({where})", 2 if place else len(head) + 2
+        yield f"{start}{together}{', '.join(group)} ({where})", 2 if place else len(head) + 2
 
 
 def failures(cells: Sequence[Facts]) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.cells import BASELINE
-from common.config import WORKLOADS
+from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,6 +68,8 @@ def sized(workload: str) -> str:
     known = WORKLOADS.get(workload)
     if known is None:
         return workload
+    if known in SWEEP:
+        return f"width {known.width}"
     batch = "" if known.batch == 1 else f", batch {known.batch}"
     return f"{workload} (width {known.width}{batch})"
 

@@ -75,7 +75,7 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
     rng = random.Random(seed)  # noqa: S311 -- moments are no secret
     path = folder / "killed.json"
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}"]
-    command += ["-p", "no:cacheprovider", "--entrant=equinox", "--style=pure"]
+    command += ["-p", "no:cacheprovider", "--entrant=pure_jax,equinox", "--style=pure"]
     command += [f"--workload={WORKLOAD}", f"--budget={budget:g}", f"--benchmark-json={path}"]
     seen: set[tuple[str, tuple[float, ...]]] = set()
     moments: list[float] = []
@@ -93,7 +93,7 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
             time.sleep(moment)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # our own group
-        moments.append(moment)
+                moments.append(moment)
         journals = list((folder / FOLDER).glob(f"*{SUFFIX}"))
         if path.exists():
             break
@@ -109,21 +109,18 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
         for b in run["benchmarks"]
         for value in b["stats"]["data"]
     }
-    others = "pure_jax/pure", "control/pure"
-    lost = [
-        arm
-        for arm, values in seen
-        if not arm.startswith(others)
-        and not all((arm.split()[1], value) in kept for value in values)
-    ]
+    kept |= {(c["metric"], value) for c in run["bakeoff"]["control"] for value in c["data"]}
+    journalled = {(arm, value) for arm, values in seen for value in values}
+    lost = [(arm, value) for arm, value in journalled if (arm.split()[1], value) not in kept]
     cells = run["bakeoff"]["cells"]
     return {
         "kills": len(moments),
         "moments": moments,
-        "journalled": len(seen),
+        "journalled": len(journalled),
         "lost": len(lost),
         "cells_without_a_number": sum(
-            cell["failure"] is not None or not cell["metrics"] for cell in cells
+            cell["failure"] is not None or "median" not in cell["metrics"].get("step", {})
+            for cell in cells
         ),
         "processes": run["bakeoff"]["spent"]["processes"],
     }

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.settings import environment
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ def compare(
     """Time style `base`, then style `new`; return whether the threshold was passed.
 
     Raises:
-        RuntimeError: a run went wrong in another way than by being slower.
+        BakeoffError: a run went wrong in another way than by being slower.
     """
     start = time.monotonic()
     folder.mkdir()
@@ -78,5 +79,5 @@ def compare(
         said = done.stdout + done.stderr
         slower = "Performance has regressed" in said
         if done.returncode and not slower:
-            raise RuntimeError(said[-2000:])
+            raise BakeoffError(f"pytest-benchmark failed: {' '.join(said.splitlines()[-3:])}")
     return {"called": "slower" if slower else "", "seconds": time.monotonic() - start}

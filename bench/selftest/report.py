@@ -221,8 +221,8 @@ def precision(records: Records) -> list[str]:
     if not found:
         return []
     widths = {
-        name: median(each["half_widths"][name] for each in found)
-        for name in found[0]["half_widths"]
+        name: median(e["half_widths"][name] for e in found if name in e["half_widths"])
+        for name in dict.fromkeys(name for e in found for name in e["half_widths"])
     }
     worst = max(widths, key=lambda name: widths[name])
     shares = ", ".join(f"{100 * each['share']:.0f} %" for each in found)
@@ -256,11 +256,7 @@ def kills(records: Records) -> list[str]:
 
 
 def picture(records: Records, folder: Path) -> None:
-    """Draw planted against detected, with intervals, as `power.svg` and `power.png`.
-
-    Raises:
-        ImportError: altair or vl-convert is not installed (the extra `report`).
-    """
+    """Draw planted against detected, with intervals, as `power.svg` and `power.png`."""
     import altair
 
     if not trials(records):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.measure.settings import ROOT, conditions
 from bench.selftest import plain
 from bench.selftest.plants import write_entrant
+from common.errors import BakeoffError
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ PERCENTS = (1, 2, 5, 10)
 CALIBRATION = (2, 40, 80, 160)
 """Iterations of `work` whose cost is measured; what a per cent takes is interpolated."""
 BUSY = """
-import random, time
+import os, random, time
 rng = random.Random({seed})
-while True:
+parent = os.getppid()
+while os.getppid() == parent:
     end = time.monotonic() + rng.uniform(0.2, 2)
     while time.monotonic() < end:
         pass
@@ -80,7 +82,7 @@ def bench(folder: Path, *options: str) -> dict[str, Any]:
     """Run `pytest bench` with these options, below `folder`; return what its file says.
 
     Raises:
-        RuntimeError: it wrote no file.
+        BakeoffError: it wrote no file.
     """
     path = Path(tempfile.mkdtemp(dir=folder)) / "run.json"
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}"]
@@ -92,7 +94,8 @@ def bench(folder: Path, *options: str) -> dict[str, Any]:
         check=False,
     )
     if not path.exists():
-        raise RuntimeError((done.stdout + done.stderr)[-2000:])
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise BakeoffError(f"a run wrote no file; it said last: {' '.join(said[-3:])}")
     return dict(json.loads(path.read_text("utf-8")))
 
 
@@ -139,6 +142,8 @@ def perform(trial: Trial, entrant: Path, budget: float, seed: int) -> dict[str, 
         options = [f"--entrant={entrant}", f"--style={style}", f"--workload={WORKLOAD}"]
         said = bench(folder, *options, "--metric=step", f"--budget={budget:g}")["bakeoff"]
         [step] = [c["metrics"]["step"] for c in said["cells"] if c["entrant"] == entrant.stem]
+        if "missing" in step or not said["control"]:
+            raise BakeoffError(f"a trial has no result: {step.get('missing')}; give more --budget")
         keys = ("ratio", "low", "high", "p", "verdict", "blocks", "processes", "detectable")
         [control] = said["control"]
         return {

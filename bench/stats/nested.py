@@ -163,12 +163,30 @@ def nested(
         By arm; None for the baseline and for an arm without a block in common with it. With one
         process the standard error is infinite: nothing tells what another would have said.
     """
-    without = np.isnan(log_ratios[:, baseline, baseline])
-    known = np.where(without[:, None, None], np.nan, log_ratios)
-    pairs = _pairs(known, np.asarray(process))
-    blocks, processes = pairs.blocks[:, baseline], pairs.processes[:, baseline]
+    return nested_all(log_ratios, process, [baseline])[0]
 
-    arms = np.arange(log_ratios.shape[1])
+
+def nested_all(
+    log_ratios: Float[np.ndarray, "blocks arms arms"],
+    process: Int[np.ndarray, " blocks"],
+    baselines: Sequence[int],
+) -> list[list[Estimate | None]]:
+    """Return what `nested` does for each of several baselines."""
+    process = np.asarray(process)
+    whole = None if np.isnan(log_ratios).any() else _pairs(log_ratios, process)
+    out = []
+    for baseline in baselines:
+        pairs = whole
+        if pairs is None:
+            without = np.isnan(log_ratios[:, baseline, baseline])
+            pairs = _pairs(np.where(without[:, None, None], np.nan, log_ratios), process)
+        out.append(_nested(pairs, baseline))
+    return out
+
+
+def _nested(pairs: _Pairs, baseline: int) -> list[Estimate | None]:
+    blocks, processes = pairs.blocks[:, baseline], pairs.processes[:, baseline]
+    arms = np.arange(len(blocks))
     usable = arms[(processes > 1) & (arms != baseline)]
     errors = dict(zip(usable.tolist(), _errors(pairs, usable, baseline), strict=True))
     out: list[Estimate | None] = [None] * arms.size

@@ -68,7 +68,7 @@ def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 def judge(
     estimates: Sequence[Estimate], margin: float = 0.02, alpha: float = 0.05
 ) -> list[Judgement]:
-    """Return the verdicts of one family, which holds the control like everybody else.
+    """Return the verdicts of one family.
 
     A difference that is significant after Holm is said first, also where it lies inside the margin;
     what is left may be equivalent: two one-sided tests, with Holm over the family too. (Not over

@@ -1,0 +1,160 @@
+"""`bakeoff report`: the page, and other forms, of runs that were measured."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import BakeoffError, require_new
+
+if TYPE_CHECKING:
+    from bench.report.runs import Run
+
+EXAMPLES = """Examples:\n
+bakeoff report run.json -o run.html\n
+bakeoff report cpu.json gpu.json -o both.html\n
+bakeoff report run.json --format md\n
+bakeoff report run.json --format csv > run.csv\n
+bakeoff report run.json -o run.html --pictures pictures\n
+bakeoff report equinox.jsonl haiku.jsonl -o curves.svg"""
+
+
+class Format(StrEnum):
+    """What a report can be."""
+
+    HTML = "html"
+    MD = "md"
+    JSON = "json"
+    CSV = "csv"
+
+
+def report(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN.json",
+            help="What `pytest bench --benchmark-json` wrote; the first one is what the page is "
+            "about. Or logs of `bakeoff train --log`, for their curves.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A new file.", show_default="the run's name, or standard output"
+        ),
+    ] = None,
+    format_: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="html is one page that works offline, md a table, json and csv a row for each "
+            "cell and metric.",
+            show_default="by the output's ending, else html",
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="A folder for the page's charts as SVG and PNG.")
+    ] = None,
+) -> None:
+    """Make a page of one or more runs, or a table, from their files alone."""
+    if all(path.suffix == ".jsonl" for path in files):
+        training(files, output)
+        return
+    from bench.report.runs import read
+
+    chosen = format_ or by_ending(output)
+    if output is None and chosen is Format.HTML:
+        output = Path(f"{files[0].stem}.html")
+    if output is not None:
+        require_new(output, "output")
+    runs = [read(path) for path in files]
+    text = written(runs, chosen)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        put(output, text)
+        print(output)
+    if pictures is not None:
+        draw(runs[0], pictures)
+
+
+def by_ending(output: Path | None) -> Format:
+    """Return the format that a file's name asks for."""
+    if output is None:
+        return Format.HTML
+    endings = {f".{f}": f for f in Format} | {".htm": Format.HTML, ".markdown": Format.MD}
+    if output.suffix.lower() not in endings:
+        raise BakeoffError(
+            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(endings)} are "
+            "known: name it so, or give --format"
+        )
+    return endings[output.suffix.lower()]
+
+
+def written(runs: list[Run], format_: Format) -> str:
+    """Return a report as text."""
+    match format_:
+        case Format.HTML:
+            from bench.report.page import page
+
+            return page(runs)
+        case Format.MD:
+            from bench.report.markdown import table
+
+            return "\n\n".join(table(run.section) for run in runs) + "\n"
+        case Format.JSON:
+            from bench.report.rows import as_json
+
+            return as_json(runs)
+        case Format.CSV:
+            from bench.report.rows import as_csv
+
+            return as_csv(runs)
+
+
+def put(path: Path, data: str) -> None:
+    """Write a new file, whole or not at all."""
+    from bench.report.whole import Whole
+
+    whole = Whole(path)
+    try:
+        whole.partial.write_text(data, encoding="utf-8")
+        whole.finish()
+    except OSError as error:
+        whole.discard()
+        raise BakeoffError(f"output {path} cannot be written: {error.strerror}") from error
+
+
+def draw(run: Run, folder: Path) -> None:
+    """Write the charts of a run as pictures."""
+    from bench.report.charts import figures, picture
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        backends = dict.fromkeys(cell["backend"] for cell in run.section["cells"])
+        for backend in backends:
+            for figure in figures(run, backend):
+                name = figure.name if len(backends) == 1 else f"{figure.name}-{backend}"
+                made = picture(figure)
+                made.save(str(folder / f"{name}.svg"))
+                made.save(str(folder / f"{name}.png"), ppi=144)
+                print(folder / f"{name}.svg")
+    except OSError as error:
+        raise BakeoffError(f"--pictures {folder}: {error.strerror}; name another one") from error
+
+
+def training(logs: list[Path], output: Path | None) -> None:
+    """Draw the loss curves of training logs, or print them as a table."""
+    from bench.report import curves
+
+    read = [curves.read(path) for path in logs]
+    if output is None:
+        print(curves.table(read))
+        return
+    require_new(output, "output")
+    curves.draw(read, output)
+    print(output)

@@ -1,0 +1,63 @@
+"""The lines in which each library writes the model, taken from its entrant's file."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.measure.settings import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FOLDER = ROOT / "impls"
+
+
+class Excerpt(NamedTuple):
+    """One entrant's model."""
+
+    entrant: str
+    model: str
+    """The classes and functions before `build`, without what their docstrings say."""
+    path: str
+    """Within the project."""
+    file: str
+    """All of it."""
+
+
+def excerpts(entrants: Iterable[str]) -> list[Excerpt]:
+    """Return the models of those entrants that are this project's."""
+    known = {path.stem: path for path in FOLDER.glob("*.py")} if FOLDER.is_dir() else {}
+    out = []
+    for entrant in dict.fromkeys(entrants):
+        if entrant in known:
+            text = known[entrant].read_text("utf-8")
+            out.append(Excerpt(entrant, model(text), f"impls/{entrant}.py", text))
+    return out
+
+
+def model(text: str) -> str:
+    """Return the top-level classes and functions of a module that come before its `build`."""
+    parts = []
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if node.name == "build":
+                break
+            parts.append("\n".join(without_docstrings(node, text.splitlines())))
+    return "\n\n".join(parts)
+
+
+def without_docstrings(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> Iterator[str]:
+    """Yield the lines of a definition but its docstrings, and the blank lines after those."""
+    left_out = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(inner):
+            said = inner.body[0]
+            after = said.end_lineno or said.lineno
+            left_out |= set(range(said.lineno, after + 1))
+            if after < len(lines) and not lines[after].strip():
+                left_out.add(after + 1)
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    for number in range(first, (node.end_lineno or node.lineno) + 1):
+        if number not in left_out:
+            yield lines[number - 1]

@@ -1,0 +1,409 @@
+"""The page of a run: one HTML file that works offline, from run files alone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.measure.cells import BASELINE, Cell
+from bench.measure.metrics import METRICS
+from bench.report import wording
+from bench.report.charts import Figure, figures
+from bench.report.choose import answers
+from bench.report.excerpts import excerpts
+from bench.report.ratios import Beside, Ratio, by_baseline, stored
+from bench.report.runs import TIME
+from bench.report.sentences import sentences
+from bench.report.terminal import HEADERS
+from bench.report.wording import Facts, measured
+from bench.stats.verdict import Verdict
+from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
+from common.versions import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.report.runs import Run
+
+HERE = Path(__file__).parent
+FIRST = 3
+"""Sentences of the verdict that are read without a click."""
+VERDICTS = ("", "faster", "slower", "equivalent", "inconclusive")
+"""As the page's script numbers them."""
+SIGNIFICANT = 5
+"""Digits of a number in the page's data; the run file has all."""
+LABELS = {name: label.replace("\n", " ") for name, label in HEADERS.items()} | {TIME: "time"}
+MEANT = {
+    "step": "one synchronised training step",
+    "dispatch": "the host's time for a call that nobody waits for",
+    "dispatch_pipelined": "a call when only the last of several is waited for",
+    "dispatch_synchronised": "a call when each one is waited for",
+    "epoch_by_chunk": "an epoch, one call a chunk",
+    "epoch_by_scan": "an epoch as one compiled scan",
+    "sample": "500 characters written",
+    "import": "importing the library in a fresh process",
+    "init": "the library's own initialiser",
+    "trace": "Python to jaxpr",
+    "lower": "jaxpr to StableHLO",
+    "compile": "XLA",
+    "first_step": "the first call after compiling",
+    "peak_rss": "largest resident memory of a fresh process",
+}
+EXACT = {
+    "python_calls": ("Python calls", "", "calls of one warm step; the same every time"),
+    "jaxpr_equations": ("jaxpr equations", "", "of the step, nested ones included"),
+    "hlo_instructions": ("HLO instructions", "", "of the optimised program"),
+    "flops": ("flops", "", "of the compiled program, by XLA's count"),
+    "temp_bytes": ("temp bytes", "B", "that the program needs beside its arguments"),
+}
+SHOWN = (
+    TIME,
+    "step",
+    "dispatch",
+    "import",
+    "compile",
+    "peak_rss",
+    "python_calls",
+    "same_weights",
+)
+"""Columns that are shown until the reader picks others."""
+BASE_LABELS = {"same_weights": "loss, same weights", "own": "loss, own weights"}
+
+
+def page(runs: Sequence[Run]) -> str:
+    """Return the HTML of one or more runs; the first one is what its text and charts are about."""
+    import jinja2
+
+    run = runs[0]
+    cells = run.section["cells"]
+    backends = list(dict.fromkeys(cell["backend"] for cell in cells))
+    drawn = [figure for backend in backends for figure in named(run, backend, backends)]
+    said = run.section["verdict"] or (sentences(run.section) if run.section["control"] else [])
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    choices = [
+        answer if len(backends) == 1 else answer._replace(situation=f"{answer.situation}, {b}")
+        for b in backends
+        for answer in answers(run, b)
+    ]
+    proofs = list(proven(cells))
+    failures = list(failed(cells))
+    code = excerpts(cell["entrant"] for cell in cells)
+    parts = [
+        ("choose", "Which library?", choices),
+        ("table", "Table", True),
+        ("failures", "Failures", failures),
+        ("proof", "Proof", proofs),
+        ("charts", "Charts", drawn),
+        ("code", "Code", code),
+        ("how", "How", True),
+    ]
+    return environment.get_template("page.html.jinja").render(
+        version=versions().get("jax-bakeoff", ""),
+        title=f"jax-bakeoff: {run.name}",
+        subtitle=subtitle(run),
+        sections=[(id_, name) for id_, name, there in parts if there],
+        verdict=said[:FIRST] or ["There is no verdict in this file."],
+        more_verdict=said[FIRST:],
+        lacking=run.lacking,
+        choices=choices,
+        legend=legend(run),
+        failures=failures,
+        proofs=proofs,
+        proof_text=proof_text(cells),
+        figures=drawn,
+        excerpts=code,
+        warnings=run.section["warnings"],
+        how=list(how(run)),
+        command=command(run),
+        environment=list(conditions(run)),
+        runs=[about(each) for each in runs],
+        css=(HERE / "page.css").read_text("utf-8"),
+        js=(HERE / "page.js").read_text("utf-8"),
+        vega=bundle() if drawn else "",
+        specs=embedded([specification(figure) for figure in drawn]),
+        data=embedded(data(runs)),
+    )
+
+
+def named(run: Run, backend: str, backends: Sequence[str]) -> Iterator[Figure]:
+    """Yield the charts on one backend; it is named where there are several."""
+    for figure in figures(run, backend):
+        if len(backends) == 1:
+            yield figure
+        else:
+            yield Figure(
+                f"{figure.name}-{backend}",
+                f"On {backend}: {figure.title}",
+                figure.text,
+                figure.chart,
+            )
+
+
+@cache
+def bundle() -> str:
+    """Return the scripts that draw charts, as one text: Vega, Vega-Lite and Vega-Embed."""
+    import vl_convert
+
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script.replace("</script", "<\\/script")
+
+
+def specification(figure: Figure) -> Facts:
+    """Return what Vega-Embed draws."""
+    made = figure.chart.to_dict()
+    made.pop("config", None)  # the page has its own, light or dark
+    return dict(made)
+
+
+def embedded(value: Any) -> str:
+    """Return JSON that stays data inside of a page, whatever its strings hold."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a number with as many digits as the page needs."""
+    return None if value is None else float(f"{value:.{SIGNIFICANT}g}")
+
+
+def data(runs: Sequence[Run]) -> Facts:
+    """Return what the page's table is made of: see the indices at the head of its script."""
+    timed = [m for m in [*METRICS, TIME] if m in LABELS and any(has(run, m) for run in runs)]
+    exact = [
+        e for e in EXACT if any(e in cell["exact"] for run in runs for cell in run.section["cells"])
+    ]
+    metrics = [
+        {
+            "name": name,
+            "label": LABELS[name],
+            "unit": "B" if name == "peak_rss" else "s",
+            "title": MEANT.get(name, ""),
+            "timed": True,
+            "shown": name in SHOWN,
+        }
+        for name in timed
+    ] + [
+        {
+            "name": name,
+            "label": EXACT[name][0],
+            "unit": EXACT[name][1],
+            "title": EXACT[name][2],
+            "timed": False,
+            "shown": name in SHOWN,
+        }
+        for name in exact
+    ]
+    losses = any(cell["final_loss"] for run in runs for cell in run.section["cells"])
+    if losses:
+        metrics += [
+            {
+                "name": name,
+                "label": label,
+                "unit": "nats",
+                "title": "",
+                "timed": False,
+                "shown": name in SHOWN,
+            }
+            for name, label in BASE_LABELS.items()
+        ]
+    rows: list[list[Any]] = []
+    ratios: dict[str, dict[int, Any]] = {}
+    beside = [
+        by_baseline(run) if i == 0 else {BASELINE[0]: stored(run)} for i, run in enumerate(runs)
+    ]
+    for i, run in enumerate(runs):
+        for cell in run.section["cells"]:
+            rows.append(row(i, cell, timed, exact, losses=losses))
+            for base, found in beside[i].items():
+                ratios.setdefault(base, {})[len(rows) - 1] = compared(cell, timed, found)
+    cells = runs[0].section["cells"]
+    plain = not any(cell["style"] for cell in cells)
+    return {
+        "runs": [run.name for run in runs],
+        "metrics": metrics,
+        "rows": rows,
+        "ratios": {
+            base: [found.get(i) or 0 for i in range(len(rows))] for base, found in ratios.items()
+        },
+        "baseline": BASELINE[0],
+        "main": wording.main_workload(cells) if cells and not plain else "all",
+        "backend": cells[0]["backend"] if cells else "",
+        "several": len({cell["backend"] for cell in cells}) > 1,
+        "sized": {
+            name: wording.sized(name)
+            for name in dict.fromkeys(c["workload"] for r in runs for c in r.section["cells"])
+        },
+    }
+
+
+def has(run: Run, metric: str) -> bool:
+    """Tell whether a run has a number for a metric."""
+    return any(measured(cell, metric) for cell in run.section["cells"])
+
+
+def row(run: int, cell: Facts, timed: Sequence[str], exact: Sequence[str], *, losses: bool) -> list:
+    """Return one row of the table."""
+    values: list[float | None] = []
+    for metric in timed:
+        found = measured(cell, metric)
+        values.append(rounded(found["median"]) if found else None)
+    values += [cell["exact"].get(name) for name in exact]
+    if losses:
+        final = cell["final_loss"]
+        values += [
+            rounded(final["same_weights"]) if final else None,
+            rounded(wording.own_loss(final)) if final else None,
+        ]
+    program = "" if wording.is_baseline(cell) else wording.program(cell["proof"])
+    return [
+        run,
+        cell["entrant"],
+        cell["style"],
+        cell["workload"],
+        cell["backend"],
+        cell["failure"],
+        program,
+        values,
+    ]
+
+
+def compared(cell: Facts, timed: Sequence[str], found: Beside) -> list | int:
+    """Return a row's ratios by metric; 0 stands for none."""
+    key = Cell(*(cell[name] for name in Cell._fields))
+    said: list[Ratio | None] = [found.get((key, metric)) for metric in timed]
+    if not any(said):
+        return 0
+    return [
+        [rounded(r.ratio), rounded(r.low), rounded(r.high), VERDICTS.index(r.verdict or "")]
+        if r
+        else 0
+        for r in said
+    ]
+
+
+def legend(run: Run) -> str:
+    """Return how to read the table."""
+    margin = wording.percent(run.section["plan"]["margin"])
+    return (
+        f"Ratios to the baseline with their 95 % intervals. = is within ±{margin}, ? was not told "
+        "apart; only what is slower or faster for sure, after correction for all comparisons, has "
+        "a colour. The baseline's own row has times. Less is better throughout."
+    )
+
+
+def subtitle(run: Run) -> str:
+    """Return when and on what a run was made."""
+    return ", ".join(filter(None, [run.when.replace("T", " "), machine(run)]))
+
+
+def machine(run: Run) -> str:
+    """Return the machine in words."""
+    environment = run.section["environment"]
+    devices = ", ".join(dict.fromkeys(map(str, (environment.get("devices") or {}).values())))
+    cpu = (run.machine.get("cpu") or {}).get("brand_raw") or run.machine.get("machine") or ""
+    cores = len(environment.get("affinity") or []) or (run.machine.get("cpu") or {}).get("count")
+    return ", ".join(filter(None, [str(cpu), f"{cores} cores" if cores else "", devices]))
+
+
+def about(run: Run) -> Facts:
+    """Return a run as a line of a list."""
+    said = run.section["verdict"] or run.lacking or [""]
+    return {"name": run.name, "when": run.when, "machine": machine(run), "says": said[0]}
+
+
+def command(run: Run) -> str:
+    """Return what was typed."""
+    arguments = run.section["arguments"]
+    return f"pytest {shlex.join(map(str, arguments))}" if arguments else ""
+
+
+def how(run: Run) -> Iterator[str]:
+    """Yield how the run was made, in paragraphs."""
+    section = run.section
+    spent = section["spent"]
+    if not spent:
+        yield "What is known of this file is what pytest-benchmark writes."
+        return
+    yield (
+        f"{spent['wall_seconds']:.0f} s of wall time, "
+        f"{wording.percent(spent['sampling_share'])} of it taking samples, in "
+        f"{spent['processes']} processes; {section['comparisons']} comparisons, corrected together "
+        "(Holm). Styles of a workload take turns in one process, in a new random order every "
+        "round, over buffers that are new in each block; what happens once is measured in fresh "
+        "processes. Plain JAX runs under a second name as well: what differs between the two is "
+        "noise."
+    )
+    commit = run.commit.get("id")
+    if commit:
+        dirty = ", with changes that are not in it" if run.commit.get("dirty") else ""
+        yield f"Measured at commit {str(commit)[:12]}{dirty}. To repeat it, check that out, and:"
+
+
+def conditions(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield the conditions of a run, as names and values."""
+    environment = run.section["environment"]
+    yield from ((name, str(v)) for name, v in (environment.get("versions") or {}).items())
+    for name, value in environment.items():
+        if name in ("versions", "environment"):
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            text = ", ".join(f"{k}: {v}" for k, v in value.items())
+        yield name.replace("_", " "), str(text)
+    variables = environment.get("environment") or {}
+    yield from ((name, str(value)) for name, value in variables.items())
+    for name in ("node", "system", "release", "python_version"):
+        if run.machine.get(name):
+            yield name.replace("_", " "), str(run.machine[name])
+
+
+def failed(cells: Sequence[Facts]) -> Iterator[Facts]:
+    """Yield who has no number, and why."""
+    for cell in cells:
+        if cell["failure"] is not None:
+            yield {
+                "who": wording.name(cell),
+                "where": f"{cell['workload']} on {cell['backend']}",
+                "why": cell["failure"],
+                "stderr": cell["stderr"],
+            }
+
+
+def proven(cells: Sequence[Facts]) -> Iterator[Facts]:
+    """Yield how far each style is from the reference."""
+    for cell in cells:
+        proof = cell["proof"]
+        if cell["failure"] is None and proof:
+            yield {
+                "name": wording.name(cell),
+                "where": f"{cell['workload']} on {cell['backend']}",
+                "program": "the baseline" if wording.is_baseline(cell) else wording.program(proof),
+                **{k: f"{proof[k]:.1e}" for k in ("loss", "gradient", "trajectory")},
+            }
+
+
+def proof_text(cells: Sequence[Facts]) -> str:
+    """Return what was proven, with the largest deviations."""
+    proofs = [cell["proof"] for cell in cells if cell["failure"] is None and cell["proof"]]
+    if not proofs:
+        return ""
+    worst = {k: max(proof[k] for proof in proofs) for k in ("loss", "gradient", "trajectory")}
+    same = sum(proof["whole_step"] and proof["same_program_as_baseline"] for proof in proofs)
+    return (
+        f"From the same weights, every style computes a float64 reference's loss to "
+        f"{worst['loss']:.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
+        f"{worst['gradient']:.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten training steps of "
+        f"plain JAX to {worst['trajectory']:.1e} nats (allowed: {TRAJECTORY_TOLERANCE:g}). "
+        f"{same} of {len(proofs)} compile to the very same program as the baseline, itself "
+        "included."
+    )
+
+
+assert set(VERDICTS[1:]) == {str(verdict) for verdict in Verdict}

@@ -1,0 +1,90 @@
+"""Ratios to whichever entrant the reader picks, each with its interval and its verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.measure.cells import BASELINE, CONTROL, Cell
+from bench.measure.summary import CONFIDENCE, number, ratios
+from bench.report.wording import measured
+from bench.stats.verdict import judge
+
+if TYPE_CHECKING:
+    from bench.report.runs import Run
+    from bench.stats.nested import Estimate
+
+MOST_ARMS = 200
+"""With more arms in a group, a baseline of the reader's choice would take too long."""
+
+
+class Ratio(NamedTuple):
+    """What is said of a cell's metric beside a baseline."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    verdict: str | None
+
+
+type Beside = dict[tuple[Cell, str], Ratio]
+"""By cell and metric."""
+
+
+def by_baseline(run: Run) -> dict[str, Beside]:
+    """Return all ratios of a run, by entrant whose `pure` style they refer to.
+
+    Those to the run's own baseline are as the run has them; the others come from its samples by
+    the same statistics, and each baseline's comparisons are a family of their own.
+    """
+    out = {BASELINE[0]: stored(run)}
+    entrants = dict.fromkeys(
+        cell["entrant"]
+        for cell in run.section["cells"]
+        if cell["style"] == BASELINE[1] and cell["failure"] is None
+    )
+    others = [(name, BASELINE[1]) for name in entrants if name != BASELINE[0]]
+    wanted = {
+        (Cell(*(cell[n] for n in Cell._fields)), metric)
+        for cell in run.section["cells"]
+        for metric in cell["metrics"]
+        if measured(cell, metric) is not None
+    }
+    found: dict[str, list[tuple[Cell, str]]] = {name: [] for name, _ in others}
+    estimates: dict[str, list[Estimate]] = {name: [] for name, _ in others}
+    for group, arms in run.samples.items():
+        known = {
+            cell: blocks
+            for cell, blocks in arms.items()
+            if (cell, group.metric) in wanted or cell[:2] == CONTROL
+        }
+        if not known or len(known) > MOST_ARMS:
+            continue
+        for (entrant, _), cells in ratios(group, known, others).items():
+            for cell, estimate in cells.items():
+                if cell[:2] != CONTROL:  # it is nobody's row
+                    found[entrant].append((cell, group.metric))
+                    estimates[entrant].append(estimate)
+    margin = run.section["plan"]["margin"]
+    for entrant, keys in found.items():
+        if not keys:
+            continue
+        judged = judge(estimates[entrant], margin)
+        out[entrant] = {}
+        for key, estimate, judgement in zip(keys, estimates[entrant], judged, strict=True):
+            low, high = map(number, estimate.interval(CONFIDENCE))
+            out[entrant][key] = Ratio(estimate.ratio, low, high, str(judgement.verdict))
+    return out
+
+
+def stored(run: Run) -> Beside:
+    """Return the ratios that a run's file has."""
+    out = {}
+    for cell in run.section["cells"]:
+        for metric in cell["metrics"]:
+            found = measured(cell, metric)
+            if found is not None and found.get("ratio") is not None:
+                key = Cell(*(cell[name] for name in Cell._fields)), metric
+                out[key] = Ratio(
+                    found["ratio"], found.get("low"), found.get("high"), found.get("verdict")
+                )
+    return out

@@ -1,0 +1,67 @@
+"""`make results`: pages, pictures and tables, made anew from the committed runs.
+
+A folder of `results/` is a machine. Its page is about its newest run and has the others beside it.
+Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from bench.measure.settings import ROOT
+from bench.report.markdown import table
+from bench.report.page import page
+from bench.report.runs import Run, read
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FOLDER = ROOT / "results"
+PAGE = "page.html"
+PICTURES = "pictures"
+TEXTS = (ROOT / "README.md", FOLDER / "README.md")
+TABLE = re.compile(r"(<!-- table (?P<run>\S+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def machines() -> Iterator[tuple[Path, list[Run]]]:
+    """Yield the folders that hold runs, each with its runs, the newest first."""
+    for folder in sorted(FOLDER.iterdir()):
+        runs = [read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+        if runs:
+            yield folder, sorted(runs, key=lambda run: run.when, reverse=True)
+
+
+def refreshed(text: str) -> str:
+    """Return a Markdown text with its tables made anew."""
+
+    def made(match: re.Match[str]) -> str:
+        run = read(ROOT / match["run"])
+        return f"{match[1]}\n{table(run.section)}\n{match[3]}"
+
+    return TABLE.sub(made, text)
+
+
+def main() -> int:
+    """Make everything anew; return the exit status."""
+    from bench.cli.report import draw
+
+    try:
+        for folder, runs in machines():
+            (folder / PAGE).write_text(page(runs), encoding="utf-8")
+            print(folder / PAGE)
+            draw(runs[0], folder / PICTURES)
+        for path in TEXTS:
+            path.write_text(refreshed(path.read_text("utf-8")), encoding="utf-8")
+            print(path)
+    except BakeoffError as error:
+        print(f"bakeoff: {error}", file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

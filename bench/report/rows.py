@@ -1,0 +1,75 @@
+"""A run as flat rows, for other programs: one for each cell and metric."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from bench.measure.cells import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bench.report.runs import Run
+
+COLUMNS = (
+    "run",
+    "when",
+    *Cell._fields,
+    "metric",
+    "unit",
+    "median",
+    "ratio",
+    "low",
+    "high",
+    "p",
+    "verdict",
+    "detectable",
+    "samples",
+    "blocks",
+    "processes",
+    "missing",
+)
+"""Of a row; exact metrics have a median alone."""
+
+
+def rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each cell and metric, failed and missing ones too."""
+    for run in runs:
+        for cell in run.section["cells"]:
+            about = {"run": run.name, "when": run.when, **{n: cell[n] for n in Cell._fields}}
+            if cell["failure"] is not None:
+                yield about | {"missing": f"failed: {cell['failure']}"}
+                continue
+            for metric, found in cell["metrics"].items():
+                known = {name: found[name] for name in COLUMNS if name in found}
+                yield about | {"metric": metric} | known
+            for metric, value in cell["exact"].items():
+                yield about | {"metric": metric, "median": value}
+            final = cell["final_loss"]
+            if final:
+                said = {"metric": "final_loss", "unit": "nats", "median": final["same_weights"]}
+                yield about | said
+
+
+def as_csv(runs: Iterable[Run]) -> str:
+    """Return rows as CSV with a header; what is not known is empty."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows(runs):
+        writer.writerow({name: safe(value) for name, value in row.items()})
+    return out.getvalue()
+
+
+def safe(value: Any) -> Any:
+    """Return a value that a spreadsheet shows and does not compute."""
+    formula = isinstance(value, str) and value[:1] in tuple("=+-@\t\r")
+    return f"'{value}" if formula else value
+
+
+def as_json(runs: Iterable[Run]) -> str:
+    """Return rows as a list of objects."""
+    return json.dumps(list(rows(runs)), indent=1, ensure_ascii=False) + "\n"

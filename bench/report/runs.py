@@ -1,0 +1,225 @@
+"""Run files, read back: what is in them, and in words what is not."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.measure.cells import CONTROL, Cell
+from bench.measure.found import Block
+from bench.measure.metrics import METRICS
+from bench.measure.summary import SCHEMA, Group
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.measure.summary import Arms
+    from bench.report.wording import Facts
+
+TIME = "time"
+"""The metric of a file that says no more than how long something took."""
+CELL: Facts = {
+    "failure": None,
+    "stderr": "",
+    "proof": None,
+    "exact": {},
+    "final_loss": None,
+    "metrics": {},
+}
+"""What a cell says at least."""
+FEW_CELLS = 3
+"""Names of them are listed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run file."""
+
+    name: str
+    """Of the file, without its ending."""
+    section: Facts
+    """What it says of the bakeoff; of a plain pytest-benchmark file, as much as there is."""
+    samples: dict[Group, Arms] = field(default_factory=dict)
+    """The blocks of each cell; empty where a file has no samples."""
+    machine: Facts = field(default_factory=dict)
+    commit: Facts = field(default_factory=dict)
+    when: str = ""
+    lacking: list[str] = field(default_factory=list)
+    """What a reader would look for in vain, in sentences."""
+
+
+def read(path: Path) -> Run:
+    """Return what a run file holds.
+
+    Raises:
+        BakeoffError: it cannot be read, or is not what `pytest bench --benchmark-json` or
+            pytest-benchmark wrote, or is of another schema.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
+    except UnicodeDecodeError as error:
+        raise BakeoffError(f"{path} is not text; give a run file, which is JSON") from error
+    try:
+        data = json.loads(text, parse_constant=lambda _: None, parse_float=finite)
+    except (ValueError, RecursionError) as error:
+        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
+    if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
+        raise BakeoffError(
+            f"{path} is JSON, but no run: it has no list of benchmarks; give what "
+            "`pytest bench --benchmark-json=RUN.json` wrote"
+        )
+    try:
+        return run_of(data, path)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise BakeoffError(
+            f"{path} is damaged: {type(error).__name__} {error} where a run says more; measure it "
+            "again, or give another file"
+        ) from error
+
+
+def finite(text: str) -> float | None:
+    """Return a number of JSON, or None where it is too large to be one."""
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def run_of(data: Facts, path: Path) -> Run:
+    """Return the run that a file's data are."""
+    about: dict[str, Any] = {
+        "name": path.stem,
+        "machine": data.get("machine_info") or {},
+        "commit": data.get("commit_info") or {},
+        "when": str(data.get("datetime") or "")[:19],
+    }
+    section = data.get("bakeoff")
+    if section is None:
+        return plain(data["benchmarks"], about)
+    schema = section.get("schema")
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        raise BakeoffError(
+            f"{path} is a run of schema {schema!r}; schema {SCHEMA} is allowed: "
+            + ("install a newer jax-bakeoff" if newer else "measure it again")
+            + ", or read it with the version that wrote it"
+        )
+    whole = section | {
+        "cells": [complete(cell) for cell in section["cells"]],
+        "control": section.get("control") or [],
+        "warnings": [str(text) for text in section.get("warnings") or []],
+        "plan": {"margin": 0.02} | (section.get("plan") or {}),
+    }
+    control = [
+        {"extra_info": dict(zip(Cell._fields, CONTROL, strict=False)) | c, "stats": c}
+        for c in whole["control"]
+        if "data" in c
+    ]
+    samples, damaged = samples_of([*data["benchmarks"], *control])
+    lacking = []
+    if damaged:
+        lacking.append(f"Samples of {listed(damaged)} do not fit together and are left out.")
+    timed = any(m.get("median") is not None for c in whole["cells"] for m in c["metrics"].values())
+    if timed and not samples:
+        lacking.append("The file has no samples: there is no baseline to pick, and no block.")
+    return Run(section=whole, samples=samples, lacking=lacking, **about)
+
+
+def complete(cell: Facts) -> Facts:
+    """Return a cell with all that a cell says; what is no number is no measurement."""
+    for name in Cell._fields:
+        if not isinstance(cell[name], str):
+            raise TypeError(f"the cell's {name} is {cell[name]!r}, no name")
+    whole = CELL | cell
+    whole["metrics"] = {
+        name: found if usable(found) else {"missing": found.get("missing") or "no number"}
+        for name, found in whole["metrics"].items()
+    }
+    return whole
+
+
+def usable(found: Facts) -> bool:
+    """Tell whether a metric has a number."""
+    value = found.get("median")
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def samples_of(benchmarks: list[Facts]) -> tuple[dict[Group, Arms], list[str]]:
+    """Return the blocks of each cell, by group, and the names of benchmarks whose do not fit."""
+    found: dict[Group, Arms] = defaultdict(dict)
+    damaged = []
+    for benchmark in benchmarks:
+        info, values = benchmark["extra_info"], benchmark["stats"].get("data") or []
+        metric = METRICS.get(info.get("metric", ""))
+        if metric is None or "process_by_block" not in info or not values:
+            continue
+        cell = Cell(*(info[name] for name in Cell._fields))
+        sizes = info["samples_by_block"]
+        known = all(isinstance(v, (int, float)) and v > 0 for v in values)
+        if not known or sum(sizes) != len(values):
+            damaged.append(f"{cell} ({metric.name})")
+            continue
+        blocks, start = [], 0
+        for process, number, rounds, size in zip(
+            info["process_by_block"],
+            info["number_by_block"],
+            info["rounds_by_block"],
+            sizes,
+            strict=True,
+        ):
+            part = values[start : start + size]
+            blocks.append(Block(process, number, 0.0, part, rounds))
+            start += size
+        found[Group(metric.name, cell.workload, cell.backend)][cell] = blocks
+    return dict(found), damaged
+
+
+def plain(benchmarks: list[Facts], about: dict[str, Any]) -> Run:
+    """Return what there is in a file of pytest-benchmark alone: medians, by group."""
+    cells: list[Facts] = []
+    empty = []
+    for benchmark in benchmarks:
+        stats, name = benchmark.get("stats") or {}, str(benchmark.get("name") or "unnamed")
+        median = stats.get("median")
+        group = str(benchmark.get("group") or "no group")
+        if not usable(stats):
+            empty.append(name)
+            continue
+        first = next((c for c in cells if c["workload"] == group), None)
+        base = first["metrics"][TIME]["median"] if first else None
+        found = {"unit": "s", "median": median, "samples": stats.get("rounds"), "verdict": None}
+        if base and median:
+            found["ratio"] = median / base
+        cell = {"entrant": name, "style": "", "workload": group, "backend": ""}
+        cells.append(CELL | cell | {"metrics": {TIME: found}})
+    lacking = [
+        "This file was written by pytest-benchmark alone. It has no proof that its benchmarks "
+        "compute the same, no intervals and no verdicts: they were timed one after the other, "
+        "where identical programs differ by several per cent. Ratios are of medians, to the first "
+        "of each group."
+    ]
+    if empty:
+        lacking.append(f"Without a median: {listed(empty)}.")
+    section: Facts = {
+        "schema": SCHEMA,
+        "arguments": [],
+        "environment": {},
+        "plan": {"margin": 0.02},
+        "spent": {},
+        "comparisons": 0,
+        "control": [],
+        "warnings": [],
+        "verdict": [],
+        "cells": cells,
+    }
+    return Run(section=section, lacking=lacking, **about)
+
+
+def listed(names: list[str]) -> str:
+    """Return some names, and how many more there are."""
+    more = len(names) - FEW_CELLS
+    return ", ".join(names[:FEW_CELLS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,264 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.measure.cells import BASELINE, Cell
+from bench.report import wording
+from bench.report.page import page
+from bench.report.ratios import by_baseline
+from bench.report.runs import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Dialog, Page
+
+    from bench.report.runs import Run
+
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium here: `apt install chromium`"
+)
+
+ROOT = Path(__file__).parents[1]
+PATH = max((ROOT / "results" / "epyc-2-cores").glob("*.json"))
+HOSTILE = "</script><img src=x onerror=alert(1)>\"' 🦔"
+WIDE: Any = {"width": 1280, "height": 900}
+PHONE: Any = {"width": 380, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with api.sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return read(PATH)
+
+
+@pytest.fixture(scope="module")
+def file(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "run.html"
+    path.write_text(page([run]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tab(browser: Browser, file: Path) -> Iterator[Page]:
+    """Return a tab with the page; afterwards, it must have said and asked for nothing."""
+    context = browser.new_context(viewport=WIDE)
+    made = context.new_page()
+    said: list[str] = []
+    asked: list[str] = []
+    made.on("console", lambda message: said.append(message.text))
+    made.on("pageerror", lambda error: said.append(str(error)))
+
+    def dismissed(dialog: Dialog) -> None:
+        said.append(dialog.message)
+        dialog.dismiss()
+
+    made.on("dialog", dismissed)
+    made.on("request", lambda request: asked.append(request.url))
+    made.goto(file.as_uri())
+    made.wait_for_selector("figure svg")
+    yield made
+    context.close()
+    assert said == []
+    assert all(
+        (url.startswith(("file:", "data:")) and ".html" in url) or url.startswith("data:")
+        for url in asked
+    ), asked
+
+
+def rows(tab: Page) -> list[str]:
+    """Return the names of the table's rows, in their order."""
+    return tab.locator("#main tbody th").all_inner_texts()
+
+
+def cell(tab: Page, name: str, column: str) -> str:
+    """Return what the table says of a row in a column."""
+    row = tab.locator("#main tbody tr").filter(has=tab.locator(f"th:text-is('{name}')"))
+    return row.locator(f"td[data-label='{column}']").inner_text()
+
+
+def test_another_baseline_changes_the_ratios(tab: Page, run: Run) -> None:
+    assert "ms" in cell(tab, "pure_jax", "step")
+    tab.select_option("#baseline", "haiku")
+    assert "ms" in cell(tab, "haiku", "step")
+    found = by_baseline(run)["haiku"][Cell(*BASELINE, "seed", "cpu"), "step"]
+    said = cell(tab, "pure_jax", "step").removeprefix("= ").removeprefix("? ")
+    assert said == wording.ratio(found._asdict())
+    assert tab.locator("#caption").inner_text().startswith("ratios to haiku, seed (width 128)")
+
+
+def test_ratios_are_worded_as_in_the_terminal(tab: Page, run: Run) -> None:
+    for each in run.section["cells"]:
+        found = each["metrics"]["step"]
+        if each["workload"] == "seed" and found.get("ratio") is not None:
+            mark = wording.mark(found)
+            expected = f"{mark} {wording.ratio(found)}".strip()
+            assert cell(tab, wording.name(each), "step") == expected
+
+
+def test_colour_only_where_there_is_a_finding(tab: Page, run: Run) -> None:
+    verdicts = {
+        wording.name(c): c["metrics"]["step"]["verdict"]
+        for c in run.section["cells"]
+        if c["workload"] == "seed"
+    }
+    for name, verdict in verdicts.items():
+        row = tab.locator("#main tbody tr").filter(has=tab.locator(f"th:text-is('{name}')"))
+        classes = row.locator("td[data-label='step']").get_attribute("class") or ""
+        assert ("slower" in classes) == (verdict == "slower")
+        assert ("faster" in classes) == (verdict == "faster")
+
+
+def test_hide_sort_and_switch(tab: Page) -> None:
+    every = rows(tab)
+    tab.locator("summary", has_text="Entrants and styles").click()
+    tab.get_by_label("flax_nnx", exact=True).uncheck()
+    assert rows(tab) == [name for name in every if not name.startswith("flax_nnx")]
+    tab.get_by_role("button", name="step", exact=True).click()
+    assert tab.locator("th[aria-sort='ascending']").inner_text().startswith("step")
+    ascending = rows(tab)
+    tab.get_by_role("button", name="step", exact=True).click()
+    descending = rows(tab)
+    assert descending[0] == ascending[-1] == "flax_linen blog"
+    tab.get_by_role("button", name="step", exact=True).click()
+    assert rows(tab) == [name for name in every if not name.startswith("flax_nnx")]
+    seed = cell(tab, "equinox", "step")
+    tab.select_option("#workload", "toy")
+    assert cell(tab, "equinox", "step") != seed
+    tab.select_option("#workload", "all")
+    assert len(rows(tab)) == 2 * len([n for n in every if not n.startswith("flax_nnx")])
+    tab.fill("#find", "haiku")
+    assert set(rows(tab)) == {"haiku", "haiku transform"}
+    tab.get_by_role("button", name="Reset").click()
+    assert rows(tab) == every
+
+
+def test_the_address_holds_the_state(tab: Page) -> None:
+    tab.select_option("#workload", "toy")
+    tab.select_option("#baseline", "equinox")
+    tab.select_option("#show", "value")
+    tab.locator("summary", has_text="Entrants and styles").click()
+    tab.get_by_label("haiku", exact=True).uncheck()
+    tab.locator("summary", has_text="Columns").click()
+    tab.get_by_label("import", exact=True).uncheck()
+    tab.get_by_role("button", name="step", exact=True).click()
+    shown = tab.locator("#main").inner_text()
+    address = tab.url
+    assert "workload=toy" in address
+    tab.goto("about:blank")
+    tab.goto(address)
+    tab.wait_for_selector("figure svg")
+    assert tab.locator("#main").inner_text() == shown
+    assert tab.input_value("#baseline") == "equinox"
+    assert not tab.get_by_label("haiku", exact=True).is_checked()
+    tab.goto(address.split("#")[0] + "#workload=nowhere&hide=%7B&columns=&base=__proto__&sort=x")
+    tab.reload()
+    assert tab.input_value("#workload") == "seed"
+    assert rows(tab)
+
+
+def test_dark_and_light(tab: Page) -> None:
+    def colours() -> tuple[str, str]:
+        back = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        text = tab.locator("figure svg text").first
+        return back, text.get_attribute("fill") or ""
+
+    light = colours()
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_function(
+        "fill => document.querySelector('figure svg text')?.getAttribute('fill') !== fill",
+        arg=light[1],
+    )
+    assert colours()[0] != light[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_does_not_scroll_sideways(tab: Page, scheme: Any) -> None:
+    tab.set_viewport_size(PHONE)
+    tab.emulate_media(color_scheme=scheme)
+    tab.reload()
+    tab.wait_for_selector("figure svg")
+    tab.wait_for_timeout(300)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert cell(tab, "equinox", "step")
+
+
+def test_the_keyboard_does_everything(tab: Page) -> None:
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(120):
+        tab.keyboard.press("Tab")
+        reached.add(
+            tab.evaluate("document.activeElement.id || document.activeElement.textContent.trim()")
+        )
+    assert {"workload", "baseline", "show", "find", "reset", "step"} <= reached
+    tab.get_by_role("button", name="step", exact=True).focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("th[aria-sort='ascending']").inner_text().startswith("step")
+    assert tab.evaluate("document.activeElement.textContent") == "step", "the focus stays"
+    tab.locator("summary", has_text="Columns").focus()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Tab")
+    before = tab.locator("#main thead th").count()
+    tab.keyboard.press("Space")
+    assert tab.locator("#main thead th").count() != before
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(tab: Page, size: Any, scheme: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe")
+    tab.set_viewport_size(size)
+    tab.emulate_media(color_scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+    found = axe.Axe().run(tab).response["violations"]
+    serious = [
+        (v["id"], v["nodes"][0]["html"][:200])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_hostile_names_are_shown_and_do_nothing(tab: Page, tmp_path: Path) -> None:
+    data = json.loads(PATH.read_text("utf-8"))
+    for each in data["bakeoff"]["cells"]:
+        if each["entrant"] == "haiku":
+            each["entrant"] = HOSTILE
+    for benchmark in data["benchmarks"]:
+        if benchmark["extra_info"]["entrant"] == "haiku":
+            benchmark["extra_info"]["entrant"] = HOSTILE
+    (tmp_path / "hostile.json").write_text(json.dumps(data))
+    path = tmp_path / "hostile.html"
+    path.write_text(page([read(tmp_path / "hostile.json")]), encoding="utf-8")
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("figure svg")
+    assert HOSTILE in rows(tab)
+    assert tab.locator("img").count() == 0
+
+
+def test_printed_it_has_everything(tab: Page) -> None:
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not tab.locator("nav").is_visible()
+    assert tab.locator("details:not([open])").count() == 0
+    assert tab.locator("#main tbody tr").count() > 5

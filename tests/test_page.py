@@ -1,0 +1,491 @@
+"""`bakeoff report`: the page and its other forms, from a run that was really measured."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from bench.cli import main
+from bench.measure.cells import BASELINE, Cell
+from bench.report import choose, results
+from bench.report.charts import figures, picture
+from bench.report.excerpts import excerpts
+from bench.report.page import embedded, page
+from bench.report.ratios import by_baseline, stored
+from bench.report.runs import read
+from bench.report.sentences import sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.report.runs import Run
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "results" / "epyc-2-cores"
+PATH = max(FOLDER.glob("*.json"))
+CONTROL_CHARACTERS = re.compile(r"Traceback|Error:")
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Return what calls `bakeoff report`."""
+
+    def call(*arguments: object) -> Done:
+        status = main(["report", *map(str, arguments)])
+        return Done(status, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return read(PATH)
+
+
+@pytest.fixture(scope="module")
+def html(run: Run) -> str:
+    return page([run])
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    """Return a run file's content, to spoil."""
+    return dict(json.loads(PATH.read_text("utf-8")))
+
+
+def saved(tmp_path: Path, content: Any, name: str = "spoilt.json") -> Path:
+    path = tmp_path / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def parsed(html: str, id_: str = "data") -> Any:
+    """Return the data that a page holds."""
+    match = re.search(rf'<script type="application/json" id="{id_}">(.*?)</script>', html)
+    assert match is not None
+    return json.loads(match[1])
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(html: str) -> None:
+    outside = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)=["'](?!#|data:,)""", outside)
+    assert "default-src 'none'" in html
+    assert "@import" not in outside
+    assert "url(" not in outside
+    assert len(html.encode()) < 3_000_000
+
+
+def test_the_verdict_is_the_run_s(html: str, run: Run) -> None:
+    said = run.section["verdict"]
+    assert said == sentences(run.section)
+    from markupsafe import escape
+
+    for sentence in said:
+        assert str(escape(sentence)) in html
+    assert html.index(str(escape(said[0]))) < html.index('id="choose"') < html.index('id="main"')
+
+
+def test_the_table_has_every_cell_and_what_the_run_says_of_it(html: str, run: Run) -> None:
+    table = parsed(html)
+    cells = run.section["cells"]
+    assert [row[1:5] for row in table["rows"]] == [[c[n] for n in Cell._fields] for c in cells]
+    names = [metric["name"] for metric in table["metrics"]]
+    steps = names.index("step")
+    assert len(names) == len(set(names))
+    seen = 0
+    for row, cell, ratios in zip(table["rows"], cells, table["ratios"][BASELINE[0]], strict=True):
+        found = cell["metrics"]["step"]
+        if "median" not in found:
+            continue
+        assert row[7][steps] == pytest.approx(found["median"], rel=1e-4)
+        if found["ratio"] is not None:
+            ratio, low, high, verdict = ratios[steps]
+            expected = found["ratio"], found["low"], found["high"]
+            assert (ratio, low, high) == pytest.approx(expected, rel=1e-4)
+            verdicts = ["", "faster", "slower", "equivalent", "inconclusive"]
+            assert verdicts[verdict] == found["verdict"]
+            seen += 1
+    assert seen > 10
+
+
+def test_samples_give_the_ratios_that_the_run_has(run: Run) -> None:
+    """The file has all that its numbers were made of."""
+    from bench.measure.summary import ratios
+
+    known = stored(run)
+    checked = 0
+    for group, arms in run.samples.items():
+        for cell, estimate in ratios(group, arms, [BASELINE])[BASELINE].items():
+            if (cell, group.metric) in known:
+                said = known[cell, group.metric]
+                assert estimate.ratio == pytest.approx(said.ratio, rel=1e-9)
+                low, high = estimate.interval()
+                assert low == pytest.approx(said.low or 0.0, rel=1e-6)
+                assert high == pytest.approx(said.high or float("inf"), rel=1e-6)
+                checked += 1
+    assert checked > 100
+
+
+def test_another_baseline_turns_ratios_around(run: Run) -> None:
+    beside = by_baseline(run)
+    pure = {c["entrant"] for c in run.section["cells"] if c["style"] == "pure"}
+    assert set(beside) == pure
+    there = beside[BASELINE[0]][Cell("haiku", "pure", "seed", "cpu"), "step"]
+    back = beside["haiku"][Cell(*BASELINE, "seed", "cpu"), "step"]
+    assert there.ratio * back.ratio == pytest.approx(1, rel=1e-6)
+    opposite = {"slower": "faster", "faster": "slower"}
+    assert opposite.get(str(there.verdict)) != there.verdict
+
+
+def test_every_situation_has_an_answer_with_its_rule(run: Run) -> None:
+    found = choose.answers(run, "cpu")
+    assert [answer.situation for answer in found] == [
+        "A notebook with many short runs",
+        "Long training of a small model",
+        "Training at the tutorial's size",
+        "A large model",
+        "Many recompilations: shapes that change",
+        "Lowest memory",
+        "Maintained and growing",
+    ]
+    assert all(answer.rule and answer.answer for answer in found)
+    assert "`--workload wide` does" in found[3].answer
+    assert "haiku" not in found[-1].answer
+    assert "in maintenance mode" in found[-1].evidence
+
+
+def test_a_clear_winner_is_taken_and_a_tie_is_said() -> None:
+    clear = {"a": (1.0, 1.0, 1.0), "b": (1.2, 1.1, 1.3), "c": (0.8, 0.75, 0.85)}
+    answer = choose.ranked("s", "r", clear)
+    assert answer.answer == "c"
+    assert answer.evidence.startswith("Best: c 0.80 (0.75–0.85). Behind: a")
+    assert choose.ranked("s", "r", clear | {"d": (0.82, 0.78, 0.86)}).answer == "c and d"
+    close = {"a": (1.0, 1.0, 1.0), "b": (1.01, 0.99, 1.03)}
+    assert choose.ranked("s", "r", close).answer == "It does not matter here"
+    assert choose.ranked("s", "r", {"a": (1.0, 1.0, 1.0)}).answer == choose.NOT_MEASURED
+
+
+def test_each_chart_says_what_it_found(run: Run) -> None:
+    drawn = figures(run, "cpu")
+    names = [figure.name for figure in drawn]
+    assert names == ["blocks", "ledger", "totals", "widths", "curves", "initialisers"]
+    for figure in drawn:
+        spec = figure.chart.to_dict()
+        assert figure.title
+        assert len(figure.text) > 40
+        encodings = json.dumps(spec)
+        assert '"title": "' in encodings
+        assert picture(figure).to_dict()["title"]["text"] == figure.title
+
+
+def test_the_models_are_the_files(run: Run) -> None:
+    found = {each.entrant: each for each in excerpts(["pure_jax", "equinox", "nobody's"])}
+    assert list(found) == ["pure_jax", "equinox"]
+    assert found["pure_jax"].model.startswith("def dense(")
+    assert '"""' not in found["equinox"].model
+    assert "class CharRNN(eqx.Module):" in found["equinox"].model
+    assert "def build" not in found["equinox"].model
+    assert found["equinox"].file == (ROOT / "impls" / "equinox.py").read_text("utf-8")
+    import ast
+
+    for each in found.values():
+        ast.parse(each.model)
+
+
+HOSTILE = "</script><script>alert(1)</script>\"'&\u2028{{ 7*7 }} 🦔"
+
+
+def test_what_came_from_outside_stays_text(data: dict[str, Any], tmp_path: Path) -> None:
+    for cell in data["bakeoff"]["cells"]:
+        if cell["entrant"] == "haiku":
+            cell["entrant"] = HOSTILE
+    data["bakeoff"]["warnings"] = [HOSTILE]
+    data["bakeoff"]["verdict"] = [HOSTILE]
+    data["bakeoff"]["arguments"] = [HOSTILE]
+    data["machine_info"]["node"] = HOSTILE
+    for benchmark in data["benchmarks"]:
+        if benchmark["extra_info"]["entrant"] == "haiku":
+            benchmark["extra_info"]["entrant"] = HOSTILE
+    made = page([read(saved(tmp_path, data))])
+    assert "<script>alert(1)" not in made
+    assert "{{ 7*7 }}" in made
+    assert HOSTILE in {row[1] for row in parsed(made)["rows"]}
+    assert any(
+        HOSTILE in json.dumps(spec, ensure_ascii=False) for spec in parsed(made, "specs")
+    ) or (json.dumps(HOSTILE)[1:-1] in json.dumps(parsed(made, "specs")))
+
+
+def test_embedded_data_cannot_end_its_script() -> None:
+    text = embedded({"a": HOSTILE})
+    assert "<" not in text
+    assert json.loads(text) == {"a": HOSTILE}
+
+
+def drop(*path: str | int) -> Callable[[dict[str, Any]], None]:
+    def spoil(data: Any) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        del data[path[-1]]
+
+    return spoil
+
+
+def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
+    def spoil(data: Any) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = value
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON ("),
+        ("{", "is not JSON ("),
+        ("[1, 2]", "is JSON, but no run: it has no list of benchmarks; give what"),
+        ('{"a": 1}', "is JSON, but no run"),
+        ('{"benchmarks": 3}', "is JSON, but no run"),
+        ('{"benchmarks": [], "bakeoff": {"schema": 1}}', "is a run of schema 1; schema 2 is"),
+        ('{"benchmarks": [], "bakeoff": {"schema": 9}}', "install a newer jax-bakeoff"),
+        ('{"benchmarks": [], "bakeoff": {"schema": 2}}', "is damaged: KeyError 'cells'"),
+        ('{"benchmarks": [], "bakeoff": {"schema": 2, "cells": [{}]}}', "is damaged: KeyError"),
+        ('{"benchmarks": [3], "bakeoff": null}', "is damaged: AttributeError"),
+        ("[" * 100_000, "is not JSON ("),
+    ],
+)
+def test_what_is_no_run_is_one_clear_line(
+    content: str, message: str, report: Callable[..., Done], tmp_path: Path
+) -> None:
+    path = saved(tmp_path, content)
+    done = report(path, "-o", tmp_path / "page.html")
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.count("\n") == 1
+    assert done.err.startswith(f"bakeoff: {path} ")
+    assert message in done.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["spoilt.json"]
+
+
+def test_files_that_cannot_be_read_or_written(report: Callable[..., Done], tmp_path: Path) -> None:
+    assert "nowhere.json cannot be read (No such file" in report("nowhere.json").err
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    assert "is not text" in report(tmp_path / "bytes.json").err
+    there = tmp_path / "there.html"
+    there.write_text("mine")
+    done = report(PATH, "-o", there)
+    assert (done.status, there.read_text()) == (2, "mine")
+    assert "exists already" in done.err
+    assert "there is no folder" in report(PATH, "-o", tmp_path / "no" / "page.html").err
+    done = report(PATH, "-o", tmp_path / "page.pdf")
+    assert "ends in .pdf; .html, .md, .json, .csv" in done.err
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        drop("bakeoff", "control"),
+        drop("bakeoff", "warnings"),
+        put([], "bakeoff", "cells"),
+        put([], "benchmarks"),
+        put(None, "bakeoff", "cells", 1, "metrics", "step", "median"),
+        put(float("nan"), "bakeoff", "cells", 1, "metrics", "step", "median"),
+        put(None, "bakeoff", "cells", 1, "metrics", "step", "ratio"),
+        put({}, "bakeoff", "cells", 1, "metrics"),
+        put(None, "bakeoff", "cells", 1, "proof"),
+        put({}, "bakeoff", "cells", 1, "exact"),
+        put(None, "bakeoff", "cells", 1, "final_loss"),
+        put("it <b>broke</b>", "bakeoff", "cells", 0, "failure"),
+        put({}, "machine_info"),
+        put(None, "commit_info"),
+        put([], "benchmarks", 0, "stats", "data"),
+        put([float("nan")], "benchmarks", 0, "stats", "data"),
+        put([1e-3] * 100_000, "benchmarks", 0, "stats", "data"),
+    ],
+    ids=str,
+)
+def test_what_is_missing_is_missing_and_no_more(
+    spoil: Callable[[dict[str, Any]], None],
+    data: dict[str, Any],
+    tmp_path: Path,
+    html: str,
+) -> None:
+    spoil(data)
+    made = page([read(saved(tmp_path, data))])
+    assert made != html
+    rows = parsed(made)["rows"]
+    assert len(rows) == len(data["bakeoff"]["cells"])
+    assert "NaN" not in re.sub(r"<script>.*?</script>", "", made, flags=re.DOTALL)
+
+
+def test_a_hundred_thousand_rounds(data: dict[str, Any], tmp_path: Path) -> None:
+    """Of one step, in blocks that are much larger than usual."""
+    for benchmark in data["benchmarks"]:
+        info = benchmark["extra_info"]
+        if info["metric"] == "step" and info["workload"] == "seed":
+            rounds = 100_000 // 4 // len(info["rounds_by_block"])
+            info["rounds_by_block"] = [rounds] * len(info["rounds_by_block"])
+            info["samples_by_block"] = [4 * rounds] * len(info["rounds_by_block"])
+            total = sum(info["samples_by_block"])
+            benchmark["stats"]["data"] = [benchmark["stats"]["median"]] * total
+    data["bakeoff"]["control"] = []
+    start = time.perf_counter()
+    made = page([read(saved(tmp_path, data))])
+    assert len(made.encode()) < 3_000_000
+    assert time.perf_counter() - start < 120  # it ends
+
+
+PLAIN = {
+    "benchmarks": [
+        {"name": "test_a", "group": "g", "stats": {"median": 0.002, "rounds": 5}},
+        {"name": "test_b<i>", "group": "g", "stats": {"median": 0.003, "rounds": 5}},
+        {"name": "test_c", "group": None, "stats": {"median": 0.001, "rounds": 5}},
+        {"name": "test_d", "group": None, "stats": {"rounds": 0}},
+    ]
+}
+
+
+def test_a_plain_pytest_benchmark_file(tmp_path: Path, report: Callable[..., Done]) -> None:
+    path = saved(tmp_path, PLAIN)
+    run = read(path)
+    assert "written by pytest-benchmark alone" in run.lacking[0]
+    assert run.lacking[1] == "Without a median: test_d."
+    made = page([run])
+    table = parsed(made)
+    assert [row[1] for row in table["rows"]] == ["test_a", "test_b<i>", "test_c"]
+    assert table["ratios"][BASELINE[0]][1][0][0] == 1.5
+    assert "There is no verdict in this file" in made
+    done = report(path, "--format", "md")
+    assert done.out.splitlines()[3] == r"| test_b\<i\> | g | 3.00 ms | 1.50 |"
+
+
+def test_csv_and_json_have_a_row_for_each_cell_and_metric(
+    report: Callable[..., Done], run: Run
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(report(PATH, "--format", "csv").out)))
+    objects = json.loads(report(PATH, "--format", "json").out)
+    assert len(rows) == len(objects)
+    steps = [o for o in objects if o["metric"] == "step"]
+    assert len(steps) == len(run.section["cells"])
+    one = next(
+        o for o in steps if (o["entrant"], o["style"], o["workload"]) == ("haiku", "pure", "seed")
+    )
+    cell = next(
+        c
+        for c in run.section["cells"]
+        if (c["entrant"], c["style"], c["workload"]) == ("haiku", "pure", "seed")
+    )
+    assert one["ratio"] == cell["metrics"]["step"]["ratio"]
+    measured = [row for row in rows if not row["missing"]]
+    assert {row["unit"] for row in measured if row["metric"] == "peak_rss"} == {"B"}
+
+
+def test_csv_is_no_formula(
+    data: dict[str, Any], tmp_path: Path, report: Callable[..., Done]
+) -> None:
+    data["bakeoff"]["cells"][1]["entrant"] = "=1+1"
+    out = report(saved(tmp_path, data), "--format", "csv").out
+    assert "'=1+1" in out
+    assert not re.search(r"(^|,)=1", out)
+
+
+def test_the_report_needs_no_jax(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['jax'] = sys.modules['flax'] = None\n"
+        "from bench.cli import main\n"
+        f"sys.exit(main(['report', {str(PATH)!r}, '-o', {str(tmp_path / 'page.html')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_several_runs_in_one_page(run: Run) -> None:
+    made = page([run, run])
+    table = parsed(made)
+    assert len(table["rows"]) == 2 * len(run.section["cells"])
+    assert table["runs"] == [run.name] * 2
+    assert "All 2 runs in this page" in made
+
+
+def many(data: dict[str, Any], entrants: int, styles: int, workloads: int) -> dict[str, Any]:
+    """Return a run with more of everything, made of copies of what is there."""
+    whole = copy.deepcopy(data)
+    section = whole["bakeoff"]
+    cells = [c for c in section["cells"] if c["workload"] == "seed"]
+    own: dict[tuple[str, str], list[Any]] = {
+        (b["extra_info"]["entrant"], b["extra_info"]["style"]): []
+        for b in whole["benchmarks"]
+        if b["extra_info"]["workload"] == "seed"
+    }
+    for benchmark in whole["benchmarks"]:
+        info = benchmark["extra_info"]
+        if info["workload"] == "seed":
+            own[info["entrant"], info["style"]].append(benchmark)
+    names = ["toy", "seed", "wide", "batched"][:workloads]
+    section["cells"], whole["benchmarks"] = [], []
+    for workload in names:
+        for i in range(entrants):
+            for j in range(styles):
+                first = i == j == 0
+                cell = cells[0] if first else cells[1 + (i * styles + j) % (len(cells) - 1)]
+                entrant = "pure_jax" if i == 0 else f"entrant{i}"
+                name = {
+                    "entrant": entrant,
+                    "style": f"style{j}" if j else "pure",
+                    "workload": workload,
+                }
+                section["cells"].append(cell | name)
+                for benchmark in own[cell["entrant"], cell["style"]]:
+                    info = benchmark["extra_info"] | name
+                    whole["benchmarks"].append(benchmark | {"extra_info": info})
+    section["control"] = []
+    return whole
+
+
+def test_the_page_of_a_large_run_is_small(data: dict[str, Any], tmp_path: Path) -> None:
+    run = read(saved(tmp_path, many(data, 5, 10, 4)))
+    made = page([run])
+    assert len(parsed(made)["rows"]) == 200
+    assert len(made.encode()) < 3_000_000
+
+
+def test_pages_are_of_their_runs() -> None:
+    """`make results` was called after the last change."""
+    for folder, runs in results.machines():
+        assert (folder / results.PAGE).read_text("utf-8") == page(runs), folder.name
+        for figure in figures(runs[0], "cpu"):
+            for ending in ("svg", "png"):
+                picture = folder / results.PICTURES / f"{figure.name}.{ending}"
+                assert picture.stat().st_size > 2000
+
+
+@pytest.mark.parametrize("path", results.TEXTS, ids=lambda p: p.parent.name)
+def test_tables_are_of_their_runs(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert results.refreshed(text) == text
+
+
+def test_a_table_that_is_not_its_run_s_is_seen() -> None:
+    text = f"<!-- table {PATH.relative_to(ROOT)} -->\n\nwrong\n\n<!-- end -->"
+    assert "wrong" not in results.refreshed(text)
