@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         ("style", "all"),
         ("workload", "toy and seed; sweep stands for widths 8 to 1024"),
         ("backend", "all that jax offers"),
-        ("metric", "all"),
+        ("metric", "all; of a sweep, step"),
     ):
         group.addoption(
             f"--{name}",
@@ -206,7 +206,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for name in metafunc.module.METRICS
             if not asked or name in asked
             for cell in metafunc.config.stash[CELLS]
-            if METRICS[name].applies(cell)
+            if METRICS[name].applies(cell) and (asked or METRICS[name].usual(cell))
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 

@@ -167,7 +167,6 @@ def test_every_situation_has_an_answer_with_its_rule(run: Run) -> None:
         "Maintained and growing",
     ]
     assert all(answer.rule and answer.answer for answer in found)
-    assert "`--workload wide` does" in found[3].answer
     assert "haiku" not in found[-1].answer
     assert "in maintenance mode" in found[-1].evidence
 
@@ -372,7 +371,9 @@ def test_a_plain_pytest_benchmark_file(tmp_path: Path, report: Callable[..., Don
     made = page([run])
     table = parsed(made)
     assert [row[1] for row in table["rows"]] == ["test_a", "test_b<i>", "test_c"]
-    assert table["ratios"][BASELINE[0]][1][0][0] == 1.5
+    assert table["baseline"] == "the first of each group"
+    assert table["ratios"][table["baseline"]][1][0][0] == 1.5
+    assert "Which library for me?" not in made
     assert "There is no verdict in this file" in made
     done = report(path, "--format", "md")
     assert done.out.splitlines()[3] == r"| test_b\<i\> | g | 3.00 ms | 1.50 |"
@@ -468,6 +469,57 @@ def test_the_page_of_a_large_run_is_small(data: dict[str, Any], tmp_path: Path) 
     made = page([run])
     assert len(parsed(made)["rows"]) == 200
     assert len(made.encode()) < 3_000_000
+
+
+LOGS = sorted((ROOT / "results" / "training").glob("five-*.jsonl"))
+
+
+def test_training_logs_become_a_picture_or_a_table(
+    report: Callable[..., Done], tmp_path: Path
+) -> None:
+    done = report(*LOGS, "-o", tmp_path / "curves.svg")
+    assert done == (0, f"{tmp_path / 'curves.svg'}\n", "")
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert "ends at 1.6" in drawn
+    assert "equinox pure" in drawn
+    assert "mean loss, nats per character" in drawn
+    assert report(*LOGS).out.startswith("| epoch | equinox pure | flax_linen pure |")
+    assert report(LOGS[0], "-o", tmp_path / "one.png").status == 0
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no training log; give what `bakeoff train --log` wrote"),
+        ("[]", "is no training log"),
+        ('{"run": {}}', "is no training log"),
+        ('{"run": {"entrant": "haiku"}}', "has no epoch yet"),
+        ('{"run": {"entrant": "haiku"}}\n{"epoch": 1}', "is no training log"),
+    ],
+)
+def test_what_is_no_training_log(
+    text: str, message: str, report: Callable[..., Done], tmp_path: Path
+) -> None:
+    path = saved(tmp_path, text, "log.jsonl")
+    done = report(path, "-o", tmp_path / "curves.svg")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"bakeoff: {path} {message}")
+    assert not (tmp_path / "curves.svg").exists()
+    done = report(LOGS[0], "-o", tmp_path / "curves.pdf")
+    assert "a picture's name ends in .svg or .png" in done.err
+
+
+def test_training_draws_its_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--corpus", "toy", "--width", "8", "--chunk", "16", "--sample-every", "0")
+    path = tmp_path / "curve.svg"
+    assert main(["train", *small, "--epochs", "3", "--plot", str(path)]) == 0
+    assert "pure_jax pure ends at" in path.read_text()
+    capsys.readouterr()
+    assert main(["train", *small, "--plot", str(path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["train", *small, "--plot", str(tmp_path / "curve.txt")]) == 2
+    assert "ends in .svg or .png" in capsys.readouterr().err
 
 
 def test_pages_are_of_their_runs() -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bench.measure.cells import TOGETHER
+
 if TYPE_CHECKING:
     from bench.measure.cells import Cell
 
@@ -41,6 +43,10 @@ class Metric:
         """Tell whether `cell` has this metric."""
         fits_style = not self.pure_only or cell.style == "pure"
         return fits_style and (not self.tiny_only or cell.workload in TINY)
+
+    def usual(self, cell: Cell) -> bool:
+        """Tell whether it is measured where no metric is named: of a sweep, that is the step."""
+        return self.name == "step" or cell.workload not in TOGETHER["sweep"]
 
 
 TINY = ("toy",)

@@ -29,7 +29,7 @@ DEATHS = 2
 """Workers that may die at nobody's turn before a run gives up on warm metrics."""
 PREPARED = ("epoch", "sample")
 """Kinds of turns that compile programs of their own in each worker."""
-COLD_GUESS = 1.0
+COLD_GUESS = 0.7
 COLD_IMPORT_SHARE = 0.75
 """Seconds of a cold process beside its imports and its compile, and the part of all entrants'
 imports that one entrant's take, until a cold process has been seen."""

@@ -262,8 +262,18 @@ def totals(cells: Sequence[Facts]) -> Figure | None:
         chart(rows)
         .mark_line()
         .encode(
-            x=altair.X("steps:Q", title="training steps", scale=altair.Scale(type="log")),
-            y=altair.Y("seconds:Q", title="seconds in all", scale=altair.Scale(type="log")),
+            x=altair.X(
+                "steps:Q",
+                title="training steps",
+                scale=altair.Scale(type="log"),
+                axis=altair.Axis(values=[10**n for n in range(7)], format="~s"),
+            ),
+            y=altair.Y(
+                "seconds:Q",
+                title="seconds in all",
+                scale=altair.Scale(type="log"),
+                axis=altair.Axis(values=[10**n for n in range(-1, 6)], format="~g"),
+            ),
             color=coloured(cells),
             detail="style:N",
             tooltip=["style:N", "steps:Q", altair.Tooltip("seconds:Q", format=".3s")],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.measure.cells import BASELINE, Cell
+from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.metrics import METRICS
 from bench.measure.summary import Group
 from bench.report import tied, wording
@@ -71,7 +71,7 @@ def wide(section: Facts, cells: Sequence[Facts], sizes: Sequence[str], main: str
     if wording.size(sizes[-1])[:1] <= wording.size(main)[:1]:
         return Answer(
             situation,
-            f"{NOT_MEASURED}: `--workload wide` does",
+            f"{NOT_MEASURED}: --workload wide does",
             "The step at the widest workload, if that is wider than the tutorial's.",
             "",
         )
@@ -80,14 +80,14 @@ def wide(section: Facts, cells: Sequence[Facts], sizes: Sequence[str], main: str
 
 def steps(section: Facts, cells: Sequence[Facts], situation: str, workload: str) -> Answer:
     """Return who has the fastest step at a workload."""
-    rule = f"The smallest `step` at {wording.sized(workload)}, and all whose interval reaches it."
+    rule = f"The smallest step at {wording.sized(workload)}, and all whose interval reaches it."
     here = [cell for cell in cells if cell["workload"] == workload]
     return ranked(situation, rule, tied.intervals(section, here, "step"))
 
 
 def cold(run: Run, situation: str, metrics: Sequence[str], workload: str, backend: str) -> Answer:
     """Return who has the smallest sum of cold metrics, each process being one sample of it."""
-    what = " + ".join(f"`{metric}`" for metric in metrics)
+    what = " + ".join(metric.replace("_", " ") for metric in metrics)
     summed = ", summed in each fresh process" if len(metrics) > 1 else ""
     rule = (
         f"The smallest {what} at {wording.sized(workload)}{summed}, and all whose interval "
@@ -114,7 +114,7 @@ def sums(
     baseline = Cell(*BASELINE, workload, backend)
     if baseline not in totals:
         return {}, {}
-    cells = list(totals)
+    cells = [cell for cell in totals if cell[:2] != CONTROL]
     estimates = unpaired([np.array(totals[cell]) for cell in cells], cells.index(baseline))
     out: Intervals = {}
     for cell, estimate in zip(cells, estimates, strict=True):
@@ -123,7 +123,7 @@ def sums(
             out[name] = (1.0, 1.0, 1.0)
         elif estimate is not None:
             out[name] = (estimate.ratio, *estimate.interval(tied.confidence(run.section)))
-    medians = {wording.name(c._asdict()): float(np.median(v)) for c, v in totals.items()}
+    medians = {wording.name(c._asdict()): float(np.median(totals[c])) for c in cells}
     return out, medians
 
 
@@ -149,7 +149,7 @@ def ranked(
 
     best = said(names[0])
     if medians and names[0] in medians:
-        unit = "B" if "peak_rss" in rule else "s"
+        unit = "B" if "peak rss" in rule else "s"
         best += f", {wording.amount(medians[names[0]], unit)}"
     evidence = f"Best: {best}. Behind: " + ", ".join(map(said, rest[:NAMED]))
     if len(rest) > NAMED:

@@ -43,7 +43,8 @@ def measured(cell: Facts, metric: str) -> Facts | None:
 
 def name(cell: Facts) -> str:
     """Return `entrant style`; the style that all entrants have needs no name."""
-    return cell["entrant"] if cell["style"] == BASELINE[1] else f"{cell['entrant']} {cell['style']}"
+    style = cell["style"]
+    return f"{cell['entrant']} {style}" if style and style != BASELINE[1] else str(cell["entrant"])
 
 
 def size(workload: str) -> tuple[float, ...]:

@@ -8,18 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.metrics import METRICS
 from bench.report import wording
 from bench.report.charts import Figure, figures
 from bench.report.choose import answers
 from bench.report.excerpts import excerpts
-from bench.report.ratios import Beside, Ratio, by_baseline, stored
+from bench.report.page.data import data, has
 from bench.report.runs import TIME
 from bench.report.sentences import sentences
-from bench.report.terminal import HEADERS
-from bench.report.wording import Facts, measured
-from bench.stats.verdict import Verdict
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.versions import versions
 
@@ -27,50 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.report.runs import Run
+    from bench.report.wording import Facts
 
 HERE = Path(__file__).parent
 FIRST = 3
 """Sentences of the verdict that are read without a click."""
-VERDICTS = ("", "faster", "slower", "equivalent", "inconclusive")
-"""As the page's script numbers them."""
-SIGNIFICANT = 5
-"""Digits of a number in the page's data; the run file has all."""
-LABELS = {name: label.replace("\n", " ") for name, label in HEADERS.items()} | {TIME: "time"}
-MEANT = {
-    "step": "one synchronised training step",
-    "dispatch": "the host's time for a call that nobody waits for",
-    "dispatch_pipelined": "a call when only the last of several is waited for",
-    "dispatch_synchronised": "a call when each one is waited for",
-    "epoch_by_chunk": "an epoch, one call a chunk",
-    "epoch_by_scan": "an epoch as one compiled scan",
-    "sample": "500 characters written",
-    "import": "importing the library in a fresh process",
-    "init": "the library's own initialiser",
-    "trace": "Python to jaxpr",
-    "lower": "jaxpr to StableHLO",
-    "compile": "XLA",
-    "first_step": "the first call after compiling",
-    "peak_rss": "largest resident memory of a fresh process",
-}
-EXACT = {
-    "python_calls": ("Python calls", "", "calls of one warm step; the same every time"),
-    "jaxpr_equations": ("jaxpr equations", "", "of the step, nested ones included"),
-    "hlo_instructions": ("HLO instructions", "", "of the optimised program"),
-    "flops": ("flops", "", "of the compiled program, by XLA's count"),
-    "temp_bytes": ("temp bytes", "B", "that the program needs beside its arguments"),
-}
-SHOWN = (
-    TIME,
-    "step",
-    "dispatch",
-    "import",
-    "compile",
-    "peak_rss",
-    "python_calls",
-    "same_weights",
-)
-"""Columns that are shown until the reader picks others."""
-BASE_LABELS = {"same_weights": "loss, same weights", "own": "loss, own weights"}
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -85,10 +41,11 @@ def page(runs: Sequence[Run]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    plain = has(run, TIME)
     choices = [
         answer if len(backends) == 1 else answer._replace(situation=f"{answer.situation}, {b}")
         for b in backends
-        for answer in answers(run, b)
+        for answer in ([] if plain else answers(run, b))
     ]
     proofs = list(proven(cells))
     failures = list(failed(cells))
@@ -166,126 +123,6 @@ def embedded(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def rounded(value: float | None) -> float | None:
-    """Return a number with as many digits as the page needs."""
-    return None if value is None else float(f"{value:.{SIGNIFICANT}g}")
-
-
-def data(runs: Sequence[Run]) -> Facts:
-    """Return what the page's table is made of: see the indices at the head of its script."""
-    timed = [m for m in [*METRICS, TIME] if m in LABELS and any(has(run, m) for run in runs)]
-    exact = [
-        e for e in EXACT if any(e in cell["exact"] for run in runs for cell in run.section["cells"])
-    ]
-    metrics = [
-        {
-            "name": name,
-            "label": LABELS[name],
-            "unit": "B" if name == "peak_rss" else "s",
-            "title": MEANT.get(name, ""),
-            "timed": True,
-            "shown": name in SHOWN,
-        }
-        for name in timed
-    ] + [
-        {
-            "name": name,
-            "label": EXACT[name][0],
-            "unit": EXACT[name][1],
-            "title": EXACT[name][2],
-            "timed": False,
-            "shown": name in SHOWN,
-        }
-        for name in exact
-    ]
-    losses = any(cell["final_loss"] for run in runs for cell in run.section["cells"])
-    if losses:
-        metrics += [
-            {
-                "name": name,
-                "label": label,
-                "unit": "nats",
-                "title": "",
-                "timed": False,
-                "shown": name in SHOWN,
-            }
-            for name, label in BASE_LABELS.items()
-        ]
-    rows: list[list[Any]] = []
-    ratios: dict[str, dict[int, Any]] = {}
-    beside = [
-        by_baseline(run) if i == 0 else {BASELINE[0]: stored(run)} for i, run in enumerate(runs)
-    ]
-    for i, run in enumerate(runs):
-        for cell in run.section["cells"]:
-            rows.append(row(i, cell, timed, exact, losses=losses))
-            for base, found in beside[i].items():
-                ratios.setdefault(base, {})[len(rows) - 1] = compared(cell, timed, found)
-    cells = runs[0].section["cells"]
-    plain = not any(cell["style"] for cell in cells)
-    return {
-        "runs": [run.name for run in runs],
-        "metrics": metrics,
-        "rows": rows,
-        "ratios": {
-            base: [found.get(i) or 0 for i in range(len(rows))] for base, found in ratios.items()
-        },
-        "baseline": BASELINE[0],
-        "main": wording.main_workload(cells) if cells and not plain else "all",
-        "backend": cells[0]["backend"] if cells else "",
-        "several": len({cell["backend"] for cell in cells}) > 1,
-        "sized": {
-            name: wording.sized(name)
-            for name in dict.fromkeys(c["workload"] for r in runs for c in r.section["cells"])
-        },
-    }
-
-
-def has(run: Run, metric: str) -> bool:
-    """Tell whether a run has a number for a metric."""
-    return any(measured(cell, metric) for cell in run.section["cells"])
-
-
-def row(run: int, cell: Facts, timed: Sequence[str], exact: Sequence[str], *, losses: bool) -> list:
-    """Return one row of the table."""
-    values: list[float | None] = []
-    for metric in timed:
-        found = measured(cell, metric)
-        values.append(rounded(found["median"]) if found else None)
-    values += [cell["exact"].get(name) for name in exact]
-    if losses:
-        final = cell["final_loss"]
-        values += [
-            rounded(final["same_weights"]) if final else None,
-            rounded(wording.own_loss(final)) if final else None,
-        ]
-    program = "" if wording.is_baseline(cell) else wording.program(cell["proof"])
-    return [
-        run,
-        cell["entrant"],
-        cell["style"],
-        cell["workload"],
-        cell["backend"],
-        cell["failure"],
-        program,
-        values,
-    ]
-
-
-def compared(cell: Facts, timed: Sequence[str], found: Beside) -> list | int:
-    """Return a row's ratios by metric; 0 stands for none."""
-    key = Cell(*(cell[name] for name in Cell._fields))
-    said: list[Ratio | None] = [found.get((key, metric)) for metric in timed]
-    if not any(said):
-        return 0
-    return [
-        [rounded(r.ratio), rounded(r.low), rounded(r.high), VERDICTS.index(r.verdict or "")]
-        if r
-        else 0
-        for r in said
-    ]
 
 
 def legend(run: Run) -> str:
@@ -404,6 +241,3 @@ def proof_text(cells: Sequence[Facts]) -> str:
         f"{same} of {len(proofs)} compile to the very same program as the baseline, itself "
         "included."
     )
-
-
-assert set(VERDICTS[1:]) == {str(verdict) for verdict in Verdict}

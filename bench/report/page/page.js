@@ -2,7 +2,6 @@
 (() => {
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const MOST = 200, ALL = "all";
-  const VERDICTS = ["", "faster", "slower", "equivalent", "inconclusive"];
   const MARKS = { equivalent: "= ", inconclusive: "? " };
   const $ = (id) => document.getElementById(id);
   const RUN = 0, ENTRANT = 1, STYLE = 2, WORKLOAD = 3, BACKEND = 4, FAILURE = 5, PROGRAM = 6, VALUES = 7;
@@ -129,11 +128,11 @@
       cell.textContent = plain;
       if (metric.timed && state.show === "ratio" && !isBase(row)) cell.title = `no ratio to ${state.base}`;
     } else {
-      const verdict = VERDICTS[found[3]];
+      const verdict = DATA.verdicts[found[3]];
       cell.textContent = (MARKS[verdict] || "") + ratio(found);
       cell.title = `${plain}; ${verdict || "no verdict"}`;
     }
-    if (found && !isBase(row)) { const verdict = VERDICTS[found[3]]; if (verdict === "slower" || verdict === "faster") cell.classList.add(verdict); }
+    if (found && !isBase(row)) { const verdict = DATA.verdicts[found[3]]; if (verdict === "slower" || verdict === "faster") cell.classList.add(verdict); }
     return cell;
   }
 
