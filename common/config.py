@@ -116,7 +116,7 @@ SWEEP = tuple(
         corpus="synthetic",
         width=width,
         chunk=64,
-        learning_rate=0.002 if width < 256 else 0.5 / width,
+        learning_rate=0.002 if width < 256 else 0.25 / width,
     )
     for width in (8, 16, 32, 64, 128, 256, 512, 1024)
 )

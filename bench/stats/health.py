@@ -167,8 +167,8 @@ def unstable(control: Estimate, margin: float, comparisons: int, alpha: float = 
         )
     if math.isinf(smallest):
         return (
-            "The A/A control has no standard error, so this run cannot tell any difference: it "
-            "takes blocks of two processes at least. Give it more time."
+            "The A/A control has next to no standard error to go by, so this run cannot tell any "
+            "difference: it takes blocks of several processes. Give it more time."
         )
     if smallest > margin:
         factor = (math.log1p(smallest) / math.log1p(margin)) ** 2

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from bench.stats.nested import Estimate
 
+MOST_DETECTABLE = 9.0
+"""Ratio minus one; a run that would miss more than that has seen nothing."""
 MOST_BLOCKS = 1_000_000
 """More than that is no advice: no number is given."""
 
@@ -115,7 +117,8 @@ def detectable(
         power: Odds that the difference is called.
 
     Returns:
-        Infinity where the standard error is unknown.
+        Infinity where the standard error is unknown, or so poorly known that a factor of ten
+        would go unseen.
 
     Raises:
         ValueError: `comparisons` below 1, `alpha` or `power` not between 0 and 1.
@@ -129,7 +132,8 @@ def detectable(
         return 0.0
     needed = special.stdtrit(control.df, [1 - alpha / (2 * comparisons), power]).sum()
     with np.errstate(over="ignore"):
-        return float(np.expm1(needed * control.standard_error))
+        found = float(np.expm1(needed * control.standard_error))
+    return found if found <= MOST_DETECTABLE else math.inf
 
 
 def tie_groups(intervals: Mapping[str, tuple[float, float, float]]) -> list[list[str]]:
