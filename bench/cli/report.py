@@ -71,8 +71,22 @@ def report(
         output = Path(f"{files[0].stem}.html")
     if output is not None:
         require_new(output, "output")
-    runs = [read(path) for path in files]
-    text = written(runs, chosen)
+    runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
+    try:
+        text = written(runs, chosen)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        ZeroDivisionError,
+    ) as error:
+        names = ", ".join(map(str, files))
+        raise BakeoffError(
+            f"{names} cannot be reported on ({type(error).__name__}: {error}): a run is damaged, "
+            "or of another version; give others"
+        ) from error
     if output is None:
         sys.stdout.write(text)
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import altair
 import numpy as np
@@ -15,24 +15,28 @@ import numpy as np
 from bench.measure.cells import BASELINE, TOGETHER, Cell
 from bench.measure.summary import Group, layout
 from bench.report import wording
-from bench.report.choose import BEFORE
+from bench.report.choose import BEFORE, sums
 from bench.report.palette import PALETTE
-from bench.report.tied import estimate_of
+from bench.report.tied import estimate_of, intervals
 from bench.report.wording import Facts, joined, measured
 from bench.stats.crossing import Crossing, crossing
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from bench.report.runs import Run
 
+DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 MOST_STEPS = 1_000_000
 WIDTH, ROW = 640, 26
 """Of pictures, in pixels; and the height of a row of a chart."""
 MOST_STYLES = 24
 """A chart with more rows than that cannot be read; the table has all of them."""
 NAMED = 3
+THROUGHOUT = "at every width"
+ONE_CURVE = 0.01
+"""Nats within which losses from the same weights are one curve."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def figures(run: Run, backend: str) -> list[Figure]:
     made = [
         blocks(run, here, main, backend),
         ledger(here, main),
-        totals(here),
+        totals(run, here),
         widths(run, cells),
         curves(here, main),
         initialisers(here, main),
@@ -86,9 +90,24 @@ def coloured(cells: Sequence[Facts]) -> Any:
     )
 
 
+def dashed(rows: Sequence[dict[str, Any]]) -> Any:
+    """Return how lines of one entrant differ: by how the step is written, `pure` being solid."""
+    ways = sorted({row["way"] for row in rows}, key=lambda way: (way != BASELINE[1], way))
+    dashes = [DASHES[i % len(DASHES)] for i in range(len(ways))]
+    scale = altair.Scale(domain=ways, range=dashes)
+    return altair.StrokeDash(
+        "way:N", title=None, scale=scale, legend=altair.Legend(orient="bottom")
+    )
+
+
 def chart(values: list[dict[str, Any]]) -> Any:
     """Return a chart over rows of data."""
     return altair.Chart(altair.Data(values=values))
+
+
+def way(name: str, entrant: str) -> str:
+    """Return the style in a name."""
+    return name.removeprefix(entrant).strip() or BASELINE[1]
 
 
 def names(cells: Sequence[Facts]) -> list[str]:
@@ -105,7 +124,7 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
     """Return the ratio of each block and the intervals, over the band of the A/A control."""
     arms = run.samples.get(Group("step", workload, backend), {})
     baseline = Cell(*BASELINE, workload, backend)
-    rows, intervals = [], []
+    rows, ends = [], []
     kept = {Cell(*(c[n] for n in Cell._fields)): c for c in cells}
     known = [cell for cell in arms if cell in kept]
     if baseline in known and len(known) > 1:
@@ -125,8 +144,8 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
         if found and None not in (found.get("ratio"), found.get("low"), found.get("high")):
             about = {"style": wording.name(each), "entrant": each["entrant"]}
             said = {"interval": wording.ratio(found), "verdict": found["verdict"]}
-            intervals.append(about | {k: found[k] for k in ("ratio", "low", "high")} | said)
-    if not intervals:
+            ends.append(about | {k: found[k] for k in ("ratio", "low", "high")} | said)
+    if not ends:
         return None
     smallest = next(
         (
@@ -160,7 +179,7 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
                 tooltip=["style:N", altair.Tooltip("ratio:Q", format=".4f"), "process:Q"],
             )
         )
-    base = chart(intervals).encode(
+    base = chart(ends).encode(
         y=row_axis(others),
         color=coloured(cells),
         tooltip=["style:N", "interval:N", "verdict:N"],
@@ -169,11 +188,11 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
         base.mark_rule(strokeWidth=3).encode(x=altair.X("low:Q"), x2="high:Q"),
         base.mark_point(filled=True, size=60, opacity=1).encode(x=x),
     ]
-    findings = [i["style"] for i in intervals if i["verdict"] in ("slower", "faster")]
+    findings = [i["style"] for i in ends if i["verdict"] in ("slower", "faster")]
     title = f"At {wording.sized(workload)}, {few(findings, 'no step')} "
     title += f"{'differs' if len(findings) < 2 else 'differ'} from {BASELINE[0]}'s for sure"
     seen = "" if smallest is None else f"; grey: below {wording.percent(smallest)}, not to be seen"
-    text = "; ".join(f"{i['style']} {i['interval']}, {i['verdict']}" for i in intervals)
+    text = "; ".join(f"{i['style']} {i['interval']}, {i['verdict']}" for i in ends)
     return Figure(
         "blocks",
         title,
@@ -241,7 +260,7 @@ def ledger(cells: Sequence[Facts], workload: str) -> Figure | None:
     )
 
 
-def totals(cells: Sequence[Facts]) -> Figure | None:
+def totals(run: Run, cells: Sequence[Facts]) -> Figure | None:
     """Return total time against the number of steps, and where lines cross."""
     lines: dict[str, tuple[float, float, str]] = {}
     for cell in cells:
@@ -253,11 +272,17 @@ def totals(cells: Sequence[Facts]) -> Figure | None:
         return None
     counts = np.unique(np.logspace(0, math.log10(MOST_STEPS), 61).astype(int)).tolist()
     rows = [
-        {"style": name, "entrant": entrant, "steps": n, "seconds": start + n * step}
+        {
+            "style": name,
+            "entrant": entrant,
+            "way": way(name, entrant),
+            "steps": n,
+            "seconds": start + n * step,
+        }
         for name, (start, step, entrant) in lines.items()
         for n in counts
     ]
-    crossings = sorted(break_evens(cells, lines))
+    crossed = break_evens(run, cells, lines)
     made = (
         chart(rows)
         .mark_line()
@@ -275,12 +300,17 @@ def totals(cells: Sequence[Facts]) -> Figure | None:
                 axis=altair.Axis(values=[10**n for n in range(-1, 6)], format="~g"),
             ),
             color=coloured(cells),
+            strokeDash=dashed(rows),
             detail="style:N",
             tooltip=["style:N", "steps:Q", altair.Tooltip("seconds:Q", format=".3s")],
         )
         .properties(width="container", height=320)
     )
-    said = [f"{name} meets {BASELINE[0]} at {rounded(n)} steps" for n, name in crossings]
+    said = [
+        f"{name} meets {BASELINE[0]} at {rounded(even.at)} steps "
+        f"({rounded(even.low)} to {rounded(even.high)})"
+        for name, even in crossed.items()
+    ]
     even = [start / step for start, step, _ in lines.values()]
     title = (
         f"Up to about {rounded(float(np.median(even)))} steps, starting takes longer than training"
@@ -295,23 +325,45 @@ def totals(cells: Sequence[Facts]) -> Figure | None:
     return Figure("totals", title, f"Start and step of each line: {text}.{cross}", made)
 
 
+class Even(NamedTuple):
+    """Where two lines cross, and the ends of where they may."""
+
+    at: float
+    low: float
+    high: float
+
+
 def break_evens(
-    cells: Sequence[Facts], lines: dict[str, tuple[float, float, str]]
-) -> Iterator[tuple[float, str]]:
-    """Yield where a style's line crosses the baseline's, if both differences are findings."""
+    run: Run, cells: Sequence[Facts], lines: dict[str, tuple[float, float, str]]
+) -> dict[str, Even]:
+    """Return where a style's line crosses the baseline's, where both of its differences are sure.
+
+    Sure is what an interval as wide as all comparisons ask for puts on one side of 1. The crossing
+    is between the ones that the intervals' ends give.
+    """
     base = lines.get(BASELINE[0])
-    for cell in cells:
-        name = wording.name(cell)
-        if base is None or name not in lines or wording.is_baseline(cell):
+    if base is None:
+        return {}
+    place = cells[0]["workload"], cells[0]["backend"]
+    starts, _ = sums(run, BEFORE, *place)
+    paces = intervals(run.section, cells, "step")
+    out = {}
+    for name in lines:
+        if name == BASELINE[0] or name not in starts or name not in paces:
             continue
-        verdicts = {cell["metrics"][m].get("verdict") for m in BEFORE}
-        step = (measured(cell, "step") or {}).get("verdict")
-        opposite = {"slower": "faster", "faster": "slower"}.get(step or "")
-        if opposite not in verdicts:
+        start, pace = starts[name], paces[name]
+        later, slower = start[1] > 1, pace[1] > 1
+        if not ((later and pace[2] < 1) or (slower and start[2] < 1)):
             continue
-        (start, pace, _), (base_start, base_pace, _) = lines[name], base
-        if pace != base_pace and (n := (start - base_start) / (base_pace - pace)) > 1:
-            yield n, name
+        ends = [
+            base[0] * abs(start[i] - 1) / (base[1] * abs(pace[k] - 1))
+            for i in (1, 2)
+            for k in (1, 2)
+        ]
+        at = base[0] * abs(start[0] - 1) / (base[1] * abs(pace[0] - 1))
+        if at > 1:
+            out[name] = Even(at, min(ends), max(ends))
+    return out
 
 
 def rounded(value: float) -> str:
@@ -333,17 +385,6 @@ def by_width(cells: Sequence[Facts]) -> dict[str, dict[int, Facts]]:
     return {name: dict(sorted(found.items())) for name, found in at.items()}
 
 
-def crossings(cells: Sequence[Facts], margin: float) -> dict[str, Crossing]:
-    """Return from which width on each style's step stops mattering, where widths tell."""
-    out = {}
-    for name, found in by_width(cells).items():
-        estimates = {width: estimate_of(f) for width, f in found.items()}
-        known = {width: e for width, e in estimates.items() if e is not None}
-        if len(known) > 1:
-            out[name] = crossing(list(known), list(known.values()), margin)
-    return out
-
-
 def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
     """Return the overhead of a step against the width of the model."""
     at = by_width([cell for cell in cells if not wording.is_baseline(cell)])
@@ -355,6 +396,7 @@ def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
         {
             "style": name,
             "entrant": entrant[name],
+            "way": way(name, entrant[name]),
             "width": width,
             "ratio": found["ratio"],
             "low": found.get("low"),
@@ -372,33 +414,57 @@ def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
     base = chart(rows).encode(x=x, color=coloured(cells), tooltip=["style:N", "interval:N"])
     made = altair.layer(
         chart(ends).mark_rect(opacity=0.18, color="#888").encode(y="low:Q", y2="high:Q"),
-        base.mark_line(opacity=0.7).encode(y=y, detail="style:N"),
+        base.mark_line(opacity=0.7).encode(y=y, detail="style:N", strokeDash=dashed(rows)),
         base.mark_rule().encode(y=altair.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, opacity=1).encode(y=y),
     ).properties(width="container", height=320)
-    found = crossings([cell for cell in cells if not wording.is_baseline(cell)], margin)
-    least = min(width for steps in at.values() for width in steps)
-    said = {name: where(c) for name, c in found.items() if c.at > least}
-    title = f"Where a step's overhead falls below {wording.percent(margin)}: " + few(
-        [f"{name} {text}" for name, text in said.items()], "at every width"
-    )
+    swept = any(c["workload"] in TOGETHER["sweep"] and measured(c, "step") for c in cells)
+    title, every = about_widths(at, margin, swept=swept)
     text = "; ".join(f"{name}: {', '.join(map(str, steps))}" for name, steps in at.items())
-    every = "; ".join(f"{name} {text}" for name, text in said.items()) or "none is above it"
-    return Figure(
-        "widths", title, f"Widths measured: {text}. Crossings, with 95 % intervals: {every}.", made
-    )
+    return Figure("widths", title, f"Widths measured: {text}. {every}", made)
 
 
-def where(found: Crossing) -> str:
-    """Return from which width on, with the interval of that."""
+def about_widths(at: dict[str, dict[int, Facts]], margin: float, *, swept: bool) -> tuple[str, str]:
+    """Return what widths show: in a title, and of every style.
+
+    Crossings are told of a sweep alone: other workloads differ in more than their width.
+    """
+    sizes = sorted({width for steps in at.values() for width in steps})
+    if not swept:
+        most = []
+        for width in (sizes[0], sizes[-1]):
+            ratios = {style: steps[width]["ratio"] for style, steps in at.items() if width in steps}
+            worst = max(ratios, key=ratios.__getitem__)
+            times = wording.ratio({"ratio": ratios[worst]})
+            most.append(f"{times} with {worst} at width {width}")
+        return (
+            f"Times {BASELINE[0]}'s step, at most: {', '.join(most)}",
+            "These workloads differ in more than width; a sweep tells from which width on.",
+        )
+    said = {}
+    for name, steps in at.items():
+        estimates = {width: e for width, f in steps.items() if (e := estimate_of(f)) is not None}
+        if len(estimates) > 1:
+            found = crossing(list(estimates), list(estimates.values()), margin)
+            said[name] = where(found, min(estimates))
+    limit = wording.percent(margin)
+    differ = [f"{name} {text}" for name, text in said.items() if text != THROUGHOUT]
+    title = f"A step differs by less than {limit}: " + few(differ, "all of them at every width")
+    return title, f"By less than {limit}: {'; '.join(f'{n} {t}' for n, t in said.items())}."
+
+
+def where(found: Crossing, smallest: float) -> str:
+    """Return from which width on a difference is within the margin, with the interval of that."""
 
     def end(width: float) -> str:
         return "beyond the widest" if math.isinf(width) else f"{width:.0f}"
 
+    if found.high <= smallest * 1.001:
+        return THROUGHOUT
     if math.isinf(found.at):
         low = "" if math.isinf(found.low) else f" ({found.low:.0f} at best)"
         return f"beyond the widest measured{low}"
-    return f"from width {found.at:.0f} ({end(found.low)} to {end(found.high)})"
+    return f"from width {found.at:.0f} on ({end(found.low)} to {end(found.high)})"
 
 
 def curves(cells: Sequence[Facts], workload: str) -> Figure | None:
@@ -411,6 +477,7 @@ def curves(cells: Sequence[Facts], workload: str) -> Figure | None:
         {
             "style": wording.name(cell),
             "entrant": cell["entrant"],
+            "way": cell["style"],
             "steps": (i + 1) * every,
             "loss": loss,
         }
@@ -427,6 +494,7 @@ def curves(cells: Sequence[Facts], workload: str) -> Figure | None:
             x=altair.X("steps:Q", title=f"training steps, means of {every}"),
             y=altair.Y("loss:Q", title="loss, nats per character", scale=altair.Scale(zero=False)),
             color=coloured(cells),
+            strokeDash=dashed(rows),
             detail="style:N",
             tooltip=["style:N", "steps:Q", altair.Tooltip("loss:Q", format=".4f")],
         )
@@ -437,12 +505,10 @@ def curves(cells: Sequence[Facts], workload: str) -> Figure | None:
             .mark_rule(strokeDash=[4, 4], color="#888")
             .encode(y="entropy:Q", tooltip=["what:N", "entropy:Q"])
         )
-    title = (
-        f"From the same weights, {len(trained)} styles follow one curve: at most "
-        f"{spread:.1g} nats apart"
-        if len(trained) > 1
-        else f"{wording.name(trained[0])}'s loss from the baseline's weights"
-    )
+    title = f"{wording.name(trained[0])}'s loss from the baseline's weights"
+    if len(trained) > 1:
+        how = "follow one curve, at most" if spread <= ONE_CURVE else "part: they end up to"
+        title = f"From the same weights, {len(trained)} styles {how} {spread:.1g} nats apart"
     ends = "; ".join(f"{wording.name(c)} {c['final_loss']['same_weights']:.4f}" for c in trained)
     floor = "" if entropy is None else f" The text's entropy is {entropy:.3f}."
     return Figure(
@@ -480,8 +546,8 @@ def initialisers(cells: Sequence[Facts], workload: str) -> Figure | None:
         .properties(width="container", height=ROW * len(trained))
     )
     title = (
-        f"From their own initialisers, {steps} steps lead from {wording.loss(means[best])} "
-        f"({best}) to {wording.loss(means[worst])} ({worst})"
+        f"From their own initialisers, {steps} steps lead to {wording.loss(means[best])} "
+        f"({best}) to {wording.loss(means[worst])} ({worst}), means of seeds"
     )
     text = "; ".join(f"{name} {wording.loss(mean)}" for name, mean in means.items())
     return Figure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,9 +14,10 @@ from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.metrics import METRICS
 from bench.measure.summary import Group
 from bench.report import tied, wording
-from bench.report.wording import joined
+from bench.report.wording import joined, measured
 from bench.stats.nested import unpaired
 from bench.stats.verdict import tie_groups
+from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,51 +51,71 @@ def answers(run: Run, backend: str) -> list[Answer]:
     cells = [c for c in run.section["cells"] if c["backend"] == backend and c["failure"] is None]
     if not cells:
         return []
-    sizes, main = wording.workloads(cells), wording.main_workload(cells)
     return [
-        cold(run, "A notebook with many short runs", BEFORE, main, backend),
-        steps(run.section, cells, "Long training of a small model", sizes[0]),
+        cold(run, "A notebook with many short runs", BEFORE, cells, backend),
         *(
-            []
-            if main == sizes[0]
-            else [steps(run.section, cells, "Training at the tutorial's size", main)]
+            steps(run.section, cells, situation, at_width(cells, least, most), how)
+            for situation, least, most, how in SIZES
         ),
-        wide(run.section, cells, sizes, main),
-        cold(run, "Many recompilations: shapes that change", RECOMPILE, main, backend),
-        cold(run, "Lowest memory", ("peak_rss",), main, backend),
+        cold(run, "Many recompilations: shapes that change", RECOMPILE, cells, backend),
+        cold(run, "Lowest memory", ("peak_rss",), cells, backend),
         maintained(cells),
     ]
 
 
-def wide(section: Facts, cells: Sequence[Facts], sizes: Sequence[str], main: str) -> Answer:
-    """Return the answer for a large model: the widest workload, if it is wider than the main."""
-    situation = "A large model"
-    if wording.size(sizes[-1])[:1] <= wording.size(main)[:1]:
-        return Answer(
-            situation,
-            f"{NOT_MEASURED}: --workload wide does",
-            "The step at the widest workload, if that is wider than the tutorial's.",
-            "",
-        )
-    return steps(section, cells, situation, sizes[-1])
+SIZES = (
+    ("Long training of a small model", 1, 32, "--workload toy"),
+    ("Training at the tutorial's size", 128, 128, "--workload seed"),
+    ("A large model", 256, 1 << 20, "--workload wide"),
+)
+"""Situations, the widths that stand for them, and what measures one."""
 
 
-def steps(section: Facts, cells: Sequence[Facts], situation: str, workload: str) -> Answer:
+def at_width(cells: Sequence[Facts], least: int, most: int) -> str | None:
+    """Return the workload of one stream, measured, that stands for some widths.
+
+    The smallest where the smallest is meant, else the widest; the project's own before a sweep's.
+    """
+    known = {
+        name: WORKLOADS[name]
+        for cell in cells
+        if (name := cell["workload"]) in WORKLOADS and measured(cell, "step") is not None
+    }
+    fitting = [w for w in known.values() if least <= w.width <= most and w.batch == 1]
+    sign = 1 if least == 1 else -1
+    fitting.sort(key=lambda w: (sign * w.width, w in SWEEP))
+    return fitting[0].name if fitting else None
+
+
+def steps(
+    section: Facts, cells: Sequence[Facts], situation: str, workload: str | None, how: str
+) -> Answer:
     """Return who has the fastest step at a workload."""
+    if workload is None:
+        return Answer(situation, f"{NOT_MEASURED}: {how} does", "The smallest step.", "")
     rule = f"The smallest step at {wording.sized(workload)}, and all whose interval reaches it."
     here = [cell for cell in cells if cell["workload"] == workload]
-    return ranked(situation, rule, tied.intervals(section, here, "step"))
+    margin = section["plan"]["margin"]
+    return ranked(situation, rule, tied.intervals(section, here, "step"), margin)
 
 
-def cold(run: Run, situation: str, metrics: Sequence[str], workload: str, backend: str) -> Answer:
+def cold(
+    run: Run, situation: str, metrics: Sequence[str], cells: Sequence[Facts], backend: str
+) -> Answer:
     """Return who has the smallest sum of cold metrics, each process being one sample of it."""
+    having = [cell for cell in cells if measured(cell, metrics[0]) is not None]
+    if not having:
+        return Answer(situation, NOT_MEASURED, "The smallest time in fresh processes.", "")
+    workload = wording.main_workload(having)
     what = " + ".join(metric.replace("_", " ") for metric in metrics)
     summed = ", summed in each fresh process" if len(metrics) > 1 else ""
     rule = (
         f"The smallest {what} at {wording.sized(workload)}{summed}, and all whose interval "
         "reaches it."
     )
-    return ranked(situation, rule, *sums(run, metrics, workload, backend))
+    margin = run.section["plan"]["margin"]
+    found, medians = sums(run, metrics, workload, backend)
+    return ranked(situation, rule, found, margin, medians)
 
 
 def sums(
@@ -128,32 +150,40 @@ def sums(
 
 
 def ranked(
-    situation: str, rule: str, intervals: Intervals, medians: Mapping[str, float] | None = None
+    situation: str,
+    rule: str,
+    intervals: Intervals,
+    margin: float,
+    medians: Mapping[str, float] | None = None,
 ) -> Answer:
     """Return the fastest group as the answer, and the others as the evidence."""
+    intervals = {name: ends for name, ends in intervals.items() if ends[2] < math.inf}
     if len(intervals) < 2:
         return Answer(situation, NOT_MEASURED, rule, "")
     first, *others = tie_groups(intervals)
     names = list(first)
     if not others:
-        return Answer(
-            situation, "It does not matter here", rule, f"{joined(names)}: all intervals overlap"
+        inside = all(
+            1 - margin <= low and high <= 1 + margin for _, low, high in intervals.values()
         )
+        within = f"within ±{wording.percent(margin)}" if inside else "their intervals overlap"
+        answer = "It does not matter here" if inside else "This run cannot tell"
+        return Answer(situation, answer, rule, f"{joined(names)}: {within}.")
     answer = joined(names)
     rest = [name for group in others for name in group]
 
     def said(name: str) -> str:
         middle, low, high = intervals[name]
-        ends = {"low": low, "high": None if high == float("inf") else high}
-        return f"{name} {wording.ratio({'ratio': middle, **ends})}"
+        return f"{name} {wording.ratio({'ratio': middle, 'low': low, 'high': high})}"
 
     best = said(names[0])
     if medians and names[0] in medians:
         unit = "B" if "peak rss" in rule else "s"
         best += f", {wording.amount(medians[names[0]], unit)}"
-    evidence = f"Best: {best}. Behind: " + ", ".join(map(said, rest[:NAMED]))
+    evidence = f"Best: {best}. Behind: {', '.join(map(said, rest[:NAMED]))}"
     if len(rest) > NAMED:
         evidence += f" and {len(rest) - NAMED} more"
+    evidence += f". Ratios to {BASELINE[0]}, intervals as wide as all comparisons ask for"
     return Answer(situation, answer, rule, f"{evidence}.")
 
 
@@ -165,12 +195,11 @@ def maintained(cells: Sequence[Facts]) -> Answer:
     good = [
         e
         for e in here
-        if libraries[e]["releases_in_a_year"] >= GROWING
-        and "maintenance" not in libraries[e]["says"]
+        if libraries[e]["releases_in_a_year"] >= GROWING and libraries[e]["recommended"]
     ]
     rule = (
         f"{GROWING} releases or more in the year before {known['as_of']} ({known['source']}), and "
-        "its authors do not call it maintained only."
+        "its authors do not send new users elsewhere. No run can measure it."
     )
     said = list(told(libraries, here))
     answer = joined(good) if good else "None of those in this run is known to be"

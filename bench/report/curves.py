@@ -7,6 +7,7 @@ wrote.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +29,8 @@ class Curve(NamedTuple):
     run: dict[str, Any]
     losses: dict[int, float]
     """Mean loss in nats per character, by epoch."""
+    file: str = ""
+    """Name of the log."""
 
 
 def read(path: Path) -> Curve:
@@ -43,8 +46,9 @@ def read(path: Path) -> Curve:
     try:
         header, *records = [json.loads(line) for line in lines]
         losses = {int(record["epoch"]): float(record["loss"]) for record in records}
-        curve = Curve(dict(header["run"]), losses)
+        curve = Curve(dict(header["run"]), losses, path.stem)
         assert isinstance(curve.run["entrant"], str)
+        assert all(map(math.isfinite, losses.values()))
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise BakeoffError(
             f"{path} is no training log; give what `bakeoff train --log` wrote"
@@ -54,9 +58,13 @@ def read(path: Path) -> Curve:
     return curve
 
 
-def name(curve: Curve) -> str:
-    """Return what a curve is called."""
-    return f"{curve.run['entrant']} {curve.run.get('style', '')}".strip()
+def named(curves: Sequence[Curve]) -> dict[str, Curve]:
+    """Return curves by what they are called; two of the same style have their files' names too."""
+    plain = [f"{c.run['entrant']} {c.run.get('style', '')}".strip() for c in curves]
+    return {
+        name if plain.count(name) == 1 else f"{name}, {curve.file}": curve
+        for name, curve in zip(plain, curves, strict=True)
+    }
 
 
 def check_picture(path: Path) -> None:
@@ -75,11 +83,11 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 
     check_picture(path)
     rows = [
-        {"curve": name(curve), "epoch": epoch, "loss": loss}
-        for curve in curves
+        {"curve": name, "epoch": epoch, "loss": loss}
+        for name, curve in named(curves).items()
         for epoch, loss in curve.losses.items()
     ]
-    last = {name(curve): curve.losses[max(curve.losses)] for curve in curves}
+    last = {name: curve.losses[max(curve.losses)] for name, curve in named(curves).items()}
     low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
     title = f"{low} ends at {last[low]:.3f} nats per character"
     if len(curves) > 1:
@@ -115,7 +123,7 @@ def table(curves: Sequence[Curve]) -> str:
     epochs = sorted(set.intersection(*(set(curve.losses) for curve in curves)))
     every = max(1, len(epochs) // SHOWN)
     shown = [epoch for epoch in epochs if epoch % every == 0 or epoch == epochs[-1]]
-    names = [name(curve) for curve in curves]
+    names = list(named(curves))
     lines = [f"| epoch | {' | '.join(names)} | spread |", "|--:|" + "--:|" * (len(names) + 1)]
     for epoch in shown:
         losses = [curve.losses[epoch] for curve in curves]

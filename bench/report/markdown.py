@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from bench.measure.cells import BASELINE
+from bench.measure.settings import ROOT
 from bench.report import wording
 from bench.report.runs import TIME
 from bench.report.wording import Facts, is_baseline, measured
@@ -36,8 +37,8 @@ def table(section: Facts) -> str:
         f"|---|{'--:|' * len(workloads)}--:|--:|---|--:|",
     ]
     for (entrant, style, backend), row in rows.items():
-        first = f"[{escaped(entrant)}](impls/{entrant}.py) `{style}`"
-        texts = [first if len(backends) == 1 else f"{first} on {backend}"]
+        first = f"{linked(entrant)} {quoted(style)}"
+        texts = [first if len(backends) == 1 else f"{first} on {escaped(backend)}"]
         texts += [step(row.get(workload)) for workload in workloads]
         cell = row.get(main)
         texts += [""] * 4 if cell is None or cell["failure"] is not None else facts(cell)
@@ -49,6 +50,17 @@ def table(section: Facts) -> str:
         "**bold**: slower or faster.",
     ]
     return "\n".join(out)
+
+
+def linked(entrant: str) -> str:
+    """Return an entrant, with a link to its file if it is this project's."""
+    known = entrant.isidentifier() and (ROOT / "impls" / f"{entrant}.py").exists()
+    return f"[{entrant}](impls/{entrant}.py)" if known else escaped(entrant)
+
+
+def quoted(name: str) -> str:
+    """Return a name as code, where it is one."""
+    return f"`{name}`" if name.isidentifier() else escaped(name)
 
 
 def plain(cells: list[Facts]) -> str:

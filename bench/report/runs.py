@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.cells import CONTROL, Cell
 from bench.measure.found import Block
-from bench.measure.metrics import METRICS
+from bench.measure.metrics import METRICS, Kind
 from bench.measure.summary import SCHEMA, Group
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from bench.measure.summary import Arms
@@ -31,6 +33,18 @@ CELL: Facts = {
     "metrics": {},
 }
 """What a cell says at least."""
+MARGIN = 0.02
+"""Where a file does not say its own."""
+SECTION: Facts = {
+    "arguments": [],
+    "environment": {},
+    "spent": {},
+    "comparisons": 0,
+    "verdict": [],
+}
+"""What a section says at least, beside its cells."""
+HUGE = re.compile(r"[0-9][eE]\+?[0-9]{3}")
+"""A number that may be too large to be one."""
 FEW_CELLS = 3
 """Names of them are listed."""
 
@@ -52,8 +66,8 @@ class Run:
     """What a reader would look for in vain, in sentences."""
 
 
-def read(path: Path) -> Run:
-    """Return what a run file holds.
+def read(path: Path, *, samples: bool = True) -> Run:
+    """Return what a run file holds, without its samples if they are not needed.
 
     Raises:
         BakeoffError: it cannot be read, or is not what `pytest bench --benchmark-json` or
@@ -66,7 +80,8 @@ def read(path: Path) -> Run:
     except UnicodeDecodeError as error:
         raise BakeoffError(f"{path} is not text; give a run file, which is JSON") from error
     try:
-        data = json.loads(text, parse_constant=lambda _: None, parse_float=finite)
+        large = finite if HUGE.search(text) else None
+        data = json.loads(text, parse_constant=lambda _: None, parse_float=large)
     except (ValueError, RecursionError) as error:
         raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
@@ -75,7 +90,7 @@ def read(path: Path) -> Run:
             "`pytest bench --benchmark-json=RUN.json` wrote"
         )
     try:
-        return run_of(data, path)
+        return run_of(data, path, samples=samples)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BakeoffError(
             f"{path} is damaged: {type(error).__name__} {error} where a run says more; measure it "
@@ -89,7 +104,7 @@ def finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def run_of(data: Facts, path: Path) -> Run:
+def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
     """Return the run that a file's data are."""
     about: dict[str, Any] = {
         "name": path.stem,
@@ -112,21 +127,22 @@ def run_of(data: Facts, path: Path) -> Run:
         "cells": [complete(cell) for cell in section["cells"]],
         "control": section.get("control") or [],
         "warnings": [str(text) for text in section.get("warnings") or []],
-        "plan": {"margin": 0.02} | (section.get("plan") or {}),
+        "plan": {"margin": MARGIN} | {k: v for k, v in (section.get("plan") or {}).items() if v},
+        **{name: section.get(name) or empty for name, empty in SECTION.items()},
     }
     control = [
         {"extra_info": dict(zip(Cell._fields, CONTROL, strict=False)) | c, "stats": c}
         for c in whole["control"]
         if "data" in c
     ]
-    samples, damaged = samples_of([*data["benchmarks"], *control])
+    blocks, damaged = samples_of([*data["benchmarks"], *control]) if samples else ({}, [])
     lacking = []
     if damaged:
         lacking.append(f"Samples of {listed(damaged)} do not fit together and are left out.")
     timed = any(m.get("median") is not None for c in whole["cells"] for m in c["metrics"].values())
-    if timed and not samples:
+    if samples and timed and not blocks:
         lacking.append("The file has no samples: there is no baseline to pick, and no block.")
-    return Run(section=whole, samples=samples, lacking=lacking, **about)
+    return Run(section=whole, samples=blocks, lacking=lacking, **about)
 
 
 def complete(cell: Facts) -> Facts:
@@ -151,6 +167,7 @@ def usable(found: Facts) -> bool:
 def samples_of(benchmarks: list[Facts]) -> tuple[dict[Group, Arms], list[str]]:
     """Return the blocks of each cell, by group, and the names of benchmarks whose do not fit."""
     found: dict[Group, Arms] = defaultdict(dict)
+    shapes: dict[tuple[Group, int], tuple[int, int]] = {}
     damaged = []
     for benchmark in benchmarks:
         info, values = benchmark["extra_info"], benchmark["stats"].get("data") or []
@@ -158,24 +175,40 @@ def samples_of(benchmarks: list[Facts]) -> tuple[dict[Group, Arms], list[str]]:
         if metric is None or "process_by_block" not in info or not values:
             continue
         cell = Cell(*(info[name] for name in Cell._fields))
-        sizes = info["samples_by_block"]
-        known = all(isinstance(v, (int, float)) and v > 0 for v in values)
-        if not known or sum(sizes) != len(values):
+        group = Group(metric.name, cell.workload, cell.backend)
+        blocks = list(blocks_of(info, values))
+        warm = metric.kind is Kind.WARM
+        fits = blocks and all(
+            shapes.setdefault((group, block.number), shape(block)) == shape(block)
+            for block in blocks
+            if warm
+        )
+        if fits:
+            found[group][cell] = blocks
+        else:
             damaged.append(f"{cell} ({metric.name})")
-            continue
-        blocks, start = [], 0
-        for process, number, rounds, size in zip(
-            info["process_by_block"],
-            info["number_by_block"],
-            info["rounds_by_block"],
-            sizes,
-            strict=True,
-        ):
-            part = values[start : start + size]
-            blocks.append(Block(process, number, 0.0, part, rounds))
-            start += size
-        found[Group(metric.name, cell.workload, cell.backend)][cell] = blocks
     return dict(found), damaged
+
+
+def blocks_of(info: Facts, values: list[Any]) -> Iterator[Block]:
+    """Yield the blocks of a benchmark, none where its numbers do not fit together."""
+    names = ("process_by_block", "number_by_block", "rounds_by_block", "samples_by_block")
+    columns = [info.get(name) or [] for name in names]
+    if len({len(column) for column in columns}) != 1 or sum(columns[-1]) != len(values):
+        return
+    if not all(isinstance(value, int | float) and value > 0 for value in values):
+        return
+    if not all(r >= 1 and n >= 1 and n % r == 0 for _, _, r, n in zip(*columns, strict=True)):
+        return
+    start = 0
+    for process, number, rounds, size in zip(*columns, strict=True):
+        yield Block(process, number, 0.0, values[start : start + size], rounds)
+        start += size
+
+
+def shape(block: Block) -> tuple[int, int]:
+    """Return rounds and samples, which all arms of a block have in common."""
+    return block.rounds, len(block.values)
 
 
 def plain(benchmarks: list[Facts], about: dict[str, Any]) -> Run:
@@ -206,14 +239,10 @@ def plain(benchmarks: list[Facts], about: dict[str, Any]) -> Run:
         lacking.append(f"Without a median: {listed(empty)}.")
     section: Facts = {
         "schema": SCHEMA,
-        "arguments": [],
-        "environment": {},
-        "plan": {"margin": 0.02},
-        "spent": {},
-        "comparisons": 0,
+        **SECTION,
+        "plan": {"margin": MARGIN},
         "control": [],
         "warnings": [],
-        "verdict": [],
         "cells": cells,
     }
     return Run(section=section, lacking=lacking, **about)

@@ -116,8 +116,8 @@ def block_log_ratios(
         samples: Seconds, or any positive cost; NaN throughout for an arm that was not measured.
     """
     logs = np.log(samples)
-    pairs = logs[:, None, :, :, None] - logs[None, :, :, None, :]
-    return np.asarray(np.median(pairs, axis=(2, 3, 4)))
+    others = logs[:, :, None, :]
+    return np.array([np.median(arm[:, :, None] - others, axis=(1, 2, 3)) for arm in logs])
 
 
 def paired(

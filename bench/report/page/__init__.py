@@ -127,6 +127,10 @@ def embedded(value: Any) -> str:
 
 def legend(run: Run) -> str:
     """Return how to read the table."""
+    if has(run, TIME):
+        return (
+            "Medians, and their ratios to the first of each group. Nothing says how sure they are."
+        )
     margin = wording.percent(run.section["plan"]["margin"])
     return (
         f"Ratios to the baseline with their 95 % intervals. = is within ±{margin}, ? was not told "

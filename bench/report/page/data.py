@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 VERDICTS = ("", *map(str, Verdict))
 """As ratios in the data number them."""
-SIGNIFICANT = 5
-"""Digits of a number in the page's data; the run file has all."""
+SIGNIFICANT, OF_RATIO = 5, 8
+"""Digits of a number in the page's data, and of a ratio, so that rounding it again is rounding it;
+the run file has all."""
 LABELS = {name: label.replace("\n", " ") for name, label in HEADERS.items()} | {TIME: "time"}
 MEANT = {
     "step": "one synchronised training step",
@@ -108,24 +109,25 @@ def data(runs: Sequence[Run]) -> Facts:
         by_baseline(run) if i == 0 and not has(run, TIME) else {BASELINE[0]: stored(run)}
         for i, run in enumerate(runs)
     ]
+    bases = [FIRST_OF_GROUP if has(run, TIME) else BASELINE[0] for run in runs]
     for i, run in enumerate(runs):
         for cell in run.section["cells"]:
             rows.append(row(i, cell, timed, exact, losses=losses))
             for name, found in beside[i].items():
-                ratios.setdefault(name, {})[len(rows) - 1] = compared(cell, timed, found)
+                ratios.setdefault(bases[i] if name == BASELINE[0] else name, {})[len(rows) - 1] = (
+                    compared(cell, timed, found)
+                )
     cells = runs[0].section["cells"]
     plain = has(runs[0], TIME)
-    base = FIRST_OF_GROUP if plain else BASELINE[0]
     return {
         "runs": [run.name for run in runs],
         "metrics": metrics,
         "rows": rows,
         "ratios": {
-            base if name == BASELINE[0] else name: [found.get(i) or 0 for i in range(len(rows))]
-            for name, found in ratios.items()
+            name: [found.get(i) or 0 for i in range(len(rows))] for name, found in ratios.items()
         },
         "verdicts": VERDICTS,
-        "baseline": base,
+        "bases": bases,
         "main": wording.main_workload(cells) if cells and not plain else "all",
         "backend": cells[0]["backend"] if cells else "",
         "several": len({cell["backend"] for cell in cells}) > 1,
@@ -174,13 +176,16 @@ def compared(cell: Facts, timed: Sequence[str], found: Beside) -> list | int:
     if not any(said):
         return 0
     return [
-        [rounded(r.ratio), rounded(r.low), rounded(r.high), VERDICTS.index(r.verdict or "")]
+        [
+            *(rounded(value, OF_RATIO) for value in (r.ratio, r.low, r.high)),
+            VERDICTS.index(r.verdict or ""),
+        ]
         if r
         else 0
         for r in said
     ]
 
 
-def rounded(value: float | None) -> float | None:
+def rounded(value: float | None, digits: int = SIGNIFICANT) -> float | None:
     """Return a number with as many digits as the page needs."""
-    return None if value is None else float(f"{value:.{SIGNIFICANT}g}")
+    return None if value is None else float(f"{value:.{digits}g}")

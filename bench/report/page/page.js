@@ -10,22 +10,23 @@
   const nameOf = (row) => (row[STYLE] && row[STYLE] !== PURE ? `${row[ENTRANT]} ${row[STYLE]}` : row[ENTRANT]);
 
   const fresh = () => ({
-    run: 0, workload: DATA.main, backend: DATA.backend, base: DATA.baseline, show: "ratio", find: "",
-    hidden: new Set(), columns: new Set(DATA.metrics.flatMap((m, i) => (m.shown ? [i] : []))),
-    sort: "", down: false, every: false,
+    run: 0, workload: DATA.main, backend: DATA.backend, base: DATA.bases[0], show: "ratio", find: "",
+    every: false, hidden: new Set(), columns: new Set(DATA.metrics.flatMap((m, i) => (m.shown ? [i] : []))),
+    sort: "", down: false,
   });
   let state = fresh();
 
   /* The state is in the address: a link shows what its sender saw. */
   function toHash() {
     const plain = fresh(), query = new URLSearchParams();
-    for (const key of ["run", "workload", "backend", "base", "show", "find", "sort"])
+    for (const key of ["run", "workload", "backend", "base", "show", "find", "sort", "every"])
       if (String(state[key]) !== String(plain[key])) query.set(key, state[key]);
     if (state.down) query.set("down", "1");
     if (state.hidden.size) query.set("hide", JSON.stringify([...state.hidden]));
     const columns = [...state.columns].sort((a, b) => a - b).map((i) => DATA.metrics[i].name).join(",");
     if (columns !== DATA.metrics.filter((m) => m.shown).map((m) => m.name).join(",")) query.set("columns", columns);
     const text = query.toString();
+    if (!text && location.hash && !location.hash.includes("=")) return; // a section's own address
     history.replaceState(null, "", text ? `#${text}` : location.pathname.split("/").pop() + location.search);
   }
 
@@ -43,6 +44,7 @@
     among("sort", ["name", "program", ...DATA.metrics.map((m) => m.name)]);
     state.find = query.get("find") || "";
     state.down = query.get("down") === "1";
+    state.every = query.get("every") === "true";
     try { const names = JSON.parse(query.get("hide") || "[]"); if (Array.isArray(names)) state.hidden = new Set(names.map(String)); } catch { /* somebody else's fragment */ }
     const columns = query.get("columns");
     if (columns !== null) {
@@ -197,12 +199,15 @@
       return whole;
     }));
   }
+  /* Baselines that the chosen run has ratios to. */
+  const bases = () => Object.keys(DATA.ratios).filter((name) => DATA.rows.some((row, i) => row[RUN] === state.run && DATA.ratios[name][i]));
   function controls() {
     const many = (values) => (values.length > 1 ? [...values, ALL] : values);
     options("run", DATA.runs.map((_, i) => String(i)), (i) => DATA.runs[i]);
-    options("workload", many(distinct(WORKLOAD)), (name) => DATA.sized[name] || name);
-    options("backend", many(distinct(BACKEND)), (name) => name);
-    options("baseline", Object.keys(DATA.ratios));
+    const rows = DATA.rows.filter((row) => row[RUN] === state.run);
+    options("workload", many(distinct(WORKLOAD, rows)), (name) => DATA.sized[name] || name);
+    options("backend", many(distinct(BACKEND, rows)), (name) => name);
+    options("baseline", bases());
     $("run").value = String(state.run);
     $("workload").value = state.workload;
     $("backend").value = state.backend;
@@ -215,7 +220,15 @@
     boxes("columns", DATA.metrics.map((m, i) => [m.label, state.columns.has(i), (on) => (on ? state.columns.add(i) : state.columns.delete(i))]));
   }
   const bind = (id, event, change) => $(id).addEventListener(event, () => { change($(id).value); draw(); });
-  bind("run", "change", (value) => { state.run = Number(value); });
+  bind("run", "change", (value) => {
+    const rows = DATA.rows.filter((row) => row[RUN] === Number(value));
+    const there = (column, wanted) => (wanted === ALL || rows.some((row) => row[column] === wanted) ? wanted : rows.length ? rows[0][column] : wanted);
+    state.run = Number(value);
+    state.workload = there(WORKLOAD, state.workload);
+    state.backend = there(BACKEND, state.backend);
+    if (!bases().includes(state.base)) state.base = DATA.bases[state.run];
+    controls();
+  });
   bind("workload", "change", (value) => { state.workload = value; });
   bind("backend", "change", (value) => { state.backend = value; });
   bind("baseline", "change", (value) => { state.base = value; });
@@ -223,7 +236,9 @@
   bind("find", "input", (value) => { state.find = value; });
   $("reset").addEventListener("click", () => { state = fresh(); controls(); draw(); });
   $("more").firstElementChild.addEventListener("click", () => { state.every = true; draw(); });
-  addEventListener("hashchange", () => { if (location.hash.includes("=")) { fromHash(); controls(); draw(); } });
+  addEventListener("hashchange", () => {
+    if (location.hash.includes("=")) { fromHash(); controls(); draw(); } else toHash(); // a section was gone to
+  });
   addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
   fromHash();
   controls();
@@ -253,5 +268,6 @@
     }
   }
   dark.addEventListener("change", paint);
+  matchMedia("print").addEventListener("change", paint);
   paint();
 })();
