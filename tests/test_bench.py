@@ -110,7 +110,9 @@ class Lab:
     @property
     def how(self) -> dict[str, Any]:
         """How its processes are started."""
-        env = os.environ | {"TMPDIR": str(self.folder), "PYTHONPATH": str(self.folder)}
+        # Runs are not workers of the tests' own pytest: pytest-benchmark would switch itself off.
+        env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+        env |= {"TMPDIR": str(self.folder), "PYTHONPATH": str(self.folder)}
         return {"cwd": self.folder, "env": env, "text": True}
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:

@@ -247,6 +247,7 @@ def drop(*path: str | int) -> Callable[[dict[str, Any]], None]:
             data = data[key]
         del data[path[-1]]
 
+    spoil.__name__ = f"no {'-'.join(map(str, path))}"
     return spoil
 
 
@@ -256,6 +257,7 @@ def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
             data = data[key]
         data[path[-1]] = value
 
+    spoil.__name__ = f"{str(value)[:20]} as {'-'.join(map(str, path))}"
     return spoil
 
 
@@ -329,7 +331,7 @@ def test_files_that_cannot_be_read_or_written(report: Callable[..., Done], tmp_p
         drop("bakeoff", "spent"),
         put([1e-3] * 100_000, "benchmarks", 0, "stats", "data"),
     ],
-    ids=str,
+    ids=lambda spoil: spoil.__name__,
 )
 def test_what_is_missing_is_missing_and_no_more(
     spoil: Callable[[dict[str, Any]], None],
