@@ -68,7 +68,7 @@ def by_baseline(run: Run) -> dict[str, Beside]:
     for entrant, keys in found.items():
         if not keys:
             continue
-        judged = judge(estimates[entrant], margin)
+        judged = judge(estimates[entrant], margin, more=False)
         out[entrant] = {}
         for key, estimate, judgement in zip(keys, estimates[entrant], judged, strict=True):
             low, high = map(number, estimate.interval(CONFIDENCE))

@@ -68,7 +68,7 @@ def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def judge(
-    estimates: Sequence[Estimate], margin: float = 0.02, alpha: float = 0.05
+    estimates: Sequence[Estimate], margin: float = 0.02, alpha: float = 0.05, *, more: bool = True
 ) -> list[Judgement]:
     """Return the verdicts of one family.
 
@@ -80,6 +80,7 @@ def judge(
         estimates: All that are compared in one run.
         margin: Ratio minus one up to which two times are called equivalent.
         alpha: Odds of any false difference in the family, and of any false equivalence.
+        more: Whether to work out how many more blocks would settle what is inconclusive.
 
     Raises:
         ValueError: `margin` is not above 0, or `alpha` is not between 0 and 1.
@@ -90,15 +91,15 @@ def judge(
     thresholds = [alpha / max(int((p > alpha).sum()), 1) for p in (different, equivalent)]
     out = []
     for estimate, p, q in zip(estimates, different.tolist(), equivalent.tolist(), strict=True):
-        more = None
+        needed = None
         if p <= alpha:
             verdict = Verdict.SLOWER if estimate.log_ratio > 0 else Verdict.FASTER
         elif q <= alpha:
             verdict = Verdict.EQUIVALENT
         else:
             verdict = Verdict.INCONCLUSIVE
-            more = _more_blocks(estimate, margin, *thresholds)
-        out.append(Judgement(verdict, p, more))
+            needed = _more_blocks(estimate, margin, *thresholds) if more else None
+        out.append(Judgement(verdict, p, needed))
     return out
 
 
