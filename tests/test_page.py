@@ -10,7 +10,6 @@ import math
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "epyc-2-cores"
 PATH = max(FOLDER.glob("*.json"))
-CONTROL_CHARACTERS = re.compile(r"Traceback|Error:")
 
 
 class Done(NamedTuple):
@@ -357,10 +355,8 @@ def test_a_hundred_thousand_rounds(data: dict[str, Any], tmp_path: Path) -> None
             total = sum(info["samples_by_block"])
             benchmark["stats"]["data"] = [benchmark["stats"]["median"]] * total
     data["bakeoff"]["control"] = []
-    start = time.perf_counter()
     made = page([read(saved(tmp_path, data))])
     assert len(made.encode()) < 3_000_000
-    assert time.perf_counter() - start < 120  # it ends
 
 
 PLAIN = {
