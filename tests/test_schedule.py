@@ -326,6 +326,37 @@ def test_one_workload_alone(workload: str) -> None:
     assert {cell.workload for cell in state.cells} == {workload}
 
 
+def test_workers_beyond_the_fewest_leave_tiny_workloads_out() -> None:
+    _, log = planned(MIXES["default"].needed, budget=1800)
+    began = [action.process for action in log if action.do == "start"]
+    assert len(began) > MIN_PROCESSES
+    for number, process in enumerate(began):
+        opened = {a.workload for a in log if a.process == process and a.do in ("prove", "open")}
+        blocks = {a.workload for a in log if a.process == process and a.do == "block"}
+        assert opened == blocks == ({"toy", "seed"} if number < MIN_PROCESSES else {"seed"})
+
+
+def test_a_late_worker_that_dies_is_followed_by_one_like_it() -> None:
+    begun: list[int] = []
+
+    def fault(action: Action) -> Death | None:
+        if action.do == "start":
+            begun.append(action.process)
+        late = len(begun) == MIN_PROCESSES + 1 and action.do == "block"
+        return Death("it died") if late else None
+
+    _, log = planned(MIXES["default"].needed, fault, budget=1800)
+    opened = {action.workload for action in log if action.process == begun[MIN_PROCESSES + 1]}
+    assert opened == {"", "seed"}
+
+
+def test_where_all_is_tiny_every_worker_measures_it() -> None:
+    _, log = planned(needed(("toy",), ("step",), STYLES), budget=1800)
+    blocks = {action.process for action in log if action.do == "block"}
+    assert blocks == {action.process for action in log if action.do == "start"}
+    assert len(blocks) > MIN_PROCESSES
+
+
 def test_orders_differ_and_are_balanced() -> None:
     asked = needed(("toy", "seed"), EVERYTHING, STYLES)
     state, log = planned(asked, **FIXED | {"processes": 6, "cold_samples": 6})
@@ -617,6 +648,7 @@ def costs(**changes: Any) -> Costs:
     usual: dict[str, Any] = {
         "arms": 5,
         "process": 6.0,
+        "lean": 3.5,
         "blocks": {STEP_SEED: 0.6, STEP_TOY: 0.1},
         "prepare": {SAMPLE_TOY: 4.0},
         "training": {"toy": 1.0, "seed": 15.0},
@@ -634,7 +666,8 @@ def price(plan: Allotment, known: Costs) -> float:
     return (
         sum(known.training[workload] for workload in plan.trainings)
         + sum(known.sweeps[workload] * count for workload, count in plan.sweeps.items())
-        + (plan.processes - 1) * known.process
+        + (min(plan.processes, MIN_PROCESSES) - 1) * known.process
+        + max(0, plan.processes - MIN_PROCESSES) * known.lean
         + MIN_PROCESSES * prepared
     )
 
@@ -671,7 +704,7 @@ def test_cold_sweeps_are_of_the_first_workloads_that_fit() -> None:
 
 
 def test_dear_workers_are_few() -> None:
-    cheap, dear = (process_count(300, costs(process=p), WEIGHTS) for p in (1.0, 30.0))
+    cheap, dear = (process_count(300, costs(process=p, lean=p / 2), WEIGHTS) for p in (1.0, 30.0))
     assert cheap > dear
 
 

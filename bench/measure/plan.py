@@ -28,9 +28,10 @@ TRAINING_SHARE = 0.2
 """Of it, what trainings may take beside anything else."""
 PREPARED_SHARE = 0.2
 """Of the warm time: what turns that compile programs of their own may cost together."""
-BLOCK_SD, PROCESS_SD = 0.019, 0.003
-"""Of a log-ratio of identical programs at `seed`: MEASURING's section 3, and eight processes of
-forty blocks each. They only steer how a budget is split; intervals come from the run itself."""
+BLOCK_SD, PROCESS_SD = 0.019, 0.007
+"""Of a step's log-ratio at `seed`. Processes add next to nothing to programs that are the
+baseline's, and 0.5 to 2 % to the others, whose intervals are the widest: this is in between. They
+only steer how a budget is split; intervals come from the run itself."""
 
 
 class Turn(NamedTuple):
@@ -48,6 +49,8 @@ class Costs:
     """Arms of the largest workload."""
     process: float
     """To start a worker and compile all steps in it."""
+    lean: float
+    """The same, of a worker beyond the fewest, which leaves tiny workloads out."""
     blocks: Mapping[Turn, float]
     """One block; only of turns that need nothing but the steps."""
     prepare: Mapping[Turn, float]
@@ -128,7 +131,8 @@ def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -
     share = weights[turn] / total
 
     def half_width(processes: int) -> float:
-        sampling = seconds - (processes - 1) * costs.process  # the first is there already
+        full = min(processes, MIN_PROCESSES) - 1  # the first is there already
+        sampling = seconds - full * costs.process - max(0, processes - MIN_PROCESSES) * costs.lean
         blocks = share * sampling / processes / costs.blocks[turn]
         if blocks < 1:
             return math.inf

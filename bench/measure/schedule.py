@@ -136,7 +136,9 @@ class OnBackend:
         self.deaths = 0
         self.numbers: Counter[Turn] = Counter()
         self.costs: dict[Turn, float] = {}
-        self.open_seconds = 0.0
+        self.opening = self.workloads
+        """What the next worker opens, or proves."""
+        self.open_seconds = self.lean_seconds = 0.0
         self.prepare_seconds = 0.0
         self.proof_seconds = 0.0
         self.proof_took = 0.0
@@ -204,19 +206,18 @@ class OnBackend:
                 process = yield from self.train(process, workload)
         sweeps = list(self.cold_order(plan.sweeps))
         gaps = spread(sweeps, max(1, plan.processes - 1))
-        for number in range(plan.processes):
+        shares = [self.turns_of(number, weights) for number in range(plan.processes)]
+        for number, here in enumerate(shares):
             last = number == plan.processes - 1
             if number:
-                least = self.open_seconds + sum(self.costs.get(turn, 0.0) for turn in simple)
+                self.opening = [w for w in self.workloads if any(t.workload == w for t in here)]
+                blocks = sum(self.costs.get(turn, 0.0) for turn in simple if turn in here)
+                least = self.seconds_to_open(number) + blocks
                 if self.options.blocks is None and self.spent + least > self.deadline:
                     break
                 process = yield from self.up()
-            here = weights
-            if number >= MIN_PROCESSES:  # what has to be compiled apart is compiled in some only
-                here = {turn: w for turn, w in weights.items() if turn.kind not in PREPARED}
             if process is not None and here:
-                to_come = plan.processes - number
-                process = yield from self.blocks(process, here, to_come, gaps, taken)
+                process = yield from self.blocks(process, number, shares, gaps, taken)
             taken = Counter()
             if process is not None:
                 yield from self.run.do(Action("close", process, self.backend))
@@ -229,11 +230,28 @@ class OnBackend:
         if not weights and sweeps and self.options.cold_samples is None:
             yield from self.more_sweeps(plan.sweeps)
 
+    def turns_of(self, number: int, weights: Mapping[Turn, float]) -> dict[Turn, float]:
+        """Return what the worker of this number, from zero, measures.
+
+        Those beyond the fewest leave out what has to be compiled apart, and tiny workloads where
+        there is another: programs that are not the baseline's vary from process to process, so more
+        processes narrow their intervals, and cost less so.
+        """
+        if number < MIN_PROCESSES or self.options.blocks is not None:
+            return dict(weights)
+        lean = {turn: w for turn, w in weights.items() if turn.kind not in PREPARED}
+        return {turn: w for turn, w in lean.items() if turn.workload not in TINY} or lean
+
+    def seconds_to_open(self, number: int) -> float:
+        """Return about what opening the worker of this number takes."""
+        full = self.open_seconds + self.prepare_seconds
+        return full if number < MIN_PROCESSES else self.lean_seconds
+
     def plan(self, wanted: Mapping[Turn, float]) -> Any:
         """Share out what is left, and write down how."""
         left = max(0.0, self.deadline - self.spent)
         costs = self.estimate(wanted)
-        self.open_seconds = costs.process
+        self.open_seconds, self.lean_seconds = costs.process, costs.lean
         plan = allot(left, costs, wanted)
         fixed: dict[str, Any] = {}
         if self.options.processes or self.options.blocks:
@@ -251,6 +269,7 @@ class OnBackend:
             "estimated_seconds": {
                 "left": left,
                 "process": costs.process,
+                "lean_process": costs.lean,
                 "blocks": {" ".join(turn): cost for turn, cost in costs.blocks.items()},
                 "training": dict(costs.training),
                 "cold_sweep": dict(costs.sweeps),
@@ -262,6 +281,7 @@ class OnBackend:
         """Return what things cost, from what has been seen in the first worker."""
         opened = max(1, len(self.alive()))
         one_open = OPEN_SHARE * self.proof_seconds / opened
+        lean = len([c for c in self.alive() if c.workload not in TINY]) or opened
         training, sweeps, prepare = {}, {}, {}
         for workload in self.workloads:
             alive = self.alive(workload)
@@ -281,6 +301,7 @@ class OnBackend:
         return Costs(
             arms=max((len(self.alive(w)) for w in self.workloads), default=0),
             process=self.start_seconds + opened * one_open,
+            lean=self.start_seconds + lean * one_open,
             blocks={turn: self.costs[turn] for turn in wanted if turn in self.costs},
             prepare=prepare,
             training=training,
@@ -334,11 +355,11 @@ class OnBackend:
             before, proofs = self.spent, 0
             ready = True
             for cell in self.order(self.alive()):
-                if cell not in self.proven and cell.workload in self.workloads:
+                if cell not in self.proven and cell.workload in self.opening:
                     self.drop_unaffordable(cell.workload)
                     proofs += 1
                 failed = self.state.cells[cell].failure is not None  # since: it has no baseline
-                if failed or cell.workload not in self.workloads:
+                if failed or cell.workload not in self.opening:
                     continue
                 do = "open" if cell in self.proven else "prove"
                 ready = yield from self.one(process, do, cell)
@@ -350,7 +371,10 @@ class OnBackend:
             if ready:
                 if proofs:
                     self.proof_seconds = self.spent - before
-                self.open_seconds = self.spent - before + self.start_seconds
+                if self.opening == self.workloads:
+                    self.open_seconds = self.spent - before + self.start_seconds
+                else:
+                    self.lean_seconds = self.spent - before + self.start_seconds
                 return process
         return None
 
@@ -482,23 +506,26 @@ class OnBackend:
     def blocks(
         self,
         process: int,
-        weights: dict[Turn, float],
-        processes: int,
+        number: int,
+        shares: list[dict[Turn, float]],
         cold: list[list[Cell]],
         taken: Counter[Turn],
     ) -> Steps[int | None]:
-        """Measure blocks in one of the `processes` that are still to come, this one included.
+        """Measure blocks in the worker of this number.
 
-        `taken` counts the blocks that were measured in it before.
+        `shares` says what each worker measures, and how its time is shared by that; `taken` counts
+        the blocks that were measured in this one before.
         """
+        weights = shares[number]
         prepared = yield from self.prepare(process, weights)
         if prepared is None:
             return None
         process = prepared
         cold_left = self.cold_seconds() * sum(map(len, cold))
-        later = (processes - 1) * (self.open_seconds + self.prepare_seconds)
+        later = sum(self.seconds_to_open(n) for n in range(number + 1, len(shares)))
         left = self.deadline - self.spent - cold_left - later
-        end = self.spent + max(0.0, left) / processes
+        to_come = [sum(weights.values()) for weights in shares[number:]]
+        end = self.spent + max(0.0, left) * to_come[0] / sum(to_come)
         used: dict[Turn, float] = {}
         order = self.rng.sample(list(weights), len(weights))
         while True:
