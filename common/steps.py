@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -40,10 +39,10 @@ def load_adam(
 ) -> optax.OptState:
     """Return optax's state for `params`, with the moments and the count of `checkpoint`."""
     return optax.tree.set(
-        optimiser.init(params),
+        jax.eval_shape(optimiser.init, params),  # its zeros would be compiled, and thrown away
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
-        count=jnp.asarray(checkpoint.updates, jnp.int32),
+        count=jax.device_put(np.int32(checkpoint.updates)),
     )
 
 

@@ -10,13 +10,14 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from bench.measure import turns
 from bench.measure.process import Place, Worker, WorkerFailedError, ask_once
 from bench.measure.recorder import NOBODY, Recorder, Turn
 from bench.measure.session import Session
-from bench.measure.settings import ENVIRONMENT, environment
+from bench.measure.settings import CORES, ENVIRONMENT, conditions, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,6 +339,17 @@ def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false"
     assert {name: given[name] for name in ENVIRONMENT} == ENVIRONMENT
     assert given["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_a_worker_keeps_to_the_cores_that_the_run_says() -> None:
+    said, given = conditions(), environment()
+    assert given[CORES] == ",".join(map(str, said["affinity"]))
+    assert said["environment"]["NPROC"] == str(len(said["affinity"]))
+    one = said["affinity"][-1]
+    with Worker(Place(variables=given | {CORES: str(one)})) as worker:
+        worker.start()
+        assert psutil.Process(worker.process.pid).cpu_affinity() == [one]
 
 
 def test_a_cold_process_measures_every_stage() -> None:

@@ -121,28 +121,31 @@ def simulate(test: Selftest, scratch: Path) -> None:
 
 def calibrate(test: Selftest, scratch: Path) -> None:
     """What a per cent takes."""
-    from bench.selftest import trials
+    from bench.selftest import calibration, trials
 
     if not test.has("calibration"):
         test.take("about", 0, trials.about)
-        seconds = 1.1 * test.budget * len(trials.CALIBRATION)
-        test.take("calibration", seconds, partial(trials.calibrate, scratch, test.budget))
+        seconds = 1.1 * test.budget * len(calibration.ITERATIONS)
+        test.take("calibration", seconds, partial(calibration.calibrate, scratch, test.budget))
 
 
 def run_trials(test: Selftest, scratch: Path) -> None:
     """False alarms and power, ours and the usual way."""
     from bench.selftest import trials
+    from bench.selftest.calibration import fit, points_of
 
-    calibration = test.has("calibration")
-    if not calibration:
+    calibrations = test.has("calibration")
+    if not calibrations:
         raise BakeoffError("trials need a calibration; do the part `calibrate` first")
-    iterations = {int(p): n for p, n in calibration[-1]["found"]["iterations"].items()}
+    line = fit(points_of(calibrations[-1]["found"]))
+    iterations = {percent: line.iterations(percent / 100) for percent in trials.PERCENTS}
     entrant = trials.entrant_file(scratch, iterations)
     made = [record for record in test.has("trial") if record["budget"] == test.budget]
     done = Counter(trials.Trial(r["percent"], r["way"], r["loaded"]) for r in made)
     for number, trial in enumerate(trials.wanted(done), len(made)):
         do = partial(trials.perform, trial, entrant, test.budget, number)
-        about = {**trial._asdict(), "budget": test.budget}
+        planted = iterations.get(trial.percent, 0)
+        about = {**trial._asdict(), "iterations": planted, "budget": test.budget}
         if not test.take("trial", 1.1 * test.budget + 5, do, **about):
             return
 

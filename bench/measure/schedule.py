@@ -71,7 +71,7 @@ class Schedule:
         for cell, found in self.state.cells.items():
             found.failure = self.problems.get(cell.entrant)
         self.process = 0
-        reserve = 1.0 + 0.02 * self.options.budget  # replay, tables and the file come after
+        reserve = 1.0 + 0.005 * self.options.budget  # replay, tables and the file come after
         self.end = self.options.budget - reserve
 
     def actions(self) -> Steps[None]:
@@ -633,10 +633,7 @@ class OnBackend:
         arm = f"{cell.entrant}/{cell.style}"
         outcome = yield from self.run.do(Action("cold", process, self.backend, cell.workload, arm))
         if outcome.death is not None:
-            if outcome.death.cut:
-                yield from self.cold(cell)
-            else:
-                self.fail(cell, outcome.death.reason, outcome.death.stderr)
+            self.fail(cell, outcome.death.reason, outcome.death.stderr)
             return
         self.cold_took = (self.cold_took[0] + outcome.took, self.cold_took[1] + 1)
         self.state.spent.sampling += outcome.found["timed_seconds"]

@@ -18,8 +18,10 @@ ENVIRONMENT = {
 }
 DEBUGGING = ("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES")
 """Beginnings of variables that are not handed on: their cost would be timed as a library's."""
-RECORDED = ("JAX_", "XLA_", "OMP_", "PYTHONHASHSEED")
+RECORDED = ("JAX_", "XLA_", "OMP_", "NPROC", "PJRT_NPROC", "PYTHONHASHSEED")
 """Beginnings of the variables that every run says."""
+CORES = "BAKEOFF_CORES"
+"""Variable that tells a worker which cores to keep to."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,17 +29,33 @@ def environment() -> dict[str, str]:
     """Return the environment variables that a worker is started with."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(DEBUGGING)}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return kept | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
+    return kept | ENVIRONMENT | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def affinity() -> list[int] | None:
+    """Return the cores that this process may run on; None where nobody can tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
+def threads() -> dict[str, str]:
+    """Return variables that give a worker our cores, and XLA a thread for each of them."""
+    cores = affinity()
+    if cores is None:
+        return {}
+    return {
+        CORES: ",".join(map(str, cores)),
+        "NPROC": str(len(cores)),  # what XLA:CPU sizes its pools by
+        "PJRT_NPROC": str(len(cores)),
+    }
 
 
 def machine(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Return what a process with these environment variables runs under: part of every result."""
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     seen = {name: value for name, value in environment.items() if name.startswith(RECORDED)}
     return {
         "environment": dict(sorted(seen.items())),
         "xla_flags": environment.get("XLA_FLAGS", ""),
-        "affinity": affinity,
+        "affinity": affinity(),
         "load_average": list(os.getloadavg()),
     }
 
@@ -47,5 +65,5 @@ def conditions() -> dict[str, Any]:
     return machine(environment()) | {
         "donation": False,
         "garbage_collector": "frozen after imports, run before each block, off while it is timed",
-        "threads": "as many as XLA takes: one for each core of the affinity mask",
+        "threads": "XLA has one for each core of the affinity mask, which workers set (NPROC)",
     }

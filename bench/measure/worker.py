@@ -25,6 +25,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.recorder import Turn
+from bench.measure.settings import CORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ def main() -> None:
     """Do what standard input says until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     end_with_parent()
+    keep_to_cores()
     # Entrants may print; what they print must not get between the lines.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -71,6 +73,13 @@ def end_with_parent() -> None:
 
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def keep_to_cores() -> None:
+    """Run on the cores that the run says, whatever started this process in between."""
+    cores = os.environ.get(CORES)
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, map(int, cores.split(",")))
 
 
 class Commands:

@@ -9,6 +9,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bench.measure.cells import CONTROL, Cell
 from bench.measure.found import Block
 from bench.measure.metrics import METRICS, Kind
@@ -74,16 +76,12 @@ def read(path: Path, *, samples: bool = True) -> Run:
             pytest-benchmark wrote, or is of another schema.
     """
     try:
-        text = path.read_text("utf-8")
+        raw = path.read_bytes()
     except OSError as error:
         raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
-    except UnicodeDecodeError as error:
-        raise BakeoffError(f"{path} is not text; give a run file, which is JSON") from error
-    try:
-        large = finite if HUGE.search(text) else None
-        data = json.loads(text, parse_constant=lambda _: None, parse_float=large)
-    except (ValueError, RecursionError) as error:
-        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
+    data = None if samples else without_samples(raw)
+    if data is None:
+        data = parsed(raw, path)
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise BakeoffError(
             f"{path} is JSON, but no run: it has no list of benchmarks; give what "
@@ -96,6 +94,53 @@ def read(path: Path, *, samples: bool = True) -> Run:
             f"{path} is damaged: {type(error).__name__} {error} where a run says more; measure it "
             "again, or give another file"
         ) from error
+
+
+class Stats(msgspec.Struct):
+    """What is read of a benchmark's statistics."""
+
+    median: Any = None
+    rounds: Any = None
+
+
+class Benchmark(msgspec.Struct):
+    """What is read of a benchmark."""
+
+    name: Any = None
+    group: Any = None
+    stats: Stats | None = None
+
+
+class Light(msgspec.Struct):
+    """What is read of a file whose samples nobody asks for: the rest is skipped, not made."""
+
+    benchmarks: list[Benchmark]
+    machine_info: Any = None
+    commit_info: Any = None
+    datetime: Any = None
+    bakeoff: Any = None
+
+
+def without_samples(raw: bytes) -> Facts | None:
+    """Return what a file holds beside its samples; None where it has to be read in full to tell."""
+    try:
+        found = msgspec.json.decode(raw, type=Light)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return dict(msgspec.to_builtins(found))
+
+
+def parsed(raw: bytes, path: Path) -> Any:
+    """Return the data of a file, NaN and what is too large read as None."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BakeoffError(f"{path} is not text; give a run file, which is JSON") from error
+    try:
+        large = finite if HUGE.search(text) else None
+        return json.loads(text, parse_constant=lambda _: None, parse_float=large)
+    except (ValueError, RecursionError) as error:
+        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
 
 
 def finite(text: str) -> float | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import binomtest
 
+from bench.selftest.calibration import Point, fit, points_of
 from bench.selftest.trials import PERCENTS, WAYS, Trial
 
 if TYPE_CHECKING:
@@ -145,27 +146,34 @@ def row(found: dict[Trial, Records], percent: int) -> str:
 
 
 def calibration(records: Records) -> list[str]:
-    """Return how the planted work was sized, and what runs measured of it."""
+    """Return how the planted work was sized, and what all runs say that it costs."""
     found = of(records, "calibration")
     if not found:
         return []
-    last = found[-1]
-    seen = trials(records)
-    lines = ["| planted | iterations | by the calibration | median that the idle runs measured |"]
+    points = points_of(found[-1])
+    made = [r for r in records if r["part"] == "trial" and r["way"] == "bakeoff"]
+    idle = [r for r in made if r["percent"] and not r["loaded"]]
+    for record in idle:
+        outcome = record["found"]
+        points.append(Point(record["iterations"], outcome["ratio"], outcome["standard_error"]))
+    line = fit(points)
+    lines = ["| planted | characters | what they cost | trials measured, median |"]
     lines.append("|--:|--:|--:|--:|")
     for percent in PERCENTS:
-        runs = seen.get(Trial(percent, "bakeoff", False), [])
-        measured = f"{100 * (median(o['ratio'] for o in runs) - 1):.2f} %" if runs else "–"
-        planted = 100 * last["planted"][str(percent)]
-        lines.append(
-            f"| {percent} % | {last['iterations'][str(percent)]} | {planted:.2f} % | {measured} |"
-        )
+        runs = [record for record in idle if record["percent"] == percent]
+        for iterations in sorted({record["iterations"] for record in runs}):
+            slowdown, error = line.at(iterations)
+            seen = median(r["found"]["ratio"] for r in runs if r["iterations"] == iterations)
+            lines.append(
+                f"| {percent} % | {iterations} | {100 * slowdown:.2f} % ± {196 * error:.2f} | "
+                f"{100 * (seen - 1):.2f} % |"
+            )
     return [
         "## What was planted",
-        "Characters read in addition, forward only, inside of the compiled program: each costs "
-        f"{100 * last['per_iteration']:.3f} % of a step, their loop by itself "
-        f"{100 * last['of_the_loop_itself']:.2f} % (a line through runs with "
-        f"{', '.join(last['ratios'])} of them).",
+        "Characters read in addition, forward only, inside of the compiled program. What they cost "
+        f"is a line through the {len(points)} runs on the idle machine that had some (weighted "
+        f"least squares): {100 * line.slope:.3f} % of a step for each, and "
+        f"{100 * line.base:.2f} % for their loop.",
         "\n".join(lines),
     ]
 

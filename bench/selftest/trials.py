@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 WORKLOAD = "seed"
 BASE = "same"
 PERCENTS = (1, 2, 5, 10)
-CALIBRATION = (2, 40, 80, 160)
-"""Iterations of `work` whose cost is measured; what a per cent takes is interpolated."""
 BUSY = """
 import os, random, time
 rng = random.Random({seed})
@@ -57,7 +55,7 @@ class Trial(NamedTuple):
 
 WISHES = {
     ("bakeoff", False): {0: 20, 1: 12, 2: 12, 5: 4, 10: 2},
-    ("plain", False): {0: 10, 1: 5, 2: 5, 5: 6, 10: 2},
+    ("plain", False): {0: 10, 1: 3, 2: 4, 5: 6, 10: 2},
     ("bakeoff", True): {0: 5, 2: 5, 5: 3},
     ("plain", True): {0: 5, 2: 3, 5: 4},
 }
@@ -99,38 +97,6 @@ def bench(folder: Path, *options: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8")))
 
 
-def calibrate(folder: Path, budget: float) -> dict[str, Any]:
-    """Measure what iterations of `work` cost; return how many make each per cent.
-
-    The cost is a line in the iterations, fitted by least squares. Each number of them has a run of
-    its own, made as a trial is: beside more arms, the baseline and what is added to it lose
-    different shares of their speed, which once made the same work 20 % less of a step.
-
-    Args:
-        folder: Where to put the entrant and the runs.
-        budget: Seconds of each run.
-    """
-    import numpy as np
-
-    found = []
-    for n in CALIBRATION:
-        path = write_entrant(folder / f"work_{n}.py", {"work": f"work({n})"})
-        options = [f"--entrant={path}", f"--workload={WORKLOAD}", "--metric=step"]
-        cells = bench(folder, *options, f"--budget={budget:g}")["bakeoff"]["cells"]
-        found += [cell["metrics"]["step"] for cell in cells if cell["entrant"] == path.stem]
-    ratios = [step["ratio"] for step in found]
-    slope, base = np.polyfit(CALIBRATION, np.array(ratios) - 1, 1)
-    iterations = {p: max(2, round((p / 100 - base) / slope)) for p in PERCENTS}
-    return {
-        "ratios": dict(zip(CALIBRATION, ratios, strict=True)),
-        "standard_errors": [step["standard_error"] for step in found],
-        "per_iteration": float(slope),
-        "of_the_loop_itself": float(base),
-        "iterations": iterations,
-        "planted": {p: float(base + slope * n) for p, n in iterations.items()},
-    }
-
-
 def perform(trial: Trial, entrant: Path, budget: float, seed: int) -> dict[str, Any]:
     """Make one trial; return what was called, with the interval where there is one."""
     style = f"work_{trial.percent}" if trial.percent else BASE
@@ -144,12 +110,13 @@ def perform(trial: Trial, entrant: Path, budget: float, seed: int) -> dict[str, 
         [step] = [c["metrics"]["step"] for c in said["cells"] if c["entrant"] == entrant.stem]
         if "missing" in step or not said["control"]:
             raise BakeoffError(f"a trial has no result: {step.get('missing')}; give more --budget")
-        keys = ("ratio", "low", "high", "p", "verdict", "blocks", "processes", "detectable")
+        keys = ("ratio", "standard_error", "low", "high", "p", "verdict", "blocks", "processes")
         [control] = said["control"]
         return {
             "called": step["verdict"] if step["verdict"] in ("slower", "faster") else "",
             "seconds": time.monotonic() - start,
             **{key: step[key] for key in keys},
+            "detectable": step["detectable"],
             "control": {key: control[key] for key in keys},
             "share": said["spent"]["sampling_share"],
             "warnings": len(said["warnings"]),
