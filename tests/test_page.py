@@ -544,6 +544,17 @@ def test_tables_are_of_their_runs(path: Path) -> None:
     assert results.refreshed(text) == text
 
 
+def test_the_readme_shows_a_table() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    [shown] = results.TABLE.finditer(text)
+    assert shown[0].count("\n| [") >= 10
+
+
+def test_an_empty_table_is_filled() -> None:
+    text = f"<!-- table {PATH.relative_to(ROOT)} -->\n<!-- end -->"
+    assert "| [pure_jax](impls/pure_jax.py) `pure` |" in results.refreshed(text)
+
+
 def test_a_table_that_is_not_its_run_s_is_seen() -> None:
     text = f"<!-- table {PATH.relative_to(ROOT)} -->\n\nwrong\n\n<!-- end -->"
     assert "wrong" not in results.refreshed(text)

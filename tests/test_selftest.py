@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_points_that_scatter_more_than_they_say_make_it_less_sure() -> None:
 
 @pytest.mark.parametrize("points", [[], on_a_line(0, 1e-3, 2, 40), on_a_line(0, 1e-3, 2, 2, 2)])
 def test_too_few_points_for_a_line(points: list[Point]) -> None:
-    with pytest.raises(BakeoffError, match="three runs at two numbers.*do the part `calibrate`"):
+    with pytest.raises(BakeoffError, match=r"three runs at two numbers.*do the part `calibrate`"):
         fit(points)
 
 
@@ -89,7 +90,7 @@ def test_trials_that_are_made_are_not_wanted_again() -> None:
 
 def test_both_ways_are_in_turns() -> None:
     ways = [trial.way for trial in wanted(Counter())]
-    changes = sum(a != b for a, b in zip(ways, ways[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(ways))
     assert changes > len(ways) / 4
 
 

@@ -176,7 +176,7 @@ def precision(test: Selftest, scratch: Path) -> None:
             for cell in said["cells"]
             if cell["workload"] == WORKLOAD and cell["metrics"].get("step", {}).get("low")
         }
-        halves = {name: (s["high"] - s["low"]) / 2 for name, s in steps.items()}
+        halves = {name: (s["high"] - s["low"]) / 2 / s["ratio"] for name, s in steps.items()}
         share = said["spent"]["sampling_share"]
         return {"half_widths": halves, "share": share, "wall": wall, "spent": said["spent"]}
 

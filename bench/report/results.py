@@ -24,7 +24,7 @@ FOLDER = ROOT / "results"
 PAGE = "page.html"
 PICTURES = "pictures"
 TEXTS = (ROOT / "README.md", FOLDER / "README.md")
-TABLE = re.compile(r"(<!-- table (?P<run>\S+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- table (?P<run>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def machines() -> Iterator[tuple[Path, list[Run]]]:
@@ -40,7 +40,7 @@ def refreshed(text: str) -> str:
 
     def made(match: re.Match[str]) -> str:
         run = read(ROOT / match["run"])
-        return f"{match[1]}\n{table(run.section)}\n{match[3]}"
+        return f"{match[1]}\n{table(run.section)}\n\n{match[3]}"
 
     return TABLE.sub(made, text)
 

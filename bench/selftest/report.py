@@ -236,7 +236,7 @@ def precision(records: Records) -> list[str]:
     shares = ", ".join(f"{100 * each['share']:.0f} %" for each in found)
     walls = ", ".join(f"{each['wall']:.0f} s" for each in found)
     lines = [
-        "| entrant, style | half width of the 95 % interval, median of the runs |",
+        "| entrant, style | half width of the 95 % interval, relative; median of the runs |",
         "|---|--:|",
     ]
     lines += [f"| {name} | ±{100 * width:.2f} % |" for name, width in widths.items()]

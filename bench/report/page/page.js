@@ -155,7 +155,9 @@
   }
 
   function draw() {
-    const start = performance.now(), rows = chosen(), columns = [...state.columns].sort((a, b) => a - b);
+    const start = performance.now(), rows = chosen();
+    const filled = (i) => rows.some((index) => DATA.rows[index][VALUES][i] !== null);
+    const columns = [...state.columns].sort((a, b) => a - b).filter(filled); // `dispatch` is tiny workloads' alone
     const shown = state.every ? rows : rows.slice(0, MOST), everywhere = state.workload === ALL, table = $("main");
     const programs = shown.some((index) => DATA.rows[index][PROGRAM]);
     const head = element("tr");
