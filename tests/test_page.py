@@ -10,6 +10,7 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +23,9 @@ from bench.report.charts import figures, picture
 from bench.report.excerpts import excerpts
 from bench.report.page import embedded, page
 from bench.report.ratios import by_baseline, stored
-from bench.report.runs import read
+from bench.report.runs import read, without_samples
 from bench.report.sentences import sentences
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -433,6 +435,35 @@ def test_several_runs_in_one_page(run: Run) -> None:
     assert len(table["rows"]) == 2 * len(run.section["cells"])
     assert table["runs"] == [run.name] * 2
     assert "All 2 runs in this page" in made
+
+
+def test_without_samples_a_run_says_the_same(run: Run) -> None:
+    light = read(PATH, samples=False)
+    assert light == replace(run, samples={})
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])
+def test_a_number_that_is_none_is_none_without_samples_too(number: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    text = PATH.read_text("utf-8").replace(
+        '"sampling_share": 0.', f'"sampling_share": {number}, "x": 0.'
+    )
+    assert number in text
+    path.write_text(text, encoding="utf-8")
+    assert without_samples(path.read_bytes()) is None
+    assert read(path, samples=False).section["spent"]["sampling_share"] is None
+
+
+@pytest.mark.parametrize("text", ["[1", "{}", '{"benchmarks": 3}', '{"benchmarks": [3]}', "é"])
+def test_what_is_no_run_has_the_same_words_without_samples(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text, encoding="latin-1")
+    said = []
+    for samples in (True, False):
+        with pytest.raises(BakeoffError) as caught:
+            read(path, samples=samples)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
 
 
 def many(data: dict[str, Any], entrants: int, styles: int, workloads: int) -> dict[str, Any]:

@@ -13,7 +13,15 @@ import pytest
 
 from bench.cli import main
 from bench.selftest import records, report
-from bench.selftest.calibration import LEAST, Line, Point, calibrate, fit, points_of
+from bench.selftest.calibration import (
+    LEAST,
+    Line,
+    Point,
+    as_asked,
+    calibrate,
+    fit,
+    points_of,
+)
 from bench.selftest.trials import PERCENTS, WISHES, Trial, wanted
 from common.errors import BakeoffError
 
@@ -69,7 +77,8 @@ def test_a_calibration_measures_each_number_of_iterations(
         return {"bakeoff": {"cells": cells}}
 
     monkeypatch.setattr("bench.selftest.calibration.bench", bench)
-    line = fit(points_of(json.loads(json.dumps(calibrate(tmp_path, 60)))))
+    found = json.loads(json.dumps(calibrate(tmp_path, 60)))
+    line = fit(points_of([{"part": "calibration", "found": found}]))
     assert line.at(100)[0] == pytest.approx(0.1)
 
 
@@ -97,8 +106,17 @@ def test_both_ways_are_in_turns() -> None:
 def outcome(called: str, ratio: float) -> dict[str, Any]:
     interval = {"ratio": ratio, "low": ratio - 0.005, "high": ratio + 0.005}
     about = {"standard_error": 2e-3, "p": 0.5, "verdict": called or "equivalent"}
+    size = {"blocks": 50, "processes": 7, "detectable": 0.007}
     control = {**interval, "ratio": 1.0, "low": 0.995, "high": 1.005, **about, "verdict": "x"}
-    return {"called": called, **interval, **about, "blocks": 50, "processes": 7, "control": control}
+    return {
+        "called": called,
+        **interval,
+        **about,
+        "blocks": 50,
+        "processes": 7,
+        "detectable": 0.007,
+        "control": control,
+    }
 
 
 def record(percent: int, way: str, called: str, ratio: float = 1.0) -> dict[str, Any]:
@@ -125,14 +143,31 @@ RECORDS = [
 ]
 
 
+def planted(iterations: int, found: list[dict[str, Any]] = RECORDS) -> str:
+    return f"{100 * fit(points_of(found)).at(iterations)[0]:.1f} %"
+
+
+def test_a_plant_of_another_size_has_a_row_of_its_own_and_is_made_again() -> None:
+    twice = record(1, "bakeoff", "slower", 1.02) | {"iterations": 20}
+    found = [*RECORDS, twice]
+    line = fit(points_of(found))
+    assert not as_asked(twice, line)
+    assert as_asked(record(1, "bakeoff", ""), line)
+    assert as_asked(record(0, "bakeoff", ""), line)
+    said = report.markdown(found)
+    assert f"| {planted(20, found)} | 1/1: 100 % (3–100) |" in said
+    assert f"| {planted(10, found)} | 3/5: 60 % (15–95) |" in said
+
+
 def test_the_table_counts_false_alarms_and_hits() -> None:
     said = report.markdown(RECORDS)
     rows = {line.split("|")[1].strip(): line.split("|")[2:6] for line in said.splitlines()
-            if line.startswith("| ") and " % |" in line and line.count("|") == 6}  # fmt: skip
+            if line.startswith("| ") and line.count("|") == 6}  # fmt: skip
     assert rows["0 %"][0].strip() == "1/20: 5 % (0–25)"
-    assert rows["1 %"][0].strip() == "3/5: 60 % (15–95)"
-    assert rows["5 %"][1].strip() == "1/2: 50 % (1–99)"
-    assert rows["2 %"][0].strip() == "–"
+    assert list(rows) == ["planted", "0 %", planted(10), planted(50)]
+    assert rows[planted(10)][0].strip() == "3/5: 60 % (15–95)"
+    assert rows[planted(50)][1].strip() == "1/2: 50 % (1–99)"
+    assert rows[planted(50)][0].strip() == "–"
     assert "39/40: 98 % (87–100) hold the true ratio" in said
 
 

@@ -132,16 +132,16 @@ def calibrate(test: Selftest, scratch: Path) -> None:
 def run_trials(test: Selftest, scratch: Path) -> None:
     """False alarms and power, ours and the usual way."""
     from bench.selftest import trials
-    from bench.selftest.calibration import fit, points_of
+    from bench.selftest.calibration import as_asked, fit, points_of
 
-    calibrations = test.has("calibration")
-    if not calibrations:
+    made = [record for record in test.has("trial") if record["budget"] == test.budget]
+    if not test.has("calibration"):
         raise BakeoffError("trials need a calibration; do the part `calibrate` first")
-    line = fit(points_of(calibrations[-1]["found"]))
+    line = fit(points_of([*test.has("calibration"), *made]))
     iterations = {percent: line.iterations(percent / 100) for percent in trials.PERCENTS}
     entrant = trials.entrant_file(scratch, iterations)
-    made = [record for record in test.has("trial") if record["budget"] == test.budget]
-    done = Counter(trials.Trial(r["percent"], r["way"], r["loaded"]) for r in made)
+    sized = [record for record in made if as_asked(record, line)]
+    done = Counter(trials.Trial(r["percent"], r["way"], r["loaded"]) for r in sized)
     for number, trial in enumerate(trials.wanted(done), len(made)):
         do = partial(trials.perform, trial, entrant, test.budget, number)
         planted = iterations.get(trial.percent, 0)

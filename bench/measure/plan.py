@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from scipy import stats
+from scipy import special
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,7 +138,7 @@ def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -
             return math.inf
         variance = (PROCESS_SD**2 + BLOCK_SD**2 / blocks) / processes
         freedom = (processes - 1) * max(1.0, (costs.arms - 1) / 2)  # about what pooling gives
-        return float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
+        return float(special.stdtrit(freedom, 0.975)) * math.sqrt(variance)
 
     enough = min(range(MIN_PROCESSES, MAX_PROCESSES + 1), key=half_width)
     if half_width(enough) < math.inf:

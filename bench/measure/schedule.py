@@ -371,10 +371,11 @@ class OnBackend:
             if ready:
                 if proofs:
                     self.proof_seconds = self.spent - before
+                took = self.spent - before + self.start_seconds
                 if self.opening == self.workloads:
-                    self.open_seconds = self.spent - before + self.start_seconds
-                else:
-                    self.lean_seconds = self.spent - before + self.start_seconds
+                    self.open_seconds = took
+                if self.opening == ([w for w in self.workloads if w not in TINY] or self.workloads):
+                    self.lean_seconds = took
                 return process
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from itertools import batched
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 CONFIDENCE = 0.95
+MOST_PAIRS = 1_000_000
+"""Of calls, whose ratios are held at a time."""
 
 
 class Group(NamedTuple):
@@ -75,15 +78,20 @@ def layout(arms: list[list[Block]]) -> tuple[np.ndarray, np.ndarray]:
     for arm, blocks in enumerate(arms):
         for block in blocks:
             by_number[block.number][arm] = block
-    ratios, process = [], []
-    for _, measured in sorted(by_number.items()):
+    process, alike = [], defaultdict(list)
+    for i, (_, measured) in enumerate(sorted(by_number.items())):
         first = next(iter(measured.values()))
         samples = np.full((len(arms), first.rounds, len(first.values) // first.rounds), np.nan)
         for arm, block in measured.items():
             samples[arm] = np.reshape(block.values, samples.shape[1:])
-        ratios.append(block_log_ratios(samples))
         process.append(first.process)
-    return np.array(ratios), np.array(process)
+        alike[samples.shape[1:]].append((i, samples))
+    ratios = np.empty((len(process), len(arms), len(arms)))
+    for (rounds, calls), several in alike.items():
+        for some in batched(several, max(1, MOST_PAIRS // (len(arms) * rounds * calls**2))):
+            where, samples_ = zip(*some, strict=True)
+            ratios[list(where)] = block_log_ratios(np.array(samples_))
+    return ratios, np.array(process)
 
 
 def section(

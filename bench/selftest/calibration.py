@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ITERATIONS = (2, 10, 20, 40, 80, 160)
 """Of `plants.work`, each measured in a run of its own."""
+MOST_OFF = 0.2
+"""Of what was asked for; a plant that turned out to be further off is no trial of that size."""
 LEAST = 2
 """From so many on, programs differ in their loop's trip count alone."""
 
@@ -95,6 +97,28 @@ def calibrate(folder: Path, budget: float) -> dict[str, Any]:
     return {"points": [list(point) for point in points]}
 
 
-def points_of(found: dict[str, Any]) -> list[Point]:
-    """Return the points of a calibration."""
-    return [Point(int(n), float(ratio), float(error)) for n, ratio, error in found["points"]]
+def points_of(records: Sequence[dict[str, Any]]) -> list[Point]:
+    """Return what all runs on the idle machine measured that had planted work: trials as well."""
+    found = []
+    for record in records:
+        outcome = record["found"]
+        if record["part"] == "calibration":
+            found += [Point(int(n), float(r), float(e)) for n, r, e in outcome["points"]]
+        elif planted_by_us(record) and not record["loaded"]:
+            seen = outcome["ratio"], outcome["standard_error"]
+            found.append(Point(record["iterations"], *seen))
+    return found
+
+
+def planted_by_us(record: dict[str, Any]) -> bool:
+    """Tell whether a record is of one of our trials that had something planted."""
+    ours = record["part"] == "trial" and record["way"] == "bakeoff"
+    return ours and bool(record["iterations"])
+
+
+def as_asked(record: dict[str, Any], line: Line) -> bool:
+    """Tell whether what a trial planted is about the size that was asked for."""
+    if not record["percent"]:
+        return True
+    slowdown, _ = line.at(record["iterations"])
+    return abs(100 * slowdown / record["percent"] - 1) <= MOST_OFF

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from statistics import median, median_low
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scipy.stats import binomtest
 
-from bench.selftest.calibration import Point, fit, points_of
-from bench.selftest.trials import PERCENTS, WAYS, Trial
+from bench.selftest.calibration import as_asked, fit, points_of
+from bench.selftest.trials import WAYS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,20 +26,56 @@ def rate(hits: int, total: int) -> str:
     return f"{hits}/{total}: {100 * hits / total:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def trials(records: Records) -> dict[Trial, Records]:
-    """Return the outcomes of the trials, by what was asked."""
-    found: dict[Trial, Records] = {}
-    for record in records:
-        if record["part"] == "trial":
-            trial = Trial(record["percent"], record["way"], record["loaded"])
-            found.setdefault(trial, []).append(record["found"])
-    return found
+class Planted(NamedTuple):
+    """One size of what is planted, or nothing."""
+
+    slowdown: float
+    """As all runs on the idle machine have it, as a fraction; 0 is A/A."""
+    percent: int
+    """What was asked for."""
+    iterations: tuple[int, ...]
+    """That trials had."""
+
+    @property
+    def label(self) -> str:
+        """Return the size in words."""
+        return f"{100 * self.slowdown:.1f} %" if self.percent else "0 %"
 
 
-def hits(trial: Trial, outcomes: Records) -> int:
+class Kind(NamedTuple):
+    """Who was asked, and where."""
+
+    way: str
+    loaded: bool
+
+
+def trials(records: Records) -> dict[Planted, dict[Kind, Records]]:
+    """Return the outcomes of the trials by what was planted, from nothing to much.
+
+    Trials whose plant turned out to be of another size than asked for have a row of their own.
+    """
+    made = [record for record in records if record["part"] == "trial"]
+    line = fit(points_of(records)) if any(record["percent"] for record in made) else None
+    groups: dict[tuple[int, bool], Records] = {}
+    for record in made:
+        groups.setdefault((record["percent"], line is None or as_asked(record, line)), []).append(
+            record
+        )
+    found: dict[Planted, dict[Kind, Records]] = {}
+    for (percent, _), group in groups.items():
+        iterations = sorted(record["iterations"] for record in group)
+        slowdown = line.at(median_low(iterations))[0] if line and percent else 0.0
+        planted = Planted(slowdown, percent, tuple(dict.fromkeys(iterations)))
+        for record in group:
+            kinds = found.setdefault(planted, {})
+            kinds.setdefault(Kind(record["way"], record["loaded"]), []).append(record["found"])
+    return dict(sorted(found.items()))
+
+
+def hits(planted: Planted, outcomes: Records) -> int:
     """Return how many said that there is a difference: any for A/A, a slowdown where one is."""
     return sum(
-        bool(outcome["called"]) if trial.percent == 0 else outcome["called"] == "slower"
+        bool(outcome["called"]) if planted.percent == 0 else outcome["called"] == "slower"
         for outcome in outcomes
     )
 
@@ -98,11 +134,17 @@ def false_alarms_and_power(records: Records) -> list[str]:
                 )
                 + " |",
                 "|--:|" + "--:|" * 4,
-                *(row(found, percent) for percent in (0, *PERCENTS)),
+                *(row(planted, kinds) for planted, kinds in found.items()),
             ]
         ),
     ]
-    ours = found.get(Trial(0, "bakeoff", False), [])
+    kinds = found.values()
+    ours = [
+        outcome
+        for planted, kinds_ in found.items()
+        if not planted.percent
+        for outcome in kinds_.get(Kind("bakeoff", loaded=False), [])
+    ]
     if ours:
         inside = sum(o["low"] <= 1 <= o["high"] for o in ours)
         inside += sum(o["control"]["low"] <= 1 <= o["control"]["high"] for o in ours)
@@ -110,7 +152,9 @@ def false_alarms_and_power(records: Records) -> list[str]:
             f"Of the 95 % intervals of those A/A runs, the control's included, "
             f"{rate(inside, 2 * len(ours))} hold the true ratio."
         )
-    every = [o["control"] for t, os in found.items() if t.way == "bakeoff" for o in os]
+    every = [
+        o["control"] for each in kinds for k, os in each.items() if k.way == "bakeoff" for o in os
+    ]
     if every:
         alarms = sum(control["verdict"] in ("slower", "faster") for control in every)
         inside = sum(control["low"] <= 1 <= control["high"] for control in every)
@@ -120,60 +164,55 @@ def false_alarms_and_power(records: Records) -> list[str]:
             f"{rate(inside, len(every))}."
         )
     for loaded in (False, True):
-        runs = [
-            o for t, os in found.items() if t.way == "bakeoff" and t.loaded == loaded for o in os
-        ]
+        runs = [outcome for each in kinds for outcome in each.get(Kind("bakeoff", loaded), [])]
         if runs:
             half = median((o["high"] - o["low"]) / 2 for o in runs)
             where = "beside another process" if loaded else "on the idle machine"
             lines.append(
                 f"Median half width of our intervals {where}: ±{100 * half:.2f} %, from "
                 f"{median(o['blocks'] for o in runs):.0f} blocks of "
-                f"{median(o['processes'] for o in runs):.0f} processes."
+                f"{median(o['processes'] for o in runs):.0f} processes. What such a run says that "
+                "it would have called four times in five is "
+                f"{100 * median(o['detectable'] for o in runs):.1f} % in the median, "
+                f"{100 * max(o['detectable'] for o in runs):.1f} % at most."
             )
     return lines
 
 
-def row(found: dict[Trial, Records], percent: int) -> str:
+def row(planted: Planted, kinds: dict[Kind, Records]) -> str:
     """Return one row of the table."""
     cells = []
     for loaded in (False, True):
         for way in WAYS:
-            trial = Trial(percent, way, loaded)
-            outcomes = found.get(trial, [])
-            cells.append(rate(hits(trial, outcomes), len(outcomes)))
-    return f"| {percent} % | " + " | ".join(cells) + " |"
+            outcomes = kinds.get(Kind(way, loaded), [])
+            cells.append(rate(hits(planted, outcomes), len(outcomes)))
+    return f"| {planted.label} | " + " | ".join(cells) + " |"
 
 
 def calibration(records: Records) -> list[str]:
-    """Return how the planted work was sized, and what all runs say that it costs."""
-    found = of(records, "calibration")
-    if not found:
+    """Return what all runs say that the planted work costs, beside what trials measured."""
+    points = points_of(records)
+    if not points:
         return []
-    points = points_of(found[-1])
-    made = [r for r in records if r["part"] == "trial" and r["way"] == "bakeoff"]
-    idle = [r for r in made if r["percent"] and not r["loaded"]]
-    for record in idle:
-        outcome = record["found"]
-        points.append(Point(record["iterations"], outcome["ratio"], outcome["standard_error"]))
     line = fit(points)
-    lines = ["| planted | characters | what they cost | trials measured, median |"]
+    lines = ["| asked for | characters | what they cost | our trials measured, median |"]
     lines.append("|--:|--:|--:|--:|")
-    for percent in PERCENTS:
-        runs = [record for record in idle if record["percent"] == percent]
-        for iterations in sorted({record["iterations"] for record in runs}):
-            slowdown, error = line.at(iterations)
-            seen = median(r["found"]["ratio"] for r in runs if r["iterations"] == iterations)
+    for planted, kinds in trials(records).items():
+        outcomes = kinds.get(Kind("bakeoff", loaded=False), [])
+        if planted.percent and outcomes:
+            error = line.at(median_low(planted.iterations))[1]
+            seen = median(outcome["ratio"] for outcome in outcomes)
             lines.append(
-                f"| {percent} % | {iterations} | {100 * slowdown:.2f} % ± {196 * error:.2f} | "
-                f"{100 * (seen - 1):.2f} % |"
+                f"| {planted.percent} % | {', '.join(map(str, planted.iterations))} | "
+                f"{100 * planted.slowdown:.2f} % ± {196 * error:.2f} | {100 * (seen - 1):.2f} % |"
             )
     return [
         "## What was planted",
         "Characters read in addition, forward only, inside of the compiled program. What they cost "
         f"is a line through the {len(points)} runs on the idle machine that had some (weighted "
         f"least squares): {100 * line.slope:.3f} % of a step for each, and "
-        f"{100 * line.base:.2f} % for their loop.",
+        f"{100 * line.base:.2f} % for their loop. It names the rows of the table above; what "
+        "turned out to be more than a fifth off was asked for once more.",
         "\n".join(lines),
     ]
 
@@ -270,21 +309,20 @@ def picture(records: Records, folder: Path) -> None:
     if not trials(records):
         return
     rows = []
-    for trial, outcomes in trials(records).items():
-        low, high = binomtest(hits(trial, outcomes), len(outcomes)).proportion_ci(0.95, "exact")
-        where = "one core loaded" if trial.loaded else "idle machine"
-        rows.append(
-            {
-                "planted": trial.percent,
-                "called": hits(trial, outcomes) / len(outcomes),
-                "low": low,
-                "high": high,
-                "way": {"bakeoff": "pytest bench", "plain": "pytest-benchmark, median:5%"}[
-                    trial.way
-                ],
-                "where": where,
-            }
-        )
+    for planted, kinds in trials(records).items():
+        for (way, loaded), outcomes in kinds.items():
+            called = hits(planted, outcomes)
+            low, high = binomtest(called, len(outcomes)).proportion_ci(0.95, "exact")
+            rows.append(
+                {
+                    "planted": round(100 * planted.slowdown, 1),
+                    "called": called / len(outcomes),
+                    "low": low,
+                    "high": high,
+                    "way": NAMES[way].replace("`", ""),
+                    "where": "one core loaded" if loaded else "idle machine",
+                }
+            )
     base = altair.Chart(altair.Data(values=rows)).encode(
         x=altair.X("planted:O", title="planted slowdown, %", axis=altair.Axis(labelAngle=0)),
         color=altair.Color("way:N", title=None, scale=altair.Scale(range=["#1b6ca8", "#c2571a"])),

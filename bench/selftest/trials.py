@@ -54,9 +54,9 @@ class Trial(NamedTuple):
 
 
 WISHES = {
-    ("bakeoff", False): {0: 20, 1: 12, 2: 12, 5: 4, 10: 2},
-    ("plain", False): {0: 10, 1: 3, 2: 4, 5: 6, 10: 2},
-    ("bakeoff", True): {0: 5, 2: 5, 5: 3},
+    ("bakeoff", False): {0: 20, 1: 10, 2: 12, 5: 3, 10: 1},
+    ("plain", False): {0: 10, 1: 2, 2: 3, 5: 4, 10: 1},
+    ("bakeoff", True): {0: 5, 2: 4, 5: 3},
     ("plain", True): {0: 5, 2: 3, 5: 4},
 }
 """How many trials there shall be: by way, with and without load, and by what is planted."""

@@ -11,7 +11,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from bench.stats.verdict import detectable
 
@@ -91,6 +90,8 @@ def drift(seconds: Float[np.ndarray, " blocks"], at: Float[np.ndarray, " blocks"
         return None
     third = logs.size // 3
     change = math.expm1(np.median(logs[-third:]) - np.median(logs[:third]))
+    from scipy import stats  # takes most of a second to import
+
     p = stats.spearmanr(np.arange(logs.size), logs).pvalue
     advice = (
         "Ratios are taken inside a block and hold; times in seconds do not. Let the machine "

@@ -103,9 +103,9 @@ class _Pairs(NamedTuple):
 
 
 def block_log_ratios(
-    samples: Float[np.ndarray, "arms rounds calls"],
-) -> Float[np.ndarray, "arms arms"]:
-    """Return what one block says of each pair of arms: its median log-ratio, first to second.
+    samples: Float[np.ndarray, "*blocks arms rounds calls"],
+) -> Float[np.ndarray, "*blocks arms arms"]:
+    """Return what a block says of each pair of arms: its median log-ratio, first to second.
 
     It is the median over all pairs of an arm's call and the other's call of the same round. That is
     the shift estimate of Hodges and Lehmann (1963, "Estimates of location based on rank tests"),
@@ -113,11 +113,19 @@ def block_log_ratios(
     changes its speed within a block moves both sides of each pair.
 
     Args:
-        samples: Seconds, or any positive cost; NaN throughout for an arm that was not measured.
+        samples: Seconds, or any positive cost, of one block or of several; NaN throughout for an
+            arm that was not measured.
     """
     logs = np.log(samples)
-    others = logs[:, :, None, :]
-    return np.array([np.median(arm[:, :, None] - others, axis=(1, 2, 3)) for arm in logs])
+    *blocks, arms, rounds, calls = logs.shape
+    found = np.zeros((*blocks, arms, arms))
+    found[np.isnan(logs).any(axis=(-2, -1))] = np.nan
+    for i in range(1, arms):
+        differences = logs[..., i : i + 1, :, :, None] - logs[..., :i, :, None, :]
+        medians = np.median(differences.reshape(*blocks, i, rounds * calls * calls), axis=-1)
+        found[..., i, :i] = medians
+        found[..., :i, i] = -medians  # turned around, the same differences change their signs
+    return found
 
 
 def paired(

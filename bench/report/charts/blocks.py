@@ -1,0 +1,100 @@
+"""The ratio of each block, and intervals, over the band of the A/A control."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import altair
+import numpy as np
+
+from bench.measure.cells import BASELINE, Cell
+from bench.measure.summary import Group, layout
+from bench.report import wording
+from bench.report.charts.drawn import ROW, Figure, chart, coloured, few, row_axis
+from bench.report.wording import Facts, measured
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report.runs import Run
+
+
+def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Figure | None:
+    """Return the ratio of each block and the intervals, over the band of the A/A control."""
+    arms = run.samples.get(Group("step", workload, backend), {})
+    baseline = Cell(*BASELINE, workload, backend)
+    rows, ends = [], []
+    kept = {Cell(*(c[n] for n in Cell._fields)): c for c in cells}
+    known = [cell for cell in arms if cell in kept]
+    if baseline in known and len(known) > 1:
+        ratios, process = layout([arms[cell] for cell in known])
+        column = known.index(baseline)
+        for i, cell in enumerate(known):
+            if cell == baseline:
+                continue
+            about = {"style": wording.name(kept[cell]), "entrant": cell.entrant}
+            rows += [
+                about | {"ratio": float(np.exp(r)), "process": int(p)}
+                for r, p in zip(ratios[:, i, column], process, strict=True)
+                if not np.isnan(r)
+            ]
+    for each in cells:
+        found = measured(each, "step")
+        if found and None not in (found.get("ratio"), found.get("low"), found.get("high")):
+            about = {"style": wording.name(each), "entrant": each["entrant"]}
+            said = {"interval": wording.ratio(found), "verdict": found["verdict"]}
+            ends.append(about | {k: found[k] for k in ("ratio", "low", "high")} | said)
+    if not ends:
+        return None
+    smallest = next(
+        (
+            c["detectable"]
+            for c in run.section["control"]
+            if (c["metric"], c["workload"], c["backend"]) == ("step", workload, backend)
+        ),
+        None,
+    )
+    others = [cell for cell in cells if not wording.is_baseline(cell)]
+    x = altair.X(
+        "ratio:Q",
+        title=f"step, ratio to {BASELINE[0]} (log scale)",
+        scale=altair.Scale(type="log", nice=False, padding=10),
+    )
+    layers = []
+    if smallest is not None:
+        band = [{"low": 1 / (1 + smallest), "high": 1 + smallest}]
+        layers.append(
+            chart(band).mark_rect(opacity=0.18, color="#888").encode(x="low:Q", x2="high:Q")
+        )
+    layers.append(chart([{"ratio": 1}]).mark_rule(color="#888").encode(x="ratio:Q"))
+    if rows:
+        layers.append(
+            chart(rows)
+            .mark_tick(opacity=0.35, thickness=1.5, height=14)
+            .encode(
+                x=x,
+                y=row_axis(others),
+                color=coloured(cells),
+                tooltip=["style:N", altair.Tooltip("ratio:Q", format=".4f"), "process:Q"],
+            )
+        )
+    base = chart(ends).encode(
+        y=row_axis(others),
+        color=coloured(cells),
+        tooltip=["style:N", "interval:N", "verdict:N"],
+    )
+    layers += [
+        base.mark_rule(strokeWidth=3).encode(x=altair.X("low:Q"), x2="high:Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x),
+    ]
+    findings = [i["style"] for i in ends if i["verdict"] in ("slower", "faster")]
+    title = f"At {wording.sized(workload)}, {few(findings, 'no step')} "
+    title += f"{'differs' if len(findings) < 2 else 'differ'} from {BASELINE[0]}'s for sure"
+    seen = "" if smallest is None else f"; grey: below {wording.percent(smallest)}, not to be seen"
+    text = "; ".join(f"{i['style']} {i['interval']}, {i['verdict']}" for i in ends)
+    return Figure(
+        "blocks",
+        title,
+        f"Ratios of steps with their 95 % intervals, a tick for each block{seen}. {text}.",
+        altair.layer(*layers).properties(width="container", height=ROW * len(others)),
+    )
