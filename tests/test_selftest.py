@@ -108,15 +108,7 @@ def outcome(called: str, ratio: float) -> dict[str, Any]:
     about = {"standard_error": 2e-3, "p": 0.5, "verdict": called or "equivalent"}
     size = {"blocks": 50, "processes": 7, "detectable": 0.007}
     control = {**interval, "ratio": 1.0, "low": 0.995, "high": 1.005, **about, "verdict": "x"}
-    return {
-        "called": called,
-        **interval,
-        **about,
-        "blocks": 50,
-        "processes": 7,
-        "detectable": 0.007,
-        "control": control,
-    }
+    return {"called": called, **interval, **about, **size, "control": control}
 
 
 def record(percent: int, way: str, called: str, ratio: float = 1.0) -> dict[str, Any]:
