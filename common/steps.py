@@ -6,7 +6,7 @@ compiled program that it aliases nothing. So a second use of the same arrays is 
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -39,11 +39,27 @@ def load_adam(
 ) -> optax.OptState:
     """Return optax's state for `params`, with the moments and the count of `checkpoint`."""
     return optax.tree.set(
-        jax.eval_shape(optimiser.init, params),  # its zeros would be compiled, and thrown away
+        like_init(optimiser.init, *shapes(params)),  # zeros would be compiled, and thrown away
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
         count=jax.device_put(np.int32(checkpoint.updates)),
     )
+
+
+def shapes(tree: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
+    """Return the structure of `tree`, and the shapes and dtypes of its leaves."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+@cache
+def like_init(
+    init: Callable[[Params], optax.OptState],
+    structure: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+) -> optax.OptState:
+    """Return optax's first state without its arrays; traced once for each structure."""
+    return jax.eval_shape(init, jax.tree.unflatten(structure, leaves))
 
 
 def save_adam(params: Params, opt_state: optax.OptState, model: Model) -> Checkpoint:

@@ -189,8 +189,8 @@ def kill(test: Selftest, scratch: Path) -> None:
     from bench.selftest import faults
 
     if not test.has("killed"):
-        do = partial(faults.killed, scratch, KILLS, 1.5 * test.budget, seed=0)
-        test.take("killed", 5 * test.budget, do)
+        do = partial(faults.killed, scratch, KILLS, 3 * test.budget, seed=0)
+        test.take("killed", 6 * test.budget, do)
 
 
 DO = {

@@ -28,6 +28,9 @@ PLANTS = {
 }
 """What is planted, and the exact metrics that must rise."""
 IMPORT_SECONDS = 0.3
+LIVES = 4, 24
+"""Seconds that a run lives before it is killed: shorter than its start, or with many blocks. Each
+kill costs a worker, so many short lives would leave no budget for the fewest blocks."""
 BY_TIME = {"layer": "layer(60)", "copy": "copy()"}
 
 
@@ -76,7 +79,8 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
     path = folder / "killed.json"
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}"]
     command += ["-p", "no:cacheprovider", "--entrant=pure_jax,equinox", "--style=pure"]
-    command += [f"--workload={WORKLOAD}", f"--budget={budget:g}", f"--benchmark-json={path}"]
+    command += [f"--workload={WORKLOAD}", "--metric=step", f"--budget={budget:g}"]
+    command += [f"--benchmark-json={path}"]
     seen: set[tuple[str, tuple[float, ...]]] = set()
     moments: list[float] = []
     resumed = False
@@ -89,7 +93,7 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         ) as process:
-            moment = rng.uniform(2, 12)
+            moment = rng.uniform(*LIVES)
             time.sleep(moment)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # our own group
