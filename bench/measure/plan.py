@@ -30,7 +30,7 @@ PREPARED_SHARE = 0.2
 """Of the warm time: what turns that compile programs of their own may cost together."""
 BLOCK_SD, PROCESS_SD = 0.019, 0.007
 """Of a step's log-ratio at `seed`. Processes add next to nothing to programs that are the
-baseline's, and 0.5 to 2 % to the others, whose intervals are the widest: this is in between. They
+baseline's, and 0.5 to 3 % to the others, whose intervals are the widest: this is in between. They
 only steer how a budget is split; intervals come from the run itself."""
 
 
