@@ -330,15 +330,24 @@ def test_a_worker_begins_with_the_standard_library_alone(module: str) -> None:
 
 
 def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("JAX_DEBUG_NANS", "JAX_LOG_COMPILES", "JAX_DISABLE_JIT"):
+    unwanted = ("JAX_DEBUG_NANS", "JAX_LOG_COMPILES", "JAX_DISABLE_JIT", "PYTHONDONTWRITEBYTECODE")
+    for name in unwanted:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     given = environment()
-    assert not [name for name in given if name.startswith(("JAX_DEBUG", "JAX_LOG", "JAX_DISABLE"))]
+    assert not set(unwanted) & set(given)
     assert given["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false"
     assert {name: given[name] for name in ENVIRONMENT} == ENVIRONMENT
     assert given["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
+
+
+def test_a_worker_says_how_many_modules_have_no_bytecode(tmp_path: Path) -> None:
+    command = {"do": "describe", "entrants": ["pure_jax"], "outside": {}}
+    kept = {"PYTHONPYCACHEPREFIX": str(tmp_path)}
+    none = Place(variables=environment() | kept | {"PYTHONDONTWRITEBYTECODE": "1"})
+    assert ask_once(command, none)["uncached"] > 300  # jax's
+    assert ask_once(command, Place(variables=environment() | kept))["uncached"] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")

@@ -628,6 +628,14 @@ def test_busy() -> None:
         health.busy(0, 0, 0, 0)
 
 
+def test_compiled_from_source() -> None:
+    assert health.compiled_from_source(0) is None
+    said = health.compiled_from_source(512)
+    assert said is not None
+    assert "no bytecode of 512 modules" in said
+    assert "PYTHONPYCACHEPREFIX" in said
+
+
 def test_unstable() -> None:
     assert health.unstable(estimate(1.002, 0.002), 0.02, 24) is None
     said = health.unstable(estimate(1.001, 0.01), 0.02, 24)

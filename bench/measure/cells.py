@@ -41,6 +41,8 @@ class Offer:
     devices: dict[str, str]
     conditions: dict[str, Any] = field(default_factory=dict)
     """Flags, affinity, load."""
+    uncached: int = 0
+    """Modules that each process compiles from source, for Python can keep no bytecode of them."""
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,7 @@ class Measured:
             said["warnings"] = warnings(
                 self.state,
                 estimates(self.state),
-                self.offer.conditions,
+                self.offer,
                 self.wanted.margin,
                 said["comparisons"],
             )

@@ -9,6 +9,7 @@ import traceback
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -70,7 +71,14 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
         "backends": list(devices),
         "devices": devices,
         "versions": versions(),
+        "uncached": uncached(),
     }
+
+
+def uncached() -> int:
+    """Return of how many imported modules Python keeps no bytecode, for it cannot write any."""
+    specs = (getattr(module, "__spec__", None) for module in list(sys.modules.values()))
+    return sum(bool(s and s.cached) and not Path(s.cached).exists() for s in specs)
 
 
 def offered_devices() -> dict[str, str]:

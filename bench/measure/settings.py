@@ -16,7 +16,12 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # order of sets and of some dicts: the same in all workers
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-DEBUGGING = ("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES")
+DEBUGGING = (
+    *("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES"),
+    "PYTHONDONTWRITEBYTECODE",  # without bytecode, an import of jax and flax takes twice as long
+    *("PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHONPROFILEIMPORTTIME"),
+    *("PYTHONPERFSUPPORT", "PYTHONTRACEMALLOC", "PYTHONVERBOSE"),
+)
 """Beginnings of variables that are not handed on: their cost would be timed as a library's."""
 RECORDED = ("JAX_", "XLA_", "OMP_", "NPROC", "PJRT_NPROC", "PYTHONHASHSEED")
 """Beginnings of the variables that every run says."""

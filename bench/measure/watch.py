@@ -13,6 +13,7 @@ from bench.stats import health
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.measure.cells import Offer
     from bench.measure.found import State
     from bench.measure.summary import Group
     from bench.stats.nested import Estimate
@@ -23,14 +24,15 @@ WATCHED = "step"
 def warnings(
     state: State,
     found: dict[Group, dict[Any, Estimate]],
-    conditions: dict[str, Any],
+    offer: Offer,
     margin: float,
     comparisons: int,
 ) -> list[str]:
     """Return plain sentences, none where there is nothing to warn of."""
     return [
         *state.notes,
-        *filter(None, _machine(state, conditions)),
+        *filter(None, _machine(state, offer.conditions)),
+        *filter(None, [health.compiled_from_source(offer.uncached)]),
         *_baseline(state, found, margin, comparisons),
     ]
 

@@ -143,6 +143,21 @@ def busy(load: float, cores: int, steal: float, others: float) -> str | None:
     )
 
 
+def compiled_from_source(modules: int) -> str | None:
+    """Say when imports are slower than they are for most people.
+
+    Args:
+        modules: That Python keeps no bytecode of.
+    """
+    if not modules:
+        return None
+    return (
+        f"Python can keep no bytecode of {modules} module{'s' * (modules > 1)}, so each process "
+        "compiles their source anew, and imports take too long. Let their folders be written to, "
+        "or set PYTHONPYCACHEPREFIX to one that can be."
+    )
+
+
 def unstable(control: Estimate, margin: float, comparisons: int, alpha: float = 0.05) -> str | None:
     """Say when the A/A control shows that the run cannot do what it was made for.
 
