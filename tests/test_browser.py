@@ -99,7 +99,7 @@ def test_another_baseline_changes_the_ratios(tab: Page, run: Run) -> None:
     assert "ms" in cell(tab, "pure_jax", "step")
     tab.select_option("#baseline", "haiku")
     assert "ms" in cell(tab, "haiku", "step")
-    found = by_baseline(run)["haiku"][Cell(*BASELINE, "seed", "cpu"), "step"]
+    found = by_baseline(run)["haiku"][Cell(*BASELINE, "seed", "cpu")]["step"]
     said = cell(tab, "pure_jax", "step").removeprefix("= ").removeprefix("? ")
     assert said == wording.ratio(found._asdict())
     assert tab.locator("#caption").inner_text().startswith("ratios to haiku, seed (width 128)")

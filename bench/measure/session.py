@@ -77,8 +77,9 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
 
 def uncached() -> int:
     """Return of how many imported modules Python keeps no bytecode, for it cannot write any."""
-    specs = (getattr(module, "__spec__", None) for module in list(sys.modules.values()))
-    return sum(bool(s and s.cached) and not Path(s.cached).exists() for s in specs)
+    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+    cached = [spec.cached for spec in specs if spec is not None and spec.cached]
+    return sum(not Path(path).exists() for path in cached)
 
 
 def offered_devices() -> dict[str, str]:

@@ -13,7 +13,7 @@ from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.metrics import METRICS, Kind
 from bench.measure.plan import MIN_BLOCKS, MIN_COLD
 from bench.measure.schedule import STARVED
-from bench.stats.nested import Estimate, block_log_ratios, nested_all, unpaired
+from bench.stats.nested import Estimate, block_log_ratios, nested_all, unpaired_all
 from bench.stats.verdict import Judgement, detectable, judge
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def ratios(
     columns = [cells.index(Cell(*name, *group[1:])) for name in known]
     if METRICS[group.metric].kind is Kind.COLD:
         samples = [np.array([v for b in arms[c] for v in b.values if v > 0]) for c in cells]
-        found = [unpaired(samples, column) for column in columns]
+        found = unpaired_all(samples, columns)
     else:
         found = nested_all(*layout([arms[c] for c in cells]), columns)
     return {

@@ -26,7 +26,7 @@ class Ratio(NamedTuple):
     verdict: str | None
 
 
-type Beside = dict[tuple[Cell, str], Ratio]
+type Beside = dict[Cell, dict[str, Ratio]]
 """By cell and metric."""
 
 
@@ -70,21 +70,24 @@ def by_baseline(run: Run) -> dict[str, Beside]:
             continue
         judged = judge(estimates[entrant], margin, more=False)
         out[entrant] = {}
-        for key, estimate, judgement in zip(keys, estimates[entrant], judged, strict=True):
+        for (cell, metric), estimate, judgement in zip(
+            keys, estimates[entrant], judged, strict=True
+        ):
             low, high = map(number, estimate.interval(CONFIDENCE))
-            out[entrant][key] = Ratio(estimate.ratio, low, high, str(judgement.verdict))
+            ratio = Ratio(estimate.ratio, low, high, str(judgement.verdict))
+            out[entrant].setdefault(cell, {})[metric] = ratio
     return out
 
 
 def stored(run: Run) -> Beside:
     """Return the ratios that a run's file has."""
-    out = {}
-    for cell in run.section["cells"]:
-        for metric in cell["metrics"]:
-            found = measured(cell, metric)
-            if found is not None and found.get("ratio") is not None:
-                key = Cell(*(cell[name] for name in Cell._fields)), metric
-                out[key] = Ratio(
-                    found["ratio"], found.get("low"), found.get("high"), found.get("verdict")
-                )
-    return out
+    return {
+        Cell(*(cell[name] for name in Cell._fields)): {
+            metric: Ratio(found["ratio"], found.get("low"), found.get("high"), found.get("verdict"))
+            for metric, found in cell["metrics"].items()
+            if cell["failure"] is None
+            and found.get("median") is not None
+            and found.get("ratio") is not None
+        }
+        for cell in run.section["cells"]
+    }

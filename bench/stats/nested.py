@@ -227,38 +227,68 @@ def unpaired(
     Raises:
         ValueError: No such baseline, a sample that is not finite and positive.
     """
-    if not 0 <= baseline < len(samples):
-        raise ValueError(f"baseline is cell {baseline}; there are {len(samples)} cells")
-    cells = [np.asarray(values, float).ravel() for values in samples]
-    for number, values in enumerate(cells):
-        if not (np.isfinite(values) & (values > 0)).all():
-            bad = values[~(np.isfinite(values) & (values > 0))].tolist()
-            raise ValueError(f"samples of cell {number} must be finite and positive; found {bad}")
-    logs = [np.log(values) for values in cells]
-    variance = [float(values.var(ddof=1)) if values.size > 1 else math.nan for values in logs]
-    df = [values.size - 1 for values in logs]
-    others = [i for i in range(len(cells)) if i != baseline and df[i] > 0]
-    pooled_df = sum(df[i] for i in others)
+    return unpaired_all(samples, [baseline])[0]
 
-    def error(cell: int) -> tuple[float, float]:
-        if min(df[cell], df[baseline]) < 1:
-            return math.inf, 0.0
-        base = variance[baseline] / cells[baseline].size
-        arm = sum(df[i] * variance[i] for i in others) / pooled_df / cells[cell].size
-        own = variance[cell] / cells[cell].size + base
+
+def unpaired_all(
+    samples: Sequence[Float[np.ndarray, " samples"]], baselines: Sequence[int]
+) -> list[list[Estimate | None]]:
+    """Return what `unpaired` does for each of several baselines."""
+    for baseline in baselines:
+        if not 0 <= baseline < len(samples):
+            raise ValueError(f"baseline is cell {baseline}; there are {len(samples)} cells")
+    cells = [_moments(number, values) for number, values in enumerate(samples)]
+    out = []
+    for baseline in baselines:
+        others = [c for i, c in enumerate(cells) if i != baseline and c.df > 0]
+        pooled_df = sum(c.df for c in others)
+        pool = sum(c.df * c.variance for c in others) / pooled_df if others else math.nan
+        found = [_unpaired(cell, cells[baseline], pool, pooled_df) for cell in cells]
+        found[baseline] = None
+        out.append(found)
+    return out
+
+
+class _Moments(NamedTuple):
+    """Of a cell's logarithms."""
+
+    size: int
+    mean: float
+    variance: float
+    """NaN with fewer than two."""
+
+    @property
+    def df(self) -> int:
+        return self.size - 1
+
+
+def _moments(number: int, values: Float[np.ndarray, " samples"]) -> _Moments:
+    values = np.asarray(values, float).ravel()
+    usable = np.isfinite(values) & (values > 0)
+    if not usable.all():
+        bad = values[~usable].tolist()
+        raise ValueError(f"samples of cell {number} must be finite and positive; found {bad}")
+    logs = np.log(values)
+    return _Moments(
+        logs.size,
+        float(logs.mean()) if logs.size else math.nan,
+        float(logs.var(ddof=1)) if logs.size > 1 else math.nan,
+    )
+
+
+def _unpaired(cell: _Moments, baseline: _Moments, pool: float, pooled_df: int) -> Estimate | None:
+    if not cell.size or not baseline.size:
+        return None
+    error, df = math.inf, 0.0
+    if min(cell.df, baseline.df) > 0:
+        base = baseline.variance / baseline.size
+        arm = pool / cell.size
         pooled = arm + base
-        pooled_t = _satterthwaite(pooled, (arm, pooled_df), (base, df[baseline]))
-        found, freedom = _guarded(pooled, pooled_t, own, min(df[cell], df[baseline]))
-        return math.sqrt(found), freedom
-
-    return [
-        Estimate(
-            float(logs[cell].mean() - logs[baseline].mean()), *error(cell), values.size, values.size
-        )
-        if cell != baseline and values.size and cells[baseline].size
-        else None
-        for cell, values in enumerate(cells)
-    ]
+        freedom = _satterthwaite(pooled, (arm, pooled_df), (base, baseline.df))
+        own = cell.variance / cell.size + base
+        variance, df = _guarded(pooled, freedom, own, min(cell.df, baseline.df))
+        error = math.sqrt(variance)
+    return Estimate(cell.mean - baseline.mean, error, df, cell.size, cell.size)
 
 
 def _guarded(pooled: float, pooled_df: float, own: float, own_df: float) -> tuple[float, float]:

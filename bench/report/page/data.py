@@ -171,8 +171,8 @@ def row(run: int, cell: Facts, timed: Sequence[str], exact: Sequence[str], *, lo
 
 def compared(cell: Facts, timed: Sequence[str], found: Beside) -> list | int:
     """Return a row's ratios by metric; 0 stands for none."""
-    key = Cell(*(cell[name] for name in Cell._fields))
-    said: list[Ratio | None] = [found.get((key, metric)) for metric in timed]
+    ratios = found.get(Cell(*(cell[name] for name in Cell._fields)), {})
+    said: list[Ratio | None] = [ratios.get(metric) for metric in timed]
     if not any(said):
         return 0
     return [
