@@ -91,7 +91,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             "fresh processes for each cell's cold metrics, twice as many of the baseline",
         ),
     ):
-        help_ = f"{what} (default: the planner chooses, within the budget)"
+        default = "1 where --blocks is given, else the planner chooses, within the budget"
+        if name != "processes":
+            default = "the planner chooses, within the budget"
+        help_ = f"{what} (default: {default})"
         group.addoption(f"--{name}", type=int, default=None, metavar="N", help=help_)
 
 
@@ -140,6 +143,8 @@ def checked(config: pytest.Config) -> Wanted:
         given = config.getoption(option)
         return tuple(name for value in given for name in value.split(",") if name)
 
+    if config.getoption("numprocesses", None):
+        raise BakeoffError("-n is for tests; benchmarks are measured one at a time: leave it out")
     budget, margin = config.getoption("budget"), config.getoption("margin")
     check_rate("--budget", budget)
     if budget > MAX_BUDGET:
@@ -213,7 +218,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
+    wanted = config.stash.get(WANTED, None)
     empty = [item for item in items if not isinstance(measures(item).get("cell", NO_CELL), Cell)]
+    if wanted is not None and wanted.metrics and items and len(empty) == len(items):
+        asked = ", ".join(wanted.metrics)
+        pytest.exit(
+            f"nothing to measure: no selected style and workload has the metric {asked}; choose "
+            "others, or leave --metric out",
+            returncode=2,
+        )
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
@@ -324,6 +337,7 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         benchmark = request.getfixturevalue("benchmark")
         benchmark.extra_info.update(info)
         benchmark.pedantic(clock.step, rounds=len(samples), iterations=1)
+        measured.numbers += 1
 
     return hand_over
 
@@ -393,6 +407,8 @@ def finish(session: pytest.Session, path: Any) -> None:
         return
     if measured.interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
+    elif measured.complete and not measured.numbers:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     else:
         whole = measured.handed == len(session.items)
         measured.done(kept=whole and (path is None or written(path)))
@@ -420,3 +436,5 @@ def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> No
         console.print(part)
     if measured.interrupted:
         console.print(measured.how_to_go_on(), markup=False, soft_wrap=True)
+    if measured.complete and not measured.numbers:
+        console.print(measured.nothing(), markup=False, soft_wrap=True)

@@ -26,7 +26,7 @@ from bench.cli import main
 from bench.measure.cells import Cell, Offer, Selection
 from bench.measure.found import Block
 from bench.measure.journal import FOLDER, SUFFIX, DiskError, Journal
-from bench.measure.measured import Measured, Wanted, offer, offer_of
+from bench.measure.measured import Measured, Wanted, offer, offer_of, without_resume
 from bench.measure.metrics import METRICS
 from bench.measure.process import WorkerFailedError
 from bench.measure.source import code_lines
@@ -243,6 +243,16 @@ def test_the_samples_are_what_the_workers_measured(run: Run) -> None:
     for key, benchmark in by_name(found).items():
         assert benchmark["stats"]["data"] == pytest.approx(known[key], rel=1e-6)
         assert benchmark["stats"]["rounds"] == len(known[key])
+
+
+def test_every_sample_that_was_taken_is_in_the_file(run: Run) -> None:
+    _, found, records = run
+    section = found["bakeoff"]
+    kept = {key: b["stats"]["data"] for key, b in by_name(found).items()}
+    kept |= {("control", c["metric"]): c["data"] for c in section["control"]}
+    kept |= {(b["entrant"], b["metric"]): b["data"] for b in section["beside"]}
+    for key, values in measured(records).items():
+        assert kept[key] == pytest.approx(values, rel=1e-6), key
 
 
 def test_entries_say_what_they_are(run: Run) -> None:
@@ -479,6 +489,7 @@ BAD = {
     "--entrant=equinox.py": "entrant 'equinox.py': there is another 'equinox'; rename the file",
     "--blocks=0": "--blocks is 0; it must be a whole number from 1 to 100000",
     "--cold-samples=-1": "--cold-samples is -1; it must be a whole number from 1",
+    "--numprocesses=2": "-n is for tests; benchmarks are measured one at a time: leave it out",
     "--processes=0": "--processes is 0; it must be a whole number",
     "--rounds=1000000": "--rounds is 1000000; it must be a whole number from 1 to 100000",
     "--benchmark-json=there.json": "--benchmark-json there.json exists already; files are never",
@@ -689,17 +700,28 @@ def test_a_journal_of_other_options_is_left_alone(
         other.done(kept=True)
         assert path.read_bytes() == before
     Measured(WANTED._replace(margin=0.1), OFFER, Journal.open(path), cells).check()
+    monkeypatch.setattr("bench.measure.measured.code_digest", lambda: "of other code")
+    with pytest.raises(BakeoffError, match="was made by other code"):
+        Measured(WANTED, OFFER, Journal.open(path), cells).check()
 
 
 def test_a_journal_without_its_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
     Journal.create(path, {"arguments": [], "offer": {}})
-    with pytest.raises(BakeoffError, match="damaged: it lacks options, needed, outside, before"):
+    with pytest.raises(
+        BakeoffError, match="damaged: it lacks options, needed, outside, code, before"
+    ):
         offer_of(Journal.open(path))
     path.unlink()
     header = Measured(WANTED, OFFER).header(0.0)
-    Journal.create(path, header | {"offer": {"styles": {}}})
-    with pytest.raises(BakeoffError, match="damaged: it lacks parts of offer"):
+    damaged: list[dict[str, Any]] = [{"styles": {}}, header["offer"] | {"versions": []}]
+    for made in damaged:
+        Journal.create(path, header | {"offer": made})
+        with pytest.raises(BakeoffError, match="damaged: it lacks parts of offer"):
+            offer_of(Journal.open(path))
+        path.unlink()
+    Journal.create(path, header | {"options": []})
+    with pytest.raises(BakeoffError, match="damaged: it lacks options;"):
         offer_of(Journal.open(path))
     path.unlink()
     Journal.create(path, header)
@@ -732,6 +754,12 @@ def test_each_run_has_orders_of_its_own_and_a_resumed_one_has_the_same(
     assert again.section()["arguments"] == first.section()["arguments"] == []
 
 
+def test_how_to_go_on_names_its_journal_once() -> None:
+    for given in (["--resume"], ["--resume", "a.journal"], ["--resume=a.journal"], []):
+        typed = ["bench", "--budget=60", *given, "--rounds=1"]
+        assert without_resume(typed) == ["bench", "--budget=60", "--rounds=1"]
+
+
 def test_a_run_without_a_result_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker alone: nothing can be compared, and nothing may break."""
     monkeypatch.chdir(tmp_path)
@@ -752,6 +780,8 @@ def test_a_run_without_a_result_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     run.run(0.0, lambda *_: None)
     said = run.section()
     assert said["comparisons"] == 0
+    kept = {each["entrant"]: each["data"] for each in said["beside"]}
+    assert kept == dict.fromkeys(("pure_jax", "haiku", "control"), [1e-3] * 24)
     assert said["cells"][1]["metrics"]["step"] == {"missing": "not measured within the budget"}
 
 
@@ -805,6 +835,8 @@ def test_a_run_file_that_cannot_be_written(error: OSError, words: str, tmp_path:
     over = SimpleNamespace(
         interrupted=False,
         broken=False,
+        complete=True,
+        numbers=1,
         handed=1,
         done=lambda **_: pytest.fail("the journal is lost"),
     )
@@ -820,21 +852,29 @@ def test_a_run_file_that_can_be_written(tmp_path: Path) -> None:
     path.write_text("{}")
     told: list[bool] = []
     over = SimpleNamespace(
-        interrupted=False, broken=False, handed=1, done=lambda *, kept: told.append(kept)
+        complete=True,
+        numbers=1,
+        interrupted=False,
+        broken=False,
+        handed=1,
+        done=lambda *, kept: told.append(kept),
     )
     assert finished(path, over, None) == (0, "")
     assert told == [True]
     assert [each.name for each in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_without_a_run_file_for_what_was_measured_the_journal_stays(tmp_path: Path) -> None:
-    """As when every cell failed: pytest-benchmark has nothing to write then."""
-    told: list[bool] = []
+def test_without_a_number_the_journal_stays_and_the_status_says_so(tmp_path: Path) -> None:
+    """As when every cell failed or starved: pytest-benchmark has nothing to write then."""
     over = SimpleNamespace(
-        interrupted=False, broken=False, handed=1, done=lambda *, kept: told.append(kept)
+        complete=True,
+        numbers=0,
+        interrupted=False,
+        broken=False,
+        handed=1,
+        done=lambda **_: pytest.fail("the journal is lost"),
     )
-    assert finished(Whole(tmp_path / "run.json"), over, None) == (0, "")
-    assert told == [False]
+    assert finished(Whole(tmp_path / "run.json"), over, None) == (1, "")
 
 
 def test_a_session_that_stopped_early_keeps_its_journal(tmp_path: Path) -> None:
@@ -843,7 +883,12 @@ def test_a_session_that_stopped_early_keeps_its_journal(tmp_path: Path) -> None:
     path.write_text("{}")
     told: list[bool] = []
     over = SimpleNamespace(
-        interrupted=False, broken=False, handed=0, done=lambda *, kept: told.append(kept)
+        complete=True,
+        numbers=1,
+        interrupted=False,
+        broken=False,
+        handed=0,
+        done=lambda *, kept: told.append(kept),
     )
     assert finished(path, over, None) == (0, "")
     assert told == [False]

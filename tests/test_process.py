@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def heard():
     return json.loads(sys.stdin.readline())
 
 def ready(**more):
-    say(**{"ready": 0.0, "protocol": 2, **more})
+    say(**{"ready": 0.0, "protocol": 3, **more})
 """
 
 
@@ -88,8 +89,8 @@ def test_what_is_found_is_a_record() -> None:
         ("ready(); heard(); say(found=[1.0, float('-inf')])", "a number that is none"),
         ("ready(); heard(); print('[1, 2]')", "it wrote '[1, 2]', which is no record"),
         ("ready(); heard(); print('7')", "it wrote '7', which is no record"),
-        ("ready(protocol=1)", "it speaks protocol 1, not 2"),
-        ("say(ready=0.0)", "it speaks protocol None, not 2"),
+        ("ready(protocol=1)", "it speaks protocol 1, not 3"),
+        ("say(ready=0.0)", "it speaks protocol None, not 3"),
         ("say(found=1); ready()", "it spoke before it was asked: {'found': 1}"),
         ("ready(); heard(); say(a=1); say(b=2); ready()", "it said 2 records where one belongs"),
         ("ready(); heard(); ready()", "it said 0 records where one belongs"),
@@ -185,12 +186,31 @@ def test_one_works_at_any_time() -> None:
 
 def test_closing_ends_a_worker_that_is_at_work() -> None:
     worker = Worker(script("ready(); heard(); time.sleep(60)"))
-    worker.start()
     path = worker.recorder.path
     assert path.exists()
+    worker.start()
+    assert not path.exists(), "it would stay behind if this process were killed"
+    worker.close()
     worker.close()
     assert worker.process.returncode == -signal.SIGKILL
-    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [("time.sleep(60)", "silent for 0.5 s"), ("sys.exit(3)", "exit status 3")]
+)
+def test_a_child_that_holds_the_output_open_ends_with_its_worker(end: str, reason: str) -> None:
+    error = failure(
+        f"""
+        import subprocess
+        child = subprocess.Popen(["sleep", "300"])
+        print(child.pid, file=sys.stderr)
+        {end}
+        """,
+        silence=0.5,
+    )
+    assert error.reason == f"worker failed ({reason})"
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(error.stderr)).wait(10)  # raises TimeoutExpired if it lives
 
 
 def test_the_recorder_says_whose_turn_it_was() -> None:
@@ -258,7 +278,7 @@ def test_preparing_is_the_turn_of_whom_it_is_for(
     monkeypatch.setattr(session, "at", lambda *_: Opened())
     found = session.prepare("toy", "cpu", "sample", [0, 2, 1])
     assert seen == [("pure_jax", 0), ("haiku", 2), ("pure_jax", 1)]
-    assert found == {"failures": {2: "raised OSError: no such planet"}}
+    assert found == {"failures": {"haiku/pure": "raised OSError: no such planet"}}
     assert set(Opened.calls["sample"]) == {("pure_jax", "pure"), ("control", "pure")}
     assert session.turn.page[0] == NOBODY
 
@@ -297,8 +317,8 @@ def test_what_entrants_print_and_ctrl_c_do_not_get_between(tmp_path: Path) -> No
         command = {"do": "session", "action": "load"}
         arms = [["noisy", "pure"], ["pure_jax", "pure"], ["nobody", "pure"]]
         found = worker.ask({**command, "arms": arms, "outside": {"noisy": str(path)}})
-        assert list(found["failures"]) == ["2"]
-        assert found["failures"]["2"].startswith("unknown entrant 'nobody'")
+        assert list(found["failures"]) == ["nobody/pure"]
+        assert found["failures"]["nobody/pure"].startswith("unknown entrant 'nobody'")
         os.kill(worker.process.pid, signal.SIGINT)
         assert worker.ask({"do": "session", "action": "backends"})["backends"][0] == "cpu"
         assert worker.process.poll() is None

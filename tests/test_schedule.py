@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from bench.measure.actions import Action, Death, Options, Outcome
+from bench.measure.answers import problem
 from bench.measure.cells import BASELINE, CONTROL, Cell
-from bench.measure.engine import Engine, fits
+from bench.measure.engine import LEAST_USUAL, USUAL, Engine
 from bench.measure.journal import DiskError, Journal
 from bench.measure.metrics import COLD, METRICS, WARM, Kind
 from bench.measure.plan import (
@@ -78,12 +79,13 @@ def seconds_of(action: Action, arms: int) -> float:
     step = STEP_SECONDS.get(action.workload, 0.0)
     return {
         "start": 0.15,
-        "load": 3.0,
-        "prove": 1.6 + 20 * step,
-        "open": 0.7 + 10 * step,
+        "load": 0.7,
+        "count": 0.8 + 20 * step,
+        "prove": 0.6 + 20 * step,
+        "open": 0.55 + 15 * step,
         "prepare": 6.0 if action.kind == "epoch" else 2.0,
         "train": 800 * step,
-        "cold": 3.6,
+        "cold": 1.9,
         "block": 0.05
         + {
             "step": arms * (action.rounds * 5 + 4) * step,
@@ -99,6 +101,8 @@ def found(action: Action, arms: Iterable[str]) -> dict[str, Any]:
     step = STEP_SECONDS.get(action.workload, 0.0)
     if action.do in ("load", "prepare"):
         return {"failures": {}}
+    if action.do == "count":
+        return {"exact": {"python_calls": 3}}
     if action.do == "prove":
         return {"proof": {"loss": 1e-8, "program": {}}, "exact": {"flops": 5.0}}
     if action.do == "train":
@@ -149,8 +153,7 @@ class Machine:
             if action.do in ("load", "prepare"):
                 arm = fault.split()[0]
                 self.fail(arm, action.workload)
-                index = action.arm.split().index(arm)
-                return Outcome(took, {"failures": {str(index): fault}})
+                return Outcome(took, {"failures": {arm: fault}})
             self.fail(action.arm, action.workload)
             return Outcome(took, {"failure": fault})
         key = (action.arm, action.workload)
@@ -179,6 +182,10 @@ class Machine:
             self.loaded = action.arm.split()
         elif action.do == "close":
             del self.opened[action.process]
+        elif action.do == "count":
+            assert action.arm in self.loaded
+            assert key not in self.failed
+            assert not there, "counting makes what is open compile again"
         elif action.do in ("prove", "open"):
             assert action.arm in self.loaded
             assert key not in self.failed
@@ -316,7 +323,7 @@ def test_cold_alone_needs_one_worker_that_proves() -> None:
     assert counts["start"] == counts["load"] == counts["close"] == 1
     assert counts["prove"] == len(state.cells)
     assert counts["cold"] >= MIN_COLD * len(state.cells)
-    assert set(counts) == {"start", "load", "close", "prove", "cold"}
+    assert set(counts) == {"start", "load", "close", "count", "prove", "cold"}
 
 
 @pytest.mark.parametrize("workload", ["toy", "wide"])
@@ -907,9 +914,8 @@ def test_cut_anywhere_and_resumed_it_is_the_same_run(half: int, lab: Lab, tmp_pa
     state, lines = whole_run(SMALL, lab, tmp_path / "whole")
     said = SMALL.said(state)
     dos = [json.loads(line)["action"][0] for line in lines[1:]]
-    assert {"start", "load", "prove", "open", "prepare", "block", "train", "close", "cold"} == set(
-        dos
-    )
+    several = {"count", "prove", "open", "prepare", "block", "train", "cold"}
+    assert set(dos) == {"start", "load", "close"} | several
     exact = 0
     for records in range(len(lines)):
         journal = cut(lines, records, half, tmp_path / f"{records}")
@@ -979,7 +985,7 @@ def test_deaths_are_journalled_too(lab: Lab, tmp_path: Path) -> None:
         arms = lab.living[0].arms
         if command.get("action") == "prove" and arms[command["arm"]] == PURE_BAD:
             raise WorkerFailedError("worker failed (exit status -9)", "last words", command["arm"])
-        if command.get("action") == "block" and lab.asked == 12:
+        if command.get("action") == "block" and lab.asked == 15:
             raise WorkerFailedError("worker failed (silent for 30 s)", "", None)
 
     lab.fails = fails
@@ -1063,7 +1069,10 @@ def test_what_workers_are_told(lab: Lab) -> None:
 @pytest.mark.parametrize(("budget", "silence"), [(60, 30), (300, 100), (1800, 300)])
 def test_silence_that_is_borne(budget: float, silence: float, lab: Lab) -> None:
     Case(needed(("toy",), ("import",)), Options(budget, cold_samples=1)).run(lab, None)
-    assert lab.silences == {silence}
+    assert max(lab.silences) == silence  # of what has not been done before
+    cold = seconds_of(Action("cold", 0, "cpu", "toy"), 0)
+    assert min(lab.silences) == LEAST_USUAL
+    assert any(1 <= found / (USUAL * cold) < 1.2 for found in lab.silences)
 
 
 def test_what_comes_next_is_told_before_it_is_done(lab: Lab) -> None:
@@ -1079,26 +1088,58 @@ def test_what_comes_next_is_told_before_it_is_done(lab: Lab) -> None:
     assert told[-1][1] <= schedule.state.spent.wall
 
 
+COLD_ANSWER = {"values": {"import": 1.0}, "timed_seconds": 1.0, "trace_and_lower_split_by": "clock"}
+TRAINING = {"seconds": [1.0], "same_weights": 2.0, "own_initialiser": []}
+
+
 @pytest.mark.parametrize(
-    ("do", "found", "fit"),
+    ("do", "found", "wrong"),
     [
-        ("start", {}, True),
-        ("load", {"failures": {}}, True),
-        ("load", {}, False),
-        ("prove", {"proof": {}, "exact": {}}, True),
-        ("prove", {"proof": {}}, False),
-        ("prove", {"failure": "not equal"}, True),
-        ("open", {"failure": 3}, False),
-        ("block", {"failure": "not allowed"}, False),
-        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0, 2.0]}}}, True),
-        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0]}}}, False),
-        ("block", {"seconds": {"step": {"a/b": [1.0]}}}, False),
-        ("block", {"seconds": {"step": {"a/b": [1.0, 0.0]}}}, False),
-        ("block", {"seconds": {"step": {"a/b": [1.0, "x"]}}}, False),
-        ("block", {"seconds": [1.0]}, False),
-        ("cold", {"values": {}}, False),
-        ("train", {"training": {}}, True),
+        ("start", {}, None),
+        ("load", {"failures": {}}, None),
+        ("load", {"failures": {"a/b": "no"}}, None),
+        ("load", {}, "missing required field `failures`"),
+        ("load", {"failures": ["no"]}, "Expected `object`"),
+        ("load", {"failures": {"9": "no"}}, "'9' was not asked about"),
+        ("count", {"exact": {"python_calls": None}}, None),
+        ("count", {"exact": []}, "Expected `object`"),
+        ("prove", {"proof": {}, "exact": {"flops": 1}}, None),
+        ("prove", {"proof": {}}, "missing required field `exact`"),
+        ("prove", {"proof": {}, "exact": {"flops": "x"}}, "Expected `float | null`, got `str`"),
+        ("prove", {"failure": "not equal"}, None),
+        ("open", {"failure": 3}, "Expected `str`"),
+        ("block", {"failure": "not allowed"}, "missing required field `seconds`"),
+        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0, 2.0]}}}, None),
+        (
+            "block",
+            {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0]}}},
+            "1 samples in 2 rounds",
+        ),
+        (
+            "block",
+            {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0] * 4}}},
+            "different numbers of samples",
+        ),
+        ("block", {"seconds": {"step": {"a/b": []}}}, "0 samples in 2 rounds"),
+        ("block", {"seconds": {"step": {"a/b": [1.0, 0.0]}}}, "Expected `float` > 0"),
+        ("block", {"seconds": {"step": {"a/b": [1.0, float("inf")]}}}, "Expected `float` <="),
+        ("block", {"seconds": {"step": {"a/b": [1.0, "x"]}}}, "Expected `float`, got `str`"),
+        ("block", {"seconds": {"step": {"e/f": [1.0, 2.0]}}}, "'e/f' is not loaded"),
+        ("block", {"seconds": {"sample": {"a/b": [1.0, 2.0]}}}, "'sample' is not measured"),
+        ("block", {"seconds": {"nosuch": {"a/b": [1.0, 2.0]}}}, "'nosuch' is not measured"),
+        ("block", {"seconds": [1.0]}, "Expected `object`"),
+        ("cold", {"values": {}}, "missing required field `timed_seconds`"),
+        ("cold", COLD_ANSWER, None),
+        ("cold", COLD_ANSWER | {"values": {"import": -1.0}}, "Expected `float` > 0"),
+        ("cold", COLD_ANSWER | {"values": [1.0]}, "Expected `object`"),
+        ("cold", COLD_ANSWER | {"values": {"step": 1.0}}, "'step' is no cold metric"),
+        ("train", {"training": TRAINING}, None),
+        ("train", {"training": TRAINING | {"same_weights": float("nan")}}, "Expected `float`"),
     ],
 )
-def test_an_answer_has_to_be_one_to_its_question(do: str, found: dict[str, Any], fit: bool) -> None:
-    assert fits(Action(do, 1, "cpu", rounds=2), found) == fit
+def test_an_answer_has_to_be_one_to_its_question(
+    do: str, found: dict[str, Any], wrong: str | None
+) -> None:
+    kind = "step" if do == "block" else ""
+    said = problem(Action(do, 1, "cpu", arm="a/b", kind=kind, rounds=2), found, ["a/b", "c/d"])
+    assert said == wrong if wrong is None else wrong in (said or "")

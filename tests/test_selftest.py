@@ -215,6 +215,15 @@ def test_what_cannot_be_asked_for(
     assert "Traceback" not in said
 
 
+def test_no_page_of_others_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("mine", encoding="utf-8")
+    assert main(["selftest", "--folder", str(tmp_path), "--part", "simulate"]) == 2
+    assert "has a README.md that no selftest wrote" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text("utf-8") == "mine"
+
+
 def test_the_published_report_is_made_of_the_published_trials() -> None:
     said = (PUBLISHED / "README.md").read_text("utf-8")
     assert said == report.markdown(records.read(PUBLISHED))

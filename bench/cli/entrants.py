@@ -87,7 +87,7 @@ def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
             backend = worker.ask({**session, "action": "backends"})["backends"][0]
             for index, (entrant, style) in enumerate(arms):
                 note(f"{workload} on {backend}: proving {entrant} {style} equal")
-                where = {"workload": workload, "backend": backend, "arm": index, "count": False}
+                where = {"workload": workload, "backend": backend, "arm": index}
                 record = worker.ask({**session, "action": "prove", **where})
                 found[entrant, style] = record.get("proof", record)
         except WorkerFailedError as error:

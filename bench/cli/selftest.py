@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,7 +83,7 @@ def selftest(
     on where this one stopped. Nothing else should run meanwhile.
     """
     from bench.selftest import report
-    from bench.selftest.records import read
+    from bench.selftest.records import NAME, read
 
     check_rate("--budget", budget)
     check_rate("--time-limit", time_limit)
@@ -92,8 +94,15 @@ def selftest(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BakeoffError(f"--folder {folder}: {error.strerror}; name another one") from error
+    page = folder / "README.md"
+    if page.exists() and not (folder / NAME).exists():
+        raise BakeoffError(
+            f"--folder {folder} has a README.md that no selftest wrote; name a folder of its own"
+        )
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     test = Selftest(folder, budget, time.monotonic() + time_limit, console)
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run ends with its selftest
     try:
         for name in PARTS:
             if not part or name in part:
@@ -101,9 +110,9 @@ def selftest(
                     DO[name](test, Path(scratch))
     finally:
         records = read(folder)
-        (folder / "README.md").write_text(report.markdown(records), encoding="utf-8")
+        page.write_text(report.markdown(records), encoding="utf-8")
         report.picture(records, folder)
-    print(folder / "README.md")
+    print(page)
 
 
 def simulate(test: Selftest, scratch: Path) -> None:

@@ -21,7 +21,7 @@ class Action(NamedTuple):
     """One thing to do; the schedule waits until it is done."""
 
     do: str
-    """`start`, `load`, `prove`, `open`, `prepare`, `block`, `train`, `close` or `cold`."""
+    """`start`, `load`, `count`, `prove`, `open`, `prepare`, `block`, `train`, `close` or `cold`."""
     process: int
     """Number of the worker, from 1; each cold process has one too."""
     backend: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from bench.measure.actions import Action, Death, Outcome
+from bench.measure.answers import problem
 from bench.measure.process import Place, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
@@ -24,6 +25,8 @@ LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""
 LAST_SILENCE = 20.0
 """The same, where the budget is nearly spent."""
+USUAL, LEAST_USUAL = 10, 10.0
+"""Once something of its kind has been done: so many times as long, and so many seconds at least."""
 CUT = Death("the run was cut off", cut=True)
 
 
@@ -42,6 +45,10 @@ class Engine:
 
     def __post_init__(self) -> None:
         self.workers: dict[int, Worker] = {}
+        self.arms: list[str] = []
+        """Loaded in the worker that lives."""
+        self.longest: dict[tuple[str, str, str], float] = {}
+        """Seconds that what was done at a workload, of one kind of turns, took at most."""
         self.replayed = 0
         self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.schedule.options.budget / 3))
 
@@ -66,6 +73,16 @@ class Engine:
 
     def outcome(self, action: Action) -> Outcome:
         """Return what came of an action: from the journal, or by doing it."""
+        if action.do == "load":
+            self.arms = action.arm.split()
+        outcome = self.done(action)
+        if outcome.death is None:
+            key = (action.do, action.workload, action.kind)
+            self.longest[key] = max(outcome.took, self.longest.get(key, 0.0))
+        return outcome
+
+    def done(self, action: Action) -> Outcome:
+        """Do an action, if the journal does not hold what came of it."""
         if self.journal is not None and self.replayed < len(self.journal.records):
             record = self.journal.records[self.replayed]
             self.replayed += 1
@@ -98,7 +115,7 @@ class Engine:
             death = record["death"] and Death(**record["death"])
             busy = record["busy"] and (record["busy"][0], record["busy"][1], record["busy"][2])
             found = dict(record["found"])
-            if death is None and not fits(action, found):
+            if death is None and problem(action, found, self.arms):
                 raise ValueError(found)
             return Outcome(float(record["took"]), found, death, busy)
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -114,10 +131,12 @@ class Engine:
             return Outcome(0.0, {}, CUT)
         try:
             found = self.asked(action)
-            if not fits(action, found):
-                raise WorkerFailedError(
-                    f"worker failed (it answered `{action.do}` with {str(found)[:80]})", "", None
-                )
+            wrong = problem(action, found, self.arms)
+            if wrong:
+                said = f"it answered `{action.do}` with {str(found)[:80]}: {wrong}"
+                worker = self.workers.get(action.process)
+                arm = worker.recorder.who() if worker is not None else None
+                raise WorkerFailedError(f"worker failed ({said})", "", arm)
             return Outcome(0.0, found)
         except OSError as error:  # no room for its files, or no process more
             reason = f"worker failed (it cannot be started: {error.strerror})"
@@ -131,7 +150,7 @@ class Engine:
     def asked(self, action: Action) -> dict[str, Any]:
         """Return the record that a worker gives; starts it and ends it."""
         if action.do in ("start", "cold"):
-            self.workers[action.process] = worker = Worker(self.place, self.patience())
+            self.workers[action.process] = worker = Worker(self.place, self.patience(action))
             worker.start()
             if action.do == "start":
                 return {}
@@ -140,14 +159,17 @@ class Engine:
         if action.do == "close":
             self.workers.pop(action.process).close()
             return {}
-        found = worker.ask(self.command(action), self.patience())
+        found = worker.ask(self.command(action), self.patience(action))
         if action.do == "cold":
             self.workers.pop(action.process).close()
         return found
 
-    def patience(self) -> float:
+    def patience(self, action: Action) -> float:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""
         schedule = self.schedule
+        longest = self.longest.get((action.do, action.workload, action.kind))
+        if longest is not None:
+            return min(self.silence, max(LEAST_USUAL, USUAL * longest))
         if schedule.options.blocks is not None or schedule.options.cold_samples is not None:
             return self.silence
         left = schedule.end - schedule.state.spent.wall - (self.clock() - self.mark)
@@ -167,7 +189,6 @@ class Engine:
             }
         command: dict[str, Any] = {"do": "session", "action": action.do}
         if action.do == "load":
-            self.arms = action.arm.split()
             arms = [arm.split("/") for arm in self.arms]
             return command | {"arms": arms, "outside": self.outside}
         command |= where
@@ -176,8 +197,6 @@ class Engine:
         indices = [self.arms.index(arm) for arm in action.arm.split()]
         if action.do == "prepare":
             return command | {"kind": action.kind, "arms": indices}
-        if action.do == "prove":
-            command |= {"count": action.kind == "count"}
         return command | {"arm": indices[0]}
 
     def real(self, arm: str) -> tuple[str, str]:
@@ -199,38 +218,6 @@ class Engine:
         """Return the processor seconds that the last action's worker used for it."""
         worker = self.workers.get(action.process)
         return worker.cpu_seconds - self.used if worker is not None else 0.0
-
-
-REQUIRED = {
-    "load": ("failures",),
-    "prepare": ("failures",),
-    "prove": ("proof", "exact"),
-    "block": ("seconds",),
-    "train": ("training",),
-    "cold": ("values", "timed_seconds", "trace_and_lower_split_by"),
-}
-"""What a worker says of each thing that it does, unless that failed."""
-
-
-def fits(action: Action, found: dict[str, Any]) -> bool:
-    """Tell whether a worker's answer is one to what it was asked."""
-    if "failure" in found:
-        return isinstance(found["failure"], str) and action.do in ("prove", "open", "train")
-    if not all(name in found for name in REQUIRED.get(action.do, ())):
-        return False
-    if action.do != "block":
-        return True
-    seconds = found["seconds"]
-    return isinstance(seconds, dict) and all(
-        isinstance(arms, dict)
-        and all(
-            len(values) == len(next(iter(arms.values())))
-            and len(values) % action.rounds == 0
-            and all(isinstance(value, int | float) and value > 0 for value in values)
-            for values in arms.values()
-        )
-        for arms in seconds.values()
-    )
 
 
 def busy_seconds() -> tuple[float, float]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 import impls
 from bench.measure.actions import Options
 from bench.measure.cells import Cell, Offer, Selection
@@ -19,13 +21,14 @@ from bench.measure.journal import FOLDER, SUFFIX, Journal
 from bench.measure.metrics import METRICS
 from bench.measure.process import SILENCE_SECONDS, WorkerFailedError, ask_once
 from bench.measure.schedule import STARVED, Schedule
+from bench.measure.settings import ROOT
 from bench.measure.summary import blocks_of, estimates, section
 from bench.measure.watch import warnings
 from bench.report.sentences import sentences
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from bench.measure.found import State
 
@@ -108,6 +111,8 @@ class Measured:
     """Something failed that nobody thought of: there is no result, but a journal."""
     handed: int = 0
     """Benchmarks whose samples were handed to pytest-benchmark, or that have none."""
+    numbers: int = 0
+    """Benchmarks that have samples."""
     said: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -142,6 +147,7 @@ class Measured:
             "options": asdict(self.options),
             "needed": [[*cell, sorted(metrics)] for cell, metrics in self.needed.items()],
             "outside": {name: digest(path) for name, path in self.wanted.outside.items()},
+            "code": code_digest(),
             "offer": asdict(self.offer),
             "before": before,
         }
@@ -152,21 +158,34 @@ class Measured:
         now = self.header(0.0)
         for name in ("options", "needed", "outside"):
             if self.journal.header[name] != now[name]:
-                given = shlex.join(
-                    a for a in self.journal.header["arguments"] if not a.startswith("--resume")
-                )
+                given = shlex.join(without_resume(self.journal.header["arguments"]))
                 raise BakeoffError(
                     f"the journal {self.journal.path} is of another run: go on with it by "
                     f"`pytest {given} --resume`, or start anew without --resume"
                 )
+        if self.journal.header["code"] != now["code"]:
+            raise BakeoffError(
+                f"the journal {self.journal.path} was made by other code: entrants, what they share"
+                " or the engine have changed since; have that code again, or start anew without "
+                "--resume"
+            )
 
     def how_to_go_on(self) -> str:
         """Say how an interrupted run is taken up."""
         assert self.journal is not None
-        given = [a for a in self.wanted.arguments if not a.startswith("--resume")]
         return (
             "interrupted: no run file is written; what was measured is safe. Go on with:\n"
-            f"  pytest {shlex.join(given)} --resume={self.journal.path}"
+            f"  pytest {shlex.join(without_resume(self.wanted.arguments))} "
+            f"--resume={self.journal.path}"
+        )
+
+    def nothing(self) -> str:
+        """Say why there is no run file, though the run has come to its end."""
+        assert self.journal is not None
+        return (
+            "no benchmark has a number, so no run file is written: give a larger --budget than "
+            f"{self.wanted.budget:g}, or fewer entrants, styles or workloads. What was found is in "
+            f"{self.journal.path}"
         )
 
     def failure(self, cell: Cell) -> str | None:
@@ -240,9 +259,10 @@ def offer_of(journal: Journal) -> Offer:
     Raises:
         BakeoffError: the journal's first line does not say all that a run needs.
     """
-    missing = [name for name in HEADER if name not in journal.header]
-    with suppress(TypeError, KeyError):
-        found = Offer(**journal.header["offer"])
+    header = journal.header
+    missing = [name for name, type_ in HEADER.items() if not isinstance(header.get(name), type_)]
+    with suppress(msgspec.ValidationError):
+        found = msgspec.convert(header.get("offer"), Offer)
         if not missing:
             return found
     raise BakeoffError(
@@ -251,8 +271,39 @@ def offer_of(journal: Journal) -> Offer:
     )
 
 
-HEADER = ("arguments", "options", "needed", "outside", "offer", "before")
+CODE = ("bench/measure", "common", "impls")
+"""Folders of it."""
+HEADER: dict[str, Any] = {
+    "arguments": list,
+    "options": dict,
+    "needed": list,
+    "outside": dict,
+    "offer": dict,
+    "code": str,
+    "before": int | float,
+}
 """What a journal's first line says of its run."""
+
+
+def without_resume(arguments: Iterable[str]) -> list[str]:
+    """Return what was typed without `--resume`, its journal included."""
+    kept: list[str] = []
+    after = False
+    for argument in arguments:
+        journal = after and argument.endswith(SUFFIX)
+        after = argument == "--resume"
+        if not (journal or argument.startswith("--resume")):
+            kept.append(argument)
+    return kept
+
+
+def code_digest() -> str:
+    """Return the SHA-256 of the code that a run's numbers depend on."""
+    found = hashlib.sha256()
+    for folder in CODE:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            found.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def digest(path: str) -> str:

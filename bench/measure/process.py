@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,6 +67,7 @@ class Worker:
             errors="replace",
             cwd=ROOT,
             env=dict(place.variables),
+            process_group=0,  # so that what it starts can be ended with it
         )
         self.cpu_seconds = 0.0
         """Processor time that the worker has used so far."""
@@ -79,6 +82,7 @@ class Worker:
         """Wait until the worker is ready for its first command."""
         with self._turn():
             records = list(self._read(self.silence))
+        self.recorder.taken()
         if records:
             raise self._failed(f"it spoke before it was asked: {str(records[0])[:80]}")
 
@@ -100,13 +104,20 @@ class Worker:
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        self.process.kill()
-        self.process.wait()
+        self._kill()
         for stream in (self.process.stdin, self.process.stdout, self.stderr):
             if stream is not None:
                 with suppress(OSError):  # what was still to be written has no reader
                     stream.close()
         self.recorder.__exit__()
+
+    def _kill(self) -> None:
+        """End the process, and what it has started, which may hold its output open."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     def _turn(self) -> _Turn:
         return _Turn(self)
@@ -136,8 +147,9 @@ class Worker:
         silent = threading.Event()
 
         def give_up() -> None:
-            silent.set()
-            self.process.kill()
+            if self.process.poll() is None:
+                silent.set()
+            self._kill()
 
         timer = threading.Timer(silence, give_up)
         timer.daemon = True
@@ -159,8 +171,7 @@ class Worker:
         raise self._failed(f"exit status {status}{killed}")
 
     def _failed(self, reason: str) -> WorkerFailedError:
-        self.process.kill()
-        self.process.wait()
+        self._kill()
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
         return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -19,20 +20,28 @@ class Recorder:
     """The parent's end: makes the page, and reads it."""
 
     def __init__(self) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="bakeoff-turn-")
+        self.descriptor, name = tempfile.mkstemp(prefix="bakeoff-turn-")
         self.path = Path(name)
-        os.write(descriptor, bytes([NOBODY]))
-        os.close(descriptor)
+        os.write(self.descriptor, bytes([NOBODY]))
+
+    def taken(self) -> None:
+        """Drop the file's name: the worker has mapped it, and nothing is left behind by a crash."""
+        with suppress(OSError):  # Windows keeps what is open
+            self.path.unlink()
 
     def who(self) -> int | None:
         """Return the index of the arm whose turn it is, or None."""
-        index = self.path.read_bytes()[0]
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        [index] = os.read(self.descriptor, 1)
         return None if index == NOBODY else index
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
         self.path.unlink(missing_ok=True)
 
 

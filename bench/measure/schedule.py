@@ -44,7 +44,7 @@ TRAINING_STEPS = 200
 """Of one training, as `turns.FINAL_STEPS` has it, which cannot be imported without jax."""
 SEED_STEP, LEAST_STEP = 4e-3, 2e-4
 """Seconds of a step at `seed`, and of any, until one has been seen."""
-OPEN_SHARE = 0.6
+OPEN_SHARE = 0.93
 """Of what a proof takes, the part that a later worker has to do again, until one has."""
 
 
@@ -348,12 +348,14 @@ class OnBackend:
             outcome = yield from self.run.do(load)
             if not self.survived(outcome):
                 continue
-            self.failures(outcome, arms)
+            self.failures(outcome)
             if not self.proven:
                 self.import_seconds = outcome.took
             self.start_seconds = self.spent - before
+            ready = yield from self.count(process)
+            if not ready:
+                continue
             before, proofs = self.spent, 0
-            ready = True
             for cell in self.order(self.alive()):
                 if cell not in self.proven and cell.workload in self.opening:
                     self.drop_unaffordable(cell.workload)
@@ -378,6 +380,22 @@ class OnBackend:
                     self.lean_seconds = took
                 return process
         return None
+
+    def count(self, process: int) -> Steps[bool]:
+        """Count what no worker has counted yet; False where the worker died of it.
+
+        That clears what JAX has compiled, so it comes before anything else.
+        """
+        for cell in self.order(self.alive()):
+            if cell.workload in self.opening and cell[:2] not in self.counts:
+                self.drop_unaffordable(cell.workload)
+            failed = self.state.cells[cell].failure is not None  # since: it has no baseline
+            if failed or cell.workload not in self.opening or cell[:2] in self.counts:
+                continue
+            survived = yield from self.one(process, "count", cell)
+            if not survived:
+                return False
+        return True
 
     def drop_unaffordable(self, workload: str) -> None:
         """Leave a workload out, before any of it is proven, if the budget is too small for it.
@@ -407,9 +425,7 @@ class OnBackend:
     def one(self, process: int, do: str, cell: Cell) -> Steps[bool]:
         """Do what is one arm's own; False where the worker died of it."""
         arm = f"{cell.entrant}/{cell.style}"
-        counted = cell[:2] in self.counts
-        kind = "count" if do == "prove" and not counted else ""
-        action = Action(do, process, self.backend, cell.workload, arm, kind)
+        action = Action(do, process, self.backend, cell.workload, arm)
         outcome = yield from self.run.do(action)
         if not self.survived(outcome, cell.workload):
             return False
@@ -417,10 +433,11 @@ class OnBackend:
         if "failure" in outcome.found:
             self.fail(cell, outcome.found["failure"], outcome.found.get("stderr", ""))
             return True
+        if do == "count":
+            self.counts[cell[:2]] = outcome.found["exact"]
         if do == "prove":
             found.proof = outcome.found["proof"]
-            found.exact = self.counts.get(cell[:2], {}) | outcome.found["exact"]
-            self.counts.setdefault(cell[:2], found.exact)
+            found.exact = self.counts[cell[:2]] | outcome.found["exact"]
             self.proof_took += outcome.took
             self.proven.add(cell)
         if do == "train":
@@ -450,10 +467,10 @@ class OnBackend:
         """Return the living cells of an arm, at one workload or at all."""
         return [c for c in self.alive(workload or None) if f"{c.entrant}/{c.style}" == arm]
 
-    def failures(self, outcome: Outcome, arms: list[str], workload: str = "") -> None:
+    def failures(self, outcome: Outcome, workload: str = "") -> None:
         """Take the failures of a command that is about several arms."""
-        for index, failure in outcome.found.get("failures", {}).items():
-            for cell in self.cells_of(arms[int(index)], workload):
+        for arm, failure in outcome.found["failures"].items():
+            for cell in self.cells_of(arm, workload):
                 self.fail(cell, failure)
 
     def measured(self, process: int | None, turn: Turn) -> Steps[int | None]:
@@ -484,6 +501,11 @@ class OnBackend:
             self.survived(outcome, turn.workload)
             return None if self.late_for_a_worker() else (yield from self.up())
         self.costs[turn] = self.spent - before
+        if turn.kind not in PREPARED:
+            for cell in self.alive(turn.workload):
+                arm = f"{cell.entrant}/{cell.style}"
+                if not all(arm in arms for arms in outcome.found["seconds"].values()):
+                    self.fail(cell, "its worker left it out of a block")
         for metric, arms in outcome.found["seconds"].items():
             for arm, values in arms.items():
                 entrant, style = arm.split("/")
@@ -575,7 +597,7 @@ class OnBackend:
             if not self.survived(outcome, turn.workload):
                 after = yield from self.up()
                 return None if after is None else (yield from self.prepare(after, weights))
-            self.failures(outcome, arms, turn.workload)
+            self.failures(outcome, turn.workload)
         self.prepare_seconds = self.spent - before
         return process
 

@@ -150,7 +150,7 @@ class Session:
             self.turn.at(index)
             failure = guarded(partial(loaded, entrant, style))
             if isinstance(failure, Failed):
-                failures[index] = failure
+                failures[f"{entrant}/{style}"] = failure
         self.turn.nobody()
         gc.collect()
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
@@ -179,18 +179,25 @@ class Session:
             return {"failure": str(found), "stderr": found.traceback}
         return dict(found)
 
-    def prove(self, workload: str, backend: str, arm: int, count: bool) -> dict[str, Any]:
-        """Make an arm's step, and show that it is equal; with `count`, count what Python does.
+    def count(self, workload: str, backend: str, arm: int) -> dict[str, Any]:
+        """Count what an arm's step has Python and JAX do; it says the same at all sizes.
 
-        Counting clears JAX's caches, so that whatever was compiled is compiled anew when it is
-        called next. It says the same at all sizes: once for each arm is enough.
+        JAX's caches are cleared for that, so that whatever was compiled is compiled anew when it is
+        called next: count before anything is proven.
         """
         opened, name = self.at(workload, backend), self.arms[arm]
 
+        def counts() -> dict[str, Any]:
+            return {"exact": asdict(exact(make(loaded(*name), opened.case), opened.case))}
+
+        return self.one(arm, counts)
+
+    def prove(self, workload: str, backend: str, arm: int) -> dict[str, Any]:
+        """Make an arm's step, and show that it is equal."""
+        opened, name = self.at(workload, backend), self.arms[arm]
+
         def proof() -> dict[str, Any]:
-            style, case = loaded(*name), opened.case
-            step = make(style, case)
-            counts = asdict(exact(step, case)) if count else {}
+            step, case = make(loaded(*name), opened.case), opened.case
             away = deviation(step, case, opened.baseline(name, step))
             away.require()
             step.load(fresh_checkpoint(opened.weights))
@@ -207,8 +214,7 @@ class Session:
                     ),
                     "program": asdict(ours),
                 },
-                "exact": counts
-                | {
+                "exact": {
                     "parameters": case.model.parameters,
                     "jaxpr_equations": ours.jaxpr_equations,
                     "hlo_instructions": sum(ours.hlo_instructions.values()),
@@ -244,14 +250,14 @@ class Session:
         """Compile what turns of this kind need beyond the steps."""
         opened = self.at(workload, backend)
         calls = opened.calls[kind] = {}
-        failures: dict[int, str] = {}
+        failures: dict[str, str] = {}
         for arm in arms:
             name = self.arms[arm]
             entrant, style = aliased(name)
             self.turn.at(arm)
             found = guarded(partial(turns.PREPARED[kind], entrant, style, opened))
             if isinstance(found, Failed):
-                failures[arm] = found
+                failures["/".join(name)] = found
             else:
                 calls[name] = found
         self.turn.nobody()

@@ -23,7 +23,10 @@ DEBUGGING = (
     *("PYTHONPERFSUPPORT", "PYTHONTRACEMALLOC", "PYTHONVERBOSE"),
 )
 """Beginnings of variables that are not handed on: their cost would be timed as a library's."""
-RECORDED = ("JAX_", "XLA_", "OMP_", "NPROC", "PJRT_NPROC", "PYTHONHASHSEED")
+RECORDED = (
+    *("JAX_", "XLA_", "OMP_", "MALLOC_", "LD_PRELOAD", "NPROC", "PJRT_NPROC"),
+    *("PYTHONHASHSEED", "PYTHON_JIT", "PYTHON_GIL"),
+)
 """Beginnings of the variables that every run says."""
 CORES = "BAKEOFF_CORES"
 """Variable that tells a worker which cores to keep to."""

@@ -17,7 +17,7 @@ from bench.stats.nested import Estimate, block_log_ratios, nested_all, unpaired_
 from bench.stats.verdict import Judgement, detectable, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
     from bench.measure.found import Block, Found, State
 
@@ -194,8 +194,25 @@ def section(
             }
             for group, cell in controls
         ],
+        "beside": [
+            {**cell._asdict(), "metric": metric, **blocks_of(blocks), "data": row.values(metric)}
+            for cell, row in state.cells.items()
+            for metric, blocks in row.blocks.items()
+            if (Group(metric, *cell[2:]), cell) not in controls
+            and not handed_over(row, metric, needed.get(cell, set()), enforce=enforce)
+        ],
         "cells": cells,
     }
+
+
+def handed_over(found: Found, metric: str, needed: Set[str], *, enforce: bool) -> bool:
+    """Tell whether a cell's samples are those of a benchmark of the run.
+
+    Others are the baseline's where only other entrants were asked for, and those of cells that
+    failed or starved: what has been measured is in the file.
+    """
+    few = enforce and starved(found, metric)
+    return metric in needed and found.failure is None and not few
 
 
 def compared(

@@ -3,7 +3,7 @@
 `python -m bench.measure.worker PAGE`. It reads commands from standard input and writes records to
 standard output, both JSON lines; PAGE is the file that `recorder.Turn` maps. The protocol:
 
-* At its start, and after each command, the worker says `{"ready": …, "protocol": 2}` and waits. It
+* At its start, and after each command, the worker says `{"ready": …, "protocol": 3}` and waits. It
   never speaks otherwise, so whoever holds several workers, in different environments if need be,
   lets one work at a time.
 * A command is `{"do": NAME, …}`; in between come its records. `ready` holds the seconds that the
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     type Emit = Callable[[dict[str, Any]], None]
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 def main() -> None:

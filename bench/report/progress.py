@@ -17,6 +17,7 @@ LINES = 10
 WORDS = {
     "start": "starting a worker",
     "load": "importing the libraries",
+    "count": "counting what {0} does",
     "prove": "proving {0} equal",
     "open": "compiling {0}",
     "prepare": "compiling programs for {1}",

@@ -180,7 +180,8 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
         for c in whole["control"]
         if "data" in c
     ]
-    blocks, damaged = samples_of([*data["benchmarks"], *control]) if samples else ({}, [])
+    beside = [{"extra_info": b, "stats": b} for b in section.get("beside") or []]
+    blocks, damaged = samples_of([*data["benchmarks"], *control, *beside]) if samples else ({}, [])
     lacking = []
     if damaged:
         lacking.append(f"Samples of {listed(damaged)} do not fit together and are left out.")

@@ -15,6 +15,7 @@ from bench.measure.journal import FOLDER, SUFFIX, Journal
 from bench.measure.settings import ROOT
 from bench.selftest.plants import write_entrant
 from bench.selftest.trials import WORKLOAD, bench
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,26 +79,30 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
     rng = random.Random(seed)  # noqa: S311 -- moments are no secret
     path = folder / "killed.json"
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}"]
-    command += ["-p", "no:cacheprovider", "--entrant=pure_jax,equinox", "--style=pure"]
-    command += [f"--workload={WORKLOAD}", "--metric=step", f"--budget={budget:g}"]
+    command += ["-p", "no:cacheprovider", "--entrant=equinox", "--style=pure"]
+    command += [f"--workload={WORKLOAD}", "--metric=step,compile", f"--budget={budget:g}"]
     command += [f"--benchmark-json={path}"]
     seen: set[tuple[str, tuple[float, ...]]] = set()
     moments: list[float] = []
     resumed = False
     while len(moments) < kills:
         extra = ["--resume"] if resumed else []
-        with subprocess.Popen(  # noqa: S603 -- this project's benchmarks
-            [*command, *extra],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
+        with (
+            (folder / "said").open("w+") as said,
+            subprocess.Popen(  # noqa: S603 -- this project's benchmarks
+                [*command, *extra], cwd=folder, stdout=said, stderr=said, start_new_session=True
+            ) as process,
+        ):
             moment = rng.uniform(*LIVES)
-            time.sleep(moment)
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # our own group
-                moments.append(moment)
+            try:
+                time.sleep(moment)
+            finally:
+                alive = process.poll() is None
+                if alive:
+                    os.killpg(process.pid, signal.SIGKILL)  # our own group
+                    moments.append(moment)
+            if not alive and not path.exists():
+                raise BakeoffError(f"a run ended by itself without a file: {last_words(folder)}")
         journals = list((folder / FOLDER).glob(f"*{SUFFIX}"))
         if path.exists():
             break
@@ -106,14 +111,22 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
             seen |= samples(Journal.open(journal))
     if not path.exists():
         extra = ["--resume"] if resumed else []
-        subprocess.run([*command, *extra], cwd=folder, check=False, capture_output=True)  # noqa: S603
+        with (folder / "said").open("w") as said:
+            subprocess.run([*command, *extra], cwd=folder, check=False, stdout=said, stderr=said)  # noqa: S603
+    if not path.exists():
+        raise BakeoffError(f"a resumed run wrote no file: {last_words(folder)}")
     run = json.loads(path.read_text("utf-8"))
     kept = {
         (b["extra_info"]["metric"], value)
         for b in run["benchmarks"]
         for value in b["stats"]["data"]
     }
-    kept |= {(c["metric"], value) for c in run["bakeoff"]["control"] for value in c["data"]}
+    kept |= {
+        (each["metric"], value)
+        for name in ("control", "beside")
+        for each in run["bakeoff"][name]
+        for value in each["data"]
+    }
     journalled = {(arm, value) for arm, values in seen for value in values}
     lost = [(arm, value) for arm, value in journalled if (arm.split()[1], value) not in kept]
     cells = run["bakeoff"]["cells"]
@@ -128,6 +141,11 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
         ),
         "processes": run["bakeoff"]["spent"]["processes"],
     }
+
+
+def last_words(folder: Path) -> str:
+    """Return the last lines that a run has said."""
+    return " ".join((folder / "said").read_text("utf-8", "replace").split("\n")[-4:]).strip()
 
 
 def samples(journal: Journal) -> set[tuple[str, tuple[float, ...]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from common.errors import BakeoffError
@@ -35,8 +36,11 @@ def read(folder: Path) -> list[dict[str, Any]]:
 def append(folder: Path, record: dict[str, Any]) -> None:
     """Write one record down."""
     path = folder / NAME
-    text = path.read_text("utf-8") if path.exists() else ""
-    with path.open("w" if text[-1:] not in ("", "\n") else "a", encoding="utf-8") as file:
-        if text[-1:] not in ("", "\n"):  # the end of a record that was cut off
-            file.write(text[: text.rfind("\n") + 1])
+    data = path.read_bytes() if path.exists() else b""
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):  # the end of a record that was cut off
+        os.truncate(path, whole)
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

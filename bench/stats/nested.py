@@ -243,9 +243,12 @@ def unpaired_all(
         others = [c for i, c in enumerate(cells) if i != baseline and c.df > 0]
         pooled_df = sum(c.df for c in others)
         pool = sum(c.df * c.variance for c in others) / pooled_df if others else math.nan
-        found = [_unpaired(cell, cells[baseline], pool, pooled_df) for cell in cells]
-        found[baseline] = None
-        out.append(found)
+        out.append(
+            [
+                None if i == baseline else _unpaired(cell, cells[baseline], pool, pooled_df)
+                for i, cell in enumerate(cells)
+            ]
+        )
     return out
 
 
