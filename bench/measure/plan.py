@@ -22,7 +22,7 @@ MIN_COLD = 2
 BLOCKS_SHARE = 0.25
 """Of the time, what is kept for blocks, besides what the fewest workers take; cold processes and
 trainings get what is left, in this order."""
-COLD_SHARE = 0.4
+COLD_SHARE = 0.25
 """Of it, what more than the fewest cold processes may take."""
 TRAINING_SHARE = 0.2
 """Of it, what trainings may take beside anything else."""
