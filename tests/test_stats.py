@@ -553,6 +553,9 @@ def test_groups_begin_where_intervals_part() -> None:
     }
     groups = [["baseline", "near"], ["chained"], ["slow", "unknown"]]
     assert tie_groups(intervals) == groups
+    # `apart` overlaps with the first, but it was told from the baseline
+    wide = {"first": (0.99, 0.94, 1.04), "baseline": (1.0, 1.0, 1.0), "apart": (1.03, 1.02, 1.05)}
+    assert tie_groups(wide) == [["first", "baseline"], ["apart"]]
     assert tie_groups({}) == []
 
 

@@ -141,9 +141,8 @@ def tie_groups(intervals: Mapping[str, tuple[float, float, float]]) -> list[list
     """Return names from fast to slow, in groups instead of ranks.
 
     A group begins with the fastest that is left, and takes in who follows as long as its interval
-    overlaps that first one's. Members of a group may not be told apart from its first. It is
-    cautious: intervals are to a common baseline, whose noise is in both, so two whose intervals
-    overlap may well differ.
+    overlaps those of all members: no two of a group are told apart. It is cautious: intervals are
+    to a common baseline, whose noise is in both, so two whose intervals overlap may well differ.
 
     Args:
         intervals: Ratio, lower end and upper end by name; the baseline's are all 1.
@@ -151,8 +150,8 @@ def tie_groups(intervals: Mapping[str, tuple[float, float, float]]) -> list[list
     groups: list[list[str]] = []
     for name in sorted(intervals, key=lambda name: intervals[name][0]):
         _, low, high = intervals[name]
-        first = intervals[groups[-1][0]] if groups else None
-        if first is not None and low <= first[2] and high >= first[1]:
+        group = [intervals[member] for member in groups[-1]] if groups else []
+        if group and all(low <= end[2] and high >= end[1] for end in group):
             groups[-1].append(name)
         else:
             groups.append([name])
