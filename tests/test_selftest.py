@@ -229,6 +229,22 @@ def test_the_published_report_is_made_of_the_published_trials() -> None:
     assert said == report.markdown(records.read(PUBLISHED))
 
 
+def test_the_readme_says_what_the_published_trials_found() -> None:
+    found = report.trials(records.read(PUBLISHED))
+
+    def called(way: str, label: str) -> str:
+        [planted] = [each for each in found if each.label == label]
+        outcomes = found[planted][report.Kind(way, loaded=False)]
+        return f"{report.hits(planted, outcomes)} of {len(outcomes)}"
+
+    nothing = "where nothing was"
+    said = " ".join((PUBLISHED.parents[1] / "README.md").read_text("utf-8").split())
+    for way, label in (("bakeoff", "1.1 %"), ("plain", "4.9 %")):
+        assert (
+            f"called {called(way, label)} that were of {label} and {called(way, '0 %')} {nothing}"
+        ) in said
+
+
 def test_a_line_is_what_its_numbers_say() -> None:
     line = Line(0.001, 0.002, np.eye(2) * 1e-6)
     assert line.at(0) == (0.001, 1e-3)
