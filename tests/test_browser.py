@@ -16,7 +16,7 @@ from bench.report.ratios import by_baseline
 from bench.report.runs import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, Dialog, Page
 
@@ -158,6 +158,8 @@ def test_hide_sort_and_switch(tab: Page) -> None:
     assert set(rows(tab)) == {"haiku", "haiku transform"}
     tab.get_by_role("button", name="Reset").click()
     assert rows(tab) == every
+    tab.get_by_label("pure", exact=True).uncheck()
+    assert rows(tab) == [name for name in every if " " in name]
 
 
 def test_the_address_holds_the_state(tab: Page) -> None:
@@ -166,6 +168,7 @@ def test_the_address_holds_the_state(tab: Page) -> None:
     tab.select_option("#show", "value")
     tab.locator("summary", has_text="Entrants and styles").click()
     tab.get_by_label("haiku", exact=True).uncheck()
+    tab.get_by_label("blog", exact=True).uncheck()
     tab.locator("summary", has_text="Columns").click()
     tab.get_by_label("import", exact=True).uncheck()
     tab.get_by_role("button", name="step", exact=True).click()
@@ -178,6 +181,7 @@ def test_the_address_holds_the_state(tab: Page) -> None:
     assert tab.locator("#main").inner_text() == shown
     assert tab.input_value("#baseline") == "equinox"
     assert not tab.get_by_label("haiku", exact=True).is_checked()
+    assert not tab.get_by_label("blog", exact=True).is_checked()
     tab.goto(address.split("#")[0] + "#workload=nowhere&hide=%7B&columns=&base=__proto__&sort=x")
     tab.reload()
     assert tab.input_value("#workload") == "seed"
@@ -298,5 +302,47 @@ def test_printed_it_has_everything(tab: Page) -> None:
     tab.emulate_media(media="print")
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert not tab.locator("nav").is_visible()
+    tab.set_viewport_size({"width": 718, "height": 1000})  # A4 with its margins
+    width = "document.querySelector('.scroll').scrollWidth"
+    assert tab.evaluate(width) <= tab.evaluate("document.documentElement.clientWidth")
     assert tab.locator("details:not([open])").count() == 0
     assert tab.locator("#main tbody tr").count() > 5
+
+
+def test_the_table_is_as_wide_as_its_place(tab: Page) -> None:
+    scroll = tab.locator(".scroll")
+    assert scroll.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+
+
+def test_no_chart_cuts_its_words(tab: Page) -> None:
+    tab.set_viewport_size(PHONE)
+    tab.reload()
+    tab.wait_for_selector("figure svg")
+    tab.wait_for_timeout(300)
+    cut = tab.evaluate("""() => [...document.querySelectorAll("figure svg")].flatMap((svg) => {
+        const place = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll("text")].filter((text) => {
+            const box = text.getBoundingClientRect();
+            return box.width && (box.right > place.right + 1 || box.left < place.left - 1);
+        }).map((text) => text.textContent);
+    })""")
+    assert cut == []
+
+
+def test_more_rows_come_when_they_are_asked_for(
+    tab: Page, many: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    data = many(json.loads(PATH.read_text("utf-8")), 50, 10, 1)
+    for benchmark in data["benchmarks"]:
+        benchmark["stats"]["data"] = []
+    (tmp_path / "many.json").write_text(json.dumps(data))
+    path = tmp_path / "many.html"
+    path.write_text(page([read(tmp_path / "many.json")]), encoding="utf-8")
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("#more button")
+    assert len(rows(tab)) == 200
+    tab.get_by_role("button", name="Show more rows").click()
+    assert len(rows(tab)) == 400
+    tab.get_by_role("button", name="Show more rows").click()
+    assert len(rows(tab)) == 500
+    assert not tab.locator("#more").is_visible()

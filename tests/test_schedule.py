@@ -8,6 +8,7 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -748,6 +749,8 @@ class Lab:
         """Raises what a command of a worker is to end with."""
         self.distinct = False
         """Whether no two samples are the same."""
+        self.spoils: Callable[[dict[str, Any], dict[str, Any]], None] = lambda _command, _out: None
+        """Changes what a worker answers to a command."""
 
 
 class FakeWorker:
@@ -757,6 +760,7 @@ class FakeWorker:
         self.lab, self.cpu_seconds = lab, 0.0
         self.arms: list[str] = []
         self.opened: list[tuple[str, str]] = []
+        self.recorder = SimpleNamespace(who=lambda: None)
         lab.silences.add(silence)
         assert not lab.living, "one works at any time here"
         lab.living.append(self)
@@ -797,6 +801,7 @@ class FakeWorker:
                     values[0] += lab.now * 1e-9
         if lab.distinct and do == "cold":
             out["values"] = {name: value + lab.now * 1e-9 for name, value in out["values"].items()}
+        lab.spoils(command, out)
         return out
 
     def close(self) -> None:
@@ -1086,6 +1091,42 @@ def test_what_comes_next_is_told_before_it_is_done(lab: Lab) -> None:
     assert told[:2] == [("start", 0.0), ("load", 0.25)]
     assert [seconds for _, seconds in told] == sorted(seconds for _, seconds in told)
     assert told[-1][1] <= schedule.state.spent.wall
+
+
+def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -> None:
+    spoilt: list[dict[str, Any]] = []
+
+    def spoil(command: dict[str, Any], out: dict[str, Any]) -> None:
+        if command.get("action") == "block" and not spoilt:
+            spoilt.append(command)
+            out["seconds"] = {"step": {"nobody/pure": [1.0, 1.0]}}
+
+    lab.spoils = spoil
+    path = tmp_path / "journal"
+    state = SMALL.run(lab, Journal.create(path, {}))
+    assert len(spoilt) == 1
+    [note] = state.notes
+    assert "a worker had to be started anew: worker failed (it answered `block` with {" in note
+    assert note.endswith("'nobody/pure' is not loaded)")
+    assert all(row.failure is None for row in state.cells.values())
+    assert not any(cell.entrant == "nobody" for cell, *_ in samples(state))
+    resumed = SMALL.run(
+        lab, cut(path.read_bytes().splitlines(keepends=True), 20, 0, tmp_path / "c")
+    )
+    assert len(resumed.notes) == 1
+
+
+def test_an_arm_that_is_left_out_of_a_block_fails(lab: Lab) -> None:
+    def spoil(command: dict[str, Any], out: dict[str, Any]) -> None:
+        if command.get("kind") == "step":
+            for arms in out["seconds"].values():
+                arms.pop("haiku/pure", None)
+
+    lab.spoils = spoil
+    state = SMALL.run(lab, None)
+    failures = {cell.entrant: row.failure for cell, row in state.cells.items()}
+    assert failures.pop("haiku") == "its worker left it out of a block"
+    assert set(failures.values()) == {None}
 
 
 COLD_ANSWER = {"values": {"import": 1.0}, "timed_seconds": 1.0, "trace_and_lower_split_by": "clock"}

@@ -13,6 +13,8 @@ import typer
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.report.runs import Run
 
 EXAMPLES = """Examples:\n
@@ -97,7 +99,7 @@ def report(
         put(output, text)
         print(output)
     if pictures is not None:
-        draw(runs[0], pictures)
+        draw(runs, pictures)
 
 
 def by_ending(output: Path | None) -> Format:
@@ -147,15 +149,15 @@ def put(path: Path, data: str) -> None:
         raise BakeoffError(f"output {path} cannot be written: {error.strerror}") from error
 
 
-def draw(run: Run, folder: Path) -> None:
-    """Write the charts of a run as pictures."""
+def draw(runs: Sequence[Run], folder: Path) -> None:
+    """Write the charts of a page as pictures."""
     from bench.report.charts import figures, picture
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        backends = dict.fromkeys(cell["backend"] for cell in run.section["cells"])
+        backends = dict.fromkeys(cell["backend"] for cell in runs[0].section["cells"])
         for backend in backends:
-            for figure in figures(run, backend):
+            for figure in figures(runs[0], backend, runs[1:]):
                 name = figure.name if len(backends) == 1 else f"{figure.name}-{backend}"
                 made = picture(figure)
                 made.save(str(folder / f"{name}.svg"))

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,12 +56,20 @@ class Selftest:
             return False
         start = time.strftime("%Y-%m-%d %H:%M:%S")
         found = do()
-        append(self.folder, {"part": part, "at": start, **more, "found": found})
+        append(self.folder, {"part": part, "at": start, "cpu": cpu(), **more, "found": found})
         words = found.get("called", "")
         self.console.print(
             f"{start} {part} {' '.join(map(str, more.values()))} {words}", markup=False
         )
         return True
+
+
+@cache
+def cpu() -> str:
+    """Return what this machine's processor is called."""
+    from cpuinfo import get_cpu_info  # type: ignore[import-untyped]  # pytest-benchmark has it
+
+    return str(get_cpu_info().get("brand_raw", ""))
 
 
 def selftest(

@@ -133,9 +133,10 @@ def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -
     def half_width(processes: int) -> float:
         full = min(processes, MIN_PROCESSES) - 1  # the first is there already
         sampling = seconds - full * costs.process - max(0, processes - MIN_PROCESSES) * costs.lean
-        blocks = share * sampling / processes / costs.blocks[turn]
-        if blocks < 1:
+        each = sampling / processes
+        if each < sum(costs.blocks.values()):  # every worker measures each turn once
             return math.inf
+        blocks = max(1.0, share * each / costs.blocks[turn])
         variance = (PROCESS_SD**2 + BLOCK_SD**2 / blocks) / processes
         freedom = (processes - 1) * max(1.0, (costs.arms - 1) / 2)  # about what pooling gives
         return float(special.stdtrit(freedom, 0.975)) * math.sqrt(variance)

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 BEFORE = ("import", "init", "trace", "lower", "compile", "first_step")
 """What a process pays for before its second step."""
-RECOMPILE = ("trace", "lower", "compile")
+RECOMPILE = ("trace", "lower", "compile", "first_step")
+"""The first step too: what runs outside of jit is compiled there, operation by operation."""
+SAID = {"peak_rss": "peak memory"}
 LIBRARIES = Path(__file__).with_name("libraries.json")
 GROWING = 4
 """Releases in a year from which on a library is called maintained and growing."""
 NOT_MEASURED = "This run did not measure it"
+TOLD_APART = "and all of whom no two are told apart"
 NAMED = 4
 """Slower ones that are named."""
 
@@ -66,7 +69,7 @@ def answers(run: Run, backend: str) -> list[Answer]:
 SIZES = (
     ("Long training of a small model", 1, 32, "--workload toy"),
     ("Training at the tutorial's size", 128, 128, "--workload seed"),
-    ("A large model", 256, 1 << 20, "--workload wide"),
+    ("A larger model: the widest measured", 256, 1 << 20, "--workload wide"),
 )
 """Situations, the widths that stand for them, and what measures one."""
 
@@ -93,7 +96,7 @@ def steps(
     """Return who has the fastest step at a workload."""
     if workload is None:
         return Answer(situation, f"{NOT_MEASURED}: {how} does", "The smallest step.", "")
-    rule = f"The smallest step at {wording.sized(workload)}, and all whose interval reaches it."
+    rule = f"The smallest step at {wording.sized(workload)}, {TOLD_APART}."
     here = [cell for cell in cells if cell["workload"] == workload]
     margin = section["plan"]["margin"]
     return ranked(situation, rule, tied.intervals(section, here, "step"), margin)
@@ -107,15 +110,14 @@ def cold(
     if not having:
         return Answer(situation, NOT_MEASURED, "The smallest time in fresh processes.", "")
     workload = wording.main_workload(having)
-    what = " + ".join(metric.replace("_", " ") for metric in metrics)
+    what = " + ".join(SAID.get(metric, metric.replace("_", " ")) for metric in metrics)
     summed = ", summed in each fresh process" if len(metrics) > 1 else ""
-    rule = (
-        f"The smallest {what} at {wording.sized(workload)}{summed}, and all whose interval "
-        "reaches it."
-    )
+    rule = f"The smallest {what} at {wording.sized(workload)}{summed}, {TOLD_APART}."
     margin = run.section["plan"]["margin"]
     found, medians = sums(run, metrics, workload, backend)
-    return ranked(situation, rule, found, margin, medians)
+    unit = METRICS[metrics[0]].unit
+    words = {name: wording.amount(median, unit) for name, median in medians.items()}
+    return ranked(situation, rule, found, margin, words)
 
 
 def sums(
@@ -154,7 +156,7 @@ def ranked(
     rule: str,
     intervals: Intervals,
     margin: float,
-    medians: Mapping[str, float] | None = None,
+    medians: Mapping[str, str] | None = None,
 ) -> Answer:
     """Return the fastest group as the answer, and the others as the evidence."""
     intervals = {name: ends for name, ends in intervals.items() if ends[2] < math.inf}
@@ -174,12 +176,13 @@ def ranked(
 
     def said(name: str) -> str:
         middle, low, high = intervals[name]
+        if low == high:
+            return f"{name} ({wording.ratio({'ratio': middle})})"
         return f"{name} {wording.ratio({'ratio': middle, 'low': low, 'high': high})}"
 
     best = said(names[0])
     if medians and names[0] in medians:
-        unit = "B" if "peak rss" in rule else "s"
-        best += f", {wording.amount(medians[names[0]], unit)}"
+        best += f", {medians[names[0]]}"
     evidence = f"Best: {best}. Behind: {', '.join(map(said, rest[:NAMED]))}"
     if len(rest) > NAMED:
         evidence += f" and {len(rest) - NAMED} more"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.report.palette import PALETTE
+from bench.report.palette import PALETTE, colours_of
 from bench.report.whole import Whole
 from common.errors import BakeoffError
 
@@ -93,15 +93,14 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     if len(curves) > 1:
         title += f", {high} at {last[high]:.3f}"
     floors = {e for curve in curves if isinstance(e := curve.run.get("entropy"), float)}
+    y = "mean loss, nats per character" + ("; grey: the text's entropy" if floors else "")
     lines = (
         altair.Chart(altair.Data(values=rows))
         .mark_line(opacity=0.8)
         .encode(
-            x=altair.X("epoch:Q", title="epoch"),
-            y=altair.Y(
-                "loss:Q", title="mean loss, nats per character", scale=altair.Scale(zero=False)
-            ),
-            color=altair.Color("curve:N", title=None, scale=altair.Scale(range=list(PALETTE))),
+            x=altair.X("epoch:Q", title="epoch", axis=altair.Axis(tickMinStep=1)),
+            y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
+            color=altair.Color("curve:N", title=None, scale=colours(curves)),
         )
     )
     floor = altair.Chart(altair.Data(values=[{"entropy": e} for e in floors])).mark_rule(
@@ -116,6 +115,16 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     except OSError as error:
         whole.discard()
         raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def colours(curves: Sequence[Curve]) -> Any:
+    """Return the colours of curves: entrants have their own, unless one has several curves."""
+    import altair
+
+    entrants = [str(curve.run["entrant"]) for curve in curves]
+    if len(set(entrants)) < len(entrants):
+        return altair.Scale(range=list(PALETTE))
+    return altair.Scale(domain=list(named(curves)), range=colours_of(entrants))
 
 
 def table(curves: Sequence[Curve]) -> str:

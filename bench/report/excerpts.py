@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.measure.settings import ROOT
@@ -18,7 +19,7 @@ class Excerpt(NamedTuple):
 
     entrant: str
     model: str
-    """The classes and functions before `build`, without what their docstrings say."""
+    """The classes before `build`, or functions where there are none, without their docstrings."""
     path: str
     """Within the project."""
     file: str
@@ -37,14 +38,11 @@ def excerpts(entrants: Iterable[str]) -> list[Excerpt]:
 
 
 def model(text: str) -> str:
-    """Return the top-level classes and functions of a module that come before its `build`."""
-    parts = []
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            if node.name == "build":
-                break
-            parts.append("\n".join(without_docstrings(node, text.splitlines())))
-    return "\n\n".join(parts)
+    """Return the model that a module defines before its `build`: classes, else functions."""
+    defined = [n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    before = list(takewhile(lambda node: node.name != "build", defined))
+    kept = [node for node in before if isinstance(node, ast.ClassDef)] or before
+    return "\n\n".join("\n".join(without_docstrings(n, text.splitlines())) for n in kept)
 
 
 def without_docstrings(node: ast.FunctionDef | ast.ClassDef, lines: list[str]) -> Iterator[str]:

@@ -7,10 +7,10 @@ import re
 from bench.measure.cells import BASELINE
 from bench.measure.settings import ROOT
 from bench.report import wording
+from bench.report.choose import BEFORE
 from bench.report.runs import TIME
 from bench.report.wording import Facts, is_baseline, measured
 
-COLD = ("import", "trace", "lower", "compile")
 SPECIAL = re.compile(r"([\\`*\[\]<>|])")
 
 type Row = dict[str, Facts]
@@ -32,7 +32,7 @@ def table(section: Facts) -> str:
     backends = dict.fromkeys(backend for _, _, backend in rows)
     out = [
         f"| entrant, style | {' | '.join(f'step at `{w}`' for w in workloads)} | "
-        f"{' + '.join(COLD)} at `{main}` | Python calls | program | "
+        f"import to first step, at `{main}` | Python calls | program | "
         "final loss: same weights, own |",
         f"|---|{'--:|' * len(workloads)}--:|--:|---|--:|",
     ]
@@ -103,9 +103,9 @@ def step(cell: Facts | None) -> str:
 
 def cold(cell: Facts) -> str:
     """Return the sum of the medians of what happens before the first step, if all are there."""
-    found = [measured(cell, metric) for metric in COLD]
+    found = [measured(cell, metric) for metric in BEFORE]
     medians = [metric["median"] for metric in found if metric is not None]
-    return f"{1e3 * sum(medians):.0f} ms" if len(medians) == len(COLD) else ""
+    return f"{1e3 * sum(medians):.0f} ms" if len(medians) == len(BEFORE) else ""
 
 
 def loss(final: Facts | None) -> str:

@@ -1,6 +1,6 @@
 """`make results`: pages, pictures and tables, made anew from the committed runs.
 
-A folder of `results/` is a machine. Its page is about its newest run and has the others beside it.
+A folder of `results/` is a machine. Its page is about its newest whole run, the others beside it.
 Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`.
 """
 
@@ -28,11 +28,19 @@ TABLE = re.compile(r"(<!-- table (?P<run>\S+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 
 def machines() -> Iterator[tuple[Path, list[Run]]]:
-    """Yield the folders that hold runs, each with its runs, the newest first."""
+    """Yield the folders that hold runs, each with its runs, the one that its page is about first.
+
+    That is the newest of those with most metrics: a whole run, and a sweep beside it.
+    """
     for folder in sorted(FOLDER.iterdir()):
         runs = [read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
         if runs:
-            yield folder, sorted(runs, key=lambda run: run.when, reverse=True)
+            yield folder, sorted(runs, key=lambda run: (breadth(run), run.when), reverse=True)
+
+
+def breadth(run: Run) -> int:
+    """Return how many metrics a run has."""
+    return len({metric for cell in run.section["cells"] for metric in cell["metrics"]})
 
 
 def refreshed(text: str) -> str:
@@ -53,7 +61,7 @@ def main() -> int:
         for folder, runs in machines():
             (folder / PAGE).write_text(page(runs), encoding="utf-8")
             print(folder / PAGE)
-            draw(runs[0], folder / PICTURES)
+            draw(runs, folder / PICTURES)
         for path in TEXTS:
             path.write_text(refreshed(path.read_text("utf-8")), encoding="utf-8")
             print(path)

@@ -42,7 +42,6 @@ SECTION: Facts = {
     "environment": {},
     "spent": {},
     "comparisons": 0,
-    "verdict": [],
 }
 """What a section says at least, beside its cells."""
 HUGE = re.compile(r"[0-9][eE]\+?[0-9]{3}")
@@ -171,7 +170,7 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
     whole = section | {
         "cells": [complete(cell) for cell in section["cells"]],
         "control": section.get("control") or [],
-        "warnings": [str(text) for text in section.get("warnings") or []],
+        **{name: texts(section.get(name)) for name in ("warnings", "verdict")},
         "plan": {"margin": MARGIN} | {k: v for k, v in (section.get("plan") or {}).items() if v},
         **{name: section.get(name) or empty for name, empty in SECTION.items()},
     }
@@ -191,6 +190,11 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
     return Run(section=whole, samples=blocks, lacking=lacking, **about)
 
 
+def texts(found: Any) -> list[str]:
+    """Return a list of texts, empty where it is none."""
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
 def complete(cell: Facts) -> Facts:
     """Return a cell with all that a cell says; what is no number is no measurement."""
     for name in Cell._fields:
@@ -198,16 +202,37 @@ def complete(cell: Facts) -> Facts:
             raise TypeError(f"the cell's {name} is {cell[name]!r}, no name")
     whole = CELL | cell
     whole["metrics"] = {
-        name: found if usable(found) else {"missing": found.get("missing") or "no number"}
+        name: compared(found) if usable(found) else {"missing": found.get("missing") or "no number"}
         for name, found in whole["metrics"].items()
     }
+    if not has_numbers(whole["proof"], "loss", "gradient", "trajectory"):
+        whole["proof"] = None
+    if not has_numbers(whole["final_loss"], "same_weights"):
+        whole["final_loss"] = None
     return whole
+
+
+def has_numbers(found: Facts | None, *names: str) -> bool:
+    """Tell whether all of these are numbers."""
+    return bool(found) and all(is_number((found or {}).get(name)) for name in names)
+
+
+def compared(found: Facts) -> Facts:
+    """Return what was found for a metric, without a ratio that cannot be one."""
+    ratio = found.get("ratio")
+    if ratio is None or (is_number(ratio) and ratio > 0):
+        return found
+    return found | {"ratio": None, "low": None, "high": None, "verdict": None}
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value of JSON is a number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def usable(found: Facts) -> bool:
     """Tell whether a metric has a number."""
-    value = found.get("median")
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number(found.get("median"))
 
 
 def samples_of(benchmarks: list[Facts]) -> tuple[dict[Group, Arms], list[str]]:
@@ -289,6 +314,7 @@ def plain(benchmarks: list[Facts], about: dict[str, Any]) -> Run:
         "plan": {"margin": MARGIN},
         "control": [],
         "warnings": [],
+        "verdict": [],
         "cells": cells,
     }
     return Run(section=section, lacking=lacking, **about)

@@ -107,6 +107,62 @@ def sentences(section: Facts) -> list[str]:
     return [*out, *_beware(section), *_failed(section)]
 
 
+def brief(section: Facts) -> list[str]:
+    """Return the verdict for somebody who has ten seconds: who is alike, who is not, what to do.
+
+    It is about the first backend; empty where no step has a ratio.
+    """
+    good = [cell for cell in section["cells"] if cell["failure"] is None]
+    if not good:
+        return []
+    backends = list(dict.fromkeys(cell["backend"] for cell in good))
+    view = _view(section, backends[0], "" if len(backends) == 1 else f" on {backends[0]}")
+    known = [cell for s in view.styles for w in s.steps() if (cell := s.cells.get(w)) is not None]
+    if not known:
+        return []
+    main = wording.main_workload(known)
+    at = {style.name: found for style in view.styles if (found := style.step(main)) is not None}
+    even = [name for name, found in at.items() if wording.within(found, view.margin)]
+    alike = [name for name, found in at.items() if name in even or wording.mark(found) == "?"]
+    slower = {n: f for n, f in at.items() if n not in alike and f["verdict"] == "slower"}
+    out = []
+    if alike:
+        within = f"within ±{wording.percent(view.margin)} of"
+        how = within if len(even) == len(alike) else "not told apart from"
+        verb = "is" if len(alike) == 1 else "are"
+        out.append(f"At {view.place(main)}, {joined(alike)} {verb} {how} {REFERENCE}.")
+    if slower:
+        order = sorted(slower, key=lambda name: slower[name]["ratio"], reverse=True)
+        said = [f"{name} {wording.ratio(slower[name])}" for name in order[:NAMED]]
+        if len(order) > NAMED:
+            said.append(f"{len(order) - NAMED} more")
+        here = "Slower there" if alike else f"Slower at {view.place(main)}"
+        out.append(f"{here}: {joined(said)}.")
+    return [*out, *_advice(view, main, set(alike), bool(slower))]
+
+
+def _advice(view: View, main: str, alike: set[str], slower: bool) -> Iterator[str]:
+    """Yield who is faster at the widest model, and what to choose by, in one sentence."""
+    faster: dict[str, list[str]] = {}
+    for style in view.styles:
+        for workload, found in [*style.steps().items()][-1:]:
+            if found["verdict"] == "faster" and not wording.within(found, view.margin):
+                faster.setdefault(workload, []).append(f"{style.name} {wording.ratio(found)}")
+    said = [
+        f"at {view.place(workload)}, {joined(names)} {'is' if len(names) == 1 else 'are'} faster"
+        for workload, names in faster.items()
+    ]
+    pure = [style.name for style in view.styles if " " not in style.name and style.step(main)]
+    level = [name for name in pure if name in alike]
+    if level:
+        who = "the libraries" if level == pure else joined([REFERENCE, *level])
+        mind = ", and mind how the step is written" if slower else ""
+        said.append(f"by a step's speed {who} do not separate: choose by API{mind}")
+    if said:
+        text = "; else ".join(said)
+        yield f"{text[0].upper()}{text[1:]}."
+
+
 def _view(section: Facts, backend: str, where: str) -> View:
     found: dict[tuple[str, str], dict[str, Facts]] = {}
     for cell in sorted(section["cells"], key=lambda cell: wording.size(cell["workload"])):
@@ -239,7 +295,8 @@ def _differences(view: View, main: str) -> list[Difference]:
 def _cause(view: View, style: Style, verdict: str, workload: str) -> str:
     """Return the kind of reason that this run shows for a difference.
 
-    `both` stands for a program and Python calls that differ, neither of which can be ruled out.
+    `both` stands for a program and Python calls that differ, neither of which can be ruled out;
+    `calls` for the same program with more calls, whose cost is not shown to be all of it.
     """
     if verdict == "slower" and style.cells[workload]["exact"].get("compilations_warm"):
         return "compiles"
@@ -250,7 +307,7 @@ def _cause(view: View, style: Style, verdict: str, workload: str) -> str:
     if verdict == "slower" and _fixed(view, style) is not None:
         return "dispatch"
     if proof is None or style.same_program(workload):
-        return "dispatch" if proof and more_calls else "unknown"
+        return "calls" if proof and more_calls else "unknown"
     return "both" if more_calls else "program"
 
 
@@ -345,6 +402,7 @@ def _clause(view: View, styles: Sequence[Style], workload: str, cause: str) -> s
     calls = _call_counts(view, styles, workload)
     why = {
         "dispatch": _dispatch(view, styles, calls),
+        "calls": f"the very same program, but {calls}",
         "parts": f"{'their steps are' if many else 'its step is'} several programs, not one",
         "program": f"{'their programs differ' if many else 'its program differs'} ({programs})",
         "both": f"by the program ({programs}), Python dispatch ({calls}) or both",

@@ -111,7 +111,11 @@ def about(records: Records) -> list[str]:
     versions = ", ".join(f"{k} {v}" for k, v in found[-1]["versions"].items())
     cores = len(found[-1].get("affinity") or [])
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return [f"{when}, on {cores} cores of a shared machine, with {versions}."]
+    named = sorted({record["cpu"] for record in records if record.get("cpu")})
+    where = f"{cores} cores of shared machines ({', '.join(named) or 'of which none is named'}"
+    if named and not all(record.get("cpu") for record in records):
+        where += ", and others that are not named"
+    return [f"{when}, on {where}), with {versions}."]
 
 
 def false_alarms_and_power(records: Records) -> list[str]:

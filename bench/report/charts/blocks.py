@@ -74,13 +74,13 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
             .encode(
                 x=x,
                 y=row_axis(others),
-                color=coloured(cells),
+                color=coloured(others),
                 tooltip=["style:N", altair.Tooltip("ratio:Q", format=".4f"), "process:Q"],
             )
         )
     base = chart(ends).encode(
         y=row_axis(others),
-        color=coloured(cells),
+        color=coloured(others),
         tooltip=["style:N", "interval:N", "verdict:N"],
     )
     layers += [
@@ -90,7 +90,11 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
     findings = [i["style"] for i in ends if i["verdict"] in ("slower", "faster")]
     title = f"At {wording.sized(workload)}, {few(findings, 'no step')} "
     title += f"{'differs' if len(findings) < 2 else 'differ'} from {BASELINE[0]}'s for sure"
-    seen = "" if smallest is None else f"; grey: below {wording.percent(smallest)}, not to be seen"
+    seen = (
+        ""
+        if smallest is None
+        else f"; grey: differences below {wording.percent(smallest)}, too small for this run"
+    )
     text = "; ".join(f"{i['style']} {i['interval']}, {i['verdict']}" for i in ends)
     return Figure(
         "blocks",

@@ -52,7 +52,7 @@ def ledger(cells: Sequence[Facts], workload: str) -> Figure | None:
         chart(rows)
         .mark_bar()
         .encode(
-            x=altair.X("sum(seconds):Q", title="seconds, medians of fresh processes, stacked"),
+            x=altair.X("sum(seconds):Q", title="seconds (medians), stacked"),
             y=row_axis(kept),
             color=altair.Color(
                 "stage:N",
@@ -67,7 +67,8 @@ def ledger(cells: Sequence[Facts], workload: str) -> Figure | None:
     )
     title = (
         f"From a fresh process to the first step: {wording.seconds(total[least])} with {least}, "
-        f"{wording.seconds(total[most])} with {most}; imports are {wording.percent(imports)}"
+        f"{wording.seconds(total[most])} with {most}; on average, imports are "
+        f"{wording.percent(imports)} of it"
     )
     text = "; ".join(f"{name} {wording.seconds(seconds)}" for name, seconds in total.items())
     return Figure(
@@ -76,68 +77,109 @@ def ledger(cells: Sequence[Facts], workload: str) -> Figure | None:
 
 
 def totals(run: Run, cells: Sequence[Facts]) -> Figure | None:
-    """Return total time against the number of steps, and where lines cross."""
-    lines: dict[str, tuple[float, float, str]] = {}
+    """Return total time beside the baseline's against the number of steps, and where lines cross.
+
+    Without a baseline, there is nothing to be beside of, and no chart.
+    """
+    lines: dict[str, Line] = {}
     for cell in cells:
         start, step = before(cell), measured(cell, "step")
         if start is not None and step is not None:
-            name = wording.name(cell)
-            lines[name] = (sum(start.values()), step["median"], cell["entrant"])
-    if len(lines) < 2:
+            lines[wording.name(cell)] = Line(sum(start.values()), step["median"], cell["entrant"])
+    base = lines.get(BASELINE[0])
+    if base is None or len(lines) < 2:
         return None
     counts = np.unique(np.logspace(0, math.log10(MOST_STEPS), 61).astype(int)).tolist()
     rows = [
         {
             "style": name,
-            "entrant": entrant,
-            "way": way(name, entrant),
+            "entrant": line.entrant,
+            "way": way(name, line.entrant),
             "steps": n,
-            "seconds": start + n * step,
+            "seconds": line.after(n),
+            "ratio": line.after(n) / base.after(n),
         }
-        for name, (start, step, entrant) in lines.items()
+        for name, line in lines.items()
         for n in counts
     ]
     crossed = break_evens(run, cells, lines)
-    made = (
+    marks = [
+        {
+            "style": name,
+            "entrant": lines[name].entrant,
+            "ratio": 1,
+            "steps": even.at,
+            "low": even.low,
+            "high": even.high,
+        }
+        for name, even in crossed.items()
+    ]
+    x = altair.X(
+        "steps:Q",
+        title="training steps",
+        scale=altair.Scale(type="log"),
+        axis=altair.Axis(values=[10**n for n in range(7)], format="~s"),
+    )
+    y = altair.Y(
+        "ratio:Q",
+        title=f"time in all, ratio to {BASELINE[0]}'s",
+        scale=altair.Scale(type="log", nice=False, padding=10),
+    )
+    layers = [
         chart(rows)
         .mark_line()
         .encode(
-            x=altair.X(
-                "steps:Q",
-                title="training steps",
-                scale=altair.Scale(type="log"),
-                axis=altair.Axis(values=[10**n for n in range(7)], format="~s"),
-            ),
-            y=altair.Y(
-                "seconds:Q",
-                title="seconds in all",
-                scale=altair.Scale(type="log"),
-                axis=altair.Axis(values=[10**n for n in range(-1, 6)], format="~g"),
-            ),
+            x=x,
+            y=y,
             color=coloured(cells),
             strokeDash=dashed(rows),
             detail="style:N",
-            tooltip=["style:N", "steps:Q", altair.Tooltip("seconds:Q", format=".3s")],
+            tooltip=[
+                "style:N",
+                "steps:Q",
+                altair.Tooltip("seconds:Q", format=".3s"),
+                altair.Tooltip("ratio:Q", format=".3f"),
+            ],
         )
-        .properties(width="container", height=320)
-    )
+    ]
+    if marks:
+        even_at = chart(marks).encode(y=y, color=coloured(cells), tooltip=["style:N", "steps:Q"])
+        layers += [
+            even_at.mark_rule(strokeWidth=3).encode(x=altair.X("low:Q"), x2="high:Q"),
+            even_at.mark_point(filled=True, size=90, opacity=1).encode(x=x),
+        ]
+    made = altair.layer(*layers).properties(width="container", height=320)
     said = [
         f"{name} meets {BASELINE[0]} at {rounded(even.at)} steps "
         f"({rounded(even.low)} to {rounded(even.high)})"
         for name, even in crossed.items()
     ]
-    even = [start / step for start, step, _ in lines.values()]
+    even = {name: line.start / line.step for name, line in lines.items()}
+    first, last = min(even, key=even.__getitem__), max(even, key=even.__getitem__)
     title = (
-        f"Up to about {rounded(float(np.median(even)))} steps, starting takes longer than training"
+        f"Up to {rounded(even[first])} steps ({first}) or {rounded(even[last])} ({last}), starting "
+        "takes longer than training"
     )
     if said:
         title += f"; {few(said, '')}"
     text = "; ".join(
-        f"{name}: {wording.seconds(start)} and {wording.seconds(step)} a step"
-        for name, (start, step, _) in lines.items()
+        f"{name}: {wording.seconds(line.start)} and {wording.seconds(line.step)} a step"
+        for name, line in lines.items()
     )
     cross = f" Break-even points: {'; '.join(said)}." if said else " No sure break-even point."
     return Figure("totals", title, f"Start and step of each line: {text}.{cross}", made)
+
+
+class Line(NamedTuple):
+    """What a style's time is made of, in seconds."""
+
+    start: float
+    step: float
+    entrant: str
+
+    def after(self, steps: int) -> float:
+        """Return the seconds from a fresh process to the end of so many steps."""
+        return self.start + steps * self.step
 
 
 class Even(NamedTuple):
@@ -148,9 +190,7 @@ class Even(NamedTuple):
     high: float
 
 
-def break_evens(
-    run: Run, cells: Sequence[Facts], lines: dict[str, tuple[float, float, str]]
-) -> dict[str, Even]:
+def break_evens(run: Run, cells: Sequence[Facts], lines: dict[str, Line]) -> dict[str, Even]:
     """Return where a style's line crosses the baseline's, where both of its differences are sure.
 
     Sure is what an interval as wide as all comparisons ask for puts on one side of 1. The crossing
@@ -171,11 +211,11 @@ def break_evens(
         if not ((later and pace[2] < 1) or (slower and start[2] < 1)):
             continue
         ends = [
-            base[0] * abs(start[i] - 1) / (base[1] * abs(pace[k] - 1))
+            base.start * abs(start[i] - 1) / (base.step * abs(pace[k] - 1))
             for i in (1, 2)
             for k in (1, 2)
         ]
-        at = base[0] * abs(start[0] - 1) / (base[1] * abs(pace[0] - 1))
+        at = base.start * abs(start[0] - 1) / (base.step * abs(pace[0] - 1))
         if at > 1:
             out[name] = Even(at, min(ends), max(ends))
     return out

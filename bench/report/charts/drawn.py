@@ -9,7 +9,7 @@ import altair
 
 from bench.measure.cells import BASELINE
 from bench.report import wording
-from bench.report.palette import PALETTE
+from bench.report.palette import colours_of
 from bench.report.wording import joined
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ WIDTH, ROW = 640, 26
 MOST_STYLES = 24
 """A chart with more rows than that cannot be read; the table has all of them."""
 NAMED = 3
+LONG = 1400
+"""Of a legend's symbols, in square pixels: long enough for a dash to be seen."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def shown(cells: Sequence[Facts]) -> list[Facts]:
 def coloured(cells: Sequence[Facts]) -> Any:
     """Return the colours of entrants: the same in all charts of a page."""
     entrants = list(dict.fromkeys(cell["entrant"] for cell in cells))
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(entrants))]
+    colours = colours_of(entrants)
     return altair.Color(
         "entrant:N",
         title=None,
@@ -65,7 +67,7 @@ def dashed(rows: Sequence[dict[str, Any]]) -> Any:
     dashes = [DASHES[i % len(DASHES)] for i in range(len(ways))]
     scale = altair.Scale(domain=ways, range=dashes)
     return altair.StrokeDash(
-        "way:N", title=None, scale=scale, legend=altair.Legend(orient="bottom")
+        "way:N", title=None, scale=scale, legend=altair.Legend(orient="bottom", symbolSize=LONG)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import altair
@@ -39,12 +40,13 @@ def curves(cells: Sequence[Facts], workload: str) -> Figure | None:
     points = list(zip(*(c["final_loss"]["curve_same_weights"] for c in trained), strict=False))
     spread = max(max(losses) - min(losses) for losses in points)
     entropy = trained[0]["final_loss"].get("entropy")
+    y = "loss, nats per character" + ("" if entropy is None else "; grey: the text's entropy")
     layers = [
         chart(rows)
         .mark_line(point=True, opacity=0.6)
         .encode(
             x=altair.X("steps:Q", title=f"training steps, means of {every}"),
-            y=altair.Y("loss:Q", title="loss, nats per character", scale=altair.Scale(zero=False)),
+            y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
             color=coloured(cells),
             strokeDash=dashed(rows),
             detail="style:N",
@@ -59,8 +61,8 @@ def curves(cells: Sequence[Facts], workload: str) -> Figure | None:
         )
     title = f"{wording.name(trained[0])}'s loss from the baseline's weights"
     if len(trained) > 1:
-        how = "follow one curve, at most" if spread <= ONE_CURVE else "part: they end up to"
-        title = f"From the same weights, {len(trained)} styles {how} {spread:.1g} nats apart"
+        how = "follow one curve, less than" if spread <= ONE_CURVE else "part: they get up to"
+        title = f"From the same weights, {len(trained)} styles {how} {above(spread)} nats apart"
     ends = "; ".join(f"{wording.name(c)} {c['final_loss']['same_weights']:.4f}" for c in trained)
     floor = "" if entropy is None else f" The text's entropy is {entropy:.3f}."
     return Figure(
@@ -69,6 +71,14 @@ def curves(cells: Sequence[Facts], workload: str) -> Figure | None:
         f"Loss at the end, at {wording.sized(workload)}: {ends}.{floor}",
         altair.layer(*layers).properties(width="container", height=300),
     )
+
+
+def above(value: float) -> str:
+    """Return a number with one digit that is not below it."""
+    if value <= 0:
+        return "1e-9"
+    scale = 10.0 ** math.floor(math.log10(value))
+    return f"{(math.floor(value / scale) + 1) * scale:.1g}"
 
 
 def initialisers(cells: Sequence[Facts], workload: str) -> Figure | None:

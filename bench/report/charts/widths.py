@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 THROUGHOUT = "at every width"
 
 
+def swept(cells: Sequence[Facts]) -> bool:
+    """Tell whether steps of a sweep were measured."""
+    return any(c["workload"] in TOGETHER["sweep"] and measured(c, "step") for c in cells)
+
+
 def by_width(cells: Sequence[Facts]) -> dict[str, dict[int, Facts]]:
     """Return the steps that have a ratio, by style and width; of a sweep, if there is one."""
     at: dict[str, dict[int, Facts]] = {}
-    swept = any(c["workload"] in TOGETHER["sweep"] and measured(c, "step") for c in cells)
+    sweep = swept(cells)
     for cell in cells:
         known, found = WORKLOADS.get(cell["workload"]), measured(cell, "step")
         if known is None or known.batch != 1 or found is None or found.get("ratio") is None:
             continue
-        if not swept or cell["workload"] in TOGETHER["sweep"]:
+        if not sweep or cell["workload"] in TOGETHER["sweep"]:
             at.setdefault(wording.name(cell), {})[known.width] = found
     return {name: dict(sorted(found.items())) for name, found in at.items()}
 
@@ -70,19 +75,18 @@ def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
         base.mark_rule().encode(y=altair.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, opacity=1).encode(y=y),
     ).properties(width="container", height=320)
-    swept = any(c["workload"] in TOGETHER["sweep"] and measured(c, "step") for c in cells)
-    title, every = about_widths(at, margin, swept=swept)
+    title, every = about_widths(at, margin, sweep=swept(cells))
     text = "; ".join(f"{name}: {', '.join(map(str, steps))}" for name, steps in at.items())
     return Figure("widths", title, f"Widths measured: {text}. {every}", made)
 
 
-def about_widths(at: dict[str, dict[int, Facts]], margin: float, *, swept: bool) -> tuple[str, str]:
+def about_widths(at: dict[str, dict[int, Facts]], margin: float, *, sweep: bool) -> tuple[str, str]:
     """Return what widths show: in a title, and of every style.
 
     Crossings are told of a sweep alone: other workloads differ in more than their width.
     """
     sizes = sorted({width for steps in at.values() for width in steps})
-    if not swept:
+    if not sweep:
         most = []
         for width in (sizes[0], sizes[-1]):
             ratios = {style: steps[width]["ratio"] for style, steps in at.items() if width in steps}

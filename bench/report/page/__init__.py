@@ -14,7 +14,7 @@ from bench.report.choose import answers
 from bench.report.excerpts import excerpts
 from bench.report.page.data import data, has
 from bench.report.runs import TIME
-from bench.report.sentences import sentences
+from bench.report.sentences import brief, sentences
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.versions import versions
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 FIRST = 3
-"""Sentences of the verdict that are read without a click."""
+"""Sentences of a verdict without a short form that are read without a click."""
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -36,8 +36,10 @@ def page(runs: Sequence[Run]) -> str:
     run = runs[0]
     cells = run.section["cells"]
     backends = list(dict.fromkeys(cell["backend"] for cell in cells))
-    drawn = [figure for backend in backends for figure in named(run, backend, backends)]
+    drawn = [figure for backend in backends for figure in named(runs, backend, backends)]
     said = run.section["verdict"] or (sentences(run.section) if run.section["control"] else [])
+    short = brief(run.section) if said else []
+    first = short or said[:FIRST]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -64,8 +66,9 @@ def page(runs: Sequence[Run]) -> str:
         title=f"jax-bakeoff: {run.name}",
         subtitle=subtitle(run),
         sections=[(id_, name) for id_, name, there in parts if there],
-        verdict=said[:FIRST] or ["There is no verdict in this file."],
-        more_verdict=said[FIRST:],
+        verdict=first or ["There is no verdict in this file."],
+        more_verdict=said if short else said[FIRST:],
+        more_title="All that this run says" if short else "The rest of what this run says",
         lacking=run.lacking,
         choices=choices,
         legend=legend(run),
@@ -87,9 +90,9 @@ def page(runs: Sequence[Run]) -> str:
     )
 
 
-def named(run: Run, backend: str, backends: Sequence[str]) -> Iterator[Figure]:
+def named(runs: Sequence[Run], backend: str, backends: Sequence[str]) -> Iterator[Figure]:
     """Yield the charts on one backend; it is named where there are several."""
-    for figure in figures(run, backend):
+    for figure in figures(runs[0], backend, runs[1:]):
         if len(backends) == 1:
             yield figure
         else:

@@ -55,7 +55,6 @@ SHOWN = (
     "compile",
     "peak_rss",
     "python_calls",
-    "same_weights",
 )
 """Columns that are shown until the reader picks others."""
 FIRST_OF_GROUP = "the first of each group"

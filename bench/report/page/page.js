@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const DATA = JSON.parse(document.getElementById("data").textContent);
-  const MOST = 200, ALL = "all";
+  const MORE = 200, ALL = "all";
   const MARKS = { equivalent: "= ", inconclusive: "? " };
   const $ = (id) => document.getElementById(id);
   const RUN = 0, ENTRANT = 1, STYLE = 2, WORKLOAD = 3, BACKEND = 4, FAILURE = 5, PROGRAM = 6, VALUES = 7;
@@ -11,7 +11,7 @@
 
   const fresh = () => ({
     run: 0, workload: DATA.main, backend: DATA.backend, base: DATA.bases[0], show: "ratio", find: "",
-    every: false, hidden: new Set(), columns: new Set(DATA.metrics.flatMap((m, i) => (m.shown ? [i] : []))),
+    most: MORE, hidden: new Set(), unstyled: new Set(), columns: new Set(DATA.metrics.flatMap((m, i) => (m.shown ? [i] : []))),
     sort: "", down: false,
   });
   let state = fresh();
@@ -19,10 +19,11 @@
   /* The state is in the address: a link shows what its sender saw. */
   function toHash() {
     const plain = fresh(), query = new URLSearchParams();
-    for (const key of ["run", "workload", "backend", "base", "show", "find", "sort", "every"])
+    for (const key of ["run", "workload", "backend", "base", "show", "find", "sort", "most"])
       if (String(state[key]) !== String(plain[key])) query.set(key, state[key]);
     if (state.down) query.set("down", "1");
     if (state.hidden.size) query.set("hide", JSON.stringify([...state.hidden]));
+    if (state.unstyled.size) query.set("styles", JSON.stringify([...state.unstyled]));
     const columns = [...state.columns].sort((a, b) => a - b).map((i) => DATA.metrics[i].name).join(",");
     if (columns !== DATA.metrics.filter((m) => m.shown).map((m) => m.name).join(",")) query.set("columns", columns);
     const text = query.toString();
@@ -44,8 +45,11 @@
     among("sort", ["name", "program", ...DATA.metrics.map((m) => m.name)]);
     state.find = query.get("find") || "";
     state.down = query.get("down") === "1";
-    state.every = query.get("every") === "true";
-    try { const names = JSON.parse(query.get("hide") || "[]"); if (Array.isArray(names)) state.hidden = new Set(names.map(String)); } catch { /* somebody else's fragment */ }
+    const most = Number(query.get("most"));
+    if (Number.isInteger(most) && most > MORE) state.most = most;
+    const names = (key) => { try { const found = JSON.parse(query.get(key) || "[]"); return new Set(Array.isArray(found) ? found.map(String) : []); } catch { return new Set(); /* somebody else's fragment */ } };
+    state.hidden = names("hide");
+    state.unstyled = names("styles");
     const columns = query.get("columns");
     if (columns !== null) {
       const wanted = columns.split(",");
@@ -96,7 +100,7 @@
       if (row[RUN] !== state.run) return;
       if (state.workload !== ALL && row[WORKLOAD] !== state.workload) return;
       if (state.backend !== ALL && row[BACKEND] !== state.backend) return;
-      if (state.hidden.has(row[ENTRANT]) || state.hidden.has(nameOf(row))) return;
+      if (state.hidden.has(row[ENTRANT]) || state.unstyled.has(row[STYLE])) return;
       if (find && !`${nameOf(row)} ${row[WORKLOAD]}`.toLowerCase().includes(find)) return;
       kept.push(index);
     });
@@ -158,12 +162,12 @@
     const start = performance.now(), rows = chosen();
     const filled = (i) => rows.some((index) => DATA.rows[index][VALUES][i] !== null);
     const columns = [...state.columns].sort((a, b) => a - b).filter(filled); // `dispatch` is tiny workloads' alone
-    const shown = state.every ? rows : rows.slice(0, MOST), everywhere = state.workload === ALL, table = $("main");
+    const shown = rows.slice(0, state.most), everywhere = state.workload === ALL, table = $("main");
     const programs = shown.some((index) => DATA.rows[index][PROGRAM]);
     const head = element("tr");
     head.append(header("name", "style", false));
     if (everywhere) head.append(element("th", "workload", { scope: "col" }));
-    if (programs) head.append(header("program", "program", false, "how the compiled program differs from the run's baseline"));
+    if (programs) head.append(header("program", state.base === DATA.bases[state.run] ? "program" : `program, beside ${DATA.bases[state.run]}'s`, false, "how the compiled program differs from the run's baseline"));
     for (const i of columns) head.append(header(DATA.metrics[i].name, DATA.metrics[i].label, true, DATA.metrics[i].title));
     const body = document.createDocumentFragment();
     for (const index of shown) {
@@ -202,7 +206,7 @@
     }));
   }
   /* Baselines that the chosen run has ratios to. */
-  const bases = () => Object.keys(DATA.ratios).filter((name) => DATA.rows.some((row, i) => row[RUN] === state.run && DATA.ratios[name][i]));
+  const bases = () => [...new Set([DATA.bases[state.run], ...Object.keys(DATA.ratios).filter((name) => DATA.rows.some((row, i) => row[RUN] === state.run && DATA.ratios[name][i]))])];
   function controls() {
     const many = (values) => (values.length > 1 ? [...values, ALL] : values);
     options("run", DATA.runs.map((_, i) => String(i)), (i) => DATA.runs[i]);
@@ -216,9 +220,9 @@
     $("baseline").value = state.base;
     $("show").value = state.show;
     $("find").value = state.find;
-    const entrants = distinct(ENTRANT), styles = [...new Set(DATA.rows.map(nameOf))].filter((name) => !entrants.includes(name));
-    const toggle = (name) => [name, !state.hidden.has(name), (on) => (on ? state.hidden.delete(name) : state.hidden.add(name))];
-    boxes("rows", [...entrants, ...styles].map(toggle));
+    const toggle = (set) => (name) => [name, !set.has(name), (on) => (on ? set.delete(name) : set.add(name))];
+    boxes("entrants", distinct(ENTRANT).map(toggle(state.hidden)));
+    boxes("styles", distinct(STYLE).filter((name) => name).map(toggle(state.unstyled)));
     boxes("columns", DATA.metrics.map((m, i) => [m.label, state.columns.has(i), (on) => (on ? state.columns.add(i) : state.columns.delete(i))]));
   }
   const bind = (id, event, change) => $(id).addEventListener(event, () => { change($(id).value); draw(); });
@@ -237,11 +241,11 @@
   bind("show", "change", (value) => { state.show = value; });
   bind("find", "input", (value) => { state.find = value; });
   $("reset").addEventListener("click", () => { state = fresh(); controls(); draw(); });
-  $("more").firstElementChild.addEventListener("click", () => { state.every = true; draw(); });
+  $("more").firstElementChild.addEventListener("click", () => { state.most += MORE; draw(); });
   addEventListener("hashchange", () => {
     if (location.hash.includes("=")) { fromHash(); controls(); draw(); } else toHash(); // a section was gone to
   });
-  addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
+  addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; state.most = DATA.rows.length; draw(); });
   fromHash();
   controls();
   $("tools").hidden = false;
@@ -257,8 +261,9 @@
     const narrow = document.documentElement.clientWidth < 640;
     return {
       aria: false, background: "transparent", font: "system-ui, sans-serif", view: { stroke: line },
-      axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: soft, tickColor: soft, labelFontSize: 12, titleFontWeight: "normal", gridOpacity: 0.5, labelLimit: narrow ? 100 : 220 },
-      legend: { labelColor: text, titleColor: text, labelFontSize: 12, columns: narrow ? 2 : 6 }, title: { color: text },
+      axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: soft, tickColor: soft, labelFontSize: 12, titleFontWeight: "normal", gridOpacity: 0.5, labelLimit: narrow ? 100 : 220, labelOverlap: true },
+      axisX: narrow ? { tickCount: 4 } : {},
+      legend: { labelColor: text, titleColor: text, labelFontSize: 12, columns: narrow ? 2 : 6, layout: { bottom: { direction: "vertical" } } }, title: { color: text },
     };
   }
   function paint() {
