@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from bench.report import markdown, terminal, wording
-from bench.report.sentences import sentences
+from bench.report.sentences import brief, sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -458,11 +458,12 @@ def test_without_more_python_calls_it_is_not_dispatch() -> None:
     assert "dispatch" not in said
 
 
-def test_the_same_program_with_more_calls_is_dispatch() -> None:
+def test_the_same_program_with_more_calls_is_said_and_no_more() -> None:
+    """That its cost is alike at two sizes would show that it is all dispatch; one size does not."""
     found = steps(base(), (cell("flax_nnx", calls=343), 1.2, 0.03))
     assert sentences(found)[-1] == (
-        "Slower at seed (width 128): flax_nnx 1.20 (1.17–1.23), all of it Python dispatch "
-        "(343 Python calls, not 4)."
+        "Slower at seed (width 128): flax_nnx 1.20 (1.17–1.23), the very same program, but 343 "
+        "Python calls, not 4."
     )
     found = steps(base(), (cell("flax_nnx"), 1.2, 0.03))
     assert sentences(found)[-1].endswith("flax_nnx 1.20 (1.17–1.23), this run does not say why.")
@@ -599,6 +600,24 @@ def test_a_control_that_differs_is_a_warning() -> None:
     assert sentences(found)[-1].startswith("There is no control")
 
 
+def test_a_verdict_for_ten_seconds() -> None:
+    tied, slow = (cell("haiku"), 1.001, 0.003), (cell("flax_nnx", "jit"), 1.25, 0.03)
+    assert brief(steps(base(), tied, slow)) == [
+        "At seed (width 128), haiku is within ±2 % of pure_jax.",
+        "Slower there: flax_nnx jit 1.25 (1.22–1.28).",
+        "By a step's speed the libraries do not separate: choose by API, and mind how the step is "
+        "written.",
+    ]
+    assert brief(steps(base(), (cell("equinox"), 0.87, 0.01), tied))[-1] == (
+        "At seed (width 128), equinox 0.87 (0.86–0.88) is faster; else by a step's speed pure_jax "
+        "and haiku do not separate: choose by API."
+    )
+    assert brief(steps(base(), (cell("haiku"), 1.01, 0.03)))[0] == (
+        "At seed (width 128), haiku is not told apart from pure_jax."
+    )
+    assert brief(section([])) == []
+
+
 def test_no_number_is_invented() -> None:
     """Every number of a sentence is in the section, as it stands or as it is worded."""
     found = full()
@@ -619,18 +638,18 @@ def test_no_number_is_invented() -> None:
 def test_markdown_table() -> None:
     head, rule, *rows, _, legend = markdown.table(full()).splitlines()
     assert head == (
-        "| entrant, style | step at `toy` | step at `seed` | import + trace + lower + compile at "
-        "`seed` | Python calls | program | final loss: same weights, own |"
+        "| entrant, style | step at `toy` | step at `seed` | import to first step, at `seed` | "
+        "Python calls | program | final loss: same weights, own |"
     )
     assert rule.count("|") == head.count("|")
     assert len(rows) == len(STYLES) + 1
     assert rows[0] == (
-        "| [pure_jax](impls/pure_jax.py) `pure` | 1, 106 µs | 1, 3.54 ms | 1146 ms | 4 |  | "
+        "| [pure_jax](impls/pure_jax.py) `pure` | 1, 106 µs | 1, 3.54 ms | 1291 ms | 4 |  | "
         "2.269, 2.353 |"
     )
     assert rows[1].startswith(
         "| [equinox](impls/equinox.py) `pure` | **1.24 (1.21–1.27)**, 131 µs | "
-        "= 1.007 (0.998–1.016), 3.56 ms | 1146 ms | 442 | +4 transpose | 2.269, 2.997 |"
+        "= 1.007 (0.998–1.016), 3.56 ms | 1291 ms | 442 | +4 transpose | 2.269, 2.997 |"
     )
     assert all(row.count("|") == head.count("|") for row in rows)
     assert "within ±2 %" in legend
