@@ -181,6 +181,10 @@ def test_a_clear_winner_is_taken_and_a_tie_is_said() -> None:
     assert answer.answer == "c"
     assert answer.evidence.startswith("Best: c 0.80 (0.75–0.85). Behind: a")
     assert choose.ranked("s", "r", clear | {"d": (0.82, 0.78, 0.86)}, 0.02).answer == "c and d"
+    # told apart, but surely within the margin: that is no reason to take the one and not the other
+    near = {"a": (1.0, 1.0, 1.0), "b": (1.01, 1.005, 1.015), "c": (1.1, 1.05, 1.15)}
+    assert choose.ranked("s", "r", near, 0.02).answer == "a and b"
+    assert choose.ranked("s", "r", near, 0.01).answer == "a"
     close = {"a": (1.0, 1.0, 1.0), "b": (1.01, 0.99, 1.03)}
     assert choose.ranked("s", "r", close, 0.02).answer == "This run cannot tell"
     assert choose.ranked("s", "r", close, 0.05).answer == "It does not matter here"

@@ -35,7 +35,7 @@ LIBRARIES = Path(__file__).with_name("libraries.json")
 GROWING = 4
 """Releases in a year from which on a library is called maintained and growing."""
 NOT_MEASURED = "This run did not measure it"
-TOLD_APART = "and all of whom no two are told apart"
+TOLD_APART = "all of whom no two are told apart, and who is surely within the margin of the best"
 NAMED = 4
 """Slower ones that are named."""
 
@@ -163,8 +163,11 @@ def ranked(
     if len(intervals) < 2:
         return Answer(situation, NOT_MEASURED, rule, "")
     first, *others = tie_groups(intervals)
-    names = list(first)
-    if not others:
+    near = (1 + margin) * intervals[first[0]][0]
+    behind = [name for group in others for name in group]
+    names = [*first, *(name for name in behind if intervals[name][2] <= near)]
+    rest = [name for name in behind if name not in names]
+    if not rest:
         inside = all(
             1 - margin <= low and high <= 1 + margin for _, low, high in intervals.values()
         )
@@ -172,7 +175,6 @@ def ranked(
         answer = "It does not matter here" if inside else "This run cannot tell"
         return Answer(situation, answer, rule, f"{joined(names)}: {within}.")
     answer = joined(names)
-    rest = [name for group in others for name in group]
 
     def said(name: str) -> str:
         middle, low, high = intervals[name]

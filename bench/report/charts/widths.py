@@ -76,7 +76,10 @@ def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
         base.mark_point(filled=True, opacity=1).encode(y=y),
     ).properties(width="container", height=320)
     title, every = about_widths(at, margin, sweep=swept(cells))
-    text = "; ".join(f"{name}: {', '.join(map(str, steps))}" for name, steps in at.items())
+    measured_at = {name: ", ".join(map(str, steps)) for name, steps in at.items()}
+    text = "; ".join(f"{name}: {widths}" for name, widths in measured_at.items())
+    if len(set(measured_at.values())) == 1:
+        text = next(iter(measured_at.values()))
     return Figure("widths", title, f"Widths measured: {text}. {every}", made)
 
 
