@@ -35,7 +35,7 @@ LIBRARIES = Path(__file__).with_name("libraries.json")
 GROWING = 4
 """Releases in a year from which on a library is called maintained and growing."""
 NOT_MEASURED = "This run did not measure it"
-TOLD_APART = "with all who are not told apart from it or each other, or are surely within the margin"
+TOLD_APART = "with all not told apart from it or each other, or surely within the margin of it"
 NAMED = 4
 """Slower ones that are named."""
 
