@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import optax
 
-from common.contract import Checkpoint, Dense, Program, Weights, flat, unflat
+from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.loss import scan_loss
+from common.older import program_of, tree_get, tree_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from common.config import ModelConfig, OptimiserConfig
-    from common.contract import Chunk, Hidden, Model, Params, Style, TrainStep
+    from common.contract import Chunk, Hidden, Model, Params, Program, Style, TrainStep
 
     type Loss = Float[Array, ""]
     type Stages = Callable[[Any, Hidden, Chunk], Program]
@@ -38,7 +39,7 @@ def load_adam(
     optimiser: optax.GradientTransformation, params: Params, model: Model, checkpoint: Checkpoint
 ) -> optax.OptState:
     """Return optax's state for `params`, with the moments and the count of `checkpoint`."""
-    return optax.tree.set(
+    return tree_set(
         like_init(optimiser.init, *shapes(params)),  # zeros would be compiled, and thrown away
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
@@ -64,7 +65,7 @@ def like_init(
 
 def save_adam(params: Params, opt_state: optax.OptState, model: Model) -> Checkpoint:
     """Return the checkpoint of parameters and optax state; the inverse of `load_adam`."""
-    mu, nu, count = (optax.tree.get(opt_state, name) for name in ("mu", "nu", "count"))
+    mu, nu, count = (tree_get(opt_state, name) for name in ("mu", "nu", "count"))
     weights, mu, nu = (on_host(model.to_weights(tree)) for tree in (params, mu, nu))
     return Checkpoint(weights, mu, nu, int(count))
 
@@ -103,7 +104,7 @@ class FunctionalStep:
 
 def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
     """Return what makes the stages of a function that `jax.jit` returned."""
-    return lambda *arguments: Program.traced(lambda: jitted.trace(*arguments), whole=whole)
+    return lambda *arguments: program_of(jitted, *arguments, whole=whole)
 
 
 def pure_update(model: Model, optimiser: optax.GradientTransformation) -> Update:

@@ -7,9 +7,11 @@ import importlib.util
 import pkgutil
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.errors import BakeoffError, unknown
+from impls import older
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +37,8 @@ class Entrant(NamedTuple):
     styles: Mapping[str, Style]
     distribution: str
     """Name of the library's distribution, whose version is measured."""
+    missing: Mapping[str, str] = MappingProxyType({})
+    """Styles that this release of the library cannot have, and why."""
 
     def style(self, name: str) -> Style:
         """Return the style called `name`; raise BakeoffError where there is none."""
@@ -45,7 +49,7 @@ class Entrant(NamedTuple):
 
 def names() -> list[str]:
     """Return the ids of all entrants, the baseline first; none is imported."""
-    found = {module.name for module in pkgutil.iter_modules(__path__)}
+    found = {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
     return [BASELINE, *sorted(found - {BASELINE}), *OUTSIDE]
 
 
@@ -87,7 +91,7 @@ def load(name: str) -> Entrant:
     if name not in names():
         raise unknown("entrant", name, names())
     try:
-        module = _outside(name) if name in OUTSIDE else importlib.import_module(f"impls.{name}")
+        module = _outside(name) if name in OUTSIDE else _own(name)
     except ModuleNotFoundError as error:
         raise BakeoffError(
             f"entrant {name!r} needs the package {error.name!r}, which is not installed; "
@@ -98,7 +102,14 @@ def load(name: str) -> Entrant:
             raise BakeoffError(
                 f"entrant {name!r}: the style {style!r} is not a Python identifier; rename it"
             )
-    return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION)
+    missing = getattr(module, "MISSING", {})
+    return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION, missing)
+
+
+def _own(name: str) -> Any:
+    module = importlib.import_module(f"impls.{name}")
+    older.adapt(name, module)
+    return module
 
 
 def _outside(name: str) -> Any:

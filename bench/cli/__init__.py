@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from bench.cli import entrants, report, sample, selftest, train
+from bench.cli import ab, bisect, compare, entrants, history, report, sample, selftest, train
 from common.errors import BakeoffError
 
 INTERRUPTED = 130
@@ -30,6 +30,10 @@ app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
 app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("ab", epilog=ab.EXAMPLES)(ab.ab)
+app.command("bisect", epilog=bisect.EXAMPLES)(bisect.bisect)
+app.command("history", epilog=history.EXAMPLES)(history.history)
 app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
 
 

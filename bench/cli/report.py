@@ -13,7 +13,7 @@ import typer
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bench.report.runs import Run
 
@@ -22,6 +22,7 @@ bakeoff report run.json -o run.html\n
 bakeoff report cpu.json gpu.json -o both.html\n
 bakeoff report run.json --format md\n
 bakeoff report run.json --format csv > run.csv\n
+bakeoff report run.json --format bencher\n
 bakeoff report run.json -o run.html --pictures pictures\n
 bakeoff report equinox.jsonl haiku.jsonl -o curves.svg"""
 
@@ -33,6 +34,16 @@ class Format(StrEnum):
     MD = "md"
     JSON = "json"
     CSV = "csv"
+    PARQUET = "parquet"
+    BENCHER = "bencher"
+    GITHUB = "github-action-benchmark"
+    ASV = "asv"
+
+
+BY_ENDING = (Format.HTML, Format.MD, Format.JSON, Format.CSV, Format.PARQUET)
+"""Formats that a file's ending asks for; the others are all JSON."""
+OWN_FILE = (Format.HTML, Format.PARQUET)
+"""Formats that do not go to standard output."""
 
 
 def report(
@@ -54,8 +65,8 @@ def report(
         Format | None,
         typer.Option(
             "--format",
-            help="html is one page that works offline, md a table, json and csv a row for each "
-            "cell and metric.",
+            help="html is one page that works offline, md a table; json, csv and parquet have a "
+            "row for each cell and metric; the others are the forms of other trackers.",
             show_default="by the output's ending, else html",
         ),
     ] = None,
@@ -70,14 +81,14 @@ def report(
     from bench.report.runs import read
 
     chosen = format_ or by_ending(output)
-    if output is None and chosen is Format.HTML:
-        output = Path(f"{files[0].stem}.html")
+    if output is None and chosen in OWN_FILE:
+        output = Path(f"{files[0].stem}.{chosen}")
     if output is not None:
         require_new(output, "output")
     gc.disable()  # a run is many small lists and no cycle: looking for one took a fifth of the time
     try:
         runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
-        text = written(runs, chosen)
+        made = written(runs, chosen)
     except (
         KeyError,
         TypeError,
@@ -93,11 +104,11 @@ def report(
         ) from error
     finally:
         gc.enable()
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        put(output, text)
+    if output is not None:
+        put(output, made)
         print(output)
+    elif isinstance(made, str):
+        sys.stdout.write(made)
     if pictures is not None:
         draw(runs, pictures)
 
@@ -106,7 +117,7 @@ def by_ending(output: Path | None) -> Format:
     """Return the format that a file's name asks for."""
     if output is None:
         return Format.HTML
-    endings = {f".{f}": f for f in Format} | {".htm": Format.HTML, ".markdown": Format.MD}
+    endings = {f".{f}": f for f in BY_ENDING} | {".htm": Format.HTML, ".markdown": Format.MD}
     if output.suffix.lower() not in endings:
         raise BakeoffError(
             f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(endings)} are "
@@ -115,8 +126,8 @@ def by_ending(output: Path | None) -> Format:
     return endings[output.suffix.lower()]
 
 
-def written(runs: list[Run], format_: Format) -> str:
-    """Return a report as text."""
+def written(runs: list[Run], format_: Format) -> str | bytes:
+    """Return a report as text, or as what a file of its format is."""
     match format_:
         case Format.HTML:
             from bench.report.page import page
@@ -134,15 +145,25 @@ def written(runs: list[Run], format_: Format) -> str:
             from bench.report.rows import as_csv
 
             return as_csv(runs)
+        case _:
+            from bench.track import export
+
+            forms: dict[Format, Callable[[list[Run]], str | bytes]] = {
+                Format.PARQUET: export.parquet,
+                Format.BENCHER: export.bencher,
+                Format.GITHUB: export.github,
+                Format.ASV: export.asv,
+            }
+            return forms[format_](runs)
 
 
-def put(path: Path, data: str) -> None:
+def put(path: Path, data: str | bytes) -> None:
     """Write a new file, whole or not at all."""
     from bench.report.whole import Whole
 
     whole = Whole(path)
     try:
-        whole.partial.write_text(data, encoding="utf-8")
+        whole.partial.write_bytes(data.encode() if isinstance(data, str) else data)
         whole.finish()
     except OSError as error:
         whole.discard()

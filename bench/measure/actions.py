@@ -32,9 +32,12 @@ class Action(NamedTuple):
     """Of turns."""
     rounds: int = 0
     seed: int = 0
+    side: str = ""
+    """Whose worker it is, where several environments take turns."""
 
     def __str__(self) -> str:
-        return " ".join(str(part) for part in (self.do, self.workload, self.arm, self.kind) if part)
+        parts = (self.do, self.workload, self.arm, self.kind, self.side and f"({self.side})")
+        return " ".join(part for part in parts if part)
 
 
 class Death(NamedTuple):

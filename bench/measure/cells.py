@@ -43,6 +43,8 @@ class Offer:
     """Flags, affinity, load."""
     uncached: int = 0
     """Modules that each process compiles from source, for Python can keep no bytecode of them."""
+    missing: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entrant: styles that its library's release cannot have, and why."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
@@ -15,11 +15,11 @@ from bench.measure.process import Place, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from bench.measure.actions import Options, Steps
     from bench.measure.found import State
     from bench.measure.journal import Journal
-    from bench.measure.schedule import Schedule
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""
@@ -30,6 +30,18 @@ USUAL, LEAST_USUAL = 10, 10.0
 CUT = Death("the run was cut off", cut=True)
 
 
+class Schedule(Protocol):
+    """What says what is done when."""
+
+    state: State
+    options: Options
+    end: float
+    """Seconds of the budget after which nothing begins."""
+
+    def actions(self) -> Steps[None]:
+        """Yield what to do; expects the outcome of each."""
+
+
 @dataclass
 class Engine:
     """One run from its first action to its last, or to where it is cut off."""
@@ -38,16 +50,17 @@ class Engine:
     journal: Journal | None = None
     outside: dict[str, str] = field(default_factory=dict)
     """Files of entrants that are not the project's, by name."""
-    place: Place = field(default_factory=Place)
+    places: Mapping[str, Place] = field(default_factory=lambda: {"": Place()})
+    """Where workers run, by side."""
     told: Callable[[Action, State], None] = lambda _action, _state: None
     """Told before each action; shows how far the run is."""
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.workers: dict[int, Worker] = {}
-        self.arms: list[str] = []
-        """Loaded in the worker that lives."""
-        self.longest: dict[tuple[str, str, str], float] = {}
+        self.arms: dict[int, list[str]] = {}
+        """What each worker has loaded."""
+        self.longest: dict[tuple[str, str, str, str], float] = {}
         """Seconds that what was done at a workload, of one kind of turns, took at most."""
         self.replayed = 0
         self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.schedule.options.budget / 3))
@@ -74,10 +87,10 @@ class Engine:
     def outcome(self, action: Action) -> Outcome:
         """Return what came of an action: from the journal, or by doing it."""
         if action.do == "load":
-            self.arms = action.arm.split()
+            self.arms[action.process] = action.arm.split()
         outcome = self.done(action)
         if outcome.death is None:
-            key = (action.do, action.workload, action.kind)
+            key = kind_of(action)
             self.longest[key] = max(outcome.took, self.longest.get(key, 0.0))
         return outcome
 
@@ -115,7 +128,7 @@ class Engine:
             death = record["death"] and Death(**record["death"])
             busy = record["busy"] and (record["busy"][0], record["busy"][1], record["busy"][2])
             found = dict(record["found"])
-            if death is None and problem(action, found, self.arms):
+            if death is None and problem(action, found, self.loaded(action)):
                 raise ValueError(found)
             return Outcome(float(record["took"]), found, death, busy)
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -131,7 +144,7 @@ class Engine:
             return Outcome(0.0, {}, CUT)
         try:
             found = self.asked(action)
-            wrong = problem(action, found, self.arms)
+            wrong = problem(action, found, self.loaded(action))
             if wrong:
                 said = f"it answered `{action.do}` with {str(found)[:80]}: {wrong}"
                 worker = self.workers.get(action.process)
@@ -150,7 +163,9 @@ class Engine:
     def asked(self, action: Action) -> dict[str, Any]:
         """Return the record that a worker gives; starts it and ends it."""
         if action.do in ("start", "cold"):
-            self.workers[action.process] = worker = Worker(self.place, self.patience(action))
+            self.workers[action.process] = worker = Worker(
+                self.places[action.side], self.patience(action)
+            )
             worker.start()
             if action.do == "start":
                 return {}
@@ -167,7 +182,7 @@ class Engine:
     def patience(self, action: Action) -> float:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""
         schedule = self.schedule
-        longest = self.longest.get((action.do, action.workload, action.kind))
+        longest = self.longest.get(kind_of(action))
         if longest is not None:
             return min(self.silence, max(LEAST_USUAL, USUAL * longest))
         if schedule.options.blocks is not None or schedule.options.cold_samples is not None:
@@ -189,12 +204,12 @@ class Engine:
             }
         command: dict[str, Any] = {"do": "session", "action": action.do}
         if action.do == "load":
-            arms = [arm.split("/") for arm in self.arms]
+            arms = [arm.split("/") for arm in self.loaded(action)]
             return command | {"arms": arms, "outside": self.outside}
         command |= where
         if action.do == "block":
             return command | {"kind": action.kind, "rounds": action.rounds, "seed": action.seed}
-        indices = [self.arms.index(arm) for arm in action.arm.split()]
+        indices = [self.loaded(action).index(arm) for arm in action.arm.split()]
         if action.do == "prepare":
             return command | {"kind": action.kind, "arms": indices}
         return command | {"arm": indices[0]}
@@ -212,12 +227,22 @@ class Engine:
             return action.arm
         if error.arm is None or action.do == "start":
             return ""
-        return self.arms[error.arm] if error.arm < len(self.arms) else ""
+        arms = self.loaded(action)
+        return arms[error.arm] if error.arm < len(arms) else ""
+
+    def loaded(self, action: Action) -> list[str]:
+        """Return the arms of an action's worker, by their indices."""
+        return self.arms.get(action.process, [])
 
     def own_seconds(self, action: Action) -> float:
         """Return the processor seconds that the last action's worker used for it."""
         worker = self.workers.get(action.process)
         return worker.cpu_seconds - self.used if worker is not None else 0.0
+
+
+def kind_of(action: Action) -> tuple[str, str, str, str]:
+    """Return what actions have in common that take about as long."""
+    return action.do, action.workload, action.kind, action.side
 
 
 def busy_seconds() -> tuple[float, float]:

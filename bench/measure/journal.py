@@ -18,7 +18,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-VERSION = 1
+VERSION = 2
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bench.measure.found import State
+    from bench.measure.process import Place
 
 __all__ = ["Measured", "Offer", "Wanted", "offer"]
 
@@ -63,7 +64,10 @@ class Wanted(NamedTuple):
 
 
 def offer(
-    entrants: tuple[str, ...], outside: dict[str, str], silence: float = SILENCE_SECONDS
+    entrants: tuple[str, ...],
+    outside: dict[str, str],
+    silence: float = SILENCE_SECONDS,
+    place: Place | None = None,
 ) -> Offer:
     """Ask a worker what this environment has; of the baseline and `entrants`, if some are named.
 
@@ -75,7 +79,7 @@ def offer(
 
     def described(names: list[str]) -> Offer:
         command = {"do": "describe", "entrants": names, "outside": outside}
-        return Offer(**ask_once(command, silence=silence))
+        return Offer(**ask_once(command, place, silence))
 
     named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
     with suppress(WorkerFailedError):  # one of them may kill its worker: then each has its own

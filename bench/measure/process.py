@@ -11,6 +11,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from bench.measure.recorder import Recorder
@@ -20,6 +21,7 @@ from bench.measure.worker import PROTOCOL
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+MODULE = "bench.measure.worker"
 SILENCE_SECONDS = 120
 """After so long without a record, a worker is taken to hang."""
 LAST_SECONDS = 10
@@ -44,8 +46,16 @@ class WorkerFailedError(Exception):
 class Place:
     """Where a worker runs: an interpreter with its packages, and environment variables."""
 
-    command: Sequence[str] = (sys.executable, "-m", "bench.measure.worker")
+    command: Sequence[str] = (sys.executable, "-m", MODULE)
     variables: Mapping[str, str] = field(default_factory=environment)
+    root: Path = ROOT
+    """Of the code that it runs."""
+
+    @classmethod
+    def of(cls, python: str, root: Path = ROOT) -> Place:
+        """Return the place of another interpreter, or of another revision's code."""
+        own = python == sys.executable
+        return cls((python, "-m", MODULE), environment(root, own=own), root)
 
 
 class Worker:
@@ -65,7 +75,7 @@ class Worker:
             stderr=self.stderr,
             text=True,
             errors="replace",
-            cwd=ROOT,
+            cwd=place.root,
             env=dict(place.variables),
             process_group=0,  # so that what it starts can be ended with it
         )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from common.older import attributes_of, costs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -50,8 +52,7 @@ def facts(program: Program) -> ProgramFacts:
     lowered = program.lower()
     compiled = lowered.compile()
     graph = Graph.of(lowered)
-    cost, memory, text = compiled.cost_analysis(), compiled.memory_analysis(), compiled.as_text()
-    assert cost is not None
+    cost, memory, text = costs(compiled), compiled.memory_analysis(), compiled.as_text()
     assert memory is not None
     assert text is not None
     return ProgramFacts(
@@ -170,7 +171,7 @@ class Graph:
     def plain(self, op: Any, operands: list[int], values: dict[Any, int]) -> list[int]:
         """Add an operation that is neither a call nor a loop; return the nodes of its results."""
         types = " ".join(str(result.type) for result in op.results)
-        attributes = " ".join(sorted(f"{name}={op.attributes[name]}" for name in op.attributes))
+        attributes = " ".join(sorted(f"{k}={v}" for k, v in attributes_of(op).items()))
         edges = [
             ("" if op.name in COMMUTATIVE else str(i), node) for i, node in enumerate(operands)
         ]

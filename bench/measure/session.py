@@ -56,10 +56,13 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     """Say what this environment offers; of all entrants, or of those named."""
     for path in outside.values():
         impls.add(path)
-    styles, problems = {}, {}
+    styles, problems, missing = {}, {}, {}
     for name in entrants or impls.names():
         try:
-            styles[name] = list(impls.load(name).styles)
+            loaded = impls.load(name)
+            styles[name] = list(loaded.styles)
+            if loaded.missing:
+                missing[name] = dict(loaded.missing)
         except BakeoffError as error:
             problems[name] = str(error)
         except Exception:
@@ -68,6 +71,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     return {
         "styles": styles,
         "problems": problems,
+        "missing": missing,
         "backends": list(devices),
         "devices": devices,
         "versions": versions(),
@@ -132,6 +136,8 @@ class Session:
         self.turn = turn
         self.arms: list[Name] = []
         self.settings: dict[tuple[str, str], Opened] = {}
+        self.counted: list[TrainStep] = []
+        """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
         self.cache_hits = 0
         """Programs that came from the persistent compilation cache, which has to be off."""
 
@@ -188,7 +194,8 @@ class Session:
         opened, name = self.at(workload, backend), self.arms[arm]
 
         def counts() -> dict[str, Any]:
-            return {"exact": asdict(exact(make(loaded(*name), opened.case), opened.case))}
+            self.counted.append(make(loaded(*name), opened.case))
+            return {"exact": asdict(exact(self.counted[-1], opened.case))}
 
         return self.one(arm, counts)
 

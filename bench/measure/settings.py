@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENT = {
-    "JAX_DEFAULT_MATMUL_PRECISION": "highest",  # float32 everywhere, also where TF32 is the default
+    # What jax calls `highest` from 0.4.31 on: float32 also where TF32 is the default
+    "JAX_DEFAULT_MATMUL_PRECISION": "float32",
     "JAX_ENABLE_COMPILATION_CACHE": "false",  # a compile time must not be the time of a read
     "JAX_ENABLE_X64": "false",
     "PYTHONHASHSEED": "0",  # order of sets and of some dicts: the same in all workers
@@ -33,10 +34,16 @@ CORES = "BAKEOFF_CORES"
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment() -> dict[str, str]:
-    """Return the environment variables that a worker is started with."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(DEBUGGING)}
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
+    """Return the environment variables that a worker is started with.
+
+    Args:
+        root: Of the code that it runs.
+        own: Whether it runs in this program's environment; another one sees nothing of it.
+    """
+    left_out = DEBUGGING if own else (*DEBUGGING, "PYTHONHOME", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
     return kept | ENVIRONMENT | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
 
 

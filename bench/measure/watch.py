@@ -31,13 +31,14 @@ def warnings(
     """Return plain sentences, none where there is nothing to warn of."""
     return [
         *state.notes,
-        *filter(None, _machine(state, offer.conditions)),
+        *filter(None, machine(state, offer.conditions)),
         *filter(None, [health.compiled_from_source(offer.uncached)]),
         *_baseline(state, found, margin, comparisons),
     ]
 
 
-def _machine(state: State, conditions: dict[str, Any]) -> Iterator[str | None]:
+def machine(state: State, conditions: dict[str, Any]) -> Iterator[str | None]:
+    """Yield what is to be said of the machine's load, or None."""
     cores = os.cpu_count() or 1  # of the machine, as are the times and the load
     wall, stolen, others = (
         sum(column) for column in zip(*state.spent.busy, (0.0, 0.0, 0.0), strict=True)

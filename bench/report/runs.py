@@ -320,6 +320,14 @@ def plain(benchmarks: list[Facts], about: dict[str, Any]) -> Run:
     return Run(section=section, lacking=lacking, **about)
 
 
+def processor(run: Run) -> str:
+    """Return the processor that a run was made on, and how many of its cores it had."""
+    about = run.machine.get("cpu") or {}
+    name = about.get("brand_raw") or run.machine.get("machine") or ""
+    cores = len(run.section["environment"].get("affinity") or []) or about.get("count")
+    return ", ".join(filter(None, [str(name), f"{cores} cores" if cores else ""]))
+
+
 def listed(names: list[str]) -> str:
     """Return some names, and how many more there are."""
     more = len(names) - FEW_CELLS

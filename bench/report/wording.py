@@ -24,7 +24,7 @@ MARKS = {"equivalent": "=", "inconclusive": "?"}
 LISTED = 3
 """Kinds of operations that are named."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
-ASCII = str.maketrans("–−×µ±…─", "--xu~._")
+ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇", "--xu~._>1234567")
 """One character for one, so that what fitted still does."""
 
 

@@ -287,7 +287,7 @@ def _unpaired(cell: _Moments, baseline: _Moments, pool: float, pooled_df: int) -
         base = baseline.variance / baseline.size
         arm = pool / cell.size
         pooled = arm + base
-        freedom = _satterthwaite(pooled, (arm, pooled_df), (base, baseline.df))
+        freedom = satterthwaite(pooled, (arm, pooled_df), (base, baseline.df))
         own = cell.variance / cell.size + base
         variance, df = _guarded(pooled, freedom, own, min(cell.df, baseline.df))
         error = math.sqrt(variance)
@@ -312,7 +312,7 @@ def _guarded(pooled: float, pooled_df: float, own: float, own_df: float) -> tupl
     return variance, 1 / (weight / pooled_df + (1 - weight) / own_df)
 
 
-def _satterthwaite(total: float, *parts: tuple[float, float]) -> float:
+def satterthwaite(total: float, *parts: tuple[float, float]) -> float:
     """Return the degrees of freedom of a sum of variances, each with its own (0 if all are zero).
 
     Satterthwaite (1946), "An approximate distribution of estimates of variance components".
@@ -337,7 +337,7 @@ def _errors(
     for i in range(usable.size):
         variance = float(within[i]) + max(pooled - explained, 0.0)
         parts = (pooled, pooled_df), (float(within[i]), float(within_df[i]))
-        df = _satterthwaite(variance, *parts)
+        df = satterthwaite(variance, *parts)
         variance, df = _guarded(variance, df, float(own[i]), float(own_df[i]))
         out.append((math.sqrt(variance / processes[i]), df))
     return out
@@ -391,7 +391,7 @@ def _pool_df(
     spare = float(own_df.sum() - own_df.max())
     spare *= MEDIAN_EFFICIENCY if usable.size > 2 else 1
     parts = (of_baseline, float(own_df.max())), (of_arm, spare)
-    return _satterthwaite(of_baseline + of_arm, *parts)
+    return satterthwaite(of_baseline + of_arm, *parts)
 
 
 def _pairs(

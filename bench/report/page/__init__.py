@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.report import wording
 from bench.report.charts import Figure, figures
 from bench.report.choose import answers
 from bench.report.excerpts import excerpts
 from bench.report.page.data import data, has
-from bench.report.runs import TIME
+from bench.report.page.parts import embedded, filled, script
+from bench.report.runs import TIME, processor
 from bench.report.sentences import brief, sentences
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
-from common.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,15 +21,14 @@ if TYPE_CHECKING:
     from bench.report.runs import Run
     from bench.report.wording import Facts
 
-HERE = Path(__file__).parent
+__all__ = ["embedded", "page"]
+
 FIRST = 3
 """Sentences of a verdict without a short form that are read without a click."""
 
 
 def page(runs: Sequence[Run]) -> str:
     """Return the HTML of one or more runs; the first one is what its text and charts are about."""
-    import jinja2
-
     run = runs[0]
     cells = run.section["cells"]
     backends = list(dict.fromkeys(cell["backend"] for cell in cells))
@@ -41,9 +37,6 @@ def page(runs: Sequence[Run]) -> str:
     said = sentences(run.section) if run.section["control"] else run.section["verdict"]
     short = brief(run.section) if said else []
     first = short or said[:FIRST]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     plain = has(run, TIME)
     choices = [
         answer if len(backends) == 1 else answer._replace(situation=f"{answer.situation}, {b}")
@@ -62,8 +55,10 @@ def page(runs: Sequence[Run]) -> str:
         ("code", "Code", code),
         ("how", "How", True),
     ]
-    return environment.get_template("page.html.jinja").render(
-        version=versions().get("jax-bakeoff", ""),
+    return filled(
+        "page.html.jinja",
+        js=script("page.js", "charts.js"),
+        skip=("table", "To the table"),
         title=f"jax-bakeoff: {run.name}",
         subtitle=subtitle(run),
         sections=[(id_, name) for id_, name, there in parts if there],
@@ -83,10 +78,6 @@ def page(runs: Sequence[Run]) -> str:
         command=command(run),
         environment=list(conditions(run)),
         runs=[about(each) for each in runs],
-        css=(HERE / "page.css").read_text("utf-8"),
-        js=(HERE / "page.js").read_text("utf-8"),
-        vega=bundle() if drawn else "",
-        specs=embedded([specification(figure) for figure in drawn]),
         data=embedded(data(runs)),
     )
 
@@ -103,30 +94,6 @@ def named(runs: Sequence[Run], backend: str, backends: Sequence[str]) -> Iterato
                 figure.text,
                 figure.chart,
             )
-
-
-@cache
-def bundle() -> str:
-    """Return the scripts that draw charts, as one text: Vega, Vega-Lite and Vega-Embed."""
-    import vl_convert
-
-    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return script.replace("</script", "<\\/script")
-
-
-def specification(figure: Figure) -> Facts:
-    """Return what Vega-Embed draws."""
-    made = figure.chart.to_dict(validate=False)  # our own, and tests have looked at it
-    made.pop("config", None)  # the page has its own, light or dark
-    return dict(made)
-
-
-def embedded(value: Any) -> str:
-    """Return JSON that stays data inside of a page, whatever its strings hold."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def legend(run: Run) -> str:
@@ -150,11 +117,8 @@ def subtitle(run: Run) -> str:
 
 def machine(run: Run) -> str:
     """Return the machine in words."""
-    environment = run.section["environment"]
-    devices = ", ".join(dict.fromkeys(map(str, (environment.get("devices") or {}).values())))
-    cpu = (run.machine.get("cpu") or {}).get("brand_raw") or run.machine.get("machine") or ""
-    cores = len(environment.get("affinity") or []) or (run.machine.get("cpu") or {}).get("count")
-    return ", ".join(filter(None, [str(cpu), f"{cores} cores" if cores else "", devices]))
+    devices = (run.section["environment"].get("devices") or {}).values()
+    return ", ".join(filter(None, [processor(run), *dict.fromkeys(map(str, devices))]))
 
 
 def about(run: Run) -> Facts:

@@ -1,0 +1,276 @@
+"""`bakeoff bisect`: which release of which package made something slower, or faster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from pathlib import Path  # noqa: TC003 -- typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import BakeoffError, require_new, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from bench.measure.actions import Options
+    from bench.measure.cells import Cell
+    from bench.stats.nested import Estimate
+    from bench.track.ab import AB
+    from bench.track.bisect import Found
+    from bench.track.driven import Offered
+    from bench.track.environments import Environment
+    from bench.track.spec import Spec
+
+EXAMPLES = """Examples:\n
+bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01\n
+bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
+--bad @2026-06-01\n
+bakeoff bisect --metric dispatch --good jax==0.6.1 --bad jax==0.8.1 -o why.json"""
+BLOCKS = 6
+"""Of each turn in a pair of workers."""
+
+
+def bisect(
+    metric: Annotated[str, typer.Option(metavar="NAME", help="What has changed.")],
+    good: Annotated[
+        str,
+        typer.Option(metavar="SPEC", help="As it was: a day, @2025-06-01, or pins, jax==0.6.1."),
+    ],
+    bad: Annotated[str, typer.Option(metavar="SPEC", help="As it became; a day, or pins.")],
+    entrant: Annotated[str, typer.Option(metavar="NAME")] = "pure_jax",
+    style: Annotated[str, typer.Option(metavar="NAME")] = "pure",
+    workload: Annotated[str, typer.Option(metavar="NAME")] = "toy",
+    budget: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wall time of all of it.")
+    ] = 1200,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A new JSON file: steps, result and both runs."),
+    ] = None,
+) -> None:
+    """Find the day, the package and the release that made a metric what it is now.
+
+    Each step measures a stack in between beside the good one, until it is clear which of the two
+    ends it is like: clear steps are short, and one that cannot be decided ends the search. First
+    days, then packages, each put into the good stack alone, then that package's releases.
+
+    Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
+    """
+    from rich.console import Console
+
+    from bench.cli.history import metrics_of
+    from bench.measure.cells import Cell
+    from bench.track.environments import PYTHONS, Builder
+    from bench.track.spec import parse
+    from common.config import WORKLOADS, check_rate
+
+    check_rate("--budget", budget)
+    metrics_of((metric,))
+    if workload not in WORKLOADS:
+        raise unknown("workload", workload, WORKLOADS)
+    ends = parse(good, "--good"), parse(bad, "--bad")
+    for option, spec in zip(("--good", "--bad"), ends, strict=True):
+        if spec.revision is not None:
+            raise BakeoffError(
+                f"{option} {spec} is a revision of this project; bisect is for releases and days: "
+                "give @2025-12-01 or flax==0.12.8, or use `git bisect run bakeoff ab`"
+            )
+    if output is not None:
+        require_new(output, "output")
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    cell = Cell(entrant, style, workload, "cpu")
+    start = time.monotonic()
+    builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
+    search = Bisection(cell, metric, builder, PYTHONS, console, start + budget)
+    try:
+        found = search.run(*ends)
+    except KeyboardInterrupt:
+        console.print(search.how_to_go_on(), markup=False)
+        raise
+    for line in said(found, cell, metric, time.monotonic() - start):
+        print(line)
+    if output is not None:
+        search.write(output, found, time.monotonic() - start)
+        print(output)
+    if found.stopped is not None:
+        raise typer.Exit(1)
+
+
+class Bisection:
+    """Builds and measures what a search asks for."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        metric: str,
+        builder: Any,
+        pythons: tuple[str, ...],
+        console: Console,
+        deadline: float,
+    ) -> None:
+        self.cell, self.metric, self.builder, self.console = cell, metric, builder, console
+        self.pythons, self.deadline = pythons, deadline
+        self.environments: dict[str, Environment] = {}
+        self.sides: dict[str, Offered] = {}
+        self.last: tuple[AB, dict[str, Offered]] | None = None
+        self.found: Found | None = None
+
+    def run(self, good: Spec, bad: Spec) -> Found:
+        """Search between two sides, in one Python if that can be."""
+        from bench.track.bisect import Search
+
+        self.search = Search(self.environment, self.trial, self.tell)
+        return self.search.run(good, bad)
+
+    def tell(self, text: str) -> None:
+        """Say how far the search is."""
+        self.console.print(text, markup=False)
+
+    def environment(self, spec: Spec) -> Environment:
+        """Return a side's environment."""
+        if spec.text not in self.environments:
+            self.environments[spec.text] = self.builder.environment(spec, self.pythons)
+        return self.environments[spec.text]
+
+    def offered(self, environment: Environment) -> Offered:
+        """Return what an environment has."""
+        from bench.track import driven
+
+        if environment.spec.text not in self.sides:
+            self.sides[environment.spec.text] = driven.asked(environment, (self.cell.entrant,))
+        return self.sides[environment.spec.text]
+
+    def trial(
+        self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
+    ) -> tuple[Estimate | None, float, str]:
+        """Measure two sides until it is decided, or there is no time left."""
+        from bench.measure.actions import Options
+        from bench.report.progress import Shown
+        from bench.track import driven
+        from bench.track.ab import BASE, NEW
+        from bench.track.bisect import LOOKS
+
+        start = time.monotonic()
+        sides = {BASE: self.offered(base), NEW: self.offered(new)}
+        for side in sides.values():
+            gap = side.gap(self.cell.entrant, self.cell.style)
+            if gap is not None:
+                return None, 0.0, f"{side.environment.spec}: {gap}"
+        left = self.deadline - start
+        if left <= 0:
+            return None, 0.0, "the budget is spent"
+        options = Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1])
+        with Shown(self.console, left) as shown:
+            made, journal = driven.measure(
+                partial(self.schedule, decided=decided),
+                options,
+                {name: side.environment for name, side in sides.items()},
+                {"metric": self.metric, "cell": list(self.cell)},
+                kind="bisect",
+                told=shown,
+            )
+        journal.remove()
+        assert isinstance(made, self.kind())
+        self.last = made, sides
+        estimate = made.estimates().get((self.cell, self.metric))
+        why = made.missing().get((self.cell, self.metric), "")
+        return estimate, time.monotonic() - start, why
+
+    def kind(self) -> type[AB]:
+        """Return the class of schedules."""
+        from bench.track.ab import AB
+
+        return AB
+
+    def schedule(
+        self, options: Options, before: float, *, decided: Callable[[Estimate], bool]
+    ) -> AB:
+        """Return the schedule of one A/B, which ends when it is decided or the time is over."""
+        from bench.track import ab
+        from bench.track.bisect import LOOKS
+
+        made = ab.schedule([self.cell], {self.metric}, options, before, pairs=LOOKS[-1])
+
+        def enough() -> bool:
+            estimate = made.estimates().get((self.cell, self.metric))
+            late = time.monotonic() > self.deadline
+            return late or (estimate is not None and decided(estimate))
+
+        made.decided = enough
+        return made
+
+    def how_to_go_on(self) -> str:
+        """Say how an interrupted search is taken up: between what is known by now."""
+        found = self.search.found
+        if found is None:
+            return "interrupted; nothing is known yet"
+        cell = self.cell
+        return (
+            "interrupted; what is known by now is kept by these ends. Go on with:\n"
+            f"  bakeoff bisect --metric {self.metric} --entrant {cell.entrant} --style {cell.style}"
+            f" --workload {cell.workload} --good {found.good} --bad {found.bad}"
+        )
+
+    def write(self, path: Path, found: Found, seconds: float) -> None:
+        """Write steps and result, and the last A/B's two sides as runs."""
+        from bench.track.runfile import run_data, write
+
+        runs = {}
+        if self.last is not None:
+            made, sides = self.last
+            for name, side in sides.items():
+                needed = {self.cell: {self.metric}}
+                state = made.found(name)
+                about: dict[str, Any] = {"arguments": sys.argv[1:], "plan": made.plan}
+                runs[name] = run_data(state, needed, side.offer, margin=0.02, **about)
+        data = {
+            "kind": "bisect",
+            "schema": 1,
+            "cell": self.cell._asdict(),
+            "metric": self.metric,
+            "good": str(found.good),
+            "bad": str(found.bad),
+            "package": found.package,
+            "releases": list(found.releases),
+            "moved_along": found.along,
+            "stopped": found.stopped,
+            "sure": found.sure,
+            "seconds": seconds,
+            "steps": [step._asdict() for step in found.steps],
+            "arguments": sys.argv[1:],
+            "runs": runs,
+        }
+        write(path, data)
+
+
+def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:
+    """Return what a search came to, in lines."""
+    what = f"{metric} of {cell.entrant} {cell.style} at {cell.workload}"
+    out = []
+    if found.stopped is not None:
+        out.append(f"Stopped: {found.stopped}.")
+        if len(found.steps) > 1:
+            out.append(f"It lies between {found.good} and {found.bad}.")
+    else:
+        low, high = found.releases
+        out.append(f"{what} changed with {found.package}: from {low} to {high}.")
+        last = found.steps[-1]
+        out.append(
+            f"{found.bad} beside {found.good}: {last.ratio:.3f} times "
+            f"({last.low:.3f} to {last.high:.3f})"
+            + (f", of {found.steps[0].ratio:.3f} times in all." if last.phase == "confirm" else ".")
+        )
+        if found.along:
+            along = ", ".join(f"{n} {a} → {b}" for n, (a, b) in found.along.items())
+            out.append(f"With it had to move: {along}.")
+    if found.steps:
+        out.append(
+            f"{len(found.steps)} steps in {seconds:.0f} s, each wrong with odds of 1 % at most: "
+            f"all right with odds of {100 * found.sure:.0f} % at least."
+        )
+    return out

@@ -1,0 +1,364 @@
+"""`bakeoff history`: the stacks of many days measured now, or the runs of a project in time."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import sys
+import time
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from common.errors import BakeoffError, require_new, unknown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.measure.actions import Options
+    from bench.measure.cells import Cell
+    from bench.track.driven import Offered
+    from bench.track.environments import Environment
+    from bench.track.history import History
+    from bench.track.wanted import Wanted
+
+SINCE = "2024-06"
+EXAMPLES = """Examples:\n
+bakeoff history --since 2024-06 --every 2mo -o past\n
+bakeoff history --since 2025-11 --every 1w --workload toy --entrant flax_nnx --style all\n
+bakeoff history --since 2024-06 --every 2mo -o past --resume\n
+bakeoff history --runs .benchmarks --runs results --metric step,compile"""
+
+
+class Format(StrEnum):
+    """What a time line can be."""
+
+    TEXT = "txt"
+    HTML = "html"
+    CSV = "csv"
+    JSON = "json"
+
+
+def names(given: list[str] | None) -> tuple[str, ...]:
+    """Return names that were given again, or with commas in between."""
+    return tuple(name for value in given or () for name in value.split(",") if name)
+
+
+def history(
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="DAY", help="First day, or month, as in 2024-06.", show_default=SINCE),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="DAY", help="Last day, whose stack is the reference; today."),
+    ] = None,
+    every: Annotated[
+        str, typer.Option(metavar="STEP", help="Days, weeks, months or years: 10d, 2w, 1mo, 1y.")
+    ] = "1mo",
+    entrant: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="These only; again, or as a,b.")
+    ] = None,
+    style: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="These, or all. [default: pure]")
+    ] = None,
+    workload: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="[default: toy and seed]")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="[default: step, dispatch and all cold ones]"),
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wall time, once environments are built.")
+    ] = 900.0,
+    sweeps: Annotated[
+        int | None,
+        typer.Option(help="Visits of each day. [default: as the budget goes, 2 at least]"),
+    ] = None,
+    blocks: Annotated[
+        int | None, typer.Option(help="Blocks of each turn in a visit. [default: the same]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A new folder for runs, page and series."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what was cut off, given the same options.")
+    ] = False,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Measure nothing: show the runs in this folder, and below, in time.",
+        ),
+    ] = None,
+    format_: Annotated[
+        Format | None,
+        typer.Option(
+            "--format", help="Of --runs.", show_default="by the output's ending, else text"
+        ),
+    ] = None,
+    machine: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="Of --runs: part of its name.")
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(help="Of --runs: so many of each machine's newest runs.")
+    ] = None,
+) -> int:
+    """Measure the whole stack of many days, and say what changed when, and by how much.
+
+    Environments are built by uv, kept, and used again; your own is never touched. Each day's worker
+    takes turns with one of the last day's stack, so that a busy hour is no trend. Days and
+    libraries that cannot be had are gaps, and said to be. Ctrl-C loses nothing: --resume goes on.
+
+    Exit status: 0 done, 1 some of the runs of --runs cannot be read, 2 wrong use, 130 Ctrl-C.
+    """
+    if runs:
+        from bench.track.wanted import Wanted
+
+        wanted = Wanted(
+            entrants=names(entrant),
+            styles=names(style),
+            workloads=names(workload),
+            metrics=names(metric),
+            machines=tuple(machine or ()),
+            since=since or "",
+            until=until or "",
+            last=last,
+        )
+        return shown(runs, wanted, output, format_ or by_ending(output))
+    for option, given in (("--format", format_), ("--machine", machine), ("--last", last)):
+        if given is not None:
+            raise BakeoffError(f"{option} is for --runs; leave it out, or give --runs FOLDER")
+    from rich.console import Console
+
+    from bench.measure.cells import Selection
+    from bench.track.history import days_of
+    from bench.track.spec import day
+    from common.config import check_rate, check_size
+
+    check_rate("--budget", budget)
+    for option, count in (("--sweeps", sweeps), ("--blocks", blocks)):
+        if count is not None:
+            check_size(option, count, most=1000)
+    today = datetime.datetime.now(datetime.UTC).date()
+    newest = day(until, "--until", last=True) if until else today
+    days = days_of(day(since or SINCE, "--since"), newest, every)
+    folder = output or Path(f"history-{time.strftime('%Y%m%d-%H%M%S')}")
+    if folder.exists():
+        raise BakeoffError(
+            f"output {folder} exists already; nothing is overwritten: name a new one"
+        )
+    styles = names(style) or ("pure",)
+    selection = Selection(names(entrant), () if styles == ("all",) else styles, names(workload))
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    past = Past(days, selection, metrics_of(names(metric)), console)
+    past.build()
+    past.measure(budget, sweeps, blocks, resume=resume)
+    past.write(folder, every)
+    return 0
+
+
+def by_ending(output: Path | None) -> Format:
+    """Return the format that a file's name asks for."""
+    endings = {f".{format_}": format_ for format_ in Format}
+    if output is None:
+        return Format.TEXT
+    if output.suffix.lower() not in endings:
+        raise BakeoffError(
+            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(endings)} are "
+            "known: name it so, or give --format"
+        )
+    return endings[output.suffix.lower()]
+
+
+def shown(folders: list[Path], wanted: Wanted, output: Path | None, format_: Format) -> int:
+    """Show the runs in folders as time lines; return the exit status."""
+    import io
+
+    from rich.console import Console
+
+    from bench.report.track import timeline as terminal
+    from bench.track.own_changes import find_changes
+    from bench.track.timeline import timeline
+
+    if output is not None:
+        require_new(output, "output")
+    usual: tuple[str, ...] = terminal.USUAL if format_ is Format.TEXT else ()
+    if format_ is Format.HTML:
+        from bench.report.track.timeline_page import USUAL
+
+        usual = tuple(USUAL)
+    with terminal.Bar(Console(stderr=True)) as step:
+        found = timeline(folders, wanted, usual=usual, find_changes=find_changes, step=step)
+    match format_:
+        case Format.TEXT:
+            file = None if output is None else io.StringIO()
+            console = Console(highlight=False, file=file, width=None if file is None else 100)
+            for part in terminal.parts(found):
+                console.print(part)
+            text = file.getvalue() if file is not None else ""
+        case Format.HTML:
+            from bench.report.track.timeline_page import page
+
+            text = page(found)
+        case Format.CSV:
+            from bench.report.track.timeline_rows import as_csv
+
+            text = as_csv(found)
+        case Format.JSON:
+            from bench.report.track.timeline_rows import as_json
+
+            text = as_json(found)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        from bench.cli.report import put
+
+        put(output, text)
+        print(output)
+    return found.status
+
+
+def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
+    """Return the metrics to measure: what was asked for, if it is measured side by side.
+
+    Raises:
+        BakeoffError: one is unknown, or is measured by `pytest bench` alone.
+    """
+    from bench.measure.metrics import METRICS
+    from bench.track.ab import DEFAULT_METRICS
+
+    for name in given:
+        if name not in METRICS:
+            raise unknown("metric", name, DEFAULT_METRICS)
+        if name not in DEFAULT_METRICS:
+            known = ", ".join(m for m in METRICS if m in DEFAULT_METRICS)
+            raise BakeoffError(
+                f"metric {name!r} is measured by `pytest bench` alone; side by side: {known}"
+            )
+    return frozenset(given) or DEFAULT_METRICS
+
+
+class Past:
+    """One history, from its environments to its files."""
+
+    def __init__(
+        self, days: list[datetime.date], selection: Any, metrics: frozenset[str], console: Console
+    ) -> None:
+        self.days, self.selection, self.metrics, self.console = days, selection, metrics, console
+        self.environments: dict[str, Environment] = {}
+        """By name of side: the reference, and the first day of each stack."""
+        self.named: dict[str, str] = {}
+        """The side of each day."""
+        self.gaps: dict[str, str] = {}
+        """Days without an environment, and why."""
+        self.sides: dict[str, Offered] = {}
+        self.cells: dict[str, list[Cell]] = {}
+
+    def build(self) -> None:
+        """Build the environments, the reference's first; the others have its Python if they can."""
+        from bench.track.environments import PYTHONS, Builder, NetworkError, UnsolvableError
+        from bench.track.history import REFERENCE
+        from bench.track.spec import of_day
+
+        with self.console.status("building environments") as status:
+            builder = Builder(notify=lambda text: status.update(text))
+            reference = builder.environment(of_day(self.days[-1]), PYTHONS)
+            self.environments[REFERENCE] = reference
+            pythons = [reference.python, *(p for p in PYTHONS if p != reference.python)]
+            stacks: dict[Any, str] = {}
+            for day in self.days:
+                name = str(day)
+                status.update(f"the environment of {name}")
+                try:
+                    found = builder.environment(of_day(day), pythons)
+                except (UnsolvableError, NetworkError) as error:
+                    self.gaps[name] = str(error)
+                    self.console.print(f"{name}: {error}", markup=False)
+                    continue
+                stack = stacks.setdefault((found.pins, found.python), name)
+                self.named[name] = stack
+                self.environments.setdefault(stack, found)
+
+    def measure(
+        self, budget: float, sweeps: int | None, blocks: int | None, *, resume: bool
+    ) -> None:
+        """Measure all stacks."""
+        from bench.measure.actions import Options
+        from bench.report.progress import Shown
+        from bench.track import driven
+        from bench.track.history import REFERENCE
+
+        start = time.monotonic()
+        for name, environment in self.environments.items():
+            self.sides[name] = driven.asked(environment, self.selection.entrants)
+        self.cells[REFERENCE] = driven.selected(self.selection, {REFERENCE: self.sides[REFERENCE]})[
+            REFERENCE
+        ]
+        for name, side in self.sides.items():
+            self.cells[name] = [
+                c for c in self.cells[REFERENCE] if side.gap(c.entrant, c.style) is None
+            ]
+        options = Options(budget, blocks=blocks)
+        header = {
+            "days": [str(day) for day in self.days],
+            "cells": [list(cell) for cell in self.cells[REFERENCE]],
+            "metrics": sorted(self.metrics),
+            "budget": budget,
+        }
+        with Shown(self.console, budget) as shown:
+            made, self.journal = driven.measure(
+                partial(self.schedule, sweeps=sweeps),
+                options,
+                self.environments,
+                header,
+                kind="history",
+                before=time.monotonic() - start,
+                resume=resume,
+                told=shown,
+            )
+        self.history: Any = made
+
+    def schedule(self, options: Options, before: float, *, sweeps: int | None) -> History:
+        """Return the schedule."""
+        from bench.track.history import REFERENCE, History
+        from bench.track.sides import Sides
+
+        rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
+        sides = Sides(self.cells, options, rng, before)
+        days = [name for name in self.environments if name != REFERENCE]
+        return History(sides, days, self.cells, self.metrics, rng, sweeps)
+
+    def write(self, folder: Path, every: str) -> None:
+        """Write what was found, and say it."""
+        from bench.report.results import PAGE
+        from bench.report.track.history_page import page
+        from bench.track.history import REFERENCE
+        from bench.track.past import history_data, put
+
+        header = self.journal.header
+        data = history_data(
+            self.history,
+            self.sides,
+            self.named,
+            self.gaps,
+            since=str(self.days[0]),
+            until=str(self.days[-1]),
+            every=every,
+            reference=str(self.days[-1]),
+            reference_versions=self.sides[REFERENCE].offer.versions,
+            arguments=sys.argv[1:],
+            seed=header["seed"],
+            when=datetime.datetime.now(datetime.UTC).isoformat()[:19],
+        )
+        put(folder, self.history, self.sides, data, 0.02)
+        (folder / PAGE).write_text(page(data), encoding="utf-8")
+        self.journal.remove()
+        for line in data["sentences"]:
+            print(line)
+        print(folder)

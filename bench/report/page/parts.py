@@ -1,0 +1,76 @@
+"""What all pages are made of: one file that works offline, its style, its scripts, its charts."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.versions import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report.charts.drawn import Figure
+    from bench.report.wording import Facts
+
+HERE = Path(__file__).parent
+
+
+def filled(
+    template: str, *, figures: Sequence[Figure], folders: Sequence[Path] = (), **values: Any
+) -> str:
+    """Return a page.
+
+    Args:
+        template: A file's name; it extends `shell.html.jinja`.
+        figures: Its charts.
+        folders: Where templates are, beside this one.
+        values: What the template names; all of it is escaped unless it says otherwise.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([HERE, *folders]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(
+        version=versions().get("jax-bakeoff", ""),
+        css=(HERE / "page.css").read_text("utf-8"),
+        figures=figures,
+        vega=bundle() if figures else "",
+        specs=embedded([specification(figure) for figure in figures]),
+        **values,
+    )
+
+
+def script(*names: str) -> str:
+    """Return one script of several files, whose names do not leave it."""
+    bodies = [(HERE / name).read_text("utf-8") for name in names]
+    return '"use strict";\n(() => {\n' + "\n".join(bodies) + "})();\n"
+
+
+@cache
+def bundle() -> str:
+    """Return the scripts that draw charts, as one text: Vega, Vega-Lite and Vega-Embed."""
+    import vl_convert
+
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return script.replace("</script", "<\\/script")
+
+
+def specification(figure: Figure) -> Facts:
+    """Return what Vega-Embed draws."""
+    made = figure.chart.to_dict(validate=False)  # our own, and tests have looked at it
+    made.pop("config", None)  # the page has its own, light or dark
+    return dict(made)
+
+
+def embedded(value: Any) -> str:
+    """Return JSON that stays data inside of a page, whatever its strings hold."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

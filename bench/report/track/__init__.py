@@ -1,0 +1,1 @@
+"""Tables, charts and pages of what is tracked: runs, releases and commits over time."""

@@ -1,0 +1,168 @@
+"""Charts of a history: one for each metric and workload, releases marked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import altair
+
+from bench.report import wording
+from bench.report.charts.drawn import Figure, chart, coloured, dashed
+from bench.track.series import CALLED, times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.report.wording import Facts
+
+HEIGHT = 320
+GREY = "#888"
+MARKED = ("jax", "flax", "dm-haiku", "equinox")
+"""Distributions whose releases are marked: those of the entrants."""
+
+
+def figures(history: Facts) -> Iterator[Figure]:
+    """Yield the charts of a history, what changed most first."""
+    groups: dict[tuple[str, str], list[Facts]] = defaultdict(list)
+    for series in history["series"]:
+        groups[series["metric"], series["workload"]].append(series)
+    for (metric, workload), several in groups.items():
+        if any(sum(v is not None for v in s["ratio"]) > 1 for s in several):
+            found = [
+                c for c in history["changes"] if (c["metric"], c["workload"]) == (metric, workload)
+            ]
+            yield Figure(
+                f"{metric}-{workload}",
+                title(metric, workload, found),
+                text(history, metric, workload, several, found),
+                drawn(history, metric, workload, several),
+            )
+
+
+def drawn(history: Facts, metric: str, workload: str, several: Sequence[Facts]) -> Any:
+    """Return a chart."""
+    rows = [row for series in several for row in points(history, series)]
+    base = altair.Chart().encode(
+        x=altair.X(
+            "when:T",
+            title="day of the stack",
+            scale=altair.Scale(type="utc"),
+            axis=altair.Axis(format="%Y-%m-%d"),
+        ),
+        color=coloured(several),
+    )
+    name = CALLED.get(metric, metric)
+    y: dict[str, Any] = {
+        "title": f"{name} of {workload}, relative to the newest day (log scale)",
+        "scale": altair.Scale(type="log", nice=False, padding=10),
+    }
+    known = base.transform_filter("isValid(datum.low)")
+    tips = ["style:N", "day:N", "said:N", "versions:N"]
+    layers = [
+        *releases(history),
+        base.mark_line(opacity=0.8).encode(
+            y=altair.Y("value:Q", **y), detail="style:N", strokeDash=dashed(rows)
+        ),
+        known.mark_rule(opacity=0.8, strokeWidth=2).encode(
+            y=altair.Y("low:Q", **y), y2="high:Q", detail="style:N"
+        ),
+        base.mark_point(filled=True, opacity=1, size=50).encode(
+            y=altair.Y("value:Q", **y), tooltip=tips
+        ),
+    ]
+    whole = altair.layer(*layers, data=altair.Data(values=rows))
+    return whole.properties(width="container", height=HEIGHT)
+
+
+def points(history: Facts, series: Facts) -> Iterator[Facts]:
+    """Yield the days of a series that have a value."""
+    versions = {day["stack"]: day["versions"] for day in history["days"]}
+    about = {"style": wording.name(series), "entrant": series["entrant"], "way": series["style"]}
+    columns = zip(
+        history["stacks"],
+        *(series[name] for name in ("ratio", "low", "high", "median")),
+        strict=True,
+    )
+    for day, ratio, low, high, median in columns:
+        if ratio is None:
+            continue
+        row = about | {"when": f"{day}T12:00:00Z", "day": day, "value": ratio}
+        said = f"{times(ratio)} of the newest"
+        if low is not None and high is not None:
+            row |= {"low": low, "high": high}
+            said += f" ({times(low)} to {times(high)})"
+        if median is not None:
+            said += f"; {wording.amount(median, series['unit'])} at that hour"
+        there = versions.get(day, {})
+        row["said"] = said
+        row["versions"] = ", ".join(f"{n} {there[n]}" for n in MARKED if n in there)
+        yield row
+
+
+def releases(history: Facts) -> list[Any]:
+    """Return rules half way between days whose jax differs, with its version along them."""
+    rows = []
+    days = [day for day in history["days"] if day["versions"]]
+    name = MARKED[0]
+    for before, after in pairwise(days):
+        old, new = before["versions"].get(name), after["versions"].get(name)
+        if old != new:
+            first, last = (date.fromisoformat(d["day"]) for d in (before, after))
+            middle = first + timedelta((last - first).days // 2)
+            rows.append(
+                {
+                    "when": f"{middle}T12:00:00Z",
+                    "label": f"{name} {new}",
+                    "versions": f"{name} {old} → {new}",
+                }
+            )
+    if not rows:
+        return []
+    base = chart(rows).encode(x="when:T", tooltip="versions:N")
+    names = base.mark_text(
+        angle=270, align="right", baseline="bottom", dx=-4, dy=-2, fontSize=10, color=GREY
+    )
+    return [
+        base.mark_rule(strokeDash=[4, 4], color=GREY),
+        names.encode(text="label:N", y=altair.value(0)),
+    ]
+
+
+def title(metric: str, workload: str, found: Sequence[Facts]) -> str:
+    """Return what a chart found."""
+    what = f"{CALLED.get(metric, metric)} of {workload}"
+    if not found:
+        return f"{what}: no change was told from noise".capitalize()
+    largest = found[0]
+    moved = "rose" if largest["ratio"] > 1 else "fell"
+    often = len({(c["before"], c["after"]) for c in found})
+    more = "" if often == 1 else f", the largest of {often} steps"
+    return (
+        f"{what} {moved} to {times(largest['ratio'])} between {largest['before']} and "
+        f"{largest['after']}{more}"
+    ).capitalize()
+
+
+def text(
+    history: Facts,
+    metric: str,
+    workload: str,
+    several: Sequence[Facts],
+    found: Sequence[Facts],
+) -> str:
+    """Return what somebody who cannot see a chart needs to know."""
+    said = []
+    for series in several:
+        have = [(d, r) for d, r in zip(history["stacks"], series["ratio"], strict=True) if r]
+        if have:
+            first = have[0]
+            said.append(f"{wording.name(series)} {times(first[1])} on {first[0]}")
+    where = sorted({f"{c['before']} to {c['after']}" for c in found})
+    changes = f"Changes: {', '.join(where)}." if where else "No change was told from noise."
+    return (
+        f"{CALLED.get(metric, metric)} of {workload} on {len(history['stacks'])} days, relative to "
+        f"the newest day that each has: {'; '.join(said)}. {changes}"
+    )

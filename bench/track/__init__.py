@@ -1,0 +1,1 @@
+"""Tracking: runs compared, releases and commits measured in turns, history, bisect."""

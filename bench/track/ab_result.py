@@ -1,0 +1,147 @@
+"""What an A/B found, as a comparison: the same rows, gate and words as those of run files."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.measure.metrics import METRICS
+from bench.measure.watch import machine
+from bench.track.ab import BASE, NEW
+from bench.track.comparison import Comparison, Side, Values, exact_rows, failures, only, time_rows
+from bench.track.conditions import OWN, Difference
+from bench.track.gate import EXACT
+from bench.track.runfile import run_data
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.measure.cells import Cell
+    from bench.measure.found import State
+    from bench.track.ab import AB
+    from bench.track.comparison import Key
+    from bench.track.driven import Offered
+    from bench.track.gate import Gate
+
+READING = (
+    "Both sides were measured now, on this machine, their workers taking turns: seconds are "
+    "compared with seconds, and a busy minute is on both sides.",
+    "In brackets: the 95 % interval, over pairs of fresh processes.",
+    "Slower and faster are what is left after a correction for all rows (Holm); = is surely within "
+    "the margin, ? was not told apart.",
+)
+
+
+def comparison(
+    made: AB,
+    sides: Mapping[str, Offered],
+    selected: Mapping[str, Sequence[Cell]],
+    gate: Gate,
+    margin: float,
+    today: datetime.date | None = None,
+) -> Comparison:
+    """Return what the new side is beside the base.
+
+    Args:
+        made: The schedule, when it has come to its end.
+        sides: Both.
+        selected: The cells that were asked for and that a side has, by side.
+        gate: What counts as worse.
+        margin: Inside of which, as a fraction, two times are equivalent.
+        today: Decides whether an accepted shift still is.
+    """
+    today = today or datetime.date.today()
+    base, new = made.found(BASE), made.found(NEW)
+    estimates = made.estimates()
+    values = {key: medians(base, new, *key) for key in estimates}
+    missing = {key: why for key, why in made.missing().items() if key not in estimates}
+    failed = [{cell: side.cells[cell].failure for cell in made.cells} for side in (base, new)]
+    dead = {cell for each in failed for cell, why in each.items() if why is not None}
+    rows = time_rows(
+        estimates,
+        values,
+        gate,
+        margin,
+        today,
+        {key: why for key, why in missing.items() if key[0] not in dead},
+    )
+    counted = exact_rows(exact(base, made), exact(new, made), gate, margin, today)
+    known = [*((row.cell, row.metric) for row in rows), *((r.cell, r.metric) for r in counted)]
+    return Comparison(
+        bases=(described(sides[BASE]),),
+        new=described(sides[NEW]),
+        margin=margin,
+        rows=rows,
+        exact=counted,
+        failures=failures(failed[0], failed[1], gate),
+        only_base=only(selected[BASE], selected[NEW]),
+        only_new=only(selected[NEW], selected[BASE]),
+        differences=tuple(differences(sides)),
+        warnings=(*gate.unmatched(known), *warnings(made, sides)),
+        reading=READING,
+    )
+
+
+def medians(base: State, new: State, cell: Cell, metric: str) -> Values:
+    """Return the medians of both sides."""
+    theirs, ours = (float(np.median(s.cells[cell].values(metric))) for s in (base, new))
+    return Values(theirs, ours)
+
+
+def exact(state: State, made: AB) -> dict[Key, float]:
+    """Return the exact metrics of the cells that were asked for."""
+    return {
+        (cell, name): value
+        for cell in made.cells
+        for name, value in state.cells[cell].exact.items()
+        if value is not None and name in EXACT
+    }
+
+
+def described(side: Offered) -> Side:
+    """Return what a side is."""
+    environment = side.environment
+    return Side(
+        name=str(environment.spec),
+        versions={k: v for k, v in side.offer.versions.items() if k != OWN},
+        commit=(environment.commit or "")[:10],
+    )
+
+
+def differences(sides: Mapping[str, Offered]) -> list[Difference]:
+    """Return the releases that differ between the sides, what they stand on included."""
+    base, new = (versions(sides[name]) for name in (BASE, NEW))
+    return [
+        Difference(name, name, base.get(name, "none"), new.get(name, "none"))
+        for name in sorted(base.keys() | new.keys())
+        if base.get(name) != new.get(name) and name != OWN
+    ]
+
+
+def versions(side: Offered) -> dict[str, str]:
+    """Return all releases of a side; of the environment at hand, those that are measured."""
+    pins = dict(pin.split("==", 1) for pin in side.environment.pins)
+    return pins | side.offer.versions
+
+
+def warnings(made: AB, sides: Mapping[str, Offered]) -> list[str]:
+    """Return reasons to doubt, in sentences."""
+    notes = [f"{name}: {note}" for name in (BASE, NEW) for note in made.found(name).notes]
+    gaps = [
+        f"{side.environment.spec} has no {library}: {why}"
+        for side in sides.values()
+        for library, why in side.environment.gaps.items()
+    ]
+    if len({side.environment.python for side in sides.values()}) > 1:
+        pythons = " and ".join(side.environment.python for side in sides.values())
+        gaps.append(f"the sides run on different Pythons, {pythons}: no one fits both")
+    return [*notes, *gaps, *filter(None, machine(made.state, sides[NEW].offer.conditions))]
+
+
+def run_of(made: AB, name: str, side: Offered, margin: float, **about: Any) -> dict[str, Any]:
+    """Return a side as an ordinary run file has it."""
+    needed = {cell: {m for m in made.metrics if METRICS[m].applies(cell)} for cell in made.cells}
+    plan = {"seed": made.options.seed, "budget_seconds": made.options.budget}
+    return run_data(made.found(name), needed, side.offer, margin=margin, plan=plan, **about)

@@ -1,0 +1,237 @@
+"""History: the stacks of many days, measured in random order beside a stack of reference.
+
+A sweep visits each day once, in random order, while one worker of the reference lives on: what a
+day's worker measures is measured by the reference's in turns with it, so that a busy hour is in
+both and cancels out.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.measure.cells import BASELINE, Cell
+from bench.measure.metrics import METRICS, Kind
+from bench.track.sides import Sides, living, turns_of
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping, Sequence, Set
+
+    from bench.measure.actions import Steps
+    from bench.measure.plan import Turn
+
+REFERENCE = "reference"
+LEAST_SWEEPS, MOST_SWEEPS = 2, 8
+"""With one visit of each day, nobody could tell a change from noise."""
+LEAST_CYCLES, MOST_CYCLES = 1, 8
+"""Blocks of each turn in a visit."""
+REFERENCE_COLD = 2
+"""Cold processes of the reference's baseline in a visit, at each workload."""
+COLD_GUESS = 2.2
+EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
+MOST_DAYS = 400
+
+
+@dataclass
+class History:
+    """The schedule; `sides` holds what was found on each day, and on the reference."""
+
+    sides: Sides
+    days: Sequence[str]
+    """Names of sides, in the order of time; each is another stack."""
+    cells: Mapping[str, Sequence[Cell]]
+    """What each side has."""
+    metrics: Set[str]
+    rng: random.Random
+    sweeps: int | None = None
+    """Fixed number of sweeps; None lets the budget decide."""
+    visits: list[tuple[int, str]] = field(default_factory=list)
+    """Sweep and day of each visit that came to its end."""
+
+    def __post_init__(self) -> None:
+        self.state, self.options, self.end = self.sides.state, self.sides.options, self.sides.end
+        self.turns = turns_of(self.metrics, self.cells[REFERENCE])
+        self.is_cold = any(METRICS[name].kind is Kind.COLD for name in self.metrics)
+        self.numbers = 0
+        self.cycle = self.up = self.proof = 0.0
+        """Seconds of a block of each turn, of a worker's start, and of its proofs in sweep one."""
+        self.cold_cost = COLD_GUESS
+        self.cycles = LEAST_CYCLES
+        self.cold_workloads = self.workloads()
+        self.plan: dict[str, Any] = {}
+        self.visit_of: dict[int, tuple[int, str]] = {}
+        """Sweep and day, by number of a cold process of a day or of the reference beside it."""
+
+    @property
+    def spent(self) -> float:
+        """Seconds spent so far."""
+        return self.sides.spent
+
+    def workloads(self) -> list[str]:
+        """Return the workloads of cold processes, in the order in which they are left out last."""
+        cells = self.cells[REFERENCE] if self.is_cold else ()
+        return list(dict.fromkeys(cell.workload for cell in cells))
+
+    def actions(self) -> Steps[None]:
+        """Yield what to do; expects the outcome of each."""
+        sweep = 0
+        while sweep < (self.sweeps or MOST_SWEEPS):
+            enough = sweep >= LEAST_SWEEPS
+            whole = len(self.days) * self.visit_cost()
+            if self.sweeps is None and enough and self.spent + whole > self.end:
+                return
+            sweep += 1
+            yield from self.sweep(sweep)
+
+    def sweep(self, number: int) -> Steps[None]:
+        """Visit each day once."""
+        reference: int | None = None
+        order = self.rng.sample(list(self.days), len(self.days))
+        for position, day in enumerate(order):
+            if self.sweeps is None and self.spent + self.visit_cost() / 2 > self.end:
+                break
+            if reference is None and self.turns:
+                reference = yield from self.sides.up(REFERENCE, self.cells[REFERENCE])
+                if reference is None:
+                    return
+            reference = yield from self.visit(number, day, reference)
+            first = number == 1 and position == 0
+            to_come = len(order) - position - 1
+            self.share(first, self.left(number, to_come), to_come if number == 1 else 0)
+        yield from self.sides.close(reference, REFERENCE)
+
+    def left(self, sweep: int, days: int) -> int:
+        """Return how many visits are to come, after so many more days of this sweep."""
+        return days + max(0, (self.sweeps or LEAST_SWEEPS) - sweep) * len(self.days)
+
+    def visit(self, sweep: int, day: str, reference: int | None) -> Steps[int | None]:
+        """Measure a day beside the reference; return the reference's worker, if it lives."""
+        before = self.spent
+        process = None
+        if self.turns:
+            process = yield from self.sides.up(day, self.cells[day])
+        self.up = self.sides.sides[day].up_seconds
+        self.proof = max(0.0, self.spent - before - self.up) if sweep == 1 else self.proof
+        if process is not None and reference is not None:
+            before = self.spent
+            for _ in range(self.options.blocks or self.cycles):
+                for turn in self.rng.sample(list(self.turns), len(self.turns)):
+                    workers = {day: process, REFERENCE: reference}
+                    alive = yield from self.turn(turn, workers, sweep)
+                    if day not in alive or REFERENCE not in alive:
+                        yield from self.sides.close(alive.get(day), day)
+                        return alive.get(REFERENCE)
+            self.cycle = (self.spent - before) / (self.options.blocks or self.cycles)
+            yield from self.sides.close(process, day)
+        yield from self.cold(sweep, day)
+        self.visits.append((sweep, day))
+        return reference
+
+    def turn(self, turn: Turn, workers: Mapping[str, int], sweep: int) -> Steps[dict[str, int]]:
+        """Measure one block of a day and one of the reference; return the workers that live."""
+        self.numbers += 1
+        seed, alive = self.rng.getrandbits(32), dict(workers)
+        for name in self.rng.sample(list(workers), len(workers)):
+            if not living(self.sides.sides[name], self.at(name, turn.workload)):
+                continue
+            well = yield from self.sides.block(workers[name], name, turn, self.numbers, sweep, seed)
+            if not well:
+                del alive[name]
+                break
+        return alive
+
+    def at(self, name: str, workload: str) -> list[Cell]:
+        """Return a side's cells at a workload."""
+        return [cell for cell in self.cells[name] if cell.workload == workload]
+
+    def cold(self, sweep: int, day: str) -> Steps[None]:
+        """Measure cold processes of a day's cells, those of the reference's baseline among them."""
+        jobs: list[tuple[str, Cell]] = []
+        for workload in self.cold_workloads:
+            here = living(self.sides.sides[day], self.at(day, workload))
+            base = [c for c in self.at(REFERENCE, workload) if c[:2] == BASELINE]
+            if here:
+                jobs += [(day, cell) for cell in here] + [(REFERENCE, base[0])] * REFERENCE_COLD
+        before = self.spent
+        for name, cell in self.rng.sample(jobs, len(jobs)):
+            self.numbers += 1
+            self.visit_of[self.numbers] = (sweep, day)
+            yield from self.sides.cold(name, cell, self.numbers)
+        if jobs:
+            self.cold_cost = (self.spent - before) / len(jobs)
+
+    def cold_count(self, workloads: Sequence[str]) -> int:
+        """Return the cold processes of a visit."""
+        each = max((len(self.cells[day]) for day in self.days), default=0)
+        per = each / max(1, len({c.workload for c in self.cells[REFERENCE]}))
+        return round(len(workloads) * (per + REFERENCE_COLD))
+
+    def visit_cost(self) -> float:
+        """Return the seconds of a visit as it is planned."""
+        cold = self.cold_count(self.cold_workloads) * self.cold_cost
+        return self.up + self.cycles * self.cycle + cold
+
+    def share(self, first: bool, left: int, unproven: int) -> None:
+        """Choose what fits into the visits to come: workloads of cold processes once, cycles.
+
+        Args:
+            first: Whether one visit has been made.
+            left: Visits to come.
+            unproven: Those of them that have to prove first.
+        """
+        if left < 1 or self.options.blocks is not None:
+            return
+        each = max(0.0, self.end - self.spent - unproven * self.proof) / left
+        fixed = self.up + LEAST_CYCLES * self.cycle
+        if first:
+            kept = self.workloads()
+            while kept and fixed + self.cold_count(kept) * self.cold_cost > each:
+                kept.pop()
+            self.cold_workloads = kept
+            self.plan = {"cold_workloads": kept, "seconds_a_visit": each}
+        rest = each - self.up - self.cold_count(self.cold_workloads) * self.cold_cost
+        cycles = int(rest / self.cycle) if self.cycle else LEAST_CYCLES
+        self.cycles = max(LEAST_CYCLES, min(MOST_CYCLES, cycles))
+
+
+def days_of(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
+    """Return the days from `since` to `until`, which is one of them, `every` so often.
+
+    Raises:
+        BakeoffError: there is no such step, or it gives none or too many.
+    """
+    match = EVERY.fullmatch(every)
+    if match is None or not int(match[1]):
+        raise BakeoffError(
+            f"--every {every!r} is no step; give days, weeks, months or years, as in 10d, 2w, 1mo"
+        )
+    if since > until:
+        raise BakeoffError(f"--since {since} is after --until {until}; turn them around")
+    count, unit = int(match[1]), match[2]
+    days, number = [since], 1
+    while len(days) <= MOST_DAYS:
+        after = later(since, number * count, unit)
+        if after >= until:
+            break
+        days.append(after)
+        number += 1
+    if len(days) > MOST_DAYS:
+        raise BakeoffError(
+            f"--every {every} gives more than {MOST_DAYS} days from {since} to {until}; give a "
+            "longer step"
+        )
+    return [*days, until] if until > days[-1] else days
+
+
+def later(day: datetime.date, count: int, unit: str) -> datetime.date:
+    """Return a day so many units later; the last of a month where it has no such day."""
+    if unit in ("d", "w"):
+        return day + datetime.timedelta(count * (7 if unit == "w" else 1))
+    months = day.year * 12 + day.month - 1 + count * (12 if unit == "y" else 1)
+    first = datetime.date(months // 12, months % 12 + 1, 1)
+    following = (first + datetime.timedelta(32)).replace(day=1)
+    return first.replace(day=min(day.day, (following - first).days))

@@ -1,0 +1,190 @@
+"""A history as files: one ordinary run a day, and `history.json` with series and changes."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+
+import impls
+from bench.measure.settings import affinity
+from bench.measure.watch import machine
+from bench.report.whole import Whole
+from bench.track.history import REFERENCE
+from bench.track.runfile import run_data, write
+from bench.track.series import ALPHA, as_data, changed, measured, sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bench.measure.cells import Cell
+    from bench.track.driven import Offered
+    from bench.track.history import History
+
+SCHEMA = 1
+NAME = "history.json"
+EXACT = ("python_starts", "python_calls", "jaxpr_equations", "hlo_instructions", "flops")
+EXACT_BYTES = ("bytes_accessed", "temp_bytes", "argument_bytes", "compilations_first")
+
+
+def history_data(
+    history: History,
+    sides: Mapping[str, Offered],
+    named: Mapping[str, str],
+    gaps: Mapping[str, str],
+    **about: Any,
+) -> dict[str, Any]:
+    """Return what `history.json` holds.
+
+    Args:
+        history: The schedule, when it has come to its end.
+        sides: By name of side.
+        named: The side of each day, in the order of time: two days of one stack share theirs.
+        gaps: Days that could not be built, and why.
+        about: What was asked for, and under which conditions.
+    """
+    found = measured(history)
+    every = list(history.days)
+    versions = {day: sides[day].offer.versions for day in every}
+    library = {name: distribution(name) for name in {key.cell.entrant for key in found}}
+    moved = changed(found, every)
+    return {
+        "kind": "history",
+        "schema": SCHEMA,
+        **about,
+        "machine": processor(),
+        "warnings": warnings(history, sides),
+        "days": [
+            {
+                "day": day,
+                "stack": stack,
+                "versions": versions.get(stack, {}),
+                "python": sides[stack].environment.python if stack in sides else None,
+                "gaps": day_gaps(stack, history, sides) if stack in sides else {},
+                "missing": gaps.get(day),
+            }
+            for day, stack in sorted({**named, **dict.fromkeys(gaps, "")}.items())
+        ],
+        "stacks": every,
+        "sweeps": max((sweep for sweep, _ in history.visits), default=0),
+        "plan": history.plan,
+        "alpha": ALPHA,
+        "comparisons": sum(int((p.visits > 0).sum()) - 1 for p in found.values() if p.df > 0),
+        "series": [as_data(key, p, medians(history, *key)) for key, p in found.items()],
+        "exact": exact_series(history),
+        "changes": [
+            {
+                **c.key.cell._asdict(),
+                "metric": c.key.metric,
+                **{
+                    name: getattr(c, name)
+                    for name in ("before", "after", "ratio", "low", "high", "p")
+                },
+            }
+            for c in moved
+        ],
+        "sentences": sentences(moved, versions, library),
+        "spent": {
+            "wall_seconds": history.spent,
+            "sampling_seconds": history.state.spent.sampling,
+            "processes": history.state.spent.processes,
+        },
+    }
+
+
+def processor() -> str:
+    """Return what this machine's processor is called, and how many cores there are."""
+    about = pytest_benchmark_generate_machine_info()["cpu"]
+    name = about.get("brand_raw") or about.get("arch", "an unknown processor")
+    return f"{name}, {len(affinity() or []) or os.cpu_count() or 1} cores"
+
+
+def warnings(history: History, sides: Mapping[str, Offered]) -> list[str]:
+    """Return reasons to doubt, in sentences."""
+    notes = [
+        f"{name}: {note}" for name, side in history.sides.sides.items() for note in side.state.notes
+    ]
+    pythons = sorted({side.environment.python for side in sides.values()})
+    if len(pythons) > 1:
+        notes.append(f"Days run on different Pythons ({', '.join(pythons)}): no one fits all.")
+    return [*notes, *filter(None, machine(history.state, sides[REFERENCE].offer.conditions))]
+
+
+def day_gaps(stack: str, history: History, sides: Mapping[str, Offered]) -> dict[str, str]:
+    """Return what a stack lacks of what the reference has, and why; and what failed there."""
+    state, side = history.sides.sides[stack].state, sides[stack]
+    out = {}
+    for cell in history.cells[REFERENCE]:
+        name = f"{cell.entrant} {cell.style}"
+        if cell not in state.cells:
+            library = side.environment.gaps.get(distribution(cell.entrant))
+            out[name] = library or side.gap(cell.entrant, cell.style) or "not offered"
+        elif state.cells[cell].failure is not None:
+            out[f"{name} {cell.workload}"] = str(state.cells[cell].failure)
+    return out
+
+
+def medians(history: History, cell: Cell, metric: str) -> list[float | None]:
+    """Return the median of all samples of each day."""
+    out: list[float | None] = []
+    for day in history.days:
+        row = history.sides.sides[day].state.cells.get(cell)
+        values = sorted(row.values(metric)) if row is not None and row.failure is None else []
+        out.append(values[len(values) // 2] if values else None)
+    return out
+
+
+def exact_series(history: History) -> list[dict[str, Any]]:
+    """Return exact metrics day by day, those that are the same on all days left out."""
+    out = []
+    for cell in history.cells[REFERENCE]:
+        for metric in (*EXACT, *EXACT_BYTES):
+            rows = [history.sides.sides[day].state.cells.get(cell) for day in history.days]
+            values = [row.exact.get(metric) if row is not None else None for row in rows]
+            if len({value for value in values if value is not None}) > 1:
+                out.append({**cell._asdict(), "metric": metric, "value": values})
+    return out
+
+
+def distribution(entrant: str) -> str:
+    """Return the distribution of an entrant's library, read from its file, which is not run."""
+    import ast
+
+    for node in ast.parse(impls.source(entrant).read_text("utf-8")).body:
+        match node:
+            case ast.Assign([ast.Name("DISTRIBUTION")], ast.Constant(value)):
+                return str(value)
+    return entrant
+
+
+def put(
+    folder: Path,
+    history: History,
+    sides: Mapping[str, Offered],
+    data: Mapping[str, Any],
+    margin: float,
+) -> None:
+    """Write each stack's run and `history.json` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*history.days, REFERENCE):
+        state = history.sides.sides[name].state
+        needed = {cell: set(history.metrics) for cell in history.cells[name]}
+        about = {"history": {"stack": name, "reference": data["reference"]}}
+        run = run_data(
+            state,
+            needed,
+            sides[name].offer,
+            margin=margin,
+            arguments=data["arguments"],
+            plan={"seed": data["seed"]},
+            **about,
+        )
+        write(folder / f"{name}.json", run)
+    whole = Whole(folder / NAME)
+    whole.partial.write_text(
+        json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    whole.finish()

@@ -1,0 +1,102 @@
+"""A side's samples as an ordinary run file, as `pytest bench --benchmark-json` writes it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import TYPE_CHECKING, Any
+
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+from pytest_benchmark.stats import Stats
+from pytest_benchmark.utils import get_commit_info
+
+from bench.measure.cells import Cell
+from bench.measure.metrics import METRICS, Kind
+from bench.measure.summary import blocks_of, section
+from bench.report.whole import Whole
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from bench.measure.cells import Offer
+    from bench.measure.found import State
+
+
+def run_data(
+    state: State,
+    needed: Mapping[Cell, set[str]],
+    offer: Offer,
+    *,
+    margin: float,
+    **about: Any,
+) -> dict[str, Any]:
+    """Return what a run file says of one side.
+
+    Args:
+        state: What was found on it.
+        needed: The metrics that were asked for, by cell.
+        offer: What its environment has.
+        margin: Inside of which, as a fraction, two times are called equivalent.
+        about: Further entries of the `bakeoff` section.
+    """
+    environment = {"versions": offer.versions, "devices": offer.devices, **offer.conditions}
+    said = section(
+        state,
+        needed,
+        margin=margin,
+        enforce=False,
+        environment=environment,
+        warnings=[*state.notes],
+        verdict=[],
+        **about,
+    )
+    return {
+        "machine_info": pytest_benchmark_generate_machine_info() | environment,
+        "commit_info": get_commit_info(None),
+        "benchmarks": list(benchmarks(state, said)),
+        "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
+        "version": "5",
+        "bakeoff": said,
+    }
+
+
+def benchmarks(state: State, said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the entries of pytest-benchmark, one for each cell and metric that has samples."""
+    results = {Cell(*(c[name] for name in Cell._fields)): c["metrics"] for c in said["cells"]}
+    for cell, found in state.cells.items():
+        if cell not in results or found.failure is not None:
+            continue
+        for metric, blocks in found.blocks.items():
+            info = results[cell].get(metric)
+            if info is None or "missing" in info or METRICS[metric].kind is Kind.ONCE:
+                continue
+            values = found.values(metric)
+            stats = Stats()
+            for value in values:
+                stats.update(value)
+            name = f"test_{metric}[{metric}-{cell}]"
+            unit = METRICS[metric].unit
+            yield {
+                "group": f"{cell.workload} {cell.backend} {metric}"
+                + (f" ({unit})" if unit != "s" else ""),
+                "name": name,
+                "fullname": name,
+                "params": None,
+                "param": f"{metric}-{cell}",
+                "extra_info": {**cell._asdict(), "metric": metric, **info, **blocks_of(blocks)},
+                "options": {},
+                "stats": {**stats.as_dict(), "data": values},
+            }
+
+
+def write(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a new file, whole or not at all."""
+    whole = Whole(path)
+    try:
+        whole.partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        whole.finish()
+    except OSError as error:
+        whole.discard()
+        raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,27 @@
+"""What older releases of a library lack, one module per entrant that needs it.
+
+Entrants are written for today's releases. A module here has the name of an entrant, and offers
+`adapt(entrant)`: called once, when that module has been imported, it gives it what the installed
+release spells otherwise, takes out the styles that this release cannot have, and says why in
+`MISSING`. Nothing of it is imported under today's releases, nor is it in any call that is timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+UNTIL = {"flax_nnx": ("flax", (0, 12, 5))}
+"""Entrants that have a module here: their library, and its first release that needs none."""
+
+
+def adapt(name: str, entrant: Any) -> None:
+    """Let an entrant that has just been imported run under the release that is installed."""
+    if name not in UNTIL or hasattr(entrant, "MISSING"):
+        return
+    from common.older import release  # which imports jax, as the entrant has done by now
+
+    library, enough = UNTIL[name]
+    if release(sys.modules[library].__version__) < enough:
+        importlib.import_module(f"impls.older.{name}").adapt(entrant)

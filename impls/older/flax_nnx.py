@@ -1,0 +1,166 @@
+"""NNX from flax 0.8.4 on: it was young, and nearly every release renamed something."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import flax
+import jax
+from flax import nnx
+
+from common.contract import Program
+from common.older import JAX, program_of, release
+from common.steps import load_adam, save_adam
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CellType
+
+    from common.contract import Checkpoint
+
+FLAX = release(flax.__version__)
+FUNCTIONS = {"cached_partial": (0, 10, 4), "jit_partial": (0, 12, 5)}
+"""Functions of NNX that the styles of the same names need, and since when there are any."""
+
+
+def adapt(entrant: Any) -> None:
+    """Let the entrant run under the release that is installed."""
+    entrant.MISSING = {
+        name: f"needs nnx.{name}, which flax {flax.__version__} does not have"
+        for name, since in FUNCTIONS.items()
+        if since > FLAX
+    }
+    entrant.STYLES = {n: s for n, s in entrant.STYLES.items() if n not in entrant.MISSING}
+    if FLAX < (0, 12, 1):
+        nnx.Variable.set_value = lambda self, value: setattr(self, "value", value)
+        nnx.Variable.get_value = lambda self: self.value
+    names: dict[str, Any] = {}
+    if FLAX < (0, 12, 0):  # up to 0.9, another thing had that name
+        names["List"] = list
+    if FLAX < (0, 11, 0):
+        names |= {"State": state, "Optimizer": optimizer()}
+    if FLAX < (0, 10, 7):
+        entrant.stages_of = stages_of
+    if FLAX < (0, 10, 4):
+        names["to_pure_dict"] = to_pure_dict
+    if FLAX < (0, 10, 0):
+        entrant.InPlace = in_place(entrant.InPlace)
+    if names:
+        entrant.nnx = Names(names)
+
+
+class Names:
+    """NNX, but for some names."""
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        vars(self).update(names)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(nnx, name)
+
+
+def state(variables: Any) -> nnx.State:
+    """Return a State of Variables: until flax 0.11 it held something else in their place."""
+    return nnx.State(jax.tree.map(lambda v: v.to_state(), variables, is_leaf=is_variable))
+
+
+def is_variable(node: Any) -> bool:
+    """Tell whether `node` is a box around an array."""
+    return isinstance(node, nnx.Variable)
+
+
+def to_pure_dict(params: nnx.State) -> dict[str, Any]:
+    """Return the arrays of a State by the names of their modules."""
+    boxed: Any = nnx.VariableState
+    return jax.tree.map(
+        lambda box: box.value, params.raw_mapping, is_leaf=lambda node: isinstance(node, boxed)
+    )
+
+
+def optimizer() -> type:
+    """Return NNX's Optimizer, which until flax 0.11 kept the model, and always updated its Params.
+
+    What it was to update could be chosen from flax 0.8.5 on.
+    """
+
+    class Optimizer(nnx.Optimizer):
+        def __init__(self, model: nnx.Module, tx: Any, wrt: type) -> None:
+            assert wrt is nnx.Param
+            super().__init__(model, tx)
+
+        def update(self, model: nnx.Module, grads: Any) -> None:
+            assert model is self.model
+            super().update(grads)
+
+    return Optimizer
+
+
+def in_place(base: type) -> type:
+    """Return `InPlace` for an Optimizer whose state is optax's own: until flax 0.10."""
+
+    class InPlace(base):
+        def load(self, checkpoint: Checkpoint) -> None:
+            params = self.pure.from_weights(checkpoint.weights)
+            nnx.update(self.model, params)
+            self.optimizer.opt_state = load_adam(self.tx, params, self.pure, checkpoint)
+            self.optimizer.step.value = jax.numpy.asarray(checkpoint.updates, jax.numpy.uint32)
+
+        def save(self) -> Checkpoint:
+            params = nnx.state(self.model, nnx.Param)
+            return save_adam(params, self.optimizer.opt_state, self.pure)
+
+    return InPlace
+
+
+def stages_of(function: Any, *arguments: Any) -> Callable[..., Program]:
+    """Return what makes the stages of one of NNX's jitted functions, which had none of their own.
+
+    They are those of the function of JAX inside of it, with the arguments that it is called with.
+    """
+
+    def stages(*data: Any) -> Program:
+        def stage(take: Callable[[Program], Any]) -> Callable[[], Any]:
+            return lambda: inside(function, take, *arguments, *data)
+
+        return Program(
+            lower=stage(lambda program: program.lower()),
+            jaxpr=stage(lambda program: program.jaxpr()),
+            trace=stage(lambda program: program.trace and program.trace()) if JAX >= (0, 4, 30) else None,
+        )
+
+    return stages
+
+
+class Asked(Exception):  # noqa: N818 -- no error: it carries an answer out of a call
+    """What was asked for has been found."""
+
+
+def inside(function: Any, take: Callable[[Program], Any], *arguments: Any) -> Any:
+    """Return what `take` finds where `function` would call the function of JAX inside of it.
+
+    It has to be found there, for tracing needs what NNX has noted by then of the modules. Nothing
+    is called, so no module changes.
+    """
+    jitted = function.inner
+    [cell] = [cell for cell in cells(function) if cell.cell_contents is jitted]
+
+    def instead(*args: Any, **named: Any) -> None:
+        raise Asked(take(program_of(jitted, *args, named=named)))
+
+    cell.cell_contents = instead
+    try:
+        function(*arguments)
+    except Asked as answer:
+        return answer.args[0]
+    finally:
+        cell.cell_contents = jitted
+    raise AssertionError("NNX's jitted function calls the one inside")
+
+
+def cells(function: Any) -> Iterator[CellType]:
+    """Yield what a function has closed over, and what the functions therein have."""
+    for cell in function.__closure__ or ():
+        yield cell
+        if isinstance(cell.cell_contents, FunctionType) and cell.cell_contents is not function:
+            yield from cell.cell_contents.__closure__ or ()

@@ -1,0 +1,89 @@
+"""Changes along a series: found where they are, and seldom where they are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.stats.changes import changes, difference, points
+
+
+def visited(
+    rng: np.random.Generator, means: np.ndarray, sweeps: int, sd: float, of_sweep: float = 0.0
+) -> np.ndarray:
+    luck = rng.normal(0, of_sweep, sweeps) if of_sweep else np.zeros(sweeps)
+    return means[:, None] + luck[None, :] + rng.normal(0, sd, (means.size, sweeps))
+
+
+def test_means_and_spread_are_those_of_the_visits() -> None:
+    rng = np.random.default_rng(0)
+    found = [points(visited(rng, np.linspace(0, 1, 15), 2, 0.03, of_sweep=0.2)) for _ in range(300)]
+    assert np.mean([each.sd**2 for each in found]) == pytest.approx(0.03**2, rel=0.1)
+    assert {each.df for each in found} == {15 * 2 - 15 - 1}
+    steps = np.mean([np.diff(each.mean) for each in found], axis=0)
+    assert steps == pytest.approx(np.full(14, 1 / 14), abs=0.01)
+
+
+def test_a_missing_visit_does_not_bring_the_luck_of_a_sweep_into_a_mean() -> None:
+    logs = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, np.nan], [0.0, 1.0]])
+    found = points(logs)
+    assert found.mean == pytest.approx(np.full(4, 0.5))
+    assert found.visits.tolist() == [2, 2, 1, 2]
+    assert found.sd == pytest.approx(0, abs=1e-12)
+
+
+def test_days_without_a_value_are_passed_over() -> None:
+    rng = np.random.default_rng(1)
+    logs = visited(rng, np.array([0.0, 0.0, 0.0, 0.7, 0.7]), 3, 0.02)
+    logs[2] = np.nan
+    [[change]] = changes([points(logs)])
+    assert (change.before, change.after) == (1, 3)
+    assert change.low < 0.7 < change.high
+
+
+def test_one_sweep_tells_nothing() -> None:
+    found = points(np.array([[0.0], [5.0]]))
+    assert found.df == 0
+    assert changes([found]) == [[]]
+
+
+def test_nothing_measured_gives_no_points() -> None:
+    found = points(np.full((3, 2), np.nan))
+    assert np.isnan(found.mean).all()
+    assert changes([found]) == [[]]
+
+
+def test_false_alarms_are_as_rare_as_is_said() -> None:
+    """25 series of 15 days, nothing changes: some alarm in at most 5 % of the histories."""
+    rng = np.random.default_rng(2)
+    wrong = 0
+    for _ in range(400):
+        series = [
+            points(visited(rng, np.zeros(15), 2, sd, of_sweep=0.01))
+            for sd in rng.uniform(0.01, 0.05, 25)
+        ]
+        wrong += any(changes(series))
+    assert wrong / 400 < 0.08  # 5 %, and three standard errors
+
+
+def test_a_change_of_half_is_always_found_and_is_the_only_one() -> None:
+    rng = np.random.default_rng(3)
+    means = np.where(np.arange(15) < 9, 0.0, np.log(1.5))
+    for _ in range(50):
+        others = [points(visited(rng, np.zeros(15), 2, 0.03)) for _ in range(20)]
+        found = changes([points(visited(rng, means, 2, 0.03)), *others])
+        assert [(c.before, c.after) for c in found[0]] == [(8, 9)]
+
+
+def test_a_difference_has_the_interval_that_it_should() -> None:
+    rng = np.random.default_rng(4)
+    inside = 0
+    for _ in range(1000):
+        log_ratio, half, _ = difference(points(visited(rng, np.zeros(6), 2, 0.05)), 2, 3)
+        inside += abs(log_ratio) < half
+    assert inside / 1000 == pytest.approx(0.95, abs=0.025)
+
+
+def test_alpha_is_checked() -> None:
+    with pytest.raises(ValueError, match="alpha is 2"):
+        changes([], alpha=2)

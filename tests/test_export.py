@@ -1,0 +1,211 @@
+"""Published runs in the forms of other trackers."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from bench.cli import main
+from bench.report.rows import COLUMNS
+from bench.report.runs import Run, read
+from bench.track import export
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[1]
+XEON = ROOT / "results" / "xeon-2-cores" / "2026-11-25-budget-1800.json"
+WIDTHS = ROOT / "results" / "xeon-2-cores" / "2026-11-25-widths-900.json"
+BMF = {
+    "$schema": "http://json-schema.org/draft-07/schema",
+    "type": "object",
+    "patternProperties": {
+        ".+": {
+            "type": "object",
+            "patternProperties": {
+                ".+": {
+                    "type": "object",
+                    "properties": {
+                        "value": {"type": "number"},
+                        "lower_value": {"type": "number"},
+                        "upper_value": {"type": "number"},
+                    },
+                    "required": ["value"],
+                }
+            },
+        }
+    },
+}
+"""Bencher's own schema, as its reference prints it."""
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return read(XEON)
+
+
+def metric(run: Run, style: str, workload: str = "seed", name: str = "step") -> Any:
+    return next(
+        cell["metrics"][name]
+        for cell in run.section["cells"]
+        if (cell["style"], cell["workload"]) == (style, workload)
+    )
+
+
+def test_bencher(run: Run) -> None:
+    found = json.loads(export.bencher([run]))
+    jsonschema.Draft7Validator(BMF).validate(found)
+    step, jit = found["flax_nnx-jit-seed-cpu"], metric(run, "jit")
+    assert step["step"] == {"value": jit["median"]}
+    ends = {"lower_value": jit["low"], "upper_value": jit["high"]}
+    assert step["step-ratio"] == {"value": jit["ratio"], **ends}
+    assert step["python-calls"]["value"] == 7227
+    assert step["final-loss"]["value"] == pytest.approx(2.269, abs=1e-3)
+    assert "step-ratio" not in found["pure_jax-pure-seed-cpu"]
+    # Slugs, which is what identifies a measure, are lower case with hyphens and at most 64 long.
+    assert all(re.fullmatch(r"[a-z0-9-]{1,64}", slug) for of in found.values() for slug in of)
+    assert all(len(name) <= 1024 for name in found)
+
+
+def test_github_action_benchmark(run: Run) -> None:
+    found = json.loads(export.github([run]))
+    by_name = {entry["name"]: entry for entry in found}
+    assert len(by_name) == len(found) > 800
+    for entry in found:
+        assert entry.keys() <= {"name", "unit", "value", "range", "extra"}
+        assert isinstance(entry["value"], int | float)
+        assert all(isinstance(entry[k], str) for k in ("name", "unit"))
+    jit = metric(run, "jit")
+    seconds = by_name["flax_nnx-jit-seed-cpu step"]
+    assert (seconds["unit"], seconds["value"]) == ("s", jit["median"])
+    counts = [f"{jit[name]} {name}" for name in ("samples", "blocks", "processes")]
+    assert seconds["extra"] == ", ".join(counts)
+    ratio = by_name["flax_nnx-jit-seed-cpu step ratio"]
+    assert (ratio["unit"], ratio["value"]) == ("ratio to pure_jax", jit["ratio"])
+    half = (jit["high"] - jit["low"]) / 2
+    assert float(ratio["range"].removeprefix("± ")) == pytest.approx(half, rel=0.01)
+    assert ratio["extra"] == "1.189 (1.185–1.192), slower"
+
+
+def test_asv(run: Run) -> None:
+    """The keys that asv's developer docs list; asv 0.6 was seen to load such a file."""
+    found = json.loads(export.asv([run]))
+    assert set(found) == {
+        *("version", "commit_hash", "env_name", "date", "params", "python", "requirements"),
+        *("env_vars", "result_columns", "results", "durations"),
+    }
+    assert (found["version"], found["python"]) == (2, "3.13")
+    assert found["commit_hash"] == run.commit["id"]
+    assert found["date"] == 1795576366000  # of the commit, in milliseconds
+    assert found["params"].keys() >= {"machine", "os", "arch", "cpu", "num_cpu"}
+    assert found["requirements"]["flax"] == "0.12.12"
+    columns = found["result_columns"]
+    for name, values in found["results"].items():
+        row = dict(zip(columns, values, strict=False))
+        styles, workloads, backends = row["params"]
+        count = len(styles) * len(workloads) * len(backends)
+        assert values[-1] is not None  # last columns that nothing is known of are left out
+        for column, several in row.items():
+            if several is not None and (column == "result" or column.startswith("stats_")):
+                assert len(several) == count, (name, column)
+    step = dict(zip(columns, found["results"]["bakeoff.step"], strict=False))
+    styles, workloads, _ = step["params"]
+    place = styles.index("'flax_nnx jit'") * len(workloads) + workloads.index("'seed'")
+    jit = metric(run, "jit")
+    assert step["result"][place] == jit["median"]
+    assert step["stats_q_25"][place] < jit["median"] < step["stats_q_75"][place]
+    assert step["stats_repeat"][place] == jit["samples"]
+    ratio = dict(zip(columns, found["results"]["bakeoff.step_ratio"], strict=False))
+    low, high = ratio["stats_ci_99_a"][place], ratio["stats_ci_99_b"][place]
+    assert low < jit["low"] < jit["ratio"] < jit["high"] < high
+    base = styles.index("'pure_jax pure'") * len(workloads)
+    assert ratio["result"][base] is None
+
+
+def test_parquet_has_the_rows_of_csv(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet", reason="the extra `parquet` is not installed")
+    path = tmp_path / "runs.parquet"
+    assert main(["report", str(XEON), str(WIDTHS), "-o", str(path)]) == 0
+    table = pq.read_table(path)
+    assert tuple(table.column_names) == COLUMNS
+    capsys.readouterr()
+    assert main(["report", str(XEON), str(WIDTHS), "--format", "csv"]) == 0
+    expected = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    rows = table.to_pylist()
+    assert len(rows) == len(expected)
+    for row, text in zip(rows, expected, strict=True):
+        assert (row["entrant"], row["metric"] or "") == (text["entrant"], text["metric"])
+        assert row["median"] == (float(text["median"]) if text["median"] else None)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("pyarrow") is not None, reason="the extra `parquet` is installed"
+)
+def test_without_pyarrow_it_says_what_to_install(run: Run) -> None:
+    with pytest.raises(BakeoffError) as error:
+        export.parquet([run])
+    assert str(error.value) == (
+        "--format parquet needs the package 'pyarrow', which is not installed: install "
+        "`jax-bakeoff[parquet]`, or give --format csv"
+    )
+
+
+FORMS = [export.bencher, export.github, export.asv]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_one_run_take_one_run(run: Run, form: Callable[[list[Run]], str]) -> None:
+    with pytest.raises(BakeoffError, match=r"is about one run; .*2026-11-25-budget-1800, .* give"):
+        form([run, run])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_run_of_failures_has_nothing_to_export(
+    run: Run, form: Callable[[list[Run]], str]
+) -> None:
+    cells = [cell | {"failure": "boom"} for cell in run.section["cells"]]
+    failed = replace(run, section=run.section | {"cells": cells})
+    with pytest.raises(BakeoffError, match="has no number to export"):
+        form([failed])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_failed_cells_and_unknown_ends_are_left_out(
+    run: Run, form: Callable[[list[Run]], str]
+) -> None:
+    cells = [
+        cell
+        | ({"failure": "boom"} if cell["entrant"] == "haiku" else {})
+        | {
+            "metrics": {
+                name: found | ({"high": None} if found.get("ratio") else {})
+                for name, found in cell["metrics"].items()
+            }
+        }
+        for cell in run.section["cells"]
+    ]
+    text = form([replace(run, section=run.section | {"cells": cells}, samples={})])
+    assert "haiku pure" not in text
+    assert "haiku-pure" not in text
+    assert "NaN" not in text
+    json.loads(text)
+
+
+@pytest.mark.parametrize("form", ["bencher", "github-action-benchmark", "asv"])
+def test_the_command(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(XEON), "--format", form]) == 0
+    assert json.loads(capsys.readouterr().out)
+    path = tmp_path / "out.json"
+    assert main(["report", str(XEON), "--format", form, "-o", str(path)]) == 0
+    assert json.loads(path.read_text())
