@@ -11,7 +11,6 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from bench.measure.recorder import Recorder
@@ -20,6 +19,7 @@ from bench.measure.worker import PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 MODULE = "bench.measure.worker"
 SILENCE_SECONDS = 120
