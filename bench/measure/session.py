@@ -59,10 +59,10 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     styles, problems, missing = {}, {}, {}
     for name in entrants or impls.names():
         try:
-            loaded = impls.load(name)
-            styles[name] = list(loaded.styles)
-            if loaded.missing:
-                missing[name] = dict(loaded.missing)
+            entrant = impls.load(name)
+            styles[name] = list(entrant.styles)
+            if entrant.missing:
+                missing[name] = dict(entrant.missing)
         except BakeoffError as error:
             problems[name] = str(error)
         except Exception:

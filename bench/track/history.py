@@ -29,8 +29,9 @@ LEAST_SWEEPS, MOST_SWEEPS = 2, 8
 """With one visit of each day, nobody could tell a change from noise."""
 LEAST_CYCLES, MOST_CYCLES = 1, 8
 """Blocks of each turn in a visit."""
-REFERENCE_COLD = 2
-"""Cold processes of the reference's baseline in a visit, at each workload."""
+COLD_TWICE = 2
+"""Cold processes of the reference's baseline in a visit, at each workload; of the day's own
+baseline too, where no other cell has any."""
 COLD_GUESS = 2.2
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
 MOST_DAYS = 400
@@ -61,7 +62,8 @@ class History:
         """Seconds of a block of each turn, of a worker's start, and of its proofs in sweep one."""
         self.cold_cost = COLD_GUESS
         self.cycles = LEAST_CYCLES
-        self.cold_workloads = self.workloads()
+        self.chosen = self.levels()[0]
+        """Cells of cold processes; of a day, those that it has."""
         self.plan: dict[str, Any] = {}
         self.visit_of: dict[int, tuple[int, str]] = {}
         """Sweep and day, by number of a cold process of a day or of the reference beside it."""
@@ -71,10 +73,11 @@ class History:
         """Seconds spent so far."""
         return self.sides.spent
 
-    def workloads(self) -> list[str]:
-        """Return the workloads of cold processes, in the order in which they are left out last."""
-        cells = self.cells[REFERENCE] if self.is_cold else ()
-        return list(dict.fromkeys(cell.workload for cell in cells))
+    def levels(self) -> list[list[Cell]]:
+        """Return what cold processes are measured of, from all there is to nothing."""
+        every = list(self.cells[REFERENCE]) if self.is_cold else []
+        first = [cell for cell in every if cell.workload == every[0].workload]
+        return [every, first, [cell for cell in first if cell[:2] == BASELINE], []]
 
     def actions(self) -> Steps[None]:
         """Yield what to do; expects the outcome of each."""
@@ -151,11 +154,13 @@ class History:
     def cold(self, sweep: int, day: str) -> Steps[None]:
         """Measure cold processes of a day's cells, those of the reference's baseline among them."""
         jobs: list[tuple[str, Cell]] = []
-        for workload in self.cold_workloads:
-            here = living(self.sides.sides[day], self.at(day, workload))
+        alive = set(living(self.sides.sides[day], self.cells[day]))
+        for workload in dict.fromkeys(cell.workload for cell in self.chosen):
+            here = [c for c in self.chosen if c.workload == workload and c in alive]
             base = [c for c in self.at(REFERENCE, workload) if c[:2] == BASELINE]
             if here:
-                jobs += [(day, cell) for cell in here] + [(REFERENCE, base[0])] * REFERENCE_COLD
+                often = COLD_TWICE if len(here) == 1 else 1
+                jobs += [(day, cell) for cell in here] * often + [(REFERENCE, base[0])] * COLD_TWICE
         before = self.spent
         for name, cell in self.rng.sample(jobs, len(jobs)):
             self.numbers += 1
@@ -164,19 +169,19 @@ class History:
         if jobs:
             self.cold_cost = (self.spent - before) / len(jobs)
 
-    def cold_count(self, workloads: Sequence[str]) -> int:
-        """Return the cold processes of a visit."""
-        each = max((len(self.cells[day]) for day in self.days), default=0)
-        per = each / max(1, len({c.workload for c in self.cells[REFERENCE]}))
-        return round(len(workloads) * (per + REFERENCE_COLD))
+    def cold_count(self, cells: Sequence[Cell]) -> int:
+        """Return the cold processes of a visit, where the day has all of the cells."""
+        workloads = {cell.workload for cell in cells}
+        alone = len(cells) == len(workloads)
+        return len(cells) * (COLD_TWICE if alone else 1) + len(workloads) * COLD_TWICE
 
     def visit_cost(self) -> float:
         """Return the seconds of a visit as it is planned."""
-        cold = self.cold_count(self.cold_workloads) * self.cold_cost
+        cold = self.cold_count(self.chosen) * self.cold_cost
         return self.up + self.cycles * self.cycle + cold
 
     def share(self, first: bool, left: int, unproven: int) -> None:
-        """Choose what fits into the visits to come: workloads of cold processes once, cycles.
+        """Choose what fits into the visits to come: cells of cold processes once, and cycles.
 
         Args:
             first: Whether one visit has been made.
@@ -188,12 +193,19 @@ class History:
         each = max(0.0, self.end - self.spent - unproven * self.proof) / left
         fixed = self.up + LEAST_CYCLES * self.cycle
         if first:
-            kept = self.workloads()
-            while kept and fixed + self.cold_count(kept) * self.cold_cost > each:
-                kept.pop()
-            self.cold_workloads = kept
-            self.plan = {"cold_workloads": kept, "seconds_a_visit": each}
-        rest = each - self.up - self.cold_count(self.cold_workloads) * self.cold_cost
+            self.chosen = next(
+                level
+                for level in self.levels()
+                if not level or fixed + self.cold_count(level) * self.cold_cost <= each
+            )
+            self.plan = {
+                "cold_cells": [str(cell) for cell in self.chosen],
+                "seconds_a_visit": each,
+                "seconds_to_open": self.up,
+                "seconds_of_a_cycle": self.cycle,
+                "seconds_of_a_cold_process": self.cold_cost,
+            }
+        rest = each - self.up - self.cold_count(self.chosen) * self.cold_cost
         cycles = int(rest / self.cycle) if self.cycle else LEAST_CYCLES
         self.cycles = max(LEAST_CYCLES, min(MOST_CYCLES, cycles))
 

@@ -71,10 +71,13 @@ def is_variable(node: Any) -> bool:
 
 
 def to_pure_dict(params: nnx.State) -> dict[str, Any]:
-    """Return the arrays of a State by the names of their modules."""
-    boxed: Any = nnx.VariableState
+    """Return the arrays of a State, boxed or not, by the names of their modules."""
+
+    def is_box(node: Any) -> bool:
+        return isinstance(node, nnx.VariableState)
+
     return jax.tree.map(
-        lambda box: box.value, params.raw_mapping, is_leaf=lambda node: isinstance(node, boxed)
+        lambda leaf: leaf.value if is_box(leaf) else leaf, params.raw_mapping, is_leaf=is_box
     )
 
 
