@@ -22,7 +22,7 @@ except ImportError:  # before optax 0.2.5
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["attributes_of", "costs", "program_of", "release", "tree_get", "tree_set"]
+__all__ = ["TRACES", "attributes_of", "costs", "program_of", "release", "tree_get", "tree_set"]
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -32,6 +32,8 @@ def release(version: str) -> tuple[int, ...]:
 
 
 JAX = release(jax.__version__)
+TRACES = JAX >= (0, 4, 30)
+"""Whether what `jax.jit` returns can do more than lower: tracing is a stage of its own."""
 
 
 def program_of(
@@ -46,14 +48,14 @@ def program_of(
         whole: Whether a call of the step runs nothing else.
     """
     named = named or {}
-    if JAX < (0, 4, 30):  # it could only lower
-        return Program(
-            lambda: jitted.lower(*arguments, **named),
-            lambda: jax.make_jaxpr(jitted)(*arguments, **named),
-            trace=None,
-            whole=whole,
-        )
-    return Program.traced(lambda: jitted.trace(*arguments, **named), whole=whole)
+    if TRACES:
+        return Program.traced(lambda: jitted.trace(*arguments, **named), whole=whole)
+    return Program(
+        lambda: jitted.lower(*arguments, **named),
+        lambda: jax.make_jaxpr(jitted)(*arguments, **named),
+        trace=None,
+        whole=whole,
+    )
 
 
 def costs(compiled: jax.stages.Compiled) -> Mapping[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from bench.track.bisect import Search, away, interval
 from bench.track.environments import Environment, UnsolvableError
 from bench.track.releases import moved
 from bench.track.spec import parse
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bench.track.spec import Spec
 
 RELEASES = {
+    "jaxlib": {"0.5.0": "2025-01-10", "0.6.0": "2025-04-02", "0.7.0": "2025-07-20"},
     "jax": {
         "0.5.0": "2025-01-10",
         "0.6.0": "2025-04-02",
@@ -118,9 +120,52 @@ def test_pins_go_to_the_package_and_to_the_release_between() -> None:
     assert (found.package, found.releases) == ("jax", ("0.6.0", "0.7.0"))
 
 
+def test_what_is_released_together_is_pinned_together() -> None:
+    """Else uv would keep the old jaxlib under each jax, and the last jax would be blamed."""
+    world = World(lambda pins: 2.0 if pins["jaxlib"] >= "0.6.0" else 1.0)
+    found = search(world, "jax==0.5.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0")
+    assert (found.package, found.releases) == ("jax", ("0.5.0", "0.6.0"))
+
+
+def test_a_package_that_moved_without_its_leader_is_searched_itself() -> None:
+    world = World(lambda pins: 2.0 if pins["jaxlib"] >= "0.6.0" else 1.0)
+    found = search(world, "jax==0.7.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0")
+    assert (found.package, found.releases) == ("jaxlib", ("0.5.0", "0.6.0"))
+
+
+def test_a_day_that_cannot_be_built_is_passed_over() -> None:
+    world = World(lambda pins: 2.0 if pins["jax"] >= "0.6.0" else 1.0)
+    world.impossible = tuple(f"@2025-04-{day:02d}" for day in range(7, 12))
+    found = search(world, "@2025-01-15", "@2025-07-01")
+    assert (found.package, found.releases[1]) == ("jax", "0.6.0")
+
+
+def test_days_that_cannot_be_built_at_all_stop_it() -> None:
+    world = World(lambda pins: 2.0 if pins["jax"] >= "0.6.0" else 1.0)
+    world.impossible = tuple(f"@2025-04-{day:02d}" for day in range(2, 4))
+    found = search(world, "@2025-04-01", "@2025-04-04")
+    assert found.stopped == "no stack between @2025-04-01 and @2025-04-04 can be built"
+
+
+def test_what_fails_on_the_way_keeps_what_is_known() -> None:
+    world = World(lambda pins: 2.0 if pins["jax"] >= "0.6.0" else 1.0)
+    whole = world.trial
+
+    def trial(base: Any, new: Any, decided: Any) -> Any:
+        if world.trials:
+            raise BakeoffError("another run is measuring")
+        return whole(base, new, decided)
+
+    found = Search(world.environment, trial, lambda _: None).run(
+        parse("jax==0.5.0"), parse("jax==0.7.1")
+    )
+    assert found.stopped == "another run is measuring"
+    assert [step.phase for step in found.steps] == ["whole"]
+
+
 def test_a_release_that_cannot_be_had_is_passed_over() -> None:
     world = World(lambda pins: 3.0 if pins["jax"] >= "0.7.1" else 1.0)
-    world.impossible = ("jax==0.6.0",)
+    world.impossible = ("jax==0.6.0", "jax==0.6.0,jaxlib==0.6.0")
     found = search(world, "jax==0.5.0", "jax==0.7.1")
     assert (found.package, found.releases) == ("jax", ("0.7.0", "0.7.1"))
 
@@ -138,7 +183,7 @@ def test_it_stops_where_a_step_cannot_be_decided() -> None:
 
     found = search(World(halfway, sd=0.05), "jax==0.5.0", "jax==0.7.0")
     assert found.stopped is not None
-    assert "jax==0.6.0 cannot be decided" in found.stopped
+    assert "jax==0.6.0,jaxlib==0.6.0 cannot be decided" in found.stopped
 
 
 def test_a_change_that_takes_two_packages_is_said_to() -> None:

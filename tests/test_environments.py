@@ -18,6 +18,7 @@ from bench.track.environments import (
     Builder,
     NetworkError,
     UnsolvableError,
+    binary,
     compiled,
     installed,
     main_pins,
@@ -129,8 +130,9 @@ def test_an_environment_that_was_built_is_taken_as_it_is(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pins = ("jax==1", "numpy==2")
-    path = builder.folder / environments.digest([*pins, "3.13"])
-    path.mkdir(parents=True)
+    path = builder.path(pins, "3.13")
+    (path / binary("python")).parent.mkdir(parents=True)
+    (path / binary("python")).touch()
     (path / MARK).write_text(json.dumps({"pins": pins}))
 
     def refuse(*_: str, **__: str) -> str:
@@ -151,8 +153,9 @@ def test_one_that_was_never_finished_is_built_anew(
         (path / "new").touch()
         return input_
 
-    path = builder.folder / environments.digest(["jax==1", "3.13"])
+    path = builder.path(["jax==1"], "3.13")
     path.mkdir(parents=True)
+    (path / MARK).touch()  # but its Python is gone
     (path / "half").touch()
     monkeypatch.setattr(environments, "uv", note)
     monkeypatch.setattr(environments, "warm_up", lambda _: None)

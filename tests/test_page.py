@@ -24,6 +24,7 @@ from bench.report.page import embedded, page
 from bench.report.ratios import by_baseline, stored
 from bench.report.runs import read, without_samples
 from bench.report.sentences import brief, sentences
+from bench.report.track import bisect_page, history_page
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -559,6 +560,23 @@ def test_pages_are_of_their_runs() -> None:
             # what marks say of their data; where words stand depends on the fonts of a machine
             assert LABEL.findall(path.read_text("utf-8")) == LABEL.findall(drawn.getvalue())
             assert path.with_suffix(".png").stat().st_size > 2000
+
+
+def test_pages_of_histories_are_of_their_histories() -> None:
+    found = list(results.histories())
+    assert found
+    for folder, history in found:
+        assert (folder / results.PAGE).read_text("utf-8") == history_page.page(history), folder.name
+        for figure in results.changed(history):
+            drawn = io.StringIO()
+            picture(figure).save(drawn, format="svg")
+            path = folder / results.PICTURES / f"{figure.name}.svg"
+            assert LABEL.findall(path.read_text("utf-8")) == LABEL.findall(drawn.getvalue())
+
+
+def test_pages_of_bisections_are_of_their_bisections() -> None:
+    for path, found in results.bisections():
+        assert path.with_suffix(".html").read_text("utf-8") == bisect_page.page(found), path.name
 
 
 @pytest.mark.parametrize("path", results.TEXTS, ids=lambda p: p.parent.name)

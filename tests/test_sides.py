@@ -19,7 +19,7 @@ from bench.track import ab
 from bench.track.ab import BASE, DEFAULT_METRICS, NEW
 from bench.track.history import REFERENCE, History, days_of
 from bench.track.series import changed, measured, sentences
-from bench.track.sides import DEATHS, Sides
+from bench.track.sides import COLD_DEATHS, DEATHS, Sides
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -267,6 +267,29 @@ def test_a_side_whose_workers_always_die_is_given_up() -> None:
     assert sum(a.do == "start" and a.side == NEW for a in world.log) == DEATHS + 1
 
 
+def test_a_cold_process_that_dies_costs_cold_metrics_only() -> None:
+    def fault(action: Action) -> Death | None:
+        dies = action.do == "cold" and action.side == NEW and action.arm == "pure_jax/pure"
+        return Death("worker failed (killed)") if dies else None
+
+    world = World(fault=fault)
+    schedule = made(world)
+    assert (CELLS[0], "step") in schedule.estimates()
+    assert schedule.missing()[CELLS[0], "compile"] == "worker failed (killed)"
+    assert (CELLS[1], "compile") in schedule.estimates()
+    tried = [a for a in world.log if a.do == "cold" and a.side == NEW and "pure_jax" in a.arm]
+    assert len(tried) == COLD_DEATHS
+
+
+def test_workers_that_die_late_cost_no_cell_that_has_blocks() -> None:
+    def fault(action: Action) -> Death | None:
+        late = action.do == "start" and action.side == NEW and action.process > 12
+        return Death("worker failed (killed)") if late else None
+
+    schedule = made(World(fault=fault))
+    assert not any(found.failure for found in schedule.found(NEW).cells.values())
+
+
 def test_a_baseline_that_fails_takes_its_workload_with_it() -> None:
     def fault(action: Action) -> str | None:
         wrong = (action.do, action.workload, action.arm) == ("prove", "seed", "pure_jax/pure")
@@ -297,6 +320,23 @@ def past(world: World, budget: float = 900.0, **more: Any) -> History:
     history = History(sides, DAYS, cells, DEFAULT_METRICS, rng, **more)
     world.run(history.actions())
     return history
+
+
+def test_a_history_of_one_library_measures_it_beside_the_baseline_of_the_reference() -> None:
+    cells = {name: [CELLS[1]] for name in (REFERENCE, *DAYS)}
+    rng = random.Random(0)
+    history = History(Sides(cells, Options(900.0), rng), DAYS, cells, DEFAULT_METRICS, rng)
+    World().run(history.actions())
+    assert {key.cell for key in measured(history)} == {CELLS[1]}
+    assert "compile" in {key.metric for key in measured(history)}
+
+
+def test_a_history_goes_on_where_it_was_cut_off() -> None:
+    """The same outcomes give the same questions: what is journalled is not asked for again."""
+    whole, again = World(), World()
+    first = past(whole)
+    assert past(again).visits == first.visits
+    assert again.log == whole.log
 
 
 def test_each_day_is_visited_in_each_sweep_in_another_order() -> None:

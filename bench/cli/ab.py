@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.compare import CONFIG, Format, by_ending, written
+from bench.cli.turns import measured
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def ab(
     """
     from rich.console import Console
 
-    from bench.cli.history import metrics_of, names
+    from bench.cli.history import entrants_of, metrics_of, names
     from bench.measure.cells import Selection
     from bench.track import gatefile
     from bench.track.spec import parse
@@ -126,7 +127,7 @@ def ab(
     metrics = metrics_of(names(metric))
     gate = gatefile.read(config or Path(CONFIG), names(entrant), needed=config is not None)
     selection = Selection(
-        names(entrant), names(style), names(workload), (backend,) if backend else ()
+        entrants_of(entrant), names(style), names(workload), (backend,) if backend else ()
     )
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     both = Both(specs, selection, metrics, console)
@@ -181,34 +182,25 @@ class Both:
     ) -> None:
         """Measure both sides in turns."""
         from bench.measure.actions import Options
-        from bench.report.progress import Shown
-        from bench.track import driven
 
         options = Options(budget, blocks=blocks, cold_samples=cold_samples)
         header = {
             "specs": [str(spec) for spec in self.specs],
+            "versions": [side.offer.versions for side in self.sides.values()],
             "cells": [list(cell) for cell in self.cells],
             "metrics": sorted(self.metrics),
             "counts": [budget, pairs, blocks, cold_samples],
         }
-        try:
-            with Shown(self.console, budget) as shown:
-                made, self.journal = driven.measure(
-                    partial(self.schedule, pairs=pairs),
-                    options,
-                    {name: side.environment for name, side in self.sides.items()},
-                    header,
-                    kind="ab",
-                    before=time.monotonic() - self.start,
-                    resume=resume,
-                    told=shown,
-                )
-        except KeyboardInterrupt:
-            self.console.print(
-                "what was measured is safe: go on with the same command and --resume", markup=False
-            )
-            raise
-        self.made: Any = made
+        self.made, self.journal = measured(
+            self.console,
+            partial(self.schedule, pairs=pairs),
+            options,
+            {name: side.environment for name, side in self.sides.items()},
+            header,
+            kind="ab",
+            before=time.monotonic() - self.start,
+            resume=resume,
+        )
 
     def schedule(self, options: Options, before: float, *, pairs: int | None) -> AB:
         """Return the schedule."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.turns import measured
 from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12
 bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
 --bad @2026-06-01\n
 bakeoff bisect --metric dispatch --good jax==0.6.1 --bad jax==0.8.1 -o why.json"""
+HTML = ".html"
 BLOCKS = 6
 """Of each turn in a pair of workers."""
 
@@ -50,7 +53,11 @@ def bisect(
     ] = 1200,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A new JSON file: steps, result and both runs."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A new file: .json has all of it, .html is a page.",
+        ),
     ] = None,
 ) -> None:
     """Find the day, the package and the release that made a metric what it is now.
@@ -63,8 +70,10 @@ def bisect(
     """
     from rich.console import Console
 
+    import impls
     from bench.cli.history import metrics_of
     from bench.measure.cells import Cell
+    from bench.measure.metrics import METRICS
     from bench.track.environments import PYTHONS, Builder
     from bench.track.spec import parse
     from common.config import WORKLOADS, check_rate
@@ -73,6 +82,13 @@ def bisect(
     metrics_of((metric,))
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
+    if entrant not in impls.names():
+        raise unknown("entrant", entrant, impls.names())
+    cell = Cell(entrant, style, workload, "cpu")
+    if not METRICS[metric].applies(cell):
+        raise BakeoffError(
+            f"metric {metric!r} is not measured of {style} at {workload}; choose another workload"
+        )
     ends = parse(good, "--good"), parse(bad, "--bad")
     for option, spec in zip(("--good", "--bad"), ends, strict=True):
         if spec.revision is not None:
@@ -80,10 +96,14 @@ def bisect(
                 f"{option} {spec} is a revision of this project; bisect is for releases and days: "
                 "give @2025-12-01 or flax==0.12.8, or use `git bisect run bakeoff ab`"
             )
+        if spec.current:
+            raise BakeoffError(
+                f"{option} is current, whose packages need not be releases; give a day or pins, "
+                "@2025-12-01 or flax==0.12.8"
+            )
     if output is not None:
         require_new(output, "output")
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    cell = Cell(entrant, style, workload, "cpu")
     start = time.monotonic()
     builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
     search = Bisection(cell, metric, builder, PYTHONS, console, start + budget)
@@ -150,10 +170,9 @@ class Bisection:
     ) -> tuple[Estimate | None, float, str]:
         """Measure two sides until it is decided, or there is no time left."""
         from bench.measure.actions import Options
-        from bench.report.progress import Shown
-        from bench.track import driven
         from bench.track.ab import BASE, NEW
         from bench.track.bisect import LOOKS
+        from bench.track.paired import of_pairs
 
         start = time.monotonic()
         sides = {BASE: self.offered(base), NEW: self.offered(new)}
@@ -165,27 +184,19 @@ class Bisection:
         if left <= 0:
             return None, 0.0, "the budget is spent"
         options = Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1])
-        with Shown(self.console, left) as shown:
-            made, journal = driven.measure(
-                partial(self.schedule, decided=decided),
-                options,
-                {name: side.environment for name, side in sides.items()},
-                {"metric": self.metric, "cell": list(self.cell)},
-                kind="bisect",
-                told=shown,
-            )
+        made, journal = measured(
+            self.console,
+            partial(self.schedule, decided=decided),
+            options,
+            {name: side.environment for name, side in sides.items()},
+            {"metric": self.metric, "cell": list(self.cell)},
+            kind="bisect",
+        )
         journal.remove()
-        assert isinstance(made, self.kind())
         self.last = made, sides
-        estimate = made.estimates().get((self.cell, self.metric))
+        estimate = of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
         why = made.missing().get((self.cell, self.metric), "")
         return estimate, time.monotonic() - start, why
-
-    def kind(self) -> type[AB]:
-        """Return the class of schedules."""
-        from bench.track.ab import AB
-
-        return AB
 
     def schedule(
         self, options: Options, before: float, *, decided: Callable[[Estimate], bool]
@@ -193,11 +204,13 @@ class Bisection:
         """Return the schedule of one A/B, which ends when it is decided or the time is over."""
         from bench.track import ab
         from bench.track.bisect import LOOKS
+        from bench.track.paired import of_pairs
 
         made = ab.schedule([self.cell], {self.metric}, options, before, pairs=LOOKS[-1])
 
         def enough() -> bool:
-            estimate = made.estimates().get((self.cell, self.metric))
+            base, new = (made.found(name) for name in (ab.BASE, ab.NEW))
+            estimate = of_pairs(base, new, self.cell, self.metric)
             late = time.monotonic() > self.deadline
             return late or (estimate is not None and decided(estimate))
 
@@ -209,11 +222,13 @@ class Bisection:
         found = self.search.found
         if found is None:
             return "interrupted; nothing is known yet"
-        cell = self.cell
+        options = {"metric": self.metric, **self.cell._asdict()}
+        options |= {"good": str(found.good), "bad": str(found.bad)}
+        del options["backend"]
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
         return (
-            "interrupted; what is known by now is kept by these ends. Go on with:\n"
-            f"  bakeoff bisect --metric {self.metric} --entrant {cell.entrant} --style {cell.style}"
-            f" --workload {cell.workload} --good {found.good} --bad {found.bad}"
+            "interrupted; what is known by now is in these ends. Go on with:\n"
+            f"  bakeoff bisect {shlex.join(words)}"
         )
 
     def write(self, path: Path, found: Found, seconds: float) -> None:
@@ -243,9 +258,16 @@ class Bisection:
             "seconds": seconds,
             "steps": [step._asdict() for step in found.steps],
             "arguments": sys.argv[1:],
+            "said": said(found, self.cell, self.metric, seconds),
             "runs": runs,
         }
-        write(path, data)
+        if path.suffix == HTML:
+            from bench.cli.report import put
+            from bench.report.track.bisect_page import page
+
+            put(path, page(data))
+        else:
+            write(path, data)
 
 
 def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:

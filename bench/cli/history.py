@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.turns import measured
 from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def history(
     if runs:
         from bench.track.wanted import Wanted
 
-        wanted = Wanted(
+        filters = Wanted(
             entrants=names(entrant),
             styles=names(style),
             workloads=names(workload),
@@ -130,7 +131,7 @@ def history(
             until=until or "",
             last=last,
         )
-        return shown(runs, wanted, output, format_ or by_ending(output))
+        return shown(runs, filters, output, format_ or by_ending(output))
     for option, given in (("--format", format_), ("--machine", machine), ("--last", last)):
         if given is not None:
             raise BakeoffError(f"{option} is for --runs; leave it out, or give --runs FOLDER")
@@ -146,6 +147,8 @@ def history(
         if count is not None:
             check_size(option, count, most=1000)
     today = datetime.datetime.now(datetime.UTC).date()
+    if resume and until is None:  # a day that has begun meanwhile is another history's
+        until = last_day()
     newest = day(until, "--until", last=True) if until else today
     days = days_of(day(since or SINCE, "--since"), newest, every)
     folder = output or Path(f"history-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -154,13 +157,26 @@ def history(
             f"output {folder} exists already; nothing is overwritten: name a new one"
         )
     styles = names(style) or ("pure",)
-    selection = Selection(names(entrant), () if styles == ("all",) else styles, names(workload))
+    selection = Selection(
+        entrants_of(entrant), () if styles == ("all",) else styles, names(workload)
+    )
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    past = Past(days, selection, metrics_of(names(metric)), console)
+    past = Past(days, selection, metrics_of(names(metric)), console, resume=resume)
     past.build()
-    past.measure(budget, sweeps, blocks, resume=resume)
+    past.measure(budget, sweeps, blocks)
     past.write(folder, every)
     return 0
+
+
+def last_day() -> str:
+    """Return the last day of the history that was cut off."""
+    from bench.measure.journal import FOLDER, Journal
+    from bench.measure.journal import newest as newest_of
+
+    days = Journal.open(newest_of(FOLDER / "history")).header.get("days")
+    if not days:
+        raise BakeoffError("the newest journal is of no history; start anew without --resume")
+    return str(days[-1])
 
 
 def by_ending(output: Path | None) -> Format:
@@ -224,6 +240,17 @@ def shown(folders: list[Path], wanted: Wanted, output: Path | None, format_: For
     return found.status
 
 
+def entrants_of(given: list[str] | None) -> tuple[str, ...]:
+    """Return the entrants that were asked for; raise BakeoffError where there is no such one."""
+    import impls
+
+    found = names(given)
+    for name in found:
+        if name not in impls.names():
+            raise unknown("entrant", name, impls.names())
+    return found
+
+
 def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
     """Return the metrics to measure: what was asked for, if it is measured side by side.
 
@@ -248,9 +275,16 @@ class Past:
     """One history, from its environments to its files."""
 
     def __init__(
-        self, days: list[datetime.date], selection: Any, metrics: frozenset[str], console: Console
+        self,
+        days: list[datetime.date],
+        selection: Any,
+        metrics: frozenset[str],
+        console: Console,
+        *,
+        resume: bool,
     ) -> None:
         self.days, self.selection, self.metrics, self.console = days, selection, metrics, console
+        self.resume = resume
         self.environments: dict[str, Environment] = {}
         """By name of side: the reference, and the first day of each stack."""
         self.named: dict[str, str] = {}
@@ -267,7 +301,7 @@ class Past:
         from bench.track.spec import of_day
 
         with self.console.status("building environments") as status:
-            builder = Builder(notify=lambda text: status.update(text))
+            builder = Builder(notify=lambda text: status.update(text), frozen=self.resume)
             reference = builder.environment(of_day(self.days[-1]), PYTHONS)
             self.environments[REFERENCE] = reference
             pythons = [reference.python, *(p for p in PYTHONS if p != reference.python)]
@@ -285,18 +319,22 @@ class Past:
                 self.named[name] = stack
                 self.environments.setdefault(stack, found)
 
-    def measure(
-        self, budget: float, sweeps: int | None, blocks: int | None, *, resume: bool
-    ) -> None:
+    def measure(self, budget: float, sweeps: int | None, blocks: int | None) -> None:
         """Measure all stacks."""
         from bench.measure.actions import Options
-        from bench.report.progress import Shown
         from bench.track import driven
         from bench.track.history import REFERENCE
 
         start = time.monotonic()
-        for name, environment in self.environments.items():
-            self.sides[name] = driven.asked(environment, self.selection.entrants)
+        self.sides[REFERENCE] = driven.asked(self.environments[REFERENCE], self.selection.entrants)
+        for name, environment in [*self.environments.items()][1:]:
+            try:
+                self.sides[name] = driven.asked(environment, self.selection.entrants)
+            except BakeoffError as error:
+                self.console.print(str(error), markup=False)
+                del self.environments[name]
+                days = [day for day, stack in self.named.items() if stack == name]
+                self.gaps |= {day: str(error) for day in days if self.named.pop(day)}
         self.cells[REFERENCE] = driven.selected(self.selection, {REFERENCE: self.sides[REFERENCE]})[
             REFERENCE
         ]
@@ -309,20 +347,18 @@ class Past:
             "days": [str(day) for day in self.days],
             "cells": [list(cell) for cell in self.cells[REFERENCE]],
             "metrics": sorted(self.metrics),
-            "budget": budget,
+            "counts": [budget, sweeps, blocks],
         }
-        with Shown(self.console, budget) as shown:
-            made, self.journal = driven.measure(
-                partial(self.schedule, sweeps=sweeps),
-                options,
-                self.environments,
-                header,
-                kind="history",
-                before=time.monotonic() - start,
-                resume=resume,
-                told=shown,
-            )
-        self.history: Any = made
+        self.history, self.journal = measured(
+            self.console,
+            partial(self.schedule, sweeps=sweeps),
+            options,
+            self.environments,
+            header,
+            kind="history",
+            before=time.monotonic() - start,
+            resume=self.resume,
+        )
 
     def schedule(self, options: Options, before: float, *, sweeps: int | None) -> History:
         """Return the schedule."""

@@ -13,8 +13,9 @@ import typer
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from bench.report.charts import Figure
     from bench.report.runs import Run
 
 EXAMPLES = """Examples:\n
@@ -172,18 +173,28 @@ def put(path: Path, data: str | bytes) -> None:
 
 def draw(runs: Sequence[Run], folder: Path) -> None:
     """Write the charts of a page as pictures."""
-    from bench.report.charts import figures, picture
+    from bench.report.charts import figures
+
+    backends = dict.fromkeys(cell["backend"] for cell in runs[0].section["cells"])
+    named = {
+        figure.name if len(backends) == 1 else f"{figure.name}-{backend}": figure
+        for backend in backends
+        for figure in figures(runs[0], backend, runs[1:])
+    }
+    draw_figures(named, folder)
+
+
+def draw_figures(named: Mapping[str, Figure], folder: Path) -> None:
+    """Write charts as pictures, each as SVG and PNG, by name."""
+    from bench.report.charts import picture
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        backends = dict.fromkeys(cell["backend"] for cell in runs[0].section["cells"])
-        for backend in backends:
-            for figure in figures(runs[0], backend, runs[1:]):
-                name = figure.name if len(backends) == 1 else f"{figure.name}-{backend}"
-                made = picture(figure)
-                made.save(str(folder / f"{name}.svg"))
-                made.save(str(folder / f"{name}.png"), ppi=144)
-                print(folder / f"{name}.svg")
+        for name, figure in named.items():
+            made = picture(figure)
+            made.save(str(folder / f"{name}.svg"))
+            made.save(str(folder / f"{name}.png"), ppi=144)
+            print(folder / f"{name}.svg")
     except OSError as error:
         raise BakeoffError(f"--pictures {folder}: {error.strerror}; name another one") from error
 

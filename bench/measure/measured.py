@@ -301,10 +301,10 @@ def without_resume(arguments: Iterable[str]) -> list[str]:
     return kept
 
 
-def code_digest() -> str:
+def code_digest(folders: Iterable[str] = CODE) -> str:
     """Return the SHA-256 of the code that a run's numbers depend on."""
     found = hashlib.sha256()
-    for folder in CODE:
+    for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.py")):
             found.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return found.hexdigest()

@@ -1,11 +1,13 @@
 """`make results`: pages, pictures and tables, made anew from the committed runs.
 
 A folder of `results/` is a machine. Its page is about its newest whole run, the others beside it.
+Histories are folders below `results/tracking/`.
 Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -14,15 +16,22 @@ from bench.measure.settings import ROOT
 from bench.report.markdown import table
 from bench.report.page import page
 from bench.report.runs import Run, read
+from bench.report.track import bisect_page, history_page
+from bench.report.track.history_charts import figures
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bench.report.charts import Figure
+    from bench.report.wording import Facts
+
 FOLDER = ROOT / "results"
 PAGE = "page.html"
 PICTURES = "pictures"
+HISTORY = "history.json"
+BISECTION = "bisect-*.json"
 TEXTS = (ROOT / "README.md", FOLDER / "README.md")
 TABLE = re.compile(r"(<!-- table (?P<run>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -36,6 +45,24 @@ def machines() -> Iterator[tuple[Path, list[Run]]]:
         runs = [read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
         if runs:
             yield folder, sorted(runs, key=lambda run: (breadth(run), run.when), reverse=True)
+
+
+def histories() -> Iterator[tuple[Path, Facts]]:
+    """Yield the folders that hold histories, and what these are."""
+    for path in sorted(FOLDER.glob(f"*/*/{HISTORY}")):
+        yield path.parent, json.loads(path.read_text("utf-8"))
+
+
+def bisections() -> Iterator[tuple[Path, Facts]]:
+    """Yield the files of bisections, and what these are."""
+    for path in sorted(FOLDER.glob(f"*/*/{BISECTION}")):
+        yield path, json.loads(path.read_text("utf-8"))
+
+
+def changed(history: Facts) -> list[Figure]:
+    """Return the charts of a history that show a change: those that become pictures."""
+    where = {f"{c['metric']}-{c['workload']}" for c in history["changes"]}
+    return [figure for figure in figures(history) if figure.name in where]
 
 
 def breadth(run: Run) -> int:
@@ -55,13 +82,20 @@ def refreshed(text: str) -> str:
 
 def main() -> int:
     """Make everything anew; return the exit status."""
-    from bench.cli.report import draw
+    from bench.cli.report import draw, draw_figures
 
     try:
         for folder, runs in machines():
             (folder / PAGE).write_text(page(runs), encoding="utf-8")
             print(folder / PAGE)
             draw(runs, folder / PICTURES)
+        for folder, history in histories():
+            (folder / PAGE).write_text(history_page.page(history), encoding="utf-8")
+            print(folder / PAGE)
+            draw_figures({figure.name: figure for figure in changed(history)}, folder / PICTURES)
+        for path, found in bisections():
+            path.with_suffix(".html").write_text(bisect_page.page(found), encoding="utf-8")
+            print(path.with_suffix(".html"))
         for path in TEXTS:
             path.write_text(refreshed(path.read_text("utf-8")), encoding="utf-8")
             print(path)

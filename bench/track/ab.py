@@ -38,6 +38,8 @@ COLD_SHARE = 0.35
 """Of the time after the proofs, what cold processes get where something warm is measured too."""
 COLD_GUESS = 2.5
 """Seconds of a cold process, until one has been seen."""
+TRIES = 2
+"""Of a pair that did not come to its end."""
 PROBES = 2
 """Blocks of each turn in the first pair; the second says what one costs."""
 CHEAP, MOST_REPEATS = 0.25, 4
@@ -84,10 +86,13 @@ class AB:
 
     def actions(self) -> Steps[None]:
         """Yield what to do; expects the outcome of each."""
-        yield from self.pair(first=True)
+        yield from self.complete(first=True)
         if not self.alive() or self.decided():
             return
-        pairs, sweeps = self.planned()
+        groups = self.cold_groups()
+        if groups:  # it says what one costs
+            yield from self.cold_pair(groups[0][0])
+        pairs, sweeps = self.planned(groups)
         order = [cell for sweep in sweeps for cell in self.rng.sample(sweep, len(sweep))]
         cold_left = len(order)
         for number, gap in enumerate(spread(order, max(1, pairs))):
@@ -100,12 +105,19 @@ class AB:
                     return
             more = number < pairs - 1
             if more and (self.pairs or self.spent + self.least_pair() < self.end):
-                yield from self.pair(left=pairs - 1 - number, cold=cold_left * self.cold_cost)
+                yield from self.complete(left=pairs - 1 - number, cold=cold_left * self.cold_cost)
                 if self.decided():
                     return
 
-    def pair(self, *, first: bool = False, left: int = 1, cold: float = 0.0) -> Steps[None]:
-        """Measure blocks in a fresh pair of workers.
+    def complete(self, *, first: bool = False, left: int = 1, cold: float = 0.0) -> Steps[None]:
+        """Measure a pair, in fresh workers again where one of them died or the run was cut off."""
+        for _ in range(TRIES):
+            done = yield from self.pair(first=first, left=left, cold=cold)
+            if done or not self.alive():
+                return
+
+    def pair(self, *, first: bool, left: int, cold: float) -> Steps[bool]:
+        """Measure blocks in a fresh pair of workers; False where it did not come to its end.
 
         Args:
             first: It proves, and shows what things cost; without warm metrics it is the only one.
@@ -126,9 +138,9 @@ class AB:
                 yield from self.sides.close(process, name)
             workers = {}
             if not first or not self.alive():
-                return
+                return False
         if len(workers) < 2:
-            return
+            return False
         each = self.cycle() if not first else 0.0
         until = self.spent + max(0.0, self.end - self.spent - cold - (left - 1) * self.least_pair())
         until = self.spent + (until - self.spent) / left
@@ -143,10 +155,11 @@ class AB:
             for turn in self.rng.sample(turns, len(turns)):
                 alive = yield from self.turn(turn, workers)
                 if not alive:
-                    return
+                    return False
             count += 1
         for name, process in workers.items():
             yield from self.sides.close(process, name)
+        return True
 
     def turn(self, turn: Turn, workers: Mapping[str, int]) -> Steps[bool]:
         """Measure one block on each side; False where a worker died of it."""
@@ -189,10 +202,13 @@ class AB:
         """Return the seconds of a pair of workers with one block of each turn."""
         return sum(side.up_seconds for side in self.sides.sides.values()) + self.cycle()
 
-    def planned(self) -> tuple[int, list[list[Cell]]]:
-        """Share out what is left; return the number of pairs in all, and the cold sweeps."""
+    def planned(self, groups: Sequence[Sequence[Cell]]) -> tuple[int, list[list[Cell]]]:
+        """Share out what is left; return the number of pairs in all, and the cold sweeps.
+
+        Args:
+            groups: Cells of cold processes, by what is measured first.
+        """
         left = max(0.0, self.end - self.spent)
-        groups = self.cold_groups()
         allowed = left * (COLD_SHARE if self.turns else 1.0)
         chosen: list[Cell] = []
         for group in groups:
@@ -241,8 +257,10 @@ class AB:
         for cell in self.cells:
             for metric in self.metrics:
                 if METRICS[metric].applies(cell) and (cell, metric) not in have:
-                    failures = [self.found(name).cells[cell].failure for name in (BASE, NEW)]
-                    out[cell, metric] = next(filter(None, failures), STARVED)
+                    why = [self.found(name).cells[cell].failure for name in (BASE, NEW)]
+                    if METRICS[metric].kind is Kind.COLD:
+                        why += [s.cold_failures.get(cell) for s in self.sides.sides.values()]
+                    out[cell, metric] = next(filter(None, why), STARVED)
         return out
 
     def found(self, name: str) -> State:

@@ -144,4 +144,7 @@ def run_of(made: AB, name: str, side: Offered, margin: float, **about: Any) -> d
     """Return a side as an ordinary run file has it."""
     needed = {cell: {m for m in made.metrics if METRICS[m].applies(cell)} for cell in made.cells}
     plan = {"seed": made.options.seed, "budget_seconds": made.options.budget}
-    return run_data(made.found(name), needed, side.offer, margin=margin, plan=plan, **about)
+    commit = side.environment.commit
+    return run_data(
+        made.found(name), needed, side.offer, margin=margin, commit=commit, plan=plan, **about
+    )

@@ -7,6 +7,7 @@ the data paid for in advance; where it cannot say, the search stops there.
 
 from __future__ import annotations
 
+import datetime
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -17,6 +18,7 @@ from scipy import special
 from bench.track.environments import UnsolvableError
 from bench.track.releases import between, moved
 from bench.track.spec import PACKAGES, of_day, parse
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +35,8 @@ LOOKS = (3, 4, 6, 8, 12)
 """Numbers of pairs at which the data are looked at; each has its part of the odds (Bonferroni)."""
 TOGETHER = {"jaxlib": "jax"}
 """Packages that are released together with another."""
+MOST_DAYS = 10
+"""That are tried for one whose stack can be built."""
 LIKE_GOOD, LIKE_BAD, UNDECIDED = "like good", "like bad", "undecided"
 
 
@@ -104,16 +108,19 @@ class Search:
         """Search between two sides.
 
         Raises:
-            BakeoffError: an environment cannot be built.
+            BakeoffError: one of the two cannot be built or measured.
         """
         self.found = found = Found(good, bad, [])
         self.start = good
         if self.whole(found):
-            if good.date and bad.date and not good.pins and not bad.pins:
-                self.days(found)
-            self.packages(found)
-            self.releases(found)
-            self.confirm(found)
+            try:
+                if good.date and bad.date and not good.pins and not bad.pins:
+                    self.days(found)
+                self.packages(found)
+                self.releases(found)
+                self.confirm(found)
+            except BakeoffError as error:  # what is known by now is worth having
+                found.stopped = str(error)
         return found
 
     def whole(self, found: Found) -> bool:
@@ -135,7 +142,10 @@ class Search:
             first, last = found.good.date, found.bad.date
             if abs((last - first).days) <= 1:
                 return
-            middle = of_day(first + (last - first) // 2)
+            middle = self.between(first, last)
+            if middle is None:
+                found.stopped = f"no stack between {found.good} and {found.bad} can be built"
+                return
             pins = self.environment(middle).pins
             if pins == self.environment(found.good).pins:
                 found.good = middle
@@ -144,13 +154,27 @@ class Search:
             else:
                 self.narrow(found, "day", middle)
 
+    def between(self, first: datetime.date, last: datetime.date) -> Spec | None:
+        """Return a day between two, in their middle or as near to it as a stack can be built."""
+        low, high = sorted((first, last))
+        middle = low + (high - low) // 2
+        days = [low + datetime.timedelta(n) for n in range(1, (high - low).days)]
+        for day in sorted(days, key=lambda day: abs(day - middle))[:MOST_DAYS]:
+            try:
+                self.environment(of_day(day))
+            except UnsolvableError as error:
+                self.tell(f"the stack of {day} cannot be built: {error}")
+                continue
+            return of_day(day)
+        return None
+
     def packages(self, found: Found) -> None:
         """Go to the package: the one that makes the good stack like the bad one, alone."""
         if found.over:
             return
         good, bad = (self.environment(side).pins for side in (found.good, found.bad))
         differing = moved(good, bad)
-        candidates = list(dict.fromkeys(TOGETHER.get(name, name) for name in differing))
+        candidates = list(dict.fromkeys(leader(name, differing) for name in differing))
         candidates = [n for n in PACKAGES if n in candidates and differing.get(n, (0, None))[1]]
         if not candidates:
             found.stopped = f"no package that can be pinned differs: {', '.join(differing)}"
@@ -172,7 +196,8 @@ class Search:
                 found.stopped = f"{swapped} cannot be decided: {words(step)}"
                 return
             if step.conclusion == LIKE_BAD:
-                along = {n: v for n, v in moved(good, here).items() if TOGETHER.get(n, n) != name}
+                drawn = moved(good, here)
+                along = {n: v for n, v in drawn.items() if leader(n, differing) != name}
                 found.bad = swapped
                 self.settle(found, name, differing, along)
                 return
@@ -210,11 +235,9 @@ class Search:
         origin = found.good
         while last - first > 1 and not found.over:
             middle = (first + last) // 2
-            spec = with_pins(origin, [f"{name}=={known[middle]}"])
-            try:
-                self.environment(spec)
-            except UnsolvableError as error:
-                self.tell(f"{spec} cannot be built ({error}): passed over")
+            spec = self.released(origin, name, known[middle])
+            if spec is None:
+                self.tell(f"{name} {known[middle]} cannot be built: passed over")
                 del known[middle]
                 last -= 1
                 continue
@@ -224,6 +247,21 @@ class Search:
                 first = middle
         ends = [low, *known, high]
         found.releases = (ends[first + 1], ends[last + 1])
+
+    def released(self, origin: Spec, name: str, release: str) -> Spec | None:
+        """Return the good stack with one release, those that belong to it included, if it builds.
+
+        Without the others named, uv would keep them as old as they may be.
+        """
+        others = [each for each, first in TOGETHER.items() if first == name]
+        for names in ([name, *others], [name]):
+            spec = with_pins(origin, [f"{each}=={release}" for each in names])
+            try:
+                self.environment(spec)
+            except UnsolvableError:
+                continue
+            return spec
+        return None
 
     def confirm(self, found: Found) -> None:
         """Measure the two that were found beside each other: what of the difference is theirs."""
@@ -272,6 +310,12 @@ class Search:
         found.steps.append(step)
         self.tell(f"{phase}: {new} beside {base}: {words(step)}: {conclusion}")
         return step
+
+
+def leader(name: str, differing: Moved) -> str:
+    """Return the package that another one is released with, if that has moved too."""
+    first = TOGETHER.get(name, name)
+    return first if first in differing else name
 
 
 def away(estimate: Estimate, boundary: float) -> bool:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.engine import Engine
 from bench.measure.journal import FOLDER, Journal, newest
-from bench.measure.measured import code_digest, new_path, offer
+from bench.measure.measured import CODE, code_digest, new_path, offer
 from bench.measure.one import only_one
+from bench.measure.process import WorkerFailedError
 from bench.measure.settings import conditions
-from bench.track.environments import FOR_PYTHON, UnsolvableError, minor, usual_pythons
+from bench.track.environments import UnsolvableError, minor, usual_pythons
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from bench.measure.actions import Action, Options
     from bench.measure.cells import Cell, Offer, Selection
@@ -55,21 +56,31 @@ def built(
         try:
             return [builder.environment(spec, (python,)) for spec in specs]
         except UnsolvableError as error:
-            if not FOR_PYTHON.search(str(error)):
+            if not error.for_python:
                 raise
     return [builder.environment(spec) for spec in specs]
 
 
 def asked(environment: Environment, entrants: Iterable[str] = ()) -> Offered:
-    """Ask a worker of a side what it has."""
-    found = offer(tuple(entrants), {}, place=environment.place)
+    """Ask a worker of a side what it has.
+
+    Raises:
+        BakeoffError: no worker of it can even load the baseline.
+    """
+    try:
+        found = offer(tuple(entrants), {}, place=environment.place)
+    except WorkerFailedError as error:
+        said = ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
+        raise BakeoffError(f"{environment.spec} cannot be measured: {said}") from error
+    except (TypeError, OSError) as error:  # another revision's answer, or no such interpreter
+        raise BakeoffError(f"{environment.spec} cannot be measured: {error}") from error
     return Offered(environment, replace(found, conditions=conditions()))
 
 
 def selected(selection: Selection, sides: Mapping[str, Offered]) -> dict[str, list[Cell]]:
     """Return the cells that are asked for and that each side has, on one backend.
 
-    Without a backend asked for, that is the accelerator, where there is one.
+    Without a backend asked for, that is an accelerator, where all sides have one.
 
     Raises:
         BakeoffError: a name that no side knows.
@@ -84,8 +95,9 @@ def selected(selection: Selection, sides: Mapping[str, Offered]) -> dict[str, li
             found[name] = []
     if not any(found.values()):
         raise errors[0]
-    backends = [cell.backend for cells in found.values() for cell in cells]
-    one = next((b for b in backends if b != "cpu" or selection.backends), backends[0])
+    having = [{cell.backend for cell in cells} for cells in found.values()]
+    shared = sorted(set.intersection(*having)) or sorted(set.union(*having))
+    one = next((backend for backend in shared if backend != "cpu"), shared[0])
     return {name: [c for c in cells if c.backend == one] for name, cells in found.items()}
 
 
@@ -115,7 +127,6 @@ def measure(
     before: float = 0.0,
     resume: bool = False,
     told: Callable[[Action, State], None],
-    journal: Path | None = None,
 ) -> tuple[Schedule, Journal]:
     """Measure what a schedule asks for on its sides; return it, and the journal of all that.
 
@@ -128,7 +139,6 @@ def measure(
         before: Seconds of the budget that have gone already.
         resume: Go on with the newest journal.
         told: Shows how far it is.
-        journal: Where a new one is put; by default in that folder.
 
     Raises:
         BakeoffError: another run is measuring; a journal does not fit, or cannot be written.
@@ -136,7 +146,14 @@ def measure(
     """
     lock = only_one()
     folder = FOLDER / kind
-    about = {**header, "code": code_digest(), "pins": {k: e.pins for k, e in sides.items()}}
+    about = {
+        **header,
+        "code": code_digest((*CODE, "bench/track")),
+        "sides": {
+            name: [[*side.pins], side.python, side.commit, side.place.command[0]]
+            for name, side in sides.items()
+        },
+    }
     if resume:
         opened = Journal.open(newest(folder))
         check(opened, about)
@@ -144,10 +161,10 @@ def measure(
         before = opened.header["before"]
     else:
         options = replace(options, seed=secrets.randbelow(1 << 32))
-        path = journal or folder / new_path().name
+        path = folder / new_path().name
         opened = Journal.create(path, {**about, "seed": options.seed, "before": before})
     made = schedule(options, before)
-    places = {name: environment.place for name, environment in sides.items()}
+    places = {name: replace(side.place, variables=shared(side)) for name, side in sides.items()}
     try:
         Engine(made, opened, places=places, told=told).run()
     finally:
@@ -155,10 +172,13 @@ def measure(
     return made, opened
 
 
+def shared(side: Environment) -> dict[str, str]:
+    """Return a side's variables: two processes live, and none may take a whole accelerator."""
+    return {**side.place.variables, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
 def check(journal: Journal, about: Mapping[str, Any]) -> None:
     """Raise BakeoffError unless a journal was begun by the same command, of the same code."""
-    import json
-
     now = json.loads(json.dumps(about, default=list))
     changed = [name for name, value in now.items() if journal.header.get(name) != value]
     if changed:

@@ -137,10 +137,17 @@ def walked(top: str, denied: Callable[[OSError], None]) -> Iterator[str]:
         yield from (os.path.join(folder, n) for n in sorted(names) if n.endswith(".json"))  # noqa: PTH118
 
 
+OF_SIDES = {"history", "spec"}
+"""What a section has that is of another stack, measured beside this one: no run of this project's
+own history."""
+
+
 def entry_of(path: Path) -> Entry:
     """Return what is kept of a file; one that cannot be read is an entry too."""
     try:
         run = read(path, samples=False)
+        if OF_SIDES & run.section.keys():
+            return Entry(State.OTHER)
         at = datetime.fromisoformat(run.when).isoformat(timespec="seconds") if run.when else ""
         if not at:
             return damaged(f"{path} does not say when it was measured")

@@ -12,12 +12,14 @@ import datetime
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -28,7 +30,7 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bench.measure.process import Place
+from bench.measure.process import Place, WorkerFailedError
 from bench.measure.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
@@ -55,6 +57,8 @@ OFFLINE = (
 LOCK = "requirements.lock"
 FOR_PYTHON = re.compile(r"[Pp]ython|wheel|abi tag|platform tag")
 """What uv says where another Python may help."""
+UNSOLVABLE = re.compile("No solution found|unsatisfiable|no usable wheels|No interpreter found")
+"""What uv says where there is nothing to be had."""
 MARK = "built.json"
 """Written last: an environment without it was never finished."""
 MOST_WORDS = 400
@@ -63,6 +67,9 @@ MOST_WORDS = 400
 
 class UnsolvableError(BakeoffError):
     """There is no set of releases that fits."""
+
+    for_python = False
+    """Whether another Python may have one."""
 
 
 class NetworkError(BakeoffError):
@@ -101,6 +108,8 @@ class Builder:
     folder: Path = field(default_factory=lambda: cache_folder() / "environments")
     notify: Notify = lambda _: None
     """Told, in a line, what takes a while."""
+    frozen: bool = False
+    """Whether today's stack is what it was when it was last asked for."""
 
     def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
         """Return where a side's workers run, built if it was not.
@@ -120,14 +129,16 @@ class Builder:
         if spec.revision is not None and same_lock(root):
             return Environment(spec, Place.of(sys.executable, root), python=minor(), commit=commit)
         tried: dict[str, str] = {}
+        for_python = False
         for python in [spec.python] if spec.python else pythons or usual_pythons():
             try:
-                interpreter = find_python(python)
+                interpreter = find_python(python, self.notify)
                 resolution = self.resolution(spec, interpreter, python, root)
                 path = self.built(resolution.pins, interpreter, python)
             except UnsolvableError as error:
                 tried[python] = str(error)
-                if not FOR_PYTHON.search(str(error)):
+                for_python = error.for_python
+                if not for_python:
                     break
                 continue
             except NetworkError as error:
@@ -138,9 +149,11 @@ class Builder:
             place = Place.of(str(path / binary("python")), root)
             return Environment(spec, place, resolution.pins, python, resolution.gaps, commit)
         first = next(iter(tried.values()))
-        raise UnsolvableError(
+        failed = UnsolvableError(
             f"{spec} cannot be built with Python {', '.join(tried)}: {first}. Give other releases"
         )
+        failed.for_python = for_python
+        raise failed
 
     def resolution(self, spec: Spec, interpreter: str, python: str, root: Path) -> Resolution:
         """Return the pins of a side; from the cache, if they were found before."""
@@ -162,10 +175,12 @@ class Builder:
         preferences: Sequence[str] = (),
     ) -> Resolution:
         """Return releases of the whole stack that go together, with as many libraries as can be."""
-        asked = [[*requirements], python, str(date or ""), [*preferences], BASE, LIBRARIES]
+        about = (platform.system(), platform.machine())
+        asked = [[*requirements], python, str(date or ""), [*preferences], BASE, LIBRARIES, about]
         kept = self.folder / "resolutions" / f"{digest(asked)}.json"
-        today = date is not None and date >= datetime.date.today()
-        if kept.exists() and not today:  # that of a day that is not over may still change
+        # that of a day that is not over may still change
+        today = not self.frozen and date is not None and date >= datetime.date.today()
+        if kept.exists() and not today:
             return kept_resolution(kept)
         self.notify(f"resolving {', '.join(requirements) or 'the stack'} {date or ''}".rstrip())
 
@@ -202,12 +217,12 @@ class Builder:
 
         Its modules are imported once, so that they have been compiled to bytecode.
         """
-        path = self.folder / digest([*pins, python])
-        if (path / MARK).exists():
+        path = self.path(pins, python)
+        if whole(path):
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            if (path / MARK).exists():
+            if whole(path):
                 return path
             shutil.rmtree(path, ignore_errors=True)
             self.notify(f"building {' '.join(main_pins(pins))}")
@@ -222,6 +237,10 @@ class Builder:
             warm_up(Place.of(str(path / binary("python"))))
             replace(path / MARK, json.dumps({"pins": [*pins], "python": python}))
         return path
+
+    def path(self, pins: Sequence[str], python: str) -> Path:
+        """Return where an environment is, or would be."""
+        return self.folder / digest([*pins, python, platform.system(), platform.machine()])
 
     def checkout(self, revision: str) -> tuple[Path, str]:
         """Return the code of a revision of this project, in a folder of its own, and its commit.
@@ -253,6 +272,11 @@ def kept_resolution(path: Path) -> Resolution:
     """Return a resolution that was written down."""
     found = json.loads(path.read_text("utf-8"))
     return Resolution(tuple(found["pins"]), found["gaps"])
+
+
+def whole(path: Path) -> bool:
+    """Tell whether an environment was built to its end, and its Python is still there."""
+    return (path / MARK).exists() and (path / binary("python")).exists()
 
 
 def minor() -> str:
@@ -325,20 +349,36 @@ def compiled(
     return tuple(line for line in lines if "==" in line)
 
 
-@cache
-def find_python(version: str) -> str:
-    """Return the path of a Python; raise UnsolvableError where uv has none and can get none."""
-    try:
-        return uv("python", "find", "--system", version).strip()
-    except UnsolvableError:
-        pass
-    except NetworkError as error:
-        raise UnsolvableError(f"there is no Python {version} here ({error})") from error
-    try:
-        uv("python", "install", "--quiet", version)
-        return uv("python", "find", "--system", version).strip()
-    except (UnsolvableError, NetworkError) as error:
-        raise UnsolvableError(f"there is no Python {version} here, and uv can get none") from error
+PYTHONS_FOUND: dict[str, str | None] = {}
+"""Where each is; None where there is none to be had."""
+
+
+def find_python(version: str, notify: Notify) -> str:
+    """Return the path of a Python, one of uv's own where there is no other.
+
+    Args:
+        version: Its minor version.
+        notify: Told that one is downloaded.
+
+    Raises:
+        UnsolvableError: there is none, and uv can get none.
+    """
+    find = ("python", "find", "--system", "--no-python-downloads", version)
+    if version not in PYTHONS_FOUND:
+        PYTHONS_FOUND[version] = None
+        with suppress(BakeoffError):
+            PYTHONS_FOUND[version] = uv(*find).strip()
+        if PYTHONS_FOUND[version] is None:
+            notify(f"downloading Python {version} with uv")
+            with suppress(BakeoffError):
+                uv("python", "install", "--quiet", version)
+                PYTHONS_FOUND[version] = uv(*find).strip()
+    found = PYTHONS_FOUND[version]
+    if found is None:
+        missing = UnsolvableError(f"there is no Python {version} here, and uv can get none")
+        missing.for_python = True
+        raise missing
+    return found
 
 
 @cache
@@ -365,8 +405,9 @@ def uv(*arguments: str, input_: str = "") -> str:
     """Return what uv prints; no shell is involved, and it sees no project.
 
     Raises:
-        UnsolvableError: it could not do it.
+        UnsolvableError: it has no solution.
         NetworkError: it could not reach what it needs.
+        BakeoffError: it failed in another way.
     """
     hidden = ("VIRTUAL_ENV", "UV_PROJECT", "UV_EXCLUDE_NEWER", "PYTHONPATH", "PYTHONHOME", "CONDA")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
@@ -377,7 +418,7 @@ def uv(*arguments: str, input_: str = "") -> str:
         capture_output=True,
         text=True,
         env=variables,
-        cwd=tempfile.gettempdir(),
+        cwd=own_folder(),
         check=False,
     )
     if done.returncode == 0:
@@ -385,7 +426,18 @@ def uv(*arguments: str, input_: str = "") -> str:
     words = said(done.stderr)
     if any(sign in done.stderr.lower() for sign in OFFLINE):
         raise NetworkError(words)
-    raise UnsolvableError(words)
+    if not UNSOLVABLE.search(done.stderr):
+        raise BakeoffError(f"uv {arguments[0]} failed: {words}")
+    unsolvable = UnsolvableError(words)
+    unsolvable.for_python = bool(FOR_PYTHON.search(words))
+    raise unsolvable
+
+
+def own_folder() -> Path:
+    """Return a folder of ours, in which nobody else's settings of uv lie."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def pyenv_folders() -> list[str]:
@@ -437,10 +489,18 @@ def git(*arguments: str) -> str:
 
 
 def warm_up(place: Place) -> None:
-    """Have all modules imported once: what is not compiled to bytecode would be timed."""
+    """Have all modules imported once: what is not compiled to bytecode would be timed.
+
+    Raises:
+        UnsolvableError: not even the baseline can be loaded.
+    """
     from bench.measure.measured import offer
 
-    offer((), {}, place=place)
+    try:
+        offer((), {}, place=place)
+    except WorkerFailedError as error:
+        words = ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
+        raise UnsolvableError(f"its releases install but do not run together: {words}") from error
 
 
 def binary(name: str) -> str:

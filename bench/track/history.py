@@ -102,7 +102,7 @@ class History:
                 if reference is None:
                     return
             reference = yield from self.visit(number, day, reference)
-            first = number == 1 and position == 0
+            first = not self.plan and (self.cycle > 0 or not self.turns)
             to_come = len(order) - position - 1
             self.share(first, self.left(number, to_come), to_come if number == 1 else 0)
         yield from self.sides.close(reference, REFERENCE)
@@ -157,10 +157,10 @@ class History:
         alive = set(living(self.sides.sides[day], self.cells[day]))
         for workload in dict.fromkeys(cell.workload for cell in self.chosen):
             here = [c for c in self.chosen if c.workload == workload and c in alive]
-            base = [c for c in self.at(REFERENCE, workload) if c[:2] == BASELINE]
             if here:
+                base = Cell(*BASELINE, workload, here[0].backend)
                 often = COLD_TWICE if len(here) == 1 else 1
-                jobs += [(day, cell) for cell in here] * often + [(REFERENCE, base[0])] * COLD_TWICE
+                jobs += [(day, cell) for cell in here] * often + [(REFERENCE, base)] * COLD_TWICE
         before = self.spent
         for name, cell in self.rng.sample(jobs, len(jobs)):
             self.numbers += 1

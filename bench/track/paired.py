@@ -44,6 +44,25 @@ def paired(base: State, new: State, cells: Iterable[Cell]) -> dict[tuple[Cell, s
     }
 
 
+def of_pairs(base: State, new: State, cell: Cell, metric: str) -> Estimate | None:
+    """Return a cell's ratio from the means of its pairs alone: a plain t, whatever blocks say.
+
+    Of few pairs, with nothing to pool, no other standard error can be trusted.
+    """
+    theirs, ours = (side.cells[cell].blocks.get(metric, []) for side in (base, new))
+    by_pair: dict[int, list[float]] = defaultdict(list)
+    data = log_ratios(theirs, ours)
+    for pair, value in data.values():
+        by_pair[pair].append(value)
+    if not by_pair:
+        return None
+    means = np.array([np.mean(values) for values in by_pair.values()])
+    error, df = np.inf, 0.0
+    if means.size > 1:
+        error, df = float(means.std(ddof=1)) / np.sqrt(means.size), means.size - 1.0
+    return Estimate(float(means.mean()), float(error), df, len(data), means.size)
+
+
 def log_ratios(base: Iterable[Block], new: Iterable[Block]) -> Data:
     """Return what pairs of blocks say: the median over all pairs of calls, new to base.
 

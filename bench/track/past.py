@@ -172,7 +172,7 @@ def put(
     for name in (*history.days, REFERENCE):
         state = history.sides.sides[name].state
         needed = {cell: set(history.metrics) for cell in history.cells[name]}
-        about = {"history": {"stack": name, "reference": data["reference"]}}
+        about: dict[str, Any] = {"history": {"stack": name, "reference": data["reference"]}}
         run = run_data(
             state,
             needed,

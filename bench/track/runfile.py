@@ -30,6 +30,7 @@ def run_data(
     offer: Offer,
     *,
     margin: float,
+    commit: str | None = None,
     **about: Any,
 ) -> dict[str, Any]:
     """Return what a run file says of one side.
@@ -39,6 +40,7 @@ def run_data(
         needed: The metrics that were asked for, by cell.
         offer: What its environment has.
         margin: Inside of which, as a fraction, two times are called equivalent.
+        commit: Of this project, where a revision was measured; None for the code at hand.
         about: Further entries of the `bakeoff` section.
     """
     environment = {"versions": offer.versions, "devices": offer.devices, **offer.conditions}
@@ -53,8 +55,10 @@ def run_data(
         **about,
     )
     return {
-        "machine_info": pytest_benchmark_generate_machine_info() | environment,
-        "commit_info": get_commit_info(None),
+        "machine_info": pytest_benchmark_generate_machine_info()
+        | {"python_version": offer.versions["python"]}
+        | environment,
+        "commit_info": get_commit_info(None) if commit is None else {"id": commit, "dirty": False},
         "benchmarks": list(benchmarks(state, said)),
         "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
         "version": "5",

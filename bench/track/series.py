@@ -37,8 +37,8 @@ CALLED = {
     "first_step": "the first step",
     "peak_rss": "peak memory",
 }
-SLOWER, FASTER = "rose", "fell"
-SHARED = ("jax", "jaxlib", "numpy", "optax")
+SLOWER, FASTER = "rose", "fell to"
+SHARED = ("python", "jax", "jaxlib", "numpy", "optax")
 """Distributions that are in every entrant's times."""
 
 
@@ -72,7 +72,8 @@ def measured(history: History) -> dict[Key, Points]:
     beside = reference_cold(history, reference)
     found: dict[Key, np.ndarray] = {}
     for index, day in enumerate(history.days):
-        for cell, row in history.sides.sides[day].state.cells.items():
+        for cell in history.cells[day]:
+            row = history.sides.sides[day].state.cells[cell]
             if row.failure is not None:
                 continue
             for metric, blocks in row.blocks.items():
@@ -141,9 +142,11 @@ def as_data(key: Key, points: Points, medians: Sequence[float | None]) -> dict[s
     """
     have = np.flatnonzero(~np.isnan(points.mean))
     logs = points.mean - points.mean[have[-1]]
-    half = np.full(logs.size, np.inf)
+    half = np.full(logs.size, np.nan)
     if points.df > 0:
-        half = special.stdtrit(points.df, 0.975) * points.error()
+        error = np.hypot(points.error(), points.error()[have[-1]])
+        half = special.stdtrit(points.df, 0.975) * error
+    half[have[-1]] = np.nan  # it is what the others are relative to
     return {
         **key.cell._asdict(),
         "metric": key.metric,
@@ -190,7 +193,7 @@ def sentences(
         between = ", ".join(moved) or "nothing that is known to matter has moved"
         out.append(
             f"{CALLED.get(metric, metric).capitalize()} of {workload} "
-            f"{SLOWER if slower else FASTER} to {span} between {before} and {after} "
+            f"{SLOWER if slower else FASTER} {span} between {before} and {after} "
             f"({between}): {', '.join(names)}."
         )
     return out

@@ -6,6 +6,7 @@ its journal.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 DEATHS = 2
 """Workers of a side that may die at nobody's turn before it is given up."""
+COLD_DEATHS = 2
+"""Cold processes of a cell that may die before no more are begun."""
 TURNS = ("step", "dispatch")
 """Kinds of turns that sides are compared by: what others need is compiled apart."""
 
@@ -38,6 +41,10 @@ class Side:
     proven: set[Cell] = field(default_factory=set)
     counts: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     deaths: int = 0
+    """Of warm workers, at nobody's turn."""
+    cold_deaths: Counter[Cell] = field(default_factory=Counter)
+    cold_failures: dict[Cell, str] = field(default_factory=dict)
+    """Why cold processes of a cell died: that costs its cold metrics only."""
     up_seconds: float = 0.0
     """What its last worker took until it was ready for blocks; what is done once, left out."""
 
@@ -197,14 +204,15 @@ class Sides:
         """Measure one cold process of a cell on one side."""
         side = self.sides[name]
         found = side.state.cells[cell]
-        if found.failure is not None:
+        if found.failure is not None or side.cold_deaths[cell] >= COLD_DEATHS:
             return
         process, arm = self.next_process(), arm_of(cell)
         action = Action("cold", process, cell.backend, cell.workload, arm, side=name)
         outcome = yield from self.do(action)
         if outcome.death is not None:
-            if not outcome.death.cut:
-                side.fail(cell, outcome.death.reason, outcome.death.stderr)
+            side.cold_deaths[cell] += 1
+            side.cold_failures[cell] = outcome.death.reason
+            side.state.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
             return
         self.state.spent.sampling += outcome.found["timed_seconds"]
         for metric, value in outcome.found["values"].items():
@@ -264,5 +272,6 @@ def survived(side: Side, outcome: Outcome, workload: str | None = None) -> bool:
         side.state.notes.append(f"a worker had to be started anew: {death.reason}")
         if side.deaths > DEATHS:
             for cell in side.alive():
-                side.fail(cell, death.reason, death.stderr)
+                if not side.state.cells[cell].blocks:
+                    side.fail(cell, death.reason, death.stderr)
     return False

@@ -20,7 +20,7 @@ CURRENT = "current"
 EXAMPLES = (
     "`current`, `@2025-12-01`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2` or a git revision"
 )
-PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<specifier>(?:[<>=!]|~=).*)")
+PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<specifier>(?:[=!<>~]=|[<>]).*)")
 REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./~^@{}-]*")
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Before that there was no jax."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-import flax
+import flax.nnx
 import jax
-from flax import nnx
 
 from common.contract import Program
-from common.older import JAX, program_of, release
+from common.older import TRACES, program_of, release
 from common.steps import load_adam, save_adam
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from common.contract import Checkpoint
 
+nnx: Any = flax.nnx  # the type checker sees today's, and this is about the others
 FLAX = release(flax.__version__)
 FUNCTIONS = {"cached_partial": (0, 10, 4), "jit_partial": (0, 12, 5)}
 """Functions of NNX that the styles of the same names need, and since when there are any."""
@@ -60,7 +60,7 @@ class Names:
         return getattr(nnx, name)
 
 
-def state(variables: Any) -> nnx.State:
+def state(variables: Any) -> Any:
     """Return a State of Variables: until flax 0.11 it held something else in their place."""
     return nnx.State(jax.tree.map(lambda v: v.to_state(), variables, is_leaf=is_variable))
 
@@ -70,7 +70,7 @@ def is_variable(node: Any) -> bool:
     return isinstance(node, nnx.Variable)
 
 
-def to_pure_dict(params: nnx.State) -> dict[str, Any]:
+def to_pure_dict(params: Any) -> dict[str, Any]:
     """Return the arrays of a State, boxed or not, by the names of their modules."""
 
     def is_box(node: Any) -> bool:
@@ -82,24 +82,24 @@ def to_pure_dict(params: nnx.State) -> dict[str, Any]:
 
 
 def optimizer() -> type:
-    """Return NNX's Optimizer, which until flax 0.11 kept the model, and always updated its Params.
+    """Return NNX's Optimizer, which until flax 0.11 kept the model that it updates.
 
-    What it was to update could be chosen from flax 0.8.5 on.
+    That it is to update Params could be said from flax 0.8.5 on, and was true before.
     """
 
     class Optimizer(nnx.Optimizer):
-        def __init__(self, model: nnx.Module, tx: Any, wrt: type) -> None:
+        def __init__(self, model: Any, tx: Any, wrt: type) -> None:
             assert wrt is nnx.Param
             super().__init__(model, tx)
 
-        def update(self, model: nnx.Module, grads: Any) -> None:
+        def update(self, model: Any, grads: Any) -> None:
             assert model is self.model
             super().update(grads)
 
     return Optimizer
 
 
-def in_place(base: type) -> type:
+def in_place(base: Any) -> type:
     """Return `InPlace` for an Optimizer whose state is optax's own: until flax 0.10."""
 
     class InPlace(base):
@@ -123,14 +123,13 @@ def stages_of(function: Any, *arguments: Any) -> Callable[..., Program]:
     """
 
     def stages(*data: Any) -> Program:
-        def stage(take: Callable[[Program], Any]) -> Callable[[], Any]:
-            return lambda: inside(function, take, *arguments, *data)
+        def stage(name: str) -> Callable[[], Any]:
+            def made(program: Program) -> Any:
+                return getattr(program, name)()
 
-        return Program(
-            lower=stage(lambda program: program.lower()),
-            jaxpr=stage(lambda program: program.jaxpr()),
-            trace=stage(lambda program: program.trace and program.trace()) if JAX >= (0, 4, 30) else None,
-        )
+            return lambda: inside(function, made, *arguments, *data)
+
+        return Program(stage("lower"), stage("jaxpr"), stage("trace") if TRACES else None)
 
     return stages
 

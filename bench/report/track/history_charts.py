@@ -11,7 +11,7 @@ import altair
 
 from bench.report import wording
 from bench.report.charts.drawn import Figure, chart, coloured, dashed
-from bench.track.series import CALLED, times
+from bench.track.series import CALLED, FASTER, SLOWER, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -137,11 +137,11 @@ def title(metric: str, workload: str, found: Sequence[Facts]) -> str:
     if not found:
         return f"{what}: no change was told from noise".capitalize()
     largest = found[0]
-    moved = "rose" if largest["ratio"] > 1 else "fell"
+    moved = SLOWER if largest["ratio"] > 1 else FASTER
     often = len({(c["before"], c["after"]) for c in found})
     more = "" if often == 1 else f", the largest of {often} steps"
     return (
-        f"{what} {moved} to {times(largest['ratio'])} between {largest['before']} and "
+        f"{what} {moved} {times(largest['ratio'])} between {largest['before']} and "
         f"{largest['after']}{more}"
     ).capitalize()
 

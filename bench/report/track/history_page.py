@@ -82,10 +82,13 @@ def exact(history: Facts) -> Iterator[tuple[str, str, str]]:
 
 def how(history: Facts) -> str:
     """Return how the sentences are to be read."""
+    if not history["comparisons"]:
+        return "Nothing could be tested: that takes two visits of each day at least."
     return (
         f"A change is a difference between two neighbouring days that is left after a correction "
         f"(Holm) for all {history['comparisons']} pairs of neighbours: odds of any false one "
-        f"{history['alpha']:.0%}. Each day was visited {history['sweeps']} times, in random order, "
+        f"{history['alpha']:.0%}, as far as all days vary alike. Days were visited in "
+        f"{history['sweeps']} sweeps, each in random order, "
         "and its times are ratios to those of the reference's worker, which took turns with it. "
         "Slow drifts that no two neighbours show are not looked for."
     )

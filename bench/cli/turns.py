@@ -1,0 +1,53 @@
+"""What commands that measure sides in turns have in common: the bar, and what Ctrl-C leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.console import Console
+
+    from bench.measure.actions import Options
+    from bench.measure.journal import Journal
+    from bench.track.environments import Environment
+
+
+def measured(
+    console: Console,
+    schedule: Callable[[Options, float], Any],
+    options: Options,
+    sides: Mapping[str, Environment],
+    header: Mapping[str, Any],
+    *,
+    kind: str,
+    before: float = 0.0,
+    resume: bool = False,
+) -> tuple[Any, Journal]:
+    """Measure what a schedule asks for, as `driven.measure` does, and show how far it is."""
+    from bench.report.progress import Shown
+    from bench.track import driven
+
+    try:
+        with Shown(console, options.budget) as shown:
+            return driven.measure(
+                schedule,
+                options,
+                sides,
+                header,
+                kind=kind,
+                before=before,
+                resume=resume,
+                told=shown,
+            )
+    except KeyboardInterrupt:
+        if kind in RESUMED:
+            console.print(
+                "what was measured is safe: go on with the same command and --resume", markup=False
+            )
+        raise
+
+
+RESUMED = ("ab", "history")
+"""Kinds of runs that can be gone on with."""

@@ -1,0 +1,163 @@
+"""Entrants under stacks of other days: each runs, or it is said why it cannot."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+import impls
+from bench.measure.actions import Action
+from bench.measure.answers import problem
+from bench.measure.cells import BASELINE, CONTROL, Offer
+from bench.measure.metrics import COLD
+from bench.measure.process import Worker, ask_once
+from bench.track.environments import Builder, NetworkError, UnsolvableError
+from bench.track.spec import parse
+from common.older import release
+from impls import older
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.measure.process import Place
+
+DAYS = {
+    "2024-06-01": {"cached_partial": "0.8.4", "jit_partial": "0.8.4"},
+    "2025-06-01": {"jit_partial": "0.10.6"},
+}
+"""Styles of NNX that there were not yet on a day, and flax's release then."""
+COUNTED = ("pure_jax/pure", "control/pure", "equinox/filter_jit", "flax_nnx/jit")
+SILENCE = 60.0
+AT = {"workload": "toy", "backend": "cpu"}
+
+
+class Stack(NamedTuple):
+    """The stack of a day."""
+
+    place: Place
+    offer: Offer
+    missing: dict[str, str]
+    """Styles of NNX that it cannot have, and flax's release."""
+
+    @property
+    def arms(self) -> list[tuple[str, str]]:
+        own = [(name, style) for name, styles in self.offer.styles.items() for style in styles]
+        return [BASELINE, CONTROL, *(arm for arm in own if arm != BASELINE)]
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+    """Return what builds stacks, where they are kept if there is such a folder."""
+    cache = os.environ.get("BAKEOFF_CACHE") or tmp_path_factory.mktemp("cache")
+    return Builder(Path(cache) / "environments")
+
+
+@pytest.fixture(scope="module", params=DAYS)
+def stack(request: pytest.FixtureRequest, builder: Builder) -> Stack:
+    """Return the stack of a day, as uv builds it."""
+    try:
+        place = builder.environment(parse(f"@{request.param}"), ["3.12"]).place
+    except (NetworkError, UnsolvableError) as error:
+        pytest.skip(str(error))
+    found = ask_once({"do": "describe", "entrants": [], "outside": {}}, place, SILENCE)
+    return Stack(place, Offer(**found), DAYS[request.param])
+
+
+class Asked(NamedTuple):
+    """A warm worker."""
+
+    worker: Worker
+
+    def __call__(self, action: str, **more: Any) -> dict[str, Any]:
+        return self.worker.ask({"do": "session", "action": action, **more})
+
+
+@pytest.fixture
+def ask(stack: Stack) -> Iterator[Asked]:
+    """Return what asks a worker under that stack, which has loaded all arms."""
+    with Worker(stack.place, SILENCE) as worker:
+        worker.start()
+        asked = Asked(worker)
+        assert asked("load", arms=stack.arms, outside={}) == {"failures": {}}
+        yield asked
+
+
+def test_every_entrant_is_there_and_what_it_lacks_is_said(stack: Stack) -> None:
+    today = {name: list(impls.load(name).styles) for name in impls.names()}
+    assert stack.offer.problems == {}
+    assert stack.offer.versions["python"].startswith("3.12.")
+    assert stack.offer.versions["flax"] in stack.missing.values()
+    reasons = {
+        style: f"needs nnx.{style}, which flax {version} does not have"
+        for style, version in stack.missing.items()
+    }
+    assert stack.offer.missing == {"flax_nnx": reasons}
+    left = {name: [s for s in styles if s not in reasons] for name, styles in today.items()}
+    assert stack.offer.styles == left
+
+
+def test_every_style_is_proven_and_timed(stack: Stack, ask: Asked) -> None:
+    """Counting costs the most, so it is asked of some: it clears what others have compiled."""
+    arms = ["/".join(arm) for arm in stack.arms]
+    counted = {arm: ask("count", arm=arms.index(arm), **AT) for arm in COUNTED}
+    assert {arm for arm, found in counted.items() if "failure" in found} == set()
+    counts = {arm: found["exact"] for arm, found in counted.items()}
+    assert counts["pure_jax/pure"] == counts["control/pure"]
+    assert all(found["python_calls"] for found in counts.values())
+    assert all(found["compilations_warm"] == 0 for found in counts.values())
+
+    proven = {arm: ask("prove", arm=i, **AT) for i, arm in enumerate(arms)}
+    assert {arm for arm, found in proven.items() if "failure" in found} == set()
+    programs = {arm: found["proof"]["program"] for arm, found in proven.items()}
+    for entrant in ("control", "flax_linen", "flax_nnx", "haiku"):
+        assert programs[f"{entrant}/pure"] == programs["pure_jax/pure"]
+    more = Counter(programs["flax_nnx/jit"]["operations"])
+    more.subtract(programs["pure_jax/pure"]["operations"])
+    assert +more == {"stablehlo.add": 1, "stablehlo.constant": 1}  # NNX's optimiser counts
+    assert all(program["flops"] > 0 for program in programs.values())
+
+    for kind in ("step", "dispatch"):
+        block = ask("block", kind=kind, rounds=1, seed=0, **AT)
+        assert problem(Action("block", 1, "cpu", kind=kind, rounds=1), block, arms) is None
+        assert all(set(seconds) == set(arms) for seconds in block["seconds"].values())
+
+
+def test_every_entrant_is_measured_cold(stack: Stack) -> None:
+    """Each by the last of its styles, which is its library's own."""
+    for entrant, styles in stack.offer.styles.items():
+        command = {"do": "cold", "entrant": entrant, "style": styles[-1], **AT, "outside": {}}
+        found = ask_once(command, stack.place, SILENCE)
+        assert set(found["values"]) == set(COLD), entrant
+        assert all(found["values"].values())
+
+
+def test_nothing_of_it_is_imported_today() -> None:
+    """Today's releases are what the entrants are written for."""
+    for name, (library, enough) in older.UNTIL.items():
+        entrant = impls.load(name)
+        assert release(__import__(library).__version__) >= enough
+        assert entrant.missing == {}
+
+
+def test_every_adapted_entrant_has_its_module() -> None:
+    folder = Path(older.__path__[0])
+    assert {path.stem for path in folder.glob("[!_]*.py")} == set(older.UNTIL)
+    assert set(older.UNTIL) < set(impls.names())
+    for name in older.UNTIL:
+        tree = ast.parse((folder / f"{name}.py").read_text())
+        assert any(isinstance(n, ast.FunctionDef) and n.name == "adapt" for n in tree.body)
+
+
+@pytest.mark.parametrize(
+    ("version", "numbers"),
+    [("0.12.1", (0, 12, 1)), ("0.12.0.1", (0, 12, 0, 1)), ("0.10.0rc1", (0, 10, 0)), ("x", ())],
+)
+def test_a_release_is_the_numbers_that_its_version_begins_with(
+    version: str, numbers: tuple[int, ...]
+) -> None:
+    assert release(version) == numbers

@@ -1,0 +1,277 @@
+"""`bakeoff ab`, `bisect` and `history` as commands: a real tiny A/B, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from bench.cli import main
+from bench.report.runs import read
+from bench.report.track import history_page
+from bench.track.line import Series
+from bench.track.own_changes import find_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[1]
+COUNTS = ("--pairs", "2", "--blocks", "2", "--cold-samples", "2")
+SELF = (
+    *("ab", "--base", "current", "--new", "current", "--entrant", "equinox", "--style", "pure"),
+    *("--workload", "toy", "--budget", "60"),
+)
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+type Bakeoff = Callable[..., Done]
+
+
+@pytest.fixture
+def bakeoff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Bakeoff:
+    """Run the command line in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        return Done(main(list(arguments)), *capsys.readouterr())
+
+    return run
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "bench.cli", *arguments]
+
+
+def how(folder: Path) -> dict[str, Any]:
+    """Return how a command is started: in a folder, with a lock and temporary files of its own."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    variables = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    return {"cwd": folder, "env": variables, "text": True}
+
+
+def test_an_ab_is_measured_interrupted_taken_up_and_written(tmp_path: Path) -> None:
+    heard = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    started = [sys.executable, "-c", heard, *command(*SELF, *COUNTS)]
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(started, **how(tmp_path), **streams) as process:
+        limit = time.monotonic() + 60
+        while time.monotonic() < limit:
+            found = list(tmp_path.glob(".bakeoff/ab/*.journal"))
+            if found and '"block"' in found[0].read_text():
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "go on with the same command and --resume" in errors
+    [journal] = tmp_path.glob(".bakeoff/ab/*.journal")
+    kept = len(journal.read_text().splitlines())
+
+    again = command(*SELF, *COUNTS, "--resume", "--runs", "runs", "-o", "ab.json")
+    done = subprocess.run(again, **how(tmp_path), **streams, timeout=120, check=False)
+    assert done.returncode in (0, 2), done.stderr  # noise may leave every row open
+    assert not journal.exists(), done.stderr
+    assert kept > 10
+    found = json.loads((tmp_path / "ab.json").read_text())
+    rows = {row["metric"] for row in found["rows"] if row["ratio"] is not None}
+    assert {"step", "dispatch", "compile", "import", "peak_rss"} <= rows
+    assert {row["outcome"] for row in found["exact"]} == {"equal"}
+    assert found["failures"] == []
+    for name in ("base", "new"):
+        run = read(tmp_path / "runs" / f"{name}.json")
+        assert run.lacking == []
+        assert {cell["entrant"] for cell in run.section["cells"]} == {"pure_jax", "equinox"}
+        steps = [c["metrics"]["step"] for c in run.section["cells"]]
+        assert all(step["blocks"] == 4 for step in steps)
+
+    other = command(*SELF, "--pairs", "3", "--resume")
+    nothing = subprocess.run(other, **how(tmp_path), **streams, timeout=60, check=False)
+    assert nothing.returncode == 2
+    assert "there is nothing to resume: no journal in .bakeoff/ab/" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ab", "--base", "-x"), "--base '-x' looks like an option"),
+        (("ab", "--base", "a b"), "--base 'a b' is no SPEC"),
+        (("ab", "--base", "current", "--new", "nope"), "there is no revision 'nope'"),
+        (("ab", "--base", "current", "--budget", "0"), "--budget is 0"),
+        (("ab", "--base", "current", "--pairs", "0"), "--pairs is 0"),
+        (("ab", "--base", "current", "--metric", "epoch_by_scan"), "measured by `pytest bench`"),
+        (("ab", "--base", "current", "--metric", "speed"), "unknown metric 'speed'; known: "),
+        (("ab", "--base", "current", "--entrant", "jraph"), "unknown entrant 'jraph'; known: "),
+        (("ab", "--base", "current", "-o", "x.doc"), "output x.doc ends in .doc"),
+        (("ab", "--base", "current", "--config", "none.toml"), "none.toml"),
+        (
+            ("bisect", "--metric", "step", "--good", "main", "--bad", "HEAD"),
+            "--good main is a revision of this project; bisect is for releases and days",
+        ),
+        (
+            ("bisect", "--metric", "step", "--good", "@2025-01-01", "--bad", "soon!"),
+            "--bad 'soon!' is no SPEC",
+        ),
+        (
+            ("bisect", "--metric", "step", "--workload", "huge", "--good", "x==1", "--bad", "y"),
+            "unknown workload 'huge'",
+        ),
+        (("history", "--since", "yesterday"), "--since: 'yesterday' is no day"),
+        (("history", "--since", "2026-02", "--until", "2026-01"), "--since 2026-02-01 is after"),
+        (("history", "--every", "now"), "--every 'now' is no step"),
+        (("history", "--sweeps", "0"), "--sweeps is 0"),
+        (("history", "--metric", "sample"), "measured by `pytest bench` alone"),
+        (("history", "--format", "csv"), "--format is for --runs"),
+        (("history", "--runs", "nowhere"), "--runs nowhere: there is no such folder"),
+        (("history", "-o", "."), "output . exists already"),
+    ],
+)
+def test_wrong_use_is_one_line(bakeoff: Bakeoff, arguments: tuple[str, ...], message: str) -> None:
+    done = bakeoff(*arguments)
+    assert done.status == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_corrupt_run_of_many_is_named_and_the_status_says_so(
+    bakeoff: Bakeoff, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    good = sorted((ROOT / "results").glob("*/2026-*.json"))[0]
+    (folder / "good.json").write_bytes(good.read_bytes())
+    (folder / "bad.json").write_bytes(good.read_bytes()[:5000])
+    done = bakeoff("history", "--runs", "runs", "--metric", "step", "--workload", "seed")
+    assert done.status == 1
+    assert "bad.json" in done.out
+    assert "equinox" in done.out
+    page = bakeoff("history", "--runs", "runs", "-o", "line.html")
+    assert page.status == 1
+    assert "bad.json" in (tmp_path / "line.html").read_text()
+
+
+def series(ratios: list[float], key: Any, error: float = 0.003) -> Series:
+    count = len(ratios)
+    full = np.full(count, np.nan)
+    return Series(
+        key=key,
+        at=np.arange(count),
+        median=np.ones(count),
+        ratio=np.array(ratios),
+        low=full,
+        high=full,
+        standard_error=np.full(count, error),
+        df=np.full(count, 20.0),
+        p=full,
+        verdict=full,
+    )
+
+
+def key(metric: str = "step", workload: str = "seed", style: str = "pure") -> Any:
+    from bench.track.entries import Key
+
+    about: dict[str, Any] = {
+        "metric": metric,
+        "workload": workload,
+        "style": style,
+        "entrant": "haiku",
+    }
+    about |= {"entrant": "haiku", "machine": "m", "backend": "cpu", "unit": "s", "exact": False}
+    return Key(**{name: about[name] for name in Key._fields if name in about})
+
+
+def test_own_runs_that_differ_by_more_than_runs_wander_are_changes() -> None:
+    [change] = find_changes([series([1.0, 1.005, 1.3, 1.29], key())])
+    assert change.point == 2
+    assert change.low < 1.3 / 1.005 < change.high
+    assert find_changes([series([1.0, 1.01, 0.99, 1.0], key())]) == []
+    assert find_changes([series([1.0, np.nan, 1.3], key())])[0].point == 2
+
+
+def past() -> dict[str, Any]:
+    """Return a small history, with names that try to be something else."""
+    days = ["2025-06-01", "2025-12-01"]
+    cell = {"entrant": "pure_jax", "style": "pure", "workload": "toy", "backend": "cpu"}
+    return {
+        "kind": "history",
+        "since": days[0],
+        "until": days[1],
+        "every": "6mo",
+        "when": "2026-01-01T00:00:00",
+        "machine": "<script>alert(1)</script>",
+        "reference": days[1],
+        "arguments": ["history", "-o", "a b; rm"],
+        "seed": 1,
+        "sweeps": 2,
+        "alpha": 0.05,
+        "comparisons": 1,
+        "stacks": days,
+        "warnings": [],
+        "days": [
+            {
+                "day": d,
+                "stack": d,
+                "versions": {"jax": v},
+                "python": "3.12",
+                "gaps": g,
+                "missing": m,
+            }
+            for d, v, g, m in (
+                (days[0], "0.6.1", {"haiku pure": "<b>no</b>"}, None),
+                (days[1], "0.8.1", {}, None),
+            )
+        ],
+        "series": [
+            cell
+            | {
+                "metric": "compile",
+                "unit": "s",
+                "ratio": [0.53, 1.0],
+                "low": [0.5, 0.97],
+                "high": [0.56, 1.03],
+                "visits": [2, 2],
+                "median": [0.2, 0.4],
+                "sd_of_visit": 0.01,
+                "df": 1,
+            }
+        ],
+        "exact": [cell | {"metric": "python_calls", "value": [4, 6]}],
+        "changes": [
+            cell
+            | {"metric": "compile", "before": days[0], "after": days[1], "ratio": 1.9}
+            | {"low": 1.8, "high": 2.0, "p": 1e-6}
+        ],
+        "sentences": ["Compile time of toy rose to 1.90× between <i>then</i> and now."],
+        "spent": {"wall_seconds": 10.0, "sampling_seconds": 5.0, "processes": 4},
+    }
+
+
+def test_the_page_of_a_history_says_what_changed_and_escapes_what_came_from_outside() -> None:
+    text = history_page.page(past())
+    assert "<script>alert(1)" not in text
+    assert "&lt;i&gt;then&lt;/i&gt;" in text
+    assert "Compile time of toy rose 1.90× between 2025-06-01 and 2025-12-01" in text
+    assert "haiku pure: &lt;b&gt;no&lt;/b&gt;" in text
+    assert "4 → 6 (2025-06-01 to 2025-12-01)" in text
+    assert "bakeoff history -o &#39;a b; rm&#39;" in text
+    assert "http://" not in text.split("<script")[0]
