@@ -1,4 +1,4 @@
-"""The command line: `bakeoff train`, `sample`, `entrants`, `report`, `selftest`.
+"""The command line: `bakeoff train`, `sample`, `entrants`, `report`, `compare`, `ab`, and more.
 
 Libraries are imported when they are needed.
 """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.01
 """Odds that a step is decided wrongly."""
-LOOKS = (3, 4, 6, 8, 12)
+LOOKS = (3, 4, 6, 8, 12, 18, 26)
 """Numbers of pairs at which the data are looked at; each has its part of the odds (Bonferroni)."""
 TOGETHER = {"jaxlib": "jax"}
 """Packages that are released together with another."""

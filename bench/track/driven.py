@@ -13,7 +13,7 @@ from bench.measure.measured import CODE, code_digest, new_path, offer
 from bench.measure.one import only_one
 from bench.measure.process import WorkerFailedError
 from bench.measure.settings import conditions
-from bench.track.environments import UnsolvableError, minor, usual_pythons
+from bench.track.environments import PYTHONS, UnsolvableError, minor
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def built(
     Raises:
         BakeoffError: one of them cannot be built; which, and why.
     """
-    if any(spec.current for spec in specs):
-        pythons = (minor(),)
-    for python in pythons or usual_pythons():
+    # The oldest Python that fits is the one for which most releases of that time have wheels.
+    pythons = (minor(),) if any(spec.current for spec in specs) else pythons or PYTHONS
+    for python in pythons:
         try:
             return [builder.environment(spec, (python,)) for spec in specs]
         except UnsolvableError as error:

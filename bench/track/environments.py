@@ -116,7 +116,7 @@ class Builder:
 
         Args:
             spec: What is asked for.
-            pythons: Minor versions to try, in this order; that of the running Python first if none.
+            pythons: Minor versions to try, in this order; `PYTHONS` if none.
 
         Raises:
             UnsolvableError: a release is not there, or releases do not go together.
@@ -130,7 +130,7 @@ class Builder:
             return Environment(spec, Place.of(sys.executable, root), python=minor(), commit=commit)
         tried: dict[str, str] = {}
         for_python = False
-        for python in [spec.python] if spec.python else pythons or usual_pythons():
+        for python in [spec.python] if spec.python else pythons or PYTHONS:
             try:
                 interpreter = find_python(python, self.notify)
                 resolution = self.resolution(spec, interpreter, python, root)
@@ -282,11 +282,6 @@ def whole(path: Path) -> bool:
 def minor() -> str:
     """Return the minor version of the running Python."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def usual_pythons() -> tuple[str, ...]:
-    """Return the minor versions to try: the running one first, for it is the other side's too."""
-    return tuple(dict.fromkeys([minor(), *PYTHONS]))
 
 
 @cache
