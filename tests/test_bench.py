@@ -506,7 +506,7 @@ BAD = {
     "--resume": "there is nothing to resume: no journal in .bakeoff/; run without --resume",
     "--resume=gone": "cannot read the journal gone: No such file",
     "--resume=there.json": "there.json is no journal of a run",
-    "--resume=old.journal": "the journal old.journal is of version 0, this program reads 1",
+    "--resume=old.journal": "the journal old.journal is of version 0, this program reads 2",
     "--resume=bad.journal": "line 2 of the journal bad.journal is damaged",
 }
 MANY = """
@@ -584,7 +584,8 @@ def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
 ) -> None:
     asked = []
 
-    def ask_once(command: dict[str, Any], silence: float) -> dict[str, Any]:
+    def ask_once(command: dict[str, Any], place: Any, silence: float) -> dict[str, Any]:
+        assert place is None
         names = command["entrants"]
         asked.append(names)
         if "bad" in names or not names:

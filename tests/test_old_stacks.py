@@ -31,7 +31,7 @@ DAYS = {
     "2025-06-01": {"jit_partial": "0.10.6"},
 }
 """Styles of NNX that there were not yet on a day, and flax's release then."""
-COUNTED = ("pure_jax/pure", "control/pure", "equinox/filter_jit", "flax_nnx/jit")
+COUNTED = ("equinox/filter_jit", "flax_nnx/jit", "pure_jax/pure")
 OWN_STAGES = ("equinox", "flax_nnx")
 """Entrants whose own styles have other stages than what `jax.jit` returns."""
 SILENCE = 60.0
@@ -60,7 +60,11 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
     return Builder(Path(cache) / "environments")
 
 
-@pytest.fixture(scope="module", params=DAYS)
+CHOSEN = list(DAYS) if os.environ.get("BAKEOFF_CACHE") else list(DAYS)[:1]
+"""Where nothing is kept, a stack is built anew in each run of the tests: one has to do."""
+
+
+@pytest.fixture(scope="module", params=CHOSEN)
 def stack(request: pytest.FixtureRequest, builder: Builder) -> Stack:
     """Return the stack of a day, as uv builds it."""
     try:
@@ -110,7 +114,6 @@ def test_every_style_is_proven_and_timed(stack: Stack, ask: Asked) -> None:
     counted = {arm: ask("count", arm=arms.index(arm), **AT) for arm in COUNTED}
     assert {arm for arm, found in counted.items() if "failure" in found} == set()
     counts = {arm: found["exact"] for arm, found in counted.items()}
-    assert counts["pure_jax/pure"] == counts["control/pure"]
     assert all(found["python_calls"] for found in counts.values())
     assert all(found["compilations_warm"] == 0 for found in counts.values())
 

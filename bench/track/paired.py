@@ -33,7 +33,7 @@ def paired(base: State, new: State, cells: Iterable[Cell]) -> dict[tuple[Cell, s
         ours, theirs = new.cells.get(cell), base.cells.get(cell)
         if ours is None or theirs is None or ours.failure or theirs.failure:
             continue
-        for metric in ours.blocks.keys() & theirs.blocks.keys():
+        for metric in [name for name in ours.blocks if name in theirs.blocks]:
             data = log_ratios(theirs.blocks[metric], ours.blocks[metric])
             if data:
                 groups[Group(metric, *cell[2:])][cell] = data

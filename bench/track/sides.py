@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.measure.actions import Action, rounds_of, work
 from bench.measure.cells import BASELINE, Cell
 from bench.measure.found import Block, Found, State
-from bench.measure.metrics import METRICS, TINY, Kind
+from bench.measure.metrics import METRICS, Kind
 from bench.measure.plan import Turn
 from bench.measure.schedule import OPEN_SHARE
 from common.config import WORKLOADS
@@ -244,17 +244,18 @@ def with_baselines(cells: Iterable[Cell]) -> list[Cell]:
     return list(dict.fromkeys([*(Cell(*BASELINE, *c[2:]) for c in cells), *cells]))
 
 
-def turns_of(metrics: Set[str], cells: Sequence[Cell]) -> dict[Turn, float]:
-    """Return the turns that metrics need, with their shares of the time."""
-    return {
-        Turn(cell.workload, METRICS[name].turn): METRICS[name].weight
-        * (1 if cell.workload in TINY else 3)
+def turns_of(metrics: Set[str], cells: Sequence[Cell]) -> list[Turn]:
+    """Return the turns that metrics need, in an order that is the same in every process."""
+    found = [
+        Turn(cell.workload, METRICS[name].turn)
         for cell in cells
-        for name in metrics
-        if METRICS[name].kind is Kind.WARM
+        for name in METRICS
+        if name in metrics
+        and METRICS[name].kind is Kind.WARM
         and METRICS[name].turn in TURNS
         and METRICS[name].applies(cell)
-    }
+    ]
+    return list(dict.fromkeys(found))
 
 
 def survived(side: Side, outcome: Outcome, workload: str | None = None) -> bool:
