@@ -76,7 +76,7 @@ def test_cut_at_every_byte(path: Path) -> None:
         (lambda data: b'{"benchmarks": []}\n', "is no journal of a run"),
         (lambda data: data.split(b"\n", 1)[1], "is no journal of a run"),
         (
-            lambda data: data.replace(b'"version": 1', b'"version": 99'),
+            lambda data: data.replace(b'"version": 2', b'"version": 99'),
             "is of version 99, this program reads 2: resume it with the program that began it",
         ),
         (lambda data: data.replace(b'"n": 2', b'"n": '), "line 3 of the journal"),

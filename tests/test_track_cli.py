@@ -103,7 +103,7 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(tmp_path: Path) -> N
         assert run.lacking == []
         assert {cell["entrant"] for cell in run.section["cells"]} == {"pure_jax", "equinox"}
         steps = [c["metrics"]["step"] for c in run.section["cells"]]
-        assert all(step["blocks"] == 4 for step in steps)
+        assert all(step["blocks"] >= 4 for step in steps)  # the pair that was cut off has some
 
     other = command(*SELF, "--pairs", "3", "--resume")
     nothing = subprocess.run(other, **how(tmp_path), **streams, timeout=60, check=False)

@@ -94,6 +94,7 @@ def offer(
         else:
             found.styles.update(one.styles)
             found.problems.update(one.problems)
+            found.missing.update(one.missing)
     return found
 
 
