@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.stats.changes import changes, difference, points
+from bench.stats.changes import changes, comparisons, points
 
 
 def visited(
@@ -75,13 +75,36 @@ def test_a_change_of_half_is_always_found_and_is_the_only_one() -> None:
         assert [(c.before, c.after) for c in found[0]] == [(8, 9)]
 
 
-def test_a_difference_has_the_interval_that_it_should() -> None:
+def test_a_change_has_the_interval_that_it_should() -> None:
+    """Of a large change, so that it is always there to look at."""
     rng = np.random.default_rng(4)
+    means = np.where(np.arange(6) < 3, 0.0, 2.0)
     inside = 0
     for _ in range(1000):
-        log_ratio, half, _ = difference(points(visited(rng, np.zeros(6), 2, 0.05)), 2, 3)
-        inside += abs(log_ratio) < half
+        [found] = changes([points(visited(rng, means, 2, 0.05))])
+        [change] = [each for each in found if each.after == 3]
+        inside += change.low < 2 < change.high
     assert inside / 1000 == pytest.approx(0.95, abs=0.025)
+
+
+def test_a_long_history_shows_what_no_two_neighbours_do() -> None:
+    rng = np.random.default_rng(5)
+    means = np.where(np.arange(104) < 60, 0.0, 0.12)
+    found = narrow = 0
+    for _ in range(50):
+        series = [points(visited(rng, means, 2, 0.04))]
+        series += [points(visited(rng, np.zeros(104), 2, 0.04)) for _ in range(9)]
+        near = [c for c in changes(series)[0] if abs(c.after - 60) < c.width]
+        found += bool(near)
+        narrow += any(change.width == 1 for change in near)
+    assert found >= 3 * narrow > 0
+    assert found >= 30
+
+
+def test_comparisons_are_counted() -> None:
+    rng = np.random.default_rng(6)
+    series = [points(visited(rng, np.zeros(16), 2, 0.03)), points(np.zeros((16, 1)))]
+    assert comparisons(series) == 15
 
 
 def test_alpha_is_checked() -> None:

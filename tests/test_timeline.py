@@ -585,7 +585,7 @@ def test_exact_changes_are_said_and_others_are_not_claimed(runs: Path) -> None:
 def jump(series: Sequence[Series]) -> Iterator[Change]:
     for each in series:
         if (each.key.entrant, each.key.metric, each.key.workload) == ("equinox", "step", "toy"):
-            yield Change(each.key, 3, 1.9, 1.8, 2.0, 0.0012)
+            yield Change(each.key, 2, 3, 1.9, 1.8, 2.0, 0.0012)
 
 
 def test_changes_that_a_test_found_are_said(runs: Path) -> None:
@@ -601,10 +601,10 @@ def test_changes_that_a_test_found_are_said(runs: Path) -> None:
     assert said[1] in page(found)
     assert next(charts.figures(line)).title == said[1].removesuffix(".")
     [change] = json.loads(as_json(found))["lines"][0]["changes"]
-    assert (change["entrant"], change["point"], change["ratio"]) == ("equinox", 3, 1.9)
+    assert (change["entrant"], change["before"], change["after"]) == ("equinox", 2, 3)
     none = timeline([runs], usual=("step",), find_changes=lambda _: [])
     assert list(words.changes(none.lines[0]))[1:] == [
-        "No two neighbouring runs differ for sure in a time."
+        "No neighbouring runs, or groups of runs, differ for sure in a time."
     ]
 
 

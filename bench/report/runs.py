@@ -322,10 +322,28 @@ def plain(benchmarks: list[Facts], about: dict[str, Any]) -> Run:
 
 def processor(run: Run) -> str:
     """Return the processor that a run was made on, and how many of its cores it had."""
-    about = run.machine.get("cpu") or {}
-    name = about.get("brand_raw") or run.machine.get("machine") or ""
-    cores = len(run.section["environment"].get("affinity") or []) or about.get("count")
+    name = processor_model(run.machine) or run.machine.get("machine") or ""
+    affinity = run.section["environment"].get("affinity") or []
+    cores = len(affinity) or cpu_of(run.machine).get("count")
     return ", ".join(filter(None, [str(name), f"{cores} cores" if cores else ""]))
+
+
+def processor_model(machine: Facts) -> str:
+    """Return what a processor is called, told from others of that name.
+
+    Clouds have one name for several generations, and the clock that the system says may be the one
+    of that moment.
+    """
+    cpu = cpu_of(machine)
+    brand = cpu.get("brand_raw") or machine.get("processor") or ""
+    known = [f"{name} {cpu[name]}" for name in ("family", "model", "stepping") if name in cpu]
+    return f"{brand} ({', '.join(known)})" if brand and known else str(brand)
+
+
+def cpu_of(machine: Facts) -> Facts:
+    """Return what a file says of the processor."""
+    found = machine.get("cpu")
+    return found if isinstance(found, dict) else {}
 
 
 def listed(names: list[str]) -> str:

@@ -1,18 +1,17 @@
-"""Changes along a series: which neighbours differ, with a stated rate of false alarms."""
+"""Days that were visited in sweeps: their means, what these vary by, and where they change."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import special
 
-from bench.stats.verdict import holm
+from bench.stats import windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 
 class Points(NamedTuple):
@@ -33,17 +32,19 @@ class Points(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Two neighbours that differ."""
+    """Two neighbours that differ, or the days before and after a place between them."""
 
     before: int
     """Index of the day before."""
     after: int
+    width: int
+    """Days on either side whose means were compared."""
     log_ratio: float
     low: float
     """Lower end of the 95 % interval of the log-ratio, not corrected for other comparisons."""
     high: float
     p: float
-    """Of "no change", after Holm over all neighbours of all series."""
+    """Of "no change", after Holm over all places and widths of all series."""
 
 
 def points(logs: Float[np.ndarray, "days sweeps"]) -> Points:
@@ -78,32 +79,38 @@ def points(logs: Float[np.ndarray, "days sweeps"]) -> Points:
 def changes(series: Sequence[Points], alpha: float = 0.05) -> list[list[Change]]:
     """Return where neighbouring days of each series differ, days without a value passed over.
 
-    Holm over all neighbours of all series: any false alarm among them, with odds `alpha` at most.
+    Of a long series also where the means of several days do. Any false alarm among them, with odds
+    `alpha` at most.
 
     Raises:
         ValueError: `alpha` is not between 0 and 1.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
-    tests = []
-    for number, each in enumerate(series):
-        have = np.flatnonzero(~np.isnan(each.mean))
-        for before, after in zip(have[:-1].tolist(), have[1:].tolist(), strict=True):
-            if each.df > 0 and each.sd > 0:
-                tests.append((number, before, after, *difference(each, before, after)))
-    adjusted = holm(np.array([test[-1] for test in tests]))
+    have = [days_of(each) for each in series]
+    usable = [
+        number
+        for number, (each, days) in enumerate(zip(series, have, strict=True))
+        if each.df > 0 and each.sd > 0 and days.size > 1
+    ]
+    found = windows.steps([known(series[n], have[n]) for n in usable], alpha)
     out: list[list[Change]] = [[] for _ in series]
-    for (number, before, after, log_ratio, half, _), p in zip(tests, adjusted, strict=True):
-        if p <= alpha:
-            low, high = log_ratio - half, log_ratio + half
-            out[number].append(Change(before, after, log_ratio, low, high, float(p)))
+    for number, steps in zip(usable, found, strict=True):
+        days = have[number].tolist()
+        out[number] = [Change(days[s.first - 1], days[s.first], *s[1:]) for s in steps]
     return out
 
 
-def difference(points: Points, before: int, after: int) -> tuple[float, float, float]:
-    """Return the log-ratio of two days, half its 95 % interval, and p of "no difference"."""
-    log_ratio = float(points.mean[after] - points.mean[before])
-    error = points.sd * float(np.sqrt(1 / points.visits[before] + 1 / points.visits[after]))
-    half = float(special.stdtrit(points.df, 0.975)) * error
-    p = 2 * float(special.stdtr(points.df, -abs(log_ratio) / error))
-    return log_ratio, half, p
+def comparisons(series: Sequence[Points]) -> int:
+    """Return how many comparisons `changes` corrects for."""
+    return windows.comparisons([days_of(each).size for each in series if each.df > 0])
+
+
+def days_of(points: Points) -> Int[np.ndarray, " known"]:
+    """Return the days that have a value."""
+    return np.flatnonzero(~np.isnan(points.mean))
+
+
+def known(points: Points, days: Int[np.ndarray, " known"]) -> windows.Points:
+    """Return those days as a series: what a visit varies by is known from all of them together."""
+    none = np.zeros(days.size)
+    shared = points.sd**2 / points.visits[days]
+    return windows.Points(points.mean[days], none, none + 1, shared, points.df)

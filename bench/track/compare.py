@@ -16,7 +16,7 @@ from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.metrics import METRICS
 from bench.measure.summary import ratios
 from bench.report import tied, wording
-from bench.report.runs import TIME, is_number
+from bench.report.runs import TIME, is_number, processor_model
 from bench.report.wording import measured
 from bench.stats.nested import Estimate
 from bench.track import between, conditions
@@ -157,7 +157,7 @@ def side(run: Run, name: str) -> Side:
     return Side(
         name=name,
         versions=conditions.versions(run),
-        machine=conditions.processor(run.machine),
+        machine=processor_model(run.machine),
         commit=f"{commit}, changed since" if commit and run.commit.get("dirty") else commit,
         when=run.when.replace("T", " "),
     )

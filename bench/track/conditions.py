@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.measure.cells import BASELINE
+from bench.report.runs import cpu_of, processor_model
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from bench.report.runs import Run
-    from bench.report.wording import Facts
 
 FIXED = {
     "machine": "processor, cores, affinity, system",
@@ -58,8 +58,8 @@ def conditions(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what a run was made under: the name it is allowed by and what it is, and its value."""
     machine, about = run.machine, run.section["environment"]
     for name, what, value in (
-        ("machine", "processor", processor(machine)),
-        ("machine", "cores", _cpu(machine).get("count")),
+        ("machine", "processor", processor_model(machine)),
+        ("machine", "cores", cpu_of(machine).get("count")),
         ("machine", "affinity", about.get("affinity", machine.get("affinity"))),
         ("machine", "system", _joined(machine.get("system"), machine.get("machine"))),
         ("python", "Python", versions(run).get("python")),
@@ -78,23 +78,6 @@ MEASURING = {
     "garbage_collector": "garbage collector",
     "threads": "threads",
 }
-
-
-def _cpu(machine: Facts) -> Facts:
-    found = machine.get("cpu")
-    return found if isinstance(found, dict) else {}
-
-
-def processor(machine: Facts) -> str:
-    """Return what a processor is called, told from others of that name.
-
-    Clouds have one name for several generations, and the clock that the system says may be the one
-    of that moment.
-    """
-    cpu = _cpu(machine)
-    brand = cpu.get("brand_raw") or machine.get("processor") or ""
-    known = [f"{name} {cpu[name]}" for name in ("family", "model", "stepping") if name in cpu]
-    return f"{brand} ({', '.join(known)})" if brand and known else str(brand)
 
 
 def _joined(*parts: Any) -> str:

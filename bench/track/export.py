@@ -18,9 +18,9 @@ from bench.measure.cells import BASELINE, Cell
 from bench.measure.summary import Group
 from bench.report import tied, wording
 from bench.report.rows import COLUMNS, rows
-from bench.report.runs import is_number
+from bench.report.runs import is_number, processor_model
 from bench.report.wording import measured
-from bench.track.conditions import processor, versions
+from bench.track.conditions import versions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def machine(run: Run) -> dict[str, str]:
         "machine": str(about.get("node") or ""),
         "os": system,
         "arch": str(about.get("machine") or ""),
-        "cpu": processor(run.machine),
+        "cpu": processor_model(run.machine),
         "num_cpu": str((about.get("cpu") or {}).get("count") or ""),
     }
 

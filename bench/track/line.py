@@ -118,17 +118,21 @@ class Moved(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A metric that a test told apart between neighbours."""
+    """A metric that a test told apart between neighbours, or groups of runs on either side."""
 
     key: Key
-    point: int
-    """Of the series: the later one."""
+    before: int
+    """Point of the series: the last one before the change."""
+    after: int
+    """The first one after it."""
     ratio: float
     """Of the later to the earlier."""
     low: float
     high: float
     p: float
     """Corrected for the number of comparisons."""
+    width: int = 1
+    """Runs on either side whose means were compared."""
 
 
 type FindChanges = Callable[[Sequence[Series]], Sequence[Change]]

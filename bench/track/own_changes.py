@@ -1,9 +1,8 @@
-"""Changes along a project's own runs: neighbours whose ratios differ by more than runs wander."""
+"""Changes along a project's own runs: ratios that differ by more than runs wander."""
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +10,14 @@ import numpy as np
 from bench.measure.cells import BASELINE
 from bench.measure.metrics import METRICS, TINY
 from bench.measure.metrics import Kind as Sampling
-from bench.stats.nested import Estimate
-from bench.stats.verdict import holm
-from bench.track.between import BETWEEN, Kind, difference
+from bench.stats import windows
+from bench.track.between import BETWEEN, Kind
 from bench.track.line import Change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from jaxtyping import Int
 
     from bench.track.entries import Key
     from bench.track.line import Series
@@ -27,25 +27,23 @@ ALPHA = 0.05
 
 
 def find_changes(series: Sequence[Series]) -> list[Change]:
-    """Return where a ratio to the baseline differs between neighbouring runs.
+    """Return where a ratio to the baseline differs between neighbouring runs, or groups of runs.
 
     An index keeps no proof, so what wanders less, the baseline's own program, is taken to wander as
     the others do. Exact metrics need no test.
     """
-    tests: list[tuple[Series, int, Estimate]] = []
-    for each in series:
-        if each.key.exact or not each.compared or each.key.metric not in METRICS:
-            continue
-        wobble = BETWEEN[kind(each.key)]
-        have = [i for i in range(each.at.size) if known(each, i)]
-        for before, after in pairwise(have):
-            tests.append((each, after, difference([at(each, before)], at(each, after), wobble)))
-    adjusted = holm(np.array([estimate.p_value() for _, _, estimate in tests]))
+    usable = [
+        (each, known(each))
+        for each in series
+        if not each.key.exact and each.compared and each.key.metric in METRICS
+    ]
+    points = [at(each, have) for each, have in usable]
     out = []
-    for (each, point, estimate), p in zip(tests, adjusted.tolist(), strict=True):
-        if p <= ALPHA:
-            low, high = estimate.interval()
-            out.append(Change(each.key, point, estimate.ratio, low, high, p))
+    for (each, have), steps in zip(usable, windows.steps(points, ALPHA), strict=True):
+        for step in steps:
+            before, after = have[step.first - 1 : step.first + 1].tolist()
+            ratio, low, high = map(math.exp, (step.log_ratio, step.low, step.high))
+            out.append(Change(each.key, before, after, ratio, low, high, step.p, step.width))
     return out
 
 
@@ -60,18 +58,20 @@ def kind(key: Key) -> Kind:
     return Kind.OTHER if key.style == BASELINE[1] else Kind.SEVERAL
 
 
-def known(series: Series, point: int) -> bool:
-    """Tell whether a point has a ratio and its doubt."""
-    values = series.ratio[point], series.standard_error[point], series.df[point]
-    return all(math.isfinite(value) for value in values) and series.ratio[point] > 0
+def known(series: Series) -> Int[np.ndarray, " known"]:
+    """Return the points that have a ratio and its doubt."""
+    with np.errstate(invalid="ignore"):
+        have = (series.ratio > 0) & np.isfinite(series.standard_error) & (series.df > 0)
+    return np.flatnonzero(have & np.isfinite(series.ratio))
 
 
-def at(series: Series, point: int) -> Estimate:
-    """Return a point as an estimate."""
-    return Estimate(
-        math.log(series.ratio[point]),
-        float(series.standard_error[point]),
-        float(series.df[point]),
-        0,
-        0,
+def at(series: Series, have: Int[np.ndarray, " known"]) -> windows.Points:
+    """Return those points, with what runs wander by beyond their own doubt."""
+    wobble = BETWEEN[kind(series.key)]
+    return windows.Points(
+        np.log(series.ratio[have]),
+        series.standard_error[have] ** 2,
+        series.df[have],
+        np.full(have.size, wobble.sd**2),
+        wobble.df,
     )

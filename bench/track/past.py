@@ -11,7 +11,9 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 import impls
 from bench.measure.settings import affinity
 from bench.measure.watch import machine
+from bench.report.runs import processor_model
 from bench.report.whole import Whole
+from bench.stats.changes import comparisons
 from bench.track.history import REFERENCE
 from bench.track.runfile import run_data, write
 from bench.track.series import ALPHA, as_data, changed, measured, sentences
@@ -72,7 +74,7 @@ def history_data(
         "sweeps": max((sweep for sweep, _ in history.visits), default=0),
         "plan": history.plan,
         "alpha": ALPHA,
-        "comparisons": sum(int((p.visits > 0).sum()) - 1 for p in found.values() if p.df > 0),
+        "comparisons": comparisons(list(found.values())),
         "series": [as_data(key, p, medians(history, *key)) for key, p in found.items()],
         "exact": exact_series(history),
         "changes": [
@@ -81,7 +83,7 @@ def history_data(
                 "metric": c.key.metric,
                 **{
                     name: getattr(c, name)
-                    for name in ("before", "after", "ratio", "low", "high", "p")
+                    for name in ("before", "after", "width", "ratio", "low", "high", "p")
                 },
             }
             for c in moved
@@ -97,8 +99,7 @@ def history_data(
 
 def processor() -> str:
     """Return what this machine's processor is called, and how many cores there are."""
-    about = pytest_benchmark_generate_machine_info()["cpu"]
-    name = about.get("brand_raw") or about.get("arch", "an unknown processor")
+    name = processor_model(pytest_benchmark_generate_machine_info()) or "an unknown processor"
     return f"{name}, {len(affinity() or []) or os.cpu_count() or 1} cores"
 
 

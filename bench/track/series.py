@@ -50,11 +50,13 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change between two days that follow each other."""
+    """A change between two days that follow each other, or between those before and after."""
 
     key: Key
     before: str
     after: str
+    width: int
+    """Days on either side whose means were compared."""
     ratio: float
     low: float
     high: float
@@ -121,6 +123,7 @@ def changed(found: Mapping[Key, Points], days: Sequence[str]) -> list[Change]:
             key,
             days[c.before],
             days[c.after],
+            c.width,
             math.exp(c.log_ratio),
             math.exp(c.low),
             math.exp(c.high),
@@ -171,12 +174,12 @@ def sentences(
         versions: Of each day.
         library: The distribution of each entrant.
     """
-    groups: dict[tuple[str, str, str, str, bool], list[Change]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str, int, bool], list[Change]] = defaultdict(list)
     for change in found:
         where = (change.key.metric, change.key.cell.workload, change.before, change.after)
-        groups[*where, change.ratio > 1].append(change)
+        groups[*where, change.width, change.ratio > 1].append(change)
     out = []
-    for (metric, workload, before, after, slower), several in groups.items():
+    for (metric, workload, before, after, width, slower), several in groups.items():
         names = [f"{c.key.cell.entrant} {c.key.cell.style}" for c in several]
         low, high = min(c.ratio for c in several), max(c.ratio for c in several)
         span = times(low) if times(low) == times(high) else f"{times(low)} to {times(high)}"
@@ -191,6 +194,8 @@ def sentences(
             and versions[before][name] != versions[after][name]
         ]
         between = ", ".join(moved) or "nothing that is known to matter has moved"
+        if width > 1:
+            between += f"; by the means of {width} days before and after"
         out.append(
             f"{CALLED.get(metric, metric).capitalize()} of {workload} "
             f"{SLOWER if slower else FASTER} {span} between {before} and {after} "

@@ -69,9 +69,11 @@ def timeline(
 
 
 def with_changes(line: Line, changes: Sequence[Change]) -> Line:
-    """Return a line with the changes of its series."""
-    own = tuple(change for change in changes if change.key.machine == line.machine)
-    return replace(line, changes=own)
+    """Return a line with the changes of its series, in the order of time."""
+    at = {series.key: series.at for series in line.series}
+    own = [change for change in changes if change.key in at]
+    own.sort(key=lambda change: (at[change.key][change.after], order(change.key)))
+    return replace(line, changes=tuple(own))
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,15 @@ def bundle() -> str:
 
 def specification(figure: Figure) -> Facts:
     """Return what Vega-Embed draws."""
-    made = figure.chart.to_dict(validate=False)  # our own, and tests have looked at it
+    import altair
+
+    chart = figure.chart.copy(deep=False)
+    rows = altair.Undefined if chart.data is altair.Undefined else chart.data.values
+    if isinstance(rows, list):  # plain JSON: altair would look at each of thousands of values
+        chart.data = altair.Data(name="rows")
+    made = chart.to_dict(validate=False)  # our own, and tests have looked at it
+    if isinstance(rows, list):
+        made["data"] = {"values": rows}
     made.pop("config", None)  # the page has its own, light or dark
     return dict(made)
 

@@ -85,12 +85,12 @@ def how(history: Facts) -> str:
     if not history["comparisons"]:
         return "Nothing could be tested: that takes two visits of each day at least."
     return (
-        f"A change is a difference between two neighbouring days that is left after a correction "
-        f"(Holm) for all {history['comparisons']} pairs of neighbours: odds of any false one "
+        f"A change is a difference between two neighbouring days, or in a long history between "
+        f"the means of several days before and after, that is left after a correction (Holm) for "
+        f"all {history['comparisons']} comparisons: odds of any false one "
         f"{history['alpha']:.0%}, as far as all days vary alike. Days were visited in "
         f"{history['sweeps']} sweeps, each in random order, "
-        "and its times are ratios to those of the reference's worker, which took turns with it. "
-        "Slow drifts that no two neighbours show are not looked for."
+        "and its times are ratios to those of the reference's worker, which took turns with it."
     )
 
 

@@ -112,7 +112,7 @@ def changes(line: Line) -> Iterator[str]:
             yield "Nobody tested whether times of neighbouring runs differ: no change is claimed."
         return
     if not line.changes and len(line.runs) > 1:
-        yield "No two neighbouring runs differ for sure in a time."
+        yield "No neighbouring runs, or groups of runs, differ for sure in a time."
     by_key = {series.key: series for series in line.series}
     for change in line.changes:
         yield sentence(told(change, line, by_key[change.key]))
@@ -121,13 +121,18 @@ def changes(line: Line) -> Iterator[str]:
 def told(change: Change, line: Line, series: Series) -> str:
     """Return a change in a sentence."""
     key, found = change.key, {"ratio": change.ratio, "low": change.low, "high": change.high}
-    before, after = series.at[change.point - 1 : change.point + 1].tolist()
+    before, after = series.at[[change.before, change.after]].tolist()
     beside = f", beside {base(key.metric)}," if series.compared else ""
     return (
         f"{label(key.metric)} of {name(key)} {place(key, backends=several(line))}{beside} "
         f"{'rose' if change.ratio > 1 else 'fell'} to {wording.ratio(found)} times what it was "
-        f"{between(line, before, after)}; p = {change.p:.2g}."
+        f"{between(line, before, after)}{wide(change.width, 'runs')}; p = {change.p:.2g}."
     )
+
+
+def wide(width: int, what: str) -> str:
+    """Return how many runs, or days, on either side tell a change, where that is not one."""
+    return f", by the means of {width} {what} before and after" if width > 1 else ""
 
 
 def moves(line: Line) -> Iterator[str]:
