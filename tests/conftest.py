@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(autouse=True)
 def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture(scope="session")
+def heard() -> Callable[[list[str]], list[str]]:
+    """Return what makes a command hear Ctrl-C even where a shell has it ignored."""
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return lambda command: [sys.executable, "-c", code, *command]
 
 
 @pytest.fixture(scope="session")

@@ -396,14 +396,7 @@ def more_blocks(path: Path, count: int) -> bool:
 def begun(lab: Lab, command: list[str]) -> subprocess.Popen[str]:
     """Start a run in a process group of its own, as a terminal does."""
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    # a shell starts what runs in the background with Ctrl-C ignored, which is inherited
-    heard = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", heard, *command], **lab.how, **streams, start_new_session=True
-    )
+    return subprocess.Popen(command, **lab.how, **streams, start_new_session=True)
 
 
 def ended(group: int) -> bool:
@@ -415,14 +408,16 @@ def ended(group: int) -> bool:
     return False
 
 
-def test_interrupted_killed_and_resumed(tmp_path: Path) -> None:
+def test_interrupted_killed_and_resumed(
+    tmp_path: Path, heard: Callable[[list[str]], list[str]]
+) -> None:
     lab = Lab(tmp_path)
     options = ["--entrant=pure_jax", "--metric=step,trace,peak_rss", "--benchmark-json=run.json"]
     options += ["--processes=1", "--blocks=3", "--rounds=2", "--cold-samples=1"]
     output = tmp_path / "run.json"
 
     # Ctrl-C, which reaches the whole group, while a worker is at work.
-    with begun(lab, lab.command(*options)) as process:
+    with begun(lab, heard(lab.command(*options))) as process:
         wait_for(lambda: len(lab.journals) == 1 and len(lines(lab.journals[0])) > 2, process)
         os.kill(process.pid, signal.SIGSTOP)
         refused = lab.run(*lab.command(*options[:-1], "--benchmark-json=other.json"))
@@ -446,7 +441,7 @@ def test_interrupted_killed_and_resumed(tmp_path: Path) -> None:
     assert given[-1] == f"--resume={FOLDER / journal.name}"
     command = [sys.executable, "-m", "pytest", *given]
     count = len(before.splitlines())
-    with begun(lab, command) as process:
+    with begun(lab, heard(command)) as process:
         wait_for(lambda: more_blocks(journal, count), process)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

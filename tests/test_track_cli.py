@@ -67,12 +67,10 @@ def how(folder: Path) -> dict[str, Any]:
     return {"cwd": folder, "env": variables, "text": True}
 
 
-def test_an_ab_is_measured_interrupted_taken_up_and_written(tmp_path: Path) -> None:
-    heard = (
-        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
-        "os.execv(sys.argv[1], sys.argv[1:])"
-    )
-    started = [sys.executable, "-c", heard, *command(*SELF, *COUNTS)]
+def test_an_ab_is_measured_interrupted_taken_up_and_written(
+    tmp_path: Path, heard: Callable[[list[str]], list[str]]
+) -> None:
+    started = heard(command(*SELF, *COUNTS))
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(started, **how(tmp_path), **streams) as process:
         limit = time.monotonic() + 60

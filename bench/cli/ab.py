@@ -12,7 +12,7 @@ import typer
 
 from bench.cli.compare import CONFIG, Format, by_ending, written
 from bench.cli.turns import measured
-from common.errors import BakeoffError, require_new
+from common.errors import require_new
 
 if TYPE_CHECKING:
     from bench.measure.actions import Options
@@ -217,12 +217,9 @@ class Both:
     def write_runs(self, folder: Path, margin: float) -> None:
         """Write each side as a run file."""
         from bench.track.ab_result import run_of
-        from bench.track.runfile import write
+        from bench.track.runfile import new_folder, write
 
-        try:
-            folder.mkdir()
-        except OSError as error:
-            raise BakeoffError(f"--runs {folder}: {error.strerror}; name another one") from error
+        new_folder(folder, "--runs")
         for name, side in self.sides.items():
             about = {"arguments": sys.argv[1:], "spec": str(side.environment.spec)}
             write(folder / f"{name}.json", run_of(self.made, name, side, margin, **about))

@@ -32,7 +32,7 @@ EXAMPLES = """Examples:\n
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01\n
 bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
 --bad @2026-06-01\n
-bakeoff bisect --metric dispatch --good jax==0.6.1 --bad jax==0.8.1 -o why.json"""
+bakeoff bisect --metric dispatch --good jax==0.6.1 --bad jax==0.8.1 -o why.json --runs steps"""
 HTML = ".html"
 BLOCKS = 6
 """Of each turn in a pair of workers."""
@@ -48,6 +48,9 @@ def bisect(
     entrant: Annotated[str, typer.Option(metavar="NAME")] = "pure_jax",
     style: Annotated[str, typer.Option(metavar="NAME")] = "pure",
     workload: Annotated[str, typer.Option(metavar="NAME")] = "toy",
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", show_default="an accelerator, else cpu")
+    ] = None,
     budget: Annotated[
         float, typer.Option(metavar="SECONDS", help="Wall time of all of it.")
     ] = 1200,
@@ -57,6 +60,12 @@ def bisect(
             "--output",
             "-o",
             help="A new file: .json has all of it, .html is a page.",
+        ),
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="A new folder for both sides of each step as run files."
         ),
     ] = None,
 ) -> None:
@@ -84,7 +93,7 @@ def bisect(
         raise unknown("workload", workload, WORKLOADS)
     if entrant not in impls.names():
         raise unknown("entrant", entrant, impls.names())
-    cell = Cell(entrant, style, workload, "cpu")
+    cell = Cell(entrant, style, workload, backend or "cpu")
     if not METRICS[metric].applies(cell):
         raise BakeoffError(
             f"metric {metric!r} is not measured of {style} at {workload}; choose another workload"
@@ -101,21 +110,26 @@ def bisect(
                 f"{option} is current, whose packages need not be releases; give a day or pins, "
                 "@2025-12-01 or flax==0.12.8"
             )
-    if output is not None:
-        require_new(output, "output")
+    for path, option in ((output, "output"), (runs, "--runs")):
+        if path is not None:
+            require_new(path, option)
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     start = time.monotonic()
     builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
-    search = Bisection(cell, metric, builder, PYTHONS, console, start + budget)
+    search = Bisection(cell, backend, metric, builder, PYTHONS, console, start + budget)
     try:
         found = search.run(*ends)
     except KeyboardInterrupt:
         console.print(search.how_to_go_on(), markup=False)
         raise
-    for line in said(found, cell, metric, time.monotonic() - start):
+    seconds = time.monotonic() - start
+    for line in said(found, search.cell, metric, seconds):
         print(line)
+    if runs is not None:
+        search.write_runs(runs)
+        print(runs)
     if output is not None:
-        search.write(output, found, time.monotonic() - start)
+        search.write(output, found, seconds)
         print(output)
     if found.stopped is not None:
         raise typer.Exit(1)
@@ -127,24 +141,38 @@ class Bisection:
     def __init__(
         self,
         cell: Cell,
+        backend: str | None,
         metric: str,
         builder: Any,
         pythons: tuple[str, ...],
         console: Console,
         deadline: float,
     ) -> None:
-        self.cell, self.metric, self.builder, self.console = cell, metric, builder, console
-        self.pythons, self.deadline = pythons, deadline
-        self.environments: dict[str, Environment] = {}
-        self.sides: dict[str, Offered] = {}
-        self.last: tuple[AB, dict[str, Offered]] | None = None
-        self.found: Found | None = None
-
-    def run(self, good: Spec, bad: Spec) -> Found:
-        """Search between two sides, in one Python if that can be."""
         from bench.track.bisect import Search
 
+        self.cell, self.backend, self.metric, self.console = cell, backend, metric, console
+        self.builder, self.pythons, self.deadline = builder, pythons, deadline
+        self.environments: dict[str, Environment] = {}
+        self.sides: dict[str, Offered] = {}
         self.search = Search(self.environment, self.trial, self.tell)
+        self.evidence: list[dict[str, Any]] = []
+        """Both sides of each step, as run files have them."""
+
+    def run(self, good: Spec, bad: Spec) -> Found:
+        """Search between two sides, on one backend that both have."""
+        from bench.measure.cells import Selection
+        from bench.track import driven
+
+        entrant, style, workload, _ = self.cell
+        sides = {str(spec): self.offered(self.environment(spec)) for spec in (good, bad)}
+        for name, side in sides.items():
+            gap = side.gap(entrant, style)
+            if gap is not None:
+                raise BakeoffError(f"{name}: {entrant} has no style {style!r} there: {gap}")
+        backends = (self.backend,) if self.backend else ()
+        selection = Selection((entrant,), (style,), (workload,), backends)
+        cells = driven.common(driven.selected(selection, sides))
+        self.cell = next(cell for cell in cells if cell[:2] == (entrant, style))
         return self.search.run(good, bad)
 
     def tell(self, text: str) -> None:
@@ -193,8 +221,9 @@ class Bisection:
             kind="bisect",
         )
         journal.remove()
-        self.last = made, sides
         estimate = of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
+        if estimate is not None:
+            self.evidence.append(self.as_runs(made, sides))
         why = made.missing().get((self.cell, self.metric), "")
         return estimate, time.monotonic() - start, why
 
@@ -217,14 +246,26 @@ class Bisection:
         made.decided = enough
         return made
 
+    def as_runs(self, made: AB, sides: dict[str, Offered]) -> dict[str, Any]:
+        """Return both sides of a step as run files have them."""
+        from bench.track.ab_result import run_of
+
+        return {
+            name: run_of(
+                made, name, side, 0.02, arguments=sys.argv[1:], spec=str(side.environment.spec)
+            )
+            for name, side in sides.items()
+        }
+
     def how_to_go_on(self) -> str:
         """Say how an interrupted search is taken up: between what is known by now."""
         found = self.search.found
         if found is None:
             return "interrupted; nothing is known yet"
         options = {"metric": self.metric, **self.cell._asdict()}
-        options |= {"good": str(found.good), "bad": str(found.bad)}
         del options["backend"]
+        options |= {"backend": self.backend} if self.backend else {}
+        options |= {"good": str(found.good), "bad": str(found.bad)}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         return (
             "interrupted; what is known by now is in these ends. Go on with:\n"
@@ -232,20 +273,12 @@ class Bisection:
         )
 
     def write(self, path: Path, found: Found, seconds: float) -> None:
-        """Write steps and result, and the last A/B's two sides as runs."""
-        from bench.track.runfile import run_data, write
+        """Write steps and result, and both sides of each step."""
+        from bench.track.runfile import write
 
-        runs = {}
-        if self.last is not None:
-            made, sides = self.last
-            for name, side in sides.items():
-                needed = {self.cell: {self.metric}}
-                state = made.found(name)
-                about: dict[str, Any] = {"arguments": sys.argv[1:], "plan": made.plan}
-                runs[name] = run_data(state, needed, side.offer, margin=0.02, **about)
         data = {
             "kind": "bisect",
-            "schema": 1,
+            "schema": 2,
             "cell": self.cell._asdict(),
             "metric": self.metric,
             "good": str(found.good),
@@ -259,7 +292,7 @@ class Bisection:
             "steps": [step._asdict() for step in found.steps],
             "arguments": sys.argv[1:],
             "said": said(found, self.cell, self.metric, seconds),
-            "runs": runs,
+            "runs": self.evidence,
         }
         if path.suffix == HTML:
             from bench.cli.report import put
@@ -268,6 +301,15 @@ class Bisection:
             put(path, page(data))
         else:
             write(path, data)
+
+    def write_runs(self, folder: Path) -> None:
+        """Write both sides of each step as run files, which other commands read."""
+        from bench.track.runfile import new_folder, write
+
+        new_folder(folder, "--runs")
+        for number, sides in enumerate(self.evidence, 1):
+            for name, data in sides.items():
+                write(folder / f"{number:02d}-{name}.json", data)
 
 
 def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:

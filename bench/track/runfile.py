@@ -104,3 +104,15 @@ def write(path: Path, data: Mapping[str, Any]) -> None:
     except OSError as error:
         whole.discard()
         raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def new_folder(path: Path, option: str) -> None:
+    """Make a folder for run files.
+
+    Raises:
+        BakeoffError: it cannot be made; `option` is what it was given to.
+    """
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise BakeoffError(f"{option} {path}: {error.strerror}; name another one") from error
