@@ -101,6 +101,15 @@ def test_a_long_history_shows_what_no_two_neighbours_do() -> None:
     assert found >= 30
 
 
+def test_a_day_that_varies_by_far_more_than_the_others_is_named() -> None:
+    rng = np.random.default_rng(7)
+    logs = visited(rng, np.zeros(16), 3, 0.02)
+    logs[5] += [-0.4, 0, 0.4]
+    assert points(logs).unlike == (5,)
+    named = [points(visited(rng, np.zeros(16), 3, 0.02)).unlike for _ in range(200)]
+    assert sum(map(bool, named)) <= 2 + 3 * np.sqrt(2)
+
+
 def test_comparisons_are_counted() -> None:
     rng = np.random.default_rng(6)
     series = [points(visited(rng, np.zeros(16), 2, 0.03)), points(np.zeros((16, 1)))]

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from bench.stats import windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from jaxtyping import Float, Int
+
+
+UNLIKE = 0.01
+"""Odds that a day of a series is taken to vary more than the others where it does not."""
 
 
 class Points(NamedTuple):
@@ -24,6 +29,8 @@ class Points(NamedTuple):
     """Of a visit, what its sweep explains taken out; NaN with too few visits to tell."""
     df: int
     """Degrees of freedom of `sd`."""
+    unlike: tuple[int, ...] = ()
+    """Days whose visits differ by far more than the others' do."""
 
     def error(self) -> Float[np.ndarray, " days"]:
         """Return the standard error of each day's mean."""
@@ -51,7 +58,8 @@ def points(logs: Float[np.ndarray, "days sweeps"]) -> Points:
     """Return each day's mean, and what a visit varies by: days and sweeps, as a two-way layout.
 
     A sweep is what all days were visited in, in random order, beside one worker of the reference:
-    what that worker's luck was is in all of them, and is taken out. All days share one variance.
+    what that worker's luck was is in all of them, and is taken out. All days share one variance;
+    two or three visits of a day cannot tell its own.
 
     Args:
         logs: Logarithms of a cost; NaN where a day was not visited in a sweep.
@@ -70,10 +78,29 @@ def points(logs: Float[np.ndarray, "days sweeps"]) -> Points:
         design[:, days.size + number] = (column == sweep) - 1.0 * (column == sweeps[0])
     fit, _, rank, _ = np.linalg.lstsq(design, logs[have], rcond=None)
     mean[days] = fit[: days.size]
+    rest = np.bincount(row, (logs[have] - design @ fit) ** 2, minlength=logs.shape[0])
     df = int(row.size - rank)
-    rest = logs[have] - design @ fit
-    sd = float(np.sqrt((rest**2).sum() / df)) if df > 0 else np.nan
-    return Points(mean, visits, sd, df)
+    sd = float(np.sqrt(rest.sum() / df)) if df > 0 else np.nan
+    return Points(mean, visits, sd, df, tuple(unlike(rest, visits - 1, df)))
+
+
+def unlike(
+    squares: Float[np.ndarray, " days"], own_df: Float[np.ndarray, " days"], df: int
+) -> Iterator[int]:
+    """Yield days whose visits differ by far more than the others': F tests, of each with the rest.
+
+    Args:
+        squares: Sum of each day's squared residuals.
+        own_df: Visits of each day but one.
+        df: Degrees of freedom of all residuals.
+    """
+    share = df / max(1.0, float(own_df.clip(0).sum()))  # what sweeps took, every day has lost
+    for day in np.flatnonzero(own_df > 0).tolist():
+        here, others = own_df[day] * share, float(squares.sum() - squares[day])
+        if df - here >= 1 and others > 0:
+            f = squares[day] / here / (others / (df - here))
+            if special.fdtrc(here, df - here, f) * squares.size < UNLIKE:
+                yield day
 
 
 def changes(series: Sequence[Points], alpha: float = 0.05) -> list[list[Change]]:
@@ -91,7 +118,7 @@ def changes(series: Sequence[Points], alpha: float = 0.05) -> list[list[Change]]
         for number, (each, days) in enumerate(zip(series, have, strict=True))
         if each.df > 0 and each.sd > 0 and days.size > 1
     ]
-    found = windows.steps([known(series[n], have[n]) for n in usable], alpha)
+    found = windows.steps([known(series[n], have[n]) for n in usable], alpha, floor=2)
     out: list[list[Change]] = [[] for _ in series]
     for number, steps in zip(usable, found, strict=True):
         days = have[number].tolist()

@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
     type Numbers = Float[np.ndarray, " points"]
 
-FEWEST = 16
+FEWEST = 8
 """Windows of a width that a series has to have room for: fewer do not tell how they wander."""
+LONG = 32
+"""Points of a series that is looked at in wider windows than one."""
+PLACES = 15
+"""Of a width, at which its differences are known well enough to say what they wander by."""
 NORMAL = 1.4826
 """Standard deviations in the median absolute deviation of a normal distribution."""
+EFFICIENCY = 0.37
+"""Of that median as an estimate, beside the standard deviation of as many values."""
 
 
 class Points(NamedTuple):
@@ -74,17 +80,24 @@ class Step(NamedTuple):
 
 def widths(points: int) -> Iterator[int]:
     """Yield the widths at which a series of so many points is looked at: 1, 2, 4 and so on."""
-    width = 1
-    while points >= 2 * width and (width == 1 or points >= FEWEST * width):
+    if points >= 2:
+        yield 1
+    width = 2
+    while points >= max(LONG, FEWEST * width):
         yield width
         width *= 2
 
 
-def windows(points: Points, width: int) -> Windows:
+def windows(points: Points, width: int, *, floor: int = 1) -> Windows:
     """Return the differences of means of so many points, before and after each place.
 
-    Points of a long series need not be as independent as their variances say, for a machine drifts:
-    so an error is at least what the differences of that width are spread by along the series.
+    Points need not vary by what is said of them, nor be independent, for machines have moods and
+    drift: so an error is at least what most differences of that width come to along the series.
+
+    Args:
+        points: The series.
+        width: Points on either side.
+        floor: The least width at which that is asked for.
     """
     places = np.arange(width, points.value.size - width + 1)
 
@@ -100,22 +113,32 @@ def windows(points: Points, width: int) -> Windows:
     difference = means[width:] - means[:-width]
     own, shared = both(points.own) / width**2, both(points.shared) / width**2
     known = both(points.own**2 / points.own_df) / width**4 + shared**2 / points.shared_df
-    variance = own + shared
+    if width >= floor and places.size >= PLACES:
+        least = (NORMAL * float(np.median(np.abs(difference)))) ** 2
+        more = np.maximum(0, least - own - shared)
+        known += more**2 / (EFFICIENCY * points.value.size / width)
+    else:
+        more = np.zeros(places.size)
+    variance = own + shared + more
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(known > 0, variance**2 / known, np.inf)
         error = np.sqrt(variance)
-        if width > 1:
-            error = np.maximum(error, NORMAL * np.median(np.abs(difference)))
         p = np.minimum(1, 2 * special.stdtr(df, -np.abs(difference) / error))
     return Windows(width, places, difference, error, df, np.where(error > 0, p, 1.0))
 
 
-def steps(series: Sequence[Points], alpha: float = 0.05) -> list[list[Step]]:
+def steps(series: Sequence[Points], alpha: float = 0.05, *, floor: int = 1) -> list[list[Step]]:
     """Return where each series changes, in its order.
 
     Any false one among them, with odds `alpha` at most: Holm over all places and widths of all
     series. A place that the narrowest windows tell is said by them; wider ones add what no narrower
     ones see within their width.
+
+    Args:
+        series: Each in its order.
+        alpha: The odds.
+        floor: The least width at which errors are at least what most differences come to; 2 where
+            every point's variance was measured, and many neighbours may truly differ.
 
     Raises:
         ValueError: `alpha` is not between 0 and 1.
@@ -123,7 +146,7 @@ def steps(series: Sequence[Points], alpha: float = 0.05) -> list[list[Step]]:
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
     looks = [
-        (number, windows(each, width))
+        (number, windows(each, width, floor=floor))
         for number, each in enumerate(series)
         for width in widths(each.value.size)
     ]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 """Odds of any false change among all series that are looked at together."""
+MOST_ERROR = 1.0
+"""Standard error of a log-ratio that says anything."""
 
 
 def find_changes(series: Sequence[Series]) -> list[Change]:
@@ -61,7 +63,7 @@ def kind(key: Key) -> Kind:
 def known(series: Series) -> Int[np.ndarray, " known"]:
     """Return the points that have a ratio and its doubt."""
     with np.errstate(invalid="ignore"):
-        have = (series.ratio > 0) & np.isfinite(series.standard_error) & (series.df > 0)
+        have = (series.ratio > 0) & (series.standard_error < MOST_ERROR) & (series.df > 0)
     return np.flatnonzero(have & np.isfinite(series.ratio))
 
 
