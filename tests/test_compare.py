@@ -554,7 +554,7 @@ def test_what_a_file_does_not_say_is_not_known_to_differ() -> None:
 def test_another_jax_moves_the_baseline_and_stands_in_the_headline() -> None:
     new = changed((*ABOUT, "versions", "jax"), "0.12.1")
     found = both(BASE, new, None, "jax")
-    assert words.headline(found).startswith("jax 0.12.0 → 0.12.1: Nothing is worse.")
+    assert words.headline(found).startswith("jax 0.12.0 → 0.12.1: Nothing is known to be worse.")
     assert any("pure_jax stands on that too" in text for text in found.warnings)
     flax = both(BASE, changed((*ABOUT, "versions", "flax"), "0.12.9"), None, "flax")
     assert words.headline(flax).startswith("flax 0.12.8 → 0.12.9: ")
@@ -674,10 +674,23 @@ def test_sentences_with_names_from_outside_mention_nobody() -> None:
         assert all(dead not in line.replace(r"\<", "") for line in lines)
 
 
+def test_the_headline_says_what_is_open_and_what_is_surely_allowed() -> None:
+    found = both(BASE, LATER)
+    open_ = [row for row in found.judged if not row.settled]
+    allowed = [r for r in found.judged if r.settled and r.verdict is Verdict.INCONCLUSIVE]
+    assert open_
+    assert allowed
+    undecided = len(open_) + len(allowed)
+    sure = f"{len(allowed)} of them surely not slower by more than is allowed"
+    assert f"{undecided} not told apart ({sure})" in words.headline(found)
+    settled = replace(found, rows=tuple(row for row in found.rows if row.settled))
+    assert words.headline(settled).startswith("Nothing is worse.")
+
+
 def test_markdown_of_nothing_worse_is_short() -> None:
     text = markdown.markdown(both(BASE, LATER))
     head, _, _ = text.partition("<details>")
-    assert head.splitlines()[1] == "✅ **Nothing is worse.**"
+    assert head.splitlines()[1] == "✅ **Nothing is known to be worse.**"
     assert "|---|" not in head
     assert "exact counts are the same" in head
 
@@ -762,7 +775,7 @@ def bakeoff(
 def test_exit_status_and_forms(bakeoff: Bakeoff) -> None:
     status, out, _ = bakeoff("base.json", "later.json")
     assert status == 0
-    assert "Nothing is worse." in out
+    assert "Nothing is known to be worse." in out
     status, out, _ = bakeoff("base.json", "slow.json", "--format", "md")
     assert status == 1
     assert out.startswith(markdown.MARKER)
@@ -770,7 +783,7 @@ def test_exit_status_and_forms(bakeoff: Bakeoff) -> None:
     assert (status, out) == (1, "out.json\n")
     assert json.loads(Path("out.json").read_text())["status"] == 1
     assert bakeoff("base.json", "later.json", "-o", "out.txt")[0] == 0
-    assert "Nothing is worse." in Path("out.txt").read_text()
+    assert "Nothing is known to be worse." in Path("out.txt").read_text()
     assert bakeoff("base.json", "base.json", "later.json", "--format", "json")[0] == 0
 
 

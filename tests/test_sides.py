@@ -137,9 +137,15 @@ class World:
         return STEP[action.workload] * drift * self.factor(action.side, arm, metric)
 
 
-def made(world: World, budget: float = 300.0, cells: list[Cell] | None = None, **more: Any) -> AB:
+def made(
+    world: World,
+    budget: float = 300.0,
+    cells: list[Cell] | None = None,
+    pairs: int | None = None,
+    **more: Any,
+) -> AB:
     options = Options(budget, seed=world.seed, **more)
-    schedule = ab.schedule(cells or CELLS, DEFAULT_METRICS, options)
+    schedule = ab.schedule(cells or CELLS, DEFAULT_METRICS, options, pairs=pairs)
     world.run(schedule.actions())
     return schedule
 
@@ -184,6 +190,13 @@ def test_what_a_small_budget_has_no_time_for_is_said(budget: float) -> None:
     assert missing.keys().isdisjoint(schedule.estimates())
     every = {(c, m) for c in CELLS for m in DEFAULT_METRICS if METRICS[m].applies(c)}
     assert missing.keys() | schedule.estimates().keys() == every
+
+
+def test_one_pair_has_no_doubt_and_it_is_said_why() -> None:
+    schedule = made(World(), 240.0, pairs=1)
+    missing = schedule.missing()
+    warm = {why for (_, m), why in missing.items() if METRICS[m].kind is Kind.WARM}
+    assert warm == {"one pair says nothing of its doubt: give --pairs 2 or more"}
 
 
 def test_identical_sides_are_seldom_told_apart() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import time
 
 import pytest
 
-from bench.track.spec import Spec, day, of_day, parse
+from bench.track.spec import Spec, day, of_day, parse, today
 from common.errors import BakeoffError
 
 
@@ -83,3 +84,17 @@ def test_a_month_is_its_first_day_or_its_last() -> None:
     assert day("2024-02", "--until", last=True) == datetime.date(2024, 2, 29)
     assert day("2024-02-10", "--until", last=True) == datetime.date(2024, 2, 10)
     assert str(of_day(datetime.date(2024, 6, 1))) == "@2024-06-01"
+
+
+def test_a_day_is_one_of_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC-14")
+    time.tzset()
+    try:
+        now = datetime.datetime.now(datetime.UTC).date()
+        assert today() == now
+        assert day(str(now), "--until") == now
+        with pytest.raises(BakeoffError, match="is not between"):
+            day(str(now + datetime.timedelta(1)), "--until")
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from bench.cli import main
+from bench.cli import main, run
+from bench.measure.process import Place
 from bench.report.runs import read
 from bench.report.track import history_page
+from bench.track.environments import Environment
 from bench.track.line import Series
 from bench.track.own_changes import find_changes
 
@@ -141,6 +143,31 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
         (("history", "--metric", "sample"), "measured by `pytest bench` alone"),
         (("history", "--format", "csv"), "--format is for --runs"),
         (("history", "--runs", "nowhere"), "--runs nowhere: there is no such folder"),
+        (
+            ("history", "--runs", ".", "--budget", "5"),
+            "--budget is for measuring; with --runs",
+        ),
+        (
+            ("history", "--runs", ".", "--resume"),
+            "--resume is for measuring; with --runs",
+        ),
+        (("history", "-o", "none/past"), "there is no folder none; make it first"),
+        (("ab", "--base", "current", "--margin", "5"), "--margin is 5; it is a fraction below 1"),
+        (("ab", "--base", "current", "--metric", "flops"), "'flops' is an exact count, which is"),
+        (
+            (
+                "bisect",
+                "--metric",
+                "step",
+                "--good",
+                "jax==0.8.0",
+                "--bad",
+                "jax==0.8.1",
+                "-o",
+                "why.pdf",
+            ),
+            "output a.pdf ends in .pdf; .html, .json are known",
+        ),
         (("history", "-o", "."), "output . exists already"),
     ],
 )
@@ -149,6 +176,73 @@ def test_wrong_use_is_one_line(bakeoff: Bakeoff, arguments: tuple[str, ...], mes
     assert done.status == 2
     assert message in done.err
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("ab", "[tool.bakeoff.gate]"),
+        ("compare", "[tool.bakeoff.gate]"),
+        ("history", "[default: (step, dispatch and all cold ones)]"),
+        ("history", "[default: (as the budget goes, 2 at least)]"),
+        ("bisect", "--runs"),
+    ],
+)
+def test_the_help_shows_words_in_brackets(bakeoff: Bakeoff, command: str, words: str) -> None:
+    """Rich takes what is in brackets for markup, and eats it."""
+    said = " ".join(bakeoff(command, "--help").out.replace("│", " ").split())
+    assert words in said
+
+
+@pytest.mark.parametrize("command", ["compare", "history"])
+def test_a_reader_that_leaves_is_no_finding(tmp_path: Path, command: str) -> None:
+    """Status 1 says that something is worse, or cannot be read."""
+    run = str(min((ROOT / "results").glob("xeon*/2026-*.json")))
+    given = [run, run] if command == "compare" else ["--runs", run]
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench.cli", command, *given],
+        **how(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (141, "")
+
+
+def test_what_goes_wrong_inside_is_no_finding_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("bench.cli.main", broken)
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 70
+
+
+def test_ends_of_a_search_that_are_the_same_stack(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(specs: Any, *_: Any) -> list[Environment]:
+        return [Environment(spec, Place(), ("jax==0.8.0",), python="3.13") for spec in specs]
+
+    monkeypatch.setattr("bench.track.driven.built", built)
+    done = bakeoff("bisect", "--metric", "step", "--good", "@2025-10-01", "--bad", "@2025-10-02")
+    assert done.status == 2
+    assert "@2025-10-01 and @2025-10-02 are the same stack, release by release" in done.err
+
+
+def test_stacks_of_a_history_are_no_runs_of_this_code(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    past = ROOT / "results" / "tracking" / "2024-06-to-2026-11"
+    none = bakeoff("history", "--runs", str(past))
+    assert none.status == 2
+    assert "17 files are of stacks in a history, or sides of an A/B" in none.err
+    run = min((ROOT / "results").glob("xeon*/2026-*.json"))
+    both = bakeoff("history", "--runs", str(past), "--runs", str(run), "--metric", "step")
+    assert both.status == 0
+    assert "17 files are of stacks in a history" in " ".join(both.out.split())
 
 
 def test_a_corrupt_run_of_many_is_named_and_the_status_says_so(

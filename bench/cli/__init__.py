@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Any
 
 import typer
@@ -15,6 +16,9 @@ from bench.cli import ab, bisect, compare, entrants, history, report, sample, se
 from common.errors import BakeoffError
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+INTERNAL = 70
+"""Status of an error of our own: 1 says something of what was compared."""
 
 app = typer.Typer(
     name="bakeoff",
@@ -63,12 +67,21 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output has gone; Python's own flush at exit would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return BROKEN_PIPE
+    except SystemExit as error:  # Rich makes the one of the other, and has done the same
+        if isinstance(error.__context__, BrokenPipeError):
+            return BROKEN_PIPE
+        raise
 
 
 def run() -> None:
     """Run the command line as a program."""
-    sys.exit(main())
+    try:
+        status = main()
+    except Exception:
+        traceback.print_exc()
+        status = _say("this is a mistake of bakeoff's own; please report it", INTERNAL)
+    sys.exit(status)
 
 
 def _say(message: str, status: int) -> int:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.compare import CONFIG, Format, by_ending, written
-from bench.cli.turns import measured
-from common.errors import require_new
+from bench.cli.turns import announced, measured
+from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
     from bench.measure.actions import Options
@@ -68,7 +68,7 @@ def ab(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file with the gate, [tool.bakeoff.gate].",
+            help=r"A TOML file with the gate, \[tool.bakeoff.gate].",
             show_default=f"{CONFIG}, if there is one",
         ),
     ] = None,
@@ -116,6 +116,8 @@ def ab(
             require_new(path, option)
     check_rate("--budget", budget)
     check_rate("--margin", margin)
+    if margin >= 1:
+        raise BakeoffError(f"--margin is {margin:g}; it is a fraction below 1: 0.05 for 5 %")
     for option, count in (
         ("--pairs", pairs),
         ("--blocks", blocks),
@@ -160,8 +162,8 @@ class Both:
         from bench.track.ab import BASE, NEW
         from bench.track.environments import Builder
 
-        with self.console.status("building environments") as status:
-            builder = Builder(notify=lambda text: status.update(text))
+        with announced(self.console, "building environments") as say:
+            builder = Builder(notify=say)
             built = driven.built(self.specs, builder)
         self.start = time.monotonic()
         self.sides = {

@@ -34,6 +34,7 @@ bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --goo
 --bad @2026-06-01\n
 bakeoff bisect --metric dispatch --good jax==0.6.1 --bad jax==0.8.1 -o why.json --runs steps"""
 HTML = ".html"
+ENDINGS = (HTML, ".json")
 BLOCKS = 6
 """Of each turn in a pair of workers."""
 
@@ -103,13 +104,18 @@ def bisect(
         if spec.revision is not None:
             raise BakeoffError(
                 f"{option} {spec} is a revision of this project; bisect is for releases and days: "
-                "give @2025-12-01 or flax==0.12.8, or use `git bisect run bakeoff ab`"
+                "give @2025-12-01 or flax==0.12.8. For revisions, docs/tracking.md has a command "
+                "for `git bisect run`"
             )
         if spec.current:
             raise BakeoffError(
                 f"{option} is current, whose packages need not be releases; give a day or pins, "
                 "@2025-12-01 or flax==0.12.8"
             )
+    if output is not None and output.suffix.lower() not in ENDINGS:
+        raise BakeoffError(
+            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are known"
+        )
     for path, option in ((output, "output"), (runs, "--runs")):
         if path is not None:
             require_new(path, option)
@@ -164,7 +170,18 @@ class Bisection:
         from bench.track import driven
 
         entrant, style, workload, _ = self.cell
-        sides = {str(spec): self.offered(self.environment(spec)) for spec in (good, bad)}
+        ends = driven.built((good, bad), self.builder)
+        pythons = {end.python for end in ends}
+        if len(pythons) > 1:
+            self.tell(f"no one Python fits both ends: {', '.join(sorted(pythons))} are compared")
+        elif ends[0].pins == ends[1].pins:
+            raise BakeoffError(
+                f"{good} and {bad} are the same stack, release by release; give two that differ"
+            )
+        else:
+            self.pythons = tuple(pythons)
+        self.environments |= {end.spec.text: end for end in ends}
+        sides = {str(end.spec): self.offered(end) for end in ends}
         for name, side in sides.items():
             gap = side.gap(entrant, style)
             if gap is not None:
@@ -294,7 +311,7 @@ class Bisection:
             "said": said(found, self.cell, self.metric, seconds),
             "runs": self.evidence,
         }
-        if path.suffix == HTML:
+        if path.suffix.lower() == HTML:
             from bench.cli.report import put
             from bench.report.track.bisect_page import page
 
@@ -314,6 +331,8 @@ class Bisection:
 
 def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:
     """Return what a search came to, in lines."""
+    from bench.track.bisect import ALPHA, UNDECIDED
+
     what = f"{metric} of {cell.entrant} {cell.style} at {cell.workload}"
     out = []
     if found.stopped is not None:
@@ -332,9 +351,14 @@ def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:
         if found.along:
             along = ", ".join(f"{n} {a} → {b}" for n, (a, b) in found.along.items())
             out.append(f"With it had to move: {along}.")
+    decided = [step for step in found.steps if step.conclusion != UNDECIDED]
     if found.steps:
-        out.append(
-            f"{len(found.steps)} steps in {seconds:.0f} s, each wrong with odds of 1 % at most: "
-            f"all right with odds of {100 * found.sure:.0f} % at least."
+        count = f"{len(found.steps)} step{'' if len(found.steps) == 1 else 's'}"
+        sure = (
+            f": all that were decided are right with odds of {100 * found.sure:.0f} % at least, "
+            f"{100 * ALPHA:.0f} % at most being lost at each"
+            if decided
+            else "; none was decided"
         )
+        out.append(f"{count} in {seconds:.0f} s{sure}.")
     return out

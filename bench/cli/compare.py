@@ -69,7 +69,7 @@ def compare(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A TOML file with the gate, [tool.bakeoff.gate].",
+            help=r"A TOML file with the gate, \[tool.bakeoff.gate].",
             show_default=f"{CONFIG}, if there is one",
         ),
     ] = None,

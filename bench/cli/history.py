@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.turns import measured
+from bench.cli.turns import announced, measured
 from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.track.history import History
     from bench.track.wanted import Wanted
 
-SINCE = "2024-06"
+SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
 EXAMPLES = """Examples:\n
 bakeoff history --since 2024-06 --every 2mo -o past\n
 bakeoff history --since 2025-11 --every 1w --workload toy --entrant flax_nnx --style all\n
@@ -37,7 +37,7 @@ bakeoff history --runs .benchmarks --runs results --metric step,compile"""
 class Format(StrEnum):
     """What a time line can be."""
 
-    TEXT = "txt"
+    TEXT = "text"
     HTML = "html"
     CSV = "csv"
     JSON = "json"
@@ -58,30 +58,41 @@ def history(
         typer.Option(metavar="DAY", help="Last day, whose stack is the reference; today."),
     ] = None,
     every: Annotated[
-        str, typer.Option(metavar="STEP", help="Days, weeks, months or years: 10d, 2w, 1mo, 1y.")
-    ] = "1mo",
+        str | None,
+        typer.Option(
+            metavar="STEP",
+            help="Days, weeks, months or years: 10d, 2w, 1mo, 1y.",
+            show_default=EVERY,
+        ),
+    ] = None,
     entrant: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="These only; again, or as a,b.")
     ] = None,
     style: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="These, or all. [default: pure]")
+        list[str] | None, typer.Option(metavar="NAME", help="These, or all.", show_default="pure")
     ] = None,
     workload: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="[default: toy and seed]")
+        list[str] | None, typer.Option(metavar="NAME", show_default="toy and seed")
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="[default: step, dispatch and all cold ones]"),
+        typer.Option(metavar="NAME", show_default="step, dispatch and all cold ones"),
     ] = None,
     budget: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Wall time, once environments are built.")
-    ] = 900.0,
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Wall time, once environments are built; --sweeps with --blocks come first.",
+            show_default=f"{BUDGET:.0f}",
+        ),
+    ] = None,
     sweeps: Annotated[
         int | None,
-        typer.Option(help="Visits of each day. [default: as the budget goes, 2 at least]"),
+        typer.Option(help="Visits of each day.", show_default="as the budget goes, 2 at least"),
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(help="Blocks of each turn in a visit. [default: the same]")
+        int | None,
+        typer.Option(help="Blocks of each turn in a visit.", show_default="as the budget goes"),
     ] = None,
     output: Annotated[
         Path | None,
@@ -121,6 +132,19 @@ def history(
     if runs:
         from bench.track.wanted import Wanted
 
+        others = {
+            "--every": every,
+            "--budget": budget,
+            "--sweeps": sweeps,
+            "--blocks": blocks,
+            "--resume": resume or None,
+        }
+        for option, value in others.items():
+            if value is not None:
+                raise BakeoffError(
+                    f"{option} is for measuring; with --runs nothing is: leave it out"
+                )
+
         filters = Wanted(
             entrants=names(entrant),
             styles=names(style),
@@ -140,22 +164,20 @@ def history(
     from bench.measure.cells import Selection
     from bench.track.history import days_of
     from bench.track.spec import day
+    from bench.track.spec import today as today_of
     from common.config import check_rate, check_size
 
+    budget, every = BUDGET if budget is None else budget, every or EVERY
     check_rate("--budget", budget)
     for option, count in (("--sweeps", sweeps), ("--blocks", blocks)):
         if count is not None:
             check_size(option, count, most=1000)
-    today = datetime.datetime.now(datetime.UTC).date()
     if resume and until is None:  # a day that has begun meanwhile is another history's
         until = last_day()
-    newest = day(until, "--until", last=True) if until else today
+    newest = day(until, "--until", last=True) if until else today_of()
     days = days_of(day(since or SINCE, "--since"), newest, every)
     folder = output or Path(f"history-{time.strftime('%Y%m%d-%H%M%S')}")
-    if folder.exists():
-        raise BakeoffError(
-            f"output {folder} exists already; nothing is overwritten: name a new one"
-        )
+    require_new(folder, "output")
     styles = names(style) or ("pure",)
     selection = Selection(
         entrants_of(entrant), () if styles == ("all",) else styles, names(workload)
@@ -181,7 +203,7 @@ def last_day() -> str:
 
 def by_ending(output: Path | None) -> Format:
     """Return the format that a file's name asks for."""
-    endings = {f".{format_}": format_ for format_ in Format}
+    endings = {"." + ("txt" if each is Format.TEXT else each): each for each in Format}
     if output is None:
         return Format.TEXT
     if output.suffix.lower() not in endings:
@@ -259,12 +281,19 @@ def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
     """
     from bench.measure.metrics import METRICS
     from bench.track.ab import DEFAULT_METRICS
+    from bench.track.gate import EXACT
 
+    every = [name for name in METRICS if name in DEFAULT_METRICS]
     for name in given:
+        if name in EXACT:
+            raise BakeoffError(
+                f"metric {name!r} is an exact count, which is compared always; give one that "
+                f"varies: {', '.join(every)}"
+            )
         if name not in METRICS:
-            raise unknown("metric", name, DEFAULT_METRICS)
-        if name not in DEFAULT_METRICS:
-            known = ", ".join(m for m in METRICS if m in DEFAULT_METRICS)
+            raise unknown("metric", name, every)
+        if name not in every:
+            known = ", ".join(every)
             raise BakeoffError(
                 f"metric {name!r} is measured by `pytest bench` alone; side by side: {known}"
             )
@@ -296,22 +325,22 @@ class Past:
 
     def build(self) -> None:
         """Build the environments, the reference's first; the others have its Python if they can."""
-        from bench.track.environments import PYTHONS, Builder, NetworkError, UnsolvableError
+        from bench.track.environments import PYTHONS, Builder
         from bench.track.history import REFERENCE
         from bench.track.spec import of_day
 
-        with self.console.status("building environments") as status:
-            builder = Builder(notify=lambda text: status.update(text), frozen=self.resume)
+        with announced(self.console, "building environments") as say:
+            builder = Builder(notify=say, frozen=self.resume)
             reference = builder.environment(of_day(self.days[-1]), PYTHONS)
             self.environments[REFERENCE] = reference
             pythons = [reference.python, *(p for p in PYTHONS if p != reference.python)]
             stacks: dict[Any, str] = {}
             for day in self.days:
                 name = str(day)
-                status.update(f"the environment of {name}")
+                say(f"the environment of {name}")
                 try:
                     found = builder.environment(of_day(day), pythons)
-                except (UnsolvableError, NetworkError) as error:
+                except BakeoffError as error:
                     self.gaps[name] = str(error)
                     self.console.print(f"{name}: {error}", markup=False)
                     continue
@@ -395,6 +424,13 @@ class Past:
         put(folder, self.history, self.sides, data, 0.02)
         (folder / PAGE).write_text(page(data), encoding="utf-8")
         self.journal.remove()
-        for line in data["sentences"]:
+        for line in data["sentences"] or [nothing(data["comparisons"])]:
             print(line)
         print(folder)
+
+
+def nothing(comparisons: int) -> str:
+    """Say that no change was found, and among how many comparisons."""
+    if not comparisons:
+        return "Nothing could be tested: that takes two stacks, and two visits of each."
+    return f"No change was told from noise in {comparisons} comparisons."

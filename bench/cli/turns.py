@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import Console
 
@@ -47,6 +48,16 @@ def measured(
                 "what was measured is safe: go on with the same command and --resume", markup=False
             )
         raise
+
+
+@contextmanager
+def announced(console: Console, text: str) -> Iterator[Callable[[str], None]]:
+    """Show what is done at the moment: in one line of a terminal, line by line elsewhere."""
+    if not console.is_terminal:
+        yield lambda now: console.print(now, markup=False)
+        return
+    with console.status(text) as status:
+        yield status.update
 
 
 RESUMED = ("ab", "history")

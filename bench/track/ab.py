@@ -258,8 +258,12 @@ class AB:
             for metric in self.metrics:
                 if METRICS[metric].applies(cell) and (cell, metric) not in have:
                     why = [self.found(name).cells[cell].failure for name in (BASE, NEW)]
-                    if METRICS[metric].kind is Kind.COLD:
+                    cold = METRICS[metric].kind is Kind.COLD
+                    if cold:
                         why += [s.cold_failures.get(cell) for s in self.sides.sides.values()]
+                    option = "--cold-samples" if cold else "--pairs"
+                    if (self.options.cold_samples if cold else self.pairs) == 1:
+                        why.append(f"one pair says nothing of its doubt: give {option} 2 or more")
                     out[cell, metric] = next(filter(None, why), STARVED)
         return out
 

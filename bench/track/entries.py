@@ -45,6 +45,8 @@ class State(StrEnum):
     """What a file turned out to be."""
 
     RUN = "run"
+    SIDE = "side"
+    """A stack of a history, or a side of an A/B: no run of this project's own history."""
     OTHER = "other"
     """JSON that makes no claim to be a run."""
     DAMAGED = "damaged"
@@ -147,7 +149,7 @@ def entry_of(path: Path) -> Entry:
     try:
         run = read(path, samples=False)
         if OF_SIDES & run.section.keys():
-            return Entry(State.OTHER)
+            return Entry(State.SIDE)
         at = datetime.fromisoformat(run.when).isoformat(timespec="seconds") if run.when else ""
         if not at:
             return damaged(f"{path} does not say when it was measured")

@@ -8,7 +8,6 @@ finds in its output file for preferences.
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import os
@@ -32,10 +31,12 @@ from packaging.utils import canonicalize_name
 
 from bench.measure.process import Place, WorkerFailedError
 from bench.measure.settings import ROOT
+from bench.track.spec import today
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Callable, Iterable, Sequence
 
     from bench.track.spec import Spec
@@ -179,8 +180,8 @@ class Builder:
         asked = [[*requirements], python, str(date or ""), [*preferences], BASE, LIBRARIES, about]
         kept = self.folder / "resolutions" / f"{digest(asked)}.json"
         # that of a day that is not over may still change
-        today = not self.frozen and date is not None and date >= datetime.date.today()
-        if kept.exists() and not today:
+        open_ = not self.frozen and date is not None and date >= today()
+        if kept.exists() and not open_:
             return kept_resolution(kept)
         self.notify(f"resolving {', '.join(requirements) or 'the stack'} {date or ''}".rstrip())
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     type Step = Callable[[int, int], None]
     """Told how many of how many files have been read."""
 
-VERSION = 100 * SCHEMA + 2
+VERSION = 100 * SCHEMA + 3
 """Of the tables, and of the runs that could be read; an index of another version is made anew."""
 FOLDER = "time-lines"
 """In the cache folder; holds one file, whose number is one higher than that of a damaged one."""

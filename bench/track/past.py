@@ -15,16 +15,18 @@ from bench.report.runs import processor_model
 from bench.report.whole import Whole
 from bench.stats.changes import comparisons
 from bench.track.history import REFERENCE
-from bench.track.runfile import run_data, write
+from bench.track.runfile import new_folder, run_data, write
 from bench.track.series import ALPHA, as_data, changed, measured, sentences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bench.measure.cells import Cell
+    from bench.stats.changes import Points
     from bench.track.driven import Offered
     from bench.track.history import History
+    from bench.track.series import Key
 
 SCHEMA = 1
 NAME = "history.json"
@@ -58,7 +60,7 @@ def history_data(
         "schema": SCHEMA,
         **about,
         "machine": processor(),
-        "warnings": warnings(history, sides),
+        "warnings": [*warnings(history, sides), *unlike(found, every)],
         "days": [
             {
                 "day": day,
@@ -112,6 +114,18 @@ def warnings(history: History, sides: Mapping[str, Offered]) -> list[str]:
     if len(pythons) > 1:
         notes.append(f"Days run on different Pythons ({', '.join(pythons)}): no one fits all.")
     return [*notes, *filter(None, machine(history.state, sides[REFERENCE].offer.conditions))]
+
+
+def unlike(found: Mapping[Key, Points], days: Sequence[str]) -> Iterator[str]:
+    """Yield what is less sure than it looks: days whose visits differ by more than the others'."""
+    for key, points in found.items():
+        if points.unlike:
+            cell = key.cell
+            yield (
+                f"Visits of {cell.entrant} {cell.style} differ by far more than on other days in "
+                f"{key.metric} at {cell.workload} on {', '.join(days[d] for d in points.unlike)}: "
+                "its changes there are less sure than their p says."
+            )
 
 
 def day_gaps(stack: str, history: History, sides: Mapping[str, Offered]) -> dict[str, str]:
@@ -169,7 +183,7 @@ def put(
     margin: float,
 ) -> None:
     """Write each stack's run and `history.json` into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    new_folder(folder, "output")
     for name in (*history.days, REFERENCE):
         state = history.sides.sides[name].state
         needed = {cell: set(history.metrics) for cell in history.cells[name]}

@@ -205,5 +205,5 @@ def sentences(
 
 
 def times(ratio: float) -> str:
-    """Return a ratio as it is read: three digits."""
-    return f"{ratio:.2f}×" if ratio < 10 else f"{ratio:.1f}×"
+    """Return a ratio as it is read: two digits at least."""
+    return f"{ratio:.{3 if ratio < 0.1 else 2 if ratio < 10 else 1}f}×"

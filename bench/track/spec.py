@@ -144,15 +144,20 @@ def day(text: str, option: str, *, last: bool = False) -> datetime.date:
             found = datetime.date.fromisoformat(f"{text}-01")
             if last:
                 found = (found + datetime.timedelta(31)).replace(day=1) - datetime.timedelta(1)
-                found = min(found, datetime.date.today())
+                found = min(found, today())
         else:
             found = datetime.date.fromisoformat(text)
     except ValueError:
         raise BakeoffError(
             f"{option}: {text!r} is no day; give one as in 2025-12-01, or a month as in 2025-12"
         ) from None
-    if not FIRST_DAY <= found <= datetime.date.today():
+    if not FIRST_DAY <= found <= today():
         raise BakeoffError(
             f"{option}: {found} is not between {FIRST_DAY} and today; give another day"
         )
     return found
+
+
+def today() -> datetime.date:
+    """Return the day that it is in UTC, in which releases have their dates."""
+    return datetime.datetime.now(datetime.UTC).date()

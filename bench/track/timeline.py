@@ -62,6 +62,8 @@ def timeline(
     if copies:
         what = "1 file is a copy" if copies == 1 else f"{copies} files are copies"
         notes.append(f"{what} of a run that is there, and passed over.")
+    if asked.sides:
+        notes.append(f"{asked.sides_said()}, and passed over.")
     if find_changes is not None:
         changes = find_changes([series for line in lines for series in line.series])
         lines = [with_changes(line, changes) for line in lines]
@@ -76,7 +78,7 @@ def with_changes(line: Line, changes: Sequence[Change]) -> Line:
     return replace(line, changes=tuple(own))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
     """A question to an index."""
 
@@ -85,10 +87,13 @@ class Asked:
     found: Mapping[str, Stamp]
     where: str
     """The folders, in an error."""
+    sides: int = 0
+    """Files that are of stacks measured beside others."""
 
     def lines(self, index: Index) -> tuple[list[Line], list[str], int]:
         """Return the lines, the problems, and how many files are copies of others."""
         files = index.files(self.found)
+        self.sides = sum(entry.state is State.SIDE for _, _, entry in files)
         problems = [entry.problem for _, _, entry in files if entry.state is State.DAMAGED]
         runs, copies = distinct([each for each in files if each[2].state is State.RUN])
         if not runs:
@@ -139,10 +144,16 @@ class Asked:
         count = len(self.found)
         there = f"none of {count} JSON files is a run" if count else "there is no JSON file"
         also = f" (the first problem: {problems[0]})" if problems else ""
+        also += f" ({self.sides_said()})" if self.sides else ""
         return BakeoffError(
             f"--runs {self.where}: {there}{also}; give folders with what "
             "`pytest bench --benchmark-autosave` or --benchmark-json wrote"
         )
+
+    def sides_said(self) -> str:
+        """Return how many files are of other stacks, in words."""
+        what = "1 file is" if self.sides == 1 else f"{self.sides} files are"
+        return f"{what} of stacks in a history, or sides of an A/B: no runs of this code alone"
 
     def chosen(
         self, runs: Mapping[int, tuple[str, Entry]], on: Mapping[str, Sequence[int]]

@@ -121,11 +121,17 @@ def outcome(comparison: Comparison, quote: Quote = str) -> str:
     if comparison.status is Status.CANNOT_SAY:
         return f"{subject}Cannot say whether anything is worse: no time could be settled."
     if comparison.status is Status.NOT_WORSE:
-        return f"{subject}Nothing is worse."
+        known = "known to be " if unsettled(comparison) else ""
+        return f"{subject}Nothing is {known}worse."
     several, worse = backends(comparison), _grouped(comparison.worse)
     said = [_short(row, quote, several=several) for row in worse[:NAMED]]
     more = len(worse) - len(said)
     return f"{subject}Worse: {wording.joined([*said, f'{more} more'] if more else said)}."
+
+
+def unsettled(comparison: Comparison) -> int:
+    """Return how many rows may be worse by more than is allowed, for all that is known."""
+    return sum(not row.settled for row in comparison.judged)
 
 
 def _grouped(worse: Sequence[Row | ExactRow | Failure]) -> list[Row | Failure | Counted]:
@@ -157,9 +163,12 @@ def counts(comparison: Comparison) -> str:
         Verdict.SLOWER: "slower",
         Verdict.FASTER: "faster",
         Verdict.EQUIVALENT: f"within ±{wording.percent(comparison.margin)}",
-        Verdict.INCONCLUSIVE: "not told apart",
     }
     said = [f"{verdicts[verdict]} {word}" for verdict, word in words.items() if verdicts[verdict]]
+    if open_ := verdicts[Verdict.INCONCLUSIVE]:
+        allowed = open_ - unsettled(comparison)
+        also = f" ({allowed} of them surely not slower by more than is allowed)" if allowed else ""
+        said.append(f"{open_} not told apart{also}")
     out = [f"{many} {'row' if many == 1 else 'rows'}: {wording.joined(said)}"] if said else []
     numbers = [row for row in comparison.exact if not row.ignored]
     if numbers:

@@ -29,7 +29,7 @@ COLOURS = {
     Verdict.INCONCLUSIVE: "#999999",
 }
 CALLED = {
-    Status.NOT_WORSE: "Nothing is worse",
+    Status.NOT_WORSE: "Nothing is known to be worse",
     Status.WORSE: "Something is worse",
     Status.CANNOT_SAY: "Cannot say",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from datetime import date, timedelta
 from itertools import pairwise
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 HEIGHT = 320
 GREY = "#888"
+FINE, COARSE = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0)
+"""Marks of a decade, in a chart of one and of several."""
 MARKED = ("jax", "flax", "dm-haiku", "equinox")
 """Distributions whose releases are marked: those of the entrants."""
 
@@ -58,6 +61,7 @@ def drawn(history: Facts, metric: str, workload: str, several: Sequence[Facts]) 
     y: dict[str, Any] = {
         "title": f"{name} of {workload}, relative to the newest day (log scale)",
         "scale": altair.Scale(type="log", nice=False, padding=10),
+        "axis": altair.Axis(values=ticks(rows), format="~g"),
     }
     known = base.transform_filter("isValid(datum.low)")
     tips = ["style:N", "day:N", "said:N", "versions:N"]
@@ -75,6 +79,15 @@ def drawn(history: Facts, metric: str, workload: str, several: Sequence[Facts]) 
     ]
     whole = altair.layer(*layers, data=altair.Data(values=rows))
     return whole.properties(width="container", height=HEIGHT)
+
+
+def ticks(rows: Sequence[Facts]) -> list[float]:
+    """Return what a logarithmic axis over some rows is marked with: a few in each decade."""
+    ends = [row[name] for row in rows for name in ("value", "low", "high") if row.get(name)]
+    low, high = math.log10(min(ends)), math.log10(max(ends))
+    steps = FINE if high - low < 1.5 else COARSE if high - low < 3 else (1.0,)
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    return [float(f"{step * 10.0**power:.6g}") for power in powers for step in steps]
 
 
 def points(history: Facts, series: Facts) -> Iterator[Facts]:
@@ -137,13 +150,16 @@ def title(metric: str, workload: str, found: Sequence[Facts]) -> str:
     if not found:
         return f"{what}: no change was told from noise".capitalize()
     largest = found[0]
-    moved = SLOWER if largest["ratio"] > 1 else FASTER
+    where = largest["before"], largest["after"]
+    slower = largest["ratio"] > 1
+    alike = [c for c in found if (c["before"], c["after"]) == where and (c["ratio"] > 1) == slower]
+    ratios = sorted(c["ratio"] for c in alike)
+    span = " to ".join(dict.fromkeys(times(end) for end in (ratios[0], ratios[-1])))
+    who = wording.name(largest) if len(alike) == 1 else f"{len(alike)} entrants"
     often = len({(c["before"], c["after"]) for c in found})
     more = "" if often == 1 else f", the largest of {often} steps"
-    return (
-        f"{what} {moved} {times(largest['ratio'])} between {largest['before']} and "
-        f"{largest['after']}{more}"
-    ).capitalize()
+    said = f"{what} {SLOWER if slower else FASTER} {span} between {where[0]} and {where[1]}"
+    return f"{said[:1].upper()}{said[1:]} ({who}){more}"
 
 
 def text(
