@@ -20,7 +20,7 @@ from bench.measure.cells import BASELINE, Cell
 from bench.report import choose, results, wording
 from bench.report.charts import figures, picture
 from bench.report.excerpts import excerpts
-from bench.report.page import embedded, page
+from bench.report.page import embedded, page, parts
 from bench.report.ratios import by_baseline, stored
 from bench.report.runs import read, without_samples
 from bench.report.sentences import brief, sentences
@@ -616,3 +616,18 @@ def test_an_empty_table_is_filled() -> None:
 def test_a_table_that_is_not_its_run_s_is_seen() -> None:
     text = f"<!-- table {PATH.relative_to(ROOT)} -->\n\nwrong\n\n<!-- end -->"
     assert "wrong" not in results.refreshed(text)
+
+
+def test_scripts_are_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path))
+    made = parts.bundle.__wrapped__()
+    [kept] = (tmp_path / "scripts").iterdir()
+    assert kept.read_text("utf-8") == made
+    assert "vegaEmbed" in made
+    assert "</script" not in made
+    kept.write_text("kept")
+    assert parts.bundle.__wrapped__() == "kept"
+    kept.unlink()
+    kept.parent.rmdir()
+    kept.parent.write_text("in the way: nothing can be kept")
+    assert parts.bundle.__wrapped__() == made

@@ -437,6 +437,7 @@ def test_holm_by_hand() -> None:
     assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(np.array([0.6, 0.5])) == pytest.approx([1, 1])
     assert holm(np.array([])).size == 0
+    assert holm(np.array([0.01, 0.005]), more=2) == pytest.approx([0.03, 0.02])
     with pytest.raises(ValueError, match=r"between 0 and 1; found \[0.5, nan\]"):
         holm(np.array([0.5, math.nan]))
 

@@ -349,7 +349,9 @@ def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:
             + (f", of {found.steps[0].ratio:.3f} times in all." if last.phase == "confirm" else ".")
         )
         if found.along:
-            along = ", ".join(f"{n} {a} → {b}" for n, (a, b) in found.along.items())
+            along = ", ".join(
+                f"{n} {a or 'none'} → {b or 'none'}" for n, (a, b) in found.along.items()
+            )
             out.append(f"With it had to move: {along}.")
     decided = [step for step in found.steps if step.conclusion != UNDECIDED]
     if found.steps:

@@ -110,7 +110,7 @@ def changes(series: Sequence[Points], alpha: float = 0.05) -> list[list[Change]]
     `alpha` at most.
 
     Raises:
-        ValueError: `alpha` is not between 0 and 1.
+        ValueError: `alpha` is not between 0 and `windows.MOST`.
     """
     have = [days_of(each) for each in series]
     usable = [
@@ -128,7 +128,9 @@ def changes(series: Sequence[Points], alpha: float = 0.05) -> list[list[Change]]
 
 def comparisons(series: Sequence[Points]) -> int:
     """Return how many comparisons `changes` corrects for."""
-    return windows.comparisons([days_of(each).size for each in series if each.df > 0])
+    return windows.comparisons(
+        [days_of(each).size for each in series if each.df > 0 and each.sd > 0]
+    )
 
 
 def days_of(points: Points) -> Int[np.ndarray, " known"]:

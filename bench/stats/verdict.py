@@ -48,11 +48,15 @@ class Judgement(NamedTuple):
     no number can be told."""
 
 
-def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def holm(p: Float[np.ndarray, " n"], more: int = 0) -> Float[np.ndarray, " n"]:
     """Return adjusted p-values: rejecting those up to alpha is wrong anywhere with at most alpha.
 
     Holm (1979), "A simple sequentially rejective multiple test procedure"; whatever the dependence
     between the tests, which here share a baseline.
+
+    Args:
+        p: Of each test.
+        more: Further tests, whose p is larger than all of these.
 
     Raises:
         ValueError: A value outside of 0 to 1.
@@ -62,7 +66,7 @@ def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         raise ValueError(f"p-values must be between 0 and 1; found {p.tolist()}")
     order = np.argsort(p)
     adjusted = np.empty_like(p)
-    steps = p[order] * np.arange(p.size, 0, -1)
+    steps = p[order] * np.arange(p.size + more, more, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted
 

@@ -28,6 +28,8 @@ LONG = 32
 """Points of a series that is looked at in wider windows than one."""
 PLACES = 15
 """Of a width, at which its differences are known well enough to say what they wander by."""
+MOST = 0.3
+"""Odds of a false step that can be asked for: one standard error away says less."""
 NORMAL = 1.4826
 """Standard deviations in the median absolute deviation of a normal distribution."""
 EFFICIENCY = 0.37
@@ -60,7 +62,7 @@ class Windows(NamedTuple):
     """Standard error of that."""
     df: Numbers
     p: Numbers
-    """Of "no change", not corrected."""
+    """Of "no change", not corrected; 1 where it is more than `MOST` by far."""
 
 
 class Step(NamedTuple):
@@ -123,8 +125,11 @@ def windows(points: Points, width: int, *, floor: int = 1) -> Windows:
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(known > 0, variance**2 / known, np.inf)
         error = np.sqrt(variance)
-        p = np.minimum(1, 2 * special.stdtr(df, -np.abs(difference) / error))
-    return Windows(width, places, difference, error, df, np.where(error > 0, p, 1.0))
+        away = np.abs(difference) / error
+    p = np.ones(places.size)
+    near = np.flatnonzero((away > 1) & (error > 0))
+    p[near] = 2 * special.stdtr(df[near], -away[near])
+    return Windows(width, places, difference, error, df, p)
 
 
 def steps(series: Sequence[Points], alpha: float = 0.05, *, floor: int = 1) -> list[list[Step]]:
@@ -141,10 +146,10 @@ def steps(series: Sequence[Points], alpha: float = 0.05, *, floor: int = 1) -> l
             every point's variance was measured, and many neighbours may truly differ.
 
     Raises:
-        ValueError: `alpha` is not between 0 and 1.
+        ValueError: `alpha` is not between 0 and `MOST`.
     """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
+    if not 0 < alpha < MOST:
+        raise ValueError(f"alpha is {alpha}; it must be between 0 and {MOST}")
     looks = [
         (number, windows(each, width, floor=floor))
         for number, each in enumerate(series)
@@ -153,7 +158,9 @@ def steps(series: Sequence[Points], alpha: float = 0.05, *, floor: int = 1) -> l
     out: list[list[Step]] = [[] for _ in series]
     if not looks:
         return out
-    adjusted = holm(np.concatenate([look.p for _, look in looks]))
+    adjusted = np.concatenate([look.p for _, look in looks])
+    small = adjusted < MOST
+    adjusted[small] = holm(adjusted[small], more=int(adjusted.size - small.sum()))
     ends = np.cumsum([look.p.size for _, look in looks])
     for (number, look), p in zip(looks, np.split(adjusted, ends[:-1]), strict=True):
         out[number] += chosen(look, p, alpha, [step.first for step in out[number]])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.report.whole import Whole
+from common.fetch import cache_folder
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -54,11 +58,23 @@ def script(*names: str) -> str:
 
 @cache
 def bundle() -> str:
-    """Return the scripts that draw charts, as one text: Vega, Vega-Lite and Vega-Embed."""
+    """Return the scripts that draw charts, as one text: Vega, Vega-Lite and Vega-Embed.
+
+    They are kept in the cache folder: to put them together takes longer than the rest of a page.
+    """
     import vl_convert
 
+    kept = cache_folder() / "scripts" / f"vega-{metadata.version('vl-convert-python')}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        return kept.read_text("utf-8")
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return script.replace("</script", "<\\/script")
+    script = script.replace("</script", "<\\/script")
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        whole = Whole(kept)
+        whole.partial.write_text(script, encoding="utf-8")
+        whole.finish()
+    return script
 
 
 def specification(figure: Figure) -> Facts:

@@ -61,6 +61,13 @@ def title(found: Facts) -> str:
     return f"{what(found)} changed with {found['package']} {low} → {high}".capitalize()
 
 
+def moved(step: Facts) -> str:
+    """Return what a step's new side has that its base has not; jaxlib goes with jax."""
+    base, new = (step[name].split(",") for name in ("base", "new"))
+    parts = [part for part in new if part not in base] or new
+    return ", ".join(p for p in parts if f"jax=={p.removeprefix('jaxlib==')}" not in parts)
+
+
 def row(step: Facts) -> Facts:
     """Return a step as the table has it."""
     return step | {
@@ -75,7 +82,7 @@ def figure(found: Facts) -> Figure:
     steps = found["steps"]
     data: list[dict[str, Any]] = [
         {
-            "step": f"{number}. {step['new']} / {step['base']}",
+            "step": f"{number}. {step['phase']}: {moved(step)}",
             "ratio": step["ratio"],
             "low": max(step["low"], step["ratio"] / 10),
             "high": min(step["high"], step["ratio"] * 10),
@@ -84,7 +91,7 @@ def figure(found: Facts) -> Figure:
         for number, step in enumerate(steps, 1)
     ]
     x: dict[str, Any] = {
-        "title": f"{what(found)}, new / base (log scale)",
+        "title": "new / base (log scale)",
         "scale": altair.Scale(type="log", nice=False, padding=12),
     }
     names = [*COLOURS, "undecided"]
@@ -95,7 +102,7 @@ def figure(found: Facts) -> Figure:
         legend=altair.Legend(orient="bottom"),
     )
     base = chart(data).encode(
-        y=altair.Y("step:N", title=None, sort=None, axis=altair.Axis(labelLimit=320)), color=colour
+        y=altair.Y("step:N", title=None, sort=None, axis=altair.Axis(labelLimit=200)), color=colour
     )
     half = math.sqrt(steps[0]["ratio"])
     whole = altair.layer(
@@ -106,7 +113,7 @@ def figure(found: Facts) -> Figure:
         base.mark_point(filled=True, size=60, opacity=1).encode(x=altair.X("ratio:Q", **x)),
     ).properties(width="container", height=max(3, len(data)) * ROW)
     said = "; ".join(
-        f"{step['new']} beside {step['base']} {times(step['ratio'])} "
+        f"{step['phase']}, {moved(step)} {times(step['ratio'])} "
         f"({times(step['low'])} to {times(step['high'])}), {step['conclusion']}"
         for step in steps
     )
