@@ -12,6 +12,9 @@ BIN := $(VENV)/bin
 # uv from the path, or one of our own beside the environment: never into anybody's Python.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 
+# Without bytecode, each of the many processes of a test run compiles jax anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup test lint bench results lock clean
 
 setup: $(VENV)/.done

@@ -674,6 +674,18 @@ def test_sentences_with_names_from_outside_mention_nobody() -> None:
         assert all(dead not in line.replace(r"\<", "") for line in lines)
 
 
+def test_a_comment_that_is_far_too_long_ends_with_a_whole_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = both(BASE, LATER)
+    whole = markdown.markdown(found)
+    monkeypatch.setattr(markdown, "MOST", 150)
+    short = markdown.markdown(found)
+    assert len(short) <= 151
+    assert "<details>" not in short
+    assert set(short.splitlines()) <= set(whole.splitlines())
+
+
 def test_the_headline_says_what_is_open_and_what_is_surely_allowed() -> None:
     found = both(BASE, LATER)
     open_ = [row for row in found.judged if not row.settled]

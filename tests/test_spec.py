@@ -71,6 +71,11 @@ def test_what_is_no_spec_is_refused(text: str, message: str) -> None:
     assert "\n" not in str(error.value).replace(text, "")
 
 
+@pytest.mark.parametrize("name", ["origin/main", "HEAD~3", "feature+x", "fix#12", "v1.0^{}"])
+def test_names_of_branches_and_tags_are_revisions(name: str) -> None:
+    assert parse(name).revision == name
+
+
 def test_a_spec_says_what_to_install() -> None:
     spec = parse("jax>=0.6,<0.7,python==3.12,flax==0.10.6")
     assert spec.requirements == ("jax<0.7,>=0.6", "flax==0.10.6")

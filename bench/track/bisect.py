@@ -330,7 +330,7 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     """Return the interval of a log-ratio with a look's part of the odds outside of it."""
     if math.isinf(estimate.standard_error) or not estimate.df:
         return -math.inf, math.inf
-    share = ALPHA / len(LOOKS)
+    share = ALPHA / (len(LOOKS) + 1)  # the one more is the last, when the time is over
     half = float(special.stdtrit(estimate.df, 1 - share / 2)) * estimate.standard_error
     return estimate.log_ratio - half, estimate.log_ratio + half
 

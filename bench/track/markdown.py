@@ -42,7 +42,9 @@ def markdown(comparison: Comparison) -> str:
     if len(text) > MOST:
         left_out = "All rows are too many for a comment; `--format json` has them."
         text = "\n".join([*head, left_out, "", *tail])
-    return text[:MOST] + "\n"
+        if len(text) > MOST:  # whole lines, and nothing that would have to be closed
+            text = "\n".join([*head, left_out])[:MOST].rpartition("\n")[0]
+    return text + "\n"
 
 
 def shown(comparison: Comparison) -> Iterator[str]:

@@ -21,7 +21,7 @@ EXAMPLES = (
     "`current`, `@2025-12-01`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2` or a git revision"
 )
 PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<specifier>(?:[=!<>~]=|[<>]).*)")
-REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./~^@{}-]*")
+REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./~^@{}+#-]*")
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Before that there was no jax."""
 PACKAGES = (
@@ -79,7 +79,9 @@ def parse(text: str, option: str = "SPEC") -> Spec:
     if given.startswith("@") or PIN.match(given):
         return _environment(given, option)
     if not REVISION.fullmatch(given) or ".." in given:
-        raise BakeoffError(f"{option} {text!r} is no SPEC; give {EXAMPLES}")
+        raise BakeoffError(
+            f"{option} {text!r} is no SPEC; give {EXAMPLES} (of letters, digits and _./~^@{{}}+#-)"
+        )
     return Spec(given, revision=given)
 
 
