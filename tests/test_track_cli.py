@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +16,16 @@ import numpy as np
 import pytest
 
 from bench.cli import main, run
+from bench.measure.cells import Offer
 from bench.measure.process import Place
 from bench.report.runs import read
 from bench.report.track import history_page
+from bench.track.ab_result import differences
+from bench.track.driven import Offered
 from bench.track.environments import Environment
 from bench.track.line import Series
 from bench.track.own_changes import find_changes
+from bench.track.spec import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,6 +237,34 @@ def test_ends_of_a_search_that_are_the_same_stack(
     done = bakeoff("bisect", "--metric", "step", "--good", "@2025-10-01", "--bad", "@2025-10-02")
     assert done.status == 2
     assert "@2025-10-01 and @2025-10-02 are the same stack, release by release" in done.err
+
+
+def side(versions: dict[str, str], *pins: str) -> Offered:
+    environment = Environment(parse("flax==0.12.8" if pins else "current"), Place(), pins)
+    return Offered(environment, Offer({}, {}, ["cpu"], versions, {}))
+
+
+def test_what_only_the_environment_at_hand_has_is_no_difference() -> None:
+    here = metadata.version("numpy"), metadata.version("scipy")
+    known = {"jax": "0.12.0", "numpy": here[0]}
+    current = side(known | {"flax": "0.12.12", "equinox": "0.13.8"})
+    built = side(
+        known | {"flax": "0.12.8"},
+        *(f"{n}=={v}" for n, v in known.items()),
+        "flax==0.12.8",
+        "scipy==1.0",
+        "uvloop==0.23.0",
+    )
+    found = [str(each) for each in differences({"base": built, "new": current})]
+    assert found == [
+        "equinox none, then 0.13.8",
+        "flax 0.12.8, then 0.12.12",
+        f"scipy 1.0, then {here[1]}",
+    ]
+    both = side(known, "jax==0.12.0", f"numpy=={here[0]}", "zipp==4.1.2")
+    told = [str(each) for each in differences({"base": both, "new": built})]
+    assert "uvloop none, then 0.23.0" in told
+    assert "zipp 4.1.2, then none" in told
 
 
 def test_stacks_of_a_history_are_no_runs_of_this_code(bakeoff: Bakeoff, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from packaging.utils import canonicalize_name
 
 from bench.measure.metrics import METRICS
 from bench.measure.watch import machine
@@ -111,18 +113,30 @@ def described(side: Offered) -> Side:
 
 
 def differences(sides: Mapping[str, Offered]) -> list[Difference]:
-    """Return the releases that differ between the sides, what they stand on included."""
-    base, new = (versions(sides[name]) for name in (BASE, NEW))
+    """Return the releases that differ between the sides, what they stand on included.
+
+    The environment at hand also has what is no part of the stack: tools, and what they need.
+    """
+    base, new = (sides[name] for name in (BASE, NEW))
+    theirs, ours = releases(base), releases(new)
+    names = theirs.keys() | ours.keys()
+    if not (base.environment.pins and new.environment.pins):
+        names = (
+            (theirs.keys() & ours.keys()) | base.offer.versions.keys() | new.offer.versions.keys()
+        )
     return [
-        Difference(name, name, base.get(name, "none"), new.get(name, "none"))
-        for name in sorted(base.keys() | new.keys())
-        if base.get(name) != new.get(name) and name != OWN
+        Difference(name, name, theirs.get(name, "none"), ours.get(name, "none"))
+        for name in sorted(names)
+        if theirs.get(name) != ours.get(name) and name != OWN
     ]
 
 
-def versions(side: Offered) -> dict[str, str]:
-    """Return all releases of a side; of the environment at hand, those that are measured."""
+def releases(side: Offered) -> dict[str, str]:
+    """Return all releases of a side."""
     pins = dict(pin.split("==", 1) for pin in side.environment.pins)
+    if not pins:
+        found = metadata.distributions()
+        pins = {str(canonicalize_name(each.metadata["Name"])): each.version for each in found}
     return pins | side.offer.versions
 
 
