@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -15,9 +16,11 @@ import pytest
 from rich.console import Console
 
 import impls
+from bench.environments.offers import offers, places_of
+from bench.environments.own import Homes
 from bench.measure import journal as journals
 from bench.measure.cells import Cell, Selection
-from bench.measure.measured import Measured, Offer, Wanted, offer, offer_of
+from bench.measure.measured import Measured, Offer, Wanted, offer_of
 from bench.measure.metrics import METRICS
 from bench.measure.one import only_one
 from bench.measure.process import SILENCE_SECONDS, WorkerFailedError
@@ -32,11 +35,14 @@ from common.versions import versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from bench.measure.process import Place
+
 MEASURED = pytest.StashKey[Measured]()
 WANTED = pytest.StashKey[Wanted]()
 CELLS = pytest.StashKey[list[Cell]]()
 LOCK = pytest.StashKey[Any]()
 NO_CELL = Cell("", "", "", "")
+EVERYBODY = "all"
 MAX_BUDGET = 7 * 24 * 3600
 MAX_MARGIN = 0.5
 MOST_BEFORE = 600.0
@@ -47,7 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cells, and how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
     for name, default in (
-        ("entrant", "all; an entrant of your own by the path of its .py file"),
+        (
+            "entrant",
+            "the JAX libraries of this environment; all for everybody's, which builds what is "
+            "missing; an entrant of your own by the path of its .py file",
+        ),
         ("style", "all"),
         ("workload", "toy and seed; sweep stands for widths 8 to 1024"),
         ("backend", "all that jax offers"),
@@ -130,10 +140,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         journal = None
         if options.resume is not None:
             journal = journals.Journal.open(Path(options.resume or journals.newest()))
-        found = offered(options, journal)
+        found, places = offered(options, journal)
         config.stash[WANTED] = options
         config.stash[CELLS] = options.selection.cells(found)
-        config.stash[MEASURED] = Measured(options, found, journal)
+        config.stash[MEASURED] = Measured(options, found, journal, places)
 
 
 def checked(config: pytest.Config) -> Wanted:
@@ -167,6 +177,8 @@ def checked(config: pytest.Config) -> Wanted:
     for path in paths:
         impls.add(path)
     entrants = [Path(name).stem if name in paths else name for name in names("entrant")]
+    if EVERYBODY in entrants:
+        entrants = impls.names()
     return Wanted(
         arguments=tuple(config.invocation_params.args),
         selection=Selection(tuple(entrants), *map(names, ("style", "workload", "backend"))),
@@ -179,16 +191,17 @@ def checked(config: pytest.Config) -> Wanted:
     )
 
 
-def offered(options: Wanted, journal: journals.Journal | None) -> Offer:
-    """Return what this environment has, asked for once; the load is what it was at that moment."""
+def offered(options: Wanted, journal: journals.Journal | None) -> tuple[Offer, dict[str, Place]]:
+    """Return what there is, asked for once, and where; the load is what it was at that moment."""
+    homes = Homes(notify=lambda line: print(line, file=sys.stderr, flush=True))
     if journal is None:
         load = conditions()
         silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
-        found = offer(options.selection.entrants, options.outside, silence)
-        return replace(found, conditions=load)
+        found, places = offers(options.selection.entrants, options.outside, silence, homes)
+        return replace(found, conditions=load), places
     found = offer_of(journal)
     then: dict[str, Any] = found.versions | found.conditions
-    now: dict[str, Any] = versions() | conditions()
+    now: dict[str, Any] = found.versions | versions() | conditions()
     changed = [
         f"{name.replace('_', ' ')} {old} then, {now.get(name)} now"
         for name, old in then.items()
@@ -199,7 +212,7 @@ def offered(options: Wanted, journal: journals.Journal | None) -> Offer:
             f"the journal {journal.path} was made under other conditions: {'; '.join(changed)}; "
             "have those again, or start anew without --resume"
         )
-    return found
+    return found, places_of(found.apart, homes)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

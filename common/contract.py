@@ -1,8 +1,8 @@
 """The contract between an entrant and everything that trains, checks or times it.
 
-A module of `impls/` offers `build(config) -> Model` and `STYLES`, a mapping from a style's name to
-a `Style`. Weights are library-neutral, so that a model trained in one library is sampled, or
-trained further, in another.
+A module of `impls/` offers `build(config) -> Model`, `STYLES`, a mapping from a style's name to a
+`Style`, and the constants that `common.declaration` reads. Weights are library-neutral, so that a
+model trained in one library is sampled, or trained further, in another.
 """
 
 from __future__ import annotations
@@ -104,8 +104,11 @@ class TrainStep(Protocol):
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Float[Array, ""]]:
         """Make one update; return the hidden state after `chunk` and the mean loss before it."""
 
-    def program(self, hidden: Hidden, chunk: Chunk) -> Program:
-        """Return the stages of the program that a call with these arguments runs."""
+    def program(self, hidden: Hidden, chunk: Chunk) -> Program | None:
+        """Return the stages of the program that a call with these arguments runs.
+
+        None where that is not JAX's: then there is nothing to trace, lower or look into.
+        """
 
 
 type Style = Callable[[ModelConfig, optax.GradientTransformation], TrainStep]

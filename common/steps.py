@@ -30,9 +30,17 @@ if TYPE_CHECKING:
     type Update = Callable[[Any, Hidden, Chunk], tuple[Any, Hidden, Loss]]
 
 
-def adamw(config: OptimiserConfig) -> optax.GradientTransformation:
+class Configured(optax.GradientTransformationExtraArgs):
+    """Optax's optimiser, with its numbers for what is not JAX, and updates by itself."""
+
+    config: OptimiserConfig
+
+
+def adamw(config: OptimiserConfig) -> Configured:
     """Return the optimiser of every entrant and style."""
-    return optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
+    found = Configured(*optax.adamw(config.learning_rate, weight_decay=config.weight_decay))
+    found.config = config
+    return found
 
 
 def load_adam(
@@ -110,13 +118,25 @@ def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
 def pure_update(model: Model, optimiser: optax.GradientTransformation) -> Update:
     """Return the update of `(params, opt_state)` that the `pure` styles jit."""
 
+    def loss(params: Params, hidden: Hidden, chunk: Chunk) -> tuple[Loss, Hidden]:
+        return scan_loss(partial(model.step, params), hidden, chunk)
+
+    return update_of(loss, optimiser)
+
+
+def update_of(
+    loss_of: Callable[[Params, Hidden, Chunk], tuple[Loss, Hidden]],
+    optimiser: optax.GradientTransformation,
+) -> Update:
+    """Return the update of `(params, opt_state)` by a loss that also returns the state after it."""
+
     def update(
         state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk
     ) -> tuple[tuple[Params, optax.OptState], Hidden, Loss]:
         params, opt_state = state
 
         def loss_fn(params: Params) -> tuple[Loss, Hidden]:
-            return scan_loss(partial(model.step, params), hidden, chunk)
+            return loss_of(params, hidden, chunk)
 
         (loss, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
         updates, opt_state = optimiser.update(grads, opt_state, params)

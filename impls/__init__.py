@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from common.declaration import Declaration, declaration
 from common.errors import BakeoffError, unknown
 from impls import older
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 BASELINE = "pure_jax"
 """The entrant that ratios refer to, and that the others' ten steps are compared with."""
 
-RESERVED = ("control",)
-"""Names that no entrant may have."""
+RESERVED = ("control", "all")
+"""Names that no entrant may have: the baseline's second run, and what stands for everybody."""
 
 OUTSIDE: dict[str, Path] = {}
 """Entrants whose files lie elsewhere, by name."""
@@ -53,6 +54,27 @@ def names() -> list[str]:
     return [BASELINE, *sorted(found - {BASELINE}), *OUTSIDE]
 
 
+def declared(name: str) -> Declaration:
+    """Return what an entrant's file says of itself, which is not run.
+
+    Raises:
+        BakeoffError: there is no such entrant, or its file is wrong.
+    """
+    if name not in names():
+        raise unknown("entrant", name, names())
+    return declaration(source(name))
+
+
+def here() -> list[str]:
+    """Return the entrants that need no environment of their own, the baseline first."""
+    return [name for name in names() if not declared(name).own_environment]
+
+
+def usual() -> list[str]:
+    """Return the entrants that take part unless others are named: JAX libraries, and `here`."""
+    return [name for name in here() if declared(name).jax]
+
+
 def add(file: str | Path) -> str:
     """Let an entrant that is a file of its own take part; return its name. It is not imported yet.
 
@@ -69,7 +91,7 @@ def add(file: str | Path) -> str:
         )
     if name in RESERVED:
         raise BakeoffError(
-            f"entrant {str(file)!r}: {name!r} is the baseline's second run; rename the file"
+            f"entrant {str(file)!r}: {name!r} has a meaning of its own; rename the file"
         )
     if OUTSIDE.get(name, path) != path or (name in names() and name not in OUTSIDE):
         raise BakeoffError(f"entrant {str(file)!r}: there is another {name!r}; rename the file")
@@ -93,10 +115,7 @@ def load(name: str) -> Entrant:
     try:
         module = _outside(name) if name in OUTSIDE else _own(name)
     except ModuleNotFoundError as error:
-        raise BakeoffError(
-            f"entrant {name!r} needs the package {error.name!r}, which is not installed; "
-            "install it, or choose another entrant"
-        ) from error
+        raise BakeoffError(lacking(name, error.name)) from error
     for style in module.STYLES:
         if not isinstance(style, str) or not style.isidentifier():
             raise BakeoffError(
@@ -104,6 +123,17 @@ def load(name: str) -> Entrant:
             )
     missing = getattr(module, "MISSING", {})
     return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION, missing)
+
+
+def lacking(name: str, package: str | None) -> str:
+    """Say that an entrant's package is not here, and what to do."""
+    what = f"entrant {name!r} needs the package {package!r}, which is not installed"
+    if declared(name).own_environment:
+        return (
+            f"{what} here, for it has an environment of its own: `pytest bench --entrant {name}` "
+            "builds that and measures in it; choose another entrant for anything else"
+        )
+    return f"{what}; install it, or choose another entrant"
 
 
 def _own(name: str) -> Any:

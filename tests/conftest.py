@@ -9,7 +9,9 @@ import jax
 import pytest
 
 import impls
+from bench.environments.uv import compiled
 from common.equality import Case, make
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +24,22 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture(autouse=True)
 def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+@cache
+def online() -> bool:
+    """Tell whether uv reaches a package index."""
+    try:
+        compiled(["jmp==0.0.4"], sys.executable, None, (), deps=False)
+    except BakeoffError:
+        return False
+    return True
+
+
+@pytest.fixture
+def needs_network() -> None:
+    if not online():
+        pytest.skip("uv reaches no package index")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from bench.measure.process import Place
 from bench.stats.nested import Estimate
 from bench.track import bisect as bisects
 from bench.track.bisect import Search, away, interval
-from bench.track.environments import Environment, UnsolvableError
+from bench.environments.uv import UnsolvableError
+from bench.track.environments import Environment
 from bench.track.releases import moved
 from bench.track.spec import parse
 from common.errors import BakeoffError

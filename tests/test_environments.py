@@ -6,47 +6,30 @@ import json
 import os
 import subprocess
 import sys
-from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.measure.settings import ROOT
-from bench.track import environments
-from bench.track.environments import (
-    MARK,
-    Builder,
+from bench.environments import store
+from bench.environments.store import MARK, binary
+from bench.environments.uv import (
     NetworkError,
     UnsolvableError,
-    binary,
     compiled,
     installed,
-    main_pins,
     minor,
     said,
     uv,
 )
+from bench.measure.settings import ROOT
+from bench.track import environments
+from bench.track.environments import Builder, main_pins
 from bench.track.releases import between
 from bench.track.spec import parse
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@cache
-def online() -> bool:
-    try:
-        compiled(["jmp==0.0.4"], sys.executable, None, (), deps=False)
-    except BakeoffError:
-        return False
-    return True
-
-
-@pytest.fixture
-def needs_network() -> None:
-    if not online():
-        pytest.skip("uv reaches no package index")
 
 
 @pytest.fixture
@@ -138,6 +121,7 @@ def test_an_environment_that_was_built_is_taken_as_it_is(
     def refuse(*_: str, **__: str) -> str:
         raise AssertionError("nothing has to be built")
 
+    monkeypatch.setattr(store, "uv", refuse)
     monkeypatch.setattr(environments, "uv", refuse)
     assert builder.built(pins, "python3.13", "3.13") == path
 
@@ -157,6 +141,7 @@ def test_one_that_was_never_finished_is_built_anew(
     path.mkdir(parents=True)
     (path / MARK).touch()  # but its Python is gone
     (path / "half").touch()
+    monkeypatch.setattr(store, "uv", note)
     monkeypatch.setattr(environments, "uv", note)
     monkeypatch.setattr(environments, "warm_up", lambda _: None)
     assert builder.built(["jax==1"], "python3.13", "3.13") == path

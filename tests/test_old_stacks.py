@@ -21,7 +21,8 @@ from bench.measure.answers import problem
 from bench.measure.cells import BASELINE, CONTROL, Offer
 from bench.measure.metrics import COLD
 from bench.measure.process import Worker, ask_once
-from bench.track.environments import Builder, NetworkError, UnsolvableError
+from bench.environments.uv import NetworkError, UnsolvableError
+from bench.track.environments import Builder
 from bench.track.spec import parse
 from common.older import release
 from impls import older
@@ -100,7 +101,7 @@ def ask(stack: Stack) -> Iterator[Asked]:
 
 
 def test_every_entrant_is_there_and_what_it_lacks_is_said(stack: Stack) -> None:
-    today = {name: list(impls.load(name).styles) for name in impls.names()}
+    today = {name: list(impls.load(name).styles) for name in impls.usual()}
     assert stack.offer.problems == {}
     assert stack.offer.versions["python"].startswith("3.12.")
     assert stack.offer.versions["flax"] in stack.missing.values()
@@ -159,7 +160,7 @@ def test_nothing_of_it_is_imported_today() -> None:
 def test_every_adapted_entrant_has_its_module() -> None:
     folder = Path(older.__path__[0])
     assert {path.stem for path in folder.glob("[!_]*.py")} == set(older.UNTIL)
-    assert set(older.UNTIL) < set(impls.names())
+    assert set(older.UNTIL) < set(impls.usual())
     for name in older.UNTIL:
         tree = ast.parse((folder / f"{name}.py").read_text())
         assert any(isinstance(n, ast.FunctionDef) and n.name == "adapt" for n in tree.body)

@@ -84,7 +84,8 @@ def bisect(
     from bench.cli.history import metrics_of
     from bench.measure.cells import Cell
     from bench.measure.metrics import METRICS
-    from bench.track.environments import PYTHONS, Builder
+    from bench.environments.uv import PYTHONS
+    from bench.track.environments import Builder
     from bench.track.spec import parse
     from common.config import WORKLOADS, check_rate
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from importlib import metadata
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE
@@ -17,12 +15,16 @@ from rich.text import Text
 
 from common.errors import BakeoffError, unknown
 
+if TYPE_CHECKING:
+    from bench.environments.own import Homes
+
 LISTED = 3
 """Kinds of operations that are named; the others are in `--json`."""
 
 EXAMPLES = """Examples:\n
 bakeoff entrants\n
 bakeoff entrants --programs --workload seed\n
+bakeoff entrants --build keras --build penzai\n
 bakeoff entrants --json"""
 
 
@@ -32,15 +34,37 @@ def entrants(
         typer.Option("--programs", help="Prove and compile each style."),
     ] = False,
     workload: Annotated[str, typer.Option(help="Sizes for --programs.")] = "seed",
+    build: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Build this entrant's own environment; all for all."),
+    ] = None,
+    lock: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="For maintainers: resolve its REQUIREMENTS anew, and build that."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """List entrants, their styles, versions and lines of code."""
+    """List entrants, their styles, versions, environments and lines of code.
+
+    Heavy and old libraries have environments of their own, which uv builds when they are first
+    measured, or with --build.
+    """
     import impls
+    from bench.environments.own import Homes, note_size, relock
     from common.config import WORKLOADS
 
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
-    rows = [describe(name) for name in impls.names()]
+    homes = Homes(notify=note)
+    for name in named(lock):
+        relock(name)
+        note_size(homes.built(name))
+    for name in named(build):
+        if impls.declared(name).own_environment:
+            homes.built(name)
+    rows = [describe(name, homes) for name in impls.names()]
     if programs:
         add_programs(rows, workload)
     if as_json:
@@ -52,31 +76,65 @@ def entrants(
         console.print(program_table(rows, workload))
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Return what there is to say about an entrant; `problem` if it cannot be loaded."""
+def describe(name: str, homes: Homes) -> dict[str, Any]:
+    """Return what there is to say about an entrant; `problem` if it cannot be loaded.
+
+    One with an environment of its own is asked there, if it has been built.
+    """
     import impls
     from bench.measure.source import code_lines
 
-    spec = find_spec(f"impls.{name}")
-    assert spec is not None
-    assert spec.origin is not None
-    row: dict[str, Any] = {"entrant": name, "code_lines": code_lines(Path(spec.origin))}
+    about = impls.declared(name)
+    row: dict[str, Any] = {
+        "entrant": name,
+        "code_lines": code_lines(impls.source(name)),
+        "library": about.distribution,
+        "jax": about.jax,
+        "note": about.note,
+        "environment": "everybody's",
+        "ready": True,
+    }
+    if about.own_environment:
+        return row | apart(name, homes)
     try:
         entrant = impls.load(name)
     except BakeoffError as error:
         return row | {"styles": [], "problem": str(error)}
     version = metadata.version(entrant.distribution)
-    return row | {
-        "library": entrant.distribution,
-        "version": version,
-        "styles": list(entrant.styles),
+    return row | {"version": version, "styles": list(entrant.styles)}
+
+
+def apart(name: str, homes: Homes) -> dict[str, Any]:
+    """Return what there is to say about an entrant with an environment of its own."""
+    import impls
+    from bench.measure.measured import offer
+    from bench.measure.process import WorkerFailedError
+
+    home = homes.home(name)
+    row: dict[str, Any] = {
+        "environment": "its own",
+        "requirements": list(impls.declared(name).requirements),
+        "ready": home.ready,
+        "size": home.size or None,
+        "styles": [],
     }
+    if not home.ready:
+        return row
+    try:
+        found = offer((name,), {}, place=home.place)
+    except WorkerFailedError as error:
+        return row | {"problem": error.reason, "ready": False}
+    if name in found.problems:
+        return row | {"problem": found.problems[name], "ready": False}
+    version = found.versions.get(impls.declared(name).distribution)
+    return row | {"version": version, "styles": found.styles[name]}
 
 
 def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
     """Have a worker prove and compile every style, and add the proof or the failure."""
     from bench.measure.process import Worker, WorkerFailedError
 
+    rows = [row for row in rows if row["environment"] == "everybody's"]
     arms = [[row["entrant"], style] for row in rows for style in row["styles"]]
     found = {}
     with Worker() as worker:
@@ -96,6 +154,17 @@ def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
         row["programs"] = {style: found[row["entrant"], style] for style in row["styles"]}
 
 
+def named(given: list[str] | None) -> list[str]:
+    """Return entrants by their names, `all` being those with environments of their own."""
+    import impls
+
+    if given and "all" in given:
+        return [name for name in impls.names() if impls.declared(name).own_environment]
+    for name in given or ():
+        impls.declared(name)
+    return given or []
+
+
 def note(line: str) -> None:
     """Say on a terminal what is going on."""
     if sys.stderr.isatty():
@@ -105,12 +174,21 @@ def note(line: str) -> None:
 def table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of entrants."""
     out = Table("entrant", "library", "version", "styles", box=SIMPLE, padding=(0, 1, 0, 0))
+    out.add_column("environment")
     out.add_column("code lines", justify="right")
     for row in rows:
-        what = row.get("problem") or ", ".join(row["styles"])
-        cells = row["entrant"], row.get("library", "-"), row.get("version", "-"), what
+        what = row.get("problem") or ", ".join(row["styles"]) or "-"
+        cells = row["entrant"], row["library"], row.get("version") or "-", what, where(row)
         out.add_row(*cells, str(row["code_lines"]))
     return out
+
+
+def where(row: dict[str, Any]) -> str:
+    """Return where an entrant runs, whether that is there, and how large it is."""
+    size = f", {row['size']}" if row.get("size") else ""
+    if row["environment"] == "everybody's":
+        return "everybody's"
+    return f"its own{size}" if row["ready"] else f"would be built{size}"
 
 
 def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
@@ -124,7 +202,10 @@ def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
     out.add_column("finger-\nprint", no_wrap=True)
     out.add_column("beside\npure_jax")
     for row in rows:
-        for style, proof in row["programs"].items():
+        for style, proof in row.get("programs", {}).items():
+            if proof.get("program", proof) is None:
+                out.add_row(row["entrant"], style, *["-"] * 5, "not JAX")
+                continue
             if "failure" in proof:
                 out.add_row(row["entrant"], style, *[""] * 5, Text(proof["failure"], style="red"))
                 continue

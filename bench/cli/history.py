@@ -325,7 +325,8 @@ class Past:
 
     def build(self) -> None:
         """Build the environments, the reference's first; the others have its Python if they can."""
-        from bench.track.environments import PYTHONS, Builder
+        from bench.environments.uv import PYTHONS
+        from bench.track.environments import Builder
         from bench.track.history import REFERENCE
         from bench.track.spec import of_day
 

@@ -45,6 +45,15 @@ class Offer:
     """Modules that each process compiles from source, for Python can keep no bytecode of them."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant: styles that its library's release cannot have, and why."""
+    apart: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entrant with an environment of its own: the versions that are in it."""
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    """By entrant: backends that its environment does not have."""
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """The environment of each entrant that has one of its own."""
+        return {name: name for name in self.apart}
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class Selection:
             for backend in self.backends or offer.backends
             for workload in workloads
             for entrant in entrants
+            if backend not in offer.lacking.get(entrant, ())
             for style in offer.styles.get(entrant, ["pure"])
             if not self.styles or style in self.styles
         ]

@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from common.contract import Program
 
 
 def cold(
@@ -62,6 +65,32 @@ def cold(
     inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
+    split = ""
+    if program is not None:
+        split = "clock" if program.trace is not None else "jax.monitoring event"
+        seconds |= stages(program, events)
+    start = clock()
+    jax.block_until_ready(step(*inputs))
+    seconds["first_step"] = clock() - start
+    if hits:
+        raise RuntimeError(
+            "the persistent compilation cache was used; compile times would be wrong"
+        )
+    nothing = {} if split else dict.fromkeys(("trace", "lower", "compile"))
+    return {
+        "values": nothing | seconds | {"peak_rss": peak_rss()},
+        "timed_seconds": sum(seconds.values()),
+        "trace_and_lower_split_by": split,
+    }
+
+
+def stages(program: Program, events: list[tuple[str, float]]) -> dict[str, float]:
+    """Return the seconds of tracing, lowering and compiling a program, told apart if they can be.
+
+    `events` is what JAX's own durations are added to as they come.
+    """
+    seconds: dict[str, float] = {}
+    clock = time.perf_counter
     start = clock()
     if program.trace is not None:
         traced = program.trace()
@@ -80,19 +109,7 @@ def cold(
     start = clock()
     lowered.compile()
     seconds["compile"] = clock() - start
-    start = clock()
-    jax.block_until_ready(step(*inputs))
-    seconds["first_step"] = clock() - start
-    if hits:
-        raise RuntimeError(
-            "the persistent compilation cache was used; compile times would be wrong"
-        )
-    split = "clock" if program.trace is not None else "jax.monitoring event"
-    return {
-        "values": seconds | {"peak_rss": peak_rss()},
-        "timed_seconds": sum(seconds.values()),
-        "trace_and_lower_split_by": split,
-    }
+    return seconds
 
 
 def peak_rss() -> float | None:

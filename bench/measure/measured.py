@@ -19,7 +19,7 @@ from bench.measure.cells import Cell, Offer, Selection
 from bench.measure.engine import Engine
 from bench.measure.journal import FOLDER, SUFFIX, Journal
 from bench.measure.metrics import METRICS
-from bench.measure.process import SILENCE_SECONDS, WorkerFailedError, ask_once
+from bench.measure.process import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
 from bench.measure.schedule import STARVED, Schedule
 from bench.measure.settings import ROOT
 from bench.measure.summary import blocks_of, estimates, section
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bench.measure.found import State
-    from bench.measure.process import Place
 
 __all__ = ["Measured", "Offer", "Wanted", "offer"]
 
@@ -85,7 +84,7 @@ def offer(
     with suppress(WorkerFailedError):  # one of them may kill its worker: then each has its own
         return described(named)
     found = described([impls.BASELINE])
-    for name in (named or impls.names())[1:]:
+    for name in (named or impls.usual())[1:]:
         try:
             one = described([name])
         except WorkerFailedError as error:
@@ -106,6 +105,8 @@ class Measured:
     offer: Offer
     journal: Journal | None = None
     """Of a run that is to be taken up; else one is begun."""
+    places: dict[str, Place] = field(default_factory=lambda: {"": Place()})
+    """Where workers run, by environment."""
     needed: dict[Cell, set[str]] = field(default_factory=dict)
     state: State | None = None
     complete: bool = False
@@ -134,10 +135,11 @@ class Measured:
             self.options = replace(self.wanted.options, seed=seed)
             self.check()
             before = self.journal.header["before"]
-        schedule = Schedule(self.needed, self.options, before, self.offer.problems)
+        offer = self.offer
+        schedule = Schedule(self.needed, self.options, before, offer.problems, offer.sides)
         self.state = schedule.state
         try:
-            Engine(schedule, self.journal, self.wanted.outside, told=told).run()
+            Engine(schedule, self.journal, self.wanted.outside, self.places, told).run()
             self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True
@@ -238,8 +240,10 @@ class Measured:
                     "versions": self.offer.versions,
                     "devices": self.offer.devices,
                     **self.offer.conditions,
+                    **self.environments(),
                 },
                 plan={"budget_seconds": self.wanted.budget, "seed": self.options.seed},
+                notes=self.notes(),
             )
             said["warnings"] = warnings(
                 self.state,
@@ -251,6 +255,18 @@ class Measured:
             said["verdict"] = sentences(said)
             self.said = said
         return self.said
+
+    def notes(self) -> dict[str, str]:
+        """Return what entrants that were measured have to be said of them."""
+        found = {}
+        for name in dict.fromkeys(cell.entrant for cell in self.needed):
+            with suppress(BakeoffError):  # then it is a failed cell
+                found[name] = impls.declared(name).note
+        return {name: note for name, note in found.items() if note}
+
+    def environments(self) -> dict[str, Any]:
+        """Return what is in the environments that entrants have for themselves, if any has."""
+        return {"own_environments": self.offer.apart} if self.offer.apart else {}
 
     def done(self, *, kept: bool) -> None:
         """Drop the journal of a run that has come to its end, if nobody needs it any more."""

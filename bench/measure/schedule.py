@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.actions import Action, rounds_of, work
 from bench.measure.cells import BASELINE, CONTROL, TOGETHER, Cell
 from bench.measure.found import Block, Found, State
-from bench.measure.metrics import METRICS, TINY, Kind
+from bench.measure.metrics import COLD, METRICS, TINY, Kind
 from bench.measure.plan import MIN_PROCESSES, Allotment, Costs, Turn, allot, next_turn, spread
 from common.config import WORKLOADS
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from bench.measure.actions import Options, Outcome, Steps
 
 STARVED = "not measured within the budget"
+NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
+BESIDE = (BASELINE, CONTROL)
+"""What is measured in every environment, beside its own entrants."""
 DEATHS = 2
 """Workers that may die at nobody's turn before a run gives up on warm metrics."""
 PREPARED = ("epoch", "sample")
@@ -59,6 +62,8 @@ class Schedule:
     """Seconds that had been spent when the first action was asked for."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """Entrants that cannot be loaded, and why."""
+    sides: Mapping[str, str] = field(default_factory=dict)
+    """Environment of each entrant that has one of its own."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.options.seed)  # noqa: S311 -- an order is no secret
@@ -71,16 +76,54 @@ class Schedule:
         for cell, found in self.state.cells.items():
             found.failure = self.problems.get(cell.entrant)
         self.process = 0
+        self.numbers: Counter[tuple[str, Turn]] = Counter()
+        """Blocks so far, by backend and turn."""
         reserve = 1.0 + 0.005 * self.options.budget  # replay, tables and the file come after
         self.end = self.options.budget - reserve
 
     def actions(self) -> Steps[None]:
-        """Yield what to do; expects the outcome of each."""
-        backends = list(dict.fromkeys(cell.backend for cell in self.needed))
-        for i, backend in enumerate(backends):
+        """Yield what to do; expects the outcome of each.
+
+        Time is shared out by the number of cells; an environment more costs workers of its own.
+        """
+        parts = Counter((cell.backend, self.side(cell)) for cell in self.needed)
+        shares = [count + len(BESIDE) for count in parts.values()]
+        for i, (backend, side) in enumerate(parts):
             left = self.end - self.state.spent.wall
-            deadline = self.state.spent.wall + left / (len(backends) - i)
-            yield from OnBackend(self, backend, deadline).actions()
+            deadline = self.state.spent.wall + left * shares[i] / sum(shares[i:])
+            state = self.apart(side) if side else self.state
+            yield from OnBackend(self, state, backend, deadline, side).actions()
+            if side:
+                self.join(state)
+
+    def side(self, cell: Cell) -> str:
+        """Return the environment that a cell is measured in; empty for the one at hand."""
+        return self.sides.get(cell.entrant, "")
+
+    def apart(self, side: str) -> State:
+        """Return the state of one environment: its cells, and a baseline that may fail alone."""
+        own = {c: f for c, f in self.state.cells.items() if self.side(c) == side}
+        beside = {c: Found() for c in self.state.cells if c[:2] in BESIDE}
+        return replace(self.state, cells=beside | own)
+
+    def join(self, state: State) -> None:
+        """Take in what an environment says of the baseline: ratios are formed within processes.
+
+        Its cold samples are another environment's, and count where there are no others.
+        """
+        for cell, found in state.cells.items():
+            if cell[:2] not in BESIDE:
+                continue
+            whole = self.state.cells[cell]
+            had = set(whole.blocks)
+            for metric, blocks in found.blocks.items():
+                if METRICS[metric].kind is Kind.WARM or metric not in had:
+                    whole.blocks.setdefault(metric, []).extend(blocks)
+            if whole.proof is None:
+                whole.proof, whole.exact = found.proof, found.exact
+                whole.facts = whole.facts or found.facts
+            if not whole.blocks and whole.failure is None:
+                whole.failure, whole.stderr = found.failure, found.stderr
 
     def do(self, action: Action) -> Steps[Outcome]:
         """Ask for one action and take the time it took."""
@@ -93,12 +136,6 @@ class Schedule:
             spent.busy.append(outcome.busy)
         return outcome
 
-    def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
-        """A cell has failed; the first reason stays."""
-        found = self.state.cells[cell]
-        if found.failure is None:
-            found.failure, found.stderr = failure, stderr
-
     def next_process(self) -> int:
         """Return the number of a new process."""
         self.process += 1
@@ -107,12 +144,20 @@ class Schedule:
 
 
 class OnBackend:
-    """The part of a run on one backend."""
+    """The part of a run on one backend, in one environment."""
 
-    def __init__(self, run: Schedule, backend: str, deadline: float) -> None:
-        self.run, self.backend, self.deadline = run, backend, deadline
-        self.state, self.options, self.rng = run.state, run.options, run.rng
-        on_it = [cell for cell in self.state.cells if cell.backend == backend]
+    def __init__(
+        self, run: Schedule, state: State, backend: str, deadline: float, side: str = ""
+    ) -> None:
+        self.run, self.backend, self.deadline, self.side = run, backend, deadline, side
+        self.state, self.options, self.rng = state, run.options, run.rng
+        asked = {cell.workload for cell in run.needed if self.belongs(cell)}
+        on_it = [
+            cell
+            for cell in state.cells
+            if cell.workload in asked and (self.belongs(cell) or cell[:2] in BESIDE)
+            if cell.backend == backend
+        ]
         # Large workloads first: they are what people ask about, and get what there is to get.
         # A sweep comes last and goes up, as far as the budget goes.
         sweep = TOGETHER["sweep"]
@@ -134,7 +179,6 @@ class OnBackend:
         self.counts: dict[tuple[str, str], dict[str, Any]] = {}
         """What was counted of each arm, at the first workload: the same at all."""
         self.deaths = 0
-        self.numbers: Counter[Turn] = Counter()
         self.costs: dict[Turn, float] = {}
         self.opening = self.workloads
         """What the next worker opens, or proves."""
@@ -156,23 +200,37 @@ class OnBackend:
             if self.state.cells[cell].failure is None and workload in (None, cell.workload)
         ]
 
+    def belongs(self, cell: Cell) -> bool:
+        """Tell whether a cell's own environment is this one."""
+        return cell.backend == self.backend and self.run.side(cell) == self.side
+
+    def action(self, do: str, process: int, *rest: Any, **named: Any) -> Action:
+        """Return an action on this backend and in this environment."""
+        return Action(do, process, self.backend, *rest, **named)._replace(side=self.side)
+
     def worth(self, workload: str) -> bool:
         """Tell whether anything that is asked for at a workload can still be measured."""
-        return any(cell in self.run.needed for cell in self.alive(workload))
+        return any(cell in self.run.needed and self.belongs(cell) for cell in self.alive(workload))
 
     def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
         """A cell has failed; without a baseline there is nothing to say of the others."""
-        self.run.fail(cell, failure, stderr)
+        self.note(cell, failure, stderr)
         if cell[:2] == BASELINE:
             for each in self.alive(cell.workload):
-                self.run.fail(each, f"there is no baseline: {failure}", stderr)
+                self.note(each, f"there is no baseline: {failure}", stderr)
+
+    def note(self, cell: Cell, failure: str, stderr: str) -> None:
+        """A cell has failed; the first reason stays."""
+        found = self.state.cells[cell]
+        if found.failure is None:
+            found.failure, found.stderr = failure, stderr
 
     def wants(self, metric: str, workload: str) -> bool:
         """Tell whether a metric is needed at a workload, by any cell."""
         return any(
             metric in metrics and METRICS[metric].applies(cell)
             for cell, metrics in self.run.needed.items()
-            if (cell.workload, cell.backend) == (workload, self.backend)
+            if cell.workload == workload and self.belongs(cell)
         )
 
     def actions(self) -> Steps[None]:
@@ -220,7 +278,7 @@ class OnBackend:
                 process = yield from self.blocks(process, number, shares, gaps, taken)
             taken = Counter()
             if process is not None:
-                yield from self.run.do(Action("close", process, self.backend))
+                yield from self.run.do(self.action("close", process))
             process = None
             if not last or plan.processes == 1:
                 for cell in gaps.pop(0):
@@ -261,7 +319,7 @@ class OnBackend:
         if self.options.cold_samples:
             fixed["sweeps"] = dict.fromkeys(costs.sweeps, self.options.cold_samples)
         plan = type(plan)(**(vars(plan) | fixed))
-        self.state.plan[self.backend] = {
+        self.state.plan[f"{self.backend} {self.side}".strip()] = {
             "processes": plan.processes,
             "turns": [list(turn) for turn in plan.turns],
             "trainings": list(plan.trainings),
@@ -332,7 +390,7 @@ class OnBackend:
                     Kind.COLD: cell.workload not in plan.sweeps,
                     Kind.ONCE: cell.workload not in plan.trainings,
                 }[metric.kind]
-                if out and cell.backend == self.backend:
+                if out and self.belongs(cell):
                     self.state.missing[cell, name] = STARVED
 
     def up(self) -> Steps[int | None]:
@@ -340,11 +398,11 @@ class OnBackend:
         while any(map(self.worth, self.workloads)) and self.deaths <= DEATHS:
             before = self.spent
             process = self.run.next_process()
-            outcome = yield from self.run.do(Action("start", process, self.backend))
+            outcome = yield from self.run.do(self.action("start", process))
             if not self.survived(outcome):
                 continue
             arms = list(dict.fromkeys(f"{c.entrant}/{c.style}" for c in self.alive()))
-            load = Action("load", process, self.backend, arm=" ".join(arms))
+            load = self.action("load", process, arm=" ".join(arms))
             outcome = yield from self.run.do(load)
             if not self.survived(outcome):
                 continue
@@ -368,7 +426,7 @@ class OnBackend:
                 if not ready:
                     break
             if not self.workloads:
-                yield from self.run.do(Action("close", process, self.backend))
+                yield from self.run.do(self.action("close", process))
                 return None
             if ready:
                 if proofs:
@@ -425,7 +483,7 @@ class OnBackend:
     def one(self, process: int, do: str, cell: Cell) -> Steps[bool]:
         """Do what is one arm's own; False where the worker died of it."""
         arm = f"{cell.entrant}/{cell.style}"
-        action = Action(do, process, self.backend, cell.workload, arm)
+        action = self.action(do, process, cell.workload, arm)
         outcome = yield from self.run.do(action)
         if not self.survived(outcome, cell.workload):
             return False
@@ -460,7 +518,7 @@ class OnBackend:
             if self.deaths > DEATHS:
                 for each in self.cells:
                     if not self.state.cells[each].blocks:
-                        self.run.fail(each, death.reason, death.stderr)
+                        self.note(each, death.reason, death.stderr)
         return False
 
     def cells_of(self, arm: str, workload: str = "") -> list[Cell]:
@@ -484,12 +542,12 @@ class OnBackend:
 
     def block(self, process: int, turn: Turn) -> Steps[int | None]:
         """Measure one block; return the worker to go on with, another one if this one died."""
-        self.numbers[turn] += 1
+        key = self.backend, turn
+        self.run.numbers[key] += 1
         rounds = self.options.rounds or rounds_of(turn)
-        action = Action(
+        action = self.action(
             "block",
             process,
-            self.backend,
             turn.workload,
             kind=turn.kind,
             rounds=rounds,
@@ -510,7 +568,7 @@ class OnBackend:
             for arm, values in arms.items():
                 entrant, style = arm.split("/")
                 cell = Cell(entrant, style, turn.workload, self.backend)
-                block = Block(process, self.numbers[turn], self.spent, values, rounds)
+                block = Block(process, self.run.numbers[key], self.spent, values, rounds)
                 self.state.cells[cell].blocks.setdefault(metric, []).append(block)
         return process
 
@@ -590,9 +648,7 @@ class OnBackend:
                 for c in self.order(self.alive(turn.workload))
                 if c.style == "pure"
             ]
-            action = Action(
-                "prepare", process, self.backend, turn.workload, " ".join(arms), turn.kind
-            )
+            action = self.action("prepare", process, turn.workload, " ".join(arms), turn.kind)
             outcome = yield from self.run.do(action)
             if not self.survived(outcome, turn.workload):
                 after = yield from self.up()
@@ -604,7 +660,8 @@ class OnBackend:
     def train(self, process: int, workload: str) -> Steps[int | None]:
         """Train each arm of a workload once; return the worker to go on with."""
         for cell in self.order(self.alive(workload)):
-            if cell[:2] == CONTROL or "final_loss" not in self.run.needed.get(cell, ()):
+            asked = "final_loss" in self.run.needed.get(cell, ())
+            if cell[:2] == CONTROL or not asked or not self.belongs(cell):
                 continue
             runs = 4 if cell.style == "pure" else 1
             after = self.spent + TRAINING_STEPS * runs * self.step_seconds(workload)
@@ -625,10 +682,15 @@ class OnBackend:
         """Yield cells sweep by sweep, each sweep in another random order."""
         for number in range(max(sweeps.values(), default=0)):
             now = [w for w, count in sweeps.items() if number < count and self.worth(w)]
-            cells = [cell for workload in now for cell in self.alive(workload)]
+            cells = [c for workload in now for c in self.alive(workload) if self.cold_here(c)]
             # The baseline is in every ratio, so a second sample of it is worth most.
             cells += [cell for cell in cells if cell[:2] == BASELINE]
             yield from self.rng.sample(cells, len(cells))
+
+    def cold_here(self, cell: Cell) -> bool:
+        """Tell whether a cell's cold processes are this environment's: a baseline's are one's."""
+        beside = self.side and cell[:2] in BESIDE
+        return not (beside and self.run.state.cells[cell].blocks.keys() & set(COLD))
 
     def cold_seconds(self) -> float:
         """Return about what a cold process takes."""
@@ -654,7 +716,7 @@ class OnBackend:
             return
         process = self.run.next_process()
         arm = f"{cell.entrant}/{cell.style}"
-        outcome = yield from self.run.do(Action("cold", process, self.backend, cell.workload, arm))
+        outcome = yield from self.run.do(self.action("cold", process, cell.workload, arm))
         if outcome.death is not None:
             self.fail(cell, outcome.death.reason, outcome.death.stderr)
             return
@@ -665,3 +727,5 @@ class OnBackend:
             if value is not None:
                 block = Block(process, process, self.spent, [value])
                 found.blocks.setdefault(metric, []).append(block)
+            elif not outcome.found["trace_and_lower_split_by"]:
+                self.state.missing[cell, metric] = NO_PROGRAM

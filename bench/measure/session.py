@@ -57,9 +57,11 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     for path in outside.values():
         impls.add(path)
     styles, problems, missing = {}, {}, {}
-    for name in entrants or impls.names():
+    libraries = []
+    for name in entrants or impls.usual():
         try:
             entrant = impls.load(name)
+            libraries.append(entrant.distribution)
             styles[name] = list(entrant.styles)
             if entrant.missing:
                 missing[name] = dict(entrant.missing)
@@ -74,7 +76,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
         "missing": missing,
         "backends": list(devices),
         "devices": devices,
-        "versions": versions(),
+        "versions": versions(libraries),
         "uncached": uncached(),
     }
 
@@ -208,30 +210,15 @@ class Session:
             away = deviation(step, case, opened.baseline(name, step))
             away.require()
             step.load(fresh_checkpoint(opened.weights))
-            ours = facts(step.program(random_hidden(case), random_chunk(case, 1)))
+            program = step.program(random_hidden(case), random_chunk(case, 1))
+            ours = facts(program) if program is not None else None
             opened.program = opened.program or ours
+            assert opened.program is not None, "the baseline is first, and is JAX"
             opened.steps[name] = step
-            return {
-                "proof": asdict(away)
-                | {
-                    "whole_step": ours.whole,
-                    "same_program_as_baseline": ours.fingerprint == opened.program.fingerprint,
-                    "operations_beside_baseline": difference(
-                        ours.operations, opened.program.operations
-                    ),
-                    "program": asdict(ours),
-                },
-                "exact": {
-                    "parameters": case.model.parameters,
-                    "jaxpr_equations": ours.jaxpr_equations,
-                    "hlo_instructions": sum(ours.hlo_instructions.values()),
-                    "flops": ours.flops,
-                    "bytes_accessed": ours.bytes_accessed,
-                    "temp_bytes": ours.temp_bytes,
-                    "argument_bytes": ours.argument_bytes,
-                    "code_lines": code_lines(impls.source(aliased(name)[0])),
-                },
-            }
+            file = impls.source(aliased(name)[0])
+            exact = {"parameters": case.model.parameters, "code_lines": code_lines(file)}
+            about = beside(ours, opened.program)
+            return {"proof": asdict(away) | about, "exact": exact | numbers(ours)}
 
         return self.one(arm, proof)
 
@@ -337,6 +324,38 @@ class Session:
             return {"training": found | text | {"entropy": corpus.entropy}}
 
         return self.one(arm, training)
+
+
+def beside(ours: ProgramFacts | None, baseline: ProgramFacts) -> dict[str, Any]:
+    """Return what a proof says of an arm's program; None stands for one that is not JAX's."""
+    if ours is None:
+        return {
+            "whole_step": True,
+            "same_program_as_baseline": False,
+            "operations_beside_baseline": {},
+            "jax": False,
+            "program": None,
+        }
+    return {
+        "whole_step": ours.whole,
+        "same_program_as_baseline": ours.fingerprint == baseline.fingerprint,
+        "operations_beside_baseline": difference(ours.operations, baseline.operations),
+        "program": asdict(ours),
+    }
+
+
+def numbers(ours: ProgramFacts | None) -> dict[str, float]:
+    """Return the exact metrics of a program; none of one that is not JAX's."""
+    if ours is None:
+        return {}
+    return {
+        "jaxpr_equations": ours.jaxpr_equations,
+        "hlo_instructions": sum(ours.hlo_instructions.values()),
+        "flops": ours.flops,
+        "bytes_accessed": ours.bytes_accessed,
+        "temp_bytes": ours.temp_bytes,
+        "argument_bytes": ours.argument_bytes,
+    }
 
 
 def aliased(name: Name) -> Name:

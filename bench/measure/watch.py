@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bench.stats.nested import Estimate
 
 WATCHED = "step"
+BASE = ("python", "jax", "jaxlib", "optax", "numpy")
+"""What an environment of an entrant's own should have as everybody else does."""
 
 
 def warnings(
@@ -33,6 +35,7 @@ def warnings(
         *state.notes,
         *filter(None, machine(state, offer.conditions)),
         *filter(None, [health.compiled_from_source(offer.uncached)]),
+        *unlike(offer),
         *_baseline(state, found, margin, comparisons),
     ]
 
@@ -46,6 +49,21 @@ def machine(state: State, conditions: dict[str, Any]) -> Iterator[str | None]:
     load = conditions.get("load_average", [0.0])[0]
     if wall:
         yield health.busy(load, cores, stolen / (wall * cores), others / (wall * cores))
+
+
+def unlike(offer: Offer) -> Iterator[str]:
+    """Yield in which environments something beside the library differs from everybody's."""
+    for name, versions in offer.apart.items():
+        differs = [
+            f"{what} {versions.get(what)} for {offer.versions.get(what)}"
+            for what in BASE
+            if versions.get(what) != offer.versions.get(what)
+        ]
+        if differs:
+            yield (
+                f"{name} runs in an environment of its own with {', '.join(differs)}: ratios are to"
+                " the baseline in there, cold ones to the baseline here."
+            )
 
 
 def _baseline(

@@ -48,6 +48,7 @@ def table(section: Facts) -> str:
         "",
         f"Ratios to {BASELINE[0]}; `=`: within ±{margin}, `?`: not told apart, "
         "**bold**: slower or faster.",
+        *(f"{escaped(n)}: {escaped(text)}" for n, text in section.get("notes", {}).items()),
     ]
     return "\n".join(out)
 

@@ -42,6 +42,7 @@ SECTION: Facts = {
     "environment": {},
     "spent": {},
     "comparisons": 0,
+    "notes": {},
 }
 """What a section says at least, beside its cells."""
 HUGE = re.compile(r"[0-9][eE]\+?[0-9]{3}")

@@ -293,7 +293,7 @@ def _differences(view: View, main: str) -> list[Difference]:
 
 
 def _cause(view: View, style: Style, verdict: str, workload: str) -> str:
-    """Return the kind of reason that this run shows for a difference.
+    """Return the kind of reason that this run shows for a difference; `outside`: it is not JAX.
 
     `both` stands for a program and Python calls that differ, neither of which can be ruled out;
     `calls` for the same program with more calls, whose cost is not shown to be all of it.
@@ -301,6 +301,8 @@ def _cause(view: View, style: Style, verdict: str, workload: str) -> str:
     if verdict == "slower" and style.cells[workload]["exact"].get("compilations_warm"):
         return "compiles"
     proof = style.cells[workload]["proof"]
+    if proof and not wording.written_in_jax(proof):
+        return "outside"
     more_calls = verdict == "slower" and _calls(view, style, workload) is not None
     if proof and not proof["whole_step"]:
         return "parts"
@@ -408,6 +410,7 @@ def _clause(view: View, styles: Sequence[Style], workload: str, cause: str) -> s
         "both": f"by the program ({programs}), Python dispatch ({calls}) or both",
         "compiles": f"{'they trace and compile' if many else 'it traces and compiles'} again when "
         "warm",
+        "outside": f"which {'are' if many else 'is'} not written in JAX",
         "unknown": "this run does not say why",
     }
     return f"{joined(named)}, {why[cause]}"

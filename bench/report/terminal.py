@@ -126,6 +126,8 @@ def parts(section: Facts) -> Iterator[RenderableType]:
         yield lines([(head, 0), *groups], names)
         yield lines([("", 0)])
     yield lines([(text, 2) for text in sentences(section)], names)
+    if notes := [(f"{name}: {text}", 2) for name, text in section.get("notes", {}).items()]:
+        yield lines([("", 0), *notes], names)
     if section["warnings"]:
         yield lines([("", 0), *((f"warning: {text}", 2) for text in section["warnings"])])
     if any(cell["failure"] is not None for cell in cells):

@@ -159,10 +159,17 @@ def operations(counts: dict[str, int]) -> str:
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
 
 
+def written_in_jax(proof: Facts) -> bool:
+    """Tell whether a style is one of a JAX library, and no outside reference."""
+    return bool(proof.get("jax", True))
+
+
 def program(proof: Facts | None) -> str:
     """Return in words how a program differs from the baseline's."""
     if proof is None:
         return ""
+    if not written_in_jax(proof):
+        return "not JAX"
     if not proof["whole_step"]:
         return "several"
     if proof["same_program_as_baseline"]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from packaging.version import Version
 from scipy import special
 
-from bench.track.environments import UnsolvableError
+from bench.environments.uv import UnsolvableError
 from bench.track.releases import between, moved
 from bench.track.spec import PACKAGES, of_day, parse
 from common.errors import BakeoffError

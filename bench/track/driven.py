@@ -7,13 +7,13 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.measure.engine import Engine
 from bench.measure.journal import FOLDER, Journal, newest
 from bench.measure.measured import CODE, code_digest, new_path, offer
 from bench.measure.one import only_one
 from bench.measure.process import WorkerFailedError
 from bench.measure.settings import conditions
-from bench.track.environments import PYTHONS, UnsolvableError, minor
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from bench.track.environments import UnsolvableError, compiled
+from bench.environments.uv import UnsolvableError, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -74,6 +74,7 @@ def page(runs: Sequence[Run]) -> str:
         figures=drawn,
         excerpts=code,
         warnings=run.section["warnings"],
+        notes=run.section["notes"],
         how=list(how(run)),
         command=command(run),
         environment=list(conditions(run)),

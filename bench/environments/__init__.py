@@ -1,0 +1,1 @@
+"""Environments that uv builds: of entrants that declare their own, and what all such share."""

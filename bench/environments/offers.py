@@ -1,0 +1,86 @@
+"""What entrants have, each asked in the environment that it runs in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import impls
+from bench.measure.measured import offer
+from bench.measure.process import Place, WorkerFailedError
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bench.environments.own import Homes
+    from bench.measure.cells import Offer
+
+
+def offers(
+    entrants: tuple[str, ...], outside: Mapping[str, str], silence: float, homes: Homes
+) -> tuple[Offer, dict[str, Place]]:
+    """Return what is offered, and where each environment's workers run.
+
+    An environment that cannot be built is its entrant's problem alone.
+
+    Args:
+        entrants: Those that are asked for; the usual ones if none.
+        outside: Files of entrants that are not the project's, by name.
+        silence: Seconds after which a worker is taken to hang.
+        homes: Builds environments.
+
+    Raises:
+        WorkerFailedError: not even the baseline can be loaded.
+    """
+    apart = [name for name in entrants if lives_apart(name)]
+    rest = tuple(name for name in entrants if name not in apart)
+    files = dict(outside)
+    found = offer(rest or ((impls.BASELINE,) if apart else ()), files, silence)
+    places = {"": Place()}
+    for name in apart:
+        try:
+            home = homes.built(name)
+            homes.notify(f"asking {name} what it has")
+            one = offer((name,), files, silence, home.place)
+        except BakeoffError as error:
+            found.problems[name] = str(error)
+        except WorkerFailedError as error:
+            last = error.stderr.splitlines()[-1:]
+            found.problems[name] = ": ".join(["import failed", error.reason, *last])
+        else:
+            places[name] = home.place
+            found = merged(found, name, one)
+    return found, places
+
+
+def lives_apart(name: str) -> bool:
+    """Tell whether an entrant has an environment of its own; no if its file cannot be read."""
+    try:
+        return impls.declared(name).own_environment
+    except BakeoffError:
+        return False
+
+
+def merged(found: Offer, name: str, one: Offer) -> Offer:
+    """Return what is offered with one entrant's own environment beside it."""
+    if name not in one.styles:
+        return replace(found, problems=found.problems | {name: one.problems[name]})
+    return replace(
+        found,
+        styles=found.styles | {name: one.styles[name]},
+        missing=found.missing | {n: m for n, m in one.missing.items() if n == name},
+        versions=one.versions | found.versions,
+        uncached=found.uncached + one.uncached,
+        apart=found.apart | {name: one.versions},
+        lacking=found.lacking | {name: [b for b in found.backends if b not in one.backends]},
+    )
+
+
+def places_of(names: Iterable[str], homes: Homes) -> dict[str, Place]:
+    """Return where the workers of some entrants' own environments run, and everybody else's.
+
+    Raises:
+        BakeoffError: an environment cannot be built.
+    """
+    return {"": Place()} | {name: homes.built(name).place for name in names}

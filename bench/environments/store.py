@@ -1,0 +1,73 @@
+"""Environments on disk: each in a folder of its own, built once, whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from bench.environments.uv import uv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+MARK = "built.json"
+"""Written last: an environment without it was never finished."""
+
+
+def built(
+    path: Path,
+    interpreter: str,
+    install: Callable[[Path], None],
+    about: Mapping[str, Any],
+    starting: Callable[[], None] = lambda: None,
+) -> Path:
+    """Return the folder of an environment; built, if it was not or not to its end.
+
+    Args:
+        path: The folder.
+        interpreter: Path of its Python.
+        install: Puts packages into the empty environment, given its Python.
+        about: What is written down of it, when it is done.
+        starting: Told that it takes a while.
+    """
+    if whole(path):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if whole(path):
+            return path
+        shutil.rmtree(path, ignore_errors=True)
+        starting()
+        uv("venv", "--quiet", "--no-project", "--python", interpreter, str(path))
+        install(path / binary("python"))
+        replace(path / MARK, json.dumps(about))
+    return path
+
+
+def whole(path: Path) -> bool:
+    """Tell whether an environment was built to its end, and its Python is still there."""
+    return (path / MARK).exists() and (path / binary("python")).exists()
+
+
+def binary(name: str) -> str:
+    """Return where an environment has a program."""
+    return f"Scripts/{name}.exe" if os.name == "nt" else f"bin/{name}"
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def digest(what: object) -> str:
+    """Return a short name for what JSON can say."""
+    return hashlib.sha256(json.dumps(what, default=list).encode()).hexdigest()[:16]
