@@ -179,6 +179,9 @@ def checked(config: pytest.Config) -> Wanted:
     entrants = [Path(name).stem if name in paths else name for name in names("entrant")]
     if EVERYBODY in entrants:
         entrants = impls.names()
+    for name in entrants:
+        if name not in impls.names():
+            raise unknown("entrant", name, [*impls.names(), EVERYBODY])
     return Wanted(
         arguments=tuple(config.invocation_params.args),
         selection=Selection(tuple(entrants), *map(names, ("style", "workload", "backend"))),

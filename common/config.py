@@ -128,8 +128,9 @@ WORKLOADS = {
         Workload("seed", corpus="synthetic", width=128, chunk=256),
         Workload("wide", corpus="synthetic", width=512, chunk=64, learning_rate=0.0005),
         Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
+        Workload("crowded", corpus="synthetic", width=128, chunk=256, batch=64),
         *SWEEP,
     )
 }
-"""`toy` is dispatch alone, `seed` is the blog's size, `wide` and `batched` stretch one size each,
-and the sweep does nothing but widen."""
+"""`toy` is dispatch alone, `seed` is the blog's size; `wide`, `batched` and `crowded` stretch one
+size each, and the sweep does nothing but widen."""

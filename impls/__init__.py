@@ -75,6 +75,18 @@ def usual() -> list[str]:
     return [name for name in here() if declared(name).jax]
 
 
+def require_here(name: str) -> None:
+    """Raise BakeoffError unless there is such an entrant, and it runs in everybody's environment.
+
+    Two stacks can be compared of those alone: the others' own environments are neither of both.
+    """
+    if declared(name).own_environment:
+        raise BakeoffError(
+            f"entrant {name!r} has an environment of its own, which is of no other day or release; "
+            f"allowed: {', '.join(here())}; choose one of them"
+        )
+
+
 def add(file: str | Path) -> str:
     """Let an entrant that is a file of its own take part; return its name. It is not imported yet.
 

@@ -36,7 +36,7 @@ def online() -> bool:
     return True
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs_network() -> None:
     if not online():
         pytest.skip("uv reaches no package index")

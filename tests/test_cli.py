@@ -27,7 +27,10 @@ from common.vocab import Vocab
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--corpus", "toy", "--width", "8", "--chunk", "16", "--sample-every", "0")
-KNOWN = "known: pure_jax, equinox, flax_linen, flax_nnx, haiku; choose one of them"
+KNOWN = (
+    "known: pure_jax, equinox, flax_linen, flax_nnx, haiku, keras, numpy, penzai, stax, torch, trax; "
+    "choose one of them"
+)
 SWEPT = "width8, width16, width32, width64, width128, width256, width512, width1024"
 CORPORA = "toy, synthetic, metamorphosis, tinyshakespeare"
 WROTE = "give a file that `bakeoff train --save` wrote"
@@ -149,8 +152,8 @@ BAD_TRAIN = {
     "it knows '.abcd': leave that character out",
     "--entrant flex_linen": f"unknown entrant 'flex_linen'; {KNOWN}",
     "--entrant ''": f"unknown entrant ''; {KNOWN}",
-    "--style jit": "unknown style of pure_jax 'jit'; known: pure; choose one of them",
-    "--style ''": "unknown style of pure_jax ''; known: pure; choose one of them",
+    "--style jit": "unknown style of pure_jax 'jit'; known: pure, tuned; choose one of them",
+    "--style ''": "unknown style of pure_jax ''; known: pure, tuned; choose one of them",
     "--entrant haiku --style jit": "unknown style of haiku 'jit'; known: pure, transform; "
     "choose one of them",
     "--width 0": size("width", "0", most=1 << 14),
@@ -237,9 +240,9 @@ BAD = {
     **{f"train {given}": says for given, says in BAD_TRAIN.items()},
     **{f"sample {given}": says for given, says in BAD_SAMPLE.items()},
     "entrants --workload nope": "unknown workload 'nope'; "
-    f"known: toy, seed, wide, batched, {SWEPT}; choose one of them",
+    f"known: toy, seed, wide, batched, crowded, {SWEPT}; choose one of them",
     "entrants --programs --workload nope": "unknown workload 'nope'; "
-    f"known: toy, seed, wide, batched, {SWEPT}; choose one of them",
+    f"known: toy, seed, wide, batched, crowded, {SWEPT}; choose one of them",
     "entrants --workload": "Option '--workload' requires an argument; "
     "`bakeoff entrants --help` says what is allowed",
     "--nope": "No such option: --nope; `bakeoff --help` says what is allowed",
@@ -437,7 +440,7 @@ def test_any_entrant_samples_what_one_has_trained(bakeoff: Bakeoff, tmp_path: Pa
     weights.save(tmp_path / "w", saved())
     texts = {
         bakeoff("sample", "w", "--prompt", "ab", "--length", "50", "--entrant", name)
-        for name in impls.names()
+        for name in impls.usual()
     }
     [done] = texts
     assert re.fullmatch(r"ab[.abcd]{50}\n", done.out)
@@ -471,9 +474,14 @@ def test_entrants_for_machines(bakeoff: Bakeoff) -> None:
     rows = json.loads(bakeoff("entrants", "--json").out)
     assert [row["entrant"] for row in rows] == impls.names()
     for row in rows:
-        assert row["styles"] == list(impls.load(row["entrant"]).styles)
-        assert re.match(r"\d+\.\d+", row["version"])
         assert 20 < row["code_lines"] < 200
+        assert (row["environment"] == "everybody's") == (row["entrant"] in impls.here())
+        if row["entrant"] in impls.here():
+            assert row["styles"] == list(impls.load(row["entrant"]).styles)
+            assert re.match(r"\d+\.\d+", row["version"])
+        else:
+            assert row["requirements"] == list(impls.declared(row["entrant"]).requirements)
+            assert row["size"], "its lock says it"
 
 
 def test_an_entrant_whose_library_is_missing_costs_its_own_row(
@@ -483,8 +491,9 @@ def test_an_entrant_whose_library_is_missing_costs_its_own_row(
     monkeypatch.delitem(sys.modules, "impls.haiku", raising=False)
     done = bakeoff("entrants", "--json")
     assert done.status == 0
-    *others, row = json.loads(done.out)
-    assert all("problem" not in other for other in others)
+    rows = {row["entrant"]: row for row in json.loads(done.out)}
+    row = rows.pop("haiku")
+    assert all("problem" not in other for other in rows.values())
     assert row["problem"] == (
         "entrant 'haiku' needs the package 'haiku', which is not installed; "
         "install it, or choose another entrant"

@@ -94,8 +94,8 @@ def test_configurations_are_frozen_and_hashable() -> None:
 
 
 def test_workloads_are_found_by_their_names() -> None:
-    assert list(WORKLOADS)[:4] == ["toy", "seed", "wide", "batched"]
-    assert [WORKLOADS[name].width for name in list(WORKLOADS)[4:]] == [2**n for n in range(3, 11)]
+    assert list(WORKLOADS)[:5] == ["toy", "seed", "wide", "batched", "crowded"]
+    assert [WORKLOADS[name].width for name in list(WORKLOADS)[5:]] == [2**n for n in range(3, 11)]
     assert all(name == workload.name for name, workload in WORKLOADS.items())
     assert WORKLOADS["seed"].width == ModelConfig(60).width
     assert WORKLOADS["seed"].chunk == DataConfig().chunk

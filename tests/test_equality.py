@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     type StepOf = Callable[[str, str, Case], TrainStep]
     type Build = Callable[[ModelConfig], Model]
 
-ENTRANTS = impls.names()
+ENTRANTS = impls.usual()
 ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
 CASES = {
     f"{name}-{batch}": Case(ModelConfig(vocab_size, width), chunk, batch)

@@ -45,7 +45,7 @@ ALLOWED = {
 }
 FILES = [path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))]
 
-each_entrant = pytest.mark.parametrize("entrant", impls.names())
+each_entrant = pytest.mark.parametrize("entrant", impls.usual())
 
 
 def imported(path: Path) -> set[str]:
@@ -70,8 +70,8 @@ def test_names_baseline_first_then_in_order() -> None:
 
 
 def test_finding_entrants_imports_none() -> None:
-    script = "import sys, impls; print(impls.names(), 'jax' in sys.modules)"
-    assert run(script) == f"{impls.names()} False"
+    script = "import sys, impls; print(impls.names(), impls.usual(), 'jax' in sys.modules)"
+    assert run(script) == f"{impls.names()} {impls.usual()} False"
 
 
 def test_unknown_entrant() -> None:

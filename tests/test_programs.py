@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     type StepOf = Callable[[str, str, Case], TrainStep]
 
-ENTRANTS = impls.names()
+ENTRANTS = impls.usual()
 ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
 TOY = Case(ModelConfig(5, 8), 8, 1)
 SEED = Case(ModelConfig(64, 128), 256, 1)

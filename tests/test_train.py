@@ -158,7 +158,7 @@ def test_a_resumed_run_goes_on_exactly(tmp_path: Path) -> None:
     assert same_weights(rest[-1].checkpoint, whole[-1].checkpoint)
 
 
-@pytest.mark.parametrize("entrant", [name for name in impls.names() if name != impls.BASELINE])
+@pytest.mark.parametrize("entrant", [name for name in impls.usual() if name != impls.BASELINE])
 def test_a_run_resumed_in_another_library_goes_on(entrant: str, tmp_path: Path) -> None:
     whole = train(range(6), WINDOWS, seed=5)
     half = through_a_file(whole[1], tmp_path / "w")

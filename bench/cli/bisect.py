@@ -82,9 +82,9 @@ def bisect(
 
     import impls
     from bench.cli.history import metrics_of
+    from bench.environments.uv import PYTHONS
     from bench.measure.cells import Cell
     from bench.measure.metrics import METRICS
-    from bench.environments.uv import PYTHONS
     from bench.track.environments import Builder
     from bench.track.spec import parse
     from common.config import WORKLOADS, check_rate
@@ -93,8 +93,7 @@ def bisect(
     metrics_of((metric,))
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
-    if entrant not in impls.names():
-        raise unknown("entrant", entrant, impls.names())
+    impls.require_here(entrant)
     cell = Cell(entrant, style, workload, backend or "cpu")
     if not METRICS[metric].applies(cell):
         raise BakeoffError(

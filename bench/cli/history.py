@@ -268,8 +268,7 @@ def entrants_of(given: list[str] | None) -> tuple[str, ...]:
 
     found = names(given)
     for name in found:
-        if name not in impls.names():
-            raise unknown("entrant", name, impls.names())
+        impls.require_here(name)
     return found
 
 

@@ -1,0 +1,208 @@
+"""Character RNN in Keras on its JAX backend. Layers hold variables; `stateless_call` takes arrays.
+
+Keras reads its backend from the environment when it is imported, so it is set here, unless it is
+set already. Layers want a batch, be it of one, and sequences come batch first.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import keras
+from keras import ops
+
+from common.contract import Checkpoint, Dense, Model, Weights
+from common.steps import FunctionalStep, on_host, pure_style, stages_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+    from common.config import ModelConfig
+    from common.contract import Chunk, Hidden, Program, State, TrainStep
+    from common.steps import Configured
+
+DISTRIBUTION = "keras"
+REQUIREMENTS = ("keras==3.15.1",)
+
+type Params = list[Array]
+type TrainState = tuple[Params, Params]
+
+
+def dense(units: int, seed: int, activation: str | None = None) -> keras.layers.Dense:
+    """Return a Dense with its default initialiser, seeded."""
+    initialiser = keras.initializers.GlorotUniform(seed)
+    return keras.layers.Dense(units, activation, kernel_initializer=initialiser)
+
+
+class Cell(keras.layers.Layer):
+    """One tanh layer, as a cell that `keras.layers.RNN` scans."""
+
+    def __init__(self, width: int, seed: int) -> None:
+        super().__init__()
+        self.state_size = width
+        self.dense = dense(width, seed, "tanh")
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        """Make the weights, for inputs of this shape."""
+        self.dense.build((*input_shape[:-1], self.state_size + input_shape[-1]))
+
+    def call(
+        self, x: Float[Array, "batch in"], states: list[Float[Array, "batch width"]]
+    ) -> tuple[Array, list[Array]]:
+        """Return the layer's output and its new hidden state, which are the same."""
+        hidden = self.dense(ops.concatenate([*states, x], axis=-1))
+        return hidden, [hidden]
+
+
+class Carried(keras.layers.Layer):
+    """Cells over sequences, which go on from where the last sequence ended.
+
+    `RNN(stateful=True)` has its state outside of the model's variables, where the trainer does not
+    look; so the state is made of variables here.
+    """
+
+    def __init__(self, cells: list[Cell]) -> None:
+        super().__init__()
+        self.rnn = keras.layers.RNN(cells, return_sequences=True, return_state=True)
+
+    def build(self, input_shape: tuple[int, ...]) -> None:
+        """Make the weights, and the state of a batch of this shape."""
+        self.rnn.build(input_shape)
+        self.states = [
+            self.add_weight((input_shape[0], width), "zeros", trainable=False)
+            for width in self.rnn.state_size
+        ]
+
+    def call(self, x: Float[Array, "batch time in"]) -> Float[Array, "batch time width"]:
+        """Return the top cell's outputs; the state is kept as other layers keep statistics."""
+        outputs, *after = self.rnn(x, [variable.value for variable in self.states])
+        for variable, value in zip(self.states, after, strict=True):
+            variable.assign(value)
+        return outputs
+
+
+def char_rnn(config: ModelConfig, seeds: list[int]) -> keras.Model:
+    """Return cells bottom up, and a readout, over one character and the state of each layer."""
+    *cell_seeds, readout_seed = seeds
+    token = keras.Input((), dtype="int32")
+    state = tuple(keras.Input((config.width,)) for _ in cell_seeds)
+    x, new_state = ops.one_hot(token, config.vocab_size), []
+    for hidden, seed in zip(state, cell_seeds, strict=True):
+        x, [hidden] = Cell(config.width, seed)(x, [hidden])
+        new_state.append(hidden)
+    logits = dense(config.vocab_size, readout_seed)(x)
+    return keras.Model((token, state), (tuple(new_state), logits))
+
+
+def build(config: ModelConfig) -> Model:
+    """Return the model as pure functions over the values of its trainable variables."""
+    rnn = char_rnn(config, list(range(config.layers + 1)))
+
+    def init(key: PRNGKeyArray) -> Params:
+        seeds = jax.random.bits(key, (config.layers + 1,)).tolist()
+        return [variable.value for variable in char_rnn(config, seeds).trainable_variables]
+
+    def step(params: Params, state: State, token: Int[Array, ""]) -> Any:
+        batch_of_one = jax.tree.map(lambda array: jnp.asarray(array)[None], (token, state))
+        outputs, _ = rnn.stateless_call(params, [], batch_of_one)
+        return jax.tree.map(lambda array: array[0], outputs)
+
+    def to_weights(params: Params) -> Weights:
+        *cells, readout = map(Dense, params[::2], params[1::2])
+        return Weights(tuple(cells), readout)
+
+    def from_weights(weights: Weights) -> Params:
+        return [jnp.asarray(array) for array in jax.tree.leaves(weights)]
+
+    return Model(init, step, to_weights, from_weights)
+
+
+class AdamW(keras.optimizers.AdamW):
+    """Keras's, with epsilon beside the corrected second moment, as in optax.
+
+    Keras adds it to the moment before that is corrected, which is the same function of another
+    epsilon in each step; ten steps at width 128 see the difference.
+    """
+
+    @property
+    def epsilon(self) -> Any:
+        """Return the epsilon of the current step."""
+        step = ops.cast(self.iterations + 1, "float32")
+        return self.corrected * ops.sqrt(1 - ops.power(self.beta_2, step))
+
+    @epsilon.setter
+    def epsilon(self, value: float) -> None:
+        self.corrected = value
+
+
+def trainer(config: ModelConfig, optimiser: Configured, batch: int) -> keras.Model:
+    """Return a compiled Keras model over sequences, whose RNN layer carries its state."""
+    tokens = keras.Input((None,), batch, dtype="int32")
+    cells = [Cell(config.width, seed) for seed in range(config.layers)]
+    outputs = Carried(cells)(ops.one_hot(tokens, config.vocab_size))
+    logits = dense(config.vocab_size, seed=0)(outputs)
+    model = keras.Model(tokens, logits)
+    model.compile(
+        AdamW(optimiser.config.learning_rate, optimiser.config.weight_decay, epsilon=1e-8),
+        keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction="mean_with_sample_weight"
+        ),
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def train_step(config: ModelConfig, optimiser: Configured) -> TrainStep:
+    """The trainer's own `train_step`, which `fit` jits, with Keras's RNN, loss and AdamW.
+
+    It is jitted here, for `fit` also donates its arguments, which no style does. A carried state
+    has one batch size, so a model is made for each that comes.
+    """
+    model = build(config)
+
+    @cache
+    def jitted(batch: int) -> Any:
+        keras_model = trainer(config, optimiser, batch)
+
+        @jax.jit
+        def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
+            params, of_optimizer = state
+            of_metrics = [jnp.zeros(v.shape, v.dtype) for v in keras_model.metrics_variables]
+            logs, (params, of_rnn, of_optimizer, _) = keras_model.train_step(
+                (params, list(hidden), of_optimizer, of_metrics),
+                (chunk.inputs.T, chunk.targets.T, chunk.mask.T),
+            )
+            return (params, of_optimizer), tuple(of_rnn), logs["loss"]
+
+        return update
+
+    def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
+        return jitted(len(hidden[0]))(state, hidden, chunk)
+
+    def load(checkpoint: Checkpoint) -> TrainState:
+        params, mu, nu = map(model.from_weights, checkpoint[:3])
+        numbers = np.int32(checkpoint.updates), np.float32(optimiser.config.learning_rate)
+        moments = [moment for pair in zip(mu, nu, strict=True) for moment in pair]
+        return params, [*map(jax.device_put, numbers), *moments]
+
+    def save(state: TrainState) -> Checkpoint:
+        params, (updates, _, *moments) = state
+        trees = (on_host(model.to_weights(a)) for a in (params, moments[::2], moments[1::2]))
+        weights, mu, nu = trees
+        return Checkpoint(weights, mu, nu, int(updates))
+
+    def stages(state: TrainState, hidden: Hidden, chunk: Chunk) -> Program:
+        return stages_of(jitted(len(hidden[0])))(state, hidden, chunk)
+
+    return FunctionalStep(update, load, save, stages)
+
+
+STYLES = {"pure": pure_style(build), "train_step": train_step}

@@ -1,0 +1,81 @@
+"""Character RNN in stax, JAX's example library. A layer is a pair of functions, init and apply."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from jax.example_libraries import stax
+
+from common.contract import Dense, Model, Weights, flat
+from common.steps import pure_style
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+    from common.config import ModelConfig
+    from common.contract import State
+
+DISTRIBUTION = "jax"
+NOTE = "stax is an example library that ships with JAX; its documentation sends users elsewhere."
+
+type Params = list[Any]
+type Pair = tuple[Callable[..., Any], Callable[..., Any]]
+
+
+def cell(width: int) -> Pair:
+    """Return one tanh layer, which reads the pair of its hidden state and `x`."""
+    return stax.serial(stax.FanInConcat(), stax.Dense(width), stax.Tanh)
+
+
+def char_rnn(config: ModelConfig) -> Pair:
+    """Return cells bottom up, and a readout: a pair made of pairs."""
+    layers = [*(cell(config.width) for _ in range(config.layers)), stax.Dense(config.vocab_size)]
+    init_funs, apply_funs = zip(*layers, strict=True)
+
+    def init_fun(rng: PRNGKeyArray, input_shape: tuple[int, ...]) -> tuple[Any, Params]:
+        *cells, (init_readout, readout_rng) = zip(
+            init_funs, jax.random.split(rng, len(layers)), strict=True
+        )
+        shape, params = input_shape, []
+        for init, cell_rng in cells:
+            shape, layer = init(cell_rng, ((config.width,), shape))
+            params.append(layer)
+        shape, readout = init_readout(readout_rng, shape)
+        return shape, [*params, readout]
+
+    def apply_fun(
+        params: Params, state: State, token: Int[Array, ""]
+    ) -> tuple[State, Float[Array, " vocab"]]:
+        *cells, (apply_readout, readout) = zip(apply_funs, params, strict=True)
+        x, new_state = jax.nn.one_hot(token, config.vocab_size), []
+        for (apply, layer), hidden in zip(cells, state, strict=True):
+            x = apply(layer, (hidden, x))
+            new_state.append(x)
+        return tuple(new_state), apply_readout(readout, x)
+
+    return init_fun, apply_fun
+
+
+def build(config: ModelConfig) -> Model:
+    """Return the model as pure functions over stax's lists, where `()` stands for no weights."""
+    init_fun, apply_fun = char_rnn(config)
+
+    def init(key: PRNGKeyArray) -> Params:
+        return init_fun(key, (config.vocab_size,))[1]
+
+    def to_weights(params: Params) -> Weights:
+        *cells, readout = params
+        return Weights(tuple(Dense(*dense) for _, dense, _ in cells), Dense(*readout))
+
+    def from_weights(weights: Weights) -> Params:
+        *cells, readout = ((jnp.asarray(w), jnp.asarray(b)) for w, b in flat(weights))
+        return [*([(), dense, ()] for dense in cells), readout]
+
+    return Model(init, apply_fun, to_weights, from_weights)
+
+
+STYLES = {"pure": pure_style(build)}

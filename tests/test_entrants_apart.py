@@ -1,0 +1,88 @@
+"""Entrants with environments of their own, each proven equal in its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import impls
+from bench.environments.offers import offers
+from bench.environments.own import Homes
+from bench.measure.actions import Action
+from bench.measure.answers import problem
+from bench.measure.cells import BASELINE, CONTROL
+from bench.measure.metrics import COLD
+from bench.measure.process import Worker, ask_once
+from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
+
+if TYPE_CHECKING:
+    from bench.measure.cells import Offer
+    from bench.measure.process import Place
+
+APART = [name for name in impls.names() if name not in impls.here()]
+LIGHT = ("keras", "penzai")
+"""Built for these tests where they are not there; the others are gigabytes."""
+SILENCE = 180.0
+AT = {"workload": "toy", "backend": "cpu"}
+
+
+@pytest.fixture(scope="module", params=APART)
+def there(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Offer, Place]:
+    """Return an entrant, what it offers and where it runs."""
+    name, homes = request.param, Homes()
+    if not homes.home(name).ready:
+        if name not in LIGHT:
+            pytest.skip(f"the environment of {name} is not built: bakeoff entrants --build {name}")
+        request.getfixturevalue("needs_network")
+        kept = os.environ.get("BAKEOFF_CACHE") or tmp_path_factory.mktemp("cache")
+        homes = Homes(Path(kept) / "environments")
+    found, places = offers((name,), {}, SILENCE, homes)
+    assert found.problems == {}
+    return name, found, places[name]
+
+
+def test_proven_and_timed_beside_the_baseline(there: tuple[str, Offer, Place]) -> None:
+    name, found, place = there
+    arms = [BASELINE, CONTROL, *((name, style) for style in found.styles[name])]
+    names = ["/".join(arm) for arm in arms]
+    with Worker(place, SILENCE) as worker:
+        worker.start()
+
+        def ask(action: str, **more: Any) -> dict[str, Any]:
+            return worker.ask({"do": "session", "action": action, **more})
+
+        assert ask("load", arms=arms, outside={}) == {"failures": {}}
+        counts = {arm: ask("count", arm=i, **AT) for i, arm in enumerate(names)}
+        assert {arm: c for arm, c in counts.items() if "failure" in c} == {}
+        warm = {arm: found["exact"]["compilations_warm"] for arm, found in counts.items()}
+        assert warm == dict.fromkeys(names, 0)
+        proofs = {arm: ask("prove", arm=i, **AT) for i, arm in enumerate(names)}
+        assert {arm: p for arm, p in proofs.items() if "failure" in p} == {}
+        for arm in names[2:]:
+            proof = proofs[arm]["proof"]
+            assert proof["loss"] <= LOSS_TOLERANCE
+            assert proof["gradient"] <= GRADIENT_TOLERANCE
+            assert proof["trajectory"] <= TRAJECTORY_TOLERANCE
+            assert (proof["program"] is not None) == impls.declared(name).jax
+        if impls.declared(name).jax:
+            assert proofs[f"{name}/pure"]["exact"]["flops"] > 0
+        block = ask("block", kind="step", rounds=1, seed=0, **AT)
+        assert problem(Action("block", 1, "cpu", kind="step", rounds=1), block, names) is None
+        assert set(block["seconds"]["step"]) == set(names)
+        trained = ask("train", arm=2, **AT)
+        assert 0 < trained["training"]["same_weights"] < 1.5
+
+
+def test_measured_cold(there: tuple[str, Offer, Place]) -> None:
+    name, found, place = there
+    style = found.styles[name][-1 if impls.declared(name).jax else 0]
+    command = {"do": "cold", "entrant": name, "style": style, **AT, "outside": {}}
+    values = ask_once(command, place, SILENCE)["values"]
+    assert set(values) == set(COLD)
+    unknown = {metric for metric, value in values.items() if not value}
+    assert unknown == (set() if impls.declared(name).jax else {"trace", "lower", "compile"})
