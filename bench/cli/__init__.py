@@ -12,7 +12,21 @@ from typing import Any
 
 import typer
 
-from bench.cli import ab, bisect, compare, entrants, history, report, sample, selftest, train
+from bench.cli import (
+    ab,
+    bisect,
+    check,
+    compare,
+    entrants,
+    ergonomics,
+    history,
+    limit,
+    new,
+    report,
+    sample,
+    selftest,
+    train,
+)
 from common.errors import BakeoffError
 
 INTERRUPTED = 130
@@ -33,12 +47,17 @@ app = typer.Typer(
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
 app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
+app.command("ergonomics", epilog=ergonomics.EXAMPLES)(ergonomics.ergonomics)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("ab", epilog=ab.EXAMPLES)(ab.ab)
 app.command("bisect", epilog=bisect.EXAMPLES)(bisect.bisect)
 app.command("history", epilog=history.EXAMPLES)(history.history)
 app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
+app.command("check", epilog=check.EXAMPLES)(check.check)
+app.command("new", epilog=new.EXAMPLES)(new.new)
+app.command("limit", epilog=limit.EXAMPLES)(limit.limit)
+app.command("tricks", epilog=limit.TRICKS_EXAMPLES)(limit.tricks)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
+from bench.measure.engine import HEAVY_SILENCE
 from bench.measure.measured import offer
 from bench.measure.process import Place, WorkerFailedError
 from common.errors import BakeoffError
@@ -42,7 +43,7 @@ def offers(
         try:
             home = homes.built(name)
             homes.notify(f"asking {name} what it has")
-            one = offer((name,), files, silence, home.place)
+            one = offer((name,), files, max(silence, HEAVY_SILENCE), home.place)
         except BakeoffError as error:
             found.problems[name] = str(error)
         except WorkerFailedError as error:

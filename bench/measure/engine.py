@@ -15,7 +15,7 @@ from bench.measure.process import Place, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from bench.measure.actions import Options, Steps
     from bench.measure.found import State
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""
+HEAVY_SILENCE = 180.0
+"""At least so long while a heavy library is imported."""
 LAST_SILENCE = 20.0
 """The same, where the budget is nearly spent."""
 USUAL, LEAST_USUAL = 10, 10.0
@@ -55,6 +57,8 @@ class Engine:
     told: Callable[[Action, State], None] = lambda _action, _state: None
     """Told before each action; shows how far the run is."""
     clock: Callable[[], float] = time.monotonic
+    heavy: Collection[str] = ()
+    """Sides whose libraries may take long to import."""
 
     def __post_init__(self) -> None:
         self.workers: dict[int, Worker] = {}
@@ -181,6 +185,12 @@ class Engine:
 
     def patience(self, action: Action) -> float:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""
+        patience = self.patience_for(action)
+        imports = action.side in self.heavy and action.do in ("load", "cold")
+        return max(patience, HEAVY_SILENCE) if imports else patience
+
+    def patience_for(self, action: Action) -> float:
+        """Return the same, whatever is imported."""
         schedule = self.schedule
         longest = self.longest.get(kind_of(action))
         if longest is not None:

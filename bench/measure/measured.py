@@ -139,7 +139,10 @@ class Measured:
         schedule = Schedule(self.needed, self.options, before, offer.problems, offer.sides)
         self.state = schedule.state
         try:
-            Engine(schedule, self.journal, self.wanted.outside, self.places, told).run()
+            heavy = frozenset(offer.apart)
+            Engine(
+                schedule, self.journal, self.wanted.outside, self.places, told, heavy=heavy
+            ).run()
             self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True

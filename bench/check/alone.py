@@ -1,0 +1,59 @@
+"""Steps called as a user calls them, in a program that knows nothing of the benchmark.
+
+Its text is given to a fresh interpreter with `-c`, so that neither its file nor its module has a
+name by which a step could tell that it is being looked at. It speaks the workers' protocol.
+"""
+
+import json
+import os
+import sys
+import time
+
+ready = {"ready": 0.0, "protocol": 3}
+
+
+def main() -> None:
+    """Answer one question: how long do calls of these steps take, in turns?"""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print(json.dumps(ready), file=out, flush=True)
+    line = sys.stdin.readline()
+    if line:
+        print(json.dumps(answer(**json.loads(line))), file=out, flush=True)
+        print(json.dumps(ready), file=out, flush=True)
+
+
+def answer(arms: list[list[str]], path: str, workload: str, rounds: int) -> dict[str, object]:
+    """Return each arm's median seconds, and its loss after all calls."""
+    import statistics
+
+    import jax
+
+    import impls
+    from common.config import WORKLOADS
+    from common.contract import fresh_checkpoint, zero_hidden
+    from common.equality import Case, make, random_chunk, random_weights
+
+    if path:
+        impls.add(path)
+    case = Case.of(WORKLOADS[workload], vocab_size=5)
+    chunk, hidden = random_chunk(case, 1), zero_hidden(case.model, case.batch)
+    steps = [make(impls.load(entrant).style(style), case) for entrant, style in arms]
+    for step in steps:
+        step.load(fresh_checkpoint(random_weights(case.model)))
+        for _ in range(3):
+            jax.block_until_ready(step(hidden, chunk))
+    seconds: list[list[float]] = [[] for _ in steps]
+    losses = [0.0 for _ in steps]
+    for _ in range(rounds):
+        for index, step in enumerate(steps):
+            jax.block_until_ready(step(hidden, chunk))
+            start = time.perf_counter()
+            _, loss = jax.block_until_ready(step(hidden, chunk))
+            seconds[index].append(time.perf_counter() - start)
+            losses[index] = float(loss)
+    return {"seconds": [statistics.median(row) for row in seconds], "losses": losses}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What an entrant leaves behind in its process: files written, forks, threads, text printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from bench.check.finding import NOTE, Finding
+
+LOUD = 4096
+"""Bytes on standard output and error that are still a line or two."""
+CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", ".uv"}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+FORKS = {"os.fork", "os.forkpty"}
+STARTS = {*FORKS, "subprocess.Popen", "os.posix_spawn", "os.system"}
+STAYS = "nothing is written, renamed or removed in the repository"
+
+
+class Traces:
+    """Hears of what the code under judgement does; one lives in a process, from before it is run.
+
+    Python tells of it by audit events. What a library does beneath Python is not heard, and found
+    by whoever compares the repository's files.
+    """
+
+    def __init__(self, root: Path, own: Path) -> None:
+        self.root, self.own = root.resolve(), own.resolve()
+        self.writes: dict[str, str] = {}
+        """Paths in the repository, and the line of the entrant that was at it."""
+        self.forks = 0
+        self.started = ""
+        """The line that has started a process last."""
+        self.printed = 0
+        self.threads = {thread.ident for thread in threading.enumerate()}
+        sys.addaudithook(self.heard)
+
+    def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Keep what changes a file of the repository."""
+        if event == "open":
+            path, mode, flags = arguments
+            changes = bool(flags & WRITES) if mode is None else bool(set(mode) & set("wax+"))
+        elif event in STARTS:
+            self.started = self.line()
+            self.forks += event in FORKS
+            return
+        elif event in CHANGES:
+            path, changes = arguments[0], True
+        else:
+            return
+        if not changes or not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 -- the file need not exist
+        if full.is_relative_to(self.root) and not CACHES & {*full.parts}:
+            self.writes.setdefault(str(full.relative_to(self.root)), self.line())
+
+    def line(self) -> str:
+        """Return the line of the entrant's file that is being run."""
+        frame: Any = sys._getframe()
+        while frame is not None:
+            if frame.f_code.co_filename == str(self.own):
+                return f"{self.own}:{frame.f_lineno}, {frame.f_code.co_name}"
+            frame = frame.f_back
+        return str(self.own)
+
+    def findings(self) -> list[Finding]:
+        """Return what there is to say so far, and forget it."""
+        found = [
+            Finding(STAYS, f"it wrote to {path}", where) for path, where in self.writes.items()
+        ]
+        if self.forks:
+            seen = f"it forked{'' if self.forks == 1 else f' {self.forks} times'}"
+            expected = "the process does not fork: JAX has threads, which do not survive that"
+            found.append(Finding(expected, seen, self.started))
+        started = [t.name for t in threading.enumerate() if t.ident not in self.threads]
+        if started:
+            seen = f"{len(started)} threads of Python go on: {', '.join(started[:4])}"
+            found.append(
+                Finding("no thread goes on after the calls", seen, str(self.own), severity=NOTE)
+            )
+        if self.printed > LOUD:
+            seen = f"it wrote {self.printed:,} bytes".replace(",", " ")
+            found.append(
+                Finding(
+                    "little is printed: text takes time, and lands in nobody's terminal",
+                    seen,
+                    str(self.own),
+                    severity=NOTE,
+                )
+            )
+        self.writes, self.forks, self.printed = {}, 0, 0
+        return found

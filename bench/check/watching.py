@@ -1,0 +1,113 @@
+"""The benchmark's own worker beside a program that knows nothing of it: is a step the same in both?
+
+In each, plain JAX takes turns with the entrant, so that what is compared is a ratio of ratios,
+whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.check.finding import Finding
+from bench.check.place import interpreter
+from bench.measure.process import Worker
+from common.tolerances import TRAJECTORY_TOLERANCE
+
+if TYPE_CHECKING:
+    from bench.measure.process import Place
+
+WORKLOAD = "toy"
+"""A step there is all dispatch, so that little is enough to show."""
+ROUNDS = 12
+RATIO = 3.0
+"""So many times longer or shorter is not chance."""
+ATTEMPTS = 2
+LEAST_SECONDS = 30.0
+"""So long each of these processes may be silent at least: most of what it does is not a step."""
+BASELINE = ["pure_jax", "pure"]
+HIDDEN = ("BAKEOFF", "PYTEST")
+"""Beginnings of environment variables that a user's program does not have."""
+ALONE = Path(__file__).parent / "alone.py"
+
+
+def watched(
+    place: Place, name: str, style: str, path: str, where: str, seconds: float
+) -> list[Finding]:
+    """Compare a step in the benchmark's worker with itself in a user's program.
+
+    Raises:
+        WorkerFailedError: one of the two died, or was silent for `seconds`.
+    """
+    arms, seconds = [BASELINE, [name, style]], max(seconds, LEAST_SECONDS)
+    found: list[Finding] = []
+    for _ in range(ATTEMPTS):
+        seen = in_worker(place, arms, path, seconds)
+        if isinstance(seen, Finding):
+            return [replace(seen, where=where)]
+        unseen = by_itself(place, arms, path, seconds)
+        found = [replace(finding, where=where) for finding in compared(seen, unseen)]
+        if not found:
+            return []
+    return found
+
+
+def in_worker(
+    place: Place, arms: list[list[str]], path: str, seconds: float
+) -> list[float] | Finding:
+    """Return each arm's median seconds in a block of the benchmark, or why there is no block."""
+    session: dict[str, Any] = {"do": "session"}
+    outside = {arms[1][0]: path} if path else {}
+    where = {"workload": WORKLOAD, "backend": "cpu"}
+    cpu = replace(place, variables={**place.variables, "JAX_PLATFORMS": "cpu"})
+    with Worker(cpu, seconds) as worker:
+        worker.start()
+        worker.ask(session | {"action": "load", "arms": arms, "outside": outside})
+        for arm in range(len(arms)):
+            record = worker.ask(session | where | {"action": "prove", "arm": arm})
+            if "failure" in record:
+                return Finding(
+                    "the benchmark's own worker finds the same as this judge: equal",
+                    f"there it is not: {record['failure']}",
+                )
+        block = where | {"action": "block", "kind": "step", "rounds": ROUNDS, "seed": 0}
+        found = worker.ask(session | block)["seconds"]["step"]
+    return [statistics.median(found["/".join(arm)]) for arm in arms]
+
+
+def by_itself(
+    place: Place, arms: list[list[str]], path: str, seconds: float
+) -> dict[str, list[float]]:
+    """Return each arm's median seconds and last loss in a program of its own."""
+    variables = {k: v for k, v in place.variables.items() if not k.startswith(HIDDEN)}
+    variables["JAX_PLATFORMS"] = "cpu"
+    command = (interpreter(place), "-c", ALONE.read_text(encoding="utf-8"))
+    with Worker(replace(place, command=command, variables=variables), seconds) as worker:
+        worker.start()
+        question = {"arms": arms, "path": path, "workload": WORKLOAD, "rounds": ROUNDS}
+        return worker.ask(question)
+
+
+def compared(seen: list[float], unseen: dict[str, list[float]]) -> list[Finding]:
+    """Return what differs between the two."""
+    plain, loss = unseen["losses"]
+    findings = []
+    if not abs(loss - plain) <= TRAJECTORY_TOLERANCE:
+        findings.append(
+            Finding(
+                "in a program of its own it trains as plain JAX does",
+                f"after {2 * ROUNDS + 3} updates its loss is {loss:.6f}, plain JAX's {plain:.6f}",
+            )
+        )
+    times = seen[1] / seen[0], unseen["seconds"][1] / unseen["seconds"][0]
+    if max(times) > RATIO * min(times):
+        findings.append(
+            Finding(
+                "a step takes as long in the benchmark's worker as in a user's program, measured "
+                "in plain JAX's steps",
+                f"{times[0]:.2g} of plain JAX's time where it is timed, {times[1]:.2g} elsewhere",
+            )
+        )
+    return findings
