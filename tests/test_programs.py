@@ -45,8 +45,28 @@ DIFFERENT: dict[tuple[str, str], dict[str, int]] = {
     ("flax_nnx", "jit_partial"): {"stablehlo.add": 1, "stablehlo.constant": 1},
     # the batch is Haiku's own, not vmap's: a bias is broadcast to it in another way
     ("haiku", "transform"): {"stablehlo.broadcast_in_dim": -1},
+    # layer by layer, six scans instead of two, and products for a whole chunk around them
+    ("pure_jax", "tuned"): {
+        "stablehlo.broadcast_in_dim": 2,
+        "stablehlo.compare": 4,
+        "stablehlo.concatenate": 3,
+        "stablehlo.convert": -1,
+        "stablehlo.dot_general": 9,
+        "stablehlo.dynamic_update_slice": -2,
+        "stablehlo.gather": 1,
+        "stablehlo.iota": -1,
+        "stablehlo.reduce": 1,
+        "stablehlo.reshape": 7,
+        "stablehlo.scatter": 1,
+        "stablehlo.select": 1,
+        "stablehlo.slice": 10,
+        "stablehlo.subtract": 4,
+        "stablehlo.transpose": 5,
+        "stablehlo.while": 4,
+    },
 }
 """Operations beside the baseline's, for each style that does not compile to the same program."""
+TUNED = ("pure_jax", "tuned")
 GRADIENT_ALONE = ("flax_linen", "blog")
 """Its optimiser is outside of jit, one small program for each operation and array."""
 
@@ -130,6 +150,10 @@ def test_facts(entrant: str, style: str, step_of: StepOf) -> None:
     ours, base = facts_of(step_of, entrant, style, TOY), baseline(step_of)
     assert ours.alias_bytes == 0, "no style donates"
     if (entrant, style) == GRADIENT_ALONE:
+        return
+    if (entrant, style) == TUNED:
+        assert ours.argument_bytes == base.argument_bytes
+        assert ours.flops > 2 * base.flops, "a loop's body counts once: what left it counts more"
         return
     added = sum(DIFFERENT.get((entrant, style), {}).values())
     assert abs(ours.jaxpr_equations - base.jaxpr_equations) <= abs(added)

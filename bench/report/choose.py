@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.measure.cells import BASELINE, CONTROL, Cell
+from bench.measure.cells import BASELINE, Cell
 from bench.measure.metrics import METRICS
 from bench.measure.summary import Group
 from bench.report import tied, wording
@@ -20,7 +20,7 @@ from bench.stats.verdict import tie_groups
 from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
     from bench.report.runs import Run
     from bench.report.tied import Intervals
@@ -36,6 +36,8 @@ GROWING = 4
 """Releases in a year from which on a library is called maintained and growing."""
 NOT_MEASURED = "This run did not measure it"
 TOLD_APART = "with all not told apart from it or each other, or surely within the margin of it"
+LIMITS = (("pure_jax", "tuned"),)
+"""What is measured to say how far libraries are from what can be had."""
 NAMED = 4
 """Slower ones that are named."""
 
@@ -51,7 +53,8 @@ class Answer(NamedTuple):
 
 def answers(run: Run, backend: str) -> list[Answer]:
     """Return an answer for each situation, from what was measured on one backend."""
-    cells = [c for c in run.section["cells"] if c["backend"] == backend and c["failure"] is None]
+    good = [c for c in run.section["cells"] if c["backend"] == backend and c["failure"] is None]
+    cells = [cell for cell in good if a_choice(cell)]
     if not cells:
         return []
     return [
@@ -64,6 +67,13 @@ def answers(run: Run, backend: str) -> list[Answer]:
         cold(run, "Lowest memory", ("peak_rss",), cells, backend),
         maintained(cells),
     ]
+
+
+def a_choice(cell: Facts) -> bool:
+    """Tell whether a cell is a JAX library's: outside references and tuned code are no choice."""
+    proof = cell["proof"]
+    library = proof is None or wording.written_in_jax(proof)
+    return library and (cell["entrant"], cell["style"]) not in LIMITS
 
 
 SIZES = (
@@ -114,16 +124,20 @@ def cold(
     summed = ", summed in each fresh process" if len(metrics) > 1 else ""
     rule = f"The smallest {what} at {wording.sized(workload)}{summed}, {TOLD_APART}."
     margin = run.section["plan"]["margin"]
-    found, medians = sums(run, metrics, workload, backend)
+    chosen = {(cell["entrant"], cell["style"]) for cell in cells}
+    found, medians = sums(run, metrics, workload, backend, chosen)
     unit = METRICS[metrics[0]].unit
     words = {name: wording.amount(median, unit) for name, median in medians.items()}
     return ranked(situation, rule, found, margin, words)
 
 
 def sums(
-    run: Run, metrics: Sequence[str], workload: str, backend: str
+    run: Run, metrics: Sequence[str], workload: str, backend: str, chosen: Set[tuple[str, str]]
 ) -> tuple[Intervals, dict[str, float]]:
-    """Return ratios of sums of cold metrics to the baseline's, and the sums' medians."""
+    """Return ratios of sums of cold metrics to the baseline's, and the sums' medians.
+
+    `chosen` are the entrants and styles that it is about.
+    """
     assert all(metric in METRICS for metric in metrics)
     groups = [run.samples.get(Group(metric, workload, backend), {}) for metric in metrics]
     totals: dict[Cell, list[float]] = {}
@@ -136,9 +150,9 @@ def sums(
         if whole:
             totals[cell] = whole
     baseline = Cell(*BASELINE, workload, backend)
-    if baseline not in totals:
+    if baseline not in totals or BASELINE not in chosen:
         return {}, {}
-    cells = [cell for cell in totals if cell[:2] != CONTROL]
+    cells = [cell for cell in totals if cell[:2] in chosen]
     estimates = unpaired([np.array(totals[cell]) for cell in cells], cells.index(baseline))
     out: Intervals = {}
     for cell, estimate in zip(cells, estimates, strict=True):

@@ -16,10 +16,17 @@ PALETTE = (
     "#56B4E9",
     "#8C6BB1",
     "#7F7F7F",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#332288",
 )
-"""After Okabe and Ito, told apart by the colour-blind too."""
+"""After Okabe and Ito, then Paul Tol; the first are told apart by the colour-blind too."""
 
-OWN = ("pure_jax", "equinox", "flax_linen", "flax_nnx", "haiku")
+OWN = (
+    *("pure_jax", "equinox", "flax_linen", "flax_nnx", "haiku"),
+    *("keras", "numpy", "penzai", "stax", "torch", "trax"),
+)
 """Entrants that have the first colours, whatever else a chart shows."""
 
 

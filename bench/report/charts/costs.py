@@ -200,7 +200,7 @@ def break_evens(run: Run, cells: Sequence[Facts], lines: dict[str, Line]) -> dic
     if base is None:
         return {}
     place = cells[0]["workload"], cells[0]["backend"]
-    starts, _ = sums(run, BEFORE, *place)
+    starts, _ = sums(run, BEFORE, *place, {(c["entrant"], c["style"]) for c in cells})
     paces = intervals(run.section, cells, "step")
     out = {}
     for name in lines:
