@@ -79,12 +79,13 @@ class Judged:
         """Findings that refuse it."""
         return [finding for finding in self.findings if finding.severity == ERROR]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what `--json` prints of it."""
+    def as_json(self, *, whole: bool) -> dict[str, Any]:
+        """Return what `--json` prints of it; equal is null where not all checks were asked for."""
+        equal = not self.errors if whole or self.errors else None
         return {
             "entrant": self.name,
             "path": self.path,
-            "equal": not self.errors,
+            "equal": equal,
             "styles": list(self.styles),
             "checks": [
                 {

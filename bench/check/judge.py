@@ -10,6 +10,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 1 << 28
 """Bytes that it may write into one file, its output included."""
+LONGEST = 1000
+"""Characters of what was seen."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2): children of children that have ended become ours."""
 
@@ -88,14 +92,11 @@ class Commands:
             memory: Bytes that it may have.
             extra: Workloads whose sizes numbers are compared at too.
         """
-        import jax
-
         import impls
         from bench.check import traces
         from bench.measure.setting import case_of
 
         limit(memory)
-        jax.config.update("jax_numpy_rank_promotion", "raise")
         if path:
             impls.add(path)
         self.name, self.subjects = name, dict[str, Any]()
@@ -171,7 +172,7 @@ def styles(subject: Subject) -> list[str]:
 
 def said(finding: Finding) -> dict[str, Any]:
     """Return a finding as a record; whoever asked knows the check and the style."""
-    record = asdict(replace(finding, seen=finding.seen[:1000]))
+    record = asdict(replace(finding, seen=COLOUR.sub("", finding.seen)[:LONGEST]))
     del record["check"], record["style"]
     return record
 

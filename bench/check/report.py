@@ -79,7 +79,7 @@ def shown(number: int, finding: Finding) -> Group:
     grid.add_row("expected", Text(finding.expected))
     grid.add_row("seen", Text(finding.seen))
     grid.add_row("look at", Text(finding.where))
-    return Group(title, Padding(grid, (0, 0, 1, 3)))
+    return Group(title, Padding(grid, (0, 0, 1, 3), expand=False))
 
 
 def sentence(judged: Judged, *, whole: bool) -> str:

@@ -14,10 +14,30 @@ LOUD = 4096
 """Bytes on standard output and error that are still a line or two."""
 CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", ".uv"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
+CHANGES = {"os.remove", "os.mkdir", "os.rmdir"}
 FORKS = {"os.fork", "os.forkpty"}
 STARTS = {*FORKS, "subprocess.Popen", "os.posix_spawn", "os.system"}
 STAYS = "nothing is written, renamed or removed in the repository"
+
+
+def changed(event: str, arguments: tuple[Any, ...]) -> list[Any]:
+    """Return the paths that an audit event is about to change.
+
+    What is relative to a descriptor, the last argument, is left out: its name says nothing.
+    """
+    paths: tuple[Any, ...] = ()
+    if event == "open":
+        path, mode, flags = arguments
+        if flags & WRITES if mode is None else set(mode) & set("wax+"):
+            paths = (path,)
+    elif event == "os.rename" and arguments[2:] == (-1, -1):
+        paths = arguments[:2]
+    elif event in CHANGES and arguments[-1] == -1:
+        paths = arguments[:1]
+    named = [path for path in paths if isinstance(path, (str, bytes, os.PathLike))]
+    if event in ("open", "os.mkdir"):  # which fail for a folder that is there
+        return [path for path in named if not os.path.isdir(path)]  # noqa: PTH112 -- bytes too
+    return named
 
 
 class Traces:
@@ -39,23 +59,14 @@ class Traces:
         sys.addaudithook(self.heard)
 
     def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Keep what changes a file of the repository."""
-        if event == "open":
-            path, mode, flags = arguments
-            changes = bool(flags & WRITES) if mode is None else bool(set(mode) & set("wax+"))
-        elif event in STARTS:
+        """Keep what changes a file of the repository, and what starts a process."""
+        if event in STARTS:
             self.started = self.line()
             self.forks += event in FORKS
-            return
-        elif event in CHANGES:
-            path, changes = arguments[0], True
-        else:
-            return
-        if not changes or not isinstance(path, (str, bytes, os.PathLike)):
-            return
-        full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 -- the file need not exist
-        if full.is_relative_to(self.root) and not CACHES & {*full.parts}:
-            self.writes.setdefault(str(full.relative_to(self.root)), self.line())
+        for path in changed(event, arguments):
+            full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 -- it need not exist
+            if full.is_relative_to(self.root) and not CACHES & {*full.parts}:
+                self.writes.setdefault(str(full.relative_to(self.root)), self.line())
 
     def line(self) -> str:
         """Return the line of the entrant's file that is being run."""
@@ -77,7 +88,7 @@ class Traces:
             found.append(Finding(expected, seen, self.started))
         started = [t.name for t in threading.enumerate() if t.ident not in self.threads]
         if started:
-            seen = f"{len(started)} threads of Python go on: {', '.join(started[:4])}"
+            seen = f"threads of Python that go on: {', '.join(started[:4])}"
             found.append(
                 Finding("no thread goes on after the calls", seen, str(self.own), severity=NOTE)
             )

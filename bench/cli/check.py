@@ -13,7 +13,7 @@ from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from bench.check.finding import Judged
-    from bench.check.referee import Asked, Wanted
+    from bench.check.wanted import Asked, Wanted
 
 EXAMPLES = """Examples:\n
 bakeoff check mine.py\n
@@ -49,20 +49,23 @@ def check(
 ) -> int:
     """Judge entrants: contract, numbers, and whether the clock sees all of the work.
 
-    This executes the files with your rights, as importing them would; read a file first that is
-    not yours. Each check runs in a process that is ended when it takes too long. Exit status: 0
-    nothing found, 1 findings, 2 wrong use. It finds mistakes and the usual tricks; who sets out to
-    deceive a judge in whose process he runs can do so.
+    This executes the files, with your rights: read a file first that is not yours.
+
+    Exit status: 0 nothing found, 1 findings, 2 wrong use.
+
+    It finds mistakes and the usual tricks; a file that is written to deceive it can do so.
     """
-    from bench.check.referee import asked
+    from bench.check.checks import CHECKS
+    from bench.check.wanted import asked
 
     wanted = wanted_of(style, only, workload, time_limit, memory)
     entrants = [asked(path) for path in dict.fromkeys(paths)]
     names = ", ".join(who.given for who in entrants)
     print(f"bakeoff: {names} will be executed now, with your rights", file=sys.stderr)
-    found = [one(who, wanted, as_json=as_json) for who in entrants]
+    whole = set(wanted.checks) == set(CHECKS) and not wanted.styles
+    found = [one(who, wanted, whole=whole, as_json=as_json) for who in entrants]
     if as_json:
-        print(json.dumps([judged.as_json() for judged in found], indent=2))
+        print(json.dumps([judged.as_json(whole=whole) for judged in found], indent=2))
     return int(any(judged.errors for judged in found))
 
 
@@ -75,7 +78,7 @@ def wanted_of(
 ) -> Wanted:
     """Return what is asked for; raise BakeoffError where a name or a number is wrong."""
     from bench.check.checks import CHECKS
-    from bench.check.referee import Wanted
+    from bench.check.wanted import Wanted
     from common.config import WORKLOADS, check_rate
 
     check_rate("--time-limit", time_limit)
@@ -103,7 +106,7 @@ def split(given: list[str] | None) -> tuple[str, ...]:
     return tuple(name for value in given or () for name in value.split(",") if name)
 
 
-def one(who: Asked, wanted: Wanted, *, as_json: bool) -> Judged:
+def one(who: Asked, wanted: Wanted, *, whole: bool, as_json: bool) -> Judged:
     """Judge one entrant, show how far it is, and print what was found."""
     from bench.check.checks import CHECKS
     from bench.check.referee import judged
@@ -118,6 +121,5 @@ def one(who: Asked, wanted: Wanted, *, as_json: bool) -> Judged:
         found = judged(who, wanted, tell)
     if not as_json:
         console = Console(highlight=False)
-        whole = set(wanted.checks) == set(CHECKS) and not wanted.styles
         console.print(report(found, console.width, whole=whole))
     return found

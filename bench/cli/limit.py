@@ -112,7 +112,7 @@ def sizes(workload: Workload, model: ModelConfig) -> Sizes:
     from bench.tuned.rates import Sizes
 
     characters = workload.chunk * workload.batch
-    return Sizes(model.width, model.vocab_size, workload.batch, characters, model.parameters)
+    return Sizes(model.width, workload.batch, characters, model.parameters)
 
 
 def read(path: Path) -> Run:

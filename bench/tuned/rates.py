@@ -44,7 +44,6 @@ class Sizes:
     """What is measured: the sizes of one training step."""
 
     width: int
-    vocab: int
     rows: int
     """Streams side by side."""
     characters: int

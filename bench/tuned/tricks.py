@@ -23,9 +23,11 @@ from common.older import tree_get, tree_set
 from common.steps import (
     FunctionalStep,
     functional,
+    load_adam,
     on_host,
     pure_style,
     pure_update,
+    save_adam,
     stages_of,
     update_of,
 )
@@ -208,15 +210,14 @@ def donated(config: ModelConfig, optimiser: optax.GradientTransformation) -> Tra
     """New parameters and moments take the old ones' memory."""
     model = build(config)
     update = jax.jit(pure_update(model, optimiser), donate_argnums=0)
-    plain = functional(update, model, optimiser, stages_of(update))
 
-    def load(checkpoint: Checkpoint) -> Any:
-        plain.load(checkpoint)
-        return jax.tree.map(jnp.copy, plain.state)  # the checkpoint's arrays are not ours to give
+    def load(checkpoint: Checkpoint) -> tuple[Params, optax.OptState]:
+        params = model.from_weights(checkpoint.weights)
+        state = params, load_adam(optimiser, params, model, checkpoint)
+        return jax.tree.map(jnp.copy, state)  # the checkpoint's arrays are not ours to give away
 
-    def save(state: Any) -> Checkpoint:
-        plain.state = jax.tree.map(jnp.copy, state)  # nor are those that a checkpoint has
-        return plain.save()
+    def save(state: tuple[Params, optax.OptState]) -> Checkpoint:
+        return save_adam(*state, model)
 
     return FunctionalStep(update, load, save, stages_of(update))
 
