@@ -1,5 +1,6 @@
 # make setup   the environment of the lock, in .venv
-# make test    lint, types and tests
+# make test    lint, types and most tests, in less than five minutes
+# make test-all  all tests: what CI runs
 # make bench   measure everything, into a new run file
 # make results pages, pictures and tables anew from the committed runs
 # make lock    remake requirements.lock with today's newest releases
@@ -15,7 +16,9 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 # Without bytecode, each of the many processes of a test run compiles jax anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup test lint bench results lock clean
+TESTS := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
+
+.PHONY: setup test test-all lint bench results lock clean
 
 setup: $(VENV)/.done
 
@@ -34,7 +37,10 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
+	$(TESTS) -m "not slow"
+
+test-all: lint
+	$(TESTS)
 
 bench: setup
 	$(BIN)/python -m pytest bench --benchmark-json=$(RUN)

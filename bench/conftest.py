@@ -143,7 +143,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         found, places = offered(options, journal)
         config.stash[WANTED] = options
         config.stash[CELLS] = options.selection.cells(found)
-        config.stash[MEASURED] = Measured(options, found, journal, places)
+        config.stash[MEASURED] = Measured(options, found, journal, places=places)
 
 
 def checked(config: pytest.Config) -> Wanted:

@@ -408,6 +408,7 @@ def ended(group: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_interrupted_killed_and_resumed(
     tmp_path: Path, heard: Callable[[list[str]], list[str]]
 ) -> None:
@@ -944,6 +945,7 @@ def test_programs_whose_worker_does_not_come_to_its_end(
             raise raised
 
     monkeypatch.setattr("bench.measure.process.Worker", Worker)
+    monkeypatch.setattr(impls, "names", lambda: [impls.BASELINE])
     assert main(["entrants", "--programs", "--workload", "toy"]) == status
     assert capsys.readouterr().err == message
 

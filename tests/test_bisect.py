@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from bench.environments.uv import UnsolvableError
 from bench.measure.process import Place
 from bench.stats.nested import Estimate
 from bench.track import bisect as bisects
 from bench.track.bisect import Search, away, interval
-from bench.environments.uv import UnsolvableError
 from bench.track.environments import Environment
 from bench.track.releases import moved
 from bench.track.spec import parse

@@ -265,6 +265,7 @@ def test_nothing_of_it_lives_on(apart: Apart) -> None:
 # Honest entrants.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("entrant", "style"), HONEST, ids=["-".join(row) for row in HONEST])
 def test_an_honest_style_has_no_finding(entrant: str, style: str) -> None:
     subject = Subject(entrant, style)
@@ -280,6 +281,7 @@ def test_an_honest_file_has_no_finding(entrant: str) -> None:
             assert found(subject, check, function) == [], check
 
 
+@pytest.mark.slow
 def test_all_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """The whole way, in processes of its own: the benchmark's worker too."""
     assert main(["check", "pure_jax", "--style", "pure"]) == 0

@@ -28,8 +28,8 @@ from common.vocab import Vocab
 ROOT = Path(__file__).parents[1]
 SMALL = ("--corpus", "toy", "--width", "8", "--chunk", "16", "--sample-every", "0")
 KNOWN = (
-    "known: pure_jax, equinox, flax_linen, flax_nnx, haiku, keras, numpy, penzai, stax, torch, trax; "
-    "choose one of them"
+    "known: pure_jax, equinox, flax_linen, flax_nnx, haiku, keras, numpy, penzai, stax, torch, "
+    "trax; choose one of them"
 )
 SWEPT = "width8, width16, width32, width64, width128, width256, width512, width1024"
 CORPORA = "toy, synthetic, metamorphosis, tinyshakespeare"

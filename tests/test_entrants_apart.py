@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bench.measure.cells import Offer
     from bench.measure.process import Place
 
+pytestmark = pytest.mark.slow
+
 APART = [name for name in impls.names() if name not in impls.here()]
 LIGHT = ("keras", "penzai")
 """Built for these tests where they are not there; the others are gigabytes."""

@@ -354,7 +354,7 @@ class Altered:
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
         return self.call(self.step, hidden, chunk)
 
-    def program(self, hidden: Hidden, chunk: Chunk) -> Program:
+    def program(self, hidden: Hidden, chunk: Chunk) -> Program | None:
         return self.step.program(hidden, chunk)
 
 

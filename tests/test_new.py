@@ -97,6 +97,7 @@ def run(command: str, capsys: pytest.CaptureFixture[str], here: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_tutorial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

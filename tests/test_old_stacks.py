@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import impls
+from bench.environments.uv import NetworkError, UnsolvableError
 from bench.measure.actions import Action
 from bench.measure.answers import problem
 from bench.measure.cells import BASELINE, CONTROL, Offer
 from bench.measure.metrics import COLD
 from bench.measure.process import Worker, ask_once
-from bench.environments.uv import NetworkError, UnsolvableError
 from bench.track.environments import Builder
 from bench.track.spec import parse
 from common.older import release
@@ -100,6 +100,7 @@ def ask(stack: Stack) -> Iterator[Asked]:
         yield asked
 
 
+@pytest.mark.slow
 def test_every_entrant_is_there_and_what_it_lacks_is_said(stack: Stack) -> None:
     today = {name: list(impls.load(name).styles) for name in impls.usual()}
     assert stack.offer.problems == {}
@@ -114,6 +115,7 @@ def test_every_entrant_is_there_and_what_it_lacks_is_said(stack: Stack) -> None:
     assert stack.offer.styles == left
 
 
+@pytest.mark.slow
 def test_every_style_is_proven_and_timed(stack: Stack, ask: Asked) -> None:
     """Counting costs the most, for it clears what was compiled: so some are asked."""
     arms = ["/".join(arm) for arm in stack.arms]
@@ -139,6 +141,7 @@ def test_every_style_is_proven_and_timed(stack: Stack, ask: Asked) -> None:
         assert all(set(seconds) == set(arms) for seconds in block["seconds"].values())
 
 
+@pytest.mark.slow
 def test_every_entrant_is_measured_cold(stack: Stack) -> None:
     """Each by the last of its styles, the library's own; at least those whose stages may differ."""
     for entrant in stack.offer.styles if "BAKEOFF_CACHE" in os.environ else OWN_STAGES:
@@ -176,6 +179,7 @@ def test_a_release_is_the_numbers_that_its_version_begins_with(
     assert release(version) == numbers
 
 
+@pytest.mark.slow
 def test_a_history_is_interrupted_and_taken_up(
     stack: Stack, builder: Builder, tmp_path: Path, heard: Callable[[list[str]], list[str]]
 ) -> None:

@@ -196,6 +196,7 @@ def test_a_lock_that_is_no_file_of_ours_is_not_made(entrant: Callable[..., str])
         relock(entrant())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needs_network")
 def test_built_asked_and_proven_in_its_own_environment(
     entrant: Callable[..., str], homes: Homes, tmp_path: Path

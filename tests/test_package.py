@@ -42,6 +42,7 @@ def test_it_holds_code_and_licence_and_nothing_else(installed: Path) -> None:
     assert (installed / info / "licenses" / "LICENSE").exists()
 
 
+@pytest.mark.slow
 def test_commands_work_from_the_wheel(installed: Path) -> None:
     done = bakeoff(installed, "train", "--corpus=toy", "--width=8", "--epochs=1", "--save=w.st")
     assert done.returncode == 0, done.stderr

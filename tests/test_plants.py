@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from common.contract import TrainStep
+    from common.contract import Program, TrainStep
 
     type StepOf = Callable[[str, str, Case], TrainStep]
 
@@ -59,10 +59,16 @@ def loaded(step: TrainStep) -> TrainStep:
     return step
 
 
+def program(step: TrainStep) -> Program:
+    found = step.program(random_hidden(TOY), random_chunk(TOY, 1))
+    assert found is not None
+    return found
+
+
 @cache
 def facts_of(expression: str) -> ProgramFacts:
     step = loaded(step_of_plant(expression))
-    return facts(step.program(random_hidden(TOY), random_chunk(TOY, 1)))
+    return facts(program(step))
 
 
 @cache
@@ -103,7 +109,7 @@ def test_losses_to_the_last_bit(expression: str) -> None:
 
 def test_same_differs_in_nothing(step_of: StepOf) -> None:
     step = loaded(step_of(impls.BASELINE, "pure", TOY))
-    baseline = facts(step.program(random_hidden(TOY), random_chunk(TOY, 1)))
+    baseline = facts(program(step))
     assert facts_of("same()") == baseline
     called = python_counts(partial(step, random_hidden(TOY), random_chunk(TOY, 1)))
     assert python_of("same()") == called
@@ -119,7 +125,7 @@ def test_what_is_inside_shows_in_the_program_alone(expression: str) -> None:
 
 def test_work_survives_as_a_loop_of_so_many_iterations() -> None:
     step = loaded(step_of_plant("work(120)"))
-    compiled = step.program(random_hidden(TOY), random_chunk(TOY, 1)).lower().compile()
+    compiled = program(step).lower().compile()
     counts = re.findall(r'"known_trip_count":\{"n":"(\d+)"', compiled.as_text() or "")
     assert "120" in counts
     whiles = [facts_of(e).hlo_instructions["while"] for e in ("same()", "work(12)", "work(120)")]
@@ -220,7 +226,7 @@ def test_an_entrant_file_takes_part(tmp_path: Path) -> None:
     assert entrant.distribution == "jax"
     assert list(entrant.styles) == ["again", "more_work"]
     step = loaded(make(entrant.style("more_work"), TOY))
-    found = facts(step.program(random_hidden(TOY), random_chunk(TOY, 1)))
+    found = facts(program(step))
     assert found == facts_of("work(12)")
     assert entrant.build(TOY.model)._fields == impls.load(impls.BASELINE).build(TOY.model)._fields
 

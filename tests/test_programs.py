@@ -73,7 +73,9 @@ GRADIENT_ALONE = ("flax_linen", "blog")
 
 def program(step: TrainStep, case: Case) -> Program:
     step.load(fresh_checkpoint(random_weights(case.model)))
-    return step.program(random_hidden(case), random_chunk(case, 1))
+    found = step.program(random_hidden(case), random_chunk(case, 1))
+    assert found is not None
+    return found
 
 
 @cache

@@ -74,6 +74,7 @@ def how(folder: Path) -> dict[str, Any]:
     return {"cwd": folder, "env": variables, "text": True}
 
 
+@pytest.mark.slow
 def test_an_ab_is_measured_interrupted_taken_up_and_written(
     tmp_path: Path, heard: Callable[[list[str]], list[str]]
 ) -> None:

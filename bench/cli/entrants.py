@@ -107,8 +107,7 @@ def describe(name: str, homes: Homes) -> dict[str, Any]:
 def apart(name: str, homes: Homes) -> dict[str, Any]:
     """Return what there is to say about an entrant with an environment of its own."""
     import impls
-    from bench.measure.measured import offer
-    from bench.measure.process import WorkerFailedError
+    from bench.environments.offers import described
 
     home = homes.home(name)
     row: dict[str, Any] = {
@@ -121,13 +120,10 @@ def apart(name: str, homes: Homes) -> dict[str, Any]:
     if not home.ready:
         return row
     try:
-        found = offer((name,), {}, place=home.place)
-    except WorkerFailedError as error:
-        return row | {"problem": error.reason, "ready": False}
-    if name in found.problems:
-        return row | {"problem": found.problems[name], "ready": False}
-    version = found.versions.get(impls.declared(name).distribution)
-    return row | {"version": version, "styles": found.styles[name]}
+        found = described(home)
+    except BakeoffError as error:
+        return row | {"problem": str(error), "ready": False}
+    return row | {"version": found["version"], "styles": found["styles"]}
 
 
 def add_programs(rows: list[dict[str, Any]], workload: str) -> None:

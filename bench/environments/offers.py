@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import impls
+from bench.environments.store import digest
+from bench.environments.store import replace as replace_file
 from bench.measure.engine import HEAVY_SILENCE
 from bench.measure.measured import offer
 from bench.measure.process import Place, WorkerFailedError
@@ -14,7 +17,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.environments.own import Homes
+    from bench.environments.own import Home, Homes
     from bench.measure.cells import Offer
 
 
@@ -53,6 +56,32 @@ def offers(
             places[name] = home.place
             found = merged(found, name, one)
     return found, places
+
+
+def described(home: Home, silence: float = HEAVY_SILENCE) -> dict[str, Any]:
+    """Return an entrant's styles and its library's version in an environment that is ready.
+
+    What was said once is kept beside it, until the entrant's file is another: some take long to
+    import.
+
+    Raises:
+        BakeoffError: it cannot be loaded there; why.
+    """
+    kept = home.path / "described.json"
+    file = impls.source(home.name)
+    key = digest([file.read_text("utf-8")])
+    if kept.exists() and (found := json.loads(kept.read_text("utf-8")))["file"] == key:
+        return found
+    try:
+        one = offer((home.name,), {}, silence, home.place)
+    except WorkerFailedError as error:
+        raise BakeoffError(error.reason) from error
+    if home.name in one.problems:
+        raise BakeoffError(one.problems[home.name])
+    version = one.versions.get(impls.declared(home.name).distribution)
+    found = {"file": key, "styles": one.styles[home.name], "version": version}
+    replace_file(kept, json.dumps(found))
+    return found
 
 
 def lives_apart(name: str) -> bool:

@@ -105,9 +105,9 @@ class Measured:
     offer: Offer
     journal: Journal | None = None
     """Of a run that is to be taken up; else one is begun."""
+    needed: dict[Cell, set[str]] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=lambda: {"": Place()})
     """Where workers run, by environment."""
-    needed: dict[Cell, set[str]] = field(default_factory=dict)
     state: State | None = None
     complete: bool = False
     """The schedule came to its end."""
