@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 STARVED = "not measured within the budget"
 NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
+APART = 6
+"""Cells whose time it takes to start an environment's own workers."""
 BESIDE = (BASELINE, CONTROL)
 """What is measured in every environment, beside its own entrants."""
 DEATHS = 2
@@ -84,10 +86,12 @@ class Schedule:
     def actions(self) -> Steps[None]:
         """Yield what to do; expects the outcome of each.
 
-        Time is shared out by the number of cells; an environment more costs workers of its own.
+        Time is shared out by the number of cells, and by what workers of its own cost.
         """
         parts = Counter((cell.backend, self.side(cell)) for cell in self.needed)
-        shares = [count + len(BESIDE) for count in parts.values()]
+        shares = [
+            count + len(BESIDE) + (APART if side else 0) for (_, side), count in parts.items()
+        ]
         for i, (backend, side) in enumerate(parts):
             left = self.end - self.state.spent.wall
             deadline = self.state.spent.wall + left * shares[i] / sum(shares[i:])
