@@ -176,6 +176,7 @@ PASSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "style", "checks"), PASSED)
 def test_a_cheat_passes_what_it_does_right(name: str, style: str, checks: tuple[str, ...]) -> None:
     subject = subject_of(cheat(name), style)

@@ -13,7 +13,7 @@ from bench.environments import own, store
 from bench.environments.offers import merged, offers
 from bench.environments.own import LOCKS, Homes, note_size, pins_of, relock, whole_of
 from bench.environments.store import MARK, binary
-from bench.environments.uv import NetworkError, UnsolvableError
+from bench.environments.uv import NetworkError, UnsolvableError, minor
 from bench.measure.actions import Death, Options, Outcome
 from bench.measure.cells import BASELINE, CONTROL, Cell, Offer
 from bench.measure.engine import Engine
@@ -153,9 +153,9 @@ def test_an_environment_changes_with_what_is_asked_for(
 def test_a_release_that_does_not_exist_costs_its_own_entrant(
     entrant: Callable[..., str], homes: Homes
 ) -> None:
-    name = entrant(REQUIREMENTS=("jmp==99",))
+    name = entrant(REQUIREMENTS=("jmp==99",), PYTHON=minor())
     with pytest.raises(
-        UnsolvableError, match=r"'mine' cannot be built with Python 3\.1\d, 3\."
+        UnsolvableError, match=f"'mine' cannot be built with Python {minor()}: "
     ) as e:
         homes.built(name)
     assert "there is no version of jmp==99" in str(e.value)

@@ -552,7 +552,9 @@ def test_training_draws_its_curve(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_pages_are_of_their_runs() -> None:
     """`make results` was called after the last change."""
     for folder, runs in results.machines():
-        assert (folder / results.PAGE).read_text("utf-8") == page(runs), folder.name
+        assert (folder / results.PAGE).read_text("utf-8") == page(
+            runs, results.limits(folder, runs)
+        ), folder.name
         for figure in figures(runs[0], "cpu", runs[1:]):
             drawn = io.StringIO()
             picture(figure).save(drawn, format="svg")
@@ -583,8 +585,7 @@ def test_pages_of_bisections_are_of_their_bisections() -> None:
 def test_ratios_in_prose_are_of_published_runs(path: Path) -> None:
     known = {
         wording.ratio(found)
-        for _, runs in results.machines()
-        for run in runs
+        for run in results.published()
         for cell in run.section["cells"]
         for metric in cell["metrics"]
         if (found := wording.measured(cell, metric)) and found.get("ratio")

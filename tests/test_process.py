@@ -381,6 +381,19 @@ def test_a_worker_keeps_to_the_cores_that_the_run_says() -> None:
         assert psutil.Process(worker.process.pid).cpu_affinity() == [one]
 
 
+def test_what_a_build_does_is_part_of_init(tmp_path: Path) -> None:
+    """Else a library that makes a model there would have its initialisers compiled for nothing."""
+    path = tmp_path / "slow.py"
+    path.write_text(
+        "import time\nfrom impls import pure_jax\nDISTRIBUTION = 'jax'\n"
+        "STYLES = pure_jax.STYLES\n"
+        "def build(config):\n    time.sleep(5)\n    return pure_jax.build(config)\n"
+    )
+    command = {"do": "cold", "entrant": "slow", "style": "pure", "workload": "toy"}
+    found = ask_once({**command, "backend": "cpu", "outside": {"slow": str(path)}})
+    assert found["values"]["init"] > 5, "it slept for as long"
+
+
 def test_a_cold_process_measures_every_stage() -> None:
     # filter_jit cannot trace alone: its split comes from JAX's events, the others' from a clock.
     where = {"workload": "toy", "backend": "cpu", "outside": {}}

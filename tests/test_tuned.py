@@ -13,7 +13,7 @@ import pytest
 
 import impls
 from bench.cli import main
-from bench.report.runs import Run
+from bench.report.runs import Run, read
 from bench.tuned import beside, roofline
 from bench.tuned.limit import Counts, Limit, Parts, Rates, counts, least, parts
 from bench.tuned.rates import Sizes
@@ -325,6 +325,28 @@ def test_limit_as_json(bakeoff: Callable[..., Done], run_file: Path) -> None:
     assert found["one_core_total"] == pytest.approx(parts(work, rates["one_core"]).total)
     shared = parts(work, rates["all_cores"]).total
     assert found["seconds"] == pytest.approx(max(shared, found["waiting"]))
+
+
+def test_a_limit_that_was_written_is_put_beside_a_run(
+    bakeoff: Callable[..., Done], run_file: Path, tmp_path: Path
+) -> None:
+    written = bakeoff("limit", "--workload", "toy,seed", "--seconds", "0.01", "--json").out
+    path = tmp_path / "limit.json"
+    path.write_text(written)
+    [said] = beside.sentences(read(run_file, samples=False), path)
+    assert said.startswith("toy: all libraries 500 ms, tuned 125 ms, the machine's limit ")
+    seconds = json.loads(written)["workloads"]["toy"]["limit"]["seconds"]
+    assert f"(tuned is {0.125 / seconds:.2g}" in said
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"workloads": {"toy": {}}, "cores": 2}'])
+def test_another_file_is_no_limit(text: str, run_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "limit.json"
+    path.write_text(text)
+    with pytest.raises(
+        BakeoffError, match=r"limit\.json is not what `bakeoff limit --json` writes"
+    ):
+        beside.sentences(read(run_file, samples=False), path)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,13 @@ def report(
     pictures: Annotated[
         Path | None, typer.Option(help="A folder for the page's charts as SVG and PNG.")
     ] = None,
+    limit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LIMIT.json",
+            help="What `bakeoff limit --json` wrote on the same machine: a line of the page.",
+        ),
+    ] = None,
 ) -> None:
     """Make a page of one or more runs, or a table, from their files alone."""
     if all(path.suffix == ".jsonl" for path in files):
@@ -89,7 +96,7 @@ def report(
     gc.disable()  # a run is many small lists and no cycle: looking for one took a fifth of the time
     try:
         runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
-        made = written(runs, chosen)
+        made = written(runs, chosen, limit)
     except (
         KeyError,
         TypeError,
@@ -127,13 +134,14 @@ def by_ending(output: Path | None) -> Format:
     return endings[output.suffix.lower()]
 
 
-def written(runs: list[Run], format_: Format) -> str | bytes:
+def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str | bytes:
     """Return a report as text, or as what a file of its format is."""
     match format_:
         case Format.HTML:
             from bench.report.page import page
+            from bench.tuned import beside
 
-            return page(runs)
+            return page(runs, beside.sentences(runs[0], limit) if limit is not None else ())
         case Format.MD:
             from bench.report.markdown import table
 

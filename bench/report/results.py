@@ -2,7 +2,8 @@
 
 A folder of `results/` is a machine. Its page is about its newest whole run, the others beside it.
 Histories are folders below `results/tracking/`.
-Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`.
+Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`, those of the
+tuned step's tricks after `<!-- tricks RUN.json -->`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from bench.report.page import page
 from bench.report.runs import Run, read
 from bench.report.track import bisect_page, history_page
 from bench.report.track.history_charts import figures
+from bench.tuned import beside
+from bench.tuned import table as tricks
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -32,8 +35,13 @@ PAGE = "page.html"
 PICTURES = "pictures"
 HISTORY = "history.json"
 BISECTION = "bisect-*.json"
-TEXTS = (ROOT / "README.md", FOLDER / "README.md")
-TABLE = re.compile(r"(<!-- table (?P<run>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TUNED = FOLDER / "tuned"
+LIMIT = "limit.json"
+"""Of a machine, below `TUNED`: what `bakeoff limit --json` wrote."""
+TEXTS = (ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md")
+TABLE = re.compile(
+    r"(<!-- (?P<what>table|tricks) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+)
 
 
 def machines() -> Iterator[tuple[Path, list[Run]]]:
@@ -45,6 +53,21 @@ def machines() -> Iterator[tuple[Path, list[Run]]]:
         runs = [read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
         if runs:
             yield folder, sorted(runs, key=lambda run: (breadth(run), run.when), reverse=True)
+
+
+def published() -> Iterator[Run]:
+    """Yield every committed run that a text may take ratios from."""
+    for _, runs in machines():
+        yield from runs
+    for path in sorted(TUNED.glob("*/*.json")):
+        if path.name != LIMIT:
+            yield read(path)
+
+
+def limits(folder: Path, runs: list[Run]) -> list[str]:
+    """Return what is known of how fast a machine could be, beside its first run."""
+    path = TUNED / folder.name / LIMIT
+    return beside.sentences(runs[0], path) if path.exists() else []
 
 
 def histories() -> Iterator[tuple[Path, Facts]]:
@@ -73,11 +96,12 @@ def breadth(run: Run) -> int:
 def refreshed(text: str) -> str:
     """Return a Markdown text with its tables made anew."""
 
-    def made(match: re.Match[str]) -> str:
+    def anew(match: re.Match[str]) -> str:
         run = read(ROOT / match["run"])
-        return f"{match[1]}\n{table(run.section)}\n\n{match[3]}"
+        made = tricks.table(run) if match["what"] == "tricks" else table(run.section)
+        return f"{match[1]}\n{made}\n\n{match['end']}"
 
-    return TABLE.sub(made, text)
+    return TABLE.sub(anew, text)
 
 
 def main() -> int:
@@ -86,7 +110,7 @@ def main() -> int:
 
     try:
         for folder, runs in machines():
-            (folder / PAGE).write_text(page(runs), encoding="utf-8")
+            (folder / PAGE).write_text(page(runs, limits(folder, runs)), encoding="utf-8")
             print(folder / PAGE)
             draw(runs, folder / PICTURES)
         for folder, history in histories():

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.measure.cells import BASELINE
 from bench.report.wording import joined, measured, seconds
+from bench.tuned.limit import Limit, Parts
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.report.runs import Run
-    from bench.tuned.limit import Limit
 
 BACKEND = "cpu"
 """The one whose limit is measured."""
@@ -63,3 +67,35 @@ def sentence(workload: str, limit: Limit, cores: int, found: Measured | None = N
         times = joined([f"{found.tuned / value:.2g}" for value in limits.values()])
         words[-1] += f" (tuned is {times} times that)"
     return f"{workload}: {', '.join(words)}"
+
+
+def sentences(run: Run, path: Path) -> list[str]:
+    """Return the limits that `bakeoff limit --json` wrote, beside what a run measured.
+
+    Workloads without a step in the run are left out.
+
+    Raises:
+        BakeoffError: the file cannot be read, or is another one.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        limits = {name: limit_of(row["limit"]) for name, row in found["workloads"].items()}
+        cores = int(found["cores"])
+    except OSError as error:
+        raise BakeoffError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BakeoffError(
+            f"{path} is not what `bakeoff limit --json` writes: give such a file"
+        ) from error
+    beside = {name: steps(run, name) for name in limits}
+    return [
+        sentence(name, limit, cores, beside[name])
+        for name, limit in limits.items()
+        if beside[name] != Measured(None, None)
+    ]
+
+
+def limit_of(row: dict[str, Any]) -> Limit:
+    """Return a limit from what JSON has of it."""
+    one, together = (Parts(**row[name]) for name in ("one_core", "all_cores"))
+    return Limit(one, together, float(row["waiting"]))

@@ -27,8 +27,11 @@ FIRST = 3
 """Sentences of a verdict without a short form that are read without a click."""
 
 
-def page(runs: Sequence[Run]) -> str:
-    """Return the HTML of one or more runs; the first one is what its text and charts are about."""
+def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
+    """Return the HTML of one or more runs; the first one is what its text and charts are about.
+
+    `limits` are sentences about what the first run's machine can do at best.
+    """
     run = runs[0]
     cells = run.section["cells"]
     backends = list(dict.fromkeys(cell["backend"] for cell in cells))
@@ -64,6 +67,7 @@ def page(runs: Sequence[Run]) -> str:
         sections=[(id_, name) for id_, name, there in parts if there],
         verdict=first or ["There is no verdict in this file."],
         more_verdict=said if short else said[FIRST:],
+        limits=limits,
         more_title="All that this run says" if short else "The rest of what this run says",
         lacking=run.lacking,
         choices=choices,
