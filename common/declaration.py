@@ -50,8 +50,9 @@ def declaration(path: Path) -> Declaration:
         raise BakeoffError(
             f"entrant {path.stem!r} has a syntax error in line {error.lineno}: {error.msg}"
         ) from error
-    except (OSError, ValueError) as error:
-        raise BakeoffError(f"entrant {path.stem!r} cannot be read: {error}") from error
+    except (OSError, ValueError, MemoryError, RecursionError) as error:
+        what = str(error) or type(error).__name__
+        raise BakeoffError(f"entrant {path.stem!r} cannot be read: {what}") from error
     known = {field.name.upper(): field for field in fields(Declaration)}
     found: dict[str, Any] = {}
     for node in tree.body:
@@ -68,7 +69,7 @@ def literal(path: Path, name: str, node: ast.expr) -> Any:
     expected: Any = getattr(Declaration(), name.lower())
     try:
         value = ast.literal_eval(node)
-    except ValueError:
+    except (ValueError, TypeError, MemoryError, RecursionError):
         value = None
     if isinstance(value, list):
         value = tuple(value)

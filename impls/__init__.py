@@ -66,13 +66,24 @@ def declared(name: str) -> Declaration:
 
 
 def here() -> list[str]:
-    """Return the entrants that need no environment of their own, the baseline first."""
-    return [name for name in names() if not declared(name).own_environment]
+    """Return the entrants that need no environment of their own, the baseline first.
+
+    One whose file cannot be read is among them: loading it says what is wrong.
+    """
+    return [name for name in names() if not readable(name).own_environment]
 
 
 def usual() -> list[str]:
     """Return the entrants that take part unless others are named: JAX libraries, and `here`."""
-    return [name for name in here() if declared(name).jax]
+    return [name for name in here() if readable(name).jax]
+
+
+def readable(name: str) -> Declaration:
+    """Return what an entrant's file says of itself; the defaults where it cannot be read."""
+    try:
+        return declared(name)
+    except BakeoffError:
+        return Declaration()
 
 
 def require_here(name: str) -> None:
@@ -105,6 +116,8 @@ def add(file: str | Path) -> str:
         raise BakeoffError(
             f"entrant {str(file)!r}: {name!r} has a meaning of its own; rename the file"
         )
+    if name in names() and path == source(name).resolve():
+        return name
     if OUTSIDE.get(name, path) != path or (name in names() and name not in OUTSIDE):
         raise BakeoffError(f"entrant {str(file)!r}: there is another {name!r}; rename the file")
     OUTSIDE[name] = path
@@ -140,7 +153,7 @@ def load(name: str) -> Entrant:
 def lacking(name: str, package: str | None) -> str:
     """Say that an entrant's package is not here, and what to do."""
     what = f"entrant {name!r} needs the package {package!r}, which is not installed"
-    if declared(name).own_environment:
+    if readable(name).own_environment:
         return (
             f"{what} here, for it has an environment of its own: `pytest bench --entrant {name}` "
             "builds that and measures in it; choose another entrant for anything else"

@@ -111,6 +111,8 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
     for process in begun.running:
         process.kill()
         process.wait()
+        for stream in filter(None, (process.stdout, process.stderr)):
+            stream.close()
     (ROOT / "left_behind.txt").unlink(missing_ok=True)
 
 
@@ -504,3 +506,20 @@ def test_ctrl_c_ends_all_of_it(heard: Callable[[list[str]], list[str]], tmp_path
 def test_a_fresh_process_knows_nothing_of_the_benchmark() -> None:
     text = watching.ALONE.read_text()
     assert "bench" not in re.sub(r'""".*?"""', "", text, flags=re.S)
+
+
+def test_what_is_forked_and_left_alone_holds_nobody(tmp_path: Path) -> None:
+    """It lives on for a minute, in a group of its own, with a copy of everything that was open."""
+    orphan = str(CHEATS / "leaves_an_orphan.py")
+    done = subprocess.run(
+        command(orphan, "--only=contract", "--json"),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 1
+    [row] = json.loads(done.stdout)
+    assert any("it ended the process: exit status 3" in f["seen"] for f in row["findings"])

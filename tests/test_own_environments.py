@@ -10,7 +10,7 @@ import pytest
 
 import impls
 from bench.environments import own, store
-from bench.environments.offers import merged, offers
+from bench.environments.offers import lives_apart, merged, offers
 from bench.environments.own import LOCKS, Homes, note_size, pins_of, relock, whole_of
 from bench.environments.store import MARK, binary
 from bench.environments.uv import NetworkError, UnsolvableError, minor
@@ -82,6 +82,8 @@ def test_what_an_entrant_says_of_itself(tmp_path: Path) -> None:
         ("JAX = 0", "JAX in line 1 has to be True or False"),
         ("def :", "entrant 'mine' has a syntax error in line 1: invalid syntax"),
         ("\0", "entrant 'mine' "),
+        ("JAX = {[]: 1}", "JAX in line 1 has to be True or False"),
+        ("x = " + "-" * 100_000 + "1", "entrant 'mine' "),
     ],
 )
 def test_what_cannot_be_read_is_said(line: str, said: str, tmp_path: Path) -> None:
@@ -109,6 +111,23 @@ def test_own_requirements_are_pinned_and_locked(name: str) -> None:
     assert set(whole_of(about)) <= pins, "bakeoff entrants --lock makes it anew"
     assert "installed: " in (LOCKS / f"{name}.txt").read_text()
     assert "://" not in (LOCKS / f"{name}.txt").read_text()
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("def (")
+    monkeypatch.setattr(impls, "OUTSIDE", {"broken": path})
+    assert "broken" in impls.usual()
+    assert not lives_apart("broken")
+    with pytest.raises(BakeoffError, match="entrant 'broken' has a syntax error in line 1"):
+        impls.declared("broken")
+
+
+def test_a_path_of_an_entrant_of_the_project_is_that_entrant() -> None:
+    assert impls.add(impls.source("haiku")) == "haiku"
+    assert "haiku" not in impls.OUTSIDE
 
 
 # What is built

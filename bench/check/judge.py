@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.check.finding import FILE, Finding
 from bench.measure.recorder import Turn
-from bench.measure.worker import PROTOCOL, end_with_parent, keep_to_cores
+from bench.measure.worker import PROTOCOL, closed_in_forks, end_with_parent, keep_to_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +50,7 @@ def main() -> None:
     Turn(sys.argv[1])
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    closed_in_forks(out.fileno())
     pid, commands, took = os.getpid(), Commands(), 0.0
     say = {"ready": took, "protocol": PROTOCOL, "cpu_seconds": 0.0}
     while True:
@@ -194,6 +195,9 @@ def limit(memory: int) -> None:
         import signal
     except ImportError:  # not on Windows
         return
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard != resource.RLIM_INFINITY:  # it can only be lowered
+        memory = min(memory, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write that fails says more
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))

@@ -26,15 +26,18 @@ def judged(who: Asked, wanted: Wanted, tell: Tell = lambda *_: None) -> Judged:
     """Return all that the checks find in one entrant."""
     source = impls.source(who.name)
     try:
+        expected = "the file is Python, its constants literals"
         impls.declared(who.name)
+        expected = "its environment can be built from its REQUIREMENTS"
+        place = place_of(who.name)
     except BakeoffError as error:
         line = re.search(r"in line (\d+)", str(error))
         where = f"{source}:{line[1]}" if line else str(source)
-        finding = Finding("the file is Python, its constants literals", str(error), where)
+        finding = Finding(expected, str(error), where)
         outcome = Outcome("contract", FILE, (replace(finding, check="contract"),))
         return Judged(who.name, who.given, (), (with_path(outcome, who, source),))
     before = tree.snapshot(wanted.root)
-    with Bench(who, wanted, judging(place_of(who.name), wanted.root)) as bench:
+    with Bench(who, wanted, judging(place, wanted.root)) as bench:
         outcomes = list(bench.outcomes(tell))
         unheard = [
             path

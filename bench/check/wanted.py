@@ -55,4 +55,4 @@ def asked(given: str) -> Asked:
             f"no such entrant {given!r}; give a Python file's path, or one of {known}"
         )
     name = impls.add(given)
-    return Asked(name, given, str(impls.OUTSIDE[name]))
+    return Asked(name, given, str(impls.OUTSIDE.get(name, "")))

@@ -41,7 +41,7 @@ def check(
     ] = None,
     workload: Annotated[
         list[str] | None,
-        typer.Option(help="Compare numbers at these sizes too, as a,b: toy, seed, wide, batched."),
+        typer.Option(help="Compare numbers at these workloads' sizes too, as seed,batched."),
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that each check may take.")] = 60.0,
     memory: Annotated[float, typer.Option(help="GiB that a process of it may have.")] = 8.0,

@@ -62,8 +62,7 @@ def entrants(
         relock(name)
         note_size(homes.built(name))
     for name in named(build):
-        if impls.declared(name).own_environment:
-            homes.built(name)
+        homes.built(name)
     rows = [describe(name, homes) for name in impls.names()]
     if programs:
         add_programs(rows, workload)
@@ -84,10 +83,22 @@ def describe(name: str, homes: Homes) -> dict[str, Any]:
     import impls
     from bench.measure.source import code_lines
 
-    about = impls.declared(name)
+    try:
+        about = impls.declared(name)
+        lines = code_lines(impls.source(name))
+    except BakeoffError as error:
+        return {
+            "entrant": name,
+            "library": "-",
+            "styles": [],
+            "code_lines": "-",
+            "environment": "everybody's",
+            "ready": False,
+            "problem": str(error),
+        }
     row: dict[str, Any] = {
         "entrant": name,
-        "code_lines": code_lines(impls.source(name)),
+        "code_lines": lines,
         "library": about.distribution,
         "jax": about.jax,
         "note": about.note,
@@ -109,13 +120,18 @@ def apart(name: str, homes: Homes) -> dict[str, Any]:
     import impls
     from bench.environments.offers import described
 
-    home = homes.home(name)
     row: dict[str, Any] = {
         "environment": "its own",
         "requirements": list(impls.declared(name).requirements),
+        "styles": [],
+    }
+    try:
+        home = homes.home(name)
+    except BakeoffError as error:
+        return row | {"problem": str(error), "ready": False}
+    row |= {
         "ready": home.ready,
         "size": home.size or None,
-        "styles": [],
     }
     if not home.ready:
         return row
@@ -154,10 +170,15 @@ def named(given: list[str] | None) -> list[str]:
     """Return entrants by their names, `all` being those with environments of their own."""
     import impls
 
+    apart = [name for name in impls.names() if impls.readable(name).own_environment]
     if given and "all" in given:
-        return [name for name in impls.names() if impls.declared(name).own_environment]
+        return apart
     for name in given or ():
-        impls.declared(name)
+        if not impls.declared(name).own_environment:
+            raise BakeoffError(
+                f"entrant {name!r} has no environment of its own; those that have: "
+                f"{', '.join(apart)}; choose one of them"
+            )
     return given or []
 
 

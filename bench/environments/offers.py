@@ -86,10 +86,7 @@ def described(home: Home, silence: float = HEAVY_SILENCE) -> dict[str, Any]:
 
 def lives_apart(name: str) -> bool:
     """Tell whether an entrant has an environment of its own; no if its file cannot be read."""
-    try:
-        return impls.declared(name).own_environment
-    except BakeoffError:
-        return False
+    return name in impls.names() and impls.readable(name).own_environment
 
 
 def merged(found: Offer, name: str, one: Offer) -> Offer:

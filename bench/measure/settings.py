@@ -14,6 +14,8 @@ ENVIRONMENT = {
     "JAX_DEFAULT_MATMUL_PRECISION": "float32",
     "JAX_ENABLE_COMPILATION_CACHE": "false",  # a compile time must not be the time of a read
     "JAX_ENABLE_X64": "false",
+    "KERAS_BACKEND": "jax",
+    "KERAS_HOME": os.devnull,  # where Keras finds no settings of the user's
     "PYTHONHASHSEED": "0",  # order of sets and of some dicts: the same in all workers
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }

@@ -80,7 +80,8 @@ def step_turn(step: TrainStep, hidden: Hidden, chunk: Chunk) -> Unit:
     """Return a turn of synchronised calls, one of them untimed.
 
     A call is over when what it returns is there: loss and hidden state, which come with the new
-    parameters where one program makes them all. Only `blog` has updates in flight then. The untimed
+    parameters where one program makes them all. Where a step is several, as in `blog`, updates
+    are in flight then. The untimed
     call gives the others the caches that they have in a loop of their own: without it, a step of a
     tenth of a millisecond pays for what the other arms left behind.
     """

@@ -46,6 +46,8 @@ def main() -> None:
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
+    closed_in_forks(out.fileno())
+
     def emit(record: dict[str, Any]) -> None:
         print(json.dumps(record), file=out, flush=True)
 
@@ -61,6 +63,12 @@ def main() -> None:
         start = time.perf_counter()
         getattr(commands, command.pop("do"))(**command)
         took = time.perf_counter() - start
+
+
+def closed_in_forks(descriptor: int) -> None:
+    """Let nothing that an entrant forks hold our output open: its reader waits for the end."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: os.close(descriptor))
 
 
 def end_with_parent() -> None:

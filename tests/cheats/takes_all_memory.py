@@ -14,7 +14,7 @@ DISTRIBUTION = "jax"
 def hungry(*_: Any) -> Any:
     kept = []
     while True:
-        kept.append(np.ones(1 << 26))
+        kept.append(np.ones(1 << 30))
 
 
 STYLES = {"hungry": hungry}
