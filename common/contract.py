@@ -93,7 +93,10 @@ class Program(NamedTuple):
 
 
 class TrainStep(Protocol):
-    """A stateful training step, which holds parameters and optimiser state its library's way."""
+    """A stateful training step, which holds parameters and optimiser state its library's way.
+
+    It may have `settings`, a mapping of what it sets for its process, which results then say.
+    """
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`, in fresh buffers and without compiling again."""

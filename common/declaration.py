@@ -30,6 +30,8 @@ class Declaration:
     """`JAX`: False for an outside reference, which compiles nothing with JAX."""
     note: str = ""
     """`NOTE`: a sentence that results say of it."""
+    alone: tuple[str, ...] = ()
+    """`ALONE`: styles measured in a worker of their own, for they set what a process has once."""
 
     @property
     def own_environment(self) -> bool:

@@ -4,8 +4,9 @@
 come out have their sum; with both trained, each step would move the sum twice as far. Weights are
 stored out by in, so kernels are transposed, and the rows over the hidden state stand apart.
 
-The number of threads is one setting for the whole process, so each call makes it anew: all cores
-that this process may use in `eager_all_cores`, one in the other styles.
+The number of threads is one setting for the whole process, and costs time where it changes. So
+`eager_all_cores`, with all cores that the process may use, is measured in workers of its own; the
+other styles use one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 DISTRIBUTION = "torch"
 REQUIREMENTS = ("torch==2.15.0",)
 JAX = False
+ALONE = ("eager_all_cores",)
 NOTE = "PyTorch is not a JAX library: an outside reference, which computes the same function."
 
 type Params = dict[str, torch.Tensor]
@@ -124,7 +126,8 @@ class InPlace:
     def __init__(
         self, config: ModelConfig, optimiser: Configured, threads: int, loss: Any = loss_fn
     ) -> None:
-        self.pure, self.threads, self.loss = build(config), threads, loss
+        self.pure, self.loss = build(config), loss
+        self.settings = {"threads": threads}
         self.rnn = CharRNN(config)
         self.optimizer = torch.optim.AdamW(
             self.rnn.parameters(),
@@ -155,7 +158,7 @@ class InPlace:
         return Checkpoint(weights, mu, nu, int(states["readout.bias"]["step"]))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> Any:  # noqa: D102
-        torch.set_num_threads(self.threads)
+        torch.set_num_threads(self.settings["threads"])  # which costs nothing where it is so
         inputs, targets, mask = map(tensor, chunk)
         chunk = chunk._replace(inputs=inputs.long(), targets=targets.long(), mask=mask)
         loss, after = self.loss(self.rnn, torch.stack([tensor(row) for row in hidden]), chunk)

@@ -371,6 +371,38 @@ def test_which_events_change_which_files(tmp_path: Path) -> None:
     assert traces.changed("import", ("json", None, None, None, None)) == []
 
 
+HIDDEN = """
+from common.steps import pure_style
+from impls.pure_jax import build as build
+
+if True:
+    DISTRIBUTION = "jax"
+JAX, NOTE = True, "said at once"
+STYLES = {"pure": pure_style(build)}
+"""
+
+
+def test_a_constant_that_cannot_be_read_without_running_the_file(tmp_path: Path) -> None:
+    (tmp_path / "hidden.py").write_text(HIDDEN)
+    caught = findings(impls.add(tmp_path / "hidden.py"), FILE, "contract")
+    assert [finding.expected.split()[0] for finding in caught] == ["DISTRIBUTION", "NOTE"]
+    assert caught[0].seen == "it is 'jax' once the file is imported, and what is read is ''"
+    assert caught[0].where.endswith("hidden.py:6, DISTRIBUTION")
+
+
+def test_files_that_lack_a_style_cost_the_others_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ["--only", "contract", "--json"]
+    assert main(["check", "stax", "haiku", "--style", "transform", *few]) == 2
+    printed = capsys.readouterr()
+    [row] = json.loads(printed.out)
+    assert (row["entrant"], row["styles"]) == ("haiku", ["transform"])
+    assert "bakeoff: unknown style of stax 'transform'; known: pure" in printed.err
+    assert main(["check", "haiku", "--style", "transform,jit", *few]) == 2
+    assert "bakeoff: nobody has the style jit" in capsys.readouterr().err
+
+
 FOREIGN = """
 from typing import Any
 import jax
@@ -512,7 +544,7 @@ def test_what_is_forked_and_left_alone_holds_nobody(tmp_path: Path) -> None:
     """It lives on for a minute, in a group of its own, with a copy of everything that was open."""
     orphan = str(CHEATS / "leaves_an_orphan.py")
     done = subprocess.run(
-        command(orphan, "--only=contract", "--json"),
+        command(orphan, "--only=contract,purity", "--json"),
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         text=True,
@@ -523,3 +555,7 @@ def test_what_is_forked_and_left_alone_holds_nobody(tmp_path: Path) -> None:
     assert done.returncode == 1
     [row] = json.loads(done.stdout)
     assert any("it ended the process: exit status 3" in f["seen"] for f in row["findings"])
+    [left] = [f for f in row["findings"] if f["check"] == "purity"]
+    assert re.match(r"left behind: python\S* \((\d+)\); ended now", left["seen"])
+    assert not psutil.pid_exists(int(re.findall(r"\d+", left["seen"])[-1]))
+    assert str(left["where"]).startswith(orphan)

@@ -16,6 +16,7 @@ from bench.measure.answers import problem
 from bench.measure.cells import BASELINE, CONTROL
 from bench.measure.metrics import COLD
 from bench.measure.process import Worker, ask_once
+from bench.measure.settings import affinity
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def test_proven_and_timed_beside_the_baseline(there: tuple[str, Offer, Place]) -
             assert proof["gradient"] <= GRADIENT_TOLERANCE
             assert proof["trajectory"] <= TRAJECTORY_TOLERANCE
             assert (proof["program"] is not None) == impls.declared(name).jax
+            threads = {"torch/eager_all_cores": len(affinity() or ())}.get(arm, 1)
+            assert proof["settings"] == ({"threads": threads} if name == "torch" else {})
         if impls.declared(name).jax:
             assert proofs[f"{name}/pure"]["exact"]["flops"] > 0
         block = ask("block", kind="step", rounds=1, seed=0, **AT)

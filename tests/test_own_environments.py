@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
 import impls
 from bench.environments import own, store
@@ -210,6 +212,27 @@ def test_one_that_was_built_is_taken_as_it_is(
     assert home.place.command[0] == str(path / binary("python"))
 
 
+def test_who_waits_for_another_process_is_told(tmp_path: Path) -> None:
+    path, told = tmp_path / "a.lock", list[str]()
+    other = FileLock(path)
+
+    def waiting() -> None:
+        told.append("waiting")
+        other.release()
+
+    def is_taken() -> bool:
+        mine = FileLock(path)
+        with store.taken(mine, waiting):
+            assert mine.is_locked
+        return not mine.is_locked
+
+    assert is_taken()
+    assert told == []
+    other.acquire()
+    assert is_taken()
+    assert told == ["waiting"]
+
+
 def test_a_lock_that_is_no_file_of_ours_is_not_made(entrant: Callable[..., str]) -> None:
     with pytest.raises(BakeoffError, match="its pins are in the cache"):
         relock(entrant())
@@ -255,7 +278,7 @@ def run(sides: dict[str, str], **options: Any) -> tuple[Schedule, list[Action]]:
         metrics=("step", "import", "final_loss"), entrants=("pure_jax", "equinox", "haiku")
     )
     schedule = Schedule(asked, Options(300.0, **(FIXED | options)), sides=sides)
-    machines = {"": Machine(fault), "haiku": Machine(fault)}
+    machines = {side: Machine(fault) for side in ["", *sides.values()]}
     actions = schedule.actions()
     log: list[Action] = []
     try:
@@ -316,6 +339,20 @@ def test_an_environment_whose_workers_die_costs_its_own_cells() -> None:
     )
     failed = {c[:2] for c, f in schedule.state.cells.items() if f.failure == "no memory"}
     assert failed == {("haiku", "pure"), ("haiku", "transform")}
+
+
+def test_a_style_may_have_workers_of_its_own() -> None:
+    """One that sets what a process has once, such as its number of threads."""
+    offer = replace(OFFER, apart={"haiku": {}}, alone={"haiku": ["transform"]})
+    schedule, log = run(offer.sides)
+    assert all(found.failure is None for found in schedule.state.cells.values())
+    loads = {action.side: action.arm.split() for action in log if action.do == "load"}
+    assert sorted(loads) == ["", "haiku", "haiku/transform"]
+    beside = {"pure_jax/pure", "control/pure"}
+    assert set(loads["haiku"]) - beside == {"haiku/pure"}
+    assert set(loads["haiku/transform"]) - beside == {"haiku/transform"}
+    assert offer.environment("haiku/transform") == offer.environment("haiku") == "haiku"
+    assert replace(offer, apart={}).environment("haiku/transform") == ""
 
 
 class WithoutJax(Machine):

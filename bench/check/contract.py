@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import jax
 
+import impls
 from bench.check.finding import NOTE, Finding
 from bench.check.subject import SMALL
 from common.contract import Checkpoint, Model, Program, fresh_checkpoint, zero_hidden
@@ -45,6 +47,7 @@ def of_file(subject: Subject) -> Iterator[Finding]:
                 f"{name} is {value} after it; all entrants of a process share it",
                 str(subject.path),
             )
+    yield from of_constants(subject)
     try:
         metadata.version(entrant.distribution)
     except (metadata.PackageNotFoundError, ValueError):
@@ -55,6 +58,21 @@ def of_file(subject: Subject) -> Iterator[Finding]:
         )
     yield from of_styles(subject, entrant.styles)
     yield from of_model(subject)
+
+
+def of_constants(subject: Subject) -> Iterator[Finding]:
+    """Compare the constants that the module has with those that are read without running it."""
+    module, about = sys.modules[f"impls.{subject.name}"], impls.declared(subject.name)
+    for field in fields(about):
+        name, read = field.name.upper(), getattr(about, field.name)
+        value = getattr(module, name, field.default)
+        if (tuple(value) if isinstance(value, list) else value) != read:
+            yield Finding(
+                f"{name} is written out at the top of the file, NAME = VALUE, for it is read before"
+                " the file can be run",
+                f"it is {value!r} once the file is imported, and what is read is {read!r}",
+                subject.at(name),
+            )
 
 
 def settings() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.check.finding import FILE, Finding
 from bench.measure.recorder import Turn
-from bench.measure.worker import PROTOCOL, closed_in_forks, end_with_parent, keep_to_cores
+from bench.measure.worker import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,8 +35,6 @@ LARGEST_FILE = 1 << 28
 LONGEST = 1000
 """Characters of what was seen."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-SUBREAPER = 36
-"""PR_SET_CHILD_SUBREAPER of prctl(2): children of children that have ended become ours."""
 
 
 def main() -> None:
@@ -63,14 +61,6 @@ def main() -> None:
         if os.getpid() != pid:  # what an entrant has forked came back to here
             os._exit(0)
         print(json.dumps(record), file=out, flush=True)
-
-
-def adopt() -> None:
-    """Have Linux give us the children of our children, so that they can be found."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(SUBREAPER, 1)
 
 
 class Commands:

@@ -6,6 +6,7 @@ the next one begins in a fresh process.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import time
@@ -22,7 +23,8 @@ from bench.check.finding import ERROR, FILE, Finding, Outcome, finding_of
 from bench.check.place import place_of
 from bench.check.watching import watched
 from bench.measure.process import Worker, WorkerFailedError
-from common.errors import BakeoffError
+from bench.measure.worker import adopt
+from common.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +67,8 @@ class Bench:
     """The line that has started a process."""
 
     def __enter__(self) -> Self:
+        adopt()
+        self.before = set(psutil.Process().children())
         self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-check-")
         self.stacks = Path(self.folder.name) / "stacks"
         return self
@@ -152,13 +156,10 @@ class Bench:
 
     def chosen(self, styles: tuple[str, ...]) -> tuple[str, ...]:
         """Return the styles to judge; raise BakeoffError if there is none of those asked for."""
-        for style in self.wanted.styles if styles else ():
-            if style not in styles:
-                raise BakeoffError(
-                    f"unknown style of {self.who.name} {style!r}; known: {', '.join(styles)}; "
-                    "choose one of them"
-                )
-        return tuple(s for s in styles if not self.wanted.styles or s in self.wanted.styles)
+        found = tuple(s for s in styles if not self.wanted.styles or s in self.wanted.styles)
+        if styles and not found:
+            raise unknown(f"style of {self.who.name}", ", ".join(self.wanted.styles), styles)
+        return found
 
     def begun(self) -> Worker:
         """Return the process, started when there is none."""
@@ -200,19 +201,27 @@ class Bench:
         return self.at or source
 
     def children(self) -> list[Finding]:
-        """Return what the process has started that is still alive; it ends with it."""
-        if self.worker is None:
-            return []
-        alive = []
-        with suppress(psutil.Error):
-            for child in psutil.Process(self.worker.process.pid).children(recursive=True):
+        """Return what the process has started that is still alive; it ends with it.
+
+        What a process that has ended had started is ours by now.
+        """
+        found, alive = set(psutil.Process().children()) - self.before, []
+        if self.worker is not None:
+            with suppress(psutil.Error):
+                judge = psutil.Process(self.worker.process.pid)
+                found = found - {judge} | set(judge.children(recursive=True))
+        for child in found:
+            with suppress(psutil.Error):
                 if child.status() != psutil.STATUS_ZOMBIE:
                     alive.append(f"{child.name()} ({child.pid})")
                     child.kill()
+                if child.ppid() == os.getpid():
+                    child.wait(1)
         if not alive:
             return []
         seen = f"left behind: {', '.join(alive[:4])}; ended now"
-        return [Finding("no process goes on after the calls", seen, self.started)]
+        where = self.started or self.at or str(impls.source(self.who.name))
+        return [Finding("no process goes on after the calls", seen, where)]
 
     def end(self) -> None:
         """End the process, and what it has started."""

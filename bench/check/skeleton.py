@@ -32,7 +32,12 @@ def write(name: str, folder: Path) -> Path:
         raise BakeoffError(
             f"entrant {name!r} is not a Python identifier; give a name of letters, digits and _"
         )
-    if name in impls.names() or name in impls.RESERVED:
+    if name in impls.RESERVED:
+        raise BakeoffError(
+            f"entrant {name!r} would have a name with a meaning of its own ("
+            f"{', '.join(impls.RESERVED)}): give another name"
+        )
+    if name in impls.names():
         raise BakeoffError(
             f"there is an entrant {name!r} already; known: {', '.join(impls.names())}: "
             "give another name"

@@ -34,8 +34,9 @@ RATIO = 3.0
 """So many times shorter is not chance."""
 PART = 0.5
 """Of a call's time: so much work outside of it is not chance."""
-IDLE_CALLS = 5
-"""Calls' times that are waited after each call, to see whether something goes on."""
+IDLE_CALLS, IDLE_SECONDS = 5, 0.05
+"""Calls' times, and seconds at least, that are waited after each call, to see whether something
+goes on: on a busy machine, what is done in the background waits for its turn too."""
 
 
 def retrace(subject: Subject) -> Iterator[Finding]:
@@ -143,7 +144,7 @@ def measured(step: TrainStep, attempt: int) -> Times:
         save_again = clocked(step.save)
         jax.block_until_ready(step(hidden, seen))
         used = time.process_time()
-        time.sleep(IDLE_CALLS * fresh)
+        time.sleep(max(IDLE_SECONDS, IDLE_CALLS * fresh))
         rows.append((again, fresh, load, save, save_again, time.process_time() - used, busy))
     return Times(*map(float, np.median(rows, axis=0)))
 

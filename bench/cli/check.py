@@ -63,10 +63,20 @@ def check(
     names = ", ".join(who.given for who in entrants)
     print(f"bakeoff: {names} will be executed now, with your rights", file=sys.stderr)
     whole = set(wanted.checks) == set(CHECKS) and not wanted.styles
-    found = [one(who, wanted, whole=whole, as_json=as_json) for who in entrants]
+    found, wrong = [], False
+    for who in entrants:
+        try:
+            found.append(one(who, wanted, whole=whole, as_json=as_json))
+        except BakeoffError as error:  # of this one, as that it lacks a style; the others go on
+            print(f"bakeoff: {error}", file=sys.stderr)
+            wrong = True
+    had = {style for judged in found for style in judged.styles}
+    if found and (lacking := [style for style in wanted.styles if style not in had]):
+        print(f"bakeoff: nobody has the style {', '.join(lacking)}", file=sys.stderr)
+        wrong = True
     if as_json:
         print(json.dumps([judged.as_json(whole=whole) for judged in found], indent=2))
-    return int(any(judged.errors for judged in found))
+    return 2 if wrong else int(any(judged.errors for judged in found))
 
 
 def wanted_of(

@@ -97,6 +97,7 @@ def merged(found: Offer, name: str, one: Offer) -> Offer:
         found,
         styles=found.styles | {name: one.styles[name]},
         missing=found.missing | {n: m for n, m in one.missing.items() if n == name},
+        alone=found.alone | {n: m for n, m in one.alone.items() if n == name},
         versions=one.versions | found.versions,
         uncached=found.uncached + one.uncached,
         apart=found.apart | {name: one.versions},

@@ -94,14 +94,12 @@ class Homes:
             def install(interpreter: Path, python: str = python) -> None:
                 self.install(name, about, interpreter, python)
 
-            def starting() -> None:
-                size = f" ({home.size})" if home.size else ""
-                self.notify(f"building the environment of {name}{size}")
-
             try:
                 interpreter = find_python(python, self.notify)
                 kept = {"entrant": name, "requirements": about.requirements, "python": python}
-                store.built(path, interpreter, install, kept, starting)
+                size = f" ({home.size})" if home.size else ""
+                what = f"the environment of {name}{size}"
+                store.built(path, interpreter, install, kept, what, self.notify)
             except UnsolvableError as error:
                 tried[python] = str(error)
                 continue

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from bench.environments.uv import uv
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
+
+    from filelock import AcquireReturnProxy
 
 MARK = "built.json"
 """Written last: an environment without it was never finished."""
@@ -26,7 +29,8 @@ def built(
     interpreter: str,
     install: Callable[[Path], None],
     about: Mapping[str, Any],
-    starting: Callable[[], None] = lambda: None,
+    what: str,
+    notify: Callable[[str], None],
 ) -> Path:
     """Return the folder of an environment; built, if it was not or not to its end.
 
@@ -35,20 +39,30 @@ def built(
         interpreter: Path of its Python.
         install: Puts packages into the empty environment, given its Python.
         about: What is written down of it, when it is done.
-        starting: Told that it takes a while.
+        what: The environment, in words.
+        notify: Told what takes a while: building it, or waiting for another process that does.
     """
     if whole(path):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with taken(FileLock(f"{path}.lock"), partial(notify, f"waiting: another builds {what}")):
         if whole(path):
             return path
         shutil.rmtree(path, ignore_errors=True)
-        starting()
+        notify(f"building {what}")
         uv("venv", "--quiet", "--no-project", "--python", interpreter, str(path))
         install(path / binary("python"))
         replace(path / MARK, json.dumps(about))
     return path
+
+
+def taken(lock: FileLock, waiting: Callable[[], None]) -> AcquireReturnProxy:
+    """Take a lock, given back at the end of `with`; tell `waiting` if another process has it."""
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        return lock.acquire()
 
 
 def whole(path: Path) -> bool:

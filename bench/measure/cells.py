@@ -49,11 +49,19 @@ class Offer:
     """By entrant with an environment of its own: the versions that are in it."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
     """By entrant: backends that its environment does not have."""
+    alone: dict[str, list[str]] = field(default_factory=dict)
+    """By entrant: styles that have workers of their own."""
 
     @property
     def sides(self) -> dict[str, str]:
-        """The environment of each entrant that has one of its own."""
-        return {name: name for name in self.apart}
+        """What has workers of its own: entrants by their environment, and styles, `torch/eager`."""
+        arms = (f"{name}/{style}" for name, styles in self.alone.items() for style in styles)
+        return {name: name for name in self.apart} | {arm: arm for arm in arms}
+
+    def environment(self, side: str) -> str:
+        """Return the entrant in whose environment a side's workers run; empty: everybody's."""
+        entrant, _, _ = side.partition("/")
+        return entrant if entrant in self.apart else ""
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def offer(
             found.styles.update(one.styles)
             found.problems.update(one.problems)
             found.missing.update(one.missing)
+            found.alone.update(one.alone)
     return found
 
 
@@ -139,10 +140,10 @@ class Measured:
         schedule = Schedule(self.needed, self.options, before, offer.problems, offer.sides)
         self.state = schedule.state
         try:
-            heavy = frozenset(offer.apart)
-            Engine(
-                schedule, self.journal, self.wanted.outside, self.places, told, heavy=heavy
-            ).run()
+            of = {side: offer.environment(side) for side in ["", *offer.sides.values()]}
+            places = {side: self.places[name] for side, name in of.items()}
+            heavy = frozenset(side for side, name in of.items() if name)
+            Engine(schedule, self.journal, self.wanted.outside, places, told, heavy=heavy).run()
             self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True

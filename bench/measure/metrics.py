@@ -32,8 +32,8 @@ class Metric:
     unit: str = "s"
     turn: str = ""
     """Name of the turn whose samples it gets; a turn can serve several metrics."""
-    pure_only: bool = False
-    """It does not depend on how a step is written."""
+    styles: tuple[str, ...] = ()
+    """Those that have it; empty for all."""
     tiny_only: bool = False
     """It is the host's time, which shows where the device has next to nothing to do."""
     weight: float = 1.0
@@ -41,7 +41,7 @@ class Metric:
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        fits_style = not self.pure_only or cell.style == "pure"
+        fits_style = not self.styles or cell.style in self.styles
         return fits_style and (not self.tiny_only or cell.workload in TINY)
 
     def usual(self, cell: Cell) -> bool:
@@ -49,6 +49,9 @@ class Metric:
         return self.name == "step" or cell.workload not in TOGETHER["sweep"]
 
 
+PURE = ("pure",)
+WHOLE = (*PURE, "tuned")
+"""Styles whose step can be part of a larger program: the state is threaded through it."""
 TINY = ("toy",)
 """Workloads whose device work is negligible."""
 
@@ -59,9 +62,9 @@ METRICS = {
         Metric("dispatch", Kind.WARM, turn="dispatch", tiny_only=True),
         Metric("dispatch_synchronised", Kind.WARM, turn="dispatch", tiny_only=True),
         Metric("dispatch_pipelined", Kind.WARM, turn="dispatch", tiny_only=True),
-        Metric("sample", Kind.WARM, turn="sample", pure_only=True, weight=0.3),
-        Metric("epoch_by_chunk", Kind.WARM, turn="epoch", pure_only=True, weight=0.3),
-        Metric("epoch_by_scan", Kind.WARM, turn="epoch", pure_only=True, weight=0.3),
+        Metric("sample", Kind.WARM, turn="sample", styles=PURE, weight=0.3),
+        Metric("epoch_by_chunk", Kind.WARM, turn="epoch", styles=WHOLE, weight=0.3),
+        Metric("epoch_by_scan", Kind.WARM, turn="epoch", styles=WHOLE, weight=0.3),
         Metric("import", Kind.COLD),
         Metric("init", Kind.COLD),
         Metric("trace", Kind.COLD),

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 STARVED = "not measured within the budget"
 NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
 APART = 6
-"""Cells whose time it takes to start an environment's own workers."""
+"""Cells whose time it takes to start a side's own workers."""
 BESIDE = (BASELINE, CONTROL)
-"""What is measured in every environment, beside its own entrants."""
+"""What is measured on every side, beside its own arms."""
 DEATHS = 2
 """Workers that may die at nobody's turn before a run gives up on warm metrics."""
 PREPARED = ("epoch", "sample")
@@ -65,7 +65,7 @@ class Schedule:
     problems: Mapping[str, str] = field(default_factory=dict)
     """Entrants that cannot be loaded, and why."""
     sides: Mapping[str, str] = field(default_factory=dict)
-    """Environment of each entrant that has one of its own."""
+    """What has workers of its own, by entrant or by arm; see `Offer.sides`."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.options.seed)  # noqa: S311 -- an order is no secret
@@ -101,19 +101,20 @@ class Schedule:
                 self.join(state)
 
     def side(self, cell: Cell) -> str:
-        """Return the environment that a cell is measured in; empty for the one at hand."""
-        return self.sides.get(cell.entrant, "")
+        """Return whose workers a cell is measured in; empty for everybody's."""
+        of_entrant = self.sides.get(cell.entrant, "")
+        return self.sides.get(f"{cell.entrant}/{cell.style}", of_entrant)
 
     def apart(self, side: str) -> State:
-        """Return the state of one environment: its cells, and a baseline that may fail alone."""
+        """Return the state of one side: its cells, and a baseline that may fail alone."""
         own = {c: f for c, f in self.state.cells.items() if self.side(c) == side}
         beside = {c: Found() for c in self.state.cells if c[:2] in BESIDE}
         return replace(self.state, cells=beside | own)
 
     def join(self, state: State) -> None:
-        """Take in what an environment says of the baseline: ratios are formed within processes.
+        """Take in what a side says of the baseline: ratios are formed within processes.
 
-        Its cold samples are another environment's, and count where there are no others.
+        Its cold samples may be another environment's, and count where there are no others.
         """
         for cell, found in state.cells.items():
             if cell[:2] not in BESIDE:
@@ -148,7 +149,7 @@ class Schedule:
 
 
 class OnBackend:
-    """The part of a run on one backend, in one environment."""
+    """The part of a run on one backend, on one side."""
 
     def __init__(
         self, run: Schedule, state: State, backend: str, deadline: float, side: str = ""
@@ -205,11 +206,11 @@ class OnBackend:
         ]
 
     def belongs(self, cell: Cell) -> bool:
-        """Tell whether a cell's own environment is this one."""
+        """Tell whether a cell is measured on this side."""
         return cell.backend == self.backend and self.run.side(cell) == self.side
 
     def action(self, do: str, process: int, *rest: Any, **named: Any) -> Action:
-        """Return an action on this backend and in this environment."""
+        """Return an action on this backend and side."""
         return Action(do, process, self.backend, *rest, **named)._replace(side=self.side)
 
     def worth(self, workload: str) -> bool:
@@ -647,10 +648,11 @@ class OnBackend:
         for turn in weights:
             if turn.kind not in PREPARED:
                 continue
+            metrics = [metric for metric in METRICS.values() if metric.turn == turn.kind]
             arms = [
                 f"{c.entrant}/{c.style}"
                 for c in self.order(self.alive(turn.workload))
-                if c.style == "pure"
+                if any(metric.applies(c) for metric in metrics)
             ]
             action = self.action("prepare", process, turn.workload, " ".join(arms), turn.kind)
             outcome = yield from self.run.do(action)
@@ -692,7 +694,7 @@ class OnBackend:
             yield from self.rng.sample(cells, len(cells))
 
     def cold_here(self, cell: Cell) -> bool:
-        """Tell whether a cell's cold processes are this environment's: a baseline's are one's."""
+        """Tell whether a cell's cold processes are this side's: a baseline's are one's."""
         beside = self.side and cell[:2] in BESIDE
         return not (beside and self.run.state.cells[cell].blocks.keys() & set(COLD))
 

@@ -56,7 +56,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     """Say what this environment offers; of all entrants, or of those named."""
     for path in outside.values():
         impls.add(path)
-    styles, problems, missing = {}, {}, {}
+    styles, problems, missing, alone = {}, {}, {}, {}
     libraries = []
     for name in entrants or impls.usual():
         try:
@@ -65,6 +65,8 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
             styles[name] = list(entrant.styles)
             if entrant.missing:
                 missing[name] = dict(entrant.missing)
+            if own := [style for style in impls.declared(name).alone if style in entrant.styles]:
+                alone[name] = own
         except BakeoffError as error:
             problems[name] = str(error)
         except Exception:
@@ -74,6 +76,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
         "styles": styles,
         "problems": problems,
         "missing": missing,
+        "alone": alone,
         "backends": list(devices),
         "devices": devices,
         "versions": versions(libraries),
@@ -218,6 +221,7 @@ class Session:
             file = impls.source(aliased(name)[0])
             exact = {"parameters": case.model.parameters, "code_lines": code_lines(file)}
             about = beside(ours, opened.program)
+            about["settings"] = dict(getattr(step, "settings", {}))
             return {"proof": asdict(away) | about, "exact": exact | numbers(ours)}
 
         return self.one(arm, proof)

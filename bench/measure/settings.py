@@ -28,6 +28,7 @@ DEBUGGING = (
 """Beginnings of variables that are not handed on: their cost would be timed as a library's."""
 RECORDED = (
     *("JAX_", "XLA_", "OMP_", "MALLOC_", "LD_PRELOAD", "NPROC", "PJRT_NPROC"),
+    *("GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH"),  # of PyTorch's and NumPy's threads
     *("PYTHONHASHSEED", "PYTHON_JIT", "PYTHON_GIL"),
 )
 """Beginnings of the variables that every run says."""

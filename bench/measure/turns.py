@@ -143,7 +143,7 @@ def epoch_turn(entrant: str, style: str, opened: Opened) -> Fresh:
     steps, runs, losses = {}, {}, {}
     for metric, mode in (("epoch_by_chunk", by_chunk), ("epoch_by_scan", by_scan)):
         step = make(impls.load(entrant).style(style), case)
-        assert isinstance(step, FunctionalStep), "pure styles thread their state"
+        assert isinstance(step, FunctionalStep), "these styles thread their state"
         step.load(fresh_checkpoint(opened.weights))
         steps[metric], runs[metric] = step, mode(step)
         losses[metric] = runs[metric](zero_hidden(case.model, case.batch), epoch)

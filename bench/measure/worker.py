@@ -83,6 +83,15 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
+def adopt() -> None:
+    """Have Linux give us what our children leave behind when they end: see prctl(2)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+
+
 def keep_to_cores() -> None:
     """Run on the cores that the run says, whatever started this process in between."""
     cores = os.environ.get(CORES)

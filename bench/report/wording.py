@@ -169,7 +169,8 @@ def program(proof: Facts | None) -> str:
     if proof is None:
         return ""
     if not written_in_jax(proof):
-        return "not JAX"
+        settings = (f"{name}: {value}" for name, value in proof.get("settings", {}).items())
+        return ", ".join(["not JAX", *settings])
     if not proof["whole_step"]:
         return "several"
     if proof["same_program_as_baseline"]:

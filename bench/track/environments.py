@@ -208,11 +208,9 @@ class Builder:
                 )
             warm_up(Place.of(str(interpreter)))
 
-        def starting() -> None:
-            self.notify(f"building {' '.join(main_pins(pins))}")
-
         about = {"pins": [*pins], "python": python}
-        return store.built(path, interpreter, install, about, starting)
+        what = " ".join(main_pins(pins))
+        return store.built(path, interpreter, install, about, what, self.notify)
 
     def path(self, pins: Sequence[str], python: str) -> Path:
         """Return where an environment is, or would be."""
