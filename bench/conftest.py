@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -28,6 +29,9 @@ from bench.measure.settings import conditions
 from bench.report.progress import Shown
 from bench.report.terminal import parts
 from bench.report.whole import Whole, written
+from bench.track.environments import Builder
+from bench.track.spec import parse
+from common import devices
 from common.config import check_rate, check_size
 from common.errors import BakeoffError, require_new, unknown
 from common.versions import versions
@@ -45,6 +49,9 @@ NO_CELL = Cell("", "", "", "")
 EVERYBODY = "all"
 MAX_BUDGET = 7 * 24 * 3600
 MAX_MARGIN = 0.5
+MAX_DEVICES = 1024
+CPU_DEVICES = "JAX_NUM_CPU_DEVICES"
+"""Variable that says how many devices XLA makes of a CPU."""
 MOST_BEFORE = 600.0
 """Seconds that pytest may have run before anything is measured."""
 
@@ -91,6 +98,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="JOURNAL",
         help="go on with a run that was cut off, given the same options: the newest one in "
         f"{journals.FOLDER}/, or this one",
+    )
+    group.addoption(
+        "--devices",
+        default="",
+        metavar="N,N",
+        help="share streams between so many devices, as in 1,2,4, for bench/test_scaling.py; on a "
+        "CPU, XLA is told to make as many of it (default: none)",
+    )
+    group.addoption(
+        "--environment",
+        metavar="SPEC",
+        help="measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
+        "releases, flax==0.12.8 (default: the one at hand)",
     )
     for name, what in (
         ("processes", "workers that share the blocks"),
@@ -140,6 +160,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         journal = None
         if options.resume is not None:
             journal = journals.Journal.open(Path(options.resume or journals.newest()))
+        if options.selection.devices:  # before any worker is started; a GPU does not look at it
+            os.environ[CPU_DEVICES] = str(max(options.selection.devices))
         found, places = offered(options, journal)
         config.stash[WANTED] = options
         config.stash[CELLS] = options.selection.cells(found)
@@ -184,27 +206,47 @@ def checked(config: pytest.Config) -> Wanted:
             raise unknown("entrant", name, [*impls.names(), EVERYBODY])
     return Wanted(
         arguments=tuple(config.invocation_params.args),
-        selection=Selection(tuple(entrants), *map(names, ("style", "workload", "backend"))),
+        selection=Selection(
+            entrants=tuple(entrants),
+            styles=names("style"),
+            workloads=names("workload"),
+            backends=names("backend"),
+            devices=numbers(config.getoption("devices")),
+        ),
         metrics=metrics,
         outside={Path(path).stem: str(Path(path).resolve()) for path in paths},
         budget=budget,
         margin=margin,
         resume=config.getoption("resume"),
+        environment=config.getoption("environment"),
         **counts,
     )
 
 
+def numbers(given: str) -> tuple[int, ...]:
+    """Return the numbers of devices that were asked for; one is always among them."""
+    found = []
+    for text in filter(None, given.split(",")):
+        if not text.strip().isdecimal():
+            raise BakeoffError(f"--devices is {given!r}; give whole numbers, as in 1,2,4")
+        check_size("--devices", int(text), most=MAX_DEVICES)
+        found.append(int(text))
+    return tuple(sorted({1, *found})) if found else ()
+
+
 def offered(options: Wanted, journal: journals.Journal | None) -> tuple[Offer, dict[str, Place]]:
     """Return what there is, asked for once, and where; the load is what it was at that moment."""
-    homes = Homes(notify=lambda line: print(line, file=sys.stderr, flush=True))
+    homes, place = Homes(notify=notify), place_of(options.environment)
     if journal is None:
         load = conditions()
         silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
-        found, places = offers(options.selection.entrants, options.outside, silence, homes)
+        chosen = options.selection.entrants
+        found, places = offers(chosen, options.outside, silence, homes, place)
         return replace(found, conditions=load), places
     found = offer_of(journal)
     then: dict[str, Any] = found.versions | found.conditions
-    now: dict[str, Any] = found.versions | versions() | conditions()
+    here = versions() if place is None else {}
+    now: dict[str, Any] = found.versions | here | conditions()
     changed = [
         f"{name.replace('_', ' ')} {old} then, {now.get(name)} now"
         for name, old in then.items()
@@ -215,7 +257,25 @@ def offered(options: Wanted, journal: journals.Journal | None) -> tuple[Offer, d
             f"the journal {journal.path} was made under other conditions: {'; '.join(changed)}; "
             "have those again, or start anew without --resume"
         )
-    return found, places_of(found.apart, homes)
+    return found, places_of(found.apart, homes, place)
+
+
+def notify(line: str) -> None:
+    """Say what takes a while."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def place_of(environment: str | None) -> Place | None:
+    """Return where workers run, built if it was not; None for the environment at hand."""
+    if environment is None:
+        return None
+    wanted = parse(environment, "--environment")
+    if wanted.revision is not None:
+        raise BakeoffError(
+            f"--environment is {environment!r}, a git revision; give a day or releases, or compare "
+            "revisions by `bakeoff ab`"
+        )
+    return None if wanted.current else Builder(notify=notify).environment(wanted).place
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -227,6 +287,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for name in metafunc.module.METRICS
             if not asked or name in asked
             for cell in metafunc.config.stash[CELLS]
+            if (devices.AT in cell.style) == getattr(metafunc.module, "OVER_DEVICES", False)
             if METRICS[name].applies(cell) and (asked or METRICS[name].usual(cell))
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
@@ -243,6 +304,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             "others, or leave --metric out",
             returncode=2,
         )
+    if wanted is not None and not wanted.selection.devices and empty and empty == items:
+        modules = [item.getparent(pytest.Module) for item in items]
+        if all(module and getattr(module.obj, "OVER_DEVICES", False) for module in modules):
+            pytest.exit("no devices to share streams between; give --devices 1,2", returncode=2)
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
@@ -259,7 +324,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     needed: dict[Cell, set[str]] = {}
     for item in session.items:
         if "metric" in (found := measures(item)):
-            needed.setdefault(found["cell"], set()).add(found["metric"])
+            cell = found["cell"]
+            needed.setdefault(cell, set()).add(found["metric"])
+            alone = cell._replace(style=devices.Over.of(cell.style).style)
+            if alone != cell:  # beside it: what sharing costs where nothing is shared
+                needed.setdefault(alone, set()).add("step")
     session.config.stash[MEASURED].needed = needed
 
 

@@ -10,6 +10,12 @@ class BakeoffError(Exception):
     exit_status = 2
 
 
+class LostPeerError(BakeoffError):
+    """Another process has gone; this one cannot go on alone, nor say goodbye to it."""
+
+    exit_status = 1
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
     """Return the error for a name that is not one of `known`, e.g. an entrant or a style."""
     return BakeoffError(f"unknown {kind} {given!r}; known: {', '.join(known)}; choose one of them")

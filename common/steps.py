@@ -51,8 +51,15 @@ def load_adam(
         like_init(optimiser.init, *shapes(params)),  # zeros would be compiled, and thrown away
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
-        count=jax.device_put(np.int32(checkpoint.updates)),
+        count=beside(params, np.int32(checkpoint.updates)),
     )
+
+
+def beside(params: Params, number: np.generic) -> Array:
+    """Return a number as an array that lies where parameters do, whole on every device."""
+    first = jax.tree.leaves(params)[0]
+    placed = isinstance(first, jax.Array) and len(first.sharding.device_set) > 1
+    return jax.device_put(number, first.sharding if placed else None)
 
 
 def shapes(tree: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:

@@ -13,6 +13,7 @@ import numpy as np
 from common.chunker import chunks, window
 from common.contract import Chunk, zero_hidden
 from common.errors import BakeoffError
+from common.parallel import Sharded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,23 +60,28 @@ def by_chunk(step: TrainStep) -> RunEpoch:
     return run
 
 
-def by_scan(step: FunctionalStep) -> RunEpoch:
+def by_scan(step: FunctionalStep | Sharded) -> RunEpoch:
     """Return an epoch that is one jitted scan over its chunks.
 
-    `step.update` has to be traceable as a whole, as in the `pure` styles.
+    Its update has to be traceable as a whole, as in the `pure` styles.
     """
+    inner: Any = step.step if isinstance(step, Sharded) else step
 
     @jax.jit
     def scan(state: Any, hidden: Hidden, epoch: Chunk) -> tuple[Any, Float[Array, " chunks"]]:
         def body(carry: tuple[Any, Hidden], chunk: Chunk) -> tuple[tuple[Any, Hidden], Array]:
-            state, hidden, loss = step.update(*carry, chunk)
+            state, hidden, loss = inner.update(*carry, chunk)
             return (state, hidden), loss
 
         (state, _), losses = jax.lax.scan(body, (state, hidden), epoch)
         return state, losses
 
     def run(hidden: Hidden, epoch: Chunk) -> Float[np.ndarray, " chunks"]:
-        step.state, losses = scan(step.state, hidden, jax.device_put(epoch))
+        if isinstance(step, Sharded):
+            hidden, placed = step.place.hidden(hidden), step.place.chunk(epoch)
+        else:
+            placed = jax.device_put(epoch)
+        inner.state, losses = scan(inner.state, hidden, placed)
         return np.asarray(losses)
 
     return run

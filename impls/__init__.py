@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.declaration import Declaration, declaration
+from common.devices import Over
 from common.errors import BakeoffError, unknown
 from impls import older
 
@@ -42,10 +43,20 @@ class Entrant(NamedTuple):
     """Styles that this release of the library cannot have, and why."""
 
     def style(self, name: str) -> Style:
-        """Return the style called `name`; raise BakeoffError where there is none."""
-        if name not in self.styles:
-            raise unknown(f"style of {self.name}", name, self.styles)
-        return self.styles[name]
+        """Return the style called `name`, over devices as in `pure@4` if it says so.
+
+        Raises:
+            BakeoffError: there is no such style.
+        """
+        wanted = Over.of(name)
+        if wanted.style not in self.styles:
+            raise unknown(f"style of {self.name}", wanted.style, self.styles)
+        found = self.styles[wanted.style]
+        if not wanted.devices:
+            return found
+        from common.parallel import over
+
+        return over(found, wanted)
 
 
 def names() -> list[str]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
-from common.steps import load_adam, pure_style, save_adam
+from common.steps import beside, load_adam, pure_style, save_adam
 
 if TYPE_CHECKING:
     import optax
@@ -110,7 +111,7 @@ class InPlace:
         variables = jax.tree.leaves(self.optimizer.opt_state, is_leaf=is_variable)
         for variable, value in zip(variables, jax.tree.leaves(opt_state), strict=True):
             variable.set_value(value)
-        self.optimizer.step.set_value(jnp.asarray(checkpoint.updates, jnp.uint32))
+        self.optimizer.step.set_value(beside(params, np.uint32(checkpoint.updates)))
 
     def save(self) -> Checkpoint:  # noqa: D102
         opt_state = jax.tree.map(

@@ -20,7 +20,7 @@ import keras
 from keras import ops
 
 from common.contract import Checkpoint, Dense, Model, Weights
-from common.steps import FunctionalStep, on_host, pure_style, stages_of
+from common.steps import FunctionalStep, beside, on_host, pure_style, stages_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -191,7 +191,7 @@ def train_step(config: ModelConfig, optimiser: Configured) -> TrainStep:
         params, mu, nu = map(model.from_weights, checkpoint[:3])
         numbers = np.int32(checkpoint.updates), np.float32(optimiser.config.learning_rate)
         moments = [moment for pair in zip(mu, nu, strict=True) for moment in pair]
-        return params, [*map(jax.device_put, numbers), *moments]
+        return params, [*(beside(params, number) for number in numbers), *moments]
 
     def save(state: TrainState) -> Checkpoint:
         params, (updates, _, *moments) = state

@@ -169,6 +169,7 @@ def test_rates_of_a_tiny_size_make_sense() -> None:
         assert rates.flops >= 2 * 16 * 16 * 2 / rates.product_seconds * 0.999
         assert 1e5 < rates.tanh < 1e12
         assert 1e6 < rates.stream_bytes < 1e13
+        assert 1e6 < rates.memory_bytes < 1e13
 
 
 def test_old_variables_do_not_reach_blas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,17 +17,19 @@ from bench.cli import (
     bisect,
     check,
     compare,
+    doctor,
     entrants,
     ergonomics,
     history,
     limit,
+    matrix,
     new,
     report,
     sample,
     selftest,
     train,
 )
-from common.errors import BakeoffError
+from common.errors import BakeoffError, LostPeerError
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -56,7 +58,9 @@ app.command("history", epilog=history.EXAMPLES)(history.history)
 app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("new", epilog=new.EXAMPLES)(new.new)
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("limit", epilog=limit.EXAMPLES)(limit.limit)
+app.command("matrix", epilog=matrix.EXAMPLES)(matrix.matrix)
 app.command("tricks", epilog=limit.TRICKS_EXAMPLES)(limit.tricks)
 
 
@@ -68,6 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         # Typer makes a Ctrl-C that no command has answered to this status, and says nothing.
         return _say("interrupted", status) if status == INTERRUPTED else status
+    except LostPeerError as error:
+        _say(str(error), error.exit_status)
+        sys.stdout.flush()
+        os._exit(error.exit_status)  # or jax waits for the lost one, and then ends with a stack
     except BakeoffError as error:
         return _say(str(error), error.exit_status)
     except typer.TyperException as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.cli.where import Where
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from common.contract import Model, TrainStep
     from common.corpus import Corpus
     from common.weights import Saved
+
+
+ALONE = Where()
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Run:
     epoch_mode: str
     sample_every: int
     prompt: str
+    where: Where = ALONE
 
 
 def assemble(
@@ -41,6 +46,7 @@ def assemble(
     sample_every: int,
     prompt: str,
     resume: Path | None,
+    where: Where = ALONE,
 ) -> Run:
     """Return the run that options ask for; raise BakeoffError before anything is written."""
     from common import corpus as corpora
@@ -76,8 +82,30 @@ def assemble(
         )
     import impls
 
-    step = impls.load(start.entrant).style(start.style)(start.model, adamw(start.optimiser))
-    return Run(start, corpus, tokens, model, step, epochs, epoch_mode, sample_every, prompt)
+    style = impls.load(start.entrant).style(where.shared(start.style))
+    step = style(start.model, adamw(start.optimiser))
+    if where.devices or where.peers:
+        check_shared(start, step)
+    if where.peers is not None:
+        from common.hosts import require_alike
+
+        about = asdict(replace(start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
+        require_alike(about | {"epochs": epochs, "epoch mode": epoch_mode})
+    return Run(start, corpus, tokens, model, step, epochs, epoch_mode, sample_every, prompt, where)
+
+
+def check_shared(start: Saved, step: TrainStep) -> None:
+    """Raise BakeoffError unless the streams of a run can be shared between its devices."""
+    import impls
+    from common.parallel import Sharded, check_batch
+
+    if not impls.declared(start.entrant).jax:
+        raise BakeoffError(
+            f"entrant {start.entrant!r} is not JAX, and runs on one device: leave --devices and "
+            "--processes out"
+        )
+    assert isinstance(step, Sharded)
+    check_batch(start.data.batch, step.place.devices)
 
 
 def fresh(given: dict[str, Any], corpus: Corpus) -> tuple[Saved, Model]:

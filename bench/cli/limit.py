@@ -200,6 +200,9 @@ def table(
             "tanh": [f"{rates.tanh / 1e9:.3g} G/s" for rates, _, _ in both],
             "exp": [f"{rates.exp / 1e9:.3g} G/s" for rates, _, _ in both],
             "optimiser's arrays": [f"{rates.stream_bytes / 1e9:.3g} GB/s" for rates, _, _ in both],
+            "memory beyond the caches": [
+                f"{rates.memory_bytes / 1e9:.3g} GB/s" for rates, _, _ in both
+            ],
             f"chain of {work[name].chain}": [seconds(parts.chain) for _, parts, _ in both],
             "other products": [seconds(parts.products) for _, parts, _ in both],
             "all tanh and exp": [seconds(parts.elementwise) for _, parts, _ in both],

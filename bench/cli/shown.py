@@ -22,10 +22,10 @@ LAST = 10
 class Shown:
     """Shows epochs as they come; a context manager, since a bar has to be taken down."""
 
-    def __init__(self, run: Run, numbers: range, *, to_stdout: bool) -> None:
+    def __init__(self, run: Run, numbers: range, *, to_stdout: bool, quiet: bool = False) -> None:
         self.run, self.numbers = run, numbers
         self.console = Console(
-            file=None if to_stdout else sys.stderr, highlight=False, soft_wrap=True
+            file=None if to_stdout else sys.stderr, highlight=False, soft_wrap=True, quiet=quiet
         )
         self.bar = Progress(
             TextColumn("{task.description}"),

@@ -14,8 +14,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.assemble import Run, assemble
+from bench.cli.where import where
 from bench.report.curves import Curve, check_picture, draw
-from common.errors import BakeoffError, require_new
+from common.errors import BakeoffError, LostPeerError, require_new
 
 if TYPE_CHECKING:
     from common.weights import Saved
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:\n
 bakeoff train --entrant equinox --epochs 50\n
 bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors\n
-bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
+bakeoff train --resume book.safetensors --epochs 400 --entrant haiku\n
+bakeoff train --batch 8 --devices 4\n
+bakeoff train --batch 8 --processes 2"""
 
 SAMPLE_EVERY = 25
 SAVE_EVERY = 25
@@ -42,6 +45,7 @@ def option(text: str, panel: str) -> Any:
 
 
 MODEL, DATA, TRAINING, OUTPUT = "Model", "Data", "Training", "What it shows and keeps"
+WHERE = "Where it runs"
 
 
 def train(
@@ -79,6 +83,27 @@ def train(
         str,
         option("chunk: a call each; scan: an epoch as one program (default: chunk)", TRAINING),
     ] = "chunk",
+    backend: Annotated[
+        str | None, option("cpu, cuda, tpu, … (default: what jax prefers)", WHERE)
+    ] = None,
+    devices: Annotated[
+        int | None,
+        option("Share the streams between so many devices (default: one, and no mesh)", WHERE),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        option(
+            "Processes that train as one; without a coordinator, all are started here (default: "
+            "this one alone)",
+            WHERE,
+        ),
+    ] = None,
+    coordinator: Annotated[
+        str | None, option("HOST:PORT of process 0, the same for all processes", WHERE)
+    ] = None,
+    process_id: Annotated[
+        int | None, option("Number of this process, from 0, which shows and saves", WHERE)
+    ] = None,
     sample_every: Annotated[
         int, option("Epochs between samples; 0: none (default: 25)", OUTPUT)
     ] = SAMPLE_EVERY,
@@ -101,6 +126,11 @@ def train(
 
     Ctrl-C saves what is done and says how to resume it.
     """
+    if processes is not None and coordinator is None and process_id is None:
+        from bench.cli.launch import launch
+
+        return launch(sys.argv[1:], processes)
+    place = where(backend, devices, coordinator, process_id, processes)
     given = {
         "entrant": entrant,
         "style": style,
@@ -110,6 +140,8 @@ def train(
         "optimiser": {"learning_rate": learning_rate, "weight_decay": weight_decay},
         "seed": seed,
     }
+    if not place.first:
+        save, log, plot = None, None, None
     if save is not None and save != resume:
         require_new(save, "--save")
     if log is not None and log != "-":
@@ -119,12 +151,14 @@ def train(
     if plot is not None:
         check_picture(plot)
         require_new(plot, "--plot")
-    run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume)
+    place.settle()
+    run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
     losses: dict[int, float] = {}
     with ExitStack() as stack:
         lines = open_log(log, stack)
         try:
-            return follow(run, save or resume, lines, losses, to_stdout=lines is not sys.stdout)
+            path = (save or resume) if place.first else None
+            return follow(run, path, lines, losses, to_stdout=lines is not sys.stdout)
         finally:
             if plot is not None and losses:
                 draw([Curve(header(run), losses)], plot)
@@ -169,7 +203,7 @@ def follow(
     last = start
     if lines is not None:
         write_line(lines, {"run": header(run)})
-    show = Shown(run, numbers, to_stdout=to_stdout)
+    show = Shown(run, numbers, to_stdout=to_stdout, quiet=not run.where.first)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with show:
@@ -186,12 +220,25 @@ def follow(
                 if path is not None and last.epoch % SAVE_EVERY == 0:
                     keep(last, path)
     except KeyboardInterrupt:
+        if not run.where.first:
+            raise InterruptedRunError("interrupted; process 0 saves") from None
         kept = keep(last, path)
         raise InterruptedRunError(
             f"interrupted after {counted(last.epoch)}; saved to {kept}; go on with: "
             f"{resume_command(run, kept)}"
         ) from None
+    except lost(run) as error:
+        words = " ".join(str(error).split())[:200]
+        if not run.where.first:
+            raise LostPeerError(f"another process was lost ({words}); process 0 saves") from None
+        kept = keep(last, path)
+        raise LostPeerError(
+            f"another process was lost after {counted(last.epoch)} ({words}); saved to {kept}; go "
+            f"on with: {resume_command(run, kept)}, and --processes as before"
+        ) from None
     except BakeoffError as error:
+        if not run.where.first:
+            raise
         kept = keep(last, path)
         done = f"the weights after {counted(last.epoch)} are in {kept}"
         raise type(error)(f"{error}; {done}") from error
@@ -204,6 +251,13 @@ def follow(
     if path is not None:
         show.say(f"saved to {keep(last, path)}")
     return 0
+
+
+def lost(run: Run) -> tuple[type[Exception], ...]:
+    """Return what is raised where another process has gone; nothing where there is none."""
+    import jax
+
+    return () if run.where.peers is None else (jax.errors.JaxRuntimeError, ValueError)
 
 
 def counted(epochs: int) -> str:

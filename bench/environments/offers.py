@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def offers(
-    entrants: tuple[str, ...], outside: Mapping[str, str], silence: float, homes: Homes
+    entrants: tuple[str, ...],
+    outside: Mapping[str, str],
+    silence: float,
+    homes: Homes,
+    place: Place | None = None,
 ) -> tuple[Offer, dict[str, Place]]:
     """Return what is offered, and where each environment's workers run.
 
@@ -33,6 +37,7 @@ def offers(
         outside: Files of entrants that are not the project's, by name.
         silence: Seconds after which a worker is taken to hang.
         homes: Builds environments.
+        place: Where everybody's workers run; here if it is None.
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
@@ -40,8 +45,8 @@ def offers(
     apart = [name for name in entrants if lives_apart(name)]
     rest = tuple(name for name in entrants if name not in apart)
     files = dict(outside)
-    found = offer(rest or ((impls.BASELINE,) if apart else ()), files, silence)
-    places = {"": Place()}
+    found = offer(rest or ((impls.BASELINE,) if apart else ()), files, silence, place)
+    places = {"": place or Place()}
     for name in apart:
         try:
             home = homes.built(name)
@@ -99,16 +104,17 @@ def merged(found: Offer, name: str, one: Offer) -> Offer:
         missing=found.missing | {n: m for n, m in one.missing.items() if n == name},
         alone=found.alone | {n: m for n, m in one.alone.items() if n == name},
         versions=one.versions | found.versions,
+        foreign=[*found.foreign, *(n for n in one.foreign if n == name)],
         uncached=found.uncached + one.uncached,
         apart=found.apart | {name: one.versions},
         lacking=found.lacking | {name: [b for b in found.backends if b not in one.backends]},
     )
 
 
-def places_of(names: Iterable[str], homes: Homes) -> dict[str, Place]:
+def places_of(names: Iterable[str], homes: Homes, place: Place | None = None) -> dict[str, Place]:
     """Return where the workers of some entrants' own environments run, and everybody else's.
 
     Raises:
         BakeoffError: an environment cannot be built.
     """
-    return {"": Place()} | {name: homes.built(name).place for name in names}
+    return {"": place or Place()} | {name: homes.built(name).place for name in names}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from common import devices
 from common.config import SWEEP, WORKLOADS
-from common.errors import unknown
+from common.errors import BakeoffError, unknown
 
 BASELINE = ("pure_jax", "pure")
 CONTROL = ("control", "pure")
@@ -49,6 +50,10 @@ class Offer:
     """By entrant with an environment of its own: the versions that are in it."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
     """By entrant: backends that its environment does not have."""
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By backend: how many devices, the memory of one, and the driver."""
+    foreign: list[str] = field(default_factory=list)
+    """Entrants that are not JAX's, and know of no mesh."""
     alone: dict[str, list[str]] = field(default_factory=dict)
     """By entrant: styles that have workers of their own."""
 
@@ -72,6 +77,8 @@ class Selection:
     styles: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
+    devices: tuple[int, ...] = ()
+    """Numbers of devices that streams are shared between, beside one that knows of no others."""
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells, the baseline's first.
@@ -90,6 +97,13 @@ class Selection:
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
+        for backend in self.backends or offer.backends:
+            most = offer.details.get(backend, {}).get("count", 1)
+            if self.devices and max(self.devices) > most:
+                raise BakeoffError(
+                    f"devices is {max(self.devices)}, and {backend} has {most} here: give a number "
+                    f"from 1 to {most}, or choose another backend"
+                )
         entrants = [name for name in known_entrants if name in (self.entrants or known_entrants)]
         workloads = dict.fromkeys(
             name
@@ -104,8 +118,13 @@ class Selection:
             if backend not in offer.lacking.get(entrant, ())
             for style in offer.styles.get(entrant, ["pure"])
             if not self.styles or style in self.styles
+            for style in (style, *self.over(entrant, style, offer))
         ]
         if not chosen:
             having = sorted({s for e in entrants for s in offer.styles.get(e, [])})
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), having)
         return chosen
+
+    def over(self, entrant: str, style: str, offer: Offer) -> list[str]:
+        """Return the names of a style over the devices that are asked for."""
+        return [] if entrant in offer.foreign else devices.names(style, self.devices)

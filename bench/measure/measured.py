@@ -20,6 +20,7 @@ from bench.measure.engine import Engine
 from bench.measure.journal import FOLDER, SUFFIX, Journal
 from bench.measure.metrics import METRICS
 from bench.measure.process import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.measure.scaling import scaling
 from bench.measure.schedule import STARVED, Schedule
 from bench.measure.settings import ROOT
 from bench.measure.summary import blocks_of, estimates, section
@@ -49,6 +50,7 @@ class Wanted(NamedTuple):
     blocks: int | None
     rounds: int | None
     cold_samples: int | None
+    environment: str | None = None
 
     @property
     def options(self) -> Options:
@@ -95,6 +97,7 @@ def offer(
             found.problems.update(one.problems)
             found.missing.update(one.missing)
             found.alone.update(one.alone)
+            found.foreign.extend(one.foreign)
     return found
 
 
@@ -243,11 +246,13 @@ class Measured:
                 environment={
                     "versions": self.offer.versions,
                     "devices": self.offer.devices,
+                    "device_details": self.offer.details,
                     **self.offer.conditions,
                     **self.environments(),
                 },
                 plan={"budget_seconds": self.wanted.budget, "seed": self.options.seed},
                 notes=self.notes(),
+                **({"scaling": rows} if (rows := scaling(self.state.cells)) else {}),
             )
             said["warnings"] = warnings(
                 self.state,

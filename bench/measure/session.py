@@ -6,6 +6,7 @@ import gc
 import random
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -57,7 +58,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     for path in outside.values():
         impls.add(path)
     styles, problems, missing, alone = {}, {}, {}, {}
-    libraries = []
+    libraries, foreign = [], []
     for name in entrants or impls.usual():
         try:
             entrant = impls.load(name)
@@ -65,6 +66,8 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
             styles[name] = list(entrant.styles)
             if entrant.missing:
                 missing[name] = dict(entrant.missing)
+            if not impls.declared(name).jax:
+                foreign.append(name)
             if own := [style for style in impls.declared(name).alone if style in entrant.styles]:
                 alone[name] = own
         except BakeoffError as error:
@@ -77,8 +80,10 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
         "problems": problems,
         "missing": missing,
         "alone": alone,
+        "foreign": foreign,
         "backends": list(devices),
         "devices": devices,
+        "details": {backend: details(backend) for backend in devices},
         "versions": versions(libraries),
         "uncached": uncached(),
     }
@@ -100,6 +105,20 @@ def offered_devices() -> dict[str, str]:
         except RuntimeError:
             continue
     return devices
+
+
+def details(backend: str) -> dict[str, Any]:
+    """Return how many devices a backend has, the memory of one in bytes, and its driver's words."""
+    found, driver = jax.devices(backend), ""
+    memory: dict[str, Any] = {}
+    with suppress(Exception):  # an old release, or a driver that does not tell
+        memory = found[0].memory_stats() or {}
+        driver = " ".join(str(found[0].client.platform_version).split())
+    return {
+        "count": len(found),
+        "memory": memory.get("bytes_limit"),
+        "driver": "" if driver == "<unknown>" else driver,
+    }
 
 
 TRACEBACK_LINES = 12

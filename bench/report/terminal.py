@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.measure.cells import BASELINE
-from bench.report import tied, wording
+from bench.report import scaling, tied, wording
 from bench.report.sentences import sentences
 from bench.report.wording import Facts, is_baseline, measured
 from bench.stats.verdict import tie_groups
@@ -125,6 +125,9 @@ def parts(section: Facts) -> Iterator[RenderableType]:
         head = "Steps, fastest first; tied: their intervals, corrected like verdicts, overlap."
         yield lines([(head, 0), *groups], names)
         yield lines([("", 0)])
+    if section.get("scaling"):
+        yield scaling.table(section["scaling"])
+        yield lines([(text, 2) for text in scaling.LEGEND] + [("", 0)])
     yield lines([(text, 2) for text in sentences(section)], names)
     if notes := [(f"{name}: {text}", 2) for name, text in section.get("notes", {}).items()]:
         yield lines([("", 0), *notes], names)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from bench.report.runs import Run
+    from bench.report.wording import Facts
 
 FIXED = {
     "machine": "processor, cores, affinity, system",
@@ -67,10 +68,16 @@ def conditions(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
         ("python", "compiler", machine.get("python_compiler")),
         *(("measuring", what, about.get(key)) for key, what in MEASURING.items()),
         *(("devices", f"{k} device", kind) for k, kind in (about.get("devices") or {}).items()),
+        *(("devices", f"{k} driver", d["driver"]) for k, d in details(about).items()),
         *_workloads(run),
     ):
         if value is not None and value != "":
             yield (name, what), str(value)
+
+
+def details(about: Facts) -> Facts:
+    """Return what a run says of its devices; nothing where it is older than that."""
+    return about.get("device_details") or {}
 
 
 MEASURING = {

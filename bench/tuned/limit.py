@@ -50,6 +50,9 @@ class Rates:
     """A second; and so are the others."""
     exp: float
     stream_bytes: float
+    """Of arrays of the optimiser's size."""
+    memory_bytes: float = 0.0
+    """Of arrays that no cache holds. It is in no limit: what leaves the cache only costs more."""
 
 
 @dataclass(frozen=True)

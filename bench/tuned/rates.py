@@ -37,6 +37,8 @@ PIECES = (8, 16, 32)
 """Rows that a product of more is taken apart into."""
 FEWEST = 3
 """Calls that are timed, however long they take."""
+UNCACHED = 1 << 23
+"""Numbers of an array that is not in a cache when it is read again: four of them are 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def on_this_core(sizes: Sizes, seconds: float, share: int) -> Core:
         tanh=characters * width / tanh,
         exp=characters * width / exp,
         stream_bytes=STREAMED * sizes.parameters / best(streams(sizes.parameters), seconds),
+        memory_bytes=STREAMED * UNCACHED / best(streams(UNCACHED), seconds),
     )
     fewer = ceil(rows / share)
     alone = product if fewer == rows else product_seconds(fewer, width, seconds)

@@ -1,0 +1,105 @@
+"""Where a training run runs: which backend, how many devices, and which of several processes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from common.hosts import Peers
+
+CPU_DEVICES = "JAX_NUM_CPU_DEVICES"
+"""Variable that says how many devices XLA makes of a CPU, read when it first looks for them."""
+MOST = 1024
+
+
+@dataclass(frozen=True)
+class Where:
+    """What was asked for; None leaves it to jax."""
+
+    backend: str | None = None
+    devices: int | None = None
+    """Of all processes together."""
+    peers: Peers | None = None
+
+    def __post_init__(self) -> None:
+        from common.config import check_size
+
+        if self.devices is not None:
+            check_size("devices", self.devices, most=MOST)
+        if self.peers is not None and (self.devices or 0) % self.peers.processes:
+            raise BakeoffError(
+                f"--devices is {self.devices}, of {self.peers.processes} processes together; give "
+                f"a multiple of {self.peers.processes}"
+            )
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that shows and saves."""
+        return self.peers is None or self.peers.first
+
+    def settle(self) -> None:
+        """Choose backend and devices, and join the others; before anything else is asked of JAX.
+
+        Raises:
+            BakeoffError: there is no such backend, or the others cannot be joined.
+        """
+        import jax
+
+        own = self.devices and self.devices // (self.peers.processes if self.peers else 1)
+        if own and own > 1:
+            os.environ[CPU_DEVICES] = str(own)
+            jax.config.update("jax_num_cpu_devices", own)
+        if self.backend is not None:
+            jax.config.update("jax_platforms", self.backend)
+        if self.peers is not None:
+            from common.hosts import join
+
+            join(self.peers)
+        try:
+            jax.devices()
+        except RuntimeError as error:
+            there = "jax says: " + " ".join(str(error).split())[:200]
+            raise BakeoffError(
+                f"backend {self.backend!r} cannot be used here ({there}); `bakeoff doctor` says "
+                "which there are"
+            ) from error
+
+    def shared(self, style: str) -> str:
+        """Return the name of a style over the devices that were asked for."""
+        import jax
+
+        from common.devices import AT
+
+        if self.peers is None and self.devices is None:
+            return style
+        return f"{style}{AT}{self.devices or len(jax.devices())}"
+
+
+def where(
+    backend: str | None,
+    devices: int | None,
+    coordinator: str | None,
+    process_id: int | None,
+    processes: int | None,
+) -> Where:
+    """Return where a run runs; raise BakeoffError where options do not go together."""
+    from common.hosts import Peers
+
+    given = {"--coordinator": coordinator, "--process-id": process_id, "--processes": processes}
+    lacking = [name for name, value in given.items() if value is None]
+    if len(lacking) == len(given):
+        return Where(backend, devices)
+    if lacking:
+        there = ", ".join(name for name in given if name not in lacking)
+        raise BakeoffError(
+            f"{there} without {' and '.join(lacking)}; give all three to each process, or "
+            "--processes alone to start them all on this machine"
+        )
+    assert coordinator is not None
+    assert process_id is not None
+    assert processes is not None
+    return Where(backend, devices, Peers(coordinator, process_id, processes))

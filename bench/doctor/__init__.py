@@ -1,0 +1,1 @@
+"""`bakeoff doctor`: what this machine offers, and what makes its timings unreliable."""

@@ -1,0 +1,210 @@
+"""From a plan to a folder of run files, whatever machines there are."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from bench.fleet.planner import Planner
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from bench.fleet.plan import Comparison
+    from bench.fleet.planner import Machine
+    from bench.fleet.work import Done
+
+    type Tell = Callable[[str, Progress], None]
+
+INDEX = "index.jsonl"
+WAIT_SECONDS = 1.0
+PATIENCE_SECONDS = 120.0
+"""So long nothing may be going on, and no machine come that could do what is left."""
+
+
+class Kind(StrEnum):
+    """What can happen."""
+
+    COME = "come"
+    GONE = "gone"
+    ENDED = "ended"
+
+
+class Event(NamedTuple):
+    """Something that a cluster tells."""
+
+    kind: Kind
+    machine: Machine
+    done: Done | None = None
+    """Of what has ended."""
+
+
+class Cluster(Protocol):
+    """Machines that measure."""
+
+    def begin(self, machine: Machine, comparison: Comparison) -> None:
+        """Let a machine measure a comparison; it is that machine's alone until it has ended."""
+
+    def events(self, seconds: float) -> list[Event]:
+        """Return what has happened, after so many seconds at most; machines come first."""
+
+    def close(self) -> None:
+        """End what is still measured."""
+
+
+@dataclass
+class Progress:
+    """How far it is."""
+
+    all: int
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    """Of measuring that are still to come, on one machine."""
+    machines: int = 0
+
+
+def drive(
+    comparisons: Sequence[Comparison],
+    cluster: Cluster,
+    folder: Path,
+    tell: Tell,
+    patience: float = PATIENCE_SECONDS,
+) -> Progress:
+    """Measure what has not been measured yet, into `folder`.
+
+    Raises:
+        BakeoffError: no machine can do what is left, or the folder cannot be written.
+    """
+    made(folder)
+    left = [c for c in comparisons if not file_of(folder, c).exists()]
+    progress = Progress(len(comparisons), len(comparisons) - len(left))
+    progress.seconds = sum(c.budget for c in left)
+    planner = Planner()
+    planner.add(left)
+    since = time.monotonic()
+    try:
+        while planner.left:
+            for machine, comparison in planner.begun():
+                tell(f"{comparison} on {machine.name}", progress)
+                cluster.begin(machine, comparison)
+            for event in cluster.events(WAIT_SECONDS):
+                taken(event, planner, folder, progress, tell)
+                since = time.monotonic()
+            if planner.busy:
+                since = time.monotonic()
+            elif planner.left and time.monotonic() - since > patience:
+                raise BakeoffError(nobody(planner, patience))
+    finally:
+        cluster.close()
+    progress.failed += len(planner.given_up)
+    return progress
+
+
+def taken(event: Event, planner: Planner, folder: Path, progress: Progress, tell: Tell) -> None:
+    """Take in what has happened."""
+    machine = event.machine
+    if event.kind is Kind.COME:
+        planner.come(machine)
+        progress.machines += 1
+        return
+    if event.kind is Kind.GONE:
+        again = planner.gone(machine.name)
+        progress.machines -= 1
+        tell(f"{machine.name} is lost" + (f"; {again} begins anew" if again else ""), progress)
+        return
+    comparison, done = planner.ended(machine.name), event.done
+    assert done is not None
+    progress.seconds -= comparison.budget
+    if done.text is None:
+        progress.failed += 1
+        write(folder / f"{comparison.key}.failed.txt", f"{done.log}\n".encode())
+        tell(f"{comparison} failed: {last_line(done)}", progress)
+    else:
+        progress.done += 1
+        write(file_of(folder, comparison), done.text)
+        (folder / f"{comparison.key}.failed.txt").unlink(missing_ok=True)
+
+
+def last_line(done: Done) -> str:
+    """Return the last line that is not empty, of what a comparison has printed."""
+    lines = [line.strip() for line in done.log.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else f"exit status {done.status}"
+
+
+def nobody(planner: Planner, patience: float) -> str:
+    """Say that nobody does what is left."""
+    lacking = planner.unservable()
+    what = f" with {', '.join(sorted(lacking))}" if lacking else ""
+    return (
+        f"no machine{what} for {planner.left} comparisons, and none has come for {patience:g} s: "
+        "start one, or leave their backend out; what was measured is kept, and the same command "
+        "goes on"
+    )
+
+
+def made(folder: Path) -> None:
+    """Make a folder if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BakeoffError(f"cannot make {folder}: {error.strerror}; name another one") from error
+
+
+def file_of(folder: Path, comparison: Comparison) -> Path:
+    """Return where the run file of a comparison is, or will be."""
+    return folder / f"{comparison.key}.json"
+
+
+def write(path: Path, text: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_suffix(f"{path.suffix}.partial")
+    try:
+        partial.write_bytes(text)
+        partial.replace(path)
+    except OSError as error:
+        raise BakeoffError(
+            f"cannot write {path}: {error.strerror}; make room: the same command goes on"
+        ) from error
+
+
+def collect(comparisons: Sequence[Comparison], folder: Path) -> int:
+    """Write a line for each cell that was measured into the folder's index; return how many.
+
+    One run file is in memory at a time.
+    """
+    count = 0
+    partial = folder / f"{INDEX}.partial"
+    with partial.open("w", encoding="utf-8") as lines:
+        for comparison in comparisons:
+            path = file_of(folder, comparison)
+            if not path.exists():
+                continue
+            for row in rows(json.loads(path.read_bytes()), comparison):
+                lines.write(json.dumps(row | {"file": path.name}) + "\n")
+                count += 1
+    partial.replace(folder / INDEX)
+    return count
+
+
+def rows(run: dict[str, Any], comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield what a run says of each of its cells, in short."""
+    kept = ("median", "ratio", "low", "high", "verdict")
+    for cell in run["bakeoff"]["cells"]:
+        yield {
+            "compare": comparison.name,
+            "environment": comparison.environment,
+            "number": comparison.number,
+            **{name: cell[name] for name in ("entrant", "style", "workload", "backend")},
+            "failure": cell["failure"],
+            "metrics": {
+                name: {key: metric[key] for key in kept}
+                for name, metric in cell["metrics"].items()
+                if "missing" not in metric
+            },
+        }

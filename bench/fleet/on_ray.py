@@ -1,0 +1,142 @@
+"""A Ray cluster: a comparison owns all of a node while it is measured.
+
+Ray is told which node, for the planner knows what has to go elsewhere; so a task asks for all
+processors of that node, and waits where anything else runs on it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from bench.fleet.drive import Event, Kind
+from bench.fleet.planner import Machine
+from bench.fleet.work import COMMAND, Done, measure
+from bench.measure.measured import code_digest
+from common.errors import BakeoffError
+from common.versions import versions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.fleet.plan import Comparison
+
+LOOK_SECONDS = 2.0
+"""Between two looks at which nodes there are."""
+
+
+class OnRay:
+    """Measures on the nodes of a cluster."""
+
+    def __init__(self, address: str, command: Sequence[str] = COMMAND) -> None:
+        try:
+            self.ray: Any = importlib.import_module("ray")
+        except ModuleNotFoundError as error:
+            raise BakeoffError(
+                "--ray needs Ray, which is not installed: pip install 'jax-bakeoff[ray]'"
+            ) from error
+        self.strategy: Any = importlib.import_module("ray.util.scheduling_strategies")
+        try:
+            self.ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            words = " ".join(str(error).split())[:200]
+            raise BakeoffError(
+                f"--ray {address}: no cluster answers there ({words}); start one with `ray start "
+                "--head`, and give the address that it says"
+            ) from error
+        self.command = list(command)
+        self.nodes: dict[str, Machine] = {}
+        self.refused: set[str] = set()
+        self.tasks: dict[Any, Machine] = {}
+        self.looked = 0.0
+
+    def begin(self, machine: Machine, comparison: Comparison) -> None:  # noqa: D102
+        task = self.task(machine.name, measure).remote(comparison.arguments, self.command)
+        self.tasks[task] = machine
+
+    def task(self, node: str, function: Any) -> Any:
+        """Return a task that has all of a node."""
+        found = (each["Resources"] for each in self.alive() if each["NodeID"] == node)
+        resources: dict[str, float] = next(found, {})
+        affinity = self.strategy.NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+        return self.ray.remote(function).options(
+            num_cpus=resources.get("CPU", 1),
+            num_gpus=resources.get("GPU", 0),
+            max_retries=0,
+            scheduling_strategy=affinity,
+        )
+
+    def alive(self) -> list[dict[str, Any]]:
+        """Return what Ray says of the nodes that live and have a processor."""
+        return [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+
+    def events(self, seconds: float) -> list[Event]:  # noqa: D102
+        found: list[Event] = []
+        if time.monotonic() - self.looked > LOOK_SECONDS:
+            self.looked = time.monotonic()
+            found += self.changes()
+        if not self.tasks:
+            if not found:
+                time.sleep(seconds)
+            return found
+        ready, _ = self.ray.wait(list(self.tasks), num_returns=1, timeout=seconds)
+        for task in ready:
+            machine = self.tasks.pop(task)
+            try:
+                found.append(Event(Kind.ENDED, machine, self.ray.get(task)))
+            except self.ray.exceptions.RayTaskError as error:
+                words = str(error).strip().splitlines()[-1]
+                found.append(Event(Kind.ENDED, machine, Done(1, None, words)))
+            except self.ray.exceptions.RayError:  # its node has died, or its worker
+                self.nodes.pop(machine.name, None)
+                found.append(Event(Kind.GONE, machine))
+                self.looked = 0.0
+        return found
+
+    def changes(self) -> list[Event]:
+        """Return which nodes have come, and which are gone."""
+        there = {node["NodeID"]: node for node in self.alive()}
+        measuring = {machine.name for machine in self.tasks.values()}
+        found = []
+        for name in self.nodes.keys() - there.keys() - measuring:
+            found.append(Event(Kind.GONE, self.nodes.pop(name)))
+        for name in there.keys() - self.nodes.keys() - self.refused:
+            backends = {"cpu"} | ({"gpu"} if there[name]["Resources"].get("GPU") else set())
+            if self.fits(name):
+                self.nodes[name] = Machine(name, frozenset(backends))
+                found.append(Event(Kind.COME, self.nodes[name]))
+        return found
+
+    def fits(self, name: str) -> bool:
+        """Return whether a node has the code and the packages that are here.
+
+        Raises:
+            BakeoffError: it has others, which are named.
+        """
+        try:
+            theirs = self.ray.get(self.task(name, about).remote(), timeout=120)
+        except self.ray.exceptions.RayError:
+            return False  # it may come back
+        ours = about()
+        wrong = [
+            f"{what} is {theirs.get(what)} there and {ours[what]} here"
+            for what in ours
+            if theirs.get(what) != ours[what]
+        ]
+        if wrong:
+            raise BakeoffError(
+                f"node {name[:12]} is unlike this host: {'; '.join(wrong)}; make them the same"
+            )
+        return True
+
+    def close(self) -> None:
+        """End what is still measured."""
+        for task in self.tasks:
+            self.ray.cancel(task, force=True)
+        self.ray.shutdown()
+
+
+def about() -> dict[str, str]:
+    """Return what has to be the same on all hosts."""
+    return versions() | {"code": code_digest()[:12]}

@@ -1,0 +1,93 @@
+"""One comparison, measured by `pytest bench` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.measure.settings import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMAND = (sys.executable, "-m", "pytest")
+LOG_LINES = 15
+RESUME = re.compile(r"--resume=(\S+)")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it."""
+
+    status: int
+    """Exit status of pytest."""
+    run: bytes | None
+    """The run file, compressed; None if there is none."""
+    log: str
+    """The last lines of what it printed."""
+    journal: str | None = None
+    """What it was interrupted in, and can be taken up from."""
+
+    @property
+    def text(self) -> bytes | None:
+        """The run file."""
+        return None if self.run is None else zlib.decompress(self.run)
+
+
+class Running:
+    """A process that measures."""
+
+    def __init__(self, arguments: Sequence[str], command: Sequence[str] = COMMAND) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-matrix-")
+        self.file = Path(self.folder.name) / "run.json"
+        self.log = (Path(self.folder.name) / "log").open("w+")
+        self.process = subprocess.Popen(  # noqa: S603 -- our own benchmarks
+            [*command, *arguments, f"--benchmark-json={self.file}"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C is ours to pass on
+        )
+
+    def interrupt(self) -> None:
+        """Have it stop, and keep what it has."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it, and what it has started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def done(self) -> Done:
+        """Wait for its end, and return what came of it."""
+        status = self.process.wait()
+        self.log.seek(0)
+        text = self.log.read()
+        self.log.close()
+        last = "\n".join(text.splitlines()[-LOG_LINES:])
+        found = RESUME.findall(text)
+        journal = str(ROOT / found[-1]) if found and (ROOT / found[-1]).exists() else None
+        run = zlib.compress(self.file.read_bytes()) if self.file.exists() else None
+        self.folder.cleanup()
+        return Done(status, run, last, journal)
+
+
+def measure(arguments: Sequence[str], command: Sequence[str] = COMMAND) -> Done:
+    """Measure one comparison, and return what came of it."""
+    running = Running(arguments, command)
+    try:
+        return running.done()
+    finally:
+        running.kill()

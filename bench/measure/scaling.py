@@ -1,0 +1,75 @@
+"""What devices are worth: how a step's time goes with their number, as ratios within blocks.
+
+Strong scaling: the same streams, shared between more devices. Weak scaling: more devices, each with
+as many streams. Efficiency is the part of a device's time that is of use: 1 where n devices do n
+times the work of one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.measure.summary import CONFIDENCE, Group, number, ratios
+from common.devices import AT, Over
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.measure.cells import Cell
+    from bench.measure.found import Found
+
+STEP, COMPILE = "step", "compile"
+
+
+def scaling(cells: Mapping[Cell, Found]) -> list[dict[str, Any]]:
+    """Return a row for each style over devices that has a number, in the order of the cells.
+
+    `ratio` is to the same style over one device; where there is no such style, to none. Of one
+    device, it is to the style that knows of no mesh: what sharing costs where nothing is shared.
+    """
+    groups: dict[Group, dict[Cell, Found]] = defaultdict(dict)
+    for cell, found in cells.items():
+        if found.failure is None and found.blocks.get(STEP):
+            groups[Group(STEP, cell.workload, cell.backend)][cell] = found
+    rows = []
+    for group, arms in groups.items():
+        own = {cell: Over.of(cell.style) for cell in arms}
+        shared = {cell: over for cell, over in own.items() if over.devices}
+        first = [(c.entrant, f"{over.style}{AT}1") for c, over in shared.items()]
+        plain = [(c.entrant, over.style) for c, over in shared.items()]
+        blocks = {cell: found.blocks[STEP] for cell, found in arms.items()}
+        known = ratios(group, blocks, list(dict.fromkeys([*first, *plain]))) if shared else {}
+        for cell, over in shared.items():
+            base = over.style if over.devices == 1 else f"{over.style}{AT}1"
+            estimate = known.get((cell.entrant, base), {}).get(cell)
+            if estimate is not None:
+                low, high = estimate.interval(CONFIDENCE)
+                rows.append(row(cell, over, arms[cell], (estimate.ratio, low, high)))
+    return rows
+
+
+def row(cell: Cell, over: Over, found: Found, ratio: tuple[float, float, float]) -> dict[str, Any]:
+    """Return what is said of one style over some devices."""
+    times = 1 if over.weak else max(1, over.devices)
+    middle, low, high = ratio
+    return {
+        **cell._asdict(),
+        "kind": "weak" if over.weak else "strong",
+        "devices": over.devices,
+        "seconds": float(np.median(found.values(STEP))),
+        "ratio": number(middle),
+        "low": number(low),
+        "high": number(high),
+        "efficiency": number(1 / (times * middle)),
+        "efficiency_low": number(1 / (times * high)) if high else None,
+        "efficiency_high": number(1 / (times * low)) if low else None,
+        "compile_seconds": median(found.values(COMPILE)),
+    }
+
+
+def median(values: list[float]) -> float | None:
+    """Return the median of some values; None where there are none."""
+    return float(np.median(values)) if values else None

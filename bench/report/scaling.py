@@ -1,0 +1,68 @@
+"""What more devices are worth, as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from bench.report import wording
+from common.devices import Over
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report.wording import Facts
+
+STRONG, WEAK = "the same", "as many on each"
+LEGEND = (
+    "Efficiency: 1 where n devices do n times the work of one in its time; 95 % intervals, each "
+    "for itself. Of one device: the step that knows of no devices, beside the same over one.",
+)
+
+
+def table(rows: Sequence[Facts]) -> Table:
+    """Return a row for each style and number of devices: strong scaling first, then weak."""
+    out = Table("style", "at", "streams", box=SIMPLE, padding=(0, 1, 0, 0))
+    for head in ("devices", "step", "efficiency", "compile"):
+        out.add_column(head, justify="right", no_wrap=True)
+    last = None
+    for row in sorted(rows, key=order):
+        what = name(row), place(row), WEAK if row["kind"] == "weak" else STRONG
+        compile_ = row["compile_seconds"]
+        out.add_row(
+            *(what if what != last else ("", "", "")),
+            str(row["devices"]),
+            wording.seconds(row["seconds"]),
+            efficiency(row),
+            "" if compile_ is None else wording.seconds(compile_),
+        )
+        last = what
+    return out
+
+
+def order(row: Facts) -> tuple[str, str, str, str, int]:
+    """Return what rows are sorted by."""
+    return row["backend"], row["workload"], name(row), row["kind"], row["devices"]
+
+
+def name(row: Facts) -> str:
+    """Return the name of a style without its devices."""
+    style = Over.of(row["style"]).style
+    return row["entrant"] if style == "pure" else f"{row['entrant']} {style}"
+
+
+def place(row: Facts) -> str:
+    """Return where it was measured."""
+    return f"{row['workload']} on {row['backend']}"
+
+
+def efficiency(row: Facts) -> str:
+    """Return an efficiency with its interval."""
+    middle, low, high = (row[f"efficiency{end}"] for end in ("", "_low", "_high"))
+    if middle is None:
+        return ""
+    if low is None or high is None:
+        return f"{middle:.2f}"
+    return f"{middle:.3f} ({low:.3f}–{high:.3f})"

@@ -1,0 +1,163 @@
+"""Data parallel: each device has some of the streams, and all devices have all weights.
+
+No entrant knows of it. `jax.jit` goes by where its arguments lie: where streams are shared out over
+a mesh and weights are on every device, XLA divides the program, and adds gradients up. One device
+is a mesh of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from common.contract import Checkpoint, Chunk
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaxtyping import Array, Float
+
+    from common.config import ModelConfig
+    from common.contract import AnyArray, Hidden, Program, Style, TrainStep
+    from common.devices import Over
+    from common.steps import Configured
+
+AXIS = "streams"
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the arrays of a training run lie."""
+
+    mesh: Mesh
+
+    @property
+    def devices(self) -> int:
+        """How many devices share the streams."""
+        return int(self.mesh.devices.size)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return a checkpoint whose arrays are whole on every device."""
+        weights, mu, nu = (jax.tree.map(self.put, tree) for tree in checkpoint[:3])
+        return Checkpoint(weights, mu, nu, checkpoint.updates)
+
+    def hidden(self, hidden: Hidden) -> Hidden:
+        """Return each layer's state, `batch width`, its streams shared between the devices.
+
+        Raises:
+            BakeoffError: they cannot be shared evenly.
+        """
+        check_batch(hidden[0].shape[0], self.devices)
+        return tuple(self.put(rows, AXIS) for rows in hidden)
+
+    def chunk(self, chunk: Chunk) -> Chunk:
+        """Return a chunk, `time batch`, or several, `chunks time batch`, placed like a state.
+
+        Raises:
+            BakeoffError: its streams cannot be shared evenly.
+        """
+        check_batch(chunk.inputs.shape[-1], self.devices)
+        axes = [*[None] * (chunk.inputs.ndim - 1), AXIS]
+        return Chunk(*(self.put(array, *axes) for array in chunk))
+
+    def put(self, array: AnyArray, *axes: str | None) -> Array:
+        """Return an array divided along these axes; whole on every device where there are none."""
+        sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
+        if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(sharding, array.ndim):
+            return array
+        if sharding.is_fully_addressable:
+            return jax.device_put(array, sharding)
+        host = np.asarray(array)  # each process has all of it, and gives its own devices' part
+        return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
+
+
+def placement(devices: int) -> Placement:
+    """Return the placement over the first devices of the default one's kind.
+
+    Raises:
+        BakeoffError: there are not so many.
+    """
+    default: Any = jax.config.jax_default_device
+    found = jax.devices(default.platform if default is not None else None)
+    if not 1 <= devices <= len(found):
+        what = found[0].platform
+        raise BakeoffError(
+            f"devices is {devices}; {what} has {len(found)} here: give a number from 1 to "
+            f"{len(found)}"
+            + (f", or set JAX_NUM_CPU_DEVICES={devices} before it starts" * (what == "cpu"))
+        )
+    auto = (jax.sharding.AxisType.Auto,)
+    return Placement(Mesh(np.array(found[:devices]), (AXIS,), axis_types=auto))
+
+
+def check_batch(batch: int, devices: int) -> None:
+    """Raise BakeoffError unless so many streams can be shared evenly between so many devices."""
+    if batch % devices:
+        raise BakeoffError(
+            f"batch {batch} does not divide among {devices} devices; give a multiple of {devices}, "
+            "or another number of devices"
+        )
+
+
+class Sharded:
+    """A training step whose streams are shared between devices; else as the one that it is made of.
+
+    States and chunks are placed when they are first seen, and known again: in training, that is the
+    work of whoever reads the text, and no part of a step.
+    """
+
+    def __init__(self, step: TrainStep, place: Placement, *, copies: bool) -> None:
+        self.step, self.place = step, place
+        self.copies = place.devices if copies else 1
+        """Each stream is there so often: then the mean loss, and its gradient, are the same."""
+        self.settings = {"devices": place.devices}
+        self.known: dict[str, tuple[Any, Any]] = {}
+
+    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
+        self.step.load(self.place.checkpoint(checkpoint))
+
+    def save(self) -> Checkpoint:  # noqa: D102
+        return self.step.save()
+
+    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Float[Array, ""]]:  # noqa: D102
+        return self.step(*self.placed(hidden, chunk))
+
+    def program(self, hidden: Hidden, chunk: Chunk) -> Program | None:  # noqa: D102
+        return self.step.program(*self.placed(hidden, chunk))
+
+    def placed(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Chunk]:
+        """Return state and chunk where they belong."""
+        first = hidden[0].shape[0] == chunk.inputs.shape[1]  # else it is what a call returned
+        copies = self.copies if first else 1
+        rows = self.once("hidden", hidden, lambda: self.place.hidden(repeated(hidden, copies, 0)))
+        data = self.once("chunk", chunk, lambda: self.place.chunk(repeated(chunk, self.copies, 1)))
+        return rows, data
+
+    def once(self, name: str, given: Any, make: Callable[[], Any]) -> Any:
+        """Return what is made of something, made anew only if it is another one than last time."""
+        known, made = self.known.get(name, (None, None))
+        if known is not given:
+            made = make()
+            self.known[name] = given, made
+        return made
+
+
+def repeated[Tree](tree: Tree, times: int, axis: int) -> Tree:
+    """Return arrays repeated along an axis."""
+    if times == 1:
+        return tree
+    return jax.tree.map(lambda array: np.concatenate([np.asarray(array)] * times, axis), tree)
+
+
+def over(style: Style, wanted: Over) -> Style:
+    """Return a style whose streams are shared between devices, as its name says."""
+
+    def shared(config: ModelConfig, optimiser: Configured) -> TrainStep:
+        return Sharded(style(config, optimiser), placement(wanted.devices), copies=wanted.weak)
+
+    return shared

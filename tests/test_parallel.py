@@ -1,0 +1,118 @@
+"""Streams shared between devices: the same losses, whatever library, however it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import impls
+from common.config import ModelConfig
+from common.contract import zero_hidden
+from common.devices import Over, names
+from common.equality import Case, make, random_chunk, random_hidden
+from common.errors import BakeoffError
+from common.layerwise import GROUP
+from common.parallel import Sharded, check_batch, placement
+
+ROOT = Path(__file__).parents[1]
+CASE = Case(ModelConfig(5, width=8, layers=2), chunk=6, batch=4)
+AWAY = 1e-5
+"""Nats per character, that the losses of several devices may be from one's."""
+QUICK = [("pure_jax", "pure"), ("pure_jax", "tuned")]
+STYLES = [(name, style) for name in impls.usual() for style in impls.load(name).styles]
+
+of_all_styles = pytest.mark.parametrize(
+    ("entrant", "style"),
+    [
+        pytest.param(*arm, marks=() if arm in QUICK else pytest.mark.slow, id="-".join(arm))
+        for arm in STYLES
+    ],
+)
+
+
+@cache
+def over_devices(entrant: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what all styles of an entrant do over devices, in a process that has four."""
+    styles = [style for name, style in STYLES if name == entrant]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.over_devices", entrant, *styles],
+        cwd=ROOT,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@of_all_styles
+def test_losses_are_those_of_one_device(entrant: str, style: str) -> None:
+    found = over_devices(entrant)[style]
+    assert list(found) == names(style, (1, 2, 4))
+    for name, row in found.items():
+        devices, weak = Over.of(name)[1:]
+        assert row["away"] <= AWAY, name
+        assert row["devices"] == devices, name
+        assert row["rows"] == 4 * (devices if weak else 1), name
+        grouped = style == "tuned" and row["rows"] > GROUP  # it takes so many at a time
+        whole = row["rows"] if grouped else row["rows"] // devices
+        assert row["divided"] == whole, f"{name}: streams are not shared"
+        assert row["loss_everywhere"], name
+        assert row["updates"] == 3, name
+
+
+@of_all_styles
+def test_nothing_is_compiled_again(entrant: str, style: str) -> None:
+    for name, row in over_devices(entrant)[style].items():
+        assert row["compiled"] == 0, name
+
+
+def test_names_of_styles_over_devices() -> None:
+    assert names("pure", (1, 2)) == ["pure@1", "pure@2", "pure@2x"]
+    assert Over.of("pure") == ("pure", 0, False)
+    assert Over.of("pure@4") == ("pure", 4, False)
+    assert Over.of("pure@16x") == ("pure", 16, True)
+    for wrong in ("pure@", "pure@x", "pure@0", "pure@-1", "pure@2y"):
+        with pytest.raises(BakeoffError, match="give a number, as in pure@4, or pure@4x"):
+            Over.of(wrong)
+
+
+def test_more_devices_than_there_are() -> None:
+    here = len(jax.devices())
+    with pytest.raises(BakeoffError) as error:
+        placement(here + 1)
+    assert str(error.value).startswith(f"devices is {here + 1}; cpu has {here} here: give a number")
+    assert f"JAX_NUM_CPU_DEVICES={here + 1}" in str(error.value)
+
+
+def test_a_batch_that_does_not_divide() -> None:
+    check_batch(8, 4)
+    with pytest.raises(BakeoffError) as error:
+        check_batch(8, 3)
+    assert str(error.value) == (
+        "batch 8 does not divide among 3 devices; give a multiple of 3, or another number of "
+        "devices"
+    )
+
+
+def test_what_was_placed_is_known_again() -> None:
+    """A loop over the same arrays times the step, and not their way to the devices."""
+    step = make(impls.load("pure_jax").style("pure@1"), CASE)
+    assert isinstance(step, Sharded)
+    hidden, chunk = random_hidden(CASE), random_chunk(CASE, 1)
+    first, second = step.placed(hidden, chunk), step.placed(hidden, chunk)
+    assert all(a is b for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
+    other = step.placed(random_hidden(CASE, 4), chunk)
+    assert not np.array_equal(other[0][0], first[0][0])
+    assert np.array_equal(step.place.hidden(zero_hidden(CASE.model, 4))[0], np.zeros((4, 8)))
