@@ -323,8 +323,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan the run: what is left after `-k` is what workers measure."""
     needed: dict[Cell, set[str]] = {}
     for item in session.items:
-        if "metric" in (found := measures(item)):
-            cell = found["cell"]
+        found = measures(item)
+        if isinstance(cell := found.get("cell"), Cell):
             needed.setdefault(cell, set()).add(found["metric"])
             alone = cell._replace(style=devices.Over.of(cell.style).style)
             if alone != cell:  # beside it: what sharing costs where nothing is shared

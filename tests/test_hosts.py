@@ -133,6 +133,29 @@ def test_wrong_use(arguments: str, message: str, capsys: pytest.CaptureFixture[s
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_backend_that_is_not_there(tmp_path: Path) -> None:
+    """In a process of its own: jax remembers what it was told to use."""
+    for backend in ("cuda", "nonsense"):
+        process = bakeoff("train", "--backend", backend, "--corpus", "toy", cwd=tmp_path)
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 2, said
+        assert f"bakeoff: backend '{backend}' cannot be used here" in said
+        assert said.strip().endswith("`bakeoff doctor` says which there are")
+
+
+@pytest.mark.slow
+def test_devices_that_do_not_fit(tmp_path: Path) -> None:
+    for arguments, words in (
+        ("--batch 3 --devices 2", "batch 3 does not divide among 2 devices; give a multiple of 2"),
+        ("--entrant numpy --style loop --devices 2 --batch 2", "entrant 'numpy' is not JAX"),
+    ):
+        process = bakeoff("train", "--corpus", "toy", *arguments.split(), cwd=tmp_path)
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 2, said
+        assert words in said
+
+
 def test_what_differs_between_hosts_is_named() -> None:
     same = {"jax": "0.12.0", "python": "3.13.1", "epochs": 5}
     assert list(unlike([same, dict(same)])) == []

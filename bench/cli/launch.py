@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from common.config import check_size
 from common.errors import LostPeerError
@@ -34,6 +35,10 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     check_size("--processes", processes, most=MOST)
     port = free_port()
     common = [sys.executable, "-m", "bench.cli", *without(arguments, "--processes")]
+    said = [
+        tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- closed below
+        for _ in range(processes)
+    ]
     running = [
         subprocess.Popen(  # noqa: S603 -- our own module, no shell
             [
@@ -42,13 +47,12 @@ def launch(arguments: Sequence[str], processes: int) -> int:
                 *("--process-id", str(number), "--processes", str(processes)),
             ],
             stdout=None if number == 0 else subprocess.DEVNULL,
-            stderr=None if number == 0 else subprocess.PIPE,
-            text=True,
+            stderr=None if number == 0 else words,
         )
-        for number in range(processes)
+        for number, words in enumerate(said)
     ]
     try:
-        return awaited(running)
+        return awaited(running, said)
     except KeyboardInterrupt:  # they have heard it too: the first saves, and says how to go on
         for process in running:
             with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -58,11 +62,11 @@ def launch(arguments: Sequence[str], processes: int) -> int:
         for process in running:
             process.kill()
             process.wait()
-            if process.stderr is not None:
-                process.stderr.close()
+        for words in said:
+            words.close()
 
 
-def awaited(running: Sequence[subprocess.Popen[str]]) -> int:
+def awaited(running: Sequence[subprocess.Popen[bytes]], said: Sequence[IO[str]]) -> int:
     """Return the exit status of processes that end together."""
     end = float("inf")
     while any(process.poll() is None for process in running) and time.monotonic() < end:
@@ -79,20 +83,19 @@ def awaited(running: Sequence[subprocess.Popen[str]]) -> int:
         return int(running[0].returncode)
     raise LostPeerError(
         f"process {lost} of {len(running)} ended with {status(running[lost])}, and the others with "
-        "it: its last words are above; go on with --resume and the file of the last checkpoint"
-        f"{last_words(running[lost])}"
+        "it; go on with --resume and the file of the last checkpoint"
+        f"{last_words(said[lost])}"
     )
 
 
-def last_words(process: subprocess.Popen[str]) -> str:
+def last_words(said: IO[str]) -> str:
     """Return the last line that a process has written to its standard error."""
-    if process.stderr is None or process.poll() is None:
-        return ""
-    lines = process.stderr.read().strip().splitlines()
+    said.seek(0)
+    lines = said.read().strip().splitlines()
     return f" ({lines[-1]})" if lines else ""
 
 
-def status(process: subprocess.Popen[str]) -> str:
+def status(process: subprocess.Popen[bytes]) -> str:
     """Return how a process has ended, in words."""
     code = process.poll()
     if code is None:

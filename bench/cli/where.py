@@ -61,11 +61,12 @@ class Where:
             join(self.peers)
         try:
             jax.devices()
-        except RuntimeError as error:
-            there = "jax says: " + " ".join(str(error).split())[:200]
+        except (RuntimeError, AssertionError) as error:  # the one where jax knows of no such name
+            words = " ".join(str(error).split())[:200]
+            there = f" (jax says: {words})" if words else ""
             raise BakeoffError(
-                f"backend {self.backend!r} cannot be used here ({there}); `bakeoff doctor` says "
-                "which there are"
+                f"backend {self.backend!r} cannot be used here{there}; `bakeoff doctor` says which "
+                "there are"
             ) from error
 
     def shared(self, style: str) -> str:

@@ -117,7 +117,7 @@ def details(backend: str) -> dict[str, Any]:
     return {
         "count": len(found),
         "memory": memory.get("bytes_limit"),
-        "driver": "" if driver == "<unknown>" else driver,
+        "driver": "" if driver in ("<unknown>", backend) else driver,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,7 +58,7 @@ def answers(run: Run, backend: str) -> list[Answer]:
     cells = [cell for cell in good if a_choice(cell)]
     if not cells:
         return []
-    return [
+    found = [
         cold(run, "A notebook with many short runs", BEFORE, cells, backend),
         *(
             steps(run.section, cells, situation, at_width(cells, least, most), how)
@@ -67,6 +68,13 @@ def answers(run: Run, backend: str) -> list[Answer]:
         cold(run, "Lowest memory", ("peak_rss",), cells, backend),
         maintained(cells),
     ]
+    return [noted(answer, run.section.get("notes") or {}) for answer in found]
+
+
+def noted(answer: Answer, notes: Mapping[str, str]) -> Answer:
+    """Return an answer with what has to be said of those that it names: one may have ended."""
+    named = [note for name, note in notes.items() if re.search(rf"\b{name}\b", answer.answer)]
+    return answer._replace(evidence=" ".join([answer.evidence, *named]).strip())
 
 
 def a_choice(cell: Facts) -> bool:

@@ -1,0 +1,137 @@
+"""What devices are worth: which cells there are, ratios within blocks, a run from end to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from rich.console import Console
+
+from bench.measure.cells import Cell, Offer, Selection
+from bench.measure.found import Block, Found
+from bench.measure.scaling import scaling
+from bench.report.scaling import table
+from common.errors import BakeoffError
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "bench" / "report" / "schema.json").read_text())
+OFFER = Offer(
+    styles={"pure_jax": ["pure", "tuned"], "torch": ["eager"]},
+    problems={},
+    backends=["cpu"],
+    versions={},
+    devices={"cpu": "cpu"},
+    details={"cpu": {"count": 4}},
+    foreign=["torch"],
+)
+
+
+def cell(style: str) -> Cell:
+    return Cell("pure_jax", style, "batched", "cpu")
+
+
+def found(factor: float) -> Found:
+    """Return four blocks of two processes, in which a step takes so many milliseconds."""
+    blocks = [
+        Block(process, number, 0.0, [factor * (1 + 0.001 * i * number) for i in (1, 2)], 2)
+        for process, number in ((1, 1), (1, 2), (2, 3), (2, 4))
+    ]
+    cold = [Block(5, 5, 0.0, [0.5]), Block(6, 6, 0.0, [0.7])]
+    return Found(blocks={"step": blocks, "compile": cold})
+
+
+def test_styles_over_devices_are_cells_beside_the_plain_ones() -> None:
+    chosen = Selection(styles=("pure", "eager"), workloads=("batched",), devices=(1, 2))
+    styles = [(c.entrant, c.style) for c in chosen.cells(OFFER)]
+    assert styles == [
+        *(("pure_jax", name) for name in ("pure", "pure@1", "pure@2", "pure@2x")),
+        ("torch", "eager"),
+    ]
+    with pytest.raises(BakeoffError) as error:
+        Selection(devices=(1, 8)).cells(OFFER)
+    assert str(error.value) == (
+        "devices is 8, and cpu has 4 here: give a number from 1 to 4, or choose another backend"
+    )
+
+
+def test_efficiency_is_a_ratio_to_one_device() -> None:
+    """Two devices take 0.6 of one's time, and 1.25 of it with as many streams on each."""
+    times = {"pure": 1.0, "pure@1": 1.01, "pure@2": 0.606, "pure@2x": 1.2625}
+    rows = {row["style"]: row for row in scaling({cell(s): found(t) for s, t in times.items()})}
+    assert list(rows) == ["pure@1", "pure@2", "pure@2x"]
+    assert rows["pure@1"]["ratio"] == pytest.approx(1.01)
+    assert rows["pure@2"]["ratio"] == pytest.approx(0.6)
+    assert rows["pure@2"]["efficiency"] == pytest.approx(1 / 1.2)
+    assert rows["pure@2x"]["efficiency"] == pytest.approx(0.8)
+    assert [rows[name]["kind"] for name in rows] == ["strong", "strong", "weak"]
+    assert rows["pure@2"]["compile_seconds"] == pytest.approx(0.6)
+    for row in rows.values():
+        assert row["efficiency_low"] <= row["efficiency"] <= row["efficiency_high"]
+
+
+def test_what_failed_or_has_no_devices_is_no_row() -> None:
+    cells = {cell("pure"): found(1.0), cell("pure@1"): found(1.0), cell("pure@2"): found(1.0)}
+    cells[cell("pure@2")].failure = "batch 8 does not divide"
+    assert [row["style"] for row in scaling(cells)] == ["pure@1"]
+    assert scaling({cell("pure"): found(1.0)}) == []
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_as_a_terminal_shows_it(width: int) -> None:
+    times = {"pure": 1.0, "pure@1": 1.0, "pure@2": 0.5, "pure@2x": 1.0}
+    rows = scaling({cell(style): found(seconds) for style, seconds in times.items()})
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(table(rows))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    assert "1.000 (1.000–1.000)" in text
+
+
+def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the benchmarks of scaling."""
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    command = [sys.executable, "-m", "pytest", str(ROOT / "bench" / "test_scaling.py"), *options]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=env | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+
+
+@pytest.mark.slow
+def test_a_run_from_end_to_end(tmp_path: Path) -> None:
+    chosen = ("--entrant=pure_jax", "--style=pure", "--workload=batched", "--backend=cpu")
+    few = ("--processes=2", "--blocks=2", "--rounds=1", "--metric=step")
+    done = bench(tmp_path, *chosen, *few, "--devices=2", "--benchmark-json=run.json")
+    assert done.returncode == 0, done.stdout
+    run: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
+    Draft202012Validator(SCHEMA).validate(run)
+    rows = run["bakeoff"]["scaling"]
+    assert [(row["style"], row["devices"]) for row in rows] == [
+        *(("pure@1", 1), ("pure@2", 2), ("pure@2x", 2)),
+    ]
+    proofs = {c["style"]: c["proof"] for c in run["bakeoff"]["cells"]}
+    assert proofs["pure@2"]["settings"] == {"devices": 2}
+    assert proofs["pure@2"]["trajectory"] <= 1e-5
+    assert run["bakeoff"]["environment"]["environment"]["JAX_NUM_CPU_DEVICES"] == "2"
+    assert "as many" in done.stdout
+
+
+def test_devices_have_to_be_named(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--entrant=pure_jax", "--workload=batched")
+    assert done.returncode == 2
+    assert "no devices to share streams between; give --devices 1,2" in done.stdout + done.stderr
+    done = bench(tmp_path, "--devices=two")
+    assert done.returncode == 2
+    assert "--devices is 'two'; give whole numbers, as in 1,2,4" in done.stdout + done.stderr
