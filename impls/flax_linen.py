@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
 from common.contract import Dense, Model, Weights
 from common.loss import scan_loss
-from common.steps import (
-    FunctionalStep,
-    beside,
-    functional,
-    load_adam,
-    pure_style,
-    save_adam,
-    stages_of,
-)
+from common.steps import FunctionalStep, functional, load_adam, pure_style, save_adam, stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +93,7 @@ def train_state(config: ModelConfig, optimiser: optax.GradientTransformation) ->
         params = model.from_weights(checkpoint.weights)
         state = TrainState.create(apply_fn=rnn.apply, params=params, tx=optimiser)
         opt_state = load_adam(optimiser, params, model, checkpoint)
-        return state.replace(step=beside(params, np.int32(checkpoint.updates)), opt_state=opt_state)
+        return state.replace(step=opt_state[0].count, opt_state=opt_state)
 
     def save(state: TrainState) -> Checkpoint:
         return save_adam(state.params, state.opt_state, model)

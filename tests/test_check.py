@@ -390,6 +390,15 @@ def test_a_constant_that_cannot_be_read_without_running_the_file(tmp_path: Path)
     assert caught[0].where.endswith("hidden.py:6, DISTRIBUTION")
 
 
+def test_alone_names_styles_of_the_file(tmp_path: Path) -> None:
+    text = HIDDEN.replace("if True:", 'ALONE = ("pure", "fast")\nif True:')
+    (tmp_path / "mistyped.py").write_text(text)
+    caught = findings(impls.add(tmp_path / "mistyped.py"), FILE, "contract")
+    [found] = [finding for finding in caught if finding.expected.startswith("ALONE")]
+    assert found.expected == "ALONE names styles of the file: pure"
+    assert found.seen.startswith("it names fast, which")
+
+
 def test_files_that_lack_a_style_cost_the_others_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -400,7 +409,8 @@ def test_files_that_lack_a_style_cost_the_others_nothing(
     assert (row["entrant"], row["styles"]) == ("haiku", ["transform"])
     assert "bakeoff: unknown style of stax 'transform'; known: pure" in printed.err
     assert main(["check", "haiku", "--style", "transform,jit", *few]) == 2
-    assert "bakeoff: nobody has the style jit" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "bakeoff: nobody has the style jit; there are transform: choose some of them" in err
 
 
 FOREIGN = """
@@ -541,7 +551,7 @@ def test_a_fresh_process_knows_nothing_of_the_benchmark() -> None:
 
 
 def test_what_is_forked_and_left_alone_holds_nobody(tmp_path: Path) -> None:
-    """It lives on for a minute, in a group of its own, with a copy of everything that was open."""
+    """It and its child live on for a minute, in a group of their own, with all that was open."""
     orphan = str(CHEATS / "leaves_an_orphan.py")
     done = subprocess.run(
         command(orphan, "--only=contract,purity", "--json"),
@@ -556,6 +566,8 @@ def test_what_is_forked_and_left_alone_holds_nobody(tmp_path: Path) -> None:
     [row] = json.loads(done.stdout)
     assert any("it ended the process: exit status 3" in f["seen"] for f in row["findings"])
     [left] = [f for f in row["findings"] if f["check"] == "purity"]
-    assert re.match(r"left behind: python\S* \((\d+)\); ended now", left["seen"])
-    assert not psutil.pid_exists(int(re.findall(r"\d+", left["seen"])[-1]))
+    pids = [int(pid) for pid in re.findall(r"\((\d+)\)", left["seen"])]
+    assert len(pids) == 2, left["seen"]
+    assert not any(map(psutil.pid_exists, pids))
+    assert "Bad file descriptor" not in str(row["findings"])
     assert str(left["where"]).startswith(orphan)

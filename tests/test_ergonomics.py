@@ -548,3 +548,10 @@ def test_grids_have_a_cell_for_each_header() -> None:
     found = rows.ergonomics(ENTRANTS[:2], lambda name: None)
     for grid in tables.grids(found):
         assert {len(row) for row in grid.rows} == {len(grid.header)}
+
+
+@pytest.mark.parametrize("name", impls.names())
+def test_the_readme_says_how_many_lines(name: str) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    [lines] = re.findall(rf"^\| \[{name}\]\(impls/{name}\.py\) \|.*\| (\d+) \|$", text, re.M)
+    assert int(lines) == code_lines(impls.source(name))

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -19,8 +20,11 @@ from bench.environments.uv import NetworkError, UnsolvableError, minor
 from bench.measure.actions import Death, Options, Outcome
 from bench.measure.cells import BASELINE, CONTROL, Cell, Offer
 from bench.measure.engine import Engine
+from bench.measure.found import Block, Found, State
 from bench.measure.schedule import NO_PROGRAM, Schedule
+from bench.measure.summary import Group, by_side, ratios, smallest
 from bench.measure.watch import unlike
+from bench.stats.verdict import detectable
 from common.declaration import Declaration, declaration
 from common.errors import BakeoffError
 from tests.test_schedule import FIXED, Machine, drive, needed
@@ -351,8 +355,38 @@ def test_a_style_may_have_workers_of_its_own() -> None:
     beside = {"pure_jax/pure", "control/pure"}
     assert set(loads["haiku"]) - beside == {"haiku/pure"}
     assert set(loads["haiku/transform"]) - beside == {"haiku/transform"}
+    over = Cell("haiku", "transform@2", "toy", "cpu")
+    assert schedule.side(over) == "haiku/transform", "and so have its devices"
     assert offer.environment("haiku/transform") == offer.environment("haiku") == "haiku"
     assert replace(offer, apart={}).environment("haiku/transform") == ""
+
+
+def test_each_side_says_what_it_could_have_seen() -> None:
+    """The control of a side with many quiet workers says nothing of another one's."""
+
+    def blocks(processes: range, noise: float) -> list[Block]:
+        rng = np.random.default_rng(len(processes))
+        values = np.exp(rng.normal(0, noise, (len(processes), 4)))
+        return [
+            Block(process, process, 0.0, list(row), 4)
+            for process, row in zip(processes, values, strict=True)
+        ]
+
+    noisy, quiet = range(1, 9), range(9, 17)
+    baseline, control = Cell(*BASELINE, "toy", "cpu"), Cell(*CONTROL, "toy", "cpu")
+    mine, theirs = Cell("haiku", "pure", "toy", "cpu"), Cell("keras", "pure", "toy", "cpu")
+    both = {mine: blocks(noisy, 0.05), theirs: blocks(quiet, 0.001)}
+    for cell in (baseline, control):
+        both[cell] = blocks(noisy, 0.05 + (cell == control) / 100) + blocks(quiet, 0.001)
+    state = State({cell: Found(blocks={"step": found}) for cell, found in both.items()})
+    group = Group("step", "toy", "cpu")
+    estimate = ratios(group, both, [BASELINE])[BASELINE][control]
+    seen = by_side(state, group, estimate, 1)
+    assert {side for side, _ in seen} == {frozenset(noisy), frozenset(quiet)}
+    assert smallest(seen, both[theirs]) < smallest(seen, both[mine]) / 3
+    assert smallest(seen, both[control]) == smallest(seen, both[mine]), "of both, the worst"
+    del state.cells[theirs]
+    assert by_side(state, group, estimate, 1) == [(frozenset(), detectable(estimate, 1))]
 
 
 class WithoutJax(Machine):

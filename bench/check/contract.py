@@ -106,6 +106,13 @@ def of_styles(subject: Subject, styles: Any) -> Iterator[Finding]:
         if not callable(style):
             seen = f"STYLES[{name!r}] is {style!r}, which cannot be called"
             yield Finding("a style is a function of config and optimiser", seen, where)
+    known = [*styles, *subject.entrant.missing]
+    if unknown := [name for name in impls.declared(subject.name).alone if name not in known]:
+        yield Finding(
+            f"ALONE names styles of the file: {', '.join(known)}",
+            f"it names {', '.join(unknown)}, which would be measured beside the others",
+            subject.at("ALONE"),
+        )
     if subject.jax and "pure" not in styles:
         yield Finding(
             'one of the styles is "pure", pure_style(build): the step that all entrants share',

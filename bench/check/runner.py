@@ -24,7 +24,7 @@ from bench.check.place import place_of
 from bench.check.watching import watched
 from bench.measure.process import Worker, WorkerFailedError
 from bench.measure.worker import adopt
-from common.errors import unknown
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +74,7 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.children()  # those of checks that were not asked for: nothing of it lives on
         self.end()
         self.folder.cleanup()
 
@@ -158,7 +159,11 @@ class Bench:
         """Return the styles to judge; raise BakeoffError if there is none of those asked for."""
         found = tuple(s for s in styles if not self.wanted.styles or s in self.wanted.styles)
         if styles and not found:
-            raise unknown(f"style of {self.who.name}", ", ".join(self.wanted.styles), styles)
+            raise BakeoffError(
+                f"unknown style of {self.who.name} "
+                f"{' and '.join(map(repr, self.wanted.styles))}; known: {', '.join(styles)}; "
+                "choose one of them"
+            )
         return found
 
     def begun(self) -> Worker:
@@ -205,23 +210,36 @@ class Bench:
 
         What a process that has ended had started is ours by now.
         """
-        found, alive = set(psutil.Process().children()) - self.before, []
-        if self.worker is not None:
-            with suppress(psutil.Error):
-                judge = psutil.Process(self.worker.process.pid)
-                found = found - {judge} | set(judge.children(recursive=True))
-        for child in found:
-            with suppress(psutil.Error):
-                if child.status() != psutil.STATUS_ZOMBIE:
-                    alive.append(f"{child.name()} ({child.pid})")
+        alive: list[str] = []
+        while left := self.left():  # whoever is killed leaves its own children to us
+            for child in left:
+                with suppress(psutil.Error):
+                    name = f"{child.name()} ({child.pid})"
                     child.kill()
-                if child.ppid() == os.getpid():
+                    alive.append(name)
+                with suppress(psutil.Error):
                     child.wait(1)
         if not alive:
             return []
         seen = f"left behind: {', '.join(alive[:4])}; ended now"
         where = self.started or self.at or str(impls.source(self.who.name))
         return [Finding("no process goes on after the calls", seen, where)]
+
+    def left(self) -> list[psutil.Process]:
+        """Return the processes that the entrant has started, and that still run."""
+        found = set(psutil.Process().children()) - self.before
+        if self.worker is not None:
+            with suppress(psutil.Error):
+                judge = psutil.Process(self.worker.process.pid)
+                found = found - {judge} | set(judge.children(recursive=True))
+        running = []
+        for child in found:
+            with suppress(psutil.Error):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    running.append(child)
+                elif child.ppid() == os.getpid():
+                    child.wait(1)
+        return running
 
     def end(self) -> None:
         """End the process, and what it has started."""

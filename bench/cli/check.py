@@ -72,7 +72,11 @@ def check(
             wrong = True
     had = {style for judged in found for style in judged.styles}
     if found and (lacking := [style for style in wanted.styles if style not in had]):
-        print(f"bakeoff: nobody has the style {', '.join(lacking)}", file=sys.stderr)
+        print(
+            f"bakeoff: nobody has the style {', '.join(lacking)}; there are "
+            f"{', '.join(sorted(had))}: choose some of them, or leave --style out",
+            file=sys.stderr,
+        )
         wrong = True
     if as_json:
         print(json.dumps([judged.as_json(whole=whole) for judged in found], indent=2))

@@ -45,7 +45,8 @@ def built(
     if whole(path):
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with taken(FileLock(f"{path}.lock"), partial(notify, f"waiting: another builds {what}")):
+    wait = f"another process builds {what}: waiting for it; Ctrl-C stops"
+    with taken(FileLock(f"{path}.lock"), partial(notify, wait)):
         if whole(path):
             return path
         shutil.rmtree(path, ignore_errors=True)

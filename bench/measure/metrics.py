@@ -32,8 +32,10 @@ class Metric:
     unit: str = "s"
     turn: str = ""
     """Name of the turn whose samples it gets; a turn can serve several metrics."""
-    styles: tuple[str, ...] = ()
-    """Those that have it; empty for all."""
+    pure_only: bool = False
+    """Only the step that all entrants share has it: it can be called within a larger program."""
+    also: tuple[tuple[str, str], ...] = ()
+    """Entrants and styles that have it too."""
     tiny_only: bool = False
     """It is the host's time, which shows where the device has next to nothing to do."""
     weight: float = 1.0
@@ -41,7 +43,7 @@ class Metric:
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        fits_style = not self.styles or cell.style in self.styles
+        fits_style = not self.pure_only or cell.style == "pure" or cell[:2] in self.also
         return fits_style and (not self.tiny_only or cell.workload in TINY)
 
     def usual(self, cell: Cell) -> bool:
@@ -49,9 +51,7 @@ class Metric:
         return self.name == "step" or cell.workload not in TOGETHER["sweep"]
 
 
-PURE = ("pure",)
-WHOLE = (*PURE, "tuned")
-"""Styles whose step can be part of a larger program: the state is threaded through it."""
+TUNED = (("pure_jax", "tuned"),)
 TINY = ("toy",)
 """Workloads whose device work is negligible."""
 
@@ -62,9 +62,9 @@ METRICS = {
         Metric("dispatch", Kind.WARM, turn="dispatch", tiny_only=True),
         Metric("dispatch_synchronised", Kind.WARM, turn="dispatch", tiny_only=True),
         Metric("dispatch_pipelined", Kind.WARM, turn="dispatch", tiny_only=True),
-        Metric("sample", Kind.WARM, turn="sample", styles=PURE, weight=0.3),
-        Metric("epoch_by_chunk", Kind.WARM, turn="epoch", styles=WHOLE, weight=0.3),
-        Metric("epoch_by_scan", Kind.WARM, turn="epoch", styles=WHOLE, weight=0.3),
+        Metric("sample", Kind.WARM, turn="sample", pure_only=True, weight=0.3),
+        Metric("epoch_by_chunk", Kind.WARM, turn="epoch", pure_only=True, also=TUNED, weight=0.3),
+        Metric("epoch_by_scan", Kind.WARM, turn="epoch", pure_only=True, also=TUNED, weight=0.3),
         Metric("import", Kind.COLD),
         Metric("init", Kind.COLD),
         Metric("trace", Kind.COLD),

@@ -18,6 +18,7 @@ from bench.measure.found import Block, Found, State
 from bench.measure.metrics import COLD, METRICS, TINY, Kind
 from bench.measure.plan import MIN_PROCESSES, Allotment, Costs, Turn, allot, next_turn, spread
 from common.config import WORKLOADS
+from common.devices import AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +104,8 @@ class Schedule:
     def side(self, cell: Cell) -> str:
         """Return whose workers a cell is measured in; empty for everybody's."""
         of_entrant = self.sides.get(cell.entrant, "")
-        return self.sides.get(f"{cell.entrant}/{cell.style}", of_entrant)
+        style = cell.style.partition(AT)[0]
+        return self.sides.get(f"{cell.entrant}/{style}", of_entrant)
 
     def apart(self, side: str) -> State:
         """Return the state of one side: its cells, and a baseline that may fail alone."""

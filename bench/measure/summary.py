@@ -122,8 +122,9 @@ def section(
     for each in (controls, others):
         judgements = judge([found[group][cell] for group, cell in each], margin) if each else []
         judged |= dict(zip(each, judgements, strict=True))
-    smallest = {
-        group: detectable(found[group][cell], max(1, len(others))) for group, cell in controls
+    seen = {
+        group: by_side(state, group, found[group][cell], max(1, len(others)))
+        for group, cell in controls
     }
 
     def result(cell: Cell, metric: str) -> dict[str, Any]:
@@ -145,7 +146,9 @@ def section(
             "p": None,
             "verdict": None,
             "more_blocks": None,
-            "detectable": number(smallest.get(group)),
+            "detectable": number(smallest(seen[group], row.blocks[metric]))
+            if group in seen
+            else None,
         }
         if (group, cell) in judged:
             estimate, judgement = found[group][cell], judged[group, cell]
@@ -203,6 +206,55 @@ def section(
         ],
         "cells": cells,
     }
+
+
+type Seen = list[tuple[frozenset[int], float]]
+"""Processes of one side, and the smallest difference that they could show."""
+
+
+def by_side(state: State, group: Group, control: Estimate, comparisons: int) -> Seen:
+    """Return the smallest difference that each side of a run could have seen.
+
+    Sides are workers that share no arms but the baseline and its control; each is shown by the
+    blocks of the control that are its own.
+    """
+    whole = [(frozenset[int](), detectable(control, comparisons))]
+    if METRICS[group.metric].kind is Kind.COLD:
+        return whole
+    blocks = {
+        cell: found.blocks[group.metric]
+        for cell, found in state.cells.items()
+        if cell[2:] == group[1:] and found.failure is None and found.blocks.get(group.metric)
+    }
+    sides: list[frozenset[int]] = []
+    for cell, own in blocks.items():
+        if cell[:2] in (BASELINE, CONTROL):
+            continue
+        processes = frozenset(block.process for block in own)
+        touched = [side for side in sides if side & processes]
+        sides = [side for side in sides if side not in touched]
+        sides.append(processes.union(*touched))
+    if len(sides) < 2:
+        return whole
+    found: Seen = []
+    for side in sides:
+        arms = {
+            cell: [block for block in own if block.process in side]
+            for cell, own in blocks.items()
+            if cell[:2] in (BASELINE, CONTROL)
+        }
+        if all(arms.values()):
+            known = ratios(group, arms, [BASELINE]).get(BASELINE, {})
+            estimate = known.get(Cell(*CONTROL, *group[1:]))
+            if estimate is not None:
+                found.append((side, detectable(estimate, comparisons)))
+    return found or whole
+
+
+def smallest(seen: Seen, blocks: Sequence[Block]) -> float:
+    """Return what the side of some blocks could have seen; of several sides, the worst."""
+    processes = {block.process for block in blocks}
+    return max([least for side, least in seen if not side or side & processes], default=math.inf)
 
 
 def handed_over(found: Found, metric: str, needed: Set[str], *, enforce: bool) -> bool:

@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.recorder import Turn
@@ -67,8 +68,15 @@ def main() -> None:
 
 def closed_in_forks(descriptor: int) -> None:
     """Let nothing that an entrant forks hold our output open: its reader waits for the end."""
+    left = [descriptor]
+
+    def close() -> None:
+        while left:  # once: what is forked again has the number for something else, perhaps
+            with suppress(OSError):
+                os.close(left.pop())
+
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: os.close(descriptor))
+        os.register_at_fork(after_in_child=close)
 
 
 def end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Forks a child that leaves its group and lives on, and ends its own process."""
+"""Forks a child that leaves its group, forks again and lives on, and ends its own process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ DISTRIBUTION = "jax"
 def orphaned(*_: Any) -> Any:
     if not os.fork():
         os.setsid()
+        os.fork()
         time.sleep(60)
         os._exit(0)
+    time.sleep(0.5)
     os._exit(3)
 
 
