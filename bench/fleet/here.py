@@ -35,7 +35,7 @@ class Here:
         journal = self.journals().get(comparison.key)
         resume = [f"--resume={journal}"] if journal else []
         self.comparison = comparison
-        self.running = Running([*comparison.arguments, *resume], self.command)
+        self.running = Running([*comparison.arguments, *resume], self.command, self.kept.parent)
 
     def events(self, seconds: float) -> list[Event]:  # noqa: D102
         if not self.said:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.fleet.drive import Event, Kind
 from bench.fleet.planner import Machine
-from bench.fleet.work import COMMAND, Done, measure
+from bench.fleet.work import Done, measure
 from bench.measure.measured import code_digest
 from common.errors import BakeoffError
 from common.versions import versions
@@ -29,7 +29,7 @@ LOOK_SECONDS = 2.0
 class OnRay:
     """Measures on the nodes of a cluster."""
 
-    def __init__(self, address: str, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, address: str, command: Sequence[str] | None = None) -> None:
         try:
             self.ray: Any = importlib.import_module("ray")
         except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ class OnRay:
                 f"--ray {address}: no cluster answers there ({words}); start one with `ray start "
                 "--head`, and give the address that it says"
             ) from error
-        self.command = list(command)
+        self.command = command
         self.nodes: dict[str, Machine] = {}
         self.refused: set[str] = set()
         self.tasks: dict[Any, Machine] = {}

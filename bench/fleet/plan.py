@@ -106,7 +106,7 @@ class Comparison:
         named = [f"--{name}={','.join(values)}" for name, values in given.items() if values]
         if self.environment != spec.CURRENT:
             named.append(f"--environment={self.environment}")
-        return ["bench", *named, f"--budget={self.budget:g}"]
+        return [*named, f"--budget={self.budget:g}"]
 
     def __str__(self) -> str:
         where = "" if self.environment == spec.CURRENT else f" in {self.environment}"

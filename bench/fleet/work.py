@@ -19,7 +19,7 @@ from bench.measure.settings import ROOT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMAND = (sys.executable, "-m", "pytest")
+COMMAND = (sys.executable, "-m", "pytest", str(ROOT / "bench"))
 LOG_LINES = 15
 RESUME = re.compile(r"--resume=(\S+)")
 
@@ -46,13 +46,16 @@ class Done:
 class Running:
     """A process that measures."""
 
-    def __init__(self, arguments: Sequence[str], command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self, arguments: Sequence[str], command: Sequence[str] = COMMAND, cwd: Path | None = None
+    ) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-matrix-")
         self.file = Path(self.folder.name) / "run.json"
         self.log = (Path(self.folder.name) / "log").open("w+")
+        self.cwd = cwd or Path(self.folder.name)
         self.process = subprocess.Popen(  # noqa: S603 -- our own benchmarks
             [*command, *arguments, f"--benchmark-json={self.file}"],
-            cwd=ROOT,
+            cwd=self.cwd,
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -78,15 +81,16 @@ class Running:
         self.log.close()
         last = "\n".join(text.splitlines()[-LOG_LINES:])
         found = RESUME.findall(text)
-        journal = str(ROOT / found[-1]) if found and (ROOT / found[-1]).exists() else None
+        path = self.cwd / found[-1] if found else None
+        journal = str(path.resolve()) if path is not None and path.exists() else None
         run = zlib.compress(self.file.read_bytes()) if self.file.exists() else None
         self.folder.cleanup()
         return Done(status, run, last, journal)
 
 
-def measure(arguments: Sequence[str], command: Sequence[str] = COMMAND) -> Done:
-    """Measure one comparison, and return what came of it."""
-    running = Running(arguments, command)
+def measure(arguments: Sequence[str], command: Sequence[str] | None = None) -> Done:
+    """Measure one comparison, with this host's own program, and return what came of it."""
+    running = Running(arguments, command or COMMAND)
     try:
         return running.done()
     finally:
