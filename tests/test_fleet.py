@@ -316,7 +316,9 @@ def test_real_comparisons_interrupted_and_taken_up(tmp_path: Path) -> None:
         "budget = 60\n"
     )
     command = [sys.executable, "-m", "bench.cli", "matrix", "plan.toml", "--out", "out"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    # They are no workers of the tests' own pytest: pytest-benchmark would switch itself off.
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    env |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     first = subprocess.Popen(
         command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
