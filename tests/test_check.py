@@ -399,6 +399,7 @@ def test_alone_names_styles_of_the_file(tmp_path: Path) -> None:
     assert found.seen.startswith("it names fast, which")
 
 
+@pytest.mark.slow
 def test_files_that_lack_a_style_cost_the_others_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -550,6 +551,7 @@ def test_a_fresh_process_knows_nothing_of_the_benchmark() -> None:
     assert "bench" not in re.sub(r'""".*?"""', "", text, flags=re.S)
 
 
+@pytest.mark.slow
 def test_what_is_forked_and_left_alone_holds_nobody(tmp_path: Path) -> None:
     """It and its child live on for a minute, in a group of their own, with all that was open."""
     orphan = str(CHEATS / "leaves_an_orphan.py")

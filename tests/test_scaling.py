@@ -128,6 +128,7 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     assert "as many" in done.stdout
 
 
+@pytest.mark.slow
 def test_devices_have_to_be_named(tmp_path: Path) -> None:
     done = bench(tmp_path, "--entrant=pure_jax", "--workload=batched")
     assert done.returncode == 2
