@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,6 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from common.hosts import Peers
 
-CPU_DEVICES = "JAX_NUM_CPU_DEVICES"
-"""Variable that says how many devices XLA makes of a CPU, read when it first looks for them."""
 MOST = 1024
 
 
@@ -51,7 +48,6 @@ class Where:
 
         own = self.devices and self.devices // (self.peers.processes if self.peers else 1)
         if own and own > 1:
-            os.environ[CPU_DEVICES] = str(own)
             jax.config.update("jax_num_cpu_devices", own)
         if self.backend is not None:
             jax.config.update("jax_platforms", self.backend)
