@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from common.shares import divided, total
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -143,25 +145,38 @@ def in_groups(
         hidden: Each layer's state before the chunk.
         chunk: Characters, time first.
     """
-    total = jnp.sum(chunk.mask)
+    count = total(jnp.sum(chunk.mask))
 
     def of_group(hidden: Hidden, chunk: Chunk) -> tuple[tuple[Loss, Hidden], Params]:
-        return jax.value_and_grad(loss_of, has_aux=True)(weights, hidden, chunk, total)
+        return jax.value_and_grad(loss_of, has_aux=True)(weights, hidden, chunk, count)
 
     batch = hidden[0].shape[0]
     size = max(size for size in range(1, GROUP + 1) if batch % size == 0)
     if size == batch or size < GROUP // 2:
         (loss, after), grads = of_group(hidden, chunk)
+        loss, grads = total((loss, grads))
         return loss, after, grads
 
     def add(sums: tuple[Loss, Params], part: tuple[Hidden, Chunk]) -> tuple[Any, Hidden]:
         (loss, after), grads = of_group(*part)
         return jax.tree.map(jnp.add, sums, (loss, grads)), after
 
-    nothing = jax.tree.map(jnp.zeros_like, (total, weights))
+    nothing = jax.tree.map(jnp.zeros_like, (count, weights))
     parts = (
         jax.tree.map(lambda rows: rows.reshape(-1, size, rows.shape[-1]), hidden),
         jax.tree.map(lambda times: jnp.stack(jnp.split(times, batch // size, axis=1)), chunk),
     )
-    (loss, grads), after = jax.lax.scan(add, nothing, parts)
+    sums, after = jax.lax.scan(add, nothing, parts)
+    loss, grads = total(sums)
     return loss, jax.tree.map(lambda rows: rows.reshape(batch, -1), after), grads
+
+
+def loss_and_gradient(
+    weights: Weights, hidden: Hidden, chunk: Chunk
+) -> tuple[Loss, Hidden, Weights]:
+    """Return a chunk's loss, the state after it, and the gradient by all weights, for speed."""
+
+    def of_share(weights: Weights, *data: Any) -> tuple[Loss, Hidden, Weights]:
+        return in_groups(layerwise_loss, weights, *data)
+
+    return divided(of_share, gradients=True)(weights, hidden, chunk)

@@ -7,6 +7,7 @@ library's alone is in `impls/older/`.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,8 +22,21 @@ except ImportError:  # before optax 0.2.5
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
-__all__ = ["TRACES", "attributes_of", "costs", "program_of", "release", "tree_get", "tree_set"]
+    from jax.sharding import AbstractMesh, Mesh
+
+__all__ = [
+    "TRACES",
+    "abstract_mesh",
+    "attributes_of",
+    "costs",
+    "program_of",
+    "release",
+    "set_mesh",
+    "tree_get",
+    "tree_set",
+]
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -71,3 +85,18 @@ def attributes_of(operation: Any) -> dict[str, Any]:
     if JAX < (0, 8, 1):  # pairs
         return {pair.name: pair.attr for pair in operation.attributes}
     return {name: operation.attributes[name] for name in operation.attributes}
+
+
+SHARES = JAX >= (0, 8, 0)
+"""Whether JAX's context has a mesh, and `shard_map` knows what differs between its devices."""
+
+
+def set_mesh(mesh: Mesh) -> AbstractContextManager[Any]:
+    """Return a context whose mesh `abstract_mesh` tells those who are traced in it."""
+    return jax.set_mesh(mesh) if SHARES else nullcontext()
+
+
+def abstract_mesh() -> AbstractMesh | None:
+    """Return the mesh of JAX's context, if it has one."""
+    mesh = jax.sharding.get_abstract_mesh() if SHARES else None
+    return None if mesh is None or mesh.empty else mesh

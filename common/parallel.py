@@ -1,8 +1,7 @@
 """Data parallel: each device has some of the streams, and all devices have all weights.
 
-No entrant knows of it. `jax.jit` goes by where its arguments lie: where streams are shared out over
-a mesh and weights are on every device, XLA divides the program, and adds gradients up. One device
-is a mesh of one.
+No entrant knows of it. `jax.jit` goes by where its arguments lie, and by the mesh of JAX's context:
+a loss is divided by `common.shares`, and what else there is, by XLA. One device is a mesh of one.
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from common.contract import Checkpoint, Chunk
 from common.errors import BakeoffError
+from common.older import set_mesh
+from common.shares import AXIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from common.contract import AnyArray, Hidden, Program, Style, TrainStep
     from common.devices import Over
     from common.steps import Configured
-
-AXIS = "streams"
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,25 @@ class Sharded:
         return self.step.save()
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Float[Array, ""]]:  # noqa: D102
-        return self.step(*self.placed(hidden, chunk))
+        placed = self.placed(hidden, chunk)
+        with set_mesh(self.place.mesh):
+            return self.step(*placed)
 
     def program(self, hidden: Hidden, chunk: Chunk) -> Program | None:  # noqa: D102
-        return self.step.program(*self.placed(hidden, chunk))
+        found = self.step.program(*self.placed(hidden, chunk))
+        if found is None:
+            return None
+        lower, trace = self.within(found.lower), found.trace and self.within(found.trace)
+        return found._replace(lower=lower, jaxpr=self.within(found.jaxpr), trace=trace)
+
+    def within[R](self, stage: Callable[[], R]) -> Callable[[], R]:
+        """Return a stage of a program that is made over these devices."""
+
+        def made() -> R:
+            with set_mesh(self.place.mesh):
+                return stage()
+
+        return made
 
     def placed(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Chunk]:
         """Return state and chunk where they belong."""

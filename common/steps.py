@@ -16,6 +16,7 @@ import optax
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.loss import scan_loss
 from common.older import program_of, tree_get, tree_set
+from common.shares import divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +136,11 @@ def update_of(
     loss_of: Callable[[Params, Hidden, Chunk], tuple[Loss, Hidden]],
     optimiser: optax.GradientTransformation,
 ) -> Update:
-    """Return the update of `(params, opt_state)` by a loss that also returns the state after it."""
+    """Return the update of `(params, opt_state)` by a loss that also returns the state after it.
+
+    Over devices the loss is divided: it has to be one by `cross_entropy`, or by `total`.
+    """
+    loss_of = divided(loss_of)
 
     def update(
         state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk

@@ -13,6 +13,7 @@ import numpy as np
 from common.chunker import chunks, window
 from common.contract import Chunk, zero_hidden
 from common.errors import BakeoffError
+from common.older import set_mesh
 from common.parallel import Sharded
 
 if TYPE_CHECKING:
@@ -79,9 +80,10 @@ def by_scan(step: FunctionalStep | Sharded) -> RunEpoch:
     def run(hidden: Hidden, epoch: Chunk) -> Float[np.ndarray, " chunks"]:
         if isinstance(step, Sharded):
             hidden, placed = step.place.hidden(hidden), step.place.chunk(epoch)
+            with set_mesh(step.place.mesh):
+                inner.state, losses = scan(inner.state, hidden, placed)
         else:
-            placed = jax.device_put(epoch)
-        inner.state, losses = scan(inner.state, hidden, placed)
+            inner.state, losses = scan(inner.state, hidden, jax.device_put(epoch))
         return np.asarray(losses)
 
     return run

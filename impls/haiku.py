@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import optax
 
 from common.contract import Dense, Model, Weights
 from common.loss import cross_entropy
-from common.steps import functional, pure_style, stages_of
+from common.steps import functional, pure_style, stages_of, update_of
 
 if TYPE_CHECKING:
+    import optax
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
@@ -82,13 +82,7 @@ def transform(config: ModelConfig, optimiser: optax.GradientTransformation) -> T
 
     loss_fn = hk.without_apply_rng(hk.transform(sequence_loss)).apply
 
-    @jax.jit
-    def update(state: tuple[Params, Any], hidden: Hidden, chunk: Chunk) -> Any:
-        params, opt_state = state
-        (loss, hidden), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, hidden, chunk)
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), hidden, loss
-
+    update = jax.jit(update_of(loss_fn, optimiser))
     return functional(update, build(config), optimiser, stages_of(update))
 
 

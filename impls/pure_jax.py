@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from common.contract import Dense, Model, Weights, flat
-from common.layerwise import in_groups, layerwise_loss
+from common.layerwise import loss_and_gradient
 from common.steps import functional, pure_style, stages_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def tuned(config: ModelConfig, optimiser: optax.GradientTransformation) -> Train
     def update(state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk) -> Any:
         params, opt_state = state
         weights = model.to_weights(params)
-        loss, hidden, grads = in_groups(layerwise_loss, weights, hidden, chunk)
+        loss, hidden, grads = loss_and_gradient(weights, hidden, chunk)
         updates, opt_state = optimiser.update(model.from_weights(grads), opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), hidden, loss
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,8 +20,13 @@ from common.contract import fresh_checkpoint, zero_hidden
 from common.devices import names
 from common.equality import Case, make, random_chunk, random_weights, trajectory
 
-CASE = Case(ModelConfig(11, width=16, layers=2), chunk=12, batch=4)
-DEVICES = (1, 2, 4)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from common.contract import Hidden, TrainStep
+
+CASE = Case(ModelConfig(11, width=16, layers=2), chunk=12, batch=8)
+DEVICES = (1, 2, 4, 8)
 
 
 def over(entrant: str, style: str) -> dict[str, dict[str, Any]]:
@@ -40,8 +49,40 @@ def over(entrant: str, style: str) -> dict[str, dict[str, Any]]:
             "divided": hidden[0].addressable_shards[0].data.shape[0],
             "loss_everywhere": loss.sharding.is_fully_replicated,
             "updates": step.save().updates,
+            **collectives(step, hidden),
         }
     return found
+
+
+def collectives(step: TrainStep, hidden: Hidden) -> dict[str, Any]:
+    """Return how many sums over devices a step's program has, and those in the body of a loop."""
+    program = step.program(hidden, random_chunk(CASE, 0))
+    assert program is not None
+    text = program.lower().compile().as_text() or ""
+    blocks = {block.split()[0]: block for block in text.split("\n\n") if block.startswith("%")}
+    bodies = set(re.findall(r"body=(%[\w.-]+)", text))
+    assert bodies <= set(blocks)
+    return {
+        "sums": len(re.findall(r" all-reduce(?:-start)?\(", text)),
+        "at_each_character": [name for name in bodies if " all-reduce" in blocks[name]],
+    }
+
+
+def in_process(
+    entrant: str, styles: Iterable[str], python: str = sys.executable, **variables: str
+) -> dict[str, dict[str, Any]]:
+    """Return what styles of an entrant do over devices, in a process that has enough of them."""
+    done = subprocess.run(
+        [python, "-m", "tests.over_devices", entrant, *styles],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | variables | {"JAX_NUM_CPU_DEVICES": str(max(DEVICES))},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:

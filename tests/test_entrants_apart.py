@@ -18,6 +18,7 @@ from bench.measure.metrics import COLD
 from bench.measure.process import Worker, ask_once
 from bench.measure.settings import affinity
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
+from tests.over_devices import in_process
 
 if TYPE_CHECKING:
     from bench.measure.cells import Offer
@@ -91,3 +92,14 @@ def test_measured_cold(there: tuple[str, Offer, Place]) -> None:
     assert set(values) == set(COLD)
     unknown = {metric for metric, value in values.items() if not value}
     assert unknown == (set() if impls.declared(name).jax else {"trace", "lower", "compile"})
+
+
+def test_losses_over_devices_are_those_of_one(there: tuple[str, Offer, Place]) -> None:
+    name, found, place = there
+    if not impls.declared(name).jax:
+        pytest.skip("not JAX's: it knows of no mesh")
+    rows = in_process(name, found.styles[name], place.command[0], **place.variables)
+    for style in found.styles[name]:
+        assert {over: row for over, row in rows[style].items() if row["away"] > 1e-5} == {}
+        looped = any(row["at_each_character"] for row in rows[style].values())
+        assert looped == (style == "train_step"), "Keras's trainer has a loss of its own"

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,10 +15,9 @@ from common.contract import zero_hidden
 from common.devices import Over, names
 from common.equality import Case, make, random_chunk, random_hidden
 from common.errors import BakeoffError
-from common.layerwise import GROUP
 from common.parallel import Sharded, check_batch, placement
+from tests.over_devices import DEVICES, in_process
 
-ROOT = Path(__file__).parents[1]
 CASE = Case(ModelConfig(5, width=8, layers=2), chunk=6, batch=4)
 AWAY = 1e-5
 """Nats per character, that the losses of several devices may be from one's."""
@@ -41,33 +35,20 @@ of_all_styles = pytest.mark.parametrize(
 
 @cache
 def over_devices(entrant: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return what all styles of an entrant do over devices, in a process that has four."""
-    styles = [style for name, style in STYLES if name == entrant]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.over_devices", entrant, *styles],
-        cwd=ROOT,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    """Return what all styles of an entrant do over devices, in a process that has enough."""
+    return in_process(entrant, [style for name, style in STYLES if name == entrant])
 
 
 @of_all_styles
 def test_losses_are_those_of_one_device(entrant: str, style: str) -> None:
     found = over_devices(entrant)[style]
-    assert list(found) == names(style, (1, 2, 4))
+    assert list(found) == names(style, DEVICES)
     for name, row in found.items():
         devices, weak = Over.of(name)[1:]
         assert row["away"] <= AWAY, name
         assert row["devices"] == devices, name
-        assert row["rows"] == 4 * (devices if weak else 1), name
-        grouped = style == "tuned" and row["rows"] > GROUP  # it takes so many at a time
-        whole = row["rows"] if grouped else row["rows"] // devices
-        assert row["divided"] == whole, f"{name}: streams are not shared"
+        assert row["rows"] == 8 * (devices if weak else 1), name
+        assert row["divided"] == row["rows"] // devices, f"{name}: streams are not shared"
         assert row["loss_everywhere"], name
         assert row["updates"] == 3, name
 
@@ -76,6 +57,14 @@ def test_losses_are_those_of_one_device(entrant: str, style: str) -> None:
 def test_nothing_is_compiled_again(entrant: str, style: str) -> None:
     for name, row in over_devices(entrant)[style].items():
         assert row["compiled"] == 0, name
+
+
+@of_all_styles
+def test_devices_speak_once_in_a_step(entrant: str, style: str) -> None:
+    """Gradients are added up over devices after the scan, and not at each of its characters."""
+    for name, row in over_devices(entrant)[style].items():
+        assert row["at_each_character"] == [], name
+        assert row["sums"] > 0, name
 
 
 def test_names_of_styles_over_devices() -> None:
