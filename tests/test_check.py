@@ -507,6 +507,7 @@ def test_a_note_is_no_reason_to_refuse() -> None:
     {
         "missing.py": "no such entrant 'missing.py'; give a name, or a Python file's path",
         "flex_linen": "no such entrant 'flex_linen'; give a Python file's path, or one of pure_jax",
+        "haiku --backend npu": "unknown backend 'npu'; known: cpu; choose one of them",
         "haiku --only speed": "unknown check 'speed'; known: contract, shapes",
         "haiku --workload huge": "unknown workload 'huge'; known: toy, seed",
         "haiku --time-limit 0": "--time-limit is 0.0; it must be a positive number",

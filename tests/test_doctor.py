@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -18,6 +19,8 @@ from bench.doctor.finding import Area, Level
 from bench.doctor.gpus import Gpu
 from bench.doctor.look import Seen, watched
 from bench.doctor.report import report
+from bench.measure import settings
+from bench.measure.session import details, of_accelerator, platforms
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,3 +191,33 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["level"] for row in rows} <= {"ok", "note", "warning"}
     assert main(["doctor", "--seconds", "0"]) == 2
     assert "--seconds is 0; more than 0 and at most 3600" in capsys.readouterr().err
+
+
+# What is set for each backend
+
+
+def test_what_is_set_for_a_cpu() -> None:
+    found = details("cpu")
+    assert found["count"] >= 1
+    assert found["matmul_precision"] == str(jax.config.jax_default_matmul_precision)
+    assert "preallocation" not in found, "it has none"
+    assert platforms() == ["cpu"]
+
+
+def test_what_is_set_for_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert of_accelerator({}) == {
+        "preallocation": "true",
+        "autotuning": "XLA's own level, anew in each process",
+    }
+    flags = {"XLA_FLAGS": "--xla_gpu_autotune_level=0 --x", **settings.ACCELERATED}
+    assert of_accelerator(flags) == {"preallocation": "false", "autotuning": "level 0"}
+    plugin = [object()]
+    monkeypatch.setattr(settings, "entry_points", lambda group: plugin * (group == "jax_plugins"))
+    settings.accelerated.cache_clear()
+    try:
+        assert settings.environment()["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+        plugin.clear()
+        settings.accelerated.cache_clear()
+        assert settings.accelerated() == {}
+    finally:
+        settings.accelerated.cache_clear()

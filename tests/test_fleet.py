@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import pytest
 from bench.cli import main
 from bench.fleet.drive import Event, Kind, collect, drive, file_of
 from bench.fleet.here import Here
+from bench.fleet.on_ray import HOST, about, unlike
 from bench.fleet.plan import Comparison, plan
 from bench.fleet.planner import ATTEMPTS, Machine, Planner
 from bench.fleet.simulate import OVERHEAD, simulate
@@ -80,6 +82,14 @@ def test_a_plan_is_expanded(planned: Path) -> None:
     assert found == plan(planned)
 
 
+def test_a_plan_over_devices(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text("[[compare]]\nentrants = ['haiku']\ndevices = [1, 2, 4]\n")
+    [found] = plan(path)
+    assert "--devices=1,2,4" in found.arguments
+    assert found.cells == 6, "none, 1, 2, 4, and as many streams on each of 2 and 4"
+
+
 def test_plans_include_others(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "common.toml").write_text(
@@ -108,6 +118,7 @@ def test_plans_include_others(tmp_path: Path) -> None:
         "[[compare]]\nenvironments = ['flx==1']": "unknown package 'flx'",
         "[[compare]]\nname = '../x'": "name is '../x'; give at most 40 letters",
         "[[compare]]\nrepeat = 0.5": "Expected `int | null`",
+        "[[compare]]\ndevices = [0]": "devices is 0; it must be a whole number from 1",
         "include = ['nowhere.toml']": "cannot read the plan",
         "include = ['plan.toml']": "includes itself (plan.toml -> plan.toml): take one of them out",
         "[[compare]]\nrepeat = 10001": "repeat is 10001; it must be a whole number from 1",
@@ -272,6 +283,28 @@ def test_nobody_comes(tmp_path: Path) -> None:
     assert gpu.closed
 
 
+def test_a_machine_that_is_refused_is_named(tmp_path: Path) -> None:
+    said = list[str]()
+    other = Event(Kind.REFUSED, Y, why="jax is 0.9 there and 0.12 here; make them the same")
+    cluster = Made([[other, Event(Kind.COME, X)], [Event(Kind.ENDED, X, OK)]])
+    progress = drive([comparison()], cluster, tmp_path, lambda what, _: said.append(what))
+    assert (progress.done, progress.refused) == (1, [f"y is left out: {other.why}"])
+    assert progress.refused[0] in said
+    with pytest.raises(BakeoffError, match=r"y is left out: jax is 0\.9 there and 0\.12 here"):
+        drive([comparison("b")], Made([[other]]), tmp_path, silent, patience=0.0)
+
+
+def test_hosts_that_are_unlike_this_one() -> None:
+    here = about()
+    assert unlike(here) == ""
+    assert unlike(here | {HOST: "another"}) == "", "machines differ, or there would be one"
+    assert unlike(here | {"jax": "0.9"}) == (
+        f"jax is 0.9 there and {here['jax']} here; make them the same"
+    )
+    lacking = {name: version for name, version in here.items() if name != "flax"}
+    assert unlike(lacking).startswith("flax is missing there and ")
+
+
 ECHO = (
     sys.executable,
     "-c",
@@ -296,6 +329,29 @@ def test_here_one_after_another(tmp_path: Path) -> None:
     }
     again = Here({"cpu"}, tmp_path, (sys.executable, "-c", "raise SystemExit(9)"))
     assert drive(all_, again, tmp_path, silent).done == 2, "what has been measured is not again"
+
+
+def peak(count: int, folder: Path) -> int:
+    """Return the most bytes that Python has at once while so many run files are collected."""
+    folder.mkdir()
+    all_ = [comparison(number=number) for number in range(count)]
+    cell = {"entrant": "haiku", "style": "pure", "workload": "seed", "backend": "cpu"}
+    samples = [1.5] * 20_000  # as a run's own: most of its file
+    text = json.dumps(
+        {"bakeoff": {"cells": [{**cell, "failure": None, "metrics": {}}]}, "benchmarks": samples}
+    )
+    for each in all_:
+        file_of(folder, each).write_text(text)
+    tracemalloc.start()
+    assert collect(all_, folder) == count
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+def test_memory_does_not_grow_with_what_is_collected(tmp_path: Path) -> None:
+    few, many = peak(5, tmp_path / "few"), peak(100, tmp_path / "many")
+    assert many < 1.2 * few
 
 
 def test_a_comparison_that_writes_nothing() -> None:
@@ -367,7 +423,7 @@ def test_a_cluster_whose_node_is_killed(tmp_path: Path) -> None:
             local.remove_node(nodes[0], allow_graceful=False)
 
     try:
-        progress = drive(all_, OnRay(local.address, ECHO), tmp_path, tell)
+        progress = drive(all_, OnRay(local.address, ECHO, alone=False), tmp_path, tell)
     finally:
         local.shutdown()
     assert killed

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -20,6 +21,9 @@ from bench.cli.launch import without
 from common.errors import BakeoffError
 from common.hosts import Peers, unlike
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ROOT = Path(__file__).parents[1]
 TRAIN = (
     *("train", "--corpus", "toy", "--width", "16", "--layers", "2", "--chunk", "8"),
@@ -27,12 +31,13 @@ TRAIN = (
 )
 
 
-def bakeoff(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def bakeoff(*arguments: str, cwd: Path, paths: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start the command line."""
     return subprocess.Popen(
         [sys.executable, "-m", "bench.cli", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -142,6 +147,32 @@ def test_a_backend_that_is_not_there(tmp_path: Path) -> None:
         assert process.returncode == 2, said
         assert f"bakeoff: backend '{backend}' cannot be used here" in said
         assert said.strip().endswith("`bakeoff doctor` says which there are")
+
+
+@pytest.mark.slow
+def test_hosts_with_other_versions_are_refused_and_named(tmp_path: Path) -> None:
+    """One of the two finds the metadata of another optax first."""
+    other = tmp_path / "other" / "optax-0.0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: optax\nVersion: 0.0.1\n")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    peers = [
+        bakeoff(
+            *(*TRAIN, "--epochs", "5", "--processes", "2", "--process-id", str(number)),
+            *("--coordinator", f"127.0.0.1:{port}"),
+            cwd=tmp_path,
+            paths=[str(other.parent)] * number,
+        )
+        for number in (0, 1)
+    ]
+    for process in peers:
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 2, said
+        assert re.search(
+            r"processes differ: optax is \S+ in process 0 but 0\.0\.1 in process 1", said
+        )
 
 
 @pytest.mark.slow

@@ -17,11 +17,15 @@ from rich.console import Console
 from bench.measure.cells import Cell, Offer, Selection
 from bench.measure.found import Block, Found
 from bench.measure.scaling import scaling
+from bench.report import markdown
+from bench.report.page import page
+from bench.report.runs import read
 from bench.report.scaling import table
 from common.errors import BakeoffError
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "bench" / "report" / "schema.json").read_text())
+PUBLISHED = ROOT / "results" / "epyc-2-cores" / "2026-11-24-budget-1800.json"
 OFFER = Offer(
     styles={"pure_jax": ["pure", "tuned"], "torch": ["eager"]},
     problems={},
@@ -92,6 +96,22 @@ def test_as_a_terminal_shows_it(width: int) -> None:
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
     assert "1.000 (1.000–1.000)" in text
+
+
+def test_as_markdown_and_on_the_page_show_it(tmp_path: Path) -> None:
+    data = json.loads(PUBLISHED.read_text())
+    data["bakeoff"]["scaling"] = scaling(
+        {cell(s): found(t) for s, t in {"pure": 1.0, "pure@1": 1.0, "pure@2": 0.8}.items()}
+    )
+    row = "| pure_jax | batched on cpu | the same | 2 | 803 ms | 0.625 (0.625–0.625) | 600 ms |"
+    assert row in markdown.table(data["bakeoff"])
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(data))
+    html = page([read(path)])
+    assert "What more devices are worth" in html
+    assert "0.625 (0.625–0.625)" in html
+    assert "Efficiency of 2 devices: 0.625 (0.625–0.625) with pure_jax at batched" in html
+    assert "What more devices are worth" not in page([read(PUBLISHED)])
 
 
 def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

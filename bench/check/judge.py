@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.check.finding import FILE, Finding
+from bench.check.wanted import CPU
 from bench.measure.recorder import Turn
 from bench.measure.worker import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
 
@@ -71,7 +72,14 @@ class Commands:
     traces: Traces
 
     def begin(
-        self, name: str, path: str, root: str, stacks: str, memory: int, extra: list[str]
+        self,
+        name: str,
+        path: str,
+        root: str,
+        stacks: str,
+        memory: int,
+        extra: list[str],
+        backend: str,
     ) -> dict[str, Any]:
         """Get ready to judge an entrant, which is not imported yet.
 
@@ -82,16 +90,19 @@ class Commands:
             stacks: File for the stacks of a process that hangs or crashes.
             memory: Bytes that it may have.
             extra: Workloads whose sizes numbers are compared at too.
+            backend: What it runs on.
         """
         import impls
         from bench.check import traces
-        from bench.measure.setting import case_of
+        from bench.measure.setting import case_of, use
 
-        limit(memory)
+        if backend == CPU:  # a driver has all of its device's memory among its own data
+            limit(memory)
+        use(backend)
         if path:
             impls.add(path)
         self.name, self.subjects = name, dict[str, Any]()
-        self.extra = tuple(case_of(workload, "cpu") for workload in extra)
+        self.extra = tuple(case_of(workload, backend) for workload in extra)
         self.stacks = Path(stacks).open("w")  # noqa: SIM115 -- open as long as the process lives
         faulthandler.enable(self.stacks)
         self.traces = traces.Traces(Path(root), impls.source(name))

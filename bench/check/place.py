@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
+from bench.check.wanted import CPU
 from bench.measure.process import Place
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ def place_of(name: str) -> Place:
     return Homes(notify=lambda line: print(line, file=sys.stderr)).built(name).place
 
 
-def judging(place: Place, root: Path | None = None) -> Place:
-    """Return the place in which the judge runs instead of a worker, on the CPU."""
-    variables = {**place.variables, "JAX_PLATFORMS": "cpu"}
+def judging(place: Place, root: Path | None = None, backend: str = CPU) -> Place:
+    """Return the place in which the judge runs instead of a worker, on one backend."""
+    variables = {**place.variables, **only(backend)}
     root = root or place.root
     return replace(place, command=(interpreter(place), "-m", JUDGE), variables=variables, root=root)
+
+
+def only(backend: str) -> dict[str, str]:
+    """Return the variables that give a process this backend, and the CPU where it needs one."""
+    return {"JAX_PLATFORMS": backend if backend == CPU else f"{backend},{CPU}"}
 
 
 def interpreter(place: Place) -> str:

@@ -37,7 +37,7 @@ def judged(who: Asked, wanted: Wanted, tell: Tell = lambda *_: None) -> Judged:
         outcome = Outcome("contract", FILE, (replace(finding, check="contract"),))
         return Judged(who.name, who.given, (), (with_path(outcome, who, source),))
     before = tree.snapshot(wanted.root)
-    with Bench(who, wanted, judging(place, wanted.root)) as bench:
+    with Bench(who, wanted, judging(place, wanted.root, wanted.backend)) as bench:
         outcomes = list(bench.outcomes(tell))
         unheard = [
             path

@@ -174,13 +174,14 @@ class Bench:
             about: dict[str, Any] = {"name": self.who.name, "path": self.who.path}
             about |= {"root": str(self.wanted.root), "stacks": str(self.stacks)}
             about |= {"memory": self.wanted.memory, "extra": list(self.wanted.workloads)}
+            about["backend"] = self.wanted.backend
             self.worker.ask({"do": "begin"} | about)
         return self.worker
 
     def outside(self, style: str) -> list[Finding]:
         """Compare a step in the benchmark's worker with one in a program of its own."""
-        place, who = place_of(self.who.name), self.who
-        return watched(place, who.name, style, who.path, self.at, self.wanted.seconds)
+        place, who, wanted = place_of(self.who.name), self.who, self.wanted
+        return watched(place, who.name, style, who.path, self.at, wanted.seconds, wanted.backend)
 
     def death(self, error: WorkerFailedError) -> Finding:
         """Return the finding that a process did not come to the check's end."""

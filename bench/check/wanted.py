@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = 60.0
 MEMORY = 8 << 30
+CPU = "cpu"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Wanted:
     """For each check."""
     memory: int = MEMORY
     """Bytes for a process."""
+    backend: str = CPU
     root: Path = ROOT
     """Of the repository, which nothing may write into."""
 

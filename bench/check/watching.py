@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.check.finding import Finding
-from bench.check.place import interpreter
+from bench.check.place import interpreter, only
+from bench.check.wanted import CPU
 from bench.measure.process import Worker
 from common.tolerances import TRAJECTORY_TOLERANCE
 
@@ -34,7 +35,13 @@ ALONE = Path(__file__).parent / "alone.py"
 
 
 def watched(
-    place: Place, name: str, style: str, path: str, where: str, seconds: float
+    place: Place,
+    name: str,
+    style: str,
+    path: str,
+    where: str,
+    seconds: float,
+    backend: str = CPU,
 ) -> list[Finding]:
     """Compare a step in the benchmark's worker with itself in a user's program.
 
@@ -44,10 +51,10 @@ def watched(
     arms, seconds = [BASELINE, [name, style]], max(seconds, LEAST_SECONDS)
     found: list[Finding] = []
     for _ in range(ATTEMPTS):
-        seen = in_worker(place, arms, path, seconds)
+        seen = in_worker(place, arms, path, seconds, backend)
         if isinstance(seen, Finding):
             return [replace(seen, where=where)]
-        unseen = by_itself(place, arms, path, seconds)
+        unseen = by_itself(place, arms, path, seconds, backend)
         found = [replace(finding, where=where) for finding in compared(seen, unseen)]
         if not found:
             return []
@@ -55,14 +62,14 @@ def watched(
 
 
 def in_worker(
-    place: Place, arms: list[list[str]], path: str, seconds: float
+    place: Place, arms: list[list[str]], path: str, seconds: float, backend: str
 ) -> list[float] | Finding:
     """Return each arm's median seconds in a block of the benchmark, or why there is no block."""
     session: dict[str, Any] = {"do": "session"}
     outside = {arms[1][0]: path} if path else {}
-    where = {"workload": WORKLOAD, "backend": "cpu"}
-    cpu = replace(place, variables={**place.variables, "JAX_PLATFORMS": "cpu"})
-    with Worker(cpu, seconds) as worker:
+    where = {"workload": WORKLOAD, "backend": backend}
+    alone = replace(place, variables={**place.variables, **only(backend)})
+    with Worker(alone, seconds) as worker:
         worker.start()
         worker.ask(session | {"action": "load", "arms": arms, "outside": outside})
         for arm in range(len(arms)):
@@ -78,11 +85,11 @@ def in_worker(
 
 
 def by_itself(
-    place: Place, arms: list[list[str]], path: str, seconds: float
+    place: Place, arms: list[list[str]], path: str, seconds: float, backend: str
 ) -> dict[str, list[float]]:
     """Return each arm's median seconds and last loss in a program of its own."""
     variables = {k: v for k, v in place.variables.items() if not k.startswith(HIDDEN)}
-    variables["JAX_PLATFORMS"] = "cpu"
+    variables |= only(backend)
     command = (interpreter(place), "-c", ALONE.read_text(encoding="utf-8"))
     with Worker(replace(place, command=command, variables=variables), seconds) as worker:
         worker.start()

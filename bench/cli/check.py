@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +46,9 @@ def check(
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that each check may take.")] = 60.0,
     memory: Annotated[float, typer.Option(help="GiB that a process of it may have.")] = 8.0,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="What entrants run on: cpu, gpu, tpu, …")
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> int:
     """Judge entrants: contract, numbers, and whether the clock sees all of the work.
@@ -56,9 +60,12 @@ def check(
     It finds mistakes and the usual tricks; a file that is written to deceive it can do so.
     """
     from bench.check.checks import CHECKS
-    from bench.check.wanted import asked
+    from bench.check.wanted import CPU, asked
+    from bench.cli.where import require_backend
 
-    wanted = wanted_of(style, only, workload, time_limit, memory)
+    wanted = replace(wanted_of(style, only, workload, time_limit, memory), backend=backend)
+    if backend != CPU:
+        require_backend(backend)
     entrants = [asked(path) for path in dict.fromkeys(paths)]
     names = ", ".join(who.given for who in entrants)
     print(f"bakeoff: {names} will be executed now, with your rights", file=sys.stderr)

@@ -34,6 +34,10 @@ def entrants(
         typer.Option("--programs", help="Prove and compile each style."),
     ] = False,
     workload: Annotated[str, typer.Option(help="Sizes for --programs.")] = "seed",
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of --programs.", show_default="the first there is"),
+    ] = None,
     build: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Build this entrant's own environment; all for all."),
@@ -65,7 +69,7 @@ def entrants(
         homes.built(name)
     rows = [describe(name, homes) for name in impls.names()]
     if programs:
-        add_programs(rows, workload)
+        add_programs(rows, workload, backend)
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -142,7 +146,7 @@ def apart(name: str, homes: Homes) -> dict[str, Any]:
     return row | {"version": found["version"], "styles": found["styles"]}
 
 
-def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
+def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None) -> None:
     """Have a worker prove and compile every style, and add the proof or the failure."""
     from bench.measure.process import Worker, WorkerFailedError
 
@@ -154,7 +158,10 @@ def add_programs(rows: list[dict[str, Any]], workload: str) -> None:
             worker.start()
             session = {"do": "session"}
             worker.ask({**session, "action": "load", "arms": arms, "outside": {}})
-            backend = worker.ask({**session, "action": "backends"})["backends"][0]
+            there = worker.ask({**session, "action": "backends"})["backends"]
+            backend = backend or there[0]
+            if backend not in there:
+                raise unknown("backend", backend, there)
             for index, (entrant, style) in enumerate(arms):
                 note(f"{workload} on {backend}: proving {entrant} {style} equal")
                 where = {"workload": workload, "backend": backend, "arm": index}

@@ -74,6 +74,9 @@ def history(
     workload: Annotated[
         list[str] | None, typer.Option(metavar="NAME", show_default="toy and seed")
     ] = None,
+    backend: Annotated[
+        str | None, typer.Option(metavar="NAME", show_default="an accelerator, else cpu")
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", show_default="step, dispatch and all cold ones"),
@@ -134,6 +137,7 @@ def history(
 
         others = {
             "--every": every,
+            "--backend": backend,
             "--budget": budget,
             "--sweeps": sweeps,
             "--blocks": blocks,
@@ -180,7 +184,10 @@ def history(
     require_new(folder, "output")
     styles = names(style) or ("pure",)
     selection = Selection(
-        entrants_of(entrant), () if styles == ("all",) else styles, names(workload)
+        entrants_of(entrant),
+        () if styles == ("all",) else styles,
+        names(workload),
+        (backend,) if backend else (),
     )
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
     past = Past(days, selection, metrics_of(names(metric)), console, resume=resume)

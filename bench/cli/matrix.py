@@ -129,6 +129,7 @@ def measured(comparisons: Sequence[Comparison], out: Path, ray: str | None) -> i
         left = f"{progress.done} of {progress.all} done, {words(share)} to go"
         print(f"bakeoff: {left}: {what}", file=sys.stderr, flush=True)
 
+    start = time.monotonic()
     try:
         progress = drive(comparisons, cluster, out, tell)
     except KeyboardInterrupt:
@@ -136,7 +137,11 @@ def measured(comparisons: Sequence[Comparison], out: Path, ray: str | None) -> i
             f"interrupted; what was measured is in {out}, and the same command goes on"
         ) from None
     count = collect(comparisons, out)
+    took = time.monotonic() - start
     print(f"{progress.done} of {progress.all} comparisons, {count} cells in {out / INDEX}")
+    if ray is None and progress.measured:
+        share = took / progress.measured - 1
+        print(f"{took:.1f} s, {share:.2%} more than was measured", file=sys.stderr)
     if progress.failed:
         print(
             f"bakeoff: {progress.failed} comparisons failed: see {out}/*.failed.txt; the same "

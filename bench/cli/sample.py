@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.where import Backend
+
 EXAMPLES = """Examples:\n
 bakeoff sample book.safetensors --prompt Gregor\n
 bakeoff sample book.safetensors --entrant equinox --temperature 0.8 --seed 3"""
@@ -28,8 +30,12 @@ def sample(
     entrant: Annotated[
         str | None, typer.Option(help="Library that samples.", show_default="the one that trained")
     ] = None,
+    backend: Backend = None,
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
+    from bench.cli.where import Where
+
+    Where(backend).settle()
     import impls
     from common import weights as disk
     from common.sample import sample as write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -79,6 +80,9 @@ def selftest(
     part: Annotated[
         list[str] | None, typer.Option(help=f"One of {', '.join(PARTS)}; all by default.")
     ] = None,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME", help="What is measured on: cpu, gpu, tpu, …")
+    ] = "cpu",
     budget: Annotated[float, typer.Option(help="Seconds of each trial.")] = 60.0,
     time_limit: Annotated[
         float,
@@ -90,6 +94,7 @@ def selftest(
     Outcomes are written down as they come: Ctrl-C loses one trial at most, and the next call goes
     on where this one stopped. Nothing else should run meanwhile.
     """
+    from bench.cli.where import require_backend
     from bench.selftest import report
     from bench.selftest.records import NAME, read
 
@@ -98,6 +103,9 @@ def selftest(
     for name in part or ():
         if name not in PARTS:
             raise unknown("part", name, PARTS)
+    if backend != "cpu":
+        require_backend(backend)
+    os.environ["JAX_PLATFORMS"] = backend  # of all runs below: they have this backend and no other
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from common.errors import BakeoffError
 
@@ -11,6 +13,25 @@ if TYPE_CHECKING:
     from common.hosts import Peers
 
 MOST = 1024
+
+type Backend = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, gpu, tpu, …", show_default="what jax prefers"),
+]
+"""`--backend` of what runs in this very process."""
+
+
+def require_backend(name: str) -> None:
+    """Raise BakeoffError unless a worker has this backend; this process does not open a device."""
+    from bench.measure.process import WorkerFailedError, ask_once
+    from common.errors import unknown
+
+    try:
+        found = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
+    except WorkerFailedError as error:
+        raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
+    if name not in found["backends"]:
+        raise unknown("backend", name, found["backends"])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -31,6 +31,7 @@ class Kind(StrEnum):
     """What can happen."""
 
     COME = "come"
+    REFUSED = "refused"
     GONE = "gone"
     ENDED = "ended"
 
@@ -42,6 +43,8 @@ class Event(NamedTuple):
     machine: Machine
     done: Done | None = None
     """Of what has ended."""
+    why: str = ""
+    """Of a machine that is refused."""
 
 
 class Cluster(Protocol):
@@ -67,6 +70,10 @@ class Progress:
     seconds: float = 0.0
     """Of measuring that are still to come, on one machine."""
     machines: int = 0
+    measured: float = 0.0
+    """Seconds that processes have measured."""
+    refused: list[str] = field(default_factory=list)
+    """Machines that are left out, and why."""
 
 
 def drive(
@@ -99,7 +106,7 @@ def drive(
             if planner.busy:
                 since = time.monotonic()
             elif planner.left and time.monotonic() - since > patience:
-                raise BakeoffError(nobody(planner, patience))
+                raise BakeoffError(nobody(planner, patience, progress.refused))
     finally:
         cluster.close()
     progress.failed += len(planner.given_up)
@@ -113,6 +120,10 @@ def taken(event: Event, planner: Planner, folder: Path, progress: Progress, tell
         planner.come(machine)
         progress.machines += 1
         return
+    if event.kind is Kind.REFUSED:
+        progress.refused.append(f"{machine.name} is left out: {event.why}")
+        tell(progress.refused[-1], progress)
+        return
     if event.kind is Kind.GONE:
         again = planner.gone(machine.name)
         progress.machines -= 1
@@ -121,6 +132,7 @@ def taken(event: Event, planner: Planner, folder: Path, progress: Progress, tell
     comparison, done = planner.ended(machine.name), event.done
     assert done is not None
     progress.seconds -= comparison.budget
+    progress.measured += done.seconds
     if done.text is None:
         progress.failed += 1
         write(folder / f"{comparison.key}.failed.txt", f"{done.log}\n".encode())
@@ -137,14 +149,17 @@ def last_line(done: Done) -> str:
     return lines[-1][:200] if lines else f"exit status {done.status}"
 
 
-def nobody(planner: Planner, patience: float) -> str:
+def nobody(planner: Planner, patience: float, refused: Sequence[str]) -> str:
     """Say that nobody does what is left."""
     lacking = planner.unservable()
     what = f" with {', '.join(sorted(lacking))}" if lacking else ""
-    return (
-        f"no machine{what} for {planner.left} comparisons, and none has come for {patience:g} s: "
-        "start one, or leave their backend out; what was measured is kept, and the same command "
-        "goes on"
+    return "; ".join(
+        [
+            f"no machine{what} for {planner.left} comparisons, and none has come for {patience:g} "
+            "s: start one, or leave their backend out",
+            *refused,
+            "what was measured is kept, and the same command goes on",
+        ]
     )
 
 

@@ -7,7 +7,9 @@ processors of that node, and waits where anything else runs on it.
 from __future__ import annotations
 
 import importlib
+import platform
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.fleet.drive import Event, Kind
@@ -18,18 +20,31 @@ from common.errors import BakeoffError
 from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.fleet.plan import Comparison
 
 LOOK_SECONDS = 2.0
 """Between two looks at which nodes there are."""
+HOST = "host"
 
 
 class OnRay:
     """Measures on the nodes of a cluster."""
 
-    def __init__(self, address: str, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, address: str, command: Sequence[str] | None = None, *, alone: bool = True
+    ) -> None:
+        """Connect to a cluster.
+
+        Args:
+            address: Of it.
+            command: What measures on a node, if not its own `pytest bench`.
+            alone: Of several nodes on one machine, one measures at any time.
+
+        Raises:
+            BakeoffError: Ray is not installed, or no cluster answers.
+        """
         try:
             self.ray: Any = importlib.import_module("ray")
         except ModuleNotFoundError as error:
@@ -45,9 +60,11 @@ class OnRay:
                 f"--ray {address}: no cluster answers there ({words}); start one with `ray start "
                 "--head`, and give the address that it says"
             ) from error
-        self.command = command
+        self.command, self.alone = command, alone
         self.nodes: dict[str, Machine] = {}
         self.refused: set[str] = set()
+        self.about: dict[str, dict[str, str]] = {}
+        """What each node has, by its name."""
         self.tasks: dict[Any, Machine] = {}
         self.looked = 0.0
 
@@ -95,7 +112,7 @@ class OnRay:
         return found
 
     def changes(self) -> list[Event]:
-        """Return which nodes have come, and which are gone."""
+        """Return which nodes have come, which are gone, and which are refused."""
         there = {node["NodeID"]: node for node in self.alive()}
         measuring = {machine.name for machine in self.tasks.values()}
         found = []
@@ -103,32 +120,23 @@ class OnRay:
             found.append(Event(Kind.GONE, self.nodes.pop(name)))
         for name in there.keys() - self.nodes.keys() - self.refused:
             backends = {"cpu"} | ({"gpu"} if there[name]["Resources"].get("GPU") else set())
-            if self.fits(name):
-                self.nodes[name] = Machine(name, frozenset(backends))
-                found.append(Event(Kind.COME, self.nodes[name]))
+            machine = Machine(name, frozenset(backends))
+            if name not in self.about:
+                try:
+                    self.about[name] = self.ray.get(self.task(name, about).remote(), timeout=120)
+                except self.ray.exceptions.RayError:
+                    continue  # it may come back
+            if why := unlike(self.about[name]):
+                self.refused.add(name)
+                found.append(Event(Kind.REFUSED, machine, why=why))
+            elif not (self.alone and self.host(name) in map(self.host, self.nodes)):
+                self.nodes[name] = machine
+                found.append(Event(Kind.COME, machine))
         return found
 
-    def fits(self, name: str) -> bool:
-        """Return whether a node has the code and the packages that are here.
-
-        Raises:
-            BakeoffError: it has others, which are named.
-        """
-        try:
-            theirs = self.ray.get(self.task(name, about).remote(), timeout=120)
-        except self.ray.exceptions.RayError:
-            return False  # it may come back
-        ours = about()
-        wrong = [
-            f"{what} is {theirs.get(what)} there and {ours[what]} here"
-            for what in ours
-            if theirs.get(what) != ours[what]
-        ]
-        if wrong:
-            raise BakeoffError(
-                f"node {name[:12]} is unlike this host: {'; '.join(wrong)}; make them the same"
-            )
-        return True
+    def host(self, name: str) -> str:
+        """Return which machine a node is on."""
+        return self.about[name][HOST]
 
     def close(self) -> None:
         """End what is still measured."""
@@ -138,5 +146,22 @@ class OnRay:
 
 
 def about() -> dict[str, str]:
-    """Return what has to be the same on all hosts."""
-    return versions() | {"code": code_digest()[:12]}
+    """Return the machine that this runs on, and what has to be the same on all of them."""
+    return versions() | {"code": code_digest()[:12], HOST: machine()}
+
+
+def machine() -> str:
+    """Return what tells machines apart; two containers of one machine are on the same."""
+    booted = Path("/proc/sys/kernel/random/boot_id")
+    return booted.read_text().strip() if booted.exists() else platform.node()
+
+
+def unlike(theirs: Mapping[str, str]) -> str:
+    """Return what a node has that is not what is here; empty where it can measure for us."""
+    ours = about()
+    wrong = [
+        f"{what} is {theirs.get(what, 'missing')} there and {ours.get(what, 'missing')} here"
+        for what in dict.fromkeys([*ours, *theirs])
+        if what != HOST and theirs.get(what) != ours.get(what)
+    ]
+    return "; ".join([*wrong, "make them the same"]) if wrong else ""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 BUDGET = 300.0
 MOST_BUDGET = 7 * 24 * 3600.0
 MOST_CELLS = 1_000_000
+MOST_DEVICES = 1024
 LONGEST_NAME = 40
 
 
@@ -54,6 +55,7 @@ class Compare(msgspec.Struct, forbid_unknown_fields=True):
     backends: list[str] | None = None
     environments: list[str] | None = None
     metrics: list[str] | None = None
+    devices: list[int] | None = None
     budget: float | None = None
     repeat: int | None = None
 
@@ -81,11 +83,14 @@ class Comparison:
     """Seconds."""
     number: int = 0
     """Of several that are the same, from 0."""
+    devices: tuple[int, ...] = ()
+    """Numbers of devices that the streams are shared between; none: as ever."""
 
     @property
     def cells(self) -> int:
         """How many cells it has, the baseline's own ones apart."""
-        return len(self.entrants) * len(self.styles)
+        over = sum(1 + (number > 1) for number in self.devices)  # strong, and weak
+        return len(self.entrants) * len(self.styles) * (1 + over)
 
     @property
     def key(self) -> str:
@@ -102,6 +107,7 @@ class Comparison:
             "workload": (self.workload,),
             "backend": (self.backend,),
             "metric": self.metrics,
+            "devices": tuple(map(str, self.devices)),
         }
         named = [f"--{name}={','.join(values)}" for name, values in given.items() if values]
         if self.environment != spec.CURRENT:
@@ -191,6 +197,8 @@ def expanded(given: Compare, path: Path, index: int) -> Iterator[Comparison]:
     name = given.name if given.name is not None else f"compare{index}"
     try:
         check(entrants, styles, workloads, environments, budget, name)
+        for number in given.devices or ():
+            check_size("devices", number, most=MOST_DEVICES)
         check_size("repeat", given.repeat or 1, most=10_000)
     except BakeoffError as error:
         raise BakeoffError(f"{where}: {error}") from error
@@ -209,6 +217,7 @@ def expanded(given: Compare, path: Path, index: int) -> Iterator[Comparison]:
             tuple(given.metrics or ()),
             budget,
             number,
+            tuple(given.devices or ()),
         )
 
 

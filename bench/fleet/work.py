@@ -8,18 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.measure.settings import ROOT
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMAND = (sys.executable, "-m", "pytest", str(ROOT / "bench"))
+COMMAND = (sys.executable, "-m", "bench.fleet.benchmark")
 LOG_LINES = 15
 RESUME = re.compile(r"--resume=(\S+)")
 
@@ -36,6 +35,8 @@ class Done:
     """The last lines of what it printed."""
     journal: str | None = None
     """What it was interrupted in, and can be taken up from."""
+    seconds: float = 0.0
+    """From its beginning to its end."""
 
     @property
     def text(self) -> bytes | None:
@@ -52,7 +53,7 @@ class Running:
         self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-matrix-")
         self.file = Path(self.folder.name) / "run.json"
         self.log = (Path(self.folder.name) / "log").open("w+")
-        self.cwd = cwd or Path(self.folder.name)
+        self.cwd, self.start = cwd or Path(self.folder.name), time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 -- our own benchmarks
             [*command, *arguments, f"--benchmark-json={self.file}"],
             cwd=self.cwd,
@@ -76,6 +77,7 @@ class Running:
     def done(self) -> Done:
         """Wait for its end, and return what came of it."""
         status = self.process.wait()
+        seconds = time.monotonic() - self.start
         self.log.seek(0)
         text = self.log.read()
         self.log.close()
@@ -85,7 +87,7 @@ class Running:
         journal = str(path.resolve()) if path is not None and path.exists() else None
         run = zlib.compress(self.file.read_bytes()) if self.file.exists() else None
         self.folder.cleanup()
-        return Done(status, run, last, journal)
+        return Done(status, run, last, journal, seconds)
 
 
 def measure(arguments: Sequence[str], command: Sequence[str] | None = None) -> Done:

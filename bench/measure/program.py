@@ -140,7 +140,7 @@ class Graph:
         for operation in block.operations:
             op = operation.operation
             operands = [values[operand] for operand in op.operands]
-            if op.name in ("func.return", "stablehlo.return"):
+            if op.name.endswith(".return"):  # of func, stablehlo or sdy
                 return operands
             if op.name == "func.call":
                 callee = self.functions[op.attributes["callee"].value].regions[0].blocks[0]

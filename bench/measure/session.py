@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -39,7 +41,7 @@ from common.tolerances import TRAJECTORY_TOLERANCE
 from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bench.measure.recorder import Turn
     from common.contract import Chunk, TrainStep
@@ -99,7 +101,7 @@ def uncached() -> int:
 def offered_devices() -> dict[str, str]:
     """Return the kind of the first device of each backend that there is."""
     devices = {}
-    for backend in ("cpu", "gpu", "tpu"):
+    for backend in dict.fromkeys(("cpu", "gpu", "tpu", *platforms())):
         try:
             devices[backend] = str(jax.devices(backend)[0].device_kind)
         except RuntimeError:
@@ -107,8 +109,22 @@ def offered_devices() -> dict[str, str]:
     return devices
 
 
+def platforms() -> list[str]:
+    """Return what jax calls the backends that it has; none where an old release does not say."""
+    with suppress(Exception):
+        from jax.extend.backend import backends
+
+        return [client.platform for client in backends().values()]
+    return []
+
+
 def details(backend: str) -> dict[str, Any]:
-    """Return how many devices a backend has, the memory of one in bytes, and its driver's words."""
+    """Return what a backend is and what is set for it.
+
+    Returns:
+        How many devices it has, the memory of one in bytes, its driver's words, and settings that
+        say how its programs are made and run.
+    """
     found, driver = jax.devices(backend), ""
     memory: dict[str, Any] = {}
     with suppress(Exception):  # an old release, or a driver that does not tell
@@ -118,6 +134,19 @@ def details(backend: str) -> dict[str, Any]:
         "count": len(found),
         "memory": memory.get("bytes_limit"),
         "driver": "" if driver in ("<unknown>", backend) else driver,
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "memory_statistics": bool(memory),
+        **({} if backend == "cpu" else of_accelerator()),
+    }
+
+
+def of_accelerator(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return how memory is taken, and kernels are chosen, on what is no CPU."""
+    taken = environment.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    level = re.search(r"--xla_gpu_autotune_level=(\d+)", environment.get("XLA_FLAGS", ""))
+    return {
+        "preallocation": taken,
+        "autotuning": f"level {level[1]}" if level else "XLA's own level, anew in each process",
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,11 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",  # order of sets and of some dicts: the same in all workers
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
+ACCELERATED = {
+    # A worker and cold processes share a device: none may take three quarters of it at once
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+}
+"""Set as well where a plugin of jax's for an accelerator is installed."""
 DEBUGGING = (
     *("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES"),
     "PYTHONDONTWRITEBYTECODE",  # without bytecode, an import of jax and flax takes twice as long
@@ -47,7 +54,13 @@ def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
     left_out = DEBUGGING if own else (*DEBUGGING, "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
-    return kept | ENVIRONMENT | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
+    return kept | ENVIRONMENT | accelerated() | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+@cache
+def accelerated() -> dict[str, str]:
+    """Return the variables that an accelerator needs; none where jax has no plugin for one."""
+    return ACCELERATED if entry_points(group="jax_plugins") else {}
 
 
 def affinity() -> list[int] | None:

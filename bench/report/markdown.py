@@ -6,7 +6,7 @@ import re
 
 from bench.measure.cells import BASELINE
 from bench.measure.settings import ROOT
-from bench.report import wording
+from bench.report import scaling, wording
 from bench.report.choose import BEFORE
 from bench.report.runs import TIME
 from bench.report.wording import Facts, is_baseline, measured
@@ -50,6 +50,8 @@ def table(section: Facts) -> str:
         "**bold**: slower or faster.",
         *(f"{escaped(n)}: {escaped(text)}" for n, text in section.get("notes", {}).items()),
     ]
+    if section.get("scaling"):
+        out += ["", scaling.markdown(section["scaling"])]
     return "\n".join(out)
 
 

@@ -22,24 +22,42 @@ LEGEND = (
 )
 
 
+HEADS = ("style", "at", "streams", "devices", "step", "efficiency", "compile")
+
+
 def table(rows: Sequence[Facts]) -> Table:
     """Return a row for each style and number of devices: strong scaling first, then weak."""
-    out = Table("style", "at", "streams", box=SIMPLE, padding=(0, 1, 0, 0))
-    for head in ("devices", "step", "efficiency", "compile"):
+    out = Table(*HEADS[:3], box=SIMPLE, padding=(0, 1, 0, 0))
+    for head in HEADS[3:]:
         out.add_column(head, justify="right", no_wrap=True)
-    last = None
-    for row in sorted(rows, key=order):
-        what = name(row), place(row), WEAK if row["kind"] == "weak" else STRONG
-        compile_ = row["compile_seconds"]
-        out.add_row(
-            *(what if what != last else ("", "", "")),
+    last: tuple[str, ...] = ()
+    for row in texts(rows):
+        out.add_row(*(row[:3] if row[:3] != last else ("", "", "")), *row[3:])
+        last = row[:3]
+    return out
+
+
+def markdown(rows: Sequence[Facts]) -> str:
+    """Return the same table in Markdown."""
+    out = [f"| {' | '.join(HEADS)} |", "|---|---|---|--:|--:|--:|--:|"]
+    out += [f"| {' | '.join(row)} |" for row in texts(rows)]
+    return "\n".join([*out, "", *LEGEND])
+
+
+def texts(rows: Sequence[Facts]) -> list[tuple[str, ...]]:
+    """Return what each row says, under `HEADS`."""
+    return [
+        (
+            name(row),
+            place(row),
+            WEAK if row["kind"] == "weak" else STRONG,
             str(row["devices"]),
             wording.seconds(row["seconds"]),
             efficiency(row),
-            "" if compile_ is None else wording.seconds(compile_),
+            "" if row["compile_seconds"] is None else wording.seconds(row["compile_seconds"]),
         )
-        last = what
-    return out
+        for row in sorted(rows, key=order)
+    ]
 
 
 def order(row: Facts) -> tuple[str, str, str, str, int]:

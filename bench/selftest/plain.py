@@ -31,7 +31,7 @@ impls.add({path!r})
 
 
 def test_step(benchmark):
-    case, corpus, tokens = setting({workload!r}, "cpu")
+    case, corpus, tokens = setting({workload!r}, jax.default_backend())
     step = make(impls.load({entrant!r}).style({style!r}), case)
     step.load(fresh_checkpoint(random_weights(case.model)))
     chunk, hidden = next(stream(case, tokens)), zero_hidden(case.model, case.batch)

@@ -69,6 +69,11 @@ def conditions(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
         *(("measuring", what, about.get(key)) for key, what in MEASURING.items()),
         *(("devices", f"{k} device", kind) for k, kind in (about.get("devices") or {}).items()),
         *(("devices", f"{k} driver", d["driver"]) for k, d in details(about).items()),
+        *(
+            ("measuring", f"{what.replace('_', ' ')} on {k}", d.get(what))
+            for k, d in details(about).items()
+            for what in ("matmul_precision", "preallocation", "autotuning")
+        ),
         *_workloads(run),
     ):
         if value is not None and value != "":

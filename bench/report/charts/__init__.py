@@ -13,6 +13,7 @@ import altair
 from bench.report import wording
 from bench.report.charts.blocks import blocks
 from bench.report.charts.costs import ledger, totals
+from bench.report.charts.devices import devices
 from bench.report.charts.drawn import Figure, picture, shown
 from bench.report.charts.losses import curves, initialisers
 from bench.report.charts.widths import swept, widths
@@ -56,5 +57,6 @@ def drawn(run: Run, cells: list[Facts], backend: str, sweep: Run) -> Iterator[Fi
     if found is not None and sweep is not run:
         found = replace(found, text=f"{found.text} From the run {sweep.name}.")
     yield found
+    yield devices(run, cells, backend)
     yield curves(here, main)
     yield initialisers(here, main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from bench.report import wording
+from bench.report import scaling, wording
 from bench.report.charts import Figure, figures
 from bench.report.choose import answers
 from bench.report.excerpts import excerpts
@@ -48,10 +48,12 @@ def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
     ]
     proofs = list(proven(cells))
     failures = list(failed(cells))
+    over = scaling.texts(run.section.get("scaling", []))
     code = excerpts(cell["entrant"] for cell in cells)
     parts = [
         ("choose", "Which library?", choices),
         ("table", "Table", True),
+        ("scaling", "Devices", over),
         ("failures", "Failures", failures),
         ("proof", "Proof", proofs),
         ("charts", "Charts", drawn),
@@ -72,6 +74,7 @@ def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
         lacking=run.lacking,
         choices=choices,
         legend=legend(run),
+        scaling={"heads": scaling.HEADS, "rows": over, "legend": scaling.LEGEND},
         failures=failures,
         proofs=proofs,
         proof_text=proof_text(cells),

@@ -1,0 +1,61 @@
+"""Efficiency against the number of devices: how much of a device's time is of use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import altair
+
+from bench.report import scaling
+from bench.report.charts.drawn import Figure, chart, coloured, few
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report.runs import Run
+    from bench.report.wording import Facts
+
+STREAMS = {"strong": "the same streams, shared", "weak": "as many streams on each"}
+
+
+def devices(run: Run, cells: Sequence[Facts], backend: str) -> Figure | None:
+    """Return the efficiency of each style over devices, strong and weak."""
+    rows = [
+        {
+            "style": scaling.name(row),
+            "entrant": row["entrant"],
+            "where": f"{row['workload']}: {STREAMS[row['kind']]}",
+            "line": f"{scaling.name(row)} {row['workload']} {row['kind']}",
+            "devices": row["devices"],
+            "efficiency": row["efficiency"],
+            "low": row["efficiency_low"],
+            "high": row["efficiency_high"],
+            "interval": scaling.efficiency(row),
+        }
+        for row in run.section.get("scaling", [])
+        if row["backend"] == backend and row["efficiency"] is not None
+    ]
+    if not any(row["devices"] > 1 for row in rows):
+        return None
+    y = altair.Y("efficiency:Q", title="efficiency", scale=altair.Scale(domainMin=0))
+    x = altair.X("devices:O", title="devices", axis=altair.Axis(labelAngle=0))
+    base = chart(rows).encode(
+        x=x, color=coloured(cells), tooltip=["style:N", "where:N", "interval:N"]
+    )
+    way = altair.StrokeDash(
+        "where:N", title=None, legend=altair.Legend(orient="bottom", columns=2, labelLimit=400)
+    )
+    made = altair.layer(
+        base.mark_line(opacity=0.7).encode(y=y, detail="line:N", strokeDash=way),
+        base.mark_rule().encode(y=altair.Y("low:Q"), y2="high:Q"),
+        base.mark_point(filled=True, opacity=1).encode(y=y),
+    ).properties(width="container", height=280)
+    return Figure("devices", title(rows), " ".join(scaling.LEGEND), made)
+
+
+def title(rows: Sequence[dict[str, Any]]) -> str:
+    """Return what most devices are worth."""
+    most = max(row["devices"] for row in rows)
+    last = [row for row in rows if row["devices"] == most]
+    said = [f"{row['interval']} with {row['style']} at {row['where']}" for row in last]
+    return f"Efficiency of {most} devices: {few(said, 'not known')}"
