@@ -1,6 +1,6 @@
-"""Names of styles over several devices: `pure@4` and `pure@4x`.
+"""Names of devices, and of styles over several of them: `gpu:1`, `pure@4` and `pure@4x`.
 
-The one shares the streams between four devices, the other gives each of four as many as there are.
+`pure@4` shares the streams between four devices, `pure@4x` gives each of four as many as there are.
 """
 
 from __future__ import annotations
@@ -43,3 +43,33 @@ def names(style: str, devices: tuple[int, ...]) -> list[str]:
     """Return the names of a style over so many devices, strong and weak."""
     strong = [f"{style}{AT}{n}" for n in devices]
     return strong + [f"{style}{AT}{n}{COPIES}" for n in devices if n > 1]
+
+
+class Device(NamedTuple):
+    """What the name of a backend says, with a device's index or without: `gpu`, `gpu:1`."""
+
+    backend: str
+    number: int
+
+    @classmethod
+    def of(cls, name: str) -> Device:
+        """Return what a name says.
+
+        Raises:
+            BakeoffError: what stands behind the colon is no number.
+        """
+        backend, colon, given = name.partition(":")
+        if not backend or (colon and not given.isdecimal()):
+            raise BakeoffError(
+                f"backend is {name!r}; give its name, or that and a device's index, as in cpu:0"
+            )
+        return cls(backend, int(given or 0))
+
+    def require(self, count: int) -> None:
+        """Raise BakeoffError unless a backend with so many devices has this one."""
+        if self.number >= count:
+            raise BakeoffError(
+                f"backend is '{self.backend}:{self.number}', and {self.backend} has {count} "
+                f"device{'s' * (count != 1)} here: give {self.backend}:0"
+                + (f" to {self.backend}:{count - 1}" if count > 1 else "")
+            )

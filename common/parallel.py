@@ -76,13 +76,15 @@ class Placement:
 
 
 def placement(devices: int) -> Placement:
-    """Return the placement over the first devices of the default one's kind.
+    """Return the placement over so many devices of the default one's kind, that one first.
 
     Raises:
         BakeoffError: there are not so many.
     """
     default: Any = jax.config.jax_default_device
     found = jax.devices(default.platform if default is not None else None)
+    if default in found:
+        found = [default, *(device for device in found if device != default)]
     if not 1 <= devices <= len(found):
         what = found[0].platform
         raise BakeoffError(

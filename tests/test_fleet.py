@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import zlib
@@ -428,6 +429,55 @@ def test_a_cluster_whose_node_is_killed(tmp_path: Path) -> None:
         local.shutdown()
     assert killed
     assert (progress.done, progress.failed) == (6, 0)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_real_benchmarks_on_a_cluster_whose_node_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both nodes are on this machine: one measures, and the other once the first is lost."""
+    from ray.cluster_utils import (  # type: ignore[import-not-found,unused-ignore]
+        Cluster as Local,
+    )
+
+    from bench.fleet.on_ray import OnRay
+
+    for name in [name for name in os.environ if "XDIST" in name]:
+        monkeypatch.delenv(name)  # or pytest-benchmark would switch itself off
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    path = tmp_path / "plan.toml"
+    path.write_text(
+        "[[compare]]\nentrants = ['pure_jax']\nworkloads = ['toy']\nmetrics = ['step']\n"
+        "budget = 30\nrepeat = 2\n"
+    )
+    local = Local(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes = [local.add_node(num_cpus=1) for _ in range(2)]
+    began, lost = list[str](), list[str]()
+
+    def kill(name: str) -> None:
+        [node] = [node for node in nodes if node.node_id == name]
+        local.remove_node(node, allow_graceful=False)
+
+    def tell(what: str, progress: Progress) -> None:
+        del progress
+        if " is lost" in what:
+            lost.append(what)
+        else:
+            began.append(what.rpartition(" on ")[2])
+            if len(began) == 1:
+                threading.Timer(12, kill, began).start()
+
+    try:
+        progress = drive(plan(path), OnRay(local.address), tmp_path / "out", tell)
+    finally:
+        local.shutdown()
+    assert (progress.done, progress.failed) == (2, 0)
+    assert len(lost) == 1
+    assert "begins anew" in lost[0]
+    assert len(began) == 3
+    assert began[0] not in began[1:]
+    assert collect(plan(path), tmp_path / "out") == 2
 
 
 def test_without_ray_a_line_says_what_to_install(

@@ -176,6 +176,15 @@ def test_hosts_with_other_versions_are_refused_and_named(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    for command in ("train --corpus toy", "sample none.safetensors"):
+        process = bakeoff(*command.split(), "--backend", "cpu:7", cwd=tmp_path)
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 2, said
+        assert "bakeoff: backend is 'cpu:7', and cpu has 1 device here: give cpu:0" in said
+
+
+@pytest.mark.slow
 def test_devices_that_do_not_fit(tmp_path: Path) -> None:
     for arguments, words in (
         ("--batch 3 --devices 2", "batch 3 does not divide among 2 devices; give a multiple of 2"),

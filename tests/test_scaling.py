@@ -17,6 +17,7 @@ from rich.console import Console
 from bench.measure.cells import Cell, Offer, Selection
 from bench.measure.found import Block, Found
 from bench.measure.scaling import scaling
+from bench.measure.setting import use
 from bench.report import markdown
 from bench.report.page import page
 from bench.report.runs import read
@@ -63,6 +64,22 @@ def test_styles_over_devices_are_cells_beside_the_plain_ones() -> None:
     assert str(error.value) == (
         "devices is 8, and cpu has 4 here: give a number from 1 to 4, or choose another backend"
     )
+
+
+def test_a_device_is_named_by_its_index() -> None:
+    chosen = Selection(styles=("pure",), workloads=("batched",), backends=("cpu:3",))
+    assert {c.backend for c in chosen.cells(OFFER)} == {"cpu:3"}
+    for backend, words in {
+        "cpu:4": "backend is 'cpu:4', and cpu has 4 devices here: give cpu:0 to cpu:3",
+        "cpu:x": "backend is 'cpu:x'; give its name, or that and a device's index, as in cpu:0",
+        "npu": "unknown backend 'npu'; known: cpu; choose one of them",
+    }.items():
+        with pytest.raises(BakeoffError) as error:
+            Selection(backends=(backend,)).cells(OFFER)
+        assert str(error.value) == words
+    with pytest.raises(BakeoffError, match="cpu has 1 device here: give cpu:0"):
+        use("cpu:1")
+    use("cpu:0")
 
 
 def test_efficiency_is_a_ratio_to_one_device() -> None:

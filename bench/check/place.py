@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import impls
 from bench.check.wanted import CPU
 from bench.measure.process import Place
+from common.devices import Device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,8 @@ def judging(place: Place, root: Path | None = None, backend: str = CPU) -> Place
 
 def only(backend: str) -> dict[str, str]:
     """Return the variables that give a process this backend, and the CPU where it needs one."""
-    return {"JAX_PLATFORMS": backend if backend == CPU else f"{backend},{CPU}"}
+    name = Device.of(backend).backend
+    return {"JAX_PLATFORMS": name if name == CPU else f"{name},{CPU}"}
 
 
 def interpreter(place: Place) -> str:

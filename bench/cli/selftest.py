@@ -97,6 +97,7 @@ def selftest(
     from bench.cli.where import require_backend
     from bench.selftest import report
     from bench.selftest.records import NAME, read
+    from common.devices import Device
 
     check_rate("--budget", budget)
     check_rate("--time-limit", time_limit)
@@ -105,7 +106,8 @@ def selftest(
             raise unknown("part", name, PARTS)
     if backend != "cpu":
         require_backend(backend)
-    os.environ["JAX_PLATFORMS"] = backend  # of all runs below: they have this backend and no other
+    # Of all runs below: they have this backend, and no other
+    os.environ["JAX_PLATFORMS"] = Device.of(backend).backend
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

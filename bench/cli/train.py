@@ -14,11 +14,13 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.assemble import Run, assemble
+from bench.cli.last_words import last_words
 from bench.cli.where import where
 from bench.report.curves import Curve, check_picture, draw
 from common.errors import BakeoffError, LostPeerError, require_new
 
 if TYPE_CHECKING:
+    from common.hosts import Peers
     from common.weights import Saved
 
 EXAMPLES = """Examples:\n
@@ -155,6 +157,8 @@ def train(
     run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
     losses: dict[int, float] = {}
     with ExitStack() as stack:
+        if place.peers is not None:
+            stack.enter_context(last_words(silenced(place.peers, save or resume)))
         lines = open_log(log, stack)
         try:
             path = (save or resume) if place.first else None
@@ -162,6 +166,17 @@ def train(
         finally:
             if plot is not None and losses:
                 draw([Curve(header(run), losses)], plot)
+
+
+def silenced(peers: Peers, path: Path | None) -> str:
+    """Return what is to be said where JAX's runtime ends this process."""
+    from common.hosts import SILENCE_SECONDS
+
+    return (
+        f"bakeoff: process {peers.process_id} of {peers.processes} was ended from outside, or by "
+        f"JAX, for another one was silent for {SILENCE_SECONDS} s; go on with --resume and the "
+        f"last checkpoint{f', {path}' if path else ''}"
+    )
 
 
 def open_log(log: str | None, stack: ExitStack) -> IO[str] | None:

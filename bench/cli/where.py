@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.devices import Device
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -14,11 +15,29 @@ if TYPE_CHECKING:
 
 MOST = 1024
 
-type Backend = Annotated[
+Backend = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="cpu, gpu, tpu, …", show_default="what jax prefers"),
+    typer.Option(
+        metavar="NAME",
+        help="cpu, gpu, tpu, … or one device of it, as gpu:1",
+        show_default="what jax prefers",
+    ),
 ]
 """`--backend` of what runs in this very process."""
+
+
+def own_stdout() -> None:
+    """Keep standard output to Python: Gloo prints lines of its own, which are nobody's log."""
+    import os
+    import sys
+
+    sys.stdout.flush()
+    kept = os.dup(sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    buffering = 1 if os.isatty(kept) else -1  # by lines
+    sys.stdout = os.fdopen(kept, "w", buffering, encoding=sys.stdout.encoding)
 
 
 def require_backend(name: str) -> None:
@@ -30,8 +49,10 @@ def require_backend(name: str) -> None:
         found = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
     except WorkerFailedError as error:
         raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
-    if name not in found["backends"]:
-        raise unknown("backend", name, found["backends"])
+    device = Device.of(name)
+    if device.backend not in found["backends"]:
+        raise unknown("backend", device.backend, found["backends"])
+    device.require(found["details"][device.backend]["count"])
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,8 @@ class Where:
     def __post_init__(self) -> None:
         from common.config import check_size
 
+        if self.backend is not None:
+            Device.of(self.backend)
         if self.devices is not None:
             check_size("devices", self.devices, most=MOST)
         if self.peers is not None and (self.devices or 0) % self.peers.processes:
@@ -70,14 +93,16 @@ class Where:
         own = self.devices and self.devices // (self.peers.processes if self.peers else 1)
         if own and own > 1:
             jax.config.update("jax_num_cpu_devices", own)
-        if self.backend is not None:
-            jax.config.update("jax_platforms", self.backend)
+        device = None if self.backend is None else Device.of(self.backend)
+        if device is not None:
+            jax.config.update("jax_platforms", device.backend)
         if self.peers is not None:
             from common.hosts import join
 
+            own_stdout()
             join(self.peers)
         try:
-            jax.devices()
+            found = jax.local_devices()
         except (RuntimeError, AssertionError) as error:  # the one where jax knows of no such name
             words = " ".join(str(error).split())[:200]
             there = f" (jax says: {words})" if words else ""
@@ -85,6 +110,9 @@ class Where:
                 f"backend {self.backend!r} cannot be used here{there}; `bakeoff doctor` says which "
                 "there are"
             ) from error
+        if device is not None:
+            device.require(len(found))
+            jax.config.update("jax_default_device", found[device.number])
 
     def shared(self, style: str) -> str:
         """Return the name of a style over the devices that were asked for."""

@@ -76,10 +76,10 @@ def binary(name: str) -> str:
     return f"Scripts/{name}.exe" if os.name == "nt" else f"bin/{name}"
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str | bytes) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(text.encode() if isinstance(text, str) else text)
     partial.replace(path)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from bench.environments.store import replace
 from bench.fleet.planner import Planner
 from common.errors import BakeoffError
 
@@ -178,10 +179,8 @@ def file_of(folder: Path, comparison: Comparison) -> Path:
 
 def write(path: Path, text: bytes) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_suffix(f"{path.suffix}.partial")
     try:
-        partial.write_bytes(text)
-        partial.replace(path)
+        replace(path, text)
     except OSError as error:
         raise BakeoffError(
             f"cannot write {path}: {error.strerror}; make room: the same command goes on"

@@ -31,7 +31,7 @@ import msgspec
 import impls
 from bench.track import spec
 from common.config import WORKLOADS, check_rate, check_size
-from common.devices import Over
+from common.devices import Device, Over
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
@@ -197,6 +197,8 @@ def expanded(given: Compare, path: Path, index: int) -> Iterator[Comparison]:
     name = given.name if given.name is not None else f"compare{index}"
     try:
         check(entrants, styles, workloads, environments, budget, name)
+        for backend in backends:
+            Device.of(backend)
         for number in given.devices or ():
             check_size("devices", number, most=MOST_DEVICES)
         check_size("repeat", given.repeat or 1, most=10_000)

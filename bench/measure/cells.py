@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from common import devices
 from common.config import SWEEP, WORKLOADS
+from common.devices import Device
 from common.errors import BakeoffError, unknown
 
 BASELINE = ("pure_jax", "pure")
@@ -92,13 +93,15 @@ class Selection:
             ("entrant", self.entrants, known_entrants),
             ("style", self.styles, known_styles),
             ("workload", self.workloads, [*WORKLOADS, *TOGETHER]),
-            ("backend", self.backends, offer.backends),
+            ("backend", [Device.of(name).backend for name in self.backends], offer.backends),
         ):
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
         for backend in self.backends or offer.backends:
-            most = offer.details.get(backend, {}).get("count", 1)
+            device = Device.of(backend)
+            most = offer.details.get(device.backend, {}).get("count", 1)
+            device.require(most)
             if self.devices and max(self.devices) > most:
                 raise BakeoffError(
                     f"devices is {max(self.devices)}, and {backend} has {most} here: give a number "
@@ -115,7 +118,7 @@ class Selection:
             for backend in self.backends or offer.backends
             for workload in workloads
             for entrant in entrants
-            if backend not in offer.lacking.get(entrant, ())
+            if Device.of(backend).backend not in offer.lacking.get(entrant, ())
             for style in offer.styles.get(entrant, ["pure"])
             if not self.styles or style in self.styles
             for style in (style, *self.over(entrant, style, offer))

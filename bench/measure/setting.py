@@ -8,6 +8,7 @@ import jax
 
 from common import corpus as corpora
 from common.config import WORKLOADS
+from common.devices import Device
 from common.equality import Case
 from common.vocab import Vocab
 
@@ -24,8 +25,15 @@ class Setting(NamedTuple):
 
 
 def use(backend: str) -> None:
-    """Make the first device of `backend` the default one."""
-    jax.config.update("jax_default_device", jax.devices(backend)[0])
+    """Make a device of `backend` the default one: the first, or that of the index in `gpu:1`.
+
+    Raises:
+        BakeoffError: there is no such device.
+    """
+    device = Device.of(backend)
+    found = jax.devices(device.backend)
+    device.require(len(found))
+    jax.config.update("jax_default_device", found[device.number])
 
 
 def setting(workload: str, backend: str) -> Setting:

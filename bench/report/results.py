@@ -3,7 +3,7 @@
 A folder of `results/` is a machine. Its page is about its newest whole run, the others beside it.
 Histories are folders below `results/tracking/`.
 Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`, those of the
-tuned step's tricks after `<!-- tricks RUN.json -->`.
+tuned step's tricks after `<!-- tricks RUN.json -->`, of devices after `<!-- scaling RUN.json -->`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench.measure.settings import ROOT
+from bench.report import scaling
 from bench.report.markdown import table
 from bench.report.page import page
 from bench.report.runs import Run, read
@@ -24,7 +25,7 @@ from bench.tuned import table as tricks
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from bench.report.charts import Figure
@@ -38,9 +39,14 @@ BISECTION = "bisect-*.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
 """Of a machine, below `TUNED`: what `bakeoff limit --json` wrote."""
-TEXTS = (ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md")
+TEXTS = (
+    ROOT / "README.md",
+    FOLDER / "README.md",
+    TUNED / "README.md",
+    ROOT / "docs" / "scale.md",
+)
 TABLE = re.compile(
-    r"(<!-- (?P<what>table|tricks) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+    r"(<!-- (?P<what>table|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
 )
 
 
@@ -98,10 +104,18 @@ def refreshed(text: str) -> str:
 
     def anew(match: re.Match[str]) -> str:
         run = read(ROOT / match["run"])
-        made = tricks.table(run) if match["what"] == "tricks" else table(run.section)
+        made = MAKE[match["what"]](run)
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return TABLE.sub(anew, text)
+
+
+MAKE: Mapping[str, Callable[[Run], str]] = {
+    "table": lambda run: table(run.section),
+    "tricks": tricks.table,
+    "scaling": lambda run: scaling.markdown(run.section["scaling"]),
+}
+"""What makes each kind of table."""
 
 
 def main() -> int:
