@@ -13,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from bench.cli import main
-from bench.doctor import gpus, machine
+from bench.doctor import machine
 from bench.doctor.advice import findings
 from bench.doctor.finding import Area, Level
-from bench.doctor.gpus import Gpu
 from bench.doctor.look import Seen, watched
 from bench.doctor.report import report
-from bench.measure import settings
+from bench.measure import gpus, settings
+from bench.measure.gpus import Gpu
 from bench.measure.session import details, of_accelerator, platforms
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ def test_what_the_system_does_not_say(tmp_path: Path) -> None:
 
 ANSWER = (
     "NVIDIA H100 80GB HBM3, 580.65.06, 81559, 1024, 7, 35, Enabled, Disabled, Default, "
-    "Not Active, Not Active\n"
-    "Tesla T4, 535.1, 15360, 0, 0, [N/A], Disabled, [N/A], Default, Active, Not Active\n"
+    "Not Active, Not Active, 345, 1980\n"
+    "Tesla T4, 535.1, 15360, 0, 0, [N/A], Disabled, [N/A], Default, Active, Not Active, "
+    "[N/A], 1590\n"
 )
 
 
@@ -161,6 +162,7 @@ def test_what_nvidia_smi_says() -> None:
     assert (first.memory, first.used) == (81559 << 20, 1 << 30)
     assert (first.persistent, first.divided, first.slowed) == (True, False, False)
     assert (second.temperature, second.persistent, second.slowed) == (None, False, True)
+    assert [(gpu.clock, gpu.fastest) for gpu in (first, second)] == [(345, 1980), (None, 1590)]
     assert gpus.parsed("") == []
     with pytest.raises(ValueError, match="2 fields where 11 were asked for"):
         gpus.parsed("a, b")

@@ -12,12 +12,14 @@ import threading
 import time
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.cli import main
+from bench.fleet.cost import least
 from bench.fleet.drive import Event, Kind, collect, drive, file_of
 from bench.fleet.here import Here
 from bench.fleet.on_ray import HOST, about, unlike
@@ -89,6 +91,20 @@ def test_a_plan_over_devices(tmp_path: Path) -> None:
     [found] = plan(path)
     assert "--devices=1,2,4" in found.arguments
     assert found.cells == 6, "none, 1, 2, 4, and as many streams on each of 2 and 4"
+
+
+def test_a_budget_that_is_too_small_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text("[[compare]]\nentrants = ['haiku', 'equinox']\nbudget = 5\n")
+    assert main(["matrix", str(path)]) == 0
+    found = capsys.readouterr()
+    assert "1 of them have less budget than the fewest blocks take: compare1: seed" in found.err
+    path.write_text("[[compare]]\nentrants = ['haiku', 'equinox']\nbudget = 60\n")
+    assert main(["matrix", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+    assert least(comparison()) < least(replace(comparison(), devices=(2,)))
 
 
 def test_plans_include_others(tmp_path: Path) -> None:

@@ -68,37 +68,57 @@ def test_two_processes_give_the_losses_of_one(mode: str, tmp_path: Path) -> None
     assert (tmp_path / "two.safetensors").exists()
 
 
-@pytest.mark.slow
-def test_a_lost_process_ends_the_others(tmp_path: Path) -> None:
-    """Within a minute, with a clear message, and the run goes on from its last checkpoint."""
+def strike(sign: signal.Signals, cwd: Path) -> tuple[str, float, int | None]:
+    """Train in two processes, and send the second a signal once there is a checkpoint.
+
+    Returns:
+        What they said, the seconds until they ended, and the exit status.
+    """
     many = bakeoff(
         *(*TRAIN, "--epochs", "100000", "--processes", "2", "--save", "kept.safetensors"),
-        cwd=tmp_path,
+        cwd=cwd,
     )
     try:
         end = time.monotonic() + 120
-        while not (tmp_path / "kept.safetensors").exists() and time.monotonic() < end:
+        while not (cwd / "kept.safetensors").exists() and time.monotonic() < end:
             time.sleep(0.2)
-        assert (tmp_path / "kept.safetensors").exists()
+        assert (cwd / "kept.safetensors").exists()
         [second] = [
             process
             for process in psutil.Process(many.pid).children(recursive=True)
             if "--process-id 1" in " ".join(process.cmdline())
         ]
-        second.send_signal(signal.SIGKILL)
-        killed = time.monotonic()
-        _, said = many.communicate(timeout=90)
-        assert time.monotonic() - killed < 60
+        second.send_signal(sign)
+        struck = time.monotonic()
+        _, said = many.communicate(timeout=120)
+        return said, time.monotonic() - struck, many.returncode
     finally:
         many.kill()
         many.wait()
-    assert many.returncode == 1, said
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_others(tmp_path: Path) -> None:
+    """Within a minute, with a clear message, and the run goes on from its last checkpoint."""
+    said, took, status = strike(signal.SIGKILL, tmp_path)
+    assert took < 60
+    assert status == 1, said
     assert "bakeoff: another process was lost after" in said
     assert "bakeoff: process 1 of 2 ended with signal 9" in said
     assert re.search(r"go on with: bakeoff train --resume kept\.safetensors", said)
     again = bakeoff("train", "--resume", "kept.safetensors", "--epochs", "1", cwd=tmp_path)
     _, said = again.communicate(timeout=100)
     assert "but the resumed run has done" in said
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_others(tmp_path: Path) -> None:
+    said, took, status = strike(signal.SIGSTOP, tmp_path)
+    assert took < 60
+    assert status == 1, said
+    print(said)
+    assert "process 0 of 2 was ended from outside, or by JAX, for another one was silent" in said
+    assert "go on with --resume and the last checkpoint, kept.safetensors" in said
 
 
 @pytest.mark.slow

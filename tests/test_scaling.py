@@ -127,7 +127,7 @@ def test_as_markdown_and_on_the_page_show_it(tmp_path: Path) -> None:
     html = page([read(path)])
     assert "What more devices are worth" in html
     assert "0.625 (0.625–0.625)" in html
-    assert "Efficiency of 2 devices: 0.625 (0.625–0.625) with pure_jax at batched" in html
+    assert "Efficiency of 2 devices: 0.62" in html
     assert "What more devices are worth" not in page([read(PUBLISHED)])
 
 
@@ -158,6 +158,10 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     assert [(row["style"], row["devices"]) for row in rows] == [
         *(("pure@1", 1), ("pure@2", 2), ("pure@2x", 2)),
     ]
+    steps = {c["style"]: c["metrics"].get("step", {}) for c in run["bakeoff"]["cells"]}
+    assert steps["pure@2"]["ratio"] is not None
+    assert steps["pure@2x"]["ratio"] is steps["pure@2x"]["verdict"] is None, "it does more work"
+    assert steps["pure@2x"]["median"] > 0
     proofs = {c["style"]: c["proof"] for c in run["bakeoff"]["cells"]}
     assert proofs["pure@2"]["settings"] == {"devices": 2}
     assert proofs["pure@2"]["trajectory"] <= 1e-5

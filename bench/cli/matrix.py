@@ -70,6 +70,9 @@ def matrix(
 
 def show(comparisons: Sequence[Comparison], took: float, *, as_json: bool) -> None:
     """Print a plan and its cost."""
+    from bench.fleet.cost import least
+
+    short = [c for c in comparisons if c.budget < least(c)]
     cells, seconds = sum(c.cells for c in comparisons), sum(c.budget for c in comparisons)
     if as_json:
         rows: dict[str, Any] = {
@@ -77,6 +80,7 @@ def show(comparisons: Sequence[Comparison], took: float, *, as_json: bool) -> No
             "cells": cells,
             "seconds": seconds,
             "planned_in_seconds": took,
+            "with_too_little_budget": len(short),
         }
         print(json.dumps(rows, indent=2))
         return
@@ -88,6 +92,14 @@ def show(comparisons: Sequence[Comparison], took: float, *, as_json: bool) -> No
         f"{len(comparisons)} comparisons of {cells} cells: {words(seconds)} on one machine; "
         f"planned in {took:.2f} s. Measure with --out FOLDER."
     )
+    if short:
+        first = max(short, key=lambda comparison: least(comparison) - comparison.budget)
+        print(
+            f"bakeoff: {len(short)} of them have less budget than the fewest blocks take: "
+            f"{first}, {words(first.budget)} where {first.cells} cells take some "
+            f"{words(least(first))}; they will leave out what does not fit",
+            file=sys.stderr,
+        )
 
 
 def simulated(

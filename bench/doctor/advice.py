@@ -12,8 +12,8 @@ from bench.stats.health import LOAD, OTHERS, STEAL
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.doctor.gpus import Gpu
     from bench.doctor.look import Seen
+    from bench.measure.gpus import Gpu
 
 NOISE = 0.05
 """Of the loop's time: by so much more in one of twenty, a machine is noisy."""

@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 
 from bench.doctor import machine
-from bench.doctor.gpus import PROGRAM, Gpu, gpus
+from bench.measure.gpus import PROGRAM, Gpu, gpus
 from bench.measure.settings import affinity
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ import impls
 from bench.measure import turns
 from bench.measure.cells import BASELINE, CONTROL
 from bench.measure.counts import exact
+from bench.measure.gpus import gpus
 from bench.measure.metrics import TINY
 from bench.measure.program import ProgramFacts, difference, facts
 from bench.measure.setting import Setting, setting, use
@@ -114,7 +115,7 @@ def platforms() -> list[str]:
     with suppress(Exception):
         from jax.extend.backend import backends
 
-        return [client.platform for client in backends().values()]
+        return [client.devices()[0].platform for client in backends().values()]
     return []
 
 
@@ -137,6 +138,7 @@ def details(backend: str) -> dict[str, Any]:
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
         "memory_statistics": bool(memory),
         **({} if backend == "cpu" else of_accelerator()),
+        **({"cards": [asdict(card) for card in gpus() or ()]} if backend == "gpu" else {}),
     }
 
 

@@ -15,6 +15,7 @@ from bench.measure.plan import MIN_BLOCKS, MIN_COLD
 from bench.measure.schedule import STARVED
 from bench.stats.nested import Estimate, block_log_ratios, nested_all, unpaired_all
 from bench.stats.verdict import Judgement, detectable, judge
+from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
@@ -276,7 +277,8 @@ def compared(
 ) -> list[tuple[Group, Cell]]:
     """Return what is judged together: the asked metrics of all cells that have enough of them.
 
-    Of the control, that is what the baseline is asked for.
+    Of the control, that is what the baseline is asked for. A style that gives each device as many
+    streams does more work, so that it is neither slower nor faster: see `bench.measure.scaling`.
     """
 
     def metrics(cell: Cell) -> set[str]:
@@ -287,6 +289,7 @@ def compared(
         for group, cells in found.items()
         for cell in cells
         if group.metric in metrics(cell)
+        and not Over.of(cell.style).weak
         and not (enforce and starved(state.cells[cell], group.metric))
     ]
 

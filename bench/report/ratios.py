@@ -8,6 +8,7 @@ from bench.measure.cells import BASELINE, CONTROL, Cell
 from bench.measure.summary import CONFIDENCE, number, ratios
 from bench.report.wording import measured
 from bench.stats.verdict import judge
+from common.devices import Over
 
 if TYPE_CHECKING:
     from bench.report.runs import Run
@@ -61,7 +62,7 @@ def by_baseline(run: Run) -> dict[str, Beside]:
             continue
         for (entrant, _), cells in ratios(group, known, others).items():
             for cell, estimate in cells.items():
-                if cell[:2] != CONTROL:  # it is nobody's row
+                if cell[:2] != CONTROL and not Over.of(cell.style).weak:  # nobody's row; other work
                     found[entrant].append((cell, group.metric))
                     estimates[entrant].append(estimate)
     margin = run.section["plan"]["margin"]

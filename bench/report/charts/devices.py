@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import altair
 
 from bench.report import scaling
-from bench.report.charts.drawn import Figure, chart, coloured, few
+from bench.report.charts.drawn import Figure, chart, coloured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +54,8 @@ def devices(run: Run, cells: Sequence[Facts], backend: str) -> Figure | None:
 
 
 def title(rows: Sequence[dict[str, Any]]) -> str:
-    """Return what most devices are worth."""
+    """Return what most devices are worth, at the least and at best."""
     most = max(row["devices"] for row in rows)
-    last = [row for row in rows if row["devices"] == most]
-    said = [f"{row['interval']} with {row['style']} at {row['where']}" for row in last]
-    return f"Efficiency of {most} devices: {few(said, 'not known')}"
+    last = [row["efficiency"] for row in rows if row["devices"] == most]
+    ends = dict.fromkeys(f"{end:.2f}" for end in (min(last), max(last)))
+    return f"Efficiency of {most} devices: {' to '.join(ends)}"

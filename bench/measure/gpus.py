@@ -14,6 +14,7 @@ FIELDS = (
     *("name", "driver_version", "memory.total", "memory.used", "utilization.gpu"),
     *("temperature.gpu", "persistence_mode", "mig.mode.current", "compute_mode"),
     *("clocks_event_reasons.hw_slowdown", "clocks_event_reasons.sw_thermal_slowdown"),
+    *("clocks.sm", "clocks.max.sm"),
 )
 SECONDS = 20
 MIB = 1 << 20
@@ -39,6 +40,10 @@ class Gpu:
     """By MIG, so that a device is a part of it."""
     slowed: bool
     """By heat, or to save power."""
+    clock: float | None = None
+    """In MHz, at that moment."""
+    fastest: float | None = None
+    """In MHz, the highest that it can have."""
 
 
 def gpus() -> list[Gpu] | None:
@@ -82,6 +87,8 @@ def parsed(text: str) -> list[Gpu]:
                 persistent=value["persistence_mode"] == "Enabled",
                 divided=value["mig.mode.current"] == "Enabled",
                 slowed="Active" in slow,
+                clock=number(value["clocks.sm"]),
+                fastest=number(value["clocks.max.sm"]),
             )
         )
     return found
