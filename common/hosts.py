@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from common.errors import BakeoffError
 from common.versions import versions
@@ -66,8 +67,10 @@ class Peers:
 def join(peers: Peers, seconds: int = JOIN_SECONDS) -> None:
     """Become one of several processes, before anything else is asked of JAX.
 
+    Where another one does not come, JAX ends this process, and has the last word.
+
     Raises:
-        BakeoffError: the coordinator does not answer, its address is taken, or not everybody came.
+        BakeoffError: the coordinator does not answer, or its address is taken.
     """
     answers(peers, seconds)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -87,6 +90,11 @@ def join(peers: Peers, seconds: int = JOIN_SECONDS) -> None:
             f"{peers.coordinator} within {seconds} s: {words}; start all of them, each with a "
             "--process-id of its own"
         ) from error
+
+
+def joined() -> bool:
+    """Tell whether this process is one of several."""
+    return jax.distributed.is_initialized()
 
 
 def answers(peers: Peers, seconds: float) -> None:
@@ -127,18 +135,31 @@ def require_alike(run: Mapping[str, Any]) -> None:
     Args:
         run: What was asked of this process, as JSON has it.
     """
-    from jax.experimental import multihost_utils
-
     found = versions()
     about = {name: found.get(name, "none") for name in (*ALIKE, "python")} | dict(run)
     said = json.dumps(about, sort_keys=True, default=str).encode()
     assert len(said) < LONGEST
-    padded = np.frombuffer(said.ljust(LONGEST), np.uint8)
-    everybody = multihost_utils.process_allgather(padded)
-    texts = [json.loads(bytes(row).decode()) for row in np.reshape(everybody, (-1, LONGEST))]
+    rows = everybody(np.frombuffer(said.ljust(LONGEST), np.uint8))
+    texts = [json.loads(bytes(row).decode()) for row in rows]
     wrong = list(unlike(texts))
     if wrong:
         raise BakeoffError(f"processes differ: {'; '.join(wrong)}; make them the same everywhere")
+
+
+def everybody(row: np.ndarray) -> np.ndarray:
+    """Return a row of each process, in the order of their numbers.
+
+    Over one device of each, for they may have different numbers of them.
+    """
+    first: dict[int, Any] = {}
+    for device in jax.devices():
+        first.setdefault(device.process_index, device)
+    mesh = Mesh(np.array([first[process] for process in sorted(first)]), ("process",))
+    rows = jax.make_array_from_callback(
+        (len(first), len(row)), NamedSharding(mesh, PartitionSpec("process")), lambda _: row[None]
+    )
+    whole = jax.jit(lambda rows: rows, out_shardings=NamedSharding(mesh, PartitionSpec()))(rows)
+    return np.asarray(whole.addressable_data(0))
 
 
 def unlike(texts: list[dict[str, Any]]) -> Iterator[str]:

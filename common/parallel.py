@@ -66,8 +66,10 @@ class Placement:
 
     def put(self, array: AnyArray, *axes: str | None) -> Array:
         """Return an array divided along these axes; whole on every device where there are none."""
+        if self.devices == 1:  # what a step returns is whole: else it would be compiled for twice
+            axes = ()
         sharding = NamedSharding(self.mesh, PartitionSpec(*axes))
-        if isinstance(array, jax.Array) and array.sharding.is_equivalent_to(sharding, array.ndim):
+        if isinstance(array, jax.Array) and array.sharding == sharding:
             return array
         if sharding.is_fully_addressable:
             return jax.device_put(array, sharding)
@@ -76,24 +78,32 @@ class Placement:
 
 
 def placement(devices: int) -> Placement:
-    """Return the placement over so many devices of the default one's kind, that one first.
+    """Return the placement over so many devices of the default one's kind.
+
+    Of several processes each has as many; of one, the default device is the first.
 
     Raises:
         BakeoffError: there are not so many.
     """
     default: Any = jax.config.jax_default_device
     found = jax.devices(default.platform if default is not None else None)
-    if default in found:
+    if default in found and jax.process_count() == 1:
         found = [default, *(device for device in found if device != default)]
-    if not 1 <= devices <= len(found):
-        what = found[0].platform
+    own: dict[int, list[Any]] = {}
+    for device in found:
+        own.setdefault(device.process_index, []).append(device)
+    share = devices // len(own)
+    chosen = [device for process in sorted(own) for device in own[process][:share]]
+    if not 0 < devices == len(chosen):
+        kind, here = found[0].platform, "here"
+        if len(own) > 1:
+            here = f"in {len(own)} processes together, and each has to have as many"
         raise BakeoffError(
-            f"devices is {devices}; {what} has {len(found)} here: give a number from 1 to "
-            f"{len(found)}"
-            + (f", or set JAX_NUM_CPU_DEVICES={devices} before it starts" * (what == "cpu"))
+            f"devices is {devices}; {kind} has {len(found)} {here}: give a smaller number"
+            + f", or set JAX_NUM_CPU_DEVICES={devices} before it starts" * (kind == "cpu")
         )
     auto = (jax.sharding.AxisType.Auto,)
-    return Placement(Mesh(np.array(found[:devices]), (AXIS,), axis_types=auto))
+    return Placement(Mesh(np.array(chosen), (AXIS,), axis_types=auto))
 
 
 def check_batch(batch: int, devices: int) -> None:

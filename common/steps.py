@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.loss import scan_loss
@@ -59,8 +60,8 @@ def load_adam(
 def beside(params: Params, number: np.generic) -> Array:
     """Return a number as an array that lies where parameters do, whole on every device."""
     first = jax.tree.leaves(params)[0]
-    placed = isinstance(first, jax.Array) and len(first.sharding.device_set) > 1
-    return jax.device_put(number, first.sharding if placed else None)
+    sharding = first.sharding if isinstance(first, jax.Array) else None
+    return jax.device_put(number, sharding if isinstance(sharding, NamedSharding) else None)
 
 
 def shapes(tree: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:

@@ -325,6 +325,7 @@ def test_a_markdown_table_of_it(run: Run) -> None:
     assert any("crashing" in row and "import failed" in row for row in rows)
 
 
+@pytest.mark.slow
 def test_compare_select_and_group(lab: Lab, run: Run) -> None:
     """`-k` leaves the twin's step; the baseline is measured beside it all the same."""
     options = ["--entrant=pure_jax,twin.py", "-k", "test_step and twin", "--benchmark-compare=0001"]
@@ -347,6 +348,7 @@ def test_compare_select_and_group(lab: Lab, run: Run) -> None:
     assert lab.journals == [], "all it held is in the file"
 
 
+@pytest.mark.slow
 def test_a_comparison_that_fails_leaves_file_and_report(lab: Lab, run: Run) -> None:
     [first] = lab.folder.glob(".benchmarks/*/0001_first.json")
     known = json.loads(first.read_text())

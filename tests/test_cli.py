@@ -502,6 +502,7 @@ def test_an_entrant_whose_library_is_missing_costs_its_own_row(
     assert (done.status, done.err) == (2, f"bakeoff: {row['problem']}\n")
 
 
+@pytest.mark.slow
 def test_what_styles_compile_to_fits_80_columns(
     bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,11 +164,12 @@ def test_what_nvidia_smi_says() -> None:
     assert (second.temperature, second.persistent, second.slowed) == (None, False, True)
     assert [(gpu.clock, gpu.fastest) for gpu in (first, second)] == [(345, 1980), (None, 1590)]
     assert gpus.parsed("") == []
-    with pytest.raises(ValueError, match="2 fields where 11 were asked for"):
+    with pytest.raises(ValueError, match="2 fields where 13 were asked for"):
         gpus.parsed("a, b")
 
 
 def test_a_look_takes_as_long_as_it_is_told() -> None:
+    assert len(watched(1e-9)[2]) == 1
     stolen, others, loop = watched(0.05)
     assert 0 <= stolen <= 1
     assert 0 <= others <= 1
@@ -201,7 +202,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_set_for_a_cpu() -> None:
     found = details("cpu")
     assert found["count"] >= 1
-    assert found["matmul_precision"] == str(jax.config.jax_default_matmul_precision)
+    with jax.default_matmul_precision("float32"):
+        assert details("cpu")["matmul_precision"] == "float32"
     assert "preallocation" not in found, "it has none"
     assert platforms() == ["cpu"]
 

@@ -91,6 +91,9 @@ def test_a_plan_over_devices(tmp_path: Path) -> None:
     [found] = plan(path)
     assert "--devices=1,2,4" in found.arguments
     assert found.cells == 6, "none, 1, 2, 4, and as many streams on each of 2 and 4"
+    path.write_text("[[compare]]\nentrants = ['haiku', 'haiku']\ndevices = [2, 2]\n")
+    [found] = plan(path)
+    assert found.cells == 4, "one device is always among them"
 
 
 def test_a_budget_that_is_too_small_is_said(
@@ -128,7 +131,11 @@ def test_plans_include_others(tmp_path: Path) -> None:
         "[[compare]]\nentrants = []": "has no cell",
         "[[compare]]\nentrants = ['flex']": "compare 1: unknown entrant 'flex'; known: pure_jax",
         "[[compare]]\nworkloads = ['huge']": "unknown workload 'huge'; known: toy",
-        "[[compare]]\nstyles = ['a b']": "style 'a b' is no name of one",
+        "[[compare]]\nstyles = ['pur']": "unknown style 'pur'; known: pure, tuned",
+        "[[compare]]\nstyles = ['pure@2']": "style is 'pure@2'; give 'pure', and devices",
+        "[[compare]]\nmetrics = ['stepp']": "unknown metric 'stepp'; known: ",
+        "[[compare]]\nbackends = ['cppu']": "unknown backend 'cppu'; known: cpu, gpu, tpu",
+        "[[compare]]\nrepeat = 0": "repeat is 0; it must be a whole number from 1",
         "[[compare]]\nbudget = -1": "budget is -1.0; it must be a positive number",
         "[[compare]]\nbudget = 'long'": "Expected `float | null`, got `str` - at `$.compare",
         "[[compare]]\nenvironments = ['main']": "environment 'main' is a git revision",
@@ -168,6 +175,8 @@ def test_ten_thousand_cells_are_planned_at_once(tmp_path: Path) -> None:
     {
         "--failures 1": "--failures is 1; give a part from 0 to less than 1",
         "--simulate 0": "--simulate is 0; give at least one machine",
+        "--failures 0.1": "--failures without --simulate; say how many machines",
+        "--simulate 9 --ray auto": "--simulate measures nothing; leave --out and --ray out",
         "--ray auto": "--ray without --out; name the folder",
     }.items(),
 )
@@ -205,6 +214,17 @@ def test_what_a_lost_machine_had_is_begun_elsewhere() -> None:
     planner.ended("y")
     assert [(m.name, c.name) for m, c in planner.begun()] == [("y", "a")]
     assert planner.gone("nobody") is None
+
+
+def test_the_only_machine_of_a_backend_may_try_again() -> None:
+    planner, only = Planner(), Machine("x", frozenset({"cpu", "gpu"}))
+    planner.add([comparison(backend="gpu")])
+    planner.come(only)
+    planner.come(Machine("y"))
+    assert [m.name for m, _ in planner.begun()] == ["x"]
+    planner.gone("x")
+    planner.come(only)
+    assert [m.name for m, _ in planner.begun()] == ["x"]
 
 
 def test_what_kills_machines_is_given_up() -> None:
@@ -248,6 +268,8 @@ def test_without_failures_the_bound_is_near() -> None:
 class Made:
     """A cluster that is told what happens."""
 
+    busy = 0
+
     def __init__(self, events: Sequence[list[Event]]) -> None:
         self.coming, self.log, self.closed = list(events), list[tuple[str, str]](), False
 
@@ -289,6 +311,17 @@ def test_lost_ended_failed_and_done_before(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".txt"}
     assert file_of(tmp_path, all_[0]).read_text() == "{}"
     assert "huge" in (tmp_path / f"{all_[2].key}.failed.txt").read_text()
+
+
+def test_what_is_given_up_is_written_down(tmp_path: Path) -> None:
+    machines = [Machine(f"m{number}") for number in range(ATTEMPTS)]
+    events = [each for m in machines for each in ([Event(Kind.COME, m)], [Event(Kind.GONE, m)])]
+    progress = drive([comparison()], Made(events), tmp_path, silent)
+    assert (progress.done, progress.failed) == (0, 1)
+    assert (
+        f"{ATTEMPTS} machines were lost"
+        in (tmp_path / f"{comparison().key}.failed.txt").read_text()
+    )
 
 
 def test_nobody_comes(tmp_path: Path) -> None:

@@ -66,6 +66,15 @@ def test_styles_over_devices_are_cells_beside_the_plain_ones() -> None:
     )
 
 
+def test_streams_that_do_not_divide_are_said_before_anything_is_measured() -> None:
+    with pytest.raises(BakeoffError) as error:
+        Selection(styles=("pure",), workloads=("toy",), devices=(1, 2)).cells(OFFER)
+    assert str(error.value) == (
+        "the 1 streams of toy do not divide among 2 devices; choose another --workload, as "
+        "batched, or --devices"
+    )
+
+
 def test_a_device_is_named_by_its_index() -> None:
     chosen = Selection(styles=("pure",), workloads=("batched",), backends=("cpu:3",))
     assert {c.backend for c in chosen.cells(OFFER)} == {"cpu:3"}

@@ -221,6 +221,7 @@ def test_whatever_diverges_is_named_with_its_epoch(wrong: dict[str, float], what
     )
 
 
+@pytest.mark.slow
 def test_the_blogs_toy_figure() -> None:
     """Linen's own initialisers, Adam without decay, the whole text as one chunk."""
     model, data, seeds, last = model_of("flax_linen"), DataConfig(chunk=len(TOY)), range(20), []

@@ -160,6 +160,7 @@ def test_cores_add_up() -> None:
     )
 
 
+@pytest.mark.slow
 def test_rates_of_a_tiny_size_make_sense() -> None:
     sizes = Sizes(width=16, rows=2, characters=32, parameters=4000)
     (found,), blas = roofline.measured([sizes], seconds=0.01)
@@ -328,6 +329,7 @@ def test_limit_as_json(bakeoff: Callable[..., Done], run_file: Path) -> None:
     assert found["seconds"] == pytest.approx(max(shared, found["waiting"]))
 
 
+@pytest.mark.slow
 def test_a_limit_that_was_written_is_put_beside_a_run(
     bakeoff: Callable[..., Done], run_file: Path, tmp_path: Path
 ) -> None:

@@ -77,7 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         os._exit(error.exit_status)  # or jax waits for the lost one, and then ends with a stack
     except BakeoffError as error:
-        return _say(str(error), error.exit_status)
+        status = _say(str(error), error.exit_status)
+        hosts = sys.modules.get("common.hosts")
+        if hosts is not None and hosts.joined():  # jax would wait for the others, and then abort
+            sys.stdout.flush()
+            os._exit(status)
+        return status
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         words = [word for word in given[:1] if not word.startswith("-")]

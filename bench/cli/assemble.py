@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.where import Where
+from common.devices import AT, Over
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ def assemble(
         raise BakeoffError(
             f"epoch-mode is {epoch_mode!r}; it must be 'chunk' or 'scan': choose one"
         )
+    if given["style"] is not None and AT in given["style"]:
+        over = Over.of(given["style"])
+        raise BakeoffError(
+            f"style is {given['style']!r}; give --style {over.style} --devices {over.devices}"
+        )
     saved = disk.load(resume) if resume else None
     if saved and epochs < saved.epoch:
         raise BakeoffError(
@@ -82,15 +88,12 @@ def assemble(
         )
     import impls
 
+    about = asdict(replace(start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
+    where.together(about | {"epochs": epochs, "epoch mode": epoch_mode})
     style = impls.load(start.entrant).style(where.shared(start.style))
     step = style(start.model, adamw(start.optimiser))
     if where.devices or where.peers:
         check_shared(start, step)
-    if where.peers is not None:
-        from common.hosts import require_alike
-
-        about = asdict(replace(start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
-        require_alike(about | {"epochs": epochs, "epoch mode": epoch_mode})
     return Run(start, corpus, tokens, model, step, epochs, epoch_mode, sample_every, prompt, where)
 
 

@@ -149,6 +149,7 @@ def apart(name: str, homes: Homes) -> dict[str, Any]:
 def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None) -> None:
     """Have a worker prove and compile every style, and add the proof or the failure."""
     from bench.measure.process import Worker, WorkerFailedError
+    from common.devices import Device
 
     rows = [row for row in rows if row["environment"] == "everybody's"]
     arms = [[row["entrant"], style] for row in rows for style in row["styles"]]
@@ -160,7 +161,7 @@ def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None)
             worker.ask({**session, "action": "load", "arms": arms, "outside": {}})
             there = worker.ask({**session, "action": "backends"})["backends"]
             backend = backend or there[0]
-            if backend not in there:
+            if Device.of(backend).backend not in there:
                 raise unknown("backend", backend, there)
             for index, (entrant, style) in enumerate(arms):
                 note(f"{workload} on {backend}: proving {entrant} {style} equal")

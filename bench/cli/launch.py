@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
+from bench.measure.gpus import gpus
 from common.config import check_size
 from common.errors import LostPeerError
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOST = 64
+LAUNCHED = "BAKEOFF_LAUNCHED"
+"""Tells a process that it ends with the one that has started it."""
 GRACE_SECONDS = 40.0
 """Once one has failed, the others have so long to see it, and to save."""
 LAST_SECONDS = 5.0
@@ -48,9 +54,11 @@ def launch(arguments: Sequence[str], processes: int) -> int:
             ],
             stdout=None if number == 0 else subprocess.DEVNULL,
             stderr=None if number == 0 else words,
+            env=os.environ | {LAUNCHED: "1"} | cards(number, processes),
         )
         for number, words in enumerate(said)
     ]
+    previous = signal.signal(signal.SIGTERM, partial(passed_on, running))
     try:
         return awaited(running, said)
     except KeyboardInterrupt:  # they have heard it too: the first saves, and says how to go on
@@ -59,11 +67,19 @@ def launch(arguments: Sequence[str], processes: int) -> int:
                 process.wait(GRACE_SECONDS)
         return running[0].returncode or 130
     finally:
+        signal.signal(signal.SIGTERM, previous)
         for process in running:
             process.kill()
             process.wait()
         for words in said:
             words.close()
+
+
+def passed_on(running: Sequence[subprocess.Popen[bytes]], *_: object) -> None:
+    """Have all processes end as this one does, for they have not heard it."""
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    raise KeyboardInterrupt
 
 
 def awaited(running: Sequence[subprocess.Popen[bytes]], said: Sequence[IO[str]]) -> int:
@@ -108,6 +124,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def cards(number: int, processes: int) -> dict[str, str]:
+    """Return the variable that shares this machine's GPUs out, where there are enough of them."""
+    found = gpus() or []
+    share = len(found) // processes
+    if not share or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return {}
+    mine = range(number * share, (number + 1) * share)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}
 
 
 def without(arguments: Sequence[str], option: str) -> list[str]:

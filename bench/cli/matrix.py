@@ -54,6 +54,10 @@ def matrix(
         raise BakeoffError(f"--failures is {failures:g}; give a part from 0 to less than 1")
     if simulate is not None and simulate < 1:
         raise BakeoffError(f"--simulate is {simulate}; give at least one machine")
+    if simulate is None and failures:
+        raise BakeoffError("--failures without --simulate; say how many machines: --simulate 100")
+    if simulate is not None and (ray is not None or out is not None):
+        raise BakeoffError("--simulate measures nothing; leave --out and --ray out")
     if ray is not None and out is None:
         raise BakeoffError("--ray without --out; name the folder that results go into")
     start = time.perf_counter()

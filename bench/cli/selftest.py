@@ -104,10 +104,15 @@ def selftest(
     for name in part or ():
         if name not in PARTS:
             raise unknown("part", name, PARTS)
+    if Device.of(backend).backend != backend:
+        raise BakeoffError(
+            f"--backend is {backend!r}, one device of it; give the backend alone: its first device "
+            "is measured"
+        )
     if backend != "cpu":
         require_backend(backend)
     # Of all runs below: they have this backend, and no other
-    os.environ["JAX_PLATFORMS"] = Device.of(backend).backend
+    os.environ["JAX_PLATFORMS"] = backend
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -15,7 +16,9 @@ import typer
 
 from bench.cli.assemble import Run, assemble
 from bench.cli.last_words import last_words
+from bench.cli.launch import LAUNCHED
 from bench.cli.where import where
+from bench.measure.worker import end_with_parent
 from bench.report.curves import Curve, check_picture, draw
 from common.errors import BakeoffError, LostPeerError, require_new
 
@@ -86,7 +89,8 @@ def train(
         option("chunk: a call each; scan: an epoch as one program (default: chunk)", TRAINING),
     ] = "chunk",
     backend: Annotated[
-        str | None, option("cpu, cuda, tpu, … (default: what jax prefers)", WHERE)
+        str | None,
+        option("cpu, gpu, tpu, …, or a device, gpu:1 (default: jax chooses)", WHERE),
     ] = None,
     devices: Annotated[
         int | None,
@@ -153,12 +157,16 @@ def train(
     if plot is not None:
         check_picture(plot)
         require_new(plot, "--plot")
-    place.settle()
-    run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
     losses: dict[int, float] = {}
     with ExitStack() as stack:
         if place.peers is not None:
+            if os.environ.get(LAUNCHED):
+                end_with_parent(signal.SIGTERM)
             stack.enter_context(last_words(silenced(place.peers, save or resume)))
+        place.settle()
+        if place.peers is not None:
+            place.together({"devices": devices, "backend": backend, "epochs": epochs})
+        run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
         lines = open_log(log, stack)
         try:
             path = (save or resume) if place.first else None
@@ -170,12 +178,13 @@ def train(
 
 def silenced(peers: Peers, path: Path | None) -> str:
     """Return what is to be said where JAX's runtime ends this process."""
-    from common.hosts import SILENCE_SECONDS
+    from common.hosts import JOIN_SECONDS, SILENCE_SECONDS
 
     return (
         f"bakeoff: process {peers.process_id} of {peers.processes} was ended from outside, or by "
-        f"JAX, for another one was silent for {SILENCE_SECONDS} s; go on with --resume and the "
-        f"last checkpoint{f', {path}' if path else ''}"
+        f"JAX, for another one did not come within {JOIN_SECONDS} s, or was silent for "
+        f"{SILENCE_SECONDS} s; start all of them again, with --resume if there is a checkpoint"
+        f"{f', {path}' if path else ''}"
     )
 
 
@@ -242,14 +251,14 @@ def follow(
             f"interrupted after {counted(last.epoch)}; saved to {kept}; go on with: "
             f"{resume_command(run, kept)}"
         ) from None
-    except lost(run) as error:
+    except run.where.lost as error:
         words = " ".join(str(error).split())[:200]
         if not run.where.first:
             raise LostPeerError(f"another process was lost ({words}); process 0 saves") from None
         kept = keep(last, path)
         raise LostPeerError(
             f"another process was lost after {counted(last.epoch)} ({words}); saved to {kept}; go "
-            f"on with: {resume_command(run, kept)}, and --processes as before"
+            f"on with: {resume_command(run, kept)}"
         ) from None
     except BakeoffError as error:
         if not run.where.first:
@@ -268,13 +277,6 @@ def follow(
     return 0
 
 
-def lost(run: Run) -> tuple[type[Exception], ...]:
-    """Return what is raised where another process has gone; nothing where there is none."""
-    import jax
-
-    return () if run.where.peers is None else (jax.errors.JaxRuntimeError, ValueError)
-
-
 def counted(epochs: int) -> str:
     """Return how many epochs, in words."""
     return f"{epochs} epoch{'' if epochs == 1 else 's'}"
@@ -289,6 +291,16 @@ def resume_command(run: Run, kept: Path) -> str:
         command += ["--sample-every", str(run.sample_every)]
     if run.prompt:
         command += ["--prompt", run.prompt]
+    where = run.where
+    if where.backend is not None:
+        command += ["--backend", where.backend]
+    if where.devices is not None:
+        command += ["--devices", str(where.devices)]
+    if where.peers is not None:
+        command += ["--processes", str(where.peers.processes)]
+        if not os.environ.get(LAUNCHED):  # the others need the file too
+            command += ["--coordinator", where.peers.coordinator]
+            command += ["--process-id", str(where.peers.process_id)]
     return shlex.join(command)
 
 

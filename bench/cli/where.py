@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from common.devices import Device
-from common.errors import BakeoffError
+from common.errors import BakeoffError, LostPeerError
 
 if TYPE_CHECKING:
     from common.hosts import Peers
@@ -90,6 +90,7 @@ class Where:
         """
         import jax
 
+        jax.config.update("jax_default_matmul_precision", "float32")  # as workers have it
         own = self.devices and self.devices // (self.peers.processes if self.peers else 1)
         if own and own > 1:
             jax.config.update("jax_num_cpu_devices", own)
@@ -113,6 +114,32 @@ class Where:
         if device is not None:
             device.require(len(found))
             jax.config.update("jax_default_device", found[device.number])
+
+    @property
+    def lost(self) -> tuple[type[Exception], ...]:
+        """What is raised where another process has gone; nothing where there is none."""
+        import jax
+
+        return () if self.peers is None else (jax.errors.JaxRuntimeError, ValueError)
+
+    def together(self, about: dict[str, Any]) -> None:
+        """Compare what all processes were asked for, if there are several.
+
+        Raises:
+            BakeoffError: they differ, and in what.
+            LostPeerError: another one has gone meanwhile.
+        """
+        if self.peers is None:
+            return
+        from common.hosts import require_alike
+
+        try:
+            require_alike(about)
+        except self.lost as error:
+            words = " ".join(str(error).split())[:200]
+            raise LostPeerError(
+                f"another process was lost before training began ({words}); start all of them again"
+            ) from None
 
     def shared(self, style: str) -> str:
         """Return the name of a style over the devices that were asked for."""

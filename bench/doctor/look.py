@@ -128,10 +128,10 @@ def watched(seconds: float) -> tuple[float, float, Float[np.ndarray, " times"]]:
 
     The loop runs on one core all the time; what it used itself is nobody else's.
     """
-    clock, took = time.perf_counter, []
+    clock, took = time.perf_counter, list[float]()
     before, own = psutil.cpu_times(), time.process_time()
     start = clock()
-    while clock() - start < seconds:
+    while not took or clock() - start < seconds:
         begun = clock()
         sum(range(LOOP))
         took.append(clock() - begun)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bench.environments.store import replace
-from bench.fleet.planner import Planner
+from bench.fleet.planner import ATTEMPTS, Planner
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Event(NamedTuple):
 class Cluster(Protocol):
     """Machines that measure."""
 
+    @property
+    def busy(self) -> int:
+        """How many there are that somebody else uses."""
+
     def begin(self, machine: Machine, comparison: Comparison) -> None:
         """Let a machine measure a comparison; it is that machine's alone until it has ended."""
 
@@ -71,6 +75,8 @@ class Progress:
     seconds: float = 0.0
     """Of measuring that are still to come, on one machine."""
     machines: int = 0
+    given_up: int = 0
+    """Comparisons that took too many machines with them."""
     measured: float = 0.0
     """Seconds that processes have measured."""
     refused: list[str] = field(default_factory=list)
@@ -107,10 +113,10 @@ def drive(
             if planner.busy:
                 since = time.monotonic()
             elif planner.left and time.monotonic() - since > patience:
-                raise BakeoffError(nobody(planner, patience, progress.refused))
+                raise BakeoffError(nobody(planner, patience, cluster.busy, progress.refused))
     finally:
         cluster.close()
-    progress.failed += len(planner.given_up)
+    progress.failed += progress.given_up
     return progress
 
 
@@ -129,6 +135,11 @@ def taken(event: Event, planner: Planner, folder: Path, progress: Progress, tell
         again = planner.gone(machine.name)
         progress.machines -= 1
         tell(f"{machine.name} is lost" + (f"; {again} begins anew" if again else ""), progress)
+        for given_up in planner.given_up[progress.given_up :]:
+            text = f"{ATTEMPTS} machines were lost under it, one after another\n"
+            write(folder / f"{given_up.key}.failed.txt", text.encode())
+            tell(f"{given_up} is given up: {text.strip()}", progress)
+        progress.given_up = len(planner.given_up)
         return
     comparison, done = planner.ended(machine.name), event.done
     assert done is not None
@@ -150,7 +161,7 @@ def last_line(done: Done) -> str:
     return lines[-1][:200] if lines else f"exit status {done.status}"
 
 
-def nobody(planner: Planner, patience: float, refused: Sequence[str]) -> str:
+def nobody(planner: Planner, patience: float, busy: int, refused: Sequence[str]) -> str:
     """Say that nobody does what is left."""
     lacking = planner.unservable()
     what = f" with {', '.join(sorted(lacking))}" if lacking else ""
@@ -158,6 +169,7 @@ def nobody(planner: Planner, patience: float, refused: Sequence[str]) -> str:
         [
             f"no machine{what} for {planner.left} comparisons, and none has come for {patience:g} "
             "s: start one, or leave their backend out",
+            *([f"{busy} are there, and do something else"] if busy else []),
             *refused,
             "what was measured is kept, and the same command goes on",
         ]

@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from bench.environments.store import replace
 from bench.fleet.drive import Event, Kind
 from bench.fleet.planner import Machine
 from bench.fleet.work import COMMAND, Running
@@ -22,6 +23,8 @@ JOURNALS = "interrupted.json"
 
 class Here:
     """Measures on this machine."""
+
+    busy = 0
 
     def __init__(
         self, backends: Iterable[str], folder: Path, command: Sequence[str] = COMMAND
@@ -76,6 +79,6 @@ class Here:
         if journal is not None:
             known[key] = journal
         if known:
-            self.kept.write_text(json.dumps(known))
+            replace(self.kept, json.dumps(known))
         else:
             self.kept.unlink(missing_ok=True)

@@ -65,6 +65,8 @@ class OnRay:
         self.refused: set[str] = set()
         self.about: dict[str, dict[str, str]] = {}
         """What each node has, by its name."""
+        self.asked: dict[str, Any] = {}
+        """Nodes that have been asked for that, and have not answered."""
         self.tasks: dict[Any, Machine] = {}
         self.looked = 0.0
 
@@ -116,17 +118,17 @@ class OnRay:
         there = {node["NodeID"]: node for node in self.alive()}
         measuring = {machine.name for machine in self.tasks.values()}
         found = []
+        for name in self.asked.keys() - there.keys():
+            self.ray.cancel(self.asked.pop(name), force=True)
         for name in self.nodes.keys() - there.keys() - measuring:
             found.append(Event(Kind.GONE, self.nodes.pop(name)))
         for name in there.keys() - self.nodes.keys() - self.refused:
             backends = {"cpu"} | ({"gpu"} if there[name]["Resources"].get("GPU") else set())
             machine = Machine(name, frozenset(backends))
-            if name not in self.about:
-                try:
-                    self.about[name] = self.ray.get(self.task(name, about).remote(), timeout=120)
-                except self.ray.exceptions.RayError:
-                    continue  # it may come back
-            if why := unlike(self.about[name]):
+            why = self.answer(name)
+            if why is None:
+                continue
+            if why:
                 self.refused.add(name)
                 found.append(Event(Kind.REFUSED, machine, why=why))
             elif not (self.alone and self.host(name) in map(self.host, self.nodes)):
@@ -134,13 +136,36 @@ class OnRay:
                 found.append(Event(Kind.COME, machine))
         return found
 
+    def answer(self, name: str) -> str | None:
+        """Return why a node cannot measure for us; empty if it can, None until it has answered.
+
+        It answers when all of it is free.
+        """
+        if name not in self.about:
+            asked = self.asked.setdefault(name, self.task(name, about).remote())
+            if not self.ray.wait([asked], timeout=0)[0]:
+                return None
+            del self.asked[name]
+            try:
+                self.about[name] = self.ray.get(asked)
+            except self.ray.exceptions.RayTaskError as error:
+                return f"it cannot run this project ({str(error).strip().splitlines()[-1]})"
+            except self.ray.exceptions.RayError:
+                return None  # it has gone, or comes back
+        return unlike(self.about[name])
+
+    @property
+    def busy(self) -> int:
+        """How many nodes have not answered, for something else runs on them."""
+        return len(self.asked)
+
     def host(self, name: str) -> str:
         """Return which machine a node is on."""
         return self.about[name][HOST]
 
     def close(self) -> None:
         """End what is still measured."""
-        for task in self.tasks:
+        for task in [*self.tasks, *self.asked.values()]:
             self.ray.cancel(task, force=True)
         self.ray.shutdown()
 

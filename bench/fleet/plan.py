@@ -19,19 +19,23 @@ apart. An included file's defaults hold where the including one says nothing.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 import impls
+from bench.measure.metrics import METRICS
 from bench.track import spec
+from bench.track.gatefile import BACKENDS
 from common.config import WORKLOADS, check_rate, check_size
-from common.devices import Device, Over
+from common.devices import AT, Device
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
@@ -89,7 +93,8 @@ class Comparison:
     @property
     def cells(self) -> int:
         """How many cells it has, the baseline's own ones apart."""
-        over = sum(1 + (number > 1) for number in self.devices)  # strong, and weak
+        numbers = {1, *self.devices} if self.devices else ()
+        over = sum(1 + (number > 1) for number in numbers)  # strong, and weak
         return len(self.entrants) * len(self.styles) * (1 + over)
 
     @property
@@ -188,26 +193,31 @@ def merged(first: Compare, then: Compare) -> Compare:
 def expanded(given: Compare, path: Path, index: int) -> Iterator[Comparison]:
     """Yield the comparisons of one `[[compare]]`."""
     where = f"the plan {path}, compare {index}"
-    entrants = given.entrants if given.entrants is not None else impls.usual()
-    styles = given.styles if given.styles is not None else ["pure"]
-    workloads = given.workloads if given.workloads is not None else ["seed"]
-    environments = given.environments if given.environments is not None else [spec.CURRENT]
-    backends = given.backends if given.backends is not None else ["cpu"]
+    entrants = once(given.entrants, impls.usual())
+    styles = once(given.styles, ["pure"])
+    workloads = once(given.workloads, ["seed"])
+    environments = once(given.environments, [spec.CURRENT])
+    backends, metrics = once(given.backends, ["cpu"]), once(given.metrics, [])
+    devices, repeat = once(given.devices, []), 1 if given.repeat is None else given.repeat
     budget = BUDGET if given.budget is None else given.budget
     name = given.name if given.name is not None else f"compare{index}"
     try:
         check(entrants, styles, workloads, environments, budget, name)
         for backend in backends:
-            Device.of(backend)
-        for number in given.devices or ():
-            check_size("devices", number, most=MOST_DEVICES)
-        check_size("repeat", given.repeat or 1, most=10_000)
+            if Device.of(backend).backend not in BACKENDS:
+                raise unknown("backend", backend, BACKENDS)
+        for metric in metrics:
+            if metric not in METRICS:
+                raise unknown("metric", metric, METRICS)
+        for devices_ in devices:
+            check_size("devices", devices_, most=MOST_DEVICES)
+        check_size("repeat", repeat, most=10_000)
     except BakeoffError as error:
         raise BakeoffError(f"{where}: {error}") from error
     if not (entrants and styles):
         return
     for environment, backend, workload, number in product(
-        environments, backends, workloads, range(given.repeat or 1)
+        environments, backends, workloads, range(repeat)
     ):
         yield Comparison(
             name,
@@ -216,11 +226,31 @@ def expanded(given: Compare, path: Path, index: int) -> Iterator[Comparison]:
             workload,
             backend,
             environment,
-            tuple(given.metrics or ()),
+            tuple(metrics),
             budget,
             number,
-            tuple(given.devices or ()),
+            tuple(devices),
         )
+
+
+def once[T](given: list[T] | None, otherwise: list[T]) -> list[T]:
+    """Return what is given, each once; or something else where nothing is."""
+    return otherwise if given is None else list(dict.fromkeys(given))
+
+
+@cache
+def styles_of(entrant: str) -> tuple[str, ...]:
+    """Return the styles that an entrant's file names; it is not run, for that takes seconds."""
+    found = dict[str, None]()
+    for node in ast.walk(ast.parse(impls.source(entrant).read_text("utf-8"))):
+        match node:
+            case ast.Assign([ast.Name("STYLES")], ast.Dict(keys)) | ast.AnnAssign(
+                ast.Name("STYLES"), _, ast.Dict(keys)
+            ):
+                found |= {str(key.value): None for key in keys if isinstance(key, ast.Constant)}
+            case ast.Assign([ast.Subscript(ast.Name("STYLES"), ast.Constant(str(style)))]):
+                found[style] = None
+    return tuple(found)
 
 
 def check(
@@ -240,9 +270,12 @@ def check(
     for entrant in entrants:
         if entrant not in impls.names():
             raise unknown("entrant", entrant, impls.names())
+    known = dict.fromkeys(style for entrant in entrants for style in styles_of(entrant))
     for style in styles:
-        if not Over.of(style).style.isidentifier():
-            raise BakeoffError(f"style {style!r} is no name of one; `bakeoff entrants` says which")
+        if AT in style:
+            raise BakeoffError(f"style is {style!r}; give {style.split(AT)[0]!r}, and devices")
+        if entrants and style not in known:
+            raise unknown("style", style, known)
     for workload in workloads:
         if workload not in WORKLOADS:
             raise unknown("workload", workload, WORKLOADS)

@@ -93,7 +93,7 @@ class Planner:
             found = None
             while queue and found is None:
                 entry = heapq.heappop(queue)
-                if self.last.get(entry[2].key) == machine.name and self.others(machine):
+                if self.last.get(entry[2].key) == machine.name and self.others(machine, entry[2]):
                     kept.append(entry)
                 else:
                     found = entry[2]
@@ -103,9 +103,12 @@ class Planner:
                 return found
         return None
 
-    def others(self, machine: Machine) -> bool:
-        """Tell whether there is any other machine."""
-        return len(self.free.keys() | self.busy.keys() - {machine.name}) > 1
+    def others(self, machine: Machine, comparison: Comparison) -> bool:
+        """Tell whether another machine could do a comparison, now or later."""
+        there = [*self.free.values(), *(busy for busy, _ in self.busy.values())]
+        return any(
+            other.name != machine.name and comparison.backend in other.backends for other in there
+        )
 
     @property
     def left(self) -> int:

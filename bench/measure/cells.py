@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, NamedTuple
 
 from common import devices
@@ -113,6 +114,13 @@ class Selection:
             for given in self.workloads or DEFAULT_WORKLOADS
             for name in TOGETHER.get(given, (given,))
         )
+        for workload, number in product(workloads, self.devices):
+            streams = WORKLOADS[workload].batch
+            if streams % number:
+                raise BakeoffError(
+                    f"the {streams} streams of {workload} do not divide among {number} devices; "
+                    "choose another --workload, as batched, or --devices"
+                )
         chosen = [
             Cell(entrant, style, workload, backend)
             for backend in self.backends or offer.backends

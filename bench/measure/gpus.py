@@ -8,6 +8,10 @@ import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PROGRAM = "nvidia-smi"
 FIELDS = (
@@ -51,7 +55,16 @@ def gpus() -> list[Gpu] | None:
     program = shutil.which(PROGRAM)
     if program is None:
         return None
-    query = f"--query-gpu={','.join(FIELDS)}"
+    for reasons in ("clocks_event_reasons", "clocks_throttle_reasons"):  # before driver 535
+        found = asked(program, [name.replace("clocks_event_reasons", reasons) for name in FIELDS])
+        if found is not None:
+            return found
+    return None
+
+
+def asked(program: str, fields: Sequence[str]) -> list[Gpu] | None:
+    """Return what the tool answers; None where it does not know one of the fields."""
+    query = f"--query-gpu={','.join(fields)}"
     with suppress(OSError, subprocess.SubprocessError, ValueError):
         done = subprocess.run(  # noqa: S603 -- the driver's own tool
             [program, query, "--format=csv,noheader,nounits"],

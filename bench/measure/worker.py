@@ -79,7 +79,7 @@ def closed_in_forks(descriptor: int) -> None:
         os.register_at_fork(after_in_child=close)
 
 
-def end_with_parent() -> None:
+def end_with_parent(sign: signal.Signals = signal.SIGKILL) -> None:
     """Have Linux end this process when its parent has ended, however that was: see prctl(2).
 
     Elsewhere it ends with its command, when it finds standard input closed.
@@ -88,7 +88,7 @@ def end_with_parent() -> None:
         import ctypes
 
         set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, sign)
 
 
 def adopt() -> None:
