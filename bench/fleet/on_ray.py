@@ -109,6 +109,7 @@ class OnRay:
                 found.append(Event(Kind.ENDED, machine, Done(1, None, words)))
             except self.ray.exceptions.RayError:  # its node has died, or its worker
                 self.nodes.pop(machine.name, None)
+                self.about.pop(machine.name, None)  # for a while Ray believes that it lives
                 found.append(Event(Kind.GONE, machine))
                 self.looked = 0.0
         return found
