@@ -197,6 +197,7 @@ def test_going_to_a_section_keeps_the_state(tab: Page) -> None:
     assert tab.url.endswith("#charts")
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_page(tab: Page, run: Run, tmp_path: Path) -> None:
     data = json.loads(PATH.read_text("utf-8"))
     section = data["bakeoff"]
@@ -214,6 +215,7 @@ def test_two_runs_in_one_page(tab: Page, run: Run, tmp_path: Path) -> None:
     assert tab.locator("#caption").inner_text().startswith("ratios to pure_jax, toy (width 8)")
 
 
+@pytest.mark.slow
 def test_dark_and_light(tab: Page) -> None:
     def colours() -> tuple[str, str]:
         back = tab.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -265,6 +267,7 @@ def test_the_keyboard_does_everything(tab: Page) -> None:
     assert tab.locator("#main thead th").count() != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(tab: Page, size: Any, scheme: Any) -> None:
@@ -298,6 +301,7 @@ def test_hostile_names_are_shown_and_do_nothing(tab: Page, tmp_path: Path) -> No
     assert tab.locator("img").count() == 0
 
 
+@pytest.mark.slow
 def test_printed_it_has_everything(tab: Page) -> None:
     tab.emulate_media(media="print")
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -314,6 +318,7 @@ def test_the_table_is_as_wide_as_its_place(tab: Page) -> None:
     assert scroll.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
 
 
+@pytest.mark.slow
 def test_no_chart_cuts_its_words(tab: Page) -> None:
     tab.set_viewport_size(PHONE)
     tab.reload()
@@ -329,6 +334,7 @@ def test_no_chart_cuts_its_words(tab: Page) -> None:
     assert cut == []
 
 
+@pytest.mark.slow
 def test_more_rows_come_when_they_are_asked_for(
     tab: Page, many: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -84,7 +84,18 @@ CELLS = {
     for entrant, style in ROWS
     if style == "pure" or name in FEW
 }
-each_cell = pytest.mark.parametrize(("entrant", "style", "case"), CELLS.values(), ids=CELLS)
+each_cell = pytest.mark.parametrize(
+    ("entrant", "style", "case"),
+    [
+        pytest.param(
+            *cell,
+            id=name,
+            # The baseline is quick to say that something is wrong at that size
+            marks=pytest.mark.slow if "-wide" in name and cell[:2] != BASELINE else (),
+        )
+        for name, cell in CELLS.items()
+    ],
+)
 each_entrant = pytest.mark.parametrize("entrant", ENTRANTS)
 
 
