@@ -143,10 +143,11 @@ class OnRay:
         It answers when all of it is free.
         """
         if name not in self.about:
-            asked = self.asked.setdefault(name, self.task(name, about).remote())
-            if not self.ray.wait([asked], timeout=0)[0]:
+            if name not in self.asked:
+                self.asked[name] = self.task(name, about).remote()
+            if not self.ray.wait([self.asked[name]], timeout=0)[0]:
                 return None
-            del self.asked[name]
+            asked = self.asked.pop(name)
             try:
                 self.about[name] = self.ray.get(asked)
             except self.ray.exceptions.RayTaskError as error:
