@@ -162,6 +162,7 @@ def test_hide_sort_and_switch(tab: Page) -> None:
     assert rows(tab) == [name for name in every if " " in name]
 
 
+@pytest.mark.slow
 def test_the_address_holds_the_state(tab: Page) -> None:
     tab.select_option("#workload", "toy")
     tab.select_option("#baseline", "equinox")
@@ -231,6 +232,7 @@ def test_dark_and_light(tab: Page) -> None:
     assert colours()[0] != light[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_does_not_scroll_sideways(tab: Page, scheme: Any) -> None:
     tab.set_viewport_size(PHONE)
@@ -245,6 +247,7 @@ def test_a_phone_does_not_scroll_sideways(tab: Page, scheme: Any) -> None:
     assert rows(tab) != before
 
 
+@pytest.mark.slow
 def test_the_keyboard_does_everything(tab: Page) -> None:
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.className") == "skip"
@@ -284,6 +287,7 @@ def test_axe_finds_nothing_serious(tab: Page, size: Any, scheme: Any) -> None:
     assert serious == []
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_and_do_nothing(tab: Page, tmp_path: Path) -> None:
     data = json.loads(PATH.read_text("utf-8"))
     for each in data["bakeoff"]["cells"]:

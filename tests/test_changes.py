@@ -87,6 +87,7 @@ def test_a_change_has_the_interval_that_it_should() -> None:
     assert inside / 1000 == pytest.approx(0.95, abs=0.025)
 
 
+@pytest.mark.slow
 def test_a_long_history_shows_what_no_two_neighbours_do() -> None:
     rng = np.random.default_rng(5)
     means = np.where(np.arange(104) < 60, 0.0, 0.12)

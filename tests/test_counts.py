@@ -293,6 +293,7 @@ def test_exact(entrant: str, style: str, step_of: StepOf) -> None:
         assert found == ExactCounts(4, 4, 1, 0, TOY.model.parameters)
 
 
+@pytest.mark.slow
 def test_exact_whatever_came_before(step_of: StepOf) -> None:
     """Also not what else has compiled, and which arrays it has used."""
     style = impls.load("flax_nnx").style("cached_partial")

@@ -362,6 +362,7 @@ def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
 
 
+@pytest.mark.slow
 def test_a_worker_says_how_many_modules_have_no_bytecode(tmp_path: Path) -> None:
     command = {"do": "describe", "entrants": ["pure_jax"], "outside": {}}
     kept = {"PYTHONPYCACHEPREFIX": str(tmp_path)}
@@ -381,6 +382,7 @@ def test_a_worker_keeps_to_the_cores_that_the_run_says() -> None:
         assert psutil.Process(worker.process.pid).cpu_affinity() == [one]
 
 
+@pytest.mark.slow
 def test_what_a_build_does_is_part_of_init(tmp_path: Path) -> None:
     """Else a library that makes a model there would have its initialisers compiled for nothing."""
     path = tmp_path / "slow.py"
