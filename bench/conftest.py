@@ -33,6 +33,7 @@ from bench.track.environments import Builder
 from bench.track.spec import parse
 from common import devices
 from common.config import check_rate, check_size
+from common.devices import MOST_DEVICES
 from common.errors import BakeoffError, require_new, unknown
 from common.versions import versions
 
@@ -49,7 +50,6 @@ NO_CELL = Cell("", "", "", "")
 EVERYBODY = "all"
 MAX_BUDGET = 7 * 24 * 3600
 MAX_MARGIN = 0.5
-MAX_DEVICES = 1024
 CPU_DEVICES = "JAX_NUM_CPU_DEVICES"
 """Variable that says how many devices XLA makes of a CPU."""
 MOST_BEFORE = 600.0
@@ -229,7 +229,7 @@ def numbers(given: str) -> tuple[int, ...]:
     for text in filter(None, given.split(",")):
         if not text.strip().isdecimal():
             raise BakeoffError(f"--devices is {given!r}; give whole numbers, as in 1,2,4")
-        check_size("--devices", int(text), most=MAX_DEVICES)
+        check_size("--devices", int(text), most=MOST_DEVICES)
         found.append(int(text))
     return tuple(sorted({1, *found})) if found else ()
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from common.errors import BakeoffError
 
 AT, COPIES = "@", "x"
+MOST_DEVICES = 1024
+"""That may be asked for."""
 
 
 class Over(NamedTuple):

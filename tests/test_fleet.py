@@ -135,6 +135,7 @@ def test_plans_include_others(tmp_path: Path) -> None:
         "[[compare]]\nstyles = ['pure@2']": "style is 'pure@2'; give 'pure', and devices",
         "[[compare]]\nmetrics = ['stepp']": "unknown metric 'stepp'; known: ",
         "[[compare]]\nbackends = ['cppu']": "unknown backend 'cppu'; known: cpu, gpu, tpu",
+        "[[compare]]\nbackends = ['cpu:0']": "unknown backend 'cpu:0'; known: cpu, gpu, tpu",
         "[[compare]]\nrepeat = 0": "repeat is 0; it must be a whole number from 1",
         "[[compare]]\nbudget = -1": "budget is -1.0; it must be a positive number",
         "[[compare]]\nbudget = 'long'": "Expected `float | null`, got `str` - at `$.compare",

@@ -164,8 +164,7 @@ def train(
                 end_with_parent(signal.SIGTERM)
             stack.enter_context(last_words(silenced(place.peers, save or resume)))
         place.settle()
-        if place.peers is not None:
-            place.together({"devices": devices, "backend": backend, "epochs": epochs})
+        place.together({"devices": devices, "backend": backend})
         run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
         lines = open_log(log, stack)
         try:

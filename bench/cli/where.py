@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from common.devices import Device
+from common.devices import MOST_DEVICES, Device
 from common.errors import BakeoffError, LostPeerError
 
 if TYPE_CHECKING:
     from common.hosts import Peers
-
-MOST = 1024
 
 Backend = Annotated[
     str | None,
@@ -70,7 +68,7 @@ class Where:
         if self.backend is not None:
             Device.of(self.backend)
         if self.devices is not None:
-            check_size("devices", self.devices, most=MOST)
+            check_size("devices", self.devices, most=MOST_DEVICES)
         if self.peers is not None and (self.devices or 0) % self.peers.processes:
             raise BakeoffError(
                 f"--devices is {self.devices}, of {self.peers.processes} processes together; give "

@@ -1,7 +1,7 @@
 """What a comparison takes at least: a line through real runs, made by `bench.fleet.growth`.
 
-The seconds below are of two cores of an EPYC, in 2026-11; `docs/scale.md` has the runs. What
-matters is how they grow: with cells, and more with cells over devices, which compile longer.
+The seconds below are of two cores of an EPYC, in 2026-11; `docs/scale.md` says how well the line
+fits. What matters is how they grow: with cells, and more with cells over devices.
 """
 
 from __future__ import annotations
