@@ -17,20 +17,20 @@ import pytest
 from rich.console import Console
 
 import impls
+from bench.cells import Cell, Selection
+from bench.engine import journal as journals
+from bench.engine.lock import only_one
+from bench.engine.processes import SILENCE_SECONDS, WorkerFailedError
 from bench.environments.offers import offers, places_of
 from bench.environments.own import Homes
-from bench.measure import journal as journals
-from bench.measure.cells import Cell, Selection
-from bench.measure.measured import Measured, Offer, Wanted, offer_of
-from bench.measure.metrics import METRICS
-from bench.measure.one import only_one
-from bench.measure.process import SILENCE_SECONDS, WorkerFailedError
-from bench.measure.settings import conditions
+from bench.metrics import METRICS
 from bench.report.progress import Shown
 from bench.report.terminal import parts
 from bench.report.whole import Whole, written
+from bench.run import Measured, Offer, Wanted, offer_of
 from bench.track.environments import Builder
 from bench.track.spec import parse
+from bench.worker.settings import conditions
 from common import devices
 from common.config import check_rate, check_size
 from common.devices import MOST_DEVICES
@@ -40,7 +40,7 @@ from common.versions import versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from bench.measure.process import Place
+    from bench.engine.processes import Place
 
 MEASURED = pytest.StashKey[Measured]()
 WANTED = pytest.StashKey[Wanted]()

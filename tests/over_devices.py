@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import impls
-from bench.measure.counts import compilations
+from bench.worker.counts import compilations
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.devices import names

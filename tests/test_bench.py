@@ -22,16 +22,16 @@ from jsonschema import Draft202012Validator
 
 import impls
 from bench import conftest
+from bench.cells import Cell, Offer, Selection
 from bench.cli import main
-from bench.measure.cells import Cell, Offer, Selection
-from bench.measure.found import Block
-from bench.measure.journal import FOLDER, SUFFIX, DiskError, Journal
-from bench.measure.measured import Measured, Wanted, offer, offer_of, without_resume
-from bench.measure.metrics import METRICS
-from bench.measure.process import WorkerFailedError
-from bench.measure.source import code_lines
+from bench.engine.found import Block
+from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
+from bench.engine.processes import WorkerFailedError
+from bench.metrics import METRICS
 from bench.report import curves, markdown
 from bench.report.whole import Whole
+from bench.run import Measured, Wanted, offer, offer_of, without_resume
+from bench.worker.source import code_lines
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ ENTRANTS = {
     "crashing": "raise OSError('no such planet')\n",
     "deadly": DEADLY,
 }
-KEEP = "from bench.measure.journal import Journal\nJournal.remove = lambda self: None\n"
+KEEP = "from bench.engine.journal import Journal\nJournal.remove = lambda self: None\n"
 """A plugin that keeps the journal of a run that has come to its end."""
 COUNTS = {"processes": 2, "blocks": 2, "rounds": 2}
 METRIC = ["step", "dispatch", "sample", "final_loss"]
@@ -594,7 +594,7 @@ def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
         rest: dict[str, Any] = {"backends": ["cpu"], "versions": {}, "devices": {}}
         return {"styles": styles, "problems": problems, **rest}
 
-    monkeypatch.setattr("bench.measure.measured.ask_once", ask_once)
+    monkeypatch.setattr("bench.run.ask_once", ask_once)
     found = offer(("twin", "bad", "gone"), {})
     assert found.styles == {"pure_jax": ["pure"], "twin": ["pure"]}
     killed = "import failed: worker failed (exit status -11): last words"
@@ -676,7 +676,7 @@ def test_the_journal_of_a_run_that_is_not_over_is_kept(
                 raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    monkeypatch.setattr("bench.run.Engine", Engine)
     run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
     if isinstance(error, DiskError):
         with pytest.raises(DiskError):
@@ -710,7 +710,7 @@ def test_a_journal_of_other_options_is_left_alone(
         other.done(kept=True)
         assert path.read_bytes() == before
     Measured(WANTED._replace(margin=0.1), OFFER, Journal.open(path), cells).check()
-    monkeypatch.setattr("bench.measure.measured.code_digest", lambda: "of other code")
+    monkeypatch.setattr("bench.run.code_digest", lambda: "of other code")
     with pytest.raises(BakeoffError, match="was made by other code"):
         Measured(WANTED, OFFER, Journal.open(path), cells).check()
 
@@ -748,7 +748,7 @@ def test_each_run_has_orders_of_its_own_and_a_resumed_one_has_the_same(
         def run(self) -> None: ...
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    monkeypatch.setattr("bench.run.Engine", Engine)
     seeds: list[int] = []
     cells = {Cell("pure_jax", "pure", "toy", "cpu"): {"step"}}
     first, second = (Measured(WANTED, OFFER, needed=cells) for _ in range(2))
@@ -786,7 +786,7 @@ def test_a_run_without_a_result_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 
         def run(self) -> None: ...
 
-    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    monkeypatch.setattr("bench.run.Engine", Engine)
     run.run(0.0, lambda *_: None)
     said = run.section()
     assert said["comparisons"] == 0
@@ -805,7 +805,7 @@ def test_what_nobody_thought_of_breaks_a_run(
             raise ZeroDivisionError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.measure.measured.Engine", Engine)
+    monkeypatch.setattr("bench.run.Engine", Engine)
     run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
     with pytest.raises(ZeroDivisionError):
         run.run(0.0, lambda *_: None)
@@ -949,7 +949,7 @@ def test_programs_whose_worker_does_not_come_to_its_end(
         def start(self) -> None:
             raise raised
 
-    monkeypatch.setattr("bench.measure.process.Worker", Worker)
+    monkeypatch.setattr("bench.engine.processes.Worker", Worker)
     monkeypatch.setattr(impls, "names", lambda: [impls.BASELINE])
     assert main(["entrants", "--programs", "--workload", "toy"]) == status
     assert capsys.readouterr().err == message

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from bench.engine.processes import Place
 from bench.environments.uv import UnsolvableError
-from bench.measure.process import Place
 from bench.stats.nested import Estimate
 from bench.track import bisect as bisects
 from bench.track.bisect import Search, away, interval

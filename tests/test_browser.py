@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.measure.cells import BASELINE, Cell
+from bench.cells import BASELINE, Cell
 from bench.report import wording
 from bench.report.page import page
 from bench.report.ratios import by_baseline

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from bench.cells import Cell
 from bench.cli import main
-from bench.measure.cells import Cell
-from bench.measure.found import Block, Found, State
-from bench.measure.summary import blocks_of, section
+from bench.engine.found import Block, Found, State
 from bench.report.runs import Run, read, run_of
 from bench.stats.nested import Estimate
 from bench.stats.verdict import Verdict
+from bench.summary import blocks_of, section
 from bench.track import between, calibrate, markdown, terminal, words
 from bench.track.as_json import as_data, as_json
 from bench.track.between import Kind, Wobble

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import impls
-from bench.measure import counts
-from bench.measure.counts import (
+from bench.worker import counts
+from bench.worker.counts import (
     ExactCounts,
     PythonCounts,
     UnsteadyCountsError,

@@ -18,9 +18,9 @@ from bench.doctor.advice import findings
 from bench.doctor.finding import Area, Level
 from bench.doctor.look import Seen, watched
 from bench.doctor.report import report
-from bench.measure import gpus, settings
-from bench.measure.gpus import Gpu
-from bench.measure.session import details, of_accelerator, platforms
+from bench.worker import gpus, settings
+from bench.worker.gpus import Gpu
+from bench.worker.session import details, of_accelerator, platforms
 
 if TYPE_CHECKING:
     from pathlib import Path

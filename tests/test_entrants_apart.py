@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import impls
+from bench.cells import BASELINE, CONTROL
+from bench.engine.actions import Action
+from bench.engine.answers import problem
+from bench.engine.processes import Worker, ask_once
 from bench.environments.offers import offers
 from bench.environments.own import Homes
-from bench.measure.actions import Action
-from bench.measure.answers import problem
-from bench.measure.cells import BASELINE, CONTROL
-from bench.measure.metrics import COLD
-from bench.measure.process import Worker, ask_once
-from bench.measure.settings import affinity
+from bench.metrics import COLD
+from bench.worker.settings import affinity
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from tests.over_devices import in_process
 
 if TYPE_CHECKING:
-    from bench.measure.cells import Offer
-    from bench.measure.process import Place
+    from bench.cells import Offer
+    from bench.engine.processes import Place
 
 pytestmark = pytest.mark.slow
 

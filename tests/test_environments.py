@@ -21,11 +21,11 @@ from bench.environments.uv import (
     said,
     uv,
 )
-from bench.measure.settings import ROOT
 from bench.track import environments
 from bench.track.environments import Builder, main_pins
 from bench.track.releases import between
 from bench.track.spec import parse
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

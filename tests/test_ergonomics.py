@@ -21,10 +21,10 @@ from bench.ergonomics.concepts import Concepts, concepts
 from bench.ergonomics.install import bound, closure, install, installed
 from bench.ergonomics.names import uses
 from bench.ergonomics.parts import parts, style_values
-from bench.measure.source import Counts, code_lines, source
 from bench.report.choose import LIBRARIES
 from bench.report.runs import read
 from bench.report.wording import amount
+from bench.worker.source import Counts, code_lines, source
 from common.errors import BakeoffError
 
 ENTRANTS = impls.names()

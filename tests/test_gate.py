@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from bench.cells import Cell
 from bench.cli.report import Format
-from bench.measure.cells import Cell
 from bench.stats.nested import Estimate
 from bench.stats.verdict import Verdict
 from bench.track import gatefile

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import impls
-from bench.measure.settings import environment
+from bench.worker.settings import environment
 from common import reference
 from common.config import ModelConfig
 from common.equality import (
@@ -206,7 +206,7 @@ def test_a_worker_imports_no_more_than_it_needs() -> None:
     modules = [
         *("common." + name for name in ("equality", "steps", "train", "sample", "chunker")),
         *("common." + name for name in ("vocab", "corpus", "weights")),
-        *("bench.measure.worker", "bench.measure.program", "bench.measure.cells"),
+        *("bench.worker.__main__", "bench.worker.program", "bench.cells"),
         "impls.pure_jax",
     ]
     unwanted = LIBRARIES | {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.measure.journal import VERSION, DiskError, Journal, disk_words, newest
-from bench.measure.one import LOCK, only_one
+from bench.engine.journal import VERSION, DiskError, Journal, disk_words, newest
+from bench.engine.lock import LOCK, only_one
 from bench.report.whole import Whole, written
 from common.errors import BakeoffError
 
@@ -224,7 +224,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 HOLDER = """
 import sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from bench.measure.one import only_one
+from bench.engine.lock import only_one
 lock = only_one()
 print("it is mine", flush=True)
 sys.stdin.read()

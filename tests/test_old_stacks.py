@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import impls
+from bench.cells import BASELINE, CONTROL, Offer
+from bench.engine.actions import Action
+from bench.engine.answers import problem
+from bench.engine.processes import Worker, ask_once
 from bench.environments.uv import NetworkError, UnsolvableError
-from bench.measure.actions import Action
-from bench.measure.answers import problem
-from bench.measure.cells import BASELINE, CONTROL, Offer
-from bench.measure.metrics import COLD
-from bench.measure.process import Worker, ask_once
+from bench.metrics import COLD
 from bench.track.environments import Builder
 from bench.track.spec import parse
 from common.older import release
@@ -30,7 +30,7 @@ from impls import older
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bench.measure.process import Place
+    from bench.engine.processes import Place
 
 DAYS = {
     "2024-06-01": {"cached_partial": "0.8.4", "jit_partial": "0.8.4"},

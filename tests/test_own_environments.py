@@ -12,19 +12,19 @@ import pytest
 from filelock import FileLock
 
 import impls
+from bench.cells import BASELINE, CONTROL, Cell, Offer
+from bench.engine.actions import Death, Options, Outcome
+from bench.engine.engine import Engine
+from bench.engine.found import Block, Found, State
+from bench.engine.scheduler import NO_PROGRAM, Schedule
 from bench.environments import own, store
 from bench.environments.offers import lives_apart, merged, offers
 from bench.environments.own import LOCKS, Homes, note_size, pins_of, relock, whole_of
 from bench.environments.store import MARK, binary
 from bench.environments.uv import NetworkError, UnsolvableError, minor
-from bench.measure.actions import Death, Options, Outcome
-from bench.measure.cells import BASELINE, CONTROL, Cell, Offer
-from bench.measure.engine import Engine
-from bench.measure.found import Block, Found, State
-from bench.measure.schedule import NO_PROGRAM, Schedule
-from bench.measure.summary import Group, by_side, ratios, smallest
-from bench.measure.watch import unlike
 from bench.stats.verdict import detectable
+from bench.summary import Group, by_side, ratios, smallest
+from bench.watch import unlike
 from common.declaration import Declaration, declaration
 from common.errors import BakeoffError
 from tests.test_schedule import FIXED, Machine, drive, needed
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bench.measure.actions import Action
+    from bench.engine.actions import Action
 
 TWIN = """
 from common.steps import pure_style

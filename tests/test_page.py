@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from bench.cells import BASELINE, Cell
 from bench.cli import main
-from bench.measure.cells import BASELINE, Cell
 from bench.report import choose, results, wording
 from bench.report.charts import figures, picture
 from bench.report.excerpts import excerpts
@@ -133,7 +133,7 @@ def test_the_table_has_every_cell_and_what_the_run_says_of_it(html: str, run: Ru
 
 def test_samples_give_the_ratios_that_the_run_has(run: Run) -> None:
     """The file has all that its numbers were made of."""
-    from bench.measure.summary import ratios
+    from bench.summary import ratios
 
     known = stored(run)
     checked = 0

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import impls
-from bench.measure.counts import PythonCounts, compilations, python_counts
-from bench.measure.program import ProgramFacts, facts
 from bench.selftest.plants import PLANTS, planted, write_entrant
+from bench.worker.counts import PythonCounts, compilations, python_counts
+from bench.worker.program import ProgramFacts, facts
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint
 from common.equality import (

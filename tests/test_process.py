@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from bench.measure import turns
-from bench.measure.process import Place, Worker, WorkerFailedError, ask_once
-from bench.measure.recorder import NOBODY, Recorder, Turn
-from bench.measure.session import Session
-from bench.measure.settings import CORES, ENVIRONMENT, conditions, environment
+from bench.engine.processes import Place, Worker, WorkerFailedError, ask_once
+from bench.worker import turns
+from bench.worker.recorder import NOBODY, Recorder, Turn
+from bench.worker.session import Session
+from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,7 @@ def test_a_patience_of_its_own() -> None:
 
 
 def test_a_worker_that_closes_its_output_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.measure.process.LAST_SECONDS", 0.25)
+    monkeypatch.setattr("bench.engine.processes.LAST_SECONDS", 0.25)
     error = failure("ready(); heard(); os.close(1); time.sleep(60)")
     assert error.reason == "worker failed (it closed its output)"
 
@@ -217,8 +217,8 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
     """The worker is killed in its second round, when it is the third arm's turn."""
     error = failure("""
         import random
-        from bench.measure import turns
-        from bench.measure.recorder import Turn
+        from bench.worker import turns
+        from bench.worker.recorder import Turn
 
         turn, calls = Turn(sys.argv[1]), 0
 
@@ -346,7 +346,7 @@ def modules_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize("module", ["worker", "cold", "recorder"])
 def test_a_worker_begins_with_the_standard_library_alone(module: str) -> None:
-    assert modules_after(f"import bench.measure.{module}") <= {"bench"}
+    assert modules_after(f"import bench.worker.{module}") <= {"bench"}
 
 
 def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import impls
-from bench.measure.program import Graph, ProgramFacts, count_equations, difference, facts
+from bench.worker.program import Graph, ProgramFacts, count_equations, difference, facts
 from common.config import ModelConfig
 from common.contract import Program, fresh_checkpoint
 from common.equality import Case, make, pair, random_chunk, random_hidden, random_weights

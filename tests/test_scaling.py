@@ -14,14 +14,14 @@ import pytest
 from jsonschema import Draft202012Validator
 from rich.console import Console
 
-from bench.measure.cells import Cell, Offer, Selection
-from bench.measure.found import Block, Found
-from bench.measure.scaling import scaling
-from bench.measure.setting import use
+from bench.cells import Cell, Offer, Selection
+from bench.engine.found import Block, Found
 from bench.report import markdown
 from bench.report.page import page
 from bench.report.runs import read
 from bench.report.scaling import table
+from bench.scaling import scaling
+from bench.worker.setting import use
 from common.errors import BakeoffError
 
 ROOT = Path(__file__).parents[1]

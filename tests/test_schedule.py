@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from bench.measure.actions import Action, Death, Options, Outcome
-from bench.measure.answers import problem
-from bench.measure.cells import BASELINE, CONTROL, Cell
-from bench.measure.engine import LEAST_USUAL, USUAL, Engine
-from bench.measure.journal import DiskError, Journal
-from bench.measure.metrics import COLD, METRICS, WARM, Kind
-from bench.measure.plan import (
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.actions import Action, Death, Options, Outcome
+from bench.engine.answers import problem
+from bench.engine.engine import LEAST_USUAL, USUAL, Engine
+from bench.engine.journal import DiskError, Journal
+from bench.engine.planner import (
     MAX_PROCESSES,
     MIN_COLD,
     MIN_PROCESSES,
@@ -32,16 +31,17 @@ from bench.measure.plan import (
     process_count,
     spread,
 )
-from bench.measure.process import WorkerFailedError
-from bench.measure.schedule import DEATHS, PREPARED, STARVED, Schedule
-from bench.measure.summary import section, starved
+from bench.engine.processes import WorkerFailedError
+from bench.engine.scheduler import DEATHS, PREPARED, STARVED, Schedule
+from bench.metrics import COLD, METRICS, WARM, Kind
+from bench.summary import section, starved
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from bench.measure.found import State
+    from bench.engine.found import State
 
     type Needed = dict[Cell, set[str]]
     type Fault = Callable[[Action], Death | str | None]
@@ -814,8 +814,8 @@ class FakeWorker:
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     """Return a laboratory without processes, a clock of its own, and a disk that is quick."""
     made = Lab()
-    monkeypatch.setattr("bench.measure.engine.Worker", partial(FakeWorker, made))
-    monkeypatch.setattr("bench.measure.engine.busy_seconds", lambda: (0.0, 0.0))
+    monkeypatch.setattr("bench.engine.engine.Worker", partial(FakeWorker, made))
+    monkeypatch.setattr("bench.engine.engine.busy_seconds", lambda: (0.0, 0.0))
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return made
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bench.measure.actions import Action, Death, Options, Outcome
-from bench.measure.cells import Cell
-from bench.measure.metrics import COLD, METRICS, Kind
+from bench.cells import Cell
+from bench.engine.actions import Action, Death, Options, Outcome
+from bench.metrics import COLD, METRICS, Kind
 from bench.stats.verdict import Verdict, judge
 from bench.track import ab
 from bench.track.ab import BASE, DEFAULT_METRICS, NEW

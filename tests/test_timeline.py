@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.measure.summary import SCHEMA
 from bench.report.charts import picture
 from bench.report.track import timeline as terminal
 from bench.report.track import timeline_charts as charts
@@ -26,6 +25,7 @@ from bench.report.track import timeline_words as words
 from bench.report.track.sparkline import sparkline
 from bench.report.track.timeline_page import page
 from bench.report.track.timeline_rows import as_csv, as_json
+from bench.summary import SCHEMA
 from bench.track import index
 from bench.track.entries import entry_of
 from bench.track.line import Change, Line, Series, TimeLine

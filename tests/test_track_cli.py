@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
+from bench.cells import Offer
 from bench.cli import main, run
-from bench.measure.cells import Offer
-from bench.measure.process import Place
+from bench.engine.processes import Place
 from bench.report.runs import read
 from bench.report.track import history_page
 from bench.track.ab_result import differences

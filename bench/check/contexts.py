@@ -12,8 +12,8 @@ import numpy as np
 
 from bench.check.finding import Finding
 from bench.check.subject import SMALL, arrays
-from bench.measure.counts import COUNTED, UNCOUNTED, UnsteadyCountsError, python_counts
-from bench.measure.turns import CALLS, step_turn
+from bench.worker.counts import COUNTED, UNCOUNTED, UnsteadyCountsError, python_counts
+from bench.worker.turns import CALLS, step_turn
 from common.equality import random_chunk, random_hidden
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The judge's process: `python -m bench.check.judge PAGE`, a worker that runs one check at a time.
 
-It speaks the protocol of `bench.measure.worker`. Whatever the code under judgement does to its
+It speaks the protocol of `bench.worker.__main__`. Whatever the code under judgement does to its
 process, it does to this one: it exits, hangs, or takes all memory that it may have, and whoever
 asked starts another one for the next check.
 """
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.check.finding import FILE, Finding
 from bench.check.wanted import CPU
-from bench.measure.recorder import Turn
-from bench.measure.worker import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
+from bench.worker.__main__ import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
+from bench.worker.recorder import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -94,7 +94,7 @@ class Commands:
         """
         import impls
         from bench.check import traces
-        from bench.measure.setting import case_of, use
+        from bench.worker.setting import case_of, use
 
         if backend == CPU:  # a driver has all of its device's memory among its own data
             limit(memory)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.check.wanted import CPU
-from bench.measure.process import Place
+from bench.engine.processes import Place
 from common.devices import Device
 
 if TYPE_CHECKING:

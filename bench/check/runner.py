@@ -22,15 +22,15 @@ from bench.check.checks import CHECKS, concerns
 from bench.check.finding import ERROR, FILE, Finding, Outcome, finding_of
 from bench.check.place import place_of
 from bench.check.watching import watched
-from bench.measure.process import Worker, WorkerFailedError
-from bench.measure.worker import adopt
+from bench.engine.processes import Worker, WorkerFailedError
+from bench.worker.__main__ import adopt
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bench.check.wanted import Asked, Wanted
-    from bench.measure.process import Place
+    from bench.engine.processes import Place
 
     type Tell = Callable[[str, str, str], None]
     """Told of each check before it begins: entrant, style, check."""

@@ -15,7 +15,7 @@ import numpy as np
 import impls
 from bench.check.finding import Finding
 from bench.check.subject import LONG, SMALL
-from bench.measure.counts import compilations
+from bench.worker.counts import compilations
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import make, random_chunk, random_hidden, random_weights
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import impls
 from bench.check.checks import CHECKS
-from bench.measure.settings import ROOT
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from bench.check.finding import Finding
 from bench.check.place import interpreter, only
 from bench.check.wanted import CPU
-from bench.measure.process import Worker
+from bench.engine.processes import Worker
 from common.tolerances import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
-    from bench.measure.process import Place
+    from bench.engine.processes import Place
 
 WORKLOAD = "toy"
 """A step there is all dispatch, so that little is enough to show."""

@@ -15,7 +15,7 @@ from bench.cli.turns import announced, measured
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from bench.measure.actions import Options
+    from bench.engine.actions import Options
     from bench.track.ab import AB
 
 EXAMPLES = """Examples:\n
@@ -104,8 +104,8 @@ def ab(
     """
     from rich.console import Console
 
+    from bench.cells import Selection
     from bench.cli.history import entrants_of, metrics_of, names
-    from bench.measure.cells import Selection
     from bench.track import gatefile
     from bench.track.spec import parse
     from common.config import check_rate, check_size
@@ -183,7 +183,7 @@ class Both:
         resume: bool,
     ) -> None:
         """Measure both sides in turns."""
-        from bench.measure.actions import Options
+        from bench.engine.actions import Options
 
         options = Options(budget, blocks=blocks, cold_samples=cold_samples)
         header = {

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.measure.actions import Options
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
+    from bench.engine.actions import Options
     from bench.stats.nested import Estimate
     from bench.track.ab import AB
     from bench.track.bisect import Found
@@ -81,10 +81,10 @@ def bisect(
     from rich.console import Console
 
     import impls
+    from bench.cells import Cell
     from bench.cli.history import metrics_of
     from bench.environments.uv import PYTHONS
-    from bench.measure.cells import Cell
-    from bench.measure.metrics import METRICS
+    from bench.metrics import METRICS
     from bench.track.environments import Builder
     from bench.track.spec import parse
     from common.config import WORKLOADS, check_rate
@@ -166,7 +166,7 @@ class Bisection:
 
     def run(self, good: Spec, bad: Spec) -> Found:
         """Search between two sides, on one backend that both have."""
-        from bench.measure.cells import Selection
+        from bench.cells import Selection
         from bench.track import driven
 
         entrant, style, workload, _ = self.cell
@@ -214,7 +214,7 @@ class Bisection:
         self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
     ) -> tuple[Estimate | None, float, str]:
         """Measure two sides until it is decided, or there is no time left."""
-        from bench.measure.actions import Options
+        from bench.engine.actions import Options
         from bench.track.ab import BASE, NEW
         from bench.track.bisect import LOOKS
         from bench.track.paired import of_pairs

@@ -85,7 +85,7 @@ def describe(name: str, homes: Homes) -> dict[str, Any]:
     One with an environment of its own is asked there, if it has been built.
     """
     import impls
-    from bench.measure.source import code_lines
+    from bench.worker.source import code_lines
 
     try:
         about = impls.declared(name)
@@ -148,7 +148,7 @@ def apart(name: str, homes: Homes) -> dict[str, Any]:
 
 def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None) -> None:
     """Have a worker prove and compile every style, and add the proof or the failure."""
-    from bench.measure.process import Worker, WorkerFailedError
+    from bench.engine.processes import Worker, WorkerFailedError
     from common.devices import Device
 
     rows = [row for row in rows if row["environment"] == "everybody's"]

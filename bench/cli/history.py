@@ -19,8 +19,8 @@ from common.errors import BakeoffError, require_new, unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.measure.actions import Options
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
+    from bench.engine.actions import Options
     from bench.track.driven import Offered
     from bench.track.environments import Environment
     from bench.track.history import History
@@ -165,7 +165,7 @@ def history(
             raise BakeoffError(f"{option} is for --runs; leave it out, or give --runs FOLDER")
     from rich.console import Console
 
-    from bench.measure.cells import Selection
+    from bench.cells import Selection
     from bench.track.history import days_of
     from bench.track.spec import day
     from bench.track.spec import today as today_of
@@ -199,8 +199,8 @@ def history(
 
 def last_day() -> str:
     """Return the last day of the history that was cut off."""
-    from bench.measure.journal import FOLDER, Journal
-    from bench.measure.journal import newest as newest_of
+    from bench.engine.journal import FOLDER, Journal
+    from bench.engine.journal import newest as newest_of
 
     days = Journal.open(newest_of(FOLDER / "history")).header.get("days")
     if not days:
@@ -285,7 +285,7 @@ def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
     Raises:
         BakeoffError: one is unknown, or is measured by `pytest bench` alone.
     """
-    from bench.measure.metrics import METRICS
+    from bench.metrics import METRICS
     from bench.track.ab import DEFAULT_METRICS
     from bench.track.gate import EXACT
 
@@ -357,7 +357,7 @@ class Past:
 
     def measure(self, budget: float, sweeps: int | None, blocks: int | None) -> None:
         """Measure all stacks."""
-        from bench.measure.actions import Options
+        from bench.engine.actions import Options
         from bench.track import driven
         from bench.track.history import REFERENCE
 

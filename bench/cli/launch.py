@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
-from bench.measure.gpus import gpus
+from bench.worker.gpus import gpus
 from common.config import check_size
 from common.errors import LostPeerError
 

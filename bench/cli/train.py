@@ -18,8 +18,8 @@ from bench.cli.assemble import Run, assemble
 from bench.cli.last_words import last_words
 from bench.cli.launch import LAUNCHED
 from bench.cli.where import where
-from bench.measure.worker import end_with_parent
 from bench.report.curves import Curve, check_picture, draw
+from bench.worker.__main__ import end_with_parent
 from common.errors import BakeoffError, LostPeerError, require_new
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ def header(run: Run) -> dict[str, Any]:
     import jax
     from pytest_benchmark.utils import get_commit_info
 
-    from bench.measure.settings import ROOT, machine
+    from bench.worker.settings import ROOT, machine
     from common.versions import versions
 
     commit = get_commit_info(str(ROOT))

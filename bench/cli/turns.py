@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.measure.actions import Options
-    from bench.measure.journal import Journal
+    from bench.engine.actions import Options
+    from bench.engine.journal import Journal
     from bench.track.environments import Environment
 
 

@@ -40,7 +40,7 @@ def own_stdout() -> None:
 
 def require_backend(name: str) -> None:
     """Raise BakeoffError unless a worker has this backend; this process does not open a device."""
-    from bench.measure.process import WorkerFailedError, ask_once
+    from bench.engine.processes import WorkerFailedError, ask_once
     from common.errors import unknown
 
     try:

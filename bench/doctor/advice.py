@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.doctor.look import Seen
-    from bench.measure.gpus import Gpu
+    from bench.worker.gpus import Gpu
 
 NOISE = 0.05
 """Of the loop's time: by so much more in one of twenty, a machine is noisy."""

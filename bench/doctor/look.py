@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 
 from bench.doctor import machine
-from bench.measure.gpus import PROGRAM, Gpu, gpus
-from bench.measure.settings import affinity
+from bench.worker.gpus import PROGRAM, Gpu, gpus
+from bench.worker.settings import affinity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,7 +148,7 @@ def watched(seconds: float) -> tuple[float, float, Float[np.ndarray, " times"]]:
 
 def asked() -> tuple[dict[str, Any], str]:
     """Return what a worker says of its backends, and why it could not."""
-    from bench.measure.process import WorkerFailedError, ask_once
+    from bench.engine.processes import WorkerFailedError, ask_once
 
     command = {"do": "describe", "entrants": ["pure_jax"], "outside": {}}
     try:

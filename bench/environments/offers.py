@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import impls
+from bench.engine.engine import HEAVY_SILENCE
+from bench.engine.processes import Place, WorkerFailedError
 from bench.environments.store import digest
 from bench.environments.store import replace as replace_file
-from bench.measure.engine import HEAVY_SILENCE
-from bench.measure.measured import offer
-from bench.measure.process import Place, WorkerFailedError
+from bench.run import offer
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from bench.cells import Offer
     from bench.environments.own import Home, Homes
-    from bench.measure.cells import Offer
 
 
 def offers(

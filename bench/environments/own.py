@@ -20,11 +20,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 import impls
+from bench.engine.processes import Place
 from bench.environments import store
 from bench.environments.store import binary, digest, replace, whole
 from bench.environments.uv import PYTHONS, NetworkError, UnsolvableError, find_python, minor, uv
-from bench.measure.process import Place
-from bench.measure.settings import ROOT
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 

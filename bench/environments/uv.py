@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from bench.measure.settings import ROOT
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 

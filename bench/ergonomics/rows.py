@@ -11,8 +11,8 @@ from bench.ergonomics.candidates import candidates
 from bench.ergonomics.concepts import concepts
 from bench.ergonomics.install import install
 from bench.ergonomics.parts import PURE, parts
-from bench.measure.source import source
 from bench.report.wording import main_workload, measured
+from bench.worker.source import source
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.ergonomics.concepts import Concepts
-    from bench.measure.source import Counts
     from bench.report.runs import Run
+    from bench.worker.source import Counts
 
     type Facts = dict[str, Any]
     type SitePackages = Callable[[str], Path | None]

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from bench.measure.settings import ROOT
-from bench.measure.worker import end_with_parent
+from bench.worker.__main__ import end_with_parent
+from bench.worker.settings import ROOT
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.fleet.drive import Event, Kind
 from bench.fleet.planner import Machine
 from bench.fleet.work import Done, measure
-from bench.measure.measured import code_digest
+from bench.run import code_digest
 from common.errors import BakeoffError
 from common.versions import versions
 

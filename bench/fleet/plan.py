@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import impls
-from bench.measure.metrics import METRICS
+from bench.metrics import METRICS
 from bench.track import spec
 from bench.track.gatefile import BACKENDS
 from common.config import WORKLOADS, check_rate, check_size

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.metrics import METRICS
-from bench.measure.summary import Group
+from bench.cells import BASELINE, Cell
+from bench.metrics import METRICS
 from bench.report import tied, wording
 from bench.report.wording import joined, measured
 from bench.stats.nested import unpaired
 from bench.stats.verdict import tie_groups
+from bench.summary import Group
 from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import ast
 from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.measure.settings import ROOT
+from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from bench.measure.cells import BASELINE
-from bench.measure.settings import ROOT
+from bench.cells import BASELINE
 from bench.report import scaling, wording
 from bench.report.choose import BEFORE
 from bench.report.runs import TIME
 from bench.report.wording import Facts, is_baseline, measured
+from bench.worker.settings import ROOT
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|])")
 

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.measure.actions import Action
-    from bench.measure.found import State
+    from bench.engine.actions import Action
+    from bench.engine.found import State
 
 LINES = 10
 """In a pipe, about so many lines for a whole run."""

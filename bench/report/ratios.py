@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.measure.cells import BASELINE, CONTROL, Cell
-from bench.measure.summary import CONFIDENCE, number, ratios
+from bench.cells import BASELINE, CONTROL, Cell
 from bench.report.wording import measured
 from bench.stats.verdict import judge
+from bench.summary import CONFIDENCE, number, ratios
 from common.devices import Over
 
 if TYPE_CHECKING:

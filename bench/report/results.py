@@ -13,7 +13,6 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from bench.measure.settings import ROOT
 from bench.report import scaling
 from bench.report.markdown import table
 from bench.report.page import page
@@ -22,6 +21,7 @@ from bench.report.track import bisect_page, history_page
 from bench.report.track.history_charts import figures
 from bench.tuned import beside
 from bench.tuned import table as tricks
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

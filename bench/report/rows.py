@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.cells import Cell
+from bench.cells import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.measure.cells import CONTROL, Cell
-from bench.measure.found import Block
-from bench.measure.metrics import METRICS, Kind
-from bench.measure.summary import SCHEMA, Group
+from bench.cells import CONTROL, Cell
+from bench.engine.found import Block
+from bench.metrics import METRICS, Kind
+from bench.summary import SCHEMA, Group
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bench.measure.summary import Arms
     from bench.report.wording import Facts
+    from bench.summary import Arms
 
 TIME = "time"
 """The metric of a file that says no more than how long something took."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.wording import Facts, joined, measured
 

@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report import scaling, tied, wording
 from bench.report.sentences import sentences
 from bench.report.wording import Facts, is_baseline, measured

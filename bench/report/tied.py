@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bench.measure.summary import CONFIDENCE
 from bench.report import wording
 from bench.stats.nested import Estimate
+from bench.summary import CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ import re
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.journal import FOLDER, SUFFIX, Journal
-from bench.measure.settings import ROOT
+from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.selftest.plants import write_entrant
 from bench.selftest.trials import WORKLOAD, bench
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

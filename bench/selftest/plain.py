@@ -12,7 +12,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.settings import environment
+from bench.worker.settings import environment
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ THRESHOLD = "median:5%"
 TEST = """\
 import jax
 import impls
-from bench.measure.setting import setting
-from bench.measure.turns import stream
+from bench.worker.setting import setting
+from bench.worker.turns import stream
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import make, random_weights
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.measure.settings import ROOT, conditions
 from bench.selftest import plain
 from bench.selftest.plants import write_entrant
+from bench.worker.settings import ROOT, conditions
 from common.errors import BakeoffError
 from common.versions import versions
 

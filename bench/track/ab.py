@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import special
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.metrics import METRICS, Kind
-from bench.measure.plan import BLOCK_SD, PROCESS_SD, spread
-from bench.measure.schedule import STARVED
+from bench.cells import BASELINE, Cell
+from bench.engine.planner import BLOCK_SD, PROCESS_SD, spread
+from bench.engine.scheduler import STARVED
+from bench.metrics import METRICS, Kind
 from bench.track.paired import paired
 from bench.track.sides import Sides, living, turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
-    from bench.measure.actions import Options, Steps
-    from bench.measure.found import State
-    from bench.measure.plan import Turn
+    from bench.engine.actions import Options, Steps
+    from bench.engine.found import State
+    from bench.engine.planner import Turn
     from bench.stats.nested import Estimate
 
 BASE, NEW = "base", "new"

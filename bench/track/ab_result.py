@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from packaging.utils import canonicalize_name
 
-from bench.measure.metrics import METRICS
-from bench.measure.watch import machine
+from bench.metrics import METRICS
 from bench.track.ab import BASE, NEW
 from bench.track.comparison import Comparison, Side, Values, exact_rows, failures, only, time_rows
 from bench.track.conditions import OWN, Difference
 from bench.track.gate import EXACT
 from bench.track.runfile import run_data
+from bench.watch import machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.measure.cells import Cell
-    from bench.measure.found import State
+    from bench.cells import Cell
+    from bench.engine.found import State
     from bench.track.ab import AB
     from bench.track.comparison import Key
     from bench.track.driven import Offered

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.measure.metrics import METRICS, TINY
-from bench.measure.metrics import Kind as Sampling
+from bench.metrics import METRICS, TINY
+from bench.metrics import Kind as Sampling
 from bench.stats.nested import Estimate, satterthwaite
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.measure.cells import BASELINE, CONTROL, Cell
-from bench.measure.metrics import METRICS
-from bench.measure.summary import ratios
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.metrics import METRICS
 from bench.report import tied, wording
 from bench.report.runs import TIME, is_number, processor_model
 from bench.report.wording import measured
 from bench.stats.nested import Estimate
+from bench.summary import ratios
 from bench.track import between, conditions
 from bench.track.comparison import (
     Comparison,
@@ -35,7 +35,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from bench.measure.found import Block
+    from bench.engine.found import Block
     from bench.report.runs import Run
     from bench.report.wording import Facts
     from bench.track.comparison import Key

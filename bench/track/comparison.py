@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.measure.cells import Cell
-from bench.measure.metrics import METRICS
-from bench.measure.summary import CONFIDENCE, number
+from bench.cells import Cell
+from bench.metrics import METRICS
 from bench.report.sentences import AGREE
 from bench.stats.verdict import Verdict, judge
+from bench.summary import CONFIDENCE, number
 from bench.track.gate import Decision
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report.runs import cpu_of, processor_model
 from common.errors import BakeoffError, unknown
 

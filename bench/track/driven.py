@@ -7,22 +7,22 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.engine.engine import Engine
+from bench.engine.journal import FOLDER, Journal, newest
+from bench.engine.lock import only_one
+from bench.engine.processes import WorkerFailedError
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
-from bench.measure.engine import Engine
-from bench.measure.journal import FOLDER, Journal, newest
-from bench.measure.measured import CODE, code_digest, new_path, offer
-from bench.measure.one import only_one
-from bench.measure.process import WorkerFailedError
-from bench.measure.settings import conditions
+from bench.run import CODE, code_digest, new_path, offer
+from bench.worker.settings import conditions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bench.measure.actions import Action, Options
-    from bench.measure.cells import Cell, Offer, Selection
-    from bench.measure.engine import Schedule
-    from bench.measure.found import State
+    from bench.cells import Cell, Offer, Selection
+    from bench.engine.actions import Action, Options
+    from bench.engine.engine import Schedule
+    from bench.engine.found import State
     from bench.track.environments import Builder, Environment
     from bench.track.spec import Spec
 

@@ -12,8 +12,8 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.measure.cells import Cell
-from bench.measure.metrics import METRICS
+from bench.cells import Cell
+from bench.metrics import METRICS
 from bench.report.runs import processor, read
 from bench.report.wording import printable
 from bench.stats.verdict import Verdict

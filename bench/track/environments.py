@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
+from bench.engine.processes import Place, WorkerFailedError
 from bench.environments import store
 from bench.environments.store import binary, digest, replace
 from bench.environments.uv import (
@@ -34,9 +35,8 @@ from bench.environments.uv import (
     minor,
     uv,
 )
-from bench.measure.process import Place, WorkerFailedError
-from bench.measure.settings import ROOT
 from bench.track.spec import today
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 
@@ -234,9 +234,9 @@ class Builder:
                     tar.extractall(Path(scratch) / "code", filter="data")
                 if not path.exists():
                     (Path(scratch) / "code").rename(path)
-        if not (path / "bench/measure/worker.py").exists():
+        if not (path / "bench/worker/__main__.py").exists():
             raise BakeoffError(
-                f"the revision {revision!r} does not build: it has no bench/measure/worker.py; "
+                f"the revision {revision!r} does not build: it has no bench/worker/__main__.py; "
                 "give a later one"
             )
         return path, commit
@@ -308,7 +308,7 @@ def warm_up(place: Place) -> None:
     Raises:
         UnsolvableError: not even the baseline can be loaded.
     """
-    from bench.measure.measured import offer
+    from bench.run import offer
 
     try:
         offer((), {}, place=place)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.summary import Group
+from bench.cells import BASELINE, Cell
 from bench.report import tied, wording
 from bench.report.rows import COLUMNS, rows
 from bench.report.runs import is_number, processor_model
 from bench.report.wording import measured
+from bench.summary import Group
 from bench.track.conditions import versions
 from common.errors import BakeoffError
 

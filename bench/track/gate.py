@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
-from bench.measure.metrics import METRICS
+from bench.metrics import METRICS
 from bench.report import wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
 
 EXACT = (
     *("python_starts", "python_calls", "compilations_first", "compilations_warm"),

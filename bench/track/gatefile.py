@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import impls
-from bench.measure.metrics import METRICS
+from bench.metrics import METRICS
 from bench.track.gate import EXACT, Accept, Gate, Rule, Where
 from common.config import WORKLOADS
 from common.errors import BakeoffError, unknown

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.metrics import METRICS, Kind
+from bench.cells import BASELINE, Cell
+from bench.metrics import METRICS, Kind
 from bench.track.sides import Sides, living, turns_of
 from common.errors import BakeoffError
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Mapping, Sequence, Set
 
-    from bench.measure.actions import Steps
-    from bench.measure.plan import Turn
+    from bench.engine.actions import Steps
+    from bench.engine.planner import Turn
 
 REFERENCE = "reference"
 LEAST_SWEEPS, MOST_SWEEPS = 2, 8

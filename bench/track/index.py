@@ -13,7 +13,7 @@ from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.summary import SCHEMA
+from bench.summary import SCHEMA
 from bench.track.entries import Entry, Key, Stamp, State, entry_of
 from common.fetch import cache_folder
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report import wording
 from bench.stats.verdict import Verdict
 from bench.track import words

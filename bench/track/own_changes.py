@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.measure.cells import BASELINE
-from bench.measure.metrics import METRICS, TINY
-from bench.measure.metrics import Kind as Sampling
+from bench.cells import BASELINE
+from bench.metrics import METRICS, TINY
+from bench.metrics import Kind as Sampling
 from bench.stats import windows
 from bench.track.between import BETWEEN, Kind
 from bench.track.line import Change

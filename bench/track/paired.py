@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.measure.summary import Group
 from bench.stats.nested import Estimate, nested
+from bench.summary import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.measure.cells import Cell
-    from bench.measure.found import Block, State
+    from bench.cells import Cell
+    from bench.engine.found import Block, State
 
     type Data = dict[int, tuple[int, float]]
     """By number of a block: its pair, and what it says."""

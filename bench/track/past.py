@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 import impls
-from bench.measure.settings import affinity
-from bench.measure.watch import machine
 from bench.report.runs import processor_model
 from bench.report.whole import Whole
 from bench.stats.changes import comparisons
 from bench.track.history import REFERENCE
 from bench.track.runfile import new_folder, run_data, write
 from bench.track.series import ALPHA, as_data, changed, measured, sentences
+from bench.watch import machine
+from bench.worker.settings import affinity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
     from bench.stats.changes import Points
     from bench.track.driven import Offered
     from bench.track.history import History

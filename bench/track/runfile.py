@@ -10,18 +10,18 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
-from bench.measure.cells import Cell
-from bench.measure.metrics import METRICS, Kind
-from bench.measure.summary import blocks_of, section
+from bench.cells import Cell
+from bench.metrics import METRICS, Kind
 from bench.report.whole import Whole
+from bench.summary import blocks_of, section
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from bench.measure.cells import Offer
-    from bench.measure.found import State
+    from bench.cells import Offer
+    from bench.engine.found import State
 
 
 def run_data(

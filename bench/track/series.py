@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.metrics import METRICS, Kind
-from bench.measure.summary import number
+from bench.cells import BASELINE, Cell
+from bench.metrics import METRICS, Kind
 from bench.stats.changes import Points, changes, points
+from bench.summary import number
 from bench.track.history import REFERENCE
 from bench.track.paired import log_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.measure.found import State
+    from bench.engine.found import State
     from bench.track.history import History
 
 ALPHA = 0.05

@@ -10,19 +10,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.actions import Action, rounds_of, work
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.found import Block, Found, State
-from bench.measure.metrics import METRICS, Kind
-from bench.measure.plan import Turn
-from bench.measure.schedule import OPEN_SHARE
+from bench.cells import BASELINE, Cell
+from bench.engine.actions import Action, rounds_of, work
+from bench.engine.found import Block, Found, State
+from bench.engine.planner import Turn
+from bench.engine.scheduler import OPEN_SHARE
+from bench.metrics import METRICS, Kind
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Mapping, Sequence, Set
 
-    from bench.measure.actions import Options, Outcome, Steps
+    from bench.engine.actions import Options, Outcome, Steps
 
 DEATHS = 2
 """Workers of a side that may die at nobody's turn before it is given up."""

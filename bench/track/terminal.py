@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.terminal import COLOURS, HEADERS, Column, Fitted, Group, lines, pack, table, title
 from bench.stats.verdict import Verdict
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
     from bench.track.comparison import Comparison, Failure, Row
     from bench.track.words import Counted
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.measure.cells import BASELINE
-from bench.measure.metrics import METRICS
+from bench.cells import BASELINE
+from bench.metrics import METRICS
 from bench.report import wording
 from bench.report.runs import TIME
 from bench.track.entries import FAILURE, Entry, Key, Numbers, State, found_files, text

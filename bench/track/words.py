@@ -18,7 +18,7 @@ from bench.track.comparison import ExactRow, Failure, Outcome, Row, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
     from bench.track.comparison import Comparison, Side
 
     type Quote = Callable[[str], str]

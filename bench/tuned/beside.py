@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report.wording import joined, measured, seconds
 from bench.tuned.limit import Limit, Parts
 from common.errors import BakeoffError

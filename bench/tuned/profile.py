@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import impls
-from bench.measure.setting import case_of
+from bench.worker.setting import case_of
 from common.contract import Weights, fresh_checkpoint
 from common.equality import make, random_chunk, random_hidden, random_weights
 from common.layerwise import dense, recurrence

@@ -13,9 +13,9 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
-from bench.measure.settings import ROOT, affinity, environment
 from bench.tuned.limit import Rates
 from bench.tuned.rates import Core, Sizes
+from bench.worker.settings import ROOT, affinity, environment
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import inspect
 from typing import TYPE_CHECKING
 
 import impls
-from bench.measure.cells import BASELINE
-from bench.measure.settings import ROOT
+from bench.cells import BASELINE
 from bench.report import markdown, wording
 from bench.tuned.beside import TUNED
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import altair
 import numpy as np
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.summary import Group, layout
+from bench.cells import BASELINE, Cell
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart, coloured, few, row_axis
 from bench.report.wording import Facts, measured
+from bench.summary import Group, layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

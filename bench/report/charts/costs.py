@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import altair
 import numpy as np
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart, coloured, dashed, few, row_axis, way
 from bench.report.choose import BEFORE, sums

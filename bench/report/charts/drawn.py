@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.palette import colours_of
 from bench.report.wording import joined

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import altair
 
-from bench.measure.cells import BASELINE, TOGETHER
+from bench.cells import BASELINE, TOGETHER
 from bench.report import wording
 from bench.report.charts.drawn import Figure, chart, coloured, dashed, few, way
 from bench.report.tied import estimate_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.cells import BASELINE, Cell
-from bench.measure.metrics import METRICS
+from bench.cells import BASELINE, Cell
+from bench.metrics import METRICS
 from bench.report import wording
 from bench.report.ratios import Beside, Ratio, by_baseline, stored
 from bench.report.runs import TIME

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.runs import TIME
 from bench.track.entries import FAILURE

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from bench.measure.metrics import METRICS, Kind
+from bench.metrics import METRICS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from bench.measure.actions import Action
+    from bench.engine.actions import Action
 
 LARGEST = sys.float_info.max
 Finite = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]

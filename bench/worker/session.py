@@ -19,14 +19,14 @@ import jax
 import numpy as np
 
 import impls
-from bench.measure import turns
-from bench.measure.cells import BASELINE, CONTROL
-from bench.measure.counts import exact
-from bench.measure.gpus import gpus
-from bench.measure.metrics import TINY
-from bench.measure.program import ProgramFacts, difference, facts
-from bench.measure.setting import Setting, setting, use
-from bench.measure.source import code_lines
+from bench.cells import BASELINE, CONTROL
+from bench.metrics import TINY
+from bench.worker import turns
+from bench.worker.counts import exact
+from bench.worker.gpus import gpus
+from bench.worker.program import ProgramFacts, difference, facts
+from bench.worker.setting import Setting, setting, use
+from bench.worker.source import code_lines
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import (
     NotEqualError,
@@ -44,7 +44,7 @@ from common.versions import versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bench.measure.recorder import Turn
+    from bench.worker.recorder import Turn
     from common.contract import Chunk, TrainStep
 
 type Name = tuple[str, str]

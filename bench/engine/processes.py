@@ -13,15 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from bench.measure.recorder import Recorder
-from bench.measure.settings import ROOT, environment
-from bench.measure.worker import PROTOCOL
+from bench.worker.__main__ import PROTOCOL
+from bench.worker.recorder import Recorder
+from bench.worker.settings import ROOT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-MODULE = "bench.measure.worker"
+MODULE = "bench.worker"
 SILENCE_SECONDS = 120
 """After so long without a record, a worker is taken to hang."""
 LAST_SECONDS = 10

@@ -36,7 +36,7 @@ def cold(
 
     import jax
 
-    from bench.measure.setting import case_of
+    from bench.worker.setting import case_of
     from common.contract import fresh_checkpoint, zero_hidden
     from common.equality import make, random_chunk
     from common.steps import on_host

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import impls
-from bench.measure.cells import BASELINE
+from bench.cells import BASELINE
 from common.chunker import chunks
 from common.contract import Chunk, fresh_checkpoint, zero_hidden
 from common.equality import make, random_weights
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from bench.measure.session import Opened
+    from bench.worker.session import Opened
     from common.contract import Hidden, TrainStep
     from common.equality import Case
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from bench.measure.cells import TOGETHER
+from bench.cells import TOGETHER
 
 if TYPE_CHECKING:
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
 
 
 class Kind(StrEnum):

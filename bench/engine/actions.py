@@ -10,7 +10,7 @@ from common.config import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bench.measure.plan import Turn
+    from bench.engine.planner import Turn
     from common.config import Workload
 
     type Steps[T] = Generator[Action, Outcome, T]

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.actions import Action, rounds_of, work
-from bench.measure.cells import BASELINE, CONTROL, TOGETHER, Cell
-from bench.measure.found import Block, Found, State
-from bench.measure.metrics import COLD, METRICS, TINY, Kind
-from bench.measure.plan import MIN_PROCESSES, Allotment, Costs, Turn, allot, next_turn, spread
+from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
+from bench.engine.actions import Action, rounds_of, work
+from bench.engine.found import Block, Found, State
+from bench.engine.planner import MIN_PROCESSES, Allotment, Costs, Turn, allot, next_turn, spread
+from bench.metrics import COLD, METRICS, TINY, Kind
 from common.config import WORKLOADS
 from common.devices import AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bench.measure.actions import Options, Outcome, Steps
+    from bench.engine.actions import Options, Outcome, Steps
 
 STARVED = "not measured within the budget"
 NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"

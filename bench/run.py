@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 import impls
-from bench.measure.actions import Options
-from bench.measure.cells import Cell, Offer, Selection
-from bench.measure.engine import Engine
-from bench.measure.journal import FOLDER, SUFFIX, Journal
-from bench.measure.metrics import METRICS
-from bench.measure.process import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
-from bench.measure.scaling import scaling
-from bench.measure.schedule import STARVED, Schedule
-from bench.measure.settings import ROOT
-from bench.measure.summary import blocks_of, estimates, section
-from bench.measure.watch import warnings
+from bench.cells import Cell, Offer, Selection
+from bench.engine.actions import Options
+from bench.engine.engine import Engine
+from bench.engine.journal import FOLDER, SUFFIX, Journal
+from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.engine.scheduler import STARVED, Schedule
+from bench.metrics import METRICS
 from bench.report.sentences import sentences
+from bench.scaling import scaling
+from bench.summary import blocks_of, estimates, section
+from bench.watch import warnings
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bench.measure.found import State
+    from bench.engine.found import State
 
 __all__ = ["Measured", "Offer", "Wanted", "offer"]
 
@@ -301,7 +301,7 @@ def offer_of(journal: Journal) -> Offer:
     )
 
 
-CODE = ("bench/measure", "common", "impls")
+CODE = ("bench/engine", "bench/worker", "bench/stats", "common", "impls")
 """Folders of it."""
 HEADER: dict[str, Any] = {
     "arguments": list,

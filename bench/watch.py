@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.measure.cells import BASELINE, CONTROL
+from bench.cells import BASELINE, CONTROL
 from bench.stats import health
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.measure.cells import Offer
-    from bench.measure.found import State
-    from bench.measure.summary import Group
+    from bench.cells import Offer
+    from bench.engine.found import State
     from bench.stats.nested import Estimate
+    from bench.summary import Group
 
 WATCHED = "step"
 BASE = ("python", "jax", "jaxlib", "optax", "numpy")

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.measure.summary import CONFIDENCE, Group, number, ratios
+from bench.summary import CONFIDENCE, Group, number, ratios
 from common.devices import AT, Over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bench.measure.cells import Cell
-    from bench.measure.found import Found
+    from bench.cells import Cell
+    from bench.engine.found import Found
 
 STEP, COMPILE = "step", "compile"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from bench.measure.cells import Cell
+    from bench.cells import Cell
 
 
 class Block(NamedTuple):

@@ -1,6 +1,6 @@
 """A worker: a fresh interpreter that does what it is told, one command at a time.
 
-`python -m bench.measure.worker PAGE`. It reads commands from standard input and writes records to
+`python -m bench.worker.__main__ PAGE`. It reads commands from standard input and writes records to
 standard output, both JSON lines; PAGE is the file that `recorder.Turn` maps. The protocol:
 
 * At its start, and after each command, the worker says `{"ready": …, "protocol": 3}` and waits. It
@@ -25,13 +25,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from bench.measure.recorder import Turn
-from bench.measure.settings import CORES
+from bench.worker.recorder import Turn
+from bench.worker.settings import CORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.measure.session import Session
+    from bench.worker.session import Session
 
     type Emit = Callable[[dict[str, Any]], None]
 
@@ -116,13 +116,13 @@ class Commands:
 
     def describe(self, **command: Any) -> None:
         """Say what this environment offers."""
-        from bench.measure.session import describe
+        from bench.worker.session import describe
 
         self.emit(describe(**command))
 
     def cold(self, **command: Any) -> None:
         """Measure what happens once in a process; it has to be this process's first command."""
-        from bench.measure.cold import cold
+        from bench.worker.cold import cold
 
         self.turn.at(0)
         self.emit(cold(**command))
@@ -130,7 +130,7 @@ class Commands:
 
     def session(self, action: str, **command: Any) -> None:
         """Do something with steps that stay compiled from command to command."""
-        from bench.measure.session import Session
+        from bench.worker.session import Session
 
         self.warm = self.warm or Session(self.turn)
         self.emit(getattr(self.warm, action)(**command))

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
-from bench.measure.actions import Action, Death, Outcome
-from bench.measure.answers import problem
-from bench.measure.process import Place, Worker, WorkerFailedError
+from bench.engine.actions import Action, Death, Outcome
+from bench.engine.answers import problem
+from bench.engine.processes import Place, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from bench.measure.actions import Options, Steps
-    from bench.measure.found import State
-    from bench.measure.journal import Journal
+    from bench.engine.actions import Options, Steps
+    from bench.engine.found import State
+    from bench.engine.journal import Journal
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""
@@ -226,7 +226,7 @@ class Engine:
 
     def real(self, arm: str) -> tuple[str, str]:
         """Return the entrant and style whose code an arm runs."""
-        from bench.measure.cells import BASELINE, CONTROL
+        from bench.cells import BASELINE, CONTROL
 
         entrant, style = arm.split("/")
         return BASELINE if (entrant, style) == CONTROL else (entrant, style)

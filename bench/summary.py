@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bench.measure.cells import BASELINE, CONTROL, Cell
-from bench.measure.metrics import METRICS, Kind
-from bench.measure.plan import MIN_BLOCKS, MIN_COLD
-from bench.measure.schedule import STARVED
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.planner import MIN_BLOCKS, MIN_COLD
+from bench.engine.scheduler import STARVED
+from bench.metrics import METRICS, Kind
 from bench.stats.nested import Estimate, block_log_ratios, nested_all, unpaired_all
 from bench.stats.verdict import Judgement, detectable, judge
 from common.devices import Over
@@ -20,7 +20,7 @@ from common.devices import Over
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence, Set
 
-    from bench.measure.found import Block, Found, State
+    from bench.engine.found import Block, Found, State
 
 SCHEMA = 2
 CONFIDENCE = 0.95
@@ -278,7 +278,7 @@ def compared(
     """Return what is judged together: the asked metrics of all cells that have enough of them.
 
     Of the control, that is what the baseline is asked for. A style that gives each device as many
-    streams does more work, so that it is neither slower nor faster: see `bench.measure.scaling`.
+    streams does more work, so that it is neither slower nor faster: see `bench.scaling`.
     """
 
     def metrics(cell: Cell) -> set[str]:
