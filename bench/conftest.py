@@ -19,6 +19,7 @@ from rich.console import Console
 import impls
 from bench.cells import Cell, Selection
 from bench.engine import journal as journals
+from bench.engine.actions import ALL, AUTO, ONE
 from bench.engine.lock import only_one
 from bench.engine.processes import SILENCE_SECONDS, WorkerFailedError
 from bench.environments.offers import offers, places_of
@@ -111,6 +112,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SPEC",
         help="measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
         "releases, flax==0.12.8 (default: the one at hand)",
+    )
+    group.addoption(
+        "--cores",
+        choices=(AUTO, ALL, ONE),
+        default=AUTO,
+        help="which cores workers use: all, as users run it; one each, pinned and several workers "
+        "at a time, which is far more precise; auto takes all for the time of a step, and one for "
+        "what the host costs and what happens once (default: auto)",
     )
     for name, what in (
         ("processes", "workers that share the blocks"),
@@ -219,6 +228,7 @@ def checked(config: pytest.Config) -> Wanted:
         margin=margin,
         resume=config.getoption("resume"),
         environment=config.getoption("environment"),
+        cores=config.getoption("cores"),
         **counts,
     )
 
@@ -454,6 +464,8 @@ def pytest_benchmark_update_json(
     """Add what belongs to the run as a whole, failed cells with their reasons included."""
     del benchmarks
     output_json["bakeoff"] = config.stash[MEASURED].section()
+    for benchmark in output_json["benchmarks"]:
+        benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

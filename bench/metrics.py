@@ -32,6 +32,13 @@ class Metric:
     unit: str = "s"
     turn: str = ""
     """Name of the turn whose samples it gets; a turn can serve several metrics."""
+    one_core: bool = False
+    """Measured in workers that keep to one core each, where `--cores auto` decides: what a call
+    costs the host, and what happens once. The wall time of a step is measured on all cores."""
+    added: bool = False
+    """What people read is the time that it adds to the baseline's, not their ratio."""
+    of_library: bool = False
+    """It belongs to the library: one style of each entrant is measured, and stands for all."""
     pure_only: bool = False
     """Only the step that all entrants share has it: it can be called within a larger program."""
     also: tuple[tuple[str, str], ...] = ()
@@ -54,24 +61,26 @@ class Metric:
 TUNED = (("pure_jax", "tuned"),)
 TINY = ("toy",)
 """Workloads whose device work is negligible."""
+HOST = "host_cost"
 
 METRICS = {
     metric.name: metric
     for metric in (
         Metric("step", Kind.WARM, turn="step", weight=3),
-        Metric("dispatch", Kind.WARM, turn="dispatch", tiny_only=True),
-        Metric("dispatch_synchronised", Kind.WARM, turn="dispatch", tiny_only=True),
-        Metric("dispatch_pipelined", Kind.WARM, turn="dispatch", tiny_only=True),
+        Metric(HOST, Kind.WARM, turn=HOST, tiny_only=True, one_core=True, added=True),
+        Metric(
+            "host_cost_pipelined", Kind.WARM, turn=HOST, tiny_only=True, one_core=True, added=True
+        ),
         Metric("sample", Kind.WARM, turn="sample", pure_only=True, weight=0.3),
         Metric("epoch_by_chunk", Kind.WARM, turn="epoch", pure_only=True, also=TUNED, weight=0.3),
         Metric("epoch_by_scan", Kind.WARM, turn="epoch", pure_only=True, also=TUNED, weight=0.3),
-        Metric("import", Kind.COLD),
-        Metric("init", Kind.COLD),
-        Metric("trace", Kind.COLD),
-        Metric("lower", Kind.COLD),
-        Metric("compile", Kind.COLD),
-        Metric("first_step", Kind.COLD),
-        Metric("peak_rss", Kind.COLD, unit="B"),
+        Metric("import", Kind.COLD, one_core=True, of_library=True),
+        Metric("init", Kind.COLD, one_core=True, of_library=True),
+        Metric("trace", Kind.COLD, one_core=True),
+        Metric("lower", Kind.COLD, one_core=True),
+        Metric("compile", Kind.COLD, one_core=True),
+        Metric("first_step", Kind.COLD, one_core=True),
+        Metric("peak_rss", Kind.COLD, unit="B", one_core=True),
         Metric("final_loss", Kind.ONCE),
     )
 }

@@ -15,15 +15,17 @@ import msgspec
 
 import impls
 from bench.cells import Cell, Offer, Selection
-from bench.engine.actions import Options
-from bench.engine.engine import Engine
+from bench.engine.actions import AUTO, Options
+from bench.engine.cores import one_core_lanes
+from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
-from bench.engine.scheduler import STARVED, Schedule
+from bench.engine.run_plan import STARVED, Run
+from bench.estimates import Settled
 from bench.metrics import METRICS
 from bench.report.sentences import sentences
 from bench.scaling import scaling
-from bench.summary import blocks_of, estimates, section
+from bench.summary import section, values_of
 from bench.watch import warnings
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
@@ -31,7 +33,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bench.engine.found import State
+    from bench.engine.state import Spent, State
 
 __all__ = ["Measured", "Offer", "Wanted", "offer"]
 
@@ -51,6 +53,7 @@ class Wanted(NamedTuple):
     rounds: int | None
     cold_samples: int | None
     environment: str | None = None
+    cores: str = AUTO
 
     @property
     def options(self) -> Options:
@@ -61,6 +64,8 @@ class Wanted(NamedTuple):
             blocks=self.blocks,
             rounds=self.rounds,
             cold_samples=self.cold_samples,
+            cores=self.cores,
+            margin=self.margin,
         )
 
 
@@ -129,7 +134,7 @@ class Measured:
         self.options = self.wanted.options
         """With the seed of this run, once it has begun."""
 
-    def run(self, before: float, told: Callable[[Any, State], None]) -> None:
+    def run(self, before: float, told: Callable[[Any, Spent], None]) -> None:
         """Measure everything, `before` being the seconds that have gone already."""
         if self.journal is None:
             self.options = replace(self.wanted.options, seed=secrets.randbelow(1 << 32))
@@ -140,19 +145,28 @@ class Measured:
             self.check()
             before = self.journal.header["before"]
         offer = self.offer
-        schedule = Schedule(self.needed, self.options, before, offer.problems, offer.sides)
-        self.state = schedule.state
+        self.plan = plan = Run(
+            self.needed,
+            self.options,
+            before,
+            problems=offer.problems,
+            environments=offer.sides,
+            lanes=[tuple(lane) for lane in self.journal.header["lanes"]],
+            settled=Settled(self.options.margin),
+        )
         try:
             of = {side: offer.environment(side) for side in ["", *offer.sides.values()]}
             places = {side: self.places[name] for side, name in of.items()}
             heavy = frozenset(side for side, name in of.items() if name)
-            Engine(schedule, self.journal, self.wanted.outside, places, told, heavy=heavy).run()
+            Driver(plan, self.journal, self.wanted.outside, places, told, heavy=heavy).run()
             self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True
         except BaseException:
             self.broken = True
             raise
+        finally:
+            self.state = plan.state
 
     def header(self, before: float) -> dict[str, Any]:
         """Return what a journal's first line says."""
@@ -164,14 +178,15 @@ class Measured:
             "code": code_digest(),
             "offer": asdict(self.offer),
             "before": before,
+            "lanes": one_core_lanes(),
         }
 
     def check(self) -> None:
         """Raise BakeoffError unless the journal is of a run with the same options."""
         assert self.journal is not None
         now = self.header(0.0)
-        for name in ("options", "needed", "outside"):
-            if self.journal.header[name] != now[name]:
+        for name in ("options", "needed", "outside", "lanes"):
+            if self.journal.header[name] != msgspec.to_builtins(now[name]):
                 given = shlex.join(without_resume(self.journal.header["arguments"]))
                 raise BakeoffError(
                     f"the journal {self.journal.path} is of another run: go on with it by "
@@ -210,10 +225,7 @@ class Measured:
     def samples(self, cell: Cell, metric: str) -> list[float]:
         """Return a cell's samples; of a training, the seconds of each run."""
         assert self.state is not None
-        row = self.state.cells[cell]
-        if metric == "final_loss":
-            return list((row.training or {}).get("seconds", []))
-        return row.values(metric)
+        return values_of(self.state.cells[cell], metric)
 
     def info(self, cell: Cell, metric: str) -> dict[str, Any]:
         """Return what a benchmark's entry says beside its times."""
@@ -227,7 +239,6 @@ class Measured:
         info |= row["metrics"][metric]
         if "missing" in info:
             return info
-        info |= blocks_of(self.state.cells[cell].blocks[metric])
         if metric in ("trace", "lower"):
             info |= self.state.cells[cell].facts
         return info
@@ -241,7 +252,6 @@ class Measured:
                 self.state,
                 self.needed,
                 margin=self.wanted.margin,
-                enforce=self.wanted.blocks is None,
                 arguments=list(self.journal.header["arguments"]),
                 environment={
                     "versions": self.offer.versions,
@@ -254,13 +264,7 @@ class Measured:
                 notes=self.notes(),
                 **({"scaling": rows} if (rows := scaling(self.state.cells)) else {}),
             )
-            said["warnings"] = warnings(
-                self.state,
-                estimates(self.state),
-                self.offer,
-                self.wanted.margin,
-                said["comparisons"],
-            )
+            said["warnings"] = warnings(self.state, said, self.offer)
             said["verdict"] = sentences(said)
             self.said = said
         return self.said
@@ -311,6 +315,7 @@ HEADER: dict[str, Any] = {
     "offer": dict,
     "code": str,
     "before": int | float,
+    "lanes": list,
 }
 """What a journal's first line says of its run."""
 

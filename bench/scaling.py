@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.summary import CONFIDENCE, Group, number, ratios
+from bench.estimates import Group, beside
+from bench.summary import number
 from common.devices import AT, Over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.cells import Cell
-    from bench.engine.found import Found
+    from bench.engine.state import Found
 
 STEP, COMPILE = "step", "compile"
 
@@ -41,12 +42,13 @@ def scaling(cells: Mapping[Cell, Found]) -> list[dict[str, Any]]:
         first = [(c.entrant, f"{over.style}{AT}1") for c, over in shared.items()]
         plain = [(c.entrant, over.style) for c, over in shared.items()]
         blocks = {cell: found.blocks[STEP] for cell, found in arms.items()}
-        known = ratios(group, blocks, list(dict.fromkeys([*first, *plain]))) if shared else {}
+        names = list(dict.fromkeys([*first, *plain])) if shared else []
+        known = {name: beside(group, blocks, [name]) for name in names}
         for cell, over in shared.items():
             base = over.style if over.devices == 1 else f"{over.style}{AT}1"
             estimate = known.get((cell.entrant, base), {}).get(cell)
             if estimate is not None:
-                low, high = estimate.interval(CONFIDENCE)
+                low, high = estimate.interval
                 rows.append(row(cell, over, arms[cell], (estimate.ratio, low, high)))
     return rows
 

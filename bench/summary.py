@@ -3,96 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from itertools import batched
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.engine.planner import MIN_BLOCKS, MIN_COLD
-from bench.engine.scheduler import STARVED
-from bench.metrics import METRICS, Kind
-from bench.stats.nested import Estimate, block_log_ratios, nested_all, unpaired_all
-from bench.stats.verdict import Judgement, detectable, judge
+from bench.engine.planner import MIN_VISITS
+from bench.engine.run_plan import STARVED
+from bench.estimates import (
+    QUANTILE,
+    Group,
+    added,
+    beside,
+    contrasts,
+    control,
+    groups_of,
+    reference_seconds,
+)
+from bench.metrics import HOST, METRICS, TINY, Kind
+from bench.stats import ratios, verdicts
+from bench.stats.verdicts import Verdict
 from common.devices import Over
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Mapping, Sequence
 
-    from bench.engine.found import Block, Found, State
+    from bench.engine.state import Found, Samples, State
+    from bench.estimates import Arms
+    from bench.stats.ratios import Estimate
 
-SCHEMA = 2
+SCHEMA = 3
+READABLE = (2, 3)
+"""Schemas of files that are still read."""
 CONFIDENCE = 0.95
-MOST_PAIRS = 1_000_000
-"""Of calls, whose ratios are held at a time."""
+GROWTH = 3.0
+"""How many times as much a style may cost the host between two calls of a larger program as between
+two of a tiny one: Python's own working set is evicted by it. On one core, NNX's split and merge was
+seen to take 2.6 times as much at `seed`, `nnx.jit` 1.3 times (docs/measuring.md)."""
+TIMING, PROGRAM = "timing", "same program"
+"""How a verdict was reached."""
+NANOSECOND = 9
+"""Digits after the point of a second that the clock has."""
 
 
-class Group(NamedTuple):
-    """What is compared with each other: one metric at one workload on one backend."""
+class Settlement(NamedTuple):
+    """What a proof says of a step: the same program, and a host cost that is known."""
 
-    metric: str
-    workload: str
-    backend: str
-
-
-type Arms = dict[Cell, list[Block]]
-"""The blocks of each cell that is compared within a group."""
-
-
-def estimates(state: State) -> dict[Group, dict[Cell, Estimate]]:
-    """Return the ratio to the baseline of each cell that has one, by group."""
-    groups: dict[Group, Arms] = defaultdict(dict)
-    for cell, found in state.cells.items():
-        if found.failure is None:
-            for metric, blocks in found.blocks.items():
-                groups[Group(metric, *cell[2:])][cell] = blocks
-    out = {}
-    for group, arms in groups.items():
-        found_ = ratios(group, arms, [BASELINE])
-        if BASELINE in found_:
-            out[group] = found_[BASELINE]
-    return out
-
-
-def ratios(
-    group: Group, arms: Arms, baselines: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], dict[Cell, Estimate]]:
-    """Return each cell's ratio to each baseline that is in the group, by baseline."""
-    cells = list(arms)
-    known = [name for name in baselines if Cell(*name, *group[1:]) in arms]
-    columns = [cells.index(Cell(*name, *group[1:])) for name in known]
-    if METRICS[group.metric].kind is Kind.COLD:
-        samples = [np.array([v for b in arms[c] for v in b.values if v > 0]) for c in cells]
-        found = unpaired_all(samples, columns)
-    else:
-        found = nested_all(*layout([arms[c] for c in cells]), columns)
-    return {
-        name: {cell: e for cell, e in zip(cells, each, strict=True) if e is not None}
-        for name, each in zip(known, found, strict=True)
-    }
-
-
-def layout(arms: list[list[Block]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return each block's log-ratios, arms x arms, NaN where there is none, and its process."""
-    by_number: dict[int, dict[int, Block]] = defaultdict(dict)
-    for arm, blocks in enumerate(arms):
-        for block in blocks:
-            by_number[block.number][arm] = block
-    process, alike = [], defaultdict(list)
-    for i, (_, measured) in enumerate(sorted(by_number.items())):
-        first = next(iter(measured.values()))
-        samples = np.full((len(arms), first.rounds, len(first.values) // first.rounds), np.nan)
-        for arm, block in measured.items():
-            samples[arm] = np.reshape(block.values, samples.shape[1:])
-        process.append(first.process)
-        alike[samples.shape[1:]].append((i, samples))
-    ratios = np.empty((len(process), len(arms), len(arms)))
-    for (rounds, calls), several in alike.items():
-        for some in batched(several, max(1, MOST_PAIRS // (len(arms) * rounds * calls**2))):
-            where, samples_ = zip(*some, strict=True)
-            ratios[list(where)] = block_log_ratios(np.array(samples_))
-    return ratios, np.array(process)
+    program: bool
+    bound: float | None
+    """By which fraction the step can differ at most; None where nothing is known."""
 
 
 def section(
@@ -100,70 +60,35 @@ def section(
     needed: Mapping[Cell, set[str]],
     *,
     margin: float,
-    enforce: bool = True,
     **about: Any,
 ) -> dict[str, Any]:
-    """Return all that a run says beyond its samples, as JSON has it.
+    """Return all that a run says, as JSON has it.
 
     Args:
         state: What was found.
         needed: The metrics that were asked for, by cell.
         margin: Inside of which, as a fraction, two times are called equivalent.
-        enforce: Whether a cell with too few blocks or processes counts as not measured; a run
-            whose numbers of blocks were given says what it has.
         about: Further entries.
     """
-    found = estimates(state)
+    groups = groups_of(state.cells)
+    found = {group: beside(group, arms) for group, arms in groups.items()}
+    found = {group: compared(group, each) for group, each in found.items()}
+    controls = {group: each for group in groups if (each := control(group, groups[group]))}
     asked = with_baselines(needed)
-    family = compared(state, found, asked, enforce=enforce)
-    # Nobody asks whether the control differs: it is judged apart, and costs the others nothing.
-    controls = [(group, cell) for group, cell in family if cell[:2] == CONTROL]
-    others = [each for each in family if each not in controls]
-    judged: dict[tuple[Group, Cell], Judgement] = {}
-    for each in (controls, others):
-        judgements = judge([found[group][cell] for group, cell in each], margin) if each else []
-        judged |= dict(zip(each, judgements, strict=True))
-    seen = {
-        group: by_side(state, group, found[group][cell], max(1, len(others)))
-        for group, cell in controls
-    }
+    settlements = {cell: settlement(cell, state, groups, found) for cell in asked}
 
     def result(cell: Cell, metric: str) -> dict[str, Any]:
-        row, group = state.cells[cell], Group(metric, *cell[2:])
-        reason = state.missing.get((cell, metric))
-        values = row.values(metric)
-        few = enforce and values and starved(row, metric)
-        if not values or few:
-            return {"missing": reason or STARVED}
-        out: dict[str, Any] = {
-            "unit": METRICS[metric].unit,
-            "median": float(np.median(values)),
-            "samples": len(values),
-            "blocks": len(row.blocks[metric]),
-            "processes": len({block.process for block in row.blocks[metric]}),
-            "ratio": None,
-            "low": None,
-            "high": None,
-            "p": None,
-            "verdict": None,
-            "more_blocks": None,
-            "detectable": number(smallest(seen[group], row.blocks[metric]))
-            if group in seen
-            else None,
-        }
-        if (group, cell) in judged:
-            estimate, judgement = found[group][cell], judged[group, cell]
-            low, high = estimate.interval(CONFIDENCE)
-            out |= {
-                "ratio": estimate.ratio,
-                "low": number(low),
-                "high": number(high),
-                "standard_error": number(estimate.standard_error),
-                "df": number(estimate.df),
-                "p": judgement.p_adjusted,
-                "verdict": str(judgement.verdict),
-                "more_blocks": judgement.more_blocks,
-            }
+        group = Group(metric, *cell[2:])
+        samples = state.cells[cell].blocks.get(metric)
+        if not samples:
+            return {"missing": state.missing.get((cell, metric), STARVED)}
+        out = measured(metric, samples)
+        out["detectable"] = number(ratios.detectable(list(found[group].values())))
+        estimate = found[group].get(cell)
+        if estimate is not None and cell[:2] != BASELINE:
+            out |= judged(group, groups[group], estimate, margin)
+            if metric == "step":
+                out |= settled(out, settlements[cell], margin)
         return out
 
     cells = []
@@ -188,120 +113,188 @@ def section(
         **about,
         "plan": {"margin": margin, **about.get("plan", {}), "backends": state.plan},
         "spent": spent(state),
-        "comparisons": len(others),
+        "quantile": QUANTILE,
+        "comparisons": sum(len(each) for each in found.values()),
         "control": [
             {
                 **group._asdict(),
-                **result(cell, group.metric),
-                **blocks_of(state.cells[cell].blocks[group.metric]),
-                "data": state.cells[cell].values(group.metric),
+                **measured(group.metric, groups[group][Cell(*CONTROL, *group[1:])]),
+                "detectable": number(ratios.detectable(list(found[group].values()))),
+                **judged(group, groups[group], estimate, margin),
             }
-            for group, cell in controls
+            for group, estimate in controls.items()
         ],
-        "beside": [
-            {**cell._asdict(), "metric": metric, **blocks_of(blocks), "data": row.values(metric)}
-            for cell, row in state.cells.items()
-            for metric, blocks in row.blocks.items()
-            if (Group(metric, *cell[2:]), cell) not in controls
-            and not handed_over(row, metric, needed.get(cell, set()), enforce=enforce)
+        "ties": [
+            {**group._asdict(), "groups": tied}
+            for group, arms in groups.items()
+            if METRICS[group.metric].kind is Kind.WARM and (tied := tie_names(arms, found[group]))
         ],
+        "additivity": additivity(asked, state, groups, found),
         "cells": cells,
+        "samples": samples_of(state),
     }
 
 
-type Seen = list[tuple[frozenset[int], float]]
-"""Processes of one side, and the smallest difference that they could show."""
+def compared(group: Group, found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
+    """Return the estimates of cells that are compared.
 
-
-def by_side(state: State, group: Group, control: Estimate, comparisons: int) -> Seen:
-    """Return the smallest difference that each side of a run could have seen.
-
-    Sides are workers that share no arms but the baseline and its control; each is shown by the
-    blocks of the control that are its own.
+    A style that gives each device as many streams does more work, so that it is neither slower nor
+    faster: see `bench.scaling`.
     """
-    whole = [(frozenset[int](), detectable(control, comparisons))]
-    if METRICS[group.metric].kind is Kind.COLD:
-        return whole
-    blocks = {
-        cell: found.blocks[group.metric]
-        for cell, found in state.cells.items()
-        if cell[2:] == group[1:] and found.failure is None and found.blocks.get(group.metric)
+    del group
+    return {c: e for c, e in found.items() if not Over.of(c.style).weak and c[:2] != CONTROL}
+
+
+def measured(metric: str, samples: Sequence[Samples]) -> dict[str, Any]:
+    """Return what is said of a cell's samples, beside any comparison."""
+    values = [value for each in samples for value in each.values]
+    workers = len({each.process for each in samples})
+    cold = METRICS[metric].kind is Kind.COLD
+    return {
+        "unit": METRICS[metric].unit,
+        "median": float(np.median(values)),
+        "mean": float(np.mean(values)),
+        "p95": float(np.quantile(values, 0.95)),
+        "low_quantile": float(np.quantile(values, QUANTILE)),
+        "samples": len(values),
+        "blocks": len(samples),
+        "processes": workers,
+        "cores": "one" if samples[0].cores else "all",
+        "preliminary": not cold and workers < MIN_VISITS,
+        **dict.fromkeys(("ratio", "low", "high", "standard_error", "df", "p", "verdict")),
     }
-    sides: list[frozenset[int]] = []
-    for cell, own in blocks.items():
-        if cell[:2] in (BASELINE, CONTROL):
-            continue
-        processes = frozenset(block.process for block in own)
-        touched = [side for side in sides if side & processes]
-        sides = [side for side in sides if side not in touched]
-        sides.append(processes.union(*touched))
-    if len(sides) < 2:
-        return whole
-    found: Seen = []
-    for side in sides:
-        arms = {
-            cell: [block for block in own if block.process in side]
-            for cell, own in blocks.items()
-            if cell[:2] in (BASELINE, CONTROL)
-        }
-        if all(arms.values()):
-            known = ratios(group, arms, [BASELINE]).get(BASELINE, {})
-            estimate = known.get(Cell(*CONTROL, *group[1:]))
-            if estimate is not None:
-                found.append((side, detectable(estimate, comparisons)))
-    return found or whole
 
 
-def smallest(seen: Seen, blocks: Sequence[Block]) -> float:
-    """Return what the side of some blocks could have seen; of several sides, the worst."""
-    processes = {block.process for block in blocks}
-    return max([least for side, least in seen if not side or side & processes], default=math.inf)
+def judged(group: Group, arms: Arms, estimate: Estimate, margin: float) -> dict[str, Any]:
+    """Return what is said of an estimate; every word of it is a property of the one interval."""
+    low, high = estimate.interval
+    out: dict[str, Any] = {
+        "ratio": estimate.ratio,
+        "low": number(low) if estimate.low > -math.inf else None,
+        "high": number(high),
+        "standard_error": number(estimate.standard_error),
+        "df": number(estimate.df),
+        "p": estimate.p,
+        "verdict": str(verdicts.verdict(estimate, margin)),
+        "differs": estimate.differs,
+        "settled_by": TIMING if verdicts.settled(estimate, margin) else None,
+    }
+    if METRICS[group.metric].added:
+        seconds, least, most = added(group, arms, estimate)
+        out["added"] = {"seconds": seconds, "low": number(least), "high": number(most)}
+    return out
 
 
-def handed_over(found: Found, metric: str, needed: Set[str], *, enforce: bool) -> bool:
-    """Tell whether a cell's samples are those of a benchmark of the run.
-
-    Others are the baseline's where only other entrants were asked for, and those of cells that
-    failed or starved: what has been measured is in the file.
-    """
-    few = enforce and starved(found, metric)
-    return metric in needed and found.failure is None and not few
-
-
-def compared(
+def settlement(
+    cell: Cell,
     state: State,
+    groups: Mapping[Group, Arms],
     found: Mapping[Group, Mapping[Cell, Estimate]],
-    asked: Mapping[Cell, set[str]],
-    *,
-    enforce: bool,
-) -> list[tuple[Group, Cell]]:
-    """Return what is judged together: the asked metrics of all cells that have enough of them.
+) -> Settlement:
+    """Return what a proof says of a cell's step."""
+    row = state.cells[cell]
+    proof = row.proof or {}
+    same = bool(proof.get("whole_step") and proof.get("same_program_as_baseline"))
+    step = Group("step", *cell[2:])
+    host = host_cost(cell, groups, found)
+    if not same or host is None or step not in groups or cell.workload in TINY:
+        return Settlement(same, None)
+    seconds, _ = reference_seconds(step, groups[step])
+    return Settlement(same, GROWTH * max(map(abs, host[1:])) / seconds)
 
-    Of the control, that is what the baseline is asked for. A style that gives each device as many
-    streams does more work, so that it is neither slower nor faster: see `bench.scaling`.
+
+def host_cost(
+    cell: Cell, groups: Mapping[Group, Arms], found: Mapping[Group, Mapping[Cell, Estimate]]
+) -> tuple[float, float, float] | None:
+    """Return the seconds that an arm adds to a call at a tiny size, with its interval."""
+    for workload in TINY:
+        group = Group(HOST, workload, cell.backend)
+        estimate = found.get(group, {}).get(cell._replace(workload=workload))
+        if estimate is not None and math.isfinite(estimate.standard_error):
+            return added(group, groups[group], estimate)
+    return None
+
+
+def settled(said: Mapping[str, Any], known: Settlement, margin: float) -> dict[str, Any]:
+    """Return how a step's verdict is reached where a proof settles what timing leaves open.
+
+    Two arms that compile to the same program can differ by what they cost the host alone. Where
+    that is too little to matter, they are equivalent by construction; direct timing has to agree.
     """
+    out: dict[str, Any] = {"bound": known.bound}
+    if known.bound is None or known.bound > margin or said["verdict"] != Verdict.INCONCLUSIVE:
+        return out
+    low = said["low"] if said["low"] is not None else 0.0
+    high = said["high"] if said["high"] is not None else math.inf
+    if low <= 1 + known.bound and high >= 1 - known.bound:
+        out |= {"verdict": str(Verdict.EQUIVALENT), "settled_by": PROGRAM}
+    return out
 
-    def metrics(cell: Cell) -> set[str]:
-        return asked.get(Cell(*BASELINE, *cell[2:]) if cell[:2] == CONTROL else cell, set())
 
+def additivity(
+    asked: Mapping[Cell, set[str]],
+    state: State,
+    groups: Mapping[Group, Arms],
+    found: Mapping[Group, Mapping[Cell, Estimate]],
+) -> list[dict[str, Any]]:
+    """Return what host costs predict for steps of the baseline's program, and what timing found.
+
+    That is the check of what `settled` takes for granted.
+    """
+    out = []
+    for cell in asked:
+        step = Group("step", *cell[2:])
+        estimate, host = found.get(step, {}).get(cell), host_cost(cell, groups, found)
+        known = settlement(cell, state, groups, found)
+        if estimate is None or host is None or not known.program or cell.workload in TINY:
+            continue
+        seconds, low, high = added(step, groups[step], estimate)
+        out.append(
+            {
+                **cell._asdict(),
+                "predicted_seconds": host[0],
+                "predicted_low": number(host[1]),
+                "predicted_high": number(host[2]),
+                "measured_seconds": seconds,
+                "measured_low": number(low),
+                "measured_high": number(high),
+            }
+        )
+    return out
+
+
+def tie_names(arms: Arms, found: Mapping[Cell, Estimate]) -> list[list[str]]:
+    """Return the names of arms in groups of ties, the fastest first; the control is left out."""
+    known = contrasts(arms)
+    if known is None or not found:
+        return []
+    cells, differences = known
     return [
-        (group, cell)
-        for group, cells in found.items()
-        for cell in cells
-        if group.metric in metrics(cell)
-        and not Over.of(cell.style).weak
-        and not (enforce and starved(state.cells[cell], group.metric))
+        [f"{cells[i].entrant}/{cells[i].style}" for i in group]
+        for group in verdicts.ties(differences)
     ]
 
 
-def blocks_of(blocks: Sequence[Block]) -> dict[str, list[int]]:
-    """Return which samples of a list belong to which block, and that to which process."""
-    return {
-        "rounds_by_block": [block.rounds for block in blocks],
-        "samples_by_block": [len(block.values) for block in blocks],
-        "process_by_block": [block.process for block in blocks],
-        "number_by_block": [block.number for block in blocks],
-    }
+def samples_of(state: State) -> dict[str, Any]:
+    """Return all samples, in the one place of the file where they stand."""
+    cold: dict[int, dict[str, Any]] = {}
+    for cell, row in state.cells.items():
+        for metric, samples in row.blocks.items():
+            for each in samples if METRICS[metric].kind is Kind.COLD else ():
+                known = cold.setdefault(
+                    each.process,
+                    {**cell._asdict(), "process": each.process, "cores": each.cores, "values": {}},
+                )
+                if Cell(*(known[name] for name in Cell._fields)) == cell:  # else it is borrowed
+                    known["values"][metric] = each.values[0]
+    blocks = msgspec.to_builtins(state.blocks)
+    for block in blocks:
+        block["seconds"] = {
+            metric: {arm: [round(v, NANOSECOND) for v in values] for arm, values in arms.items()}
+            for metric, arms in block["seconds"].items()
+        }
+        block["cpu_seconds"] = {arm: round(v, 3) for arm, v in block["cpu_seconds"].items()}
+    return {"blocks": blocks, "cold": list(cold.values())}
 
 
 def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:
@@ -311,14 +304,6 @@ def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:
         out.setdefault(Cell(*BASELINE, *cell[2:]), set()).update(metrics - {"final_loss"})
         out.setdefault(cell, set()).update(metrics)
     return out
-
-
-def starved(found: Found, metric: str) -> bool:
-    """Tell whether there are too few blocks to say anything."""
-    blocks = found.blocks.get(metric, [])
-    if METRICS[metric].kind is Kind.COLD:
-        return len(blocks) < MIN_COLD
-    return len(blocks) < MIN_BLOCKS or len({block.process for block in blocks}) < 2
 
 
 def spent(state: State) -> dict[str, Any]:
@@ -335,3 +320,10 @@ def spent(state: State) -> dict[str, Any]:
 def number(value: float | None) -> float | None:
     """Return what JSON can hold: None for what is infinite, or not there."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def values_of(found: Found, metric: str) -> list[float]:
+    """Return a cell's samples; of a training, the seconds of each run."""
+    if metric == "final_loss":
+        return list((found.training or {}).get("seconds", []))
+    return found.values(metric)

@@ -10,42 +10,44 @@ import numpy as np
 from bench.cells import BASELINE, CONTROL
 from bench.stats import health
 
+type Facts = dict[str, Any]
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.cells import Offer
-    from bench.engine.found import State
-    from bench.stats.nested import Estimate
-    from bench.summary import Group
+    from bench.engine.state import Spent, State
 
 WATCHED = "step"
 BASE = ("python", "jax", "jaxlib", "optax", "numpy")
 """What an environment of an entrant's own should have as everybody else does."""
 
 
-def warnings(
-    state: State,
-    found: dict[Group, dict[Any, Estimate]],
-    offer: Offer,
-    margin: float,
-    comparisons: int,
-) -> list[str]:
-    """Return plain sentences, none where there is nothing to warn of."""
+def warnings(state: State, said: Facts, offer: Offer) -> list[str]:
+    """Return plain sentences, none where there is nothing to warn of.
+
+    Args:
+        state: What was found.
+        said: The `bakeoff` section of the run.
+        offer: What the environment has, and under which conditions.
+    """
     return [
         *state.notes,
-        *filter(None, machine(state, offer.conditions)),
+        *filter(None, machine(state.spent, offer.conditions)),
         *filter(None, [health.compiled_from_source(offer.uncached)]),
         *unlike(offer),
-        *_baseline(state, found, margin, comparisons),
+        *_baseline(state),
+        *_control(said),
+        *_slow_calls(state),
     ]
 
 
-def machine(state: State, conditions: dict[str, Any]) -> Iterator[str | None]:
+def machine(spent: Spent, conditions: dict[str, Any]) -> Iterator[str | None]:
     """Yield what is to be said of the machine's load, or None."""
     cores = os.cpu_count() or 1  # of the machine, as are the times and the load
-    wall, stolen, others = (
-        sum(column) for column in zip(*state.spent.busy, (0.0, 0.0, 0.0), strict=True)
-    )
+    wall = sum(busy.wall for busy in spent.busy)
+    stolen = sum(busy.stolen for busy in spent.busy)
+    others = sum(busy.others for busy in spent.busy)
     load = conditions.get("load_average", [0.0])[0]
     if wall:
         yield health.busy(load, cores, stolen / (wall * cores), others / (wall * cores))
@@ -66,9 +68,8 @@ def unlike(offer: Offer) -> Iterator[str]:
             )
 
 
-def _baseline(
-    state: State, found: dict[Group, dict[Any, Estimate]], margin: float, comparisons: int
-) -> Iterator[str]:
+def _baseline(state: State) -> Iterator[str]:
+    """Yield what the baseline's blocks say of the machine."""
     for cell, row in state.cells.items():
         blocks = row.blocks.get(WATCHED, [])
         if cell[:2] != BASELINE or not blocks:
@@ -81,9 +82,26 @@ def _baseline(
             health.drift(seconds, np.array([block.at for block in blocks])),
         )
         yield from (f"{cell.workload} on {cell.backend}: {words}" for words in said if words)
-    for group, cells in found.items() if comparisons else ():
-        for cell, estimate in cells.items():
-            if cell[:2] == CONTROL and group.metric == WATCHED:
-                words = health.unstable(estimate, margin, comparisons)
-                if words:
-                    yield f"{group.metric} of {group.workload} on {group.backend}: {words}"
+
+
+def _control(said: Facts) -> Iterator[str]:
+    """Yield where the control differs from the baseline, and where a run is too noisy."""
+    plan = said["plan"]
+    for control in said["control"]:
+        place = f"{control['metric']} at {control['workload']} on {control['backend']}"
+        if control["differs"] and control["verdict"] != "equivalent":
+            yield health.control_differs(place, control["ratio"], control["low"], control["high"])
+        if control["metric"] == WATCHED:
+            words = health.noisy(
+                place, control["detectable"], plan["margin"], plan.get("budget_seconds")
+            )
+            if words:
+                yield words
+
+
+def _slow_calls(state: State) -> Iterator[str]:
+    """Yield which arms have a mean far above their median."""
+    for cell, row in state.cells.items():
+        words = health.slow_calls(row.values(WATCHED)) if row.failure is None else None
+        if words and cell[:2] != CONTROL:
+            yield f"{cell.entrant} {cell.style} at {cell.workload}: {words}"

@@ -24,9 +24,9 @@ import impls
 from bench import conftest
 from bench.cells import Cell, Offer, Selection
 from bench.cli import main
-from bench.engine.found import Block
 from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
 from bench.engine.processes import WorkerFailedError
+from bench.engine.state import Block
 from bench.metrics import METRICS
 from bench.report import curves, markdown
 from bench.report.whole import Whole

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from bench.cells import Cell
 from bench.cli import main
-from bench.engine.found import Block, Found, State
+from bench.engine.state import Block, Found, State
 from bench.report.runs import Run, read, run_of
 from bench.stats.nested import Estimate
 from bench.stats.verdict import Verdict

@@ -20,7 +20,7 @@ from bench.doctor.look import Seen, watched
 from bench.doctor.report import report
 from bench.worker import gpus, settings
 from bench.worker.gpus import Gpu
-from bench.worker.session import details, of_accelerator, platforms
+from bench.worker.offers import details, of_accelerator, platforms
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from tests.test_schedule import FIXED, Machine, drive, needed
 
 import impls
 from bench.cells import BASELINE, CONTROL, Cell, Offer
 from bench.engine.actions import Death, Options, Outcome
-from bench.engine.engine import Engine
-from bench.engine.found import Block, Found, State
+from bench.engine.driver import Engine
 from bench.engine.scheduler import NO_PROGRAM, Schedule
+from bench.engine.state import Block, Found, State
 from bench.environments import own, store
 from bench.environments.offers import lives_apart, merged, offers
 from bench.environments.own import LOCKS, Homes, note_size, pins_of, relock, whole_of
@@ -27,7 +28,6 @@ from bench.summary import Group, by_side, ratios, smallest
 from bench.watch import unlike
 from common.declaration import Declaration, declaration
 from common.errors import BakeoffError
-from tests.test_schedule import FIXED, Machine, drive, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

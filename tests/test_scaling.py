@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from bench.cells import Cell, Offer, Selection
-from bench.engine.found import Block, Found
+from bench.engine.state import Block, Found
 from bench.report import markdown
 from bench.report.page import page
 from bench.report.runs import read

@@ -13,7 +13,7 @@ import numpy as np
 from bench.check.finding import Finding
 from bench.check.subject import SMALL, arrays
 from bench.worker.counts import COUNTED, UNCOUNTED, UnsteadyCountsError, python_counts
-from bench.worker.turns import CALLS, step_turn
+from bench.worker.turns import CALLS, StepTurn
 from common.equality import random_chunk, random_hidden
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def plain(step: TrainStep, calls: int) -> None:
 
 def timed(step: TrainStep) -> None:
     """Call a step as a block of the benchmark does."""
-    step_turn(step, random_hidden(SMALL), random_chunk(SMALL, 1))()
+    StepTurn(step, random_hidden(SMALL), random_chunk(SMALL, 1))()
 
 
 def counted(step: TrainStep) -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.compare import CONFIG, Format, by_ending, written
-from bench.cli.turns import announced, measured
+from bench.cli.turns import Cores, announced, measured
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
     from bench.engine.actions import Options
-    from bench.track.ab import AB
+    from bench.engine.sides_plan import AB
 
 EXAMPLES = """Examples:\n
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12\n
@@ -47,7 +47,7 @@ def ab(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", show_default="step, dispatch and all cold ones"),
+        typer.Option(metavar="NAME", show_default="step, host_cost and all cold ones"),
     ] = None,
     budget: Annotated[
         float, typer.Option(metavar="SECONDS", help="Wall time, once environments are built.")
@@ -65,6 +65,13 @@ def ab(
         int | None,
         typer.Option(help="Pairs of cold processes of each cell.", show_default="the same"),
     ] = None,
+    cores: Annotated[
+        Cores,
+        typer.Option(
+            help="one: each worker on one core, several at a time, which is the more precise; "
+            "all: as users run it."
+        ),
+    ] = Cores.ONE,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -132,7 +139,7 @@ def ab(
         entrants_of(entrant), names(style), names(workload), (backend,) if backend else ()
     )
     console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    both = Both(specs, selection, metrics, console)
+    both = Both(specs, selection, metrics, cores.value, console)
     both.build()
     both.measure(budget, pairs, blocks, cold_samples, resume=resume)
     found = both.compared(gate, margin)
@@ -153,13 +160,16 @@ def ab(
 class Both:
     """One A/B, from its environments to what it found."""
 
-    def __init__(self, specs: Any, selection: Any, metrics: frozenset[str], console: Any) -> None:
+    def __init__(
+        self, specs: Any, selection: Any, metrics: frozenset[str], cores: str, console: Any
+    ) -> None:
         self.specs, self.selection, self.metrics, self.console = specs, selection, metrics, console
+        self.cores = cores
 
     def build(self) -> None:
         """Build both environments, and ask what they have."""
+        from bench.engine.sides_plan import BASE, NEW
         from bench.track import driven
-        from bench.track.ab import BASE, NEW
         from bench.track.environments import Builder
 
         with announced(self.console, "building environments") as say:
@@ -185,13 +195,13 @@ class Both:
         """Measure both sides in turns."""
         from bench.engine.actions import Options
 
-        options = Options(budget, blocks=blocks, cold_samples=cold_samples)
+        options = Options(budget, blocks=blocks, cold_samples=cold_samples, cores=self.cores)
         header = {
             "specs": [str(spec) for spec in self.specs],
             "versions": [side.offer.versions for side in self.sides.values()],
             "cells": [list(cell) for cell in self.cells],
             "metrics": sorted(self.metrics),
-            "counts": [budget, pairs, blocks, cold_samples],
+            "counts": [budget, pairs, blocks, cold_samples, self.cores],
         }
         self.made, self.journal = measured(
             self.console,
@@ -205,10 +215,12 @@ class Both:
         )
 
     def schedule(self, options: Options, before: float, *, pairs: int | None) -> AB:
-        """Return the schedule."""
-        from bench.track import ab
+        """Return the plan."""
+        from bench.engine.cores import one_core_lanes
+        from bench.engine.sides_plan import AB
 
-        return ab.schedule(self.cells, self.metrics, options, before, pairs=pairs)
+        lanes = one_core_lanes()
+        return AB(self.cells, self.metrics, options, before, lanes, pairs)
 
     def compared(self, gate: Any, margin: float) -> Any:
         """Return what the new side is beside the base."""

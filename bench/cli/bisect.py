@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.engine.actions import Options
-    from bench.stats.nested import Estimate
-    from bench.track.ab import AB
+    from bench.engine.sides_plan import AB
+    from bench.stats.ratios import Estimate
     from bench.track.bisect import Found
     from bench.track.driven import Offered
     from bench.track.environments import Environment
@@ -215,7 +215,7 @@ class Bisection:
     ) -> tuple[Estimate | None, float, str]:
         """Measure two sides until it is decided, or there is no time left."""
         from bench.engine.actions import Options
-        from bench.track.ab import BASE, NEW
+        from bench.engine.sides_plan import BASE, NEW
         from bench.track.bisect import LOOKS
         from bench.track.paired import of_pairs
 
@@ -248,14 +248,16 @@ class Bisection:
         self, options: Options, before: float, *, decided: Callable[[Estimate], bool]
     ) -> AB:
         """Return the schedule of one A/B, which ends when it is decided or the time is over."""
-        from bench.track import ab
+        from bench.engine.cores import one_core_lanes
+        from bench.engine.sides_plan import AB, BASE, NEW
         from bench.track.bisect import LOOKS
         from bench.track.paired import of_pairs
 
-        made = ab.schedule([self.cell], {self.metric}, options, before, pairs=LOOKS[-1])
+        lanes = one_core_lanes()
+        made = AB([self.cell], {self.metric}, options, before, lanes, LOOKS[-1])
 
         def enough() -> bool:
-            base, new = (made.found(name) for name in (ab.BASE, ab.NEW))
+            base, new = (made.found(name) for name in (BASE, NEW))
             estimate = of_pairs(base, new, self.cell, self.metric)
             late = time.monotonic() > self.deadline
             return late or (estimate is not None and decided(estimate))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import random
 import sys
 import time
 from enum import StrEnum
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.engine.actions import Options
+    from bench.engine.sides_plan import History
     from bench.track.driven import Offered
     from bench.track.environments import Environment
-    from bench.track.history import History
     from bench.track.wanted import Wanted
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
@@ -166,7 +165,7 @@ def history(
     from rich.console import Console
 
     from bench.cells import Selection
-    from bench.track.history import days_of
+    from bench.track.days import days_of
     from bench.track.spec import day
     from bench.track.spec import today as today_of
     from common.config import check_rate, check_size
@@ -285,8 +284,8 @@ def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
     Raises:
         BakeoffError: one is unknown, or is measured by `pytest bench` alone.
     """
+    from bench.engine.sides_plan import DEFAULT_METRICS
     from bench.metrics import METRICS
-    from bench.track.ab import DEFAULT_METRICS
     from bench.track.gate import EXACT
 
     every = [name for name in METRICS if name in DEFAULT_METRICS]
@@ -331,9 +330,9 @@ class Past:
 
     def build(self) -> None:
         """Build the environments, the reference's first; the others have its Python if they can."""
+        from bench.engine.sides_plan import REFERENCE
         from bench.environments.uv import PYTHONS
         from bench.track.environments import Builder
-        from bench.track.history import REFERENCE
         from bench.track.spec import of_day
 
         with announced(self.console, "building environments") as say:
@@ -358,8 +357,8 @@ class Past:
     def measure(self, budget: float, sweeps: int | None, blocks: int | None) -> None:
         """Measure all stacks."""
         from bench.engine.actions import Options
+        from bench.engine.sides_plan import REFERENCE
         from bench.track import driven
-        from bench.track.history import REFERENCE
 
         start = time.monotonic()
         self.sides[REFERENCE] = driven.asked(self.environments[REFERENCE], self.selection.entrants)
@@ -397,20 +396,19 @@ class Past:
         )
 
     def schedule(self, options: Options, before: float, *, sweeps: int | None) -> History:
-        """Return the schedule."""
-        from bench.track.history import REFERENCE, History
-        from bench.track.sides import Sides
+        """Return the plan."""
+        from bench.engine.cores import one_core_lanes
+        from bench.engine.sides_plan import REFERENCE, History
 
-        rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
-        sides = Sides(self.cells, options, rng, before)
         days = [name for name in self.environments if name != REFERENCE]
-        return History(sides, days, self.cells, self.metrics, rng, sweeps)
+        lanes = one_core_lanes()
+        return History(days, self.cells, self.metrics, options, before, lanes, sweeps)
 
     def write(self, folder: Path, every: str) -> None:
         """Write what was found, and say it."""
+        from bench.engine.sides_plan import REFERENCE
         from bench.report.results import PAGE
         from bench.report.track.history_page import page
-        from bench.track.history import REFERENCE
         from bench.track.past import history_data, put
 
         header = self.journal.header

@@ -23,13 +23,13 @@ from common.errors import BakeoffError, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PARTS = ("simulate", "calibrate", "trials", "exact", "precision", "kill")
+PARTS = ("calibrate", "trials", "exact", "precision", "kill")
 EXACT_RUNS, PRECISION_RUNS, KILLS = 3, 5, 10
 DEFAULT_BUDGET = 300.0
 EXAMPLES = """Examples:\n
 bakeoff selftest --folder results/selftest\n
 bakeoff selftest --folder results/selftest --time-limit 3600\n
-bakeoff selftest --folder /tmp/selftest --part simulate"""
+bakeoff selftest --folder /tmp/selftest --part exact"""
 
 
 @dataclass
@@ -138,19 +138,6 @@ def selftest(
     print(page)
 
 
-def simulate(test: Selftest, scratch: Path) -> None:
-    """Simulated A/A runs."""
-    from bench.selftest.simulate import WORLDS, simulate
-
-    del scratch
-    if not test.has("simulated"):
-
-        def worlds() -> dict[str, Any]:
-            return {"worlds": [{**w._asdict(), **simulate(w)._asdict()} for w in WORLDS]}
-
-        test.take("simulated", 60, worlds)
-
-
 def calibrate(test: Selftest, scratch: Path) -> None:
     """What a per cent takes."""
     from bench.selftest import calibration, trials
@@ -226,7 +213,6 @@ def kill(test: Selftest, scratch: Path) -> None:
 
 
 DO = {
-    "simulate": simulate,
     "calibrate": calibrate,
     "trials": run_trials,
     "exact": exact,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from bench.engine.actions import Options
     from bench.engine.journal import Journal
     from bench.track.environments import Environment
+
+
+class Cores(StrEnum):
+    """What `--cores` takes where sides are compared."""
+
+    ONE = "one"
+    ALL = "all"
 
 
 def measured(

@@ -1,46 +1,58 @@
-"""What a schedule asks for, and what it is told of it."""
+"""What a scheduler asks for, and what it is told: one pair of structs from pipe to journal."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
 
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from bench.engine.planner import Turn
     from common.config import Workload
 
-    type Steps[T] = Generator[Action, Outcome, T]
-    """A part of a schedule."""
+type Steps[T] = Generator[Action, Outcome, T]
+"""Part of one lane's work: it asks for one thing at a time."""
+type Lanes = Generator[tuple[Action, ...], Outcome, None]
+"""Several lanes at the same time: yields what is to begin, and is sent what ends next."""
+type Cores = tuple[int, ...]
+"""The cores that a worker keeps to; empty for all that this process may use."""
+
+ALL, ONE, AUTO = "all", "one", "auto"
+"""Settings of `--cores`: as users run it; one core each; what fits each metric."""
 
 
-class Action(NamedTuple):
-    """One thing to do; the schedule waits until it is done."""
+class Action(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing for one worker to do."""
 
-    do: str
-    """`start`, `load`, `count`, `prove`, `open`, `prepare`, `block`, `train`, `close` or `cold`."""
-    process: int
-    """Number of the worker, from 1; each cold process has one too."""
-    backend: str
+    do: Literal[
+        "start", "load", "count", "prove", "open", "prepare", "block", "train", "close", "cold"
+    ]
+    worker: int
+    """Number of the process, from 1; a cold process has one too."""
+    side: str = ""
+    """Environment in which the worker runs; empty is everybody's."""
+    backend: str = ""
     workload: str = ""
-    arm: str = ""
-    """`entrant/style` of what is one arm's own; of `load` and `prepare`, several, with spaces."""
+    arms: tuple[str, ...] = ()
+    """`entrant/style`: the one that it is about, or those that take part, in their order."""
     kind: str = ""
     """Of turns."""
     rounds: int = 0
     seed: int = 0
-    side: str = ""
-    """Whose worker it is, where several environments take turns."""
+    cores: Cores = ()
+    losses: tuple[float, ...] = ()
+    """Of `open`: the ten losses that the arm was proven with."""
 
     def __str__(self) -> str:
-        parts = (self.do, self.workload, self.arm, self.kind, self.side and f"({self.side})")
-        return " ".join(part for part in parts if part)
+        parts = (self.do, self.workload, " ".join(self.arms[:1]), self.kind)
+        side = f"({self.side})" if self.side else ""
+        return " ".join(filter(None, (*parts, side)))
 
 
-class Death(NamedTuple):
+class Death(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker that did not come to its end."""
 
     reason: str
@@ -51,15 +63,28 @@ class Death(NamedTuple):
     """The run as a whole was cut off: nobody is to blame."""
 
 
-class Outcome(NamedTuple):
+class Busy(msgspec.Struct, frozen=True):
+    """What else the machine did while something was timed, in seconds."""
+
+    wall: float
+    stolen: float
+    """Processor time that the hypervisor gave to other guests."""
+    others: float
+    """Processor time that other processes of this machine used."""
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of an action."""
 
+    worker: int
     took: float
-    """Seconds of wall time since the outcome before."""
-    found: dict[str, Any]
+    """Seconds that the action took."""
+    at: float
+    """Seconds of the budget that were spent when it ended."""
+    answer: Any = None
+    """The dataclass of `bench.worker.protocol` that belongs to the action; None after a death."""
     death: Death | None = None
-    busy: tuple[float, float, float] | None = None
-    """Wall seconds, and processor seconds stolen and used by others, where they are known."""
+    busy: Busy | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +102,26 @@ class Options:
     """Rounds in a block."""
     cold_samples: int | None = None
     """Cold processes for each cell."""
+    cores: str = AUTO
+    """`all`, `one` or `auto`."""
+    margin: float = 0.02
+    """Inside of which two times are equivalent: what is settled gets fewer turns."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether numbers were given, which the budget does not change."""
+        return self.blocks is not None or self.cold_samples is not None
 
 
-ROUNDS = {"step": 8, "dispatch": 6, "sample": 5, "epoch": 2}
-"""Rounds in a block. Of a step at `seed`, from eight on a block is worth what it costs; at `toy`,
-more than eight tell little, for there blocks and processes differ by themselves."""
+class Turn(NamedTuple):
+    """Something warm to measure: a kind of turn at a workload."""
+
+    workload: str
+    kind: str
+
+
+ROUNDS = {"step": 8, "host_cost": 6, "sample": 5, "epoch": 2}
+"""Rounds in a block. Of a step at `seed`, from eight on a block is worth what it costs."""
 FEW_ROUNDS = 3
 """Of a step that does more than `seed`'s: there a round takes seconds."""
 

@@ -2,128 +2,119 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bench.metrics import METRICS, Kind
+from bench.worker import protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from bench.engine.actions import Action
 
-LARGEST = sys.float_info.max
-Finite = Annotated[float, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
-Cost = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
-
-
-class Failed(msgspec.Struct):
-    """One arm's own failure; the worker lives."""
-
-    failure: str
-    stderr: str = ""
-
-
-class Failures(msgspec.Struct):
-    """Of a command that is about several arms: why, by arm."""
-
-    failures: dict[str, str]
-
-
-class Counted(msgspec.Struct):
-    """What was counted."""
-
-    exact: dict[str, int | None]
-
-
-class Proven(msgspec.Struct):
-    """How far a step is from its reference, and what its program has."""
-
-    proof: dict[str, Any]
-    exact: dict[str, Finite | None]
-
-
-class Seconds(msgspec.Struct):
-    """Samples of a block, by metric and arm."""
-
-    seconds: dict[str, dict[str, list[Cost]]]
-
-
-class Training(msgspec.Struct):
-    """Seconds and final losses of an arm's trainings."""
-
-    seconds: list[Cost]
-    same_weights: Finite
-    own_initialiser: list[Finite]
-
-
-class Trained(msgspec.Struct):
-    """An arm was trained."""
-
-    training: Training
-
-
-class Cold(msgspec.Struct):
-    """One sample of each cold metric; None where the system does not tell."""
-
-    values: dict[str, Cost | None]
-    timed_seconds: Cost
-    trace_and_lower_split_by: str
-
-
-ANSWERS: Mapping[str, type[msgspec.Struct]] = {
-    "load": Failures,
-    "count": Counted,
-    "prove": Proven,
-    "prepare": Failures,
-    "block": Seconds,
-    "train": Trained,
-    "cold": Cold,
+TYPES: dict[str, Any] = {
+    "load": protocol.Failures,
+    "count": protocol.Counted,
+    "prove": protocol.Proven,
+    "open": protocol.Opened,
+    "prepare": protocol.Failures,
+    "block": protocol.Timed,
+    "train": protocol.Trained,
+    "cold": protocol.Cold,
 }
-"""By what is asked; the others are answered by a record of anything."""
+"""By what is asked; starting and closing have no answer."""
 OF_ONE_ARM = ("count", "prove", "open", "train")
 """What may fail in its arm alone."""
+TRAINED = {"seconds": list, "same_weights": float, "own_initialiser": list}
 
 
-def problem(action: Action, found: Any, loaded: Collection[str] | None = None) -> str | None:
-    """Return what is wrong with an answer; None if nothing is.
+class AnswerError(ValueError):
+    """An answer does not fit its question."""
+
+
+def typed(action: Action, record: Any, loaded: Collection[str] | None = None) -> Any:
+    """Return an answer as the dataclass that belongs to the action.
 
     Args:
         action: What was asked.
-        found: The record.
+        record: What JSON had.
         loaded: Arms that the worker has loaded, where they are known.
+
+    Raises:
+        AnswerError: it is none, or says what cannot be.
     """
+    if action.do not in TYPES:
+        return None
     try:
-        if action.do in OF_ONE_ARM and "failure" in found:
-            msgspec.convert(found, Failed)
-            return None
-        if action.do in ANSWERS:
-            msgspec.convert(found, ANSWERS[action.do])
+        failed = action.do in OF_ONE_ARM and "failure" in record
+        answer = msgspec.convert(record, protocol.Failed if failed else TYPES[action.do])
     except (msgspec.ValidationError, TypeError) as error:
-        return str(error)
+        raise AnswerError(str(error)) from error
+    if not failed:
+        wrong = problem(action, answer, loaded)
+        if wrong:
+            raise AnswerError(wrong)
+    return answer
+
+
+def problem(action: Action, answer: Any, loaded: Collection[str] | None) -> str | None:
+    """Return what is wrong with an answer of the right form; None if nothing is."""
     if action.do in ("load", "prepare"):
-        others = set(found["failures"]) - set(action.arm.split())
-        return f"{min(others)!r} was not asked about" if others else None
+        return unasked(answer.failures, action.arms)
+    if action.do == "block":
+        return of_a_block(action, answer, loaded)
     if action.do == "cold":
-        others = set(found["values"]) - {m.name for m in METRICS.values() if m.kind is Kind.COLD}
-        return f"{min(others)!r} is no cold metric" if others else None
-    return of_a_block(action, found["seconds"], loaded) if action.do == "block" else None
+        cold = {m.name for m in METRICS.values() if m.kind is Kind.COLD}
+        wrong = [n for n, v in answer.values.items() if v is not None and not positive(v)]
+        return unasked(answer.values, cold) or (
+            f"{wrong[0]!r} is {answer.values[wrong[0]]}" if wrong else None
+        )
+    if action.do == "prove":
+        values = [*answer.losses, *(v for v in answer.exact.values() if v is not None)]
+        return None if all(map(math.isfinite, values)) else "a number in a proof is not finite"
+    if action.do == "train":
+        lacking = [n for n, t in TRAINED.items() if not isinstance(answer.training.get(n), t)]
+        return f"the training lacks {lacking[0]!r}" if lacking else None
+    return None
+
+
+def unasked(given: Collection[str], asked: Collection[str]) -> str | None:
+    """Return that something was not asked about; None where all was."""
+    others = set(given) - set(asked)
+    return f"{min(others)!r} was not asked about" if others else None
 
 
 def of_a_block(
-    action: Action, seconds: Mapping[str, Mapping[str, list[float]]], loaded: Collection[str] | None
+    action: Action, answer: protocol.Timed, loaded: Collection[str] | None
 ) -> str | None:
     """Return what is wrong with a block's samples; None if nothing is."""
-    for metric, arms in seconds.items():
+    if wrong := unasked(answer.failures, action.arms):
+        return wrong
+    for metric, arms in answer.seconds.items():
         if metric not in METRICS or METRICS[metric].turn != action.kind:
             return f"{metric!r} is not measured in a turn of {action.kind!r}"
         for arm, values in arms.items():
-            if loaded is not None and arm not in loaded:
-                return f"{arm!r} is not loaded"
+            if arm not in action.arms or (loaded is not None and arm not in loaded):
+                return f"{arm!r} was not asked about"
             if not values or len(values) % action.rounds:
                 return f"{arm!r} has {len(values)} samples in {action.rounds} rounds"
+            if not all(map(positive, values)):
+                return f"{arm!r} has a sample that is no positive number"
         if len({len(values) for values in arms.values()}) > 1:
             return f"arms have different numbers of samples of {metric!r}"
+        if missing := set(action.arms) - set(arms) - set(answer.failures):
+            return left_out(missing)
     return None
+
+
+def left_out(missing: Collection[str]) -> str:
+    """Say that an arm was not measured."""
+    return f"{min(missing)!r} was left out of a block"
+
+
+def positive(value: float) -> bool:
+    """Tell whether a cost is one."""
+    return math.isfinite(value) and value > 0

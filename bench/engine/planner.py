@@ -1,158 +1,83 @@
-"""How a budget is shared out: pure arithmetic on what one sample of each kind costs."""
+"""How a budget is shared out: pure arithmetic on what things cost."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from scipy import special
+MIN_VISITS = 3
+"""Workers that measure a step before anything else gets time: with fewer, what a process adds to
+an arm is a guess."""
+MIN_COLD = 5
+"""Cold samples of a cell, or none: two gave intervals such as 1 (0 to 9)."""
+MOST_COLD = 15
+COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.5, 0.15, 0.1, 0.2, 0.15
+"""Of the time that is left after the fewest visits, where steps are measured too."""
+ALONE = 0.95
+"""The same share, where nothing else is asked for."""
+LONG = 2.6
+"""Seconds of blocks in a visit, for each second that it takes to open it. At `seed` a block varies
+by 1.75 % within a worker and a worker by 0.65 %, so that on two cores anything from 1.5 to 4 is as
+precise for the same time, and longer visits leave more of it to samples."""
+OPEN_SHARE = 0.45
+"""Of the budget: a further workload is proven only if that and what came before takes no more."""
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-MIN_BLOCKS = 4
-"""Below this many blocks in all, a cell has no warm result."""
-MIN_PROCESSES = 4
-"""Workers that share the blocks of a run: with fewer, what a process adds is mostly a guess."""
-MAX_PROCESSES = 30
-MIN_COLD = 2
-"""Below this many processes, a cell has no cold result."""
-BLOCKS_SHARE = 0.25
-"""Of the time, what is kept for blocks, besides what the fewest workers take; cold processes and
-trainings get what is left, in this order."""
-COLD_SHARE = 0.25
-"""Of it, what more than the fewest cold processes may take."""
-TRAINING_SHARE = 0.2
-"""Of it, what trainings may take beside anything else."""
-PREPARED_SHARE = 0.2
-"""Of the warm time: what turns that compile programs of their own may cost together."""
-BLOCK_SD, PROCESS_SD = 0.019, 0.007
-"""Of a step's log-ratio at `seed`. Processes add next to nothing to programs that are the
-baseline's, and 0.5 to 3 % to the others, whose intervals are the widest: this is in between. They
-only steer how a budget is split; intervals come from the run itself."""
-
-
-class Turn(NamedTuple):
-    """Something warm to measure: a kind of turn at a workload."""
-
-    workload: str
-    kind: str
+PROVE_FIRST, PROVE_SHARE = 0.6, 0.42
+"""Of the budget, after which the first workers prove no more arms of the first workload, and of the
+others: they measure what they have."""
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Seconds that things take, as far as is known when the plan is made."""
+class Guess:
+    """Seconds that things take before they have been seen: a 2-core EPYC, one core each."""
 
-    arms: int
-    """Arms of the largest workload."""
-    process: float
-    """To start a worker and compile all steps in it."""
-    lean: float
-    """The same, of a worker beyond the fewest, which leaves tiny workloads out."""
-    blocks: Mapping[Turn, float]
-    """One block; only of turns that need nothing but the steps."""
-    prepare: Mapping[Turn, float]
-    """To compile what the other turns need, in `MIN_PROCESSES` workers, and one of their blocks."""
-    training: Mapping[str, float]
-    """All trainings of a workload."""
-    sweeps: Mapping[str, float]
-    """One cold process of each cell of a workload."""
+    load: float = 3.0
+    """To start a worker and import."""
+    prove: float = 1.3
+    """One arm at one workload, on one core."""
+    prove_all_cores: float = 1.0
+    cold: float = 3.2
 
 
-@dataclass(frozen=True)
-class Allotment:
-    """Who gets what."""
+class Length(NamedTuple):
+    """How a time is cut into visits."""
 
-    processes: int
-    turns: tuple[Turn, ...]
-    trainings: tuple[str, ...]
-    """Workloads."""
-    sweeps: Mapping[str, int]
-    """Cold processes of each cell, by workload."""
+    number: int
+    each: float
+    """Seconds of blocks in a visit, on one lane."""
 
 
-def allot(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> Allotment:
-    """Share out `seconds`; what would starve is left out, so that the rest does not.
+def visits(seconds: float, opening: float, least: float, lanes: int = 1) -> Length:
+    """Cut a time into visits.
 
     Args:
-        seconds: What is left of the budget.
-        costs: What each thing costs.
-        weights: How the time for blocks is shared by turns that are all measured.
+        seconds: What there is, on each lane.
+        opening: Seconds that it takes to open a visit's workers.
+        least: Seconds of one block of each turn.
+        lanes: At the same time.
+
+    Returns:
+        None at all where the time is too short for one.
     """
-    warm, trainings, left = bool(weights), [], seconds
-    kept = (MIN_PROCESSES - 1) * costs.process + BLOCKS_SHARE * seconds if warm else 0.0
-    fixed = max(0.0, seconds - kept)
-    sweeps = cold_sweeps(fixed, min(fixed, COLD_SHARE * seconds if warm else seconds), costs.sweeps)
-    spent = sum(costs.sweeps[workload] * count for workload, count in sweeps.items())
-    allowed = fixed - spent
-    if warm or sweeps:
-        allowed = min(allowed, TRAINING_SHARE * seconds)
-    for workload, cost in sorted(costs.training.items(), key=lambda item: item[1]):
-        if cost <= allowed:
-            trainings.append(workload)
-            allowed -= cost
-            spent += cost
-    left -= spent
-    processes = process_count(left, costs, weights)
-    turns = [turn for turn in costs.blocks if turn in weights]
-    allowed = PREPARED_SHARE * left if turns else left
-    for turn, cost in sorted(costs.prepare.items(), key=lambda item: item[1]):
-        if cost * MIN_PROCESSES <= allowed:
-            turns.append(turn)
-            allowed -= cost * MIN_PROCESSES
-    return Allotment(processes, tuple(turns), tuple(trainings), sweeps)
+    if seconds < opening + least:
+        return Length(0, 0.0)
+    each = max(least, LONG * opening)
+    count = max(1, math.floor(seconds / (opening + each)))
+    while count * lanes < MIN_VISITS and seconds / (count + 1) >= opening + least:
+        count += 1
+    return Length(count * lanes, seconds / count - opening)
 
 
-def cold_sweeps(least: float, more: float, costs: Mapping[str, float]) -> dict[str, int]:
-    """Return how many cold processes each cell of a workload gets; workloads by their order.
+def cold_count(seconds: float, sweep: float, asked: int | None = None) -> int:
+    """Return how many samples of each cell fit into a time: at least five, or none.
 
     Args:
-        least: Seconds that the fewest of the first workload may take.
-        more: Seconds that all of them may take, if they are more than that.
-        costs: Of one cold process of each cell of a workload.
+        seconds: What they may take.
+        sweep: Seconds of one sample of each cell.
+        asked: A number that was given, whatever it takes.
     """
-    chosen: list[str] = []
-    for workload, cost in costs.items():
-        allowed = more if chosen else max(least, more)
-        if cost and MIN_COLD * (sum(costs[w] for w in chosen) + cost) <= allowed:
-            chosen.append(workload)
-    total = sum(costs[workload] for workload in chosen)
-    return dict.fromkeys(chosen, max(MIN_COLD, int(more // total))) if chosen else {}
-
-
-def process_count(seconds: float, costs: Costs, weights: Mapping[Turn, float]) -> int:
-    """Return how many workers give the narrowest interval of a step's ratio in `seconds`."""
-    if not costs.blocks:
-        return MIN_PROCESSES if weights else 1
-    total = sum(weights[turn] for turn in costs.blocks)
-    turn = max(costs.blocks, key=lambda turn: (weights[turn], costs.blocks[turn]))
-    share = weights[turn] / total
-
-    def half_width(processes: int) -> float:
-        full = min(processes, MIN_PROCESSES) - 1  # the first is there already
-        sampling = seconds - full * costs.process - max(0, processes - MIN_PROCESSES) * costs.lean
-        each = sampling / processes
-        if each < sum(costs.blocks.values()):  # every worker measures each turn once
-            return math.inf
-        blocks = max(1.0, share * each / costs.blocks[turn])
-        variance = (PROCESS_SD**2 + BLOCK_SD**2 / blocks) / processes
-        freedom = (processes - 1) * max(1.0, (costs.arms - 1) / 2)  # about what pooling gives
-        return float(special.stdtrit(freedom, 0.975)) * math.sqrt(variance)
-
-    enough = min(range(MIN_PROCESSES, MAX_PROCESSES + 1), key=half_width)
-    if half_width(enough) < math.inf:
-        return enough
-    return min(range(2, MIN_PROCESSES), key=half_width)  # the best of what there is time for
-
-
-def next_turn(used: Mapping[Turn, float], weights: Mapping[Turn, float]) -> Turn:
-    """Return the turn that is furthest behind its share of the time."""
-    return min(weights, key=lambda turn: used.get(turn, 0.0) / weights[turn])
-
-
-def spread[Item](items: Sequence[Item], gaps: int) -> list[list[Item]]:
-    """Cut `items` into `gaps` runs of nearly equal length, in order."""
-    cuts = [round(i * len(items) / gaps) for i in range(gaps + 1)]
-    return [list(items[a:b]) for a, b in pairwise(cuts)]
+    if asked is not None:
+        return asked
+    count = int(seconds / sweep) if sweep else 0
+    return min(MOST_COLD, count) if count >= MIN_COLD else 0

@@ -11,11 +11,13 @@ import tempfile
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from bench.worker.__main__ import PROTOCOL
+import psutil
+
+from bench.worker.protocol import PROTOCOL
 from bench.worker.recorder import Recorder
-from bench.worker.settings import ROOT, environment
+from bench.worker.settings import ROOT, environment, threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,11 +61,14 @@ class Place:
 
 
 class Worker:
-    """One worker process. Several may live, in different places; one works at any time."""
+    """One worker process. Several may live, in different places, and work at the same time."""
 
-    working: ClassVar[Worker | None] = None
-
-    def __init__(self, place: Place | None = None, silence: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        place: Place | None = None,
+        silence: float = SILENCE_SECONDS,
+        cores: Sequence[int] = (),
+    ) -> None:
         place = place or Place()
         self.silence = silence
         self.recorder = Recorder()
@@ -76,7 +81,7 @@ class Worker:
             text=True,
             errors="replace",
             cwd=place.root,
-            env=dict(place.variables),
+            env=dict(place.variables) | (threads(cores) if cores else {}),
             process_group=0,  # so that what it starts can be ended with it
         )
         self.cpu_seconds = 0.0
@@ -90,8 +95,7 @@ class Worker:
 
     def start(self) -> None:
         """Wait until the worker is ready for its first command."""
-        with self._turn():
-            records = list(self._read(self.silence))
+        records = list(self._read(self.silence))
         self.recorder.taken()
         if records:
             raise self._failed(f"it spoke before it was asked: {str(records[0])[:80]}")
@@ -103,14 +107,20 @@ class Worker:
             WorkerFailedError: it died, was silent for too long, or broke the protocol.
         """
         assert self.process.stdin is not None
-        with self._turn():
-            with suppress(OSError):  # it may have died already; reading says how
-                self.process.stdin.write(json.dumps(command) + "\n")
-                self.process.stdin.flush()
-            records = list(self._read(silence or self.silence))
+        with suppress(OSError):  # it may have died already; reading says how
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+        records = list(self._read(silence or self.silence))
         if len(records) != 1:
             raise self._failed(f"it said {len(records)} records where one belongs")
         return records[0]
+
+    def cpu_now(self) -> float:
+        """Return the processor seconds that the process has used until now; 0 when it has ended."""
+        with suppress(psutil.Error):
+            times = psutil.Process(self.process.pid).cpu_times()
+            return times.user + times.system
+        return 0.0
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -128,9 +138,6 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
-
-    def _turn(self) -> _Turn:
-        return _Turn(self)
 
     def _read(self, silence: float) -> Iterator[dict[str, Any]]:
         """Yield records until the worker is ready again."""
@@ -185,21 +192,6 @@ class Worker:
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
         return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())
-
-
-class _Turn:
-    """Holds the one turn that there is."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-
-    def __enter__(self) -> None:
-        if Worker.working is not None:
-            raise RuntimeError("another worker has the turn: one works at any time")
-        Worker.working = self.worker
-
-    def __exit__(self, *_: object) -> None:
-        Worker.working = None
 
 
 def _no_number(name: str) -> float:

@@ -1,739 +1,543 @@
-"""What is done when: a generator of actions that is told what came of each.
+"""The one scheduler: environments, arms and workloads, measured by workers on given cores.
 
 It looks at nothing but outcomes, no clock and no disk, so a run that was cut off is taken up by
-feeding it the outcomes that were journalled; it then asks for the next thing, as it would have.
+feeding it the outcomes that were journalled. A run, an A/B, a history and a step of a bisection
+are plans: they say which visits and cold processes come when (`run_plan`, `sides_plan`). What a
+visit is, who proves what, what a death costs and where the time went is here, once.
+
+A *visit* opens one worker on each of its sides, on the same cores, measures blocks in turns, and
+closes them. A run has visits of one side, an A/B and a history of two.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections import Counter
-from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
-from bench.engine.actions import Action, rounds_of, work
-from bench.engine.found import Block, Found, State
-from bench.engine.planner import MIN_PROCESSES, Allotment, Costs, Turn, allot, next_turn, spread
-from bench.metrics import COLD, METRICS, TINY, Kind
+from bench.engine.actions import Action, Options, Turn, rounds_of, work
+from bench.engine.lanes import concurrently, supplied
+from bench.engine.sides import (
+    BASELINE_ARM,
+    COLD_DEATHS,
+    CONTROL_ARM,
+    Side,
+    arm_of,
+    in_common,
+)
+from bench.engine.state import Block, Samples, Spent
 from common.config import WORKLOADS
-from common.devices import AT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.engine.actions import Options, Outcome, Steps
+    from bench.cells import Cell
+    from bench.engine.actions import Cores, Lanes, Outcome, Steps
+    from bench.engine.lanes import Supply
 
-STARVED = "not measured within the budget"
-NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
-APART = 6
-"""Cells whose time it takes to start a side's own workers."""
-BESIDE = (BASELINE, CONTROL)
-"""What is measured on every side, beside its own arms."""
-DEATHS = 2
-"""Workers that may die at nobody's turn before a run gives up on warm metrics."""
 PREPARED = ("epoch", "sample")
 """Kinds of turns that compile programs of their own in each worker."""
-COLD_GUESS = 0.7
-COLD_IMPORT_SHARE = 0.75
-"""Seconds of a cold process beside its imports and its compile, and the part of all entrants'
-imports that one entrant's take, until a cold process has been seen."""
-LARGE = 5
-"""How many times the share of a tiny workload a turn of another one gets: there the difference
-that matters is a few per cent, where a tiny one's is a factor."""
-LEFT_TO_BLOCKS = 0.25
-"""Of the budget, what has to be left before a further workload is taken in."""
-LATE = 1.09
-"""Of the time, after which no cold process may end that another one's sweep has begun."""
-TRAINING_STEPS = 200
-"""Of one training, as `turns.FINAL_STEPS` has it, which cannot be imported without jax."""
-SEED_STEP, LEAST_STEP = 4e-3, 2e-4
-"""Seconds of a step at `seed`, and of any, until one has been seen."""
-OPEN_SHARE = 0.93
-"""Of what a proof takes, the part that a later worker has to do again, until one has."""
+FAR, SELDOM = 2.0, 4
+"""An arm that takes so many times the baseline's time in a visit's first block is in every fourth
+of the others: it is decided, and would take most of the time."""
+UNTIMED = 1.3
+"""Seconds of a turn for each second that is timed in it, about: warm-up and untimed calls."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Workers of some sides on the same cores, and what they measure in turns."""
+
+    sides: tuple[str, ...]
+    turns: Mapping[Turn, float]
+    """With the share of the time that each gets."""
+    cores: Cores
+    end: float
+    """Seconds of the budget after which no block begins."""
+    opens: tuple[str, ...] = ()
+    """Workloads to open beside those of the turns: they are to be proven."""
+    leave_out: frozenset[tuple[Turn, str]] = frozenset()
+    """Turns and arms that are settled: they sit this visit out."""
+    number: int = 0
+    """Of the visit, the same for all its sides; 0 has workers numbered by themselves."""
+    prove_until: Mapping[str, float] = field(default_factory=dict)
+    """By workload: seconds of the budget after which only its reference is proven any more."""
 
 
 @dataclass
-class Schedule:
-    """One run."""
+class Scheduler:
+    """What can be done, and what has been found."""
 
-    needed: Mapping[Cell, set[str]]
-    """Metrics to measure, by cell; the baseline and its control are added."""
+    sides: Mapping[str, Side]
     options: Options
     before: float = 0.0
     """Seconds that had been spent when the first action was asked for."""
-    problems: Mapping[str, str] = field(default_factory=dict)
-    """Entrants that cannot be loaded, and why."""
-    sides: Mapping[str, str] = field(default_factory=dict)
-    """What has workers of its own, by entrant or by arm; see `Offer.sides`."""
+    rng: random.Random = field(init=False)
+    spent: Spent = field(init=False)
+    end: float = field(init=False)
+    """Seconds of the budget after which nothing begins: the report comes after."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.options.seed)  # noqa: S311 -- an order is no secret
-        cells = dict.fromkeys(self.needed)
-        for cell in self.needed:
-            for name in (BASELINE, CONTROL):
-                cells.setdefault(Cell(*name, cell.workload, cell.backend))
-        self.state = State({cell: Found() for cell in cells})
-        self.state.spent.wall = self.before
-        for cell, found in self.state.cells.items():
-            found.failure = self.problems.get(cell.entrant)
-        self.process = 0
-        self.numbers: Counter[tuple[str, Turn]] = Counter()
-        """Blocks so far, by backend and turn."""
-        reserve = 1.0 + 0.005 * self.options.budget  # replay, tables and the file come after
-        self.end = self.options.budget - reserve
+        self.spent = Spent(wall=self.before)
+        for side in self.sides.values():
+            side.state.spent = self.spent
+        self.end = self.options.budget - 1.0 - 0.005 * self.options.budget
+        self.workers = self.blocks = self.samples = 0
+        """How many there have been."""
+        self.width = 1
+        """Lanes of the present phase."""
+        self.cost: dict[tuple[str, Turn, str], float] = {}
+        """Seconds of a side's arm in a block."""
+        self.opening: dict[tuple[str, Cell], float] = {}
+        """Seconds to open a cell; to prove it, until it has been opened."""
+        self.loading: dict[str, float] = {}
+        """Seconds until a side's worker has imported everything."""
+        self.cold_cost: dict[str, float] = {}
+        """Seconds of a side's last cold process."""
+        self.far: dict[tuple[str, Turn], set[str]] = defaultdict(set)
+        self.opened: dict[int, set[tuple[str, str]]] = defaultdict(set)
+        """Workloads and arms whose steps a worker holds."""
 
-    def actions(self) -> Steps[None]:
-        """Yield what to do; expects the outcome of each.
+    @property
+    def now(self) -> float:
+        """Seconds of the budget that are spent."""
+        return self.spent.wall
 
-        Time is shared out by the number of cells, and by what workers of its own cost.
-        """
-        parts = Counter((cell.backend, self.side(cell)) for cell in self.needed)
-        shares = [
-            count + len(BESIDE) + (APART if side else 0) for (_, side), count in parts.items()
-        ]
-        for i, (backend, side) in enumerate(parts):
-            left = self.end - self.state.spent.wall
-            deadline = self.state.spent.wall + left * shares[i] / sum(shares[i:])
-            state = self.apart(side) if side else self.state
-            yield from OnBackend(self, state, backend, deadline, side).actions()
-            if side:
-                self.join(state)
+    # phases and lanes
 
-    def side(self, cell: Cell) -> str:
-        """Return whose workers a cell is measured in; empty for everybody's."""
-        of_entrant = self.sides.get(cell.entrant, "")
-        style = cell.style.partition(AT)[0]
-        return self.sides.get(f"{cell.entrant}/{style}", of_entrant)
-
-    def apart(self, side: str) -> State:
-        """Return the state of one side: its cells, and a baseline that may fail alone."""
-        own = {c: f for c, f in self.state.cells.items() if self.side(c) == side}
-        beside = {c: Found() for c in self.state.cells if c[:2] in BESIDE}
-        return replace(self.state, cells=beside | own)
-
-    def join(self, state: State) -> None:
-        """Take in what a side says of the baseline: ratios are formed within processes.
-
-        Its cold samples may be another environment's, and count where there are no others.
-        """
-        for cell, found in state.cells.items():
-            if cell[:2] not in BESIDE:
-                continue
-            whole = self.state.cells[cell]
-            had = set(whole.blocks)
-            for metric, blocks in found.blocks.items():
-                if METRICS[metric].kind is Kind.WARM or metric not in had:
-                    whole.blocks.setdefault(metric, []).extend(blocks)
-            if whole.proof is None:
-                whole.proof, whole.exact = found.proof, found.exact
-                whole.facts = whole.facts or found.facts
-            if not whole.blocks and whole.failure is None:
-                whole.failure, whole.stderr = found.failure, found.stderr
+    def phase(self, lanes: Sequence[Cores], supply: Supply) -> Lanes:
+        """Give each lane one job after another until there is none."""
+        self.width = len(lanes)
+        yield from concurrently(supplied(cores, supply) for cores in lanes)
+        self.width = 1
 
     def do(self, action: Action) -> Steps[Outcome]:
         """Ask for one action and take the time it took."""
         outcome = yield action
-        spent = self.state.spent
-        spent.wall += outcome.took
-        if action.do in ("block", "train"):
-            spent.sampling += outcome.took
+        self.spent.wall = max(self.spent.wall, outcome.at)
+        if action.do in ("block", "train") and outcome.death is None:
+            self.spent.sampling += outcome.took / self.width
         if outcome.busy is not None:
-            spent.busy.append(outcome.busy)
+            self.spent.busy.append(outcome.busy)
         return outcome
 
-    def next_process(self) -> int:
+    def next_worker(self) -> int:
         """Return the number of a new process."""
-        self.process += 1
-        self.state.spent.processes += 1
-        return self.process
+        self.workers += 1
+        self.spent.processes += 1
+        return self.workers
 
+    # opening
 
-class OnBackend:
-    """The part of a run on one backend, on one side."""
+    def open(
+        self,
+        name: str,
+        workloads: Sequence[str],
+        cores: Cores,
+        arms: Iterable[str] | None = None,
+        *,
+        make: bool = True,
+        prove_until: Mapping[str, float] | None = None,
+    ) -> Steps[int | None]:
+        """Start a worker of a side with its living arms proven or opened; None if it cannot be.
 
-    def __init__(
-        self, run: Schedule, state: State, backend: str, deadline: float, side: str = ""
-    ) -> None:
-        self.run, self.backend, self.deadline, self.side = run, backend, deadline, side
-        self.state, self.options, self.rng = state, run.options, run.rng
-        asked = {cell.workload for cell in run.needed if self.belongs(cell)}
-        on_it = [
-            cell
-            for cell in state.cells
-            if cell.workload in asked and (self.belongs(cell) or cell[:2] in BESIDE)
-            if cell.backend == backend
-        ]
-        # Large workloads first: they are what people ask about, and get what there is to get.
-        # A sweep comes last and goes up, as far as the budget goes.
-        sweep = TOGETHER["sweep"]
-        self.workloads = sorted(
-            dict.fromkeys(cell.workload for cell in on_it),
-            key=lambda w: (w in sweep, WORKLOADS[w].width * (1 if w in sweep else -1)),
-        )
-        self.cells = [
-            cell
-            for workload in self.workloads
-            for cell in on_it
-            if cell.workload == workload and self.state.cells[cell].failure is None
-        ]
-        for cell in on_it:
-            failure = self.state.cells[cell].failure
-            if cell[:2] == BASELINE and failure is not None:
-                self.fail(cell, failure)
-        self.proven: set[Cell] = set()
-        self.counts: dict[tuple[str, str], dict[str, Any]] = {}
-        """What was counted of each arm, at the first workload: the same at all."""
-        self.deaths = 0
-        self.costs: dict[Turn, float] = {}
-        self.opening = self.workloads
-        """What the next worker opens, or proves."""
-        self.open_seconds = self.lean_seconds = 0.0
-        self.prepare_seconds = 0.0
-        self.proof_seconds = 0.0
-        self.proof_took = 0.0
-
-    @property
-    def spent(self) -> float:
-        """Seconds spent so far."""
-        return self.state.spent.wall
-
-    def alive(self, workload: str | None = None) -> list[Cell]:
-        """Return the cells that have not failed."""
-        return [
-            cell
-            for cell in self.cells
-            if self.state.cells[cell].failure is None and workload in (None, cell.workload)
-        ]
-
-    def belongs(self, cell: Cell) -> bool:
-        """Tell whether a cell is measured on this side."""
-        return cell.backend == self.backend and self.run.side(cell) == self.side
-
-    def action(self, do: str, process: int, *rest: Any, **named: Any) -> Action:
-        """Return an action on this backend and side."""
-        return Action(do, process, self.backend, *rest, **named)._replace(side=self.side)
-
-    def worth(self, workload: str) -> bool:
-        """Tell whether anything that is asked for at a workload can still be measured."""
-        return any(cell in self.run.needed and self.belongs(cell) for cell in self.alive(workload))
-
-    def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
-        """A cell has failed; without a baseline there is nothing to say of the others."""
-        self.note(cell, failure, stderr)
-        if cell[:2] == BASELINE:
-            for each in self.alive(cell.workload):
-                self.note(each, f"there is no baseline: {failure}", stderr)
-
-    def note(self, cell: Cell, failure: str, stderr: str) -> None:
-        """A cell has failed; the first reason stays."""
-        found = self.state.cells[cell]
-        if found.failure is None:
-            found.failure, found.stderr = failure, stderr
-
-    def wants(self, metric: str, workload: str) -> bool:
-        """Tell whether a metric is needed at a workload, by any cell."""
-        return any(
-            metric in metrics and METRICS[metric].applies(cell)
-            for cell, metrics in self.run.needed.items()
-            if cell.workload == workload and self.belongs(cell)
-        )
-
-    def actions(self) -> Steps[None]:
-        """Yield everything that is done on this backend."""
-        wanted = {
-            Turn(workload, metric.turn): metric.weight * (1 if workload in TINY else LARGE)
-            for workload in self.workloads
-            for metric in METRICS.values()
-            if metric.kind is Kind.WARM and self.wants(metric.name, workload)
-        }
-        process = yield from self.up()
-        wanted = {
-            turn: weight
-            for turn, weight in wanted.items()
-            if turn.workload in self.workloads and self.worth(turn.workload)
-        }
-        if process is None:
-            self.note_missing(Allotment(0, (), (), {}))
-            return
-        simple = [turn for turn in wanted if turn.kind not in PREPARED]
-        # The second of each says what a block costs.
-        probes = simple * min(2, self.options.blocks or 2)
-        for turn in probes:
-            process = yield from self.measured(process, turn)
-        taken = Counter(probes)
-        plan = self.plan(wanted)
-        self.note_missing(plan)
-        weights = {turn: wanted[turn] for turn in plan.turns}
-        for workload in plan.trainings:
-            if process is not None:
-                process = yield from self.train(process, workload)
-        sweeps = list(self.cold_order(plan.sweeps))
-        gaps = spread(sweeps, max(1, plan.processes - 1))
-        shares = [self.turns_of(number, weights) for number in range(plan.processes)]
-        for number, here in enumerate(shares):
-            last = number == plan.processes - 1
-            if number:
-                self.opening = [w for w in self.workloads if any(t.workload == w for t in here)]
-                blocks = sum(self.costs.get(turn, 0.0) for turn in simple if turn in here)
-                least = self.seconds_to_open(number) + blocks
-                if self.options.blocks is None and self.spent + least > self.deadline:
-                    break
-                process = yield from self.up()
-            if process is not None and here:
-                process = yield from self.blocks(process, number, shares, gaps, taken)
-            taken = Counter()
-            if process is not None:
-                yield from self.run.do(self.action("close", process))
-            process = None
-            if not last or plan.processes == 1:
-                for cell in gaps.pop(0):
-                    yield from self.cold(cell)
-        for cell in chain.from_iterable(gaps):  # of workers for which there was no time
-            yield from self.cold(cell)
-        if not weights and sweeps and self.options.cold_samples is None:
-            yield from self.more_sweeps(plan.sweeps)
-
-    def turns_of(self, number: int, weights: Mapping[Turn, float]) -> dict[Turn, float]:
-        """Return what the worker of this number, from zero, measures.
-
-        Those beyond the fewest leave out what has to be compiled apart, and tiny workloads where
-        there is another: programs that are not the baseline's vary from process to process, so more
-        processes narrow their intervals, and cost less so.
+        Args:
+            name: Of the side.
+            workloads: To open; of those that are not proven yet, this worker proves its part.
+            cores: That it keeps to.
+            arms: To open; all that live if None. The baseline and its control always are.
+            make: Whether to make the steps, or just to import.
+            prove_until: By workload, seconds of the budget after which it proves the reference
+                only.
         """
-        if number < MIN_PROCESSES or self.options.blocks is not None:
-            return dict(weights)
-        lean = {turn: w for turn, w in weights.items() if turn.kind not in PREPARED}
-        return {turn: w for turn, w in lean.items() if turn.workload not in TINY} or lean
-
-    def seconds_to_open(self, number: int) -> float:
-        """Return about what opening the worker of this number takes."""
-        full = self.open_seconds + self.prepare_seconds
-        return full if number < MIN_PROCESSES else self.lean_seconds
-
-    def plan(self, wanted: Mapping[Turn, float]) -> Any:
-        """Share out what is left, and write down how."""
-        left = max(0.0, self.deadline - self.spent)
-        costs = self.estimate(wanted)
-        self.open_seconds, self.lean_seconds = costs.process, costs.lean
-        plan = allot(left, costs, wanted)
-        fixed: dict[str, Any] = {}
-        if self.options.processes or self.options.blocks:
-            fixed["processes"] = self.options.processes or 1
-        if self.options.blocks:
-            fixed |= {"turns": tuple(wanted), "trainings": tuple(costs.training)}
-        if self.options.cold_samples:
-            fixed["sweeps"] = dict.fromkeys(costs.sweeps, self.options.cold_samples)
-        plan = type(plan)(**(vars(plan) | fixed))
-        self.state.plan[f"{self.backend} {self.side}".strip()] = {
-            "processes": plan.processes,
-            "turns": [list(turn) for turn in plan.turns],
-            "trainings": list(plan.trainings),
-            "cold_processes_per_cell": dict(plan.sweeps),
-            "estimated_seconds": {
-                "left": left,
-                "process": costs.process,
-                "lean_process": costs.lean,
-                "blocks": {" ".join(turn): cost for turn, cost in costs.blocks.items()},
-                "training": dict(costs.training),
-                "cold_sweep": dict(costs.sweeps),
-            },
-        }
-        return plan
-
-    def estimate(self, wanted: Mapping[Turn, float]) -> Costs:
-        """Return what things cost, from what has been seen in the first worker."""
-        opened = max(1, len(self.alive()))
-        one_open = OPEN_SHARE * self.proof_seconds / opened
-        lean = len([c for c in self.alive() if c.workload not in TINY]) or opened
-        training, sweeps, prepare = {}, {}, {}
-        for workload in self.workloads:
-            alive = self.alive(workload)
-            pure = [cell for cell in alive if cell.style == "pure" and cell[:2] != CONTROL]
-            if self.wants("final_loss", workload):
-                runs = len(alive) + 3 * len(pure)
-                steps = 1.2 * TRAINING_STEPS * runs
-                training[workload] = steps * self.step_seconds(workload) + 0.1 * runs
-            if any(self.wants(m.name, workload) for m in METRICS.values() if m.kind is Kind.COLD):
-                sweeps[workload] = (len(alive) + 1) * (
-                    COLD_GUESS + COLD_IMPORT_SHARE * self.import_seconds + one_open
-                )
-            for kind, programs in (("sample", 1), ("epoch", 2)):
-                if Turn(workload, kind) in wanted:
-                    block = {"sample": 0.2, "epoch": 160 * self.step_seconds(workload)}[kind]
-                    prepare[Turn(workload, kind)] = len(pure) * (programs * one_open + block)
-        return Costs(
-            arms=max((len(self.alive(w)) for w in self.workloads), default=0),
-            process=self.start_seconds + opened * one_open,
-            lean=self.start_seconds + lean * one_open,
-            blocks={turn: self.costs[turn] for turn in wanted if turn in self.costs},
-            prepare=prepare,
-            training=training,
-            sweeps=sweeps,
-        )
-
-    start_seconds = import_seconds = 2.0
-
-    def step_seconds(self, workload: str) -> float:
-        """Return about what a step takes, over all arms."""
-        medians = [
-            sorted(values)[len(values) // 2]
-            for cell in self.alive(workload)
-            if (values := self.state.cells[cell].values("step"))
-        ]
-        seed = work(WORKLOADS["seed"])
-        guess = max(LEAST_STEP, SEED_STEP * work(WORKLOADS[workload]) / seed)
-        return sum(medians) / len(medians) if medians else guess
-
-    def note_missing(self, plan: Any) -> None:
-        """Say of each cell and metric that is left out, why."""
-        measured = {(turn.workload, turn.kind) for turn in plan.turns}
-        for cell, metrics in self.run.needed.items():
-            for name in metrics:
-                metric = METRICS[name]
-                out = {
-                    Kind.WARM: (cell.workload, metric.turn) not in measured,
-                    Kind.COLD: cell.workload not in plan.sweeps,
-                    Kind.ONCE: cell.workload not in plan.trainings,
-                }[metric.kind]
-                if out and self.belongs(cell):
-                    self.state.missing[cell, name] = STARVED
-
-    def up(self) -> Steps[int | None]:
-        """Start a worker with all living arms proven or opened; None where it cannot be done."""
-        while any(map(self.worth, self.workloads)) and self.deaths <= DEATHS:
-            before = self.spent
-            process = self.run.next_process()
-            outcome = yield from self.run.do(self.action("start", process))
-            if not self.survived(outcome):
-                continue
-            arms = list(dict.fromkeys(f"{c.entrant}/{c.style}" for c in self.alive()))
-            load = self.action("load", process, arm=" ".join(arms))
-            outcome = yield from self.run.do(load)
-            if not self.survived(outcome):
-                continue
-            self.failures(outcome)
-            if not self.proven:
-                self.import_seconds = outcome.took
-            self.start_seconds = self.spent - before
-            ready = yield from self.count(process)
-            if not ready:
-                continue
-            before, proofs = self.spent, 0
-            for cell in self.order(self.alive()):
-                if cell not in self.proven and cell.workload in self.opening:
-                    self.drop_unaffordable(cell.workload)
-                    proofs += 1
-                failed = self.state.cells[cell].failure is not None  # since: it has no baseline
-                if failed or cell.workload not in self.opening:
-                    continue
-                do = "open" if cell in self.proven else "prove"
-                ready = yield from self.one(process, do, cell)
-                if not ready:
-                    break
-            if not self.workloads:
-                yield from self.run.do(self.action("close", process))
+        side = self.sides[name]
+        while not side.given_up:
+            wanted = [
+                cell
+                for workload in workloads
+                for cell in side.alive(workload)
+                if arms is None or arm_of(cell) in {*arms, BASELINE_ARM, CONTROL_ARM}
+            ]
+            if not wanted:
                 return None
-            if ready:
-                if proofs:
-                    self.proof_seconds = self.spent - before
-                took = self.spent - before + self.start_seconds
-                if self.opening == self.workloads:
-                    self.open_seconds = took
-                if self.opening == ([w for w in self.workloads if w not in TINY] or self.workloads):
-                    self.lean_seconds = took
-                return process
+            worker = self.next_worker()
+            started = yield from self.loaded(side, worker, wanted, cores)
+            if started and (
+                not make or (yield from self.made(side, worker, wanted, prove_until or {}))
+            ):
+                return worker
         return None
 
-    def count(self, process: int) -> Steps[bool]:
-        """Count what no worker has counted yet; False where the worker died of it.
+    def loaded(self, side: Side, worker: int, wanted: Sequence[Cell], cores: Cores) -> Steps[bool]:
+        """Start a worker and let it import; False if it died."""
+        arms = tuple(dict.fromkeys(map(arm_of, wanted)))
+        arms = tuple(self.rng.sample(arms, len(arms)))
+        seconds = 0.0
+        for do in ("start", "load"):
+            action = Action(
+                do,
+                worker,
+                side.name,
+                side.backend,
+                arms=arms if do == "load" else (),
+                seed=self.rng.getrandbits(32) if do == "load" else 0,
+                cores=cores,
+            )
+            outcome = yield from self.do(action)
+            if outcome.death is not None:
+                side.died(outcome.death, do, "")
+                return False
+            side.did_well(do, "")
+            seconds += outcome.took
+        self.loading[side.name] = seconds
+        for arm, failure in outcome.answer.failures.items():
+            side.fail_arm(arm, failure)
+        side.state.notes.extend(n for n in outcome.answer.notes if n not in side.state.notes)
+        return True
 
-        That clears what JAX has compiled, so it comes before anything else.
+    def made(
+        self, side: Side, worker: int, wanted: Sequence[Cell], prove_until: Mapping[str, float]
+    ) -> Steps[bool]:
+        """Prove or open cells in random order, the baseline at no fixed place; False if it died.
+
+        What another living worker is proving comes last: by then it is proven, and is opened.
         """
-        for cell in self.order(self.alive()):
-            if cell.workload in self.opening and cell[:2] not in self.counts:
-                self.drop_unaffordable(cell.workload)
-            failed = self.state.cells[cell].failure is not None  # since: it has no baseline
-            if failed or cell.workload not in self.opening or cell[:2] in self.counts:
+        waiting = self.rng.sample(list(wanted), len(wanted))
+        waiting.sort(key=lambda cell: -work(WORKLOADS[cell.workload]))
+        while waiting:
+            free = [c for c in waiting if side.proven(c) or c not in side.claimed]
+            cell = (free or waiting)[0]
+            waiting.remove(cell)
+            late = self.now > prove_until.get(cell.workload, math.inf)
+            late = late and arm_of(cell) not in (BASELINE_ARM, CONTROL_ARM)
+            if side.state.cells[cell].failure is not None or (late and not side.proven(cell)):
                 continue
-            survived = yield from self.one(process, "count", cell)
-            if not survived:
+            alive = yield from self.one(
+                side, worker, "open" if side.proven(cell) else "prove", cell
+            )
+            if not alive:
+                return False
+            if side.state.cells[cell].failure is None:
+                self.opened[worker].add((cell.workload, arm_of(cell)))
+        return True
+
+    def one(self, side: Side, worker: int, do: str, cell: Cell) -> Steps[bool]:
+        """Do what is one arm's own; False where the worker died of it."""
+        found, arm = side.state.cells[cell], arm_of(cell)
+        if do == "prove":
+            side.claimed.add(cell)
+        baseline = side.state.cells[side.cell(BASELINE_ARM, cell.workload)]
+        action = Action(
+            do,  # type: ignore[arg-type]  # one of the literals
+            worker,
+            side.name,
+            side.backend,
+            cell.workload,
+            (arm,),
+            losses=baseline.losses if do == "open" else (),
+        )
+        outcome = yield from self.do(action)
+        side.claimed.discard(cell)
+        if outcome.death is not None:
+            side.died(outcome.death, do, cell.workload)
+            return False
+        side.did_well(do, cell.workload, [arm])
+        answer = outcome.answer
+        if hasattr(answer, "failure"):
+            side.fail(cell, answer.failure, answer.stderr)
+        elif do == "prove":
+            found.proof, found.losses = answer.proof, tuple(answer.losses)
+            found.exact = side.counted.get(arm, {}) | found.exact | answer.exact
+        elif do == "count":
+            side.counted[arm] = answer.exact
+            for each in side.alive():
+                if arm_of(each) == arm:
+                    side.state.cells[each].exact |= answer.exact
+        elif do == "train":
+            found.training = answer.training
+        if do in ("prove", "open") and (do == "open" or (side.name, cell) not in self.opening):
+            self.opening[side.name, cell] = outcome.took
+        return True
+
+    # visits
+
+    def visit(self, visit: Visit) -> Steps[bool]:
+        """Measure blocks of all turns on all sides; False where a worker died on the way."""
+        sides = {name: self.sides[name] for name in visit.sides}
+        workloads = list(dict.fromkeys([*visit.opens, *(turn.workload for turn in visit.turns)]))
+        taking_part = {
+            turn.workload: {
+                arm for arm in in_common(sides, turn.workload) if (turn, arm) not in visit.leave_out
+            }
+            for turn in visit.turns
+        }
+        arms = set().union(*taking_part.values()) if taking_part and not visit.opens else None
+        workers: dict[str, int] = {}
+        for name in self.rng.sample(visit.sides, len(visit.sides)):
+            worker = yield from self.open(
+                name, workloads, visit.cores, arms, prove_until=visit.prove_until
+            )
+            if worker is None:
+                yield from self.close(workers)
+                return False
+            workers[name] = worker
+        for turn in visit.turns:
+            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, visit)):
+                return False
+        done = yield from self.blocks_of(visit, workers)
+        if done:
+            yield from self.close(workers)
+        return done
+
+    def blocks_of(self, visit: Visit, workers: Mapping[str, int]) -> Steps[bool]:
+        """Measure blocks until the visit's time is over, each turn once at least."""
+        used: dict[Turn, float] = {}
+        count: dict[Turn, int] = defaultdict(int)
+        fixed = self.options.blocks
+        while True:
+            turns = [turn for turn in visit.turns if self.common(workers, turn)]
+            first = [turn for turn in turns if not count[turn]]
+            if fixed is not None:
+                turns = [turn for turn in turns if count[turn] < fixed]
+            elif not first and self.now >= visit.end:
+                turns = []
+            if not turns:
+                return True
+            turn = (
+                self.rng.choice(first)
+                if first
+                else min(turns, key=lambda t: used.get(t, 0.0) / visit.turns[t])
+            )
+            arms = self.arms_of(visit, workers, turn, count[turn])
+            cost = self.block_cost(visit.sides, turn, arms)
+            if fixed is None and not first and self.now + cost / 2 > visit.end:
+                return True
+            before = self.now
+            if not (yield from self.in_turns(visit, workers, turn, arms)):
+                return False
+            count[turn] += 1
+            used[turn] = used.get(turn, 0.0) + self.now - before
+
+    def common(self, workers: Mapping[str, int], turn: Turn) -> list[str]:
+        """Return the arms that live, and that all of these workers hold; the baseline is one."""
+        found = in_common({name: self.sides[name] for name in workers}, turn.workload)
+        held = [self.opened[worker] for worker in workers.values()]
+        arms = [arm for arm in found if all((turn.workload, arm) in each for each in held)]
+        return arms if BASELINE_ARM in arms else []
+
+    def arms_of(
+        self, visit: Visit, workers: Mapping[str, int], turn: Turn, number: int
+    ) -> list[str]:
+        """Return the arms of a visit's block of this number, from 0."""
+        out = []
+        for arm in self.common(workers, turn):
+            reference = arm in (BASELINE_ARM, CONTROL_ARM)
+            settled = (turn, arm) in visit.leave_out
+            far = number % SELDOM and arm in self.far[visit.sides[0], turn]
+            if reference or not (settled or far):
+                out.append(arm)
+        return out
+
+    def in_turns(
+        self, visit: Visit, workers: Mapping[str, int], turn: Turn, arms: Sequence[str]
+    ) -> Steps[bool]:
+        """Measure one block on each side, in random order, with the same seed; False at a death."""
+        self.blocks += 1
+        number, seed = self.blocks, self.rng.getrandbits(32)
+        for name in self.rng.sample(visit.sides, len(visit.sides)):
+            ok = yield from self.block(visit, name, workers[name], turn, arms, number, seed)
+            if not ok:
+                yield from self.close({n: w for n, w in workers.items() if n != name})
                 return False
         return True
 
-    def drop_unaffordable(self, workload: str) -> None:
-        """Leave a workload out, before any of it is proven, if the budget is too small for it.
-
-        Every workload but the first has to leave a quarter of the budget to blocks, after its
-        proofs and after two more workers; the first has to begin within the budget.
-        """
-        if self.options.blocks is not None or self.options.cold_samples is not None:
-            return
-        first = workload == self.workloads[0]
-        if first or any(cell.workload == workload for cell in self.proven):
-            dropped = self.spent > self.deadline
-        else:
-            proof = self.proof_took / max(1, len(self.proven))
-            process = self.start_seconds + OPEN_SHARE * proof * len(self.alive())
-            coming = proof * len(self.alive(workload)) + (MIN_PROCESSES - 1) * process
-            dropped = self.spent + coming > (1 - LEFT_TO_BLOCKS) * self.deadline
-        if dropped:
-            self.workloads.remove(workload)
-            self.cells = [cell for cell in self.cells if cell.workload != workload]
-
-    def order(self, cells: list[Cell]) -> list[Cell]:
-        """Return cells in random order, workload by workload, the baseline first in each."""
-        shuffled = self.rng.sample(cells, len(cells))
-        return sorted(shuffled, key=lambda c: (self.workloads.index(c.workload), c[:2] != BASELINE))
-
-    def one(self, process: int, do: str, cell: Cell) -> Steps[bool]:
-        """Do what is one arm's own; False where the worker died of it."""
-        arm = f"{cell.entrant}/{cell.style}"
-        action = self.action(do, process, cell.workload, arm)
-        outcome = yield from self.run.do(action)
-        if not self.survived(outcome, cell.workload):
+    def block(
+        self,
+        visit: Visit,
+        name: str,
+        worker: int,
+        turn: Turn,
+        arms: Sequence[str],
+        number: int,
+        seed: int,
+    ) -> Steps[bool]:
+        """Measure one block on one side; False where its worker died of it."""
+        side = self.sides[name]
+        if turn.kind in PREPARED:
+            arms = [arm for arm in arms if arm in self.prepared.get(worker, ())]
+        rounds = self.options.rounds or max(2, rounds_of(turn) // len(visit.sides))
+        action = Action(
+            "block",
+            worker,
+            name,
+            side.backend,
+            turn.workload,
+            tuple(self.rng.sample(list(arms), len(arms))),
+            turn.kind,
+            rounds,
+            seed,
+            visit.cores,
+        )
+        outcome = yield from self.do(action)
+        if outcome.death is not None:
+            side.died(outcome.death, "block", turn.workload)
             return False
-        found = self.state.cells[cell]
-        if "failure" in outcome.found:
-            self.fail(cell, outcome.found["failure"], outcome.found.get("stderr", ""))
-            return True
-        if do == "count":
-            self.counts[cell[:2]] = outcome.found["exact"]
-        if do == "prove":
-            found.proof = outcome.found["proof"]
-            found.exact = self.counts[cell[:2]] | outcome.found["exact"]
-            self.proof_took += outcome.took
-            self.proven.add(cell)
-        if do == "train":
-            found.training = outcome.found["training"]
+        side.did_well("block", turn.workload, arms)
+        for arm, failure in outcome.answer.failures.items():
+            side.fail(side.cell(arm, turn.workload), failure)
+        block = Block(
+            number,
+            visit.number or worker,
+            name,
+            turn.workload,
+            side.backend,
+            turn.kind,
+            visit.cores,
+            outcome.at,
+            rounds,
+            outcome.answer.seconds,
+            outcome.answer.cpu_seconds,
+        )
+        self.take(side, turn, block, outcome.took)
         return True
 
-    def survived(self, outcome: Outcome, workload: str = "") -> bool:
-        """Note who is to blame for a worker's death, if it died; at one workload, or at all."""
-        death = outcome.death
-        if death is None:
-            return True
-        if death.cut:
-            return False
-        blamed = self.cells_of(death.arm, workload)
-        for cell in blamed:
-            self.fail(cell, death.reason, death.stderr)
-        if not blamed:
-            self.deaths += 1
-            self.state.notes.append(f"a worker had to be started anew: {death.reason}")
-            if self.deaths > DEATHS:
-                for each in self.cells:
-                    if not self.state.cells[each].blocks:
-                        self.note(each, death.reason, death.stderr)
-        return False
-
-    def cells_of(self, arm: str, workload: str = "") -> list[Cell]:
-        """Return the living cells of an arm, at one workload or at all."""
-        return [c for c in self.alive(workload or None) if f"{c.entrant}/{c.style}" == arm]
-
-    def failures(self, outcome: Outcome, workload: str = "") -> None:
-        """Take the failures of a command that is about several arms."""
-        for arm, failure in outcome.found["failures"].items():
-            for cell in self.cells_of(arm, workload):
-                self.fail(cell, failure)
-
-    def measured(self, process: int | None, turn: Turn) -> Steps[int | None]:
-        """Measure one block, in as many workers as it takes; return the one to go on with."""
-        while process is not None and self.worth(turn.workload):
-            after = yield from self.block(process, turn)
-            if after == process:
-                break
-            process = after
-        return process
-
-    def block(self, process: int, turn: Turn) -> Steps[int | None]:
-        """Measure one block; return the worker to go on with, another one if this one died."""
-        key = self.backend, turn
-        self.run.numbers[key] += 1
-        rounds = self.options.rounds or rounds_of(turn)
-        action = self.action(
-            "block",
-            process,
-            turn.workload,
-            kind=turn.kind,
-            rounds=rounds,
-            seed=self.rng.getrandbits(32),
-        )
-        before = self.spent
-        outcome = yield from self.run.do(action)
-        if outcome.death is not None:
-            self.survived(outcome, turn.workload)
-            return None if self.late_for_a_worker() else (yield from self.up())
-        self.costs[turn] = self.spent - before
-        if turn.kind not in PREPARED:
-            for cell in self.alive(turn.workload):
-                arm = f"{cell.entrant}/{cell.style}"
-                if not all(arm in arms for arms in outcome.found["seconds"].values()):
-                    self.fail(cell, "its worker left it out of a block")
-        for metric, arms in outcome.found["seconds"].items():
+    def take(self, side: Side, turn: Turn, block: Block, took: float) -> None:
+        """Keep a block, and what it says of costs."""
+        side.state.blocks.append(block)
+        timed: dict[str, float] = defaultdict(float)
+        for metric, arms in block.seconds.items():
             for arm, values in arms.items():
-                entrant, style = arm.split("/")
-                cell = Cell(entrant, style, turn.workload, self.backend)
-                block = Block(process, self.run.numbers[key], self.spent, values, rounds)
-                self.state.cells[cell].blocks.setdefault(metric, []).append(block)
-        return process
+                timed[arm] += sum(values)
+                samples = Samples(
+                    block.process, block.number, block.at, values, block.rounds, block.cores
+                )
+                cell = side.cell(arm, turn.workload)
+                side.state.cells[cell].blocks.setdefault(metric, []).append(samples)
+        total = sum(timed.values())
+        for arm, seconds in timed.items():
+            self.cost[side.name, turn, arm] = took * seconds / total
+            if seconds > FAR * timed.get(BASELINE_ARM, seconds):
+                self.far[side.name, turn].add(arm)
 
-    def late_for_a_worker(self) -> bool:
-        """Tell whether a worker more would only be opened, and there are enough without it."""
-        seen = {
-            block.process
-            for cell in self.cells
-            for metric, blocks in self.state.cells[cell].blocks.items()
-            if METRICS[metric].kind is Kind.WARM
-            for block in blocks
-        }
-        after = self.spent + self.open_seconds
-        return self.options.blocks is None and len(seen) > 1 and after > self.deadline
+    def prepare(self, workers: Mapping[str, int], turn: Turn, visit: Visit) -> Steps[bool]:
+        """Compile what turns need beyond the steps; False where a worker died."""
+        from bench.metrics import METRICS
 
-    def blocks(
-        self,
-        process: int,
-        number: int,
-        shares: list[dict[Turn, float]],
-        cold: list[list[Cell]],
-        taken: Counter[Turn],
-    ) -> Steps[int | None]:
-        """Measure blocks in the worker of this number.
-
-        `shares` says what each worker measures, and how its time is shared by that; `taken` counts
-        the blocks that were measured in this one before.
-        """
-        weights = shares[number]
-        prepared = yield from self.prepare(process, weights)
-        if prepared is None:
-            return None
-        process = prepared
-        cold_left = self.cold_seconds() * sum(map(len, cold))
-        later = sum(self.seconds_to_open(n) for n in range(number + 1, len(shares)))
-        left = self.deadline - self.spent - cold_left - later
-        to_come = [sum(weights.values()) for weights in shares[number:]]
-        end = self.spent + max(0.0, left) * to_come[0] / sum(to_come)
-        used: dict[Turn, float] = {}
-        order = self.rng.sample(list(weights), len(weights))
-        while True:
-            order = [turn for turn in order if self.worth(turn.workload)]
-            if not order:
-                return process
-            if self.options.blocks is not None:
-                todo = [turn for turn in order if taken[turn] < self.options.blocks]
-                turn = todo[0] if todo else None
-            else:
-                first = [turn for turn in order if not taken[turn]]
-                turn = first[0] if first else next_turn(used, {t: weights[t] for t in order})
-                if self.spent + self.costs.get(turn, 0.0) / 2 > end and not (
-                    first and self.spent < end
-                ):
-                    turn = None
-            if turn is None:
-                return process
-            before = self.spent
-            after = yield from self.block(process, turn)
-            if after is None:
-                return None
-            taken[turn] += after == process
-            if after != process:  # it died; what a new one needs, it has to be given
-                prepared = yield from self.prepare(after, weights)
-                if prepared is None:
-                    return None
-                process = prepared
-            used[turn] = used.get(turn, 0.0) + self.spent - before
-
-    def prepare(self, process: int, weights: Mapping[Turn, float]) -> Steps[int | None]:
-        """Compile what turns need beyond the steps."""
-        before = self.spent
-        for turn in weights:
-            if turn.kind not in PREPARED:
-                continue
-            metrics = [metric for metric in METRICS.values() if metric.turn == turn.kind]
+        metrics = [metric for metric in METRICS.values() if metric.turn == turn.kind]
+        for name, worker in workers.items():
+            side = self.sides[name]
             arms = [
-                f"{c.entrant}/{c.style}"
-                for c in self.order(self.alive(turn.workload))
-                if any(metric.applies(c) for metric in metrics)
+                arm_of(c) for c in side.alive(turn.workload) if any(m.applies(c) for m in metrics)
             ]
-            action = self.action("prepare", process, turn.workload, " ".join(arms), turn.kind)
-            outcome = yield from self.run.do(action)
-            if not self.survived(outcome, turn.workload):
-                after = yield from self.up()
-                return None if after is None else (yield from self.prepare(after, weights))
-            self.failures(outcome, turn.workload)
-        self.prepare_seconds = self.spent - before
-        return process
+            arms = self.rng.sample(arms, len(arms))
+            action = Action(
+                "prepare",
+                worker,
+                name,
+                side.backend,
+                turn.workload,
+                tuple(arms),
+                turn.kind,
+                cores=visit.cores,
+            )
+            outcome = yield from self.do(action)
+            if outcome.death is not None:
+                side.died(outcome.death, f"prepare {turn.kind}", turn.workload)
+                yield from self.close({n: w for n, w in workers.items() if n != name})
+                return False
+            side.did_well(f"prepare {turn.kind}", turn.workload, arms)
+            for arm, failure in outcome.answer.failures.items():
+                side.fail(side.cell(arm, turn.workload), failure)
+            self.prepared[worker] = set(arms) - set(outcome.answer.failures)
+        return True
 
-    def train(self, process: int, workload: str) -> Steps[int | None]:
-        """Train each arm of a workload once; return the worker to go on with."""
-        for cell in self.order(self.alive(workload)):
-            asked = "final_loss" in self.run.needed.get(cell, ())
-            if cell[:2] == CONTROL or not asked or not self.belongs(cell):
-                continue
-            runs = 4 if cell.style == "pure" else 1
-            after = self.spent + TRAINING_STEPS * runs * self.step_seconds(workload)
-            if self.options.blocks is None and after > LATE * self.deadline:
-                self.state.missing[cell, "final_loss"] = STARVED
-                continue
-            while self.state.cells[cell].failure is None:
-                survived = yield from self.one(process, "train", cell)
-                if survived:
+    prepared: dict[int, set[str]] = field(default_factory=dict, init=False)
+    """Arms that a worker has compiled for turns that need more than steps."""
+
+    def close(self, workers: Mapping[str, int]) -> Steps[None]:
+        """End workers."""
+        for name, worker in workers.items():
+            yield from self.do(Action("close", worker, name, self.sides[name].backend))
+
+    # what is done once
+
+    def cold(self, names: Sequence[str], cell: Cell, cores: Cores, number: int = 0) -> Steps[None]:
+        """Measure one cold process of a cell on each side, in random order.
+
+        A process that dies costs its own sample: it is begun once more.
+        """
+        for name in self.rng.sample(list(names), len(names)):
+            for _ in range(2):
+                side = self.sides[name]
+                if side.state.cells[cell].failure or side.cold_deaths[cell] >= COLD_DEATHS:
                     break
-                again = yield from self.up()
-                if again is None:
-                    return None
-                process = again
-        return process
+                if (yield from self.cold_process(side, cell, cores, number)):
+                    break
 
-    def cold_order(self, sweeps: Mapping[str, int]) -> Iterator[Cell]:
-        """Yield cells sweep by sweep, each sweep in another random order."""
-        for number in range(max(sweeps.values(), default=0)):
-            now = [w for w, count in sweeps.items() if number < count and self.worth(w)]
-            cells = [c for workload in now for c in self.alive(workload) if self.cold_here(c)]
-            # The baseline is in every ratio, so a second sample of it is worth most.
-            cells += [cell for cell in cells if cell[:2] == BASELINE]
-            yield from self.rng.sample(cells, len(cells))
-
-    def cold_here(self, cell: Cell) -> bool:
-        """Tell whether a cell's cold processes are this side's: a baseline's are one's."""
-        beside = self.side and cell[:2] in BESIDE
-        return not (beside and self.run.state.cells[cell].blocks.keys() & set(COLD))
-
-    def cold_seconds(self) -> float:
-        """Return about what a cold process takes."""
-        return self.cold_took[0] / self.cold_took[1] if self.cold_took[1] else 3.5
-
-    cold_took = (0.0, 0)
-
-    def more_sweeps(self, sweeps: Mapping[str, int]) -> Steps[None]:
-        """Use up what is left with further cold processes, whole sweeps only."""
-        while True:
-            cells = list(self.cold_order(dict.fromkeys(sweeps, 1)))
-            if not cells or self.spent + len(cells) * self.cold_seconds() > self.deadline:
-                return
-            for cell in cells:
-                yield from self.cold(cell)
-
-    def cold(self, cell: Cell) -> Steps[None]:
-        """Measure one cold process of a cell."""
-        found = self.state.cells[cell]
-        after = self.spent + self.cold_seconds()
-        late = self.options.cold_samples is None and after > LATE * self.deadline
-        if found.failure is not None or late or not self.worth(cell.workload):
-            return
-        process = self.run.next_process()
-        arm = f"{cell.entrant}/{cell.style}"
-        outcome = yield from self.run.do(self.action("cold", process, cell.workload, arm))
+    def cold_process(self, side: Side, cell: Cell, cores: Cores, number: int) -> Steps[bool]:
+        """Measure one cold process; False where it died."""
+        worker, found = self.next_worker(), side.state.cells[cell]
+        action = Action(
+            "cold", worker, side.name, side.backend, cell.workload, (arm_of(cell),), cores=cores
+        )
+        outcome = yield from self.do(action)
+        self.cold_cost[side.name] = outcome.took
         if outcome.death is not None:
-            self.fail(cell, outcome.death.reason, outcome.death.stderr)
-            return
-        self.cold_took = (self.cold_took[0] + outcome.took, self.cold_took[1] + 1)
-        self.state.spent.sampling += outcome.found["timed_seconds"]
-        found.facts["trace_and_lower_split_by"] = outcome.found["trace_and_lower_split_by"]
-        for metric, value in outcome.found["values"].items():
+            if not outcome.death.cut:
+                side.cold_deaths[cell] += 1
+                side.state.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+            return outcome.death.cut
+        answer = outcome.answer
+        self.spent.sampling += answer.timed_seconds / self.width
+        found.facts["trace_and_lower_split_by"] = answer.trace_and_lower_split_by
+        if answer.fingerprint:
+            found.facts["fingerprint"] = answer.fingerprint
+        for metric, value in answer.values.items():
             if value is not None:
-                block = Block(process, process, self.spent, [value])
-                found.blocks.setdefault(metric, []).append(block)
-            elif not outcome.found["trace_and_lower_split_by"]:
-                self.state.missing[cell, metric] = NO_PROGRAM
+                samples = Samples(number or worker, number or worker, outcome.at, [value], 1, cores)
+                found.blocks.setdefault(metric, []).append(samples)
+            else:
+                found.facts.setdefault("without", []).append(metric)
+        return True
+
+    def each(self, name: str, do: str, cells: Sequence[Cell], cores: Cores) -> Steps[None]:
+        """Count or train some cells in a worker of their own, started again where it dies."""
+        left = list(cells)
+        side = self.sides[name]
+        while left and not side.given_up:
+            workloads = list(dict.fromkeys(cell.workload for cell in left))
+            arms = {arm_of(cell) for cell in left}
+            worker = yield from self.open(name, workloads, cores, arms, make=do == "train")
+            if worker is None:
+                return
+            while left:
+                cell = left[0]
+                late = self.now > self.end and not self.options.fixed
+                held = do == "count" or (cell.workload, arm_of(cell)) in self.opened[worker]
+                skipped = late or not held or side.state.cells[cell].failure is not None
+                if not skipped and not (yield from self.one(side, worker, do, cell)):
+                    break
+                left.pop(0)
+            else:
+                yield from self.close({name: worker})
+
+    # what things cost
+
+    def block_cost(self, names: Sequence[str], turn: Turn, arms: Iterable[str]) -> float:
+        """Return about how many seconds a block of these arms takes, on all of some sides."""
+        return sum(self.cost.get((name, turn, arm), 0.0) for name in names for arm in arms)
+
+    def open_cost(self, names: Sequence[str], workloads: Iterable[str]) -> float:
+        """Return about how many seconds it takes to open a worker on each of some sides."""
+        workloads = set(workloads)
+        known = [
+            seconds
+            for (name, cell), seconds in self.opening.items()
+            if name in names and cell.workload in workloads
+            if cell in self.sides[name].state.cells
+            if self.sides[name].state.cells[cell].failure is None
+        ]
+        return sum(known) + sum(self.loading.get(name, 3.0) for name in names)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.engine.engine import HEAVY_SILENCE
+from bench.engine.driver import HEAVY_SILENCE
 from bench.engine.processes import Place, WorkerFailedError
 from bench.environments.store import digest
 from bench.environments.store import replace as replace_file

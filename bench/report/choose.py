@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.cells import BASELINE, Cell
+from bench.estimates import Group
 from bench.metrics import METRICS
 from bench.report import tied, wording
 from bench.report.wording import joined, measured
-from bench.stats.nested import unpaired
-from bench.stats.verdict import tie_groups
-from bench.summary import Group
+from bench.stats import ratios
 from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
@@ -117,7 +116,10 @@ def steps(
     rule = f"The smallest step at {wording.sized(workload)}, {TOLD_APART}."
     here = [cell for cell in cells if cell["workload"] == workload]
     margin = section["plan"]["margin"]
-    return ranked(situation, rule, tied.intervals(section, here, "step"), margin)
+    found = tied.intervals(here, "step")
+    backend = here[0]["backend"]
+    groups = tied.groups(section, "step", workload, backend, found)
+    return ranked(situation, rule, found, margin, groups=groups)
 
 
 def cold(
@@ -161,14 +163,15 @@ def sums(
     if baseline not in totals or BASELINE not in chosen:
         return {}, {}
     cells = [cell for cell in totals if cell[:2] in chosen]
-    estimates = unpaired([np.array(totals[cell]) for cell in cells], cells.index(baseline))
+    logs = [np.log(totals[cell]) for cell in cells]
+    estimates = ratios.cold(logs, cells.index(baseline))
     out: Intervals = {}
     for cell, estimate in zip(cells, estimates, strict=True):
         name = wording.name(cell._asdict())
         if cell == baseline:
             out[name] = (1.0, 1.0, 1.0)
         elif estimate is not None:
-            out[name] = (estimate.ratio, *estimate.interval(tied.confidence(run.section)))
+            out[name] = (estimate.ratio, *estimate.interval)
     medians = {wording.name(c._asdict()): float(np.median(totals[c])) for c in cells}
     return out, medians
 
@@ -179,12 +182,14 @@ def ranked(
     intervals: Intervals,
     margin: float,
     medians: Mapping[str, str] | None = None,
+    groups: list[list[str]] | None = None,
 ) -> Answer:
     """Return the fastest group as the answer, and the others as the evidence."""
     intervals = {name: ends for name, ends in intervals.items() if ends[2] < math.inf}
     if len(intervals) < 2:
         return Answer(situation, NOT_MEASURED, rule, "")
-    first, *others = tie_groups(intervals)
+    known = [[name for name in group if name in intervals] for group in groups or []]
+    first, *others = [group for group in known if group] or tied.overlapping(intervals)
     near = (1 + margin) * intervals[first[0]][0]
     behind = [name for group in others for name in group]
     names = [*first, *(name for name in behind if intervals[name][2] <= near)]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.engine.actions import Action
-    from bench.engine.found import State
+    from bench.engine.state import Spent
 
 LINES = 10
 """In a pipe, about so many lines for a whole run."""
@@ -52,20 +52,20 @@ class Shown:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def __call__(self, action: Action, state: State) -> None:
+    def __call__(self, action: Action, spent: Spent) -> None:
         """Show what comes next."""
         self.blocks += action.do == "block"
         what = WORDS[action.do].format(
-            action.arm.replace("/", " "), action.kind, action.workload, self.blocks
+            " ".join(action.arms[:1]).replace("/", " "), action.kind, action.workload, self.blocks
         )
-        spent = state.spent.wall
-        left = clock_words(max(0.0, self.budget - spent))
+        now = spent.wall
+        left = clock_words(max(0.0, self.budget - now))
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=spent, description=what, left=left)
+            self.bar.update(self.task, completed=now, description=what, left=left)
             self.bar.refresh()
-        elif spent >= self.lines * self.budget / LINES:
-            self.lines = int(LINES * spent / self.budget) + 1
-            self.console.print(f"{spent:.0f} of {self.budget:g} s: {what}", markup=False)
+        elif now >= self.lines * self.budget / LINES:
+            self.lines = int(LINES * now / self.budget) + 1
+            self.console.print(f"{now:.0f} of {self.budget:g} s: {what}", markup=False)
 
 
 def clock_words(seconds: float) -> str:

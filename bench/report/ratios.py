@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, CONTROL, Cell
+from bench.estimates import beside
 from bench.report.wording import measured
-from bench.stats.verdict import judge
-from bench.summary import CONFIDENCE, number, ratios
+from bench.stats.verdicts import verdict
+from bench.summary import number
 from common.devices import Over
 
 if TYPE_CHECKING:
     from bench.report.runs import Run
-    from bench.stats.nested import Estimate
 
 MOST_ARMS = 200
 """With more arms in a group, a baseline of the reader's choice would take too long."""
@@ -50,33 +50,22 @@ def by_baseline(run: Run) -> dict[str, Beside]:
         for metric in cell["metrics"]
         if measured(cell, metric) is not None
     }
-    found: dict[str, list[tuple[Cell, str]]] = {name: [] for name, _ in others}
-    estimates: dict[str, list[Estimate]] = {name: [] for name, _ in others}
+    margin = run.section["plan"]["margin"]
     for group, arms in run.samples.items():
         known = {
-            cell: blocks
-            for cell, blocks in arms.items()
+            cell: samples
+            for cell, samples in arms.items()
             if (cell, group.metric) in wanted or cell[:2] == CONTROL
         }
         if not known or len(known) > MOST_ARMS:
             continue
-        for (entrant, _), cells in ratios(group, known, others).items():
-            for cell, estimate in cells.items():
+        for name in others:
+            for cell, estimate in beside(group, known, [name]).items():
                 if cell[:2] != CONTROL and not Over.of(cell.style).weak:  # nobody's row; other work
-                    found[entrant].append((cell, group.metric))
-                    estimates[entrant].append(estimate)
-    margin = run.section["plan"]["margin"]
-    for entrant, keys in found.items():
-        if not keys:
-            continue
-        judged = judge(estimates[entrant], margin, more=False)
-        out[entrant] = {}
-        for (cell, metric), estimate, judgement in zip(
-            keys, estimates[entrant], judged, strict=True
-        ):
-            low, high = map(number, estimate.interval(CONFIDENCE))
-            ratio = Ratio(estimate.ratio, low, high, str(judgement.verdict))
-            out[entrant].setdefault(cell, {})[metric] = ratio
+                    low, high = map(number, estimate.interval)
+                    said = str(verdict(estimate, margin))
+                    ratio = Ratio(estimate.ratio, low, high, said)
+                    out.setdefault(name[0], {}).setdefault(cell, {})[group.metric] = ratio
     return out
 
 

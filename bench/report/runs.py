@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.cells import CONTROL, Cell
-from bench.engine.found import Block
+from bench.engine.state import Samples
+from bench.estimates import Group
 from bench.metrics import METRICS, Kind
-from bench.summary import SCHEMA, Group
+from bench.summary import READABLE, SCHEMA
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from bench.estimates import Arms
     from bench.report.wording import Facts
-    from bench.summary import Arms
 
 TIME = "time"
 """The metric of a file that says no more than how long something took."""
@@ -45,6 +46,10 @@ SECTION: Facts = {
     "notes": {},
 }
 """What a section says at least, beside its cells."""
+RENAMED = {"dispatch_synchronised": "host_cost", "dispatch_pipelined": "host_cost_pipelined"}
+"""What metrics of schema 2 are called now."""
+GONE = ("dispatch",)
+"""Metrics of schema 2 that are not measured any more."""
 HUGE = re.compile(r"[0-9][eE]\+?[0-9]{3}")
 """A number that may be too large to be one."""
 FEW_CELLS = 3
@@ -161,7 +166,7 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
     if section is None:
         return plain(data["benchmarks"], about)
     schema = section.get("schema")
-    if schema != SCHEMA:
+    if schema not in READABLE:
         newer = isinstance(schema, int) and schema > SCHEMA
         raise BakeoffError(
             f"{path} is a run of schema {schema!r}; schema {SCHEMA} is allowed: "
@@ -181,7 +186,12 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
         if "data" in c
     ]
     beside = [{"extra_info": b, "stats": b} for b in section.get("beside") or []]
-    blocks, damaged = samples_of([*data["benchmarks"], *control, *beside]) if samples else ({}, [])
+    blocks: dict[Group, Arms] = {}
+    damaged: list[str] = []
+    if samples and section.get("samples"):
+        blocks, damaged = samples_in(section["samples"])
+    elif samples:
+        blocks, damaged = samples_of([*data["benchmarks"], *control, *beside])
     lacking = []
     if damaged:
         lacking.append(f"Samples of {listed(damaged)} do not fit together and are left out.")
@@ -203,8 +213,11 @@ def complete(cell: Facts) -> Facts:
             raise TypeError(f"the cell's {name} is {cell[name]!r}, no name")
     whole = CELL | cell
     whole["metrics"] = {
-        name: compared(found) if usable(found) else {"missing": found.get("missing") or "no number"}
+        RENAMED.get(name, name): compared(found)
+        if usable(found)
+        else {"missing": found.get("missing") or "no number"}
         for name, found in whole["metrics"].items()
+        if name not in GONE
     }
     if not has_numbers(whole["proof"], "loss", "gradient", "trajectory"):
         whole["proof"] = None
@@ -236,14 +249,42 @@ def usable(found: Facts) -> bool:
     return is_number(found.get("median"))
 
 
+def samples_in(found: Facts) -> tuple[dict[Group, Arms], list[str]]:
+    """Return the samples of each cell, by group, and the names of what does not fit together."""
+    out: dict[Group, dict[Cell, list[Samples]]] = defaultdict(dict)
+    damaged: list[str] = []
+
+    def take(cell: Cell, metric: str, samples: Samples) -> None:
+        good = metric in METRICS and all(is_number(v) and v > 0 for v in samples.values)
+        if good and samples.values and len(samples.values) % max(1, samples.rounds) == 0:
+            group = Group(metric, cell.workload, cell.backend)
+            out[group].setdefault(cell, []).append(samples)
+        else:
+            damaged.append(f"{cell} ({metric})")
+
+    for block in found.get("blocks") or []:
+        about = block["process"], block["number"], block["at"]
+        for metric, arms in block["seconds"].items():
+            for arm, values in arms.items():
+                entrant, _, style = arm.partition("/")
+                cell = Cell(entrant, style, block["workload"], block["backend"])
+                take(cell, metric, Samples(*about, values, block["rounds"]))
+    for cold in found.get("cold") or []:
+        cell = Cell(*(cold[name] for name in Cell._fields))
+        for metric, value in cold["values"].items():
+            take(cell, metric, Samples(cold["process"], cold["process"], 0.0, [value]))
+    return dict(out), list(dict.fromkeys(damaged))
+
+
 def samples_of(benchmarks: list[Facts]) -> tuple[dict[Group, Arms], list[str]]:
     """Return the blocks of each cell, by group, and the names of benchmarks whose do not fit."""
-    found: dict[Group, Arms] = defaultdict(dict)
+    found: dict[Group, dict[Cell, list[Samples]]] = defaultdict(dict)
     shapes: dict[tuple[Group, int], tuple[int, int]] = {}
     damaged = []
     for benchmark in benchmarks:
         info, values = benchmark["extra_info"], benchmark["stats"].get("data") or []
-        metric = METRICS.get(info.get("metric", ""))
+        name = info.get("metric", "")
+        metric = METRICS.get(RENAMED.get(name, name))
         if metric is None or "process_by_block" not in info or not values:
             continue
         cell = Cell(*(info[name] for name in Cell._fields))
@@ -262,7 +303,7 @@ def samples_of(benchmarks: list[Facts]) -> tuple[dict[Group, Arms], list[str]]:
     return dict(found), damaged
 
 
-def blocks_of(info: Facts, values: list[Any]) -> Iterator[Block]:
+def blocks_of(info: Facts, values: list[Any]) -> Iterator[Samples]:
     """Yield the blocks of a benchmark, none where its numbers do not fit together."""
     names = ("process_by_block", "number_by_block", "rounds_by_block", "samples_by_block")
     columns = [info.get(name) or [] for name in names]
@@ -274,11 +315,11 @@ def blocks_of(info: Facts, values: list[Any]) -> Iterator[Block]:
         return
     start = 0
     for process, number, rounds, size in zip(*columns, strict=True):
-        yield Block(process, number, 0.0, values[start : start + size], rounds)
+        yield Samples(process, number, 0.0, values[start : start + size], rounds)
         start += size
 
 
-def shape(block: Block) -> tuple[int, int]:
+def shape(block: Samples) -> tuple[int, int]:
     """Return rounds and samples, which all arms of a block have in common."""
     return block.rounds, len(block.values)
 

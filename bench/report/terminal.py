@@ -17,7 +17,6 @@ from bench.cells import BASELINE
 from bench.report import scaling, tied, wording
 from bench.report.sentences import sentences
 from bench.report.wording import Facts, is_baseline, measured
-from bench.stats.verdict import tie_groups
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -27,9 +26,8 @@ if TYPE_CHECKING:
 
 PER_CALL = {
     "step": "step",
-    "dispatch": "dispatch",
-    "dispatch_synchronised": "dispatch,\nwaited for",
-    "dispatch_pipelined": "dispatch,\npipelined",
+    "host_cost": "host\ncost",
+    "host_cost_pipelined": "host cost,\npipelined",
 }
 PURE_ONLY = {
     "epoch_by_chunk": "epoch\nby chunk",
@@ -122,7 +120,7 @@ def parts(section: Facts) -> Iterator[RenderableType]:
     if explained := list(legend(section)):
         yield lines([*((text, 2) for text in explained), ("", 0)])
     if groups := [line for place in places for line in ties(section, *place)]:
-        head = "Steps, fastest first; tied: their intervals, corrected like verdicts, overlap."
+        head = "Steps, fastest first; tied: no difference was found between any two of them."
         yield lines([(head, 0), *groups], names)
         yield lines([("", 0)])
     if section.get("scaling"):
@@ -289,7 +287,8 @@ def ratio(row: Facts, metric: str) -> Text:
         return Text("  –" if lacking else "")
     if is_baseline(row) or found.get("ratio") is None:
         return Text(f"  {wording.amount(found['median'], found['unit'])}")
-    text = f"{wording.mark(found) or ' '} {wording.ratio(found)}"
+    said = wording.added(found) if found.get("added") else wording.ratio(found)
+    text = f"{wording.mark(found) or ' '} {said}"
     return Text(text, style=COLOURS.get(found["verdict"] or "", ""))
 
 
@@ -391,26 +390,28 @@ def legend(section: Facts) -> Iterator[str]:
     if any(found.get("ratio") for cell in cells for found in cell["metrics"].values()):
         margin = wording.percent(section["plan"]["margin"])
         yield (
-            f"= within ±{margin} of {BASELINE[0]}; ? cannot tell; "
-            "else slower (red) or faster (green)."
+            f"=: within ±{margin} of {BASELINE[0]}; ?: inconclusive; red: slower; green: faster."
         )
-        yield "In brackets: the confidence interval of the ratio."
+        yield "In brackets: 95 % intervals, corrected for all rows of a column."
+        if any("added" in found for cell in cells for found in cell["metrics"].values()):
+            yield "Host cost: time that a style adds to a call, on one core at a tiny size."
     if any(cell["exact"] for cell in cells if not is_baseline(cell)):
         several = any(cell["proof"] and not cell["proof"]["whole_step"] for cell in cells)
-        yield "Numbers with a sign are differences, = is none" + (
-            "; part: of one of a step's programs." if several else "."
+        yield "Signed numbers: difference from the baseline; =: identical" + (
+            "; part: one of several programs of a step." if several else "."
         )
 
 
 def ties(section: Facts, workload: str, backend: str) -> Iterator[tuple[str, int]]:
     """Yield the groups of styles whose steps are tied, the fastest first."""
     here = [c for c in section["cells"] if (c["workload"], c["backend"]) == (workload, backend)]
-    intervals = tied.intervals(section, here, "step")
+    intervals = tied.intervals(here, "step")
     if len(intervals) < 2:
         return
     margin = section["plan"]["margin"]
     head = f"{workload} on {backend}: "
-    for place, group in enumerate(tie_groups(intervals)):
+    groups = tied.groups(section, "step", workload, backend, intervals)
+    for place, group in enumerate(groups):
         ends = [intervals[name] for name in group]
         if all(1 - margin <= low and high <= 1 + margin for _, low, high in ends):
             where = f"within ±{wording.percent(margin)}"
@@ -436,7 +437,7 @@ def failures(cells: Sequence[Facts]) -> Iterator[tuple[str, int]]:
 
 
 def closing(section: Facts) -> str:
-    """Return what the run could see at best, and what it took."""
+    """Return what the run can detect, and what it took."""
     control = [c for c in section["control"] if c["detectable"] is not None]
     steps = [c for c in control if c["metric"] == "step"] or control[:LAST_LINES]
     several = len({c["backend"] for c in steps}) > 1
@@ -447,7 +448,7 @@ def closing(section: Facts) -> str:
     )
     spent = section["spent"]
     return (
-        f"smallest difference this run could see: {seen or 'not known'}; "
+        f"detectable difference: {seen or 'not known'}; "
         f"{spent['wall_seconds']:.0f} s, {100 * spent['sampling_share']:.0f} % of it taking "
         f"samples, {spent['processes']} processes"
     )

@@ -1,4 +1,4 @@
-"""Intervals by which styles are tied: as wide as the number of comparisons asks for."""
+"""Intervals by which styles are compared with each other, and groups of ties."""
 
 from __future__ import annotations
 
@@ -6,48 +6,76 @@ import math
 from typing import TYPE_CHECKING
 
 from bench.report import wording
-from bench.stats.nested import Estimate
-from bench.summary import CONFIDENCE
+from bench.stats.ratios import corrected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bench.report.wording import Facts
+    from bench.stats.ratios import Estimate
 
 type Intervals = dict[str, tuple[float, float, float]]
 """Ratio, lower and upper end by style's name."""
 
 
-def confidence(section: Facts) -> float:
-    """Return that of one interval, such that all of a run's hold with the usual one (Bonferroni).
-
-    So a style that is put apart is as good as called different.
-    """
-    return 1 - (1 - CONFIDENCE) / max(1, section.get("comparisons") or 1)
-
-
-def estimate_of(found: Facts) -> Estimate | None:
-    """Return the estimate that a metric's ratio is, if its doubt is known."""
-    if found.get("ratio") is None or found.get("standard_error") is None:
-        return None
-    error, df = found["standard_error"], found.get("df") or 1.0
-    blocks, processes = found.get("blocks") or 1, found.get("processes") or 1
-    return Estimate(math.log(found["ratio"]), error, df, blocks, processes)
-
-
-def intervals(section: Facts, cells: Iterable[Facts], metric: str) -> Intervals:
+def intervals(cells: Iterable[Facts], metric: str) -> Intervals:
     """Return the intervals of a metric in some cells, the baseline's too."""
-    level, out = confidence(section), {}
+    out: Intervals = {}
     for cell in cells:
         found = wording.measured(cell, metric)
         if found is None:
             continue
         if wording.is_baseline(cell):
             out[wording.name(cell)] = (1.0, 1.0, 1.0)
-        elif (estimate := estimate_of(found)) is not None:
-            out[wording.name(cell)] = (estimate.ratio, *estimate.interval(level))
         elif found.get("ratio") is not None and found.get("low") is not None:
             high = found.get("high")
             ends = found["low"], math.inf if high is None else high
             out[wording.name(cell)] = (found["ratio"], *ends)
+    return out
+
+
+def estimate_of(found: Facts) -> Estimate | None:
+    """Return the estimate that a metric's ratio in a file is, if its doubt is known.
+
+    Its interval is a single comparison's.
+    """
+    if found.get("ratio") is None or found.get("standard_error") is None:
+        return None
+    error, df = found["standard_error"], found.get("df") or 1.0
+    blocks, workers = found.get("blocks") or 1, found.get("processes") or 1
+    return corrected(math.log(found["ratio"]), error, df, blocks, workers)
+
+
+def groups(
+    section: Facts, metric: str, workload: str, backend: str, found: Intervals
+) -> list[list[str]]:
+    """Return styles from fast to slow, in groups of which any two are tied.
+
+    They are in the run file, where the test between any two arms was made; an older file has none,
+    and there intervals have to overlap.
+    """
+    for ties in section.get("ties") or []:
+        if (ties["metric"], ties["workload"], ties["backend"]) == (metric, workload, backend):
+            named = [[name_of(arm) for arm in group] for group in ties["groups"]]
+            kept = [[name for name in group if name in found] for group in named]
+            return [group for group in kept if group]
+    return overlapping(found)
+
+
+def name_of(arm: str) -> str:
+    """Return the name of `entrant/style`."""
+    entrant, _, style = arm.partition("/")
+    return wording.name({"entrant": entrant, "style": style})
+
+
+def overlapping(found: Mapping[str, tuple[float, float, float]]) -> list[list[str]]:
+    """Return names from fast to slow, in groups whose intervals all overlap."""
+    out: list[list[str]] = []
+    for name in sorted(found, key=lambda name: found[name][0]):
+        _, low, high = found[name]
+        group = [found[member] for member in out[-1]] if out else []
+        if group and all(low <= end[2] and high >= end[1] for end in group):
+            out[-1].append(name)
+        else:
+            out.append([name])
     return out

@@ -92,6 +92,18 @@ def ratio(metric: Facts) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
+def added(metric: Facts) -> str:
+    """Return the time that is added to a call, with its interval: +57 µs (55–59)."""
+    found = metric["added"]
+    middle, low, high = found["seconds"], found.get("low"), found.get("high")
+    scale, unit = (1e3, "ms") if abs(middle) >= 1e-3 else (1e6, "µs")
+    digits = 2 if unit == "ms" else 0 if abs(middle) >= 1e-5 else 1
+    text = f"{middle * scale:+.{digits}f} {unit}"
+    if low is None or high is None:
+        return text
+    return f"{text} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
+
+
 def _digits(low: float, high: float, most: int) -> int:
     """Return how many digits show an interval, and on which side of 1 its ends are."""
     half = (high - low) / 2

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.selftest.plants import write_entrant
 from bench.selftest.trials import WORKLOAD, bench
+from bench.summary import NANOSECOND
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -64,7 +65,7 @@ def by_time(folder: Path, number: int, budget: float) -> dict[str, Any]:
         folder / f"slow_{number}.py", {"layer": BY_TIME["layer"]}, import_seconds=IMPORT_SECONDS
     )
     found = {}
-    for metric in ("import", "dispatch"):
+    for metric in ("import", "host_cost"):
         options = [f"--entrant={path}", "--workload=toy", f"--metric={metric}"]
         cells = bench(folder, *options, f"--budget={budget:g}")["bakeoff"]["cells"]
         [found[metric]] = [c["metrics"][metric] for c in cells if c["entrant"] == path.stem]
@@ -116,19 +117,22 @@ def killed(folder: Path, kills: int, budget: float, seed: int) -> dict[str, Any]
     if not path.exists():
         raise BakeoffError(f"a resumed run wrote no file: {last_words(folder)}")
     run = json.loads(path.read_text("utf-8"))
+    found = run["bakeoff"]["samples"]
     kept = {
-        (b["extra_info"]["metric"], value)
-        for b in run["benchmarks"]
-        for value in b["stats"]["data"]
+        (f"{arm} {metric}", value)
+        for block in found["blocks"]
+        for metric, arms in block["seconds"].items()
+        for arm, values in arms.items()
+        for value in values
     }
     kept |= {
-        (each["metric"], value)
-        for name in ("control", "beside")
-        for each in run["bakeoff"][name]
-        for value in each["data"]
+        (f"{cold['entrant']}/{cold['style']} {metric}", value)
+        for cold in found["cold"]
+        for metric, value in cold["values"].items()
     }
-    journalled = {(arm, value) for arm, values in seen for value in values}
-    lost = [(arm, value) for arm, value in journalled if (arm.split()[1], value) not in kept]
+    journalled = {(arm, round(value, NANOSECOND)) for arm, values in seen for value in values}
+    kept = {(arm, round(value, NANOSECOND)) for arm, value in kept}
+    lost = [each for each in journalled if each not in kept]
     cells = run["bakeoff"]["cells"]
     return {
         "kills": len(moments),
@@ -152,13 +156,14 @@ def samples(journal: Journal) -> set[tuple[str, tuple[float, ...]]]:
     """Return all samples of a journal, with arm and metric."""
     found = set()
     for record in journal.records:
-        action, what = record["action"], record["found"]
-        if action[0] == "block" and what:
+        action, what = record["action"], record["outcome"].get("answer")
+        if action["do"] == "block" and what:
             found |= {
                 (f"{arm} {metric}", tuple(values))
                 for metric, arms in what["seconds"].items()
                 for arm, values in arms.items()
             }
-        if action[0] == "cold" and what:
-            found |= {(f"{action[4]} {m}", (v,)) for m, v in what["values"].items() if v}
+        if action["do"] == "cold" and what:
+            [arm] = action["arms"]
+            found |= {(f"{arm} {m}", (v,)) for m, v in what["values"].items() if v}
     return found

@@ -258,7 +258,7 @@ def caught(records: Records) -> list[str]:
     if found:
         for metric, what in (
             ("import", "An import slower by 0.3 s"),
-            ("dispatch", "60 more layers"),
+            ("host_cost", "60 more layers"),
         ):
             called = sum(each[metric].get("verdict") == "slower" for each in found)
             ratios = ", ".join(f"{each[metric].get('ratio') or 0:.2f}" for each in found)

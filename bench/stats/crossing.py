@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.stats.nested import Estimate
+    from bench.stats.ratios import Estimate
 
 DRAWS = 4000
 

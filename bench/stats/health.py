@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.stats.verdict import detectable
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxtyping import Float
 
-    from bench.stats.nested import Estimate
 
 NOTABLE = 0.10
 """Of a time: twice what the rounds of a quiet block vary by, and no difference looked for is so
@@ -40,6 +37,12 @@ STEAL = 0.02
 OTHERS = 0.10
 """Of the machine: moves medians by half a per cent or more, in all arms alike; ratios stay where
 they are, but their intervals widen."""
+BUDGETS = (60, 120, 300, 600, 1200, 1800, 3600)
+"""Seconds that are recommended."""
+MIN_CALLS = 20
+FAR_ABOVE = 1.5
+"""Of the median, where the mean says that a quantile hides something."""
+SLOW_FACTORS = (1.5, 2, 5, 10, 20, 50)
 LOAD = 0.25
 """Processes that want to run, per core: on two cores, somebody who is there half of the time. The
 average remembers the last minute, so what has just ended counts as well."""
@@ -137,9 +140,8 @@ def busy(load: float, cores: int, steal: float, others: float) -> str | None:
     if not found:
         return None
     return (
-        f"The machine was not alone: {', '.join(found)}. Ratios hold, for all arms took turns, but "
-        "intervals are wider and times in seconds too long. Stop what else runs, or take more "
-        "blocks."
+        f"Other processes were using this machine: {', '.join(found)}. Ratios hold, because all "
+        "arms took turns; intervals are wider, and times in seconds are too long."
     )
 
 
@@ -158,43 +160,61 @@ def compiled_from_source(modules: int) -> str | None:
     )
 
 
-def unstable(control: Estimate, margin: float, comparisons: int, alpha: float = 0.05) -> str | None:
-    """Say when the A/A control shows that the run cannot do what it was made for.
+def control_differs(place: str, ratio: float, low: float | None, high: float | None) -> str:
+    """Say that two copies of one program were called different.
 
     Args:
-        control: The baseline under its second name.
-        margin: Ratio minus one that ought to be told from none.
-        comparisons: Size of the family.
-        alpha: Of the family.
-
-    Raises:
-        ValueError: `margin` is not above 0, `comparisons` below 1.
+        place: Metric, workload and backend.
+        ratio: Of the copy to the baseline.
+        low: Lower end of its interval.
+        high: Upper end.
     """
-    if not margin > 0:
-        raise ValueError(f"margin is {margin}; it must be above 0, as 0.02 is for 2 %")
-    smallest = detectable(control, comparisons, alpha)
-    if control.p_value() <= alpha / comparisons:
-        low, high = control.interval()
-        return (
-            f"The A/A control, the baseline under another name, came out {control.ratio:.4f} times "
-            f"the baseline ({low:.4f} to {high:.4f}): identical programs were called different, so "
-            "other differences of this size may be false too. Do not trust them before a run in "
-            "which the control agrees."
-        )
-    if math.isinf(smallest):
-        return (
-            "The A/A control has next to no standard error to go by, so this run cannot tell any "
-            "difference: it takes blocks of several processes. Give it more time."
-        )
-    if smallest > margin:
-        factor = (math.log1p(smallest) / math.log1p(margin)) ** 2
-        return (
-            f"Differences below {smallest:.1%} would not have been found (A/A control, "
-            f"{comparisons} comparison{'s' * (comparisons > 1)}), and the margin is {margin:.1%}: "
-            f"what is inconclusive here may differ by more than that. It takes about {factor:.1f} "
-            "times the blocks."
-        )
-    return None
+    ends = f"{low or 0:.4f} to {high:.4f}" if high is not None else f"above {low or 0:.4f}"
+    return (
+        f"{place}: the control, a second copy of the baseline, took {ratio:.4f} times the "
+        f"baseline's time ({ends}). Do not trust differences of this size: measure again."
+    )
+
+
+def noisy(place: str, detectable: float | None, margin: float, budget: float | None) -> str | None:
+    """Say when a run is too noisy to tell a difference as large as the margin, and what helps.
+
+    Args:
+        place: Metric, workload and backend.
+        detectable: Smallest difference that it calls in four runs of five; None if not known.
+        margin: Ratio minus one that ought to be told from none.
+        budget: Seconds of the run.
+    """
+    if detectable is not None and detectable <= margin:
+        return None
+    if detectable is None or budget is None:
+        return f"{place}: too few workers to know the noise: use a larger --budget."
+    needed = budget * (detectable / margin) ** 2
+    fitting = next((each for each in BUDGETS if each >= needed), None)
+    advice = f"use --budget {fitting}, or stop" if fitting else "use a quieter machine, or stop"
+    return (
+        f"{place}: differences under {detectable:.1%} would not be found: {advice} other processes."
+    )
+
+
+def slow_calls(seconds: Sequence[float]) -> str | None:
+    """Say when some calls take so long that the mean is far above the median.
+
+    Args:
+        seconds: Of all calls.
+    """
+    if len(seconds) < MIN_CALLS:
+        return None
+    values = np.asarray(seconds, float)
+    middle = float(np.median(values))
+    if values.mean() <= FAR_ABOVE * middle:
+        return None
+    factor = max(f for f in SLOW_FACTORS if (values > f * middle).any())
+    count = int((values > factor * middle).sum())
+    return (
+        f"{count} of {values.size} calls took over {factor} times the median "
+        f"({middle * 1e3:.3g} ms; the mean is {values.mean() * 1e3:.3g} ms)."
+    )
 
 
 def _levels(logs: Float[np.ndarray, " blocks"]) -> tuple[float, float, float]:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import special
 
-from bench.stats.verdict import holm
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -192,3 +190,26 @@ def chosen(look: Windows, p: Numbers, alpha: float, known: Sequence[int]) -> Ite
 def comparisons(sizes: Sequence[int]) -> int:
     """Return how many comparisons a family of series of so many points is corrected for."""
     return sum(size - 2 * width + 1 for size in sizes for width in widths(size))
+
+
+def holm(p: Float[np.ndarray, " n"], more: int = 0) -> Float[np.ndarray, " n"]:
+    """Return adjusted p-values: rejecting those up to alpha is wrong anywhere with at most alpha.
+
+    Holm (1979), "A simple sequentially rejective multiple test procedure"; whatever the dependence
+    between the tests, which here share a baseline.
+
+    Args:
+        p: Of each test.
+        more: Further tests, whose p is larger than all of these.
+
+    Raises:
+        ValueError: A value outside of 0 to 1.
+    """
+    p = np.asarray(p, float)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values must be between 0 and 1; found {p.tolist()}")
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    steps = p[order] * np.arange(p.size + more, more, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted

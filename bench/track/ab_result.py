@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from packaging.utils import canonicalize_name
 
+from bench.engine.sides_plan import BASE, NEW
 from bench.metrics import METRICS
-from bench.track.ab import BASE, NEW
 from bench.track.comparison import Comparison, Side, Values, exact_rows, failures, only, time_rows
 from bench.track.conditions import OWN, Difference
 from bench.track.gate import EXACT
+from bench.track.paired import paired
 from bench.track.runfile import run_data
 from bench.watch import machine
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.found import State
-    from bench.track.ab import AB
+    from bench.engine.sides_plan import AB
+    from bench.engine.state import State
+    from bench.stats.ratios import Estimate
     from bench.track.comparison import Key
     from bench.track.driven import Offered
     from bench.track.gate import Gate
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
 READING = (
     "Both sides were measured now, on this machine, their workers taking turns: seconds are "
     "compared with seconds, and a busy minute is on both sides.",
-    "In brackets: the 95 % interval, over pairs of fresh processes.",
-    "Slower and faster are what is left after a correction for all rows (Holm); = is surely within "
-    "the margin, ? was not told apart.",
+    "In brackets: 95 % intervals over pairs of fresh processes, corrected for all rows of a metric "
+    "at a workload.",
+    "Slower, faster: the interval leaves out 1 and is not inside the margin; =: it is inside the "
+    "margin; ?: inconclusive.",
 )
 
 
@@ -56,7 +59,7 @@ def comparison(
     """
     today = today or datetime.date.today()
     base, new = made.found(BASE), made.found(NEW)
-    estimates = made.estimates()
+    estimates = estimates_of(made)
     values = {key: medians(base, new, *key) for key in estimates}
     missing = {key: why for key, why in made.missing().items() if key not in estimates}
     failed = [{cell: side.cells[cell].failure for cell in made.cells} for side in (base, new)]
@@ -84,6 +87,12 @@ def comparison(
         warnings=(*gate.unmatched(known), *warnings(made, sides)),
         reading=READING,
     )
+
+
+def estimates_of(made: AB) -> dict[Key, Estimate]:
+    """Return each cell's ratio, new to base, of each metric that both sides have."""
+    found = paired(made.found(BASE), made.found(NEW), made.cells)
+    return {key: each for key, each in found.items() if key[1] in made.metrics}
 
 
 def medians(base: State, new: State, cell: Cell, metric: str) -> Values:
@@ -151,7 +160,7 @@ def warnings(made: AB, sides: Mapping[str, Offered]) -> list[str]:
     if len({side.environment.python for side in sides.values()}) > 1:
         pythons = " and ".join(side.environment.python for side in sides.values())
         gaps.append(f"the sides run on different Pythons, {pythons}: no one fits both")
-    return [*notes, *gaps, *filter(None, machine(made.state, sides[NEW].offer.conditions))]
+    return [*notes, *gaps, *filter(None, machine(made.spent, sides[NEW].offer.conditions))]
 
 
 def run_of(made: AB, name: str, side: Offered, margin: float, **about: Any) -> dict[str, Any]:

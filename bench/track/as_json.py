@@ -66,7 +66,6 @@ def row(one: Row) -> dict[str, Any]:
         "high": one.high,
         "p": one.p,
         "verdict": one.verdict and str(one.verdict),
-        "more_blocks": one.more_blocks,
         "missing": one.missing,
         **judged(one),
     }

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.metrics import METRICS, TINY
 from bench.metrics import Kind as Sampling
-from bench.stats.nested import Estimate, satterthwaite
+from bench.stats.ratios import Estimate, corrected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -169,7 +169,9 @@ def chosen(estimated: Mapping[Kind, Wobble]) -> dict[Kind, Wobble]:
     return out
 
 
-def difference(bases: Sequence[Estimate], new: Estimate, wobble: Wobble) -> Estimate:
+def difference(
+    bases: Sequence[Estimate], new: Estimate, wobble: Wobble, comparisons: int = 1
+) -> Estimate:
     """Return the ratio of a new run's ratio to that of one base run, or of several.
 
     Several are weighted by what each of them knows.
@@ -178,11 +180,12 @@ def difference(bases: Sequence[Estimate], new: Estimate, wobble: Wobble) -> Esti
         bases: Of the base runs.
         new: Of the new run.
         wobble: What all of them wander by.
+        comparisons: That the interval is corrected for.
     """
     known = [e for e in bases if math.isfinite(e.standard_error)]
     if not known or math.isinf(new.standard_error):
         middle = float(np.mean([e.log_ratio for e in bases]))
-        return Estimate(new.log_ratio - middle, math.inf, 0.0, new.blocks, new.processes)
+        return corrected(new.log_ratio - middle, math.inf, 0.0, new.blocks, new.workers)
     between = wobble.sd**2
     weights = np.array([1 / max(e.standard_error**2 + between, TINIEST) for e in known])
     weights /= weights.sum()
@@ -193,4 +196,14 @@ def difference(bases: Sequence[Estimate], new: Estimate, wobble: Wobble) -> Esti
     variance = sum(part for part, _ in parts)
     df = satterthwaite(variance, *parts)
     distance = new.log_ratio - middle
-    return Estimate(distance, math.sqrt(variance), df, new.blocks, new.processes)
+    error = math.sqrt(variance)
+    return corrected(distance, error, df, new.blocks, new.workers, comparisons)
+
+
+def satterthwaite(total: float, *parts: tuple[float, float]) -> float:
+    """Return the degrees of freedom of a sum of variances, each with its own (0 if all are zero).
+
+    Satterthwaite (1946), "An approximate distribution of estimates of variance components".
+    """
+    spread = sum(part**2 / df for part, df in parts if part)
+    return total**2 / spread if spread else 0.0

@@ -23,7 +23,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.stats.nested import Estimate
+    from bench.stats.ratios import Estimate
     from bench.track.environments import Environment
     from bench.track.spec import Spec
 
@@ -303,7 +303,7 @@ class Search:
             estimate.ratio,
             math.exp(low),
             math.exp(high),
-            estimate.processes,
+            estimate.workers,
             conclusion,
             seconds,
         )
@@ -320,7 +320,7 @@ def leader(name: str, differing: Moved) -> str:
 
 def away(estimate: Estimate, boundary: float) -> bool:
     """Tell whether it is known on which side of a boundary a log-ratio lies; only at a look."""
-    if estimate.processes not in LOOKS:
+    if estimate.workers not in LOOKS:
         return False
     low, high = interval(estimate)
     return low > boundary or high < boundary

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
+from bench.estimates import beside
 from bench.metrics import METRICS
 from bench.report import tied, wording
 from bench.report.runs import TIME, is_number, processor_model
 from bench.report.wording import measured
-from bench.stats.nested import Estimate
-from bench.summary import ratios
+from bench.stats.ratios import corrected
 from bench.track import between, conditions
 from bench.track.comparison import (
     Comparison,
@@ -35,18 +35,20 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from bench.engine.found import Block
+    from bench.engine.state import Samples
     from bench.report.runs import Run
     from bench.report.wording import Facts
+    from bench.stats.ratios import Estimate
     from bench.track.comparison import Key
     from bench.track.conditions import Difference
 
 READING = (
     f"Compared is each cell's ratio to {BASELINE[0]} in its own run, new to base: 1.05 says that "
     f"the cell has become 5 % slower beside {BASELINE[0]}.",
-    "In brackets: the 95 % interval, which knows that ratios wander from hour to hour as well.",
-    "Slower and faster are what is left after a correction for all rows (Holm); = is surely within "
-    "the margin, ? was not told apart.",
+    "In brackets: 95 % intervals, which include how ratios wander from hour to hour, corrected for "
+    "all rows of a metric at a workload.",
+    "Slower, faster: the interval leaves out 1 and is not inside the margin; =: it is inside the "
+    "margin; ?: inconclusive.",
     f"Rows of {BASELINE[0]} are seconds of two hours, in which a machine changes more than most "
     "code does: only `bakeoff ab`, which measures both sides in turns, can tell whether they did.",
 )
@@ -79,7 +81,7 @@ def compare(
     last = bases[-1]
     margin = max(run.section["plan"]["margin"] for run in runs)
     estimates, values, missing = compared(bases, new)
-    rows = time_rows(estimates, values, gate, margin, today, missing, more=False)
+    rows = time_rows(estimates, values, gate, margin, today, missing)
     counted = exact_rows(exact(last), exact(new), gate, margin, today)
     known = [*((row.cell, row.metric) for row in rows), *((r.cell, r.metric) for r in counted)]
     warnings += [*gate.unmatched(known), *warned(bases, new, differing)]
@@ -184,7 +186,9 @@ def compared(
                 if not known or key not in ours:
                     missing[key] = NO_DOUBT
                     continue
-                estimates[key] = between.difference(known, ours[key], wobbles[kinds[key]])
+                family = sum(1 for c, m in ours if m == metric and c[2:] == cell[2:])
+                wobble = wobbles[kinds[key]]
+                estimates[key] = between.difference(known, ours[key], wobble, family)
                 values[key] = shown(before[cell], after[cell], metric, ours[key], estimates[key])
             elif why:
                 missing[key] = why
@@ -231,8 +235,8 @@ def measurements(run: Run) -> dict[Key, Estimate]:
     found: dict[Key, Estimate] = {}
     for group, arms in run.samples.items():
         alive = {c: blocks for c, blocks in arms.items() if c in good or c[:2] == CONTROL}
-        beside = ratios(group, alive, [BASELINE]).get(BASELINE, {})
-        found |= {(cell, group.metric): estimate for cell, estimate in beside.items()}
+        ratios = beside(group, alive)
+        found |= {(cell, group.metric): estimate for cell, estimate in ratios.items()}
         baseline = Cell(*BASELINE, *group[1:])
         if baseline in alive and (own := absolute(alive[baseline])) is not None:
             found[baseline, group.metric] = own
@@ -247,7 +251,7 @@ def measurements(run: Run) -> dict[Key, Estimate]:
     return out
 
 
-def absolute(blocks: Sequence[Block]) -> Estimate | None:
+def absolute(blocks: Sequence[Samples]) -> Estimate | None:
     """Return an arm's mean log-seconds; None where one process says nothing of others."""
     by_process: dict[int, list[float]] = {}
     for block in blocks:
@@ -258,7 +262,7 @@ def absolute(blocks: Sequence[Block]) -> Estimate | None:
     if len(means) < 2:
         return None
     error = float(np.std(means, ddof=1)) / math.sqrt(len(means))
-    return Estimate(float(np.mean(means)), error, len(means) - 1.0, len(blocks), len(means))
+    return corrected(float(np.mean(means)), error, len(means) - 1.0, len(blocks), len(means))
 
 
 def failed(run: Run) -> dict[Cell, str | None]:

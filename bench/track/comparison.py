@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import Cell
 from bench.metrics import METRICS
 from bench.report.sentences import AGREE
-from bench.stats.verdict import Verdict, judge
-from bench.summary import CONFIDENCE, number
+from bench.stats.verdicts import Verdict, verdict
+from bench.summary import number
 from bench.track.gate import Decision
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Mapping, Sequence
 
-    from bench.stats.nested import Estimate
+    from bench.stats.ratios import Estimate
     from bench.track.conditions import Difference
     from bench.track.gate import Accept, Gate
 
@@ -91,10 +91,9 @@ class Row:
     high: float | None = None
     """Ends of the 95 % interval; None where there is no bound."""
     p: float | None = None
-    """Of "no difference", corrected for all rows (Holm)."""
+    """Of "no difference", corrected for all rows of its metric and workload."""
     verdict: Verdict | None = None
     """None where the row is left out, or there is nothing to compare."""
-    more_blocks: int | None = None
     threshold: float | None = None
     """By how much it may be slower, as a fraction."""
     worse: bool = False
@@ -215,12 +214,8 @@ def time_rows(
     margin: float,
     today: datetime.date,
     missing: Mapping[Key, str] | None = None,
-    *,
-    more: bool = True,
 ) -> tuple[Row, ...]:
-    """Return what is said of metrics that vary, as one family: Holm over all rows.
-
-    What the gate leaves out is not in the family: the others are judged the more sharply for it.
+    """Return what is said of metrics that vary; verdicts are properties of the intervals shown.
 
     Args:
         estimates: New to base.
@@ -229,21 +224,17 @@ def time_rows(
         margin: Inside of which two times are equivalent.
         today: Decides whether an accepted shift still is.
         missing: Why there is no estimate, by key.
-        more: Whether to work out how many more blocks would settle a row.
     """
-    family = [key for key in estimates if not gate.ignores(*key)]
-    judgements = judge([estimates[key] for key in family], margin, more=more) if family else []
-    judged = dict(zip(family, judgements, strict=True))
     out = []
     for key, estimate in estimates.items():
-        low, high = map(number, estimate.interval(CONFIDENCE))
-        judgement = judged.get(key)
-        if judgement is None:
+        low, high = map(number, estimate.interval)
+        if gate.ignores(*key):
             row = Row(*key, values[key], estimate.ratio, low, high, ignored=True)
             out.append(row)
             continue
         decision = Decision(gate.limit(*key, margin), worse=False)
-        if judgement.verdict is Verdict.SLOWER:
+        said = verdict(estimate, margin)
+        if said is Verdict.SLOWER:
             decision = gate.decide(*key, estimate.ratio, margin, today)
         out.append(
             Row(
@@ -252,9 +243,8 @@ def time_rows(
                 estimate.ratio,
                 low,
                 high,
-                p=judgement.p_adjusted,
-                verdict=judgement.verdict,
-                more_blocks=judgement.more_blocks,
+                p=estimate.p,
+                verdict=said,
                 **decision._asdict(),
             )
         )

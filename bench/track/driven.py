@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.engine.engine import Engine
+from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, Journal, newest
 from bench.engine.lock import only_one
 from bench.engine.processes import WorkerFailedError
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell, Offer, Selection
     from bench.engine.actions import Action, Options
-    from bench.engine.engine import Schedule
-    from bench.engine.found import State
+    from bench.engine.driver import Plan
+    from bench.engine.state import Spent
     from bench.track.environments import Builder, Environment
     from bench.track.spec import Spec
 
@@ -118,7 +118,7 @@ def common(found: Mapping[str, Sequence[Cell]]) -> list[Cell]:
 
 
 def measure(
-    schedule: Callable[[Options, float], Schedule],
+    plan: Callable[[Options, float], Plan],
     options: Options,
     sides: Mapping[str, Environment],
     header: Mapping[str, Any],
@@ -126,12 +126,12 @@ def measure(
     kind: str,
     before: float = 0.0,
     resume: bool = False,
-    told: Callable[[Action, State], None],
-) -> tuple[Schedule, Journal]:
-    """Measure what a schedule asks for on its sides; return it, and the journal of all that.
+    told: Callable[[Action, Spent], None],
+) -> tuple[Plan, Journal]:
+    """Measure what a plan asks for on its sides; return it, and the journal of all that.
 
     Args:
-        schedule: Makes it, given the options with the seed of this run, and what had been spent.
+        plan: Makes it, given the options with the seed of this run, and what had been spent.
         options: How much is measured.
         sides: Where workers run.
         header: What else tells this run from others; a journal of another one is not gone on with.
@@ -163,10 +163,10 @@ def measure(
         options = replace(options, seed=secrets.randbelow(1 << 32))
         path = folder / new_path().name
         opened = Journal.create(path, {**about, "seed": options.seed, "before": before})
-    made = schedule(options, before)
+    made = plan(options, before)
     places = {name: replace(side.place, variables=shared(side)) for name, side in sides.items()}
     try:
-        Engine(made, opened, places=places, told=told).run()
+        Driver(made, opened, places=places, told=told).run()
     finally:
         lock.release()
     return made, opened

@@ -16,7 +16,7 @@ from bench.cells import Cell
 from bench.metrics import METRICS
 from bench.report.runs import processor, read
 from bench.report.wording import printable
-from bench.stats.verdict import Verdict
+from bench.stats.verdicts import Verdict
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -10,16 +10,18 @@ import datetime
 import io
 import itertools
 import json
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from bench.cells import BASELINE, Cell
+from bench.estimates import Group
 from bench.report import tied, wording
 from bench.report.rows import COLUMNS, rows
 from bench.report.runs import is_number, processor_model
 from bench.report.wording import measured
-from bench.summary import Group
 from bench.track.conditions import versions
 from common.errors import BakeoffError
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from bench.report.runs import Run
     from bench.report.wording import Facts
-    from bench.stats.nested import Estimate
+    from bench.stats.ratios import Estimate
 
 RATIO = "ratio"
 """Added to a metric's name where it is the ratio to the baseline."""
@@ -172,7 +174,7 @@ def asv(runs: Sequence[Run]) -> str:
         beside = [e.estimate if e else None for e in each]
         if any(beside):
             ends, half = ([interval(e, level) for e in beside] for level in (0.99, 0.5))
-            ratios = [e and e.ratio for e in beside]
+            ratios = [e.ratio if e else None for e in beside]
             counts = [count if e else None for e, count in zip(beside, counts, strict=True)]
             name = f"bakeoff.{metric}_{RATIO}"
             results[name] = row(params, started, ratios, ends, half, counts)
@@ -212,7 +214,10 @@ def row(
 
 def interval(estimate: Estimate | None, level: float) -> Ends:
     """Return an interval, where there is an estimate."""
-    return (None, None) if estimate is None else estimate.interval(level)
+    if estimate is None or not math.isfinite(estimate.standard_error):
+        return None, None
+    half = float(special.stdtrit(estimate.df, (1 + level) / 2)) * estimate.standard_error
+    return math.exp(estimate.log_ratio - half), math.exp(estimate.log_ratio + half)
 
 
 def column(values: Iterable[Any]) -> list[Any] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE
 from bench.report import wording
-from bench.stats.verdict import Verdict
+from bench.stats.verdicts import Verdict
 from bench.track import words
 from bench.track.comparison import Status
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 import impls
+from bench.engine.sides_plan import REFERENCE
 from bench.report.runs import processor_model
 from bench.report.whole import Whole
 from bench.stats.changes import comparisons
-from bench.track.history import REFERENCE
 from bench.track.runfile import new_folder, run_data, write
 from bench.track.series import ALPHA, as_data, changed, measured, sentences
 from bench.watch import machine
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.cells import Cell
+    from bench.engine.sides_plan import History
     from bench.stats.changes import Points
     from bench.track.driven import Offered
-    from bench.track.history import History
     from bench.track.series import Key
 
 SCHEMA = 1
@@ -92,9 +92,9 @@ def history_data(
         ],
         "sentences": sentences(moved, versions, library),
         "spent": {
-            "wall_seconds": history.spent,
-            "sampling_seconds": history.state.spent.sampling,
-            "processes": history.state.spent.processes,
+            "wall_seconds": history.spent.wall,
+            "sampling_seconds": history.spent.sampling,
+            "processes": history.spent.processes,
         },
     }
 
@@ -107,13 +107,11 @@ def processor() -> str:
 
 def warnings(history: History, sides: Mapping[str, Offered]) -> list[str]:
     """Return reasons to doubt, in sentences."""
-    notes = [
-        f"{name}: {note}" for name, side in history.sides.sides.items() for note in side.state.notes
-    ]
+    notes = [f"{name}: {note}" for name, side in history.sides.items() for note in side.state.notes]
     pythons = sorted({side.environment.python for side in sides.values()})
     if len(pythons) > 1:
         notes.append(f"Days run on different Pythons ({', '.join(pythons)}): no one fits all.")
-    return [*notes, *filter(None, machine(history.state, sides[REFERENCE].offer.conditions))]
+    return [*notes, *filter(None, machine(history.spent, sides[REFERENCE].offer.conditions))]
 
 
 def unlike(found: Mapping[Key, Points], days: Sequence[str]) -> Iterator[str]:
@@ -130,7 +128,7 @@ def unlike(found: Mapping[Key, Points], days: Sequence[str]) -> Iterator[str]:
 
 def day_gaps(stack: str, history: History, sides: Mapping[str, Offered]) -> dict[str, str]:
     """Return what a stack lacks of what the reference has, and why; and what failed there."""
-    state, side = history.sides.sides[stack].state, sides[stack]
+    state, side = history.sides[stack].state, sides[stack]
     out = {}
     for cell in history.cells[REFERENCE]:
         name = f"{cell.entrant} {cell.style}"
@@ -146,7 +144,7 @@ def medians(history: History, cell: Cell, metric: str) -> list[float | None]:
     """Return the median of all samples of each day."""
     out: list[float | None] = []
     for day in history.days:
-        row = history.sides.sides[day].state.cells.get(cell)
+        row = history.sides[day].state.cells.get(cell)
         values = sorted(row.values(metric)) if row is not None and row.failure is None else []
         out.append(values[len(values) // 2] if values else None)
     return out
@@ -157,7 +155,7 @@ def exact_series(history: History) -> list[dict[str, Any]]:
     out = []
     for cell in history.cells[REFERENCE]:
         for metric in (*EXACT, *EXACT_BYTES):
-            rows = [history.sides.sides[day].state.cells.get(cell) for day in history.days]
+            rows = [history.sides[day].state.cells.get(cell) for day in history.days]
             values = [row.exact.get(metric) if row is not None else None for row in rows]
             if len({value for value in values if value is not None}) > 1:
                 out.append({**cell._asdict(), "metric": metric, "value": values})
@@ -185,7 +183,7 @@ def put(
     """Write each stack's run and `history.json` into a folder."""
     new_folder(folder, "output")
     for name in (*history.days, REFERENCE):
-        state = history.sides.sides[name].state
+        state = history.sides[name].state
         needed = {cell: set(history.metrics) for cell in history.cells[name]}
         about: dict[str, Any] = {"history": {"stack": name, "reference": data["reference"]}}
         run = run_data(

@@ -13,7 +13,7 @@ from pytest_benchmark.utils import get_commit_info
 from bench.cells import Cell
 from bench.metrics import METRICS, Kind
 from bench.report.whole import Whole
-from bench.summary import blocks_of, section
+from bench.summary import section
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.cells import Offer
-    from bench.engine.found import State
+    from bench.engine.state import State
 
 
 def run_data(
@@ -48,7 +48,6 @@ def run_data(
         state,
         needed,
         margin=margin,
-        enforce=False,
         environment=environment,
         warnings=[*state.notes],
         verdict=[],
@@ -72,7 +71,7 @@ def benchmarks(state: State, said: Mapping[str, Any]) -> Iterator[dict[str, Any]
     for cell, found in state.cells.items():
         if cell not in results or found.failure is not None:
             continue
-        for metric, blocks in found.blocks.items():
+        for metric in found.blocks:
             info = results[cell].get(metric)
             if info is None or "missing" in info or METRICS[metric].kind is Kind.ONCE:
                 continue
@@ -89,9 +88,9 @@ def benchmarks(state: State, said: Mapping[str, Any]) -> Iterator[dict[str, Any]
                 "fullname": name,
                 "params": None,
                 "param": f"{metric}-{cell}",
-                "extra_info": {**cell._asdict(), "metric": metric, **info, **blocks_of(blocks)},
+                "extra_info": {**cell._asdict(), "metric": metric, **info},
                 "options": {},
-                "stats": {**stats.as_dict(), "data": values},
+                "stats": stats.as_dict(),
             }
 
 

@@ -10,25 +10,24 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, Cell
+from bench.engine.sides_plan import REFERENCE
 from bench.metrics import METRICS, Kind
 from bench.stats.changes import Points, changes, points
 from bench.summary import number
-from bench.track.history import REFERENCE
 from bench.track.paired import log_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.engine.found import State
-    from bench.track.history import History
+    from bench.engine.sides_plan import History
+    from bench.engine.state import State
 
 ALPHA = 0.05
 """Odds of any false change in a history."""
 CALLED = {
     "step": "a step",
-    "dispatch": "the host's time for a call",
-    "dispatch_synchronised": "a call that is waited for",
-    "dispatch_pipelined": "a call in a row of calls",
+    "host_cost": "a call at a tiny size",
+    "host_cost_pipelined": "a call in a row of calls",
     "import": "import time",
     "init": "initialisation",
     "trace": "tracing",
@@ -69,13 +68,13 @@ def measured(history: History) -> dict[Key, Points]:
     Warm metrics are log-ratios to the reference's same cell, block by block; cold ones to the
     reference's baseline in the same visit, so that their level means nothing, but their changes do.
     """
-    reference = history.sides.sides[REFERENCE].state
+    reference = history.sides[REFERENCE].state
     sweeps = max((sweep for sweep, _ in history.visits), default=0)
     beside = reference_cold(history, reference)
     found: dict[Key, np.ndarray] = {}
     for index, day in enumerate(history.days):
         for cell in history.cells[day]:
-            row = history.sides.sides[day].state.cells[cell]
+            row = history.sides[day].state.cells[cell]
             if row.failure is not None:
                 continue
             for metric, blocks in row.blocks.items():

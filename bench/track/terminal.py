@@ -10,7 +10,7 @@ from rich.text import Text
 from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.terminal import COLOURS, HEADERS, Column, Fitted, Group, lines, pack, table, title
-from bench.stats.verdict import Verdict
+from bench.stats.verdicts import Verdict
 from bench.track import words
 from bench.track.comparison import Outcome, Status
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.report import wording
 from bench.report.terminal import HEADERS
-from bench.stats.verdict import Verdict
+from bench.stats.verdicts import Verdict
 from bench.track.comparison import ExactRow, Failure, Outcome, Row, Status
 
 if TYPE_CHECKING:

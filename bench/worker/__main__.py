@@ -1,15 +1,8 @@
 """A worker: a fresh interpreter that does what it is told, one command at a time.
 
-`python -m bench.worker.__main__ PAGE`. It reads commands from standard input and writes records to
-standard output, both JSON lines; PAGE is the file that `recorder.Turn` maps. The protocol:
-
-* At its start, and after each command, the worker says `{"ready": …, "protocol": 3}` and waits. It
-  never speaks otherwise, so whoever holds several workers, in different environments if need be,
-  lets one work at a time.
-* A command is `{"do": NAME, …}`; in between come its records. `ready` holds the seconds that the
-  command took; at its end standard input is closed, and the worker ends.
-* A command that fails as a whole ends the process, with a traceback on standard error. What fails
-  in one arm only is a record `{"failure": …}`.
+`python -m bench.worker PAGE`. It reads commands from standard input and writes answers to standard
+output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that `recorder.Turn`
+maps. When standard input is closed, the worker ends.
 
 This module imports the standard library alone: what an import costs is one of the measurements.
 Commands import numpy, jax, optax and the entrants that they name, nothing else.
@@ -23,8 +16,10 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from bench.worker.protocol import PROTOCOL, Ready
 from bench.worker.recorder import Turn
 from bench.worker.settings import CORES
 
@@ -33,9 +28,16 @@ if TYPE_CHECKING:
 
     from bench.worker.session import Session
 
-    type Emit = Callable[[dict[str, Any]], None]
+    type Emit = Callable[[Any], None]
 
-PROTOCOL = 3
+__all__ = [
+    "PROTOCOL",
+    "adopt",
+    "closed_in_forks",
+    "end_with_parent",
+    "keep_to_cores",
+    "main",
+]
 
 
 def main() -> None:
@@ -49,21 +51,21 @@ def main() -> None:
 
     closed_in_forks(out.fileno())
 
-    def emit(record: dict[str, Any]) -> None:
+    def emit(answer: Any) -> None:
+        record = answer if isinstance(answer, dict) else asdict(answer)
         print(json.dumps(record), file=out, flush=True)
 
-    commands = Commands(emit, Turn(sys.argv[1]))
-    took = 0.0
+    commands = Commands(Turn(sys.argv[1]))
+    clock, took = time.perf_counter, 0.0
     while True:
-        used = time.process_time()
-        emit({"ready": took, "protocol": PROTOCOL, "cpu_seconds": used})
+        emit(Ready(took, PROTOCOL, time.process_time()))
         line = sys.stdin.readline()
         if not line:
             return
         command = json.loads(line)
-        start = time.perf_counter()
-        getattr(commands, command.pop("do"))(**command)
-        took = time.perf_counter() - start
+        start = clock()
+        emit(commands.do(command.pop("do"), command))
+        took = clock() - start
 
 
 def closed_in_forks(descriptor: int) -> None:
@@ -107,33 +109,53 @@ def keep_to_cores() -> None:
         os.sched_setaffinity(0, map(int, cores.split(",")))
 
 
+OF_SESSION = ("load", "count", "prove", "open", "prepare", "block", "train")
+"""Commands about steps that stay compiled from command to command."""
+
+
 class Commands:
     """What a worker can be told; one session of warm steps lives as long as the worker."""
 
-    def __init__(self, emit: Emit, turn: Turn) -> None:
-        self.emit, self.turn = emit, turn
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
         self.warm: Session | None = None
 
-    def describe(self, **command: Any) -> None:
+    def do(self, name: str, arguments: dict[str, Any]) -> Any:
+        """Carry out a command, and return its answer.
+
+        Raises:
+            ValueError: there is no such command.
+        """
+        if name == "describe":
+            return self.describe(**arguments)
+        if name == "cold":
+            return self.cold(**arguments)
+        if name in OF_SESSION:
+            return getattr(self.session(), name)(**arguments)
+        known = ", ".join(("describe", "cold", *OF_SESSION))
+        raise ValueError(f"unknown command {name!r}; known: {known}")
+
+    def describe(self, **arguments: Any) -> dict[str, Any]:
         """Say what this environment offers."""
-        from bench.worker.session import describe
+        from bench.worker.offers import describe
 
-        self.emit(describe(**command))
+        return describe(**arguments)
 
-    def cold(self, **command: Any) -> None:
+    def cold(self, **arguments: Any) -> Any:
         """Measure what happens once in a process; it has to be this process's first command."""
         from bench.worker.cold import cold
 
         self.turn.at(0)
-        self.emit(cold(**command))
+        found = cold(**arguments)
         self.turn.nobody()
+        return found
 
-    def session(self, action: str, **command: Any) -> None:
-        """Do something with steps that stay compiled from command to command."""
+    def session(self) -> Session:
+        """Return the session, begun when first asked for."""
         from bench.worker.session import Session
 
         self.warm = self.warm or Session(self.turn)
-        self.emit(getattr(self.warm, action)(**command))
+        return self.warm
 
 
 if __name__ == "__main__":

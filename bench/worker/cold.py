@@ -9,24 +9,31 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bench.worker.integrity import Surroundings
+from bench.worker.protocol import Cold
 
 if TYPE_CHECKING:
+    import jax
+
     from common.contract import Program
 
+CLOCK = time.perf_counter
+"""Bound before an entrant is imported."""
 
-def cold(
-    entrant: str, style: str, workload: str, backend: str, outside: dict[str, str]
-) -> dict[str, Any]:
+
+def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[str, str]) -> Cold:
     """Return the seconds of each stage, and the bytes of the process's largest resident set.
 
     Raises:
-        RuntimeError: jax was imported before, or the persistent compilation cache was used.
+        RuntimeError: jax was imported before, the persistent compilation cache was used, or the
+            entrant has changed what measuring relies on.
     """
     if "jax" in sys.modules:
         raise RuntimeError("jax was imported before its import was to be timed")
     seconds: dict[str, float] = {}
-    clock = time.perf_counter
+    before, clock = Surroundings(), CLOCK
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
@@ -66,32 +73,47 @@ def cold(
     inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
-    split = ""
+    split, lowered = "", None
     if program is not None:
         split = "clock" if program.trace is not None else "jax.monitoring event"
-        seconds |= stages(program, events)
+        found, lowered = stages(program, events)
+        seconds |= found
     start = clock()
     jax.block_until_ready(step(*inputs))
     seconds["first_step"] = clock() - start
+    peak = peak_rss()
     if hits:
         raise RuntimeError(
             "the persistent compilation cache was used; compile times would be wrong"
         )
+    if changes := before.changes():
+        raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
     nothing = {} if split else dict.fromkeys(("trace", "lower", "compile"))
-    return {
-        "values": nothing | seconds | {"peak_rss": peak_rss()},
-        "timed_seconds": sum(seconds.values()),
-        "trace_and_lower_split_by": split,
-    }
+    return Cold(
+        values=nothing | seconds | {"peak_rss": peak},
+        timed_seconds=sum(seconds.values()),
+        trace_and_lower_split_by=split,
+        fingerprint=fingerprint(lowered) if lowered is not None else "",
+    )
 
 
-def stages(program: Program, events: list[tuple[str, float]]) -> dict[str, float]:
+def fingerprint(lowered: jax.stages.Lowered) -> str:
+    """Return the fingerprint of a lowered program."""
+    from bench.worker.program import Graph
+
+    return Graph.of(lowered).fingerprint()
+
+
+def stages(
+    program: Program, events: list[tuple[str, float]]
+) -> tuple[dict[str, float], jax.stages.Lowered]:
     """Return the seconds of tracing, lowering and compiling a program, told apart if they can be.
 
-    `events` is what JAX's own durations are added to as they come.
+    `events` is what JAX's own durations are added to as they come. The second value is the
+    lowered program.
     """
     seconds: dict[str, float] = {}
-    clock = time.perf_counter
+    clock = CLOCK
     start = clock()
     if program.trace is not None:
         traced = program.trace()
@@ -110,7 +132,7 @@ def stages(program: Program, events: list[tuple[str, float]]) -> dict[str, float
     start = clock()
     lowered.compile()
     seconds["compile"] = clock() - start
-    return seconds
+    return seconds, lowered
 
 
 def peak_rss() -> float | None:

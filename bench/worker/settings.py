@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ENVIRONMENT = {
     # What jax calls `highest` from 0.4.31 on: float32 also where TF32 is the default
@@ -44,17 +44,21 @@ CORES = "BAKEOFF_CORES"
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
+def environment(
+    root: Path = ROOT, *, own: bool = True, cores: Sequence[int] | None = None
+) -> dict[str, str]:
     """Return the environment variables that a worker is started with.
 
     Args:
         root: Of the code that it runs.
         own: Whether it runs in this program's environment; another one sees nothing of it.
+        cores: Numbers of the cores that it keeps to; None stands for all of ours.
     """
     left_out = DEBUGGING if own else (*DEBUGGING, "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
-    return kept | ENVIRONMENT | accelerated() | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
+    set_here = ENVIRONMENT | accelerated() | threads(cores)
+    return kept | set_here | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 @cache
@@ -68,9 +72,13 @@ def affinity() -> list[int] | None:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
-def threads() -> dict[str, str]:
-    """Return variables that give a worker our cores, and XLA a thread for each of them."""
-    cores = affinity()
+def threads(cores: Sequence[int] | None = None) -> dict[str, str]:
+    """Return variables that give a worker these cores, and XLA a thread for each of them.
+
+    None stands for all of ours, as does a system that cannot keep a process to some.
+    """
+    ours = affinity()
+    cores = ours if cores is None or ours is None else cores
     if cores is None:
         return {}
     return {

@@ -3,81 +3,135 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 from contextlib import contextmanager
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import jax
-import numpy as np
 
-import impls
-from bench.cells import BASELINE
+from bench.worker.failures import guarded
+from bench.worker.protocol import Failed
 from common.chunker import chunks
-from common.contract import Chunk, fresh_checkpoint, zero_hidden
-from common.equality import make, random_weights
-from common.errors import BakeoffError
-from common.sample import sample
-from common.steps import FunctionalStep, on_host
-from common.train import by_chunk, by_scan
-from common.vocab import Vocab
+from common.contract import Chunk
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from bench.worker.session import Opened
-    from common.contract import Hidden, TrainStep
+    from common.contract import Hidden, TrainStep, Weights
     from common.equality import Case
 
-    type Unit = Callable[[], dict[str, list[float]]]
-    """One turn: it takes its own times, and returns its samples in seconds, by metric."""
     type Fresh = Callable[[], Unit]
     """Gives a turn over buffers of its own, warm."""
 
+# What is timed is measured by these, whatever an entrant puts in their places: this module is
+# imported before any entrant is.
+CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
+COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
+
 CALLS = 4
 """Timed calls of a step in a turn."""
-DISPATCHED = 10
-"""Calls of a step without waiting, and with."""
-FINAL_STEPS = 200
-FINAL_MEAN = 20
-"""Steps whose mean is a point of a curve, the last of them the final loss: one chunk's loss depends
-on its text."""
-OWN_SEEDS = 3
-EPOCH_CHUNKS = 39
-"""As many whole chunks as the blog's epoch has, or as the text has."""
-SAMPLE_LENGTH = 500
+LOSS_TOLERANCE = 1e-4
+"""How far a block's last loss may be from the baseline's, in nats per character."""
+HOST_COST_CALLS = 10
+"""Calls of a step that are each waited for, and as many of which only the last is."""
+
+
+class End(NamedTuple):
+    """Where a training step has got to, from its first weights."""
+
+    calls: int
+    updates: int
+    """That it says it has made."""
+    loss: float
+    """That it returned from one of its timed calls."""
+    tolerance: float
+    """How far a loss may be from the baseline's, in nats per character."""
+    weights: Weights | None = None
+    """None where they are not compared."""
+
+
+class Unit(Protocol):
+    """One turn: it takes its own times, and returns its samples in seconds, by metric."""
+
+    def __call__(self) -> dict[str, list[float]]:
+        """Take the turn."""
+
+    def ends(self) -> dict[str, End]:
+        """Return where its steps have got to, by name."""
+
+
+@dataclass
+class Sampled:
+    """What came of an arm's turns."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Samples by metric, in the order they were taken."""
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of the process, in this arm's timed turns."""
+    compiled: int = 0
+    """Programs that were compiled in its timed turns."""
+    failure: str = ""
+    """Why it took no further turns."""
+
+    def add(self, later: Sampled) -> None:
+        """Append what came of further turns."""
+        for metric, seconds in later.seconds.items():
+            self.seconds.setdefault(metric, []).extend(seconds)
+        self.wall_seconds += later.wall_seconds
+        self.cpu_seconds += later.cpu_seconds
 
 
 def interleave[Name: Hashable](
-    units: Mapping[Name, Unit],
+    units: Mapping[Name, Callable[[], dict[str, list[float]]]],
     rounds: int,
     rng: random.Random,
     at: Callable[[Name], None] = lambda _: None,
     untimed: int = 0,
-) -> dict[Name, dict[str, list[float]]]:
+    compiled: Callable[[], int] = lambda: 0,
+    changes: Callable[[], list[str]] = list,
+) -> dict[Name, Sampled]:
     """Return the samples of `rounds` turns of each, every round in another order.
 
-    `at` is told whose turn it is; of the first `untimed` rounds, which come in addition, samples
-    are dropped.
+    An arm whose turn raises takes no further ones.
+
+    Args:
+        units: The turns.
+        rounds: Timed rounds.
+        rng: Draws the orders.
+        at: Told whose turn it is.
+        untimed: Rounds that come in addition, first; their samples are dropped.
+        compiled: Returns how many programs the process has compiled so far.
+        changes: Returns what has been changed that may not be, in words: by whom had the turn.
     """
-    found: dict[Name, dict[str, list[float]]] = {name: {} for name in units}
+    found = {name: Sampled() for name in units}
     with quiet():
         for number in range(-untimed, rounds):
-            for name in rng.sample(list(units), len(units)):
+            names = [name for name in units if not found[name].failure]
+            for name in rng.sample(names, len(names)):
                 at(name)
-                samples = units[name]()
-                if number < 0:
-                    continue
-                for metric, seconds in samples.items():
-                    found[name].setdefault(metric, []).extend(seconds)
+                ours, programs = found[name], compiled()
+                cpu, wall = CPU_CLOCK(), CLOCK()
+                samples = guarded(units[name])
+                wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
+                if changed := changes():
+                    ours.failure = f"while it was timed it {'; '.join(changed)}"
+                elif isinstance(samples, Failed):
+                    ours.failure = f"{samples.failure} (while it was timed)"
+                elif number >= 0:
+                    ours.wall_seconds += wall
+                    ours.cpu_seconds += cpu
+                    ours.compiled += compiled() - programs
+                    for metric, seconds in samples.items():
+                        ours.seconds.setdefault(metric, []).extend(seconds)
     return found
 
 
-def step_turn(step: TrainStep, hidden: Hidden, chunk: Chunk) -> Unit:
-    """Return a turn of synchronised calls, one of them untimed.
+@dataclass
+class StepTurn:
+    """Synchronised calls of a step, one of them untimed.
 
     A call is over when what it returns is there: loss and hidden state, which come with the new
     parameters where one program makes them all. Where a step is several, as in `blog`, updates
@@ -86,115 +140,69 @@ def step_turn(step: TrainStep, hidden: Hidden, chunk: Chunk) -> Unit:
     tenth of a millisecond pays for what the other arms left behind.
     """
 
-    def turn() -> dict[str, list[float]]:
-        clock, wait, seconds = time.perf_counter, jax.block_until_ready, []
+    CALLS: ClassVar[int] = 1 + CALLS
+    """In a turn, untimed ones too."""
+    step: TrainStep
+    hidden: Hidden
+    chunk: Chunk
+    calls: int = 0
+    loss: Any = None
+
+    def __call__(self) -> dict[str, list[float]]:
+        """Take the turn."""
+        step, hidden, chunk = self.step, self.hidden, self.chunk
+        clock, wait, seconds = CLOCK, WAIT, []
         wait(step(hidden, chunk))
         for _ in range(CALLS):
             start = clock()
-            wait(step(hidden, chunk))
+            found = wait(step(hidden, chunk))
             seconds.append(clock() - start)
+        self.loss, self.calls = found[1], self.calls + self.CALLS
         return {"step": seconds}
 
-    return turn
+    def ends(self) -> dict[str, End]:
+        """Return where the step has got to."""
+        found = self.step.save()
+        loss = float(self.loss)
+        return {"": End(self.calls, found.updates, loss, LOSS_TOLERANCE, found.weights)}
 
 
-def dispatch_turn(step: TrainStep, hidden: Hidden, chunk: Chunk) -> Unit:
-    """Return a turn of calls that are each waited for, then of calls that are not.
+class HostCostTurn(StepTurn):
+    """Calls of a step that are each waited for, then calls of which only the last is.
 
-    `dispatch` is the host's time for a call that nobody waits for, `dispatch_pipelined` the time of
-    a call when the last of them is waited for, `dispatch_synchronised` when each one is. Where a
-    library's own jit waits on every call, all three are the same.
+    A sample of `host_cost` is one call, of `host_cost_pipelined` the mean of all. Where a
+    library's own jit waits on every call, both are the same.
     """
 
-    def turn() -> dict[str, list[float]]:
-        clock, wait = time.perf_counter, jax.block_until_ready
+    CALLS: ClassVar[int] = 1 + 2 * HOST_COST_CALLS
+
+    def __call__(self) -> dict[str, list[float]]:
+        """Take the turn."""
+        step, hidden, chunk = self.step, self.hidden, self.chunk
+        clock, wait, seconds = CLOCK, WAIT, []
         wait(step(hidden, chunk))
-        start = clock()
-        for _ in range(DISPATCHED):
+        for _ in range(HOST_COST_CALLS):
+            start = clock()
             wait(step(hidden, chunk))
-        synchronised = clock() - start
+            seconds.append(clock() - start)
         start = clock()
-        for _ in range(DISPATCHED):
-            last = step(hidden, chunk)
-        returned = clock() - start
-        wait(last)
+        for _ in range(HOST_COST_CALLS):
+            found = step(hidden, chunk)
+        wait(found)
         done = clock() - start
-        return {
-            "dispatch": [returned / DISPATCHED],
-            "dispatch_synchronised": [synchronised / DISPATCHED],
-            "dispatch_pipelined": [done / DISPATCHED],
-        }
-
-    return turn
+        self.loss, self.calls = found[1], self.calls + self.CALLS
+        return {"host_cost": seconds, "host_cost_pipelined": [done / HOST_COST_CALLS]}
 
 
-OF_STEPS = {"step": step_turn, "dispatch": dispatch_turn}
+OF_STEPS: dict[str, type[StepTurn]] = {"step": StepTurn, "host_cost": HostCostTurn}
 """Turns that need nothing but the arms' steps; each block gives them fresh buffers."""
 
 
-def epoch_turn(entrant: str, style: str, opened: Opened) -> Fresh:
-    """Return what gives turns of one epoch chunk by chunk and one as a jitted scan, compiled.
-
-    They run as `bakeoff train` runs them: the text's way to the device is part of both.
-    """
-    case = opened.case
-    size = EPOCH_CHUNKS * case.chunk * case.batch + 1
-    epoch = chunks(opened.tokens[:size], case.chunk, case.batch)
-    steps, runs, losses = {}, {}, {}
-    for metric, mode in (("epoch_by_chunk", by_chunk), ("epoch_by_scan", by_scan)):
-        step = make(impls.load(entrant).style(style), case)
-        assert isinstance(step, FunctionalStep), "these styles thread their state"
-        step.load(fresh_checkpoint(opened.weights))
-        steps[metric], runs[metric] = step, mode(step)
-        losses[metric] = runs[metric](zero_hidden(case.model, case.batch), epoch)
-    away = float(np.max(np.abs(losses["epoch_by_scan"] - losses["epoch_by_chunk"])))
-    if not away <= EPOCH_TOLERANCE:
-        raise BakeoffError(f"an epoch as one scan is off by {away:.2g} nats from chunk by chunk")
-
-    def fresh() -> Unit:
-        hidden = zero_hidden(case.model, case.batch)
-        for step in steps.values():
-            step.load(jax.tree.map(np.copy, fresh_checkpoint(opened.weights)))
-        return lambda: {
-            metric: [timed(partial(run, hidden, epoch))] for metric, run in runs.items()
-        }
-
-    return fresh
-
-
-EPOCH_TOLERANCE = 1e-3
-"""In nats per character: rounding that an unstable training has blown up stays below it."""
-
-
-def sample_turn(entrant: str, style: str, opened: Opened) -> Fresh:
-    """Return what gives turns of writing `SAMPLE_LENGTH` characters, compiled."""
-    del style
-    config = opened.case.model
-    vocab = Vocab("".join(map(chr, range(64, 64 + config.vocab_size))))
-    model = impls.load(entrant).build(config)
-
-    def fresh() -> Unit:
-        params = model.from_weights(random_weights(config))
-        call = partial(sample, model, params, config, vocab, "A", SAMPLE_LENGTH)
-        call()
-        return lambda: {"sample": [timed(call)]}
-
-    fresh()
-    return fresh
-
-
-PREPARED: dict[str, Callable[[str, str, Opened], Fresh]] = {
-    "epoch": epoch_turn,
-    "sample": sample_turn,
-}
-"""Turns that compile programs of their own first, and then have fresh buffers in each block."""
-
-
-def timed(call: Callable[[], Any]) -> float:
-    """Return the seconds of a call whose result is on the host, or is waited for."""
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
+def timed[Result](call: Callable[[], Result]) -> tuple[float, Result]:
+    """Return the seconds of a call, and its result, which is on the host or is waited for."""
+    start = CLOCK()
+    found = WAIT(call())
+    return CLOCK() - start, found
 
 
 def stream(case: Case, tokens: Any) -> Iterator[Chunk]:
@@ -207,56 +215,12 @@ def stream(case: Case, tokens: Any) -> Iterator[Chunk]:
             yield jax.device_put(Chunk(*arrays))
 
 
-def final_loss(entrant: str, style: str, step: TrainStep, opened: Opened) -> dict[str, Any]:
-    """Return the seconds and the final losses of training runs of `FINAL_STEPS` steps.
-
-    The first run starts from weights that are the same for all; the others, in the `pure` styles,
-    from the library's own initialisers.
-
-    Raises:
-        BakeoffError: a final loss is not a number.
-    """
-    case = opened.case
-    chunks_ready = list(islice(stream(case, opened.tokens), FINAL_STEPS))
-
-    def run(initialised_by: str, seed: int) -> tuple[float, list[float]]:
-        model = impls.load(initialised_by).build(case.model)
-        step.load(fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed))))))
-        hidden, losses = zero_hidden(case.model, case.batch), []
-        start = time.perf_counter()
-        for chunk in chunks_ready:
-            hidden, loss = step(hidden, chunk)
-            losses.append(loss)
-        values = [float(loss) for loss in jax.device_get(losses)]
-        seconds = time.perf_counter() - start
-        means = [
-            sum(part) / FINAL_MEAN
-            for part in (values[i : i + FINAL_MEAN] for i in range(0, FINAL_STEPS, FINAL_MEAN))
-        ]
-        if not math.isfinite(means[-1]):
-            raise BakeoffError(f"the loss became {means[-1]} in {FINAL_STEPS} training steps")
-        return seconds, means
-
-    runs = [run(BASELINE[0], 0)]
-    if style == "pure":
-        runs += [run(entrant, seed) for seed in range(OWN_SEEDS)]
-    return {
-        "seconds": [seconds for seconds, _ in runs],
-        "steps": FINAL_STEPS,
-        "mean_of_steps": FINAL_MEAN,
-        "same_weights": runs[0][1][-1],
-        "own_initialiser": [losses[-1] for _, losses in runs[1:]],
-        "curve_same_weights": runs[0][1],
-        "curves_own_initialiser": [losses for _, losses in runs[1:]],
-    }
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the garbage collector out of what is timed."""
-    gc.collect()
-    gc.disable()
+    COLLECT()
+    DISABLE()
     try:
         yield
     finally:
-        gc.enable()
+        ENABLE()

@@ -8,10 +8,10 @@ import altair
 import numpy as np
 
 from bench.cells import BASELINE, Cell
+from bench.estimates import Group, table
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart, coloured, few, row_axis
 from bench.report.wording import Facts, measured
-from bench.summary import Group, layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,15 +27,15 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
     kept = {Cell(*(c[n] for n in Cell._fields)): c for c in cells}
     known = [cell for cell in arms if cell in kept]
     if baseline in known and len(known) > 1:
-        ratios, process = layout([arms[cell] for cell in known])
-        column = known.index(baseline)
+        whole = table({cell: arms[cell] for cell in known})
+        ratios = np.exp(whole.logs - whole.logs[:, [known.index(baseline)]])
         for i, cell in enumerate(known):
             if cell == baseline:
                 continue
             about = {"style": wording.name(kept[cell]), "entrant": cell.entrant}
             rows += [
-                about | {"ratio": float(np.exp(r)), "process": int(p)}
-                for r, p in zip(ratios[:, i, column], process, strict=True)
+                about | {"ratio": float(r), "process": int(p)}
+                for r, p in zip(ratios[:, i], whole.worker, strict=True)
                 if not np.isnan(r)
             ]
     for each in cells:
@@ -89,11 +89,11 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
     ]
     findings = [i["style"] for i in ends if i["verdict"] in ("slower", "faster")]
     title = f"At {wording.sized(workload)}, {few(findings, 'no step')} "
-    title += f"{'differs' if len(findings) < 2 else 'differ'} from {BASELINE[0]}'s for sure"
+    title += f"{'differs' if len(findings) < 2 else 'differ'} from {BASELINE[0]}'s"
     seen = (
         ""
         if smallest is None
-        else f"; grey: differences below {wording.percent(smallest)}, too small for this run"
+        else f"; grey: differences under {wording.percent(smallest)} would not be found"
     )
     text = "; ".join(f"{i['style']} {i['interval']}, {i['verdict']}" for i in ends)
     return Figure(

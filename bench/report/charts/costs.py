@@ -201,7 +201,7 @@ def break_evens(run: Run, cells: Sequence[Facts], lines: dict[str, Line]) -> dic
         return {}
     place = cells[0]["workload"], cells[0]["backend"]
     starts, _ = sums(run, BEFORE, *place, {(c["entrant"], c["style"]) for c in cells})
-    paces = intervals(run.section, cells, "step")
+    paces = intervals(cells, "step")
     out = {}
     for name in lines:
         if name == BASELINE[0] or name not in starts or name not in paces:

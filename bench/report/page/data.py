@@ -11,7 +11,7 @@ from bench.report.ratios import Beside, Ratio, by_baseline, stored
 from bench.report.runs import TIME
 from bench.report.terminal import HEADERS
 from bench.report.wording import Facts, measured
-from bench.stats.verdict import Verdict
+from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +26,8 @@ the run file has all."""
 LABELS = {name: label.replace("\n", " ") for name, label in HEADERS.items()} | {TIME: "time"}
 MEANT = {
     "step": "one synchronised training step",
-    "dispatch": "the host's time for a call that nobody waits for",
-    "dispatch_pipelined": "a call when only the last of several is waited for",
-    "dispatch_synchronised": "a call when each one is waited for",
+    "host_cost": "a call at a tiny size on one core, each waited for",
+    "host_cost_pipelined": "the same, when only the last of several calls is waited for",
     "epoch_by_chunk": "an epoch, one call a chunk",
     "epoch_by_scan": "an epoch as one compiled scan",
     "sample": "500 characters written",
@@ -50,7 +49,7 @@ EXACT = {
 SHOWN = (
     TIME,
     "step",
-    "dispatch",
+    "host_cost",
     "import",
     "compile",
     "peak_rss",

@@ -11,7 +11,7 @@ import altair
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart
 from bench.report.page.parts import filled, script
-from bench.stats.verdict import Verdict
+from bench.stats.verdicts import Verdict
 from bench.track import words
 from bench.track.comparison import Outcome, Status
 

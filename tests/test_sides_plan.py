@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from bench.track.ab import BASE, DEFAULT_METRICS, NEW
+from bench.track.history import REFERENCE, History, days_of
+from bench.track.sides import COLD_DEATHS, DEATHS, Sides
 
 from bench.cells import Cell
 from bench.engine.actions import Action, Death, Options, Outcome
 from bench.metrics import COLD, METRICS, Kind
 from bench.stats.verdict import Verdict, judge
 from bench.track import ab
-from bench.track.ab import BASE, DEFAULT_METRICS, NEW
-from bench.track.history import REFERENCE, History, days_of
 from bench.track.series import changed, measured, sentences
-from bench.track.sides import COLD_DEATHS, DEATHS, Sides
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

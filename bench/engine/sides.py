@@ -1,0 +1,121 @@
+"""A side: one environment on one backend, its cells, and who is to blame when a worker dies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.state import Found, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bench.engine.actions import Death
+
+IN_A_ROW = 2
+"""Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm."""
+NOBODYS = 4
+"""The same, at nobody's turn, after which no worker of a side is started any more."""
+COLD_DEATHS = 3
+"""Cold processes of a cell that may die before no more are begun."""
+
+
+@dataclass
+class Side:
+    """One environment on one backend."""
+
+    name: str
+    backend: str
+    state: State
+    claimed: set[Cell] = field(default_factory=set)
+    """Cells that a living worker is proving."""
+    counted: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    """Exact counts of each arm, which are the same at all workloads."""
+    strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Deaths in a row by arm, kind of action and workload; the arm is empty for nobody's."""
+    cold_deaths: Counter[Cell] = field(default_factory=Counter)
+    given_up: bool = False
+    """Its workers kept dying at nobody's turn."""
+
+    @classmethod
+    def of(cls, name: str, backend: str, cells: Iterable[Cell]) -> Side:
+        """Return a side that has measured nothing."""
+        return cls(name, backend, State({cell: Found() for cell in cells}))
+
+    def alive(self, workload: str | None = None) -> list[Cell]:
+        """Return the cells that have not failed."""
+        return [
+            cell
+            for cell, found in self.state.cells.items()
+            if found.failure is None and workload in (None, cell.workload)
+        ]
+
+    def cell(self, arm: str, workload: str) -> Cell:
+        """Return an arm's cell."""
+        entrant, _, style = arm.partition("/")
+        return Cell(entrant, style, workload, self.backend)
+
+    def proven(self, cell: Cell) -> bool:
+        """Tell whether a cell has been shown to be equal."""
+        return self.state.cells[cell].proof is not None
+
+    def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
+        """A cell has failed; the first reason stays. Without a baseline there are no others."""
+        found = self.state.cells[cell]
+        if found.failure is None:
+            found.failure, found.stderr = failure, stderr
+        if cell[:2] == BASELINE:
+            for each in self.alive(cell.workload):
+                self.fail(each, f"there is no baseline: {failure}", stderr)
+
+    def fail_arm(self, arm: str, failure: str, workload: str = "", stderr: str = "") -> None:
+        """Fail an arm's cells, at one workload or at all."""
+        for cell in self.alive(workload or None):
+            if arm_of(cell) == arm:
+                self.fail(cell, failure, stderr)
+
+    def did_well(self, do: str, workload: str, arms: Iterable[str] = ()) -> None:
+        """Forget deaths at what has now been done."""
+        for arm in ("", *arms):
+            self.strikes.pop((arm, do, workload), None)
+
+    def died(self, death: Death, do: str, workload: str) -> None:
+        """Note who is to blame for a worker's death."""
+        if death.cut:
+            return
+        self.strikes[death.arm, do, workload] += 1
+        count = self.strikes[death.arm, do, workload]
+        whose = f" at the turn of {death.arm}" if death.arm else ""
+        self.state.notes.append(f"a worker was started again{whose}: {death.reason}")
+        if death.arm and count >= IN_A_ROW:
+            self.fail_arm(death.arm, f"{death.reason}, twice in a row", workload, death.stderr)
+        elif not death.arm and count >= NOBODYS:
+            self.given_up = True
+            for cell in self.alive():
+                if not self.state.cells[cell].blocks:
+                    self.fail(cell, death.reason, death.stderr)
+
+
+def arm_of(cell: Cell) -> str:
+    """Return what a worker calls a cell's code."""
+    return f"{cell.entrant}/{cell.style}"
+
+
+BASELINE_ARM, CONTROL_ARM = "/".join(BASELINE), "/".join(CONTROL)
+
+
+def with_references(cells: Iterable[Cell], *, control: bool = True) -> list[Cell]:
+    """Return cells, before those of each workload its baseline, and its control if wanted."""
+    cells = list(cells)
+    names = (BASELINE, CONTROL) if control else (BASELINE,)
+    references = [Cell(*name, *cell[2:]) for cell in cells for name in names]
+    return list(dict.fromkeys([*references, *cells]))
+
+
+def in_common(sides: Mapping[str, Side], workload: str) -> list[str]:
+    """Return the arms that are alive at a workload on all of some sides."""
+    found = [[arm_of(cell) for cell in side.alive(workload)] for side in sides.values()]
+    first, *others = found
+    return [arm for arm in first if all(arm in each for each in others)]

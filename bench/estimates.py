@@ -1,0 +1,201 @@
+"""From blocks and cold samples to ratios: one family for each metric at one workload."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.metrics import METRICS, Kind
+from bench.stats import ratios, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from jaxtyping import Float, Int
+
+    from bench.engine.actions import Turn
+    from bench.engine.sides import Side
+    from bench.engine.state import Found, Samples
+    from bench.stats.ratios import Contrasts, Estimate
+
+QUANTILE = 0.1
+"""Of an arm's calls in a block: their datum. Noise only ever adds time, so a low quantile varies
+far less than a median; which one was chosen by A/A runs, see docs/measuring.md."""
+HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
+"""A host cost is settled when its interval is this narrow: seconds to either side, or a part."""
+
+type Arms = Mapping[Cell, Sequence[Samples]]
+"""The samples of each cell that is compared within a group, by block."""
+
+
+class Group(NamedTuple):
+    """What is compared with each other: one metric at one workload on one backend."""
+
+    metric: str
+    workload: str
+    backend: str
+
+
+class Table(NamedTuple):
+    """The data of a group."""
+
+    cells: list[Cell]
+    logs: Float[np.ndarray, "blocks arms"]
+    """Log of each arm's datum; NaN where it took no part."""
+    worker: Int[np.ndarray, " blocks"]
+
+    def columns(self, *names: tuple[str, str]) -> list[int]:
+        """Return the columns of some arms, of those that are there."""
+        return [i for i, cell in enumerate(self.cells) if cell[:2] in names]
+
+
+def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, dict[Cell, Sequence[Samples]]]:
+    """Return the samples of all cells that have not failed, by group."""
+    found: dict[Group, dict[Cell, Sequence[Samples]]] = defaultdict(dict)
+    for cell, each in cells.items():
+        if each.failure is None:
+            for metric, samples in each.blocks.items():
+                if samples:
+                    found[Group(metric, *cell[2:])][cell] = samples
+    return dict(found)
+
+
+def datum(values: Sequence[float]) -> float:
+    """Return what a block says of an arm: a low quantile of its calls."""
+    return float(np.quantile(values, QUANTILE))
+
+
+def table(arms: Arms) -> Table:
+    """Return the data of a group's blocks."""
+    numbers: dict[int, int] = {}
+    worker: dict[int, int] = {}
+    for samples in arms.values():
+        for each in samples:
+            numbers.setdefault(each.number, len(numbers))
+            worker[each.number] = each.process
+    logs = np.full((len(numbers), len(arms)), np.nan)
+    for column, samples in enumerate(arms.values()):
+        for each in samples:
+            logs[numbers[each.number], column] = math.log(datum(each.values))
+    return Table(list(arms), logs, np.array([worker[n] for n in numbers], int))
+
+
+def is_cold(group: Group) -> bool:
+    """Tell whether a group has one sample a process."""
+    return METRICS[group.metric].kind is Kind.COLD
+
+
+def beside(
+    group: Group, arms: Arms, reference: Iterable[tuple[str, str]] = (BASELINE, CONTROL)
+) -> dict[Cell, Estimate]:
+    """Return each cell's ratio to a reference, with intervals that are corrected for the group.
+
+    Args:
+        group: What is compared.
+        arms: Its samples.
+        reference: Entrants and styles of one program, which together are the reference.
+    """
+    names = tuple(reference)
+    if not any(cell[:2] in names for cell in arms):
+        return {}
+    if is_cold(group):
+        cells = [cell for cell in arms if cell[:2] not in names]
+        logs = [np.log(values_of(arms[cell])) for cell in cells]
+        theirs = [np.log(values_of(arms[cell])) for cell in arms if cell[:2] in names]
+        found = ratios.cold([np.concatenate(theirs), *logs], 0)[1:]
+    else:
+        whole = table(arms)
+        columns, cells = whole.columns(*names), whole.cells
+        shadows = [i for i in whole.columns(CONTROL) if i not in columns]
+        members = [i for i in range(len(cells)) if i not in (*columns, *shadows)]
+        found = ratios.many_to_one(whole.logs, whole.worker, columns, members=members)
+    return {cell: each for cell, each in zip(cells, found, strict=True) if each is not None}
+
+
+def values_of(samples: Iterable[Samples]) -> list[float]:
+    """Return all positive values."""
+    return [value for each in samples for value in each.values if value > 0]
+
+
+def control(group: Group, arms: Arms) -> Estimate | None:
+    """Return the control's ratio to the baseline: what differs between the two is noise."""
+    own = {cell: samples for cell, samples in arms.items() if cell[:2] in (BASELINE, CONTROL)}
+    if is_cold(group):
+        return beside(group, own, [BASELINE]).get(Cell(*CONTROL, *group[1:]))
+    whole = table(arms)
+    columns, control_ = whole.columns(BASELINE), whole.columns(CONTROL)
+    if not columns or not control_:
+        return None
+    return ratios.many_to_one(whole.logs, whole.worker, columns, members=control_)[control_[0]]
+
+
+def contrasts(arms: Arms) -> tuple[list[Cell], Contrasts] | None:
+    """Return how any two arms of a group differ; None without a reference."""
+    whole = table(arms)
+    columns = whole.columns(BASELINE, CONTROL)
+    if not columns:
+        return None
+    return whole.cells, ratios.pairwise(whole.logs, whole.worker, columns)
+
+
+def reference_seconds(group: Group, arms: Arms) -> tuple[float, float]:
+    """Return the seconds of the reference's calls, and their standard error over workers.
+
+    The mean over workers of the geometric mean of their blocks' data.
+    """
+    del group
+    by_worker: dict[int, list[float]] = defaultdict(list)
+    for cell, samples in arms.items():
+        if cell[:2] in (BASELINE, CONTROL):
+            for each in samples:
+                by_worker[each.process].append(math.log(datum(each.values)))
+    means = [math.exp(float(np.mean(logs))) for logs in by_worker.values()]
+    error = float(np.std(means, ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+    return float(np.mean(means)), error
+
+
+def added(group: Group, arms: Arms, estimate: Estimate) -> tuple[float, float, float]:
+    """Return the seconds that an arm adds to a call, and the ends of their interval."""
+    return ratios.added(estimate, *reference_seconds(group, arms))
+
+
+class Settled:
+    """Says which arms of a turn need no more time; asked between visits."""
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+        self.known: dict[tuple[str, str, Turn, int], frozenset[str]] = {}
+
+    def __call__(self, side: Side, turn: Turn) -> frozenset[str]:
+        """Return the arms whose verdict is beyond doubt, or whose host cost is known."""
+        key = (side.name, side.backend, turn, len(side.state.blocks))
+        if key not in self.known:
+            self.known[key] = self.settled(side, turn)
+        return self.known[key]
+
+    def settled(self, side: Side, turn: Turn) -> frozenset[str]:
+        """Work it out."""
+        metric = next((m for m in METRICS.values() if m.turn == turn.kind), None)
+        if metric is None:
+            return frozenset()
+        group = Group(metric.name, turn.workload, side.backend)
+        arms = groups_of(side.state.cells).get(group, {})
+        found = beside(group, arms)
+        return frozenset(
+            f"{cell.entrant}/{cell.style}"
+            for cell, estimate in found.items()
+            if cell[:2] != CONTROL and self.enough(group, arms, estimate)
+        )
+
+    def enough(self, group: Group, arms: Arms, estimate: Estimate) -> bool:
+        """Tell whether more time would change nothing."""
+        if not METRICS[group.metric].added:
+            return verdicts.decided(estimate, self.margin)
+        if estimate.workers < verdicts.WORKERS:
+            return False
+        seconds, low, high = added(group, arms, estimate)
+        return high - low <= max(HOST_SECONDS, HOST_FRACTION * abs(seconds))

@@ -1,0 +1,217 @@
+"""What arms differ by and what that varies by: blocks nested in workers, or in pairs of workers.
+
+A log datum of an arm in a block is the arm's effect + the block's (common to all its arms) + the
+worker's luck with this arm (variance `tau^2`) + the block's (variance `sigma^2`): the nested
+random-effects model of Kalibera & Jones (2013, "Rigorous benchmarking in reasonable time") with
+block effects (intrablock analysis, Yates 1940). Blocks are fitted within each worker; then workers
+are the rows of a second table, whose cells weigh 1 / (tau^2 + sigma^2 / blocks).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bench.stats.spread import Rule, Spread, winsorised_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jaxtyping import Float, Int
+
+    type Table = Float[np.ndarray, "*batch rows arms"]
+    type Arms = Float[np.ndarray, " arms"]
+
+
+class Fit(NamedTuple):
+    """Of each arm."""
+
+    effect: Arms
+    """Log-scale; of a one-sided table up to a constant, NaN for an arm without data."""
+    variance: Arms
+    """Of the effect, what all arms share left out; infinite where unknown."""
+    df: Arms
+    """Degrees of freedom of `variance`; zero where that is infinite."""
+    blocks: Int[np.ndarray, " arms"]
+    workers: Int[np.ndarray, " arms"]
+    correlation: float = 0.0
+    """Between two arms' effects."""
+
+
+class _Layer(NamedTuple):
+    """Workers x arms, fitted with given weights."""
+
+    effect: Arms
+    own: Arms
+    """Mean weighted square of an arm's residuals; the references share theirs."""
+    df: Arms
+    total: float
+    correlation: float
+
+
+def two_way(table: Table, weight: Table) -> tuple[Arms, Table]:
+    """Return weighted least-squares effects of arms, free of row effects, and the residuals.
+
+    Args:
+        table: Anything where the weight is zero.
+        weight: Inverse variances; a batch of tables is fitted one by one.
+
+    Returns:
+        Effects, which sum to zero over the arms that have one and are NaN for the others, and
+        residuals, zero where there is no datum. Arms must be linked by rows that they share.
+    """
+    table = np.where(weight > 0, table, 0.0)
+    row = weight.sum(-1, keepdims=True)
+    share = weight / np.where(row > 0, row, 1)
+    column = weight.sum(-2)
+    idle = column == 0
+    matrix = -np.swapaxes(share, -1, -2) @ weight
+    diagonal = np.arange(weight.shape[-1])
+    matrix[..., diagonal, diagonal] += column + idle
+    size = column.mean(-1)[..., None, None] / weight.shape[-1]
+    matrix += size * (~idle[..., :, None] & ~idle[..., None, :])  # the sum of effects is zero
+    right = (weight * (table - (share * table).sum(-1, keepdims=True))).sum(-2)
+    effect = np.linalg.solve(matrix, right[..., None])[..., 0]
+    rest = table - effect[..., None, :]
+    rest = np.where(weight > 0, rest - (share * rest).sum(-1, keepdims=True), 0)
+    return np.where(idle, np.nan, effect), rest
+
+
+def of_workers(
+    data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequence[int], rule: Rule
+) -> Fit:
+    """Fit arms that were measured next to each other; row effects are free.
+
+    The references are one program: they share a variance, and by how much their effects differ is
+    one more degree of freedom of it for each reference after the first. So two references tell
+    something about a lone worker too.
+
+    Args:
+        data: Blocks x arms; NaN where an arm was not measured. Every block has all references.
+        worker: Of each block.
+        reference: Columns.
+        rule: How own variances become the ones to use.
+    """
+    arms = data.shape[1]
+    padded = by_worker(data, worker)
+    have = ~np.isnan(padded)
+    table, rest = two_way(padded, have.astype(float))
+    counts = have.sum(1)
+    present = counts > 0
+    total = float(have.sum() - have.any(2).sum() - present.sum() + len(padded))
+    group = np.arange(arms)
+    group[list(reference)] = reference[0]
+
+    def merged(values: Arms) -> Arms:
+        return np.bincount(group, values, minlength=arms).astype(float)
+
+    free = (counts - present).sum(0)
+    of_blocks = _Layer(np.zeros(arms), merged((rest**2).sum((0, 1))), merged(free), total, 0)
+    of_blocks = _scaled(of_blocks)
+
+    def layer(weight: Table) -> _Layer:
+        effect, rest = two_way(table, weight)
+        squares = merged((weight * rest**2).sum(0))
+        df = merged(np.maximum(present.sum(0) - 1, 0))
+        left = float(present.sum() - len(table) - present.any(0).sum() + 1)
+        found = _scaled(_Layer(effect, squares, df, left, 0))
+        level, here = effect[list(reference)], reference[0]
+        extra = (weight.sum(0)[list(reference)] * (level - level.mean()) ** 2).sum()
+        more = len(reference) - 1
+        if more:
+            own, df = found.own.copy(), found.df.copy()
+            own[here] = (own[here] * df[here] + extra) / (df[here] + more)
+            df[here] += more
+            found = found._replace(own=own, df=df, total=found.total + more)
+        return found
+
+    return _fit(layer, counts, of_blocks, rule, group)
+
+
+def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"], rule: Rule) -> Fit:
+    """Fit differences between two sides; what a pair has in common counts as noise.
+
+    Args:
+        data: Blocks x arms, new less base; NaN where an arm was not measured on both.
+        pair: Of each block.
+        rule: How own variances become the ones to use.
+    """
+    padded = by_worker(data, pair)
+    have = ~np.isnan(padded)
+    counts = have.sum(1)
+    table = np.where(have, padded, 0).sum(1) / np.where(counts > 0, counts, 1)
+    rest = np.where(have, padded - table[:, None], 0)
+    free = (counts - (counts > 0)).sum(0).astype(float)
+    squares = (rest**2).sum((0, 1))
+    of_blocks = _scaled(_Layer(np.zeros(free.size), squares, free, free.sum(), 0))
+
+    def layer(weight: Table) -> _Layer:
+        column = weight.sum(0)
+        some = column > 0
+        effect = np.where(some, (weight * table).sum(0) / np.where(some, column, 1), np.nan)
+        rest = np.sqrt(weight) * np.where(weight > 0, table - effect, 0)
+        squares, arms = (rest**2).sum(0), int(some.sum())
+        common = (rest.sum(1) ** 2).sum() - squares.sum()
+        correlation = common / ((arms - 1) * squares.sum()) if arms > 1 and squares.any() else 0
+        correlation = min(max(float(correlation), 0.0), 1.0)
+        df = np.maximum((weight > 0).sum(0) - 1, 0).astype(float)
+        total = df.sum() / (1 + (arms - 1) * correlation**2)
+        own = squares / np.where(df > 0, df, 1)
+        return _Layer(effect, own, df, total, correlation)
+
+    return _fit(layer, counts, of_blocks, rule, np.arange(free.size))
+
+
+def by_worker(data: Table, worker: Int[np.ndarray, " blocks"]) -> Table:
+    """Return workers x blocks x arms, workers that have fewer blocks filled up with NaN."""
+    labels, index, counts = np.unique(worker, return_inverse=True, return_counts=True)
+    order = np.argsort(index, kind="stable")
+    place = np.arange(len(data)) - np.repeat(np.cumsum(counts) - counts, counts)
+    out = np.full((labels.size, counts.max(initial=0), data.shape[1]), np.nan)
+    out[index[order], place] = data[order]
+    return out
+
+
+def _scaled(layer: _Layer) -> _Layer:
+    """Return sums of squares as mean squares: all arms lose alike what rows and effects took."""
+    all_free = layer.df.sum()
+    df = layer.df * (layer.total / all_free if all_free else 0.0)
+    return layer._replace(own=layer.own / np.where(df > 0, df, 1), df=df)
+
+
+def _fit(
+    layer: Callable[[Table], _Layer],
+    counts: Int[np.ndarray, "workers arms"],
+    of_blocks: _Layer,
+    rule: Rule,
+    group: Int[np.ndarray, " arms"],
+) -> Fit:
+    """Return effects and variances: tau^2 by moments, then two rounds of reweighting."""
+    present, more = counts > 0, of_blocks.df
+    blocks, workers = counts.sum(0), present.sum(0)
+    first = layer(present.astype(float))
+    if not (first.df > 0).any():
+        nothing = np.full(blocks.shape, np.inf)
+        return Fit(first.effect, nothing, np.zeros(blocks.shape), blocks, workers)
+    sigma2 = np.zeros(blocks.shape)
+    if (more > 0).any():
+        sigma2 = rule(of_blocks.own, more, np.zeros(more.shape), of_blocks.total).variance[group]
+    explained = np.where(present, sigma2 / np.where(present, counts, 1), 0)
+    middle = winsorised_mean(first.own, first.df)
+    tau2 = max(middle - float(explained.sum() / present.sum()), 0.0)
+    if tau2 == 0 and not explained.any():
+        df = np.full(blocks.shape, first.total)
+        return Fit(first.effect, np.zeros(blocks.shape), df, blocks, workers, first.correlation)
+    weight = np.where(present, 1 / np.where(present, tau2 + explained, 1), 0)
+    factor = np.ones(blocks.shape)
+    for _ in range(3):
+        found = layer(weight / factor)
+        used = rule(found.own * factor, found.df, more, found.total)
+        used = Spread(np.maximum(used.variance, 1.0), *used[1:])
+        last, factor = factor, (used.variance / max(used.pooled, 1.0))[group]
+        if np.allclose(last, factor):
+            break
+    with np.errstate(divide="ignore"):
+        variance = used.variance[group] / weight.sum(0)
+    return Fit(found.effect, variance, used.df[group], blocks, workers, found.correlation)

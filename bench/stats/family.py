@@ -1,0 +1,144 @@
+"""Simultaneous intervals: the distribution of the largest of several correlated t statistics.
+
+Two families are known exactly. *Many to one* (Dunnett 1955, "A multiple comparison procedure for
+comparing several treatments with a control"): the statistics have correlations of the form
+lambda_i * lambda_j, so that, given one normal variable for what they share, they are independent.
+*All pairs* (Tukey 1953; Kramer 1956 for unequal errors): the studentised range. Either is a
+function G of the half width in known standard errors, and the unknown standard error adds one
+integral, over the chi distribution.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import optimize, special
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float
+
+    type Curve = Float[np.ndarray, " grid"]
+
+WIDEST = 10.0
+"""Standard errors up to which G is tabulated; above, it is 1."""
+GRID = np.linspace(0, WIDEST, 501)
+CELLS = (GRID[1:] + GRID[:-1]) / 2
+MANY = 2000.0
+"""Degrees of freedom from which on the standard error counts as known."""
+STEPS = 24
+"""Squared lambdas are rounded down to multiples of 1 / 24 (exact for 1, 2, 3, 5 references): less
+correlation, wider intervals."""
+FINE = 50
+"""Degrees of freedom are rounded down to 50 steps for each factor e, so that tables are reused."""
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+NORMAL = 8 * _NODES
+"""Points of a normal variable, and their probabilities."""
+MASS = 8 * _WEIGHTS * np.exp(-(NORMAL**2) / 2) / np.sqrt(2 * np.pi)
+
+
+class Family:
+    """A family of two-sided tests with one critical value for a given number of degrees of freedom.
+
+    Degrees of freedom that differ between members are handled by marginal levels: the table is made
+    for the largest, and every other member gets the t quantile of the same level. Members share
+    less of their errors than the table assumes of equals only where their degrees are fewer.
+    """
+
+    def __init__(self, key: tuple[float, ...] | int, df: float) -> None:
+        """Make the family of `many_to_one` or `all_pairs`, with the largest degrees of freedom."""
+        self._curve = _many_to_one(key) if isinstance(key, tuple) else _all_pairs(key)
+        self._key = key
+        self.df = _rounded(df)
+
+    def critical(self, df: float, alpha: float = 0.05) -> float:
+        """Return the half width in standard errors of a member with `df` degrees of freedom.
+
+        Raises:
+            ValueError: `alpha` is not between 0 and 1.
+        """
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
+        if df <= 0 or self.df <= 0:
+            return np.inf
+        common = _critical(self._key, self.df, alpha)
+        if df >= self.df:
+            return common
+        return float(-special.stdtrit(df, special.stdtr(self.df, -common)))
+
+    def p(self, t: float, df: float) -> float:
+        """Return the adjusted p-value of a member's statistic: single-step, two-sided."""
+        if df <= 0 or self.df <= 0:
+            return 1.0
+        t = abs(t)
+        if df < self.df:
+            tail = special.stdtr(df, -t)
+            t = float(-special.stdtrit(self.df, tail)) if tail > 0 else np.inf
+        return 1 - _below(self._curve, self.df, t)
+
+
+def many_to_one(shared: Sequence[float], df: float) -> Family:
+    """Return Dunnett's family.
+
+    Args:
+        shared: By member, the share of its variance that is the reference's: its squared lambda.
+        df: The largest degrees of freedom of a member.
+    """
+    steps = np.floor(np.clip(shared, 0, 1 - 1 / STEPS) * STEPS + 1e-9) / STEPS
+    return Family(tuple(sorted(steps.tolist())), df)
+
+
+def all_pairs(arms: int, df: float) -> Family:
+    """Return Tukey's family: all differences between `arms` independent means."""
+    return Family(arms, df)
+
+
+@lru_cache(maxsize=512)
+def _many_to_one(shared: tuple[float, ...]) -> Curve:
+    """Return G: the odds that all members lie within each half width of the grid."""
+    out = np.ones((GRID.size, NORMAL.size))
+    for value, times in zip(*np.unique(shared, return_counts=True), strict=True):
+        own = np.sqrt(1 - value)
+        at = np.sqrt(value) * NORMAL
+        inside = special.ndtr((GRID[:, None] + at) / own) - special.ndtr((at - GRID[:, None]) / own)
+        out *= inside**times
+    return out @ MASS
+
+
+@lru_cache(maxsize=64)
+def _all_pairs(arms: int) -> Curve:
+    """Return the same for the range of `arms` normal variables, in standard errors of a pair."""
+    gap = np.sqrt(2) * GRID[:, None]
+    inside = special.ndtr(NORMAL) - special.ndtr(NORMAL - gap)
+    return np.minimum(arms * inside ** (arms - 1) @ MASS, 1)
+
+
+def _below(curve: Curve, df: float, t: float) -> float:
+    """Return the odds that all |t| statistics lie below `t`."""
+    if t <= 0:
+        return 0.0
+    if not np.isfinite(t):
+        return 1.0
+    if df >= MANY:
+        return float(np.interp(t, GRID, curve))
+    odds = special.chdtr(df, df * (GRID / t) ** 2)  # of the error being that much of its estimate
+    middle = (curve[1:] + curve[:-1]) / 2
+    return float(min(middle @ np.diff(odds) + 1 - odds[-1], 1.0))
+
+
+@lru_cache(maxsize=4096)
+def _critical(key: tuple[float, ...] | int, df: float, alpha: float) -> float:
+    curve = _many_to_one(key) if isinstance(key, tuple) else _all_pairs(key)
+    low = float(special.stdtrit(df, 1 - alpha / 2)) * 0.99
+    members = len(key) if isinstance(key, tuple) else key * (key - 1) // 2
+    high = float(special.stdtrit(df, 1 - alpha / 2 / max(members, 1))) * 1.01
+    return float(optimize.brentq(lambda t: _below(curve, df, t) - 1 + alpha, low, high, xtol=1e-6))
+
+
+def _rounded(df: float) -> float:
+    if df <= 1 or df >= MANY:
+        return min(df, MANY)
+    return max(1.0, float(np.exp(np.floor(np.log(df) * FINE + 1e-9) / FINE)))

@@ -1,0 +1,1 @@
+"""Trials of what the project says: simulated data, planted differences, runs of identical arms."""

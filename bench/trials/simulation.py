@@ -1,0 +1,357 @@
+"""Error rates, coverage and power of `bench.stats.ratios`: `python -m bench.trials.simulation`.
+
+Identical arms, seeded noise; prints Markdown tables. Parts: `table` (error rates of the
+rule in use), `comparison` (of rules for the variance) and `power`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from bench.stats import ratios, spread, verdicts
+from bench.stats.spread import Rule, Spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jaxtyping import Float
+
+    type Arms = Float[np.ndarray, " arms"]
+
+    type Found = list[ratios.Estimate | None]
+
+DEFAULT = spread.shared_unless_noisy
+MARGIN = 0.02
+DIFFERENCE = 0.1
+"""Log-ratio of the later half of the arms where arms may stop."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How data come about; logs, so that 0.01 is 1 %."""
+
+    arms: int
+    """Compared with the two references; in an A/B, all."""
+    workers: int
+    """Or pairs; of cold metrics, samples of an arm."""
+    blocks: int = 1
+    tau: float = 0.005
+    """Standard deviation of a worker's luck with an arm."""
+    sigma: float = 0.01
+    noisy: float = 1.0
+    """Factor of both of the first compared arm."""
+    noisy_tau: float = 1.0
+    """Further factor of its `tau`."""
+    noisy_reference: float = 1.0
+    tails: str = "normal"
+    """Or `t3`; or `outliers`: one worker's luck in twenty is five times as large."""
+    missing: float = 0.0
+    """Share of the blocks that the last arm misses; the others miss fewer in proportion."""
+    common: float = 0.0
+    """Of an A/B: standard deviation of what all arms of a pair share."""
+    stopping: bool = False
+    """Arms that are decided after a worker are in one block in four from then on."""
+    kind: str = "warm"
+    """Or `ab`, or `cold`."""
+
+
+class Noise:
+    """Draws data of a condition."""
+
+    def __init__(self, condition: Condition, seed: int) -> None:
+        self.condition = condition
+        self.random = np.random.default_rng(seed)
+
+    def normal(self, *shape: int) -> np.ndarray:
+        """Return noise with standard deviation 1."""
+        if self.condition.tails == "t3":
+            return self.random.standard_t(3, shape) / np.sqrt(3)
+        return self.random.normal(size=shape)
+
+    def table(self, references: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return blocks x arms of logs, and each block's worker."""
+        c = self.condition
+        arms = c.arms + references
+        factor = np.ones(arms)
+        factor[:references], factor[references] = c.noisy_reference, c.noisy
+        luck = self.normal(c.workers, arms) * c.tau * factor
+        luck[:, references] *= c.noisy_tau
+        if c.tails == "outliers":
+            luck[self.random.random(luck.shape) < 0.05] *= 5
+        worker = np.repeat(np.arange(c.workers), c.blocks)
+        data = luck[worker] + self.normal(worker.size, arms) * c.sigma * factor
+        if references:
+            data += self.random.normal(size=(worker.size, 1)) * 0.2
+        if c.missing:
+            odds = c.missing * np.arange(1, c.arms + 1) / c.arms
+            gone = self.random.random((worker.size, c.arms)) < odds
+            gone[:2] = False
+            data[:, references:][gone] = np.nan
+        return data, worker
+
+    def differences(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return both sides of an A/B, and each block's pair."""
+        c = self.condition
+        level = self.random.normal(size=(c.workers * c.blocks, 1)) * 0.2
+        own, pair = self.table(0)
+        base = np.broadcast_to(level, own.shape)
+        luck = self.normal(c.workers, 1) * c.common
+        return base, base + own + luck[pair], pair
+
+    def run(self, rule: Rule) -> tuple[Found, Arms]:
+        """Return what is said of one drawn run, and the true log-ratios."""
+        c = self.condition
+        truth = np.zeros(c.arms)
+        if c.kind == "cold":
+            factor = np.array([c.noisy_reference, c.noisy, *[1.0] * (c.arms - 1)])
+            drawn = self.normal(c.arms + 1, c.workers) * c.sigma * factor[:, None]
+            return ratios.cold(list(drawn), 0, rule=rule)[1:], truth
+        if c.kind == "ab":
+            return ratios.paired_sides(*self.differences(), rule=rule), truth
+        data, worker = self.table(2)
+        if c.stopping:
+            truth[c.arms // 2 :] = DIFFERENCE
+            data = stopped(data + np.array([0, 0, *truth]), worker, rule)
+        return ratios.many_to_one(data, worker, [0, 1], rule=rule)[2:], truth
+
+
+def stopped(data: np.ndarray, worker: np.ndarray, rule: Rule) -> np.ndarray:
+    """Return data without the turns that `verdicts.decided` takes away, worker by worker."""
+    data = data.copy()
+    for now in range(verdicts.WORKERS, int(worker.max()) + 1):
+        seen = worker < now
+        found = ratios.many_to_one(data[seen], worker[seen], [0, 1], rule=rule)
+        rows = np.flatnonzero(worker == now)
+        for arm, estimate in enumerate(found):
+            if estimate is not None and verdicts.decided(estimate, MARGIN):
+                data[rows[rows % 4 != 0], arm] = np.nan
+    return data
+
+
+class Odds(NamedTuple):
+    """Of many runs."""
+
+    false_calls: float
+    """Share of the runs in which an arm without a difference `differs`."""
+    noisy_covered: float
+    """Share of the intervals of the first arm that hold the truth."""
+    covered: float
+    """The same of the worst other arm; NaN without others."""
+    half_width: float
+    """Median of the others (of one arm: its own), log-scale."""
+    detectable: float
+    """Median."""
+
+
+def odds(condition: Condition, runs: int, rule: Rule = DEFAULT, seed: int = 0) -> Odds:
+    """Return how often the intervals of a condition are right."""
+    noise = Noise(condition, seed)
+    calls, covered, widths, least = 0, [], [], []
+    for _ in range(runs):
+        found, truth = noise.run(rule)
+        low, high, half = np.array(
+            [(e.low, e.high, e.half_width) if e else (-np.inf, np.inf, np.inf) for e in found]
+        ).T
+        calls += bool((((low > 0) | (high < 0)) & (truth == 0)).any())
+        covered.append((low <= truth) & (truth <= high))
+        widths.append(half)
+        least.append(ratios.detectable(found))
+    each = np.mean(covered, 0)
+    others = slice(1, None) if each.size > 1 else slice(None)
+    return Odds(
+        calls / runs,
+        float(each[0]),
+        float(each[1:].min()) if each.size > 1 else np.nan,
+        float(np.median(np.array(widths)[:, others])),
+        float(np.median(least)),
+    )
+
+
+def pooled_alone(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
+    """Return the mean variance for every arm: no arm is noisier than the rest."""
+    del more  # the rule in use alone asks for it
+    if not (df > 0).any():
+        return Spread(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
+    mean = float(np.average(own, weights=df))
+    return Spread(np.full(df.shape, mean), np.full(df.shape, total), mean)
+
+
+def larger(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
+    """Return the larger variance, 1 / df interpolated: `nested._guarded` of the old engine."""
+    pooled = pooled_alone(own, df, more, total)
+    middle = spread.winsorised_mean(own, df) if (df > 0).any() else np.nan
+    if not middle > 0:
+        return pooled
+    most = np.where(df > 0, np.maximum(own, middle), middle)
+    weight = (middle / most) ** 2
+    return Spread(most, 1 / (weight / total + (1 - weight) / np.where(df > 0, df, 1)), middle)
+
+
+def moderated(own: Arms, df: Arms, more: Arms, total: float, *, robust: bool = False) -> Spread:
+    """Return empirical-Bayes variances (Smyth 2004); `robust`: as in Phipson et al. (2016).
+
+    The robust one is simplified: its prior comes from variances that are cut at the 5 and 90 %
+    quantiles, and an arm's prior degrees of freedom shrink with the odds that it is an outlier.
+    """
+    known = df > 0
+    if known.sum() < 3:
+        return pooled_alone(own, df, more, total)
+    free = np.where(known, df, 1.0)
+    centre = spread.winsorised_mean(own, df) if robust else np.nan
+    seen, of = own[known], df[known]
+    if robust:
+        seen = np.clip(seen, *(centre * special.chdtri(of, odds) / of for odds in (0.95, 0.1)))
+    logs = np.log(np.maximum(seen, 1e-9)) - special.digamma(of / 2) + np.log(of / 2)
+    excess = logs.var(ddof=1) - special.polygamma(1, of / 2).mean()
+    prior = min(2 * trigamma_inverse(excess), total) if excess > 0 else total
+    if not robust:
+        shift = special.digamma(prior / 2) - np.log(prior / 2)
+        centre = float(np.exp(logs.mean() + shift)) if excess > 0 else float(seen @ of / of.sum())
+    weight = np.full(df.shape, prior)
+    if robust:
+        tail = np.where(known, special.fdtrc(free, prior, own / centre), 1.0)
+        rank = np.argsort(np.argsort(tail))
+        weight *= np.minimum(tail / ((rank + 0.5) / rank.size), 1)
+    variance = (weight * centre + df * own * known) / (weight + df)
+    return Spread(variance, np.minimum(weight + df, total), centre)
+
+
+def trigamma_inverse(value: float) -> float:
+    """Return where the trigamma function has a value (Smyth 2004, appendix)."""
+    at = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(special.polygamma(1, at))
+        at += trigamma * (1 - trigamma / value) / float(special.polygamma(2, at))
+    return at
+
+
+RULES: dict[str, Rule] = {
+    "shared unless noisy": spread.shared_unless_noisy,
+    "pooled alone": pooled_alone,
+    "larger of both": larger,
+    "moderated": moderated,
+    "moderated, robust": partial(moderated, robust=True),
+}
+SHAPES = [(2, 2, 1), (2, 4, 3), (13, 2, 1), (13, 4, 3), (25, 8, 1)]
+SIDES = [(1, 3, 3), (1, 12, 1), (1, 40, 2), (3, 3, 2), (10, 6, 2), (10, 40, 1)]
+CONDITIONS = {
+    "alike": [
+        Condition(*shape)
+        for shape in [(1, 1, 3), (13, 1, 3), (1, 2, 1), (1, 2, 3), (1, 4, 3), *SHAPES, (25, 25, 2)]
+    ],
+    "no luck": [Condition(2, 4, 3, tau=0), Condition(13, 12, 3, tau=0)],
+    "first arm noisy": [
+        Condition(*shape, noisy=4)
+        for shape in [(1, 2, 1), (1, 2, 3), (1, 4, 3), (1, 8, 3), *SHAPES, (13, 12, 3), (25, 25, 2)]
+    ],
+    "its luck alone": [
+        Condition(*shape, noisy_tau=4) for shape in [(2, 4, 3), (13, 2, 3), (13, 4, 3)]
+    ],
+    "reference twice": [Condition(*shape, noisy_reference=2) for shape in SHAPES],
+    "t with 3 df": [Condition(*shape, tails="t3") for shape in [(1, 4, 3), *SHAPES]],
+    "outlying workers": [Condition(*shape, tails="outliers") for shape in [(1, 4, 3), *SHAPES]],
+    "missing blocks": [
+        Condition(*shape, missing=0.7, noisy=noisy)
+        for noisy in (1, 4)
+        for shape in [(2, 4, 3), (13, 4, 3), (13, 12, 3)]
+    ],
+    "optional stopping": [
+        Condition(*shape, stopping=True, noisy=noisy)
+        for noisy in (1, 4)
+        for shape in [(2, 8, 4), (4, 12, 4), (13, 12, 4)]
+    ],
+    "A/B": [
+        Condition(arms, pairs, blocks, kind="ab", common=common)
+        for arms, pairs, blocks in SIDES
+        for common in ((0.0,) if arms == 1 else (0.0, 0.01))
+    ],
+    "A/B, first arm noisy": [
+        Condition(*shape, noisy=4, kind="ab", common=0.005)
+        for shape in [(3, 3, 2), (3, 12, 1), (10, 6, 2)]
+    ],
+    "A/B, t with 3 df": [
+        Condition(*shape, tails="t3", kind="ab", common=0.005) for shape in [(1, 6, 2), (10, 6, 2)]
+    ],
+    "cold": [
+        Condition(arms, size, sigma=0.05, noisy=noisy, kind="cold")
+        for arms in (2, 13)
+        for size in (3, 6)
+        for noisy in (1, 4)
+    ],
+}
+COMPARED = [
+    Condition(*shape, noisy=noisy)
+    for noisy in (1, 4)
+    for shape in [(1, 4, 3), (2, 2, 1), (2, 4, 6), (13, 2, 3), (13, 4, 3), (13, 12, 4)]
+]
+MEASURED = {
+    "2 arms, 4 workers of 6, sigma 0.8 %": Condition(2, 4, 6, tau=0.004, sigma=0.008),
+    "2 arms, 4 workers of 6, sigma 1.1 %": Condition(2, 4, 6, tau=0.004, sigma=0.011),
+    "14 arms, 12 workers of 4": Condition(14, 12, 4, tau=0.0065, sigma=0.0175),
+    "A/B, 1 arm, 41 pairs, 0.95 % between pairs": Condition(1, 41, kind="ab", tau=0.0095, sigma=0),
+}
+
+
+def table(runs: int) -> Iterator[str]:
+    """Yield the rows of the error rates of the rule in use."""
+    yield "| noise | arms | workers | blocks | false calls | first arm | worst other | half width |"
+    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
+    for name, conditions in CONDITIONS.items():
+        for c in conditions:
+            f = odds(c, runs)
+            first = ", first noisy" if c.noisy > 1 and "noisy" not in name else ""
+            shared = f", common {c.common:.1%}" if c.common else ""
+            yield (
+                f"| {name}{first}{shared} | {c.arms} | {c.workers} | {c.blocks} | "
+                f"{f.false_calls:.1%} | {f.noisy_covered:.1%} | {f.covered:.1%} | "
+                f"{f.half_width:.2%} |"
+            )
+
+
+def comparison(runs: int) -> Iterator[str]:
+    """Yield the rows of what each rule does: false calls, first arm's coverage, half width."""
+    yield "| first arm | arms | workers | blocks | " + " | ".join(RULES) + " |"
+    yield "|---|" + "--:|" * (3 + len(RULES))
+    for c in COMPARED:
+        cells = []
+        for rule in RULES.values():
+            f = odds(c, runs, rule)
+            cells.append(f"{f.false_calls:.1%}, {f.noisy_covered:.1%}, {f.half_width:.2%}")
+        kind = "noisy" if c.noisy > 1 else "alike"
+        yield f"| {kind} | {c.arms} | {c.workers} | {c.blocks} | " + " | ".join(cells) + " |"
+
+
+def power(runs: int) -> Iterator[str]:
+    """Yield the rows of what can be detected at the noise of MEASURING.md, 9.1 and 9.8."""
+    yield "| noise as measured | false calls | " + " | ".join(RULES) + " |"
+    yield "|---|--:|" + "--:|" * len(RULES)
+    for name, c in MEASURED.items():
+        found = [odds(c, runs, rule) for rule in RULES.values()]
+        yield (
+            f"| {name} | {found[0].false_calls:.1%} | "
+            + " | ".join(f"{f.detectable:.2%}" for f in found)
+            + " |"
+        )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="bench.trials.simulation", description=__doc__)
+    parser.add_argument("--runs", type=int, default=1000, help="of each condition")
+    parts = {"table": table, "comparison": comparison, "power": power}
+    parser.add_argument("parts", nargs="*", default=list(parts), choices=parts)
+    options = parser.parse_args()
+    for part in options.parts:
+        for row in parts[part](options.runs):
+            print(row, flush=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""A block: rounds over one set of fresh buffers, and a look at what was computed meanwhile."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from bench.cells import BASELINE
+from bench.metrics import TINY
+from bench.worker import turns
+from bench.worker.arms import Arm
+from bench.worker.failures import guarded
+from bench.worker.protocol import Failed, Timed
+from common.contract import zero_hidden
+from common.equality import relative_norm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.worker.arms import Arms
+    from bench.worker.turns import End, Sampled, Unit
+    from common.contract import Chunk
+
+WARM_CALLS = 3
+"""Calls before a block's rounds: the second and third can still take another path."""
+MOST_CALLS, MOST_TINY_CALLS = 50, 200
+"""After so many calls arms are compared, and begin again from the first weights: training on one
+chunk can become unstable, and then rounding makes all the difference."""
+WEIGHTS_TOLERANCE = 5e-4
+"""Norm of the difference to the baseline's weights, relative to their norm, for each array."""
+
+
+class Block:
+    """One block of turns of one kind."""
+
+    def __init__(
+        self, arms: Arms, kind: str, names: Sequence[str], seed: int, at: Callable[[Arm], None]
+    ) -> None:
+        self.arms, self.kind, self.at = arms, kind, at
+        self.members = [Arm.of(name) for name in names]
+        if BASELINE not in self.members:
+            raise RuntimeError(f"{Arm(*BASELINE)} takes part in every block, to compare with")
+        self.rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
+        self.failures: dict[Arm, str] = {}
+
+    def run(
+        self, workload: str, rounds: int, compiled: Callable[[], int], changes: Callable[[], Any]
+    ) -> Timed:
+        """Take the turns, in random order, and compare where the arms have got to.
+
+        Args:
+            workload: Its name.
+            rounds: Timed rounds.
+            compiled: Returns how many programs the process has compiled so far.
+            changes: Returns what an arm has changed that it may not, in words.
+        """
+        total: dict[Arm, Sampled] = {}
+        untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
+        for part in self.parts(rounds, untimed, MOST_TINY_CALLS if untimed else MOST_CALLS):
+            units = self.units()
+            found = turns.interleave(
+                units, part, self.rng, self.at, untimed, compiled=compiled, changes=changes
+            )
+            for arm, sampled in found.items():
+                if sampled.failure:
+                    self.failures[arm] = sampled.failure
+                elif sampled.compiled:
+                    self.failures[arm] = f"compiled {sampled.compiled} programs while it was timed"
+                total.setdefault(arm, turns.Sampled()).add(sampled)
+            self.compare(units)
+        return self.answer({a: s for a, s in total.items() if a not in self.failures})
+
+    def parts(self, rounds: int, untimed: int, most: int) -> list[int]:
+        """Return the rounds between two comparisons, which have at most so many calls."""
+        if self.kind not in turns.OF_STEPS:
+            return [rounds]
+        longest = max(1, (most - WARM_CALLS) // turns.OF_STEPS[self.kind].CALLS - untimed)
+        count = -(-rounds // longest)
+        return [rounds * (i + 1) // count - rounds * i // count for i in range(count)]
+
+    def units(self) -> dict[Arm, Unit]:
+        """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
+        make: Callable[[Arm], Unit]
+        if self.kind in turns.OF_STEPS:
+            chunk: Chunk = jax.tree.map(jax.numpy.array, self.rng.choice(self.arms.chunks))
+            make = partial(self.of_step, chunk)
+        else:
+            make = self.of_program
+        units, padding = {}, []
+        members = [arm for arm in self.members if arm not in self.failures]
+        for arm in self.rng.sample(members, len(members)):
+            self.at(arm)
+            padding.append(jax.device_put(np.zeros(self.rng.randrange(1, 1 << 14), np.float32)))
+            unit = guarded(partial(make, arm))
+            if isinstance(unit, Failed):
+                self.failures[arm] = f"{unit.failure} (before it was timed)"
+            else:
+                units[arm] = unit
+        return units
+
+    def of_step(self, chunk: Chunk, arm: Arm) -> Unit:
+        """Return turns of calls of an arm's step, warm."""
+        hidden = zero_hidden(self.arms.case.model, self.arms.case.batch)
+        step = self.arms.steps[arm]
+        self.arms.load(arm)
+        for _ in range(WARM_CALLS):
+            turns.WAIT(step(hidden, chunk))
+        return turns.OF_STEPS[self.kind](step, hidden, chunk, calls=WARM_CALLS)
+
+    def of_program(self, arm: Arm) -> Unit:
+        """Return turns of what compiles apart."""
+        return self.arms.calls[self.kind][arm]()
+
+    def compare(self, units: dict[Arm, Unit]) -> None:
+        """Compare what each arm has computed with what the baseline has, after as many calls."""
+        ends = {}
+        for arm, unit in units.items():
+            if arm not in self.failures:
+                self.at(arm)
+                end = guarded(unit.ends)
+                if isinstance(end, Failed):
+                    self.failures[arm] = f"{end.failure} (after it was timed)"
+                else:
+                    ends[arm] = end
+        baseline = Arm(*BASELINE)
+        if baseline not in ends:
+            why = f"the baseline failed, so nothing could be compared: {self.failures[baseline]}"
+            self.failures |= dict.fromkeys(ends, why)
+            return
+        for arm, found in ends.items():
+            away = [differs(found[name], end) for name, end in ends[baseline].items()]
+            if seen := "; ".join(filter(None, away)):
+                self.failures[arm] = (
+                    f"what it computed while it was timed is not what was proven: {seen}"
+                )
+
+    def answer(self, found: dict[Arm, Sampled]) -> Timed:
+        """Return what is said of the arms that count."""
+        seconds: dict[str, dict[str, list[float]]] = {}
+        for arm, sampled in found.items():
+            for metric, values in sampled.seconds.items():
+                seconds.setdefault(metric, {})[str(arm)] = values
+        return Timed(
+            seconds,
+            failures={str(arm): why for arm, why in self.failures.items()},
+            cpu_seconds={str(a): s.cpu_seconds / s.wall_seconds for a, s in found.items()},
+        )
+
+
+def differs(found: End, baseline: End) -> str:
+    """Return in words how far an arm is from the baseline; nothing where it is near enough."""
+    assert found.calls == baseline.calls, "every arm has as many turns"
+    if (updates := found.updates) != found.calls:
+        return f"{updates} updates in {found.calls} calls"
+    if found.weights is not None and baseline.weights is not None:
+        away = relative_norm(found.weights, baseline.weights)
+        if not away <= WEIGHTS_TOLERANCE:
+            return (
+                f"after {found.calls} calls its weights are off by {away:.2g} of their norm from "
+                f"the baseline's (allowed: {WEIGHTS_TOLERANCE:g})"
+            )
+    away = abs(found.loss - baseline.loss)
+    if not away <= found.tolerance:
+        return (
+            f"a loss is off by {away:.2g} nats from the baseline's (allowed: {found.tolerance:g})"
+        )
+    return ""

@@ -1,0 +1,324 @@
+"""A real worker: commands and answers, and entrants that cheat beside honest ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from bench.worker.integrity import Surroundings
+from bench.worker.protocol import PROTOCOL
+from bench.worker.recorder import NOBODY, Recorder
+from bench.worker.settings import ENVIRONMENT, affinity, environment, threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+CHEATS = ROOT / "tests" / "cheats"
+TOY = {"workload": "toy", "backend": "cpu"}
+HONEST = ["pure_jax/pure", "control/pure", "haiku/pure"]
+ROUNDS = 8
+"""Enough for 48 calls: the cheats begin at their 20th to 31st."""
+
+
+class Child:
+    """`python -m bench.worker`, as a parent sees it."""
+
+    def __init__(self, **more: str) -> None:
+        self.recorder = Recorder()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker", str(self.recorder.path)],
+            cwd=ROOT,
+            env=environment() | more,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.ready = self.line()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self.recorder.__exit__()
+
+    def line(self) -> Any:
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        assert self.process.stdin is not None
+        print(json.dumps({"do": do, **arguments}), file=self.process.stdin, flush=True)
+        answer, self.ready = self.line(), self.line()
+        return answer
+
+    def load(self, arms: list[str], **more: Any) -> Any:
+        usual = {"outside": outside(arms), "cache": None, "seed": 0}
+        return self.ask("load", arms=[arm.split("/") for arm in arms], **(usual | more))
+
+    def opened(self, arms: list[str], losses: list[float] | None = None) -> None:
+        for arm in arms:
+            assert self.ask("open", arm=arm, losses=losses, **TOY) == {}, arm
+
+    def block(self, arms: list[str], kind: str = "step", **more: Any) -> Any:
+        return self.ask(
+            "block", **TOY, **({"kind": kind, "rounds": 2, "seed": 3} | more), arms=arms
+        )
+
+
+def outside(arms: list[str]) -> dict[str, str]:
+    """Return the files of cheats among arms."""
+    files = {arm.split("/")[0]: CHEATS / f"{arm.split('/')[0]}.py" for arm in arms}
+    return {name: str(path) for name, path in files.items() if path.exists()}
+
+
+@pytest.fixture(scope="module")
+def honest() -> Iterator[Child]:
+    """Return a worker whose honest arms have been proven."""
+    with Child() as child:
+        assert child.load(HONEST) == {"failures": {}, "notes": []}
+        child.proofs = {arm: child.ask("prove", arm=arm, **TOY) for arm in HONEST[::-1]}  # type: ignore[attr-defined]
+        yield child
+
+
+# Commands and answers.
+
+
+def test_ready(honest: Child) -> None:
+    assert honest.ready["protocol"] == PROTOCOL
+    assert honest.ready["cpu_seconds"] > honest.ready["ready"] > 0
+    assert honest.recorder.who() is None
+
+
+def test_a_proof_needs_no_baseline_before_it(honest: Child) -> None:
+    proofs: dict[str, Any] = honest.proofs  # type: ignore[attr-defined]
+    assert next(iter(proofs)) == "haiku/pure"
+    for proof in proofs.values():
+        assert len(proof["losses"]) == 10
+        assert proof["proof"]["trajectory"] <= 1e-5
+        assert proof["proof"]["same_program_as_baseline"]
+        assert proof["proof"]["donates"] is False
+        assert proof["exact"]["alias_bytes"] == 0
+    assert proofs["pure_jax/pure"]["losses"] == proofs["control/pure"]["losses"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "samples"),
+    [("step", {"step": 8}), ("host_cost", {"host_cost": 20, "host_cost_pipelined": 2})],
+)
+def test_a_block_of_some_arms(honest: Child, kind: str, samples: dict[str, int]) -> None:
+    arms = ["pure_jax/pure", "haiku/pure"]
+    found = honest.block(arms, kind)
+    assert found["failures"] == {}
+    counts = {
+        metric: {arm: len(seconds) for arm, seconds in by_arm.items()}
+        for metric, by_arm in found["seconds"].items()
+    }
+    assert counts == {metric: dict.fromkeys(arms, count) for metric, count in samples.items()}
+    assert all(0.3 < used < 20 for used in found["cpu_seconds"].values())
+    assert set(found["cpu_seconds"]) == set(arms)
+
+
+def test_other_turns_are_prepared_for_some_arms(honest: Child) -> None:
+    arms = ["pure_jax/pure", "control/pure"]
+    for kind, metrics in (("sample", ["sample"]), ("epoch", ["epoch_by_chunk", "epoch_by_scan"])):
+        found = honest.ask("prepare", kind=kind, arms=arms, **TOY)
+        assert found == {"failures": {}, "notes": []}
+        block = honest.block(arms, kind)
+        assert block["failures"] == {}
+        assert list(block["seconds"]) == metrics
+        assert {len(s) for by_arm in block["seconds"].values() for s in by_arm.values()} == {2}
+
+
+def test_opening_with_the_losses_of_a_proof(honest: Child) -> None:
+    losses = honest.proofs["pure_jax/pure"]["losses"]  # type: ignore[attr-defined]
+    honest.opened(["haiku/pure"], losses)
+    wrong = [*losses[:9], losses[9] + 1e-3]
+    found = honest.ask("open", arm="haiku/pure", losses=wrong, **TOY)
+    assert found["failure"].startswith("not equal in this process, though it was in another")
+    honest.opened(["haiku/pure"], losses)
+
+
+def test_training(honest: Child) -> None:
+    found = honest.ask("train", arm="haiku/pure", **TOY)["training"]
+    assert len(found["seconds"]) == 4
+    assert found["same_weights"] < 3
+
+
+def test_a_command_that_is_none() -> None:
+    with Child() as child:
+        assert child.process.stdin is not None
+        print('{"do": "fly"}', file=child.process.stdin, flush=True)
+        assert child.process.wait(20) == 1
+
+
+def test_a_block_has_the_baseline() -> None:
+    with Child() as child:
+        child.load(HONEST)
+        child.opened(HONEST[1:])
+        assert child.process.stdin is not None
+        command = {"do": "block", **TOY, "kind": "step", "arms": HONEST[1:], "rounds": 1, "seed": 1}
+        print(json.dumps(command), file=child.process.stdin, flush=True)
+        assert child.process.wait(20) == 1
+
+
+def test_counting_is_about_one_arm() -> None:
+    with Child() as child:
+        child.load(HONEST)
+        found = child.ask("count", arm="haiku/pure", **TOY)["exact"]
+    assert found["compilations_warm"] == 0
+    assert found["python_starts"] > 0
+
+
+def test_a_cold_sample_has_the_programs_fingerprint(honest: Child) -> None:
+    with Child() as child:
+        found = child.ask("cold", entrant="haiku", style="pure", outside={}, **TOY)
+    proofs: dict[str, Any] = honest.proofs  # type: ignore[attr-defined]
+    assert found["fingerprint"] == proofs["haiku/pure"]["proof"]["program"]["fingerprint"]
+    assert found["trace_and_lower_split_by"] == "clock"
+    parts = [value for name, value in found["values"].items() if name != "peak_rss"]
+    assert found["timed_seconds"] == pytest.approx(sum(parts))
+
+
+def test_the_second_process_reads_what_the_first_has_compiled(tmp_path: Path) -> None:
+    kept, used = [], []
+    for _ in range(2):
+        with Child() as child:
+            assert child.load(HONEST, cache=str(tmp_path)) == {"failures": {}, "notes": []}
+            before = child.ready["cpu_seconds"]
+            child.opened(HONEST)
+            used.append(child.ready["cpu_seconds"] - before)
+            assert child.block(HONEST)["failures"] == {}
+            kept.append({path.name for path in tmp_path.iterdir() if "cache" in path.name})
+    assert kept[0] == kept[1] != set(), "nothing was compiled the second time"
+    assert used[1] < 0.6 * used[0]
+
+
+def test_without_a_folder_nothing_is_kept_or_read(tmp_path: Path) -> None:
+    with Child(JAX_COMPILATION_CACHE_DIR=str(tmp_path)) as child:
+        child.load(HONEST)
+        child.opened(HONEST)
+        assert list(tmp_path.iterdir()) == []
+
+
+# Entrants that cheat.
+
+WHILE_TIMED = {
+    "by_identity/by_identity": ("is not what was proven", "3 updates in 58 calls"),
+    "counts_on/once": ("is not what was proven", "its weights are off by"),
+    "counts_on/stops": ("is not what was proven", "its weights are off by"),
+    "counts_on/forgets": ("is not what was proven", "57 updates in 58 calls"),
+    "wrong_loss/old_loss": ("is not what was proven", "a loss is off by"),
+    "compiles_again/every_25_calls": ("compiled 2 programs while it was timed",),
+    "slow_clock_later/timed": (
+        "while it was timed it replaced time.perf_counter; replaced jax.block_until_ready",
+    ),
+}
+
+
+def test_what_cheats_while_it_is_timed_has_no_times() -> None:
+    arms = [*HONEST, *WHILE_TIMED]
+    with Child() as child:
+        assert child.load(arms)["failures"] == {}
+        child.opened(arms)
+        found = child.block(arms, rounds=10)
+        assert set(found["seconds"]["step"]) == set(HONEST), "honest arms have times, others none"
+        assert set(found["failures"]) == set(WHILE_TIMED)
+        for arm, words in WHILE_TIMED.items():
+            missing = [word for word in words if word not in found["failures"][arm]]
+            assert not missing, (arm, found["failures"][arm])
+        arms.remove("slow_clock_later/timed")  # it did that once
+        found = child.block(arms, "host_cost", rounds=2)
+        for metric in ("host_cost", "host_cost_pipelined"):
+            assert set(found["seconds"][metric]) == set(HONEST)
+        assert set(found["failures"]) == set(arms) - set(HONEST)
+        assert child.block(HONEST)["failures"] == {}
+
+
+AT_IMPORT = {
+    "slow_clock/pure": "importing it replaced time.perf_counter",
+    "low_precision/pure": (
+        "importing it changed jax_default_matmul_precision from 'float32' to 'bfloat16'"
+    ),
+    "own_cores/pure": (
+        "importing it changed XLA_FLAGS from None to '--xla_cpu_enable_fast_math=true'; "
+        "changed the affinity from [0, 1] to [0]; changed the priority from 0 to 1"
+    ),
+    "other_baseline/pure": "importing it changed the program of pure_jax/pure",
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_an_import_may_not_change(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    several = len(os.sched_getaffinity(0)) > 1
+    cheats = [arm for arm in AT_IMPORT if several or arm != "own_cores/pure"]
+    with Child() as child:
+        found = child.load([*HONEST, *cheats], seed=seed, check_programs=True)
+        expected = {arm: AT_IMPORT[arm] for arm in cheats}
+        if affinity() != [0, 1]:
+            expected.pop("own_cores/pure", None)
+            found["failures"].pop("own_cores/pure", None)
+        assert found["failures"] == expected
+        [note] = found["notes"]
+        assert "since other_baseline was imported" in note
+        child.opened(HONEST)
+        assert set(child.block(HONEST)["seconds"]["step"]) == set(HONEST)
+        assert set(os.sched_getaffinity(child.process.pid)) == os.sched_getaffinity(0)
+
+
+def test_what_making_a_step_may_not_change() -> None:
+    arms = [*HONEST, "slow_clock_later/opening"]
+    with Child() as child:
+        child.load(arms)
+        found = child.ask("open", arm=arms[-1], losses=None, **TOY)
+        assert found["failure"].startswith("making or running its step replaced time.perf_counter")
+        child.opened(HONEST)
+        assert child.block(HONEST)["failures"] == {}
+
+
+def test_a_cold_sample_by_another_clock_is_none() -> None:
+    with Child() as child:
+        assert child.process.stdin is not None
+        about = {"entrant": "slow_clock", "style": "pure", "outside": outside(["slow_clock/pure"])}
+        command = {"do": "cold", **about, **TOY}
+        print(json.dumps(command), file=child.process.stdin, flush=True)
+        assert child.process.wait(60) == 1
+
+
+# Surroundings, in this process.
+
+
+def test_nothing_has_changed() -> None:
+    assert Surroundings().changes() == ""
+
+
+def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv("JAX_LEFT", "1")
+    before = Surroundings()
+    os.environ["XLA_FLAGS"] = "--fast"
+    del os.environ["JAX_LEFT"]
+    assert before.changes() == (
+        "changed JAX_LEFT from '1' to None; changed XLA_FLAGS from None to '--fast'"
+    )
+    assert "XLA_FLAGS" not in os.environ
+    assert os.environ["JAX_LEFT"] == "1"
+    assert before.changes() == ""
+
+
+def test_cores_of_one_worker() -> None:
+    given = environment(cores=[1])
+    assert given.items() >= ENVIRONMENT.items()
+    assert threads([1]) == {"BAKEOFF_CORES": "1", "NPROC": "1", "PJRT_NPROC": "1"}
+    assert given.items() >= threads([1]).items()
+    assert threads() == threads(affinity())
+    assert NOBODY == 255
