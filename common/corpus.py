@@ -1,5 +1,7 @@
 """Texts to learn from: the blog's toy string, a made-up text, two downloads, or any UTF-8 file."""
 
+import errno
+import os
 import re
 import shlex
 import sys
@@ -8,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import fetch, synthetic
-from common.errors import BakeoffError, unknown
+from common.errors import NAME_BYTES, BakeoffError, shortened, unknown
+from common.files import LargeFileError, UnfitFileError, read_regular
 
 TOY_REPEATS = 10
 """How often the blog's toy text repeats its seven characters."""
@@ -16,6 +19,9 @@ TOY = "abcd..." * TOY_REPEATS
 
 MIN_CHARACTERS = 2
 """One to read and one to predict."""
+MOST_BYTES = 128 << 20
+"""Of a file: enwik8, the largest text that is usual for character models, has 100 MB. Text
+and tokens are held in memory; making them takes about 27 bytes for each of the file's: 3.4 GiB."""
 
 _GUTENBERG_START = re.compile(
     r"^\*\*\* ?START OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG EBOOK[^*]*\*\*\*",
@@ -63,8 +69,8 @@ def load(
         sources: The corpora that are downloaded, once.
 
     Raises:
-        BakeoffError: The name is unknown, the file is missing, unreadable, not UTF-8, or has fewer
-            than 2 characters, or the download failed.
+        BakeoffError: The name is unknown, the file is missing, unreadable, no regular file, not
+            UTF-8, larger than `MOST_BYTES`, or has fewer than 2 characters, or the download failed.
 
     """
     if name_or_path == "toy":
@@ -89,7 +95,7 @@ def _load_download(name: str, source: fetch.Source, notify: fetch.Notify) -> Cor
 
 def _load_file(given: str, known: list[str], notify: fetch.Notify) -> Corpus:
     path = Path(given)
-    if not given or not path.exists():
+    if not given or not _exists(path, given):
         if any(mark in given for mark in "./\\"):
             raise BakeoffError(
                 f"no such file {given!r}; give the path of a UTF-8 text file, "
@@ -133,15 +139,42 @@ def _without_licence(text: str) -> str:
     return strip_gutenberg(text) if marked else text
 
 
-def _read(path: Path) -> bytes:
-    if path.is_dir():
-        raise BakeoffError(f"{str(path)!r} is a directory; give the path of a UTF-8 text file")
+def _exists(path: Path, given: str) -> bool:
     try:
-        return path.read_bytes()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
+        return False
     except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise _unreadable(path, error) from error
         raise BakeoffError(
-            f"cannot read {str(path)!r} ({error.strerror}); give a UTF-8 file that you may read"
+            f"the corpus {shortened(given)!r} is no name of a file: it has "
+            f"{len(os.fsencode(given))} bytes, and a name may have {NAME_BYTES}, a path 4095; give "
+            "the path of a UTF-8 text file"
         ) from error
+    return True
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path, MOST_BYTES)
+    except LargeFileError as error:
+        split = f"split -C {MOST_BYTES >> 20}m {shlex.quote(str(path))} part-"
+        raise BakeoffError(
+            f"{str(path)!r} {error.strerror}; give a part of it, for example of {split}"
+        ) from error
+    except UnfitFileError as error:
+        raise BakeoffError(
+            f"{str(path)!r} {error.strerror}; give the path of a UTF-8 text file"
+        ) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> BakeoffError:
+    return BakeoffError(
+        f"cannot read {str(path)!r} ({error.strerror}); give a UTF-8 file that you may read"
+    )
 
 
 def _decode(data: bytes, path: Path) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 
 from common.config import DataConfig, ModelConfig, OptimiserConfig, check_size
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
-from common.errors import BakeoffError
+from common.errors import BakeoffError, shortened
+from common.files import UnfitFileError, require_regular, stem
 from common.vocab import Vocab
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def save(path: Path, saved: Saved) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file beside `path` and move it there, so that nobody sees half of it."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=stem(path), delete=False) as file:
             try:
                 file.write(data)
                 file.flush()
@@ -156,18 +157,25 @@ def _about(text: str) -> tuple[dict[str, Any], int]:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises for a name that is too long
         raise BakeoffError(f"{path} is a folder; give a file that `bakeoff train --save` wrote")
     try:
+        require_regular(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except UnfitFileError as error:
+        raise BakeoffError(
+            f"{path} {error.strerror}; give a file that `bakeoff train --save` wrote"
+        ) from error
     except FileNotFoundError as error:
         raise BakeoffError(
             f"there is no weights file {path}; make one with `bakeoff train --save {path}`"
         ) from error
     except OSError as error:
-        raise BakeoffError(f"cannot read {path}: {error.strerror or error}; give a file") from error
+        raise BakeoffError(
+            f"cannot read {shortened(path)}: {error.strerror or error}; give a file"
+        ) from error
     except SafetensorError as error:
         raise BakeoffError(
             f"{path} is not a whole safetensors file ({error}); it may be cut short, or something "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import Cell
 from bench.engine.actions import Action, Death, Outcome
+from bench.engine.state import Block
 from bench.metrics import COLD, METRICS, Kind
 from bench.worker import protocol
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from bench.engine.driver import Plan
+    from bench.engine.state import State
 
     type Needed = dict[Cell, set[str]]
     type Fault = Callable[[Action], Death | str | None]
@@ -195,3 +197,23 @@ class Machine:
     def times_of(self, action: Action) -> dict[str, list[float]]:
         """Return the samples of all arms in a block."""
         return {arm: self.times(action, arm) for arm in action.arms}
+
+
+def with_blocks(state: State) -> State:
+    """Give a state that was made by hand the blocks that its samples are views of."""
+    blocks: dict[tuple[str, str, int], Block] = {}
+    for cell, found in state.cells.items():
+        for metric, several in found.blocks.items():
+            if METRICS[metric].kind is not Kind.WARM:
+                continue
+            for each in several:
+                about = each.number, each.process, "", cell.workload, cell.backend
+                turn = METRICS[metric].turn
+                block = blocks.setdefault(
+                    (cell.workload, turn, each.number),
+                    Block(*about, turn, each.cores, each.at, each.rounds, {}),
+                )
+                arm = f"{cell.entrant}/{cell.style}"
+                block.seconds.setdefault(metric, {})[arm] = [float(value) for value in each.values]
+    state.blocks = list(blocks.values())
+    return state

@@ -26,7 +26,7 @@ from bench.cells import Cell, Offer, Selection
 from bench.cli import main
 from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
 from bench.engine.processes import WorkerFailedError
-from bench.engine.state import Block
+from bench.engine.state import Samples
 from bench.metrics import METRICS
 from bench.report import curves, markdown
 from bench.report.whole import Whole
@@ -781,7 +781,7 @@ def test_a_run_without_a_result_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     class Engine:
         def __init__(self, schedule: Any, *_: object, **__: object) -> None:
             for cell in (baseline, other, control):
-                blocks = [Block(1, n, 1.0, [1e-3] * 8, 2) for n in range(3)]
+                blocks = [Samples(1, n, 1.0, [1e-3] * 8, 2) for n in range(3)]
                 schedule.state.cells[cell].blocks["step"] = blocks
 
         def run(self) -> None: ...

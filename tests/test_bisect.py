@@ -12,7 +12,7 @@ import pytest
 
 from bench.engine.processes import Place
 from bench.environments.uv import UnsolvableError
-from bench.stats.nested import Estimate
+from bench.stats.ratios import Estimate, corrected
 from bench.track import bisect as bisects
 from bench.track.bisect import Search, away, interval
 from bench.track.environments import Environment
@@ -73,7 +73,7 @@ class World:
             data.append(truth + self.rng.normal(0, self.sd))
             n = len(data)
             error = np.std(data, ddof=1) / math.sqrt(n) if n > 1 else math.inf
-            estimate = Estimate(float(np.mean(data)), float(error), float(n - 1), n, n)
+            estimate = corrected(float(np.mean(data)), float(error), float(n - 1), n, n)
             if decided(estimate):
                 break
         return estimate, 1.0, ""
@@ -211,14 +211,14 @@ def test_a_step_is_decided_wrongly_as_seldom_as_is_said() -> None:
         data = rng.normal(0.3, 0.02, bisects.LOOKS[-1])
         for n in range(2, data.size + 1):
             error = float(np.std(data[:n], ddof=1)) / math.sqrt(n)
-            if away(Estimate(float(data[:n].mean()), error, n - 1.0, n, n), 0.3):
+            if away(corrected(float(data[:n].mean()), error, n - 1.0, n, n), 0.3):
                 wrong += 1
                 break
     assert wrong / 2000 < 0.017  # 1 %, and three standard errors
 
 
 def test_nothing_known_is_an_endless_interval() -> None:
-    assert interval(Estimate(0.1, math.inf, 0, 1, 1)) == (-math.inf, math.inf)
+    assert interval(corrected(0.1, math.inf, 0, 1, 1)) == (-math.inf, math.inf)
 
 
 def test_packages_that_moved() -> None:

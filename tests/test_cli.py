@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import fresh_checkpoint
 from common.corpus import TOY
 from common.equality import random_weights
+from common.errors import shortened
 from common.vocab import Vocab
 
 ROOT = Path(__file__).parents[1]
@@ -270,6 +272,114 @@ def test_bad_input_is_one_line_and_no_file(bakeoff: Bakeoff, tmp_path: Path, giv
     whole = not BAD[given].endswith(("(", "--colour"))
     assert done.err == f"{says}\n" if whole else done.err.startswith(says)
     assert folder(tmp_path) == before
+
+
+LONG = "x" * 300
+PLACES = {
+    "one.txt/new": "one.txt is not a folder; name another one",
+    "dangling": "exists already; files are never overwritten: name a new one",
+    f"{LONG}/new": "the name has 300 bytes; at most 255 are allowed: name a shorter one",
+    "/proc/new": "the folder /proc takes no new files (No such file or directory); "
+    "name another one",
+    "readonly/new": "the folder readonly takes no new files (Read-only file system); "
+    "name another one",
+}
+"""What is said of a place for a new file; endings are added, and nothing is imported before."""
+WRITERS = {
+    "--save": "train --corpus missing.txt --save",
+    "--log": "train --corpus missing.txt --log",
+    "--plot": "train --corpus missing.txt --plot",
+    "output": "report missing.json -o",
+    "--pictures": "report missing.json --pictures",
+    "--runs": "ab --base current --new current --workload nope --runs",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("option", WRITERS)
+def test_a_place_that_cannot_be_written_to_is_refused_first(
+    bakeoff: Bakeoff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, place: str
+) -> None:
+    furnish(tmp_path)
+    there = {"--plot": f"{place}.svg", "output": f"{place}.md"}.get(option, place)
+    (tmp_path / there.replace(place, "dangling")).symlink_to("nowhere")
+    (tmp_path / "readonly").mkdir()
+    if place == "/proc/new" and not Path("/proc/self").exists():
+        pytest.skip("there is no /proc")
+    temporary = tempfile.TemporaryFile
+
+    def simulated(dir: Path) -> Any:  # noqa: A002
+        if dir.name == "readonly":  # root, who runs many a CI, may write anywhere
+            raise OSError(30, "Read-only file system")
+        return temporary(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", simulated)
+    before = folder(tmp_path)
+    done = bakeoff(*shlex.split(WRITERS[option]), there)
+    says = PLACES[place]
+    if option == "--pictures" and place == "dangling":  # a folder that is there is allowed
+        says = "dangling is not a folder; name another one"
+    gap = " " if says.startswith("exists") else ": "
+    assert done == (2, "", f"bakeoff: {option} {shortened(there)}{gap}{says}\n")
+    assert folder(tmp_path) == before
+
+
+def test_a_resumed_file_in_a_folder_that_takes_none_is_refused_first(
+    bakeoff: Bakeoff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    furnish(tmp_path)
+
+    def full(dir: Path) -> Any:  # noqa: A002
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    assert bakeoff("train", "--resume", "good", "--corpus", "missing.txt") == (
+        2,
+        "",
+        "bakeoff: --resume good: the folder . takes no new files (No space left on device); "
+        "name another one\n",
+    )
+
+
+def test_the_longest_name_that_is_allowed(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    path, picture = "w" * 255, f"{'é' * 125}.svg"
+    files = ("--save", path, "--plot", picture, "--log", "l" * 255)
+    assert bakeoff("train", *SMALL, "--epochs", "1", *files).status == 0
+    assert names(tmp_path) == sorted([path, picture, "l" * 255])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(30, "Read-only", "x"), "cannot use x: Read-only; name another place"),
+        (OSError(28, "No space", "x"), "cannot write x: No space; make room there"),
+        (OSError(28, "No space"), "cannot write a file: No space; make room there"),
+    ],
+    ids=["read-only", "full", "full, no name"],
+)
+def test_any_other_place_is_one_line_too(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch, error: OSError, says: str
+) -> None:
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(train_command, "assemble", failing)
+    assert bakeoff("train") == (2, "", f"bakeoff: {says}\n")
+
+
+@pytest.mark.parametrize("name", ["fifo", "/dev/zero", LONG])
+@pytest.mark.parametrize("command", ["sample", "train --resume"])
+def test_weights_that_may_never_end_are_not_read(
+    bakeoff: Bakeoff, tmp_path: Path, command: str, name: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    done = bakeoff(*command.split(), name)
+    says = {
+        "fifo": f"fifo is a pipe, not a regular file; {WROTE}",
+        "/dev/zero": f"/dev/zero is a character device, not a regular file; {WROTE}",
+        LONG: f"cannot read {shortened(LONG)}: File name too long; give a file",
+    }
+    assert done == (2, "", f"bakeoff: {says[name]}\n")
 
 
 def test_no_command_is_help_and_no_error_line(bakeoff: Bakeoff) -> None:
@@ -526,7 +636,13 @@ PROGRAM = (
 """`python -m bench.cli`, also where Ctrl-C is ignored, as it is for a job in the background."""
 
 
-def start(here: Path, *arguments: str, stdout: int = subprocess.PIPE, **env: str) -> Any:
+def start(
+    here: Path,
+    *arguments: str,
+    stdout: int = subprocess.PIPE,
+    stderr: int | None = None,
+    **env: str,
+) -> Any:
     """Start `bakeoff` in a folder; standard error is a file there, or the same as `stdout`."""
     inherited = {
         k: v
@@ -540,7 +656,7 @@ def start(here: Path, *arguments: str, stdout: int = subprocess.PIPE, **env: str
         env={**inherited, "PYTHONPATH": python_path, "COLUMNS": "100", **env},
         stdin=subprocess.DEVNULL,
         stdout=stdout,
-        stderr=subprocess.PIPE if stdout == subprocess.PIPE else stdout,
+        stderr=stderr or (subprocess.PIPE if stdout == subprocess.PIPE else stdout),
     )
 
 
@@ -635,7 +751,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 @pytest.mark.parametrize("colour", [True, False], ids=["colour", "NO_COLOR"])
 def test_a_terminal_shows_a_bar(tmp_path: Path, colour: bool) -> None:
     ours, theirs = pty.openpty()
-    setting = {} if colour else {"NO_COLOR": "1"}
+    setting: dict[str, Any] = {} if colour else {"NO_COLOR": "1"}
     arguments = ("train", *SMALL, "--epochs", "200", "--sample-every", "100")
     process = start(tmp_path, *arguments, stdout=theirs, TERM="xterm-256color", **setting)
     os.close(theirs)
@@ -679,3 +795,87 @@ def test_a_reader_that_leaves_training_early(tmp_path: Path) -> None:
     first, err = piped_into_head(tmp_path, "train", *SMALL, "--epochs", "1000000")
     assert first == "p"
     assert "Traceback" not in err
+
+
+FULL = (
+    "bakeoff: cannot write to standard output: No space left on device; make room there, or send "
+    "it elsewhere, as with > FILE"
+)
+RUN = str(ROOT / "results/xeon-2-cores/2026-11-25-budget-1800.json")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    ("command", "unbuffered"),
+    [
+        ("", ""),
+        ("--help", "1"),
+        ("train --help", ""),
+        ("entrants --json", ""),
+        ("sample w", ""),
+        ("new mine", ""),
+        (f"compare {RUN} {RUN}", ""),
+        (f"report {RUN} --format md", "1"),
+        (f"report {RUN} --format csv", ""),
+    ],
+    ids=["none", "help", "train", "entrants", "sample", "new", "compare", "md", "csv"],
+)
+def test_a_full_standard_output_is_one_line(tmp_path: Path, command: str, unbuffered: str) -> None:
+    weights.save(tmp_path / "w", saved())
+    with Path("/dev/full").open("w") as full:
+        process = start(
+            tmp_path,
+            *command.split(),
+            stdout=full.fileno(),
+            stderr=subprocess.PIPE,
+            PYTHONUNBUFFERED=unbuffered,
+        )
+    err = process.communicate(timeout=60)[1].decode()
+    assert (process.returncode, err) == (2, f"{FULL}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["--help", "new mine"])
+def test_standard_output_and_error_are_full(tmp_path: Path, command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert start(tmp_path, *command.split(), stdout=full.fileno()).wait(60) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("files", [(), ("--log", "-"), ("--save", "w")], ids=" ".join)
+def test_training_onto_a_full_standard_output(tmp_path: Path, files: tuple[str, ...]) -> None:
+    arguments = ("train", *SMALL, "--epochs", "2", *files)
+    with Path("/dev/full").open("w") as full:
+        process = start(tmp_path, *arguments, stdout=full.fileno(), stderr=subprocess.PIPE)
+    err = process.communicate(timeout=60)[1].decode()
+    kept = "; the weights after 0 epochs are in w" if "--save" in files else ""
+    lines = [line for line in err.splitlines() if line.startswith("bakeoff: ")]
+    assert (process.returncode, lines) == (2, [f"{FULL}{kept}"])
+    assert "Traceback" not in err
+    assert names(tmp_path) == (["w"] if kept else [])
+
+
+def test_a_closed_standard_output_is_no_error(tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m bench.cli entrants --help >&-"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "unbuffered"),
+    [("", ""), ("--help", "1"), (f"report {RUN} --format csv", "")],
+    ids=["none", "help", "report"],
+)
+def test_a_reader_that_has_left_is_quiet(tmp_path: Path, command: str, unbuffered: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = start(
+        tmp_path,
+        *command.split(),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        PYTHONUNBUFFERED=unbuffered,
+    )
+    os.close(write)
+    err = process.communicate(timeout=60)[1].decode()
+    assert (process.returncode, err) == (141, "")

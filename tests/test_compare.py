@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import math
@@ -20,11 +21,11 @@ from rich.console import Console
 
 from bench.cells import Cell
 from bench.cli import main
-from bench.engine.state import Block, Found, State
+from bench.engine.state import Found, Samples, State
 from bench.report.runs import Run, read, run_of
-from bench.stats.nested import Estimate
-from bench.stats.verdict import Verdict
-from bench.summary import blocks_of, section
+from bench.stats.ratios import Estimate, corrected
+from bench.stats.verdicts import Verdict
+from bench.summary import section
 from bench.track import between, calibrate, markdown, terminal, words
 from bench.track.as_json import as_data, as_json
 from bench.track.between import Kind, Wobble
@@ -40,6 +41,7 @@ from bench.track.comparison import (
 )
 from bench.track.gate import Gate, Rule
 from common.errors import BakeoffError
+from tests.simulated import with_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,19 +98,19 @@ def simulated(
             step = SECONDS[workload] * speed * ratio * (ratios or {}).get(name, 1.0)
             own = np.random.default_rng([seed, len(state.cells)])
             found.blocks["step"] = [
-                Block(process, 4 * process + number, 0.0, drawn(own, step, noise, 8), 4)
+                Samples(process, 4 * process + number, 0.0, drawn(own, step, noise, 8), 4)
                 for process in range(1, processes + 1)
                 for number in range(4)
             ]
             found.blocks["compile"] = [
-                Block(100 + number, 100 + number, 0.0, drawn(rng, 0.4 * speed, 0.03, 1))
+                Samples(100 + number, 100 + number, 0.0, drawn(rng, 0.4 * speed, 0.03, 1))
                 for number in range(cold)
             ]
             state.cells[Cell(*name, workload, "cpu")] = found
     needed = {c: {"step", "compile", "final_loss"} for c in state.cells if c[0] != "control"}
     about: dict[str, Any] = {"versions": VERSIONS, "devices": {"cpu": "cpu"}, "affinity": [0, 1]}
     about |= {"environment": {"JAX_ENABLE_X64": "false"}, "donation": False, "threads": "two"}
-    said = section(state, needed, margin=0.02, arguments=["bench"], environment=about)
+    said = section(with_blocks(state), needed, margin=0.02, arguments=["bench"], environment=about)
     said |= {"warnings": [], "verdict": []}
     machine = {"cpu": {"brand_raw": "Xeon", "model": 167, "count": 2}, "system": "Linux"}
     machine |= {"python_implementation": "CPython", "release": "6.18", "machine": "x86_64"}
@@ -120,9 +122,8 @@ def simulated(
             {
                 "group": cell["workload"],
                 "name": metric,
-                "stats": {"data": state.cells[key].values(metric), "median": row["median"]},
-                "extra_info": {**key._asdict(), "metric": metric, "unit": "s"}
-                | blocks_of(state.cells[key].blocks[metric]),
+                "stats": {"median": row["median"]},
+                "extra_info": {**key._asdict(), "metric": metric, "unit": "s"},
             }
             for cell in said["cells"]
             for metric, row in cell["metrics"].items()
@@ -323,7 +324,7 @@ def wandering(
     """Return what a run says of styles that do not differ: they wander, and are measured."""
     df = 10.0
     return {
-        key: Estimate(
+        key: corrected(
             rng.normal(0, sd) + rng.normal(0, error),
             error * math.sqrt(rng.chisquare(df) / df),
             df,
@@ -369,10 +370,11 @@ def test_runs_of_the_same_code_differ_seldom(sd: float, bases: int) -> None:
         estimated = between.between_runs(runs, kinds) if bases > 1 else {}
         wobble = between.chosen(estimated)[Kind.OTHER]
         shift = math.log1p(0.05 + 6 * sd)
-        new[keys[0]] = new[keys[0]]._replace(log_ratio=new[keys[0]].log_ratio + shift)
-        found = {k: between.difference([r[k] for r in runs], new[k], wobble) for k in keys}
+        first = new[keys[0]]
+        new[keys[0]] = dataclasses.replace(first, log_ratio=first.log_ratio + shift)
+        found = {k: between.difference([r[k] for r in runs], new[k], wobble, 10) for k in keys}
         values = dict.fromkeys(keys, Values(1.0, 1.0))
-        called = [r.changed for r in time_rows(found, values, Gate(), 0.02, TODAY, more=False)]
+        called = [r.changed for r in time_rows(found, values, Gate(), 0.02, TODAY)]
         hits += called[0]
         false += any(called[1:])
     assert false / times < 0.08
@@ -388,13 +390,13 @@ def test_too_few_base_runs_do_not_replace_the_table() -> None:
 
 
 def test_several_base_runs_know_more_than_one() -> None:
-    new, wobble = Estimate(0.0, 0.004, 9, 40, 5), Wobble(0.01, 20)
-    known = [Estimate(x, 0.004, 9, 40, 5) for x in (0.01, -0.01, 0.03, -0.03)]
+    new, wobble = corrected(0.0, 0.004, 9, 40, 5), Wobble(0.01, 20)
+    known = [corrected(x, 0.004, 9, 40, 5) for x in (0.01, -0.01, 0.03, -0.03)]
     one, four = between.difference(known[:1], new, wobble), between.difference(known, new, wobble)
     assert one.standard_error == pytest.approx(math.sqrt(2 * (0.004**2 + 0.01**2)))
     assert four.standard_error == pytest.approx(math.sqrt(1.25 * (0.004**2 + 0.01**2)))
     assert four.log_ratio == pytest.approx(0.0)
-    unknown = Estimate(5.0, math.inf, 0, 1, 1)
+    unknown = corrected(5.0, math.inf, 0, 1, 1)
     assert between.difference([*known, unknown], new, wobble) == four
     assert math.isinf(between.difference([unknown], new, wobble).standard_error)
 
@@ -450,9 +452,9 @@ def made(*estimates: Estimate, gate: Gate | None = None, **more: Any) -> Compari
     return Comparison((Side("a"),), Side("b"), 0.02, judged, **more)
 
 
-EQUAL = Estimate(0.0, 0.002, 20, 40, 5)
-UNSURE = Estimate(0.03, 0.05, 20, 40, 5)
-SLOW = Estimate(0.1, 0.002, 20, 40, 5)
+EQUAL = corrected(0.0, 0.002, 20, 40, 5)
+UNSURE = corrected(0.03, 0.05, 20, 40, 5)
+SLOW = corrected(0.1, 0.002, 20, 40, 5)
 COUNTS = exact_rows({rows(1)[0]: 4.0}, {rows(1)[0]: 4.0}, Gate(), 0.02, TODAY)
 
 
@@ -472,11 +474,6 @@ COUNTS = exact_rows({rows(1)[0]: 4.0}, {rows(1)[0]: 4.0}, Gate(), 0.02, TODAY)
 )
 def test_status(found: Comparison, status: Status) -> None:
     assert found.status is status
-
-
-def test_an_ab_says_how_many_more_blocks_and_a_comparison_of_runs_does_not() -> None:
-    assert [row.more_blocks is not None for row in made(UNSURE).rows] == [True]
-    assert all(row.more_blocks is None for row in both(BASE, LATER).rows)
 
 
 # --- conditions
@@ -812,8 +809,8 @@ BAD = {
     "base.json not.json": "not.json is not JSON (",
     "base.json binary.json": "binary.json is not text; give a run file, which is JSON",
     "base.json other.json": "other.json is JSON, but no run: it has no list of benchmarks; give",
-    "base.json old.json": "old.json is a run of schema 1; schema 2 is allowed: measure it again",
-    "base.json newer.json": "newer.json is a run of schema 99; schema 2 is allowed: install a",
+    "base.json old.json": "old.json is a run of schema 1; schema 3 is allowed: measure it again",
+    "base.json newer.json": "newer.json is a run of schema 99; schema 3 is allowed: install a",
     "base.json damaged.json": "base.json, damaged.json cannot be compared (AttributeError: ",
     "base.json empty.json": "empty has no cells; give a run that measured something",
     "base.json plain.json": "plain was written by pytest-benchmark alone, without intervals",

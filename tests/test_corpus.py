@@ -17,9 +17,11 @@ import pytest
 
 from common import corpus, fetch, synthetic
 from common.corpus import Corpus, load, strip_gutenberg
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError, shortened, unknown
 from common.fetch import SOURCES, Source
+from common.files import LargeFileError, read_regular
 
+ROOT = Path(__file__).parents[1]
 CORPORA = Path(__file__).parents[2] / "shared" / "corpora"
 BOOK = b"A small book.\r\n\r\nIt ends soon.\r\n"
 MARKED = (
@@ -120,14 +122,104 @@ def test_a_directory(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(path: Path) -> bytes:
+    def denied(path: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
     path = tmp_path / "secret.txt"
     path.write_text("text")
-    monkeypatch.setattr(Path, "read_bytes", denied)  # root, who runs many a CI, may read anything
+    monkeypatch.setattr(os, "open", denied)  # root, who runs many a CI, may read anything
     assert refused(str(path)) == (
         f"cannot read {str(path)!r} (Permission denied); give a UTF-8 file that you may read"
+    )
+
+
+def nothing_to_read(here: Path) -> dict[str, tuple[str, str]]:
+    """Return, by name, what is given and what it is, of files that must not be read."""
+    os.mkfifo(here / "fifo")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(here / "socket"))  # whose name may have 107 bytes
+    (here / "link").symlink_to("/dev/zero")
+    kind = "not a regular file"
+    return {
+        "fifo": (str(here / "fifo"), f"is a pipe, {kind}"),
+        "socket": (str(here / "socket"), f"is a socket, {kind}"),
+        "device": ("/dev/zero", f"is a character device, {kind}"),
+        "link": (str(here / "link"), f"is a character device, {kind}"),
+        "proc": ("/proc/self/maps", "claims to be empty and is not, as files of /proc do"),
+    }
+
+
+@pytest.mark.parametrize("name", ["fifo", "socket", "device", "link", "proc"])
+def test_what_may_never_end_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, what = nothing_to_read(tmp_path)[name]
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        f"from common.corpus import load; load({given!r})"
+    )
+    done = subprocess.run(  # a process, since it must neither hang nor grow
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    says = f"{given!r} {what}; give the path of a UTF-8 text file"
+    assert done.stderr.splitlines()[-1] == f"common.errors.BakeoffError: {says}"
+
+
+def test_too_large_a_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "large file.txt"
+    with path.open("wb") as file:
+        file.truncate(corpus.MOST_BYTES + (1 << 20))
+    assert refused(str(path)) == (
+        f"{str(path)!r} has 129 MiB; at most 128 MiB are allowed; give a part of it, for example "
+        f"of split -C 128m '{path}' part-"
+    )
+    path.write_bytes(b"abcdefgh")
+    monkeypatch.setattr(corpus, "MOST_BYTES", 8)
+    assert load(str(path), notify=silent).text == "abcdefgh"
+    monkeypatch.setattr(corpus, "MOST_BYTES", 7)
+    refused(str(path))
+
+
+def test_a_file_that_grows_is_read_to_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(b"abcdefgh")
+    about = os.stat_result((*path.stat()[:6], 4, *path.stat()[7:]))
+    with pytest.MonkeyPatch.context() as patch:  # as it was when its size was asked for
+        patch.setattr(os, "fstat", lambda _: about)
+        with pytest.raises(LargeFileError):
+            read_regular(path, 7)
+        assert read_regular(path, 8) == b"abcdefgh"
+
+
+def test_a_name_that_is_too_long() -> None:
+    given = "a line\n" * 60
+    assert refused(given) == (
+        f"the corpus {shortened(given)!r} is no name of a file: it has 420 bytes, and a name may "
+        "have 255, a path 4095; give the path of a UTF-8 text file"
+    )
+
+
+def test_links_that_go_in_circles(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    given = str(tmp_path / "loop")
+    assert refused(given).startswith(f"cannot read {given!r} (")
+
+
+def test_a_file_that_is_removed_once_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gone.txt"
+    path.write_text("text")
+    monkeypatch.setattr(corpus, "_exists", lambda path, _: path.unlink() or True)
+    assert refused(str(path)) == (
+        f"cannot read {str(path)!r} (No such file or directory); "
+        "give a UTF-8 file that you may read"
     )
 
 

@@ -19,6 +19,7 @@ from bench.worker.counts import (
     UnsteadyCountsError,
     compilations,
     exact,
+    heard,
     python_counts,
     tool_id,
 )
@@ -234,6 +235,15 @@ def test_compilations_within_compilations_and_after_an_exception() -> None:
         assert outside() == len(["one", "listening", "another"])
         compile_one()
     assert within() == 1
+
+
+def test_what_a_process_has_compiled_so_far() -> None:
+    compiled = heard()
+    before = compiled()
+    jax.jit(lambda x: x - 2)(np.ones(3, np.float32))
+    assert compiled() == before + 1
+    assert heard() is not compiled
+    assert compiled() == before + 2, "a second one listens again"
 
 
 def test_a_listener_that_was_cleared_away_is_back() -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from bench.cells import Cell
 from bench.cli.report import Format
-from bench.stats.nested import Estimate
-from bench.stats.verdict import Verdict
+from bench.stats.ratios import Estimate, corrected
+from bench.stats.verdicts import Verdict
 from bench.track import gatefile
 from bench.track.comparison import (
     Comparison,
@@ -37,9 +37,9 @@ TODAY = date(2026, 11, 25)
 JIT = Cell("flax_nnx", "jit", "seed", "cpu")
 TOY = Cell("flax_nnx", "jit", "toy", "cpu")
 HAIKU = Cell("haiku", "pure", "seed", "cpu")
-SLOW = Estimate(0.0953, 0.002, 20, 40, 5)
+SLOW = corrected(0.0953, 0.002, 20, 40, 5)
 """10 % slower."""
-SURE = Estimate(0.0, 0.002, 20, 40, 5)
+SURE = corrected(0.0, 0.002, 20, 40, 5)
 COUNTED = ("step", "python_calls")
 
 
@@ -73,7 +73,7 @@ def test_slower_is_worse_by_more_than_the_margin_unless_said_otherwise() -> None
 
 
 def test_what_is_not_slower_is_not_worse() -> None:
-    unsure = Estimate(0.2, 0.5, 20, 40, 5)
+    unsure = corrected(0.2, 0.5, 20, 40, 5)
     row = time_rows({(JIT, "step"): unsure}, {(JIT, "step"): Values(1, 1)}, Gate(), 0.02, TODAY)[0]
     assert (row.verdict, row.worse) == (Verdict.INCONCLUSIVE, False)
 
@@ -105,7 +105,7 @@ def test_every_name_selects(field: str) -> None:
 
 def test_what_is_left_out_is_not_judged_and_costs_the_others_nothing() -> None:
     found = {(JIT, "step"): SLOW} | {
-        (Cell(f"e{i}", "pure", "toy", "cpu"), "step"): Estimate(0.5, 1.0, 9, 9, 3)
+        (Cell(f"e{i}", "pure", "toy", "cpu"), "step"): corrected(0.5, 1.0, 9, 9, 3)
         for i in range(40)
     }
     values = dict.fromkeys(found, Values(1.0, 1.0))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from bench.stats.verdict import detectable
 from filelock import FileLock
 from tests.test_schedule import FIXED, Machine, drive, needed
 
@@ -23,7 +24,6 @@ from bench.environments.offers import lives_apart, merged, offers
 from bench.environments.own import LOCKS, Homes, note_size, pins_of, relock, whole_of
 from bench.environments.store import MARK, binary
 from bench.environments.uv import NetworkError, UnsolvableError, minor
-from bench.stats.verdict import detectable
 from bench.summary import Group, by_side, ratios, smallest
 from bench.watch import unlike
 from common.declaration import Declaration, declaration

@@ -133,16 +133,16 @@ def test_the_table_has_every_cell_and_what_the_run_says_of_it(html: str, run: Ru
 
 def test_samples_give_the_ratios_that_the_run_has(run: Run) -> None:
     """The file has all that its numbers were made of."""
-    from bench.summary import ratios
+    from bench.estimates import beside
 
     known = stored(run)
     checked = 0
     for group, arms in run.samples.items():
-        for cell, estimate in ratios(group, arms, [BASELINE])[BASELINE].items():
+        for cell, estimate in beside(group, arms).items():
             said = known.get(cell, {}).get(group.metric)
             if said is not None:
                 assert estimate.ratio == pytest.approx(said.ratio, rel=1e-9)
-                low, high = estimate.interval()
+                low, high = estimate.interval
                 assert low == pytest.approx(said.low or 0.0, rel=1e-6)
                 assert high == pytest.approx(said.high or float("inf"), rel=1e-6)
                 checked += 1

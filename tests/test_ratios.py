@@ -5,22 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.stats import family
-from bench.stats.ratios import (
-    Contrasts,
-    Estimate,
-    added,
-    cold,
-    detectable,
-    many_to_one,
-    paired_sides,
-    pairwise,
-)
-from bench.stats.spread import shared_unless_noisy, winsorised_mean
+from bench.stats.estimates import Estimate, added, detectable
+from bench.stats.ratios import Contrasts, cold, many_to_one, paired_sides, pairwise
 from bench.stats.verdicts import Verdict, decided, settled, tied, ties, verdict
 from bench.trials.simulation import Condition, Noise, odds
 
@@ -31,9 +23,8 @@ def known(estimates: list[Estimate | None]) -> list[Estimate]:
     return [estimate for estimate in estimates if estimate is not None]
 
 
-def noisy_run(seed: int, **about: float) -> tuple[np.ndarray, np.ndarray]:
-    condition = Condition(4, 5, 3)
-    return Noise(replace(condition, **about), seed).table(2)  # type: ignore[arg-type]
+def noisy_run(seed: int, missing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    return Noise(Condition(4, 5, 3, missing=missing), seed).table(2)
 
 
 @pytest.mark.parametrize(
@@ -46,39 +37,24 @@ def test_many_to_one_has_dunnetts_critical_values(arms: int, df: int, critical: 
     assert found.p(found.critical(df), df) == pytest.approx(0.05, abs=1e-6)
 
 
-def test_many_to_one_agrees_with_scipys_integral() -> None:
-    from scipy import stats
-
-    random = np.random.default_rng(0)
-    control, *arms = random.normal(size=(14, 10))
-    expected = stats.dunnett(*arms, control=control, random_state=np.random.default_rng(0))
-    found = family.many_to_one([0.5] * 13, 14 * 9)
-    p = [found.p(t, 14 * 9) for t in expected.statistic.tolist()]
-    assert p == pytest.approx(expected.pvalue.tolist(), abs=0.005)
-
-
-@pytest.mark.parametrize(
-    ("arms", "df", "q"),  # upper 5 % points of the studentised range
-    [(3, 10, 3.88), (10, 20, 5.01), (2, 4, 3.93)],
-)
-def test_all_pairs_has_tukeys_critical_values(arms: int, df: int, q: float) -> None:
-    assert family.all_pairs(arms, df).critical(df) * math.sqrt(2) == pytest.approx(q, abs=0.02)
+def test_all_pairs_has_tukeys_critical_values() -> None:
+    for arms, df, q in [(3, 10, 3.88), (10, 20, 5.01), (2, 4, 3.93)]:
+        found = family.all_pairs(arms, df).critical(df) * math.sqrt(2)
+        assert found == pytest.approx(q, abs=0.02)
 
 
 def test_fewer_degrees_of_freedom_keep_the_marginal_level() -> None:
     together = family.many_to_one([0.3] * 5, 100)
     assert together.critical(3) > 1.5 * together.critical(100)
     assert together.p(together.critical(3), 3) == pytest.approx(0.05, abs=1e-6)
-    assert family.many_to_one([0.3] * 5, 0).critical(0) == math.inf
 
 
 def test_one_arm_and_one_reference_by_hand() -> None:
     data = np.array([[0.0, 0.01], [0.0, 0.03], [0.0, 0.05]])
-    _, estimate = many_to_one(data, np.arange(3), [0])
-    assert estimate is not None
+    estimate = known(many_to_one(data, np.arange(3), [0]))[0]
     error = 0.02 / math.sqrt(3)
-    assert (estimate.log_ratio, estimate.df) == pytest.approx((0.03, 2))
-    assert estimate.standard_error == pytest.approx(error)
+    found = (estimate.log_ratio, estimate.df, estimate.standard_error)
+    assert found == pytest.approx((0.03, 2, error))
     assert estimate.half_width == pytest.approx(4.3027 * error, rel=0.001)
     assert estimate.ratio == pytest.approx(math.exp(0.03))
     assert (estimate.blocks, estimate.workers, estimate.differs) == (3, 3, False)
@@ -110,9 +86,8 @@ def test_a_lone_arm_of_an_ab_is_a_t_test_over_pairs() -> None:
     assert (estimate.log_ratio, estimate.standard_error) == pytest.approx((0.04, error))
     assert estimate.half_width == pytest.approx(3.1824 * error, rel=1e-3)
     floor = known(paired_sides(np.zeros((4, 1)), new, np.array([0, 1, 1, 0])))[0]
-    assert floor.standard_error == pytest.approx(  # pairs agree; blocks say more
-        math.sqrt((0.05**2 / 2 + 0.01**2 / 2) / 2 / 2 / 2)
-    )
+    of_blocks = (0.05**2 / 2 + 0.01**2 / 2) / 2  # more than what the two pairs differ by
+    assert floor.standard_error == pytest.approx(math.sqrt(of_blocks / 4))
 
 
 def test_order_labels_and_units_do_not_matter() -> None:
@@ -140,10 +115,7 @@ def test_missing_blocks_arms_and_references() -> None:
     data[4:, 2], data[:, 3], data[0, 0] = np.nan, np.nan, np.nan
     found = many_to_one(data, worker, [0, 1])
     assert found[3] is None
-    few, other, before = found[2], found[4], full[4]
-    assert few is not None
-    assert other is not None
-    assert before is not None
+    few, other, before = known([found[2], found[4], full[4]])
     assert (few.blocks, few.workers) == (3, 2)  # the first block has no reference
     assert (other.blocks, before.blocks) == (14, 15)
     assert few.standard_error > other.standard_error
@@ -152,20 +124,11 @@ def test_missing_blocks_arms_and_references() -> None:
 
 def test_a_noisy_arm_widens_its_own_interval_only() -> None:
     condition = Condition(13, 12, 3)
-    quiet, noisy = odds(condition, 40), odds(replace(condition, noisy=4), 40)
-    assert noisy.half_width < 1.1 * quiet.half_width
+    widths = [odds(replace(condition, noisy=factor), 40).half_width for factor in (1, 4)]
+    assert widths[1] < 1.1 * widths[0]
     own = known(many_to_one(*Noise(replace(condition, noisy=4), 0).table(2), [0, 1]))
     assert own[0].standard_error > 2 * own[1].standard_error
     assert own[0].df < 15 < own[1].df
-
-
-def test_an_arm_like_the_others_borrows_and_a_noisy_one_does_not() -> None:
-    own, df = np.array([1, 1, 1, 1, 30.0]), np.full(5, 6.0)
-    found = shared_unless_noisy(own, df, np.zeros(5), 30)
-    assert winsorised_mean(own, df) == pytest.approx(found.pooled)
-    assert 1 < found.pooled < 1.5 < 34 / 5
-    assert found.variance == pytest.approx([found.pooled] * 4 + [30], rel=0.01)
-    assert found.df == pytest.approx([30] * 4 + [6], rel=0.01)
 
 
 def test_members_alone_pay_for_the_family() -> None:
@@ -174,24 +137,23 @@ def test_members_alone_pay_for_the_family() -> None:
     two = known(many_to_one(data, worker, [0, 1], members=[2, 3]))
     alone = known(many_to_one(data, worker, [0, 1], members=[2]))
     assert whole[0].half_width > two[0].half_width > alone[0].half_width
-    assert two[3].half_width < two[1].half_width * 1.5
     assert [e.log_ratio for e in whole] == [e.log_ratio for e in two]
 
 
 def runs() -> list[tuple[Contrasts, list[Estimate | None]]]:
     out = []
-    for seed in range(300):
+    for seed in range(160):
         random = np.random.default_rng(seed)
         condition = Condition(
             int(random.integers(1, 9)),
             int(random.integers(2, 9)),
             int(random.integers(1, 4)),
-            noisy=random.choice([1, 4]),
-            tails=random.choice(["normal", "t3"]),
-            missing=random.choice([0, 0.6]),
+            noisy=(1, 4)[seed % 2],
+            tails=("normal", "t3")[seed // 2 % 2],
+            missing=(0, 0.6)[seed // 4 % 2],
         )
         data, worker = Noise(condition, seed).table(2)
-        data[:, 2:] += random.choice([0, 0.01, 0.03, 0.5], condition.arms)
+        data[:, 2:] += random.choice([0, 0.01, -0.03, 0.5], condition.arms)
         out.append((pairwise(data, worker, [0, 1]), many_to_one(data, worker, [0, 1])))
     return out
 
@@ -202,7 +164,7 @@ def test_nothing_that_is_said_contradicts_another() -> None:
         groups = ties(contrasts)
         order = [contrasts.log_ratio[arm] for group in groups for arm in group]
         assert order == sorted(order)
-        half = {0: 0.0} | {a: e.half_width for a, e in enumerate(estimates) if e is not None}
+        half = {0: 0.0} | {a: e.half_width for a, e in enumerate(estimates) if e}
         assert sorted(arm for group in groups for arm in group) == sorted(half)
         for group in groups:
             for i, j in combinations(group, 2):
@@ -211,8 +173,7 @@ def test_nothing_that_is_said_contradicts_another() -> None:
                 assert gap <= half[i] + half[j]
         for arm, e in enumerate(estimates):
             if e is not None:
-                said = verdict(e, MARGIN)
-                seen.add(said)
+                seen.add(said := verdict(e, MARGIN))
                 assert tied(contrasts, 0, arm) is not e.differs
                 assert (e.p < 0.05) is e.differs
                 assert e.differs or said in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)
@@ -245,9 +206,8 @@ def test_verdicts(log_ratio: float, half: float, said: Verdict, is_decided: bool
 
 
 def test_added_seconds_and_detectable_difference_by_hand() -> None:
-    seconds, low, high = added(estimate(math.log(3), 0.0), 1e-3, 0)
-    assert (seconds, low, high) == pytest.approx((2e-3, 2e-3, 2e-3))
-    seconds, low, high = added(estimate(math.log(3), 0.1), 1e-3, 1e-5)
+    assert added(estimate(math.log(3), 0.0), 1e-3, 0) == pytest.approx((2e-3, 2e-3, 2e-3))
+    seconds, low, _ = added(estimate(math.log(3), 0.1), 1e-3, 1e-5)
     of_ratio, of_reference = 3e-3 * (1 - math.exp(-0.1)), 2 * 2 * 1e-5
     assert seconds - low == pytest.approx(math.hypot(of_ratio, of_reference))
     assert detectable([estimate(0.3, 0.02)]) == pytest.approx(
@@ -256,13 +216,12 @@ def test_added_seconds_and_detectable_difference_by_hand() -> None:
 
 
 def test_cold_samples_by_hand() -> None:
-    none, first, second, empty = cold([np.array([0.0, 0.2]), np.array([1.0, 1.4]), [2.0], []], 0)
-    assert (none, empty) == (None, None)
-    assert first is not None
-    assert second is not None
-    assert (first.log_ratio, first.blocks) == (pytest.approx(1.1), 2)
-    assert first.standard_error == pytest.approx(math.sqrt((0.02 + 0.08) / 2))
-    assert (second.log_ratio, second.blocks) == (pytest.approx(1.9), 1)
+    found = cold([np.array(v) for v in ([0.0, 0.2], [1, 1.2], [2], [])], 0)
+    assert [each is None for each in found] == [True, False, False, True]
+    first, second = known(found)
+    assert (first.log_ratio, first.blocks) == pytest.approx((1.0, 2))
+    assert first.standard_error == pytest.approx(math.sqrt((0.02 + 0.02) / 2))
+    assert (second.log_ratio, second.blocks) == pytest.approx((1.9, 1))
 
 
 @pytest.mark.parametrize("noisy", [1, 4])
@@ -270,27 +229,22 @@ def test_cold_samples_by_hand() -> None:
 def test_identical_arms_are_seldom_called_different(
     shape: tuple[int, int, int], noisy: int
 ) -> None:
-    found = odds(Condition(*shape, noisy=noisy), 400)
-    assert found.false_calls <= 0.07  # 5 %, and twice the error of 400 runs
+    found = odds(Condition(*shape, noisy=noisy), 300)
+    assert found.false_calls <= 0.075  # 5 %, and nearly twice the error of 300 runs
     assert found.noisy_covered >= 0.92
 
 
-BLOCKS = np.zeros((4, 3))
-
-
 @pytest.mark.parametrize(
-    ("data", "worker", "reference", "alpha", "message"),
+    ("about", "message"),
     [
-        (BLOCKS[0], np.zeros(3), [0], 0.05, r"data have shape \(3,\)"),
-        (BLOCKS, np.zeros(3), [0], 0.05, r"workers \(3,\); they must be \(blocks, arms\)"),
-        (BLOCKS, np.zeros(4), [3], 0.05, r"reference is \[3\]; it must be of the 3 arms"),
-        (BLOCKS, np.zeros(4), [], 0.05, r"reference is \[\]"),
-        (BLOCKS - np.inf, np.zeros(4), [0], 0.05, "arm 0 in block 0 is -inf"),
-        (BLOCKS, np.arange(4), [0], 1.0, "alpha is 1.0; it must be between 0 and 1"),
+        ({"worker": np.zeros(3)}, r"workers \(3,\); they must be \(blocks, arms\)"),
+        ({"reference": [3]}, r"reference is \[3\]; it must be of the 3 arms"),
+        ({"reference": []}, r"reference is \[\]"),
+        ({"data": np.zeros((4, 3)) - np.inf}, "arm 0 in block 0 is -inf"),
+        ({"alpha": 1.0}, "alpha is 1.0; it must be between 0 and 1"),
     ],
 )
-def test_bad_data(
-    data: np.ndarray, worker: np.ndarray, reference: list[int], alpha: float, message: str
-) -> None:
+def test_bad_data(about: dict[str, Any], message: str) -> None:
+    right: dict[str, Any] = {"data": np.zeros((4, 3)), "worker": np.arange(4), "reference": [0]}
     with pytest.raises(ValueError, match=message):
-        many_to_one(data, worker, reference, alpha=alpha)
+        many_to_one(**(right | about))

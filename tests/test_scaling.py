@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from bench.cells import Cell, Offer, Selection
-from bench.engine.state import Block, Found
+from bench.engine.state import Found, Samples
 from bench.report import markdown
 from bench.report.page import page
 from bench.report.runs import read
@@ -45,10 +45,10 @@ def cell(style: str) -> Cell:
 def found(factor: float) -> Found:
     """Return four blocks of two processes, in which a step takes so many milliseconds."""
     blocks = [
-        Block(process, number, 0.0, [factor * (1 + 0.001 * i * number) for i in (1, 2)], 2)
+        Samples(process, number, 0.0, [factor * (1 + 0.001 * i * number) for i in (1, 2)], 2)
         for process, number in ((1, 1), (1, 2), (2, 3), (2, 4))
     ]
-    cold = [Block(5, 5, 0.0, [0.5]), Block(6, 6, 0.0, [0.7])]
+    cold = [Samples(5, 5, 0.0, [0.5]), Samples(6, 6, 0.0, [0.7])]
     return Found(blocks={"step": blocks, "compile": cold})
 
 

@@ -5,9 +5,11 @@ Libraries are imported when they are needed.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -27,14 +29,18 @@ from bench.cli import (
     report,
     sample,
     selftest,
+    stdout,
     train,
 )
-from common.errors import BakeoffError, LostPeerError
+from common.errors import BakeoffError, LostPeerError, shortened
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 INTERNAL = 70
 """Status of an error of our own: 1 says something of what was compared."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+"""What a system says of a file that a user has named, or of the machine: no mistake of ours."""
 
 app = typer.Typer(
     name="bakeoff",
@@ -69,19 +75,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         status = app(given, prog_name="bakeoff", standalone_mode=False) or 0
-        sys.stdout.flush()
+        stdout.flushed()
         # Typer makes a Ctrl-C that no command has answered to this status, and says nothing.
         return _say("interrupted", status) if status == INTERRUPTED else status
     except LostPeerError as error:
         _say(str(error), error.exit_status)
-        sys.stdout.flush()
-        os._exit(error.exit_status)  # or jax waits for the lost one, and then ends with a stack
+        os._exit(
+            _closed(error.exit_status)
+        )  # or jax waits for the lost one, and then ends with a stack
     except BakeoffError as error:
         status = _say(str(error), error.exit_status)
         hosts = sys.modules.get("common.hosts")
         if hosts is not None and hosts.joined():  # jax would wait for the others, and then abort
-            sys.stdout.flush()
-            os._exit(status)
+            os._exit(_closed(status))
         return status
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
@@ -97,9 +103,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read the output has gone; Python's own flush at exit would complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return _left()
+    except OSError as error:
+        name = "a file" if error.filename is None else shortened(error.filename)
+        if error.errno in FULL:
+            return _say(f"cannot write {name}: {error.strerror}; make room there", 2)
+        if error.errno in PLACES and error.filename is not None:
+            return _say(f"cannot use {name}: {error.strerror}; name another place", 2)
+        raise
     except SystemExit as error:  # Rich makes the one of the other, and has done the same
         if isinstance(error.__context__, BrokenPipeError):
             return BROKEN_PIPE
@@ -108,14 +119,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run() -> None:
     """Run the command line as a program."""
+    stdout.guard()
     try:
         status = main()
     except Exception:
         traceback.print_exc()
         status = _say("this is a mistake of bakeoff's own; please report it", INTERNAL)
-    sys.exit(status)
+    sys.exit(_closed(status))
+
+
+def _closed(status: int) -> int:
+    """Write what standard output still holds back; return the exit status."""
+    try:
+        stdout.flushed()
+    except stdout.OutputError as error:
+        return _say(str(error), error.exit_status)
+    except BrokenPipeError:
+        return _left()
+    return status
+
+
+def _left() -> int:
+    """Return the status where whoever read the output has gone, before Python's own last flush."""
+    stdout.to_nowhere(sys.stdout.fileno())
+    return BROKEN_PIPE
 
 
 def _say(message: str, status: int) -> int:
-    print(f"bakeoff: {message}", file=sys.stderr)
+    try:
+        print(f"bakeoff: {message}", file=sys.stderr)
+    except OSError:  # standard error is full, too
+        with suppress(OSError):
+            stdout.to_nowhere(sys.stderr.fileno())
     return status

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import BakeoffError, require_new
+from common.files import read_regular
 
 if TYPE_CHECKING:
     from bench.report.runs import Run
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from bench.track.gate import Gate
 
 CONFIG = "pyproject.toml"
+MOST_BYTES = 1 << 30
+"""Of a file that may be a comparison."""
 WIDTH = 100
 """Of a text that is written to a file."""
 EXAMPLES = """Examples:\n
@@ -155,7 +158,7 @@ def read(path: Path) -> Run:
         return run(path)
     except BakeoffError as error:
         try:
-            found = json.loads(path.read_text("utf-8"))
+            found = json.loads(read_regular(path, MOST_BYTES))
         except (OSError, ValueError, RecursionError):
             raise error from None
         if isinstance(found, dict) and found.get("kind") == KIND:

@@ -84,18 +84,19 @@ def passed_on(running: Sequence[subprocess.Popen[bytes]], *_: object) -> None:
 
 def awaited(running: Sequence[subprocess.Popen[bytes]], said: Sequence[IO[str]]) -> int:
     """Return the exit status of processes that end together."""
-    end = float("inf")
+    end, began = float("inf"), False
     while any(process.poll() is None for process in running) and time.monotonic() < end:
         time.sleep(LOOK_SECONDS)
         if end == float("inf") and any(process.poll() for process in running):
             end = time.monotonic() + GRACE_SECONDS
+            began = (running[0].returncode or 0) > 0  # the others end since the first has failed
         if running[0].poll() is not None:  # nobody goes on without the first
             end = min(end, time.monotonic() + LAST_SECONDS)
     failed = [n for n, process in enumerate(running) if process.poll() != 0]
     if not failed:
         return 0
     lost = min(failed, key=lambda n: running[n].returncode or 0)  # one that was killed, if any was
-    if lost == 0 and (running[0].returncode or 0) > 0:  # it has said why
+    if began or (lost == 0 and (running[0].returncode or 0) > 0):  # it has said why
         return int(running[0].returncode)
     raise LostPeerError(
         f"process {lost} of {len(running)} ended with {status(running[lost])}, and the others with "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import BakeoffError, require_new
+from common.errors import BakeoffError, require_folder_to_be, require_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,6 +93,8 @@ def report(
         output = Path(f"{files[0].stem}.{chosen}")
     if output is not None:
         require_new(output, "output")
+    if pictures is not None:
+        require_folder_to_be(pictures, "--pictures")
     gc.disable()  # a run is many small lists and no cycle: looking for one took a fifth of the time
     try:
         runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
@@ -211,10 +213,12 @@ def training(logs: list[Path], output: Path | None) -> None:
     """Draw the loss curves of training logs, or print them as a table."""
     from bench.report import curves
 
+    if output is not None:
+        curves.check_picture(output)
+        require_new(output, "output")
     read = [curves.read(path) for path in logs]
     if output is None:
         print(curves.table(read))
         return
-    require_new(output, "output")
     curves.draw(read, output)
     print(output)

@@ -20,7 +20,7 @@ from bench.cli.launch import LAUNCHED
 from bench.cli.where import where
 from bench.report.curves import Curve, check_picture, draw
 from bench.worker.__main__ import end_with_parent
-from common.errors import BakeoffError, LostPeerError, require_new
+from common.errors import BakeoffError, LostPeerError, require_folder, require_new
 
 if TYPE_CHECKING:
     from common.hosts import Peers
@@ -66,7 +66,8 @@ def train(
     corpus: Annotated[
         str | None,
         option(
-            "toy, synthetic, metamorphosis, tinyshakespeare or a file (default: synthetic)",
+            "toy, synthetic, metamorphosis, tinyshakespeare, or a UTF-8 file of at most 128 MiB "
+            "(default: synthetic)",
             DATA,
         ),
     ] = None,
@@ -132,6 +133,8 @@ def train(
 
     Ctrl-C saves what is done and says how to resume it.
     """
+    if process_id in (None, 0):  # the others write nothing
+        check_places(save, resume, log, plot)
     if processes is not None and coordinator is None and process_id is None:
         from bench.cli.launch import launch
 
@@ -148,15 +151,6 @@ def train(
     }
     if not place.first:
         save, log, plot = None, None, None
-    if save is not None and save != resume:
-        require_new(save, "--save")
-    if log is not None and log != "-":
-        require_new(Path(log), "--log")
-        if save is not None and Path(log).resolve() == save.resolve():
-            raise BakeoffError(f"--save and --log are both {log}; name two files")
-    if plot is not None:
-        check_picture(plot)
-        require_new(plot, "--plot")
     losses: dict[int, float] = {}
     with ExitStack() as stack:
         if place.peers is not None:
@@ -173,6 +167,23 @@ def train(
         finally:
             if plot is not None and losses:
                 draw([Curve(header(run), losses)], plot)
+
+
+def check_places(
+    save: Path | None, resume: Path | None, log: str | None, plot: Path | None
+) -> None:
+    """Raise BakeoffError unless all files can be written, before any library is imported."""
+    if save is not None and save != resume:
+        require_new(save, "--save")
+    elif resume is not None and os.path.isfile(resume):  # noqa: PTH113 -- False for any bad name
+        require_folder(resume, "--resume")
+    if log is not None and log != "-":
+        require_new(Path(log), "--log")
+        if save is not None and Path(log).resolve() == save.resolve():
+            raise BakeoffError(f"--save and --log are both {log}; name two files")
+    if plot is not None:
+        check_picture(plot)
+        require_new(plot, "--plot")
 
 
 def silenced(peers: Peers, path: Path | None) -> str:
@@ -260,7 +271,7 @@ def follow(
             f"on with: {resume_command(run, kept)}"
         ) from None
     except BakeoffError as error:
-        if not run.where.first:
+        if not run.where.first or (path is None and last is start):  # nothing is lost
             raise
         kept = keep(last, path)
         done = f"the weights after {counted(last.epoch)} are in {kept}"

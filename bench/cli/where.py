@@ -29,13 +29,12 @@ def own_stdout() -> None:
     import os
     import sys
 
+    from bench.cli.stdout import opened, to_nowhere
+
     sys.stdout.flush()
     kept = os.dup(sys.stdout.fileno())
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-    buffering = 1 if os.isatty(kept) else -1  # by lines
-    sys.stdout = os.fdopen(kept, "w", buffering, encoding=sys.stdout.encoding)
+    to_nowhere(sys.stdout.fileno())
+    sys.stdout = opened(kept, sys.stdout)
 
 
 def require_backend(name: str) -> None:

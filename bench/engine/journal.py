@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import BakeoffError
+from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ class Journal:
             BakeoffError: it cannot be read, is damaged before its end, or is of another version.
         """
         try:
-            data = path.read_bytes()
+            data = read_regular(path, MOST_JSON)
         except OSError as error:
             raise BakeoffError(f"cannot read the journal {path}: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]

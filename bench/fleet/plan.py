@@ -37,6 +37,7 @@ from bench.track.gatefile import BACKENDS
 from common.config import WORKLOADS, check_rate, check_size
 from common.devices import AT, MOST_DEVICES
 from common.errors import BakeoffError, unknown
+from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +166,7 @@ def comparisons(path: Path, above: tuple[Path, ...], outer: Compare) -> Iterator
 def read(path: Path) -> File:
     """Return a plan file as it stands."""
     try:
-        found: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        found: dict[str, Any] = tomllib.loads(read_regular(path, MOST_JSON).decode("utf-8"))
         return msgspec.convert(found, File)
     except OSError as error:
         raise BakeoffError(f"cannot read the plan {path}: {error.strerror}") from error

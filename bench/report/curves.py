@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.report.palette import PALETTE, colours_of
 from bench.report.whole import Whole
-from common.errors import BakeoffError
+from common.errors import BakeoffError, shortened
+from common.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MOST_BYTES = 1 << 30
+"""Of a log: ten million epochs."""
 SHOWN = 16
 """Rows of the table; epochs in between are left out."""
 
@@ -40,9 +43,12 @@ def read(path: Path) -> Curve:
         BakeoffError: it cannot be read, or is not what `bakeoff train --log` wrote.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = read_regular(path, MOST_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BakeoffError(f"{path} cannot be read ({error}); give a training log") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BakeoffError(
+            f"{shortened(path)} cannot be read ({why}); give a training log"
+        ) from error
     try:
         header, *records = [json.loads(line) for line in lines]
         losses = {int(record["epoch"]): float(record["loss"]) for record in records}

@@ -17,6 +17,7 @@ from bench.estimates import Group
 from bench.metrics import METRICS, Kind
 from bench.summary import READABLE, SCHEMA
 from common.errors import BakeoffError
+from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
             pytest-benchmark wrote, or is of another schema.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, MOST_JSON)
     except OSError as error:
         raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
     data = None if samples else without_samples(raw)

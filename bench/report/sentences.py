@@ -126,22 +126,24 @@ def brief(section: Facts) -> list[str]:
     alike = [name for name, found in at.items() if name in even or wording.mark(found) == "?"]
     slower = {n: f for n, f in at.items() if n not in alike and f["verdict"] == "slower"}
     out = []
-    if alike:
-        within = f"within ±{wording.percent(view.margin)} of"
-        how = within if len(even) == len(alike) else "not told apart from"
-        verb = "is" if len(alike) == 1 else "are"
-        out.append(f"At {view.place(main)}, {joined(alike)} {verb} {how} {REFERENCE}.")
+    unsure = [name for name in alike if name not in even]
+    if even:
+        verb = "is" if len(even) == 1 else "are"
+        within = f"{joined(even)} {verb} within ±{wording.percent(view.margin)} of {REFERENCE}"
+        out.append(f"At {view.place(main)}, {within}.")
+    if unsure:
+        out.append(f"Inconclusive at {view.place(main)}: {joined(unsure)}.")
     if slower:
         order = sorted(slower, key=lambda name: slower[name]["ratio"], reverse=True)
         said = [f"{name} {wording.ratio(slower[name])}" for name in order[:NAMED]]
         if len(order) > NAMED:
             said.append(f"{len(order) - NAMED} more")
-        here = "Slower there" if alike else f"Slower at {view.place(main)}"
+        here = f"Slower at {view.place(main)}"
         out.append(f"{here}: {joined(said)}.")
-    return [*out, *_advice(view, main, set(alike), bool(slower))]
+    return [*out, *_advice(view, main, set(even), bool(slower))]
 
 
-def _advice(view: View, main: str, alike: set[str], slower: bool) -> Iterator[str]:
+def _advice(view: View, main: str, even: set[str], slower: bool) -> Iterator[str]:
     """Yield who is faster at the widest model, and what to choose by, in one sentence."""
     faster: dict[str, list[str]] = {}
     for style in view.styles:
@@ -153,11 +155,11 @@ def _advice(view: View, main: str, alike: set[str], slower: bool) -> Iterator[st
         for workload, names in faster.items()
     ]
     pure = [style.name for style in view.styles if " " not in style.name and style.step(main)]
-    level = [name for name in pure if name in alike]
+    level = [name for name in pure if name in even]
     if level:
         who = "the libraries" if level == pure else joined([REFERENCE, *level])
         mind = ", and mind how the step is written" if slower else ""
-        said.append(f"by a step's speed {who} do not separate: choose by API{mind}")
+        said.append(f"the steps of {who} are equally fast: choose by API{mind}")
     if said:
         text = "; else ".join(said)
         yield f"{text[0].upper()}{text[1:]}."
@@ -194,13 +196,13 @@ def _steps(view: View) -> Iterator[str]:
     yield from tied
     if not tied and (limit := view.detectable(main)) is not None:
         yield (
-            f"The smallest difference in steps that this run could see at {view.place(main)} "
-            f"is {wording.percent(limit)}."
+            f"Differences in steps of {wording.percent(limit)} or more would be found at "
+            f"{view.place(main)}."
         )
     yield from _differing(view, differences)
     verdicts = {found["verdict"] for style in view.styles for found in style.steps().values()}
     if verdicts == {"equivalent"}:
-        yield "If the speed of a step is your criterion, these do not separate: choose by API."
+        yield "Their steps are equally fast: choose by API."
 
 
 def _not_compared(view: View) -> Iterator[str]:
@@ -232,21 +234,16 @@ def _tied(view: View, main: str) -> list[str]:
     even = [style for style, found in at if wording.within(found, view.margin)]
     unsure = [(s, f) for s, f in at if s not in even and wording.mark(f) == "?"]
     clauses = []
+    limit = view.detectable(main)
+    seen = "" if limit is None else f" (differences under {wording.percent(limit)} may be missed)"
     if even:
         names = [style.name for style in even]
-        limit = view.detectable(main)
-        seen = "" if limit is None else _seen(limit)
+        verb = "is" if len(names) == 1 else "are"
         clauses.append(
-            f"{joined(names)} {'is' if len(names) == 1 else 'are'} tied with {REFERENCE} "
-            f"(within ±{wording.percent(view.margin)}{seen})"
+            f"{joined(names)} {verb} within ±{wording.percent(view.margin)} of {REFERENCE}"
         )
     if unsure:
-        names = [style.name for style, _ in unsure]
-        whom = "it" if even else REFERENCE
-        clauses.append(f"{joined(names)} could not be told apart from {whom} in this run")
-        clauses[-1] += _more_blocks([found.get("more_blocks") for _, found in unsure])
-        if not even and (limit := view.detectable(main)) is not None:
-            clauses[-1] += f" ({_seen(limit).removeprefix('; ')})"
+        clauses.append(f"inconclusive: {joined([style.name for style, _ in unsure])}{seen}")
     if not clauses:
         return []
     level = [style for style, found in at if style in even or wording.mark(found) == "?"]
@@ -257,19 +254,6 @@ def _tied(view: View, main: str) -> list[str]:
     elif same:
         clauses.append(f"{_same_program(same)} as {REFERENCE}")
     return [f"At {view.place(main)}, {'; '.join(clauses)}."]
-
-
-def _seen(limit: float) -> str:
-    return f"; the smallest difference this run could see is {wording.percent(limit)}"
-
-
-def _more_blocks(needed: Iterable[int | None]) -> str:
-    """Return how many more blocks would settle it, if that is known."""
-    known = sorted({blocks for blocks in needed if blocks})
-    if not known:
-        return ""
-    count = str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
-    return f" ({count} more {'block' if count == '1' else 'blocks'} would settle it)"
 
 
 def _differences(view: View, main: str) -> list[Difference]:
@@ -371,14 +355,14 @@ def _until(view: View, steps: dict[str, Facts], verdict: str) -> str:
             break
         first = workload
     if first is not None:
-        return f", which stops mattering from {view.place(first)} on"
+        return f" (within the margin from {view.place(first)} on)"
     widest = list(steps)[-1]
     if steps[widest]["verdict"] != verdict:
-        return f", and perhaps at {view.place(widest)}, where this run cannot tell"
+        return f" (inconclusive at {view.place(widest)})"
     level = [view.place(w) for w, found in steps.items() if wording.within(found, view.margin)]
     if level:
         return f", though not at {joined(level)}"
-    return ", which stops mattering at no measured size" if verdict == "slower" else ""
+    return " and at every larger size measured" if verdict == "slower" else ""
 
 
 def _differing(view: View, differences: Sequence[Difference]) -> Iterator[str]:
@@ -504,16 +488,16 @@ def _beware(section: Facts) -> Iterator[str]:
     ]
     if unlike:
         yield (
-            f"Beware: {REFERENCE} under a second name differs from itself ({'; '.join(unlike)}), "
-            "so differences of this size are not findings."
+            f"The control, a second copy of {REFERENCE}, differs from it ({'; '.join(unlike)}): do "
+            "not trust differences of this size."
         )
     compared = any(
         found.get("verdict") for cell in section["cells"] for found in cell["metrics"].values()
     )
     if compared and not section["control"]:
         yield (
-            f"There is no control ({REFERENCE} under a second name), so the smallest difference "
-            "that this run could see is not known."
+            f"There is no control (a second copy of {REFERENCE}), so the noise of this run is not "
+            "known."
         )
 
 

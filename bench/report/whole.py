@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, shortened
+from common.files import stem
 
 
 class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path class
@@ -18,7 +20,7 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
     @property
     def partial(self) -> Path:
         """Where it is written first: the same folder, so that it can be renamed."""
-        return Path(str(self.parent)) / f".{self.name}.{os.getpid()}.partial"
+        return Path(str(self.parent)) / f".{stem(self)}.{os.getpid()}.partial"
 
     def __fspath__(self) -> str:
         return str(self.partial)
@@ -30,7 +32,8 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
             self.partial.unlink()
         except OSError as error:
             raise BakeoffError(
-                f"--benchmark-json {self}: cannot write there ({error.strerror}); name another path"
+                f"--benchmark-json {shortened(self)}: cannot write there ({error.strerror}); "
+                "name another path"
             ) from error
 
     def finish(self) -> None:
@@ -41,8 +44,9 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
             self.partial.replace(str(self))
 
     def discard(self) -> None:
-        """Remove what was written of it."""
-        self.partial.unlink(missing_ok=True)
+        """Remove what was written of it, if anything could be."""
+        with suppress(OSError):
+            self.partial.unlink()
 
 
 def written(path: Path) -> bool:

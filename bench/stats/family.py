@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 WIDEST = 10.0
 """Standard errors up to which G is tabulated; above, it is 1."""
-GRID = np.linspace(0, WIDEST, 501)
+GRID = np.linspace(0, WIDEST, 301)
 CELLS = (GRID[1:] + GRID[:-1]) / 2
 MANY = 2000.0
 """Degrees of freedom from which on the standard error counts as known."""
-STEPS = 24
-"""Squared lambdas are rounded down to multiples of 1 / 24 (exact for 1, 2, 3, 5 references): less
+STEPS = 12
+"""Squared lambdas are rounded down to multiples of 1 / 12 (exact for 1, 2, 3, 5 references): less
 correlation, wider intervals."""
 FINE = 50
 """Degrees of freedom are rounded down to 50 steps for each factor e, so that tables are reused."""
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-NORMAL = 8 * _NODES
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+NORMAL = 6 * _NODES
 """Points of a normal variable, and their probabilities."""
-MASS = 8 * _WEIGHTS * np.exp(-(NORMAL**2) / 2) / np.sqrt(2 * np.pi)
+MASS = 6 * _WEIGHTS * np.exp(-(NORMAL**2) / 2) / np.sqrt(2 * np.pi)
 
 
 class Family:
@@ -52,6 +52,7 @@ class Family:
         """Make the family of `many_to_one` or `all_pairs`, with the largest degrees of freedom."""
         self._curve = _many_to_one(key) if isinstance(key, tuple) else _all_pairs(key)
         self._key = key
+        self._alone = key == 2 if isinstance(key, int) else len(key) == 1
         self.df = _rounded(df)
 
     def critical(self, df: float, alpha: float = 0.05) -> float:
@@ -64,6 +65,8 @@ class Family:
             raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
         if df <= 0 or self.df <= 0:
             return np.inf
+        if self._alone:
+            return float(special.stdtrit(df, 1 - alpha / 2))
         common = _critical(self._key, self.df, alpha)
         if df >= self.df:
             return common
@@ -74,6 +77,8 @@ class Family:
         if df <= 0 or self.df <= 0:
             return 1.0
         t = abs(t)
+        if self._alone:
+            return 2 * float(special.stdtr(df, -t))
         if df < self.df:
             tail = special.stdtr(df, -t)
             t = float(-special.stdtrit(self.df, tail)) if tail > 0 else np.inf

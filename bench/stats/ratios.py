@@ -1,18 +1,27 @@
 """Ratios with simultaneous 95 % intervals: arms beside a reference, sides of an A/B, cold samples.
 
-EVIDENCE
+Noise is that of `components`, the variance of each arm is by `spread.shared_unless_noisy`, the
+intervals are those of `family`. In 1000 simulated runs a condition (`python -m
+bench.trials.simulation table`: 1 to 25 arms, 1 to 25 workers of 1 to 4 blocks, heavy tails, missing
+blocks, optional stopping) any false call was made in at most 3.8 % of the runs where no arm was
+noisier by design, and the worst arm's interval held the truth in 98.0 %. An arm four times noisier
+was called falsely in at most 5.1 % with two exceptions: beside no other arm, with one block in each
+of two workers (6.7 %), and where its luck alone is noisier, with two workers (5.4 %).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import special
 
 from bench.stats import components, family
+from bench.stats.estimates import ALPHA, half_width, simultaneous
+from bench.stats.estimates import Estimate as Estimate
+from bench.stats.estimates import added as added
+from bench.stats.estimates import corrected as corrected
+from bench.stats.estimates import detectable as detectable
 from bench.stats.spread import Rule, shared_unless_noisy
 
 if TYPE_CHECKING:
@@ -22,50 +31,6 @@ if TYPE_CHECKING:
 
     type Arms = Float[np.ndarray, " arms"]
     type Table = Float[np.ndarray, "blocks arms"]
-
-ALPHA = 0.05
-POWER = 0.8
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The log-ratio of two times, with an interval that is corrected for its family."""
-
-    log_ratio: float
-    """Above zero: slower."""
-    standard_error: float
-    """Infinite where nothing is known about it."""
-    df: float
-    """Degrees of freedom of `standard_error`; zero where that is infinite."""
-    low: float
-    """Lower end of the interval of the log-ratio."""
-    high: float
-    p: float
-    """Of "no difference", adjusted: below alpha just where the interval leaves out zero."""
-    blocks: int
-    """That the arm was measured in; of a cold metric, its samples."""
-    workers: int
-    """Or pairs of workers."""
-
-    @property
-    def ratio(self) -> float:
-        """Above one: slower."""
-        return _exp(self.log_ratio)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Ends of the interval of the ratio."""
-        return _exp(self.low), _exp(self.high)
-
-    @property
-    def half_width(self) -> float:
-        """Of the interval of the log-ratio."""
-        return self.high - self.log_ratio
-
-    @property
-    def differs(self) -> bool:
-        """Whether the interval leaves out "no difference"."""
-        return self.low > 0 or self.high < 0
 
 
 class Contrasts(NamedTuple):
@@ -110,7 +75,7 @@ def many_to_one(
     total, share, df = _beside(fit, reference)
     effect = fit.effect - fit.effect[reference].mean()
     used = [a for a in range(total.size) if a not in reference and fit.blocks[a]]
-    return _estimates(fit, effect, total, df, share, _members(members, used), used, alpha)
+    return simultaneous(fit, effect, total, df, share, _members(members, used), used, alpha)
 
 
 def pairwise(
@@ -145,7 +110,7 @@ def pairwise(
         for i, j in ((i, j) for i in used for j in used if i < j):
             total = float(fit.variance[i] + fit.variance[j])
             df = _joint_df(fit.variance[i], fit.df[i], fit.variance[j], fit.df[j])
-            own = _half(tukey, float(df), math.sqrt(total), alpha)
+            own = half_width(tukey, float(df), math.sqrt(total), alpha)
             width[i, j] = width[j, i] = min(own, width[i, here] + width[j, here])
     return Contrasts(effect, width)
 
@@ -192,7 +157,7 @@ def paired_sides(
     used = np.flatnonzero(fit.blocks).tolist()
     with np.errstate(invalid="ignore", divide="ignore"):
         share = fit.correlation * np.nan_to_num(np.min(fit.variance[used]) / fit.variance, nan=0.0)
-    return _estimates(
+    return simultaneous(
         fit, fit.effect, fit.variance, fit.df, share, _members(members, used), used, alpha
     )
 
@@ -238,89 +203,7 @@ def cold(
     total, share, joint = _beside(fit, [reference])
     used = [a for a in np.flatnonzero(size).tolist() if a != reference]
     effect = effect - effect[reference]
-    return _estimates(fit, effect, total, joint, share, _members(members, used), used, alpha)
-
-
-def corrected(
-    log_ratio: float, error: float, df: float, blocks: int, workers: int, comparisons: int = 1
-) -> Estimate:
-    """Return an estimate whose interval is corrected for a number of comparisons (Bonferroni).
-
-    For what no common variance model covers, as runs of different hours.
-
-    Args:
-        log_ratio: Above zero: slower.
-        error: Standard error of that; infinite where nothing is known.
-        df: Degrees of freedom of the error.
-        blocks: That it rests on.
-        workers: That it rests on.
-        comparisons: Size of the family.
-    """
-    if not math.isfinite(error) or df <= 0:
-        ends = -math.inf, math.inf
-        return Estimate(log_ratio, math.inf, 0.0, *ends, 1.0, blocks, workers)
-    half = float(special.stdtrit(df, 1 - ALPHA / (2 * comparisons))) * error
-    p = 2 * float(special.stdtr(df, -abs(log_ratio) / error)) if error else float(log_ratio == 0)
-    ends = log_ratio - half, log_ratio + half
-    return Estimate(log_ratio, error, df, *ends, min(1.0, comparisons * p), blocks, workers)
-
-
-def detectable(estimates: Sequence[Estimate | None], power: float = POWER) -> float:
-    """Return the smallest difference, as ratio minus one, that a family calls in four runs of five.
-
-    The median over arms of half a corrected interval plus t(power) standard errors: the minimum
-    detectable effect (Bloom 1995, "Minimum detectable effects"). Infinite where nothing is known.
-
-    Args:
-        estimates: Of the family.
-        power: Odds that a difference is called.
-
-    Raises:
-        ValueError: `power` is not between 0 and 1.
-    """
-    if not 0 < power < 1:
-        raise ValueError(f"power is {power}; it must be between 0 and 1")
-    known = [e for e in estimates if e is not None and math.isfinite(e.standard_error)]
-    if not known:
-        return math.inf
-    needed = [e.half_width + float(special.stdtrit(e.df, power)) * e.standard_error for e in known]
-    return _exp(float(np.median(needed))) - 1
-
-
-def added(
-    estimate: Estimate, reference_seconds: float, reference_error: float
-) -> tuple[float, float, float]:
-    """Return the seconds that an arm adds to a call, and the ends of their interval.
-
-    reference * (ratio - 1); the distances of its ends combine those of the ratio and the
-    reference's error as root sum of squares (MOVER: Zou & Donner 2008, "Construction of confidence
-    limits about effect measures").
-
-    Args:
-        estimate: Of the arm, beside the reference.
-        reference_seconds: Of a call.
-        reference_error: Standard error of that, in seconds.
-
-    Raises:
-        ValueError: A reference that is not above 0, an error that is below 0.
-    """
-    if not reference_seconds > 0 or not reference_error >= 0:
-        raise ValueError(
-            f"the reference takes {reference_seconds} s with an error of {reference_error} s; "
-            "the first must be above 0, the second not below"
-        )
-    seconds = reference_seconds * (estimate.ratio - 1)
-    if not math.isfinite(estimate.standard_error):
-        return seconds, -reference_seconds, math.inf
-    error = estimate.standard_error
-    widths = estimate.half_width / error if error else float(special.ndtri(1 - ALPHA / 2))
-    scale = widths * reference_error * abs(estimate.ratio - 1)
-    low, high = (reference_seconds * (end - 1) for end in estimate.interval)
-    return (
-        seconds,
-        seconds - math.hypot(seconds - low, scale),
-        seconds + math.hypot(high - seconds, scale),
-    )
+    return simultaneous(fit, effect, total, joint, share, _members(members, used), used, alpha)
 
 
 def _fit_workers(
@@ -360,43 +243,6 @@ def _joint_df(first: Arms, first_df: Arms, second: Arms | float, second_df: Arms
         return np.where(usable, 1 / spread**2, 0.0)
 
 
-def _estimates(
-    fit: components.Fit,
-    effect: Arms,
-    variance: Arms,
-    df: Arms,
-    share: Arms,
-    members: list[int],
-    used: list[int],
-    alpha: float,
-) -> list[Estimate | None]:
-    out: list[Estimate | None] = [None] * effect.size
-    for arms in [members, *([arm] for arm in used if arm not in members)]:
-        if not arms:
-            continue
-        together = family.many_to_one(share[arms].tolist(), float(df[arms].max()))
-        for arm in arms:
-            middle, error = float(effect[arm]), math.sqrt(variance[arm])
-            half = _half(together, float(df[arm]), error, alpha)
-            p = together.p(middle / error, df[arm]) if error else float(middle == 0)
-            out[arm] = Estimate(
-                middle,
-                error,
-                float(df[arm]),
-                middle - half,
-                middle + half,
-                p if math.isfinite(error) else 1.0,
-                int(fit.blocks[arm]),
-                int(fit.workers[arm]),
-            )
-    return out
-
-
-def _half(together: family.Family, df: float, error: float, alpha: float) -> float:
-    width = together.critical(df, alpha)
-    return width * error if error else 0.0
-
-
 def _checked(
     data: Table, worker: Shaped[np.ndarray, " blocks"]
 ) -> tuple[Table, Int[np.ndarray, " blocks"]]:
@@ -423,7 +269,3 @@ def _known(columns: Sequence[int], arms: int) -> list[int]:
 
 def _members(members: Sequence[int] | None, used: list[int]) -> list[int]:
     return used if members is None else [arm for arm in used if arm in members]
-
-
-def _exp(value: float) -> float:
-    return math.exp(value) if value < 709 else math.inf

@@ -1,4 +1,13 @@
-"""One variance for several arms, and what an arm that is noisier than the rest says against it."""
+"""One variance for several arms, and what an arm that is noisier than the rest says against it.
+
+Simulated with one of two arms four times noisier, 4 workers of 6 blocks, 400 runs (`python -m
+bench.trials.simulation comparison`), false calls were 15.8 % with the pooled variance alone, 7.2 %
+with a moderated one (Smyth 2004), 5.8 % with a robust moderated one (after Phipson et al. 2016),
+2.2 % with the larger of pooled and own, and 3.2 % with `shared_unless_noisy`. With 2 workers of one
+block they were 16.0, 12.8, 12.8, 8.2 and 5.5 %. Where all arms were alike, with 4 workers of 6,
+intervals were 1.04, 1.07, 1.08, 1.20 and 1.15 % wide (half), so that `shared_unless_noisy` was the
+narrowest of the rules that keep to 5 %, but for what chance adds to 400 runs.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +68,8 @@ def shared_unless_noisy(own: Arms, df: Arms, more: Arms, total: float) -> Spread
     if pooled == 0:
         return Spread(larger, np.full(df.shape, total), 0.0)
     rest = np.maximum(total - df, 1e-9)
-    chance = np.where(known, special.fdtrc(free, rest, own / pooled), 1.0)
+    chance = special.fdtrc(free, rest, larger / pooled)
+    chance = np.where(known & (own > pooled * (1 + 1e-9)), chance, 1.0)
     weight = np.minimum(chance / LIKELY, 1)
     borrowed = np.minimum(total, BORROWED * (df + more) ** 2)
     borrowed = np.where(known, np.maximum(borrowed, df), total)

@@ -33,6 +33,7 @@ from bench.metrics import METRICS
 from bench.track.gate import EXACT, Accept, Gate, Rule, Where
 from common.config import WORKLOADS
 from common.errors import BakeoffError, unknown
+from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +56,7 @@ def read(path: Path, entrants: Iterable[str] = (), *, needed: bool = False) -> G
     """
     option = f"--config {path}"
     try:
-        found: Any = tomllib.loads(path.read_text("utf-8"))
+        found: Any = tomllib.loads(read_regular(path, MOST_JSON).decode("utf-8"))
     except FileNotFoundError as error:
         if not needed:
             return Gate()

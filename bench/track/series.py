@@ -84,8 +84,8 @@ def measured(history: History) -> dict[Key, Points]:
                 if METRICS[metric].kind is Kind.WARM:
                     theirs = reference.cells.get(cell)
                     data = log_ratios(theirs.blocks.get(metric, []) if theirs else [], blocks)
-                    for sweep, value in data.values():
-                        by_sweep[sweep].append(value)
+                    for pair, value in data.values():
+                        by_sweep[history.visit_of[pair][0]].append(value)
                 else:
                     for block in blocks:
                         sweep, _ = history.visit_of[block.number]

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import special
 
 from bench.stats import ratios, spread, verdicts
-from bench.stats.spread import Rule, Spread
+from bench.stats.estimates import Estimate, detectable
+from bench.trials.rules import RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jaxtyping import Float
 
+    from bench.stats.spread import Rule
+
     type Arms = Float[np.ndarray, " arms"]
 
-    type Found = list[ratios.Estimate | None]
+    type Found = list[Estimate | None]
 
 DEFAULT = spread.shared_unless_noisy
 MARGIN = 0.02
@@ -161,7 +162,7 @@ def odds(condition: Condition, runs: int, rule: Rule = DEFAULT, seed: int = 0) -
         calls += bool((((low > 0) | (high < 0)) & (truth == 0)).any())
         covered.append((low <= truth) & (truth <= high))
         widths.append(half)
-        least.append(ratios.detectable(found))
+        least.append(detectable(found))
     each = np.mean(covered, 0)
     others = slice(1, None) if each.size > 1 else slice(None)
     return Odds(
@@ -173,71 +174,6 @@ def odds(condition: Condition, runs: int, rule: Rule = DEFAULT, seed: int = 0) -
     )
 
 
-def pooled_alone(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
-    """Return the mean variance for every arm: no arm is noisier than the rest."""
-    del more  # the rule in use alone asks for it
-    if not (df > 0).any():
-        return Spread(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
-    mean = float(np.average(own, weights=df))
-    return Spread(np.full(df.shape, mean), np.full(df.shape, total), mean)
-
-
-def larger(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
-    """Return the larger variance, 1 / df interpolated: `nested._guarded` of the old engine."""
-    pooled = pooled_alone(own, df, more, total)
-    middle = spread.winsorised_mean(own, df) if (df > 0).any() else np.nan
-    if not middle > 0:
-        return pooled
-    most = np.where(df > 0, np.maximum(own, middle), middle)
-    weight = (middle / most) ** 2
-    return Spread(most, 1 / (weight / total + (1 - weight) / np.where(df > 0, df, 1)), middle)
-
-
-def moderated(own: Arms, df: Arms, more: Arms, total: float, *, robust: bool = False) -> Spread:
-    """Return empirical-Bayes variances (Smyth 2004); `robust`: as in Phipson et al. (2016).
-
-    The robust one is simplified: its prior comes from variances that are cut at the 5 and 90 %
-    quantiles, and an arm's prior degrees of freedom shrink with the odds that it is an outlier.
-    """
-    known = df > 0
-    if known.sum() < 3:
-        return pooled_alone(own, df, more, total)
-    free = np.where(known, df, 1.0)
-    centre = spread.winsorised_mean(own, df) if robust else np.nan
-    seen, of = own[known], df[known]
-    if robust:
-        seen = np.clip(seen, *(centre * special.chdtri(of, odds) / of for odds in (0.95, 0.1)))
-    logs = np.log(np.maximum(seen, 1e-9)) - special.digamma(of / 2) + np.log(of / 2)
-    excess = logs.var(ddof=1) - special.polygamma(1, of / 2).mean()
-    prior = min(2 * trigamma_inverse(excess), total) if excess > 0 else total
-    if not robust:
-        shift = special.digamma(prior / 2) - np.log(prior / 2)
-        centre = float(np.exp(logs.mean() + shift)) if excess > 0 else float(seen @ of / of.sum())
-    weight = np.full(df.shape, prior)
-    if robust:
-        tail = np.where(known, special.fdtrc(free, prior, own / centre), 1.0)
-        rank = np.argsort(np.argsort(tail))
-        weight *= np.minimum(tail / ((rank + 0.5) / rank.size), 1)
-    variance = (weight * centre + df * own * known) / (weight + df)
-    return Spread(variance, np.minimum(weight + df, total), centre)
-
-
-def trigamma_inverse(value: float) -> float:
-    """Return where the trigamma function has a value (Smyth 2004, appendix)."""
-    at = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = float(special.polygamma(1, at))
-        at += trigamma * (1 - trigamma / value) / float(special.polygamma(2, at))
-    return at
-
-
-RULES: dict[str, Rule] = {
-    "shared unless noisy": spread.shared_unless_noisy,
-    "pooled alone": pooled_alone,
-    "larger of both": larger,
-    "moderated": moderated,
-    "moderated, robust": partial(moderated, robust=True),
-}
 SHAPES = [(2, 2, 1), (2, 4, 3), (13, 2, 1), (13, 4, 3), (25, 8, 1)]
 SIDES = [(1, 3, 3), (1, 12, 1), (1, 40, 2), (3, 3, 2), (10, 6, 2), (10, 40, 1)]
 CONDITIONS = {
@@ -298,12 +234,12 @@ MEASURED = {
 }
 
 
-def table(runs: int) -> Iterator[str]:
+def table(runs: int, only: str = "") -> Iterator[str]:
     """Yield the rows of the error rates of the rule in use."""
     yield "| noise | arms | workers | blocks | false calls | first arm | worst other | half width |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|"
     for name, conditions in CONDITIONS.items():
-        for c in conditions:
+        for c in conditions if only in name else []:
             f = odds(c, runs)
             first = ", first noisy" if c.noisy > 1 and "noisy" not in name else ""
             shared = f", common {c.common:.1%}" if c.common else ""
@@ -344,13 +280,14 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="bench.trials.simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="of each condition")
-    parts = {"table": table, "comparison": comparison, "power": power}
-    parser.add_argument("parts", nargs="*", default=list(parts), choices=parts)
+    parser.add_argument("--only", default="", help="rows of the table whose noise has this in it")
+    parts = ("table", "comparison", "power")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all unless given")
     options = parser.parse_args()
-    for part in options.parts:
-        for row in parts[part](options.runs):
+    tables = table(options.runs, options.only), comparison(options.runs), power(options.runs)
+    for part, rows in zip(parts, tables, strict=True):
+        for row in rows if part in (options.parts or parts) else ():
             print(row, flush=True)
-        print(flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from bench.cells import BASELINE
 from bench.report.wording import joined, measured, seconds
 from bench.tuned.limit import Limit, Parts
 from common.errors import BakeoffError
+from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +79,7 @@ def sentences(run: Run, path: Path) -> list[str]:
         BakeoffError: the file cannot be read, or is another one.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(read_regular(path, MOST_JSON).decode("utf-8"))
         limits = {name: limit_of(row["limit"]) for name, row in found["workloads"].items()}
         cores = int(found["cores"])
     except OSError as error:

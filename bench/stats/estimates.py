@@ -1,0 +1,201 @@
+"""An estimate with its corrected interval, and what follows from it alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special
+
+from bench.stats import family
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float
+
+    from bench.stats.components import Fit
+
+    type Arms = Float[np.ndarray, " arms"]
+
+ALPHA = 0.05
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The log-ratio of two times, with an interval that is corrected for its family."""
+
+    log_ratio: float
+    """Above zero: slower."""
+    standard_error: float
+    """Infinite where nothing is known about it."""
+    df: float
+    """Degrees of freedom of `standard_error`; zero where that is infinite."""
+    low: float
+    """Lower end of the interval of the log-ratio."""
+    high: float
+    p: float
+    """Of "no difference", adjusted: below alpha just where the interval leaves out zero."""
+    blocks: int
+    """That the arm was measured in; of a cold metric, its samples."""
+    workers: int
+    """Or pairs of workers."""
+
+    @property
+    def ratio(self) -> float:
+        """Above one: slower."""
+        return _exp(self.log_ratio)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the interval of the ratio."""
+        return _exp(self.low), _exp(self.high)
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval of the log-ratio."""
+        return self.high - self.log_ratio
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out "no difference"."""
+        return self.low > 0 or self.high < 0
+
+
+def simultaneous(
+    fit: Fit,
+    effect: Arms,
+    variance: Arms,
+    df: Arms,
+    share: Arms,
+    members: list[int],
+    used: list[int],
+    alpha: float,
+) -> list[Estimate | None]:
+    """Return estimates with intervals for the family of the members, the others alone.
+
+    Args:
+        fit: What effects are known from.
+        effect: Log-ratio of each arm.
+        variance: Of that.
+        df: Degrees of freedom of `variance`.
+        share: Of `variance` that all arms have in common.
+        members: Of the family.
+        used: All arms that get an estimate.
+        alpha: Odds of any false difference in the family.
+    """
+    out: list[Estimate | None] = [None] * effect.size
+    for arms in [members, *([arm] for arm in used if arm not in members)]:
+        if not arms:
+            continue
+        together = family.many_to_one(share[arms].tolist(), float(df[arms].max()))
+        for arm in arms:
+            middle, error = float(effect[arm]), math.sqrt(variance[arm])
+            half = half_width(together, float(df[arm]), error, alpha)
+            p = together.p(middle / error, df[arm]) if error else float(middle == 0)
+            out[arm] = Estimate(
+                middle,
+                error,
+                float(df[arm]),
+                middle - half,
+                middle + half,
+                p if math.isfinite(error) else 1.0,
+                int(fit.blocks[arm]),
+                int(fit.workers[arm]),
+            )
+    return out
+
+
+def half_width(together: family.Family, df: float, error: float, alpha: float) -> float:
+    """Return half the width of a member's interval; zero without an error."""
+    width = together.critical(df, alpha)
+    return width * error if error else 0.0
+
+
+def corrected(
+    log_ratio: float, error: float, df: float, blocks: int, workers: int, comparisons: int = 1
+) -> Estimate:
+    """Return an estimate whose interval is corrected for a number of comparisons (Bonferroni).
+
+    For what no common variance model covers, as runs of different hours.
+
+    Args:
+        log_ratio: Above zero: slower.
+        error: Standard error of that; infinite where nothing is known.
+        df: Degrees of freedom of the error.
+        blocks: That it rests on.
+        workers: That it rests on.
+        comparisons: Size of the family.
+    """
+    if not math.isfinite(error) or df <= 0:
+        ends = -math.inf, math.inf
+        return Estimate(log_ratio, math.inf, 0.0, *ends, 1.0, blocks, workers)
+    half = float(special.stdtrit(df, 1 - ALPHA / (2 * comparisons))) * error
+    p = 2 * float(special.stdtr(df, -abs(log_ratio) / error)) if error else float(log_ratio == 0)
+    ends = log_ratio - half, log_ratio + half
+    return Estimate(log_ratio, error, df, *ends, min(1.0, comparisons * p), blocks, workers)
+
+
+def detectable(estimates: Sequence[Estimate | None], power: float = POWER) -> float:
+    """Return the smallest difference, as ratio minus one, that a family calls in four runs of five.
+
+    The median over arms of half a corrected interval plus t(power) standard errors: the minimum
+    detectable effect (Bloom 1995, "Minimum detectable effects"). Infinite where nothing is known.
+
+    Args:
+        estimates: Of the family.
+        power: Odds that a difference is called.
+
+    Raises:
+        ValueError: `power` is not between 0 and 1.
+    """
+    if not 0 < power < 1:
+        raise ValueError(f"power is {power}; it must be between 0 and 1")
+    known = [e for e in estimates if e is not None and math.isfinite(e.standard_error)]
+    if not known:
+        return math.inf
+    needed = [e.half_width + float(special.stdtrit(e.df, power)) * e.standard_error for e in known]
+    return _exp(float(np.median(needed))) - 1
+
+
+def added(
+    estimate: Estimate, reference_seconds: float, reference_error: float
+) -> tuple[float, float, float]:
+    """Return the seconds that an arm adds to a call, and the ends of their interval.
+
+    reference * (ratio - 1); the distances of its ends combine those of the ratio and the
+    reference's error as root sum of squares (MOVER: Zou & Donner 2008, "Construction of confidence
+    limits about effect measures").
+
+    Args:
+        estimate: Of the arm, beside the reference.
+        reference_seconds: Of a call.
+        reference_error: Standard error of that, in seconds.
+
+    Raises:
+        ValueError: A reference that is not above 0, an error that is below 0.
+    """
+    if not reference_seconds > 0 or not reference_error >= 0:
+        raise ValueError(
+            f"the reference takes {reference_seconds} s with an error of {reference_error} s; "
+            "the first must be above 0, the second not below"
+        )
+    seconds = reference_seconds * (estimate.ratio - 1)
+    if not math.isfinite(estimate.standard_error):
+        return seconds, -reference_seconds, math.inf
+    error = estimate.standard_error
+    widths = estimate.half_width / error if error else float(special.ndtri(1 - ALPHA / 2))
+    scale = widths * reference_error * abs(estimate.ratio - 1)
+    low, high = (reference_seconds * (end - 1) for end in estimate.interval)
+    return (
+        seconds,
+        seconds - math.hypot(seconds - low, scale),
+        seconds + math.hypot(high - seconds, scale),
+    )
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 709 else math.inf
