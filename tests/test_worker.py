@@ -216,7 +216,7 @@ WHILE_TIMED = {
     "counts_on/once": ("is not what was proven", "its weights are off by"),
     "counts_on/stops": ("is not what was proven", "its weights are off by"),
     "counts_on/forgets": ("is not what was proven", "57 updates in 58 calls"),
-    "wrong_loss/old_loss": ("is not what was proven", "a loss is off by"),
+    "wrong_loss/old_loss": ("is not what was proven", "the last loss is off by"),
     "compiles_again/every_25_calls": ("compiled 2 programs while it was timed",),
     "slow_clock_later/timed": (
         "while it was timed it replaced time.perf_counter; replaced jax.block_until_ready",

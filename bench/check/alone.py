@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-ready = {"ready": 0.0, "protocol": 3}
+ready = {"ready": 0.0, "protocol": 4}
 
 
 def main() -> None:

@@ -65,23 +65,28 @@ def in_worker(
     place: Place, arms: list[list[str]], path: str, seconds: float, backend: str
 ) -> list[float] | Finding:
     """Return each arm's median seconds in a block of the benchmark, or why there is no block."""
-    session: dict[str, Any] = {"do": "session"}
+    names = ["/".join(arm) for arm in arms]
+    load: dict[str, Any] = {"do": "load", "arms": arms, "cache": None, "seed": 0}
     outside = {arms[1][0]: path} if path else {}
     where = {"workload": WORKLOAD, "backend": backend}
     alone = replace(place, variables={**place.variables, **only(backend)})
     with Worker(alone, seconds) as worker:
         worker.start()
-        worker.ask(session | {"action": "load", "arms": arms, "outside": outside})
-        for arm in range(len(arms)):
-            record = worker.ask(session | where | {"action": "prove", "arm": arm})
+        failures = worker.ask(load | {"outside": outside})["failures"]
+        for arm in names:
+            record = worker.ask(where | {"do": "prove", "arm": arm})
             if "failure" in record:
-                return Finding(
-                    "the benchmark's own worker finds the same as this judge: equal",
-                    f"there it is not: {record['failure']}",
-                )
-        block = where | {"action": "block", "kind": "step", "rounds": ROUNDS, "seed": 0}
-        found = worker.ask(session | block)["seconds"]["step"]
-    return [statistics.median(found["/".join(arm)]) for arm in arms]
+                failures = {arm: record["failure"]} | failures
+        if not failures:
+            turns = {"do": "block", "kind": "step", "arms": names, "rounds": ROUNDS, "seed": 0}
+            block = worker.ask(where | turns)
+            failures = block["failures"]
+    if failures:
+        return Finding(
+            "the benchmark's own worker finds the same as this judge: equal",
+            f"there it is not: {next(iter(failures.values()))}",
+        )
+    return [statistics.median(block["seconds"]["step"][arm]) for arm in names]
 
 
 def by_itself(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 import impls
@@ -54,12 +53,7 @@ class EpochTurn:
     def ends(self) -> dict[str, End]:
         """Return where both steps have got to."""
         return {
-            metric: End(
-                calls=sum(map(len, losses)),
-                updates=self.steps[metric].save().updates,
-                loss=float(losses[0][-1]),  # the first epoch's: rounding blows up later ones
-                tolerance=EPOCH_TOLERANCE,
-            )
+            metric: End(sum(map(len, losses)), float(losses[-1][-1]), self.steps[metric].save())
             for metric, losses in self.losses.items()
         }
 
@@ -105,7 +99,7 @@ def epoch_turn(entrant: str, style: str, arms: Arms) -> Fresh:
 
     def fresh() -> Unit:
         for step in steps.values():
-            step.load(jax.tree.map(np.copy, fresh_checkpoint(arms.weights)))
+            arms.load(step)
         return EpochTurn(steps, runs, zero_hidden(case.model, case.batch), epoch)
 
     return fresh

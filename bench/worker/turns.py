@@ -6,7 +6,7 @@ import gc
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from common.contract import Hidden, TrainStep, Weights
+    from common.contract import Checkpoint, Hidden, TrainStep
     from common.equality import Case
 
     type Fresh = Callable[[], Unit]
@@ -32,24 +32,18 @@ COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
 
 CALLS = 4
 """Timed calls of a step in a turn."""
-LOSS_TOLERANCE = 1e-4
-"""How far a block's last loss may be from the baseline's, in nats per character."""
 HOST_COST_CALLS = 10
 """Calls of a step that are each waited for, and as many of which only the last is."""
 
 
 class End(NamedTuple):
-    """Where a training step has got to, from its first weights."""
+    """Where a training step has got to."""
 
     calls: int
-    updates: int
-    """That it says it has made."""
+    """Since it was given its first weights."""
     loss: float
-    """That it returned from one of its timed calls."""
-    tolerance: float
-    """How far a loss may be from the baseline's, in nats per character."""
-    weights: Weights | None = None
-    """None where they are not compared."""
+    """That its last timed call returned."""
+    checkpoint: Checkpoint
 
 
 class Unit(Protocol):
@@ -75,13 +69,6 @@ class Sampled:
     """Programs that were compiled in its timed turns."""
     failure: str = ""
     """Why it took no further turns."""
-
-    def add(self, later: Sampled) -> None:
-        """Append what came of further turns."""
-        for metric, seconds in later.seconds.items():
-            self.seconds.setdefault(metric, []).extend(seconds)
-        self.wall_seconds += later.wall_seconds
-        self.cpu_seconds += later.cpu_seconds
 
 
 def interleave[Name: Hashable](
@@ -140,8 +127,6 @@ class StepTurn:
     tenth of a millisecond pays for what the other arms left behind.
     """
 
-    CALLS: ClassVar[int] = 1 + CALLS
-    """In a turn, untimed ones too."""
     step: TrainStep
     hidden: Hidden
     chunk: Chunk
@@ -157,14 +142,12 @@ class StepTurn:
             start = clock()
             found = wait(step(hidden, chunk))
             seconds.append(clock() - start)
-        self.loss, self.calls = found[1], self.calls + self.CALLS
+        self.loss, self.calls = found[1], self.calls + 1 + CALLS
         return {"step": seconds}
 
     def ends(self) -> dict[str, End]:
         """Return where the step has got to."""
-        found = self.step.save()
-        loss = float(self.loss)
-        return {"": End(self.calls, found.updates, loss, LOSS_TOLERANCE, found.weights)}
+        return {"": End(self.calls, float(self.loss), self.step.save())}
 
 
 class HostCostTurn(StepTurn):
@@ -173,8 +156,6 @@ class HostCostTurn(StepTurn):
     A sample of `host_cost` is one call, of `host_cost_pipelined` the mean of all. Where a
     library's own jit waits on every call, both are the same.
     """
-
-    CALLS: ClassVar[int] = 1 + 2 * HOST_COST_CALLS
 
     def __call__(self) -> dict[str, list[float]]:
         """Take the turn."""
@@ -190,7 +171,7 @@ class HostCostTurn(StepTurn):
             found = step(hidden, chunk)
         wait(found)
         done = clock() - start
-        self.loss, self.calls = found[1], self.calls + self.CALLS
+        self.loss, self.calls = found[1], self.calls + 1 + 2 * HOST_COST_CALLS
         return {"host_cost": seconds, "host_cost_pipelined": [done / HOST_COST_CALLS]}
 
 
