@@ -43,6 +43,8 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     rounds: int = 0
     seed: int = 0
     cores: Cores = ()
+    check: bool = False
+    """Of `load`: whether to look if an import changes the baseline's program."""
     losses: tuple[float, ...] = ()
     """Of `open`: the ten losses that the arm was proven with."""
 

@@ -265,6 +265,7 @@ class Driver:
                 "outside": self.outside,
                 "cache": str(cache),
                 "seed": action.seed,
+                "check_programs": action.check,
             }
         command |= where
         if action.do in ("block", "prepare"):

@@ -185,6 +185,7 @@ class Scheduler:
                 arms=arms if do == "load" else (),
                 seed=self.rng.getrandbits(32) if do == "load" else 0,
                 cores=cores,
+                check=do == "load" and not any(map(side.proven, wanted)),
             )
             outcome = yield from self.do(action)
             if outcome.death is not None:
