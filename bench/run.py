@@ -18,9 +18,10 @@ from bench.cells import Cell, Offer, Selection
 from bench.engine.actions import AUTO, Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
+from bench.engine.environment_plan import STARVED
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
-from bench.engine.run_plan import STARVED, Run
+from bench.engine.run_plan import Run
 from bench.estimates import Settled
 from bench.metrics import METRICS
 from bench.report.sentences import sentences

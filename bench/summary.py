@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.environment_plan import STARVED
 from bench.engine.planner import MIN_VISITS
-from bench.engine.run_plan import STARVED
 from bench.estimates import (
     QUANTILE,
     Group,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import ALL, ONE, Action, Death, Options, Turn
-from bench.engine.planner import MIN_COLD, cold_count, visits
-from bench.engine.run_plan import STARVED, Run
+from bench.engine.environment_plan import STARVED
+from bench.engine.planner import MIN_COLD, cold_count, rounds_for, sitting
+from bench.engine.run_plan import Run
 from bench.engine.sides import BASELINE_ARM, CONTROL_ARM, IN_A_ROW
 from bench.metrics import COLD, METRICS, Kind
 from tests.simulated import LANES, STYLES, Machine, needed
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 ONLY_STEP = ("step",)
 BAD = "haiku/transform"
-FIXED = {"processes": 2, "blocks": 3, "rounds": 2, "cold_samples": 2}
+FIXED: dict[str, Any] = {"processes": 2, "blocks": 3, "rounds": 2, "cold_samples": 2}
 
 
 def run(
@@ -96,15 +97,16 @@ def test_everything_is_measured_given_five_minutes() -> None:
     assert {a.cores for a in blocks(machine, "host_cost", "toy")} == set(LANES)
 
 
-def test_what_has_a_core_of_its_own_shares_the_machine_with_its_like_only() -> None:
+def test_while_all_cores_are_timed_nothing_else_runs() -> None:
     _, machine = run(budget=300)
-    spans = [(start, end, a, a.cores or machine_cores(machine, a)) for start, end, a in machine.log]
-    for i, (_, end, action, cores) in enumerate(spans):
-        for start, _, other, others in spans[i + 1 :]:
-            if start < end - 1e-9 and other.worker != action.worker:
-                assert cores, f"{other} began before {action} had ended"
-                assert others, f"{other} began before {action} had ended"
-                assert cores != others
+    for start, end, action in machine.log:
+        cores = machine_cores(machine, action)
+        for other_start, other_end, other in machine.log:
+            if other is action or other_end <= start + 1e-9 or other_start >= end - 1e-9:
+                continue
+            assert not (action.do in ("block", "train", "cold") and not cores), (action, other)
+            assert other.worker != action.worker
+            assert not cores or machine_cores(machine, other) != cores
 
 
 def machine_cores(machine: Machine, action: Action) -> tuple[int, ...]:
@@ -133,7 +135,7 @@ def test_no_worker_is_closed_without_a_block() -> None:
 
 def test_orders_are_random_the_baselines_place_too() -> None:
     _, machine = run(needed(("seed",), ONLY_STEP), 300)
-    place = Counter()
+    place: Counter[int] = Counter()
     for worker in {a.worker for *_, a in machine.log}:
         made = [
             a.arms[0] for *_, a in machine.log if a.worker == worker and a.do in ("prove", "open")
@@ -341,14 +343,26 @@ def test_a_baseline_that_cannot_be_loaded() -> None:
 # arithmetic
 
 
-@pytest.mark.parametrize("seconds", [0.0, 5.0, 6.1, 20.0, 100.0, 1500.0])
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_visits_fit_into_their_time(seconds: float, lanes: int) -> None:
-    length = visits(seconds, 4.0, 2.0, lanes)
-    assert length.number % lanes == 0
-    assert length.number / lanes * (4.0 + length.each) <= seconds + 1e-9
-    assert not length.number or length.each >= 2.0
-    assert (length.number > 0) == (seconds >= 6.0)
+@pytest.mark.parametrize("seconds", [0.0, 5.0, 6.1, 8.5, 20.0, 100.0, 1500.0])
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_sitting_fits_into_its_time(seconds: float, side_by_side: bool) -> None:
+    found = sitting(seconds, 4.0, 2.0, 2, side_by_side=side_by_side)
+    assert (found is None) == (seconds < 6.0)
+    if found:
+        count, each = found
+        assert each >= 2.0
+        assert 4.0 + (1 if side_by_side else count) * each <= seconds + 1e-9
+
+
+def test_blocks_have_fewer_rounds_where_two_would_not_fit() -> None:
+    assert [rounds_for(seconds, 4.0, 8) for seconds in (80.0, 8.0, 6.0, 4.0, 0.1)] == [
+        8,
+        8,
+        6,
+        4,
+        3,
+    ]
+    assert rounds_for(0.1, 4.0, 2) == 2
 
 
 @pytest.mark.parametrize(

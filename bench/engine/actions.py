@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 type Steps[T] = Generator[Action, Outcome, T]
 """Part of one lane's work: it asks for one thing at a time."""
-type Lanes = Generator[tuple[Action, ...], Outcome, None]
+type Phases[T] = Generator[tuple[Action, ...], Outcome, T]
 """Several lanes at the same time: yields what is to begin, and is sent what ends next."""
+type Lanes = Phases[None]
 type Cores = tuple[int, ...]
 """The cores that a worker keeps to; empty for all that this process may use."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 MIN_VISITS = 3
 """Workers that measure a step before anything else gets time: with fewer, what a process adds to
@@ -16,10 +15,11 @@ COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.5, 0.15,
 """Of the time that is left after the fewest visits, where steps are measured too."""
 ALONE = 0.95
 """The same share, where nothing else is asked for."""
-LONG = 2.6
-"""Seconds of blocks in a visit, for each second that it takes to open it. At `seed` a block varies
-by 1.75 % within a worker and a worker by 0.65 %, so that on two cores anything from 1.5 to 4 is as
-precise for the same time, and longer visits leave more of it to samples."""
+LONG = 3.0
+"""Seconds of blocks in a worker, for each second that opening it takes. At `seed` a block varies
+by 1.75 % within a worker and a worker by 0.65 %, so that anything from 1.5 to 4 is about as precise
+for the same time, and longer ones leave more of it to samples."""
+FEWEST_ROUNDS = 3
 OPEN_SHARE = 0.45
 """Of the budget: a further workload is proven only if that and what came before takes no more."""
 
@@ -32,41 +32,58 @@ others: they measure what they have."""
 class Guess:
     """Seconds that things take before they have been seen: a 2-core EPYC, one core each."""
 
-    load: float = 3.0
+    load: float = 2.0
     """To start a worker and import."""
-    prove: float = 1.3
+    prove: float = 1.2
     """One arm at one workload, on one core."""
-    prove_all_cores: float = 1.0
     cold: float = 3.2
 
 
-class Length(NamedTuple):
-    """How a time is cut into visits."""
-
-    number: int
-    each: float
-    """Seconds of blocks in a visit, on one lane."""
-
-
-def visits(seconds: float, opening: float, least: float, lanes: int = 1) -> Length:
-    """Cut a time into visits.
+def sitting(
+    seconds: float,
+    opening: float,
+    least: float,
+    most: int,
+    *,
+    side_by_side: bool,
+    short: bool = False,
+) -> tuple[int, float] | None:
+    """Return how many workers to open at the same time, and seconds of blocks in each.
 
     Args:
-        seconds: What there is, on each lane.
-        opening: Seconds that it takes to open a visit's workers.
+        seconds: What there is.
+        opening: Seconds that it takes to open workers, one or several at the same time.
         least: Seconds of one block of each turn.
-        lanes: At the same time.
+        most: Workers at the same time.
+        side_by_side: Whether they measure at the same time too, or one after the other.
+        short: Whether each is to be as short as is sensible, since more is to come.
 
     Returns:
-        None at all where the time is too short for one.
+        None where the time is too short for one.
     """
-    if seconds < opening + least:
-        return Length(0, 0.0)
-    each = max(least, LONG * opening)
-    count = max(1, math.floor(seconds / (opening + each)))
-    while count * lanes < MIN_VISITS and seconds / (count + 1) >= opening + least:
-        count += 1
-    return Length(count * lanes, seconds / count - opening)
+    for count in range(most, 0, -1):
+        in_a_row = 1 if side_by_side else count
+        if seconds < opening + in_a_row * least:
+            continue
+        wanted = max(least, LONG * opening / in_a_row)
+        if short:
+            return count, min((seconds - opening) / in_a_row, max(least, wanted / 2))
+        sittings = max(1, math.floor(seconds / (opening + in_a_row * wanted)))
+        return count, (seconds / sittings - opening) / in_a_row
+    return None
+
+
+def rounds_for(seconds: float, block: float, usual: int) -> int:
+    """Return the rounds of a block: fewer than usual where two blocks would not fit.
+
+    Args:
+        seconds: For blocks.
+        block: Seconds of one, with the usual number of rounds.
+        usual: Rounds.
+    """
+    if not math.isfinite(seconds) or seconds >= 2 * block:
+        return usual
+    return max(min(FEWEST_ROUNDS, usual), int(usual * seconds / (2 * block)))
 
 
 def cold_count(seconds: float, sweep: float, asked: int | None = None) -> int:

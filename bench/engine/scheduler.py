@@ -15,7 +15,8 @@ import math
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.engine.actions import Action, Options, Turn, rounds_of, work
 from bench.engine.lanes import concurrently, supplied
@@ -46,8 +47,7 @@ UNTIMED = 1.3
 """Seconds of a turn for each second that is timed in it, about: warm-up and untimed calls."""
 
 
-@dataclass(frozen=True)
-class Visit:
+class Visit(NamedTuple):
     """Workers of some sides on the same cores, and what they measure in turns."""
 
     sides: tuple[str, ...]
@@ -60,9 +60,11 @@ class Visit:
     """Workloads to open beside those of the turns: they are to be proven."""
     leave_out: frozenset[tuple[Turn, str]] = frozenset()
     """Turns and arms that are settled: they sit this visit out."""
+    rounds: int | None = None
+    """In a block, where that is not what a turn usually has."""
     number: int = 0
     """Of the visit, the same for all its sides; 0 has workers numbered by themselves."""
-    prove_until: Mapping[str, float] = field(default_factory=dict)
+    prove_until: Mapping[str, float] = MappingProxyType({})
     """By workload: seconds of the budget after which only its reference is proven any more."""
 
 
@@ -267,27 +269,39 @@ class Scheduler:
 
     def visit(self, visit: Visit) -> Steps[bool]:
         """Measure blocks of all turns on all sides; False where a worker died on the way."""
+        workers = yield from self.begin(visit)
+        return bool(workers) and (yield from self.measured(visit, workers))
+
+    def begin(self, visit: Visit) -> Steps[dict[str, int]]:
+        """Open the workers of a visit; none where one of them cannot be."""
         sides = {name: self.sides[name] for name in visit.sides}
         workloads = list(dict.fromkeys([*visit.opens, *(turn.workload for turn in visit.turns)]))
-        taking_part = {
-            turn.workload: {
-                arm for arm in in_common(sides, turn.workload) if (turn, arm) not in visit.leave_out
-            }
+        arms = {
+            arm
             for turn in visit.turns
+            for arm in in_common(sides, turn.workload)
+            if (turn, arm) not in visit.leave_out
         }
-        arms = set().union(*taking_part.values()) if taking_part and not visit.opens else None
         workers: dict[str, int] = {}
         for name in self.rng.sample(visit.sides, len(visit.sides)):
             worker = yield from self.open(
-                name, workloads, visit.cores, arms, prove_until=visit.prove_until
+                name,
+                workloads,
+                visit.cores,
+                None if visit.opens else arms,
+                prove_until=visit.prove_until,
             )
             if worker is None:
                 yield from self.close(workers)
-                return False
+                return {}
             workers[name] = worker
         for turn in visit.turns:
             if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, visit)):
-                return False
+                return {}
+        return workers
+
+    def measured(self, visit: Visit, workers: Mapping[str, int]) -> Steps[bool]:
+        """Measure blocks in open workers, and close them; False where one died."""
         done = yield from self.blocks_of(visit, workers)
         if done:
             yield from self.close(workers)
@@ -369,7 +383,8 @@ class Scheduler:
         side = self.sides[name]
         if turn.kind in PREPARED:
             arms = [arm for arm in arms if arm in self.prepared.get(worker, ())]
-        rounds = self.options.rounds or max(2, rounds_of(turn) // len(visit.sides))
+        usual = max(2, rounds_of(turn) // len(visit.sides))
+        rounds = self.options.rounds or min(usual, visit.rounds or usual)
         action = Action(
             "block",
             worker,

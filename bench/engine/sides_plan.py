@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, Cell
 from bench.engine.actions import ALL, Turn
+from bench.engine.environment_plan import STARVED
 from bench.engine.planner import MIN_COLD, MOST_COLD, Guess, cold_count
-from bench.engine.run_plan import STARVED
 from bench.engine.scheduler import Scheduler, Visit
 from bench.engine.sides import Side, with_references
 from bench.metrics import METRICS, Kind
