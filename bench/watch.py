@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL
+from bench.metrics import TINY
 from bench.stats import health
 
 type Facts = dict[str, Any]
@@ -91,7 +92,8 @@ def _control(said: Facts) -> Iterator[str]:
         place = f"{control['metric']} at {control['workload']} on {control['backend']}"
         if control["differs"] and control["verdict"] != "equivalent":
             yield health.control_differs(place, control["ratio"], control["low"], control["high"])
-        if control["metric"] == WATCHED:
+        only = all(c["workload"] in TINY for c in said["control"])
+        if control["metric"] == WATCHED and (only or control["workload"] not in TINY):
             words = health.noisy(
                 place, control["detectable"], plan["margin"], plan.get("budget_seconds")
             )

@@ -86,6 +86,8 @@ class Driver:
         """Seconds that what was done at a workload, of one kind of turns, took at most."""
         self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.plan.options.budget / 3))
         self.running: dict[int, tuple[Action, Future[Done]]] = {}
+        self.ended_seconds = 0.0
+        """Processor seconds of workers that have ended."""
         self.records = list(self.journal.records) if self.journal is not None else []
         self.replayed = 0
 
@@ -227,7 +229,7 @@ class Driver:
             failed = error
         worker = self.workers.pop(action.worker, None)
         if worker is not None:
-            worker.close()
+            self.end(worker)
         return None, Death(failed.reason, failed.stderr, self.blamed(action, failed))
 
     def asked(self, action: Action) -> Any:
@@ -241,11 +243,11 @@ class Driver:
                 return None
         worker = self.workers[action.worker]
         if action.do == "close":
-            self.workers.pop(action.worker).close()
+            self.end(self.workers.pop(action.worker))
             return None
         record = worker.ask(self.command(action), patience)
         if action.do == "cold":
-            self.workers.pop(action.worker).close()
+            self.end(self.workers.pop(action.worker))
         return record
 
     def command(self, action: Action) -> dict[str, Any]:
@@ -303,7 +305,13 @@ class Driver:
 
     def processor_seconds(self) -> float:
         """Return the processor seconds of all workers that live, and of this process."""
-        return time.process_time() + sum(w.cpu_now() for w in list(self.workers.values()))
+        living = sum(worker.cpu_now() for worker in list(self.workers.values()))
+        return time.process_time() + self.ended_seconds + living
+
+    def end(self, worker: Worker) -> None:
+        """End a worker, and keep count of what it used."""
+        self.ended_seconds += worker.cpu_now()
+        worker.close()
 
 
 def kind_of(action: Action) -> tuple[str, str, str, str]:

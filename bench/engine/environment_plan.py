@@ -60,6 +60,8 @@ OVER = 0.03
 """Of the budget, by which it may be exceeded for the first answer to a question."""
 SETTLED_SHARE = 1 / 3
 """Of visits, those that an arm still takes part in when its verdict is beyond doubt."""
+PROGRAMS = {"sample": 1, "epoch": 2}
+"""That each `pure` style compiles for a turn."""
 HOST_SECONDS = 4.0
 """Of host costs in the workers that prove, before steps begin."""
 
@@ -176,20 +178,55 @@ class EnvironmentPlan:
         """Yield everything that is done in this environment."""
         self.choose_workloads()
         yield from self.prove()
-        steps, host = self.turns(), self.turns(host=True)
-        if steps:
+        if steps := self.turns():
             yield from self.measure(steps, self.pinned, count=MIN_VISITS)
         yield from self.once()
-        if host and self.options.cores != ALL:
-            share = HOST_SHARE if steps else ALONE
-            yield from self.measure(host, pinned=True, end=self.now + share * self.left)
-        prepared = self.turns(prepared=True)
-        if prepared:
-            share = PREPARED_SHARE if steps or host else ALONE
-            yield from self.measure(prepared, pinned=False, end=self.now + share * self.left)
-        if rest := self.turns() or self.turns(host=True):
-            yield from self.measure(rest, self.pinned or not self.turns())
+        yield from self.apart()
+        yield from self.rest()
         self.note_missing()
+
+    def apart(self) -> Lanes:
+        """Measure what compiles programs of its own, where there is time for enough workers."""
+        others = bool(self.turns() or self.turns(host=True))
+        end = self.now + (PREPARED_SHARE if others else ALONE) * self.left
+        for turn, weight in self.turns(prepared=True).items():
+            arms = [c for c in self.side.alive(turn.workload) if c.style == BASELINE[1]]
+            programs = PROGRAMS[turn.kind] * len(arms) * Guess().prove
+            cost = self.opening({turn: weight}) + programs + self.turn_seconds(turn)
+            if self.options.fixed or not others or MIN_VISITS * cost <= end - self.now:
+                yield from self.measure({turn: weight}, pinned=False, count=MIN_VISITS, end=end)
+
+    def rest(self) -> Lanes:
+        """Measure steps until the end, and between them what the host costs, a part of the time."""
+        used = {False: 0.0, True: 0.0}
+        while True:
+            steps, host = self.turns(), self.turns(host=True)
+            if self.options.cores == ALL or self.pinned:
+                steps, host = steps | host, {}
+            share = used[True] / max(1e-9, sum(used.values()))
+            mine = bool(host) and (not steps or (share < HOST_SHARE and self.open(host)))
+            turns = host if mine else steps
+            before = self.now
+            done = yield from self.one_sitting(
+                turns, self.pinned or mine, self.deadline, count=self.fixed_count()
+            )
+            if not done and mine and steps:  # no time for the host: it gets no more
+                done = yield from self.one_sitting(
+                    steps, self.pinned, self.deadline, count=self.fixed_count()
+                )
+                mine = False
+            if not done:
+                return
+            used[mine] += self.now - before
+
+    def open(self, turns: Turns) -> bool:
+        """Tell whether an arm of these turns is not settled yet."""
+        return any(
+            arm_of(cell) not in self.settled(self.side, turn)
+            for turn in turns
+            for cell in self.side.alive(turn.workload)
+            if cell[:2] not in (BASELINE, CONTROL)
+        )
 
     def choose_workloads(self) -> None:
         """Leave workloads out for which the budget is too small, before any of them is proven."""
@@ -241,36 +278,46 @@ class EnvironmentPlan:
             most = min(most or self.at_once, self.options.processes or 1)
         return max(1, min(self.at_once, most or self.at_once))
 
-    def measure(
-        self, turns: Turns, pinned: bool, *, count: int | None = None, end: float | None = None
-    ) -> Lanes:
-        """Open workers and measure these turns in them, until the time is over.
+    def fixed_count(self) -> int | None:
+        """Return the number of workers that was asked for, if any was."""
+        given = self.options.fixed or self.options.processes is not None
+        return (self.options.processes or 1) if given else None
+
+    def measure(self, turns: Turns, pinned: bool, *, count: int, end: float | None = None) -> Lanes:
+        """Measure these turns in workers that are as short as is sensible.
 
         Args:
             turns: With their shares.
             pinned: Whether each worker keeps to a core of its own.
-            count: Of workers, after which it is enough; they are as short as is sensible.
+            count: Of workers, after which it is enough.
             end: Of the time, where it is not this part's.
         """
         end = self.deadline if end is None else end
-        if self.options.fixed or self.options.processes is not None:
-            count = self.options.processes or 1
-        fails = 0
-        while fails < 3 and not self.side.given_up:
+        count = self.fixed_count() or count
+        while (yield from self.one_sitting(turns, pinned, end, count=count, short=True)):
+            pass
+
+    def one_sitting(
+        self, turns: Turns, pinned: bool, end: float, *, count: int | None, short: bool = False
+    ) -> Phases[bool]:
+        """Open workers and measure in them; False where there are enough, or there is no time."""
+        for _ in range(3):  # workers that die are followed by others
             live = self.live(turns)
             have = min((self.visits[turn] for turn in live), default=0)
-            if not live or (count is not None and have >= count):
-                return
-            k = self.workers_at_once(count - have if count is not None else None)
-            plan = self.sitting(live, pinned, k, end, short=count is not None)
+            if not live or self.side.given_up or (count is not None and have >= count):
+                return False
+            most = self.workers_at_once(None if count is None else count - have)
+            plan = self.sitting(live, pinned, most, end, short=short)
             if plan is None:
-                return
-            k, each = plan
+                return False
+            number, each = plan
             names, left_out = (self.side.name,), self.left_out(live)
             visit = Visit(names, live, (), self.deadline, leave_out=left_out)
-            opened = yield from self.opened(visit, pinned, k)
-            fails += not opened
-            yield from self.sat(opened, live, pinned, each)
+            opened = yield from self.opened(visit, pinned, number)
+            if opened:
+                yield from self.sat(opened, live, pinned, each)
+                return True
+        return False
 
     def live(self, turns: Turns) -> Turns:
         """Return the turns that are still worth their time."""
@@ -388,10 +435,11 @@ class EnvironmentPlan:
 
     def once(self) -> Lanes:
         """Yield exact counts, cold processes and trainings, on one core each."""
-        waiting = list(self.jobs())
+        waiting = self.jobs()
 
         def supply(cores: Cores) -> Steps[Any] | None:
-            return waiting.pop(0)(cores) if waiting else None
+            job = next(waiting, None)  # made when it is asked for: costs are known better by then
+            return job and job(cores)
 
         yield from self.work.phase(self.one_core, supply)
 
@@ -411,19 +459,32 @@ class EnvironmentPlan:
 
     def cold_jobs(self, left: float, lanes: int, alone: bool) -> Iterator[Callable[[Cores], Any]]:
         """Yield cold processes, sweep by sweep, each sweep in another random order."""
-        allowed = (ALONE if alone else COLD_SHARE) * left
-        chosen: list[Cell] = []
-        each = self.work.cold_cost.get(self.side.name, Guess().cold) / lanes
-        count = 0
-        for workload in self.workloads:
-            cells = self.cold_cells(workload)
-            fits = cold_count(allowed, (len(chosen) + len(cells)) * each, self.options.cold_samples)
-            if cells and fits:
-                chosen, count = chosen + cells, fits
+        end = self.now + (ALONE if alone else COLD_SHARE) * left
+        if self.cold_plan(end, lanes)[1]:
+            for cell in self.cold_cells(self.workloads[0])[:lanes]:
+                yield partial(self.cold, cell)  # which says what one costs
+        chosen, count = self.cold_plan(end, lanes)
         self.note_plan(cold_samples=count, cold_cells=len(chosen))
         for _ in range(count):
             for cell in self.work.rng.sample(chosen, len(chosen)):
                 yield partial(self.cold, cell)
+
+    def cold_plan(self, end: float, lanes: int) -> tuple[list[Cell], int]:
+        """Return whose cold processes fit into a time, and how many of each."""
+        allowed = max(0.0, end - self.now)
+        chosen: list[Cell] = []
+        each = self.work.cold_cost.get(self.side.name, Guess().cold) / lanes
+        count = 0
+        for workload in self.workloads:
+            every = self.cold_cells(workload)
+            pure = [cell for cell in every if cell.style == BASELINE[1]]
+            for cells in (every, pure):
+                sweep = (len(chosen) + len(cells)) * each
+                fits = cold_count(allowed, sweep, self.options.cold_samples)
+                if cells and fits:
+                    chosen, count = chosen + cells, fits
+                    break
+        return chosen, count
 
     def cold(self, cell: Cell, cores: Cores) -> Steps[None]:
         """Measure one cold process, unless the time is over."""

@@ -11,14 +11,15 @@ an arm is a guess."""
 MIN_COLD = 5
 """Cold samples of a cell, or none: two gave intervals such as 1 (0 to 9)."""
 MOST_COLD = 15
-COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.5, 0.15, 0.1, 0.2, 0.15
+COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.62, 0.15, 0.1, 0.2, 0.15
 """Of the time that is left after the fewest visits, where steps are measured too."""
 ALONE = 0.95
 """The same share, where nothing else is asked for."""
-LONG = 3.0
-"""Seconds of blocks in a worker, for each second that opening it takes. At `seed` a block varies
-by 1.75 % within a worker and a worker by 0.65 %, so that anything from 1.5 to 4 is about as precise
-for the same time, and longer ones leave more of it to samples."""
+LONG, LONG_PINNED = 3.0, 1.2
+"""Seconds of blocks in a worker, for each second that opening it takes. On all cores, a block at
+`seed` varies by 1.75 % within a worker and a worker by 0.65 %, so that anything from 1.5 to 4 is
+about as precise for the same time, and longer ones leave more of it to samples. On one core,
+blocks vary less, so that more workers tell more."""
 FEWEST_ROUNDS = 3
 OPEN_SHARE = 0.45
 """Of the budget: a further workload is proven only if that and what came before takes no more."""
@@ -36,7 +37,7 @@ class Guess:
     """To start a worker and import."""
     prove: float = 1.2
     """One arm at one workload, on one core."""
-    cold: float = 3.2
+    cold: float = 3.6
 
 
 def sitting(
@@ -65,7 +66,8 @@ def sitting(
         in_a_row = 1 if side_by_side else count
         if seconds < opening + in_a_row * least:
             continue
-        wanted = max(least, LONG * opening / in_a_row)
+        long = LONG_PINNED if side_by_side else LONG
+        wanted = max(least, long * opening / in_a_row)
         if short:
             return count, min((seconds - opening) / in_a_row, max(least, wanted / 2))
         sittings = max(1, math.floor(seconds / (opening + in_a_row * wanted)))

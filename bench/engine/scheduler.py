@@ -382,7 +382,7 @@ class Scheduler:
         """Measure one block on one side; False where its worker died of it."""
         side = self.sides[name]
         if turn.kind in PREPARED:
-            arms = [arm for arm in arms if arm in self.prepared.get(worker, ())]
+            arms = [arm for arm in arms if arm in self.prepared.get((worker, turn), ())]
         usual = max(2, rounds_of(turn) // len(visit.sides))
         rounds = self.options.rounds or min(usual, visit.rounds or usual)
         action = Action(
@@ -467,11 +467,11 @@ class Scheduler:
             side.did_well(f"prepare {turn.kind}", turn.workload, arms)
             for arm, failure in outcome.answer.failures.items():
                 side.fail(side.cell(arm, turn.workload), failure)
-            self.prepared[worker] = set(arms) - set(outcome.answer.failures)
+            self.prepared[worker, turn] = set(arms) - set(outcome.answer.failures)
         return True
 
-    prepared: dict[int, set[str]] = field(default_factory=dict, init=False)
-    """Arms that a worker has compiled for turns that need more than steps."""
+    prepared: dict[tuple[int, Turn], set[str]] = field(default_factory=dict, init=False)
+    """Arms that a worker has compiled for a turn that needs more than steps."""
 
     def close(self, workers: Mapping[str, int]) -> Steps[None]:
         """End workers."""

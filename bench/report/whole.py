@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from common.errors import BakeoffError, shortened
 from common.files import stem
+
+SMALL = 100_000
+"""Bytes of a file that is left as it is: people read it."""
 
 
 class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path class
@@ -39,6 +43,8 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
     def finish(self) -> None:
         """Give the whole file its name; nothing where none was written."""
         if self.partial.exists():
+            with suppress(ValueError):  # it is not JSON: as it is
+                compact(self.partial)
             with self.partial.open("rb") as file:
                 os.fsync(file.fileno())
             self.partial.replace(str(self))
@@ -52,3 +58,10 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
 def written(path: Path) -> bool:
     """Tell whether a file of this name is there."""
     return Path(str(path)).exists()
+
+
+def compact(path: Path) -> None:
+    """Write a JSON file anew without indentation: of samples, that is most of the bytes."""
+    if path.suffix == ".partial" and path.stat().st_size > SMALL:
+        data = json.loads(path.read_bytes())
+        path.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
