@@ -62,6 +62,8 @@ class Visit(NamedTuple):
     """Turns and arms that are settled: they sit this visit out."""
     rounds: int | None = None
     """In a block, where that is not what a turn usually has."""
+    beside: frozenset[str] = frozenset()
+    """Arms that nobody asked for: they take part in some blocks, for others to be compared with."""
     number: int = 0
     """Of the visit, the same for all its sides; 0 has workers numbered by themselves."""
     prove_until: Mapping[str, float] = MappingProxyType({})
@@ -351,6 +353,8 @@ class Scheduler:
         for arm in self.common(workers, turn):
             reference = arm in (BASELINE_ARM, CONTROL_ARM)
             settled = (turn, arm) in visit.leave_out
+            if number % SELDOM and arm in visit.beside:
+                continue
             far = number % SELDOM and arm in self.far[visit.sides[0], turn]
             if reference or not (settled or far):
                 out.append(arm)
@@ -383,7 +387,7 @@ class Scheduler:
         side = self.sides[name]
         if turn.kind in PREPARED:
             arms = [arm for arm in arms if arm in self.prepared.get((worker, turn), ())]
-        usual = max(2, rounds_of(turn) // len(visit.sides))
+        usual = rounds_of(turn) if len(visit.sides) == 1 else max(2, rounds_of(turn) * 3 // 4)
         rounds = self.options.rounds or min(usual, visit.rounds or usual)
         action = Action(
             "block",

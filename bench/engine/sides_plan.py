@@ -7,6 +7,7 @@ processes of both sides follow each other. So a busy minute is on both sides.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,14 @@ from bench.engine.actions import ALL, Turn
 from bench.engine.environment_plan import STARVED
 from bench.engine.planner import MIN_COLD, MOST_COLD, Guess, cold_count
 from bench.engine.scheduler import Scheduler, Visit
-from bench.engine.sides import Side, with_references
+from bench.engine.sides import BASELINE_ARM, Side, with_references
 from bench.metrics import METRICS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
-    from bench.engine.actions import Cores, Lanes, Options, Steps
+    from bench.engine.actions import Cores, Lanes, Options, Phases, Steps
+    from bench.engine.lanes import Supply
     from bench.engine.state import State
 
 BASE, NEW, REFERENCE = "base", "new", "reference"
@@ -65,6 +67,12 @@ def sides_of(cells: Mapping[str, Sequence[Cell]]) -> dict[str, Side]:
     }
 
 
+def unasked(cells: Sequence[Cell]) -> frozenset[str]:
+    """Return the baseline's arm, where it is not among the cells that were asked for."""
+    asked = any(cell[:2] == BASELINE for cell in cells)
+    return frozenset() if asked else frozenset([BASELINE_ARM])
+
+
 @dataclass
 class Pairs:
     """What an A/B and a history share: visits of two sides, and cold processes beside them."""
@@ -72,6 +80,10 @@ class Pairs:
     work: Scheduler
     turns: Mapping[Turn, float]
     lanes: Sequence[Cores]
+    workloads: tuple[str, ...]
+    """To prove, where there are no turns."""
+    beside: frozenset[str] = frozenset()
+    """The baseline, where nobody asked for it."""
 
     @property
     def options(self) -> Options:
@@ -96,9 +108,46 @@ class Pairs:
         wanted = max(LEAST, min(MOST, EQUAL_TO_OPENING * self.opening(names)))
         return max(wanted, self.least(names))
 
-    def pair(self, names: tuple[str, str], cores: Cores, number: int, end: float) -> Steps[bool]:
-        """Measure blocks of two sides in turns."""
-        return (yield from self.work.visit(Visit(names, self.turns, cores, end, number=number)))
+    def sitting(
+        self, pairs: Sequence[tuple[tuple[str, str], int]], seconds: float
+    ) -> Phases[list[int]]:
+        """Open pairs of workers at the same time, then measure in all of them at the same time.
+
+        So that no pair is timed while another one compiles.
+
+        Args:
+            pairs: Sides and number of each; at most one for each lane.
+            seconds: Of blocks.
+
+        Returns:
+            The numbers of pairs that came to their end.
+        """
+        waiting = list(pairs)
+        opened: dict[Cores, tuple[Visit, dict[str, int]]] = {}
+        done: list[int] = []
+
+        def begin(cores: Cores) -> Steps[Any] | None:
+            return open_pair(cores, *waiting.pop(0)) if waiting and cores not in opened else None
+
+        def open_pair(cores: Cores, names: tuple[str, str], number: int) -> Steps[None]:
+            workloads = () if self.turns else self.workloads
+            visit = Visit(
+                names, self.turns, cores, math.inf, workloads, beside=self.beside, number=number
+            )
+            opened[cores] = visit, {}
+            opened[cores] = visit, (yield from self.work.begin(visit))
+
+        def go_on(cores: Cores) -> Steps[Any] | None:
+            return measure_pair(*opened.pop(cores)) if cores in opened else None
+
+        def measure_pair(visit: Visit, workers: dict[str, int]) -> Steps[None]:
+            end = math.inf if self.options.fixed else self.work.now + seconds
+            if workers and (yield from self.work.measured(visit._replace(end=end), workers)):
+                done.append(visit.number)
+
+        yield from self.work.phase(self.lanes, begin)
+        yield from self.work.phase(self.lanes, go_on)
+        return done
 
 
 @dataclass
@@ -121,7 +170,9 @@ class AB:
         self.work = Scheduler(self.sides, self.options, self.before)
         self.spent, self.end = self.work.spent, self.work.end
         lanes = [()] if self.options.cores == ALL else self.lanes
-        self.measure = Pairs(self.work, turns_of(self.metrics, self.cells), lanes)
+        turns = turns_of(self.metrics, self.cells)
+        workloads = tuple(dict.fromkeys(cell.workload for cell in self.cells))
+        self.measure = Pairs(self.work, turns, lanes, workloads, unasked(self.cells))
         self.numbers = self.made = 0
         self.cold_left: list[Cell] = []
 
@@ -137,77 +188,66 @@ class AB:
 
     def actions(self) -> Lanes:
         """Yield what to do; expects the outcome of each."""
-        lanes = self.measure.lanes
-        yield from self.work.phase(lanes, self.first)
-        if not self.alive() or self.decided():
+        for _ in range(3):  # a pair that dies while it is proven is followed by another one
+            yield from self.pairs_of_workers(LEAST)
+            if self.made or not self.goes_on():
+                break
+        if not self.made or self.decided():
             return
         self.plan_cold()
-        yield from self.work.phase(lanes, self.supply)
-
-    def first(self, cores: Cores) -> Steps[Any] | None:
-        """Give a lane its first pair, which proves what is equal."""
-        most = min(len(self.measure.lanes), self.pairs or len(self.measure.lanes))
-        if self.numbers >= most:
-            return None
-        return self.proving_pair(self.next_number(), cores)
-
-    def proving_pair(self, number: int, cores: Cores) -> Steps[None]:
-        """Open and prove on both sides, and measure for as long as a pair does."""
-        each = Guess().load * 2 + Guess().prove * 2 * len(self.sides[BASE].alive())
-        for _ in range(3):
-            end = min(self.end, self.work.now + each + 2 * LEAST)
-            if not self.measure.turns:  # it proves only: cold processes are all that is asked for
-                workloads = list(dict.fromkeys(cell.workload for cell in self.cells))
-                visit = Visit((BASE, NEW), {}, cores, end, tuple(workloads), number=number)
-                done = yield from self.work.visit(visit)
+        while self.goes_on() and not self.decided():
+            seconds = self.seconds()
+            if self.cold_left and (seconds is None or self.cold_behind()):
+                yield from self.work.phase(self.measure.lanes, self.cold_supply())
+            elif seconds is not None:
+                yield from self.pairs_of_workers(seconds)
             else:
-                done = yield from self.measure.pair((BASE, NEW), cores, number, end)
-            if done:
-                self.made += 1
                 return
-            if not self.alive() or any(side.given_up for side in self.sides.values()):
-                return
-            number = self.next_number()
+
+    def goes_on(self) -> bool:
+        """Tell whether anything can still be measured on both sides."""
+        return bool(self.alive()) and not any(side.given_up for side in self.sides.values())
+
+    def pairs_of_workers(self, seconds: float) -> Lanes:
+        """Measure as many pairs of workers as there are lanes."""
+        count = len(self.measure.lanes)
+        if self.pairs is not None:
+            count = min(count, self.pairs - self.made)
+        pairs = [((BASE, NEW), self.next_number()) for _ in range(count)]
+        done = yield from self.measure.sitting(pairs, seconds)
+        self.made += len(done)
 
     def next_number(self) -> int:
         """Return the number of a new pair."""
         self.numbers += 1
         return self.numbers
 
-    def supply(self, cores: Cores) -> Steps[Any] | None:
-        """Give a lane its next pair: of cold processes where they are behind, else of workers."""
-        if self.decided() or not self.alive() or any(s.given_up for s in self.sides.values()):
-            return None
-        warm = self.next_pair(cores)
-        if self.cold_left and (warm is None or self.cold_behind()):
-            cell = self.cold_left.pop()
-            return self.work.cold((BASE, NEW), cell, cores, self.next_number())
-        return warm
-
-    def next_pair(self, cores: Cores) -> Steps[Any] | None:
-        """Return a pair of workers to measure; None where there are enough, or is no time."""
-        if not self.measure.turns or (self.pairs is not None and self.numbers_warm >= self.pairs):
+    def seconds(self) -> float | None:
+        """Return the seconds of blocks in the next pairs; None where there is no time for them."""
+        if not self.measure.turns or (self.pairs is not None and self.made >= self.pairs):
             return None
         names = (BASE, NEW)
         opening, least = self.measure.opening(names), self.measure.least(names)
+        usual = self.measure.blocks_seconds(names)
         left = self.end - self.work.now - self.cold_seconds() / len(self.measure.lanes)
         if self.pairs is None and not self.options.fixed and left < opening + least:
             return None
-        end = self.work.now + opening + self.measure.blocks_seconds(names)
-        if left < 2 * opening + self.measure.blocks_seconds(names) + least:  # the last one
-            end = self.work.now + max(left, opening + least)
-        self.numbers_warm += 1
-        return self.counted(self.measure.pair(names, cores, self.next_number(), end))
+        last = left < 2 * (opening + usual)  # there is no time for another one after this
+        return max(least, left - opening) if last else usual
 
-    numbers_warm: int = field(default=0, init=False)
+    def cold_supply(self) -> Supply:
+        """Return what gives each lane one pair of cold processes."""
+        jobs = [self.cold_left.pop() for _ in self.measure.lanes if self.cold_left]
 
-    def counted(self, pair: Steps[bool]) -> Steps[None]:
-        """Measure a pair, and count it."""
-        self.made += yield from pair
+        def supply(cores: Cores) -> Steps[Any] | None:
+            if not jobs:
+                return None
+            return self.work.cold((BASE, NEW), jobs.pop(), cores, self.next_number())
+
+        return supply
 
     def plan_cold(self) -> None:
         """Choose how many cold processes each cell gets, and shuffle them sweep by sweep."""
-        self.numbers_warm = self.numbers
         if not any(METRICS[name].kind is Kind.COLD for name in self.metrics):
             return
         alive, lanes = self.alive(), len(self.measure.lanes)
@@ -288,7 +328,8 @@ class History:
         self.spent, self.end = self.work.spent, self.work.end
         lanes = [()] if self.options.cores == ALL else self.lanes
         turns = turns_of(self.metrics, self.cells[REFERENCE])
-        self.measure = Pairs(self.work, turns, lanes)
+        beside = unasked(self.cells[REFERENCE])
+        self.measure = Pairs(self.work, turns, lanes, (), beside)
         self.is_cold = any(METRICS[name].kind is Kind.COLD for name in self.metrics)
         self.chosen = self.levels()[0]
         """Cells of cold processes; of a day, those that it has."""
@@ -304,10 +345,14 @@ class History:
 
     def actions(self) -> Lanes:
         """Yield what to do; expects the outcome of each."""
-        yield from self.work.phase(self.measure.lanes, self.supply)
+        while True:
+            visits = list(filter(None, [self.next_visit() for _ in self.measure.lanes]))
+            if not visits:
+                return
+            yield from self.visit(visits)
 
-    def supply(self, cores: Cores) -> Steps[Any] | None:
-        """Give a lane its next visit."""
+    def next_visit(self) -> tuple[int, str] | None:
+        """Return the sweep and the day of the next visit; None where there is no time for it."""
         lanes = len(self.measure.lanes)
         if not self.queue:
             whole = len(self.days) * self.visit_cost / lanes
@@ -319,25 +364,31 @@ class History:
             self.queue = [(self.swept, day) for day in order]
         if self.sweeps is None and self.work.now + self.visit_cost / 2 > self.end:
             return None
-        sweep, day = self.queue.pop(0)
-        return self.visit(sweep, day, cores)
+        return self.queue.pop(0)
 
-    def visit(self, sweep: int, day: str, cores: Cores) -> Steps[None]:
-        """Measure a day beside the reference, and cold processes of both."""
-        before, names = self.work.now, (day, REFERENCE)
+    def visit(self, visits: Sequence[tuple[int, str]]) -> Lanes:
+        """Measure days beside the reference, as many at the same time as there are lanes."""
+        before = self.work.now
         self.choose(len(self.queue) + 1 + max(0, LEAST_SWEEPS - self.swept) * len(self.days))
-        done = True
+        done = dict.fromkeys(range(len(visits)), False)
         if self.measure.turns:
-            self.number += 1
-            self.visit_of[self.number] = (sweep, day)
-            end = before + self.measure.opening(names) + self.seconds_of_blocks(names)
-            if sweep == 1:
-                end += Guess().prove * len(self.sides[day].alive())
-            done = yield from self.measure.pair(names, cores, self.number, end)
-        yield from self.cold(sweep, day, cores)
+            numbers = {}
+            for i, (sweep, day) in enumerate(visits):
+                self.number += 1
+                numbers[self.number] = i
+                self.visit_of[self.number] = (sweep, day)
+            pairs = [((visits[i][1], REFERENCE), number) for number, i in numbers.items()]
+            seconds = self.seconds_of_blocks((visits[0][1], REFERENCE))
+            ended = yield from self.measure.sitting(pairs, seconds)
+            done |= {numbers[number]: True for number in ended}
+        waiting = list(visits)
+
+        def supply(cores: Cores) -> Steps[Any] | None:
+            return self.cold(*waiting.pop(0), cores) if waiting else None
+
+        yield from self.work.phase(self.measure.lanes, supply)
         self.visit_cost = self.work.now - before
-        if done or self.is_cold:
-            self.visits.append((sweep, day))
+        self.visits += [visits[i] for i, ended in done.items() if ended or self.is_cold]
 
     def seconds_of_blocks(self, names: Sequence[str]) -> float:
         """Return the seconds of blocks in a visit: what a pair has, or less where days are many."""
