@@ -7,27 +7,24 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from bench.stats.verdict import detectable
 from filelock import FileLock
-from tests.test_schedule import FIXED, Machine, drive, needed
 
 import impls
 from bench.cells import BASELINE, CONTROL, Cell, Offer
-from bench.engine.actions import Death, Options, Outcome
-from bench.engine.driver import Engine
-from bench.engine.scheduler import NO_PROGRAM, Schedule
-from bench.engine.state import Block, Found, State
+from bench.engine.actions import Death, Options
+from bench.engine.driver import Driver
+from bench.engine.environment_plan import NO_PROGRAM
+from bench.engine.run_plan import Run
 from bench.environments import own, store
 from bench.environments.offers import lives_apart, merged, offers
 from bench.environments.own import LOCKS, Homes, note_size, pins_of, relock, whole_of
 from bench.environments.store import MARK, binary
 from bench.environments.uv import NetworkError, UnsolvableError, minor
-from bench.summary import Group, by_side, ratios, smallest
 from bench.watch import unlike
 from common.declaration import Declaration, declaration
 from common.errors import BakeoffError
+from tests.simulated import LANES, Machine, needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,8 +257,9 @@ def test_built_asked_and_proven_in_its_own_environment(
 
     cell = Cell("mine", "pure", "toy", "cpu")
     fixed = Options(60.0, **(FIXED | {"processes": 1, "blocks": 1}))
-    schedule = Schedule({cell: {"step", "import"}}, fixed, sides=found.sides)
-    state = Engine(schedule, outside=outside, places=places).run()
+    plan = Run({cell: {"step", "import"}}, fixed, environments=found.sides, lanes=[()])
+    Driver(plan, outside=outside, places=places).run()
+    state = plan.state
     assert state.notes == []
     assert state.cells[cell].failure is None
     proof = state.cells[cell].proof
@@ -274,34 +272,28 @@ def test_built_asked_and_proven_in_its_own_environment(
 # What is measured
 
 SIDES = {"haiku": "haiku"}
+ASKED = needed(("toy",), ("step", "import", "final_loss"), ("pure_jax", "equinox", "haiku"))
+FIXED: dict[str, Any] = {"processes": 2, "blocks": 3, "rounds": 2, "cold_samples": 2}
 
 
-def run(sides: dict[str, str], **options: Any) -> tuple[Schedule, list[Action]]:
-    fault = options.pop("fault", lambda _: None)
-    asked = needed(
-        metrics=("step", "import", "final_loss"), entrants=("pure_jax", "equinox", "haiku")
-    )
-    schedule = Schedule(asked, Options(300.0, **(FIXED | options)), sides=sides)
-    machines = {side: Machine(fault) for side in ["", *sides.values()]}
-    actions = schedule.actions()
-    log: list[Action] = []
-    try:
-        action = next(actions)
-        while True:
-            log.append(action)
-            action = actions.send(machines[action.side](action))
-    except StopIteration:
-        return schedule, log
+def run(
+    sides: dict[str, str], asked: dict[Cell, set[str]] = ASKED, fault: Any = lambda _: None
+) -> tuple[Run, list[Action]]:
+    plan = Run(asked, Options(300.0, **FIXED), environments=sides, lanes=LANES)
+    return plan, Machine(fault).drive(plan)
+
+
+def loads_of(log: list[Action]) -> dict[str, set[str]]:
+    return {a.side: set(a.arms) for a in log if a.do == "load" and len(a.arms) > 1}
 
 
 def test_an_environment_has_workers_of_its_own_with_the_baseline_in_them() -> None:
-    schedule, log = run(SIDES)
-    loads = {action.side: action.arm.split() for action in log if action.do == "load"}
-    assert sorted(loads) == ["", "haiku"]
+    plan, log = run(SIDES)
+    loads = loads_of(log)
     assert {arm.split("/")[0] for arm in loads[""]} == {"pure_jax", "control", "equinox"}
     assert {arm.split("/")[0] for arm in loads["haiku"]} == {"pure_jax", "control", "haiku"}
-    haiku = schedule.state.cells[Cell("haiku", "pure", "toy", "cpu")].blocks["step"]
-    base = schedule.state.cells[Cell(*BASELINE, "toy", "cpu")].blocks["step"]
+    haiku = plan.state.cells[Cell("haiku", "pure", "toy", "cpu")].blocks["step"]
+    base = plan.state.cells[Cell(*BASELINE, "toy", "cpu")].blocks["step"]
     assert {block.process for block in haiku} < {block.process for block in base}
     numbers = [block.number for block in base]
     assert len(set(numbers)) == len(numbers) == 12, "blocks of all environments have their own"
@@ -309,106 +301,71 @@ def test_an_environment_has_workers_of_its_own_with_the_baseline_in_them() -> No
 
 def test_what_is_the_baselines_alone_is_measured_in_one_environment() -> None:
     _, log = run(SIDES)
-    for do, times in (("cold", 4), ("train", 1)):
-        where = [a.side for a in log if (a.do, a.arm) == (do, "pure_jax/pure")]
-        assert where == [""] * times
-    _, log = run({"haiku": "haiku", "equinox": "haiku", "pure_jax": ""})
+    for do in ("cold", "train"):
+        where = {a.side for a in log if a.do == do and "pure_jax/pure" in a.arms}
+        assert where == {""}
     assert {a.side for a in log if a.do == "cold"} == {"", "haiku"}
 
 
 def test_alone_it_brings_its_own_baseline() -> None:
-    asked = needed(metrics=("step", "import"), entrants=("haiku",))
-    schedule = Schedule(asked, Options(300.0, **FIXED), sides=SIDES)
-    log = drive(schedule, Machine())
+    plan, log = run(SIDES, needed(("toy",), ("step", "import"), ("haiku",)))
     assert {action.side for action in log} == {"haiku"}
-    base = schedule.state.cells[Cell(*BASELINE, "toy", "cpu")]
+    base = plan.state.cells[Cell(*BASELINE, "toy", "cpu")]
     assert set(base.blocks) >= {"step", "import"}
     assert base.proof is not None
 
 
 def test_an_environment_in_which_the_baseline_fails_costs_its_own_cells() -> None:
     def fault(action: Action) -> str | None:
-        bad = action.side == "haiku" and action.do == "prove" and action.arm == "pure_jax/pure"
+        bad = action.side == "haiku" and action.do == "prove" and "pure_jax/pure" in action.arms
         return "it is not equal there" if bad else None
 
-    schedule, _ = run(SIDES, fault=fault)
-    failed = {c[:2]: f.failure for c, f in schedule.state.cells.items() if f.failure is not None}
+    plan, _ = run(SIDES, fault=fault)
+    failed = {c[:2]: f.failure for c, f in plan.state.cells.items() if f.failure is not None}
     why = "there is no baseline: it is not equal there"
     assert failed == {("haiku", "pure"): why, ("haiku", "transform"): why}
 
 
 def test_an_environment_whose_workers_die_costs_its_own_cells() -> None:
-    schedule, _ = run(
-        SIDES, fault=lambda a: Death("no memory") if a.side and a.do == "load" else None
-    )
-    failed = {c[:2] for c, f in schedule.state.cells.items() if f.failure == "no memory"}
+    plan, _ = run(SIDES, fault=lambda a: Death("no memory") if a.side and a.do == "load" else None)
+    failed = {c[:2] for c, f in plan.state.cells.items() if f.failure == "no memory"}
     assert failed == {("haiku", "pure"), ("haiku", "transform")}
 
 
 def test_a_style_may_have_workers_of_its_own() -> None:
     """One that sets what a process has once, such as its number of threads."""
     offer = replace(OFFER, apart={"haiku": {}}, alone={"haiku": ["transform"]})
-    schedule, log = run(offer.sides)
-    assert all(found.failure is None for found in schedule.state.cells.values())
-    loads = {action.side: action.arm.split() for action in log if action.do == "load"}
+    plan, log = run(offer.sides)
+    assert all(found.failure is None for found in plan.state.cells.values())
+    loads = loads_of(log)
     assert sorted(loads) == ["", "haiku", "haiku/transform"]
     beside = {"pure_jax/pure", "control/pure"}
-    assert set(loads["haiku"]) - beside == {"haiku/pure"}
-    assert set(loads["haiku/transform"]) - beside == {"haiku/transform"}
+    assert loads["haiku"] - beside == {"haiku/pure"}
+    assert loads["haiku/transform"] - beside == {"haiku/transform"}
     over = Cell("haiku", "transform@2", "toy", "cpu")
-    assert schedule.side(over) == "haiku/transform", "and so have its devices"
+    assert plan.side_of(over) == "haiku/transform", "and so have its devices"
     assert offer.environment("haiku/transform") == offer.environment("haiku") == "haiku"
     assert replace(offer, apart={}).environment("haiku/transform") == ""
-
-
-def test_each_side_says_what_it_could_have_seen() -> None:
-    """The control of a side with many quiet workers says nothing of another one's."""
-
-    def blocks(processes: range, noise: float) -> list[Block]:
-        rng = np.random.default_rng(len(processes))
-        values = np.exp(rng.normal(0, noise, (len(processes), 4)))
-        return [
-            Block(process, process, 0.0, list(row), 4)
-            for process, row in zip(processes, values, strict=True)
-        ]
-
-    noisy, quiet = range(1, 9), range(9, 17)
-    baseline, control = Cell(*BASELINE, "toy", "cpu"), Cell(*CONTROL, "toy", "cpu")
-    mine, theirs = Cell("haiku", "pure", "toy", "cpu"), Cell("keras", "pure", "toy", "cpu")
-    both = {mine: blocks(noisy, 0.05), theirs: blocks(quiet, 0.001)}
-    for cell in (baseline, control):
-        both[cell] = blocks(noisy, 0.05 + (cell == control) / 100) + blocks(quiet, 0.001)
-    state = State({cell: Found(blocks={"step": found}) for cell, found in both.items()})
-    group = Group("step", "toy", "cpu")
-    estimate = ratios(group, both, [BASELINE])[BASELINE][control]
-    seen = by_side(state, group, estimate, 1)
-    assert {side for side, _ in seen} == {frozenset(noisy), frozenset(quiet)}
-    assert smallest(seen, both[theirs]) < smallest(seen, both[mine]) / 3
-    assert smallest(seen, both[control]) == smallest(seen, both[mine]), "of both, the worst"
-    del state.cells[theirs]
-    assert by_side(state, group, estimate, 1) == [(frozenset(), detectable(estimate, 1))]
 
 
 class WithoutJax(Machine):
     """Its second entrant is none of JAX's."""
 
-    def __call__(self, action: Action) -> Outcome:
-        outcome = super().__call__(action)
-        if action.do == "cold" and action.arm == "haiku/pure":
-            values = outcome.found["values"] | dict.fromkeys(("trace", "lower", "compile"))
-            outcome.found.update(values=values, trace_and_lower_split_by="")
-        return outcome
+    def answer(self, action: Action) -> Any:
+        found = super().answer(action)
+        if action.do == "cold" and "haiku/pure" in action.arms:
+            found.values |= dict.fromkeys(("trace", "lower", "compile"))
+            found.trace_and_lower_split_by = ""
+        return found
 
 
 def test_what_is_not_jax_has_nothing_to_compile() -> None:
     cell = Cell("haiku", "pure", "toy", "cpu")
-    schedule = Schedule({cell: {"compile", "import"}}, Options(300.0, **FIXED))
-    drive(schedule, WithoutJax())
-    assert schedule.state.missing == {
-        (cell, name): NO_PROGRAM for name in ("trace", "lower", "compile")
-    }
-    assert "compile" not in schedule.state.cells[cell].blocks
-    assert schedule.state.cells[Cell(*CONTROL, "toy", "cpu")].failure is None
+    plan = Run({cell: {"compile", "import"}}, Options(300.0, **FIXED), lanes=LANES)
+    WithoutJax().drive(plan)
+    assert plan.state.missing == {(cell, "compile"): NO_PROGRAM}
+    assert "compile" not in plan.state.cells[cell].blocks
+    assert plan.state.cells[Cell(*CONTROL, "toy", "cpu")].failure is None
 
 
 OFFER = Offer({"pure_jax": ["pure"]}, {}, ["cpu", "gpu"], {"python": "3.13.5", "jax": "0.12"}, {})

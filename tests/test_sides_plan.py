@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from tests.simulated import Fault
 
 STYLES = ("pure_jax/pure", "haiku/pure", "haiku/transform")
-CELLS = [Cell(*arm.split("/"), w, "cpu") for w in ("toy", "seed") for arm in STYLES]
+CELLS = [
+    Cell(arm.partition("/")[0], arm.partition("/")[2], workload, "cpu")
+    for workload in ("toy", "seed")
+    for arm in STYLES
+]
 SEED = [cell for cell in CELLS if cell.workload == "seed"]
 STEP = frozenset({"step"})
 BAD = "haiku/transform"

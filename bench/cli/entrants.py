@@ -148,6 +148,7 @@ def apart(name: str, homes: Homes) -> dict[str, Any]:
 
 def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None) -> None:
     """Have a worker prove and compile every style, and add the proof or the failure."""
+    from bench.cells import BASELINE
     from bench.engine.processes import Worker, WorkerFailedError
     from common.devices import Device
 
@@ -157,16 +158,18 @@ def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None)
     with Worker() as worker:
         try:
             worker.start()
-            session = {"do": "session"}
-            worker.ask({**session, "action": "load", "arms": arms, "outside": {}})
-            there = worker.ask({**session, "action": "backends"})["backends"]
-            backend = backend or there[0]
-            if Device.of(backend).backend not in there:
-                raise unknown("backend", backend, there)
-            for index, (entrant, style) in enumerate(arms):
+            there = worker.ask({"do": "describe", "entrants": [BASELINE[0]], "outside": {}})
+            backend = backend or there["backends"][0]
+            if Device.of(backend).backend not in there["backends"]:
+                raise unknown("backend", backend, there["backends"])
+            load: dict[str, Any] = {"arms": arms, "outside": {}, "cache": None, "seed": 0}
+            failures = worker.ask({"do": "load", **load})["failures"]
+            for entrant, style in arms:
                 note(f"{workload} on {backend}: proving {entrant} {style} equal")
-                where = {"workload": workload, "backend": backend, "arm": index}
-                record = worker.ask({**session, "action": "prove", **where})
+                arm = f"{entrant}/{style}"
+                where = {"workload": workload, "backend": backend, "arm": arm}
+                record = {"failure": failures[arm], "stderr": ""} if arm in failures else None
+                record = record or worker.ask({"do": "prove", **where})
                 found[entrant, style] = record.get("proof", record)
         except WorkerFailedError as error:
             raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error

@@ -88,7 +88,21 @@ class EnvironmentPlan:
         lanes: Sequence[Cores],
         deadline: float,
         settled: Settled = nothing_settled,
+        *,
+        with_reference: bool = True,
     ) -> None:
+        """Plan a part of a run.
+
+        Args:
+            scheduler: Does it.
+            side: The environment.
+            needed: Metrics to measure, by cell.
+            lanes: A core for each worker that may run at the same time as others.
+            deadline: Seconds of the budget at which this part ends.
+            settled: Says which arms need no more time.
+            with_reference: Whether the baseline's cold processes are this environment's.
+        """
+        self.with_reference = with_reference
         self.work, self.side, self.needed, self.deadline = scheduler, side, needed, deadline
         self.settled, self.options = settled, scheduler.options
         self.cells = list(needed)
@@ -151,8 +165,8 @@ class EnvironmentPlan:
     def cold_cells(self, workload: str) -> list[Cell]:
         """Return the cells at a workload whose cold processes are wanted.
 
-        What belongs to a library is measured of one of its styles. An environment of an entrant's
-        own measures that entrant alone: its cold metrics are compared with everybody's.
+        What belongs to a library is measured of one of its styles. Of several environments, the
+        first measures the baseline.
         """
         if not self.wants_cold(workload):
             return []
@@ -164,7 +178,7 @@ class EnvironmentPlan:
                 METRICS[m].kind is Kind.COLD and (first or not METRICS[m].of_library)
                 for m in self.needed.get(cell, ())
             )
-            if not self.side.name if beside else wanted:
+            if self.with_reference if beside else wanted:
                 found.append(cell)
         return found
 

@@ -77,7 +77,8 @@ class Run:
         shares = Counter(
             {key: len(cells) + 2 + (APART if key[0] else 0) for key, cells in self.groups.items()}
         )
-        keys = list(self.groups)
+        keys = sorted(self.groups)  # everybody's environment first: the baseline's cold ones
+        backends: set[str] = set()
         for i, key in enumerate(keys):
             left = self.end - self.spent.wall
             total = sum(shares[k] for k in keys[i:])
@@ -86,7 +87,16 @@ class Run:
             side.state.spent = self.spent
             deadline = self.spent.wall + left * shares[key] / total
             wanted = {cell: self.needed[cell] for cell in self.groups[key]}
-            part = EnvironmentPlan(self.scheduler, side, wanted, self.lanes, deadline, self.settled)
+            part = EnvironmentPlan(
+                self.scheduler,
+                side,
+                wanted,
+                self.lanes,
+                deadline,
+                self.settled,
+                with_reference=side.backend not in backends,
+            )
+            backends.add(side.backend)
             yield from part.actions()
 
     @property
