@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -90,6 +91,7 @@ class Driver:
         """Processor seconds of workers that have ended."""
         self.records = list(self.journal.records) if self.journal is not None else []
         self.replayed = 0
+        self.closing = threading.Event()
 
     def run(self) -> None:
         """Do everything that the plan asks for; what was found is in its sides, at any time.
@@ -107,11 +109,18 @@ class Driver:
                 while True:
                     begin = lanes.send(self.next(begin, pool))
         finally:
-            for worker in list(self.workers.values()):
-                worker.close()
-            pool.shutdown(wait=True, cancel_futures=True)
-            self.workers.clear()
+            self.close(pool)
             shutil.rmtree(self.cache, ignore_errors=True)
+
+    def close(self, pool: ThreadPoolExecutor) -> None:
+        """End all workers, those that a lane is starting at this moment too."""
+        self.closing.set()
+        for worker in list(self.workers.values()):
+            worker.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+        for worker in list(self.workers.values()):
+            worker.close()
+        self.workers.clear()
 
     def next(self, begin: tuple[Action, ...], pool: ThreadPoolExecutor) -> Outcome:
         """Begin some actions, and return the outcome of the one that ends next."""
@@ -236,6 +245,8 @@ class Driver:
         """Return the record that a worker gives; starts it and ends it."""
         patience = self.patience(action)
         if action.do in BEGIN:
+            if self.closing.is_set():
+                raise WorkerFailedError("the run has ended", "", None)
             worker = Worker(self.places[action.side], patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
