@@ -179,7 +179,7 @@ class Measured:
             "code": code_digest(),
             "offer": asdict(self.offer),
             "before": before,
-            "lanes": one_core_lanes(),
+            "lanes": [list(lane) for lane in one_core_lanes()],
         }
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -33,6 +34,7 @@ from bench.report.whole import Whole
 from bench.run import Measured, Wanted, offer, offer_of, without_resume
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
+from tests.simulated import with_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -90,7 +92,7 @@ ENTRANTS = {
 KEEP = "from bench.engine.journal import Journal\nJournal.remove = lambda self: None\n"
 """A plugin that keeps the journal of a run that has come to its end."""
 COUNTS = {"processes": 2, "blocks": 2, "rounds": 2}
-METRIC = ["step", "dispatch", "sample", "final_loss"]
+METRIC = ["step", "host_cost", "sample", "final_loss"]
 
 
 class Lab:
@@ -168,7 +170,7 @@ def test_what_fails_is_a_failed_cell_and_the_others_go_on(run: Run) -> None:
         failures["planted"],
     )
     assert failures["crashing"] == "import failed: OSError: no such planet"
-    assert failures["deadly"] == "worker failed (exit status -6)"
+    assert failures["deadly"] == "worker failed (exit status -6), twice in a row"
     assert "the last words of an entrant" in cells["deadly"]["stderr"]
     text = " ".join(done.stdout.split())
     for name in ("planted", "crashing", "deadly"):
@@ -193,7 +195,8 @@ def _no_plan(found: Any) -> None:
 
 
 def _negative(found: Any) -> None:
-    found["benchmarks"][0]["stats"]["data"][0] = -1.0
+    [arms, *_] = found["bakeoff"]["samples"]["blocks"][0]["seconds"].values()
+    arms["twin/pure"][0] = -1.0
 
 
 def _no_ratio(found: Any) -> None:
@@ -217,42 +220,56 @@ def test_the_schema_refuses(damage: Callable[[Any], None], run: Run) -> None:
     assert not Draft202012Validator(SCHEMA).is_valid(found)
 
 
-def measured(records: list[dict[str, Any]]) -> dict[tuple[str, str], list[float]]:
-    """Return all samples in a journal by entrant and metric, in the order they were taken."""
-    out: dict[tuple[str, str], list[float]] = defaultdict(list)
+type Taken = dict[tuple[str, str], list[float]]
+"""All samples by entrant and metric, in the order they were taken."""
+
+
+def measured(records: list[dict[str, Any]]) -> Taken:
+    """Return all samples in a journal."""
+    out: Taken = defaultdict(list)
     for record in records:
-        do, _, _, _, arm, *_ = record["action"]
-        if record["death"] is not None:
+        action, answer = record["action"], record["outcome"].get("answer")
+        if answer is None or "failure" in answer:
             continue
-        if do == "block":
-            for metric, arms in record["found"]["seconds"].items():
+        entrant = "".join(action.get("arms", [])[:1]).split("/")[0]
+        if action["do"] == "block":
+            for metric, arms in answer["seconds"].items():
                 for name, values in arms.items():
                     out[name.split("/")[0], metric] += values
-        if do == "cold":
-            for metric, value in record["found"]["values"].items():
-                out[arm.split("/")[0], metric].append(value)
-        if do == "train":
-            seconds = record["found"]["training"]["seconds"]
-            out[arm.split("/")[0], "final_loss"] += seconds
+        if action["do"] == "cold":
+            for metric, value in answer["values"].items():
+                out[entrant, metric].append(value)
+        if action["do"] == "train":
+            out[entrant, "final_loss"] += answer["training"]["seconds"]
     return out
 
 
-def test_the_samples_are_what_the_workers_measured(run: Run) -> None:
+def kept(section: dict[str, Any]) -> Taken:
+    """Return all samples in a run file."""
+    out: Taken = defaultdict(list)
+    for block in sorted(section["samples"]["blocks"], key=lambda block: block["at"]):
+        for metric, arms in block["seconds"].items():
+            for name, values in arms.items():
+                out[name.split("/")[0], metric] += values
+    for cold in section["samples"]["cold"]:
+        for metric, value in cold["values"].items():
+            out[cold["entrant"], metric].append(value)
+    for cell in section["cells"]:
+        if cell["final_loss"]:
+            out[cell["entrant"], "final_loss"] += cell["final_loss"]["seconds"]
+    return out
+
+
+def test_every_sample_that_was_taken_is_in_the_file_once(run: Run) -> None:
     _, found, records = run
-    known = measured(records)
+    known, there = measured(records), kept(found["bakeoff"])
+    assert known.keys() == there.keys()
+    for key, values in known.items():
+        assert sorted(there[key]) == pytest.approx(sorted(values), abs=1e-9), key
     for key, benchmark in by_name(found).items():
-        assert benchmark["stats"]["data"] == pytest.approx(known[key], rel=1e-6)
+        assert "data" not in benchmark["stats"]
         assert benchmark["stats"]["rounds"] == len(known[key])
-
-
-def test_every_sample_that_was_taken_is_in_the_file(run: Run) -> None:
-    _, found, records = run
-    section = found["bakeoff"]
-    kept = {key: b["stats"]["data"] for key, b in by_name(found).items()}
-    kept |= {("control", c["metric"]): c["data"] for c in section["control"]}
-    kept |= {(b["entrant"], b["metric"]): b["data"] for b in section["beside"]}
-    for key, values in measured(records).items():
-        assert kept[key] == pytest.approx(values, rel=1e-6), key
+        assert benchmark["stats"]["median"] == pytest.approx(median(known[key]), rel=1e-6)
 
 
 def test_entries_say_what_they_are(run: Run) -> None:
@@ -265,9 +282,10 @@ def test_entries_say_what_they_are(run: Run) -> None:
         if metric == "final_loss":
             continue
         blocks = COUNTS["processes"] * COUNTS["blocks"]
-        assert info["blocks"] == blocks == len(info["process_by_block"])
-        assert info["processes"] == len(set(info["process_by_block"])) == COUNTS["processes"]
-        assert info["samples"] == sum(info["samples_by_block"]) == benchmark["stats"]["rounds"]
+        assert info["blocks"] == blocks
+        assert info["processes"] == COUNTS["processes"]
+        assert info["samples"] == benchmark["stats"]["rounds"]
+        assert info["cores"] == ("one" if METRICS[metric].one_core else "all")
         assert (info["ratio"] is None) == (entrant == "pure_jax")
         assert info["unit"] == METRICS[metric].unit
     step = entries["twin", "step"]["extra_info"]
@@ -293,9 +311,9 @@ def test_a_run_says_how_it_was_made(run: Run) -> None:
     assert "--style=pure" in said["arguments"]
     assert said["plan"]["budget_seconds"] == 300
     assert said["plan"]["margin"] == 0.02
-    assert said["plan"]["backends"]["cpu"]["processes"] == COUNTS["processes"]
-    assert {c["metric"] for c in said["control"]} >= {"step", "dispatch", "sample"}
-    started = sum(record["action"][0] in ("start", "cold") for record in records)
+    assert said["plan"]["backends"]["cpu"]["workers"]["toy step"] == COUNTS["processes"]
+    assert {c["metric"] for c in said["control"]} >= {"step", "host_cost", "sample"}
+    started = sum(record["action"]["do"] in ("start", "cold") for record in records)
     assert said["spent"]["processes"] == started
     assert 0 < said["spent"]["sampling_share"] < 1
     twin = next(cell for cell in said["cells"] if cell["entrant"] == "twin")
@@ -315,7 +333,7 @@ def test_a_run_is_shown(run: Run) -> None:
     text = " ".join(done.stdout.split())
     for sentence in found["bakeoff"]["verdict"]:
         assert " ".join(sentence.split()) in text
-    assert "smallest difference this run could see" in text
+    assert "detectable difference" in text
 
 
 def test_a_markdown_table_of_it(run: Run) -> None:
@@ -360,7 +378,7 @@ def test_a_comparison_that_fails_leaves_file_and_report(lab: Lab, run: Run) -> N
     done = lab.run(*lab.command(*options, "--benchmark-json=failed.json"))
     assert done.returncode != 0
     assert "Performance has regressed" in done.stdout + done.stderr
-    assert "smallest difference this run could see" in done.stdout
+    assert "detectable difference" in done.stdout
     Draft202012Validator(SCHEMA).validate(json.loads((lab.folder / "failed.json").read_text()))
     assert not list(lab.folder.glob(".*.partial"))
     assert lab.journals == []
@@ -392,7 +410,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def more_blocks(path: Path, count: int) -> bool:
     """Tell whether a block was measured since a journal had so many lines."""
-    return any(r["action"][0] == "block" and r["death"] is None for r in lines(path)[count:])
+    return any(
+        record["action"]["do"] == "block" and "answer" in record["outcome"]
+        for record in lines(path)[count:]
+    )
 
 
 def begun(lab: Lab, command: list[str]) -> subprocess.Popen[str]:
@@ -462,16 +483,15 @@ def test_interrupted_killed_and_resumed(
 
     # All of it is in the end.
     with journal.open("ab") as file:
-        file.write(b'{"action": ["block", 2')
+        file.write(b'{"action": {"do": "block", "wor')
     done = lab.run(*command, "-pkeep")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(output.read_text())
     Draft202012Validator(SCHEMA).validate(found)
-    entries = by_name(found)
+    entries, there = by_name(found), kept(found["bakeoff"])
     for key, values in measured(lines(journal)[1:]).items():
         assert values[: len(known.get(key, ()))] == known.get(key, [])
-        if key in entries:
-            assert entries[key]["stats"]["data"] == pytest.approx(values, rel=1e-6)
+        assert sorted(there[key]) == pytest.approx(sorted(values), abs=1e-9)
     assert entries["pure_jax", "step"]["extra_info"]["blocks"] == 3
     trace = entries["pure_jax", "trace"]
     assert trace["stats"]["rounds"] == trace["extra_info"]["processes"] >= 1
@@ -489,7 +509,7 @@ BAD = {
     "--budget=1e9": "it may be 604800 at most: give seconds",
     "--margin=-1": "--margin is -1.0; it must be a positive number",
     "--margin=2": "it may be 0.5 at most: give a fraction, 0.02 is 2 %",
-    "--metric=tiem": "unknown metric 'tiem'; known: step, dispatch, ",
+    "--metric=tiem": "unknown metric 'tiem'; known: step, host_cost, ",
     "--entrant=nowhere.py": "no such entrant 'nowhere.py'; give a name, or a Python file's path",
     "--entrant=equinox.py": "entrant 'equinox.py': there is another 'equinox'; rename the file",
     "--blocks=0": "--blocks is 0; it must be a whole number from 1 to 100000",
@@ -499,8 +519,8 @@ BAD = {
     "--rounds=1000000": "--rounds is 1000000; it must be a whole number from 1 to 100000",
     "--benchmark-json=there.json": "--benchmark-json there.json exists already; files are never",
     "--benchmark-json=nowhere/run.json": "there is no folder nowhere; make it first",
-    "--benchmark-json=there.json/run.json": "there is no folder there.json; make it first",
-    "--benchmark-json=/proc/run.json": "--benchmark-json /proc/run.json: cannot write there (",
+    "--benchmark-json=there.json/run.json": "there.json is not a folder; name another one",
+    "--benchmark-json=/proc/run.json": "/proc/run.json: the folder /proc takes no new files (",
     "--entrant=torhc": "unknown entrant 'torhc'; known: pure_jax, equinox, flax_linen, ",
     "--resume": "there is nothing to resume: no journal in .bakeoff/; run without --resume",
     "--resume=gone": "cannot read the journal gone: No such file",
@@ -668,7 +688,7 @@ def test_the_journal_of_a_run_that_is_not_over_is_kept(
 ) -> None:
     """Also where no run file is asked for."""
 
-    class Engine:
+    class FakeDriver:
         def __init__(self, *_: object, **__: object) -> None: ...
 
         def run(self) -> None:
@@ -676,7 +696,7 @@ def test_the_journal_of_a_run_that_is_not_over_is_kept(
                 raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.run.Engine", Engine)
+    monkeypatch.setattr("bench.run.Driver", FakeDriver)
     run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
     if isinstance(error, DiskError):
         with pytest.raises(DiskError):
@@ -700,6 +720,7 @@ def test_a_journal_of_other_options_is_left_alone(
         (WANTED._replace(rounds=3), cells),
         (WANTED, {**cells, Cell("haiku", "pure", "toy", "cpu"): {"step"}}),
         (WANTED, {cell: {"step", "trace"} for cell in cells}),
+        (WANTED._replace(margin=0.1), cells),  # by which it is chosen who gets more time
     ):
         other = Measured(wanted, OFFER, Journal.open(path), needed)
         with pytest.raises(BakeoffError) as caught:
@@ -709,7 +730,7 @@ def test_a_journal_of_other_options_is_left_alone(
         )
         other.done(kept=True)
         assert path.read_bytes() == before
-    Measured(WANTED._replace(margin=0.1), OFFER, Journal.open(path), cells).check()
+    Measured(WANTED, OFFER, Journal.open(path), cells).check()
     monkeypatch.setattr("bench.run.code_digest", lambda: "of other code")
     with pytest.raises(BakeoffError, match="was made by other code"):
         Measured(WANTED, OFFER, Journal.open(path), cells).check()
@@ -719,7 +740,7 @@ def test_a_journal_without_its_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
     Journal.create(path, {"arguments": [], "offer": {}})
     with pytest.raises(
-        BakeoffError, match="damaged: it lacks options, needed, outside, code, before"
+        BakeoffError, match="damaged: it lacks options, needed, outside, code, before, lanes;"
     ):
         offer_of(Journal.open(path))
     path.unlink()
@@ -741,14 +762,14 @@ def test_a_journal_without_its_run_is_refused(tmp_path: Path) -> None:
 def test_each_run_has_orders_of_its_own_and_a_resumed_one_has_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Engine:
-        def __init__(self, schedule: Any, *_: object, **__: object) -> None:
-            seeds.append(schedule.options.seed)
+    class FakeDriver:
+        def __init__(self, plan: Any, *_: object, **__: object) -> None:
+            seeds.append(plan.options.seed)
 
         def run(self) -> None: ...
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.run.Engine", Engine)
+    monkeypatch.setattr("bench.run.Driver", FakeDriver)
     seeds: list[int] = []
     cells = {Cell("pure_jax", "pure", "toy", "cpu"): {"step"}}
     first, second = (Measured(WANTED, OFFER, needed=cells) for _ in range(2))
@@ -770,42 +791,42 @@ def test_how_to_go_on_names_its_journal_once() -> None:
         assert without_resume(typed) == ["bench", "--budget=60", "--rounds=1"]
 
 
-def test_a_run_without_a_result_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One worker alone: nothing can be compared, and nothing may break."""
+def test_one_worker_alone_is_preliminary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     baseline, other = (Cell(e, "pure", "toy", "cpu") for e in ("pure_jax", "haiku"))
     control = Cell("control", "pure", "toy", "cpu")
-    wanted = WANTED._replace(blocks=None)
-    run = Measured(wanted, OFFER, needed={other: {"step"}})
+    run = Measured(WANTED, OFFER, needed={other: {"step", "sample"}})
 
-    class Engine:
-        def __init__(self, schedule: Any, *_: object, **__: object) -> None:
+    class FakeDriver:
+        def __init__(self, plan: Any, *_: object, **__: object) -> None:
+            state = plan.sides["", "cpu"].state
             for cell in (baseline, other, control):
                 blocks = [Samples(1, n, 1.0, [1e-3] * 8, 2) for n in range(3)]
-                schedule.state.cells[cell].blocks["step"] = blocks
+                state.cells[cell].blocks["step"] = blocks
+            with_blocks(state)
 
         def run(self) -> None: ...
 
-    monkeypatch.setattr("bench.run.Engine", Engine)
+    monkeypatch.setattr("bench.run.Driver", FakeDriver)
     run.run(0.0, lambda *_: None)
     said = run.section()
-    assert said["comparisons"] == 0
-    kept = {each["entrant"]: each["data"] for each in said["beside"]}
-    assert kept == dict.fromkeys(("pure_jax", "haiku", "control"), [1e-3] * 24)
-    assert said["cells"][1]["metrics"]["step"] == {"missing": "not measured within the budget"}
+    assert kept(said) == {(e, "step"): [1e-3] * 24 for e in ("pure_jax", "haiku", "control")}
+    found = said["cells"][1]["metrics"]
+    assert found["step"]["preliminary"]
+    assert found["sample"] == {"missing": "not measured within the budget"}
 
 
 def test_what_nobody_thought_of_breaks_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Engine:
+    class FakeDriver:
         def __init__(self, *_: object, **__: object) -> None: ...
 
         def run(self) -> None:
             raise ZeroDivisionError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.run.Engine", Engine)
+    monkeypatch.setattr("bench.run.Driver", FakeDriver)
     run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
     with pytest.raises(ZeroDivisionError):
         run.run(0.0, lambda *_: None)

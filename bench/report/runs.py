@@ -124,16 +124,19 @@ class Light(msgspec.Struct):
     machine_info: Any = None
     commit_info: Any = None
     datetime: Any = None
-    bakeoff: Any = None
+    bakeoff: dict[str, msgspec.Raw] | None = None
 
 
 def without_samples(raw: bytes) -> Facts | None:
     """Return what a file holds beside its samples; None where it has to be read in full to tell."""
     try:
         found = msgspec.json.decode(raw, type=Light)
+        parts = (found.bakeoff or {}).items()
+        said = {name: msgspec.json.decode(part) for name, part in parts if name != "samples"}
     except (msgspec.MsgspecError, RecursionError):
         return None
-    return dict(msgspec.to_builtins(found))
+    section, found.bakeoff = None if found.bakeoff is None else said, None
+    return dict(msgspec.to_builtins(found)) | {"bakeoff": section}
 
 
 def parsed(raw: bytes, path: Path) -> Any:
@@ -169,8 +172,9 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
     schema = section.get("schema")
     if schema not in READABLE:
         newer = isinstance(schema, int) and schema > SCHEMA
+        known = " and ".join(map(str, READABLE))
         raise BakeoffError(
-            f"{path} is a run of schema {schema!r}; schema {SCHEMA} is allowed: "
+            f"{path} is a run of schema {schema!r}; schemas {known} are read: "
             + ("install a newer jax-bakeoff" if newer else "measure it again")
             + ", or read it with the version that wrote it"
         )

@@ -355,7 +355,11 @@ def _until(view: View, steps: dict[str, Facts], verdict: str) -> str:
             break
         first = workload
     if first is not None:
-        return f" (within the margin from {view.place(first)} on)"
+        after = list(steps.values())[list(steps).index(first) :]
+        within = (
+            "within the margin" if all(wording.within(f, view.margin) for f in after) else "not"
+        )
+        return f" ({within} from {view.place(first)} on)"
     widest = list(steps)[-1]
     if steps[widest]["verdict"] != verdict:
         return f" (inconclusive at {view.place(widest)})"
