@@ -20,6 +20,7 @@ from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.environment_plan import STARVED
 from bench.engine.journal import FOLDER, SUFFIX, Journal
+from bench.engine.others import Others
 from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
 from bench.engine.run_plan import Run
 from bench.estimates import Settled
@@ -34,6 +35,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bench.engine.others import Busy
     from bench.engine.state import Spent, State
 
 __all__ = ["Measured", "Offer", "Wanted", "offer"]
@@ -130,6 +132,8 @@ class Measured:
     numbers: int = 0
     """Benchmarks that have samples."""
     said: dict[str, Any] | None = None
+    busiest: Busy | None = None
+    """The process that used this machine most, beside the run."""
 
     def __post_init__(self) -> None:
         self.options = self.wanted.options
@@ -155,6 +159,7 @@ class Measured:
             lanes=[tuple(lane) for lane in self.journal.header["lanes"]],
             settled=Settled(self.options.margin),
         )
+        others = Others()
         try:
             of = {side: offer.environment(side) for side in ["", *offer.sides.values()]}
             places = {side: self.places[name] for side, name in of.items()}
@@ -168,6 +173,7 @@ class Measured:
             raise
         finally:
             self.state = plan.state
+            self.busiest = others.busiest()
 
     def header(self, before: float) -> dict[str, Any]:
         """Return what a journal's first line says."""
@@ -265,7 +271,7 @@ class Measured:
                 notes=self.notes(),
                 **({"scaling": rows} if (rows := scaling(self.state.cells)) else {}),
             )
-            said["warnings"] = warnings(self.state, said, self.offer)
+            said["warnings"] = warnings(self.state, said, self.offer, self.busiest)
             said["verdict"] = sentences(said)
             self.said = said
         return self.said

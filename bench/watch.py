@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.cells import Offer
+    from bench.engine.others import Busy
     from bench.engine.state import Spent, State
 
 WATCHED = "step"
@@ -24,13 +25,14 @@ BASE = ("python", "jax", "jaxlib", "optax", "numpy")
 """What an environment of an entrant's own should have as everybody else does."""
 
 
-def warnings(state: State, said: Facts, offer: Offer) -> list[str]:
+def warnings(state: State, said: Facts, offer: Offer, busiest: Busy | None = None) -> list[str]:
     """Return plain sentences, none where there is nothing to warn of.
 
     Args:
         state: What was found.
         said: The `bakeoff` section of the run.
         offer: What the environment has, and under which conditions.
+        busiest: The process that used the machine most, beside the run.
     """
     return [
         *state.notes,
@@ -38,7 +40,7 @@ def warnings(state: State, said: Facts, offer: Offer) -> list[str]:
         *filter(None, [health.compiled_from_source(offer.uncached)]),
         *unlike(offer),
         *_baseline(state),
-        *_control(said),
+        *_control(said, busiest),
         *_slow_calls(state),
     ]
 
@@ -85,7 +87,7 @@ def _baseline(state: State) -> Iterator[str]:
         yield from (f"{cell.workload} on {cell.backend}: {words}" for words in said if words)
 
 
-def _control(said: Facts) -> Iterator[str]:
+def _control(said: Facts, busiest: Busy | None) -> Iterator[str]:
     """Yield where the control differs from the baseline, and where a run is too noisy."""
     plan = said["plan"]
     for control in said["control"]:
@@ -94,9 +96,9 @@ def _control(said: Facts) -> Iterator[str]:
             yield health.control_differs(place, control["ratio"], control["low"], control["high"])
         only = all(c["workload"] in TINY for c in said["control"])
         if control["metric"] == WATCHED and (only or control["workload"] not in TINY):
-            words = health.noisy(
-                place, control["detectable"], plan["margin"], plan.get("budget_seconds")
-            )
+            stop = f"{busiest.name} ({busiest.cores:.1f} cores)" if busiest else ""
+            budget = plan.get("budget_seconds")
+            words = health.noisy(place, control["detectable"], plan["margin"], budget, stop)
             if words:
                 yield words
 

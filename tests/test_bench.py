@@ -492,7 +492,8 @@ def test_interrupted_killed_and_resumed(
     for key, values in measured(lines(journal)[1:]).items():
         assert values[: len(known.get(key, ()))] == known.get(key, [])
         assert sorted(there[key]) == pytest.approx(sorted(values), abs=1e-9)
-    assert entries["pure_jax", "step"]["extra_info"]["blocks"] == 3
+    # What a worker that was cut off has measured counts beside what its successor measures.
+    assert entries["pure_jax", "step"]["extra_info"]["blocks"] >= 3
     trace = entries["pure_jax", "trace"]
     assert trace["stats"]["rounds"] == trace["extra_info"]["processes"] >= 1
     assert trace["extra_info"]["trace_and_lower_split_by"] == "clock"

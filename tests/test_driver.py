@@ -17,6 +17,7 @@ from bench.engine.actions import Action, Options
 from bench.engine.answers import AnswerError, typed
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal
+from bench.engine.others import Others
 from bench.engine.processes import WorkerFailedError
 from bench.engine.run_plan import Run
 from common.errors import BakeoffError
@@ -375,3 +376,13 @@ def test_an_answer_has_to_be_one_to_its_question(
         return
     with pytest.raises(AnswerError, match=wrong.replace("|", r"\|")):
         typed(action, found, ["a/b", "c/d"])
+
+
+def test_the_process_that_uses_the_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [{1: ("cc", 5.0), 2: ("idle", 1.0)}, {1: ("cc", 95.0), 2: ("idle", 1.1), 3: ("x", 2.0)}]
+    monkeypatch.setattr("bench.engine.others.processor_seconds", lambda: seen.pop(0))
+    others = Others()
+    others.start -= 100
+    busy = others.busiest()
+    assert busy is not None
+    assert (busy.name, round(busy.cores, 1)) == ("cc", 0.9)

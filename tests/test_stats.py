@@ -122,15 +122,18 @@ def test_a_control_that_differs() -> None:
     ("detectable", "advice"),
     [
         (0.019, None),
-        (0.025, "differences under 2.5% would not be found: use --budget 600, or stop other"),
-        (0.5, "use a quieter machine, or stop other processes."),
+        (
+            0.025,
+            "differences under 2.5% would not be found: use --budget 600, or stop cc (0.9 cores).",
+        ),
+        (0.5, "use a quieter machine, or stop cc (0.9 cores)."),
         (None, "too few workers to know the noise: use a larger --budget."),
     ],
 )
 def test_noise_has_advice_that_can_be_followed(
     detectable: float | None, advice: str | None
 ) -> None:
-    said = health.noisy("step at seed on cpu", detectable, 0.02, 300)
+    said = health.noisy("step at seed on cpu", detectable, 0.02, 300, "cc (0.9 cores)")
     assert said is None if advice is None else advice in (said or "")
 
 

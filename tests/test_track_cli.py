@@ -101,7 +101,7 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
     assert kept > 10
     found = json.loads((tmp_path / "ab.json").read_text())
     rows = {row["metric"] for row in found["rows"] if row["ratio"] is not None}
-    assert {"step", "dispatch", "compile", "import", "peak_rss"} <= rows
+    assert {"step", "host_cost", "compile", "import", "peak_rss"} <= rows
     assert {row["outcome"] for row in found["exact"]} == {"equal"}
     assert found["failures"] == []
     for name in ("base", "new"):

@@ -176,7 +176,9 @@ def control_differs(place: str, ratio: float, low: float | None, high: float | N
     )
 
 
-def noisy(place: str, detectable: float | None, margin: float, budget: float | None) -> str | None:
+def noisy(
+    place: str, detectable: float | None, margin: float, budget: float | None, stop: str = ""
+) -> str | None:
     """Say when a run is too noisy to tell a difference as large as the margin, and what helps.
 
     Args:
@@ -184,6 +186,7 @@ def noisy(place: str, detectable: float | None, margin: float, budget: float | N
         detectable: Smallest difference that it calls in four runs of five; None if not known.
         margin: Ratio minus one that ought to be told from none.
         budget: Seconds of the run.
+        stop: The other process that used the machine most, if any did.
     """
     if detectable is not None and detectable <= margin:
         return None
@@ -191,10 +194,9 @@ def noisy(place: str, detectable: float | None, margin: float, budget: float | N
         return f"{place}: too few workers to know the noise: use a larger --budget."
     needed = budget * (detectable / margin) ** 2
     fitting = next((each for each in BUDGETS if each >= needed), None)
-    advice = f"use --budget {fitting}, or stop" if fitting else "use a quieter machine, or stop"
-    return (
-        f"{place}: differences under {detectable:.1%} would not be found: {advice} other processes."
-    )
+    advice = f"use --budget {fitting}" if fitting else "use a quieter machine"
+    also = f", or stop {stop}" if stop else ""
+    return f"{place}: differences under {detectable:.1%} would not be found: {advice}{also}."
 
 
 def slow_calls(seconds: Sequence[float]) -> str | None:
