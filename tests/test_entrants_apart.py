@@ -11,7 +11,7 @@ import pytest
 import impls
 from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action
-from bench.engine.answers import problem
+from bench.engine.answers import typed
 from bench.engine.processes import Worker, ask_once
 from bench.environments.offers import offers
 from bench.environments.own import Homes
@@ -57,15 +57,16 @@ def test_proven_and_timed_beside_the_baseline(there: tuple[str, Offer, Place]) -
     with Worker(place, SILENCE) as worker:
         worker.start()
 
-        def ask(action: str, **more: Any) -> dict[str, Any]:
-            return worker.ask({"do": "session", "action": action, **more})
+        def ask(do: str, **more: Any) -> dict[str, Any]:
+            return worker.ask({"do": do, **more})
 
-        assert ask("load", arms=arms, outside={}) == {"failures": {}}
-        counts = {arm: ask("count", arm=i, **AT) for i, arm in enumerate(names)}
+        loaded = ask("load", arms=arms, outside={}, cache=None, seed=0)
+        assert loaded == {"failures": {}, "notes": []}
+        counts = {arm: ask("count", arm=arm, **AT) for arm in names}
         assert {arm: c for arm, c in counts.items() if "failure" in c} == {}
         warm = {arm: found["exact"]["compilations_warm"] for arm, found in counts.items()}
         assert warm == dict.fromkeys(names, 0)
-        proofs = {arm: ask("prove", arm=i, **AT) for i, arm in enumerate(names)}
+        proofs = {arm: ask("prove", arm=arm, **AT) for arm in names}
         assert {arm: p for arm, p in proofs.items() if "failure" in p} == {}
         for arm in names[2:]:
             proof = proofs[arm]["proof"]
@@ -77,10 +78,10 @@ def test_proven_and_timed_beside_the_baseline(there: tuple[str, Offer, Place]) -
             assert proof["settings"] == ({"threads": threads} if name == "torch" else {})
         if impls.declared(name).jax:
             assert proofs[f"{name}/pure"]["exact"]["flops"] > 0
-        block = ask("block", kind="step", rounds=1, seed=0, **AT)
-        assert problem(Action("block", 1, "cpu", kind="step", rounds=1), block, names) is None
+        block = ask("block", kind="step", arms=names, rounds=1, seed=0, **AT)
+        typed(Action("block", 1, arms=tuple(names), kind="step", rounds=1), block)
         assert set(block["seconds"]["step"]) == set(names)
-        trained = ask("train", arm=2, **AT)
+        trained = ask("train", arm=names[2], **AT)
         assert 0 < trained["training"]["same_weights"] < 1.5
 
 

@@ -100,7 +100,7 @@ def test_a_journal_that_is_none(path: Path, damage: Callable[[bytes], bytes], me
 def test_no_journal(tmp_path: Path) -> None:
     with pytest.raises(BakeoffError, match=r"cannot read the journal .*: No such file"):
         Journal.open(tmp_path / "nowhere")
-    with pytest.raises(BakeoffError, match=r"cannot read the journal .*: Is a directory"):
+    with pytest.raises(BakeoffError, match=r"cannot read the journal .*: is a directory"):
         Journal.open(tmp_path)
     with pytest.raises(BakeoffError, match="there is nothing to resume: no journal in"):
         newest(tmp_path)

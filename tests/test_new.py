@@ -151,7 +151,7 @@ def test_new_writes_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
         "control": "entrant 'control' would have a name with a meaning of its own (control, all)",
         "here": "here.py exists already; files are never overwritten: name a new one",
         "mine --into nowhere": "there is no folder nowhere; make it first",
-        "mine --into here.py": "there is no folder here.py; make it first",
+        "mine --into here.py": "here.py is not a folder; name another one",
         "": "Missing argument 'NAME'",
     }.items(),
 )

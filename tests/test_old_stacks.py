@@ -18,7 +18,7 @@ import pytest
 import impls
 from bench.cells import BASELINE, CONTROL, Offer
 from bench.engine.actions import Action
-from bench.engine.answers import problem
+from bench.engine.answers import typed
 from bench.engine.processes import Worker, ask_once
 from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
@@ -86,8 +86,8 @@ class Asked(NamedTuple):
 
     worker: Worker
 
-    def __call__(self, action: str, **more: Any) -> dict[str, Any]:
-        return self.worker.ask({"do": "session", "action": action, **more})
+    def __call__(self, do: str, **more: Any) -> dict[str, Any]:
+        return dict(self.worker.ask({"do": do, **more}))
 
 
 @pytest.fixture
@@ -96,7 +96,8 @@ def ask(stack: Stack) -> Iterator[Asked]:
     with Worker(stack.place, SILENCE) as worker:
         worker.start()
         asked = Asked(worker)
-        assert asked("load", arms=stack.arms, outside={}) == {"failures": {}}
+        loaded = asked("load", arms=stack.arms, outside={}, cache=None, seed=0)
+        assert loaded == {"failures": {}, "notes": []}
         yield asked
 
 
@@ -119,13 +120,13 @@ def test_every_entrant_is_there_and_what_it_lacks_is_said(stack: Stack) -> None:
 def test_every_style_is_proven_and_timed(stack: Stack, ask: Asked) -> None:
     """Counting costs the most, for it clears what was compiled: so some are asked."""
     arms = ["/".join(arm) for arm in stack.arms]
-    counted = {arm: ask("count", arm=arms.index(arm), **AT) for arm in COUNTED}
+    counted = {arm: ask("count", arm=arm, **AT) for arm in COUNTED}
     assert {arm for arm, found in counted.items() if "failure" in found} == set()
     counts = {arm: found["exact"] for arm, found in counted.items()}
     assert all(found["python_calls"] for found in counts.values())
     assert all(found["compilations_warm"] == 0 for found in counts.values())
 
-    proven = {arm: ask("prove", arm=i, **AT) for i, arm in enumerate(arms)}
+    proven = {arm: ask("prove", arm=arm, **AT) for arm in arms}
     assert {arm for arm, found in proven.items() if "failure" in found} == set()
     programs = {arm: found["proof"]["program"] for arm, found in proven.items()}
     for entrant in ("control", "flax_linen", "flax_nnx", "haiku"):
@@ -135,9 +136,10 @@ def test_every_style_is_proven_and_timed(stack: Stack, ask: Asked) -> None:
     assert +more == {"stablehlo.add": 1, "stablehlo.constant": 1}  # NNX's optimiser counts
     assert all(program["flops"] > 0 for program in programs.values())
 
-    for kind in ("step", "dispatch"):
-        block = ask("block", kind=kind, rounds=1, seed=0, **AT)
-        assert problem(Action("block", 1, "cpu", kind=kind, rounds=1), block, arms) is None
+    for kind in ("step", "host_cost"):
+        block = ask("block", kind=kind, arms=arms, rounds=1, seed=0, **AT)
+        typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
+        assert block["failures"] == {}
         assert all(set(seconds) == set(arms) for seconds in block["seconds"].values())
 
 
@@ -194,7 +196,7 @@ def test_a_history_is_interrupted_and_taken_up(
         "NO_COLOR": "1",
     }
     asked = ("--since", stack.day, "--until", stack.day, "--sweeps", "2", "--blocks", "1")
-    only = ("--entrant", "pure_jax", "--workload", "toy", "--metric", "step,dispatch")
+    only = ("--entrant", "pure_jax", "--workload", "toy", "--metric", "step,host_cost")
     command = [sys.executable, "-m", "bench.cli", "history", *asked, *only, "-o", "past"]
     how: dict[str, Any] = {"cwd": tmp_path, "env": variables, "text": True}
     how |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -213,10 +215,10 @@ def test_a_history_is_interrupted_and_taken_up(
     [journal] = tmp_path.glob(".bakeoff/history/*.journal")
     kept = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
     values = [
-        second
+        round(second, 9)
         for each in kept
-        if each["action"][0] == "block" and each["action"][-1] == stack.day
-        for second in each["found"]["seconds"].get("step", {}).get("pure_jax/pure", [])
+        if each["action"]["do"] == "block" and each["action"]["side"] == stack.day
+        for second in each["outcome"]["answer"]["seconds"].get("step", {}).get("pure_jax/pure", [])
     ]
 
     done = subprocess.run([*command, "--resume"], **how, check=False, timeout=120)
@@ -228,6 +230,10 @@ def test_a_history_is_interrupted_and_taken_up(
     [step] = [each for each in history["series"] if each["metric"] == "step"]
     assert step["visits"] == [2]
     run = json.loads((tmp_path / "past" / f"{stack.day}.json").read_text())
-    [found] = [b["stats"]["data"] for b in run["benchmarks"] if b["name"].startswith("test_step[")]
+    found = [
+        second
+        for block in run["bakeoff"]["samples"]["blocks"]
+        for second in block["seconds"].get("step", {}).get("pure_jax/pure", [])
+    ]
     assert values
     assert set(values) < set(found)

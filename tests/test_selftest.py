@@ -200,7 +200,7 @@ def test_a_damaged_record_is_said_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--part", "pwoer"), "unknown part 'pwoer'; known: simulate, calibrate, trials"),
+        (("--part", "pwoer"), "unknown part 'pwoer'; known: calibrate, trials, exact"),
         (("--budget", "0"), "--budget is 0"),
         (("--time-limit", "-1"), "--time-limit is -1"),
         (("--part", "trials"), "trials need a calibration; do the part `calibrate` first"),
@@ -219,7 +219,7 @@ def test_no_page_of_others_is_overwritten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "README.md").write_text("mine", encoding="utf-8")
-    assert main(["selftest", "--folder", str(tmp_path), "--part", "simulate"]) == 2
+    assert main(["selftest", "--folder", str(tmp_path), "--part", "exact"]) == 2
     assert "has a README.md that no selftest wrote" in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text("utf-8") == "mine"
 

@@ -108,8 +108,9 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
         run = read(tmp_path / "runs" / f"{name}.json")
         assert run.lacking == []
         assert {cell["entrant"] for cell in run.section["cells"]} == {"pure_jax", "equinox"}
-        steps = [c["metrics"]["step"] for c in run.section["cells"]]
-        assert all(step["blocks"] >= 4 for step in steps)  # the pair that was cut off has some
+        blocks = {c["entrant"]: c["metrics"]["step"]["blocks"] for c in run.section["cells"]}
+        assert blocks["equinox"] >= 4  # the pair that was cut off has some
+        assert blocks["pure_jax"] >= 2  # nobody asked for it: it is in the first block of a pair
 
     other = command(*SELF, "--pairs", "3", "--resume")
     nothing = subprocess.run(other, **how(tmp_path), **streams, timeout=60, check=False)
@@ -189,7 +190,7 @@ def test_wrong_use_is_one_line(bakeoff: Bakeoff, arguments: tuple[str, ...], mes
     [
         ("ab", "[tool.bakeoff.gate]"),
         ("compare", "[tool.bakeoff.gate]"),
-        ("history", "[default: (step, dispatch and all cold ones)]"),
+        ("history", "[default: (step, host_cost and all cold ones)]"),
         ("history", "[default: (as the budget goes, 2 at least)]"),
         ("bisect", "--runs"),
     ],

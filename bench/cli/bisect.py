@@ -32,7 +32,7 @@ EXAMPLES = """Examples:\n
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01\n
 bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
 --bad @2026-06-01\n
-bakeoff bisect --metric dispatch --good jax==0.6.1 --bad jax==0.8.1 -o why.json --runs steps"""
+bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.json --runs steps"""
 HTML = ".html"
 ENDINGS = (HTML, ".json")
 BLOCKS = 6

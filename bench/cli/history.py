@@ -78,7 +78,7 @@ def history(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", show_default="step, dispatch and all cold ones"),
+        typer.Option(metavar="NAME", show_default="step, host_cost and all cold ones"),
     ] = None,
     budget: Annotated[
         float | None,

@@ -258,11 +258,15 @@ def caught(records: Records) -> list[str]:
     if found:
         for metric, what in (
             ("import", "An import slower by 0.3 s"),
+            ("dispatch", "60 more layers"),  # as it was called in older trials
             ("host_cost", "60 more layers"),
         ):
-            called = sum(each[metric].get("verdict") == "slower" for each in found)
-            ratios = ", ".join(f"{each[metric].get('ratio') or 0:.2f}" for each in found)
-            lines.append(f"{what}: `{metric}` called slower {rate(called, len(found))}; {ratios}.")
+            having = [each[metric] for each in found if metric in each]
+            if having:
+                called = sum(each.get("verdict") == "slower" for each in having)
+                ratios = ", ".join(f"{each.get('ratio') or 0:.2f}" for each in having)
+                slower = rate(called, len(having))
+                lines.append(f"{what}: `{metric}` called slower {slower}; {ratios}.")
     return lines
 
 
