@@ -129,10 +129,10 @@ def test_colour_only_where_there_is_a_finding(tab: Page, run: Run) -> None:
 
 def test_a_column_without_a_number_is_not_there(tab: Page) -> None:
     headers = tab.locator("#main thead th")
-    assert "dispatch" not in headers.all_inner_texts()  # at seed nobody measures it
+    assert "host cost" not in headers.all_inner_texts()  # at seed nobody measures it
     assert "step" in headers.all_inner_texts()
     tab.select_option("#workload", "toy")
-    assert "dispatch" in headers.all_inner_texts()
+    assert "host cost" in headers.all_inner_texts()
 
 
 def test_hide_sort_and_switch(tab: Page) -> None:

@@ -97,6 +97,9 @@ class FakeWorker:
             lab.spoils(command, out)
             return out
 
+    def kill(self) -> None:
+        """Be ended by another thread, which closes it later."""
+
     def close(self) -> None:
         """End."""
         with self.lab.lock:

@@ -19,12 +19,13 @@ from bench.cells import BASELINE, Cell
 from bench.cli import main
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run as Planned
+from bench.estimates import Group
 from bench.report import choose, results, wording
 from bench.report.charts import figures, picture
 from bench.report.excerpts import excerpts
 from bench.report.page import embedded, page, parts
 from bench.report.ratios import by_baseline, stored
-from bench.report.runs import read, run_of, without_samples
+from bench.report.runs import read, without_samples
 from bench.report.sentences import brief, sentences
 from bench.report.track import bisect_page, history_page
 from bench.summary import section
@@ -136,13 +137,19 @@ def test_the_table_has_every_cell_and_what_the_run_says_of_it(html: str, run: Ru
 
 
 @pytest.fixture(scope="module")
-def made() -> Run:
-    """Return a run of this schema, by a machine that is made up."""
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run file of this schema, by a machine that is made up."""
     wanted = needed(("toy", "seed"))
     plan = Planned(wanted, Options(600), lanes=LANES)
     Machine(noise=0.01).drive(plan)
     said = section(plan.state, wanted, margin=0.02, warnings=[], verdict=[])
-    return run_of({"benchmarks": [], "bakeoff": json.loads(json.dumps(said))}, Path("made.json"))
+    return saved(tmp_path_factory.mktemp("made"), {"benchmarks": [], "bakeoff": said})
+
+
+@pytest.fixture(scope="module")
+def made(made_up: Path) -> Run:
+    """Return that run."""
+    return read(made_up)
 
 
 def test_samples_give_the_ratios_that_the_run_has(made: Run) -> None:
@@ -476,9 +483,22 @@ def test_several_runs_in_one_page(run: Run) -> None:
     assert "All 2 runs in this page" in made
 
 
-def test_without_samples_a_run_says_the_same(run: Run) -> None:
-    light = read(PATH, samples=False)
-    assert light == replace(run, samples={})
+def test_without_samples_a_run_says_the_same(run: Run, made: Run, made_up: Path) -> None:
+    assert read(PATH, samples=False) == replace(run, samples={})
+    assert read(made_up, samples=False) == replace(made, samples={})
+    assert made.samples
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-3, None, "1e-3", True])
+def test_a_sample_that_is_none_is_left_out(value: Any, made_up: Path, tmp_path: Path) -> None:
+    data = json.loads(made_up.read_text("utf-8"))
+    steps = [b for b in data["bakeoff"]["samples"]["blocks"] if "step" in b["seconds"]]
+    steps[0]["seconds"]["step"]["haiku/pure"][0] = value
+    del data["bakeoff"]["control"]
+    run = read(saved(tmp_path, data))
+    name = f"haiku-pure-{steps[0]['workload']}-cpu (step)"
+    assert run.lacking == [f"Samples of {name} do not fit together and are left out."]
+    assert Cell("pure_jax", "pure", "seed", "cpu") in run.samples[Group("step", "seed", "cpu")]
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])

@@ -116,7 +116,7 @@ class Driver:
         """End all workers, those that a lane is starting at this moment too."""
         self.closing.set()
         for worker in list(self.workers.values()):
-            worker.close()
+            worker.kill()
         pool.shutdown(wait=True, cancel_futures=True)
         for worker in list(self.workers.values()):
             worker.close()

@@ -206,8 +206,9 @@ class EnvironmentPlan:
         for turn, weight in self.turns(prepared=True).items():
             arms = [c for c in self.side.alive(turn.workload) if c.style == BASELINE[1]]
             programs = PROGRAMS[turn.kind] * len(arms) * Guess().prove
-            cost = self.opening({turn: weight}) + programs + self.turn_seconds(turn)
-            if self.options.fixed or not others or MIN_VISITS * cost <= end - self.now:
+            each = self.opening({turn: weight}) + programs / 3 + self.turn_seconds(turn)
+            cost = programs + MIN_VISITS * each  # later workers have a compilation cache
+            if self.options.fixed or not others or cost <= end - self.now:
                 yield from self.measure({turn: weight}, pinned=False, count=MIN_VISITS, end=end)
 
     def rest(self) -> Lanes:

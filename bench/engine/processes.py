@@ -124,14 +124,14 @@ class Worker:
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        self._kill()
+        self.kill()
         for stream in (self.process.stdin, self.process.stdout, self.stderr):
             if stream is not None:
                 with suppress(OSError):  # what was still to be written has no reader
                     stream.close()
         self.recorder.__exit__()
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
         """End the process, and what it has started, which may hold its output open."""
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):  # all of them have ended
@@ -166,7 +166,7 @@ class Worker:
         def give_up() -> None:
             if self.process.poll() is None:
                 silent.set()
-            self._kill()
+            self.kill()
 
         timer = threading.Timer(silence, give_up)
         timer.daemon = True
@@ -188,7 +188,7 @@ class Worker:
         raise self._failed(f"exit status {status}{killed}")
 
     def _failed(self, reason: str) -> WorkerFailedError:
-        self._kill()
+        self.kill()
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
         return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())

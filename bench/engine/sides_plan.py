@@ -8,6 +8,7 @@ processes of both sides follow each other. So a busy minute is on both sides.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ DEFAULT_METRICS = frozenset(
 )
 LEAST_SWEEPS, MOST_SWEEPS = 2, 8
 """Of a history: with one visit of each day, nobody could tell a change from noise."""
+TRIES = 2
+"""Of a visit whose workers did not come to their end, beside the first."""
 COLD_TWICE = 2
 """Cold processes of the reference's baseline in a visit, at each workload; of the day's own
 baseline too, where no other cell has any."""
@@ -335,6 +338,7 @@ class History:
         """Cells of cold processes; of a day, those that it has."""
         self.number, self.visit_cost = 0, 0.0
         self.queue: list[tuple[int, str]] = []
+        self.tries: Counter[tuple[int, str]] = Counter()
         self.swept = 0
 
     def levels(self) -> list[list[Cell]]:
@@ -388,7 +392,14 @@ class History:
 
         yield from self.work.phase(self.measure.lanes, supply)
         self.visit_cost = self.work.now - before
-        self.visits += [visits[i] for i, ended in done.items() if ended or self.is_cold]
+        for i, ended in done.items():
+            sweep, day = visits[i]
+            tries, lost = self.tries[sweep, day], self.sides[day].given_up
+            if not ended and self.measure.turns and tries < TRIES and not lost:
+                self.tries[sweep, day] += 1  # its workers died, or the run was cut off
+                self.queue.insert(0, (sweep, day))
+            elif ended or self.is_cold:
+                self.visits.append((sweep, day))
 
     def seconds_of_blocks(self, names: Sequence[str]) -> float:
         """Return the seconds of blocks in a visit: what a pair has, or less where days are many."""

@@ -185,6 +185,7 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
         "plan": {"margin": MARGIN} | {k: v for k, v in (section.get("plan") or {}).items() if v},
         **{name: section.get(name) or empty for name, empty in SECTION.items()},
     }
+    whole.pop("samples", None)  # they are in the run
     control = [
         {"extra_info": dict(zip(Cell._fields, CONTROL, strict=False)) | c, "stats": c}
         for c in whole["control"]

@@ -39,9 +39,9 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        descriptor, self.descriptor = self.descriptor, -1  # two threads may end a worker
+        if descriptor >= 0:
+            os.close(descriptor)
         self.path.unlink(missing_ok=True)
 
 

@@ -159,7 +159,7 @@
   function draw() {
     const start = performance.now(), rows = chosen();
     const filled = (i) => rows.some((index) => DATA.rows[index][VALUES][i] !== null);
-    const columns = [...state.columns].sort((a, b) => a - b).filter(filled); // `dispatch` is tiny workloads' alone
+    const columns = [...state.columns].sort((a, b) => a - b).filter(filled); // `host_cost` is tiny workloads' alone
     const shown = rows.slice(0, state.most), everywhere = state.workload === ALL, table = $("main");
     const programs = shown.some((index) => DATA.rows[index][PROGRAM]);
     const head = element("tr");
