@@ -383,8 +383,8 @@ class History:
                 self.visit_of[self.number] = (sweep, day)
             pairs = [((visits[i][1], REFERENCE), number) for number, i in numbers.items()]
             seconds = self.seconds_of_blocks((visits[0][1], REFERENCE))
-            ended = yield from self.measure.sitting(pairs, seconds)
-            done |= {numbers[number]: True for number in ended}
+            whole = yield from self.measure.sitting(pairs, seconds)
+            done |= {numbers[number]: True for number in whole}
         waiting = list(visits)
 
         def supply(cores: Cores) -> Steps[Any] | None:
