@@ -219,7 +219,7 @@ class EnvironmentPlan:
             if self.options.cores == ALL or self.pinned:
                 steps, host = steps | host, {}
             share = used[True] / max(1e-9, sum(used.values()))
-            mine = bool(host) and (not steps or (share < HOST_SHARE and self.open(host)))
+            mine = bool(host) and (not steps or (share < HOST_SHARE and any(map(self.open, host))))
             turns = host if mine else steps
             before = self.now
             done = yield from self.one_sitting(
@@ -234,11 +234,11 @@ class EnvironmentPlan:
                 return
             used[mine] += self.now - before
 
-    def open(self, turns: Turns) -> bool:
-        """Tell whether an arm of these turns is not settled yet."""
+    def open(self, turn: Turn) -> bool:
+        """Tell whether an arm of a turn is not settled yet."""
+        settled = self.settled(self.side, turn)
         return any(
-            arm_of(cell) not in self.settled(self.side, turn)
-            for turn in turns
+            arm_of(cell) not in settled
             for cell in self.side.alive(turn.workload)
             if cell[:2] not in (BASELINE, CONTROL)
         )
@@ -342,10 +342,14 @@ class EnvironmentPlan:
         return large if large and done and not self.options.fixed else live
 
     def left_out(self, turns: Turns) -> frozenset[tuple[Turn, str]]:
-        """Return what sits a visit out: two thirds of the times, what is settled."""
+        """Return what sits a visit out: two thirds of the times, what is settled.
+
+        Where everything is, all goes on: the time is there to narrow intervals.
+        """
         return frozenset(
             (turn, arm)
             for turn in turns
+            if self.open(turn)
             for arm in sorted(self.settled(self.side, turn))
             if self.work.rng.random() > SETTLED_SHARE
         )
