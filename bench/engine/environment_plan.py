@@ -214,12 +214,15 @@ class EnvironmentPlan:
     def rest(self) -> Lanes:
         """Measure steps until the end, and between them what the host costs, a part of the time."""
         used = {False: 0.0, True: 0.0}
+        given = self.fixed_count() is not None
         while True:
             steps, host = self.turns(), self.turns(host=True)
             if self.options.cores == ALL or self.pinned:
                 steps, host = steps | host, {}
             share = used[True] / max(1e-9, sum(used.values()))
-            mine = bool(host) and (not steps or (share < HOST_SHARE and any(map(self.open, host))))
+            mine = bool(host) and (
+                not steps or (share < HOST_SHARE and (given or any(map(self.open, host))))
+            )
             turns = host if mine else steps
             before = self.now
             done = yield from self.one_sitting(
