@@ -109,6 +109,14 @@ def test_a_number_of_pairs_is_kept() -> None:
     assert len(found.blocks["step"]) == 6
 
 
+def test_an_arm_that_takes_far_longer_than_the_baseline_has_all_its_blocks() -> None:
+    slow = Machine(effects={(side, BAD): 5.0 for side in (BASE, NEW)})
+    alone = [cell for cell in SEED if cell.style == "transform"]
+    plan, machine = ab(machine=slow, cells=alone, budget=9, pairs=2, blocks=2)
+    assert len(plan.found(NEW).cells[alone[0]].blocks["step"]) == 4
+    assert all(a.arms for *_, a in machine.log if a.do == "block"), "a block without arms"
+
+
 def test_identical_sides_are_seldom_told_apart() -> None:
     called = 0
     for seed in range(20):

@@ -109,15 +109,7 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
         assert run.lacking == []
         assert {cell["entrant"] for cell in run.section["cells"]} == {"pure_jax", "equinox"}
         blocks = {c["entrant"]: c["metrics"]["step"]["blocks"] for c in run.section["cells"]}
-        numbers = {
-            (cell.entrant, each.process, each.number)
-            for group, arms in run.samples.items()
-            for cell, samples in arms.items()
-            for each in samples
-            if group.metric == "step"
-        }
-        # Four are asked for; on an overloaded machine three were seen, which is not understood yet.
-        assert blocks["equinox"] >= 3, numbers
+        assert blocks["equinox"] >= 4  # the pair that was cut off has some
         assert blocks["pure_jax"] >= 2  # nobody asked for it: it is in the first block of a pair
 
     other = command(*SELF, "--pairs", "3", "--resume")

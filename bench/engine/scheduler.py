@@ -351,14 +351,19 @@ class Scheduler:
     def arms_of(
         self, visit: Visit, workers: Mapping[str, int], turn: Turn, number: int
     ) -> list[str]:
-        """Return the arms of a visit's block of this number, from 0."""
+        """Return the arms of a visit's block of this number, from 0.
+
+        Arms that take far longer than the baseline rest only where they are compared with it, and
+        where no number of blocks was asked for: between two sides, each arm needs all its blocks.
+        """
+        thin = len(visit.sides) == 1 and self.options.blocks is None
         out = []
         for arm in self.common(workers, turn):
             reference = arm in (BASELINE_ARM, CONTROL_ARM)
             settled = (turn, arm) in visit.leave_out
             if number % SELDOM and arm in visit.beside:
                 continue
-            far = number % SELDOM and arm in self.far[visit.sides[0], turn]
+            far = thin and number % SELDOM and arm in self.far[visit.sides[0], turn]
             if reference or not (settled or far):
                 out.append(arm)
         return out
