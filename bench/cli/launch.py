@@ -89,7 +89,10 @@ def awaited(running: Sequence[subprocess.Popen[bytes]], said: Sequence[IO[str]])
         time.sleep(LOOK_SECONDS)
         if end == float("inf") and any(process.poll() for process in running):
             end = time.monotonic() + GRACE_SECONDS
-            began = (running[0].returncode or 0) > 0  # the others end since the first has failed
+            # The others end since the first has failed, unless one was killed at the same look.
+            began = (running[0].poll() or 0) > 0 and all(
+                (process.poll() or 0) >= 0 for process in running
+            )
         if running[0].poll() is not None:  # nobody goes on without the first
             end = min(end, time.monotonic() + LAST_SECONDS)
     failed = [n for n, process in enumerate(running) if process.poll() != 0]
