@@ -26,7 +26,7 @@ QUANTILE = 0.1
 """Of an arm's calls in a block: their datum. Noise only ever adds time, so a low quantile varies
 far less than a median; which one was chosen by A/A runs, see docs/measuring.md."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
-"""A host cost is settled when its interval is this narrow: seconds to either side, or a part."""
+"""To either side of a host cost whose interval is narrow enough: seconds, or a part of it."""
 
 type Arms = Mapping[Cell, Sequence[Samples]]
 """The samples of each cell that is compared within a group, by block."""
@@ -52,6 +52,12 @@ class Table(NamedTuple):
         """Return the columns of some arms, of those that are there."""
         return [i for i, cell in enumerate(self.cells) if cell[:2] in names]
 
+    def compared(self, reference: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+        """Return the columns of a reference, and of the family that is compared with it."""
+        columns = self.columns(*reference)
+        left_out = {*columns, *self.columns(CONTROL)}
+        return columns, [i for i in range(len(self.cells)) if i not in left_out]
+
 
 def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, dict[Cell, Sequence[Samples]]]:
     """Return the samples of all cells that have not failed, by group."""
@@ -64,9 +70,9 @@ def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, dict[Cell, Sequence[Sa
     return dict(found)
 
 
-def datum(values: Sequence[float]) -> float:
+def datum(values: Sequence[float], quantile: float = QUANTILE) -> float:
     """Return what a block says of an arm: a low quantile of its calls."""
-    return float(np.quantile(values, QUANTILE))
+    return float(np.quantile(values, quantile))
 
 
 def table(arms: Arms) -> Table:
@@ -102,6 +108,8 @@ def beside(
     names = tuple(reference)
     if not any(cell[:2] in names for cell in arms):
         return {}
+    if METRICS[group.metric].added:
+        return differences(arms, names)[0]
     if is_cold(group):
         cells = [cell for cell in arms if cell[:2] not in names]
         logs = [np.log(values_of(arms[cell])) for cell in cells]
@@ -109,11 +117,27 @@ def beside(
         found = ratios.cold([np.concatenate(theirs), *logs], 0)[1:]
     else:
         whole = table(arms)
-        columns, cells = whole.columns(*names), whole.cells
-        shadows = [i for i in whole.columns(CONTROL) if i not in columns]
-        members = [i for i in range(len(cells)) if i not in (*columns, *shadows)]
+        columns, members = whole.compared(names)
+        cells = whole.cells
         found = ratios.many_to_one(whole.logs, whole.worker, columns, members=members)
     return {cell: each for cell, each in zip(cells, found, strict=True) if each is not None}
+
+
+def differences(
+    arms: Arms, reference: Iterable[tuple[str, str]] = (BASELINE, CONTROL)
+) -> tuple[dict[Cell, Estimate], float]:
+    """Return each cell's ratio to a reference, known from what it adds, and that one's seconds.
+
+    Args:
+        arms: The samples of a group.
+        reference: Entrants and styles of one program, which together are the reference.
+    """
+    whole = table(arms)
+    columns, members = whole.compared(tuple(reference))
+    if not columns:
+        return {}, math.nan
+    found, level = ratios.added(np.exp(whole.logs), whole.worker, columns, members=members)
+    return {c: e for c, e in zip(whole.cells, found, strict=True) if e is not None}, level
 
 
 def values_of(samples: Iterable[Samples]) -> list[float]:
@@ -133,34 +157,28 @@ def control(group: Group, arms: Arms) -> Estimate | None:
     return ratios.many_to_one(whole.logs, whole.worker, columns, members=control_)[control_[0]]
 
 
-def contrasts(arms: Arms) -> tuple[list[Cell], Contrasts] | None:
+def contrasts(group: Group, arms: Arms) -> tuple[list[Cell], Contrasts] | None:
     """Return how any two arms of a group differ; None without a reference."""
     whole = table(arms)
     columns = whole.columns(BASELINE, CONTROL)
     if not columns:
         return None
+    if METRICS[group.metric].added:
+        found = beside(group, arms)
+        known = [found.get(cell) for cell in whole.cells]
+        return whole.cells, ratios.of_added(known, columns)
     return whole.cells, ratios.pairwise(whole.logs, whole.worker, columns)
 
 
-def reference_seconds(group: Group, arms: Arms) -> tuple[float, float]:
-    """Return the seconds of the reference's calls, and their standard error over workers.
+def added(estimate: Estimate, reference: float) -> tuple[float, float, float]:
+    """Return the seconds that an arm adds to a call, and the ends of their interval.
 
-    The mean over workers of the geometric mean of their blocks' data.
+    Args:
+        estimate: Of `differences`.
+        reference: Seconds of that, as they came with it.
     """
-    del group
-    by_worker: dict[int, list[float]] = defaultdict(list)
-    for cell, samples in arms.items():
-        if cell[:2] in (BASELINE, CONTROL):
-            for each in samples:
-                by_worker[each.process].append(math.log(datum(each.values)))
-    means = [math.exp(float(np.mean(logs))) for logs in by_worker.values()]
-    error = float(np.std(means, ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else 0.0
-    return float(np.mean(means)), error
-
-
-def added(group: Group, arms: Arms, estimate: Estimate) -> tuple[float, float, float]:
-    """Return the seconds that an arm adds to a call, and the ends of their interval."""
-    return ratios.added(estimate, *reference_seconds(group, arms))
+    low, high = estimate.interval
+    return reference * (estimate.ratio - 1), reference * (low - 1), reference * (high - 1)
 
 
 class Settled:
@@ -184,18 +202,17 @@ class Settled:
             return frozenset()
         group = Group(metric.name, turn.workload, side.backend)
         arms = groups_of(side.state.cells).get(group, {})
-        found = beside(group, arms)
-        return frozenset(
-            f"{cell.entrant}/{cell.style}"
-            for cell, estimate in found.items()
-            if cell[:2] != CONTROL and self.enough(group, arms, estimate)
-        )
+        if METRICS[group.metric].added:
+            found, seconds = differences(arms)
+            enough = {cell for cell, each in found.items() if known(each, seconds)}
+        else:
+            found = beside(group, arms)
+            enough = {cell for cell, e in found.items() if verdicts.decided(e, self.margin)}
+        return frozenset(f"{c.entrant}/{c.style}" for c in enough if c[:2] != CONTROL)
 
-    def enough(self, group: Group, arms: Arms, estimate: Estimate) -> bool:
-        """Tell whether more time would change nothing."""
-        if not METRICS[group.metric].added:
-            return verdicts.decided(estimate, self.margin)
-        if estimate.workers < verdicts.WORKERS:
-            return False
-        seconds, low, high = added(group, arms, estimate)
-        return high - low <= max(HOST_SECONDS, HOST_FRACTION * abs(seconds))
+
+def known(estimate: Estimate, reference: float) -> bool:
+    """Tell whether a host cost is known well enough: see `HOST_SECONDS`."""
+    seconds, low, high = added(estimate, reference)
+    enough = max(HOST_SECONDS, HOST_FRACTION * abs(seconds))
+    return estimate.workers >= verdicts.WORKERS and (high - low) / 2 <= enough

@@ -18,8 +18,8 @@ from bench.estimates import (
     beside,
     contrasts,
     control,
+    differences,
     groups_of,
-    reference_seconds,
 )
 from bench.metrics import HOST, METRICS, TINY, Kind
 from bench.stats import ratios, verdicts
@@ -73,9 +73,13 @@ def section(
     groups = groups_of(state.cells)
     found = {group: beside(group, arms) for group, arms in groups.items()}
     found = {group: compared(group, each) for group, each in found.items()}
+    levels = {
+        group: differences(arms)[1] for group, arms in groups.items() if METRICS[group.metric].added
+    }
     controls = {group: each for group in groups if (each := control(group, groups[group]))}
     asked = with_baselines(needed)
-    settlements = {cell: settlement(cell, state, groups, found) for cell in asked}
+    hosts = {cell: host_cost(cell, found, levels) for cell in asked}
+    settlements = {cell: settlement(cell, state, groups, hosts[cell]) for cell in asked}
 
     def result(cell: Cell, metric: str) -> dict[str, Any]:
         group = Group(metric, *cell[2:])
@@ -86,7 +90,7 @@ def section(
         out["detectable"] = number(ratios.detectable(list(found[group].values())))
         estimate = found[group].get(cell)
         if estimate is not None and cell[:2] != BASELINE:
-            out |= judged(group, groups[group], estimate, margin)
+            out |= judged(estimate, margin, levels.get(group))
             if metric == "step":
                 out |= settled(out, settlements[cell], margin)
         return out
@@ -120,16 +124,17 @@ def section(
                 **group._asdict(),
                 **measured(group.metric, groups[group][Cell(*CONTROL, *group[1:])]),
                 "detectable": number(ratios.detectable(list(found[group].values()))),
-                **judged(group, groups[group], estimate, margin),
+                **judged(estimate, margin, levels.get(group)),
             }
             for group, estimate in controls.items()
         ],
         "ties": [
             {**group._asdict(), "groups": tied}
             for group, arms in groups.items()
-            if METRICS[group.metric].kind is Kind.WARM and (tied := tie_names(arms, found[group]))
+            if METRICS[group.metric].kind is Kind.WARM
+            and (tied := tie_names(group, arms, found[group]))
         ],
-        "additivity": additivity(asked, state, groups, found),
+        "additivity": additivity(hosts, settlements, groups),
         "cells": cells,
         "samples": samples_of(state),
     }
@@ -165,8 +170,14 @@ def measured(metric: str, samples: Sequence[Samples]) -> dict[str, Any]:
     }
 
 
-def judged(group: Group, arms: Arms, estimate: Estimate, margin: float) -> dict[str, Any]:
-    """Return what is said of an estimate; every word of it is a property of the one interval."""
+def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, Any]:
+    """Return what is said of an estimate; every word of it is a property of the one interval.
+
+    Args:
+        estimate: The ratio and its interval.
+        margin: Inside of which, as a fraction, two times are called equivalent.
+        level: Seconds of the reference, where what people read is the time that is added.
+    """
     low, high = estimate.interval
     out: dict[str, Any] = {
         "ratio": estimate.ratio,
@@ -179,8 +190,8 @@ def judged(group: Group, arms: Arms, estimate: Estimate, margin: float) -> dict[
         "differs": estimate.differs,
         "settled_by": TIMING if verdicts.settled(estimate, margin) else None,
     }
-    if METRICS[group.metric].added:
-        seconds, least, most = added(group, arms, estimate)
+    if level is not None:
+        seconds, least, most = added(estimate, level)
         out["added"] = {"seconds": seconds, "low": number(least), "high": number(most)}
     return out
 
@@ -189,29 +200,26 @@ def settlement(
     cell: Cell,
     state: State,
     groups: Mapping[Group, Arms],
-    found: Mapping[Group, Mapping[Cell, Estimate]],
+    host: tuple[float, float, float] | None,
 ) -> Settlement:
-    """Return what a proof says of a cell's step."""
-    row = state.cells[cell]
-    proof = row.proof or {}
+    """Return what a proof says of a cell's step, with what its style costs the host."""
+    proof = state.cells[cell].proof or {}
     same = bool(proof.get("whole_step") and proof.get("same_program_as_baseline"))
     step = Group("step", *cell[2:])
-    host = host_cost(cell, groups, found)
     if not same or host is None or step not in groups or cell.workload in TINY:
         return Settlement(same, None)
-    seconds, _ = reference_seconds(step, groups[step])
-    return Settlement(same, GROWTH * max(map(abs, host[1:])) / seconds)
+    return Settlement(same, GROWTH * max(map(abs, host[1:])) / differences(groups[step])[1])
 
 
 def host_cost(
-    cell: Cell, groups: Mapping[Group, Arms], found: Mapping[Group, Mapping[Cell, Estimate]]
+    cell: Cell, found: Mapping[Group, Mapping[Cell, Estimate]], levels: Mapping[Group, float]
 ) -> tuple[float, float, float] | None:
     """Return the seconds that an arm adds to a call at a tiny size, with its interval."""
     for workload in TINY:
         group = Group(HOST, workload, cell.backend)
         estimate = found.get(group, {}).get(cell._replace(workload=workload))
         if estimate is not None and math.isfinite(estimate.standard_error):
-            return added(group, groups[group], estimate)
+            return added(estimate, levels[group])
     return None
 
 
@@ -232,23 +240,23 @@ def settled(said: Mapping[str, Any], known: Settlement, margin: float) -> dict[s
 
 
 def additivity(
-    asked: Mapping[Cell, set[str]],
-    state: State,
+    hosts: Mapping[Cell, tuple[float, float, float] | None],
+    settlements: Mapping[Cell, Settlement],
     groups: Mapping[Group, Arms],
-    found: Mapping[Group, Mapping[Cell, Estimate]],
 ) -> list[dict[str, Any]]:
     """Return what host costs predict for steps of the baseline's program, and what timing found.
 
     That is the check of what `settled` takes for granted.
     """
     out = []
-    for cell in asked:
+    for cell, host in hosts.items():
         step = Group("step", *cell[2:])
-        estimate, host = found.get(step, {}).get(cell), host_cost(cell, groups, found)
-        known = settlement(cell, state, groups, found)
-        if estimate is None or host is None or not known.program or cell.workload in TINY:
+        if host is None or not settlements[cell].program or cell.workload in TINY:
             continue
-        seconds, low, high = added(step, groups[step], estimate)
+        found, level = differences(groups.get(step, {}))
+        if cell not in found:
+            continue
+        seconds, low, high = added(found[cell], level)
         out.append(
             {
                 **cell._asdict(),
@@ -263,15 +271,14 @@ def additivity(
     return out
 
 
-def tie_names(arms: Arms, found: Mapping[Cell, Estimate]) -> list[list[str]]:
+def tie_names(group: Group, arms: Arms, found: Mapping[Cell, Estimate]) -> list[list[str]]:
     """Return the names of arms in groups of ties, the fastest first; the control is left out."""
-    known = contrasts(arms)
+    known = contrasts(group, arms)
     if known is None or not found:
         return []
-    cells, differences = known
+    cells, between = known
     return [
-        [f"{cells[i].entrant}/{cells[i].style}" for i in group]
-        for group in verdicts.ties(differences)
+        [f"{cells[i].entrant}/{cells[i].style}" for i in tied] for tied in verdicts.ties(between)
     ]
 
 

@@ -11,8 +11,16 @@ import numpy as np
 import pytest
 
 from bench.stats import family
-from bench.stats.estimates import Estimate, added, detectable
-from bench.stats.ratios import Contrasts, cold, many_to_one, paired_sides, pairwise
+from bench.stats.estimates import Estimate, detectable
+from bench.stats.ratios import (
+    Contrasts,
+    added,
+    cold,
+    many_to_one,
+    of_added,
+    paired_sides,
+    pairwise,
+)
 from bench.stats.verdicts import Verdict, decided, settled, tied, ties, verdict
 from bench.trials.simulation import Condition, Noise, odds
 
@@ -76,7 +84,6 @@ def test_one_worker_with_one_reference_tells_no_error() -> None:
     assert detectable([estimate, None]) == math.inf
     assert verdict(estimate, MARGIN) is Verdict.INCONCLUSIVE
     assert not decided(estimate, MARGIN, 1)
-    assert added(estimate, 1e-3, 1e-5)[1:] == (-1e-3, math.inf)
 
 
 def test_a_lone_arm_of_an_ab_is_a_t_test_over_pairs() -> None:
@@ -205,11 +212,43 @@ def test_verdicts(log_ratio: float, half: float, said: Verdict, is_decided: bool
     assert not decided(estimate(log_ratio, half, workers=2), MARGIN)
 
 
-def test_added_seconds_and_detectable_difference_by_hand() -> None:
-    assert added(estimate(math.log(3), 0.0), 1e-3, 0) == pytest.approx((2e-3, 2e-3, 2e-3))
-    seconds, low, _ = added(estimate(math.log(3), 0.1), 1e-3, 1e-5)
-    of_ratio, of_reference = 3e-3 * (1 - math.exp(-0.1)), 2 * 2 * 1e-5
-    assert seconds - low == pytest.approx(math.hypot(of_ratio, of_reference))
+def test_added_seconds_by_hand() -> None:
+    """Two references of 80 us; 4, 6 and 8 us more in three workers; another arm of 160 us."""
+    us = np.array([[79, 81, 84, 160], [80, 80, 86, 160], [81, 79, 88, 160]]) * 1e-6
+    found, level = added(us, np.arange(3), [0, 1])
+    assert level == pytest.approx(80e-6)
+    assert found[:2] == [None, None]
+    small, large = known(found)
+    assert level * (small.ratio - 1) == pytest.approx(6e-6)
+    assert large.ratio == pytest.approx(2)
+    assert (small.blocks, small.workers) == (3, 3)
+    # In a family of one, it is Student's t interval of the three differences.
+    [alone] = known(added(us[:, :3], np.arange(3), [0, 1])[0])
+    half = 4.3027 * 2e-6 / math.sqrt(3)
+    ends = [level * (end - 1) for end in alone.interval]
+    assert ends == pytest.approx([6e-6 - half, 6e-6 + half], rel=1e-3)
+    # One worker tells nothing about others.
+    [lone] = known(added(us[:1, :3], np.zeros(1), [0, 1])[0])
+    assert (lone.low, lone.high, lone.p) == (-math.inf, math.inf, 1)
+
+
+def test_ties_of_added_time_follow_both_intervals() -> None:
+    us = np.array([[80, 80, 84, 85, 180], [80, 80, 86, 84, 178], [80, 80, 88, 89, 183]]) * 1e-6
+    found, _ = added(us, np.arange(3), [0, 1])
+    between = of_added(found, [0, 1])
+    halves = [0.0, 0.0, *((e.interval[1] - e.interval[0]) / 2 for e in known(found))]
+    assert between.half_width[2, 3] == pytest.approx(halves[2] + halves[3])
+    assert tied(between, 0, 2) is not found[2].differs  # type: ignore[union-attr]
+    assert tied(between, 2, 3)
+    assert not tied(between, 3, 4)
+
+
+def test_added_time_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="arm 1 in block 0 is -inf"):
+        added(np.array([[1.0, 0.0]]), np.zeros(1), [0])
+
+
+def test_the_detectable_difference_by_hand() -> None:
     assert detectable([estimate(0.3, 0.02)]) == pytest.approx(
         math.exp(0.02 + 0.8489 * 0.01) - 1, rel=1e-4
     )
@@ -224,12 +263,17 @@ def test_cold_samples_by_hand() -> None:
     assert (second.log_ratio, second.blocks) == pytest.approx((1.9, 1))
 
 
+ADDED = {"kind": "added", "rows": 0.01, "common": 0.02}
+
+
 @pytest.mark.parametrize("noisy", [1, 4])
-@pytest.mark.parametrize("shape", [(1, 4, 3), (13, 3, 2)])
+@pytest.mark.parametrize(
+    ("shape", "about"), [((1, 4, 3), {}), ((13, 3, 2), {}), ((13, 8, 4), ADDED)]
+)
 def test_identical_arms_are_seldom_called_different(
-    shape: tuple[int, int, int], noisy: int
+    shape: tuple[int, int, int], about: dict[str, Any], noisy: int
 ) -> None:
-    found = odds(Condition(*shape, noisy=noisy), 300)
+    found = odds(Condition(*shape, noisy=noisy, **about), 300)
     assert found.false_calls <= 0.075  # 5 %, and nearly twice the error of 300 runs
     assert found.noisy_covered >= 0.92
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
-from bench.engine.actions import ALL, ONE, Turn, rounds_of, work
+from bench.engine.actions import ALL, AUTO, ONE, Turn, rounds_of, work
 from bench.engine.planner import (
     ALONE,
     COLD_SHARE,
@@ -62,8 +62,6 @@ SETTLED_SHARE = 1 / 3
 """Of visits, those that an arm still takes part in when its verdict is beyond doubt."""
 PROGRAMS = {"sample": 1, "epoch": 2}
 """That each `pure` style compiles for a turn."""
-HOST_SECONDS = 4.0
-"""Of host costs in the workers that prove, before steps begin."""
 
 type Settled = Callable[[Side, Turn], frozenset[str]]
 """Says which arms of a turn need no more time."""
@@ -194,6 +192,9 @@ class EnvironmentPlan:
         yield from self.prove()
         if steps := self.turns():
             yield from self.measure(steps, self.pinned, count=MIN_VISITS)
+        host = self.turns(host=True)
+        if host and self.options.cores == AUTO:
+            yield from self.measure(host, pinned=True, count=MIN_VISITS)
         yield from self.once()
         yield from self.apart()
         yield from self.rest()
@@ -225,17 +226,23 @@ class EnvironmentPlan:
             )
             turns = host if mine else steps
             before = self.now
-            done = yield from self.one_sitting(
-                turns, self.pinned or mine, self.deadline, count=self.fixed_count()
-            )
-            if not done and mine and steps:  # no time for the host: it gets no more
-                done = yield from self.one_sitting(
-                    steps, self.pinned, self.deadline, count=self.fixed_count()
-                )
-                mine = False
+            done = yield from self.some(turns, mine)
+            other = {} if not host else steps if mine else host
+            if not done and other:  # no time for the one: the other may take less
+                mine = not mine
+                done = yield from self.some(other, mine)
             if not done:
                 return
             used[mine] += self.now - before
+
+    def some(self, turns: Turns, host: bool) -> Phases[bool]:
+        """Measure these turns in some workers more; False where there is no time for any.
+
+        What a worker adds to a host cost varies more than its blocks: many short workers tell most.
+        """
+        return self.one_sitting(
+            turns, self.pinned or host, self.deadline, count=self.fixed_count(), short=host
+        )
 
     def open(self, turn: Turn) -> bool:
         """Tell whether an arm of a turn is not settled yet."""
@@ -263,10 +270,8 @@ class EnvironmentPlan:
     def prove(self) -> Lanes:
         """Open the first workers, which prove everything and measure what they can."""
         steps, host = self.turns(), self.turns(host=True)
-        pinned = self.pinned or (bool(host or not steps) and self.options.cores != ALL)
-        turns = host if pinned and host else steps
-        if self.pinned:
-            turns = steps | host
+        pinned = self.pinned or (not steps and self.options.cores != ALL)
+        turns = steps if steps and not self.pinned else steps | host
         until = {
             workload: self.now + (PROVE_FIRST if i == 0 else PROVE_SHARE) * self.left
             for i, workload in enumerate(self.workloads)
@@ -283,11 +288,12 @@ class EnvironmentPlan:
             opened = yield from self.opened(visit, pinned, self.workers_at_once())
             if opened or self.side.given_up:
                 break
-        each = HOST_SECONDS
-        if turns is not host:
-            each = self.left / (1 if pinned else max(1, len(opened)))
-            if self.left > 4 * self.opening(turns) + MIN_VISITS * self.block_seconds(turns):
-                each = self.block_seconds(turns) * 2
+        in_a_row = 1 if pinned else max(1, len(opened))
+        block, each = self.block_seconds(turns), self.left / in_a_row
+        others = self.opening(turns) + in_a_row * block
+        for blocks in (1, 2):  # as many as leave time for other workers
+            if self.left >= in_a_row * blocks * block + others:
+                each = blocks * block
         yield from self.sat(opened, turns, pinned, each)
 
     def workers_at_once(self, most: int | None = None) -> int:
@@ -324,7 +330,8 @@ class EnvironmentPlan:
             have = min((self.visits[turn] for turn in live), default=0)
             if not live or self.side.given_up or (count is not None and have >= count):
                 return False
-            most = self.workers_at_once(None if count is None else count - have)
+            given = self.fixed_count()
+            most = self.workers_at_once(None if given is None else given - have)
             plan = self.sitting(live, pinned, most, end, short=short)
             if plan is None:
                 return False
@@ -340,7 +347,11 @@ class EnvironmentPlan:
     def live(self, turns: Turns) -> Turns:
         """Return the turns that are still worth their time."""
         live = {turn: weight for turn, weight in turns.items() if self.worth(turn.workload)}
-        large = {turn: weight for turn, weight in live.items() if turn.workload not in TINY}
+        large = {
+            turn: weight
+            for turn, weight in live.items()
+            if turn.workload not in TINY or turn.kind == HOST
+        }
         done = all(self.visits[turn] >= ENOUGH_TINY for turn in live if turn not in large)
         return large if large and done and not self.options.fixed else live
 

@@ -29,6 +29,7 @@ from bench.engine.sides import (
     in_common,
 )
 from bench.engine.state import Block, Samples, Spent
+from bench.metrics import HOST
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
 
 PREPARED = ("epoch", "sample")
 """Kinds of turns that compile programs of their own in each worker."""
-FAR, SELDOM = 2.0, 4
+FAR, FAR_HOST, SELDOM = 2.0, 20.0, 4
 """An arm that takes so many times the baseline's time in a visit's first block is in every fourth
-of the others: it is decided, and would take most of the time."""
-OPEN_PART = 0.25
+of the others: it is decided, and would take most of the time. What an arm costs the host is wanted
+in microseconds, however much it is, so that there only the slowest rest."""
+OPEN_PART = 0.18
 """Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
 
 
@@ -444,10 +446,10 @@ class Scheduler:
                 )
                 cell = side.cell(arm, turn.workload)
                 side.state.cells[cell].blocks.setdefault(metric, []).append(samples)
-        total = sum(timed.values())
+        total, far = sum(timed.values()), FAR_HOST if turn.kind == HOST else FAR
         for arm, seconds in timed.items():
             self.cost[side.name, turn, arm] = took * seconds / total
-            if seconds > FAR * timed.get(BASELINE_ARM, seconds):
+            if seconds > far * timed.get(BASELINE_ARM, seconds):
                 self.far[side.name, turn].add(arm)
 
     def prepare(self, workers: Mapping[str, int], turn: Turn, visit: Visit) -> Steps[bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +58,16 @@ class Estimate:
     def half_width(self) -> float:
         """Of the interval of the log-ratio."""
         return self.high - self.log_ratio
+
+    def of_differences(self, factor: float) -> Estimate:
+        """Return the ratio 1 + x of an estimate that is factor * x, with the same interval of x.
+
+        Args:
+            factor: Above zero.
+        """
+        ends = [_log1p(factor * x) for x in (self.log_ratio, self.low, self.high)]
+        error = self.standard_error * factor / max(math.exp(ends[0]), math.ulp(0.0))
+        return replace(self, log_ratio=ends[0], low=ends[1], high=ends[2], standard_error=error)
 
     @property
     def differs(self) -> bool:
@@ -161,41 +171,9 @@ def detectable(estimates: Sequence[Estimate | None], power: float = POWER) -> fl
     return _exp(float(np.median(needed))) - 1
 
 
-def added(
-    estimate: Estimate, reference_seconds: float, reference_error: float
-) -> tuple[float, float, float]:
-    """Return the seconds that an arm adds to a call, and the ends of their interval.
-
-    reference * (ratio - 1); the distances of its ends combine those of the ratio and the
-    reference's error as root sum of squares (MOVER: Zou & Donner 2008, "Construction of confidence
-    limits about effect measures").
-
-    Args:
-        estimate: Of the arm, beside the reference.
-        reference_seconds: Of a call.
-        reference_error: Standard error of that, in seconds.
-
-    Raises:
-        ValueError: A reference that is not above 0, an error that is below 0.
-    """
-    if not reference_seconds > 0 or not reference_error >= 0:
-        raise ValueError(
-            f"the reference takes {reference_seconds} s with an error of {reference_error} s; "
-            "the first must be above 0, the second not below"
-        )
-    seconds = reference_seconds * (estimate.ratio - 1)
-    if not math.isfinite(estimate.standard_error):
-        return seconds, -reference_seconds, math.inf
-    error = estimate.standard_error
-    widths = estimate.half_width / error if error else float(special.ndtri(1 - ALPHA / 2))
-    scale = widths * reference_error * abs(estimate.ratio - 1)
-    low, high = (reference_seconds * (end - 1) for end in estimate.interval)
-    return (
-        seconds,
-        seconds - math.hypot(seconds - low, scale),
-        seconds + math.hypot(high - seconds, scale),
-    )
-
-
 def _exp(value: float) -> float:
     return math.exp(value) if value < 709 else math.inf
+
+
+def _log1p(value: float) -> float:
+    return math.log1p(value) if value > -1 else -math.inf

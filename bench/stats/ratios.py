@@ -19,7 +19,6 @@ import numpy as np
 from bench.stats import components, family
 from bench.stats.estimates import ALPHA, half_width, simultaneous
 from bench.stats.estimates import Estimate as Estimate
-from bench.stats.estimates import added as added
 from bench.stats.estimates import corrected as corrected
 from bench.stats.estimates import detectable as detectable
 from bench.stats.spread import Rule, shared_unless_noisy
@@ -160,6 +159,81 @@ def paired_sides(
     return simultaneous(
         fit, fit.effect, fit.variance, fit.df, share, _members(members, used), used, alpha
     )
+
+
+def added(
+    seconds: Table,
+    worker: Int[np.ndarray, " blocks"],
+    reference: Sequence[int],
+    *,
+    alpha: float = ALPHA,
+    members: Sequence[int] | None = None,
+    rule: Rule = shared_unless_noisy,
+) -> tuple[list[Estimate | None], float]:
+    """Return what each arm adds to the references' time, as a part of that: workers are the unit.
+
+    The seconds of a style beside those of plain JAX are a difference, not a factor, and vary with
+    all that the worker's core does: so differences are averaged within workers, and vary between
+    them. They are scaled by the arm's own level, which makes the noise of all alike enough to pool.
+
+    Args:
+        seconds: An arm's datum in a block; NaN where it has none. Blocks without a datum of every
+            reference are left out.
+        worker: Which worker each block belongs to, any numbers.
+        reference: Columns of the same program, one or more.
+        alpha: Odds of any false difference in the family.
+        members: Columns of the family; the others get intervals of their own, not corrected. All
+            but the references, unless given.
+        rule: How own variances become the ones to use.
+
+    Returns:
+        By arm, with the ratio 1 + added / level (None for a reference, and for an arm without a
+        block in common with them), and that level in seconds: added = level * (ratio - 1), the
+        interval's ends likewise. With one worker the interval is infinite.
+
+    Raises:
+        ValueError: Shapes that do not fit, a time that is not above 0, no such column, a bad
+            `alpha`.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        _checked(np.log(np.where(np.asarray(seconds) >= 0, seconds, np.nan)), worker)
+    reference = _known(reference, seconds.shape[1])
+    used = ~np.isnan(seconds[:, reference]).any(1)
+    if not used.any():
+        return [None] * seconds.shape[1], math.nan
+    seconds, worker = seconds[used], np.asarray(worker)[used]
+    beside = seconds[:, reference].mean(1)
+    level = float(np.mean([beside[worker == each].mean() for each in np.unique(worker)]))
+    have = ~np.isnan(seconds).all(0)
+    scale = np.ones(have.size)
+    scale[have] = np.nanmean(seconds[:, have], 0)
+    parts = (seconds - beside[:, None]) / scale
+    parts[:, reference] = np.nan
+    found = paired_sides(
+        np.zeros_like(parts), parts, worker, alpha=alpha, members=members, rule=rule
+    )
+    return [
+        each and each.of_differences(factor / level)
+        for each, factor in zip(found, scale.tolist(), strict=True)
+    ], level
+
+
+def of_added(estimates: Sequence[Estimate | None], reference: Sequence[int]) -> Contrasts:
+    """Return differences between any two arms of `added`, on the scale of ratios, not logs.
+
+    The interval of a difference is as wide as both arms' together, which hold at the same time.
+
+    Args:
+        estimates: By arm.
+        reference: Columns.
+    """
+    effect = np.array([math.nan if e is None else e.ratio for e in estimates])
+    ends = [(1.0, 1.0) if e is None else e.interval for e in estimates]
+    half = np.array([(high - low) / 2 for low, high in ends])
+    effect[reference[0]] = 1.0
+    width = half[:, None] + half
+    np.fill_diagonal(width, 0.0)
+    return Contrasts(effect, width)
 
 
 def cold(

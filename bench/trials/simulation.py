@@ -7,7 +7,7 @@ rule in use), `comparison` (of rules for the variance) and `power`.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ DEFAULT = spread.shared_unless_noisy
 MARGIN = 0.02
 DIFFERENCE = 0.1
 """Log-ratio of the later half of the arms where arms may stop."""
+LONGEST = 13.0
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,14 @@ class Condition:
     missing: float = 0.0
     """Share of the blocks that the last arm misses; the others miss fewer in proportion."""
     common: float = 0.0
-    """Of an A/B: standard deviation of what all arms of a pair share."""
+    """Standard deviation of what all arms of a pair share; of added time, of a worker."""
+    rows: float = 0.2
+    """Standard deviation of what all arms of a block share."""
     stopping: bool = False
     """Arms that are decided after a worker are in one block in four from then on."""
     kind: str = "warm"
-    """Or `ab`, or `cold`."""
+    """Or `ab`, or `cold`; or `added`: arms take up to `LONGEST` times the reference's time, and
+    their differences are looked for in seconds."""
 
 
 class Noise:
@@ -88,7 +92,7 @@ class Noise:
         worker = np.repeat(np.arange(c.workers), c.blocks)
         data = luck[worker] + self.normal(worker.size, arms) * c.sigma * factor
         if references:
-            data += self.random.normal(size=(worker.size, 1)) * 0.2
+            data += self.random.normal(size=(worker.size, 1)) * c.rows
         if c.missing:
             odds = c.missing * np.arange(1, c.arms + 1) / c.arms
             gone = self.random.random((worker.size, c.arms)) < odds
@@ -116,10 +120,25 @@ class Noise:
         if c.kind == "ab":
             return ratios.paired_sides(*self.differences(), rule=rule), truth
         data, worker = self.table(2)
+        if c.kind == "added":
+            truth = np.linspace(0, np.log(LONGEST), c.arms)
+            speed = self.normal(c.workers, 1) * c.common
+            seconds = np.exp(data + speed[worker] + np.array([0, 0, *truth]))
+            found, level = ratios.added(seconds, worker, [0, 1], rule=rule)
+            return [e and in_units_of_one(e, level) for e in found[2:]], truth
         if c.stopping:
             truth[c.arms // 2 :] = DIFFERENCE
             data = stopped(data + np.array([0, 0, *truth]), worker, rule)
         return ratios.many_to_one(data, worker, [0, 1], rule=rule)[2:], truth
+
+
+def in_units_of_one(estimate: Estimate, level: float) -> Estimate:
+    """Return the same added time beside a reference that takes one second, as is the truth."""
+    middle, low, high = (
+        float(np.log(max(1 + level * (ratio - 1), 1e-9)))
+        for ratio in (estimate.ratio, *estimate.interval)
+    )
+    return replace(estimate, log_ratio=middle, low=low, high=high)
 
 
 def stopped(data: np.ndarray, worker: np.ndarray, rule: Rule) -> np.ndarray:
@@ -213,6 +232,12 @@ CONDITIONS = {
     ],
     "A/B, t with 3 df": [
         Condition(*shape, tails="t3", kind="ab", common=0.005) for shape in [(1, 6, 2), (10, 6, 2)]
+    ],
+    "added time": [
+        Condition(*shape, kind="added", rows=0.01, common=common, noisy=noisy)
+        for common in (0.0, 0.02)
+        for noisy in (1, 4)
+        for shape in [(2, 4, 6), (13, 4, 6), (13, 12, 4)]
     ],
     "cold": [
         Condition(arms, size, sigma=0.05, noisy=noisy, kind="cold")
