@@ -10,13 +10,14 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import psutil
 import pytest
 from rich.console import Console
 
 import impls
+from bench import stdout
 from bench.cells import Cell, Selection
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE
@@ -47,6 +48,7 @@ MEASURED = pytest.StashKey[Measured]()
 WANTED = pytest.StashKey[Wanted]()
 CELLS = pytest.StashKey[list[Cell]]()
 LOCK = pytest.StashKey[Any]()
+OUTPUT = pytest.StashKey[TextIO]()
 NO_CELL = Cell("", "", "", "")
 EVERYBODY = "all"
 MAX_BUDGET = 7 * 24 * 3600
@@ -153,6 +155,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_json = Whole(path)
     # pytest-benchmark looks for its fixture in a test's arguments, where ours are not.
     config.option.benchmark_only = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_plugin_registered(plugin: Any) -> None:
+    """Have a full standard output cost what is shown, not what was measured."""
+    if isinstance(plugin, pytest.TerminalReporter) and plugin._tw._file is sys.stdout:
+        output = stdout.lenient(sys.stdout)
+        plugin._tw._file = plugin.config.stash[OUTPUT] = output
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -368,7 +378,7 @@ def measure(request: pytest.FixtureRequest) -> Measured:
         with capture.global_and_fixture_disabled(), one_line(), stopped_by_term():
             reporter.ensure_newline()
             with Shown(console_of(config), measured.wanted.budget) as shown:
-                measured.run(before, shown)
+                measured.run(before, shown, shown.plan)
         if measured.interrupted:
             request.session.shouldstop = "interrupted"
     return measured
@@ -490,6 +500,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         reporter.ensure_newline()
         reporter.write_line(journals.disk_words(error, place), red=True)
+    if (output := config.stash.get(OUTPUT, None)) is not None and stdout.is_lost(output):
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def finish(session: pytest.Session, path: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.metrics import METRICS, Kind
 from bench.stats import ratios, verdicts
+from bench.stats.ratios import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bench.engine.actions import Turn
     from bench.engine.sides import Side
     from bench.engine.state import Found, Samples
-    from bench.stats.ratios import Contrasts, Estimate
+    from bench.stats.ratios import Contrasts
 
 QUANTILE = 0.1
 """Of an arm's calls in a block: their datum. Noise only ever adds time, so a low quantile varies
@@ -59,7 +60,7 @@ class Table(NamedTuple):
         return columns, [i for i in range(len(self.cells)) if i not in left_out]
 
 
-def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, dict[Cell, Sequence[Samples]]]:
+def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, Arms]:
     """Return the samples of all cells that have not failed, by group."""
     found: dict[Group, dict[Cell, Sequence[Samples]]] = defaultdict(dict)
     for cell, each in cells.items():
@@ -67,7 +68,34 @@ def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, dict[Cell, Sequence[Sa
             for metric, samples in each.blocks.items():
                 if samples:
                     found[Group(metric, *cell[2:])][cell] = samples
-    return dict(found)
+    return pooled(found, {c: each.facts.get("fingerprint", "") for c, each in cells.items()})
+
+
+def pooled(groups: Mapping[Group, Arms], programs: Mapping[Cell, str]) -> dict[Group, Arms]:
+    """Return groups in which cells share what belongs to their library, or to their program.
+
+    Args:
+        groups: The samples of each cell.
+        programs: Fingerprint of what each cell compiles, where it is known.
+
+    Returns:
+        The same, with one list of samples, one of each process, for all cells that share it. The
+        control shares with nobody.
+    """
+    out: dict[Group, Arms] = {}
+    for group, arms in groups.items():
+        metric = METRICS[group.metric]
+        pools: dict[str, dict[int, Samples]] = defaultdict(dict)
+        keys = {
+            cell: cell.entrant if metric.of_library else programs.get(cell, "")
+            for cell in arms
+            if (metric.of_library or metric.of_program) and cell[:2] != CONTROL
+        }
+        for cell, key in keys.items():
+            pools[key].update({one.process: one for one in arms[cell]})
+        lists = {key: list(pool.values()) for key, pool in pools.items()}
+        out[group] = {cell: lists[keys[cell]] if keys.get(cell) else arms[cell] for cell in arms}
+    return out
 
 
 def datum(values: Sequence[float], quantile: float = QUANTILE) -> float:
@@ -111,16 +139,29 @@ def beside(
     if METRICS[group.metric].added:
         return differences(arms, names)[0]
     if is_cold(group):
-        cells = [cell for cell in arms if cell[:2] not in names]
-        logs = [np.log(values_of(arms[cell])) for cell in cells]
-        theirs = [np.log(values_of(arms[cell])) for cell in arms if cell[:2] in names]
-        found = ratios.cold([np.concatenate(theirs), *logs], 0)[1:]
-    else:
-        whole = table(arms)
-        columns, members = whole.compared(names)
-        cells = whole.cells
-        found = ratios.many_to_one(whole.logs, whole.worker, columns, members=members)
-    return {cell: each for cell, each in zip(cells, found, strict=True) if each is not None}
+        return fresh(arms, names)
+    whole = table(arms)
+    columns, members = whole.compared(names)
+    found = ratios.many_to_one(whole.logs, whole.worker, columns, members=members)
+    return {cell: each for cell, each in zip(whole.cells, found, strict=True) if each is not None}
+
+
+def fresh(arms: Arms, reference: Sequence[tuple[str, str]]) -> dict[Cell, Estimate]:
+    """Return the same of samples that are one a process; who shares the reference's is equal."""
+    pools = {id(samples): samples for samples in arms.values()}
+    own = {id(samples) for cell, samples in arms.items() if cell[:2] in reference}
+    others = [key for key in pools if key not in own]
+    logs = [np.log([v for key in own for v in values_of(pools[key])])]
+    logs += [np.log(values_of(pools[key])) for key in others]
+    found = dict(zip(others, ratios.cold(logs, 0)[1:], strict=True))
+    count = logs[0].size
+    same = Estimate(0.0, 0.0, math.inf, 0.0, 0.0, 1.0, count, count)
+    return {
+        cell: each
+        for cell, samples in arms.items()
+        if cell[:2] not in reference
+        if (each := same if id(samples) in own else found[id(samples)]) is not None
+    }
 
 
 def differences(

@@ -38,7 +38,9 @@ class Metric:
     added: bool = False
     """What people read is the time that it adds to the baseline's, not their ratio."""
     of_library: bool = False
-    """It belongs to the library: one style of each entrant is measured, and stands for all."""
+    """It belongs to the library: all styles of an entrant share their samples."""
+    of_program: bool = False
+    """It belongs to the program: all arms that lower to the same one share their samples."""
     pure_only: bool = False
     """Only the step that all entrants share has it: it can be called within a larger program."""
     also: tuple[tuple[str, str], ...] = ()
@@ -78,7 +80,7 @@ METRICS = {
         Metric("init", Kind.COLD, one_core=True, of_library=True),
         Metric("trace", Kind.COLD, one_core=True),
         Metric("lower", Kind.COLD, one_core=True),
-        Metric("compile", Kind.COLD, one_core=True),
+        Metric("compile", Kind.COLD, one_core=True, of_program=True),
         Metric("first_step", Kind.COLD, one_core=True),
         Metric("peak_rss", Kind.COLD, unit="B", one_core=True),
         Metric("final_loss", Kind.ONCE),

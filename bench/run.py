@@ -21,6 +21,7 @@ from bench.engine.driver import Driver
 from bench.engine.environment_plan import STARVED
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.engine.others import Others
+from bench.engine.planner import MIN_COLD
 from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
 from bench.engine.run_plan import Run
 from bench.estimates import Settled
@@ -139,8 +140,19 @@ class Measured:
         self.options = self.wanted.options
         """With the seed of this run, once it has begun."""
 
-    def run(self, before: float, told: Callable[[Any, Spent], None]) -> None:
-        """Measure everything, `before` being the seconds that have gone already."""
+    def run(
+        self,
+        before: float,
+        told: Callable[[Any, Spent], None],
+        planned: Callable[[list[str]], None] = lambda _: None,
+    ) -> None:
+        """Measure everything.
+
+        Args:
+            before: Seconds that have gone already.
+            told: Told before each action.
+            planned: Told the plan, before it begins.
+        """
         if self.journal is None:
             self.options = replace(self.wanted.options, seed=secrets.randbelow(1 << 32))
             self.journal = Journal.create(new_path(), self.header(before))
@@ -159,6 +171,7 @@ class Measured:
             lanes=[tuple(lane) for lane in self.journal.header["lanes"]],
             settled=Settled(self.options.margin),
         )
+        planned(plan.outline())
         others = Others()
         try:
             of = {side: offer.environment(side) for side in ["", *offer.sides.values()]}
@@ -258,6 +271,7 @@ class Measured:
             said = section(
                 self.state,
                 self.needed,
+                fewest_cold=1 if self.options.fixed else MIN_COLD,
                 margin=self.wanted.margin,
                 arguments=list(self.journal.header["arguments"]),
                 environment={

@@ -23,7 +23,7 @@ from bench.estimates import (
 )
 from bench.metrics import HOST, METRICS, TINY, Kind
 from bench.stats import ratios, verdicts
-from bench.stats.verdicts import Verdict
+from bench.stats.verdicts import PROGRAM, TIMING, Verdict
 from common.devices import Over
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ GROWTH = 3.0
 """How many times as much a style may cost the host between two calls of a larger program as between
 two of a tiny one: Python's own working set is evicted by it. On one core, NNX's split and merge was
 seen to take 2.6 times as much at `seed`, `nnx.jit` 1.3 times (docs/measuring.md)."""
-TIMING, PROGRAM = "timing", "same program"
-"""How a verdict was reached."""
 NANOSECOND = 9
 """Digits after the point of a second that the clock has."""
 
@@ -60,6 +58,7 @@ def section(
     needed: Mapping[Cell, set[str]],
     *,
     margin: float,
+    fewest_cold: int = 1,
     **about: Any,
 ) -> dict[str, Any]:
     """Return all that a run says, as JSON has it.
@@ -68,6 +67,7 @@ def section(
         state: What was found.
         needed: The metrics that were asked for, by cell.
         margin: Inside of which, as a fraction, two times are called equivalent.
+        fewest_cold: Samples of a cold metric, with fewer of which nothing is said of it.
         about: Further entries.
     """
     groups = groups_of(state.cells)
@@ -83,14 +83,17 @@ def section(
 
     def result(cell: Cell, metric: str) -> dict[str, Any]:
         group = Group(metric, *cell[2:])
-        samples = state.cells[cell].blocks.get(metric)
-        if not samples:
+        samples = groups.get(group, {}).get(cell)
+        cold = METRICS[metric].kind is Kind.COLD
+        if not samples or (cold and len(samples) < fewest_cold):
             return {"missing": state.missing.get((cell, metric), STARVED)}
         out = measured(metric, samples)
         out["detectable"] = number(ratios.detectable(list(found[group].values())))
         estimate = found[group].get(cell)
         if estimate is not None and cell[:2] != BASELINE:
             out |= judged(estimate, margin, levels.get(group))
+            if METRICS[metric].of_program and samples is baseline_of(cell, groups[group]):
+                out["settled_by"] = PROGRAM
             if metric == "step":
                 out |= settled(out, settlements[cell], margin)
         return out
@@ -138,6 +141,11 @@ def section(
         "cells": cells,
         "samples": samples_of(state),
     }
+
+
+def baseline_of(cell: Cell, arms: Arms) -> Sequence[Samples] | None:
+    """Return the samples of the baseline beside a cell."""
+    return arms.get(Cell(*BASELINE, *cell[2:]))
 
 
 def compared(group: Group, found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
@@ -290,7 +298,13 @@ def samples_of(state: State) -> dict[str, Any]:
             for each in samples if METRICS[metric].kind is Kind.COLD else ():
                 known = cold.setdefault(
                     each.process,
-                    {**cell._asdict(), "process": each.process, "cores": each.cores, "values": {}},
+                    {
+                        **cell._asdict(),
+                        "process": each.process,
+                        "cores": each.cores,
+                        "program": row.facts.get("fingerprint", ""),
+                        "values": {},
+                    },
                 )
                 if Cell(*(known[name] for name in Cell._fields)) == cell:  # else it is borrowed
                     known["values"][metric] = each.values[0]

@@ -14,7 +14,7 @@ from bench.engine.processes import Place
 from bench.environments.uv import UnsolvableError
 from bench.stats.ratios import Estimate, corrected
 from bench.track import bisect as bisects
-from bench.track.bisect import Search, away, interval
+from bench.track.bisect import Looks, Search, interval
 from bench.track.environments import Environment
 from bench.track.releases import moved
 from bench.track.spec import parse
@@ -203,18 +203,28 @@ def test_what_cannot_be_measured_stops_it_with_the_reason() -> None:
     assert found.stopped == "@2025-07-01 cannot be measured beside @2025-01-15: needs nnx.jit"
 
 
-def test_a_step_is_decided_wrongly_as_seldom_as_is_said() -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 5, 8])
+def test_a_step_is_decided_wrongly_as_seldom_as_is_said(at_once: int) -> None:
     """The truth lies on the boundary: whatever is decided is wrong."""
     rng = np.random.default_rng(5)
     wrong = 0
     for _ in range(2000):
         data = rng.normal(0.3, 0.02, bisects.LOOKS[-1])
-        for n in range(2, data.size + 1):
+        looks = Looks(0.3)
+        for n in range(2, data.size + 1, at_once):
             error = float(np.std(data[:n], ddof=1)) / math.sqrt(n)
-            if away(corrected(float(data[:n].mean()), error, n - 1.0, n, n), 0.3):
+            if looks(corrected(float(data[:n].mean()), error, n - 1.0, n, n)):
                 wrong += 1
                 break
     assert wrong / 2000 < 0.017  # 1 %, and three standard errors
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 8])
+def test_a_look_is_taken_however_many_pairs_come_at_a_time(at_once: int) -> None:
+    looks = Looks(0.0)
+    clear = [looks(corrected(0.5, 0.01, 9.0, n, n)) for n in range(at_once, 31, at_once)]
+    assert any(clear[: math.ceil(3 / at_once)])  # the first look, at three pairs
+    assert 1 < sum(clear) <= len(bisects.LOOKS)
 
 
 def test_nothing_known_is_an_endless_interval() -> None:

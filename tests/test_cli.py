@@ -879,3 +879,19 @@ def test_a_reader_that_has_left_is_quiet(tmp_path: Path, command: str, unbuffere
     os.close(write)
     err = process.communicate(timeout=60)[1].decode()
     assert (process.returncode, err) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_measuring_goes_on_where_standard_output_is_full(tmp_path: Path) -> None:
+    """What is shown is lost, and that is said once; the run file is there."""
+    command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), "-q", "--budget=10"]
+    command += ["--entrant=haiku", "--style=pure", "--workload=toy", "--metric=step"]
+    command += ["--blocks=1", "--rounds=1", "-p", "no:cacheprovider", "--benchmark-json=run.json"]
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr.strip().splitlines()[:1]) == (2, [FULL])
+    assert done.stderr.count("bakeoff: ") == 1
+    assert json.loads((tmp_path / "run.json").read_text())["bakeoff"]["cells"]

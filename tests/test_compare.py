@@ -109,7 +109,7 @@ def simulated(
             state.cells[Cell(*name, workload, "cpu")] = found
     needed = {c: {"step", "compile", "final_loss"} for c in state.cells if c[0] != "control"}
     about: dict[str, Any] = {"versions": VERSIONS, "devices": {"cpu": "cpu"}, "affinity": [0, 1]}
-    about |= {"environment": {"JAX_ENABLE_X64": "false"}, "donation": False, "threads": "two"}
+    about |= {"environment": {"JAX_ENABLE_X64": "false"}, "threads": "two"}
     said = section(with_blocks(state), needed, margin=0.02, arguments=["bench"], environment=about)
     said |= {"warnings": [], "verdict": []}
     machine = {"cpu": {"brand_raw": "Xeon", "model": 167, "count": 2}, "system": "Linux"}
@@ -509,7 +509,7 @@ CONDITIONS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         {"JAX_ENABLE_X64": "false", "XLA_FLAGS": "-x"},
         "XLA_FLAGS unset, then -x",
     ),
-    "measuring": ((*ABOUT, "donation"), True, "donation of buffers False, then True"),
+    "measuring": ((*ABOUT, "threads"), "one", "threads two, then one"),
 }
 NAMES = {"cores": "machine", "affinity": "machine", "system": "machine", "pypy": "python"}
 

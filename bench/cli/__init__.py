@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from bench import stdout
 from bench.cli import (
     ab,
     bisect,
@@ -29,7 +30,6 @@ from bench.cli import (
     report,
     sample,
     selftest,
-    stdout,
     train,
 )
 from common.errors import BakeoffError, LostPeerError, shortened

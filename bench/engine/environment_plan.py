@@ -188,7 +188,7 @@ class EnvironmentPlan:
 
     def actions(self) -> Lanes:
         """Yield everything that is done in this environment."""
-        self.choose_workloads()
+        self.workloads, _ = self.affordable()
         yield from self.prove()
         if steps := self.turns():
             yield from self.measure(steps, self.pinned, count=MIN_VISITS)
@@ -253,19 +253,54 @@ class EnvironmentPlan:
             if cell[:2] not in (BASELINE, CONTROL)
         )
 
-    def choose_workloads(self) -> None:
-        """Leave workloads out for which the budget is too small, before any of them is proven."""
-        if self.options.fixed:
-            return
+    def affordable(self) -> tuple[list[str], float]:
+        """Return the workloads for which the budget is enough, and seconds until all is proven."""
         guess = Guess()
         spent = guess.load
         kept: list[str] = []
         for workload in self.workloads:
-            spent += guess.prove * len(self.side.alive(workload)) / self.at_once
-            if kept and spent > OPEN_SHARE * self.left:
+            more = guess.prove * len(self.side.alive(workload)) / self.at_once
+            if kept and spent + more > OPEN_SHARE * self.left and not self.options.fixed:
                 break
+            spent += more
             kept.append(workload)
-        self.workloads = kept
+        return kept, spent
+
+    def outline(self) -> str:
+        """Return what is going to be done, in order, before anything is."""
+        kept, seconds = self.affordable()
+        left_out = [workload for workload in self.workloads if workload not in kept]
+        arms = max(len(self.side.alive(workload)) for workload in kept)
+        steps, host = self.turns(), self.turns(host=True)
+        lanes = len(self.one_core)
+        one = f"on one core each, {lanes} worker{'s' if lanes > 1 else ''} at a time"
+
+        def at(turns: Turns) -> str:
+            found: dict[str, list[str]] = {}
+            for turn in turns:
+                if turn.workload in kept:
+                    found.setdefault(turn.kind, []).append(turn.workload)
+            return ", ".join(f"{kind} at {' and '.join(each)}" for kind, each in found.items())
+
+        done = [
+            f"proofs that {arms} arms are equal, at {' and '.join(kept)} (about {seconds:.0f} s)"
+        ]
+        for turns, pinned in ((steps, self.pinned), (host, bool(self.one_core[0]))):
+            if at(turns):
+                done.append(f"{at(turns)}, {one if pinned else 'on all cores'}")
+        once = [
+            *(m for m in METRICS if METRICS[m].kind is Kind.COLD),
+            *(m for m in METRICS if METRICS[m].kind is Kind.ONCE),
+        ]
+        once = [m for m in once if any(m in self.needed[c] for c in self.cells)]
+        if once or self.turns(prepared=True):
+            apart = [turn.kind for turn in self.turns(prepared=True)]
+            names = ", ".join(dict.fromkeys([*once, *apart]))
+            done.append(f"where there is time: {names}")
+        if left_out:
+            done.append(f"no time for {' and '.join(left_out)}")
+        where = " ".join(filter(None, (self.side.backend, self.side.name)))
+        return f"{where}: {'; '.join(done)}"
 
     def prove(self) -> Lanes:
         """Open the first workers, which prove everything and measure what they can."""

@@ -15,7 +15,7 @@ from bench.metrics import METRICS, Kind
 from common.devices import AT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.engine.actions import Cores, Lanes, Options
 
@@ -73,7 +73,16 @@ class Run:
         return self.environments.get(f"{cell.entrant}/{style}", own)
 
     def actions(self) -> Lanes:
-        """Yield what to do; the time is shared out by numbers of cells, and by environments."""
+        """Yield what to do, one environment and backend after the other."""
+        for part in self.parts():
+            yield from part.actions()
+
+    def outline(self) -> list[str]:
+        """Return what is going to be done, a line for each environment and backend."""
+        return [part.outline() for part in self.parts()]
+
+    def parts(self) -> Iterator[EnvironmentPlan]:
+        """Yield the parts; the time that is left is shared out by numbers of cells."""
         shares = Counter(
             {key: len(cells) + 2 + (APART if key[0] else 0) for key, cells in self.groups.items()}
         )
@@ -87,17 +96,17 @@ class Run:
             side.state.spent = self.spent
             deadline = self.spent.wall + left * shares[key] / total
             wanted = {cell: self.needed[cell] for cell in self.groups[key]}
-            part = EnvironmentPlan(
+            with_reference = side.backend not in backends
+            backends.add(side.backend)
+            yield EnvironmentPlan(
                 self.scheduler,
                 side,
                 wanted,
                 self.lanes,
                 deadline,
                 self.settled,
-                with_reference=side.backend not in backends,
+                with_reference=with_reference,
             )
-            backends.add(side.backend)
-            yield from part.actions()
 
     @property
     def state(self) -> State:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from bench.engine.actions import Action
@@ -51,6 +53,11 @@ class Shown:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+    def plan(self, parts: Sequence[str]) -> None:
+        """Show what is going to be done."""
+        for part in parts:
+            self.console.print(f"plan for {self.budget:g} s, {part}", markup=False, highlight=False)
 
     def __call__(self, action: Action, spent: Spent) -> None:
         """Show what comes next."""

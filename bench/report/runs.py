@@ -13,7 +13,7 @@ import msgspec
 
 from bench.cells import CONTROL, Cell
 from bench.engine.state import Samples
-from bench.estimates import Group
+from bench.estimates import Group, pooled
 from bench.metrics import METRICS, Kind
 from bench.summary import READABLE, SCHEMA
 from common.errors import BakeoffError
@@ -275,11 +275,13 @@ def samples_in(found: Facts) -> tuple[dict[Group, Arms], list[str]]:
                 entrant, _, style = arm.partition("/")
                 cell = Cell(entrant, style, block["workload"], block["backend"])
                 take(cell, metric, Samples(*about, values, block["rounds"]))
+    programs = {}
     for cold in found.get("cold") or []:
         cell = Cell(*(cold[name] for name in Cell._fields))
+        programs[cell] = cold.get("program", "")
         for metric, value in cold["values"].items():
             take(cell, metric, Samples(cold["process"], cold["process"], 0.0, [value]))
-    return dict(out), list(dict.fromkeys(damaged))
+    return pooled(out, programs), list(dict.fromkeys(damaged))
 
 
 def samples_of(benchmarks: list[Facts]) -> tuple[dict[Group, Arms], list[str]]:

@@ -14,9 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cells import BASELINE
+from bench.engine.planner import MIN_VISITS
 from bench.report import scaling, tied, wording
 from bench.report.sentences import sentences
 from bench.report.wording import Facts, is_baseline, measured
+from bench.stats.verdicts import PROGRAM
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -267,8 +269,14 @@ def title(rows: Sequence[Facts]) -> str:
         out += f": width {known.width}, {known.chunk} characters{batch}"
     step = next((found for row in rows if (found := measured(row, "step"))), None)
     if step is not None:
-        out += f"; steps in {step['blocks']} blocks of {step['processes']} processes"
+        where = cores_words(step)
+        out += f"; steps{where} in {step['blocks']} blocks of {step['processes']} processes"
     return out
+
+
+def cores_words(found: Facts) -> str:
+    """Return on which cores a metric was measured, where the file says so."""
+    return {"all": " on all cores", "one": " on one core each"}.get(found.get("cores") or "", "")
 
 
 def ratios(rows: Sequence[Facts], metric: str) -> Column:
@@ -382,6 +390,9 @@ def notes(rows: Sequence[Facts]) -> Iterator[str]:
         metrics.setdefault((reason, whose), []).append(metric)
     for (reason, whose), names in metrics.items():
         yield wording.printable(f"{reason}: {', '.join(names)} of {whose}")
+    thin = [m for m in HEADERS if any((measured(row, m) or {}).get("preliminary") for row in rows)]
+    if thin:
+        yield f"preliminary, from fewer than {MIN_VISITS} workers: {', '.join(thin)}"
 
 
 def legend(section: Facts) -> Iterator[str]:
@@ -393,8 +404,15 @@ def legend(section: Facts) -> Iterator[str]:
             f"=: within ±{margin} of {BASELINE[0]}; ?: inconclusive; red: slower; green: faster."
         )
         yield "In brackets: 95 % intervals, corrected for all rows of a column."
-        if any("added" in found for cell in cells for found in cell["metrics"].values()):
-            yield "Host cost: time that a style adds to a call, on one core at a tiny size."
+        host = [m for c in cells for m in c["metrics"].values() if "added" in m]
+        if host:
+            where = cores_words(host[0])
+            yield f"Host cost: time that a style adds to a call at a tiny size{where}."
+        if any(m.get("settled_by") == PROGRAM for c in cells for m in c["metrics"].values()):
+            yield (
+                "Proven: the same program as the baseline's, so that it can differ by what the "
+                "style costs the host alone, which is at most that much."
+            )
     if any(cell["exact"] for cell in cells if not is_baseline(cell)):
         several = any(cell["proof"] and not cell["proof"]["whole_step"] for cell in cells)
         yield "Signed numbers: difference from the baseline; =: identical" + (

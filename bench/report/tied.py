@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.report import wording
 from bench.stats.ratios import corrected
+from bench.stats.verdicts import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,8 +30,11 @@ def intervals(cells: Iterable[Facts], metric: str) -> Intervals:
             out[wording.name(cell)] = (1.0, 1.0, 1.0)
         elif found.get("ratio") is not None and found.get("low") is not None:
             high = found.get("high")
-            ends = found["low"], math.inf if high is None else high
-            out[wording.name(cell)] = (found["ratio"], *ends)
+            low, high = found["low"], math.inf if high is None else high
+            if found.get("settled_by") == PROGRAM:  # what the proof allows, and timing too
+                bound = found["bound"]
+                low, high = max(low, 1 - bound), min(high, 1 + bound)
+            out[wording.name(cell)] = (min(max(found["ratio"], low), high), low, high)
     return out
 
 

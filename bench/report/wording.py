@@ -11,6 +11,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE
+from bench.stats.verdicts import PROGRAM
 from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
@@ -79,8 +80,11 @@ def ratio(metric: Facts) -> str:
     """Return a ratio and its interval, with the digits that the interval is worth.
 
     Examples are 1.003 (0.999–1.007), 1.21 (1.19–1.24) and 9.0 (8.7–9.4); an interval that has no
-    upper end is written 1.2 (>1.1), and nothing is in brackets where there is no interval.
+    upper end is written 1.2 (>1.1), and nothing is in brackets where there is no interval. What a
+    proof has settled is ±0.2 %, proven.
     """
+    if metric.get("settled_by") == PROGRAM and metric.get("bound") is not None:
+        return f"±{percent(metric['bound'])}, proven"
     middle, low, high = metric["ratio"], metric.get("low"), metric.get("high")
     most = 3 if middle < 2 else 2 if middle < 10 else 1 if middle < 100 else 0
     if low is None and high is None:

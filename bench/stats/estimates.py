@@ -164,7 +164,9 @@ def detectable(estimates: Sequence[Estimate | None], power: float = POWER) -> fl
     """
     if not 0 < power < 1:
         raise ValueError(f"power is {power}; it must be between 0 and 1")
-    known = [e for e in estimates if e is not None and math.isfinite(e.standard_error)]
+    # An estimate that is no estimate, but exact, has endless degrees of freedom.
+    doubtful = [e for e in estimates if e is not None and math.isfinite(e.df)]
+    known = [e for e in doubtful if math.isfinite(e.standard_error)]
     if not known:
         return math.inf
     needed = [e.half_width + float(special.stdtrit(e.df, power)) * e.standard_error for e in known]

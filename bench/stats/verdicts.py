@@ -14,6 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     from bench.stats.ratios import Contrasts, Estimate
 
+TIMING, PROGRAM = "timing", "same program"
+"""How a verdict was reached: by timing, or by a proof and a known host cost."""
 WORKERS = 3
 """That an arm is measured in before it may get fewer turns."""
 CLEAR = 2.0

@@ -284,7 +284,7 @@ class Search:
     def step(self, found: Found, phase: str, base: Spec, new: Spec, boundary: float) -> Step | None:
         """Make one A/B, which asks on which side of a log-ratio the new side lies."""
         estimate, seconds, why = self.trial(
-            self.environment(base), self.environment(new), lambda e: away(e, boundary)
+            self.environment(base), self.environment(new), Looks(boundary)
         )
         if estimate is None:
             found.stopped = f"{new} cannot be measured beside {base}: {why}"
@@ -318,12 +318,23 @@ def leader(name: str, differing: Moved) -> str:
     return first if first in differing else name
 
 
-def away(estimate: Estimate, boundary: float) -> bool:
-    """Tell whether it is known on which side of a boundary a log-ratio lies; only at a look."""
-    if estimate.workers not in LOOKS:
-        return False
-    low, high = interval(estimate)
-    return low > boundary or high < boundary
+class Looks:
+    """Tells whether it is known on which side of a boundary a log-ratio lies: at looks only.
+
+    Pairs of workers may come several at a time, so that a look is due from its number of them on.
+    """
+
+    def __init__(self, boundary: float) -> None:
+        self.boundary, self.taken = boundary, 0
+
+    def __call__(self, estimate: Estimate) -> bool:
+        """Take a look if one is due."""
+        due = sum(look <= estimate.workers for look in LOOKS)
+        if due <= self.taken:
+            return False
+        self.taken = due
+        low, high = interval(estimate)
+        return low > self.boundary or high < self.boundary
 
 
 def interval(estimate: Estimate) -> tuple[float, float]:

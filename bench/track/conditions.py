@@ -19,7 +19,7 @@ FIXED = {
     "devices": "what the backends are",
     "python": "version, implementation, compiler",
     "flags": "environment variables of JAX, XLA, Python and the allocator",
-    "measuring": "how workers measure: donation, garbage collector, threads",
+    "measuring": "how workers measure: cores, garbage collector, threads",
     "workload": "sizes of a workload, and its text",
 }
 """What may be allowed to differ beside the packages, and what it is."""
@@ -86,7 +86,6 @@ def details(about: Facts) -> Facts:
 
 
 MEASURING = {
-    "donation": "donation of buffers",
     "garbage_collector": "garbage collector",
     "threads": "threads",
 }
@@ -104,6 +103,10 @@ def _workloads(run: Run) -> Iterator[tuple[str, str, Any]]:
             yield "workload", f"parameters {where}", cell["exact"].get("parameters")
             final = cell["final_loss"] or {}
             yield "workload", f"text {where}", final.get("corpus_sha256")
+            donates = (cell["proof"] or {}).get("donates")
+            yield "measuring", f"donation of buffers {where}", donates
+            for metric, found in cell["metrics"].items():
+                yield "measuring", f"cores of {metric} {where}", found.get("cores")
 
 
 def versions(run: Run) -> dict[str, str]:

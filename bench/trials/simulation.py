@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.engine.environment_plan import SETTLED_SHARE
 from bench.stats import ratios, spread, verdicts
 from bench.stats.estimates import Estimate, detectable
 from bench.trials.rules import RULES
@@ -60,7 +61,7 @@ class Condition:
     rows: float = 0.2
     """Standard deviation of what all arms of a block share."""
     stopping: bool = False
-    """Arms that are decided after a worker are in one block in four from then on."""
+    """Arms that are decided after a worker sit out the next one, two times of three."""
     kind: str = "warm"
     """Or `ab`, or `cold`; or `added`: arms take up to `LONGEST` times the reference's time, and
     their differences are looked for in seconds."""
@@ -128,7 +129,8 @@ class Noise:
             return [e and in_units_of_one(e, level) for e in found[2:]], truth
         if c.stopping:
             truth[c.arms // 2 :] = DIFFERENCE
-            data = stopped(data + np.array([0, 0, *truth]), worker, rule)
+            seed = int(self.random.integers(1 << 31))
+            data = stopped(data + np.array([0, 0, *truth]), worker, rule, seed)
         return ratios.many_to_one(data, worker, [0, 1], rule=rule)[2:], truth
 
 
@@ -141,16 +143,18 @@ def in_units_of_one(estimate: Estimate, level: float) -> Estimate:
     return replace(estimate, log_ratio=middle, low=low, high=high)
 
 
-def stopped(data: np.ndarray, worker: np.ndarray, rule: Rule) -> np.ndarray:
-    """Return data without the turns that `verdicts.decided` takes away, worker by worker."""
-    data = data.copy()
+def stopped(data: np.ndarray, worker: np.ndarray, rule: Rule, seed: int) -> np.ndarray:
+    """Return data without the visits that the engine leaves out for `verdicts.decided` arms."""
+    data, random = data.copy(), np.random.default_rng(seed)
     for now in range(verdicts.WORKERS, int(worker.max()) + 1):
         seen = worker < now
         found = ratios.many_to_one(data[seen], worker[seen], [0, 1], rule=rule)
         rows = np.flatnonzero(worker == now)
-        for arm, estimate in enumerate(found):
-            if estimate is not None and verdicts.decided(estimate, MARGIN):
-                data[rows[rows % 4 != 0], arm] = np.nan
+        done = [arm for arm, e in enumerate(found) if e and verdicts.decided(e, MARGIN)]
+        if len(done) < data.shape[1] - 2:  # else all goes on
+            for arm in done:
+                if random.random() > SETTLED_SHARE:
+                    data[rows, arm] = np.nan
     return data
 
 

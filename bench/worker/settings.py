@@ -102,7 +102,6 @@ def machine(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
 def conditions() -> dict[str, Any]:
     """Return what workers run under."""
     return machine(environment()) | {
-        "donation": False,
         "garbage_collector": "frozen after imports, run before each block, off while it is timed",
         "threads": "XLA has one for each core of the affinity mask, which workers set (NPROC)",
     }

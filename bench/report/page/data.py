@@ -26,7 +26,7 @@ the run file has all."""
 LABELS = {name: label.replace("\n", " ") for name, label in HEADERS.items()} | {TIME: "time"}
 MEANT = {
     "step": "one synchronised training step",
-    "host_cost": "a call at a tiny size on one core, each waited for",
+    "host_cost": "what a style adds to a call at a tiny size, each call waited for",
     "host_cost_pipelined": "the same, when only the last of several calls is waited for",
     "epoch_by_chunk": "an epoch, one call a chunk",
     "epoch_by_scan": "an epoch as one compiled scan",

@@ -46,9 +46,9 @@ def to_nowhere(descriptor: int) -> None:
     os.close(nowhere)
 
 
-def opened(descriptor: int, like: TextIO) -> TextIO:
+def opened(descriptor: int, like: TextIO, kind: type[Raw] = Raw) -> TextIO:
     """Return a text stream that writes to a descriptor, buffered as another one is."""
-    raw = Raw(descriptor, "w", closefd=False)
+    raw = kind(descriptor, "w", closefd=False)
     unbuffered = isinstance(getattr(like, "buffer", None), io.RawIOBase)
     return io.TextIOWrapper(
         raw if unbuffered else io.BufferedWriter(raw),
@@ -57,6 +57,34 @@ def opened(descriptor: int, like: TextIO) -> TextIO:
         line_buffering=os.isatty(descriptor),
         write_through=unbuffered,
     )
+
+
+class Lenient(Raw):
+    """Bytes of standard output that are lost, with one line on standard error, where it is full."""
+
+    lost = False
+
+    def write(self, data: Buffer, /) -> int:
+        """Write to the descriptor, or nowhere."""
+        try:
+            return super().write(data)
+        except OutputError as error:
+            if not self.lost:
+                print(f"bakeoff: {error}", file=sys.stderr, flush=True)
+            self.lost = True
+            return len(memoryview(data))
+
+
+def lenient(like: TextIO) -> TextIO:
+    """Return a stream to the same place that says once where that cannot be written to."""
+    like.flush()
+    return opened(like.fileno(), like, Lenient)
+
+
+def is_lost(stream: TextIO) -> bool:
+    """Tell whether what was written to a lenient stream did not get to its place."""
+    stream.flush()
+    return bool(getattr(getattr(stream.buffer, "raw", stream.buffer), "lost", False))
 
 
 def guard() -> None:

@@ -1,0 +1,184 @@
+"""From samples to what is said of them: what cells share, and what a proof settles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.actions import Options
+from bench.engine.run_plan import Run
+from bench.engine.state import Found, Samples, State
+from bench.estimates import Group, Settled, beside, differences, groups_of
+from bench.report.choose import steps
+from bench.report.sentences import sentences
+from bench.stats.ratios import detectable
+from bench.stats.verdicts import PROGRAM
+from bench.summary import GROWTH, section
+from tests.simulated import LANES, Machine, needed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLAIN, OTHER = Cell(*BASELINE, "seed", "cpu"), Cell(*CONTROL, "seed", "cpu")
+FILTERED = Cell("equinox", "filter_jit", "seed", "cpu")
+EQUINOX, HAIKU = Cell("equinox", "pure", "seed", "cpu"), Cell("haiku", "pure", "seed", "cpu")
+
+
+def cold(first: int, values: list[float]) -> list[Samples]:
+    """Return samples of processes with numbers from `first` on."""
+    return [Samples(n, n, 0.0, [value]) for n, value in enumerate(values, first)]
+
+
+def cells(metric: str, programs: Mapping[Cell, str]) -> dict[Cell, Found]:
+    """Return cells with five cold samples each, 1 % apart, from 1 s to 1.04 s."""
+    return {
+        cell: Found(
+            {metric: cold(100 * i, [1 + 0.01 * j for j in range(5)])},
+            facts={"fingerprint": program},
+        )
+        for i, (cell, program) in enumerate(programs.items())
+    }
+
+
+def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
+    found = cells("compile", {PLAIN: "a", OTHER: "a", EQUINOX: "a", HAIKU: "a", FILTERED: "b"})
+    group = Group("compile", "seed", "cpu")
+    arms = groups_of(found)[group]
+    assert arms[EQUINOX] is arms[PLAIN] is arms[HAIKU]
+    assert [len(arms[cell]) for cell in (PLAIN, OTHER, FILTERED)] == [15, 5, 5]
+    estimates = beside(group, arms)
+    assert estimates[EQUINOX].interval == (1, 1)
+    assert estimates[EQUINOX].df == math.inf
+    low, high = estimates[FILTERED].interval
+    assert low < 1 < high
+    few = {cell: found[cell].blocks["compile"] for cell in (PLAIN, OTHER, FILTERED)}
+    assert estimates[FILTERED].half_width < 0.9 * beside(group, few)[FILTERED].half_width
+    # What is exact has no part in what can be detected.
+    assert detectable(list(estimates.values())) == detectable([estimates[FILTERED]])
+
+
+def test_styles_share_what_importing_their_library_took() -> None:
+    found = cells("import", dict.fromkeys([PLAIN, OTHER, EQUINOX, FILTERED, HAIKU], "a"))
+    # What was taken over from another style is not counted twice.
+    found[FILTERED].blocks["import"] += found[EQUINOX].blocks["import"]
+    arms = groups_of(found)[Group("import", "seed", "cpu")]
+    assert arms[EQUINOX] is arms[FILTERED]
+    assert [len(arms[cell]) for cell in (PLAIN, EQUINOX, HAIKU)] == [5, 10, 5]
+
+
+def test_other_metrics_are_each_cells_own() -> None:
+    found = cells("first_step", dict.fromkeys([PLAIN, OTHER, EQUINOX], "a"))
+    arms = groups_of(found)[Group("first_step", "seed", "cpu")]
+    assert [len(samples) for samples in arms.values()] == [5, 5, 5]
+
+
+def test_of_too_few_cold_samples_nothing_is_said() -> None:
+    found = cells("first_step", dict.fromkeys([PLAIN, OTHER, EQUINOX], "a"))
+    found[EQUINOX].blocks["first_step"].pop()
+    for fewest, shown in ((4, True), (5, False)):
+        made = section(
+            State(found), {EQUINOX: {"first_step"}}, margin=0.02, fewest_cold=fewest, warnings=[]
+        )
+        rows = {c["entrant"]: c["metrics"]["first_step"] for c in made["cells"]}
+        assert ("median" in rows["equinox"]) is shown
+        assert "median" in rows["pure_jax"]
+        assert len(made["samples"]["cold"]) == 14  # all are kept
+
+
+# what a proof settles
+
+
+def run(noise: float = 0.03, **effects: float) -> dict[str, Any]:
+    """Return what a run says in which all arms have the baseline's program."""
+    wanted = needed(metrics=("step", "host_cost"))
+    plan = Run(wanted, Options(200), lanes=LANES, settled=Settled(0.02))
+    named = {("", name.replace("__", "/")): factor for name, factor in effects.items()}
+    Machine(noise=noise, effects=named).drive(plan)
+    return said(plan.state, wanted)
+
+
+def said(state: State, wanted: dict[Cell, set[str]], same: bool = True) -> dict[str, Any]:
+    """Return the section of a state, with proofs put in."""
+    for found in state.cells.values():
+        found.proof = {"whole_step": True, "same_program_as_baseline": same}
+        found.proof |= {"jax": True, "operations_beside_baseline": {}, "donates": False}
+    return section(state, wanted, margin=0.02, warnings=[], verdict=[])
+
+
+def step_of(run: dict[str, Any], cell: Cell) -> dict[str, Any]:
+    """Return what is said of a cell's step."""
+    [row] = [c for c in run["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
+    return row["metrics"]["step"]
+
+
+def test_a_proof_settles_what_timing_leaves_open() -> None:
+    found = run()
+    steps = [step_of(found, cell) for cell in (HAIKU, EQUINOX)]
+    for step in steps:
+        assert not (step["low"] >= 0.98 and step["high"] <= 1.02)
+        assert (step["verdict"], step["settled_by"]) == ("equivalent", PROGRAM)
+        assert 0 < step["bound"] < 0.02
+
+
+def test_the_bound_is_the_host_cost_that_may_grow() -> None:
+    wanted = needed(metrics=("step", "host_cost"))
+    plan = Run(wanted, Options(200), lanes=LANES)
+    Machine(noise=0.01).drive(plan)
+    found = said(plan.state, wanted)
+    toy = HAIKU._replace(workload="toy")
+    [row] = [c for c in found["cells"] if Cell(*(c[n] for n in Cell._fields)) == toy]
+    added = row["metrics"]["host_cost"]["added"]
+    _, seconds = differences(groups_of(plan.state.cells)[Group("step", "seed", "cpu")])
+    most = max(abs(added["low"]), abs(added["high"]))
+    assert step_of(found, HAIKU)["bound"] == pytest.approx(GROWTH * most / seconds)
+
+
+def test_nothing_is_settled_by_a_proof_of_another_program_or_against_timing() -> None:
+    wanted = needed(metrics=("step", "host_cost"))
+    plan = Run(wanted, Options(200), lanes=LANES)
+    Machine(noise=0.03).drive(plan)
+    other = step_of(said(plan.state, wanted, same=False), HAIKU)
+    assert (other["bound"], other["settled_by"]) == (None, None)
+    slow = step_of(run(haiku__pure=1.2), HAIKU)
+    assert (slow["verdict"], slow["settled_by"]) == ("slower", "timing")
+
+
+def test_without_a_host_cost_a_proof_settles_nothing() -> None:
+    wanted = needed(metrics=("step",))
+    plan = Run(wanted, Options(200), lanes=LANES)
+    Machine(noise=0.03).drive(plan)
+    step = step_of(said(plan.state, wanted), HAIKU)
+    assert (step["bound"], step["settled_by"]) == (None, None)
+
+
+def test_what_host_costs_predict_is_beside_what_was_measured() -> None:
+    rows = {(r["entrant"], r["style"]): r for r in run(noise=0.01)["additivity"]}
+    nnx = rows["flax_nnx", "jit"]
+    assert nnx["predicted_seconds"] == pytest.approx(7e-4, rel=0.1)  # 8 times 0.1 ms at `toy`
+    assert nnx["measured_low"] < 0 < nnx["measured_high"]  # and nothing at `seed`: a machine's lie
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_answers_and_sentences_do_not_contradict_each_other(seed: int) -> None:
+    """All are proven equal, timing is noisy: nobody is told that it cannot be known."""
+    wanted = needed(metrics=("step", "host_cost"))
+    plan = Run(wanted, Options(200, seed=seed), lanes=LANES, settled=Settled(0.02))
+    Machine(noise=0.02, seed=seed).drive(plan)
+    found = said(plan.state, wanted)
+    at_seed = [c for c in found["cells"] if c["workload"] == "seed"]
+    verdicts = {c["metrics"]["step"]["verdict"] for c in at_seed} - {None}
+    answer = steps(found, at_seed, "", "seed", "")
+    whole = " ".join(sentences(found))
+    assert (answer.answer == "It does not matter here") is (verdicts == {"equivalent"})
+    assert ("inconclusive" in whole) is ("inconclusive" in verdicts)
+
+
+def test_a_state_is_not_changed_by_what_is_said_of_it() -> None:
+    found = cells("compile", {PLAIN: "a", EQUINOX: "a"})
+    before = {cell: replace(each, blocks=dict(each.blocks)) for cell, each in found.items()}
+    groups_of(found)
+    assert found == before
