@@ -32,9 +32,6 @@ class Metric:
     unit: str = "s"
     turn: str = ""
     """Name of the turn whose samples it gets; a turn can serve several metrics."""
-    one_core: bool = False
-    """Measured in workers that keep to one core each, where `--cores auto` decides: what a call
-    costs the host, and what happens once. The wall time of a step is measured on all cores."""
     added: bool = False
     """What people read is the time that it adds to the baseline's, not their ratio."""
     of_library: bool = False
@@ -69,20 +66,18 @@ METRICS = {
     metric.name: metric
     for metric in (
         Metric("step", Kind.WARM, turn="step", weight=3),
-        Metric(HOST, Kind.WARM, turn=HOST, tiny_only=True, one_core=True, added=True),
-        Metric(
-            "host_cost_pipelined", Kind.WARM, turn=HOST, tiny_only=True, one_core=True, added=True
-        ),
+        Metric(HOST, Kind.WARM, turn=HOST, tiny_only=True, added=True),
+        Metric("host_cost_pipelined", Kind.WARM, turn=HOST, tiny_only=True, added=True),
         Metric("sample", Kind.WARM, turn="sample", pure_only=True, weight=0.3),
         Metric("epoch_by_chunk", Kind.WARM, turn="epoch", pure_only=True, also=TUNED, weight=0.3),
         Metric("epoch_by_scan", Kind.WARM, turn="epoch", pure_only=True, also=TUNED, weight=0.3),
-        Metric("import", Kind.COLD, one_core=True, of_library=True),
-        Metric("init", Kind.COLD, one_core=True, of_library=True),
-        Metric("trace", Kind.COLD, one_core=True),
-        Metric("lower", Kind.COLD, one_core=True),
-        Metric("compile", Kind.COLD, one_core=True, of_program=True),
-        Metric("first_step", Kind.COLD, one_core=True),
-        Metric("peak_rss", Kind.COLD, unit="B", one_core=True),
+        Metric("import", Kind.COLD, of_library=True),
+        Metric("init", Kind.COLD, of_library=True),
+        Metric("trace", Kind.COLD),
+        Metric("lower", Kind.COLD),
+        Metric("compile", Kind.COLD, of_program=True),
+        Metric("first_step", Kind.COLD),
+        Metric("peak_rss", Kind.COLD, unit="B"),
         Metric("final_loss", Kind.ONCE),
     )
 }

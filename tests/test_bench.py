@@ -285,7 +285,7 @@ def test_entries_say_what_they_are(run: Run) -> None:
         assert info["blocks"] == blocks
         assert info["processes"] == COUNTS["processes"]
         assert info["samples"] == benchmark["stats"]["rounds"]
-        assert info["cores"] == ("one" if METRICS[metric].one_core else "all")
+        assert info["cores"] == ("one" if METRICS[metric].added else "all")
         assert (info["ratio"] is None) == (entrant == "pure_jax")
         assert info["unit"] == METRICS[metric].unit
     step = entries["twin", "step"]["extra_info"]

@@ -15,7 +15,7 @@ import pytest
 
 from bench.engine.actions import Action, Options
 from bench.engine.answers import AnswerError, typed
-from bench.engine.driver import Driver
+from bench.engine.driver import COMPILED, Driver, new_cache
 from bench.engine.journal import DiskError, Journal
 from bench.engine.others import Others
 from bench.engine.processes import WorkerFailedError
@@ -389,3 +389,26 @@ def test_the_process_that_uses_the_machine_is_named(monkeypatch: pytest.MonkeyPa
     busy = others.busiest()
     assert busy is not None
     assert (busy.name, round(busy.cores, 1)) == ("cc", 0.9)
+
+
+def test_what_killed_runs_have_left_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = 2**22 + 1  # above what Linux gives to processes
+    names = {"old": f"{dead}-a", "young": f"{dead}-b", "alive": f"{os.getppid()}-c", "odd": "x-d"}
+    left = {name: tmp_path / f"{COMPILED}{rest}" for name, rest in names.items()}
+    for name, folder in left.items():
+        folder.mkdir()
+        if name != "young":
+            os.utime(folder, (0, 0))
+    assert new_cache().is_dir()
+    assert [name for name, folder in left.items() if not folder.exists()] == ["old"]
+
+
+def test_no_place_for_compiled_programs_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nosuch"))
+    with pytest.raises(BakeoffError, match="No such file or directory; make room there, or set"):
+        new_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -37,9 +38,35 @@ LAST_SILENCE = 20.0
 USUAL, LEAST_USUAL = 10, 10.0
 """Once something of its kind has been done: so many times as long, and so many seconds at least."""
 MOST_LANES = 256
+COMPILED = "bakeoff-compiled-"
+"""How folders of compiled programs are called, before the process that they belong to."""
+LEFT_SECONDS = 24 * 3600.0
+"""After which the folder of a process that is gone is deleted."""
 CUT = Death("the run was cut off", cut=True)
 BEGIN = ("start", "cold")
 """What begins a process."""
+
+
+def new_cache() -> Path:
+    """Return a new folder for compiled programs; those of runs that were killed are deleted.
+
+    Raises:
+        BakeoffError: there is no place for it.
+    """
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{COMPILED}*-*"):
+        with suppress(OSError, ValueError):
+            process = int(left.name.removeprefix(COMPILED).partition("-")[0])
+            old = time.time() - left.stat().st_mtime > LEFT_SECONDS
+            if old and not psutil.pid_exists(process):
+                shutil.rmtree(left, ignore_errors=True)
+    try:
+        return Path(tempfile.mkdtemp(prefix=f"{COMPILED}{os.getpid()}-"))
+    except OSError as error:
+        raise BakeoffError(
+            f"no folder for compiled programs can be made in {place}: {error.strerror}; make room "
+            "there, or set TMPDIR to another place"
+        ) from error
 
 
 class Plan(Protocol):
@@ -100,7 +127,7 @@ class Driver:
             BakeoffError: the journal is another run's, or cannot be written.
         """
         self.zero = self.clock() - self.plan.spent.wall
-        self.cache = Path(tempfile.mkdtemp(prefix="bakeoff-compiled-"))
+        self.cache = new_cache()
         pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
         try:
             lanes = self.plan.actions()

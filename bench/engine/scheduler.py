@@ -516,10 +516,9 @@ class Scheduler:
         outcome = yield from self.do(action)
         self.cold_cost[side.name] = outcome.took
         if outcome.death is not None:
-            if not outcome.death.cut:
-                side.cold_deaths[cell] += 1
-                side.state.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
-            return outcome.death.cut
+            side.cold_deaths[cell] += 1
+            side.state.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+            return False
         answer = outcome.answer
         self.spent.sampling += answer.timed_seconds / self.width
         found.facts["trace_and_lower_split_by"] = answer.trace_and_lower_split_by

@@ -85,8 +85,21 @@ def comparison(
         only_new=only(selected[NEW], selected[BASE]),
         differences=tuple(differences(sides)),
         warnings=(*gate.unmatched(known), *warnings(made, sides)),
-        reading=READING,
+        reading=(where(made), *READING),
     )
+
+
+def where(made: AB) -> str:
+    """Return on which cores workers measured, in a sentence."""
+    samples = [
+        each
+        for found in made.found(NEW).cells.values()
+        for several in found.blocks.values()
+        for each in several
+    ]
+    if any(each.cores for each in samples):
+        return "Workers kept to one core each: a step on all cores is another question."
+    return "Workers used all cores, as users do; --cores one is more precise."
 
 
 def estimates_of(made: AB) -> dict[Key, Estimate]:
