@@ -259,8 +259,9 @@ class Measured:
         info |= row["metrics"][metric]
         if "missing" in info:
             return info
-        if metric in ("trace", "lower"):
-            info |= self.state.cells[cell].facts
+        split = self.state.cells[cell].facts.get("trace_and_lower_split_by")
+        if metric in ("trace", "lower") and split:
+            info["trace_and_lower_split_by"] = split
         return info
 
     def section(self) -> dict[str, Any]:

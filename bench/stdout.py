@@ -76,15 +76,23 @@ class Lenient(Raw):
 
 
 def lenient(like: TextIO) -> TextIO:
-    """Return a stream to the same place that says once where that cannot be written to."""
-    like.flush()
-    return opened(like.fileno(), like, Lenient)
+    """Return a stream to the same place that says once where that cannot be written to.
+
+    What is no file, as in a test, stays as it is.
+    """
+    try:
+        descriptor = like.fileno()
+        like.flush()
+    except (OSError, ValueError):
+        return like
+    return opened(descriptor, like, Lenient)
 
 
 def is_lost(stream: TextIO) -> bool:
     """Tell whether what was written to a lenient stream did not get to its place."""
     stream.flush()
-    return bool(getattr(getattr(stream.buffer, "raw", stream.buffer), "lost", False))
+    buffer = getattr(stream, "buffer", None)
+    return bool(getattr(getattr(buffer, "raw", buffer), "lost", False))
 
 
 def guard() -> None:

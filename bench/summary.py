@@ -22,6 +22,7 @@ from bench.estimates import (
     groups_of,
 )
 from bench.metrics import HOST, METRICS, TINY, Kind
+from bench.runfile import SCHEMA as SCHEMA
 from bench.stats import ratios, verdicts
 from bench.stats.verdicts import PROGRAM, TIMING, Verdict
 from common.devices import Over
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from bench.estimates import Arms
     from bench.stats.ratios import Estimate
 
-SCHEMA = 3
-READABLE = (2, 3)
-"""Schemas of files that are still read."""
 CONFIDENCE = 0.95
 GROWTH = 3.0
 """How many times as much a style may cost the host between two calls of a larger program as between
@@ -92,6 +90,8 @@ def section(
         estimate = found[group].get(cell)
         if estimate is not None and cell[:2] != BASELINE:
             out |= judged(estimate, margin, levels.get(group))
+            if metric == "step":
+                out["cores_used"] = cores_used(cell, state)
             if METRICS[metric].of_program and samples is baseline_of(cell, groups[group]):
                 out["settled_by"] = PROGRAM
             if metric == "step":
@@ -141,6 +141,19 @@ def section(
         "cells": cells,
         "samples": samples_of(state),
     }
+
+
+def cores_used(cell: Cell, state: State) -> float | None:
+    """Return the processor's seconds for each second of a step, where it might use all cores."""
+    arm = f"{cell.entrant}/{cell.style}"
+    found = [
+        block.cpu_seconds[arm]
+        for block in state.blocks
+        if (block.kind, block.workload, block.backend) == ("step", *cell[2:])
+        and not block.cores
+        and arm in block.cpu_seconds
+    ]
+    return float(np.median(found)) if found else None
 
 
 def baseline_of(cell: Cell, arms: Arms) -> Sequence[Samples] | None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL
+from bench.engine.actions import work
 from bench.metrics import TINY
 from bench.stats import health
+from common.config import WORKLOADS
 
 type Facts = dict[str, Any]
 
@@ -42,7 +44,23 @@ def warnings(state: State, said: Facts, offer: Offer, busiest: Busy | None = Non
         *_baseline(state),
         *_control(said, busiest),
         *_slow_calls(state),
+        *pinned(state),
     ]
+
+
+def pinned(state: State) -> Iterator[str]:
+    """Yield whether steps that use several cores were measured on one."""
+    large = work(WORKLOADS["seed"])
+    where = dict.fromkeys(
+        block.workload
+        for block in state.blocks
+        if block.cores and block.kind == WATCHED and work(WORKLOADS[block.workload]) > large
+    )
+    if where:
+        yield (
+            f"Steps at {' and '.join(where)} use several cores, and were measured on one: they "
+            "take longer than users see. --cores all measures what they see."
+        )
 
 
 def machine(spent: Spent, conditions: dict[str, Any]) -> Iterator[str | None]:

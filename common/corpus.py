@@ -177,12 +177,18 @@ def _unreadable(path: Path, error: OSError) -> BakeoffError:
     )
 
 
+CONTROLS = re.compile(rb"[\x80-\x9f]")
+"""Bytes that are control characters in latin1, and quotes and dashes in Windows' encoding."""
+
+
 def _decode(data: bytes, path: Path) -> str:
     """Decode as a text editor would: no byte order mark, and every line ends with a line feed."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
+        if encoding == "latin1" and CONTROLS.search(data):
+            encoding = "cp1252"
         raise BakeoffError(
             f"{str(path)!r} is not UTF-8 (byte 0x{data[error.start]:02x} at offset "
             f"{error.start}); convert it, for example with iconv -f {encoding} -t utf-8 "

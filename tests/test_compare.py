@@ -39,7 +39,7 @@ from bench.track.comparison import (
     exact_rows,
     time_rows,
 )
-from bench.track.gate import Gate, Rule
+from bench.track.gate import Accept, Gate, Rule
 from common.errors import BakeoffError
 from tests.simulated import with_blocks
 
@@ -606,7 +606,7 @@ def test_it_fits_and_is_plain_where_it_has_to_be(width: int) -> None:
         text.split()
     )
     assert "! slower: haiku at seed, step 1.00" in text
-    assert "! worse: haiku at seed and toy, python calls 4 → 12" in text
+    assert "! worse: haiku at seed and toy, Python calls 4 → 12" in text
     assert "seed on cpu: width 128, 256 characters: new / base" in text
     assert re.search(r"^haiku +! 1\.1", text, re.M)
     assert "warning: " in text
@@ -643,7 +643,7 @@ def test_markdown_for_a_pull_request() -> None:
     assert lines[1].startswith("❌ **`flax` `0.12.8` → `1.0 <b>|@x`: Worse: ")
     head, _, _ = text.partition("<details>")
     assert "| `haiku` at `seed` | step | " in head
-    assert "| `haiku` at `seed` and `toy` | `python calls` | 4 | 12 | exact | **worse** |" in head
+    assert "| `haiku` at `seed` and `toy` | `Python calls` | 4 | 12 | exact | **worse** |" in head
     assert "| = " not in head  # what has not changed is folded
     assert text.count("<details>") == text.count("</details>") == 2
     assert lines[-1].startswith("<sub>Base: `base` (`2026-11-25 01:00:00`, `commit 0000")
@@ -701,6 +701,21 @@ def test_markdown_of_nothing_worse_is_short() -> None:
     assert head.splitlines()[1] == "✅ **Nothing is known to be worse.**"
     assert "|---|" not in head
     assert "exact counts are the same" in head
+
+
+def test_markdown_where_exact_counts_alone_have_changed() -> None:
+    """Each row has its own reason, or none."""
+    new = copy.deepcopy(BASE)
+    cell_of(new, SAME)["exact"]["python_calls"] = 8
+    cell_of(new, OTHER)["exact"]["python_calls"] = 2000
+    about: dict[str, Any] = {"up_to": 2.0, "reason": "a known reason", "until": TODAY}
+    known = Accept(entrant="haiku", metric="python_calls", **about)
+    text = markdown.markdown(both(BASE, new, Gate(accept=(known,))))
+    rows = [line for line in text.splitlines() if "python" in line.lower() and "exact" in line]
+    assert len(rows) == 2
+    [accepted] = [row for row in rows if "a known reason" in row]
+    assert "haiku" in accepted
+    assert "haiku" not in next(row for row in rows if row is not accepted)
 
 
 def test_markdown_keeps_within_what_a_comment_may_hold() -> None:
@@ -810,7 +825,7 @@ BAD = {
     "base.json other.json": "other.json is JSON, but no run: it has no list of benchmarks; give",
     "base.json old.json": "old.json is a run of schema 1; schemas 2 and 3 are read: measure it",
     "base.json newer.json": "newer.json is a run of schema 99; schemas 2 and 3 are read: install",
-    "base.json damaged.json": "base.json, damaged.json cannot be compared (AttributeError: ",
+    "base.json damaged.json": "damaged.json is damaged: Expected ",
     "base.json empty.json": "empty has no cells; give a run that measured something",
     "base.json plain.json": "plain was written by pytest-benchmark alone, without intervals",
     "base.json toy.json": "base and toy have no cell in common (workloads seed, and toy); give",

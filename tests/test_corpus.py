@@ -246,8 +246,9 @@ def test_too_short_a_file(tmp_path: Path, data: bytes, held: str) -> None:
     [
         (b"\xef\xbb\xbfcaf\xe9\n", "byte 0xe9 at offset 6", "latin1"),
         ("ab".encode("utf-16"), "byte 0xff at offset 0", "utf-16"),
+        ("a \u201cword\u201d".encode("cp1252"), "byte 0x93 at offset 2", "cp1252"),
     ],
-    ids=["latin1", "utf-16"],
+    ids=["latin1", "utf-16", "cp1252"],
 )
 def test_a_file_in_another_encoding(tmp_path: Path, data: bytes, byte: str, encoding: str) -> None:
     path = tmp_path / "an old file.txt"

@@ -18,6 +18,7 @@ from bench.report.sentences import sentences
 from bench.stats.ratios import detectable
 from bench.stats.verdicts import PROGRAM
 from bench.summary import GROWTH, section
+from bench.watch import pinned
 from tests.simulated import LANES, Machine, needed
 
 if TYPE_CHECKING:
@@ -175,6 +176,19 @@ def test_answers_and_sentences_do_not_contradict_each_other(seed: int) -> None:
     whole = " ".join(sentences(found))
     assert (answer.answer == "It does not matter here") is (verdicts == {"equivalent"})
     assert ("inconclusive" in whole) is ("inconclusive" in verdicts)
+
+
+def test_a_step_that_uses_several_cores_is_not_quoted_from_one() -> None:
+    wanted = needed(("seed", "wide"), ("step",))
+    said = {}
+    for cores in ("all", "one"):
+        plan = Run(wanted, Options(600, cores=cores), lanes=LANES)
+        Machine().drive(plan)
+        said[cores] = list(pinned(plan.state))
+    assert said["all"] == []
+    [text] = said["one"]
+    assert "wide use several cores" in text
+    assert "seed" not in text
 
 
 def test_a_state_is_not_changed_by_what_is_said_of_it() -> None:

@@ -20,12 +20,13 @@ from bench.cli import main
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run as Planned
 from bench.estimates import Group
-from bench.report import choose, results, wording
+from bench.report import choose, first, results, wording
 from bench.report.charts import figures, picture
 from bench.report.excerpts import excerpts
+from bench.report.markdown import table
 from bench.report.page import embedded, page, parts
 from bench.report.ratios import by_baseline, stored
-from bench.report.runs import read, without_samples
+from bench.report.runs import NO_NUMBER, read, without_samples
 from bench.report.sentences import brief, sentences
 from bench.report.track import bisect_page, history_page
 from bench.summary import section
@@ -317,7 +318,7 @@ def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
         ('{"benchmarks": 3}', "is JSON, but no run"),
         ('{"benchmarks": [], "bakeoff": {"schema": 1}}', "is a run of schema 1; schemas 2 and 3 "),
         ('{"benchmarks": [], "bakeoff": {"schema": 9}}', "install a newer jax-bakeoff"),
-        ('{"benchmarks": [], "bakeoff": {"schema": 2}}', "is damaged: KeyError 'cells'"),
+        ('{"benchmarks": [], "bakeoff": {"schema": 2}}', "is damaged: Object missing required field"),
         ('{"benchmarks": [], "bakeoff": {"schema": 2, "cells": [{}]}}', "is damaged: KeyError"),
         ('{"benchmarks": [3], "bakeoff": null}', "is damaged: AttributeError"),
         ("[" * 100_000, "is not JSON ("),
@@ -390,6 +391,13 @@ def test_what_is_missing_is_missing_and_no_more(
     rows = parsed(made)["rows"]
     assert len(rows) == len(data["bakeoff"]["cells"])
     assert "NaN" not in re.sub(r"<script>.*?</script>", "", made, flags=re.DOTALL)
+
+
+def test_what_cannot_be_a_time_is_none(data: dict[str, Any], tmp_path: Path) -> None:
+    put(-1.0, "bakeoff", "cells", 1, "metrics", "step", "median")(data)
+    run = read(saved(tmp_path, data))
+    assert run.section["cells"][1]["metrics"]["step"] == {"missing": NO_NUMBER}
+    assert "-1.00" not in table(run.section)
 
 
 def test_a_hundred_thousand_rounds(data: dict[str, Any], tmp_path: Path) -> None:
@@ -640,10 +648,25 @@ def test_tables_are_of_their_runs(path: Path) -> None:
     assert results.refreshed(text) == text
 
 
-def test_the_readme_shows_a_table() -> None:
+def test_the_readme_shows_the_answer() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     [shown] = results.TABLE.finditer(text)
-    assert shown[0].count("\n| [") >= 10
+    assert shown["what"] == "answer"
+    assert 3 < shown[0].count("\n| ") - 2 <= first.MOST_ROWS
+
+
+def test_the_answer_is_a_small_table(made: Run) -> None:
+    """From cheap to dear; who adds next to nothing shares a row."""
+    head, _, base, *rows = first.table(made.section).splitlines()
+    assert head == "| style | added to a call | step, `toy` | step, `seed` | compile |"
+    assert base.startswith("| **pure_jax** |")
+    assert 1 + len(rows) <= first.MOST_ROWS
+    assert all(row.count("|") == head.count("|") for row in [base, *rows])
+    cheap, *dear = rows
+    assert "haiku" in cheap
+    assert "at most" in cheap
+    assert [row.split(" |")[0] for row in dear] == ["| flax_nnx jit"]  # 8 times as slow there
+    assert "+700 µs" in dear[0]
 
 
 def test_an_empty_table_is_filled() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 from rich.console import Console
 
+from bench import runfile
 from bench.cells import Cell, Offer, Selection
 from bench.engine.state import Found, Samples
 from bench.report import markdown
@@ -25,7 +25,6 @@ from bench.worker.setting import use
 from common.errors import BakeoffError
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = json.loads((ROOT / "bench" / "report" / "schema.json").read_text())
 PUBLISHED = ROOT / "results" / "epyc-2-cores" / "2026-11-24-budget-1800.json"
 OFFER = Offer(
     styles={"pure_jax": ["pure", "tuned"], "torch": ["eager"]},
@@ -162,7 +161,7 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     done = bench(tmp_path, *chosen, *few, "--devices=2", "--benchmark-json=run.json")
     assert done.returncode == 0, done.stdout
     run: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
-    Draft202012Validator(SCHEMA).validate(run)
+    runfile.check(run)
     rows = run["bakeoff"]["scaling"]
     assert [(row["style"], row["devices"]) for row in rows] == [
         *(("pure@1", 1), ("pure@2", 2), ("pure@2x", 2)),

@@ -241,6 +241,19 @@ def test_ends_of_a_search_that_are_the_same_stack(
     assert "@2025-10-01 and @2025-10-02 are the same stack, release by release" in done.err
 
 
+@pytest.mark.parametrize("ends", [("flax==0.12.8", "flax==0.12.8"), ("@2025-10-01",) * 2])
+def test_equal_ends_are_refused_before_anything_is_built(
+    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch, ends: tuple[str, str]
+) -> None:
+    def built(*_: Any) -> Any:
+        raise AssertionError("an environment is built")
+
+    monkeypatch.setattr("bench.track.driven.built", built)
+    done = bakeoff("bisect", "--metric", "step", "--good", ends[0], "--bad", ends[1])
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert f"--good and --bad are both {ends[0]}" in done.err
+
+
 def side(versions: dict[str, str], *pins: str) -> Offered:
     environment = Environment(parse("flax==0.12.8" if pins else "current"), Place(), pins)
     return Offered(environment, Offer({}, {}, ["cpu"], versions, {}))

@@ -98,7 +98,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         # Typer's message lacks what was given; pydantic, which it converts values with, knows it.
         problems: list[Any] = getattr(error.__cause__, "errors", list)()
-        message = f"{message.rstrip('.')}{''.join(f', not {p["input"]!r}' for p in problems)}"
+        given_instead = [repr(p["input"]) for p in problems if repr(p["input"]) not in message]
+        message = message.replace("Value error, ", "").rstrip(".")
+        message += "".join(f", not {value}" for value in given_instead)
         return _say(f"{message}; `{command} --help` says what is allowed", 2)
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)

@@ -112,6 +112,8 @@ def bisect(
                 f"{option} is current, whose packages need not be releases; give a day or pins, "
                 "@2025-12-01 or flax==0.12.8"
             )
+    if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
+        raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
     if output is not None and output.suffix.lower() not in ENDINGS:
         raise BakeoffError(
             f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are known"

@@ -285,8 +285,7 @@ def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
         BakeoffError: one is unknown, or is measured by `pytest bench` alone.
     """
     from bench.engine.sides_plan import DEFAULT_METRICS
-    from bench.metrics import METRICS
-    from bench.track.gate import EXACT
+    from bench.metrics import EXACT, METRICS
 
     every = [name for name in METRICS if name in DEFAULT_METRICS]
     for name in given:

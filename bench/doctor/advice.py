@@ -82,7 +82,7 @@ def missing(seen: Seen) -> Iterator[Finding]:
         )
     if seen.tools["uv"] is None:
         advice = "pip install uv: other releases and entrants' own environments are built by it."
-        yield Finding(area, "uv", "not on the PATH", note, advice)
+        yield Finding(area, "uv", "not installed", note, advice)
     if seen.tools["git"] is None:
         advice = "Install it: `bakeoff ab` and `bisect` take commits of this project from it."
         yield Finding(area, "git", "not on the PATH", note, advice)

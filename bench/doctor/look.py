@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,10 @@ import numpy as np
 import psutil
 
 from bench.doctor import machine
+from bench.environments.uv import uv_path
 from bench.worker.gpus import PROGRAM, Gpu, gpus
 from bench.worker.settings import affinity
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +80,13 @@ class Seen:
     """Why it did."""
 
 
+def own_uv() -> str | None:
+    """Return the uv that builds environments, or None where there is none."""
+    with suppress(BakeoffError):
+        return uv_path()
+    return None
+
+
 def look(seconds: float, root: Path = Path("/")) -> Seen:
     """Look at this machine for some seconds, and ask a worker what jax finds.
 
@@ -115,7 +125,7 @@ def look(seconds: float, root: Path = Path("/")) -> Seen:
         quota=machine.quota(root),
         held_back=back,
         battery=battery is not None and not battery.power_plugged,
-        tools={name: shutil.which(name) for name in TOOLS},
+        tools={name: shutil.which(name) for name in TOOLS} | {"uv": own_uv()},
         extras={name: bool(importlib.util.find_spec(module)) for name, module in EXTRAS.items()},
         gpus=gpus(),
         jax=jax,

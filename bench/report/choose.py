@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.cells import BASELINE, Cell
 from bench.estimates import Group
-from bench.metrics import METRICS
+from bench.metrics import METRICS, STARTUP, label
 from bench.report import tied, wording
 from bench.report.wording import joined, measured
 from bench.stats import ratios
@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from bench.report.tied import Intervals
     from bench.report.wording import Facts
 
-BEFORE = ("import", "init", "trace", "lower", "compile", "first_step")
-"""What a process pays for before its second step."""
 RECOMPILE = ("trace", "lower", "compile", "first_step")
 """The first step too: what runs outside of jit is compiled there, operation by operation."""
-SAID = {"peak_rss": "peak memory"}
 LIBRARIES = Path(__file__).with_name("libraries.json")
 GROWING = 4
 """Releases in a year from which on a library is called maintained and growing."""
@@ -58,7 +55,7 @@ def answers(run: Run, backend: str) -> list[Answer]:
     if not cells:
         return []
     found = [
-        cold(run, "A notebook with many short runs", BEFORE, cells, backend),
+        cold(run, "A notebook with many short runs", STARTUP, cells, backend),
         *(
             steps(run.section, cells, situation, at_width(cells, least, most), how)
             for situation, least, most, how in SIZES
@@ -130,7 +127,7 @@ def cold(
     if not having:
         return Answer(situation, NOT_MEASURED, "The smallest time in fresh processes.", "")
     workload = wording.main_workload(having)
-    what = " + ".join(SAID.get(metric, metric.replace("_", " ")) for metric in metrics)
+    what = " + ".join(label(metric) for metric in metrics)
     summed = ", summed in each fresh process" if len(metrics) > 1 else ""
     rule = f"The smallest {what} at {wording.sized(workload)}{summed}, {TOLD_APART}."
     margin = run.section["plan"]["margin"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from bench.cells import BASELINE
+from bench.metrics import STARTUP
 from bench.report import scaling, wording
-from bench.report.choose import BEFORE
 from bench.report.runs import TIME
 from bench.report.wording import Facts, is_baseline, measured
 from bench.worker.settings import ROOT
@@ -106,9 +106,9 @@ def step(cell: Facts | None) -> str:
 
 def cold(cell: Facts) -> str:
     """Return the sum of the medians of what happens before the first step, if all are there."""
-    found = [measured(cell, metric) for metric in BEFORE]
+    found = [measured(cell, metric) for metric in STARTUP]
     medians = [metric["median"] for metric in found if metric is not None]
-    return f"{1e3 * sum(medians):.0f} ms" if len(medians) == len(BEFORE) else ""
+    return f"{1e3 * sum(medians):.0f} ms" if len(medians) == len(STARTUP) else ""
 
 
 def loss(final: Facts | None) -> str:

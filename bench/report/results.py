@@ -13,7 +13,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from bench.report import scaling
+from bench.report import first, scaling
 from bench.report.markdown import table
 from bench.report.page import page
 from bench.report.runs import Run, read
@@ -46,7 +46,8 @@ TEXTS = (
     ROOT / "docs" / "scale.md",
 )
 TABLE = re.compile(
-    r"(<!-- (?P<what>table|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
+    r"(<!-- (?P<what>table|answer|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
 )
 
 
@@ -112,6 +113,7 @@ def refreshed(text: str) -> str:
 
 MAKE: Mapping[str, Callable[[Run], str]] = {
     "table": lambda run: table(run.section),
+    "answer": lambda run: first.table(run.section),
     "tricks": tricks.table,
     "scaling": lambda run: scaling.markdown(run.section["scaling"]),
 }

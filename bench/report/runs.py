@@ -15,7 +15,7 @@ from bench.cells import CONTROL, Cell
 from bench.engine.state import Samples
 from bench.estimates import Group, pooled
 from bench.metrics import METRICS, Kind
-from bench.summary import READABLE, SCHEMA
+from bench.runfile import READABLE, SCHEMA, Readable
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -53,6 +53,7 @@ GONE = ("dispatch",)
 """Metrics of schema 2 that are not measured any more."""
 HUGE = re.compile(r"[0-9][eE]\+?[0-9]{3}")
 """A number that may be too large to be one."""
+NO_NUMBER = "what the file says is no time or size"
 FEW_CELLS = 3
 """Names of them are listed."""
 
@@ -95,6 +96,10 @@ def read(path: Path, *, samples: bool = True) -> Run:
         )
     try:
         return run_of(data, path, samples=samples)
+    except msgspec.ValidationError as error:
+        raise BakeoffError(
+            f"{path} is damaged: {error}; measure it again, or give another file"
+        ) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BakeoffError(
             f"{path} is damaged: {type(error).__name__} {error} where a run says more; measure it "
@@ -178,6 +183,7 @@ def run_of(data: Facts, path: Path, *, samples: bool = True) -> Run:
             + ("install a newer jax-bakeoff" if newer else "measure it again")
             + ", or read it with the version that wrote it"
         )
+    msgspec.convert(section, Readable)  # raises ValidationError, a ValueError
     whole = section | {
         "cells": [complete(cell) for cell in section["cells"]],
         "control": section.get("control") or [],
@@ -221,7 +227,7 @@ def complete(cell: Facts) -> Facts:
     whole["metrics"] = {
         RENAMED.get(name, name): compared(found)
         if usable(found)
-        else {"missing": found.get("missing") or "no number"}
+        else {"missing": found.get("missing") or NO_NUMBER}
         for name, found in whole["metrics"].items()
         if name not in GONE
     }
@@ -251,8 +257,9 @@ def is_number(value: Any) -> bool:
 
 
 def usable(found: Facts) -> bool:
-    """Tell whether a metric has a number."""
-    return is_number(found.get("median"))
+    """Tell whether a metric has a number: all are costs, and above zero."""
+    median: Any = found.get("median")
+    return is_number(median) and median > 0
 
 
 def samples_in(found: Facts) -> tuple[dict[Group, Arms], list[str]]:

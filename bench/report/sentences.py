@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE
+from bench.metrics import STARTUP
 from bench.report import wording
 from bench.report.wording import Facts, joined, measured
 
@@ -19,7 +20,6 @@ NAMED = 4
 """Styles that are named with their ratio; the table has the others."""
 AGREE = 0.01
 """Nats per character within which losses from the same weights are the same."""
-BEFORE = ("import", "init", "trace", "lower", "compile", "first_step")
 OPPOSITE = {"slower": "faster", "faster": "slower"}
 REFERENCE = BASELINE[0]
 
@@ -464,7 +464,7 @@ def _before(view: View) -> Iterator[str]:
     """Yield the largest difference before the first step, in seconds."""
     cells = [cell for style in view.styles for cell in style.cells.values()]
     slower = []
-    for metric in BEFORE:
+    for metric in STARTUP:
         for cell in cells:
             found, base = measured(cell, metric), view.baseline.cells.get(cell["workload"])
             reference = measured(base, metric) if base else None

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from bench.cells import BASELINE
 from bench.engine.planner import MIN_VISITS
+from bench.metrics import METRICS, STARTUP, Kind, label
 from bench.report import scaling, tied, wording
 from bench.report.sentences import sentences
 from bench.report.wording import Facts, is_baseline, measured
@@ -26,32 +27,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-PER_CALL = {
-    "step": "step",
-    "host_cost": "host\ncost",
-    "host_cost_pipelined": "host cost,\npipelined",
-}
-PURE_ONLY = {
-    "epoch_by_chunk": "epoch\nby chunk",
-    "epoch_by_scan": "epoch\nby scan",
-    "sample": "500\ncharacters",
-}
-COLD = {
-    "import": "import",
-    "init": "init",
-    "trace": "trace",
-    "lower": "lower",
-    "compile": "compile",
-    "first_step": "first\nstep",
-}
-MEMORY = {"peak_rss": "peak\nmemory"}
-HEADERS = PER_CALL | PURE_ONLY | COLD | MEMORY
+PURE_ONLY = [m.name for m in METRICS.values() if m.pure_only]
+PER_CALL = [m.name for m in METRICS.values() if m.kind is Kind.WARM and not m.pure_only]
+MEMORY = [m.name for m in METRICS.values() if m.kind is Kind.COLD and m.unit == "B"]
+COMPARED = [*PER_CALL, *PURE_ONLY, *STARTUP, *MEMORY]
 """All metrics that have ratios, in the order of the tables."""
-EXACT = {
-    "jaxpr_equations": "jaxpr\nequations",
-    "hlo_instructions": "HLO\ninstr.",
-    "temp_bytes": "temp\nbytes",
-}
+COUNTED = ("jaxpr_equations", "hlo_instructions", "temp_bytes")
+"""What is counted that the table of sizes has."""
 COLOURS = {"slower": "red", "faster": "green"}
 GAP = 2
 """Characters between columns."""
@@ -203,7 +185,7 @@ def tables(rows: Sequence[Facts], width: int) -> Iterator[RenderableType]:
         Group("sizes", sizes(rows)),
         Group("training", losses(rows)),
         Group("pure styles", [ratios(rows, metric) for metric in PURE_ONLY]),
-        Group("once a process", [ratios(rows, metric) for metric in COLD]),
+        Group("once a process", [ratios(rows, metric) for metric in STARTUP]),
     ]
     name_width = max(text.cell_len for text in labels(rows))
     good = [row["failure"] is None for row in rows]
@@ -282,8 +264,8 @@ def cores_words(found: Facts) -> str:
 def ratios(rows: Sequence[Facts], metric: str) -> Column:
     """Return a metric's column: the baseline's value, and the others' ratios to it."""
     if not any(measured(row, metric) for row in rows):
-        return Column(HEADERS[metric], [Text() for _ in rows])
-    header = "\n".join(f"  {line}" for line in HEADERS[metric].split("\n"))
+        return Column(label(metric, "\n"), [Text() for _ in rows])
+    header = "\n".join(f"  {line}" for line in label(metric, "\n").split("\n"))
     return Column(header, [ratio(row, metric) for row in rows])
 
 
@@ -308,25 +290,25 @@ def reasons(rows: Sequence[Facts]) -> list[Column]:
     ]
     return [
         Column("program", [Text(text) for text in programs]),
-        differences(rows, "python_calls", "Python\ncalls"),
+        differences(rows, "python_calls"),
     ]
 
 
 def sizes(rows: Sequence[Facts]) -> list[Column]:
     """Return the sizes of programs and of what they need."""
     columns = [ratios(rows, metric) for metric in MEMORY]
-    columns += [differences(rows, kind, header) for kind, header in EXACT.items()]
+    columns += [differences(rows, kind) for kind in COUNTED]
     counts = [compilations(row) for row in rows]
     if any(count not in ("", "1/0") for count in counts):
         columns.append(right("compiled\nfirst/warm", counts))
     return columns
 
 
-def differences(rows: Sequence[Facts], kind: str, header: str) -> Column:
+def differences(rows: Sequence[Facts], kind: str) -> Column:
     """Return what does not wobble: the baseline's number, and by how much the others differ."""
     base = next((row for row in rows if is_baseline(row) and row["failure"] is None), None)
     reference = base["exact"].get(kind) if base else None
-    return right(header, [difference(row, kind, reference) for row in rows])
+    return right(label(kind, "\n"), [difference(row, kind, reference) for row in rows])
 
 
 def right(header: str, texts: Sequence[str]) -> Column:
@@ -373,7 +355,7 @@ def notes(rows: Sequence[Facts]) -> Iterator[str]:
     for entropy in sorted({f["entropy"] for f in finals if f.get("entropy") is not None}):
         yield f"The text's entropy is {wording.loss(entropy)} nats per character."
     missing: dict[tuple[str, str], list[Facts]] = {}
-    for metric in HEADERS:
+    for metric in COMPARED:
         for row in rows:
             found = row["metrics"].get(metric)
             if row["failure"] is None and found and "missing" in found:
@@ -390,7 +372,7 @@ def notes(rows: Sequence[Facts]) -> Iterator[str]:
         metrics.setdefault((reason, whose), []).append(metric)
     for (reason, whose), names in metrics.items():
         yield wording.printable(f"{reason}: {', '.join(names)} of {whose}")
-    thin = [m for m in HEADERS if any((measured(row, m) or {}).get("preliminary") for row in rows)]
+    thin = [m for m in COMPARED if any((measured(row, m) or {}).get("preliminary") for row in rows)]
     if thin:
         yield f"preliminary, from fewer than {MIN_VISITS} workers: {', '.join(thin)}"
 

@@ -10,10 +10,9 @@ import numpy as np
 from packaging.utils import canonicalize_name
 
 from bench.engine.sides_plan import BASE, NEW
-from bench.metrics import METRICS
+from bench.metrics import EXACT, METRICS
 from bench.track.comparison import Comparison, Side, Values, exact_rows, failures, only, time_rows
 from bench.track.conditions import OWN, Difference
-from bench.track.gate import EXACT
 from bench.track.paired import paired
 from bench.track.runfile import run_data
 from bench.watch import machine

@@ -11,7 +11,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import Cell
-from bench.metrics import METRICS
+from bench.metrics import EXACT, METRICS
 from bench.report.sentences import AGREE
 from bench.stats.verdicts import Verdict, verdict
 from bench.summary import number
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 type Key = tuple[Cell, str]
 """A cell and a metric."""
 
-NEITHER = ("parameters", "code_lines")
-"""Exact metrics of which less is not better."""
 LOSSES = ("final_loss", "final_loss_own")
 """Exact to within what is called the same loss: a compiler may change the last bits."""
 
@@ -280,7 +278,7 @@ def outcome(metric: str, base: float, new: float) -> Outcome:
     """Return what is said of two exact numbers."""
     if abs(new - base) <= (AGREE if metric in LOSSES else 0):
         return Outcome.EQUAL
-    if metric in NEITHER:
+    if metric in EXACT and EXACT[metric].neutral:
         return Outcome.CHANGED
     return Outcome.WORSE if new > base else Outcome.BETTER
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
-from bench.metrics import METRICS
+from bench.metrics import EXACT, METRICS
 from bench.report import wording
 
 if TYPE_CHECKING:
@@ -16,12 +16,6 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
 
-EXACT = (
-    *("python_starts", "python_calls", "compilations_first", "compilations_warm"),
-    *("jaxpr_equations", "hlo_instructions", "flops", "bytes_accessed", "temp_bytes"),
-    *("argument_bytes", "parameters", "code_lines", "final_loss_own"),
-)
-"""Metrics that come out the same every time, beside `final_loss`."""
 SLACK = 1e-9
 """Of a threshold: 110 calls are not more than 10 % above 100."""
 

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import impls
-from bench.metrics import METRICS
-from bench.track.gate import EXACT, Accept, Gate, Rule, Where
+from bench.metrics import EXACT, METRICS
+from bench.track.gate import Accept, Gate, Rule, Where
 from common.config import WORKLOADS
 from common.errors import BakeoffError, unknown
 from common.files import MOST_JSON, read_regular

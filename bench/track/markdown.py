@@ -82,7 +82,7 @@ def changes(comparison: Comparison) -> Iterator[str]:
     for number, workloads in words.counted(each for each in comparison.exact if each.changed):
         who = f"{cell(words.name(number.cell))} at {wording.joined(list(map(cell, workloads)))}"
         sides = (words.exact(value, number.metric) for value in (number.base, number.new))
-        verdict = judged(number.worse, str(number.outcome), words.note(row, cell))
+        verdict = judged(number.worse, str(number.outcome), words.note(number, cell))
         metric = cell(words.metric(number.metric))
         out.append((number.worse, (who, metric, *sides, "exact", verdict)))
     for _, texts in sorted(out, key=lambda each: not each[0]):

@@ -13,6 +13,7 @@ from pytest_benchmark.utils import get_commit_info
 from bench.cells import Cell
 from bench.metrics import METRICS, Kind
 from bench.report.whole import Whole
+from bench.runfile import ENTRY
 from bench.summary import section
 from common.errors import BakeoffError
 
@@ -88,7 +89,11 @@ def benchmarks(state: State, said: Mapping[str, Any]) -> Iterator[dict[str, Any]
                 "fullname": name,
                 "params": None,
                 "param": f"{metric}-{cell}",
-                "extra_info": {**cell._asdict(), "metric": metric, **info},
+                "extra_info": {
+                    key: value
+                    for key, value in {**cell._asdict(), "metric": metric, **info}.items()
+                    if key in ENTRY
+                },
                 "options": {},
                 "stats": stats.as_dict(),
             }

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from bench.cells import BASELINE
+from bench.metrics import label
 from bench.report import wording
-from bench.report.terminal import COLOURS, HEADERS, Column, Fitted, Group, lines, pack, table, title
+from bench.report.terminal import COLOURS, Column, Fitted, Group, lines, pack, table, title
 from bench.stats.verdicts import Verdict
 from bench.track import words
 from bench.track.comparison import Outcome, Status
@@ -100,7 +101,7 @@ def matrix(
     columns = []
     for metric in words.columns(here):
         by_cell = {row.cell: row for row in here if row.metric == metric}
-        header = "\n".join(f"  {line}" for line in HEADERS[metric].split("\n"))
+        header = "\n".join(f"  {line}" for line in label(metric, "\n").split("\n"))
         columns.append(Column(header, [ratio(by_cell.get(cell)) for cell in cells]))
     for packed in pack([Group("", columns)], width - max(name.cell_len for name in names)):
         shown = [column for group in packed for column in group.columns]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.metrics import label
 from bench.report import wording
-from bench.report.terminal import HEADERS
+from bench.report.terminal import COMPARED
 from bench.stats.verdicts import Verdict
 from bench.track.comparison import ExactRow, Failure, Outcome, Row, Status
 
@@ -55,11 +56,9 @@ def backends(comparison: Comparison) -> bool:
     return len({cell.backend for cell in cells}) > 1
 
 
-def metric(text: str) -> str:
+def metric(name: str) -> str:
     """Return a metric's name in a sentence."""
-    return {"peak_rss": "peak memory", "final_loss_own": "final loss (own)"}.get(
-        text, text.replace("_", " ")
-    )
+    return label(name)
 
 
 def ratio(row: Row) -> str:
@@ -255,7 +254,7 @@ def described(side: Side, quote: Quote = str) -> str:
 def columns(rows: Iterable[Row]) -> list[str]:
     """Return the metrics of rows in the order of the report's tables."""
     having = {row.metric for row in rows}
-    return [m for m in HEADERS if m in having]
+    return [m for m in COMPARED if m in having]
 
 
 def places(comparison: Comparison) -> list[tuple[str, str]]:

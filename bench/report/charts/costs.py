@@ -9,9 +9,10 @@ import altair
 import numpy as np
 
 from bench.cells import BASELINE
+from bench.metrics import STARTUP
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart, coloured, dashed, few, row_axis, way
-from bench.report.choose import BEFORE, sums
+from bench.report.choose import sums
 from bench.report.palette import PALETTE
 from bench.report.tied import intervals
 from bench.report.wording import Facts, measured
@@ -27,7 +28,7 @@ MOST_STEPS = 1_000_000
 
 def before(cell: Facts) -> dict[str, float] | None:
     """Return the medians of all that comes before the second step, if all are there."""
-    found = {metric: measured(cell, metric) for metric in BEFORE}
+    found = {metric: measured(cell, metric) for metric in STARTUP}
     if any(f is None for f in found.values()):
         return None
     return {metric: f["median"] for metric, f in found.items() if f is not None}
@@ -47,7 +48,7 @@ def ledger(cells: Sequence[Facts], workload: str) -> Figure | None:
     total = {wording.name(cell): sum(costs[id(cell)].values()) for cell in kept}
     least, most = min(total, key=total.__getitem__), max(total, key=total.__getitem__)
     imports = sum(c["import"] for c in costs.values()) / sum(total.values())
-    stages = [stage.replace("_", " ") for stage in BEFORE]
+    stages = [stage.replace("_", " ") for stage in STARTUP]
     made = (
         chart(rows)
         .mark_bar()
@@ -200,7 +201,7 @@ def break_evens(run: Run, cells: Sequence[Facts], lines: dict[str, Line]) -> dic
     if base is None:
         return {}
     place = cells[0]["workload"], cells[0]["backend"]
-    starts, _ = sums(run, BEFORE, *place, {(c["entrant"], c["style"]) for c in cells})
+    starts, _ = sums(run, STARTUP, *place, {(c["entrant"], c["style"]) for c in cells})
     paces = intervals(cells, "step")
     out = {}
     for name in lines:

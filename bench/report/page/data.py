@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, Cell
-from bench.metrics import METRICS
+from bench.metrics import EXACT, METRICS, label
 from bench.report import wording
 from bench.report.ratios import Beside, Ratio, by_baseline, stored
 from bench.report.runs import TIME
-from bench.report.terminal import HEADERS
+from bench.report.terminal import COMPARED
 from bench.report.wording import Facts, measured
 from bench.stats.verdicts import Verdict
 
@@ -23,39 +23,10 @@ VERDICTS = ("", *map(str, Verdict))
 SIGNIFICANT, OF_RATIO = 5, 8
 """Digits of a number in the page's data, and of a ratio, so that rounding it again is rounding it;
 the run file has all."""
-LABELS = {name: label.replace("\n", " ") for name, label in HEADERS.items()} | {TIME: "time"}
-MEANT = {
-    "step": "one synchronised training step",
-    "host_cost": "what a style adds to a call at a tiny size, each call waited for",
-    "host_cost_pipelined": "the same, when only the last of several calls is waited for",
-    "epoch_by_chunk": "an epoch, one call a chunk",
-    "epoch_by_scan": "an epoch as one compiled scan",
-    "sample": "500 characters written",
-    "import": "importing the library in a fresh process",
-    "init": "the library's own initialiser",
-    "trace": "Python to jaxpr",
-    "lower": "jaxpr to StableHLO",
-    "compile": "XLA",
-    "first_step": "the first call after compiling",
-    "peak_rss": "largest resident memory of a fresh process",
-}
-EXACT = {
-    "python_calls": ("Python calls", "", "calls of one warm step; the same every time"),
-    "jaxpr_equations": ("jaxpr equations", "", "of the step, nested ones included"),
-    "hlo_instructions": ("HLO instructions", "", "of the optimised program"),
-    "flops": ("flops", "", "of the compiled program, by XLA's count"),
-    "temp_bytes": ("temp bytes", "B", "that the program needs beside its arguments"),
-}
-SHOWN = (
-    TIME,
-    "step",
-    "host_cost",
-    "import",
-    "compile",
-    "peak_rss",
-    "python_calls",
-)
+SHOWN = (TIME, *(m.name for m in (*METRICS.values(), *EXACT.values()) if m.shown))
 """Columns that are shown until the reader picks others."""
+COUNTED = ("python_calls", "jaxpr_equations", "hlo_instructions", "flops", "temp_bytes")
+"""What is counted that the page has."""
 FIRST_OF_GROUP = "the first of each group"
 """What ratios refer to where nothing but medians is known."""
 LOSSES = {"same_weights": "loss, same weights", "own": "loss, own weights"}
@@ -63,30 +34,23 @@ LOSSES = {"same_weights": "loss, same weights", "own": "loss, own weights"}
 
 def data(runs: Sequence[Run]) -> Facts:
     """Return what the page's table is made of: see the indices at the head of its script."""
-    timed = [m for m in [*METRICS, TIME] if m in LABELS and any(has(run, m) for run in runs)]
+    timed = [m for m in [*COMPARED, TIME] if any(has(run, m) for run in runs)]
     exact = [
-        e for e in EXACT if any(e in cell["exact"] for run in runs for cell in run.section["cells"])
+        name
+        for name in COUNTED
+        if any(name in cell["exact"] for run in runs for cell in run.section["cells"])
     ]
+    known = METRICS | EXACT
     metrics = [
         {
             "name": name,
-            "label": LABELS[name],
-            "unit": "B" if name == "peak_rss" else "s",
-            "title": MEANT.get(name, ""),
-            "timed": True,
+            "label": label(name),
+            "unit": known[name].unit if name in known else "s",
+            "title": known[name].help if name in known else "",
+            "timed": name in timed,
             "shown": name in SHOWN,
         }
-        for name in timed
-    ] + [
-        {
-            "name": name,
-            "label": EXACT[name][0],
-            "unit": EXACT[name][1],
-            "title": EXACT[name][2],
-            "timed": False,
-            "shown": name in SHOWN,
-        }
-        for name in exact
+        for name in [*timed, *exact]
     ]
     losses = any(cell["final_loss"] for run in runs for cell in run.section["cells"])
     if losses:
