@@ -666,7 +666,7 @@ def test_the_answer_is_a_small_table(made: Run) -> None:
     assert "haiku" in cheap
     assert "at most" in cheap
     assert [row.split(" |")[0] for row in dear] == ["| flax_nnx jit"]  # 8 times as slow there
-    assert "+700 µs" in dear[0]
+    assert re.search(r"\+(69|70)\d µs", dear[0])
 
 
 def test_an_empty_table_is_filled() -> None:
