@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 import impls
-from bench.check.checks import CHECKS
+from bench.check.findings import CHECKS
 from bench.check.skeleton import skeleton
 from bench.cli import main
 
