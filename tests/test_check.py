@@ -315,6 +315,18 @@ def test_a_user_program_knows_nothing_of_the_benchmark() -> None:
     assert "bench" not in re.sub(r'""".*?"""', "", text, flags=re.S)
 
 
+def test_the_judge_imports_what_every_environment_has() -> None:
+    """Entrants with environments of their own are judged there, without this project's packages."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, bench.check.judge; print(*sys.modules)"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert {"msgspec", "psutil", "rich", "typer"}.isdisjoint(done.stdout.split())
+
+
 def test_an_entrant_is_judged_on_the_backend_that_is_asked_for() -> None:
     for backend, platforms in {"cpu": "cpu", "gpu:1": "gpu,cpu"}.items():
         assert place_of("pure_jax", backend).variables["JAX_PLATFORMS"] == platforms

@@ -321,7 +321,8 @@ def model_weights(subject: Subject) -> Iterator[Finding]:
     params, other = (model.init(jax.random.key(seed)) for seed in (0, 1))
     exported = model.to_weights(params)
     again = model.from_weights(exported)
-    made, init = jax.tree.structure(again), jax.tree.structure(params)
+    made: Any = jax.tree.structure(again)
+    init = jax.tree.structure(params)
     if made != init:
         yield subject.finding(
             "from_weights makes the structure that init makes",

@@ -166,8 +166,6 @@ class Runner:
         self.path = str(impls.OUTSIDE.get(name, ""))
         self.styles: tuple[str, ...] = ()
         """Those that are judged."""
-        self.offered = False
-        """Whether the file has styles: it could be imported then."""
         self.failed: set[tuple[str, str]] = set()
         """Checks and styles that have an error."""
         self.exceptions: dict[tuple[str, str], str] = {}
@@ -219,9 +217,10 @@ class Runner:
     def _outcome(self, check: str, style: str) -> Outcome:
         """Run one check, unless it has nothing to go by."""
         for need in CHECKS[check].needs:
-            # of a file: what offers styles has something to judge
-            is_file = (need, style) == ("contract", FILE)
-            if not self.offered if is_file else (need, style) in self.failed:
+            lacking = (need, style) in self.failed
+            if (need, style) == ("contract", FILE):  # a file that offers styles can be judged
+                lacking = not self.styles
+            if lacking:
                 return Outcome(check, style, not_run=f"needs {need}, which has a finding")
         if check == "retrace" and not impls.declared(self.name).jax:
             return Outcome(check, style, not_run="not JAX: nothing is traced")
@@ -229,7 +228,8 @@ class Runner:
         try:
             found = self._examined(check, style)
             if check == "watched" and not found:
-                found = self._compared_with_user_program(style)
+                arm = [self.name, style]
+                found = same_times(self.place, arm, self.path, self.where, self.options)
         except WorkerFailedError as error:
             found = [self._death(error)]
             self._end()
@@ -239,9 +239,8 @@ class Runner:
         if errors and all(finding.raised for finding in errors):
             first = [self.exceptions.setdefault((f.seen, f.where), check) for f in errors]
             if check not in first:
-                return Outcome(
-                    check, style, not_run=f"stops where {first[0]} does", seconds=seconds
-                )
+                reason = f"stops where {first[0]} does"
+                return Outcome(check, style, not_run=reason, seconds=seconds)
         return Outcome(check, style, findings, seconds=seconds)
 
     def _examined(self, check: str, style: str) -> list[Finding]:
@@ -252,20 +251,15 @@ class Runner:
         self.started, self.where = record["started"], record["where"]
         self.traces += [Finding(**finding) for finding in record["traces"]]
         if check == "contract" and style == FILE:
-            self.offered = bool(record["styles"])
-            self.styles = self._chosen(record["styles"])
+            offered, wanted = record["styles"], self.options.styles
+            self.styles = tuple(style for style in offered if not wanted or style in wanted)
+            if offered and not self.styles:
+                given = " and ".join(map(repr, wanted))
+                raise BakeoffError(
+                    f"unknown style of {self.name} {given}; known: {', '.join(offered)}; choose "
+                    "one of them"
+                )
         return [Finding(**finding) for finding in record["findings"]]
-
-    def _chosen(self, offered: list[str]) -> tuple[str, ...]:
-        """Return the styles to judge; raise BakeoffError if there is none of those asked for."""
-        wanted = self.options.styles
-        chosen = tuple(style for style in offered if not wanted or style in wanted)
-        if offered and not chosen:
-            raise BakeoffError(
-                f"unknown style of {self.name} {' and '.join(map(repr, wanted))}; known: "
-                f"{', '.join(offered)}; choose one of them"
-            )
-        return chosen
 
     def _judge(self) -> Worker:
         """Return the judge's process, started when there is none."""
@@ -278,11 +272,6 @@ class Runner:
             about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
             self.worker.ask(about | {"options": options})
         return self.worker
-
-    def _compared_with_user_program(self, style: str) -> list[Finding]:
-        """Compare a step in the benchmark's worker with one in a program of its own."""
-        seconds, backend = self.options.seconds, self.options.backend
-        return same_times(self.place, [self.name, style], self.path, self.where, seconds, backend)
 
     def _death(self, error: WorkerFailedError) -> Finding:
         """Return the finding that a process did not come to the check's end."""

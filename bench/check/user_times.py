@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import impls
 from bench.check.findings import Finding
 from bench.engine.processes import Worker
 from common.tolerances import TRAJECTORY_TOLERANCE
@@ -18,6 +19,7 @@ from common.tolerances import TRAJECTORY_TOLERANCE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.check.runner import CheckOptions
     from bench.engine.processes import Place
 
 HIDDEN = ("BAKEOFF", "PYTEST")
@@ -31,11 +33,10 @@ RATIO = 3.0
 ATTEMPTS = 2
 LEAST_SECONDS = 30.0
 """So long each of these processes may be silent at least: most of what it does is not a step."""
-BASELINE = ["pure_jax", "pure"]
 
 
 def same_times(
-    place: Place, arm: list[str], path: str, where: str, seconds: float, backend: str
+    place: Place, arm: list[str], path: str, where: str, options: CheckOptions
 ) -> list[Finding]:
     """Compare a step in the benchmark's worker with itself in a user's program.
 
@@ -44,16 +45,15 @@ def same_times(
         arm: Its entrant and style.
         path: Of its file, where that is none of `impls/`; else empty.
         where: Where findings point at.
-        seconds: That a process may be silent.
-        backend: What steps run on.
+        options: Their seconds and backend hold here too.
 
     Raises:
         WorkerFailedError: one of the two died, or was silent for too long.
     """
-    arms, silence = [BASELINE, arm], max(seconds, LEAST_SECONDS)
+    arms, silence = [[impls.BASELINE, "pure"], arm], max(options.seconds, LEAST_SECONDS)
     found: list[Finding] = []
     for _ in range(ATTEMPTS):
-        timed = _in_worker(place, arms, path, silence, backend)
+        timed = _in_worker(place, arms, path, silence, options.backend)
         if isinstance(timed, str):
             expected = "the benchmark's own worker finds the same as this judge: equal"
             return [Finding(expected, f"there it is not: {timed}", where)]
