@@ -1,4 +1,4 @@
-"""A judgement in words: a table of checks, what was found, and one sentence at the end."""
+"""A judgement as text: a table of checks, the findings, and one sentence at the end."""
 
 from __future__ import annotations
 
@@ -11,65 +11,51 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.check.checks import CHECKS
-from bench.check.finding import ERROR, FILE
+from bench.check.findings import CHECKS, ERROR, FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import RenderableType
 
-    from bench.check.finding import Finding, Judged
+    from bench.check.findings import Finding, Judgement
 
 WIDE = 100
 """Columns from which on there is room for what a check is about."""
 COLOURS = {"ok": "green", "note": "yellow", "not run": "dim", "finding": "bold red"}
 
 
-def report(judged: Judged, width: int, *, whole: bool) -> Group:
-    """Return all that there is to say of an entrant, for so many columns.
+def report(judgement: Judgement, width: int) -> Group:
+    """Return an entrant's judgement for a terminal of so many columns."""
+    parts: list[RenderableType] = [Text(judgement.path, style="bold"), _table(judgement, width)]
+    reasons: dict[str, dict[str, None]] = {}
+    for outcome in judgement.outcomes:
+        if outcome.not_run:
+            reasons.setdefault(outcome.not_run, {})[outcome.check] = None
+    for reason, checks in reasons.items():
+        parts.append(Text(f"not run: {', '.join(checks)} ({reason})", style="dim"))
+    for number, finding in enumerate(sorted(judgement.findings, key=lambda f: f.severity), 1):
+        parts.append(_finding(number, finding))
+    style = "bold red" if judgement.errors else "bold green"
+    return Group(*parts, Text(_verdict(judgement), style=style), Text(""))
 
-    Args:
-        judged: What was found.
-        width: Columns of the terminal.
-        whole: Whether all checks were asked for; without that, nobody can say that it is equal.
-    """
-    parts: list[RenderableType] = [Text(judged.path, style="bold"), table(judged, width)]
-    parts += [Text(line, style="dim") for line in not_run(judged)]
-    for number, finding in enumerate(sorted(judged.findings, key=lambda f: f.severity), 1):
-        parts.append(shown(number, finding))
-    style = "bold red" if judged.errors else "bold green"
-    return Group(*parts, Text(sentence(judged, whole=whole), style=style), Text(""))
 
-
-def table(judged: Judged, width: int) -> Table:
+def _table(judgement: Judgement, width: int) -> Table:
     """Return a row for each check, and a column for the file and for each style."""
+    columns = (FILE, *judgement.styles)
     out = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     out.add_column("check", no_wrap=True)
     if width >= WIDE:
         out.add_column("what has to hold")
-    for name in (FILE, *judged.styles):
+    for name in columns:
         out.add_column(name or "file")
-    words = {(outcome.check, outcome.style): outcome.word for outcome in judged.outcomes}
-    for check in dict.fromkeys(outcome.check for outcome in judged.outcomes):
-        cells = [words.get((check, style), "") for style in (FILE, *judged.styles)]
-        about = [CHECKS[check].about] * (width >= WIDE)
+    words = {(outcome.check, outcome.style): outcome.word for outcome in judgement.outcomes}
+    for check in dict.fromkeys(outcome.check for outcome in judgement.outcomes):
+        cells = [words.get((check, style), "") for style in columns]
+        about = [CHECKS[check].about] if width >= WIDE else []
         out.add_row(check, *about, *(Text(word, style=COLOURS.get(word, "")) for word in cells))
     return out
 
 
-def not_run(judged: Judged) -> Iterator[str]:
-    """Yield which checks were not run, by reason."""
-    reasons: dict[str, list[str]] = {}
-    for outcome in judged.outcomes:
-        if outcome.not_run:
-            reasons.setdefault(outcome.not_run, []).append(outcome.check)
-    for reason, checks in reasons.items():
-        yield f"not run: {', '.join(dict.fromkeys(checks))} ({reason})"
-
-
-def shown(number: int, finding: Finding) -> Group:
-    """Return a finding with its explanation."""
+def _finding(number: int, finding: Finding) -> Group:
     kind = "" if finding.severity == ERROR else " (a note: no reason to refuse it)"
     title = Text(f"{number}. {finding.check}", style="bold")
     title.append(f", {finding.style or 'the file'}{kind}", style="not bold")
@@ -82,28 +68,20 @@ def shown(number: int, finding: Finding) -> Group:
     return Group(title, Padding(grid, (0, 0, 1, 3), expand=False))
 
 
-def sentence(judged: Judged, *, whole: bool) -> str:
-    """Return the verdict."""
-    errors = judged.errors
-    if errors:
-        checks = len({finding.check for finding in errors})
-        first = errors[0]
-        where = f" at {first.where}" if first.where else ""
+def _verdict(judgement: Judgement) -> str:
+    if errors := judgement.errors:
+        first, checks = errors[0], len({finding.check for finding in errors})
         return (
-            f"{counted(len(errors), 'finding')} in {counted(checks, 'check')}; the first one to "
-            f"look at is {first.check}{f' of {first.style}' if first.style else ''}{where}"
+            f"{_counted(len(errors), 'finding')} in {_counted(checks, 'check')}; the first one to "
+            f"look at is {first.check}{f' of {first.style}' if first.style else ''}"
+            f"{f' at {first.where}' if first.where else ''}"
         )
-    if not whole or any(outcome.not_run and needed(outcome.not_run) for outcome in judged.outcomes):
+    missing = any(o.not_run.startswith(("needs", "stops")) for o in judgement.outcomes)
+    if missing or not judgement.complete:
         return "no finding in what was checked; run all checks before it is measured"
-    command = f"pytest bench --entrant {shlex.quote(judged.path)} --workload toy,seed"
+    command = f"pytest bench --entrant {shlex.quote(judgement.path)} --workload toy,seed"
     return f"equal: it may be measured: {command}"
 
 
-def needed(reason: str) -> bool:
-    """Return whether a check that was not run would have had something to say."""
-    return reason.startswith(("needs", "stops"))
-
-
-def counted(number: int, what: str) -> str:
-    """Return how many, in words."""
+def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,10 @@ def write(name: str, folder: Path) -> Path:
     try:
         path.write_text(skeleton(name), encoding="utf-8")
     except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # where there was no room for all of it
         raise BakeoffError(
-            f"cannot write {path}: {error.strerror}; name another folder with --into"
+            f"cannot write {path}: {error.strerror}; make room there, or name another folder with "
+            "--into"
         ) from error
     return path

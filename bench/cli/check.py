@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +12,8 @@ from rich.console import Console
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from bench.check.finding import Judged
-    from bench.check.wanted import Asked, Wanted
+    from bench.check.findings import Judgement
+    from bench.check.runner import CheckOptions
 
 EXAMPLES = """Examples:\n
 bakeoff check mine.py\n
@@ -59,26 +58,25 @@ def check(
 
     It finds mistakes and the usual tricks; a file that is written to deceive it can do so.
     """
-    from bench.check.checks import CHECKS
-    from bench.check.wanted import CPU, asked
+    from bench.check.runner import entrant_name
     from bench.cli.where import require_backend
 
-    wanted = replace(wanted_of(style, only, workload, time_limit, memory), backend=backend)
-    if backend != CPU:
+    options = options_of(style, only, workload, time_limit, memory, backend)
+    if backend != "cpu":
         require_backend(backend)
-    entrants = [asked(path) for path in dict.fromkeys(paths)]
-    names = ", ".join(who.given for who in entrants)
-    print(f"bakeoff: {names} will be executed now, with your rights", file=sys.stderr)
-    whole = set(wanted.checks) == set(CHECKS) and not wanted.styles
+    given = list(dict.fromkeys(paths))
+    for path in given:
+        entrant_name(path)
+    print(f"bakeoff: {', '.join(given)} will be executed now, with your rights", file=sys.stderr)
     found, wrong = [], False
-    for who in entrants:
+    for path in given:
         try:
-            found.append(one(who, wanted, whole=whole, as_json=as_json))
+            found.append(one(path, options, as_json=as_json))
         except BakeoffError as error:  # of this one, as that it lacks a style; the others go on
             print(f"bakeoff: {error}", file=sys.stderr)
             wrong = True
-    had = {style for judged in found for style in judged.styles}
-    if found and (lacking := [style for style in wanted.styles if style not in had]):
+    had = {style for judgement in found for style in judgement.styles}
+    if found and (lacking := [style for style in options.styles if style not in had]):
         print(
             f"bakeoff: nobody has the style {', '.join(lacking)}; there are "
             f"{', '.join(sorted(had))}: choose some of them, or leave --style out",
@@ -86,20 +84,21 @@ def check(
         )
         wrong = True
     if as_json:
-        print(json.dumps([judged.as_json(whole=whole) for judged in found], indent=2))
-    return 2 if wrong else int(any(judged.errors for judged in found))
+        print(json.dumps([judgement.as_json() for judgement in found], indent=2))
+    return 2 if wrong else int(any(judgement.errors for judgement in found))
 
 
-def wanted_of(
+def options_of(
     style: list[str] | None,
     only: list[str] | None,
     workload: list[str] | None,
     time_limit: float,
     memory: float,
-) -> Wanted:
+    backend: str,
+) -> CheckOptions:
     """Return what is asked for; raise BakeoffError where a name or a number is wrong."""
-    from bench.check.checks import CHECKS
-    from bench.check.wanted import Wanted
+    from bench.check.findings import CHECKS
+    from bench.check.runner import CheckOptions
     from common.config import WORKLOADS, check_rate
 
     check_rate("--time-limit", time_limit)
@@ -113,12 +112,13 @@ def wanted_of(
         for name in given:
             if name not in known:
                 raise unknown(kind, name, known)
-    return Wanted(
+    return CheckOptions(
         styles=split(style),
         checks=checks or tuple(CHECKS),
         workloads=workloads,
         seconds=time_limit,
         memory=int(memory * GIB),
+        backend=backend,
     )
 
 
@@ -127,20 +127,20 @@ def split(given: list[str] | None) -> tuple[str, ...]:
     return tuple(name for value in given or () for name in value.split(",") if name)
 
 
-def one(who: Asked, wanted: Wanted, *, whole: bool, as_json: bool) -> Judged:
-    """Judge one entrant, show how far it is, and print what was found."""
-    from bench.check.checks import CHECKS
-    from bench.check.referee import judged
+def one(given: str, options: CheckOptions, *, as_json: bool) -> Judgement:
+    """Judge one entrant, show its progress, and print what was found."""
+    from bench.check.findings import CHECKS
     from bench.check.report import report
+    from bench.check.runner import judge
 
     err = Console(stderr=True, highlight=False)
-    with err.status(f"{who.given}: starting", spinner="line") as status:
+    with err.status(f"{given}: starting", spinner="line") as status:
 
-        def tell(given: str, style: str, name: str) -> None:
-            status.update(f"{given} {style or 'file'}: {name}, {CHECKS[name].about}")
+        def progress(style: str, check: str) -> None:
+            status.update(f"{given} {style or 'file'}: {check}, {CHECKS[check].about}")
 
-        found = judged(who, wanted, tell)
+        found = judge(given, options, progress)
     if not as_json:
         console = Console(highlight=False)
-        console.print(report(found, console.width, whole=whole))
+        console.print(report(found, console.width))
     return found

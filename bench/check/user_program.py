@@ -1,7 +1,7 @@
-"""Steps called as a user calls them, in a program that knows nothing of the benchmark.
+"""Steps called as a user calls them, in a program that knows nothing of the measurement.
 
 Its text is given to a fresh interpreter with `-c`, so that neither its file nor its module has a
-name by which a step could tell that it is being looked at. It speaks the workers' protocol.
+name by which a step could tell that it is observed. It speaks the workers' protocol.
 """
 
 import json
@@ -9,22 +9,22 @@ import os
 import sys
 import time
 
-ready = {"ready": 0.0, "protocol": 4}
+READY = {"ready": 0.0, "protocol": 4}
 
 
 def main() -> None:
     """Answer one question: how long do calls of these steps take, in turns?"""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    print(json.dumps(ready), file=out, flush=True)
+    print(json.dumps(READY), file=out, flush=True)
     line = sys.stdin.readline()
     if line:
         print(json.dumps(answer(**json.loads(line))), file=out, flush=True)
-        print(json.dumps(ready), file=out, flush=True)
+        print(json.dumps(READY), file=out, flush=True)
 
 
 def answer(arms: list[list[str]], path: str, workload: str, rounds: int) -> dict[str, object]:
-    """Return each arm's median seconds, and its loss after all calls."""
+    """Return each arm's median seconds of a call, and its loss after all calls."""
     import statistics
 
     import jax
