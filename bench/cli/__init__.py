@@ -22,7 +22,6 @@ from bench.cli import (
     compare,
     doctor,
     entrants,
-    ergonomics,
     history,
     limit,
     matrix,
@@ -55,7 +54,6 @@ app = typer.Typer(
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
 app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
-app.command("ergonomics", epilog=ergonomics.EXAMPLES)(ergonomics.ergonomics)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("ab", epilog=ab.EXAMPLES)(ab.ab)

@@ -1,4 +1,4 @@
-"""`bakeoff entrants`: who takes part, and what each compiles to."""
+"""`bakeoff entrants`: who takes part, what each costs besides time, and what it compiles to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -23,12 +24,17 @@ LISTED = 3
 
 EXAMPLES = """Examples:\n
 bakeoff entrants\n
+bakeoff entrants --details\n
 bakeoff entrants --programs --workload seed\n
 bakeoff entrants --build keras --build penzai\n
 bakeoff entrants --json"""
 
 
 def entrants(
+    show_details: Annotated[
+        bool,
+        typer.Option("--details", help="Lines of each style, install size, release cadence."),
+    ] = False,
     programs: Annotated[
         bool,
         typer.Option("--programs", help="Prove and compile each style."),
@@ -56,6 +62,7 @@ def entrants(
     measured, or with --build.
     """
     import impls
+    from bench.details import details
     from bench.environments.own import Homes, note_size, relock
     from common.config import WORKLOADS
 
@@ -68,6 +75,9 @@ def entrants(
     for name in named(build):
         homes.built(name)
     rows = [describe(name, homes) for name in impls.names()]
+    if show_details:
+        for row in rows:
+            row["details"] = details(row["entrant"], homes)
     if programs:
         add_programs(rows, workload, backend)
     if as_json:
@@ -75,6 +85,10 @@ def entrants(
         return
     console = Console(highlight=False)
     console.print(table(rows))
+    if show_details:
+        console.print(details_table(rows))
+        for problem in [text for row in rows for text in row["details"]["problems"]]:
+            console.print(Text(problem))
     if programs:
         console.print(program_table(rows, workload))
 
@@ -217,6 +231,35 @@ def where(row: dict[str, Any]) -> str:
     if row["environment"] == "everybody's":
         return "everybody's"
     return f"its own{size}" if row["ready"] else f"would be built{size}"
+
+
+def details_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of lines of code by style, of installations and of releases."""
+    dates = {found["as_of"] for row in rows if (found := row["details"]["releases"])}
+    caption = (
+        "core: what `build` and the style pure need. A style's lines are those it adds to the "
+        "core; styles that share lines count them each. Comments and docstrings are not counted.\n"
+        "install: size on disk without jax, optax, numpy and their requirements.\n"
+        f"releases: in the year before {', '.join(sorted(dates))}. "
+        "docs/libraries.md lists libraries that no longer run."
+    )
+    out = Table("entrant", "code lines", box=SIMPLE, padding=(0, 1, 0, 0), caption=caption)
+    out.caption_justify = "left"
+    for name in ("install", "packages", "releases"):
+        out.add_column(name, justify="right")
+    out.add_column("latest release")
+    for row in rows:
+        lines, install, releases = (row["details"][k] for k in ("lines", "install", "releases"))
+        counts = size = packages = in_a_year = latest = "-"
+        if lines:
+            counts = "\n".join(f"{part} {count}" for part, count in lines.items())
+        if install:
+            size, packages = decimal(install["bytes"]), str(len(install["packages"]))
+        if releases:
+            in_a_year = str(releases["releases_in_a_year"])
+            latest = f"{releases['latest']} on {releases['latest_on']}"
+        out.add_row(row["entrant"], counts, size, packages, in_a_year, latest)
+    return out
 
 
 def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
