@@ -29,7 +29,6 @@ from bench.cli import (
     new,
     report,
     sample,
-    selftest,
     train,
 )
 from common.errors import BakeoffError, LostPeerError, shortened
@@ -61,7 +60,6 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("ab", epilog=ab.EXAMPLES)(ab.ab)
 app.command("bisect", epilog=bisect.EXAMPLES)(bisect.bisect)
 app.command("history", epilog=history.EXAMPLES)(history.history)
-app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("new", epilog=new.EXAMPLES)(new.new)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
