@@ -130,7 +130,8 @@ def layer(calls: int) -> Style:
 def retrace() -> Style:
     """Return a style that jits a new function on every call, so traces and compiles each time.
 
-    Caught by `compilations_warm`; its `python_starts` and `python_calls` are None.
+    Caught by `compilations_warm`, and refused by runs, for it compiles while it is timed; its
+    `python_starts` and `python_calls` are None.
     """
 
     def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:

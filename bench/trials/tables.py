@@ -89,7 +89,7 @@ def whole_rows(records: Sequence[Record]) -> Iterator[str]:
 
 
 def plant_rows(records: Sequence[Record]) -> Iterator[str]:
-    """Yield how often each plant was caught by exact metrics; `same()` never is."""
+    """Yield how often each plant was caught by exact metrics, or refused; `same()` never is."""
     yield "| plant | runs | caught |"
     caught: dict[str, list[bool]] = defaultdict(list)
     for record in records:
