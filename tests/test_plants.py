@@ -1,7 +1,8 @@
+"""Planted differences compute the same, and exact metrics catch them."""
+
 from __future__ import annotations
 
 import re
-import time
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import impls
-from bench.selftest.plants import PLANTS, planted, write_entrant
+from bench.trials.plants import copy, layer, retrace, same, temp, work, write_entrant
 from bench.worker.counts import PythonCounts, compilations, python_counts
 from bench.worker.program import ProgramFacts, facts
 from common.config import ModelConfig
@@ -23,7 +24,6 @@ from common.equality import (
     random_weights,
     trajectory,
 )
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 
 TOY = Case(ModelConfig(5, 8), 8, 1)
 BYTES = 100_000
-ALL = (
-    "same()",
-    "work(1)",
-    "work(12)",
-    "work(120)",
-    f"temp({BYTES})",
-    "layer(1)",
-    "layer(20)",
-    "retrace()",
-    "copy()",
-)
+ALL = {
+    "same()": same(),
+    "work(1)": work(1),
+    "work(12)": work(12),
+    "work(120)": work(120),
+    f"temp({BYTES})": temp(BYTES),
+    "layer(1)": layer(1),
+    "layer(20)": layer(20),
+    "retrace()": retrace(),
+    "copy()": copy(),
+}
 INSIDE = ("work(1)", "work(12)", "work(120)", f"temp({BYTES})")
 
 
 @cache
 def step_of_plant(expression: str) -> TrainStep:
-    return make(planted(expression), TOY)
+    return make(ALL[expression], TOY)
 
 
 def loaded(step: TrainStep) -> TrainStep:
@@ -79,10 +79,6 @@ def python_of(expression: str) -> PythonCounts:
 
 def instructions(expression: str) -> int:
     return sum(facts_of(expression).hlo_instructions.values())
-
-
-def test_every_plant_is_tested() -> None:
-    assert {expression.split("(")[0] for expression in ALL} == PLANTS.keys()
 
 
 # The same numbers.
@@ -155,7 +151,7 @@ def test_each_call_of_a_layer_is_one() -> None:
 
 def compiled(expression: str, calls: int) -> Iterator[int]:
     """Yield how many programs each call compiles."""
-    step = loaded(make(planted(expression), TOY))
+    step = loaded(make(ALL[expression], TOY))
     hidden, chunk = random_hidden(TOY), random_chunk(TOY, 1)
     for _ in range(calls):
         with compilations() as programs:
@@ -181,33 +177,6 @@ def test_copy_is_outside_of_the_program() -> None:
     assert python_of("copy()").calls > python_of("same()").calls
 
 
-# What is given.
-
-
-@pytest.mark.parametrize(
-    ("expression", "message"),
-    {
-        "wrok(1)": "unknown plant 'wrok'; known: same, work, temp, layer, retrace, copy; choose",
-        "work": "plant 'work' is not a call with whole numbers; write it like 'work(12)'",
-        "work(": "plant 'work(' is not a call with whole numbers",
-        "work(1.5)": "is not a call with whole numbers",
-        "work(True)": "is not a call with whole numbers",
-        "work(iterations=3)": "is not a call with whole numbers",
-        "work(__import__('os').getpid())": "is not a call with whole numbers",
-        "os.system(1)": "is not a call with whole numbers",
-        "work()": "missing 1 required positional argument: 'iterations'; give one number for each",
-        "same(1)": "takes 0 positional arguments but 1 was given",
-        "work(0)": "iterations is 0; it must be a whole number from 1",
-        "work(-1)": "iterations is -1; it must be a whole number from 1",
-        "temp(8)": "bytes is 8; it must be a whole number from 64",
-        "layer(0)": "calls is 0; it must be a whole number from 1 to 500",
-    }.items(),
-)
-def test_no_plant(expression: str, message: str) -> None:
-    with pytest.raises(BakeoffError, match=re.escape(message)):
-        planted(expression)
-
-
 # Entrant files.
 
 
@@ -231,41 +200,9 @@ def test_an_entrant_file_takes_part(tmp_path: Path) -> None:
     assert entrant.build(TOY.model)._fields == impls.load(impls.BASELINE).build(TOY.model)._fields
 
 
-@pytest.mark.usefixtures("outside")
-def test_a_slower_import(tmp_path: Path) -> None:
-    path = write_entrant(tmp_path / "planted_slow.py", {"same": "same()"}, import_seconds=0.2)
-    start, busy = time.perf_counter(), time.process_time()
-    impls.load(impls.add(path))
-    assert time.perf_counter() - start >= 0.2
-    assert time.process_time() - busy > 0.02, "it works, it does not sleep"
-
-
-@pytest.mark.parametrize(
-    ("name", "styles", "seconds", "message"),
-    [
-        ("a.txt", {"same": "same()"}, 0, "is no Python file; give it a name that ends in .py"),
-        ("a-b.py", {"same": "same()"}, 0, "entrant 'a-b' is not a Python identifier; rename it"),
-        ("class.py", {"same": "same()"}, 0, "entrant 'class' is not a Python identifier"),
-        ("a.py", {'x": 1, "y': "same()"}, 0, "style 'x\": 1, \"y' is not a Python identifier"),
-        ("a.py", {"def": "same()"}, 0, "style 'def' is not a Python identifier; rename it"),
-        ("a.py", {}, 0, "no styles given; an entrant needs one"),
-        ("a.py", {"same": "print(1)"}, 0, "unknown plant 'print'; known: same, work"),
-        ("a.py", {"same": "same()"}, -1, "import seconds is -1; it must be zero or a positive"),
-        ("a.py", {"same": "same()"}, float("nan"), "import seconds is nan; it must be zero or"),
-        ("no/a.py", {"same": "same()"}, 0, "there is no folder"),
-    ],
-)
-def test_nothing_is_written(
-    name: str, styles: dict[str, str], seconds: float, message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(BakeoffError, match=re.escape(message)):
-        write_entrant(tmp_path / name, styles, seconds)
-    assert not list(tmp_path.iterdir())
-
-
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path = write_entrant(tmp_path / "a.py", {"same": "same()"})
     text = path.read_text()
-    with pytest.raises(BakeoffError, match="exists already; files are never overwritten"):
+    with pytest.raises(FileExistsError):
         write_entrant(path, {"work_1": "work(1)"})
     assert path.read_text() == text

@@ -28,7 +28,6 @@ from bench.cli import (
     new,
     report,
     sample,
-    selftest,
     train,
 )
 from common.errors import BakeoffError, LostPeerError, shortened
@@ -59,7 +58,6 @@ app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("ab", epilog=ab.EXAMPLES)(ab.ab)
 app.command("bisect", epilog=bisect.EXAMPLES)(bisect.bisect)
 app.command("history", epilog=history.EXAMPLES)(history.history)
-app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("new", epilog=new.EXAMPLES)(new.new)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

@@ -7,15 +7,11 @@ that XLA cannot remove it, as a zero that XLA cannot know.
 
 from __future__ import annotations
 
-import ast
-import keyword
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from common.config import check_rate, check_size
-from common.errors import BakeoffError, require_new, unknown
 from common.steps import functional, pure_style, pure_update, stages_of
 from impls.pure_jax import build, char_rnn
 
@@ -35,22 +31,14 @@ if TYPE_CHECKING:
 
 STORES = 8
 """Numbers that the loop of `temp` stores one by one; a loop of one would be no loop."""
-LEAST_BYTES = 4 * 2 * STORES
-MOST_BYTES = 1 << 30
 
 ENTRANT = '''\
-"""Planted differences, written by bench.selftest.plants."""
+"""Planted differences, written by bench.trials.plants."""
 
-import time
-
-from bench.selftest import plants
+from bench.trials import plants
 from impls.pure_jax import build as build
 
 DISTRIBUTION = "jax"
-
-end = time.perf_counter() + {seconds!r}
-while time.perf_counter() < end:
-    pass
 
 STYLES = {{
 {styles}
@@ -77,7 +65,6 @@ def work(iterations: int) -> Style:
     Caught by `hlo_instructions`, `flops` and the fingerprint; the trip count by the last alone, for
     a loop's body counts once.
     """
-    check_size("iterations", iterations)
 
     def change(plain: Update) -> Update:
         def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
@@ -104,7 +91,6 @@ def temp(bytes_: int) -> Style:
 
     Caught by `temp_bytes`, `bytes_accessed`, `hlo_instructions` and the fingerprint.
     """
-    check_size("bytes", bytes_, LEAST_BYTES, MOST_BYTES)
 
     def change(plain: Update) -> Update:
         def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
@@ -125,7 +111,6 @@ def layer(calls: int) -> Style:
 
     Caught by `python_starts` and `python_calls`.
     """
-    check_size("calls", calls, most=500)  # Python's stack has an end
 
     def through(function: Update) -> Update:
         return lambda *arguments: function(*arguments)
@@ -145,7 +130,8 @@ def layer(calls: int) -> Style:
 def retrace() -> Style:
     """Return a style that jits a new function on every call, so traces and compiles each time.
 
-    Caught by `compilations_warm`; its `python_starts` and `python_calls` are None.
+    Caught by `compilations_warm`, and refused by runs, for it compiles while it is timed; its
+    `python_starts` and `python_calls` are None.
     """
 
     def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
@@ -178,11 +164,6 @@ def copy() -> Style:
     return outside(change, whole=False)
 
 
-PLANTS: dict[str, Callable[..., Style]] = {
-    plant.__name__: plant for plant in (same, work, temp, layer, retrace, copy)
-}
-
-
 def zero(x: Float[Array, ""]) -> Float[Array, ""]:
     """Return zero, which XLA cannot know: it would be NaN if `x` were."""
     return jnp.where(jnp.isnan(x), x, 0)
@@ -210,69 +191,17 @@ def outside(change: Callable[[Update], Update], *, whole: bool = True) -> Style:
     return style
 
 
-def planted(expression: str) -> Style:
-    """Return the plant that e.g. `work(12)` stands for; it is read, never evaluated.
-
-    Raises:
-        BakeoffError: it is no plant, or not one with these numbers.
-    """
-    name, numbers = parsed(expression)
-    if name not in PLANTS:
-        raise unknown("plant", name, PLANTS)
-    try:
-        return PLANTS[name](*numbers)
-    except TypeError as error:
-        raise BakeoffError(
-            f"plant {expression!r}: {error}; give one number for each of its arguments"
-        ) from error
-
-
-def parsed(expression: str) -> tuple[str, list[int]]:
-    """Return the name and the numbers of a call; raise BakeoffError if it is anything else."""
-    try:
-        match ast.parse(expression, mode="eval").body:
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                return name, [whole_number(argument) for argument in arguments]
-    except (SyntaxError, ValueError):
-        pass
-    raise BakeoffError(
-        f"plant {expression!r} is not a call with whole numbers; write it like 'work(12)'"
-    )
-
-
-def whole_number(node: ast.expr) -> int:
-    """Return the whole number that `node` is; raise ValueError if it is anything else."""
-    value = ast.literal_eval(node)
-    if type(value) is not int:
-        raise ValueError(value)
-    return value
-
-
-def write_entrant(path: Path, styles: Mapping[str, str], import_seconds: float = 0.0) -> Path:
+def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:
     """Write an entrant whose styles are plants, and return `path`, its file.
 
     Args:
-        path: A new file, e.g. `plants_a.py`; its name becomes the entrant's.
-        styles: The plant of each style, e.g. `{"work_1": "work(12)"}`.
-        import_seconds: How long importing it keeps the processor busy, beside its imports.
+        path: A new file, e.g. `planted.py`; its name becomes the entrant's.
+        styles: The plant of each style as a Python call, e.g. `{"work_1": "work(12)"}`.
 
     Raises:
-        BakeoffError: a name, a plant or a number is not one, or the file exists.
+        FileExistsError: the file exists.
     """
-    if path.suffix != ".py":
-        raise BakeoffError(
-            f"entrant file {path} is no Python file; give it a name that ends in .py"
-        )
-    for kind, name in (("entrant", path.stem), *(("style", style) for style in styles)):
-        if not name.isidentifier() or keyword.iskeyword(name):
-            raise BakeoffError(f"{kind} {name!r} is not a Python identifier; rename it")
-    if not styles:
-        raise BakeoffError("no styles given; an entrant needs one, e.g. {'same': 'same()'}")
-    check_rate("import seconds", import_seconds, zero=True)
-    for expression in styles.values():
-        planted(expression)
-    require_new(path, "entrant file")
-    calls = {name: ast.unparse(ast.parse(plant, mode="eval")) for name, plant in styles.items()}
-    lines = "\n".join(f'    "{name}": plants.{call},' for name, call in calls.items())
-    path.write_text(ENTRANT.format(seconds=float(import_seconds), styles=lines), encoding="utf-8")
+    lines = "\n".join(f"    {name!r}: plants.{plant}," for name, plant in styles.items())
+    with path.open("x", encoding="utf-8") as file:
+        file.write(ENTRANT.format(styles=lines))
     return path
