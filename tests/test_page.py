@@ -318,7 +318,10 @@ def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
         ('{"benchmarks": 3}', "is JSON, but no run"),
         ('{"benchmarks": [], "bakeoff": {"schema": 1}}', "is a run of schema 1; schemas 2 and 3 "),
         ('{"benchmarks": [], "bakeoff": {"schema": 9}}', "install a newer jax-bakeoff"),
-        ('{"benchmarks": [], "bakeoff": {"schema": 2}}', "is damaged: Object missing required field"),
+        (
+            '{"benchmarks": [], "bakeoff": {"schema": 2}}',
+            "is damaged: Object missing required field",
+        ),
         ('{"benchmarks": [], "bakeoff": {"schema": 2, "cells": [{}]}}', "is damaged: KeyError"),
         ('{"benchmarks": [3], "bakeoff": null}', "is damaged: AttributeError"),
         ("[" * 100_000, "is not JSON ("),
