@@ -24,7 +24,6 @@ from bench.cli import (
     entrants,
     ergonomics,
     history,
-    limit,
     matrix,
     new,
     report,
@@ -65,9 +64,7 @@ app.command("selftest", epilog=selftest.EXAMPLES)(selftest.selftest)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("new", epilog=new.EXAMPLES)(new.new)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
-app.command("limit", epilog=limit.EXAMPLES)(limit.limit)
 app.command("matrix", epilog=matrix.EXAMPLES)(matrix.matrix)
-app.command("tricks", epilog=limit.TRICKS_EXAMPLES)(limit.tricks)
 
 
 def main(arguments: list[str] | None = None) -> int:
