@@ -23,7 +23,6 @@ from bench.cli import (
     doctor,
     entrants,
     history,
-    limit,
     matrix,
     new,
     report,
@@ -61,9 +60,7 @@ app.command("history", epilog=history.EXAMPLES)(history.history)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("new", epilog=new.EXAMPLES)(new.new)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
-app.command("limit", epilog=limit.EXAMPLES)(limit.limit)
 app.command("matrix", epilog=matrix.EXAMPLES)(matrix.matrix)
-app.command("tricks", epilog=limit.TRICKS_EXAMPLES)(limit.tricks)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -78,7 +78,7 @@ def report(
         Path | None,
         typer.Option(
             metavar="LIMIT.json",
-            help="What `bakeoff limit --json` wrote on the same machine: a line of the page.",
+            help="What `python -m bench.limit --json` printed on the same machine, for the page.",
         ),
     ] = None,
 ) -> None:
@@ -127,10 +127,10 @@ def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str 
     """Return a report as text, or as what a file of its format is."""
     match format_:
         case Format.HTML:
+            from bench.limit import sentences
             from bench.report.page import page
-            from bench.tuned import beside
 
-            return page(runs, beside.sentences(runs[0], limit) if limit is not None else ())
+            return page(runs, sentences(runs[0], limit) if limit is not None else ())
         case Format.MD:
             from bench.report.markdown import table
 

@@ -13,14 +13,13 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from bench import limit, tricks
 from bench.report import first, scaling
 from bench.report.markdown import table
 from bench.report.page import page
 from bench.report.runs import Run, read
 from bench.report.track import bisect_page, history_page
 from bench.report.track.history_charts import figures
-from bench.tuned import beside
-from bench.tuned import table as tricks
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -38,7 +37,7 @@ HISTORY = "history.json"
 BISECTION = "bisect-*.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
-"""Of a machine, below `TUNED`: what `bakeoff limit --json` wrote."""
+"""Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
 TEXTS = (
     ROOT / "README.md",
     FOLDER / "README.md",
@@ -74,7 +73,7 @@ def published() -> Iterator[Run]:
 def limits(folder: Path, runs: list[Run]) -> list[str]:
     """Return what is known of how fast a machine could be, beside its first run."""
     path = TUNED / folder.name / LIMIT
-    return beside.sentences(runs[0], path) if path.exists() else []
+    return limit.sentences(runs[0], path) if path.exists() else []
 
 
 def histories() -> Iterator[tuple[Path, Facts]]:

@@ -1,0 +1,125 @@
+"""Each trick computes the same, and the table says what a run found of it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pytest
+
+import impls
+from bench import tricks
+from bench.report.runs import Run
+from common.config import ModelConfig
+from common.contract import flat, fresh_checkpoint
+from common.equality import Case, deviation, make, random_chunk, random_weights, trajectory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from common.contract import TrainStep
+
+TOY = Case(ModelConfig(5, 8), chunk=8, batch=1)
+GROUPS = Case(ModelConfig(5, 4, layers=2), chunk=4, batch=16)
+
+
+@pytest.fixture(scope="module")
+def entrant() -> Iterator[impls.Entrant]:
+    """Return the tricks as `pytest bench --entrant bench/tricks.py` loads them."""
+    name = impls.add(tricks.__file__)
+    yield impls.load(name)
+    impls.OUTSIDE.pop(name)
+
+
+@pytest.fixture(scope="module")
+def baselines(step_of: Callable[[str, str, Case], TrainStep]) -> dict[Case, np.ndarray]:
+    return {case: trajectory(step_of("pure_jax", "pure", case), case) for case in (TOY, GROUPS)}
+
+
+def test_tricks_are_an_entrant_from_outside(entrant: impls.Entrant) -> None:
+    assert entrant.name == tricks.NAME
+    assert list(entrant.styles) == list(tricks.STYLES)
+    assert impls.declared(tricks.NAME).jax
+    assert "donate" in impls.declared(tricks.NAME).note
+    assert all(style.__doc__ for name, style in entrant.styles.items() if name != "pure")
+
+
+@pytest.mark.parametrize("case", [pytest.param(TOY, id="toy"), pytest.param(GROUPS, id="groups")])
+@pytest.mark.parametrize("style", [name for name in tricks.STYLES if name != "pure"])
+def test_each_trick_is_equal(
+    style: str, case: Case, entrant: impls.Entrant, baselines: dict[Case, np.ndarray]
+) -> None:
+    deviation(make(entrant.style(style), case), case, baselines[case]).require()
+
+
+def test_donation_takes_nothing_that_is_not_its_own(entrant: impls.Entrant) -> None:
+    """The same state, chunk, hidden state and checkpoint serve again, and a saved one stays."""
+    step = make(entrant.style("donated"), TOY)
+    start = fresh_checkpoint(jax.device_put(random_weights(TOY.model)))
+    chunk, hidden = random_chunk(TOY, 1), (jax.numpy.ones((1, 8)),) * 3
+    losses = []
+    for _ in range(2):
+        step.load(start)
+        for _ in range(3):
+            after, loss = step(hidden, chunk)
+            losses.append(float(loss))
+        saved = step.save()
+        copies = [np.copy(layer.kernel) for layer in flat(saved.weights)]
+        step(after, chunk)
+        for copy, layer in zip(copies, flat(saved.weights), strict=True):
+            np.testing.assert_array_equal(copy, layer.kernel)
+    assert losses[:3] == losses[3:]
+    assert losses[0] > losses[2]
+    program = step.program(hidden, chunk)
+    assert program is not None
+    memory = program.lower().compile().memory_analysis()
+    assert memory is not None
+    assert memory.alias_size_in_bytes > 0
+
+
+def cell(entrant: str, style: str, workload: str = "seed", **metric: Any) -> dict[str, Any]:
+    names = {"entrant": entrant, "style": style, "workload": workload, "backend": "cpu"}
+    return names | {"failure": None, "metrics": {"step": {"unit": "s"} | metric}}
+
+
+def test_the_table_of_gains() -> None:
+    same = {"median": 3e-3, "ratio": 1.0, "low": 0.995, "high": 1.005, "verdict": "equivalent"}
+    faster = {"median": 2e-3, "ratio": 0.67, "low": 0.65, "high": 0.69, "verdict": "faster"}
+    cells = [
+        cell("pure_jax", "pure", median=3e-3),
+        cell("tricks", "pure", **same),
+        cell("tricks", "hoisted", **faster),
+        cell("tricks", "hoisted", "toy", **same),
+        cell("tricks", "grouped") | {"failure": "not equal: loss off"},
+        cell("pure_jax", "tuned", **faster),
+    ]
+    lines = tricks.table(Run("made", {"cells": cells, "plan": {"margin": 0.02}})).splitlines()
+    rows = [[text.strip() for text in line.strip("|").split("|")] for line in lines if "|" in line]
+    equal, gain = "= 1.000 (0.995–1.005), 3.00 ms", "**0.67 (0.65–0.69)**, 2.00 ms"
+    assert [row[:1] + row[2:] for row in rows] == [
+        ["trick", "step at `toy`", "step at `seed`"],
+        ["---", "--:", "--:"],
+        ["`pure`", "", equal],
+        ["`hoisted`", equal, gain],
+        ["`grouped`", "", "failed: not equal: loss off"],
+        ["pure_jax `tuned`: most of them", "", gain],
+    ]
+    assert all(row[1] for row in rows)
+    assert "±2 %" in lines[-1]
+
+
+@pytest.mark.parametrize("cells", [[], [cell("pure_jax", "tuned", median=2e-3)]])
+def test_a_run_without_tricks(
+    cells: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "made.json"
+    section = {"schema": 2, "cells": cells, "plan": {"margin": 0.02}}
+    path.write_text(json.dumps({"benchmarks": [], "bakeoff": section}))
+    assert tricks.main([str(path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("bakeoff: made has no tricks; measure them: pytest bench --entrant ")
+    assert said.err.count("\n") == 1
