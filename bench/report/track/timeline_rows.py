@@ -8,8 +8,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bench.report.rows import safe
-from bench.track.entries import Key, Numbers
 from bench.track.line import known, verdict
+from bench.track.summaries import Key, Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -95,7 +95,7 @@ def of_line(line: Line) -> dict[str, Any]:
         "runs": [{**named(r), "versions": r.versions, "margin": r.margin} for r in line.runs],
         "releases": [release._asdict() for release in line.releases],
         "exact_changes": list(map(of_change, line.moved)),
-        "changes": None if line.changes is None else list(map(of_change, line.changes)),
+        "changes": list(map(of_change, line.changes)),
         "series": [
             {**series.key._asdict(), "points": [of_point(*each) for each in points(series)]}
             for series in line.series
