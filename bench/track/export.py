@@ -193,7 +193,7 @@ def asv(runs: Sequence[Run]) -> str:
 
 def of_samples(entry: Entry, run: Run) -> dict[str, float | None]:
     """Return asv's columns for a number of a run, with the quartiles of its samples."""
-    out = {"result": entry.value}
+    out: dict[str, float | None] = {"result": entry.value}
     if count := entry.found.get("samples"):
         out |= {"stats_number": 1, "stats_repeat": count}
     group = Group(entry.metric, entry.cell.workload, entry.cell.backend)

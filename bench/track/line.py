@@ -18,21 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from bench.report.wording import Facts
-
-
-class Recorded(NamedTuple):
-    """A run, as a point in time."""
-
-    name: str
-    path: str
-    at: str
-    """Year to second, UTC."""
-    revision: str
-    """The commit."""
-    dirty: bool
-    """Whether the code had changes that are not in it."""
-    versions: Mapping[str, str]
-    margin: float
+    from bench.track.summaries import Summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +126,7 @@ class Line:
     """The runs of one machine."""
 
     machine: str
-    runs: tuple[Recorded, ...]
+    runs: tuple[Summary, ...]
     """The oldest first."""
     series: tuple[Series, ...]
     moved: tuple[Moved, ...] = ()

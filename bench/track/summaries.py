@@ -11,7 +11,6 @@ import math
 import os
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -111,6 +110,7 @@ class Summary(msgspec.Struct, array_like=True, frozen=True):
     problem: str = ""
     """Of a damaged file, in a sentence that names it."""
     name: str = ""
+    path: str = ""
     at: str = ""
     """When it was measured: year to second, UTC."""
     revision: str = ""
@@ -226,7 +226,12 @@ def load(path: Path) -> Summaries:
     except OSError:
         return Summaries()
     digest, data = content[:DIGEST_BYTES], memoryview(content)[DIGEST_BYTES:]
-    return msgspec.msgpack.decode(data, type=Summaries) if digest == mark(data) else Summaries()
+    if digest != mark(data):
+        return Summaries()
+    try:
+        return msgspec.msgpack.decode(data, type=Summaries)
+    except msgspec.ValidationError:  # of another layout
+        return Summaries()
 
 
 def save(path: Path, found: Summaries) -> None:
@@ -263,7 +268,7 @@ def summary_of(path: Path, stamp: Stamp, keys: dict[Key, int]) -> Summary:
             return Summary(stamp, State.SIDE)
         if not run.when:
             return damaged(stamp, f"{path} does not say when it was measured")
-        return summarised(run, stamp, keys)
+        return summarised(run, path, stamp, keys)
     except BakeoffError as error:
         if isinstance(error.__cause__, OSError):
             return damaged(UNREADABLE, str(error))
@@ -286,8 +291,8 @@ def is_other(path: Path) -> bool:
     return not (isinstance(data, dict) and ("benchmarks" in data or "bakeoff" in data))
 
 
-def summarised(run: Run, stamp: Stamp, keys: dict[Key, int]) -> Summary:
-    """Return the summary of a run."""
+def summarised(run: Run, path: Path, stamp: Stamp, keys: dict[Key, int]) -> Summary:
+    """Return the summary of a run, and add its keys to the table."""
     at = datetime.fromisoformat(run.when).isoformat(timespec="seconds")
     measured: dict[int, Numbers] = {}
     gaps: dict[int, str] = {}
@@ -309,6 +314,7 @@ def summarised(run: Run, stamp: Stamp, keys: dict[Key, int]) -> Summary:
         stamp,
         State.RUN,
         name=text(run.name),
+        path=text(path),
         at=at,
         revision=revision,
         dirty=bool(run.commit.get("dirty")),
@@ -328,30 +334,29 @@ def points_of(run: Run) -> Iterator[tuple[Key, Numbers | str]]:
     for cell in run.section["cells"]:
         device = devices.get(cell["backend"])
         machine = text(", ".join(filter(None, [processor(run), device and str(device)])))
-        names = (text(cell[name]) for name in Cell._fields)
-        key = partial(Key, machine or "unknown machine", *names)
+        about = [machine or "unknown machine", *(text(cell[name]) for name in Cell._fields)]
         if cell["failure"] is not None:
-            yield key(FAILURE, "", exact=False), text(cell["failure"])
+            yield Key._make([*about, FAILURE, "", False]), text(cell["failure"])
             continue
         for metric, found in cell["metrics"].items():
             known = METRICS.get(metric)
             unit = text(found.get("unit") or (known.unit if known else ""))
             point = numbers(found) if "median" in found else text(found["missing"])
-            yield key(text(metric), unit, exact=False), point
+            yield Key._make([*about, text(metric), unit, False]), point
         for metric, value in cell["exact"].items():
             if math.isfinite(median := number(value)):
                 unit = "B" if metric.endswith("_bytes") else ""
-                yield key(text(metric), unit, exact=True), Numbers(median)
+                yield Key._make([*about, text(metric), unit, True]), Numbers(median)
         if cell["final_loss"]:
             median = number(cell["final_loss"]["same_weights"])
-            yield key("final_loss", "nats", exact=False), Numbers(median)
+            yield Key._make([*about, "final_loss", "nats", False]), Numbers(median)
 
 
 def numbers(found: Facts) -> Numbers:
     """Return a metric of a run file as a point."""
     verdict: Any = found.get("verdict")
     place = VERDICTS.index(verdict) if verdict in VERDICTS else math.nan
-    return Numbers(*(number(found.get(name)) for name in Numbers._fields[:-1]), place)
+    return Numbers._make([*(number(found.get(name)) for name in Numbers._fields[:-1]), place])
 
 
 def number(value: Any) -> float:

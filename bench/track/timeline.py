@@ -16,16 +16,16 @@ from bench.metrics import METRICS
 from bench.report import wording
 from bench.report.runs import TIME
 from bench.track.filters import Filters
-from bench.track.line import Line, Moved, Recorded, Series, TimeLine
+from bench.track.line import Line, Moved, Series, TimeLine
 from bench.track.own_changes import find_changes
-from bench.track.summaries import FAILURE, Key, Numbers, State, found_files, summaries, text
+from bench.track.summaries import FAILURE, Key, Numbers, State, found_files, summaries
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Int
 
     from bench.track.line import Change
     from bench.track.summaries import Step, Summary
@@ -59,8 +59,7 @@ def timeline(
     stamps, problems = found_files(folders)
     keys, found = summaries(stamps, step=step, notify=notes.append)
     problems += [each.problem for each in found.values() if each.state is State.DAMAGED]
-    paths, told = distinct(found)
-    runs = [found[path] for path in paths]
+    runs, told = distinct(found)
     if not runs:
         count = f"none of {len(found)} JSON files is a run" if found else "there is no JSON file"
         also = [f" (the first problem: {problems[0]})"] if problems else []
@@ -72,11 +71,10 @@ def timeline(
     points = Points(keys, runs)
     check_names(filters, points.present)
     chosen = chosen_runs(filters, runs, where)
-    recorded = [as_recorded(path, found[path]) for path in paths]
     lines = [
         line
         for machine, inside in chosen.items()
-        if (line := line_of(machine, inside, points, recorded, filters, usual)) is not None
+        if (line := line_of(machine, inside, points, runs, filters, usual)) is not None
     ]
     if not lines:
         raise BakeoffError(
@@ -140,33 +138,29 @@ class Points:
         """
         rows = self.inside(place)
         rows = rows[positions[self.run[rows]] >= 0]
-        columns: list[Float[np.ndarray, " points"]] = [*self.numbers[rows].T]
+        columns = dict(zip(Numbers._fields, self.numbers[rows].T, strict=True))
         gaps = {
             int(positions[run]): reason
             for run, reason in self.gaps.get(place, {}).items()
             if positions[run] >= 0
         }
-        return Series(self.present[place], positions[self.run[rows]], *columns, gaps=gaps)
+        return Series(key=self.present[place], at=positions[self.run[rows]], gaps=gaps, **columns)
 
 
-def distinct(found: dict[Path, Summary]) -> tuple[list[Path], list[str]]:
-    """Return the path of each run once, in the order of time, and which files are left out.
+def distinct(found: dict[Path, Summary]) -> tuple[list[Summary], list[str]]:
+    """Return each run once, in the order of time, and which files are left out.
 
     `--benchmark-json` beside `--benchmark-autosave` writes the same run twice.
     """
-    seen: set[bytes] = set()
-    kept = []
-    runs = sorted(path for path, each in found.items() if each.state is State.RUN)
-    for path in runs:
-        digest = found[path].digest
-        if not digest or digest not in seen:
-            kept.append(path)
-        seen.add(digest)
-    sides = sum(each.state is State.SIDE for each in found.values())
+    runs = [found[path] for path in sorted(found) if found[path].state is State.RUN]
+    kept: dict[bytes | str, Summary] = {}
+    for run in runs:
+        kept.setdefault(run.digest or run.path, run)
     copies = len(runs) - len(kept)
+    sides = sum(each.state is State.SIDE for each in found.values())
     told = [f"{files(copies)} a run that is there already"] if copies else []
     told += [f"{files(sides)} a stack of a history, or a side of an A/B"] if sides else []
-    return sorted(kept, key=lambda path: (found[path].at, path)), told
+    return sorted(kept.values(), key=lambda run: (run.at, run.path)), told
 
 
 def files(count: int) -> str:
@@ -206,7 +200,7 @@ def line_of(
     machine: str,
     inside: Sequence[int],
     points: Points,
-    recorded: Sequence[Recorded],
+    runs: Sequence[Summary],
     filters: Filters,
     usual: Sequence[str],
 ) -> Line | None:
@@ -216,7 +210,7 @@ def line_of(
         machine: Its name.
         inside: Numbers of its runs, in the order of time.
         points: Of all runs.
-        recorded: All runs.
+        runs: All runs.
         filters: Which series are shown.
         usual: Metrics that are shown where the filters name none.
     """
@@ -228,29 +222,16 @@ def line_of(
         kept = kept[-filters.last :]
     if not kept:
         return None
-    positions = np.full(len(recorded), -1)
+    positions = np.full(len(runs), -1)
     positions[kept] = np.arange(len(kept))
     series = [points.series(place, positions) for place in shown]
     exact = [place for place, key in own.items() if key.exact and filters.takes(key)]
     moved = [each for place in exact for each in moves(points.series(place, positions))]
     return Line(
         machine,
-        runs=tuple(recorded[number] for number in kept),
+        runs=tuple(runs[number] for number in kept),
         series=tuple(sorted(filter(Series.filled, series), key=lambda each: order(each.key))),
         moved=tuple(sorted(moved, key=lambda each: (each.after, order(each.key)))),
-    )
-
-
-def as_recorded(path: Path, summary: Summary) -> Recorded:
-    """Return a run as the line has it."""
-    return Recorded(
-        summary.name,
-        text(path),
-        summary.at,
-        summary.revision,
-        summary.dirty,
-        summary.versions,
-        summary.margin,
     )
 
 

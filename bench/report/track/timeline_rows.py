@@ -14,7 +14,8 @@ from bench.track.summaries import Key, Numbers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.track.line import Change, Line, Moved, Recorded, Series, TimeLine
+    from bench.track.line import Change, Line, Moved, Series, TimeLine
+    from bench.track.summaries import Summary
 
 SCHEMA = 1
 """Of the JSON."""
@@ -22,9 +23,10 @@ RUN = ("run", "path", "when", "commit", "dirty")
 """Columns that say which run a row is of; its versions come last, one column for each library."""
 
 
-def named(run: Recorded) -> dict[str, Any]:
+def named(run: Summary) -> dict[str, Any]:
     """Return a run's name, place, time and commit."""
-    return dict(zip(RUN, run[: len(RUN)], strict=True))
+    values = (run.name, run.path, run.at, run.revision, run.dirty)
+    return dict(zip(RUN, values, strict=True))
 
 
 def column(library: str) -> str:
