@@ -19,12 +19,13 @@ from bench.cells import Offer
 from bench.cli import main, run
 from bench.engine.processes import Place
 from bench.report.runs import read
-from bench.report.track import history_page
+from bench.report.track import history_charts, history_page
 from bench.track.ab_result import differences
 from bench.track.driven import Offered
 from bench.track.environments import Environment
 from bench.track.line import Series
 from bench.track.own_changes import find_changes
+from bench.track.series import growth
 from bench.track.spec import parse
 
 if TYPE_CHECKING:
@@ -286,11 +287,11 @@ def test_stacks_of_a_history_are_no_runs_of_this_code(bakeoff: Bakeoff, tmp_path
     past = ROOT / "results" / "tracking" / "2024-06-to-2026-11"
     none = bakeoff("history", "--runs", str(past))
     assert none.status == 2
-    assert "17 files are of stacks in a history, or sides of an A/B" in none.err
+    assert "17 files that each hold a stack of a history, or a side of an A/B" in none.err
     run = min((ROOT / "results").glob("xeon*/2026-*.json"))
     both = bakeoff("history", "--runs", str(past), "--runs", str(run), "--metric", "step")
     assert both.status == 0
-    assert "17 files are of stacks in a history" in " ".join(both.out.split())
+    assert "17 files that each hold a stack of a history" in " ".join(both.out.split())
 
 
 def test_a_corrupt_run_of_many_is_named_and_the_status_says_so(
@@ -328,7 +329,7 @@ def series(ratios: list[float], key: Any, error: float = 0.003) -> Series:
 
 
 def key(metric: str = "step", workload: str = "seed", style: str = "pure") -> Any:
-    from bench.track.entries import Key
+    from bench.track.summaries import Key
 
     about: dict[str, Any] = {
         "metric": metric,
@@ -411,8 +412,45 @@ def test_the_page_of_a_history_says_what_changed_and_escapes_what_came_from_outs
     text = history_page.page(past())
     assert "<script>alert(1)" not in text
     assert "&lt;i&gt;then&lt;/i&gt;" in text
-    assert "Compile time of toy rose 1.90× between 2025-06-01 and 2025-12-01" in text
+    assert "Compile time of toy rose by 90 % between 2025-06-01 and 2025-12-01" in text
     assert "haiku pure: &lt;b&gt;no&lt;/b&gt;" in text
     assert "4 → 6 (2025-06-01 to 2025-12-01)" in text
     assert "bakeoff history -o &#39;a b; rm&#39;" in text
     assert "http://" not in text.split("<script")[0]
+
+
+def test_a_series_of_one_day_is_not_drawn() -> None:
+    """Relative to its only day, it is 1 whatever was measured."""
+    history = past()
+    [compiling] = history["series"]
+    once = {"entrant": "haiku", "ratio": [1.0, None], "low": [None, None], "high": [None, None]}
+    history["series"].append(compiling | once)
+    [figure] = history_charts.figures(history)
+    rows = figure.chart.to_dict()["data"]["values"]
+    assert [(row["entrant"], row["day"]) for row in rows] == [
+        ("pure_jax", "2025-06-01"),
+        ("pure_jax", "2025-12-01"),
+    ]
+    assert "1.00×" not in figure.text
+    assert "Measured on one day only, and not drawn: haiku." in figure.text
+    history["series"] = [compiling | once]
+    assert list(history_charts.figures(history)) == []
+
+
+@pytest.mark.parametrize(
+    ("ratios", "interval", "expected"),
+    [
+        ([1.3], (1.2, 1.41), "rose by 30 % (20–41 %)"),
+        ([1.015], (1.01, 1.02), "rose by 1.5 % (1.0–2.0 %)"),
+        ([1.97, 2.37], None, "rose by 97–137 %"),
+        ([2.1, 2.4, 2.2], None, "rose to 2.1–2.4 times"),
+        ([140.9], (108.0, 183.9), "rose to 141 times (108–184 times)"),
+        ([0.86, 0.87], None, "fell by 13–14 %"),
+        ([0.25], (0.24, 0.26), "fell by 75 % (74–76 %)"),
+        ([0.0071], (0.0054, 0.0093), "fell by 99.29 % (99.07–99.46 %)"),
+    ],
+)
+def test_a_change_keeps_the_digits_that_tell_it_apart(
+    ratios: list[float], interval: tuple[float, float] | None, expected: str
+) -> None:
+    assert growth(ratios, interval) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import sys
 import time
 from enum import StrEnum
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from bench.engine.sides_plan import History
     from bench.track.driven import Offered
     from bench.track.environments import Environment
-    from bench.track.wanted import Wanted
+    from bench.track.filters import Filters
+    from bench.track.line import TimeLine
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
 EXAMPLES = """Examples:\n
@@ -40,6 +42,10 @@ class Format(StrEnum):
     HTML = "html"
     CSV = "csv"
     JSON = "json"
+
+
+FILES = {"page.html": Format.HTML, "timeline.csv": Format.CSV, "timeline.json": Format.JSON}
+"""Of the folder that `--runs … -o FOLDER` makes."""
 
 
 def names(given: list[str] | None) -> tuple[str, ...]:
@@ -98,7 +104,12 @@ def history(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A new folder for runs, page and series."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A new folder for runs, page and series. Of --runs: a new folder for page, CSV "
+            "and JSON, or a file whose ending says what it is.",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what was cut off, given the same options.")
@@ -113,7 +124,9 @@ def history(
     format_: Annotated[
         Format | None,
         typer.Option(
-            "--format", help="Of --runs.", show_default="by the output's ending, else text"
+            "--format",
+            help="Of --runs: the output is one file.",
+            show_default="by the output's ending, else text",
         ),
     ] = None,
     machine: Annotated[
@@ -132,7 +145,7 @@ def history(
     Exit status: 0 done, 1 some of the runs of --runs cannot be read, 2 wrong use, 130 Ctrl-C.
     """
     if runs:
-        from bench.track.wanted import Wanted
+        from bench.track.filters import Filters
 
         others = {
             "--every": every,
@@ -148,7 +161,7 @@ def history(
                     f"{option} is for measuring; with --runs nothing is: leave it out"
                 )
 
-        filters = Wanted(
+        filters = Filters(
             entrants=names(entrant),
             styles=names(style),
             workloads=names(workload),
@@ -207,65 +220,97 @@ def last_day() -> str:
     return str(days[-1])
 
 
-def by_ending(output: Path | None) -> Format:
-    """Return the format that a file's name asks for."""
-    endings = {"." + ("txt" if each is Format.TEXT else each): each for each in Format}
+def by_ending(output: Path | None) -> Format | None:
+    """Return the format that a file's name asks for; None for a folder, whose name has no ending.
+
+    Raises:
+        BakeoffError: the ending is not known.
+    """
     if output is None:
         return Format.TEXT
-    if output.suffix.lower() not in endings:
+    endings = {"." + ("txt" if each is Format.TEXT else each): each for each in Format}
+    if output.suffix and output.suffix.lower() not in endings:
         raise BakeoffError(
-            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(endings)} are "
-            "known: name it so, or give --format"
+            f"output {output} ends in {output.suffix}; {', '.join(endings)} are known, and no "
+            "ending for a folder: name it so, or give --format"
         )
-    return endings[output.suffix.lower()]
+    return endings.get(output.suffix.lower())
 
 
-def shown(folders: list[Path], wanted: Wanted, output: Path | None, format_: Format) -> int:
-    """Show the runs in folders as time lines; return the exit status."""
-    import io
+def shown(
+    folders: list[Path], filters: Filters, output: Path | None, format_: Format | None
+) -> int:
+    """Show the runs in folders as time lines; return the exit status.
 
+    Args:
+        folders: Hold run files.
+        filters: Which runs and series are shown.
+        output: A new file or folder; None for standard output.
+        format_: Of the file; None for a folder with all formats but text.
+
+    Raises:
+        BakeoffError: there is nothing to show, or the output cannot be written.
+    """
     from rich.console import Console
 
+    from bench.cli.report import put
     from bench.report.track import timeline as terminal
-    from bench.track.own_changes import find_changes
+    from bench.track.runfile import new_folder
     from bench.track.timeline import timeline
 
     if output is not None:
         require_new(output, "output")
     usual: tuple[str, ...] = terminal.USUAL if format_ is Format.TEXT else ()
-    if format_ is Format.HTML:
+    if format_ in (Format.HTML, None):
         from bench.report.track.timeline_page import USUAL
 
         usual = tuple(USUAL)
     with terminal.Bar(Console(stderr=True)) as step:
-        found = timeline(folders, wanted, usual=usual, find_changes=find_changes, step=step)
+        found = timeline(folders, filters, usual=usual, step=step)
+    if output is None and format_ is Format.TEXT:
+        console = Console(highlight=False)
+        for part in terminal.parts(found):
+            console.print(part)
+        return found.status
+    if format_ is not None:
+        text = rendered(found, format_)
+        if output is None:
+            sys.stdout.write(text)
+            return found.status
+        put(output, text)
+    elif output is not None:
+        new_folder(output, "output")
+        for name, each in FILES.items():
+            put(output / name, rendered(found, each))
+    print(output)
+    return found.status
+
+
+def rendered(found: TimeLine, format_: Format) -> str:
+    """Return a time line as a file of a format."""
     match format_:
         case Format.TEXT:
-            file = None if output is None else io.StringIO()
-            console = Console(highlight=False, file=file, width=None if file is None else 100)
-            for part in terminal.parts(found):
-                console.print(part)
-            text = file.getvalue() if file is not None else ""
+            from rich.console import Console
+
+            from bench.report.track import timeline as terminal
+
+            console = Console(highlight=False, file=io.StringIO(), width=100)
+            with console.capture() as captured:
+                for part in terminal.parts(found):
+                    console.print(part)
+            return captured.get()
         case Format.HTML:
             from bench.report.track.timeline_page import page
 
-            text = page(found)
+            return page(found)
         case Format.CSV:
             from bench.report.track.timeline_rows import as_csv
 
-            text = as_csv(found)
+            return as_csv(found)
         case Format.JSON:
             from bench.report.track.timeline_rows import as_json
 
-            text = as_json(found)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        from bench.cli.report import put
-
-        put(output, text)
-        print(output)
-    return found.status
+            return as_json(found)
 
 
 def entrants_of(given: list[str] | None) -> tuple[str, ...]:
@@ -408,7 +453,7 @@ class Past:
         from bench.engine.sides_plan import REFERENCE
         from bench.report.results import PAGE
         from bench.report.track.history_page import page
-        from bench.track.past import history_data, put
+        from bench.track.history import history_data, put
 
         header = self.journal.header
         data = history_data(

@@ -1,16 +1,17 @@
 """Runs in the forms of other trackers: Bencher, github-action-benchmark, asv; and Parquet.
 
-Seconds of two days say little of the code, so wherever a ratio to the baseline is known it stands
-beside them, with its interval: that is what such a tracker should have its alerts on.
+Times of two days differ for many reasons, so the ratio to the baseline, where it is known, is given
+beside them with its interval: set a tracker's alerts on ratios.
 """
 
 from __future__ import annotations
 
 import datetime
 import io
-import itertools
 import json
 import math
+from collections import defaultdict
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,13 +21,13 @@ from bench.cells import BASELINE, Cell
 from bench.estimates import Group
 from bench.report import tied, wording
 from bench.report.rows import COLUMNS, rows
-from bench.report.runs import is_number, processor_model
+from bench.report.runs import cpu_of, is_number, processor_model
 from bench.report.wording import measured
 from bench.track.conditions import versions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.report.runs import Run
     from bench.report.wording import Facts
@@ -54,16 +55,16 @@ class Entry(NamedTuple):
     unit: str
     value: float
     found: Facts
-    """What else is known of a metric that varies; empty for an exact one."""
+    """The metric as the run file has it; empty for an exact one."""
 
     @property
     def estimate(self) -> Estimate | None:
-        """The ratio to the baseline with its doubt."""
+        """The ratio to the baseline with its standard error."""
         return tied.estimate_of(self.found) if self.found else None
 
 
 def entries(run: Run) -> Iterator[Entry]:
-    """Yield every number of a run; what failed or was not measured has none."""
+    """Yield every number of a run; cells that failed have none."""
     for facts in run.section["cells"]:
         if facts["failure"] is not None:
             continue
@@ -149,116 +150,101 @@ def asv(runs: Sequence[Run]) -> str:
     As https://asv.readthedocs.io/en/stable/dev.html has it. A metric is a benchmark with the
     parameters style, workload and backend, and so is its ratio to the baseline.
     """
-    found = one(runs, "asv")
-    run, started = runs[0], stamp(runs[0].when)
-    python = ".".join(versions(run).get("python", "").split(".")[:2])
-    packages = {name: v for name, v in versions(run).items() if name != "python"}
-    columns = {
-        "style": list(dict.fromkeys(f"{e.cell.entrant} {e.cell.style}" for e in found)),
-        "workload": list(dict.fromkeys(e.cell.workload for e in found)),
-        "backend": list(dict.fromkeys(e.cell.backend for e in found)),
+    entries, run = one(runs, "asv"), runs[0]
+    packages = dict(versions(run))
+    python = ".".join(packages.pop("python", "").split(".")[:2])
+    found: dict[str, dict[tuple[str, ...], dict[str, float | None]]] = defaultdict(dict)
+    for entry in entries:
+        place = (f"{entry.cell.entrant} {entry.cell.style}", *entry.cell[2:])
+        found[f"bakeoff.{entry.metric}"][place] = of_samples(entry, run)
+        if entry.estimate is not None:
+            ratio = of_ratio(entry.found["ratio"], entry.estimate)
+            found[f"bakeoff.{entry.metric}_{RATIO}"][place] = ratio
+    places = [place for cells in found.values() for place in cells]
+    params = [list(dict.fromkeys(values)) for values in zip(*places, strict=True)]
+    started = stamp(run.when)
+    results = {
+        name: benchmark(params, started, [cells.get(place, {}) for place in product(*params)])
+        for name, cells in found.items()
     }
-    params = [[repr(value) for value in values] for values in columns.values()]
-    results = {}
-    for metric in dict.fromkeys(entry.metric for entry in found):
-        of = {
-            (f"{e.cell.entrant} {e.cell.style}", e.cell.workload, e.cell.backend): e
-            for e in found
-            if e.metric == metric
-        }
-        each = [of.get((s, w, b)) for s, w, b in itertools.product(*columns.values())]
-        quarters = [quartiles(run, entry) if entry else (None, None) for entry in each]
-        counts = [entry and entry.found.get("samples") for entry in each]
-        values = [entry and entry.value for entry in each]
-        results[f"bakeoff.{metric}"] = row(params, started, values, [], quarters, counts)
-        beside = [e.estimate if e else None for e in each]
-        if any(beside):
-            ends, half = ([interval(e, level) for e in beside] for level in (0.99, 0.5))
-            ratios = [e.ratio if e else None for e in beside]
-            counts = [count if e else None for e, count in zip(beside, counts, strict=True)]
-            name = f"bakeoff.{metric}_{RATIO}"
-            results[name] = row(params, started, ratios, ends, half, counts)
+    about = run.machine
     return text(
         {
             "version": ASV,
             "commit_hash": str(run.commit.get("id") or ""),
             "env_name": f"bakeoff-py{python}",
             "date": stamp(str(run.commit.get("time") or run.when)),
-            "params": machine(run),
+            "params": {
+                "machine": str(about.get("node") or ""),
+                "os": f"{about.get('system') or ''} {about.get('release') or ''}".strip(),
+                "arch": str(about.get("machine") or ""),
+                "cpu": processor_model(about),
+                "num_cpu": str(cpu_of(about).get("count") or ""),
+            },
             "python": python,
             "requirements": packages,
             "env_vars": dict(run.section["environment"].get("environment") or {}),
             "result_columns": list(ASV_COLUMNS),
-            "results": {name: trimmed(values) for name, values in results.items()},
+            "results": results,
             "durations": {},
         }
     )
 
 
-type Ends = tuple[float | None, float | None]
-
-
-def row(
-    params: list[list[str]],
-    started: int | None,
-    result: Sequence[float | None],
-    ends: Sequence[Ends],
-    quarters: Sequence[Ends],
-    counts: Sequence[int | None],
-) -> list[Any]:
-    """Return the columns of a benchmark, by the order of its parameters."""
-    statistics = [column(end[i] for end in of) for of in (ends, quarters) for i in (0, 1)]
-    number = column(None if count is None else 1 for count in counts)
-    return [list(result), params, None, started, None, *statistics, number, column(counts)]
-
-
-def interval(estimate: Estimate | None, level: float) -> Ends:
-    """Return an interval, where there is an estimate."""
-    if estimate is None or not math.isfinite(estimate.standard_error):
-        return None, None
-    half = float(special.stdtrit(estimate.df, (1 + level) / 2)) * estimate.standard_error
-    return math.exp(estimate.log_ratio - half), math.exp(estimate.log_ratio + half)
-
-
-def column(values: Iterable[Any]) -> list[Any] | None:
-    """Return a column with the digits that asv keeps; None where nothing of it is known."""
-    out = [None if v is None or not np.isfinite(v) else float(f"{v:.{DIGITS}g}") for v in values]
-    return out if any(value is not None for value in out) else None
-
-
-def trimmed(values: list[Any]) -> list[Any]:
-    """Return columns without the last ones that nothing is known of."""
-    return list(reversed(list(itertools.dropwhile(lambda v: v is None, reversed(values)))))
-
-
-def quartiles(run: Run, entry: Entry) -> Ends:
-    """Return the quartiles of a metric's samples."""
-    if not entry.found:
-        return None, None
+def of_samples(entry: Entry, run: Run) -> dict[str, float | None]:
+    """Return asv's columns for a number of a run, with the quartiles of its samples."""
+    out: dict[str, float | None] = {"result": entry.value}
+    if count := entry.found.get("samples"):
+        out |= {"stats_number": 1, "stats_repeat": count}
     group = Group(entry.metric, entry.cell.workload, entry.cell.backend)
-    blocks = run.samples.get(group, {}).get(entry.cell, [])
-    values = [value for block in blocks for value in block.values]
-    if not values:
-        return None, None
-    low, high = np.quantile(values, [0.25, 0.75]).tolist()
-    return low, high
+    blocks = run.samples.get(group, {}).get(entry.cell, []) if entry.found else []
+    if values := [value for block in blocks for value in block.values]:
+        low, high = np.quantile(values, [0.25, 0.75])
+        out |= {"stats_q_25": rounded(low), "stats_q_75": rounded(high)}
+    return out
 
 
-def machine(run: Run) -> dict[str, str]:
-    """Return what asv says of a machine."""
-    about: Mapping[str, Any] = run.machine
-    system = " ".join(str(about.get(name) or "") for name in ("system", "release")).strip()
-    return {
-        "machine": str(about.get("node") or ""),
-        "os": system,
-        "arch": str(about.get("machine") or ""),
-        "cpu": processor_model(run.machine),
-        "num_cpu": str((about.get("cpu") or {}).get("count") or ""),
+def of_ratio(ratio: float, estimate: Estimate) -> dict[str, float | None]:
+    """Return asv's columns for a ratio, with its intervals."""
+    out: dict[str, float | None] = {"result": ratio}
+    if math.isfinite(estimate.standard_error):
+        for level, low, high in (
+            (0.99, "stats_ci_99_a", "stats_ci_99_b"),
+            (0.5, "stats_q_25", "stats_q_75"),
+        ):
+            half = float(special.stdtrit(estimate.df, (1 + level) / 2)) * estimate.standard_error
+            out[low] = rounded(np.exp(estimate.log_ratio - half))
+            out[high] = rounded(np.exp(estimate.log_ratio + half))
+    return out
+
+
+def benchmark(
+    params: list[list[str]], started: int | None, cells: Sequence[Mapping[str, float | None]]
+) -> list[Any]:
+    """Return an asv benchmark: `ASV_COLUMNS`, without the last ones that are not known.
+
+    Args:
+        params: The values of each parameter.
+        started: Milliseconds since 1970.
+        cells: Columns of each combination of parameters, in order.
+    """
+    row: dict[str, Any] = {
+        "params": [[repr(value) for value in values] for values in params],
+        "started_at": started,
     }
+    for name in dict.fromkeys(name for cell in cells for name in cell):
+        row[name] = [cell.get(name) for cell in cells]
+    last = max(place for place, name in enumerate(ASV_COLUMNS) if row.get(name) is not None)
+    return [row.get(name) for name in ASV_COLUMNS[: last + 1]]
+
+
+def rounded(value: float) -> float | None:
+    """Return a statistic with the digits that asv keeps; None for what is not finite."""
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 def stamp(when: str) -> int | None:
-    """Return a time in milliseconds since 1970, as JavaScript has it; UTC where none is said."""
+    """Return a time in milliseconds since 1970; UTC where no zone is given."""
     try:
         found = datetime.datetime.fromisoformat(when)
     except ValueError:

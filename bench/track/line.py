@@ -1,4 +1,4 @@
-"""What a time line is made of: runs, series of points, and what changed along them."""
+"""The data of a time line: runs, series of points, and the changes along them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.report import wording
-from bench.track.entries import FAILURE, VERDICTS, Key, Numbers
+from bench.track.summaries import FAILURE, VERDICTS, Key, Numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from jaxtyping import Float, Int
 
     from bench.report.wording import Facts
-
-
-class Recorded(NamedTuple):
-    """A run, as a point in time."""
-
-    name: str
-    path: str
-    at: str
-    """Year to second, UTC."""
-    revision: str
-    """The commit."""
-    dirty: bool
-    """Whether the code had changes that are not in it."""
-    versions: Mapping[str, str]
-    margin: float
+    from bench.track.summaries import Summary
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A metric of a cell along the time line; arrays have an element for each point."""
+    """A metric of a cell along a time line; arrays have an element for each point."""
 
     key: Key
     at: Int[np.ndarray, " points"]
@@ -78,7 +64,7 @@ class Series:
 
     @property
     def values(self) -> Float[np.ndarray, " points"]:
-        """What it is about: ratios where it has them, or else medians."""
+        """The values that are shown: ratios where it has them, or else medians."""
         return self.ratio if self.compared else self.median
 
     def said(self, point: int) -> Facts:
@@ -108,7 +94,7 @@ class Release(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """An exact metric that changed between neighbours: no test is needed to see that."""
+    """An exact metric that changed between neighbours, which needs no test."""
 
     key: Key
     before: int
@@ -118,7 +104,7 @@ class Moved(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A metric that a test told apart between neighbours, or groups of runs on either side."""
+    """A metric that differs between neighbours, or groups of runs on either side, by a test."""
 
     key: Key
     before: int
@@ -135,22 +121,18 @@ class Change(NamedTuple):
     """Runs on either side whose means were compared."""
 
 
-type FindChanges = Callable[[Sequence[Series]], Sequence[Change]]
-"""Which neighbours differ in the ratio to their baseline, of all series of a time line at once."""
-
-
 @dataclass(frozen=True, eq=False)
 class Line:
-    """What is known of one machine."""
+    """The runs of one machine."""
 
     machine: str
-    runs: tuple[Recorded, ...]
+    runs: tuple[Summary, ...]
     """The oldest first."""
     series: tuple[Series, ...]
     moved: tuple[Moved, ...] = ()
-    """Of the exact metrics that are asked for; of all of them where no metric is."""
-    changes: tuple[Change, ...] | None = None
-    """None where nobody tested for changes."""
+    """Changes of the exact metrics that are asked for; of all where none is asked for."""
+    changes: tuple[Change, ...] = ()
+    """Of ratios to the baseline, in the order of time."""
 
     @property
     def releases(self) -> list[Release]:
@@ -177,14 +159,14 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class TimeLine:
-    """All machines' lines, and what was passed over."""
+    """The lines of all machines, and the files that were left out."""
 
     lines: tuple[Line, ...]
-    """That with the newest run first."""
+    """The line with the newest run first."""
     problems: tuple[str, ...] = ()
-    """What was skipped, in sentences that name the files."""
+    """Files that cannot be read, in sentences that name them."""
     notes: tuple[str, ...] = ()
-    """What else a reader needs to know."""
+    """Other remarks, in sentences."""
 
     @property
     def status(self) -> int:

@@ -1,4 +1,4 @@
-"""Changes along a project's own runs: ratios that differ by more than runs wander."""
+"""Changes along a project's own runs: ratios that differ by more than runs of the same code do."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from jaxtyping import Int
 
-    from bench.track.entries import Key
     from bench.track.line import Series
+    from bench.track.summaries import Key
 
 ALPHA = 0.05
 """Odds of any false change among all series that are looked at together."""
@@ -31,8 +31,8 @@ MOST_ERROR = 1.0
 def find_changes(series: Sequence[Series]) -> list[Change]:
     """Return where a ratio to the baseline differs between neighbouring runs, or groups of runs.
 
-    An index keeps no proof, so what wanders less, the baseline's own program, is taken to wander as
-    the others do. Exact metrics need no test.
+    Summaries keep no proof, so arms with the baseline's own program, which vary less from run to
+    run, are taken to vary as the others do. Exact metrics need no test.
     """
     usable = [
         (each, known(each))
@@ -50,7 +50,7 @@ def find_changes(series: Sequence[Series]) -> list[Change]:
 
 
 def kind(key: Key) -> Kind:
-    """Return what a series wanders like, as far as its name says it."""
+    """Return how a series varies from run to run, as far as its name says it."""
     if key.metric == "peak_rss":
         return Kind.MEMORY
     if METRICS[key.metric].kind is Sampling.COLD:
@@ -68,7 +68,7 @@ def known(series: Series) -> Int[np.ndarray, " known"]:
 
 
 def at(series: Series, have: Int[np.ndarray, " known"]) -> windows.Points:
-    """Return those points, with what runs wander by beyond their own doubt."""
+    """Return those points, with the variance between runs beyond that within them."""
     wobble = BETWEEN[kind(series.key)]
     return windows.Points(
         np.log(series.ratio[have]),

@@ -1,4 +1,4 @@
-"""From what a history measured to series over its days, their changes, and words for these."""
+"""The series of a history over its days, their changes, and sentences about these."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bench.engine.sides_plan import History
     from bench.engine.state import State
+    from bench.stats.changes import Change as LogChange
 
 ALPHA = 0.05
 """Odds of any false change in a history."""
@@ -36,13 +37,12 @@ CALLED = {
     "first_step": "the first step",
     "peak_rss": "peak memory",
 }
-SLOWER, FASTER = "rose", "fell to"
 SHARED = ("python", "jax", "jaxlib", "numpy", "optax")
 """Distributions that are in every entrant's times."""
 
 
 class Key(NamedTuple):
-    """What a series is about."""
+    """The cell and metric of a series."""
 
     cell: Cell
     metric: str
@@ -60,6 +60,12 @@ class Change(NamedTuple):
     low: float
     high: float
     p: float
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the change as `history.json` has it."""
+        data = self._asdict()
+        key = data.pop("key")
+        return {**key.cell._asdict(), "metric": key.metric, **data}
 
 
 def measured(history: History) -> dict[Key, Points]:
@@ -118,29 +124,25 @@ def reference_cold(history: History, reference: State) -> dict[tuple[str, str, i
 def changed(found: Mapping[Key, Points], days: Sequence[str]) -> list[Change]:
     """Return the changes of all series, the largest first; any false one with odds `ALPHA`."""
     out = [
-        Change(
-            key,
-            days[c.before],
-            days[c.after],
-            c.width,
-            math.exp(c.log_ratio),
-            math.exp(c.low),
-            math.exp(c.high),
-            c.p,
-        )
+        Change(key, days[c.before], days[c.after], c.width, *ratios(c), c.p)
         for key, each in zip(found, changes(list(found.values()), ALPHA), strict=True)
         for c in each
     ]
     return sorted(out, key=lambda c: -abs(math.log(c.ratio)))
 
 
+def ratios(change: LogChange) -> tuple[float, float, float]:
+    """Return the ratio of a change, with the ends of its interval."""
+    return math.exp(change.log_ratio), math.exp(change.low), math.exp(change.high)
+
+
 def as_data(key: Key, points: Points, medians: Sequence[float | None]) -> dict[str, Any]:
-    """Return a series as JSON has it, its ratios to the last day that it has.
+    """Return a series as `history.json` has it, its ratios to the last day that it has.
 
     Args:
-        key: What it is about.
+        key: Its cell and metric.
         points: By index of day.
-        medians: Of all samples of a day, in the metric's unit: as the machine was at that time.
+        medians: Of all samples of each day, in the metric's unit.
     """
     have = np.flatnonzero(~np.isnan(points.mean))
     logs = points.mean - points.mean[have[-1]]
@@ -148,7 +150,7 @@ def as_data(key: Key, points: Points, medians: Sequence[float | None]) -> dict[s
     if points.df > 0:
         error = np.hypot(points.error(), points.error()[have[-1]])
         half = special.stdtrit(points.df, 0.975) * error
-    half[have[-1]] = np.nan  # it is what the others are relative to
+    half[have[-1]] = np.nan  # the others are relative to it
     return {
         **key.cell._asdict(),
         "metric": key.metric,
@@ -166,7 +168,7 @@ def as_data(key: Key, points: Points, medians: Sequence[float | None]) -> dict[s
 def sentences(
     found: Sequence[Change], versions: Mapping[str, Mapping[str, str]], library: Mapping[str, str]
 ) -> list[str]:
-    """Return what changed, in words: entrants that changed alike in one sentence.
+    """Return the changes as sentences, one for all entrants that changed alike.
 
     Args:
         found: The changes, the largest first.
@@ -178,29 +180,53 @@ def sentences(
         where = (change.key.metric, change.key.cell.workload, change.before, change.after)
         groups[*where, change.width, change.ratio > 1].append(change)
     out = []
-    for (metric, workload, before, after, width, slower), several in groups.items():
+    for (metric, workload, before, after, width, _), several in groups.items():
         names = [f"{c.key.cell.entrant} {c.key.cell.style}" for c in several]
-        low, high = min(c.ratio for c in several), max(c.ratio for c in several)
-        span = times(low) if times(low) == times(high) else f"{times(low)} to {times(high)}"
-        if len(several) == 1:
-            span += f" ({times(several[0].low)} to {times(several[0].high)})"
+        interval = (several[0].low, several[0].high) if len(several) == 1 else None
         libraries = dict.fromkeys([*SHARED, *(library[c.key.cell.entrant] for c in several)])
-        moved = [
-            f"{name} {versions[before][name]} → {versions[after][name]}"
-            for name in libraries
-            if name in versions[before]
-            and name in versions[after]
-            and versions[before][name] != versions[after][name]
-        ]
-        between = ", ".join(moved) or "nothing that is known to matter has moved"
+        old, new = versions[before], versions[after]
+        both = [name for name in libraries if name in old and name in new]
+        moved = [f"{name} {old[name]} → {new[name]}" for name in both if old[name] != new[name]]
+        causes = ", ".join(moved) or "none of these libraries changed"
         if width > 1:
-            between += f"; by the means of {width} days before and after"
+            causes += f"; by the means of {width} days before and after"
         out.append(
             f"{CALLED.get(metric, metric).capitalize()} of {workload} "
-            f"{SLOWER if slower else FASTER} {span} between {before} and {after} "
-            f"({between}): {', '.join(names)}."
+            f"{growth([c.ratio for c in several], interval)} between {before} and {after} "
+            f"({causes}): {', '.join(names)}."
         )
     return out
+
+
+def growth(ratios: Sequence[float], interval: tuple[float, float] | None = None) -> str:
+    """Return by how much a cost rose or fell.
+
+    Examples: `rose by 30 % (20–41 %)`, `rose to 2.1–2.4 times`, `fell by 99.3 %`.
+
+    Args:
+        ratios: Of the later to the earlier cost, all above 1 or all below.
+        interval: Of the only ratio.
+    """
+    low, high = min(ratios), max(ratios)
+    verb, unit, amount = "rose by", " %", percent
+    if low >= 2:
+        verb, unit, amount = "rose to", " times", "{:.3g}".format
+    elif low < 1:
+        verb = "fell by"
+
+    def span(ends: tuple[float, float]) -> str:
+        ordered = reversed(ends) if low < 1 else ends
+        return "–".join(dict.fromkeys(map(amount, ordered))) + unit
+
+    return f"{verb} {span((low, high))}" + (f" ({span(interval)})" if interval else "")
+
+
+def percent(ratio: float) -> str:
+    """Return the difference of a ratio from 1 in per cent; two digits of it, or of what is left."""
+    value = 100 * abs(ratio - 1)
+    least = min(value, 100 - value) if ratio < 1 else value
+    digits = 1 - math.floor(math.log10(least)) if least > 0 else 0
+    return f"{value:.{max(0, digits)}f}"
 
 
 def times(ratio: float) -> str:

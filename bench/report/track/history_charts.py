@@ -12,7 +12,7 @@ import altair
 
 from bench.report import wording
 from bench.report.charts.drawn import Figure, chart, coloured, dashed
-from bench.track.series import CALLED, FASTER, SLOWER, times
+from bench.track.series import CALLED, growth, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,17 +32,24 @@ def figures(history: Facts) -> Iterator[Figure]:
     groups: dict[tuple[str, str], list[Facts]] = defaultdict(list)
     for series in history["series"]:
         groups[series["metric"], series["workload"]].append(series)
-    for (metric, workload), several in groups.items():
-        if any(sum(v is not None for v in s["ratio"]) > 1 for s in several):
+    for (metric, workload), every in groups.items():
+        several = [series for series in every if on_several_days(series)]
+        if several:
             found = [
                 c for c in history["changes"] if (c["metric"], c["workload"]) == (metric, workload)
             ]
+            once = [wording.name(series) for series in every if not on_several_days(series)]
             yield Figure(
                 f"{metric}-{workload}",
                 title(metric, workload, found),
-                text(history, metric, workload, several, found),
+                text(history, metric, workload, several, found, once),
                 drawn(history, metric, workload, several),
             )
+
+
+def on_several_days(series: Facts) -> bool:
+    """Tell whether a series has a value on more than one day: one alone is 1 by definition."""
+    return sum(ratio is not None for ratio in series["ratio"]) > 1
 
 
 def drawn(history: Facts, metric: str, workload: str, several: Sequence[Facts]) -> Any:
@@ -145,7 +152,7 @@ def releases(history: Facts) -> list[Any]:
 
 
 def title(metric: str, workload: str, found: Sequence[Facts]) -> str:
-    """Return what a chart found."""
+    """Return the largest change in a chart, in words."""
     what = f"{CALLED.get(metric, metric)} of {workload}"
     if not found:
         return f"{what}: no change was told from noise".capitalize()
@@ -153,12 +160,11 @@ def title(metric: str, workload: str, found: Sequence[Facts]) -> str:
     where = largest["before"], largest["after"]
     slower = largest["ratio"] > 1
     alike = [c for c in found if (c["before"], c["after"]) == where and (c["ratio"] > 1) == slower]
-    ratios = sorted(c["ratio"] for c in alike)
-    span = " to ".join(dict.fromkeys(times(end) for end in (ratios[0], ratios[-1])))
+    change = growth([c["ratio"] for c in alike])
     who = wording.name(largest) if len(alike) == 1 else f"{len(alike)} entrants"
     often = len({(c["before"], c["after"]) for c in found})
     more = "" if often == 1 else f", the largest of {often} steps"
-    said = f"{what} {SLOWER if slower else FASTER} {span} between {where[0]} and {where[1]}"
+    said = f"{what} {change} between {where[0]} and {where[1]}"
     return f"{said[:1].upper()}{said[1:]} ({who}){more}"
 
 
@@ -168,17 +174,27 @@ def text(
     workload: str,
     several: Sequence[Facts],
     found: Sequence[Facts],
+    once: Sequence[str],
 ) -> str:
-    """Return what somebody who cannot see a chart needs to know."""
+    """Return a chart in words, for readers who cannot see it.
+
+    Args:
+        history: The data of the history.
+        metric: Of the chart.
+        workload: Of the chart.
+        several: The series that are drawn.
+        found: Their changes.
+        once: Names of the series that are not drawn.
+    """
     said = []
     for series in several:
-        have = [(d, r) for d, r in zip(history["stacks"], series["ratio"], strict=True) if r]
-        if have:
-            first = have[0]
-            said.append(f"{wording.name(series)} {times(first[1])} on {first[0]}")
+        days = zip(history["stacks"], series["ratio"], strict=True)
+        first, ratio = next((day, ratio) for day, ratio in days if ratio is not None)
+        said.append(f"{wording.name(series)} {times(ratio)} on {first}")
     where = sorted({f"{c['before']} to {c['after']}" for c in found})
     changes = f"Changes: {', '.join(where)}." if where else "No change was told from noise."
+    alone = f" Measured on one day only, and not drawn: {', '.join(once)}." if once else ""
     return (
         f"{CALLED.get(metric, metric)} of {workload} on {len(history['stacks'])} days, relative to "
-        f"the newest day that each has: {'; '.join(said)}. {changes}"
+        f"the newest day that each has: {'; '.join(said)}. {changes}{alone}"
     )

@@ -205,7 +205,7 @@ def releases(found: Sequence[dict[str, Any]]) -> list[Any]:
 def title(group: Sequence[Series], line: Line) -> str:
     """Return what a chart found."""
     key, keys = group[0].key, {series.key: series for series in group}
-    changes = [change for change in line.changes or () if change.key in keys]
+    changes = [change for change in line.changes if change.key in keys]
     if changes:
         largest = max(changes, key=lambda change: abs(np.log(change.ratio)))
         told = words.told(largest, line, keys[largest.key])
@@ -219,8 +219,7 @@ def title(group: Sequence[Series], line: Line) -> str:
         return f"{where}, {metric} has not been measured twice for any style"
     most = max(repeated, key=reach)
     low, high = (words.amount(most, float(end(most.values))) for end in (np.nanmin, np.nanmax))
-    known = "is seen" if line.changes is not None else "is claimed"
-    return f"{where}, no change of {metric} {known}; {most.name} ranges most, {low} to {high}"
+    return f"{where}, no change of {metric} is seen; {most.name} ranges most, {low} to {high}"
 
 
 def reach(series: Series) -> float:

@@ -8,13 +8,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bench.report.rows import safe
-from bench.track.entries import Key, Numbers
 from bench.track.line import known, verdict
+from bench.track.summaries import Key, Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from bench.track.line import Change, Line, Moved, Recorded, Series, TimeLine
+    from bench.track.line import Change, Line, Moved, Series, TimeLine
+    from bench.track.summaries import Summary
 
 SCHEMA = 1
 """Of the JSON."""
@@ -22,9 +23,10 @@ RUN = ("run", "path", "when", "commit", "dirty")
 """Columns that say which run a row is of; its versions come last, one column for each library."""
 
 
-def named(run: Recorded) -> dict[str, Any]:
+def named(run: Summary) -> dict[str, Any]:
     """Return a run's name, place, time and commit."""
-    return dict(zip(RUN, run[: len(RUN)], strict=True))
+    values = (run.name, run.path, run.at, run.revision, run.dirty)
+    return dict(zip(RUN, values, strict=True))
 
 
 def column(library: str) -> str:
@@ -95,7 +97,7 @@ def of_line(line: Line) -> dict[str, Any]:
         "runs": [{**named(r), "versions": r.versions, "margin": r.margin} for r in line.runs],
         "releases": [release._asdict() for release in line.releases],
         "exact_changes": list(map(of_change, line.moved)),
-        "changes": None if line.changes is None else list(map(of_change, line.changes)),
+        "changes": list(map(of_change, line.changes)),
         "series": [
             {**series.key._asdict(), "points": [of_point(*each) for each in points(series)]}
             for series in line.series

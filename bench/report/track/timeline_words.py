@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.runs import TIME
-from bench.track.entries import FAILURE
+from bench.track.summaries import FAILURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bench.track.entries import Key
     from bench.track.line import Change, Line, Moved, Series
+    from bench.track.summaries import Key
 
 SHORT = 10
 """Digits of a commit."""
@@ -105,14 +105,10 @@ def between(line: Line, before: int, after: int) -> str:
 
 
 def changes(line: Line) -> Iterator[str]:
-    """Yield what changed along a line, the exact metrics first."""
+    """Yield the changes along a line in sentences, those of exact metrics first."""
     yield from map(sentence, moves(line))
-    if line.changes is None:
-        if len(line.runs) > 1:
-            yield "Nobody tested whether times of neighbouring runs differ: no change is claimed."
-        return
     if not line.changes and len(line.runs) > 1:
-        yield "No neighbouring runs, or groups of runs, differ for sure in a time."
+        yield "No time changed by more than runs of the same code differ."
     by_key = {series.key: series for series in line.series}
     for change in line.changes:
         yield sentence(told(change, line, by_key[change.key]))

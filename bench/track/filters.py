@@ -1,4 +1,4 @@
-"""Which runs, and what of them, a time line is to show."""
+"""Filters of a time line: which runs, and which of their series, it shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bench.track.entries import FAILURE, Key
+from bench.track.summaries import FAILURE, Key
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ EARLIEST = "0001-01-01T00:00:00"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be seen of the runs; empty stands for everything."""
+class Filters:
+    """Which runs and series are shown; empty stands for everything."""
 
     entrants: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
-    """`all` stands for every metric; what empty stands for depends on what is made of them."""
+    """`all` stands for every metric; empty for those that the format usually shows."""
     backends: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
     """Parts of their names, in any case."""
@@ -36,10 +36,10 @@ class Wanted:
     until: str = ""
     """The same; all of it is included."""
     last: int | None = None
-    """So many of the newest runs of each machine."""
+    """Number of runs of each machine, the newest ones."""
 
     def check(self) -> None:
-        """Raise BakeoffError if times or numbers are none."""
+        """Raise BakeoffError if a time or a number is not valid."""
         for option, given in (("--since", self.since), ("--until", self.until)):
             if given and not is_moment(given):
                 raise BakeoffError(
@@ -54,16 +54,16 @@ class Wanted:
             )
 
     def during(self, at: str) -> bool:
-        """Tell whether a time is asked for."""
+        """Tell whether a run of this time is shown."""
         return self.since <= at and (not self.until or at[: len(self.until)] <= self.until)
 
     def on(self, machine: str) -> bool:
-        """Tell whether a machine is asked for."""
+        """Tell whether a machine is shown."""
         name = machine.casefold()
         return not self.machines or any(part.casefold() in name for part in self.machines)
 
     def names(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield what is asked for by name, and which names."""
+        """Yield each part of a key that is filtered by name, and the names."""
         yield "entrant", self.entrants
         yield "style", self.styles
         yield "workload", self.workloads
@@ -71,7 +71,7 @@ class Wanted:
         yield "metric", () if ALL in self.metrics else self.metrics
 
     def takes(self, key: Key, usual: Sequence[str] = ()) -> bool:
-        """Tell whether a series is asked for; `usual` are the metrics where none is."""
+        """Tell whether a series is shown; `usual` are the metrics where none is given."""
         if key.metric == FAILURE:
             asked = [pair for pair in self.names() if pair[0] != "metric"]
         elif self.metrics:

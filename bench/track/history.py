@@ -1,7 +1,8 @@
-"""A history as files: one ordinary run a day, and `history.json` with series and changes."""
+"""The files of a history: an ordinary run file for each stack, and `history.json`."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from bench.engine.sides_plan import REFERENCE
 from bench.report.runs import processor_model
 from bench.report.whole import Whole
 from bench.stats.changes import comparisons
+from bench.track.gate import EXACT
 from bench.track.runfile import new_folder, run_data, write
 from bench.track.series import ALPHA, as_data, changed, measured, sentences
 from bench.watch import machine
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NAME = "history.json"
-EXACT = ("python_starts", "python_calls", "jaxpr_equations", "hlo_instructions", "flops")
-EXACT_BYTES = ("bytes_accessed", "temp_bytes", "argument_bytes", "compilations_first")
 
 
 def history_data(
@@ -41,26 +41,26 @@ def history_data(
     gaps: Mapping[str, str],
     **about: Any,
 ) -> dict[str, Any]:
-    """Return what `history.json` holds.
+    """Return the content of `history.json`.
 
     Args:
-        history: The schedule, when it has come to its end.
+        history: The schedule, after its end.
         sides: By name of side.
         named: The side of each day, in the order of time: two days of one stack share theirs.
         gaps: Days that could not be built, and why.
-        about: What was asked for, and under which conditions.
+        about: Further entries: options and conditions.
     """
     found = measured(history)
-    every = list(history.days)
-    versions = {day: sides[day].offer.versions for day in every}
+    stacks = list(history.days)
+    versions = {stack: sides[stack].offer.versions for stack in stacks}
     library = {name: distribution(name) for name in {key.cell.entrant for key in found}}
-    moved = changed(found, every)
+    moved = changed(found, stacks)
     return {
         "kind": "history",
         "schema": SCHEMA,
         **about,
         "machine": processor(),
-        "warnings": [*warnings(history, sides), *unlike(found, every)],
+        "warnings": [*warnings(history, sides), *unlike(found, stacks)],
         "days": [
             {
                 "day": day,
@@ -72,24 +72,14 @@ def history_data(
             }
             for day, stack in sorted({**named, **dict.fromkeys(gaps, "")}.items())
         ],
-        "stacks": every,
+        "stacks": stacks,
         "sweeps": max((sweep for sweep, _ in history.visits), default=0),
         "plan": history.plan,
         "alpha": ALPHA,
         "comparisons": comparisons(list(found.values())),
         "series": [as_data(key, p, medians(history, *key)) for key, p in found.items()],
         "exact": exact_series(history),
-        "changes": [
-            {
-                **c.key.cell._asdict(),
-                "metric": c.key.metric,
-                **{
-                    name: getattr(c, name)
-                    for name in ("before", "after", "width", "ratio", "low", "high", "p")
-                },
-            }
-            for c in moved
-        ],
+        "changes": [change.as_data() for change in moved],
         "sentences": sentences(moved, versions, library),
         "spent": {
             "wall_seconds": history.spent.wall,
@@ -100,7 +90,7 @@ def history_data(
 
 
 def processor() -> str:
-    """Return what this machine's processor is called, and how many cores there are."""
+    """Return the name of this machine's processor, and the number of its cores."""
     name = processor_model(pytest_benchmark_generate_machine_info()) or "an unknown processor"
     return f"{name}, {len(affinity() or []) or os.cpu_count() or 1} cores"
 
@@ -115,19 +105,19 @@ def warnings(history: History, sides: Mapping[str, Offered]) -> list[str]:
 
 
 def unlike(found: Mapping[Key, Points], days: Sequence[str]) -> Iterator[str]:
-    """Yield what is less sure than it looks: days whose visits differ by more than the others'."""
+    """Yield the days whose visits differ by more than those of other days, in sentences."""
     for key, points in found.items():
         if points.unlike:
             cell = key.cell
             yield (
                 f"Visits of {cell.entrant} {cell.style} differ by far more than on other days in "
                 f"{key.metric} at {cell.workload} on {', '.join(days[d] for d in points.unlike)}: "
-                "its changes there are less sure than their p says."
+                "changes there are less certain than p says."
             )
 
 
 def day_gaps(stack: str, history: History, sides: Mapping[str, Offered]) -> dict[str, str]:
-    """Return what a stack lacks of what the reference has, and why; and what failed there."""
+    """Return the cells of the reference that a stack lacks or that failed there, and why."""
     state, side = history.sides[stack].state, sides[stack]
     out = {}
     for cell in history.cells[REFERENCE]:
@@ -151,11 +141,11 @@ def medians(history: History, cell: Cell, metric: str) -> list[float | None]:
 
 
 def exact_series(history: History) -> list[dict[str, Any]]:
-    """Return exact metrics day by day, those that are the same on all days left out."""
+    """Return the exact metrics that are not the same on all days, day by day."""
     out = []
     for cell in history.cells[REFERENCE]:
-        for metric in (*EXACT, *EXACT_BYTES):
-            rows = [history.sides[day].state.cells.get(cell) for day in history.days]
+        rows = [history.sides[day].state.cells.get(cell) for day in history.days]
+        for metric in EXACT:
             values = [row.exact.get(metric) if row is not None else None for row in rows]
             if len({value for value in values if value is not None}) > 1:
                 out.append({**cell._asdict(), "metric": metric, "value": values})
@@ -163,9 +153,7 @@ def exact_series(history: History) -> list[dict[str, Any]]:
 
 
 def distribution(entrant: str) -> str:
-    """Return the distribution of an entrant's library, read from its file, which is not run."""
-    import ast
-
+    """Return the distribution of an entrant's library, read from its file without running it."""
     for node in ast.parse(impls.source(entrant).read_text("utf-8")).body:
         match node:
             case ast.Assign([ast.Name("DISTRIBUTION")], ast.Constant(value)):
@@ -180,20 +168,21 @@ def put(
     data: Mapping[str, Any],
     margin: float,
 ) -> None:
-    """Write each stack's run and `history.json` into a folder."""
+    """Write each stack's run and `history.json` into a new folder.
+
+    Raises:
+        BakeoffError: the folder, or a run, cannot be written.
+    """
     new_folder(folder, "output")
     for name in (*history.days, REFERENCE):
-        state = history.sides[name].state
-        needed = {cell: set(history.metrics) for cell in history.cells[name]}
-        about: dict[str, Any] = {"history": {"stack": name, "reference": data["reference"]}}
         run = run_data(
-            state,
-            needed,
+            history.sides[name].state,
+            {cell: set(history.metrics) for cell in history.cells[name]},
             sides[name].offer,
             margin=margin,
             arguments=data["arguments"],
             plan={"seed": data["seed"]},
-            **about,
+            history={"stack": name, "reference": data["reference"]},
         )
         write(folder / f"{name}.json", run)
     whole = Whole(folder / NAME)
