@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import date
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +19,8 @@ from bench.report.choose import LIBRARIES
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Lines
 

@@ -11,10 +11,10 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 import impls
 from bench.engine.sides_plan import REFERENCE
+from bench.metrics import EXACT
 from bench.report.runs import processor_model
 from bench.report.whole import Whole
 from bench.stats.changes import comparisons
-from bench.track.gate import EXACT
 from bench.track.runfile import new_folder, run_data, write
 from bench.track.series import ALPHA, as_data, changed, measured, sentences
 from bench.watch import machine
