@@ -210,7 +210,10 @@ def sides(percent: float, iterations: int, budget: float) -> Record:
     if found is None:
         failure = plan.found(NEW).cells[cell].failure or plan.found(BASE).cells[cell].failure
         return about | {"failed": failure or "no pair came to its end"}
-    step = judged(found, options.margin, None) | {"blocks": found.blocks, "processes": found.workers}
+    step = judged(found, options.margin, None) | {
+        "blocks": found.blocks,
+        "processes": found.workers,
+    }
     return about | called(step) | {"took": time.monotonic() - start}
 
 
