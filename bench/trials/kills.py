@@ -17,7 +17,7 @@ from bench.summary import NANOSECOND
 from bench.trials.runs import RUN, last_words, section, started
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bench.trials.runs import Record
@@ -50,7 +50,7 @@ def run_killed(folder: Path, kills: int, budget: float, seed: int) -> Record:
         link_journals(folder)
         if moment is not None and not ended:
             moments.append(moment)
-    found = result(folder)
+    found = result(folder, ["step"])
     if "failed" not in found:
         found["cells_without_a_number"] = len(found["cells_without_a_number"])
     return {"kills": len(moments), "moments": moments, **found}
@@ -79,7 +79,7 @@ def workers_killed(folder: Path, kills: int, budget: float) -> Record:
                     rng.choice(workers).kill()
                     killed += 1
         run.wait()
-    return {"kills": killed, **result(folder)}
+    return {"kills": killed, **result(folder, ["step", "compile"])}
 
 
 def link_journals(folder: Path) -> None:
@@ -89,15 +89,15 @@ def link_journals(folder: Path) -> None:
             os.link(journal, folder / journal.name)
 
 
-def result(folder: Path) -> Record:
-    """Return what a killed run has lost, and which cells have no number."""
+def result(folder: Path, metrics: Sequence[str]) -> Record:
+    """Return what a killed run has lost, and which cells have no number of these metrics."""
     if not (folder / RUN).exists():
         return {"failed": last_words(folder)}
     run = section(folder)
     without = [
         f"{cell['entrant']} {cell['style']} {metric}"
         for cell in run["cells"]
-        for metric in ("step", "compile")
+        for metric in metrics
         if cell["failure"] or cell["metrics"].get(metric, {}).get("median") is None
     ]
     measured = Counter(
