@@ -425,7 +425,10 @@ BAD = {
     "cut.json": (json.dumps(a_run())[:-20], "is not JSON"),
     "empty.json": ("", "is not JSON"),
     "newer.json": ({"benchmarks": [], "bakeoff": {"schema": 999, "cells": []}}, "of schema 999"),
-    "damaged.json": ({"benchmarks": [], "bakeoff": {"schema": SCHEMA}}, "is damaged: Object missing"),
+    "damaged.json": (
+        {"benchmarks": [], "bakeoff": {"schema": SCHEMA}},
+        "is damaged: Object missing",
+    ),
     "unnamed.json": (a_run() | {"datetime": None}, "does not say when it was measured"),
     "undated.json": (a_run() | {"datetime": "tomorrow"}, "is damaged: ValueError"),
     "listed.json": (a_run() | {"machine_info": [1]}, "is damaged: AttributeError"),
