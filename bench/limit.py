@@ -242,7 +242,8 @@ def least_seconds(
         shapes: Of the arrays.
         spend: Seconds to look for the best, over several sets of arrays.
     """
-    numbers, took = np.random.default_rng(0), []
+    numbers = np.random.default_rng(0)
+    took: list[float] = []
     for _ in range(ARRAY_SETS):
         arrays = [numbers.uniform(-1, 1, shape).astype(np.float32) for shape in shapes]
         function(*arrays)
