@@ -31,8 +31,8 @@ from bench.report.terminal import parts
 from bench.report.whole import Whole, written
 from bench.run import Measured, Offer, Wanted, offer_of
 from bench.runfile import ENTRY
-from bench.track.environments import Builder
-from bench.track.spec import parse
+from bench.compare.environments import Builder
+from bench.compare.spec import parse
 from bench.worker.settings import conditions
 from common import devices
 from common.config import check_rate, check_size

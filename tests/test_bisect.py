@@ -13,17 +13,17 @@ import pytest
 from bench.engine.processes import Place
 from bench.environments.uv import UnsolvableError
 from bench.stats.ratios import Estimate, corrected
-from bench.track import bisect as bisects
-from bench.track.bisect import Looks, Search, interval
-from bench.track.environments import Environment
-from bench.track.releases import moved
-from bench.track.spec import parse
+from bench.compare import bisect as bisects
+from bench.compare.bisect import Looks, Search, interval
+from bench.compare.environments import Environment
+from bench.compare.releases import moved
+from bench.compare.spec import parse
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.track.spec import Spec
+    from bench.compare.spec import Spec
 
 RELEASES = {
     "jaxlib": {"0.5.0": "2025-01-10", "0.6.0": "2025-04-02", "0.7.0": "2025-07-20"},

@@ -26,11 +26,11 @@ from bench.report.runs import Run, read, run_of
 from bench.stats.ratios import Estimate, corrected
 from bench.stats.verdicts import Verdict
 from bench.summary import section
-from bench.track import between, calibrate, markdown, terminal, words
-from bench.track.as_json import as_data, as_json
-from bench.track.between import Kind, Wobble
-from bench.track.compare import compare
-from bench.track.comparison import (
+from bench.compare import between, calibrate, markdown, terminal, words
+from bench.compare.as_json import as_data, as_json
+from bench.compare.between import Kind, Wobble
+from bench.compare.compare import compare
+from bench.compare.comparison import (
     Comparison,
     Outcome,
     Side,
@@ -39,7 +39,7 @@ from bench.track.comparison import (
     exact_rows,
     time_rows,
 )
-from bench.track.gate import Accept, Gate, Rule
+from bench.compare.gate import Accept, Gate, Rule
 from common.errors import BakeoffError
 from tests.simulated import with_blocks
 

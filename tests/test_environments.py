@@ -21,10 +21,10 @@ from bench.environments.uv import (
     said,
     uv,
 )
-from bench.track import environments
-from bench.track.environments import Builder, main_pins
-from bench.track.releases import between
-from bench.track.spec import parse
+from bench.compare import environments
+from bench.compare.environments import Builder, main_pins
+from bench.compare.releases import between
+from bench.compare.spec import parse
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 

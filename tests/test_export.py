@@ -16,7 +16,7 @@ import pytest
 from bench.cli import main
 from bench.report.rows import COLUMNS
 from bench.report.runs import Run, read
-from bench.track import export
+from bench.compare import export
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from bench.cells import Cell
 from bench.cli.report import Format
 from bench.stats.ratios import Estimate, corrected
 from bench.stats.verdicts import Verdict
-from bench.track import gatefile
-from bench.track.comparison import (
+from bench.compare import gatefile
+from bench.compare.comparison import (
     Comparison,
     Outcome,
     Side,
@@ -28,9 +28,9 @@ from bench.track.comparison import (
     failures,
     time_rows,
 )
-from bench.track.gate import Accept, Gate, Rule, Where, best
-from bench.track.gatefile import gate, read
-from bench.track.markdown import MARKER
+from bench.compare.gate import Accept, Gate, Rule, Where, best
+from bench.compare.gatefile import gate, read
+from bench.compare.markdown import MARKER
 from common.errors import BakeoffError
 
 TODAY = date(2026, 11, 25)

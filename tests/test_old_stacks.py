@@ -22,8 +22,8 @@ from bench.engine.answers import typed
 from bench.engine.processes import Worker, ask_once
 from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
-from bench.track.environments import Builder
-from bench.track.spec import parse
+from bench.compare.environments import Builder
+from bench.compare.spec import parse
 from common.older import release
 from impls import older
 

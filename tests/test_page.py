@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from bench import results
 from bench.cells import BASELINE, Cell
 from bench.cli import main
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run as Planned
 from bench.estimates import Group
-from bench.report import choose, first, results, wording
+from bench.report import choose, first, wording
 from bench.report.charts import figures, picture
 from bench.report.excerpts import excerpts
 from bench.report.markdown import table
@@ -28,7 +29,7 @@ from bench.report.page import embedded, page, parts
 from bench.report.ratios import by_baseline, stored
 from bench.report.runs import NO_NUMBER, read, without_samples
 from bench.report.sentences import brief, sentences
-from bench.report.track import bisect_page, history_page
+from bench.compare.pages import bisect_page, history_page
 from bench.summary import section
 from common.errors import BakeoffError
 from tests.simulated import LANES, Machine, needed

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bench.track.spec import Spec, day, of_day, parse, today
+from bench.compare.spec import Spec, day, of_day, parse, today
 from common.errors import BakeoffError
 
 

@@ -18,18 +18,18 @@ from rich.console import Console
 
 from bench.cli import main
 from bench.report.charts import picture
-from bench.report.track import timeline as terminal
-from bench.report.track import timeline_charts as charts
-from bench.report.track import timeline_words as words
-from bench.report.track.sparkline import sparkline
-from bench.report.track.timeline_page import page
-from bench.report.track.timeline_rows import as_csv, as_json
+from bench.compare.pages import timeline as terminal
+from bench.compare.pages import timeline_charts as charts
+from bench.compare.pages import timeline_words as words
+from bench.compare.pages.sparkline import sparkline
+from bench.compare.pages.timeline_page import page
+from bench.compare.pages.timeline_rows import as_csv, as_json
 from bench.summary import SCHEMA
-from bench.track import summaries
-from bench.track.filters import Filters
-from bench.track.line import Line, Series, TimeLine
-from bench.track.summaries import Key, Numbers
-from bench.track.timeline import timeline
+from bench.compare import summaries
+from bench.compare.filters import Filters
+from bench.compare.line import Line, Series, TimeLine
+from bench.compare.summaries import Key, Numbers
+from bench.compare.timeline import timeline
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -321,8 +321,8 @@ def test_several_processes_at_once_leave_whole_summaries(runs: Path, cache: Path
         saved(runs / f"{i}.json", a_run(f"2026-07-15T08:{i:02d}:00", times=1 + 0.001 * i))
     code = (
         "import sys; from pathlib import Path\n"
-        "from bench.track.timeline import timeline\n"
-        "from bench.report.track.timeline_rows import as_csv\n"
+        "from bench.compare.timeline import timeline\n"
+        "from bench.compare.pages.timeline_rows import as_csv\n"
         f"sys.stdout.write(as_csv(timeline([Path({str(runs)!r})])))"
     )
     started = [

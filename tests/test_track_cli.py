@@ -19,14 +19,14 @@ from bench.cells import Offer
 from bench.cli import main, run
 from bench.engine.processes import Place
 from bench.report.runs import read
-from bench.report.track import history_charts, history_page
-from bench.track.ab_result import differences
-from bench.track.driven import Offered
-from bench.track.environments import Environment
-from bench.track.line import Series
-from bench.track.own_changes import find_changes
-from bench.track.series import growth
-from bench.track.spec import parse
+from bench.compare.pages import history_charts, history_page
+from bench.compare.ab_result import differences
+from bench.compare.driven import Offered
+from bench.compare.environments import Environment
+from bench.compare.line import Series
+from bench.compare.own_changes import find_changes
+from bench.compare.series import growth
+from bench.compare.spec import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +236,7 @@ def test_ends_of_a_search_that_are_the_same_stack(
     def built(specs: Any, *_: Any) -> list[Environment]:
         return [Environment(spec, Place(), ("jax==0.8.0",), python="3.13") for spec in specs]
 
-    monkeypatch.setattr("bench.track.driven.built", built)
+    monkeypatch.setattr("bench.compare.driven.built", built)
     done = bakeoff("bisect", "--metric", "step", "--good", "@2025-10-01", "--bad", "@2025-10-02")
     assert done.status == 2
     assert "@2025-10-01 and @2025-10-02 are the same stack, release by release" in done.err
@@ -249,7 +249,7 @@ def test_equal_ends_are_refused_before_anything_is_built(
     def built(*_: Any) -> Any:
         raise AssertionError("an environment is built")
 
-    monkeypatch.setattr("bench.track.driven.built", built)
+    monkeypatch.setattr("bench.compare.driven.built", built)
     done = bakeoff("bisect", "--metric", "step", "--good", ends[0], "--bad", ends[1])
     assert (done.status, done.err.count("\n")) == (2, 1)
     assert f"--good and --bad are both {ends[0]}" in done.err
@@ -329,7 +329,7 @@ def series(ratios: list[float], key: Any, error: float = 0.003) -> Series:
 
 
 def key(metric: str = "step", workload: str = "seed", style: str = "pure") -> Any:
-    from bench.track.summaries import Key
+    from bench.compare.summaries import Key
 
     about: dict[str, Any] = {
         "metric": metric,

@@ -86,20 +86,10 @@ def cell(entrant: str, style: str, workload: str = "seed", **metric: Any) -> dic
 
 
 def test_the_table_of_gains() -> None:
-    same: dict[str, Any] = {
-        "median": 3e-3,
-        "ratio": 1.0,
-        "low": 0.995,
-        "high": 1.005,
-        "verdict": "equivalent",
-    }
-    faster: dict[str, Any] = {
-        "median": 2e-3,
-        "ratio": 0.67,
-        "low": 0.65,
-        "high": 0.69,
-        "verdict": "faster",
-    }
+    same: dict[str, Any] = {"median": 3e-3, "ratio": 1.0, "low": 0.995, "high": 1.005}
+    same["verdict"] = "equivalent"
+    faster: dict[str, Any] = {"median": 2e-3, "ratio": 0.67, "low": 0.65, "high": 0.69}
+    faster["verdict"] = "faster"
     cells = [
         cell("pure_jax", "pure", median=3e-3),
         cell("tricks", "pure", **same),

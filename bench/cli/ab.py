@@ -113,8 +113,8 @@ def ab(
 
     from bench.cells import Selection
     from bench.cli.history import entrants_of, metrics_of, names
-    from bench.track import gatefile
-    from bench.track.spec import parse
+    from bench.compare import gatefile
+    from bench.compare.spec import parse
     from common.config import check_rate, check_size
 
     chosen = format_ or by_ending(output)
@@ -169,8 +169,8 @@ class Both:
     def build(self) -> None:
         """Build both environments, and ask what they have."""
         from bench.engine.sides_plan import BASE, NEW
-        from bench.track import driven
-        from bench.track.environments import Builder
+        from bench.compare import driven
+        from bench.compare.environments import Builder
 
         with announced(self.console, "building environments") as say:
             builder = Builder(notify=say)
@@ -224,14 +224,14 @@ class Both:
 
     def compared(self, gate: Any, margin: float) -> Any:
         """Return what the new side is beside the base."""
-        from bench.track.ab_result import comparison
+        from bench.compare.ab_result import comparison
 
         return comparison(self.made, self.sides, self.selected, gate, margin)
 
     def write_runs(self, folder: Path, margin: float) -> None:
         """Write each side as a run file."""
-        from bench.track.ab_result import run_of
-        from bench.track.runfile import new_folder, write
+        from bench.compare.ab_result import run_of
+        from bench.compare.runfile import new_folder, write
 
         new_folder(folder, "--runs")
         for name, side in self.sides.items():

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from bench.engine.actions import Options
     from bench.engine.sides_plan import AB
     from bench.stats.ratios import Estimate
-    from bench.track.bisect import Found
-    from bench.track.driven import Offered
-    from bench.track.environments import Environment
-    from bench.track.spec import Spec
+    from bench.compare.bisect import Found
+    from bench.compare.driven import Offered
+    from bench.compare.environments import Environment
+    from bench.compare.spec import Spec
 
 EXAMPLES = """Examples:\n
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01\n
@@ -85,8 +85,8 @@ def bisect(
     from bench.cli.history import metrics_of
     from bench.environments.uv import PYTHONS
     from bench.metrics import METRICS
-    from bench.track.environments import Builder
-    from bench.track.spec import parse
+    from bench.compare.environments import Builder
+    from bench.compare.spec import parse
     from common.config import WORKLOADS, check_rate
 
     check_rate("--budget", budget)
@@ -156,7 +156,7 @@ class Bisection:
         console: Console,
         deadline: float,
     ) -> None:
-        from bench.track.bisect import Search
+        from bench.compare.bisect import Search
 
         self.cell, self.backend, self.metric, self.console = cell, backend, metric, console
         self.builder, self.pythons, self.deadline = builder, pythons, deadline
@@ -169,7 +169,7 @@ class Bisection:
     def run(self, good: Spec, bad: Spec) -> Found:
         """Search between two sides, on one backend that both have."""
         from bench.cells import Selection
-        from bench.track import driven
+        from bench.compare import driven
 
         entrant, style, workload, _ = self.cell
         ends = driven.built((good, bad), self.builder)
@@ -206,7 +206,7 @@ class Bisection:
 
     def offered(self, environment: Environment) -> Offered:
         """Return what an environment has."""
-        from bench.track import driven
+        from bench.compare import driven
 
         if environment.spec.text not in self.sides:
             self.sides[environment.spec.text] = driven.asked(environment, (self.cell.entrant,))
@@ -218,8 +218,8 @@ class Bisection:
         """Measure two sides until it is decided, or there is no time left."""
         from bench.engine.actions import Options
         from bench.engine.sides_plan import BASE, NEW
-        from bench.track.bisect import LOOKS
-        from bench.track.paired import of_pairs
+        from bench.compare.bisect import LOOKS
+        from bench.compare.paired import of_pairs
 
         start = time.monotonic()
         sides = {BASE: self.offered(base), NEW: self.offered(new)}
@@ -252,8 +252,8 @@ class Bisection:
         """Return the schedule of one A/B, which ends when it is decided or the time is over."""
         from bench.engine.cores import one_core_lanes
         from bench.engine.sides_plan import AB, BASE, NEW
-        from bench.track.bisect import LOOKS
-        from bench.track.paired import of_pairs
+        from bench.compare.bisect import LOOKS
+        from bench.compare.paired import of_pairs
 
         lanes = one_core_lanes()
         made = AB([self.cell], {self.metric}, options, before, lanes, LOOKS[-1])
@@ -269,7 +269,7 @@ class Bisection:
 
     def as_runs(self, made: AB, sides: dict[str, Offered]) -> dict[str, Any]:
         """Return both sides of a step as run files have them."""
-        from bench.track.ab_result import run_of
+        from bench.compare.ab_result import run_of
 
         return {
             name: run_of(
@@ -295,7 +295,7 @@ class Bisection:
 
     def write(self, path: Path, found: Found, seconds: float) -> None:
         """Write steps and result, and both sides of each step."""
-        from bench.track.runfile import write
+        from bench.compare.runfile import write
 
         data = {
             "kind": "bisect",
@@ -317,7 +317,7 @@ class Bisection:
         }
         if path.suffix.lower() == HTML:
             from bench.cli.report import put
-            from bench.report.track.bisect_page import page
+            from bench.compare.pages.bisect_page import page
 
             put(path, page(data))
         else:
@@ -325,7 +325,7 @@ class Bisection:
 
     def write_runs(self, folder: Path) -> None:
         """Write both sides of each step as run files, which other commands read."""
-        from bench.track.runfile import new_folder, write
+        from bench.compare.runfile import new_folder, write
 
         new_folder(folder, "--runs")
         for number, sides in enumerate(self.evidence, 1):
@@ -335,7 +335,7 @@ class Bisection:
 
 def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:
     """Return what a search came to, in lines."""
-    from bench.track.bisect import ALPHA, UNDECIDED
+    from bench.compare.bisect import ALPHA, UNDECIDED
 
     what = f"{metric} of {cell.entrant} {cell.style} at {cell.workload}"
     out = []

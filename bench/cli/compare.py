@@ -17,8 +17,8 @@ from common.files import read_regular
 
 if TYPE_CHECKING:
     from bench.report.runs import Run
-    from bench.track.comparison import Comparison
-    from bench.track.gate import Gate
+    from bench.compare.comparison import Comparison
+    from bench.compare.gate import Gate
 
 CONFIG = "pyproject.toml"
 MOST_BYTES = 1 << 30
@@ -137,7 +137,7 @@ def by_ending(output: Path | None) -> Format:
 
 def compared(files: list[Path], allow: list[str], config: Path | None) -> Comparison:
     """Return the comparison of run files."""
-    from bench.track.compare import compare as of_runs
+    from bench.compare.compare import compare as of_runs
 
     *bases, new = [read(path) for path in files]
     return of_runs(bases, new, gate([*bases, new], config), allow)
@@ -146,7 +146,7 @@ def compared(files: list[Path], allow: list[str], config: Path | None) -> Compar
 def read(path: Path) -> Run:
     """Return a run; a comparison is none, and is told so."""
     from bench.report.runs import read as run
-    from bench.track.as_json import KIND
+    from bench.compare.as_json import KIND
 
     try:
         return run(path)
@@ -165,7 +165,7 @@ def read(path: Path) -> Run:
 
 def gate(runs: list[Run], config: Path | None) -> Gate:
     """Return the gate of a file, or the usual one."""
-    from bench.track import gatefile
+    from bench.compare import gatefile
 
     entrants = dict.fromkeys(cell["entrant"] for run in runs for cell in run.section["cells"])
     return gatefile.read(config or Path(CONFIG), entrants, needed=config is not None)
@@ -175,15 +175,15 @@ def written(found: Comparison, format_: Format, *, terminal: bool) -> str:
     """Return a comparison as text; nothing where it has been printed."""
     match format_:
         case Format.MD:
-            from bench.track.markdown import markdown
+            from bench.compare.markdown import markdown
 
             return markdown(found)
         case Format.JSON:
-            from bench.track.as_json import as_json
+            from bench.compare.as_json import as_json
 
             return as_json(found)
         case Format.HTML:
-            from bench.report.track.comparison_page import page
+            from bench.compare.pages.comparison_page import page
 
             return page(found)
         case Format.TEXT:
@@ -194,7 +194,7 @@ def printed(found: Comparison, *, terminal: bool) -> str:
     """Print a comparison to the terminal, or return it as it is printed."""
     from rich.console import Console
 
-    from bench.track.terminal import parts
+    from bench.compare.terminal import parts
 
     file = None if terminal else io.StringIO()
     console = Console(highlight=False, file=file, width=None if terminal else WIDTH)

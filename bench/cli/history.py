@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.actions import Options
     from bench.engine.sides_plan import History
-    from bench.track.driven import Offered
-    from bench.track.environments import Environment
-    from bench.track.filters import Filters
-    from bench.track.line import TimeLine
+    from bench.compare.driven import Offered
+    from bench.compare.environments import Environment
+    from bench.compare.filters import Filters
+    from bench.compare.line import TimeLine
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
 EXAMPLES = """Examples:\n
@@ -145,7 +145,7 @@ def history(
     Exit status: 0 done, 1 some of the runs of --runs cannot be read, 2 wrong use, 130 Ctrl-C.
     """
     if runs:
-        from bench.track.filters import Filters
+        from bench.compare.filters import Filters
 
         others = {
             "--every": every,
@@ -178,9 +178,9 @@ def history(
     from rich.console import Console
 
     from bench.cells import Selection
-    from bench.track.days import days_of
-    from bench.track.spec import day
-    from bench.track.spec import today as today_of
+    from bench.compare.days import days_of
+    from bench.compare.spec import day
+    from bench.compare.spec import today as today_of
     from common.config import check_rate, check_size
 
     budget, every = BUDGET if budget is None else budget, every or EVERY
@@ -254,15 +254,15 @@ def shown(
     from rich.console import Console
 
     from bench.cli.report import put
-    from bench.report.track import timeline as terminal
-    from bench.track.runfile import new_folder
-    from bench.track.timeline import timeline
+    from bench.compare.pages import timeline as terminal
+    from bench.compare.runfile import new_folder
+    from bench.compare.timeline import timeline
 
     if output is not None:
         require_new(output, "output")
     usual: tuple[str, ...] = terminal.USUAL if format_ is Format.TEXT else ()
     if format_ in (Format.HTML, None):
-        from bench.report.track.timeline_page import USUAL
+        from bench.compare.pages.timeline_page import USUAL
 
         usual = tuple(USUAL)
     with terminal.Bar(Console(stderr=True)) as step:
@@ -292,7 +292,7 @@ def rendered(found: TimeLine, format_: Format) -> str:
         case Format.TEXT:
             from rich.console import Console
 
-            from bench.report.track import timeline as terminal
+            from bench.compare.pages import timeline as terminal
 
             console = Console(highlight=False, file=io.StringIO(), width=100)
             with console.capture() as captured:
@@ -300,15 +300,15 @@ def rendered(found: TimeLine, format_: Format) -> str:
                     console.print(part)
             return captured.get()
         case Format.HTML:
-            from bench.report.track.timeline_page import page
+            from bench.compare.pages.timeline_page import page
 
             return page(found)
         case Format.CSV:
-            from bench.report.track.timeline_rows import as_csv
+            from bench.compare.pages.timeline_rows import as_csv
 
             return as_csv(found)
         case Format.JSON:
-            from bench.report.track.timeline_rows import as_json
+            from bench.compare.pages.timeline_rows import as_json
 
             return as_json(found)
 
@@ -376,8 +376,8 @@ class Past:
         """Build the environments, the reference's first; the others have its Python if they can."""
         from bench.engine.sides_plan import REFERENCE
         from bench.environments.uv import PYTHONS
-        from bench.track.environments import Builder
-        from bench.track.spec import of_day
+        from bench.compare.environments import Builder
+        from bench.compare.spec import of_day
 
         with announced(self.console, "building environments") as say:
             builder = Builder(notify=say, frozen=self.resume)
@@ -402,7 +402,7 @@ class Past:
         """Measure all stacks."""
         from bench.engine.actions import Options
         from bench.engine.sides_plan import REFERENCE
-        from bench.track import driven
+        from bench.compare import driven
 
         start = time.monotonic()
         self.sides[REFERENCE] = driven.asked(self.environments[REFERENCE], self.selection.entrants)
@@ -451,9 +451,9 @@ class Past:
     def write(self, folder: Path, every: str) -> None:
         """Write what was found, and say it."""
         from bench.engine.sides_plan import REFERENCE
-        from bench.report.results import PAGE
-        from bench.report.track.history_page import page
-        from bench.track.history import history_data, put
+        from bench.results import PAGE
+        from bench.compare.pages.history_page import page
+        from bench.compare.history import history_data, put
 
         header = self.journal.header
         data = history_data(

@@ -144,7 +144,7 @@ def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str 
 
             return as_csv(runs)
         case _:
-            from bench.track import export
+            from bench.compare import export
 
             forms: dict[Format, Callable[[list[Run]], str | bytes]] = {
                 Format.PARQUET: export.parquet,

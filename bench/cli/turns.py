@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bench.engine.actions import Options
     from bench.engine.journal import Journal
-    from bench.track.environments import Environment
+    from bench.compare.environments import Environment
 
 
 class Cores(StrEnum):
@@ -36,7 +36,7 @@ def measured(
 ) -> tuple[Any, Journal]:
     """Measure what a schedule asks for, as `driven.measure` does, and show how far it is."""
     from bench.report.progress import Shown
-    from bench.track import driven
+    from bench.compare import driven
 
     try:
         with Shown(console, options.budget) as shown:

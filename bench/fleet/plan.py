@@ -32,8 +32,8 @@ import msgspec
 
 import impls
 from bench.metrics import METRICS
-from bench.track import spec
-from bench.track.gatefile import BACKENDS
+from bench.compare import spec
+from bench.compare.gatefile import BACKENDS
 from common.config import WORKLOADS, check_rate, check_size
 from common.devices import AT, MOST_DEVICES
 from common.errors import BakeoffError, unknown

@@ -30,7 +30,7 @@ from bench.engine.driver import Driver
 from bench.engine.processes import Place
 from bench.engine.sides_plan import AB, BASE, NEW
 from bench.summary import judged
-from bench.track.paired import of_pairs
+from bench.compare.paired import of_pairs
 from bench.trials.kills import run_killed, workers_killed
 from bench.trials.runs import bench, bench_planted, load, scratch, threshold
 from bench.trials.tables import markdown

@@ -1,0 +1,188 @@
+"""What A/B, history and bisect have in common: sides built, asked, measured, and journalled."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.engine.driver import Driver
+from bench.engine.journal import FOLDER, Journal, newest
+from bench.engine.lock import only_one
+from bench.engine.processes import WorkerFailedError
+from bench.environments.uv import PYTHONS, UnsolvableError, minor
+from bench.run import CODE, code_digest, new_path, offer
+from bench.worker.settings import conditions
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bench.cells import Cell, Offer, Selection
+    from bench.engine.actions import Action, Options
+    from bench.engine.driver import Plan
+    from bench.engine.state import Spent
+    from bench.compare.environments import Builder, Environment
+    from bench.compare.spec import Spec
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A side: where its workers run, and what they have."""
+
+    environment: Environment
+    offer: Offer
+
+    def gap(self, entrant: str, style: str) -> str | None:
+        """Return why this side has not got an entrant's style; None if it has."""
+        if style in self.offer.styles.get(entrant, ()):
+            return None
+        missing = self.offer.missing.get(entrant, {}).get(style)
+        return missing or self.offer.problems.get(entrant) or "there is no such style"
+
+
+def built(
+    specs: Sequence[Spec], builder: Builder, pythons: Sequence[str] = ()
+) -> list[Environment]:
+    """Return the environments of sides: of the same Python, if there is one that fits them all.
+
+    Raises:
+        BakeoffError: one of them cannot be built; which, and why.
+    """
+    # The oldest Python that fits is the one for which most releases of that time have wheels.
+    pythons = (minor(),) if any(spec.current for spec in specs) else pythons or PYTHONS
+    for python in pythons:
+        try:
+            return [builder.environment(spec, (python,)) for spec in specs]
+        except UnsolvableError as error:
+            if not error.for_python:
+                raise
+    return [builder.environment(spec) for spec in specs]
+
+
+def asked(environment: Environment, entrants: Iterable[str] = ()) -> Offered:
+    """Ask a worker of a side what it has.
+
+    Raises:
+        BakeoffError: no worker of it can even load the baseline.
+    """
+    try:
+        found = offer(tuple(entrants), {}, place=environment.place)
+    except WorkerFailedError as error:
+        said = ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
+        raise BakeoffError(f"{environment.spec} cannot be measured: {said}") from error
+    except (TypeError, OSError) as error:  # another revision's answer, or no such interpreter
+        raise BakeoffError(f"{environment.spec} cannot be measured: {error}") from error
+    return Offered(environment, replace(found, conditions=conditions()))
+
+
+def selected(selection: Selection, sides: Mapping[str, Offered]) -> dict[str, list[Cell]]:
+    """Return the cells that are asked for and that each side has, on one backend.
+
+    Without a backend asked for, that is an accelerator, where all sides have one.
+
+    Raises:
+        BakeoffError: a name that no side knows.
+    """
+    found: dict[str, list[Cell]] = {}
+    errors: list[BakeoffError] = []
+    for name, side in sides.items():
+        try:
+            found[name] = selection.cells(side.offer)
+        except BakeoffError as error:
+            errors.append(error)
+            found[name] = []
+    if not any(found.values()):
+        raise errors[0]
+    having = [{cell.backend for cell in cells} for cells in found.values()]
+    shared = sorted(set.intersection(*having)) or sorted(set.union(*having))
+    one = next((backend for backend in shared if backend != "cpu"), shared[0])
+    return {name: [c for c in cells if c.backend == one] for name, cells in found.items()}
+
+
+def common(found: Mapping[str, Sequence[Cell]]) -> list[Cell]:
+    """Return the cells that all sides have.
+
+    Raises:
+        BakeoffError: there are none.
+    """
+    first, *others = found.values()
+    cells = [cell for cell in first if all(cell in each for each in others)]
+    if not cells:
+        raise BakeoffError(
+            f"{' and '.join(found)} have nothing in common that is asked for; choose other sides, "
+            "entrants or styles"
+        )
+    return cells
+
+
+def measure(
+    plan: Callable[[Options, float], Plan],
+    options: Options,
+    sides: Mapping[str, Environment],
+    header: Mapping[str, Any],
+    *,
+    kind: str,
+    before: float = 0.0,
+    resume: bool = False,
+    told: Callable[[Action, Spent], None],
+) -> tuple[Plan, Journal]:
+    """Measure what a plan asks for on its sides; return it, and the journal of all that.
+
+    Args:
+        plan: Makes it, given the options with the seed of this run, and what had been spent.
+        options: How much is measured.
+        sides: Where workers run.
+        header: What else tells this run from others; a journal of another one is not gone on with.
+        kind: Of run, which has a folder of journals.
+        before: Seconds of the budget that have gone already.
+        resume: Go on with the newest journal.
+        told: Shows how far it is.
+
+    Raises:
+        BakeoffError: another run is measuring; a journal does not fit, or cannot be written.
+        KeyboardInterrupt: what was measured is in the journal.
+    """
+    lock = only_one()
+    folder = FOLDER / kind
+    about = {
+        **header,
+        "code": code_digest((*CODE, "bench/compare")),
+        "sides": {
+            name: [[*side.pins], side.python, side.commit, side.place.command[0]]
+            for name, side in sides.items()
+        },
+    }
+    if resume:
+        opened = Journal.open(newest(folder))
+        check(opened, about)
+        options = replace(options, seed=opened.header["seed"])
+        before = opened.header["before"]
+    else:
+        options = replace(options, seed=secrets.randbelow(1 << 32))
+        path = folder / new_path().name
+        opened = Journal.create(path, {**about, "seed": options.seed, "before": before})
+    made = plan(options, before)
+    places = {name: replace(side.place, variables=shared(side)) for name, side in sides.items()}
+    try:
+        Driver(made, opened, places=places, told=told).run()
+    finally:
+        lock.release()
+    return made, opened
+
+
+def shared(side: Environment) -> dict[str, str]:
+    """Return a side's variables: two processes live, and none may take a whole accelerator."""
+    return {**side.place.variables, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def check(journal: Journal, about: Mapping[str, Any]) -> None:
+    """Raise BakeoffError unless a journal was begun by the same command, of the same code."""
+    now = json.loads(json.dumps(about, default=list))
+    changed = [name for name, value in now.items() if journal.header.get(name) != value]
+    if changed:
+        raise BakeoffError(
+            f"the journal {journal.path} is of another run ({', '.join(changed)} differ): give "
+            "the same options as then, or start anew without --resume"
+        )
