@@ -147,7 +147,7 @@ def measure_on_node(
     import tempfile
     from pathlib import Path
 
-    import ray
+    import ray  # type: ignore[import-not-found,unused-ignore]
 
     node = ray.get_runtime_context().get_node_id()
     try:

@@ -1,19 +1,7 @@
-"""PLAN.toml: which cells are compared with each other, and for how long.
+"""PLAN.toml: which cells are compared with each other, and for how long; see docs/scale.md.
 
-    include = ["common.toml"]
-
-    [defaults]
-    budget = 600
-
-    [[compare]]
-    name = "libraries"
-    entrants = ["pure_jax", "equinox", "haiku"]
-    workloads = ["seed", "batched"]
-    environments = ["current", "@2025-12-01"]
-
-Each `[[compare]]` is expanded to one comparison for each workload, backend and environment. A
-comparison is one run of `pytest bench`: its entrants and styles are measured together. The defaults
-of an including file take precedence over those of the file that it includes.
+Each `[[compare]]` is expanded to one comparison for each workload, backend and environment. The
+defaults of an including file take precedence over those of the file that it includes.
 """
 
 from __future__ import annotations
