@@ -19,6 +19,8 @@ from rich.console import Console
 import impls
 from bench import stdout
 from bench.cells import Cell, Selection
+from bench.compare.environments import Builder
+from bench.compare.spec import parse
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE
 from bench.engine.lock import only_one
@@ -31,8 +33,6 @@ from bench.report.terminal import parts
 from bench.report.whole import Whole, written
 from bench.run import Measured, Offer, Wanted, offer_of
 from bench.runfile import ENTRY
-from bench.compare.environments import Builder
-from bench.compare.spec import parse
 from bench.worker.settings import conditions
 from common import devices
 from common.config import check_rate, check_size

@@ -14,12 +14,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench import limit, tricks
+from bench.compare.pages import bisect_page, history_page
+from bench.compare.pages.history_charts import figures
 from bench.report import first, scaling
 from bench.report.markdown import table
 from bench.report.page import page
 from bench.report.runs import Run, read
-from bench.compare.pages import bisect_page, history_page
-from bench.compare.pages.history_charts import figures
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bench.engine.processes import Place
-from bench.environments.uv import UnsolvableError
-from bench.stats.ratios import Estimate, corrected
 from bench.compare import bisect as bisects
 from bench.compare.bisect import Looks, Search, interval
 from bench.compare.environments import Environment
 from bench.compare.releases import moved
 from bench.compare.spec import parse
+from bench.engine.processes import Place
+from bench.environments.uv import UnsolvableError
+from bench.stats.ratios import Estimate, corrected
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

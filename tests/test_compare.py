@@ -21,11 +21,6 @@ from rich.console import Console
 
 from bench.cells import Cell
 from bench.cli import main
-from bench.engine.state import Found, Samples, State
-from bench.report.runs import Run, read, run_of
-from bench.stats.ratios import Estimate, corrected
-from bench.stats.verdicts import Verdict
-from bench.summary import section
 from bench.compare import between, calibrate, markdown, terminal, words
 from bench.compare.as_json import as_data, as_json
 from bench.compare.between import Kind, Wobble
@@ -40,6 +35,11 @@ from bench.compare.comparison import (
     time_rows,
 )
 from bench.compare.gate import Accept, Gate, Rule
+from bench.engine.state import Found, Samples, State
+from bench.report.runs import Run, read, run_of
+from bench.stats.ratios import Estimate, corrected
+from bench.stats.verdicts import Verdict
+from bench.summary import section
 from common.errors import BakeoffError
 from tests.simulated import with_blocks
 

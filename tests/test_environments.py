@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.compare import environments
+from bench.compare.environments import Builder, main_pins
+from bench.compare.releases import between
+from bench.compare.spec import parse
 from bench.environments import store
 from bench.environments.store import MARK, binary
 from bench.environments.uv import (
@@ -21,10 +25,6 @@ from bench.environments.uv import (
     said,
     uv,
 )
-from bench.compare import environments
-from bench.compare.environments import Builder, main_pins
-from bench.compare.releases import between
-from bench.compare.spec import parse
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 

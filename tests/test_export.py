@@ -14,9 +14,9 @@ import jsonschema
 import pytest
 
 from bench.cli import main
+from bench.compare import export
 from bench.report.rows import COLUMNS
 from bench.report.runs import Run, read
-from bench.compare import export
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -15,8 +15,6 @@ import pytest
 
 from bench.cells import Cell
 from bench.cli.report import Format
-from bench.stats.ratios import Estimate, corrected
-from bench.stats.verdicts import Verdict
 from bench.compare import gatefile
 from bench.compare.comparison import (
     Comparison,
@@ -31,6 +29,8 @@ from bench.compare.comparison import (
 from bench.compare.gate import Accept, Gate, Rule, Where, best
 from bench.compare.gatefile import gate, read
 from bench.compare.markdown import MARKER
+from bench.stats.ratios import Estimate, corrected
+from bench.stats.verdicts import Verdict
 from common.errors import BakeoffError
 
 TODAY = date(2026, 11, 25)

@@ -17,13 +17,13 @@ import pytest
 
 import impls
 from bench.cells import BASELINE, CONTROL, Offer
+from bench.compare.environments import Builder
+from bench.compare.spec import parse
 from bench.engine.actions import Action
 from bench.engine.answers import typed
 from bench.engine.processes import Worker, ask_once
 from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
-from bench.compare.environments import Builder
-from bench.compare.spec import parse
 from common.older import release
 from impls import older
 

@@ -18,6 +18,7 @@ import pytest
 from bench import results
 from bench.cells import BASELINE, Cell
 from bench.cli import main
+from bench.compare.pages import bisect_page, history_page
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run as Planned
 from bench.estimates import Group
@@ -29,7 +30,6 @@ from bench.report.page import embedded, page, parts
 from bench.report.ratios import by_baseline, stored
 from bench.report.runs import NO_NUMBER, read, without_samples
 from bench.report.sentences import brief, sentences
-from bench.compare.pages import bisect_page, history_page
 from bench.summary import section
 from common.errors import BakeoffError
 from tests.simulated import LANES, Machine, needed

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.cells import Cell
+from bench.compare.days import days_of
+from bench.compare.paired import paired
+from bench.compare.series import changed, measured
 from bench.engine.actions import ALL, Action, Death, Options
 from bench.engine.sides import BASELINE_ARM
 from bench.engine.sides_plan import AB, BASE, DEFAULT_METRICS, NEW, REFERENCE, History
 from bench.stats.verdicts import Verdict, verdict
-from bench.compare.days import days_of
-from bench.compare.paired import paired
-from bench.compare.series import changed, measured
 from common.errors import BakeoffError
 from tests.simulated import LANES, Machine
 

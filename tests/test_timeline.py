@@ -17,19 +17,19 @@ import pytest
 from rich.console import Console
 
 from bench.cli import main
-from bench.report.charts import picture
+from bench.compare import summaries
+from bench.compare.filters import Filters
+from bench.compare.line import Line, Series, TimeLine
 from bench.compare.pages import timeline as terminal
 from bench.compare.pages import timeline_charts as charts
 from bench.compare.pages import timeline_words as words
 from bench.compare.pages.sparkline import sparkline
 from bench.compare.pages.timeline_page import page
 from bench.compare.pages.timeline_rows import as_csv, as_json
-from bench.summary import SCHEMA
-from bench.compare import summaries
-from bench.compare.filters import Filters
-from bench.compare.line import Line, Series, TimeLine
 from bench.compare.summaries import Key, Numbers
 from bench.compare.timeline import timeline
+from bench.report.charts import picture
+from bench.summary import SCHEMA
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -17,16 +17,16 @@ import pytest
 
 from bench.cells import Offer
 from bench.cli import main, run
-from bench.engine.processes import Place
-from bench.report.runs import read
-from bench.compare.pages import history_charts, history_page
 from bench.compare.ab_result import differences
 from bench.compare.driven import Offered
 from bench.compare.environments import Environment
 from bench.compare.line import Series
 from bench.compare.own_changes import find_changes
+from bench.compare.pages import history_charts, history_page
 from bench.compare.series import growth
 from bench.compare.spec import parse
+from bench.engine.processes import Place
+from bench.report.runs import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -168,9 +168,9 @@ class Both:
 
     def build(self) -> None:
         """Build both environments, and ask what they have."""
-        from bench.engine.sides_plan import BASE, NEW
         from bench.compare import driven
         from bench.compare.environments import Builder
+        from bench.engine.sides_plan import BASE, NEW
 
         with announced(self.console, "building environments") as say:
             builder = Builder(notify=say)

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.cells import Cell
-    from bench.engine.actions import Options
-    from bench.engine.sides_plan import AB
-    from bench.stats.ratios import Estimate
     from bench.compare.bisect import Found
     from bench.compare.driven import Offered
     from bench.compare.environments import Environment
     from bench.compare.spec import Spec
+    from bench.engine.actions import Options
+    from bench.engine.sides_plan import AB
+    from bench.stats.ratios import Estimate
 
 EXAMPLES = """Examples:\n
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01\n
@@ -83,10 +83,10 @@ def bisect(
     import impls
     from bench.cells import Cell
     from bench.cli.history import metrics_of
-    from bench.environments.uv import PYTHONS
-    from bench.metrics import METRICS
     from bench.compare.environments import Builder
     from bench.compare.spec import parse
+    from bench.environments.uv import PYTHONS
+    from bench.metrics import METRICS
     from common.config import WORKLOADS, check_rate
 
     check_rate("--budget", budget)
@@ -216,10 +216,10 @@ class Bisection:
         self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
     ) -> tuple[Estimate | None, float, str]:
         """Measure two sides until it is decided, or there is no time left."""
-        from bench.engine.actions import Options
-        from bench.engine.sides_plan import BASE, NEW
         from bench.compare.bisect import LOOKS
         from bench.compare.paired import of_pairs
+        from bench.engine.actions import Options
+        from bench.engine.sides_plan import BASE, NEW
 
         start = time.monotonic()
         sides = {BASE: self.offered(base), NEW: self.offered(new)}
@@ -250,10 +250,10 @@ class Bisection:
         self, options: Options, before: float, *, decided: Callable[[Estimate], bool]
     ) -> AB:
         """Return the schedule of one A/B, which ends when it is decided or the time is over."""
-        from bench.engine.cores import one_core_lanes
-        from bench.engine.sides_plan import AB, BASE, NEW
         from bench.compare.bisect import LOOKS
         from bench.compare.paired import of_pairs
+        from bench.engine.cores import one_core_lanes
+        from bench.engine.sides_plan import AB, BASE, NEW
 
         lanes = one_core_lanes()
         made = AB([self.cell], {self.metric}, options, before, lanes, LOOKS[-1])

@@ -16,9 +16,9 @@ from common.errors import BakeoffError, require_new
 from common.files import read_regular
 
 if TYPE_CHECKING:
-    from bench.report.runs import Run
     from bench.compare.comparison import Comparison
     from bench.compare.gate import Gate
+    from bench.report.runs import Run
 
 CONFIG = "pyproject.toml"
 MOST_BYTES = 1 << 30
@@ -145,8 +145,8 @@ def compared(files: list[Path], allow: list[str], config: Path | None) -> Compar
 
 def read(path: Path) -> Run:
     """Return a run; a comparison is none, and is told so."""
-    from bench.report.runs import read as run
     from bench.compare.as_json import KIND
+    from bench.report.runs import read as run
 
     try:
         return run(path)

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.cells import Cell
-    from bench.engine.actions import Options
-    from bench.engine.sides_plan import History
     from bench.compare.driven import Offered
     from bench.compare.environments import Environment
     from bench.compare.filters import Filters
     from bench.compare.line import TimeLine
+    from bench.engine.actions import Options
+    from bench.engine.sides_plan import History
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
 EXAMPLES = """Examples:\n
@@ -374,10 +374,10 @@ class Past:
 
     def build(self) -> None:
         """Build the environments, the reference's first; the others have its Python if they can."""
-        from bench.engine.sides_plan import REFERENCE
-        from bench.environments.uv import PYTHONS
         from bench.compare.environments import Builder
         from bench.compare.spec import of_day
+        from bench.engine.sides_plan import REFERENCE
+        from bench.environments.uv import PYTHONS
 
         with announced(self.console, "building environments") as say:
             builder = Builder(notify=say, frozen=self.resume)
@@ -400,9 +400,9 @@ class Past:
 
     def measure(self, budget: float, sweeps: int | None, blocks: int | None) -> None:
         """Measure all stacks."""
+        from bench.compare import driven
         from bench.engine.actions import Options
         from bench.engine.sides_plan import REFERENCE
-        from bench.compare import driven
 
         start = time.monotonic()
         self.sides[REFERENCE] = driven.asked(self.environments[REFERENCE], self.selection.entrants)
@@ -450,10 +450,10 @@ class Past:
 
     def write(self, folder: Path, every: str) -> None:
         """Write what was found, and say it."""
+        from bench.compare.history import history_data, put
+        from bench.compare.pages.history_page import page
         from bench.engine.sides_plan import REFERENCE
         from bench.results import PAGE
-        from bench.compare.pages.history_page import page
-        from bench.compare.history import history_data, put
 
         header = self.journal.header
         data = history_data(

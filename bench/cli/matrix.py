@@ -1,180 +1,154 @@
-"""`bakeoff matrix`: a plan of comparisons, here or on a Ray cluster."""
+"""`bakeoff matrix`: many comparisons, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, require_folder_to_be
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.fleet.drive import Progress
-    from bench.fleet.plan import Comparison
+    from bench.fleet.plan import PlannedComparison
 
 EXAMPLES = """Examples:\n
 bakeoff matrix plan.toml\n
 bakeoff matrix plan.toml --out nightly\n
-bakeoff matrix plan.toml --out nightly --ray auto\n
-bakeoff matrix plan.toml --simulate 100 --failures 0.05"""
+bakeoff matrix plan.toml --out nightly --ray auto"""
 SHOWN = 20
 """Comparisons that are listed; the others are counted."""
-
-
-def matrix(
-    path: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What is to be compared.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Measure into this folder; what is there already is kept.")
-    ] = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="On the nodes of this Ray cluster.")
-    ] = None,
-    simulate: Annotated[
-        int | None, typer.Option(metavar="N", help="Say what N machines would take.")
-    ] = None,
-    failures: Annotated[
-        float, typer.Option(help="Part of the simulated machines that is lost meanwhile.")
-    ] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> int:
-    """Show a plan and what it costs; with --out, measure it.
-
-    A comparison is what is measured in one run, on a machine of its own. Ctrl-C loses nothing: the
-    same command goes on. Exit status 1: some comparisons have no number.
-    """
-    from bench.fleet.plan import plan
-
-    if not 0 <= failures < 1:
-        raise BakeoffError(f"--failures is {failures:g}; give a part from 0 to less than 1")
-    if simulate is not None and simulate < 1:
-        raise BakeoffError(f"--simulate is {simulate}; give at least one machine")
-    if simulate is None and failures:
-        raise BakeoffError("--failures without --simulate; say how many machines: --simulate 100")
-    if simulate is not None and (ray is not None or out is not None):
-        raise BakeoffError("--simulate measures nothing; leave --out and --ray out")
-    if ray is not None and out is None:
-        raise BakeoffError("--ray without --out; name the folder that results go into")
-    start = time.perf_counter()
-    comparisons = plan(path)
-    took = time.perf_counter() - start
-    if simulate is not None:
-        simulated(comparisons, simulate, failures, as_json=as_json)
-        return 0
-    if out is None:
-        show(comparisons, took, as_json=as_json)
-        return 0
-    return measured(comparisons, out, ray)
-
-
-def show(comparisons: Sequence[Comparison], took: float, *, as_json: bool) -> None:
-    """Print a plan and its cost."""
-    from bench.fleet.cost import least
-
-    short = [c for c in comparisons if c.budget < least(c)]
-    cells, seconds = sum(c.cells for c in comparisons), sum(c.budget for c in comparisons)
-    if as_json:
-        rows: dict[str, Any] = {
-            "comparisons": len(comparisons),
-            "cells": cells,
-            "seconds": seconds,
-            "planned_in_seconds": took,
-            "with_too_little_budget": len(short),
-        }
-        print(json.dumps(rows, indent=2))
-        return
-    for comparison in comparisons[:SHOWN]:
-        print(f"  {comparison}, {comparison.cells} cells, {words(comparison.budget)}")
-    if len(comparisons) > SHOWN:
-        print(f"  … and {len(comparisons) - SHOWN} more")
-    print(
-        f"{len(comparisons)} comparisons of {cells} cells: {words(seconds)} on one machine; "
-        f"planned in {took:.2f} s. Measure with --out FOLDER."
-    )
-    if short:
-        first = max(short, key=lambda comparison: least(comparison) - comparison.budget)
-        print(
-            f"bakeoff: {len(short)} of them have less budget than the fewest blocks take: "
-            f"{first}, {words(first.budget)} where {first.cells} cells take some "
-            f"{words(least(first))}; they will leave out what does not fit",
-            file=sys.stderr,
-        )
-
-
-def simulated(
-    comparisons: Sequence[Comparison], machines: int, failures: float, *, as_json: bool
-) -> None:
-    """Print what a cluster would take."""
-    from dataclasses import asdict
-
-    from bench.fleet.simulate import simulate
-
-    found = simulate(comparisons, machines, failures)
-    if as_json:
-        print(json.dumps(asdict(found) | {"ratio": found.ratio}, indent=2))
-        return
-    print(
-        f"{len(comparisons)} comparisons on {machines} machines, {failures:.0%} of them lost: "
-        f"{words(found.makespan)}, {found.ratio:.3f} times the lower bound of "
-        f"{words(found.bound)}; "
-        f"{found.done} measured, {found.lost} begun anew, {found.twice} measured twice, "
-        f"{found.left} left"
-    )
-
-
-def measured(comparisons: Sequence[Comparison], out: Path, ray: str | None) -> int:
-    """Measure, showing how far it is; return the exit status."""
-    from bench.fleet.drive import INDEX, collect, drive
-    from bench.fleet.here import Here
-
-    cluster: Any
-    if ray is None:
-        cluster = Here({c.backend for c in comparisons}, out)
-    else:
-        from bench.fleet.on_ray import OnRay
-
-        cluster = OnRay(ray)
-
-    def tell(what: str, progress: Progress) -> None:
-        share = progress.seconds / max(1, progress.machines)
-        left = f"{progress.done} of {progress.all} done, {words(share)} to go"
-        print(f"bakeoff: {left}: {what}", file=sys.stderr, flush=True)
-
-    start = time.monotonic()
-    try:
-        progress = drive(comparisons, cluster, out, tell)
-    except KeyboardInterrupt:
-        raise InterruptedMatrixError(
-            f"interrupted; what was measured is in {out}, and the same command goes on"
-        ) from None
-    count = collect(comparisons, out)
-    took = time.monotonic() - start
-    print(f"{progress.done} of {progress.all} comparisons, {count} cells in {out / INDEX}")
-    if ray is None and progress.measured:
-        share = took / progress.measured - 1
-        print(f"{took:.1f} s, {share:.2%} more than was measured", file=sys.stderr)
-    if progress.failed:
-        print(
-            f"bakeoff: {progress.failed} comparisons failed: see {out}/*.failed.txt; the same "
-            "command tries them again",
-            file=sys.stderr,
-        )
-    return int(progress.failed > 0)
+SECONDS_PER_CELL = 5.0
+"""With a smaller budget, a comparison may leave cells out: a rule of thumb."""
 
 
 class InterruptedMatrixError(BakeoffError):
-    """Ctrl-C; what was measured is kept."""
+    """Ctrl-C; finished comparisons are kept."""
 
     exit_status = 130
 
 
+def matrix(
+    path: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What to compare.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Measure what has no run file in this folder yet."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Measure on the nodes of this Ray cluster."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """List the comparisons of a plan and their cost; with --out, measure them.
+
+    A comparison is one run, on a machine of its own. After Ctrl-C, the same command goes on. Exit
+    status 1: some comparisons failed.
+    """
+    from bench.fleet.plan import plan
+
+    if ray is not None and out is None:
+        raise BakeoffError("--ray without --out; name the folder for the results")
+    comparisons = plan(path)
+    if out is None:
+        show(comparisons, as_json=as_json)
+        return 0
+    return measured(comparisons, out, ray, as_json=as_json)
+
+
+def show(comparisons: Sequence[PlannedComparison], *, as_json: bool) -> None:
+    """Print a plan and its cost."""
+    cells, seconds = sum(c.cells for c in comparisons), sum(c.table.budget for c in comparisons)
+    short = [c for c in comparisons if c.table.budget < SECONDS_PER_CELL * c.cells]
+    if as_json:
+        counts = {
+            "comparisons": len(comparisons),
+            "cells": cells,
+            "seconds": seconds,
+            "with_too_little_budget": len(short),
+        }
+        print(json.dumps(counts, indent=2))
+        return
+    for comparison in comparisons[:SHOWN]:
+        print(f"  {comparison}, {comparison.cells} cells, {words(comparison.table.budget)}")
+    if len(comparisons) > SHOWN:
+        print(f"  … and {len(comparisons) - SHOWN} more")
+    print(
+        f"{len(comparisons)} comparisons of {cells} cells: {words(seconds)} on one machine. "
+        "Measure with --out FOLDER."
+    )
+    if short:
+        print(
+            f"bakeoff: {len(short)} comparisons have a budget of less than {SECONDS_PER_CELL:g} s "
+            f"a cell and may leave cells out, the first is {short[0]}",
+            file=sys.stderr,
+        )
+
+
+def measured(
+    comparisons: Sequence[PlannedComparison], out: Path, ray: str | None, *, as_json: bool
+) -> int:
+    """Measure what has no run file yet, the longest first, and return the exit status.
+
+    Raises:
+        BakeoffError: The folder cannot be used, or there is no cluster or no node.
+        InterruptedMatrixError: Ctrl-C.
+    """
+    from bench.fleet.cluster import measure_on_cluster
+    from bench.fleet.process import measure_here
+    from bench.fleet.results import INDEX, run_file, save, write_index
+
+    def tell(line: str) -> None:
+        print(f"bakeoff: {line}", file=sys.stderr, flush=True)
+
+    require_folder_to_be(out, "--out")
+    out.mkdir(parents=True, exist_ok=True)
+    left = [c for c in comparisons if not run_file(out, c).exists()]
+    left.sort(key=lambda comparison: comparison.table.budget, reverse=True)
+    total, finished, failed = sum(c.table.budget for c in left), 0.0, 0
+    start = time.monotonic()
+    results = measure_here(left, out, tell) if ray is None else measure_on_cluster(left, ray, tell)
+    try:
+        with closing(results):
+            for number, (comparison, result) in enumerate(results, 1):
+                save(out, comparison, result)
+                finished += comparison.table.budget
+                outcome = "measured"
+                if result.run is None:
+                    failed += 1
+                    outcome = f"failed: {result.log.splitlines()[-1][:200]}"
+                to_go = (time.monotonic() - start) * (total - finished) / finished
+                tell(
+                    f"{comparison} {outcome}; {number} of {len(left)} done, about {words(to_go)} "
+                    "to go"
+                )
+    except KeyboardInterrupt:
+        raise InterruptedMatrixError(
+            f"interrupted; results so far are in {out}, give the same command again to go on"
+        ) from None
+    cells = write_index(out, comparisons)
+    done = len(comparisons) - failed
+    if as_json:
+        counts = {"comparisons": len(comparisons), "done": done, "failed": failed, "cells": cells}
+        print(json.dumps(counts, indent=2))
+    else:
+        print(f"{done} of {len(comparisons)} comparisons, {cells} cells in {out / INDEX}")
+    if failed:
+        tell(
+            f"{failed} comparisons failed: see {out}/*.failed.txt; the same command tries them "
+            f"again, from where they stopped: delete {out}/*.unfinished to start anew"
+        )
+    return int(failed > 0)
+
+
 def words(seconds: float) -> str:
-    """Return a time as people write it."""
+    """Return a duration in the unit that suits it."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bench.compare.environments import Environment
     from bench.engine.actions import Options
     from bench.engine.journal import Journal
-    from bench.compare.environments import Environment
 
 
 class Cores(StrEnum):
@@ -35,8 +35,8 @@ def measured(
     resume: bool = False,
 ) -> tuple[Any, Journal]:
     """Measure what a schedule asks for, as `driven.measure` does, and show how far it is."""
-    from bench.report.progress import Shown
     from bench.compare import driven
+    from bench.report.progress import Shown
 
     try:
         with Shown(console, options.budget) as shown:

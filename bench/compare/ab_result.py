@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from packaging.utils import canonicalize_name
 
-from bench.engine.sides_plan import BASE, NEW
-from bench.metrics import EXACT, METRICS
 from bench.compare.comparison import Comparison, Side, Values, exact_rows, failures, only, time_rows
 from bench.compare.conditions import OWN, Difference
 from bench.compare.paired import paired
 from bench.compare.runfile import run_data
+from bench.engine.sides_plan import BASE, NEW
+from bench.metrics import EXACT, METRICS
 from bench.watch import machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.sides_plan import AB
-    from bench.engine.state import State
-    from bench.stats.ratios import Estimate
     from bench.compare.comparison import Key
     from bench.compare.driven import Offered
     from bench.compare.gate import Gate
+    from bench.engine.sides_plan import AB
+    from bench.engine.state import State
+    from bench.stats.ratios import Estimate
 
 READING = (
     "Both sides were measured now, on this machine, their workers taking turns: seconds are "

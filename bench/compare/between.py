@@ -21,8 +21,8 @@ from bench.stats.ratios import Estimate, corrected
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.report.wording import Facts
     from bench.compare.comparison import Key
+    from bench.report.wording import Facts
 
 
 class Kind(StrEnum):

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from packaging.version import Version
 from scipy import special
 
-from bench.environments.uv import UnsolvableError
 from bench.compare.releases import between, moved
 from bench.compare.spec import PACKAGES, of_day, parse
+from bench.environments.uv import UnsolvableError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.stats.ratios import Estimate
     from bench.compare.environments import Environment
     from bench.compare.spec import Spec
+    from bench.stats.ratios import Estimate
 
     type Moved = dict[str, tuple[str | None, str | None]]
 

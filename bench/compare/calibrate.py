@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.report.runs import read
 from bench.compare import between
 from bench.compare.compare import cells, kind_of, measurements
+from bench.report.runs import read
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
     from bench.compare.between import Kind, Wobble
+    from bench.report.runs import Run
 
 
 def between_runs(runs: Sequence[Run]) -> dict[Kind, Wobble]:

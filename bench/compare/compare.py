@@ -13,12 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.estimates import beside
-from bench.metrics import METRICS
-from bench.report import tied, wording
-from bench.report.runs import TIME, is_number, processor_model
-from bench.report.wording import measured
-from bench.stats.ratios import corrected
 from bench.compare import between, conditions
 from bench.compare.comparison import (
     Comparison,
@@ -30,17 +24,23 @@ from bench.compare.comparison import (
     time_rows,
 )
 from bench.compare.gate import Gate
+from bench.estimates import beside
+from bench.metrics import METRICS
+from bench.report import tied, wording
+from bench.report.runs import TIME, is_number, processor_model
+from bench.report.wording import measured
+from bench.stats.ratios import corrected
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from bench.compare.comparison import Key
+    from bench.compare.conditions import Difference
     from bench.engine.state import Samples
     from bench.report.runs import Run
     from bench.report.wording import Facts
     from bench.stats.ratios import Estimate
-    from bench.compare.comparison import Key
-    from bench.compare.conditions import Difference
 
 READING = (
     f"Compared is each cell's ratio to {BASELINE[0]} in its own run, new to base: 1.05 says that "

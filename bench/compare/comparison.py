@@ -11,19 +11,19 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import Cell
+from bench.compare.gate import Decision
 from bench.metrics import EXACT, METRICS
 from bench.report.sentences import AGREE
 from bench.stats.verdicts import Verdict, verdict
 from bench.summary import number
-from bench.compare.gate import Decision
 
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Mapping, Sequence
 
-    from bench.stats.ratios import Estimate
     from bench.compare.conditions import Difference
     from bench.compare.gate import Accept, Gate
+    from bench.stats.ratios import Estimate
 
 type Key = tuple[Cell, str]
 """A cell and a metric."""

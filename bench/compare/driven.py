@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.cells import Cell, Offer, Selection
+    from bench.compare.environments import Builder, Environment
+    from bench.compare.spec import Spec
     from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
     from bench.engine.state import Spent
-    from bench.compare.environments import Builder, Environment
-    from bench.compare.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
+from bench.compare.spec import today
 from bench.engine.processes import Place, WorkerFailedError
 from bench.environments import store
 from bench.environments.store import binary, digest, replace
@@ -35,7 +36,6 @@ from bench.environments.uv import (
     minor,
     uv,
 )
-from bench.compare.spec import today
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder

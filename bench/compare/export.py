@@ -18,12 +18,12 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, Cell
+from bench.compare.conditions import versions
 from bench.estimates import Group
 from bench.report import tied, wording
 from bench.report.rows import COLUMNS, rows
 from bench.report.runs import cpu_of, is_number, processor_model
 from bench.report.wording import measured
-from bench.compare.conditions import versions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

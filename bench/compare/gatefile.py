@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import impls
-from bench.metrics import EXACT, METRICS
 from bench.compare.gate import Accept, Gate, Rule, Where
+from bench.metrics import EXACT, METRICS
 from common.config import WORKLOADS
 from common.errors import BakeoffError, unknown
 from common.files import MOST_JSON, read_regular

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 import impls
+from bench.compare.runfile import new_folder, run_data, write
+from bench.compare.series import ALPHA, as_data, changed, measured, sentences
 from bench.engine.sides_plan import REFERENCE
 from bench.metrics import EXACT
 from bench.report.runs import processor_model
 from bench.report.whole import Whole
 from bench.stats.changes import comparisons
-from bench.compare.runfile import new_folder, run_data, write
-from bench.compare.series import ALPHA, as_data, changed, measured, sentences
 from bench.watch import machine
 from bench.worker.settings import affinity
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.cells import Cell
-    from bench.engine.sides_plan import History
-    from bench.stats.changes import Points
     from bench.compare.driven import Offered
     from bench.compare.series import Key
+    from bench.engine.sides_plan import History
+    from bench.stats.changes import Points
 
 SCHEMA = 1
 NAME = "history.json"

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.report import wording
 from bench.compare.summaries import FAILURE, VERDICTS, Key, Numbers
+from bench.report import wording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jaxtyping import Float, Int
 
-    from bench.report.wording import Facts
     from bench.compare.summaries import Summary
+    from bench.report.wording import Facts
 
 
 @dataclass(frozen=True, eq=False)

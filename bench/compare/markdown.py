@@ -10,10 +10,10 @@ import re
 from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE
-from bench.report import wording
-from bench.stats.verdicts import Verdict
 from bench.compare import words
 from bench.compare.comparison import Status
+from bench.report import wording
+from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

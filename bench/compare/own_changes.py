@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE
+from bench.compare.between import BETWEEN, Kind
+from bench.compare.line import Change
 from bench.metrics import METRICS, TINY
 from bench.metrics import Kind as Sampling
 from bench.stats import windows
-from bench.compare.between import BETWEEN, Kind
-from bench.compare.line import Change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,11 +10,11 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, Cell
+from bench.compare.paired import log_ratios
 from bench.engine.sides_plan import REFERENCE
 from bench.metrics import METRICS, Kind
 from bench.stats.changes import Points, changes, points
 from bench.summary import number
-from bench.compare.paired import log_ratios
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 
 from bench.cells import Cell
+from bench.compare.conditions import versions
 from bench.metrics import METRICS
 from bench.report.runs import processor, read
 from bench.report.wording import printable
 from bench.stats.verdicts import Verdict
 from bench.summary import SCHEMA
-from bench.compare.conditions import versions
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 

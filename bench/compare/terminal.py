@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from bench.cells import BASELINE
+from bench.compare import words
+from bench.compare.comparison import Outcome, Status
 from bench.metrics import label
 from bench.report import wording
 from bench.report.terminal import COLOURS, Column, Fitted, Group, lines, pack, table, title
 from bench.stats.verdicts import Verdict
-from bench.compare import words
-from bench.compare.comparison import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.cells import BASELINE
-from bench.metrics import METRICS
-from bench.report import wording
-from bench.report.runs import TIME
 from bench.compare.filters import Filters
 from bench.compare.line import Line, Moved, Series, TimeLine
 from bench.compare.own_changes import find_changes
 from bench.compare.summaries import FAILURE, Key, Numbers, State, found_files, summaries
+from bench.metrics import METRICS
+from bench.report import wording
+from bench.report.runs import TIME
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:

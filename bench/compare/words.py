@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bench.compare.comparison import ExactRow, Failure, Outcome, Row, Status
 from bench.metrics import label
 from bench.report import wording
 from bench.report.terminal import COMPARED
 from bench.stats.verdicts import Verdict
-from bench.compare.comparison import ExactRow, Failure, Outcome, Row, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,1 +1,1 @@
-"""`bakeoff matrix`: many comparisons, here one after the other or on many machines at a time."""
+"""`bakeoff matrix`: many comparisons, one after another on this machine or on a Ray cluster."""

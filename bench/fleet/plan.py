@@ -1,20 +1,7 @@
-"""PLAN.toml: which cells are compared with each other, and for how long.
+"""PLAN.toml: which cells are compared with each other, and for how long; see docs/scale.md.
 
-    include = ["common.toml"]
-
-    [defaults]
-    budget = 600
-
-    [[compare]]
-    name = "libraries"
-    entrants = ["pure_jax", "equinox", "haiku"]
-    workloads = ["seed", "batched"]
-    backends = ["cpu"]
-    environments = ["current", "@2025-12-01"]
-
-What stands in one `compare` is expanded: its entrants and styles are measured beside each other, in
-one run for each workload, backend and environment. Such a run is a comparison, which is never torn
-apart. An included file's defaults hold where the including one says nothing.
+Each `[[compare]]` is expanded to one comparison for each workload, backend and environment. The
+defaults of an including file take precedence over those of the file that it includes.
 """
 
 from __future__ import annotations
@@ -26,16 +13,16 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 import impls
-from bench.metrics import METRICS
 from bench.compare import spec
 from bench.compare.gatefile import BACKENDS
-from common.config import WORKLOADS, check_rate, check_size
-from common.devices import AT, MOST_DEVICES
+from bench.metrics import METRICS
+from common.config import WORKLOADS
+from common.devices import MOST_DEVICES
 from common.errors import BakeoffError, unknown
 from common.files import MOST_JSON, read_regular
 
@@ -43,204 +30,171 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BUDGET = 300.0
-MOST_BUDGET = 7 * 24 * 3600.0
-MOST_CELLS = 1_000_000
-LONGEST_NAME = 40
+type Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+type DeviceCount = Annotated[int, msgspec.Meta(ge=1, le=MOST_DEVICES)]
 
 
-class Compare(msgspec.Struct, forbid_unknown_fields=True):
-    """One `[[compare]]`; what is left out comes from the defaults."""
+class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One `[[compare]]`, with the defaults filled in."""
 
-    name: str | None = None
-    entrants: list[str] | None = None
-    styles: list[str] | None = None
-    workloads: list[str] | None = None
-    backends: list[str] | None = None
-    environments: list[str] | None = None
-    metrics: list[str] | None = None
-    devices: list[int] | None = None
-    budget: float | None = None
-    repeat: int | None = None
+    name: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_-][A-Za-z0-9_-]*$", max_length=40)]
+    """Run files are named after it."""
+    entrants: Names = msgspec.field(default_factory=lambda: tuple(impls.usual()))
+    styles: Names = ("pure",)
+    workloads: Names = ("seed",)
+    backends: Names = ("cpu",)
+    environments: Names = (spec.CURRENT,)
+    metrics: tuple[str, ...] = ()
+    """None: all."""
+    devices: tuple[DeviceCount, ...] = ()
+    """Numbers of devices that share the streams, beside the step that knows of one device only."""
+    budget: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 300.0
+    """Seconds of each comparison."""
+    repeat: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
 
 
-class File(msgspec.Struct, forbid_unknown_fields=True):
+class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
     """A plan file."""
 
     include: list[str] = []
-    defaults: Compare = msgspec.field(default_factory=Compare)
-    compare: list[Compare] = []
+    defaults: dict[str, Any] = {}
+    compare: list[dict[str, Any]] = []
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Cells that are measured beside each other, on one machine and in the same blocks."""
+class PlannedComparison:
+    """Cells that are measured together: one run of `pytest bench`."""
 
-    name: str
-    entrants: tuple[str, ...]
-    styles: tuple[str, ...]
+    table: CompareTable
+    """Where it is from; its entrants and styles are measured together."""
     workload: str
-    backend: str
-    environment: str
-    metrics: tuple[str, ...]
-    budget: float
-    """Seconds."""
+    backend: str = "cpu"
+    environment: str = spec.CURRENT
     number: int = 0
-    """Of several that are the same, from 0."""
-    devices: tuple[int, ...] = ()
-    """Numbers of devices that the streams are shared between; none: as ever."""
+    """Which repetition it is, from 0."""
 
     @property
     def cells(self) -> int:
-        """How many cells it has, the baseline's own ones apart."""
-        numbers = {1, *self.devices} if self.devices else ()
-        over = sum(1 + (number > 1) for number in numbers)  # strong, and weak
-        return len(self.entrants) * len(self.styles) * (1 + over)
+        """The number of cells, without those of the baseline."""
+        numbers = {1, *self.table.devices} if self.table.devices else ()
+        over_devices = sum(1 + (number > 1) for number in numbers)  # strong and weak scaling
+        return len(set(self.table.entrants)) * len(set(self.table.styles)) * (1 + over_devices)
 
     @property
     def key(self) -> str:
-        """A short name, the same whenever the same is asked for."""
-        said = json.dumps([*self.__dict__.values()][1:], default=list)
-        return f"{self.name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+        """A short unique name, the same whenever the same comparison is planned."""
+        text = json.dumps([*self.arguments, self.number])
+        return f"{self.table.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     @property
     def arguments(self) -> list[str]:
         """The arguments of `pytest bench` that measure it."""
         given = {
-            "entrant": self.entrants,
-            "style": self.styles,
+            "entrant": self.table.entrants,
+            "style": self.table.styles,
             "workload": (self.workload,),
             "backend": (self.backend,),
-            "metric": self.metrics,
-            "devices": tuple(map(str, self.devices)),
+            "metric": self.table.metrics,
+            "devices": tuple(map(str, self.table.devices)),
         }
         named = [f"--{name}={','.join(values)}" for name, values in given.items() if values]
         if self.environment != spec.CURRENT:
             named.append(f"--environment={self.environment}")
-        return [*named, f"--budget={self.budget:g}"]
+        return [*named, f"--budget={self.table.budget:g}"]
 
     def __str__(self) -> str:
-        where = "" if self.environment == spec.CURRENT else f" in {self.environment}"
-        again = f" ({self.number + 1})" if self.number else ""
-        return f"{self.name}: {self.workload} on {self.backend}{where}{again}"
+        environment = "" if self.environment == spec.CURRENT else f" in {self.environment}"
+        repetition = f" ({self.number + 1})" if self.number else ""
+        return f"{self.table.name}: {self.workload} on {self.backend}{environment}{repetition}"
 
 
-def plan(path: Path) -> list[Comparison]:
-    """Return all comparisons of a plan, in its order.
+def plan(path: Path) -> list[PlannedComparison]:
+    """Return all comparisons of a plan, in its order, each once.
 
     Raises:
-        BakeoffError: the file, or one that it includes, cannot be read or says what cannot be.
+        BakeoffError: The file or an included one cannot be read, or contains a mistake.
     """
-    found = list(dict.fromkeys(comparisons(path, (), Compare())))
+    found = {comparison.key: comparison for comparison in comparisons(path, (), {})}
     if not found:
-        raise BakeoffError(
-            f"the plan {path} has no cell; write at least one [[compare]] with entrants and "
-            "workloads"
-        )
-    count = sum(comparison.cells for comparison in found)
-    if count > MOST_CELLS:
-        raise BakeoffError(f"the plan {path} has {count} cells; at most {MOST_CELLS} are allowed")
-    return found
+        raise BakeoffError(f"the plan {path} has no cell; write at least one [[compare]]")
+    return list(found.values())
 
 
-def comparisons(path: Path, above: tuple[Path, ...], outer: Compare) -> Iterator[Comparison]:
-    """Yield what a file says, what it includes first.
+def comparisons(
+    path: Path, including: tuple[Path, ...], outer: dict[str, Any]
+) -> Iterator[PlannedComparison]:
+    """Yield the comparisons of a file, those of included files first.
 
     Args:
         path: The file.
-        above: The files that include it, the outermost first.
-        outer: Defaults of those, which hold before the file's own.
+        including: The files that include it, the outermost first.
+        outer: Their defaults, which take precedence over the file's own.
     """
-    here = path.resolve()
-    if here in above:
-        chain = " -> ".join(each.name for each in (*above[above.index(here) :], here))
-        raise BakeoffError(f"the plan {above[0]} includes itself ({chain}): take one of them out")
-    text = read(path)
-    defaults = merged(outer, text.defaults)
-    for name in text.include:
-        yield from comparisons(path.parent / name, (*above, here), defaults)
-    for index, given in enumerate(text.compare, 1):
-        yield from expanded(merged(given, defaults), path, index)
-
-
-def read(path: Path) -> File:
-    """Return a plan file as it stands."""
+    real = path.resolve()
+    if real in including:
+        chain = " -> ".join(each.name for each in (*including[including.index(real) :], real))
+        raise BakeoffError(f"the plan {path} includes itself ({chain}): take one of them out")
     try:
-        found: dict[str, Any] = tomllib.loads(read_regular(path, MOST_JSON).decode("utf-8"))
-        return msgspec.convert(found, File)
+        file = msgspec.convert(
+            tomllib.loads(read_regular(path, MOST_JSON).decode("utf-8")), PlanFile
+        )
     except OSError as error:
         raise BakeoffError(f"cannot read the plan {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BakeoffError(f"the plan {path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
-        known = ", ".join(Compare.__struct_fields__)
-        raise BakeoffError(
-            f"the plan {path}: {error}; known: include, defaults and compare, and in these {known}"
-        ) from error
+        raise BakeoffError(f"the plan {path}: {error}") from error
+    defaults = file.defaults | outer
+    for name in file.include:
+        yield from comparisons(path.parent / name, (*including, real), defaults)
+    for index, given in enumerate(file.compare, 1):
+        try:
+            yield from expanded({"name": f"compare{index}"} | defaults | given)
+        except BakeoffError as error:
+            raise BakeoffError(f"the plan {path}, compare {index}: {error}") from error
+        except msgspec.ValidationError as error:
+            known = ", ".join(CompareTable.__struct_fields__)
+            raise BakeoffError(
+                f"the plan {path}, compare {index}: {error}; known: {known}"
+            ) from error
 
 
-def merged(first: Compare, then: Compare) -> Compare:
-    """Return what the first says, and the second where it says nothing."""
-    names = Compare.__struct_fields__
-    return Compare(
-        **{
-            name: getattr(then, name) if getattr(first, name) is None else getattr(first, name)
-            for name in names
-        }
+def expanded(given: dict[str, Any]) -> Iterator[PlannedComparison]:
+    """Yield the comparisons of one `[[compare]]`, with its defaults.
+
+    Raises:
+        msgspec.ValidationError: A field is unknown, or its value has a wrong type or range.
+        BakeoffError: A name is unknown.
+    """
+    table = msgspec.convert(given, CompareTable)
+    styles = dict.fromkeys(
+        style for name in table.entrants if name in impls.names() for style in styles_of(name)
     )
-
-
-def expanded(given: Compare, path: Path, index: int) -> Iterator[Comparison]:
-    """Yield the comparisons of one `[[compare]]`."""
-    where = f"the plan {path}, compare {index}"
-    entrants = once(given.entrants, impls.usual())
-    styles = once(given.styles, ["pure"])
-    workloads = once(given.workloads, ["seed"])
-    environments = once(given.environments, [spec.CURRENT])
-    backends, metrics = once(given.backends, ["cpu"]), once(given.metrics, [])
-    devices, repeat = once(given.devices, []), 1 if given.repeat is None else given.repeat
-    budget = BUDGET if given.budget is None else given.budget
-    name = given.name if given.name is not None else f"compare{index}"
-    try:
-        check(entrants, styles, workloads, environments, budget, name)
-        for backend in backends:
-            if backend not in BACKENDS:  # a comparison owns the whole machine
-                raise unknown("backend", backend, BACKENDS)
-        for metric in metrics:
-            if metric not in METRICS:
-                raise unknown("metric", metric, METRICS)
-        for devices_ in devices:
-            check_size("devices", devices_, most=MOST_DEVICES)
-        check_size("repeat", repeat, most=10_000)
-    except BakeoffError as error:
-        raise BakeoffError(f"{where}: {error}") from error
-    if not (entrants and styles):
-        return
-    for environment, backend, workload, number in product(
-        environments, backends, workloads, range(repeat)
+    for kind, names, known in (
+        ("entrant", table.entrants, impls.names()),
+        ("style", table.styles, styles),
+        ("workload", table.workloads, WORKLOADS),
+        ("backend", table.backends, BACKENDS),
+        ("metric", table.metrics, METRICS),
     ):
-        yield Comparison(
-            name,
-            tuple(entrants),
-            tuple(styles),
-            workload,
-            backend,
-            environment,
-            tuple(metrics),
-            budget,
-            number,
-            tuple(devices),
-        )
-
-
-def once[T](given: list[T] | None, otherwise: list[T]) -> list[T]:
-    """Return what is given, each once; or something else where nothing is."""
-    return otherwise if given is None else list(dict.fromkeys(given))
+        for name in names:
+            if name not in known:
+                raise unknown(kind, name, known)
+    for environment in table.environments:
+        if spec.parse(environment, "environment").revision is not None:
+            raise BakeoffError(
+                f"environment {environment!r} is a git revision; give `current`, a day or "
+                "releases: `bakeoff ab` and `bakeoff bisect` compare revisions"
+            )
+    for environment, backend, workload, number in product(
+        table.environments, table.backends, table.workloads, range(table.repeat)
+    ):
+        yield PlannedComparison(table, workload, backend, environment, number)
 
 
 @cache
 def styles_of(entrant: str) -> tuple[str, ...]:
-    """Return the styles that an entrant's file names; it is not run, for that takes seconds."""
+    """Return the styles that an entrant's file names. It is not imported: that takes seconds."""
     found = dict[str, None]()
     for node in ast.walk(ast.parse(impls.source(entrant).read_text("utf-8"))):
         match node:
@@ -251,40 +205,3 @@ def styles_of(entrant: str) -> tuple[str, ...]:
             case ast.Assign([ast.Subscript(ast.Name("STYLES"), ast.Constant(str(style)))]):
                 found[style] = None
     return tuple(found)
-
-
-def check(
-    entrants: list[str],
-    styles: list[str],
-    workloads: list[str],
-    environments: list[str],
-    budget: float,
-    name: str,
-) -> None:
-    """Raise BakeoffError where something is unknown or out of range."""
-    if not (name.replace("-", "_").isidentifier() and len(name) <= LONGEST_NAME):
-        raise BakeoffError(
-            f"name is {name!r}; give at most {LONGEST_NAME} letters, digits, - and _, for files "
-            "are named by it"
-        )
-    for entrant in entrants:
-        if entrant not in impls.names():
-            raise unknown("entrant", entrant, impls.names())
-    known = dict.fromkeys(style for entrant in entrants for style in styles_of(entrant))
-    for style in styles:
-        if AT in style:
-            raise BakeoffError(f"style is {style!r}; give {style.split(AT)[0]!r}, and devices")
-        if entrants and style not in known:
-            raise unknown("style", style, known)
-    for workload in workloads:
-        if workload not in WORKLOADS:
-            raise unknown("workload", workload, WORKLOADS)
-    for environment in environments:
-        if spec.parse(environment, "environment").revision is not None:
-            raise BakeoffError(
-                f"environment {environment!r} is a git revision; give `current`, a day or releases:"
-                " `bakeoff ab` and `bakeoff bisect` compare revisions"
-            )
-    check_rate("budget", budget)
-    if budget > MOST_BUDGET:
-        raise BakeoffError(f"budget is {budget:g}; at most {MOST_BUDGET:g} seconds are allowed")

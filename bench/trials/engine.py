@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, Cell
+from bench.compare.paired import of_pairs
 from bench.engine.actions import Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.processes import Place
 from bench.engine.sides_plan import AB, BASE, NEW
 from bench.summary import judged
-from bench.compare.paired import of_pairs
 from bench.trials.kills import run_killed, workers_killed
 from bench.trials.runs import bench, bench_planted, load, scratch, threshold
 from bench.trials.tables import markdown

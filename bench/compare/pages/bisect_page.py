@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
+from bench.compare.series import CALLED, times
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart
 from bench.report.page.parts import filled, script
-from bench.compare.series import CALLED, times
 
 if TYPE_CHECKING:
     from bench.report.wording import Facts

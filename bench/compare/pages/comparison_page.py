@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
+from bench.compare import words
+from bench.compare.comparison import Outcome, Status
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart
 from bench.report.page.parts import filled, script
 from bench.stats.verdicts import Verdict
-from bench.compare import words
-from bench.compare.comparison import Outcome, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.report.wording import Facts
     from bench.compare.comparison import Comparison, Row
+    from bench.report.wording import Facts
 
 HERE = Path(__file__).parent
 COLOURS = {

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
+from bench.compare.series import CALLED, growth, times
 from bench.report import wording
 from bench.report.charts.drawn import Figure, chart, coloured, dashed
-from bench.compare.series import CALLED, growth, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

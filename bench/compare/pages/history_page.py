@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.compare.pages.history_charts import figures
 from bench.report import wording
 from bench.report.page.parts import filled, script
-from bench.compare.pages.history_charts import figures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,11 +9,11 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from bench.compare.pages import timeline_words as words
+from bench.compare.pages.sparkline import sparkline
 from bench.report import wording
 from bench.report.runs import TIME
 from bench.report.terminal import COLOURS, GAP, Column, Fitted, labels, lines, ordered, table
-from bench.compare.pages import timeline_words as words
-from bench.compare.pages.sparkline import sparkline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import altair
 import numpy as np
 
+from bench.compare.pages import timeline_words as words
 from bench.report import wording
 from bench.report.charts.drawn import Figure, chart, coloured, dashed, few, shown
 from bench.report.page.data import rounded
-from bench.compare.pages import timeline_words as words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,18 +7,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.report.page.data import SHOWN
-from bench.report.page.parts import filled, script
 from bench.compare.pages import timeline_words as words
 from bench.compare.pages.timeline import reach, value
 from bench.compare.pages.timeline_charts import figures
+from bench.report.page.data import SHOWN
+from bench.report.page.parts import filled, script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.compare.line import Line, TimeLine
     from bench.report.charts import Figure
     from bench.report.wording import Facts
-    from bench.compare.line import Line, TimeLine
 
 USUAL = SHOWN
 """Metrics that are meant where none is asked for: those of a run's page."""

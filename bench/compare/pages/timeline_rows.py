@@ -7,9 +7,9 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench.report.rows import safe
 from bench.compare.line import known, verdict
 from bench.compare.summaries import Key, Numbers
+from bench.report.rows import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,9 +6,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE
+from bench.compare.summaries import FAILURE
 from bench.report import wording
 from bench.report.runs import TIME
-from bench.compare.summaries import FAILURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

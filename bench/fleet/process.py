@@ -1,0 +1,113 @@
+"""Measure comparisons on this machine, each by `pytest bench` in a process of its own.
+
+That process is this module, run as a program: `pytest bench`, killed when its parent ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.engine.journal import FOLDER, SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from pathlib import Path
+
+    from bench.fleet.plan import PlannedComparison
+
+COMMAND = (sys.executable, "-m", "bench.fleet.process")
+LOG_LINES = 15
+
+
+class ProcessResult(NamedTuple):
+    """What a comparison's process left behind."""
+
+    run: bytes | None
+    """The run file; None if the comparison failed."""
+    log: str
+    """The last lines of its output."""
+
+
+def measure(arguments: Sequence[str], folder: Path, command: Sequence[str]) -> ProcessResult:
+    """Measure one comparison.
+
+    Args:
+        arguments: Of `pytest bench`.
+        folder: Where the process runs, and keeps its journal.
+        command: What measures: `COMMAND`, except in tests.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the process has been interrupted too, and has ended.
+    """
+    run, log = folder / "run.json", folder / "log.txt"
+    run.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 -- our own benchmarks
+            [*command, *arguments, f"--benchmark-json={run.resolve()}"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C reaches this process only, which passes it on once
+        )
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    text = "\n".join(lines[-LOG_LINES:]) or f"exit status {status}"
+    return ProcessResult(run.read_bytes() if run.exists() else None, text)
+
+
+def measure_here(
+    comparisons: Iterable[PlannedComparison],
+    folder: Path,
+    tell: Callable[[str], None],
+    command: Sequence[str] = COMMAND,
+) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
+    """Measure comparisons on this machine, one after another.
+
+    Args:
+        comparisons: What to measure, in this order.
+        folder: Of the results. A comparison that was cut off goes on from its journal there.
+        tell: Called with a line about each comparison that begins.
+        command: What measures, if not `pytest bench`.
+
+    Yields:
+        Each comparison with its result.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the comparison's journal is kept.
+    """
+    for comparison in comparisons:
+        tell(f"measuring {comparison}")
+        place = folder / f"{comparison.key}.unfinished"
+        place.mkdir(exist_ok=True)
+        begun = any(path.stat().st_size for path in (place / FOLDER).glob(f"*{SUFFIX}"))
+        resume = ["--resume"] if begun else []
+        result = measure([*comparison.arguments, *resume], place, command)
+        yield comparison, result
+        if result.run is not None:
+            shutil.rmtree(place)
+
+
+if __name__ == "__main__":
+    import pytest
+
+    from bench.worker.__main__ import end_with_parent
+    from bench.worker.settings import ROOT
+
+    end_with_parent()  # a Ray node may die while its machine lives on
+    sys.exit(pytest.main([str(ROOT / "bench"), *sys.argv[1:]]))

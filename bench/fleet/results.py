@@ -1,0 +1,59 @@
+"""The folder of a matrix: a run file for each comparison, and an index of all cells."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bench.environments.store import replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from bench.fleet.plan import PlannedComparison
+    from bench.fleet.process import ProcessResult
+
+INDEX = "index.jsonl"
+
+
+def run_file(folder: Path, comparison: PlannedComparison) -> Path:
+    """Return the path of a comparison's run file."""
+    return folder / f"{comparison.key}.json"
+
+
+def save(folder: Path, comparison: PlannedComparison, result: ProcessResult) -> None:
+    """Write a comparison's run file, or why it failed."""
+    failure = folder / f"{comparison.key}.failed.txt"
+    if result.run is None:
+        replace(failure, f"{result.log}\n")
+    else:
+        replace(run_file(folder, comparison), result.run)
+        failure.unlink(missing_ok=True)
+
+
+def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
+    """Write one line for each measured cell into the folder's index; return the number of cells.
+
+    Only one run file is in memory at a time.
+    """
+    count = 0
+    kept = ("entrant", "style", "workload", "backend", "failure", "metrics")
+    partial = folder / f"{INDEX}.partial"
+    with partial.open("w", encoding="utf-8") as lines:
+        for comparison in comparisons:
+            path = run_file(folder, comparison)
+            if not path.exists():
+                continue
+            for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
+                row = {
+                    "compare": comparison.table.name,
+                    "environment": comparison.environment,
+                    "number": comparison.number,
+                    **{name: cell[name] for name in kept},
+                    "file": path.name,
+                }
+                lines.write(json.dumps(row) + "\n")
+                count += 1
+    partial.replace(folder / INDEX)
+    return count
