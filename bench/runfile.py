@@ -23,6 +23,8 @@ type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 type Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
 type Count = Annotated[int, msgspec.Meta(ge=0)]
 type Number = Annotated[int, msgspec.Meta(ge=1)]
+NANOSECONDS = 10**9
+"""In a second: calls of warm blocks are whole numbers of them, which are short."""
 ENTRY = (
     *("entrant", "style", "workload", "backend", "metric", "unit"),
     *("ratio", "low", "high", "verdict", "trace_and_lower_split_by"),
@@ -203,7 +205,8 @@ class BlockSamples(msgspec.Struct, kw_only=True):
     cores: list[int]
     at: NotNegative
     rounds: Number
-    seconds: dict[str, dict[str, Annotated[list[Positive], msgspec.Meta(min_length=1)]]]
+    nanoseconds: dict[str, dict[str, Annotated[list[Number], msgspec.Meta(min_length=1)]]]
+    """By metric and arm, in the order they were taken."""
 
 
 class ColdSamples(Where, kw_only=True):

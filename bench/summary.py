@@ -22,7 +22,7 @@ from bench.estimates import (
     groups_of,
 )
 from bench.metrics import HOST, METRICS, TINY, Kind
-from bench.runfile import SCHEMA as SCHEMA
+from bench.runfile import NANOSECONDS, SCHEMA
 from bench.stats import ratios, verdicts
 from bench.stats.verdicts import PROGRAM, TIMING, Verdict
 from common.devices import Over
@@ -39,8 +39,6 @@ GROWTH = 3.0
 """How many times as much a style may cost the host between two calls of a larger program as between
 two of a tiny one: Python's own working set is evicted by it. On one core, NNX's split and merge was
 seen to take 2.6 times as much at `seed`, `nnx.jit` 1.3 times (docs/measuring.md)."""
-NANOSECOND = 9
-"""Digits after the point of a second that the clock has."""
 
 
 class Settlement(NamedTuple):
@@ -323,9 +321,9 @@ def samples_of(state: State) -> dict[str, Any]:
                     known["values"][metric] = each.values[0]
     blocks = msgspec.to_builtins(state.blocks)
     for block in blocks:
-        block["seconds"] = {
-            metric: {arm: [round(v, NANOSECOND) for v in values] for arm, values in arms.items()}
-            for metric, arms in block["seconds"].items()
+        block["nanoseconds"] = {
+            metric: {arm: [round(v * NANOSECONDS) for v in each] for arm, each in arms.items()}
+            for metric, arms in block.pop("seconds").items()
         }
         block["cpu_seconds"] = {arm: round(v, 3) for arm, v in block["cpu_seconds"].items()}
     return {"blocks": blocks, "cold": list(cold.values())}

@@ -198,8 +198,8 @@ def _no_plan(found: Any) -> None:
 
 
 def _negative(found: Any) -> None:
-    [arms, *_] = found["bakeoff"]["samples"]["blocks"][0]["seconds"].values()
-    arms["twin/pure"][0] = -1.0
+    [arms, *_] = found["bakeoff"]["samples"]["blocks"][0]["nanoseconds"].values()
+    arms["twin/pure"][0] = -1
 
 
 def _no_ratio(found: Any) -> None:
@@ -253,9 +253,9 @@ def kept(section: dict[str, Any]) -> Taken:
     """Return all samples in a run file."""
     out: Taken = defaultdict(list)
     for block in sorted(section["samples"]["blocks"], key=lambda block: block["at"]):
-        for metric, arms in block["seconds"].items():
+        for metric, arms in block["nanoseconds"].items():
             for name, values in arms.items():
-                out[name.split("/")[0], metric] += values
+                out[name.split("/")[0], metric] += [n / 1e9 for n in values]
     for cold in section["samples"]["cold"]:
         for metric, value in cold["values"].items():
             out[cold["entrant"], metric].append(value)

@@ -741,7 +741,7 @@ def test_code_spans_hold_anything(text: str) -> None:
 
 
 def test_json_is_as_its_schema_says() -> None:
-    schema = json.loads((ROOT / "bench" / "track" / "comparison.schema.json").read_text())
+    schema = json.loads((ROOT / "bench" / "compare" / "comparison.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     for found in (everything(), both(BASE, LATER), made(UNSURE, SLOW)):

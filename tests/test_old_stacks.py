@@ -231,9 +231,9 @@ def test_a_history_is_interrupted_and_taken_up(
     assert step["visits"] == [2]
     run = json.loads((tmp_path / "past" / f"{stack.day}.json").read_text())
     found = [
-        second
+        whole / 1e9
         for block in run["bakeoff"]["samples"]["blocks"]
-        for second in block["seconds"].get("step", {}).get("pure_jax/pure", [])
+        for whole in block["nanoseconds"].get("step", {}).get("pure_jax/pure", [])
     ]
     assert values
     assert set(values) <= set(found)

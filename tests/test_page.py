@@ -501,11 +501,11 @@ def test_without_samples_a_run_says_the_same(run: Run, made: Run, made_up: Path)
     assert made.samples
 
 
-@pytest.mark.parametrize("value", [0.0, -1e-3, None, "1e-3", True])
+@pytest.mark.parametrize("value", [0, -1000, None, "1000", True])
 def test_a_sample_that_is_none_is_left_out(value: Any, made_up: Path, tmp_path: Path) -> None:
     data = json.loads(made_up.read_text("utf-8"))
-    steps = [b for b in data["bakeoff"]["samples"]["blocks"] if "step" in b["seconds"]]
-    steps[0]["seconds"]["step"]["haiku/pure"][0] = value
+    steps = [b for b in data["bakeoff"]["samples"]["blocks"] if "step" in b["nanoseconds"]]
+    steps[0]["nanoseconds"]["step"]["haiku/pure"][0] = value
     del data["bakeoff"]["control"]
     run = read(saved(tmp_path, data))
     name = f"haiku-pure-{steps[0]['workload']}-cpu (step)"

@@ -29,7 +29,7 @@ from bench.compare.pages.timeline_rows import as_csv, as_json
 from bench.compare.summaries import Key, Numbers
 from bench.compare.timeline import timeline
 from bench.report.charts import picture
-from bench.summary import SCHEMA
+from bench.runfile import SCHEMA
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

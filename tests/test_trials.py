@@ -211,13 +211,13 @@ def killed(tmp_path: Path) -> Path:
 def test_samples_that_the_run_file_lacks_are_lost(
     blocks: int, cold: int, lost: int, killed: Path
 ) -> None:
-    seconds = {"step": {**STEP["step"], "equinox/pure": [0.1, 0.2]}}  # to the nanosecond
+    whole = {name: [round(v * 1e9) for v in values] for name, values in STEP["step"].items()}
     process = {"entrant": "equinox", "style": "pure", "values": {"compile": 0.5}}
     cells = [
         {"entrant": "equinox", "style": "pure", "failure": None}
         | {"metrics": {"step": {"median": 0.1}, "compile": {"median": None}}}
     ]
-    samples = {"blocks": [{"seconds": seconds}] * blocks, "cold": [process] * cold}
+    samples = {"blocks": [{"nanoseconds": {"step": whole}}] * blocks, "cold": [process] * cold}
     run = {"cells": cells, "samples": samples, "spent": {"processes": 3}}
     (killed / RUN).write_text(json.dumps({"bakeoff": run}))
     assert result(killed, ["step", "compile"]) == {

@@ -24,8 +24,8 @@ from bench.compare.conditions import versions
 from bench.metrics import METRICS
 from bench.report.runs import processor, read
 from bench.report.wording import printable
+from bench.runfile import SCHEMA
 from bench.stats.verdicts import Verdict
-from bench.summary import SCHEMA
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 

@@ -15,7 +15,7 @@ from bench.cells import CONTROL, Cell
 from bench.engine.state import Samples
 from bench.estimates import Group, pooled
 from bench.metrics import METRICS, Kind
-from bench.runfile import READABLE, SCHEMA, Readable
+from bench.runfile import NANOSECONDS, READABLE, SCHEMA, Readable
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -277,8 +277,9 @@ def samples_in(found: Facts) -> tuple[dict[Group, Arms], list[str]]:
 
     for block in found.get("blocks") or []:
         about = block["process"], block["number"], block["at"]
-        for metric, arms in block["seconds"].items():
-            for arm, values in arms.items():
+        for metric, arms in block["nanoseconds"].items():
+            for arm, whole in arms.items():
+                values = [n / NANOSECONDS if is_number(n) else n for n in whole]
                 entrant, _, style = arm.partition("/")
                 cell = Cell(entrant, style, block["workload"], block["backend"])
                 take(cell, metric, Samples(*about, values, block["rounds"]))

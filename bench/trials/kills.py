@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from bench.engine.journal import FOLDER, SUFFIX, Journal
-from bench.summary import NANOSECOND
+from bench.runfile import NANOSECONDS
 from bench.trials.runs import RUN, last_words, section, started
 
 if TYPE_CHECKING:
@@ -107,7 +107,13 @@ def result(folder: Path, metrics: Sequence[str]) -> Record:
         for sample in samples(answered(record["action"], record["outcome"].get("answer")))
     )
     blocks, processes = run["samples"]["blocks"], run["samples"]["cold"]
-    written = [block["seconds"] for block in blocks]
+    written = [
+        {
+            metric: {arm: [n / NANOSECONDS for n in values] for arm, values in arms.items()}
+            for metric, arms in block["nanoseconds"].items()
+        }
+        for block in blocks
+    ]
     written += [{f"{cold['entrant']}/{cold['style']}": cold["values"]} for cold in processes]
     return {
         "journalled": measured.total(),
@@ -135,4 +141,4 @@ def samples(tree: Any, *keys: str) -> Iterator[tuple[tuple[str, ...], float]]:
         for branch in tree:
             yield from samples(branch, *keys)
     elif tree is not None:
-        yield keys, round(tree, NANOSECOND)
+        yield keys, round(tree * NANOSECONDS) / NANOSECONDS

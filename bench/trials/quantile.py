@@ -20,6 +20,7 @@ import numpy as np
 
 from bench.cells import BASELINE, CONTROL
 from bench.estimates import datum
+from bench.runfile import NANOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +59,7 @@ def rows(run: dict[str, Any]) -> Iterator[tuple[str, int, list[float]]]:
         arms = {
             arm
             for block in blocks
-            for arm in block["seconds"].get(kind, ())
+            for arm in block["nanoseconds"].get(kind, ())
             if arm not in REFERENCES and (kind == "host_cost" or (arm, workload) in same)
         }
         spread = [of_workers(blocks, kind, sorted(arms), q) for q in QUANTILES]
@@ -78,10 +79,10 @@ def of_workers(
     for arm in arms:
         means: dict[int, list[float]] = defaultdict(list)
         for block in blocks:
-            seconds = block["seconds"][kind]
-            if arm in seconds and all(name in seconds for name in REFERENCES):
-                own = datum(seconds[arm], quantile)
-                beside = [datum(seconds[name], quantile) for name in REFERENCES]
+            calls = block["nanoseconds"][kind]
+            if arm in calls and all(name in calls for name in REFERENCES):
+                own = datum(calls[arm], quantile) / NANOSECONDS
+                beside = [datum(calls[name], quantile) / NANOSECONDS for name in REFERENCES]
                 added = own - float(np.mean(beside))
                 means[block["process"]].append(
                     added if kind == "host_cost" else math.log(own) - float(np.mean(np.log(beside)))
