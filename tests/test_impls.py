@@ -167,6 +167,27 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         assert not siblings, "an entrant never imports a sibling, nor the registry an entrant"
 
 
+ROOMS = (
+    *("cli", "fleet", "trials", "compare", "check", "doctor", "report"),
+    *("environments", "engine", "stats", "worker"),
+)
+"""Folders of `bench/`: each may know those that come after it."""
+
+
+def test_every_room_has_its_place() -> None:
+    folders = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
+    assert folders == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_know_only_what_comes_after_them(room: str) -> None:
+    """The engine knows no report, reports know no comparison, nobody knows the command line."""
+    after = ROOMS[ROOMS.index(room) :]
+    for path in sorted((ROOT / "bench" / room).rglob("*.py")):
+        known = {name.split(".")[1] for name in imported(path) if name.startswith("bench.")}
+        assert known & set(ROOMS) <= set(after), path.relative_to(ROOT)
+
+
 @each_entrant
 def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
     """Read from the file: what a library brings along itself is the library's affair."""
