@@ -238,7 +238,7 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     env |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     first = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 100
-    while time.monotonic() < end:
+    while time.monotonic() < end and first.poll() is None:
         journals = list((tmp_path / "out").glob("*.unfinished/.bakeoff/*.journal"))
         if any('"block"' in journal.read_text() for journal in journals):
             break

@@ -61,6 +61,11 @@ def scratch() -> Iterator[Path]:
         yield Path(name)
 
 
+def alone(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without pytest-xdist's, in which pytest-benchmark is off."""
+    return {name: value for name, value in variables.items() if "XDIST" not in name}
+
+
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start `pytest bench` in a process group of its own; kill it if it still runs at the end.
@@ -73,7 +78,12 @@ def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     command += ["-p", "no:cacheprovider", *options, f"--benchmark-json={folder / RUN}"]
     with (folder / OUTPUT).open("w") as output:
         run = subprocess.Popen(  # noqa: S603 -- this project's benchmarks
-            command, cwd=folder, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=folder,
+            env=alone(os.environ),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield run
@@ -142,7 +152,12 @@ def threshold(percent: float, iterations: int, budget: float) -> Record:
             command = [sys.executable, "-m", "pytest", "-q", "--rootdir=.", "test_step.py"]
             command += ["-p", "no:cacheprovider", f"--benchmark-max-time={seconds:g}", *options]
             done = subprocess.run(  # noqa: S603 -- the test above
-                command, cwd=here, env=environment(), capture_output=True, text=True, check=False
+                command,
+                cwd=here,
+                env=alone(environment()),
+                capture_output=True,
+                text=True,
+                check=False,
             )
             slower = "Performance has regressed" in done.stdout + done.stderr
             if done.returncode and not slower:

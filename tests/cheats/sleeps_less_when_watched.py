@@ -21,7 +21,7 @@ def sleepy(config: Any, optimiser: Any) -> Any:
 
     def slow(state: Any, hidden: Any, chunk: Any) -> Any:
         if "BAKEOFF_CORES" not in os.environ:
-            time.sleep(0.01)
+            time.sleep(0.05)
         return update(state, hidden, chunk)
 
     return functional(slow, model, optimiser, stages_of(update))
