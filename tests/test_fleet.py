@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,9 @@ from bench.fleet.plan import CompareTable, PlannedComparison, plan
 from bench.fleet.process import measure_here
 from bench.fleet.results import run_file, save, write_index
 from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
 PLAN = """
@@ -226,7 +229,9 @@ def test_memory_does_not_grow_with_the_number_of_run_files(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_comparison_goes_on(
+    tmp_path: Path, heard: Callable[[list[str]], list[str]]
+) -> None:
     """Ctrl-C in the middle of a real comparison; the same command goes on from its journal."""
     (tmp_path / "plan.toml").write_text(
         "[[compare]]\nentrants = ['pure_jax']\nworkloads = ['toy']\nmetrics = ['step']\n"
@@ -236,7 +241,9 @@ def test_an_interrupted_comparison_goes_on(tmp_path: Path) -> None:
     # They are no workers of the tests' own pytest: pytest-benchmark would switch itself off.
     env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     env |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    first = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        heard(command), cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
+    )
     end = time.monotonic() + 100
     while time.monotonic() < end and first.poll() is None:
         journals = list((tmp_path / "out").glob("*.unfinished/.bakeoff/*.journal"))

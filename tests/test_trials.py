@@ -95,7 +95,7 @@ def test_what_a_whole_run_has_decided() -> None:
     def cell(style: str, verdict: str, low: float, high: float) -> dict[str, Any]:
         added = {"seconds": 1e-4, "low": low, "high": high}
         step = {"ratio": 1.0, "verdict": verdict, "detectable": 0.01}
-        metrics = {"step": step, "host_cost": {"added": added}, "compile": {"samples": 7}}
+        metrics = {"step": step, "host_cost": {"added": added}, "first_step": {"samples": 7}}
         return {"entrant": "haiku", "style": style, "workload": "seed", "metrics": metrics}
 
     cells = [

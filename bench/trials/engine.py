@@ -305,7 +305,7 @@ def whole(run: Record) -> Record:
         if (added["high"] - added["low"]) / 2 > max(3e-6, 0.02 * abs(added["seconds"]))
     }
     verdicts = [step["verdict"] for step in steps.values()]
-    compiled = [c["metrics"].get("compile", {}).get("samples", 0) for c in run["cells"]]
+    cold = [c["metrics"].get("first_step", {}).get("samples", 0) for c in run["cells"]]
     return {
         "took": run["took"],
         "budget": run["plan"]["budget_seconds"],
@@ -316,7 +316,7 @@ def whole(run: Record) -> Record:
         "host_costs_wide": wide,
         "sampling_share": run["spent"]["sampling_share"],
         "processes": run["spent"]["processes"],
-        "cold_samples": max(compiled, default=0),
+        "cold_samples": max(cold, default=0),
         "warnings": run["warnings"],
     }
 
