@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from bench.estimates import Arms
     from bench.stats.ratios import Estimate
 
-CONFIDENCE = 0.95
 GROWTH = 3.0
 """How many times as much a style may cost the host between two calls of a larger program as between
 two of a tiny one: Python's own working set is evicted by it. On one core, NNX's split and merge was
@@ -68,7 +67,7 @@ def section(
     """
     groups = groups_of(state.cells)
     found = {group: beside(group, arms) for group, arms in groups.items()}
-    found = {group: compared(group, each) for group, each in found.items()}
+    found = {group: compared(each) for group, each in found.items()}
     levels = {
         group: differences(arms)[1] for group, arms in groups.items() if METRICS[group.metric].added
     }
@@ -159,13 +158,12 @@ def baseline_of(cell: Cell, arms: Arms) -> Sequence[Samples] | None:
     return arms.get(Cell(*BASELINE, *cell[2:]))
 
 
-def compared(group: Group, found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
+def compared(found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
     """Return the estimates of cells that are compared.
 
     A style that gives each device as many streams does more work, so that it is neither slower nor
     faster: see `bench.scaling`.
     """
-    del group
     return {c: e for c, e in found.items() if not Over.of(c.style).weak and c[:2] != CONTROL}
 
 

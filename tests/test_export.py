@@ -155,7 +155,7 @@ def test_parquet_has_the_rows_of_csv(
 def test_without_pyarrow_it_says_what_to_install(run: Run) -> None:
     with pytest.raises(BakeoffError) as error:
         export.parquet([run])
-    assert "install `jax-bakeoff[parquet]`, or give --format csv" in str(error.value)
+    assert "pip install --editable '.[parquet]', or give --format csv" in str(error.value)
 
 
 @pytest.mark.parametrize("form", [export.bencher, export.github, export.asv])

@@ -171,7 +171,7 @@ def test_wrong_use(
     for arguments, message in (
         (["--ray", "auto"], "--ray without --out; name the folder"),
         (["--out", str(path)], "is not a folder"),
-        (["--out", str(path.parent), "--ray", "auto"], "pip install 'jax-bakeoff[ray]'"),
+        (["--out", str(path.parent), "--ray", "auto"], "pip install --editable '.[ray]'"),
     ):
         assert main(["matrix", str(path), *arguments]) == 2
         assert message in capsys.readouterr().err
@@ -294,7 +294,7 @@ def test_a_node_that_differs_from_this_host() -> None:
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
-    reason="Ray is an extra: pip install 'jax-bakeoff[ray]'",
+    reason="Ray is an extra: pip install --editable '.[ray]'",
 )
 
 

@@ -265,7 +265,7 @@ def parquet(runs: Sequence[Run]) -> bytes:
     except ModuleNotFoundError as error:
         raise BakeoffError(
             "--format parquet needs the package 'pyarrow', which is not installed: install "
-            "`jax-bakeoff[parquet]`, or give --format csv"
+            "it, as with pip install --editable '.[parquet]', or give --format csv"
         ) from error
     kinds = {name: pa.string() for name in TEXTS} | {name: pa.int64() for name in COUNTS}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])

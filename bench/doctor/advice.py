@@ -78,7 +78,7 @@ def missing(seen: Seen) -> Iterator[Finding]:
             "jax on the GPU",
             f"{seen.gpus[0].name}, and jax has no backend for it",
             Level.WARNING,
-            "pip install 'jax-bakeoff[cuda13]', or [cuda12] with a driver before 580.",
+            "pip install --editable '.[cuda13]', or [cuda12] with a driver before 580.",
         )
     if seen.tools["uv"] is None:
         advice = "pip install uv: other releases and entrants' own environments are built by it."
@@ -91,7 +91,7 @@ def missing(seen: Seen) -> Iterator[Finding]:
         yield Finding(area, "a C++ compiler", "not on the PATH", note, advice)
     for extra, there in seen.extras.items():
         if not there:
-            advice = f"pip install 'jax-bakeoff[{extra}]', if it is wanted."
+            advice = f"pip install --editable '.[{extra}]', if it is wanted."
             yield Finding(area, f"extra {extra}", "not installed", note, advice)
 
 

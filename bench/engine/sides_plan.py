@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from bench.engine.state import State
 
 BASE, NEW, REFERENCE = "base", "new", "reference"
-MIN_PAIRS = 3
-"""Pairs of workers without which a ratio is not shown."""
 COLD_SHARE = 0.35
 """Of the time after the proofs, what cold processes get where something warm is measured too."""
 EQUAL_TO_OPENING, LEAST, MOST = 1.0, 2.0, 10.0

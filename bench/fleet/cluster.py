@@ -102,7 +102,7 @@ def connect(address: str) -> Any:
         ray: Any = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         raise BakeoffError(
-            "--ray needs Ray, which is not installed: pip install 'jax-bakeoff[ray]'"
+            "--ray needs Ray, which is not installed: pip install --editable '.[ray]'"
         ) from error
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")

@@ -1,8 +1,7 @@
 """What the machine did while a run was taken, in words: None where there is nothing to say.
 
-Each threshold says below it why it is what it is. One thing is common to them: a block's datum is
-a kind of median, so what hits a share q of the calls shifts it by some q / (2 density), that is
-1.25 q standard deviations of a call: with calls that vary by 5 %, 2 % of them move it by 0.1 %.
+Each threshold says below it why it is what it is. A block's datum is a low quantile of its calls,
+which what makes a few of them slow hardly moves.
 """
 
 from __future__ import annotations
