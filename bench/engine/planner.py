@@ -11,7 +11,7 @@ an arm is a guess."""
 MIN_COLD = 5
 """Cold samples of a cell, or none: two gave intervals such as 1 (0 to 9)."""
 MOST_COLD = 15
-COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.5, 0.15, 0.1, 0.45, 0.15
+COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.33, 0.15, 0.1, 0.45, 0.15
 """Of the time that is left after the fewest visits, where steps are measured too."""
 ALONE = 0.95
 """The same share, where nothing else is asked for."""
