@@ -15,11 +15,11 @@ COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.33, 0.15
 """Of the time that is left after the fewest visits, where steps are measured too."""
 ALONE = 0.95
 """The same share, where nothing else is asked for."""
-LONG, LONG_PINNED = 3.0, 1.2
-"""Seconds of blocks in a worker, for each second that opening it takes. On all cores, a block at
-`seed` varies by 1.75 % within a worker and a worker by 0.65 %, so that anything from 1.5 to 4 is
-about as precise for the same time, and longer ones leave more of it to samples. On one core,
-blocks vary less, so that more workers tell more."""
+LONG, LONG_PINNED, SHORT = 4.0, 1.2, 0.75
+"""Seconds of blocks in a worker, for each second that opening it takes, and the part of them in a
+short one. On all cores, a block at `seed` varies by 1.75 % within a worker and a worker by 0.65 %,
+so that anything from 1.5 to 4 is about as precise for the same time, and longer ones leave more of
+it to samples. On one core, blocks vary less, so that more workers tell more."""
 FEWEST_ROUNDS = 3
 OPEN_SHARE = 0.45
 """Of the budget: a further workload is proven only if that and what came before takes no more."""
@@ -69,7 +69,7 @@ def sitting(
         long = LONG_PINNED if side_by_side else LONG
         wanted = max(least, long * opening / in_a_row)
         if short:
-            return count, min((seconds - opening) / in_a_row, max(least, wanted / 2))
+            return count, min((seconds - opening) / in_a_row, max(least, SHORT * wanted))
         sittings = max(1, math.floor(seconds / (opening + in_a_row * wanted)))
         return count, (seconds / sittings - opening) / in_a_row
     return None
