@@ -1,4 +1,4 @@
-"""The entrants beyond the first five: stax and NumPy in full, the others as far as a file shows.
+"""What is particular to stax and NumPy, and what the files of the other entrants show.
 
 Keras, Penzai, Trax and PyTorch have environments of their own, where their equality is proven; what
 can be read without their library is judged here.
@@ -21,7 +21,7 @@ import pytest
 
 import impls
 from common.config import ModelConfig, OptimiserConfig
-from common.contract import Checkpoint, flat, fresh_checkpoint, unflat, zero_hidden
+from common.contract import Checkpoint, flat, fresh_checkpoint, unflat
 from common.equality import (
     Case,
     NotEqualError,
@@ -31,11 +31,10 @@ from common.equality import (
     random_chunk,
     random_hidden,
     random_weights,
-    relative_norm,
     trajectory,
 )
 from common.errors import BakeoffError
-from common.reference import adamw, loss_and_grads
+from common.reference import loss_and_grads
 from common.steps import FunctionalStep
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
@@ -47,16 +46,11 @@ if TYPE_CHECKING:
 HERE = {"stax": "pure", "numpy": "loop"}
 PACKAGES = {"keras": "keras", "penzai": "penzai", "trax": "trax", "torch": "torch"}
 """Entrants with an environment of their own, and the one package that each may import."""
-CASES = {
-    "toy": Case(ModelConfig(5, 8), chunk=8, batch=1),
-    "small": Case(ModelConfig(7, 12, layers=2), chunk=6, batch=3),
-}
-TOY = CASES["toy"]
+TOY = Case(ModelConfig(5, 8), chunk=8, batch=1)
 
 each_here = pytest.mark.parametrize("entrant", HERE)
 each_elsewhere = pytest.mark.parametrize("entrant", PACKAGES)
 each_file = pytest.mark.parametrize("entrant", [*HERE, *PACKAGES])
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def new_step(entrant: str, case: Case) -> TrainStep:
@@ -93,12 +87,6 @@ def checkpoint_of(config: ModelConfig) -> Checkpoint:
 # What the reference says.
 
 
-@each_case
-@each_here
-def test_loss_gradient_and_ten_steps(entrant: str, case: Case) -> None:
-    deviation(step_at(entrant, case), case, baseline(case)).require()
-
-
 @pytest.mark.parametrize("layers", [1, 5])
 @each_here
 def test_any_number_of_layers(entrant: str, layers: int) -> None:
@@ -106,33 +94,6 @@ def test_any_number_of_layers(entrant: str, layers: int) -> None:
     loss, gradient = loss_and_gradient_deviation(step_at(entrant, case), case)
     assert loss <= LOSS_TOLERANCE
     assert gradient <= GRADIENT_TOLERANCE
-
-
-@each_case
-@each_here
-def test_the_state_after_a_chunk(entrant: str, case: Case) -> None:
-    step = step_at(entrant, case)
-    step.load(fresh_checkpoint(random_weights(case.model)))
-    before, chunk = random_hidden(case), random_chunk(case, 1)
-    after, loss = step(before, chunk)
-    answer = loss_and_grads(random_weights(case.model), before, chunk)
-    assert described((after, loss)) == described((before, np.float32(0)))
-    for ours, theirs in zip(after, answer.hidden, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
-
-
-@each_here
-def test_decay_is_decoupled_and_scaled_by_the_learning_rate(entrant: str) -> None:
-    """With a decay that shows, which the default one does not in three steps."""
-    case = Case(ModelConfig(3, 4, 1), 4, 1, OptimiserConfig(0.01, weight_decay=10.0))
-    step, checkpoint = step_at(entrant, case), fresh_checkpoint(random_weights(case.model))
-    hidden, chunk = zero_hidden(case.model), random_chunk(case, 1)
-    step.load(checkpoint)
-    for _ in range(3):
-        step(hidden, chunk)
-        grads = loss_and_grads(checkpoint.weights, hidden, chunk).grads
-        checkpoint = adamw(checkpoint, grads, case.optimiser)
-    assert relative_norm(step.save().weights, checkpoint.weights) < 1e-5
 
 
 @pytest.mark.parametrize("layer", range(TOY.model.layers + 1))
@@ -195,21 +156,6 @@ def test_what_is_masked_does_not_count(entrant: str) -> None:
 
 
 @each_here
-def test_weights_in_and_out_is_the_identity(entrant: str) -> None:
-    model, given = impls.load(entrant).build(TOY.model), random_weights(TOY.model)
-    assert_same(model.to_weights(model.from_weights(given)), given)
-
-
-@each_here
-def test_a_fresh_init_comes_back(entrant: str) -> None:
-    model = impls.load(entrant).build(TOY.model)
-    fresh = model.init(jax.random.key(0))
-    exported = model.to_weights(fresh)
-    assert described(exported) == described(random_weights(TOY.model))
-    assert_same(model.from_weights(exported), fresh)
-
-
-@each_here
 def test_init_depends_on_the_key(entrant: str) -> None:
     model = impls.load(entrant).build(TOY.model)
     one, again, other = (model.to_weights(model.init(jax.random.key(k))) for k in (0, 0, 1))
@@ -226,22 +172,6 @@ def test_numpy_draws_lecun_normal() -> None:
     for kernel, bias in flat(weights):
         assert np.std(kernel) * np.sqrt(len(kernel)) == pytest.approx(1, abs=0.02)
         assert not bias.any()
-
-
-@each_here
-def test_a_checkpoint_comes_back(entrant: str) -> None:
-    """Bit by bit, before and after training, and into a step that has been used."""
-    step, given, hidden = step_at(entrant, TOY), checkpoint_of(TOY.model), random_hidden(TOY)
-    step.load(given)
-    assert_same(step.save(), given)
-    for seed in range(2):
-        hidden, _ = step(hidden, random_chunk(TOY, seed))
-    trained = step.save()
-    assert trained.updates == 9
-    step.load(given)
-    assert_same(step.save(), given)
-    step.load(trained)
-    assert_same(step.save(), trained)
 
 
 @each_here
