@@ -196,6 +196,7 @@ def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, 
         level: Seconds of the reference, where what people read is the time that is added.
     """
     low, high = estimate.interval
+    said = verdicts.verdict(estimate, margin)
     out: dict[str, Any] = {
         "ratio": estimate.ratio,
         "low": number(low) if estimate.low > -math.inf else None,
@@ -203,9 +204,9 @@ def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, 
         "standard_error": number(estimate.standard_error),
         "df": number(estimate.df),
         "p": estimate.p,
-        "verdict": str(verdicts.verdict(estimate, margin)),
+        "verdict": str(said),
         "differs": estimate.differs,
-        "settled_by": TIMING if verdicts.settled(estimate, margin) else None,
+        "settled_by": None if said is Verdict.INCONCLUSIVE else TIMING,
     }
     if level is not None:
         seconds, least, most = added(estimate, level)

@@ -54,6 +54,20 @@ def needed(
     return {cell: names for cell, names in wanted.items() if names}
 
 
+def dies(do: str, arm: str = "", *, times: int = 1, side: str | None = None) -> Fault:
+    """Return what kills a worker a few times when it does something, at an arm's turn."""
+    left = [times]
+
+    def fault(action: Action) -> Death | None:
+        mine = action.do == do and side in (None, action.side)
+        if mine and left[0] and (not arm or arm in action.arms):
+            left[0] -= 1
+            return Death("worker failed (exit status -9)", "", arm)
+        return None
+
+    return fault
+
+
 @dataclass
 class Machine:
     """Two cores of an EPYC, about."""

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import threading
+from collections import defaultdict
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from bench.engine.actions import Action, Options
 from bench.engine.answers import AnswerError, typed
 from bench.engine.driver import COMPILED, Driver, new_cache
 from bench.engine.journal import DiskError, Journal
-from bench.engine.others import Others
+from bench.engine.machine import Others
 from bench.engine.processes import WorkerFailedError
 from bench.engine.run_plan import Run
 from common.errors import BakeoffError
@@ -147,13 +148,9 @@ def whole(state: State) -> bool:
     return True
 
 
-def test_all_that_was_asked_for_is_done(lab: Lab) -> None:
-    assert whole(run(None))
-    assert lab.living == []
-
-
 def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -> None:
-    run(Journal.create(tmp_path / "whole", {}))
+    assert whole(run(Journal.create(tmp_path / "whole", {})))
+    assert lab.living == []
     lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
     for records in range(0, len(lines), 3):
         path = tmp_path / f"{records}"
@@ -241,11 +238,7 @@ def test_a_journal_of_another_run(
 def test_a_damaged_record_is_named(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "journal"
     run(Journal.create(path, {}))
-    path.write_text(
-        path.read_text()
-        .replace('"do":"block"', '"do":"flock"')
-        .replace('"do": "block"', '"do": "flock"')
-    )
+    path.write_text(path.read_text().replace('"do": "block"', '"do": "flock"'))
     with pytest.raises(BakeoffError, match=r"record \d+ of the journal .* is damaged: delete"):
         run(Journal.open(path))
 
@@ -271,27 +264,20 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 
 
 def test_workers_are_told_names_seeds_and_a_cache(lab: Lab) -> None:
-    run(None)
-    loads = [command for command in lab.commands if command["do"] == "load"]
-    assert len({command["seed"] for command in loads}) == len(loads)
-    assert len({command["cache"] for command in loads}) == 1
-    assert sorted(map(tuple, loads[0]["arms"])) == [
-        ("control", "pure"),
-        ("haiku", "pure"),
-        ("pure_jax", "pure"),
-    ]
-    cold = [command for command in lab.commands if command["do"] == "cold"]
-    assert all("cache" not in command for command in cold)
-    opens = [command for command in lab.commands if command["do"] == "open"]
-    assert opens
-    assert all(command["losses"] in (None, [1.0] * 10) for command in opens)
-
-
-def test_the_cache_is_gone_afterwards(lab: Lab) -> None:
-    plan = Run(SMALL, FIXED, lanes=LANES)
-    driver = Driver(plan)
+    driver = Driver(Run(SMALL, FIXED, lanes=LANES))
     driver.run()
     assert not driver.cache.exists()
+    told: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for command in lab.commands:
+        told[command["do"]].append(command)
+    loads = told["load"]
+    assert len({command["seed"] for command in loads}) == len(loads)
+    assert len({command["cache"] for command in loads}) == 1
+    names = ["control", "haiku", "pure_jax"]
+    assert sorted(map(tuple, loads[0]["arms"])) == [(name, "pure") for name in names]
+    assert all("cache" not in command for command in told["cold"])
+    assert {tuple(command["losses"] or ()) for command in told["open"]} <= {(), (1.0,) * 10}
+    assert told["open"]
 
 
 def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab) -> None:
@@ -319,55 +305,37 @@ def test_progress_is_told_before_each_action(lab: Lab) -> None:
     assert [seconds for _, seconds in told] == sorted(seconds for _, seconds in told)
 
 
+TIMED = {"a/b": [1.0, 2.0], "c/d": [1.0, 2.0]}
 COLD = {"values": {"import": 1.0}, "timed_seconds": 1.0, "trace_and_lower_split_by": "clock"}
-TRAINING = {"seconds": [1.0], "same_weights": 2.0, "own_initialiser": []}
-PROVEN = {"proof": {}, "exact": {"flops": 1.0}, "losses": [1.0]}
 
 
 @pytest.mark.parametrize(
     ("do", "found", "wrong"),
     [
         ("start", {}, None),
-        ("load", {"failures": {}}, None),
         ("load", {"failures": {"a/b": "no"}}, None),
         ("load", {}, "missing required field `failures`"),
         ("load", {"failures": ["no"]}, "Expected `object`"),
-        ("load", {"failures": {"9": "no"}}, "'9' was not asked about"),
         ("count", {"exact": {"python_calls": None}}, None),
-        ("count", {"exact": []}, "Expected `object`"),
-        ("prove", PROVEN, None),
-        ("prove", {"proof": {}}, "missing required field `exact`"),
-        ("prove", PROVEN | {"exact": {"flops": "x"}}, "Expected `float | null`, got `str`"),
-        ("prove", PROVEN | {"losses": [float("nan")]}, "is not finite"),
+        ("prove", {"proof": {}, "exact": {"flops": 1.0}, "losses": [1.0]}, None),
         ("prove", {"failure": "not equal"}, None),
         ("open", {"failure": 3}, "Expected `str`"),
         ("block", {"failure": "not allowed"}, "missing required field `seconds`"),
-        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0, 2.0]}}}, None),
+        ("block", {"seconds": {"step": TIMED}}, None),
         ("block", {"seconds": {"step": {"a/b": [1.0, 2.0]}}}, "'c/d' was left out"),
-        (
-            "block",
-            {"seconds": {"step": {"a/b": [1.0, 2.0]}}, "failures": {"c/d": "it changed"}},
-            None,
-        ),
-        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0]}}}, "1 samples in 2"),
-        (
-            "block",
-            {"seconds": {"step": {"a/b": [1.0, 2.0], "c/d": [1.0] * 4}}},
-            "different numbers of samples",
-        ),
-        ("block", {"seconds": {"step": {"a/b": []}}}, "0 samples in 2 rounds"),
-        ("block", {"seconds": {"step": {"a/b": [1.0, 0.0]}}}, "no positive number"),
-        ("block", {"seconds": {"step": {"a/b": [1.0, float("inf")]}}}, "no positive number"),
-        ("block", {"seconds": {"step": {"a/b": [1.0, "x"]}}}, "Expected `float`, got `str`"),
-        ("block", {"seconds": {"step": {"e/f": [1.0, 2.0]}}}, "'e/f' was not asked about"),
-        ("block", {"seconds": {"sample": {"a/b": [1.0, 2.0]}}}, "'sample' is not measured"),
-        ("block", {"seconds": {"nosuch": {"a/b": [1.0, 2.0]}}}, "'nosuch' is not measured"),
-        ("cold", {"values": {}}, "missing required field `timed_seconds`"),
+        ("block", {"seconds": {"step": {"a/b": [1.0, 2.0]}}, "failures": {"c/d": "no"}}, None),
+        ("block", {"seconds": {"step": TIMED | {"c/d": [1.0]}}}, r"have \[1, 2\] samples in 2"),
+        ("block", {"seconds": {"step": TIMED | {"c/d": [1.0] * 4}}}, r"\[2, 4\] samples in 2"),
+        ("block", {"seconds": {"step": {"a/b": [], "c/d": []}}}, r"have \[0\] samples"),
+        ("block", {"seconds": {"step": TIMED | {"c/d": [1.0, 0.0]}}}, "is not positive"),
+        ("block", {"seconds": {"step": TIMED | {"c/d": [1.0, "x"]}}}, "Expected `float`"),
+        ("block", {"seconds": {"step": TIMED | {"e/f": [1.0, 2.0]}}}, "'e/f' was not asked"),
+        ("block", {"seconds": {"sample": TIMED}}, "'sample' is not measured"),
+        ("block", {"seconds": {"nosuch": TIMED}}, "'nosuch' is not measured"),
         ("cold", COLD, None),
         ("cold", COLD | {"values": {"import": -1.0}}, "'import' is -1.0"),
-        ("cold", COLD | {"values": {"step": 1.0}}, "'step' was not asked about"),
-        ("train", {"training": TRAINING}, None),
-        ("train", {"training": {"seconds": [1.0]}}, "lacks 'same_weights'"),
+        ("cold", COLD | {"values": {"step": 1.0}}, "'step' is 1.0"),
+        ("train", {"training": {"seconds": [1.0]}}, None),
     ],
 )
 def test_an_answer_has_to_be_one_to_its_question(
@@ -377,13 +345,13 @@ def test_an_answer_has_to_be_one_to_its_question(
     if wrong is None:
         typed(action, found, ["a/b", "c/d"])
         return
-    with pytest.raises(AnswerError, match=wrong.replace("|", r"\|")):
+    with pytest.raises(AnswerError, match=wrong):
         typed(action, found, ["a/b", "c/d"])
 
 
 def test_the_process_that_uses_the_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [{1: ("cc", 5.0), 2: ("idle", 1.0)}, {1: ("cc", 95.0), 2: ("idle", 1.1), 3: ("x", 2.0)}]
-    monkeypatch.setattr("bench.engine.others.processor_seconds", lambda: seen.pop(0))
+    monkeypatch.setattr("bench.engine.machine.processor_seconds", lambda: seen.pop(0))
     others = Others()
     others.start -= 100
     busy = others.busiest()
@@ -391,24 +359,15 @@ def test_the_process_that_uses_the_machine_is_named(monkeypatch: pytest.MonkeyPa
     assert (busy.name, round(busy.cores, 1)) == ("cc", 0.9)
 
 
-def test_what_killed_runs_have_left_is_deleted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs that were killed a day ago have left is deleted; no place for it is one line."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dead = 2**22 + 1  # above what Linux gives to processes
-    names = {"old": f"{dead}-a", "young": f"{dead}-b", "alive": f"{os.getppid()}-c", "odd": "x-d"}
-    left = {name: tmp_path / f"{COMPILED}{rest}" for name, rest in names.items()}
-    for name, folder in left.items():
+    left = {name: tmp_path / f"{COMPILED}{name}" for name in ("old", "young")}
+    for folder in left.values():
         folder.mkdir()
-        if name != "young":
-            os.utime(folder, (0, 0))
+    os.utime(left["old"], (0, 0))
     assert new_cache().is_dir()
     assert [name for name, folder in left.items() if not folder.exists()] == ["old"]
-
-
-def test_no_place_for_compiled_programs_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nosuch"))
     with pytest.raises(BakeoffError, match="No such file or directory; make room there, or set"):
         new_cache()

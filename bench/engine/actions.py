@@ -24,13 +24,15 @@ type Cores = tuple[int, ...]
 ALL, ONE, AUTO = "all", "one", "auto"
 """Settings of `--cores`: as users run it; one core each; what fits each metric."""
 
+type Do = Literal[
+    "start", "load", "count", "prove", "open", "prepare", "block", "train", "close", "cold"
+]
+
 
 class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing for one worker to do."""
 
-    do: Literal[
-        "start", "load", "count", "prove", "open", "prepare", "block", "train", "close", "cold"
-    ]
+    do: Do
     worker: int
     """Number of the process, from 1; a cold process has one too."""
     side: str = ""
@@ -112,8 +114,8 @@ class Options:
 
     @property
     def fixed(self) -> bool:
-        """Whether numbers were given, which the budget does not change."""
-        return self.blocks is not None or self.cold_samples is not None
+        """Whether a number of blocks was given, which the budget does not change."""
+        return self.blocks is not None
 
 
 class Turn(NamedTuple):

@@ -11,13 +11,10 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 VERSION = 2
 FOLDER = Path(".bakeoff")
@@ -61,7 +58,7 @@ class Journal:
         except OSError as error:
             raise BakeoffError(f"cannot read the journal {path}: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
-        lines = list(_parsed(path, whole))
+        lines = [parsed(path, *numbered) for numbered in enumerate(whole.splitlines(), 1)]
         if not lines or "version" not in lines[0]:
             raise BakeoffError(
                 f"{path} is no journal of a run: its first line does not say so; "
@@ -73,8 +70,7 @@ class Journal:
                 f"{VERSION}: resume it with the program that began it, or start anew"
             )
         if len(whole) < len(data):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
+            os.truncate(path, len(whole))
         return cls(path, lines[0], lines[1:])
 
     def write(self, record: dict[str, Any]) -> None:
@@ -83,10 +79,9 @@ class Journal:
         Raises:
             DiskError: there is no room for it; what was written before is safe.
         """
-        data = (json.dumps(record) + "\n").encode()
         try:
             with self.path.open("ab") as file:
-                file.write(data)
+                file.write((json.dumps(record) + "\n").encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -95,6 +90,21 @@ class Journal:
     def remove(self) -> None:
         """Delete it, when all that it holds is in a run file."""
         self.path.unlink(missing_ok=True)
+
+
+def parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """Return a line of a journal; raise BakeoffError if it is no record."""
+    try:
+        record = json.loads(line)
+        if isinstance(record, dict):
+            return record
+    except ValueError:
+        pass
+    seen = line[:40].decode(errors="replace")
+    raise BakeoffError(
+        f"line {number} of the journal {path} is damaged: {seen!r}; "
+        "delete it and what follows to keep what is before, or start anew"
+    )
 
 
 def disk_words(error: OSError, path: str) -> str:
@@ -110,24 +120,8 @@ def disk_words(error: OSError, path: str) -> str:
 def newest(folder: Path = FOLDER) -> Path:
     """Return the journal that was written to last; raise BakeoffError if there is none."""
     begun = [path for path in folder.glob(f"*{SUFFIX}") if path.stat().st_size]
-    found = sorted(begun, key=lambda path: path.stat().st_mtime)
-    if not found:
+    if not begun:
         raise BakeoffError(
             f"there is nothing to resume: no journal in {folder}/; run without --resume"
         )
-    return found[-1]
-
-
-def _parsed(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError
-        except ValueError:
-            seen = line[:40].decode(errors="replace")
-            raise BakeoffError(
-                f"line {number} of the journal {path} is damaged: {seen!r}; "
-                "delete it and what follows to keep what is before, or start anew"
-            ) from None
-        yield record
+    return max(begun, key=lambda path: path.stat().st_mtime)

@@ -69,7 +69,7 @@ class Worker:
         silence: float = SILENCE_SECONDS,
         cores: Sequence[int] = (),
     ) -> None:
-        place = place or Place()
+        place = Place() if place is None else place
         self.silence = silence
         self.recorder = Recorder()
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
@@ -84,8 +84,6 @@ class Worker:
             env=dict(place.variables) | (threads(cores) if cores else {}),
             process_group=0,  # so that what it starts can be ended with it
         )
-        self.cpu_seconds = 0.0
-        """Processor time that the worker has used so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -155,7 +153,6 @@ class Worker:
                     raise self._failed(
                         f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}"
                     )
-                self.cpu_seconds = float(record.get("cpu_seconds", 0.0))
                 return
             yield record
 
