@@ -8,7 +8,6 @@ import json
 import os
 import threading
 from collections import defaultdict
-from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -38,80 +37,69 @@ FIXED = Options(300, processes=2, blocks=2, rounds=2, cold_samples=2)
 
 
 class Lab:
-    """Where workers are made up; commands are counted."""
+    """Where workers are made up; what they are asked is counted."""
+
+    machine: Machine
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.machine = Machine()
+        self.asked: list[Action] = []
         self.commands: list[dict[str, Any]] = []
-        self.living: list[FakeWorker] = []
-        self.workers = 0
-        self.fails: Callable[[dict[str, Any]], None] = lambda _: None
-        """Raises what a command of a worker is to end with."""
-        self.spoils: Callable[[dict[str, Any], Any], None] = lambda _command, _out: None
-        """Changes what a worker answers to a command."""
+        self.living: set[int] = set()
+        self.fails: Callable[[Action], None] = lambda _: None
+        """Raises what an action is to end with."""
+        self.spoils: Callable[[Action, Any], None] = lambda _action, _out: None
+        """Changes what a worker answers."""
+
+    def answer(self, action: Action) -> Any:
+        """Return what a worker says."""
+        self.asked.append(action)
+        self.fails(action)
+        answer = self.machine.answer(action)
+        if answer is None:
+            return None
+        out = json.loads(json.dumps(dataclasses.asdict(answer)))
+        for by_arm in out.get("seconds", {}).values():  # no two samples are the same
+            for values in by_arm.values():
+                values[0] += len(self.asked) * 1e-9
+        self.spoils(action, out)
+        return out
 
 
-class FakeWorker:
-    """What the driver sees of a worker."""
+class FakeDriver(Driver):
+    """A driver whose workers are those of a lab."""
 
-    def __init__(self, lab: Lab, place: object, silence: float, cores: tuple[int, ...]) -> None:
-        del place, silence
-        self.lab, self.cores = lab, cores
-        self.recorder = SimpleNamespace(who=lambda: None)
-        with lab.lock:
-            lab.workers += 1
-            self.number = lab.workers
-            lab.living.append(self)
-            lab.machine.cores[self.number] = cores
+    lab: Lab
 
-    def start(self) -> None:
-        """Begin."""
+    def run(self) -> None:
+        """Begin with no worker: those of an earlier run are gone."""
+        self.lab.machine = Machine()
+        super().run()
 
-    def cpu_now(self) -> float:
-        """Return no time at all."""
-        return 0.0
-
-    def ask(self, command: dict[str, Any], silence: float) -> Any:
-        """Do something: the command becomes an action again."""
-        del silence
-        lab = self.lab
-        with lab.lock:
-            lab.commands.append(command)
-            lab.fails(command)
-            arms = [command["arm"]] if "arm" in command else command.get("arms", ())
-            if command["do"] == "load":
-                arms = ["/".join(arm) for arm in arms]
-            if command["do"] == "cold":
-                arms = [f"{command['entrant']}/{command['style']}"]
-                lab.machine.cores.pop(self.number)
-            extra = {name: command[name] for name in ("kind", "rounds") if name in command}
-            workload = command.get("workload", "")
-            action = Action(
-                command["do"], self.number, workload=workload, arms=tuple(arms), **extra
-            )
-            out = json.loads(json.dumps(dataclasses.asdict(lab.machine.answer(action))))
-            if command["do"] == "block":  # no two samples are the same
-                for by_arm in out["seconds"].values():
-                    for values in by_arm.values():
-                        values[0] += len(lab.commands) * 1e-9
-            lab.spoils(command, out)
-            return out
-
-    def kill(self) -> None:
-        """Be ended by another thread, which closes it later."""
-
-    def close(self) -> None:
-        """End."""
+    def asked(self, action: Action) -> Any:
+        """Do what a worker would."""
         with self.lab.lock:
-            if self in self.lab.living:
-                self.lab.living.remove(self)
+            if action.do in ("start", "cold"):
+                worker: Any = SimpleNamespace(
+                    kill=lambda: None,
+                    cpu_now=lambda: 0.0,
+                    close=lambda: self.lab.living.discard(action.worker),
+                    recorder=SimpleNamespace(who=lambda: None),
+                )
+                self.workers[action.worker] = worker
+                self.lab.living.add(action.worker)
+            if action.do not in ("start", "close"):
+                self.lab.commands.append(self.command(action))
+            record = self.lab.answer(action)
+            if action.do in ("cold", "close"):
+                self.end(action)
+            return record
 
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab()
-    monkeypatch.setattr("bench.engine.driver.Worker", partial(FakeWorker, made))
+    monkeypatch.setattr(FakeDriver, "lab", made, raising=False)
     monkeypatch.setattr("bench.engine.driver.busy_seconds", lambda: (0.0, 0.0))
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return made
@@ -119,7 +107,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 def run(journal: Journal | None, wanted: Needed = SMALL, options: Options = FIXED) -> State:
     plan = Run(wanted, options, lanes=LANES)
-    Driver(plan, journal).run()
+    FakeDriver(plan, journal).run()
     return plan.state
 
 
@@ -134,23 +122,20 @@ def samples(state: State) -> dict[tuple[str, str, int, int], list[float]]:
 
 def whole(state: State) -> bool:
     """Tell whether each cell has what was asked for."""
-    for cell, metrics in SMALL.items():
-        found = state.cells[cell]
-        have = {
-            "step": len(found.blocks.get("step", [])) >= 4,
-            "host_cost": len(found.blocks.get("host_cost", [])) >= 4,
-            "sample": len(found.blocks.get("sample", [])) >= 4,
-            "import": len(found.values("import")) >= 2,
-            "final_loss": found.training is not None,
-        }
-        if not all(have[metric] for metric in metrics):
-            return False
-    return True
+    fewest = dict.fromkeys(("step", "host_cost", "sample"), 4) | {"import": 2}
+    return all(
+        found.training is not None
+        if metric == "final_loss"
+        else len(found.blocks.get(metric, [])) >= fewest[metric]
+        for cell, metrics in SMALL.items()
+        for found in [state.cells[cell]]
+        for metric in metrics
+    )
 
 
 def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -> None:
     assert whole(run(Journal.create(tmp_path / "whole", {})))
-    assert lab.living == []
+    assert not lab.living
     lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
     for records in range(0, len(lines), 3):
         path = tmp_path / f"{records}"
@@ -183,10 +168,10 @@ def test_ctrl_c_leaves_no_worker_and_goes_on_later(lab: Lab, tmp_path: Path) -> 
     path, turns = tmp_path / "journal", 0
     Journal.create(path, {})
     while True:
-        stop, turns = len(lab.commands) + 25, turns + 1
+        stop, turns = len(lab.asked) + 25, turns + 1
 
-        def fails(_: dict[str, Any], stop: int = stop) -> None:
-            if len(lab.commands) == stop:
+        def fails(_: Action, stop: int = stop) -> None:
+            if len(lab.asked) == stop:
                 raise KeyboardInterrupt
 
         lab.fails = fails
@@ -194,15 +179,15 @@ def test_ctrl_c_leaves_no_worker_and_goes_on_later(lab: Lab, tmp_path: Path) -> 
             resumed = run(Journal.open(path))
             break
         except KeyboardInterrupt:
-            assert lab.living == [], "a worker is left behind"
+            assert not lab.living, "a worker is left behind"
             assert turns < 30
     assert turns > 2
     assert whole(resumed)
 
 
 def test_deaths_are_journalled(lab: Lab, tmp_path: Path) -> None:
-    def fails(command: dict[str, Any]) -> None:
-        if command["do"] == "prove" and command["arm"] == "haiku/pure":
+    def fails(action: Action) -> None:
+        if action.do == "prove" and action.arms == ("haiku/pure",):
             raise WorkerFailedError("worker failed (exit status -9)", "last words", 0)
 
     lab.fails = fails
@@ -259,12 +244,12 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
         patch.setattr(os, "fsync", full)
         with pytest.raises(DiskError, match="the disk is full"):
             run(journal)
-    assert lab.living == []
+    assert not lab.living
     assert whole(run(Journal.open(tmp_path / "journal")))
 
 
 def test_workers_are_told_names_seeds_and_a_cache(lab: Lab) -> None:
-    driver = Driver(Run(SMALL, FIXED, lanes=LANES))
+    driver = FakeDriver(Run(SMALL, FIXED, lanes=LANES))
     driver.run()
     assert not driver.cache.exists()
     told: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -281,16 +266,15 @@ def test_workers_are_told_names_seeds_and_a_cache(lab: Lab) -> None:
 
 
 def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab) -> None:
-    spoilt: list[dict[str, Any]] = []
+    spoilt: list[Action] = []
 
-    def spoil(command: dict[str, Any], out: Any) -> None:
-        if command["do"] == "block" and not spoilt:
-            spoilt.append(command)
+    def spoil(action: Action, out: Any) -> None:
+        if action.do == "block" and not spoilt:
+            spoilt.append(action)
             out["seconds"] = {"step": {"nobody/pure": [1.0, 1.0]}}
 
     lab.spoils = spoil
     state = run(None)
-    assert len(spoilt) == 1
     [note] = state.notes
     assert "answered `block`: " in note
     assert whole(state)
@@ -299,7 +283,7 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab) -> None:
 def test_progress_is_told_before_each_action(lab: Lab) -> None:
     told: list[tuple[str, float]] = []
     plan = Run(SMALL, FIXED, lanes=LANES)
-    Driver(plan, told=lambda action, spent: told.append((action.do, spent.wall))).run()
+    FakeDriver(plan, told=lambda action, spent: told.append((action.do, spent.wall))).run()
     assert told[0][0] == "start"
     assert {do for do, _ in told} >= {"load", "prove", "open", "block", "cold", "train", "close"}
     assert [seconds for _, seconds in told] == sorted(seconds for _, seconds in told)

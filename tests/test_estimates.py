@@ -12,7 +12,7 @@ from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run
 from bench.engine.state import Found, Samples, State
-from bench.estimates import Group, Settled, beside, differences, groups_of
+from bench.estimates import Group, Settled, beside, differences, groups_of, table
 from bench.report.choose import steps
 from bench.report.sentences import sentences
 from bench.stats.ratios import detectable
@@ -24,6 +24,7 @@ from tests.simulated import LANES, Machine, needed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+STEP = Group("step", "seed", "cpu")
 PLAIN, OTHER = Cell(*BASELINE, "seed", "cpu"), Cell(*CONTROL, "seed", "cpu")
 FILTERED = Cell("equinox", "filter_jit", "seed", "cpu")
 EQUINOX, HAIKU = Cell("equinox", "pure", "seed", "cpu"), Cell("haiku", "pure", "seed", "cpu")
@@ -60,6 +61,13 @@ def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
     assert estimates[FILTERED].half_width < 0.9 * beside(group, few)[FILTERED].half_width
     # What is exact has no part in what can be detected.
     assert detectable(list(estimates.values())) == detectable([estimates[FILTERED]])
+
+
+def test_the_control_is_in_no_family() -> None:
+    whole = table(groups_of(cells("step", dict.fromkeys([PLAIN, OTHER, HAIKU], "")))[STEP])
+    assert whole.compared([BASELINE, CONTROL]) == ([0, 1], [2])
+    assert whole.compared([BASELINE]) == ([0], [2])
+    assert whole.compared([HAIKU[:2]]) == ([2], [0])
 
 
 def test_styles_share_what_importing_their_library_took() -> None:
@@ -128,7 +136,7 @@ def test_a_proof_settles_what_timing_leaves_open() -> None:
         assert not (step["low"] >= 0.98 and step["high"] <= 1.02)
         assert (step["verdict"], step["settled_by"]) == ("equivalent", PROGRAM)
         added = said_of(found, cell._replace(workload="toy"), "host_cost")["added"]
-        _, seconds = differences(groups_of(state.cells)[Group("step", "seed", "cpu")])
+        _, seconds = differences(groups_of(state.cells)[STEP])
         most = max(abs(added["low"]), abs(added["high"]))
         assert 0 < step["bound"] == pytest.approx(GROWTH * most / seconds)
         assert step["bound"] < 0.02

@@ -124,22 +124,16 @@ def test_missing_blocks_arms_and_references() -> None:
     assert many_to_one(np.where(data > -9, np.nan, data), worker, [0, 1]) == [None] * 6
 
 
-def test_a_noisy_arm_widens_its_own_interval_only() -> None:
+def test_a_noisy_arm_widens_its_own_interval_and_members_alone_pay_for_the_family() -> None:
     condition = Condition(13, 12, 3)
     widths = [odds(replace(condition, noisy=factor), 40).half_width for factor in (1, 4)]
     assert widths[1] < 1.1 * widths[0]
-    own = known(many_to_one(*Noise(replace(condition, noisy=4), 0).table(2), [0, 1]))
+    data = Noise(replace(condition, noisy=4), 0).table(2)
+    own = known(many_to_one(*data, [0, 1]))
     assert own[0].standard_error > 2 * own[1].standard_error
     assert own[0].df < 15 < own[1].df
-
-
-def test_members_alone_pay_for_the_family() -> None:
-    data, worker = noisy_run(3)
-    whole = known(many_to_one(data, worker, [0, 1]))
-    two = known(many_to_one(data, worker, [0, 1], members=[2, 3]))
-    alone = known(many_to_one(data, worker, [0, 1], members=[2]))
-    assert whole[0].half_width > two[0].half_width > alone[0].half_width
-    assert [e.log_ratio for e in whole] == [e.log_ratio for e in two]
+    two, alone = (known(many_to_one(*data, [0, 1], members=m))[0] for m in ([2, 3], [2]))
+    assert own[0].half_width > two.half_width > alone.half_width
 
 
 def runs() -> list[tuple[Contrasts, list[Estimate | None]]]:

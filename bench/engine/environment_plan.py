@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bench.engine.actions import Cores, Lanes, Phases, Steps
-    from bench.engine.scheduler import Workers
+    from bench.engine.scheduler import Job, Workers
 
 STARVED = "not measured within the budget"
 NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
@@ -249,7 +249,7 @@ class EnvironmentPlan:
         for blocks in (1, 2):  # as many as leave time for other workers
             if self.left >= in_a_row * blocks * block + others:
                 each = blocks * block
-        yield from self.measured(opened, pinned, each)
+        yield from self.measured(opened, each)
 
     def measure(self, turns: Turns, pinned: bool, end: float | None = None) -> Lanes:
         """Measure turns in as many workers as it takes, which are as short as is sensible.
@@ -323,7 +323,7 @@ class EnvironmentPlan:
             visit = Visit((self.side.name,), live, leave_out=self.left_out(live))
             opened = yield from self.opened(visit, pinned, number)
             if opened:
-                yield from self.measured(opened, pinned, each)
+                yield from self.measured(opened, each)
                 return True
         return False
 
@@ -354,10 +354,9 @@ class EnvironmentPlan:
     def opened(self, visit: Visit, pinned: bool, count: int) -> Phases[list[tuple[Visit, Workers]]]:
         """Open the workers of as many visits, at the same time; those that did not die."""
         lanes = self.one_core[:count] if pinned else [()] * count
-        visits = [visit._replace(cores=cores) for cores in lanes]
-        return (yield from self.work.opened_visits(lanes, visits))
+        return (yield from self.work.opened_visits(lanes, [visit] * len(lanes)))
 
-    def measured(self, opened: Sequence[tuple[Visit, Workers]], pinned: bool, each: float) -> Lanes:
+    def measured(self, opened: Sequence[tuple[Visit, Workers]], each: float) -> Lanes:
         """Measure in open workers, side by side or one after the other, and close them."""
         if not opened:
             return
@@ -366,8 +365,7 @@ class EnvironmentPlan:
         rounds = [rounds_for(each, block, rounds_of(turn)) for turn in turns]
         usual = rounds == [rounds_of(turn) for turn in turns]
         own = [(v._replace(rounds=None if usual else max(rounds)), w) for v, w in opened]
-        lanes = self.one_core if pinned else [()]
-        for visit in (yield from self.work.measured_visits(lanes, own, each)):
+        for visit in (yield from self.work.measured_visits(own, each)):
             self.visits.update(list(visit.turns))
 
     # what things cost
@@ -406,16 +404,10 @@ class EnvironmentPlan:
     # what is done once, and what is left out
 
     def once(self) -> Lanes:
-        """Yield exact counts, cold processes and trainings, on one core each."""
-        waiting = self.jobs()
+        """Do exact counts, cold processes and trainings, on one core each."""
+        yield from self.work.phase(self.one_core, self.jobs())
 
-        def supply(cores: Cores) -> Steps[Any] | None:
-            job = next(waiting, None)  # made when it is asked for: costs are known better by then
-            return job and job(cores)
-
-        yield from self.work.phase(self.one_core, supply)
-
-    def jobs(self) -> Iterator[Callable[[Cores], Steps[Any]]]:
+    def jobs(self) -> Iterator[Job]:
         """Yield what is done once, if there is time for it."""
         left, lanes = self.left, len(self.one_core)
         alone = not self.turns("step") and not self.turns(HOST)
@@ -441,13 +433,13 @@ class EnvironmentPlan:
                 allowed -= cost
                 yield from self.parts("train", self.work.rng.sample(cells, len(cells)))
 
-    def parts(self, do: Any, cells: Sequence[Cell]) -> Iterator[Callable[[Cores], Steps[None]]]:
+    def parts(self, do: Any, cells: Sequence[Cell]) -> Iterator[Job]:
         """Yield counts or trainings, a part of the cells for each lane."""
         lanes = len(self.one_core)
         for lane in range(min(lanes, len(cells))):
             yield partial(self.work.each, self.side.name, do, cells[lane::lanes])
 
-    def cold_jobs(self, end: float, lanes: int) -> Iterator[Callable[[Cores], Steps[None]]]:
+    def cold_jobs(self, end: float, lanes: int) -> Iterator[Job]:
         """Yield cold processes, sweep by sweep, each sweep in another random order."""
         if self.cold_plan(end, lanes)[1]:
             for cell in self.cold_cells(self.workloads[0])[:lanes]:

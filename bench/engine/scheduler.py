@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.actions import Action, Cores, Do, Lanes, Options, Outcome, Phases, Steps
 
-    type Supply = Callable[[Cores], Steps[Any] | None]
-    """Gives a lane its next job, or None when there is nothing left to begin."""
+    type Job = Callable[[Cores], Steps[Any]]
+    """Something to do on a lane's cores."""
     type Workers = Mapping[str, int]
     """Numbers of workers, by side."""
 
@@ -144,17 +144,18 @@ class Scheduler:
 
     # phases and lanes
 
-    def phase(self, lanes: Sequence[Cores], supply: Supply) -> Lanes:
-        """Give each lane one job after another until there is none.
+    def phase(self, lanes: Sequence[Cores], jobs: Iterable[Job]) -> Lanes:
+        """Do jobs; each lane takes the next one when it has done its last.
 
         Each lane has one action under way at any time. Which lane goes on is decided by which
         action ends, and by nothing else, so that the same outcomes in the same order give the same
-        actions.
+        actions. A job is asked for when a lane is free: costs are known better by then.
         """
+        left = iter(jobs)
 
         def lane(cores: Cores) -> Steps[None]:
-            while (job := supply(cores)) is not None:
-                yield from job
+            for job in left:
+                yield from job(cores)
 
         self.width = len(lanes)
         waiting: dict[int, Steps[None]] = {}
@@ -172,21 +173,6 @@ class Scheduler:
                 waiting[action.worker] = steps
                 begin = [action]
         self.width = 1
-
-    def jobs_of(
-        self, lanes: Sequence[Cores], jobs: Iterable[tuple[Cores, Callable[[], Steps[Any]]]]
-    ) -> Lanes:
-        """Do jobs, each in the lane with its cores."""
-        waiting = list(jobs)
-
-        def supply(cores: Cores) -> Steps[Any] | None:
-            mine = next((job for job in waiting if job[0] == cores), None)
-            if mine is None:
-                return None
-            waiting.remove(mine)
-            return mine[1]()
-
-        yield from self.phase(lanes, supply)
 
     def do(self, action: Action) -> Steps[Outcome]:
         """Ask for one action and take the time it took."""
@@ -336,35 +322,38 @@ class Scheduler:
     def opened_visits(
         self, lanes: Sequence[Cores], visits: Iterable[Visit]
     ) -> Phases[list[tuple[Visit, Workers]]]:
-        """Open the workers of several visits at the same time; those that did not die."""
+        """Open the workers of visits at the same time, one in each lane; those that did not die."""
         found: list[tuple[Visit, Workers]] = []
 
-        def opened(visit: Visit) -> Steps[None]:
-            workers = yield from self.begin(visit)
-            if workers:
-                found.append((visit, workers))
+        def opened(visit: Visit, cores: Cores) -> Steps[None]:
+            own = visit._replace(cores=cores)
+            if workers := (yield from self.begin(own)):
+                found.append((own, workers))
 
-        yield from self.jobs_of(lanes, [(v.cores, partial(opened, v)) for v in visits])
-        return found
+        yield from self.phase(lanes, [partial(opened, visit) for visit in visits])
+        return sorted(found, key=lambda each: lanes.index(each[0].cores))
 
     def measured_visits(
-        self, lanes: Sequence[Cores], opened: Iterable[tuple[Visit, Workers]], seconds: float
+        self, opened: Sequence[tuple[Visit, Workers]], seconds: float
     ) -> Phases[list[Visit]]:
         """Measure for so many seconds in the workers of each visit, and close them.
+
+        At the same time, so that none is timed while another one compiles; those that use all cores
+        one after the other.
 
         Returns:
             The visits that came to their end.
         """
         done: list[Visit] = []
 
-        def measured(visit: Visit, workers: Workers) -> Steps[None]:
+        def measured(visit: Visit, workers: Workers, _: Cores) -> Steps[None]:
             end = math.inf if self.options.fixed else self.now + seconds
             if (yield from self.blocks_of(visit, workers, end)):
                 done.append(visit)
                 yield from self.close(workers)
 
-        jobs = [(visit.cores, partial(measured, visit, workers)) for visit, workers in opened]
-        yield from self.jobs_of(lanes, jobs)
+        lanes = list(dict.fromkeys(visit.cores for visit, _ in opened))
+        yield from self.phase(lanes, [partial(measured, *each) for each in opened])
         return done
 
     def begin(self, visit: Visit) -> Steps[Workers]:

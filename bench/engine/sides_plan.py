@@ -120,8 +120,6 @@ class SidesPlan:
     ) -> Phases[list[int]]:
         """Open pairs of workers at the same time, then measure in all of them at the same time.
 
-        So that no pair is timed while another one compiles.
-
         Args:
             pairs: Sides of each, by number; at most one for each lane.
             seconds: Of blocks.
@@ -131,11 +129,11 @@ class SidesPlan:
             The numbers of pairs that came to their end.
         """
         visits = [
-            Visit(names, self.turns, cores, tuple(proven), beside=self.beside, number=number)
-            for cores, (number, names) in zip(self.lanes, pairs.items(), strict=False)
+            Visit(names, self.turns, opens=tuple(proven), beside=self.beside, number=number)
+            for number, names in pairs.items()
         ]
         opened = yield from self.work.opened_visits(self.lanes, visits)
-        done = yield from self.work.measured_visits(self.lanes, opened, seconds)
+        done = yield from self.work.measured_visits(opened, seconds)
         return [visit.number for visit in done]
 
 
@@ -206,11 +204,11 @@ class AB(SidesPlan):
     def some_cold(self) -> Lanes:
         """Measure as many pairs of cold processes as there are lanes."""
         jobs = [
-            (cores, partial(self.work.cold, (BASE, NEW), cell, cores, self.next_number()))
-            for cores, cell in zip(self.lanes, self.cold_left[-len(self.lanes) :], strict=False)
+            partial(self.work.cold, (BASE, NEW), cell, number=self.next_number())
+            for cell in self.cold_left[-len(self.lanes) :]
         ]
         del self.cold_left[-len(self.lanes) :]
-        yield from self.work.jobs_of(self.lanes, jobs)
+        yield from self.work.phase(self.lanes, jobs)
 
     def next_number(self) -> int:
         """Return the number of a new pair."""
@@ -341,11 +339,7 @@ class History(SidesPlan):
             seconds = self.seconds_of_blocks((visits[0][1], REFERENCE))
             whole = yield from self.pairs_of_workers(pairs, seconds)
             done = {self.visit_of[number] for number in whole}
-        jobs = [
-            (cores, partial(self.cold, visit, cores))
-            for cores, visit in zip(self.lanes, visits, strict=False)
-        ]
-        yield from self.work.jobs_of(self.lanes, jobs)
+        yield from self.work.phase(self.lanes, [partial(self.cold, visit) for visit in visits])
         self.visit_cost = self.work.now - before
         for visit in visits:
             lost = self.sides[visit[1]].given_up
