@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CORES = os.cpu_count() or 1
 WATCHED = "step"
 BASE = ("python", "jax", "jaxlib", "optax", "numpy")
-"""What an environment of an entrant's own should have as everybody else does."""
+"""What an environment of an entrant's own should have in common with the shared one."""
 NOTABLE = 0.10
 """Of a time: twice what the rounds of a quiet block vary by, and no difference looked for is so
 large that this would not matter beside it."""
@@ -46,7 +46,7 @@ TWO_LEVELS = 0.88
 """Share of the variance that two levels explain: of a normal distribution, the best split explains
 64 %, of an even one 75 %."""
 LOAD = 0.25
-"""Processes that want to run, per core: on two cores, somebody who is there half of the time. The
+"""Processes that want to run, per core: on two cores, one that is there half of the time. The
 average remembers the last minute, so what has just ended counts as well."""
 STEAL = 0.02
 """Of the processor time: moves medians by 0.1 %, half of a usual standard error."""
@@ -142,7 +142,7 @@ def compiled_from_source(modules: int) -> Iterator[str]:
 
 
 def unlike(offer: Offer) -> Iterator[str]:
-    """Yield in which environments something beside the library differs from everybody's."""
+    """Yield in which environments something beside the library differs from the shared one."""
     for name, versions in offer.apart.items():
         differs = [
             f"{what} {versions.get(what)} for {offer.versions.get(what)}"

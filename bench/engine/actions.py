@@ -36,7 +36,7 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     worker: int
     """Number of the process, from 1; a cold process has one too."""
     side: str = ""
-    """Environment in which the worker runs; empty is everybody's."""
+    """Environment in which the worker runs; empty is the shared one."""
     backend: str = ""
     workload: str = ""
     arms: tuple[str, ...] = ()
@@ -63,9 +63,9 @@ class Death(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
     stderr: str = ""
     arm: str = ""
-    """Whose turn it was; empty where nobody's."""
+    """Whose turn it was; empty where no arm's."""
     cut: bool = False
-    """The run as a whole was cut off: nobody is to blame."""
+    """The run as a whole was cut off: no arm is to blame."""
 
 
 class Busy(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bench.engine.actions import Cores, Lanes, Phases, Steps
-    from bench.engine.scheduler import Job, Workers
+    from bench.engine.scheduler import Job
 
 STARVED = "not measured within the budget"
 NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
@@ -72,12 +72,6 @@ class Phase(NamedTuple):
     actions: Lanes
 
 
-def nothing_settled(side: Side, turn: Turn) -> frozenset[str]:
-    """Return that every arm of a turn is open."""
-    del side, turn
-    return frozenset()
-
-
 @dataclass
 class EnvironmentPlan:
     """The part of a run in one environment, on one backend."""
@@ -90,7 +84,7 @@ class EnvironmentPlan:
     """A core for each worker that may run at the same time as others."""
     deadline: float
     """Seconds of the budget at which this part ends."""
-    settled: Settled = nothing_settled
+    settled: Settled = lambda _side, _turn: frozenset()
     """Says which arms need no more time."""
     with_reference: bool = True
     """Whether the baseline's cold processes are this environment's."""
@@ -162,24 +156,19 @@ class EnvironmentPlan:
             if cell[:2] not in (BASELINE, CONTROL)
         )
 
-    def affordable(self) -> tuple[list[str], float]:
-        """Return the workloads for which the budget is enough, and seconds until all is proven."""
-        spent = LOAD
-        kept: list[str] = []
-        for workload in self.workloads:
-            more = PROVE * len(self.side.alive(workload)) / self.at_once
-            if kept and spent + more > OPEN_SHARE * self.left and not self.options.fixed:
-                break
-            spent += more
-            kept.append(workload)
-        return kept, spent
-
     # the order of things
 
     def phases(self) -> Iterator[Phase]:
         """Yield what is done, in order; each phase is chosen when those before it are over."""
-        every = self.workloads
-        self.workloads, seconds = self.affordable()
+        seconds = LOAD
+        every, self.workloads = self.workloads, []
+        for workload in every:
+            more = PROVE * len(self.side.alive(workload)) / self.at_once
+            affordable = seconds + more <= OPEN_SHARE * self.left or self.options.fixed
+            if self.workloads and not affordable:
+                break
+            seconds += more
+            self.workloads.append(workload)
         arms = max(len(self.side.alive(workload)) for workload in self.workloads)
         names = " and ".join(self.workloads)
         proofs = f"proofs that {arms} arms are equal, at {names} (about {seconds:.0f} s)"
@@ -238,7 +227,7 @@ class EnvironmentPlan:
             opens=tuple(self.workloads),
             prove_until={} if self.options.fixed else until,
         )
-        opened: list[tuple[Visit, Workers]] = []
+        opened: list[Visit] = []
         for _ in range(TRIES):
             if opened or self.side.given_up or not any(map(self.worth, self.workloads)):
                 break
@@ -351,21 +340,18 @@ class EnvironmentPlan:
             if self.work.rng.random() > SETTLED_SHARE
         )
 
-    def opened(self, visit: Visit, pinned: bool, count: int) -> Phases[list[tuple[Visit, Workers]]]:
+    def opened(self, visit: Visit, pinned: bool, count: int) -> Phases[list[Visit]]:
         """Open the workers of as many visits, at the same time; those that did not die."""
         lanes = self.one_core[:count] if pinned else [()] * count
-        return (yield from self.work.opened_visits(lanes, [visit] * len(lanes)))
+        return (yield from self.work.opened(lanes, [visit] * len(lanes)))
 
-    def measured(self, opened: Sequence[tuple[Visit, Workers]], each: float) -> Lanes:
+    def measured(self, visits: Sequence[Visit], each: float) -> Lanes:
         """Measure in open workers, side by side or one after the other, and close them."""
-        if not opened:
-            return
-        turns = opened[0][0].turns
+        turns = visits[0].turns if visits else {}
         block = self.block_seconds(turns)
-        rounds = [rounds_for(each, block, rounds_of(turn)) for turn in turns]
-        usual = rounds == [rounds_of(turn) for turn in turns]
-        own = [(v._replace(rounds=None if usual else max(rounds)), w) for v, w in opened]
-        for visit in (yield from self.work.measured_visits(own, each)):
+        rounds = max((rounds_for(each, block, rounds_of(turn)) for turn in turns), default=None)
+        own = [visit._replace(rounds=rounds) for visit in visits]
+        for visit in (yield from self.work.measured(own, each)):
             self.visits.update(list(visit.turns))
 
     # what things cost

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bench.engine.environment_plan import EnvironmentPlan, Settled, nothing_settled
+from bench.engine.environment_plan import EnvironmentPlan, Settled
 from bench.engine.scheduler import Scheduler
 from bench.engine.state import Side, State, with_references
 from bench.metrics import METRICS, Kind
@@ -37,7 +37,7 @@ class Run:
     """What has workers of its own, by entrant or by arm; see `Offer.sides`."""
     lanes: Sequence[Cores] = ((),)
     """A core for each worker that may run at the same time as others."""
-    settled: Settled = nothing_settled
+    settled: Settled = lambda _side, _turn: frozenset()
     """Says which arms need no more time."""
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Run:
         self.spent, self.end = self.scheduler.spent, self.scheduler.end
 
     def side_of(self, cell: Cell) -> str:
-        """Return whose workers a cell is measured in; empty for everybody's."""
+        """Return the environment that a cell is measured in; empty for the shared one."""
         style = cell.style.partition(AT)[0]
         own = self.environments.get(cell.entrant, "")
         return self.environments.get(f"{cell.entrant}/{style}", own)
@@ -74,7 +74,7 @@ class Run:
         shares = Counter(
             {key: len(cells) + 2 + (APART if key[0] else 0) for key, cells in self.groups.items()}
         )
-        keys = sorted(self.groups)  # everybody's environment first: the baseline's cold ones
+        keys = sorted(self.groups)  # the shared environment first: it has the baseline's cold ones
         backends: set[str] = set()
         for i, key in enumerate(keys):
             left = self.end - self.spent.wall
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def state(self) -> State:
-        """All that was found; of a baseline, what everybody's environment says first.
+        """All that was found; of a baseline, what the shared environment says first.
 
         Ratios are formed within a worker, so all of its blocks count; cold samples of another
         environment count where there are no others.

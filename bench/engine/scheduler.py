@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
     type Job = Callable[[Cores], Steps[Any]]
     """Something to do on a lane's cores."""
-    type Workers = Mapping[str, int]
-    """Numbers of workers, by side."""
 
 PREPARED = ("epoch", "sample")
 """Kinds of turns that compile programs of their own in each worker."""
@@ -72,11 +70,13 @@ class Visit(NamedTuple):
     rounds: int | None = None
     """In a block, where that is not what a turn usually has."""
     beside: frozenset[str] = frozenset()
-    """Arms that nobody asked for: they take part in some blocks, for others to be compared with."""
+    """Arms that were not asked for: they are in some blocks, for others to be compared with."""
     number: int = 0
     """Of the visit, the same for all its sides; 0 has workers numbered by themselves."""
     prove_until: Mapping[str, float] = MappingProxyType({})
     """By workload: seconds of the budget after which only its reference is proven any more."""
+    workers: Mapping[str, int] = MappingProxyType({})
+    """Numbers of its workers, by side, when they are open."""
 
 
 class Scheduler:
@@ -110,7 +110,7 @@ class Scheduler:
         self.cold_cost: dict[str, float] = {}
         """Seconds of a side's last cold process."""
         self.far: dict[tuple[str, Turn], set[str]] = defaultdict(set)
-        self.opened: dict[int, set[tuple[str, str]]] = defaultdict(set)
+        self.held: dict[int, set[tuple[str, str]]] = defaultdict(set)
         """Workloads and arms whose steps a worker holds."""
         self.prepared: dict[tuple[int, Turn], set[str]] = {}
         """Arms that a worker has compiled for a turn that needs more than steps."""
@@ -285,7 +285,7 @@ class Scheduler:
             if not (yield from self.one(side, worker, do, cell)):
                 return False
             if side.state.cells[cell].failure is None:
-                self.opened[worker].add((cell.workload, arm_of(cell)))
+                self.held[worker].add((cell.workload, arm_of(cell)))
         return True
 
     def one(self, side: Side, worker: int, do: Do, cell: Cell) -> Steps[bool]:
@@ -319,23 +319,19 @@ class Scheduler:
 
     # visits
 
-    def opened_visits(
-        self, lanes: Sequence[Cores], visits: Iterable[Visit]
-    ) -> Phases[list[tuple[Visit, Workers]]]:
+    def opened(self, lanes: Sequence[Cores], visits: Iterable[Visit]) -> Phases[list[Visit]]:
         """Open the workers of visits at the same time, one in each lane; those that did not die."""
-        found: list[tuple[Visit, Workers]] = []
+        found: list[Visit] = []
 
-        def opened(visit: Visit, cores: Cores) -> Steps[None]:
+        def begin(visit: Visit, cores: Cores) -> Steps[None]:
             own = visit._replace(cores=cores)
             if workers := (yield from self.begin(own)):
-                found.append((own, workers))
+                found.append(own._replace(workers=workers))
 
-        yield from self.phase(lanes, [partial(opened, visit) for visit in visits])
-        return sorted(found, key=lambda each: lanes.index(each[0].cores))
+        yield from self.phase(lanes, [partial(begin, visit) for visit in visits])
+        return sorted(found, key=lambda visit: lanes.index(visit.cores))
 
-    def measured_visits(
-        self, opened: Sequence[tuple[Visit, Workers]], seconds: float
-    ) -> Phases[list[Visit]]:
+    def measured(self, visits: Sequence[Visit], seconds: float) -> Phases[list[Visit]]:
         """Measure for so many seconds in the workers of each visit, and close them.
 
         At the same time, so that none is timed while another one compiles; those that use all cores
@@ -346,17 +342,17 @@ class Scheduler:
         """
         done: list[Visit] = []
 
-        def measured(visit: Visit, workers: Workers, _: Cores) -> Steps[None]:
+        def measure(visit: Visit, _: Cores) -> Steps[None]:
             end = math.inf if self.options.fixed else self.now + seconds
-            if (yield from self.blocks_of(visit, workers, end)):
+            if (yield from self.blocks_of(visit, end)):
                 done.append(visit)
-                yield from self.close(workers)
+                yield from self.close(visit.workers)
 
-        lanes = list(dict.fromkeys(visit.cores for visit, _ in opened))
-        yield from self.phase(lanes, [partial(measured, *each) for each in opened])
+        lanes = list(dict.fromkeys(visit.cores for visit in visits))
+        yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
         return done
 
-    def begin(self, visit: Visit) -> Steps[Workers]:
+    def begin(self, visit: Visit) -> Steps[dict[str, int]]:
         """Open the workers of a visit; none where one of them cannot be."""
         sides = {name: self.sides[name] for name in visit.sides}
         workloads = list(dict.fromkeys([*visit.opens, *(turn.workload for turn in visit.turns)]))
@@ -381,13 +377,13 @@ class Scheduler:
                 return {}
         return workers
 
-    def blocks_of(self, visit: Visit, workers: Workers, end: float) -> Steps[bool]:
+    def blocks_of(self, visit: Visit, end: float) -> Steps[bool]:
         """Measure blocks until a time, each turn once at least; False where a worker died."""
         used: dict[Turn, float] = {}
         count: dict[Turn, int] = defaultdict(int)
         fixed = self.options.blocks
         while True:
-            turns = [turn for turn in visit.turns if self.common(workers, turn)]
+            turns = [turn for turn in visit.turns if self.common(visit, turn)]
             first = [turn for turn in turns if not count[turn]]
             if fixed is not None:
                 turns = [turn for turn in turns if count[turn] < fixed]
@@ -400,24 +396,24 @@ class Scheduler:
                 if first
                 else min(turns, key=lambda t: used.get(t, 0.0) / visit.turns[t])
             )
-            arms = self.arms_of(visit, workers, turn, count[turn])
+            arms = self.arms_of(visit, turn, count[turn])
             cost = self.block_cost(visit.sides, turn, arms)
             if fixed is None and not first and self.now + cost / 2 > end:
                 return True
             before = self.now
-            if not (yield from self.in_turns(visit, workers, turn, arms)):
+            if not (yield from self.in_turns(visit, turn, arms)):
                 return False
             count[turn] += 1
             used[turn] = used.get(turn, 0.0) + self.now - before
 
-    def common(self, workers: Workers, turn: Turn) -> list[str]:
-        """Return the arms that live, and that all of these workers hold; the baseline is one."""
-        found = in_common({name: self.sides[name] for name in workers}, turn.workload)
-        held = [self.opened[worker] for worker in workers.values()]
+    def common(self, visit: Visit, turn: Turn) -> list[str]:
+        """Return the arms that live, and that all of its workers hold; the baseline is one."""
+        found = in_common({name: self.sides[name] for name in visit.workers}, turn.workload)
+        held = [self.held[worker] for worker in visit.workers.values()]
         arms = [arm for arm in found if all((turn.workload, arm) in each for each in held)]
         return arms if BASELINE_ARM in arms else []
 
-    def arms_of(self, visit: Visit, workers: Workers, turn: Turn, number: int) -> list[str]:
+    def arms_of(self, visit: Visit, turn: Turn, number: int) -> list[str]:
         """Return the arms of a visit's block of this number, from 0.
 
         Arms that take far longer than the baseline rest only where they are compared with it, and
@@ -429,18 +425,16 @@ class Scheduler:
             if len(visit.sides) == 1 and self.options.blocks is None:
                 rest |= self.far[visit.sides[0], turn] - {*REFERENCES}
         settled = {arm for each, arm in visit.leave_out if each == turn} - {*REFERENCES}
-        return [arm for arm in self.common(workers, turn) if arm not in rest | settled]
+        return [arm for arm in self.common(visit, turn) if arm not in rest | settled]
 
-    def in_turns(
-        self, visit: Visit, workers: Workers, turn: Turn, arms: Sequence[str]
-    ) -> Steps[bool]:
+    def in_turns(self, visit: Visit, turn: Turn, arms: Sequence[str]) -> Steps[bool]:
         """Measure one block on each side, in random order, with the same seed; False at a death."""
         self.blocks += 1
         number, seed = self.blocks, self.rng.getrandbits(32)
         usual = rounds_of(turn) if len(visit.sides) == 1 else max(2, rounds_of(turn) * 3 // 4)
         rounds = self.options.rounds or min(usual, visit.rounds or usual)
         for name in self.rng.sample(visit.sides, len(visit.sides)):
-            side, worker = self.sides[name], workers[name]
+            side, worker = self.sides[name], visit.workers[name]
             ready = self.prepared.get((worker, turn), ()) if turn.kind in PREPARED else arms
             mine = [arm for arm in arms if arm in ready]
             action = side.action(
@@ -455,7 +449,7 @@ class Scheduler:
             )
             outcome = yield from self.done(side, action)
             if outcome is None:
-                yield from self.close(workers, but=name)
+                yield from self.close(visit.workers, but=name)
                 return False
             block = Block(
                 number,
@@ -491,7 +485,7 @@ class Scheduler:
             if seconds > far * timed.get(BASELINE_ARM, seconds):
                 self.far[side.name, turn].add(arm)
 
-    def prepare(self, workers: Workers, turn: Turn, cores: Cores) -> Steps[bool]:
+    def prepare(self, workers: Mapping[str, int], turn: Turn, cores: Cores) -> Steps[bool]:
         """Compile what turns need beyond the steps; False where a worker died."""
         metrics = [metric for metric in METRICS.values() if metric.turn == turn.kind]
         for name, worker in workers.items():
@@ -509,7 +503,7 @@ class Scheduler:
             self.prepared[worker, turn] = set(arms) - set(outcome.answer.failures)
         return True
 
-    def close(self, workers: Workers, but: str | None = None) -> Steps[None]:
+    def close(self, workers: Mapping[str, int], but: str | None = None) -> Steps[None]:
         """End workers, but for that of a side where it has died."""
         for name, worker in workers.items():
             if name != but:
@@ -565,7 +559,7 @@ class Scheduler:
             while left:
                 cell = left[0]
                 late = self.now > self.end and not self.options.fixed
-                held = do == "count" or (cell.workload, arm_of(cell)) in self.opened[worker]
+                held = do == "count" or (cell.workload, arm_of(cell)) in self.held[worker]
                 skipped = late or not held or side.state.cells[cell].failure is not None
                 if not skipped and not (yield from self.one(side, worker, do, cell)):
                     break

@@ -39,7 +39,7 @@ DEFAULT_METRICS = frozenset(
     name for name, metric in METRICS.items() if metric.kind is Kind.COLD or metric.turn in TURNS
 )
 LEAST_SWEEPS, MOST_SWEEPS = 2, 8
-"""Of a history: with one visit of each day, nobody could tell a change from noise."""
+"""Of a history: with one visit of each day, a change could not be told from noise."""
 TRIES = 3
 """Of a pair whose workers did not come to their end."""
 COLD_TWICE = 2
@@ -132,8 +132,8 @@ class SidesPlan:
             Visit(names, self.turns, opens=tuple(proven), beside=self.beside, number=number)
             for number, names in pairs.items()
         ]
-        opened = yield from self.work.opened_visits(self.lanes, visits)
-        done = yield from self.work.measured_visits(opened, seconds)
+        opened = yield from self.work.opened(self.lanes, visits)
+        done = yield from self.work.measured(opened, seconds)
         return [visit.number for visit in done]
 
 

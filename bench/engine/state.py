@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BASELINE_ARM, CONTROL_ARM = "/".join(BASELINE), "/".join(CONTROL)
 IN_A_ROW = 2
 """Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm."""
-NOBODYS = 4
+AT_NO_TURN = 4
 """The same, at no arm's turn, after which no worker of a side is started any more."""
 
 
@@ -182,7 +182,7 @@ class Side:
         if death.arm and self.strikes[strike] >= IN_A_ROW:
             failure = f"{death.reason}, twice in a row"
             self.fail_arm(death.arm, failure, action.workload, death.stderr)
-        elif not death.arm and self.strikes[strike] >= NOBODYS:
+        elif not death.arm and self.strikes[strike] >= AT_NO_TURN:
             self.given_up = True
             for cell in self.alive():
                 if not self.state.cells[cell].blocks:
