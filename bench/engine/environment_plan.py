@@ -241,13 +241,7 @@ class EnvironmentPlan:
         yield from self.measured(opened, each)
 
     def measure(self, turns: Turns, pinned: bool, end: float | None = None) -> Lanes:
-        """Measure turns in as many workers as it takes, which are as short as is sensible.
-
-        Args:
-            turns: With their shares.
-            pinned: Whether each worker keeps to a core of its own.
-            end: Of the time, where it is not this part's.
-        """
+        """Measure turns until `end`, in as few workers as it takes, each as short as sensible."""
         end = self.deadline if end is None else end
         count = self.count or MIN_VISITS
         while (yield from self.one_sitting(turns, pinned, end, count=count, short=True)):

@@ -134,12 +134,7 @@ def added(
     all that the worker's core does: so differences are averaged within workers, and vary between
     them. They are scaled by the arm's own level, which makes the noise of all alike enough to pool.
 
-    Args:
-        seconds: An arm's datum in a block, not its log; NaN where it has none.
-        worker: As in every function, like the other arguments.
-        reference: The same.
-        members: The same.
-        rule: The same.
+    `seconds` are an arm's datum in a block, not its log; NaN where it has none.
 
     Returns:
         By arm, the ratio 1 + added / level; and that level in seconds: added = level * (ratio - 1),
