@@ -223,7 +223,7 @@ def test_a_journal_of_another_run(
 def test_a_damaged_record_is_named(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "journal"
     run(Journal.create(path, {}))
-    path.write_text(path.read_text().replace('"do": "block"', '"do": "flock"'))
+    path.write_text(path.read_text().replace('"do":"block"', '"do":"flock"'))
     with pytest.raises(BakeoffError, match=r"record \d+ of the journal .* is damaged: delete"):
         run(Journal.open(path))
 

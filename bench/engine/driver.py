@@ -167,8 +167,7 @@ class Driver:
         action, outcome = self.pending[worker], self.running.pop(worker).result()
         outcome = msgspec.structs.replace(outcome, at=self.clock() - self.zero)
         if self.journal is not None:
-            said = {"action": msgspec.to_builtins(action), "outcome": msgspec.to_builtins(outcome)}
-            self.journal.write(said)
+            self.journal.write({"action": action, "outcome": outcome})
         return action, outcome
 
     def recorded(self, record: dict[str, Any]) -> tuple[Action, Outcome]:

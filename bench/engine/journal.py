@@ -7,11 +7,12 @@ run that was cut off goes on from it: what the schedule asks for again is read i
 from __future__ import annotations
 
 import errno
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
@@ -58,7 +59,15 @@ class Journal:
         except OSError as error:
             raise BakeoffError(f"cannot read the journal {path}: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
-        lines = [parsed(path, *numbered) for numbered in enumerate(whole.splitlines(), 1)]
+        lines: list[dict[str, Any]] = []
+        for line in whole.splitlines():
+            try:
+                lines.append(msgspec.json.decode(line, type=dict[str, Any]))
+            except msgspec.DecodeError as error:
+                raise BakeoffError(
+                    f"line {len(lines) + 1} of the journal {path} is damaged ({error}): delete it "
+                    "and what follows to keep what is before, or start anew"
+                ) from error
         if not lines or "version" not in lines[0]:
             raise BakeoffError(
                 f"{path} is no journal of a run: its first line does not say so; "
@@ -81,7 +90,7 @@ class Journal:
         """
         try:
             with self.path.open("ab") as file:
-                file.write((json.dumps(record) + "\n").encode())
+                file.write(msgspec.json.encode(record) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -90,21 +99,6 @@ class Journal:
     def remove(self) -> None:
         """Delete it, when all that it holds is in a run file."""
         self.path.unlink(missing_ok=True)
-
-
-def parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """Return a line of a journal; raise BakeoffError if it is no record."""
-    try:
-        record = json.loads(line)
-        if isinstance(record, dict):
-            return record
-    except ValueError:
-        pass
-    seen = line[:40].decode(errors="replace")
-    raise BakeoffError(
-        f"line {number} of the journal {path} is damaged: {seen!r}; "
-        "delete it and what follows to keep what is before, or start anew"
-    )
 
 
 def disk_words(error: OSError, path: str) -> str:
