@@ -48,8 +48,6 @@ LATE = 1.03
 """Of the time, after which no cold process may end that another one's sweep has begun."""
 TRAINING_STEPS, PURE_RUNS = 200, 4
 """Steps of a training, and trainings of a `pure` style: one of them from the common weights."""
-SEED_STEP = 4.5e-3
-"""Seconds of a step at `seed`, over all arms, until one has been seen."""
 OVER = 0.03
 """Of the budget, by which it may be exceeded for the first answer to a question."""
 SETTLED_SHARE = 1 / 3
@@ -90,7 +88,7 @@ class EnvironmentPlan:
     """Whether the baseline's cold processes are this environment's."""
 
     def __post_init__(self) -> None:
-        self.options = self.work.options
+        self.options, self.names = self.work.options, (self.side.name,)
         self.cells = list(self.needed)
         # The large one first: it is what people ask about. A sweep comes last and goes up.
         sweep = TOGETHER["sweep"]
@@ -222,7 +220,7 @@ class EnvironmentPlan:
             for i, workload in enumerate(self.workloads)
         }
         visit = Visit(
-            (self.side.name,),
+            self.names,
             turns,
             opens=tuple(self.workloads),
             prove_until={} if self.options.fixed else until,
@@ -233,8 +231,10 @@ class EnvironmentPlan:
                 break
             opened = yield from self.opened(visit, pinned, self.at_once)
         in_a_row = 1 if pinned else max(1, len(opened))
-        block, each = self.block_seconds(turns), self.left / in_a_row
-        others = self.opening(turns) + in_a_row * block
+        block, each = self.work.blocks_cost(self.names, turns), self.left / in_a_row
+        others = (
+            self.work.open_cost(self.names, [turn.workload for turn in turns]) + in_a_row * block
+        )
         for blocks in (1, 2):  # as many as leave time for other workers
             if self.left >= in_a_row * blocks * block + others:
                 each = blocks * block
@@ -254,7 +254,11 @@ class EnvironmentPlan:
         for turn, weight in self.turns(*PREPARED).items():
             arms = [c for c in self.side.alive(turn.workload) if c.style == BASELINE[1]]
             programs = PROGRAMS[turn.kind] * len(arms) * PROVE
-            each = self.opening({turn: weight}) + programs / 3 + self.turn_seconds(turn)
+            each = (
+                self.work.open_cost(self.names, [turn.workload])
+                + programs / 3
+                + self.work.blocks_cost(self.names, [turn])
+            )
             cost = programs + MIN_VISITS * each  # later workers have a compilation cache
             if self.options.fixed or not others or cost <= end - self.now:
                 yield from self.measure({turn: weight}, False, end)
@@ -298,12 +302,15 @@ class EnvironmentPlan:
             if not self.options.fixed:
                 first = not any(self.visits[turn] for turn in live)
                 left = end - self.now + (OVER * self.options.budget if first else 0.0)
-                opening, least = self.opening(live), self.block_seconds(live)
+                opening, least = (
+                    self.work.open_cost(self.names, [turn.workload for turn in live]),
+                    self.work.blocks_cost(self.names, live),
+                )
                 plan = sitting(left, opening, least, most, side_by_side=pinned, short=short)
             if plan is None:
                 return False
             number, each = plan
-            visit = Visit((self.side.name,), live, leave_out=self.left_out(live))
+            visit = Visit(self.names, live, leave_out=self.left_out(live))
             opened = yield from self.opened(visit, pinned, number)
             if opened:
                 yield from self.measured(opened, each)
@@ -342,46 +349,19 @@ class EnvironmentPlan:
     def measured(self, visits: Sequence[Visit], each: float) -> Lanes:
         """Measure in open workers, side by side or one after the other, and close them."""
         turns = visits[0].turns if visits else {}
-        block = self.block_seconds(turns)
+        block = self.work.blocks_cost(self.names, turns)
         rounds = max((rounds_for(each, block, rounds_of(turn)) for turn in turns), default=None)
         own = [visit._replace(rounds=rounds) for visit in visits]
         for visit in (yield from self.work.measured(own, each)):
             self.visits.update(list(visit.turns))
 
-    # what things cost
-
-    def opening(self, turns: Turns) -> float:
-        """Return about how long it takes to open a worker for these turns."""
-        return self.work.open_cost((self.side.name,), (turn.workload for turn in turns))
-
-    def block_seconds(self, turns: Mapping[Turn, float]) -> float:
-        """Return about how long one block of each turn takes."""
-        return sum(map(self.turn_seconds, turns))
-
-    def turn_seconds(self, turn: Turn) -> float:
-        """Return about how long a block of a turn takes."""
-        arms = [arm_of(cell) for cell in self.side.alive(turn.workload)]
-        known = self.work.block_cost((self.side.name,), turn, arms)
-        return known or len(arms) * rounds_of(turn) * 6 * self.step_seconds(turn.workload)
-
-    def step_seconds(self, workload: str) -> float:
-        """Return about what a step takes, over all arms."""
-        values = [
-            value
-            for cell in self.side.alive(workload)
-            for samples in self.side.state.cells[cell].blocks.get("step", [])[:1]
-            for value in samples.values
-        ]
-        guess = SEED_STEP * work(WORKLOADS[workload]) / work(WORKLOADS["seed"])
-        return sum(values) / len(values) if values else max(2e-4, guess)
+    # what is done once, and what is left out
 
     def each_cost(self, workload: str) -> float:
         """Return about what it takes to open one arm."""
-        known = self.work.open_cost((self.side.name,), [workload])
+        known = self.work.open_cost(self.names, [workload])
         loading = self.work.loading.get(self.side.name, LOAD)
         return max(0.2, (known - loading) / max(1, len(self.side.alive(workload))))
-
-    # what is done once, and what is left out
 
     def once(self) -> Lanes:
         """Do exact counts, cold processes and trainings, on one core each."""
@@ -407,7 +387,9 @@ class EnvironmentPlan:
                 if "final_loss" in self.needed.get(cell, ())
             ]
             runs = sum(PURE_RUNS if cell.style == "pure" else 1 for cell in cells)
-            cost = 1.2 * runs * TRAINING_STEPS * self.step_seconds(workload) / lanes
+            cost = (
+                1.2 * runs * TRAINING_STEPS * self.work.step_cost(self.side.name, workload) / lanes
+            )
             cost += len(cells) * self.each_cost(workload) / lanes
             if cells and (self.options.fixed or cost <= allowed):
                 allowed -= cost

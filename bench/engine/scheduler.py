@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.engine.actions import Turn, rounds_of, work
-from bench.engine.planner import COLD, LOADING, OPEN_PART
+from bench.engine.planner import CALLS, COLD, LEAST_STEP, LOADING, OPEN_PART, SEED_STEP
 from bench.engine.state import (
     BASELINE_ARM,
     CONTROL_ARM,
@@ -122,10 +122,6 @@ class Scheduler:
 
     # what things cost
 
-    def block_cost(self, names: Sequence[str], turn: Turn, arms: Iterable[str]) -> float:
-        """Return about how many seconds a block of these arms takes, on all of some sides."""
-        return sum(self.cost.get((name, turn, arm), 0.0) for name in names for arm in arms)
-
     def open_cost(self, names: Sequence[str], workloads: Iterable[str]) -> float:
         """Return about how many seconds it takes to open a worker on each of some sides."""
         workloads = set(workloads)
@@ -137,6 +133,32 @@ class Scheduler:
             if self.sides[name].state.cells[cell].failure is None
         ]
         return sum(known) + sum(self.loading.get(name, LOADING) for name in names)
+
+    def blocks_cost(self, names: Sequence[str], turns: Iterable[Turn]) -> float:
+        """Return about how many seconds one block of each turn takes, on all of some sides."""
+        sides = {name: self.sides[name] for name in names}
+        total = 0.0
+        for turn in turns:
+            arms = in_common(sides, turn.workload)
+            guess = len(arms) * rounds_of(turn) * CALLS * self.step_cost(names[0], turn.workload)
+            total += self.block_cost(names, turn, arms) or guess
+        return total
+
+    def block_cost(self, names: Sequence[str], turn: Turn, arms: Iterable[str]) -> float:
+        """Return how many seconds a block of these arms took; 0 where none has been seen."""
+        return sum(self.cost.get((name, turn, arm), 0.0) for name in names for arm in arms)
+
+    def step_cost(self, name: str, workload: str) -> float:
+        """Return about how many seconds a step takes, over all arms of a side."""
+        side = self.sides[name]
+        values = [
+            value
+            for cell in side.alive(workload)
+            for samples in side.state.cells[cell].blocks.get("step", [])[:1]
+            for value in samples.values
+        ]
+        guess = SEED_STEP * work(WORKLOADS[workload]) / work(WORKLOADS["seed"])
+        return sum(values) / len(values) if values else max(LEAST_STEP, guess)
 
     def most_cold_cost(self) -> float:
         """Return about how many seconds a cold process takes, on any side."""

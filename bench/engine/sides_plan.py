@@ -99,21 +99,12 @@ class SidesPlan:
 
     def opening(self, names: Sequence[str]) -> float:
         """Return about how many seconds it takes to open workers of some sides."""
-        return self.work.open_cost(names, {turn.workload for turn in self.turns})
-
-    def least(self, names: Sequence[str]) -> float:
-        """Return the seconds of one block of each turn, on all of some sides."""
-        return sum(
-            self.work.block_cost(
-                names, turn, [a for n, t, a in self.work.cost if n == names[0] and t == turn]
-            )
-            for turn in self.turns
-        )
+        return self.work.open_cost(names, [turn.workload for turn in self.turns])
 
     def blocks_seconds(self, names: Sequence[str]) -> float:
         """Return the seconds of blocks in a pair."""
         wanted = max(LEAST, min(MOST, EQUAL_TO_OPENING * self.opening(names)))
-        return max(wanted, self.least(names))
+        return max(wanted, self.work.blocks_cost(names, self.turns))
 
     def pairs_of_workers(
         self, pairs: Mapping[int, tuple[str, str]], seconds: float, proven: Sequence[str] = ()
@@ -220,7 +211,7 @@ class AB(SidesPlan):
         if not self.turns or (self.pairs is not None and self.made >= self.pairs):
             return None
         names = (BASE, NEW)
-        opening, least = self.opening(names), self.least(names)
+        opening, least = self.opening(names), self.work.blocks_cost(names, self.turns)
         usual = self.blocks_seconds(names)
         cold = 2 * len(self.cold_left) * self.work.most_cold_cost()
         left = self.end - self.work.now - cold / len(self.lanes)
@@ -364,7 +355,7 @@ class History(SidesPlan):
         """Return the seconds of blocks in a visit: what a pair has, or less where days are many."""
         fair = self.left * len(self.lanes) / self.visits_left - self.opening(names)
         fair -= self.cold_seconds(self.chosen)
-        return max(self.least(names), min(self.blocks_seconds(names), fair))
+        return max(self.work.blocks_cost(names, self.turns), min(self.blocks_seconds(names), fair))
 
     def choose_cold(self) -> None:
         """Choose once, when a visit has been seen, what cold processes there is time for."""
@@ -372,7 +363,7 @@ class History(SidesPlan):
             return
         each = self.left * len(self.lanes) / self.visits_left
         names = (self.days[0], REFERENCE)
-        warm = self.opening(names) + self.least(names) if self.turns else 0
+        warm = self.opening(names) + self.work.blocks_cost(names, self.turns) if self.turns else 0
         self.chosen = next(
             level for level in self.levels() if not level or warm + self.cold_seconds(level) <= each
         )
