@@ -34,17 +34,10 @@ BASE = ("python", "jax", "jaxlib", "optax", "numpy")
 NOTABLE = 0.10
 """Of a time: twice what the rounds of a quiet block vary by, and no difference looked for is so
 large that this would not matter beside it."""
-MIN_BLOCKS = 5
-"""Fewer blocks with a slow first round may be chance."""
-MIN_ROUNDS = 4
-"""Fewer rounds leave no rest to compare the first two with."""
 MIN_DRIFT = 9
 """Blocks, so that each third has three."""
 TREND_P = 0.01
 """A drift is one of a hundred things that a run looks at; a false alarm a run is too many."""
-TWO_LEVELS = 0.88
-"""Share of the variance that two levels explain: of a normal distribution, the best split explains
-64 %, of an even one 75 %."""
 LOAD = 0.25
 """Processes that want to run, per core: on two cores, one that is there half of the time. The
 average remembers the last minute, so what has just ended counts as well."""
@@ -163,43 +156,16 @@ def _baseline(state: State) -> Iterator[str]:
         if cell[:2] != BASELINE or not blocks:
             continue
         seconds = np.array([np.median(block.values) for block in blocks])
-        said = (
-            slow_first_rounds(
-                [np.median(np.reshape(b.values, (b.rounds, -1)), axis=1) for b in blocks]
-            ),
-            drift(seconds, np.array([block.at for block in blocks])),
-        )
-        yield from (f"{cell.workload} on {cell.backend}: {words}" for words in said if words)
-
-
-def slow_first_rounds(rounds: Sequence[Float[np.ndarray, " rounds"]]) -> str | None:
-    """Say when blocks begin slower than they go on: what is timed was not warm.
-
-    Args:
-        rounds: Seconds of one arm's rounds in the order they were taken, by block.
-    """
-    blocks = [block for block in rounds if len(block) >= MIN_ROUNDS]
-    if len(blocks) < MIN_BLOCKS:
-        return None
-    excess = np.array([block[:2] / np.median(block[2:]) - 1 for block in blocks])
-    slow = excess > NOTABLE
-    most = slow.mean(0) > 0.5
-    if not most[0]:
-        return None
-    which, extra = ("first two rounds", 2) if most[1] else ("first round", 1)
-    return (
-        f"The {which} of a block took {np.median(excess[:, 0]):.0%} more than the later ones in "
-        f"{slow[:, 0].sum()} of {len(blocks)} blocks: the step was not warm yet, and short blocks "
-        f"say too much. Warm up {extra} more round{'s' * (extra > 1)} before each block."
-    )
+        words = drift(seconds, np.array([block.at for block in blocks]))
+        if words:
+            yield f"{cell.workload} on {cell.backend}: {words}"
 
 
 def drift(seconds: Float[np.ndarray, " blocks"], at: Float[np.ndarray, " blocks"]) -> str | None:
-    """Say when the machine became faster or slower, or went between two speeds.
+    """Say when the machine became faster or slower.
 
-    A trend is a rank correlation with time (Spearman 1904) together with a change between the first
-    and the last third; two levels are the split of sorted log-times that leaves least variance
-    inside (Otsu 1979).
+    That is a rank correlation with time (Spearman 1904) together with a change between the first
+    and the last third.
 
     Args:
         seconds: The baseline's median in each block.
@@ -213,40 +179,15 @@ def drift(seconds: Float[np.ndarray, " blocks"], at: Float[np.ndarray, " blocks"
     from scipy import stats  # takes most of a second to import
 
     p = stats.spearmanr(np.arange(logs.size), logs).pvalue
-    if abs(change) > NOTABLE and p < TREND_P:
-        direction = "more" if change > 0 else "less"
-        found = (
-            f"The baseline took {abs(change):.0%} {direction} time in the last third of the blocks "
-            "than in the first: the machine's speed drifted."
-        )
-    else:
-        low, high, explained = _levels(logs)
-        if math.expm1(high - low) <= NOTABLE or explained <= TWO_LEVELS:
-            return None
-        found = (
-            f"The baseline's blocks have two levels, {math.expm1(high - low):.0%} apart: the "
-            "machine went between two speeds."
-        )
+    if abs(change) <= NOTABLE or p >= TREND_P:
+        return None
+    direction = "more" if change > 0 else "less"
     return (
-        f"{found} Ratios are taken inside a block and hold; times in seconds do not. Let the "
-        "machine settle, or fix its clock, and run again if you need them."
+        f"The baseline took {abs(change):.0%} {direction} time in the last third of the blocks "
+        "than in the first: the machine's speed drifted. Ratios are taken inside a block and hold; "
+        "times in seconds do not. Let the machine settle, or fix its clock, and run again if you "
+        "need them."
     )
-
-
-def _levels(logs: Float[np.ndarray, " blocks"]) -> tuple[float, float, float]:
-    """Return the means of the best two groups, and the share of the variance between them.
-
-    Both hold a fifth of the blocks at least: a few outliers are no level.
-    """
-    logs = np.sort(logs)
-    total = float(((logs - logs.mean()) ** 2).sum())
-    smallest = math.ceil(logs.size / 5)
-    best = (0.0, 0.0, 0.0)
-    for count in range(smallest, logs.size - smallest + 1):
-        low, high = float(logs[:count].mean()), float(logs[count:].mean())
-        between = count * (logs.size - count) / logs.size * (high - low) ** 2 / total
-        best = max(best, (low, high, between), key=lambda split: split[2])
-    return best
 
 
 def _control(said: Facts, busiest: OtherProcess | None) -> Iterator[str]:

@@ -12,34 +12,6 @@ from bench.engine.actions import Busy
 from bench.engine.state import Spent
 
 
-def blocks_with(first: float, second: float = 1.0, slow: int = 20) -> list[np.ndarray]:
-    random = np.random.default_rng(0)
-    blocks = [np.exp(random.normal(size=12) * 0.03) for _ in range(20)]
-    for block in blocks[:slow]:
-        block[:2] *= first, second
-    return blocks
-
-
-@pytest.mark.parametrize(
-    ("blocks", "words"),
-    [
-        (blocks_with(1.3), ("first round of a block took 3", "20 of 20", "1 more round before")),
-        (blocks_with(1.5, 1.3), ("first two rounds", "2 more rounds")),
-        (blocks_with(1.0), None),
-        (blocks_with(1.05), None),
-        (blocks_with(1.3, slow=7), None),
-        (blocks_with(1.0, 1.3), None),
-        (blocks_with(1.3)[:4], None),
-        ([block[:3] for block in blocks_with(1.3)], None),
-        ([], None),
-    ],
-)
-def test_slow_first_rounds(blocks: list[np.ndarray], words: tuple[str, ...] | None) -> None:
-    said = watch.slow_first_rounds(blocks)
-    assert (said is None) is (words is None)
-    assert all(word in (said or "") for word in words or ())
-
-
 def test_drift() -> None:
     random = np.random.default_rng(0)
     at = random.permutation(30) * 2.0
@@ -47,7 +19,6 @@ def test_drift() -> None:
     for speed, words in (
         (1 + 0.3 * at / 60, "more time in the last third"),
         (1 - 0.3 * at / 60, "less time in the last third"),
-        (np.where(at % 8 < 4, 1.0, 1.4), "two levels, 4"),
     ):
         assert words in (watch.drift(noise * speed, at) or "")
     assert watch.drift(noise * (1 + 0.04 * at / 60), at) is None
