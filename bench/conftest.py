@@ -23,7 +23,7 @@ from bench.compare.environments import Builder
 from bench.compare.spec import parse
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE
-from bench.engine.lock import only_one
+from bench.engine.machine import only_one
 from bench.engine.processes import SILENCE_SECONDS, WorkerFailedError
 from bench.environments.offers import offers, places_of
 from bench.environments.own import Homes

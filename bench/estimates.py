@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.state import arm_of
 from bench.metrics import METRICS, Kind
 from bench.stats import ratios, verdicts
 from bench.stats.ratios import Estimate
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from bench.engine.actions import Turn
-    from bench.engine.sides import Side
-    from bench.engine.state import Found, Samples
+    from bench.engine.state import Found, Samples, Side
     from bench.stats.ratios import Contrasts
 
 QUANTILE = 0.1
@@ -31,6 +31,8 @@ HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 
 type Arms = Mapping[Cell, Sequence[Samples]]
 """The samples of each cell that is compared within a group, by block."""
+type Names = Iterable[tuple[str, str]]
+"""Entrants and styles of one program, which together are the reference."""
 
 
 class Group(NamedTuple):
@@ -53,11 +55,15 @@ class Table(NamedTuple):
         """Return the columns of some arms, of those that are there."""
         return [i for i, cell in enumerate(self.cells) if cell[:2] in names]
 
-    def compared(self, reference: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+    def compared(self, reference: Names) -> tuple[list[int], list[int]]:
         """Return the columns of a reference, and of the family that is compared with it."""
         columns = self.columns(*reference)
         left_out = {*columns, *self.columns(CONTROL)}
         return columns, [i for i in range(len(self.cells)) if i not in left_out]
+
+    def by_cell(self, found: Sequence[Estimate | None]) -> dict[Cell, Estimate]:
+        """Return the estimates of columns that have one."""
+        return {c: e for c, e in zip(self.cells, found, strict=True) if e is not None}
 
 
 def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, Arms]:
@@ -80,7 +86,7 @@ def pooled(groups: Mapping[Group, Arms], programs: Mapping[Cell, str]) -> dict[G
 
     Returns:
         The same, with one list of samples, one of each process, for all cells that share it. The
-        control shares with nobody.
+        control shares with no cell.
     """
     out: dict[Group, Arms] = {}
     for group, arms in groups.items():
@@ -118,78 +124,60 @@ def table(arms: Arms) -> Table:
     return Table(list(arms), logs, np.array([worker[n] for n in numbers], int))
 
 
-def is_cold(group: Group) -> bool:
-    """Tell whether a group has one sample a process."""
-    return METRICS[group.metric].kind is Kind.COLD
-
-
 def beside(
-    group: Group, arms: Arms, reference: Iterable[tuple[str, str]] = (BASELINE, CONTROL)
+    group: Group, arms: Arms, reference: Names = (BASELINE, CONTROL)
 ) -> dict[Cell, Estimate]:
-    """Return each cell's ratio to a reference, with intervals that are corrected for the group.
-
-    Args:
-        group: What is compared.
-        arms: Its samples.
-        reference: Entrants and styles of one program, which together are the reference.
-    """
+    """Return each cell's ratio to a reference, with intervals that are corrected for the group."""
     names = tuple(reference)
     if not any(cell[:2] in names for cell in arms):
         return {}
     if METRICS[group.metric].added:
         return differences(arms, names)[0]
-    if is_cold(group):
+    if METRICS[group.metric].kind is Kind.COLD:
         return fresh(arms, names)
     whole = table(arms)
     columns, members = whole.compared(names)
-    found = ratios.many_to_one(whole.logs, whole.worker, columns, members=members)
-    return {cell: each for cell, each in zip(whole.cells, found, strict=True) if each is not None}
+    return whole.by_cell(ratios.many_to_one(whole.logs, whole.worker, columns, members=members))
 
 
-def fresh(arms: Arms, reference: Sequence[tuple[str, str]]) -> dict[Cell, Estimate]:
-    """Return the same of samples that are one a process; who shares the reference's is equal."""
+def fresh(arms: Arms, reference: Names) -> dict[Cell, Estimate]:
+    """Return the same of samples that are one a process; cells may share the reference's."""
+    names = tuple(reference)
     pools = {id(samples): samples for samples in arms.values()}
-    own = {id(samples) for cell, samples in arms.items() if cell[:2] in reference}
+    own = [id(samples) for cell, samples in arms.items() if cell[:2] in names]
     others = [key for key in pools if key not in own]
-    logs = [np.log([v for key in own for v in values_of(pools[key])])]
-    logs += [np.log(values_of(pools[key])) for key in others]
-    found = dict(zip(others, ratios.cold(logs, 0)[1:], strict=True))
-    count = logs[0].size
-    same = Estimate(0.0, 0.0, math.inf, 0.0, 0.0, 1.0, count, count)
+
+    def logs(keys: Iterable[int]) -> Float[np.ndarray, " samples"]:
+        return np.log([v for key in keys for each in pools[key] for v in each.values])
+
+    first = logs(dict.fromkeys(own))
+    estimates = ratios.cold([first, *(logs([key]) for key in others)], 0)[1:]
+    found = dict(zip(others, estimates, strict=True))
+    same = Estimate(0.0, 0.0, math.inf, 0.0, 0.0, 1.0, first.size, first.size)
     return {
         cell: each
         for cell, samples in arms.items()
-        if cell[:2] not in reference
+        if cell[:2] not in names
         if (each := same if id(samples) in own else found[id(samples)]) is not None
     }
 
 
 def differences(
-    arms: Arms, reference: Iterable[tuple[str, str]] = (BASELINE, CONTROL)
+    arms: Arms, reference: Names = (BASELINE, CONTROL)
 ) -> tuple[dict[Cell, Estimate], float]:
-    """Return each cell's ratio to a reference, known from what it adds, and that one's seconds.
-
-    Args:
-        arms: The samples of a group.
-        reference: Entrants and styles of one program, which together are the reference.
-    """
+    """Return each cell's ratio to a reference, known from what it adds, and that one's seconds."""
     whole = table(arms)
     columns, members = whole.compared(tuple(reference))
     if not columns:
         return {}, math.nan
     found, level = ratios.added(np.exp(whole.logs), whole.worker, columns, members=members)
-    return {c: e for c, e in zip(whole.cells, found, strict=True) if e is not None}, level
-
-
-def values_of(samples: Iterable[Samples]) -> list[float]:
-    """Return all positive values."""
-    return [value for each in samples for value in each.values if value > 0]
+    return whole.by_cell(found), level
 
 
 def control(group: Group, arms: Arms) -> Estimate | None:
     """Return the control's ratio to the baseline: what differs between the two is noise."""
     own = {cell: samples for cell, samples in arms.items() if cell[:2] in (BASELINE, CONTROL)}
-    if is_cold(group):
+    if METRICS[group.metric].kind is Kind.COLD:
         return beside(group, own, [BASELINE]).get(Cell(*CONTROL, *group[1:]))
     whole = table(arms)
     columns, control_ = whole.columns(BASELINE), whole.columns(CONTROL)
@@ -237,19 +225,17 @@ class Settled:
         return self.known[key]
 
     def settled(self, side: Side, turn: Turn) -> frozenset[str]:
-        """Work it out."""
-        metric = next((m for m in METRICS.values() if m.turn == turn.kind), None)
-        if metric is None:
-            return frozenset()
+        """Work it out, from the first metric of the turn."""
+        metric = next(metric for metric in METRICS.values() if metric.turn == turn.kind)
         group = Group(metric.name, turn.workload, side.backend)
         arms = groups_of(side.state.cells).get(group, {})
-        if METRICS[group.metric].added:
+        if metric.added:
             found, seconds = differences(arms)
-            enough = {cell for cell, each in found.items() if known(each, seconds)}
+            enough = [cell for cell, each in found.items() if known(each, seconds)]
         else:
             found = beside(group, arms)
-            enough = {cell for cell, e in found.items() if verdicts.decided(e, self.margin)}
-        return frozenset(f"{c.entrant}/{c.style}" for c in enough if c[:2] != CONTROL)
+            enough = [cell for cell, e in found.items() if verdicts.decided(e, self.margin)]
+        return frozenset(arm_of(cell) for cell in enough if cell[:2] != CONTROL)
 
 
 def known(estimate: Estimate, reference: float) -> bool:

@@ -20,7 +20,7 @@ from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.environment_plan import STARVED
 from bench.engine.journal import FOLDER, SUFFIX, Journal
-from bench.engine.others import Others
+from bench.engine.machine import Others
 from bench.engine.planner import MIN_COLD
 from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
 from bench.engine.run_plan import Run
@@ -36,7 +36,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bench.engine.others import Busy
+    from bench.engine.machine import OtherProcess
     from bench.engine.state import Spent, State
 
 __all__ = ["Measured", "Offer", "Wanted", "offer"]
@@ -133,7 +133,7 @@ class Measured:
     numbers: int = 0
     """Benchmarks that have samples."""
     said: dict[str, Any] | None = None
-    busiest: Busy | None = None
+    busiest: OtherProcess | None = None
     """The process that used this machine most, beside the run."""
 
     def __post_init__(self) -> None:
@@ -272,7 +272,7 @@ class Measured:
             said = section(
                 self.state,
                 self.needed,
-                fewest_cold=1 if self.options.fixed else MIN_COLD,
+                fewest_cold=MIN_COLD if self.options.cold_samples is None else 1,
                 margin=self.wanted.margin,
                 arguments=list(self.journal.header["arguments"]),
                 environment={

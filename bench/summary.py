@@ -11,6 +11,7 @@ import numpy as np
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.environment_plan import STARVED
 from bench.engine.planner import MIN_VISITS
+from bench.engine.state import arm_of
 from bench.estimates import (
     QUANTILE,
     Group,
@@ -66,15 +67,18 @@ def section(
         about: Further entries.
     """
     groups = groups_of(state.cells)
-    found = {group: beside(group, arms) for group, arms in groups.items()}
-    found = {group: compared(each) for group, each in found.items()}
+    found = {group: compared(beside(group, arms)) for group, arms in groups.items()}
     levels = {
         group: differences(arms)[1] for group, arms in groups.items() if METRICS[group.metric].added
     }
-    controls = {group: each for group in groups if (each := control(group, groups[group]))}
     asked = with_baselines(needed)
     hosts = {cell: host_cost(cell, found, levels) for cell in asked}
     settlements = {cell: settlement(cell, state, groups, hosts[cell]) for cell in asked}
+
+    def said(group: Group, cell: Cell, estimate: Estimate | None) -> dict[str, Any]:
+        out = measured(group.metric, groups[group][cell])
+        out["detectable"] = number(ratios.detectable(list(found[group].values())))
+        return out | (judged(estimate, margin, levels.get(group)) if estimate is not None else {})
 
     def result(cell: Cell, metric: str) -> dict[str, Any]:
         group = Group(metric, *cell[2:])
@@ -82,36 +86,31 @@ def section(
         cold = METRICS[metric].kind is Kind.COLD
         if not samples or (cold and len(samples) < fewest_cold):
             return {"missing": state.missing.get((cell, metric), STARVED)}
-        out = measured(metric, samples)
-        out["detectable"] = number(ratios.detectable(list(found[group].values())))
-        estimate = found[group].get(cell)
-        if estimate is not None and cell[:2] != BASELINE:
-            out |= judged(estimate, margin, levels.get(group))
+        estimate = found[group].get(cell) if cell[:2] != BASELINE else None
+        out = said(group, cell, estimate)
+        if estimate is not None:
             if metric == "step":
                 out["cores_used"] = cores_used(cell, state)
-            if METRICS[metric].of_program and samples is baseline_of(cell, groups[group]):
-                out["settled_by"] = PROGRAM
-            if metric == "step":
                 out |= settled(out, settlements[cell], margin)
+            baseline = groups[group].get(Cell(*BASELINE, *cell[2:]))
+            if METRICS[metric].of_program and samples is baseline:
+                out["settled_by"] = PROGRAM
         return out
 
-    cells = []
-    for cell, metrics in asked.items():
+    def row_of(cell: Cell, metrics: set[str]) -> dict[str, Any]:
         row = state.cells[cell]
         names = [m for m in METRICS if m in metrics and METRICS[m].kind is not Kind.ONCE]
-        cells.append(
-            {
-                **cell._asdict(),
-                "failure": row.failure,
-                "stderr": row.stderr,
-                "proof": row.proof and {k: v for k, v in row.proof.items() if k != "program"},
-                "exact": row.exact,
-                "final_loss": row.training,
-                "metrics": {}
-                if row.failure is not None
-                else {m: result(cell, m) for m in names if METRICS[m].applies(cell)},
-            }
-        )
+        names = [m for m in names if row.failure is None and METRICS[m].applies(cell)]
+        return {
+            **cell._asdict(),
+            "failure": row.failure,
+            "stderr": row.stderr,
+            "proof": row.proof and {k: v for k, v in row.proof.items() if k != "program"},
+            "exact": row.exact,
+            "final_loss": row.training,
+            "metrics": {metric: result(cell, metric) for metric in names},
+        }
+
     return {
         "schema": SCHEMA,
         **about,
@@ -120,29 +119,25 @@ def section(
         "quantile": QUANTILE,
         "comparisons": sum(len(each) for each in found.values()),
         "control": [
-            {
-                **group._asdict(),
-                **measured(group.metric, groups[group][Cell(*CONTROL, *group[1:])]),
-                "detectable": number(ratios.detectable(list(found[group].values()))),
-                **judged(estimate, margin, levels.get(group)),
-            }
-            for group, estimate in controls.items()
+            {**group._asdict(), **said(group, Cell(*CONTROL, *group[1:]), estimate)}
+            for group, arms in groups.items()
+            if (estimate := control(group, arms))
         ],
         "ties": [
             {**group._asdict(), "groups": tied}
             for group, arms in groups.items()
-            if METRICS[group.metric].kind is Kind.WARM
-            and (tied := tie_names(group, arms, found[group]))
+            if METRICS[group.metric].kind is Kind.WARM and found[group]
+            if (tied := tie_names(group, arms))
         ],
         "additivity": additivity(hosts, settlements, groups),
-        "cells": cells,
+        "cells": [row_of(cell, metrics) for cell, metrics in asked.items()],
         "samples": samples_of(state),
     }
 
 
 def cores_used(cell: Cell, state: State) -> float | None:
     """Return the processor's seconds for each second of a step, where it might use all cores."""
-    arm = f"{cell.entrant}/{cell.style}"
+    arm = arm_of(cell)
     found = [
         block.cpu_seconds[arm]
         for block in state.blocks
@@ -151,11 +146,6 @@ def cores_used(cell: Cell, state: State) -> float | None:
         and arm in block.cpu_seconds
     ]
     return float(np.median(found)) if found else None
-
-
-def baseline_of(cell: Cell, arms: Arms) -> Sequence[Samples] | None:
-    """Return the samples of the baseline beside a cell."""
-    return arms.get(Cell(*BASELINE, *cell[2:]))
 
 
 def compared(found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
@@ -196,6 +186,7 @@ def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, 
         level: Seconds of the reference, where what people read is the time that is added.
     """
     low, high = estimate.interval
+    said = verdicts.verdict(estimate, margin)
     out: dict[str, Any] = {
         "ratio": estimate.ratio,
         "low": number(low) if estimate.low > -math.inf else None,
@@ -203,9 +194,9 @@ def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, 
         "standard_error": number(estimate.standard_error),
         "df": number(estimate.df),
         "p": estimate.p,
-        "verdict": str(verdicts.verdict(estimate, margin)),
+        "verdict": str(said),
         "differs": estimate.differs,
-        "settled_by": TIMING if verdicts.settled(estimate, margin) else None,
+        "settled_by": None if said is Verdict.INCONCLUSIVE else TIMING,
     }
     if level is not None:
         seconds, least, most = added(estimate, level)
@@ -288,15 +279,13 @@ def additivity(
     return out
 
 
-def tie_names(group: Group, arms: Arms, found: Mapping[Cell, Estimate]) -> list[list[str]]:
+def tie_names(group: Group, arms: Arms) -> list[list[str]]:
     """Return the names of arms in groups of ties, the fastest first; the control is left out."""
     known = contrasts(group, arms)
-    if known is None or not found:
+    if known is None:
         return []
     cells, between = known
-    return [
-        [f"{cells[i].entrant}/{cells[i].style}" for i in tied] for tied in verdicts.ties(between)
-    ]
+    return [[arm_of(cells[i]) for i in tied] for tied in verdicts.ties(between)]
 
 
 def samples_of(state: State) -> dict[str, Any]:

@@ -54,6 +54,20 @@ def needed(
     return {cell: names for cell, names in wanted.items() if names}
 
 
+def dies(do: str, arm: str = "", *, times: int = 1, side: str | None = None) -> Fault:
+    """Return what kills a worker a few times when it does something, at an arm's turn."""
+    left = [times]
+
+    def fault(action: Action) -> Death | None:
+        mine = action.do == do and side in (None, action.side)
+        if mine and left[0] and (not arm or arm in action.arms):
+            left[0] -= 1
+            return Death("worker failed (exit status -9)", "", arm)
+        return None
+
+    return fault
+
+
 @dataclass
 class Machine:
     """Two cores of an EPYC, about."""
@@ -104,42 +118,46 @@ class Machine:
             }[action.do]
         )
 
-    def answer(self, action: Action) -> Any:
-        """Return what a worker says; asserts that it can be asked."""
+    def answer(self, action: Action, wrong: str = "") -> Any:
+        """Return what a worker says; asserts that it can be asked.
+
+        Args:
+            action: What it is asked.
+            wrong: The arm that fails, or of what is one arm's own, how it does.
+        """
         worker, do = action.worker, action.do
         if do in ("start", "cold"):
             assert worker not in self.cores, "each worker has a number of its own"
             self.cores[worker] = action.cores
         assert worker in self.cores, f"{action} of a worker that does not live"
+        if do in ("close", "cold"):
+            del self.cores[worker]
         if do == "load":
             self.loaded[worker] = action.arms
-            return protocol.Failures({})
+        if do in ("load", "prepare"):
+            return protocol.Failures({wrong: "it cannot"} if wrong else {})
         if do == "cold":
-            del self.cores[worker]
-            return protocol.Cold(
-                dict.fromkeys(COLD, self.cost(action, action.arms[0])), 2.0, "clock"
-            )
+            cost = self.cost(action, action.arms[0])
+            return protocol.Cold(dict.fromkeys(COLD, cost), 2.0, "clock")
         if do in ("prove", "open"):
-            [arm] = action.arms
-            assert arm in self.loaded[worker]
-            self.opened[worker].add((action.workload, arm))
-            if do == "open":
-                return protocol.Opened()
-            return protocol.Proven({"loss": 1e-8}, {"flops": 5.0}, [1.0] * 10)
-        if do == "count":
-            return protocol.Counted({"python_calls": 3})
-        if do == "train":
-            assert (action.workload, action.arms[0]) in self.opened[worker]
-            return protocol.Trained({"seconds": [0.7], "same_weights": 2.5, "own_initialiser": []})
-        if do == "prepare":
-            return protocol.Failures({})
-        if do == "block":
+            assert action.arms[0] in self.loaded[worker]
+            self.opened[worker].add((action.workload, action.arms[0]))
+        if do in ("block", "train"):
             assert all((action.workload, arm) in self.opened[worker] for arm in action.arms)
-            seconds = {arm: self.times(action, arm) for arm in action.arms}
-            return protocol.Timed(dict.fromkeys(METRICS_OF[action.kind], seconds))
-        if do == "close":
-            del self.cores[worker]
-        return None
+        if do == "block":
+            seconds = {arm: self.times(action, arm) for arm in action.arms if arm != wrong}
+            failures = {wrong: "it computed something else"} if wrong else {}
+            return protocol.Timed(dict.fromkeys(METRICS_OF[action.kind], seconds), failures)
+        if wrong:
+            return protocol.Failed(wrong)
+        return {
+            "prove": protocol.Proven({"loss": 1e-8}, {"flops": 5.0}, [1.0] * 10),
+            "open": protocol.Opened(),
+            "count": protocol.Counted({"python_calls": 3}),
+            "train": protocol.Trained(
+                {"seconds": [0.7], "same_weights": 2.5, "own_initialiser": []}
+            ),
+        }.get(do)
 
     def times(self, action: Action, arm: str) -> list[float]:
         """Return the samples of an arm in a block."""
@@ -181,22 +199,7 @@ class Machine:
         if isinstance(wrong, Death):
             self.cores.pop(action.worker, None)
             return Outcome(action.worker, took, self.now, None, wrong)
-        answer = self.answer(action)
-        if isinstance(wrong, str):
-            answer = protocol.Failed(wrong)
-            if action.do in ("load", "prepare"):
-                answer = protocol.Failures({wrong: "it cannot"})
-            elif action.do == "block":
-                others = {
-                    m: {a: v for a, v in self.times_of(action).items() if a != wrong}
-                    for m in METRICS_OF[action.kind]
-                }
-                answer = protocol.Timed(others, {wrong: "it computed something else"})
-        return Outcome(action.worker, took, self.now, answer)
-
-    def times_of(self, action: Action) -> dict[str, list[float]]:
-        """Return the samples of all arms in a block."""
-        return {arm: self.times(action, arm) for arm in action.arms}
+        return Outcome(action.worker, took, self.now, self.answer(action, wrong or ""))
 
 
 def with_blocks(state: State) -> State:

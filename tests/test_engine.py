@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.engine.actions import ALL, ONE, Action, Death, Options, Turn
+from bench.engine.actions import ALL, ONE, Action, Options
 from bench.engine.environment_plan import STARVED
 from bench.engine.planner import MIN_COLD, cold_count, rounds_for, sitting
 from bench.engine.run_plan import Run
-from bench.engine.sides import BASELINE_ARM, CONTROL_ARM, IN_A_ROW
+from bench.engine.state import BASELINE_ARM, CONTROL_ARM
 from bench.metrics import COLD, METRICS, Kind
-from tests.simulated import LANES, STYLES, Machine, needed
+from tests.simulated import LANES, STYLES, Machine, dies, needed
 
 if TYPE_CHECKING:
-    from tests.simulated import Fault, Needed
+    from tests.simulated import Needed
 
-ONLY_STEP = ("step",)
 BAD = "haiku/transform"
-FIXED: dict[str, Any] = {"processes": 2, "blocks": 3, "rounds": 2, "cold_samples": 2}
+BAD_CELL = Cell("haiku", "transform", "seed", "cpu")
+GOOD_CELL = Cell("haiku", "pure", "seed", "cpu")
+AT_SEED = needed(("seed",), ("step",))
+WITH_COLD = needed(("seed",), ("step", "compile"))
 
 
 def run(
@@ -37,6 +40,12 @@ def run(
     return plan, machine
 
 
+@cache
+def usual(budget: float, slowness: float = 1.0) -> tuple[Run, Machine]:
+    """Return a run of everything, which several tests look at."""
+    return run(budget=budget, machine=Machine(slowness=slowness))
+
+
 def blocks(machine: Machine, kind: str = "step", workload: str = "seed") -> list[Action]:
     return [
         a for *_, a in machine.log if a.do == "block" and (a.kind, a.workload) == (kind, workload)
@@ -45,26 +54,25 @@ def blocks(machine: Machine, kind: str = "step", workload: str = "seed") -> list
 
 @pytest.mark.parametrize("slowness", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("budget", [30, 60, 300, 1800])
-def test_the_budget_is_kept(budget: float, slowness: float) -> None:
-    _, machine = run(budget=budget, machine=Machine(slowness=slowness))
+def test_every_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
+    plan, machine = usual(budget, slowness)
     fixed = 40 * slowness  # proofs of the reference and one block, whatever the budget
     assert machine.now <= max(1.05 * budget, fixed)
-
-
-@pytest.mark.parametrize("slowness", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("budget", [30, 60, 300])
-def test_every_budget_answers(budget: float, slowness: float) -> None:
-    plan, _ = run(budget=budget, machine=Machine(slowness=slowness))
     cells = plan.state.cells
     have = [c for c, f in cells.items() if c.workload == "seed" and f.values("step")]
-    assert len(have) == 13 or slowness > 1
     assert Cell(*BASELINE, "seed", "cpu") in have
+    assert len(have) == 13 or slowness > 1
+    counts = {len(found.values(metric)) for found in cells.values() for metric in COLD}
+    assert slowness > 1 or all(not count or count >= MIN_COLD for count in counts)
 
 
-def test_sixty_seconds_are_two_sizes() -> None:
-    plan, _ = run(budget=60)
-    for cell, found in plan.state.cells.items():
+def test_what_has_time_and_what_says_that_it_has_none() -> None:
+    """Sixty seconds are two sizes; host costs and cold processes take more than thirty."""
+    for cell, found in usual(60)[0].state.cells.items():
         assert cell.workload not in ("seed", "toy") or len(found.blocks["step"]) >= 2, cell
+    missing = usual(30)[0].state.missing
+    assert missing[GOOD_CELL._replace(workload="toy"), "host_cost"] == STARVED
+    assert missing[GOOD_CELL, "compile"] == STARVED
 
 
 @pytest.mark.parametrize(("budget", "cold"), [(300, ("pure",)), (900, None)])
@@ -72,7 +80,7 @@ def test_everything_is_measured_given_five_minutes(
     budget: float, cold: tuple[str, ...] | None
 ) -> None:
     """What happens once a process of a library's `pure` style first: a third of the time."""
-    plan, machine = run(budget=budget)
+    plan, machine = usual(budget)
     state = plan.state
     card = {"step", "host_cost", "final_loss"}
     once = {"compile", "first_step", "trace", "peak_rss", "import"}
@@ -95,31 +103,39 @@ def test_everything_is_measured_given_five_minutes(
     assert {a.cores for a in blocks(machine, "host_cost", "toy")} == set(LANES)
 
 
+def test_the_outline_is_what_is_done() -> None:
+    """In the order of the phases; a workload without time is named, and not touched."""
+    wanted = needed(("toy", "seed", "wide"))
+    [line] = Run(wanted, Options(60), 5.0, lanes=LANES).outline()
+    _, machine = run(wanted, 60)
+    touched = {a.workload for *_, a in machine.log} - {""}
+    left_out = {"toy", "seed", "wide"} - touched
+    assert left_out == {"toy"}
+    assert line.startswith("cpu: proofs that 13 arms are equal, at wide and seed (about ")
+    parts = line.split("; ")
+    assert parts[1] == "step at wide and seed, on all cores"
+    assert parts[2].startswith("where there is time: ")
+    assert parts[-1] == "no time for toy"
+
+
 def test_while_all_cores_are_timed_nothing_else_runs() -> None:
-    _, machine = run(budget=300)
+    _, machine = usual(300)
+    cores = {a.worker: a.cores for *_, a in machine.log if a.do in ("start", "cold")}
     for start, end, action in machine.log:
-        cores = machine_cores(machine, action)
+        own = cores[action.worker]
         for other_start, other_end, other in machine.log:
             if other is action or other_end <= start + 1e-9 or other_start >= end - 1e-9:
                 continue
-            assert not (action.do in ("block", "train", "cold") and not cores), (action, other)
+            assert own or action.do not in ("block", "train", "cold"), (action, other)
             assert other.worker != action.worker
-            assert not cores or machine_cores(machine, other) != cores
-
-
-def machine_cores(machine: Machine, action: Action) -> tuple[int, ...]:
-    starts = {a.worker: a.cores for *_, a in machine.log if a.do in ("start", "cold")}
-    return starts[action.worker]
+            assert not own or cores[other.worker] != own
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(ALL, {()}), (ONE, set(LANES))])
 def test_cores_can_be_asked_for(cores: str, expected: set[tuple[int, ...]]) -> None:
     _, machine = run(budget=120, cores=cores)
-    assert {
-        a.cores
-        for *_, a in machine.log
-        if a.do == "block" and a.kind != "sample" and a.kind != "epoch"
-    } == expected
+    found = [a for *_, a in machine.log if a.do == "block" and a.kind in ("step", "host_cost")]
+    assert {a.cores for a in found} == expected
 
 
 def test_no_worker_is_closed_without_a_block() -> None:
@@ -131,95 +147,65 @@ def test_no_worker_is_closed_without_a_block() -> None:
         assert all("block" in what or "count" in what for what in done.values())
 
 
-def test_orders_are_random_the_baselines_place_too() -> None:
-    _, machine = run(needed(("seed",), ONLY_STEP), 300)
-    place: Counter[int] = Counter()
-    for worker in {a.worker for *_, a in machine.log}:
-        made = [
-            a.arms[0] for *_, a in machine.log if a.worker == worker and a.do in ("prove", "open")
-        ]
-        if made:
-            place[made.index(BASELINE_ARM)] += 1
-    assert len(place) >= 3
-    firsts = {a.arms[0] for a in blocks(machine)}
-    assert len(firsts) >= 3
-
-
-def test_the_reference_is_in_every_block() -> None:
-    _, machine = run(budget=120)
-    for action in blocks(machine) + blocks(machine, "host_cost", "toy"):
+def test_orders_are_random_and_the_reference_is_in_every_block() -> None:
+    _, machine = run(AT_SEED)
+    made: dict[int, list[str]] = defaultdict(list)
+    for *_, a in machine.log:
+        if a.do in ("prove", "open"):
+            made[a.worker] += a.arms
+    assert len({arms.index(BASELINE_ARM) for arms in made.values()}) >= 3
+    assert len({a.arms[0] for a in blocks(machine)}) >= 3
+    everything = usual(300)[1]
+    for action in blocks(everything) + blocks(everything, "host_cost", "toy"):
         assert {BASELINE_ARM, CONTROL_ARM} <= set(action.arms)
 
 
 def test_two_workers_share_the_proofs() -> None:
-    _, machine = run(budget=300)
-    proofs = [(a.worker, a.workload, a.arms) for *_, a in machine.log if a.do == "prove"]
+    proofs = [(a.worker, a.workload, a.arms) for *_, a in usual(300)[1].log if a.do == "prove"]
     assert len({each[1:] for each in proofs}) == len(proofs) == 26
     assert len({worker for worker, *_ in proofs}) == 2
 
 
-def test_arms_that_take_long_get_fewer_blocks() -> None:
+def test_arms_that_take_long_or_are_settled_get_fewer_blocks() -> None:
     _, machine = run(needed(("toy",), ("step",)), 60)
     each = Counter(arm for a in blocks(machine, "step", "toy") for arm in a.arms)
-    assert each["flax_linen/blog"] < each[BASELINE_ARM] / 2
-    assert each["flax_linen/blog"] >= 3
-
-
-def test_what_is_settled_sits_visits_out() -> None:
-    plan = Run(
-        needed(("seed",), ONLY_STEP),
-        Options(300),
-        5.0,
-        lanes=LANES,
-        settled=lambda _side, _turn: frozenset([BAD]),
-    )
+    assert 3 <= each["flax_linen/blog"] < each[BASELINE_ARM] / 2
+    plan = Run(AT_SEED, Options(300), lanes=LANES, settled=lambda _side, _turn: frozenset([BAD]))
     machine = Machine()
     machine.drive(plan)
     each = Counter(arm for a in blocks(machine) for arm in a.arms)
     assert 0 < each[BAD] < 0.7 * each[BASELINE_ARM]
 
 
-def test_cold_metrics_have_five_samples_or_none() -> None:
-    for budget in (30, 60, 120, 300, 1800):
-        plan, _ = run(budget=budget)
-        for cell, found in plan.state.cells.items():
-            for metric in COLD:
-                count = len(found.values(metric))
-                assert not count or count >= MIN_COLD, (budget, cell, metric)
-
-
-def test_what_belongs_to_a_library_is_measured_once_a_library() -> None:
-    _, machine = run(needed(("seed",), ("import", "init")), 120)
+def test_what_belongs_to_a_library_is_measured_once_and_all_its_styles_have_it() -> None:
+    plan, machine = run(needed(("seed",), ("import", "init")), 120)
     cold = {a.arms[0] for *_, a in machine.log if a.do == "cold"}
     assert cold == {BASELINE_ARM, CONTROL_ARM, *(f"{e}/pure" for e in STYLES if e != "pure_jax")}
-
-
-def test_and_all_styles_of_the_library_have_it() -> None:
-    plan, _ = run(needed(("seed",), ("import",)), 120)
     assert plan.state.cells[Cell("flax_nnx", "jit", "seed", "cpu")].values("import")
 
 
+FIXED: dict[str, Any] = {"processes": 2, "blocks": 3, "rounds": 2, "cold_samples": 2}
+
+
 def test_numbers_that_are_given_are_kept() -> None:
-    plan, machine = run(needed(("seed",), ("step", "compile")), 10, **FIXED)
-    found = plan.state.cells[Cell("haiku", "pure", "seed", "cpu")]
+    plan, machine = run(WITH_COLD, 10, **FIXED)
+    found = plan.state.cells[GOOD_CELL]
     assert len({s.process for s in found.blocks["step"]}) == 2
     assert len(found.blocks["step"]) == 6
     assert len(found.values("compile")) == 2
-    assert {a.rounds for *_, a in machine.log if a.do == "block"} == {2}
+    assert {a.rounds for a in blocks(machine)} == {2}
 
 
-def test_what_has_no_time_says_so() -> None:
-    plan, _ = run(budget=30)
-    missing = plan.state.missing
-    assert missing[Cell("haiku", "pure", "toy", "cpu"), "host_cost"] == STARVED
-    assert missing[Cell("haiku", "pure", "seed", "cpu"), "compile"] == STARVED
+def test_a_number_of_cold_samples_alone_leaves_the_rest_to_the_budget() -> None:
+    plan, machine = run(WITH_COLD, 200, cold_samples=2)
+    assert len(plan.state.cells[GOOD_CELL].values("compile")) == 2
+    assert 150 < machine.now <= 1.05 * 200
 
 
 def test_backends_and_environments_have_parts_of_their_own() -> None:
     styles = STYLES | {"keras": ["pure"]}
-    wanted = needed(("seed",), ONLY_STEP, styles, styles=styles) | needed(
-        ("seed",), ONLY_STEP, backend="gpu"
-    )
+    wanted = needed(("seed",), ("step",), styles, styles=styles)
+    wanted |= needed(("seed",), ("step",), backend="gpu")
     plan = Run(wanted, Options(300), 5.0, environments={"keras": "keras"}, lanes=LANES)
     machine = Machine()
     machine.drive(plan)
@@ -228,43 +214,30 @@ def test_backends_and_environments_have_parts_of_their_own() -> None:
         assert {arm, BASELINE_ARM, CONTROL_ARM} <= arms
         assert ("keras/pure" in arms) == (side == "keras")
     found = plan.state.cells
-    assert found[Cell("keras", "pure", "seed", "cpu")].values("step")
-    assert found[Cell("haiku", "pure", "seed", "gpu")].values("step")
-    processes = {s.process for s in found[Cell(*BASELINE, "seed", "cpu")].blocks["step"]}
-    assert {
-        s.process for s in found[Cell("keras", "pure", "seed", "cpu")].blocks["step"]
-    } < processes
+    assert found[GOOD_CELL._replace(backend="gpu")].values("step")
+    everywhere, own = (
+        {samples.process for samples in found[Cell(*names, "seed", "cpu")].blocks["step"]}
+        for names in (BASELINE, ("keras", "pure"))
+    )
+    assert own
+    assert own < everywhere
     assert machine.now <= 1.05 * 300
 
 
 # deaths
 
 
-def once(do: str, arm: str = "", *, times: int = 1, kind: str = "") -> Fault:
-    """Return what kills a worker a few times when it does something, at an arm's turn."""
-    left = [times]
-
-    def fault(action: Action) -> Death | None:
-        mine = action.do == do and (not kind or action.kind == kind)
-        if mine and left[0] and (not arm or arm in action.arms):
-            left[0] -= 1
-            return Death("worker failed (exit status -9)", "", arm)
-        return None
-
-    return fault
-
-
 def failed(plan: Run) -> set[tuple[str, str]]:
     return {cell[:2] for cell, found in plan.state.cells.items() if found.failure}
 
 
-@pytest.mark.parametrize(
-    "do", ["start", "load", "prove", "open", "block", "count", "train", "cold"]
-)
+DOINGS = ("start", "load", "prove", "open", "block", "count", "train", "cold")
+
+
 @pytest.mark.parametrize("arm", ["", BAD, BASELINE_ARM])
+@pytest.mark.parametrize("do", DOINGS)
 def test_one_death_costs_no_cell_and_no_block(do: str, arm: str) -> None:
-    arm = "" if do in ("start", "load") else arm
-    plan, machine = run(machine=Machine(once(do, arm)))
+    plan, machine = run(machine=Machine(dies(do, "" if do in DOINGS[:2] else arm)))
     assert not failed(plan)
     taken = sum(1 for *_, a in machine.log if a.do == "block") - (do == "block")
     assert len(plan.state.blocks) == taken
@@ -273,67 +246,53 @@ def test_one_death_costs_no_cell_and_no_block(do: str, arm: str) -> None:
 
 @pytest.mark.parametrize("do", ["prove", "open", "block"])
 def test_an_arm_that_always_kills_its_worker_fails_alone(do: str) -> None:
-    plan, machine = run(machine=Machine(once(do, BAD, times=99)))
-    assert failed(plan) == {("haiku", "transform")}
-    per_workload = Counter(
-        a.workload for *_, a in machine.log if a.do == do and BAD in a.arms and a.do != "block"
-    )
-    assert all(count <= IN_A_ROW + 40 for count in per_workload.values())
-    good = plan.state.cells[Cell("haiku", "pure", "seed", "cpu")]
-    assert good.values("step")
-    assert "twice in a row" in str(
-        plan.state.cells[Cell("haiku", "transform", "seed", "cpu")].failure
-    )
+    plan, _ = run(machine=Machine(dies(do, BAD, times=99)))
+    assert failed(plan) == {BAD_CELL[:2]}
+    assert plan.state.cells[GOOD_CELL].values("step")
+    assert "twice in a row" in str(plan.state.cells[BAD_CELL].failure)
 
 
-def test_a_killed_cold_process_of_the_baseline_costs_its_sample_alone() -> None:
-    plan, _ = run(needed(("seed",), ("step", "compile")), 600, Machine(once("cold", BASELINE_ARM)))
+def test_killed_cold_processes_cost_samples_alone() -> None:
+    """Of one that always dies, no more than three are begun; one of the baseline is begun again."""
+    plan, _ = run(WITH_COLD, 600, Machine(dies("cold", BASELINE_ARM)))
     assert not failed(plan)
     assert len(plan.state.cells[Cell(*BASELINE, "seed", "cpu")].values("compile")) >= MIN_COLD
-
-
-def test_cold_processes_that_always_die_cost_their_cell_its_cold_metrics() -> None:
-    plan, machine = run(
-        needed(("seed",), ("step", "compile")), machine=Machine(once("cold", BAD, times=99))
-    )
-    found = plan.state.cells[Cell("haiku", "transform", "seed", "cpu")]
+    plan, machine = run(WITH_COLD, 900, Machine(dies("cold", BAD, times=99)))
+    found = plan.state.cells[BAD_CELL]
     assert found.failure is None
     assert found.values("step")
     assert not found.values("compile")
-    assert sum(a.do == "cold" and BAD in a.arms for *_, a in machine.log) <= 3
+    assert sum(a.do == "cold" and BAD in a.arms for *_, a in machine.log) == 3
 
 
 @pytest.mark.parametrize("do", ["start", "load", "block"])
-def test_workers_that_always_die_at_nobodys_turn_end_a_side(do: str) -> None:
-    plan, machine = run(machine=Machine(once(do, times=10_000)), budget=100)
+def test_workers_that_always_die_at_no_arms_turn_end_a_side(do: str) -> None:
+    plan, machine = run(machine=Machine(dies(do, times=10_000)), budget=100)
     assert all(found.failure or found.blocks for found in plan.state.cells.values())
     assert sum(a.do == "start" for *_, a in machine.log) < 25
 
 
-def test_without_a_baseline_a_workload_fails() -> None:
-    def fault(action: Action) -> str | None:
+def test_an_answer_that_fails_costs_its_own_cells() -> None:
+    """A block that is not what was proven, its arm; a baseline that is not equal, its workload."""
+
+    def changed(action: Action) -> str | None:
+        return BAD if action.do == "block" and BAD in action.arms else None
+
+    def unequal(action: Action) -> str | None:
         mine = action.do == "prove" and action.workload == "toy" and BASELINE_ARM in action.arms
         return "not equal" if mine else None
 
-    plan, _ = run(machine=Machine(fault))
+    assert failed(run(AT_SEED, machine=Machine(changed))[0]) == {BAD_CELL[:2]}
+    plan, _ = run(machine=Machine(unequal))
     assert {c.workload for c, f in plan.state.cells.items() if f.failure} == {"toy"}
-    assert plan.state.cells[Cell("haiku", "pure", "seed", "cpu")].values("step")
-
-
-def test_an_arm_whose_block_is_not_what_was_proven_fails() -> None:
-    def fault(action: Action) -> str | None:
-        return BAD if action.do == "block" and BAD in action.arms else None
-
-    plan, _ = run(needed(("seed",), ONLY_STEP), machine=Machine(fault))
-    assert failed(plan) == {("haiku", "transform")}
+    assert plan.state.cells[GOOD_CELL].values("step")
 
 
 def test_a_baseline_that_cannot_be_loaded() -> None:
     plan = Run(needed(), Options(60), problems={"pure_jax": "import failed"}, lanes=LANES)
     assert not Machine().drive(plan)
-    assert all(
-        "import failed" in str(f.failure) for c, f in plan.state.cells.items() if c[:2] != CONTROL
-    )
+    failures = [f.failure for c, f in plan.state.cells.items() if c[:2] != CONTROL]
+    assert all("import failed" in str(failure) for failure in failures)
 
 
 # arithmetic
@@ -350,24 +309,9 @@ def test_a_sitting_fits_into_its_time(seconds: float, side_by_side: bool) -> Non
         assert 4.0 + (1 if side_by_side else count) * each <= seconds + 1e-9
 
 
-def test_blocks_have_fewer_rounds_where_two_would_not_fit() -> None:
-    assert [rounds_for(seconds, 4.0, 8) for seconds in (80.0, 8.0, 6.0, 4.0, 0.1)] == [
-        8,
-        8,
-        6,
-        4,
-        3,
-    ]
+def test_rounds_and_cold_samples_follow_the_time() -> None:
+    times = (80.0, 8.0, 6.0, 4.0, 0.1)
+    assert [rounds_for(seconds, 4.0, 8) for seconds in times] == [8, 8, 6, 4, 3]
     assert rounds_for(0.1, 4.0, 2) == 2
-
-
-@pytest.mark.parametrize(
-    ("seconds", "sweep", "asked", "count"),
-    [(100, 10, None, 10), (49, 10, None, 0), (50, 10, None, 5), (9e9, 1, None, 15), (1, 10, 3, 3)],
-)
-def test_cold_counts(seconds: float, sweep: float, asked: int | None, count: int) -> None:
-    assert cold_count(seconds, sweep, asked) == count
-
-
-def test_turns_are_named_by_workload_and_kind() -> None:
-    assert Turn("seed", "step").kind == "step"
+    asked = [(100, 10, None), (49, 10, None), (50, 10, None), (9e9, 1, None), (1, 10, 3)]
+    assert [cold_count(*each) for each in asked] == [10, 0, 5, 15, 3]

@@ -12,7 +12,7 @@ from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run
 from bench.engine.state import Found, Samples, State
-from bench.estimates import Group, Settled, beside, differences, groups_of
+from bench.estimates import Group, Settled, beside, differences, groups_of, table
 from bench.report.choose import steps
 from bench.report.sentences import sentences
 from bench.stats.ratios import detectable
@@ -24,6 +24,7 @@ from tests.simulated import LANES, Machine, needed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+STEP = Group("step", "seed", "cpu")
 PLAIN, OTHER = Cell(*BASELINE, "seed", "cpu"), Cell(*CONTROL, "seed", "cpu")
 FILTERED = Cell("equinox", "filter_jit", "seed", "cpu")
 EQUINOX, HAIKU = Cell("equinox", "pure", "seed", "cpu"), Cell("haiku", "pure", "seed", "cpu")
@@ -62,6 +63,13 @@ def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
     assert detectable(list(estimates.values())) == detectable([estimates[FILTERED]])
 
 
+def test_the_control_is_in_no_family() -> None:
+    whole = table(groups_of(cells("step", dict.fromkeys([PLAIN, OTHER, HAIKU], "")))[STEP])
+    assert whole.compared([BASELINE, CONTROL]) == ([0, 1], [2])
+    assert whole.compared([BASELINE]) == ([0], [2])
+    assert whole.compared([HAIKU[:2]]) == ([2], [0])
+
+
 def test_styles_share_what_importing_their_library_took() -> None:
     found = cells("import", dict.fromkeys([PLAIN, OTHER, EQUINOX, FILTERED, HAIKU], "a"))
     # What was taken over from another style is not counted twice.
@@ -71,10 +79,12 @@ def test_styles_share_what_importing_their_library_took() -> None:
     assert [len(arms[cell]) for cell in (PLAIN, EQUINOX, HAIKU)] == [5, 10, 5]
 
 
-def test_other_metrics_are_each_cells_own() -> None:
+def test_other_metrics_are_each_cells_own_and_nothing_is_changed() -> None:
     found = cells("first_step", dict.fromkeys([PLAIN, OTHER, EQUINOX], "a"))
+    before = copy.deepcopy(found)
     arms = groups_of(found)[Group("first_step", "seed", "cpu")]
     assert [len(samples) for samples in arms.values()] == [5, 5, 5]
+    assert found == before
 
 
 def test_of_too_few_cold_samples_nothing_is_said() -> None:
@@ -93,71 +103,63 @@ def test_of_too_few_cold_samples_nothing_is_said() -> None:
 # what a proof settles
 
 
-def run(noise: float = 0.03, **effects: float) -> dict[str, Any]:
-    """Return what a run says in which all arms have the baseline's program."""
-    wanted = needed(metrics=("step", "host_cost"))
-    plan = Run(wanted, Options(200), lanes=LANES, settled=Settled(0.02))
+def measured(
+    noise: float = 0.03,
+    metrics: tuple[str, ...] = ("step", "host_cost"),
+    same: bool = True,
+    seed: int = 0,
+    **effects: float,
+) -> tuple[State, dict[str, Any]]:
+    """Return a run, and what it says where all arms have the baseline's program, or others."""
+    wanted = needed(metrics=metrics)
+    plan = Run(wanted, Options(200, seed=seed), lanes=LANES, settled=Settled(0.02))
     named = {("", name.replace("__", "/")): factor for name, factor in effects.items()}
-    Machine(noise=noise, effects=named).drive(plan)
-    return said(plan.state, wanted)
-
-
-def said(state: State, wanted: dict[Cell, set[str]], same: bool = True) -> dict[str, Any]:
-    """Return the section of a state, with proofs put in."""
+    Machine(noise=noise, effects=named, seed=seed).drive(plan)
+    state = plan.state
     for found in state.cells.values():
         found.proof = {"whole_step": True, "same_program_as_baseline": same}
         found.proof |= {"jax": True, "operations_beside_baseline": {}, "donates": False}
-    return section(state, wanted, margin=0.02, warnings=[], verdict=[])
+    return state, section(state, wanted, margin=0.02, warnings=[], verdict=[])
 
 
-def step_of(run: dict[str, Any], cell: Cell) -> dict[str, Any]:
-    """Return what is said of a cell's step."""
+def said_of(run: dict[str, Any], cell: Cell, metric: str = "step") -> dict[str, Any]:
+    """Return what is said of a cell's metric."""
     [row] = [c for c in run["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
-    return row["metrics"]["step"]
+    return row["metrics"][metric]
 
 
 def test_a_proof_settles_what_timing_leaves_open() -> None:
-    found = run()
-    steps = [step_of(found, cell) for cell in (HAIKU, EQUINOX)]
-    for step in steps:
+    """The bound is the host cost, which may grow by so much in a larger program."""
+    state, found = measured()
+    for cell in (HAIKU, EQUINOX):
+        step = said_of(found, cell)
         assert not (step["low"] >= 0.98 and step["high"] <= 1.02)
         assert (step["verdict"], step["settled_by"]) == ("equivalent", PROGRAM)
-        assert 0 < step["bound"] < 0.02
+        added = said_of(found, cell._replace(workload="toy"), "host_cost")["added"]
+        _, seconds = differences(groups_of(state.cells)[STEP])
+        most = max(abs(added["low"]), abs(added["high"]))
+        assert 0 < step["bound"] == pytest.approx(GROWTH * most / seconds)
+        assert step["bound"] < 0.02
 
 
-def test_the_bound_is_the_host_cost_that_may_grow() -> None:
-    wanted = needed(metrics=("step", "host_cost"))
-    plan = Run(wanted, Options(200), lanes=LANES)
-    Machine(noise=0.01).drive(plan)
-    found = said(plan.state, wanted)
-    toy = HAIKU._replace(workload="toy")
-    [row] = [c for c in found["cells"] if Cell(*(c[n] for n in Cell._fields)) == toy]
-    added = row["metrics"]["host_cost"]["added"]
-    _, seconds = differences(groups_of(plan.state.cells)[Group("step", "seed", "cpu")])
-    most = max(abs(added["low"]), abs(added["high"]))
-    assert step_of(found, HAIKU)["bound"] == pytest.approx(GROWTH * most / seconds)
-
-
-def test_nothing_is_settled_by_a_proof_of_another_program_or_against_timing() -> None:
-    wanted = needed(metrics=("step", "host_cost"))
-    plan = Run(wanted, Options(200), lanes=LANES)
-    Machine(noise=0.03).drive(plan)
-    other = step_of(said(plan.state, wanted, same=False), HAIKU)
-    assert (other["bound"], other["settled_by"]) == (None, None)
-    slow = step_of(run(haiku__pure=1.2), HAIKU)
-    assert (slow["verdict"], slow["settled_by"]) == ("slower", "timing")
-
-
-def test_without_a_host_cost_a_proof_settles_nothing() -> None:
-    wanted = needed(metrics=("step",))
-    plan = Run(wanted, Options(200), lanes=LANES)
-    Machine(noise=0.03).drive(plan)
-    step = step_of(said(plan.state, wanted), HAIKU)
-    assert (step["bound"], step["settled_by"]) == (None, None)
+@pytest.mark.parametrize(
+    ("about", "bound", "settled_by"),
+    [
+        ({"same": False}, False, None),
+        ({"metrics": ("step",)}, False, None),  # without a host cost
+        ({"haiku__pure": 1.2}, True, "timing"),  # against timing
+    ],
+)
+def test_nothing_is_settled_without_a_proof_and_a_host_cost_or_against_timing(
+    about: dict[str, Any], bound: bool, settled_by: str | None
+) -> None:
+    step = said_of(measured(**about)[1], HAIKU)
+    assert (step["bound"] is not None, step["settled_by"]) == (bound, settled_by)
+    assert step["verdict"] == ("slower" if settled_by else "inconclusive")
 
 
 def test_what_host_costs_predict_is_beside_what_was_measured() -> None:
-    rows = {(r["entrant"], r["style"]): r for r in run(noise=0.01)["additivity"]}
+    rows = {(r["entrant"], r["style"]): r for r in measured(noise=0.01)[1]["additivity"]}
     nnx = rows["flax_nnx", "jit"]
     assert nnx["predicted_seconds"] == pytest.approx(7e-4, rel=0.1)  # 8 times 0.1 ms at `toy`
     assert nnx["measured_low"] < 0 < nnx["measured_high"]  # and nothing at `seed`: a machine's lie
@@ -165,11 +167,8 @@ def test_what_host_costs_predict_is_beside_what_was_measured() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_answers_and_sentences_do_not_contradict_each_other(seed: int) -> None:
-    """All are proven equal, timing is noisy: nobody is told that it cannot be known."""
-    wanted = needed(metrics=("step", "host_cost"))
-    plan = Run(wanted, Options(200, seed=seed), lanes=LANES, settled=Settled(0.02))
-    Machine(noise=0.02, seed=seed).drive(plan)
-    found = said(plan.state, wanted)
+    """All are proven equal, timing is noisy: it is never said that it cannot be known."""
+    _, found = measured(noise=0.02, seed=seed)
     at_seed = [c for c in found["cells"] if c["workload"] == "seed"]
     verdicts = {c["metrics"]["step"]["verdict"] for c in at_seed} - {None}
     answer = steps(found, at_seed, "", "seed", "")
@@ -189,10 +188,3 @@ def test_a_step_that_uses_several_cores_is_not_quoted_from_one() -> None:
     [text] = said["one"]
     assert "wide use several cores" in text
     assert "seed" not in text
-
-
-def test_a_state_is_not_changed_by_what_is_said_of_it() -> None:
-    found = cells("compile", {PLAIN: "a", EQUINOX: "a"})
-    before = copy.deepcopy(found)
-    groups_of(found)
-    assert found == before

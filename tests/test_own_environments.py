@@ -351,8 +351,8 @@ def test_a_style_may_have_workers_of_its_own() -> None:
 class WithoutJax(Machine):
     """Its second entrant is none of JAX's."""
 
-    def answer(self, action: Action) -> Any:
-        found = super().answer(action)
+    def answer(self, action: Action, wrong: str = "") -> Any:
+        found = super().answer(action, wrong)
         if action.do == "cold" and "haiku/pure" in action.arms:
             found.values |= dict.fromkeys(("trace", "lower", "compile"))
             found.trace_and_lower_split_by = ""

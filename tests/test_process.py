@@ -60,11 +60,10 @@ def failure(text: str, silence: float = 60) -> WorkerFailedError:
 
 
 def test_what_is_found_is_a_record() -> None:
-    place = script("ready(); command = heard(); say(found=command['n'] + 1); ready(cpu_seconds=7)")
+    place = script("ready(); command = heard(); say(found=command['n'] + 1); ready()")
     with Worker(place) as worker:
         worker.start()
         assert worker.ask({"do": "add", "n": 4}) == {"found": 5}
-        assert worker.cpu_seconds == 7
     assert ask_once({"n": 1}, place) == {"found": 2}
 
 
@@ -81,15 +80,15 @@ def test_what_is_found_is_a_record() -> None:
         ),
         ("ready(); heard(); say(found=1)", "exit status 0"),
         ("ready(); heard(); print('{\"found\": [1, 2', end=''); sys.exit(4)", "exit status 4"),
-        ("print('hello')", "it wrote 'hello', which is not JSON"),
-        ("ready(); heard(); print('jax says hi')", "it wrote 'jax says hi', which is not JSON"),
-        ("ready(); heard(); print('x' * 500)", f"it wrote {'x' * 80!r}, which is not JSON"),
-        ("sys.stdout.buffer.write(b'\\xff\\xfe\\n')", "it wrote '��', which is not JSON"),
-        ("ready(); heard(); print()", "it wrote '', which is not JSON"),
-        ("ready(); heard(); say(found=float('nan'))", "a number that is none"),
-        ("ready(); heard(); say(found=[1.0, float('-inf')])", "a number that is none"),
-        ("ready(); heard(); print('[1, 2]')", "it wrote '[1, 2]', which is no record"),
-        ("ready(); heard(); print('7')", "it wrote '7', which is no record"),
+        ("print('hello')", "it wrote 'hello': JSON is malformed"),
+        ("ready(); heard(); print('jax says hi')", "it wrote 'jax says hi': JSON is malformed"),
+        ("ready(); heard(); print('x' * 500)", f"it wrote {'x' * 80!r}: JSON is malformed"),
+        ("sys.stdout.buffer.write(b'\\xff\\xfe\\n')", "it wrote '��': JSON is malformed"),
+        ("ready(); heard(); print()", "it wrote '': Input data was truncated"),
+        ("ready(); heard(); say(found=float('nan'))", "JSON is malformed"),
+        ("ready(); heard(); say(found=[1.0, float('-inf')])", "JSON is malformed"),
+        ("ready(); heard(); print('[1, 2]')", "it wrote '[1, 2]': Expected `object`"),
+        ("ready(); heard(); print('7')", "it wrote '7': Expected `object`"),
         ("ready(protocol=1)", "it speaks protocol 1, not 4"),
         ("say(ready=0.0)", "it speaks protocol None, not 4"),
         ("say(found=1); ready()", "it spoke before it was asked: {'found': 1}"),
@@ -100,7 +99,7 @@ def test_what_is_found_is_a_record() -> None:
 def test_what_the_protocol_does_not_allow(worker: str, reason: str) -> None:
     error = failure(worker)
     assert error.reason.startswith("worker failed (")
-    assert error.reason.endswith(f"{reason})")
+    assert reason in error.reason
     assert str(error) == error.reason
     assert error.arm is None
 

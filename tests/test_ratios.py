@@ -21,7 +21,7 @@ from bench.stats.ratios import (
     paired_sides,
     pairwise,
 )
-from bench.stats.verdicts import Verdict, decided, settled, tied, ties, verdict
+from bench.stats.verdicts import Verdict, decided, tied, ties, verdict
 from bench.trials.simulation import Condition, Noise, odds
 
 MARGIN = 0.02
@@ -43,18 +43,14 @@ def test_many_to_one_has_dunnetts_critical_values(arms: int, df: int, critical: 
     found = family.many_to_one([0.5] * arms, df)
     assert found.critical(df) == pytest.approx(critical, abs=0.013)
     assert found.p(found.critical(df), df) == pytest.approx(0.05, abs=1e-6)
+    assert found.critical(3) > 1.2 * critical  # fewer degrees of freedom keep the marginal level
+    assert found.p(found.critical(3), 3) == pytest.approx(0.05, abs=1e-6)
 
 
-def test_all_pairs_has_tukeys_critical_values() -> None:
-    for arms, df, q in [(3, 10, 3.88), (10, 20, 5.01), (2, 4, 3.93)]:
-        found = family.all_pairs(arms, df).critical(df) * math.sqrt(2)
-        assert found == pytest.approx(q, abs=0.02)
-
-
-def test_fewer_degrees_of_freedom_keep_the_marginal_level() -> None:
-    together = family.many_to_one([0.3] * 5, 100)
-    assert together.critical(3) > 1.5 * together.critical(100)
-    assert together.p(together.critical(3), 3) == pytest.approx(0.05, abs=1e-6)
+@pytest.mark.parametrize(("arms", "df", "q"), [(3, 10, 3.88), (10, 20, 5.01), (2, 4, 3.93)])
+def test_all_pairs_has_tukeys_critical_values(arms: int, df: int, q: float) -> None:
+    found = family.all_pairs(arms, df).critical(df) * math.sqrt(2)
+    assert found == pytest.approx(q, abs=0.02)
 
 
 def test_one_arm_and_one_reference_by_hand() -> None:
@@ -83,7 +79,6 @@ def test_one_worker_with_one_reference_tells_no_error() -> None:
     assert (estimate.standard_error, estimate.df) == (math.inf, 0)
     assert detectable([estimate, None]) == math.inf
     assert verdict(estimate, MARGIN) is Verdict.INCONCLUSIVE
-    assert not decided(estimate, MARGIN, 1)
 
 
 def test_a_lone_arm_of_an_ab_is_a_t_test_over_pairs() -> None:
@@ -129,22 +124,16 @@ def test_missing_blocks_arms_and_references() -> None:
     assert many_to_one(np.where(data > -9, np.nan, data), worker, [0, 1]) == [None] * 6
 
 
-def test_a_noisy_arm_widens_its_own_interval_only() -> None:
+def test_a_noisy_arm_widens_its_own_interval_and_members_alone_pay_for_the_family() -> None:
     condition = Condition(13, 12, 3)
     widths = [odds(replace(condition, noisy=factor), 40).half_width for factor in (1, 4)]
     assert widths[1] < 1.1 * widths[0]
-    own = known(many_to_one(*Noise(replace(condition, noisy=4), 0).table(2), [0, 1]))
+    data = Noise(replace(condition, noisy=4), 0).table(2)
+    own = known(many_to_one(*data, [0, 1]))
     assert own[0].standard_error > 2 * own[1].standard_error
     assert own[0].df < 15 < own[1].df
-
-
-def test_members_alone_pay_for_the_family() -> None:
-    data, worker = noisy_run(3)
-    whole = known(many_to_one(data, worker, [0, 1]))
-    two = known(many_to_one(data, worker, [0, 1], members=[2, 3]))
-    alone = known(many_to_one(data, worker, [0, 1], members=[2]))
-    assert whole[0].half_width > two[0].half_width > alone[0].half_width
-    assert [e.log_ratio for e in whole] == [e.log_ratio for e in two]
+    two, alone = (known(many_to_one(*data, [0, 1], members=m))[0] for m in ([2, 3], [2]))
+    assert own[0].half_width > two.half_width > alone.half_width
 
 
 def runs() -> list[tuple[Contrasts, list[Estimate | None]]]:
@@ -186,7 +175,7 @@ def test_nothing_that_is_said_contradicts_another() -> None:
                 assert e.differs or said in (Verdict.EQUIVALENT, Verdict.INCONCLUSIVE)
                 assert said is not Verdict.SLOWER or 1 < e.interval[0] <= e.ratio
                 assert said is not Verdict.FASTER or 1 > e.interval[1] >= e.ratio
-                assert settled(e, MARGIN) or not decided(e, MARGIN)
+                assert said is not Verdict.INCONCLUSIVE or not decided(e, MARGIN)
     assert seen == set(Verdict)
 
 
@@ -243,11 +232,6 @@ def test_ties_of_added_time_follow_both_intervals() -> None:
     assert not tied(between, 3, 4)
 
 
-def test_added_time_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="arm 1 in block 0 is -inf"):
-        added(np.array([[1.0, 0.0]]), np.zeros(1), [0])
-
-
 def test_the_detectable_difference_by_hand() -> None:
     assert detectable([estimate(0.3, 0.02)]) == pytest.approx(
         math.exp(0.02 + 0.8489 * 0.01) - 1, rel=1e-4
@@ -276,19 +260,3 @@ def test_identical_arms_are_seldom_called_different(
     found = odds(Condition(*shape, noisy=noisy, **about), 300)
     assert found.false_calls <= 0.075  # 5 %, and nearly twice the error of 300 runs
     assert found.noisy_covered >= 0.92
-
-
-@pytest.mark.parametrize(
-    ("about", "message"),
-    [
-        ({"worker": np.zeros(3)}, r"workers \(3,\); they must be \(blocks, arms\)"),
-        ({"reference": [3]}, r"reference is \[3\]; it must be of the 3 arms"),
-        ({"reference": []}, r"reference is \[\]"),
-        ({"data": np.zeros((4, 3)) - np.inf}, "arm 0 in block 0 is -inf"),
-        ({"alpha": 1.0}, "alpha is 1.0; it must be between 0 and 1"),
-    ],
-)
-def test_bad_data(about: dict[str, Any], message: str) -> None:
-    right: dict[str, Any] = {"data": np.zeros((4, 3)), "worker": np.arange(4), "reference": [0]}
-    with pytest.raises(ValueError, match=message):
-        many_to_one(**(right | about))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, Journal, newest
-from bench.engine.lock import only_one
+from bench.engine.machine import only_one
 from bench.engine.processes import WorkerFailedError
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.run import CODE, code_digest, new_path, offer

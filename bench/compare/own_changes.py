@@ -12,7 +12,7 @@ from bench.compare.between import BETWEEN, Kind
 from bench.compare.line import Change
 from bench.metrics import METRICS, TINY
 from bench.metrics import Kind as Sampling
-from bench.stats import windows
+from bench.stats.changes import Observations, steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +41,9 @@ def find_changes(series: Sequence[Series]) -> list[Change]:
     ]
     points = [at(each, have) for each, have in usable]
     out = []
-    for (each, have), steps in zip(usable, windows.steps(points, ALPHA), strict=True):
-        for step in steps:
-            before, after = have[step.first - 1 : step.first + 1].tolist()
+    for (each, have), found in zip(usable, steps(points, ALPHA), strict=True):
+        for step in found:
+            before, after = have[[step.before, step.after]].tolist()
             ratio, low, high = map(math.exp, (step.log_ratio, step.low, step.high))
             out.append(Change(each.key, before, after, ratio, low, high, step.p, step.width))
     return out
@@ -67,10 +67,10 @@ def known(series: Series) -> Int[np.ndarray, " known"]:
     return np.flatnonzero(have & np.isfinite(series.ratio))
 
 
-def at(series: Series, have: Int[np.ndarray, " known"]) -> windows.Points:
+def at(series: Series, have: Int[np.ndarray, " known"]) -> Observations:
     """Return those points, with the variance between runs beyond that within them."""
     wobble = BETWEEN[kind(series.key)]
-    return windows.Points(
+    return Observations(
         np.log(series.ratio[have]),
         series.standard_error[have] ** 2,
         series.df[have],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.doctor.finding import Area, Finding, Level
-from bench.stats.health import LOAD, OTHERS, STEAL
+from bench.watch import LOAD, OTHERS, STEAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

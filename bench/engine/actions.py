@@ -24,17 +24,19 @@ type Cores = tuple[int, ...]
 ALL, ONE, AUTO = "all", "one", "auto"
 """Settings of `--cores`: as users run it; one core each; what fits each metric."""
 
+type Do = Literal[
+    "start", "load", "count", "prove", "open", "prepare", "block", "train", "close", "cold"
+]
+
 
 class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing for one worker to do."""
 
-    do: Literal[
-        "start", "load", "count", "prove", "open", "prepare", "block", "train", "close", "cold"
-    ]
+    do: Do
     worker: int
     """Number of the process, from 1; a cold process has one too."""
     side: str = ""
-    """Environment in which the worker runs; empty is everybody's."""
+    """Environment in which the worker runs; empty is the shared one."""
     backend: str = ""
     workload: str = ""
     arms: tuple[str, ...] = ()
@@ -61,9 +63,9 @@ class Death(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
     stderr: str = ""
     arm: str = ""
-    """Whose turn it was; empty where nobody's."""
+    """Whose turn it was; empty where no arm's."""
     cut: bool = False
-    """The run as a whole was cut off: nobody is to blame."""
+    """The run as a whole was cut off: no arm is to blame."""
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -112,8 +114,8 @@ class Options:
 
     @property
     def fixed(self) -> bool:
-        """Whether numbers were given, which the budget does not change."""
-        return self.blocks is not None or self.cold_samples is not None
+        """Whether a number of blocks was given, which the budget does not change."""
+        return self.blocks is not None
 
 
 class Turn(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import threading
@@ -11,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import psutil
@@ -39,9 +38,9 @@ USUAL, LEAST_USUAL = 10, 10.0
 """Once something of its kind has been done: so many times as long, and so many seconds at least."""
 MOST_LANES = 256
 COMPILED = "bakeoff-compiled-"
-"""How folders of compiled programs are called, before the process that they belong to."""
+"""How folders of compiled programs are called."""
 LEFT_SECONDS = 24 * 3600.0
-"""After which the folder of a process that is gone is deleted."""
+"""After which such a folder was left by a run that was killed, and is deleted."""
 CUT = Death("the run was cut off", cut=True)
 BEGIN = ("start", "cold")
 """What begins a process."""
@@ -54,14 +53,12 @@ def new_cache() -> Path:
         BakeoffError: there is no place for it.
     """
     place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{COMPILED}*-*"):
-        with suppress(OSError, ValueError):
-            process = int(left.name.removeprefix(COMPILED).partition("-")[0])
-            old = time.time() - left.stat().st_mtime > LEFT_SECONDS
-            if old and not psutil.pid_exists(process):
+    for left in place.glob(f"{COMPILED}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
     try:
-        return Path(tempfile.mkdtemp(prefix=f"{COMPILED}{os.getpid()}-"))
+        return Path(tempfile.mkdtemp(prefix=COMPILED))
     except OSError as error:
         raise BakeoffError(
             f"no folder for compiled programs can be made in {place}: {error.strerror}; make room "
@@ -79,15 +76,6 @@ class Plan(Protocol):
 
     def actions(self) -> Lanes:
         """Yield what is to begin; expects the outcome of what ends next."""
-
-
-class Done(NamedTuple):
-    """What a thread saw: no clock of the run, which the main thread keeps."""
-
-    answer: Any
-    death: Death | None
-    took: float
-    busy: Busy | None
 
 
 @dataclass
@@ -113,7 +101,9 @@ class Driver:
         self.longest: dict[tuple[str, str, str, str], float] = {}
         """Seconds that what was done at a workload, of one kind of turns, took at most."""
         self.silence = min(MOST_SILENCE, max(LEAST_SILENCE, self.plan.options.budget / 3))
-        self.running: dict[int, tuple[Action, Future[Done]]] = {}
+        self.pending: dict[int, Action] = {}
+        """Actions that were asked for and have no outcome yet, by worker."""
+        self.running: dict[int, Future[Outcome]] = {}
         self.ended_seconds = 0.0
         """Processor seconds of workers that have ended."""
         self.records = list(self.journal.records) if self.journal is not None else []
@@ -156,45 +146,32 @@ class Driver:
                 self.arms[action.worker] = action.arms
             self.pending[action.worker] = action
         if self.replayed < len(self.records):
-            return self.recorded(self.records[self.replayed])
-        for action in list(self.pending.values()):
-            if action.worker not in self.running:
-                self.told(action, self.plan.spent)
-                self.running[action.worker] = action, pool.submit(self.perform, action)
-        futures = [future for _, future in self.running.values()]
-        wait(futures, return_when=FIRST_COMPLETED)
-        worker = min(w for w, (_, future) in self.running.items() if future.done())
-        action, future = self.running.pop(worker)
-        done = future.result()
-        return self.taken(action, done)
-
-    pending: dict[int, Action] = field(default_factory=dict, init=False)
-    """Actions that were asked for and have no outcome yet."""
-
-    def taken(self, action: Action, done: Done) -> Outcome:
-        """Return an outcome, which is on the disk by then."""
+            action, outcome = self.recorded(self.records[self.replayed])
+            self.zero = self.clock() - outcome.at
+        else:
+            action, outcome = self.performed(pool)
         del self.pending[action.worker]
-        outcome = Outcome(
-            action.worker, done.took, self.clock() - self.zero, done.answer, done.death, done.busy
-        )
-        self.noted(action, outcome)
-        if self.journal is not None:
-            self.journal.write(
-                {
-                    "action": msgspec.to_builtins(action),
-                    "outcome": msgspec.to_builtins(outcome),
-                }
-            )
-        return outcome
-
-    def noted(self, action: Action, outcome: Outcome) -> None:
-        """Remember how long things take."""
         if outcome.death is None:
             key = kind_of(action)
             self.longest[key] = max(outcome.took, self.longest.get(key, 0.0))
+        return outcome
 
-    def recorded(self, record: dict[str, Any]) -> Outcome:
-        """Return a journalled outcome, which has to be of an action that was asked for."""
+    def performed(self, pool: ThreadPoolExecutor) -> tuple[Action, Outcome]:
+        """Do what is pending; return what ends first with its outcome, which is on the disk."""
+        for action in self.pending.values():
+            if action.worker not in self.running:
+                self.told(action, self.plan.spent)
+                self.running[action.worker] = pool.submit(self.perform, action)
+        wait(self.running.values(), return_when=FIRST_COMPLETED)
+        worker = min(worker for worker, future in self.running.items() if future.done())
+        action, outcome = self.pending[worker], self.running.pop(worker).result()
+        outcome = msgspec.structs.replace(outcome, at=self.clock() - self.zero)
+        if self.journal is not None:
+            self.journal.write({"action": action, "outcome": outcome})
+        return action, outcome
+
+    def recorded(self, record: dict[str, Any]) -> tuple[Action, Outcome]:
+        """Return a journalled action, which has to be one that was asked for, with its outcome."""
         self.replayed += 1
         assert self.journal is not None
         try:
@@ -203,37 +180,26 @@ class Driver:
             answer = raw.pop("answer", None)
             outcome = msgspec.convert(raw, Outcome)
             asked = self.pending.get(said.worker)
+            if said == asked and outcome.death is None:
+                answer = typed(said, answer, self.arms.get(said.worker))
+                outcome = msgspec.structs.replace(outcome, answer=answer)
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
-            raise self.damaged() from error
+            raise BakeoffError(
+                f"record {self.replayed} of the journal {self.journal.path} is damaged: "
+                "delete its line and what follows to keep what is before, or start anew"
+            ) from error
         if said != asked:
             raise BakeoffError(
                 f"the journal {self.journal.path} does not fit this run: it holds {said} where "
                 f"{asked} was to be done; it was written by another version or with other "
                 "options: start anew without --resume"
             )
-        if outcome.death is None:
-            try:
-                answer = typed(said, answer, self.arms.get(said.worker))
-            except AnswerError as error:
-                raise self.damaged() from error
-            outcome = msgspec.structs.replace(outcome, answer=answer)
-        del self.pending[said.worker]
-        self.noted(said, outcome)
-        self.zero = self.clock() - outcome.at
-        return outcome
-
-    def damaged(self) -> BakeoffError:
-        """Return what to raise at a record that cannot be."""
-        assert self.journal is not None
-        return BakeoffError(
-            f"record {self.replayed} of the journal {self.journal.path} is damaged: "
-            "delete its line and what follows to keep what is before, or start anew"
-        )
+        return said, outcome
 
     # what happens in a lane's thread
 
-    def perform(self, action: Action) -> Done:
-        """Let a worker do something, and see how long it takes."""
+    def perform(self, action: Action) -> Outcome:
+        """Let a worker do something, and see how long it takes; the run's clock is not known."""
         start, before = time.perf_counter(), busy_seconds()
         used = self.processor_seconds()
         answer, death = self.answered(action)
@@ -242,20 +208,18 @@ class Driver:
         if action.do == "block":
             stolen, others = (a - b for a, b in zip(busy_seconds(), before, strict=True))
             busy = Busy(took, stolen, max(0.0, others - (self.processor_seconds() - used)))
-        return Done(answer, death, took, busy)
+        return Outcome(action.worker, took, 0.0, answer, death, busy)
 
     def answered(self, action: Action) -> tuple[Any, Death | None]:
         """Return the typed answer of a worker, or how it died."""
         if action.do not in BEGIN and action.worker not in self.workers:
             return None, CUT
         try:
-            record = self.asked(action)
-            return typed(action, record, self.arms.get(action.worker)), None
+            return typed(action, self.asked(action), self.arms.get(action.worker)), None
         except AnswerError as error:
-            worker = self.workers.get(action.worker)
-            index = worker.recorder.who() if worker is not None else None
+            arm = self.workers[action.worker].recorder.who() if action.do != "cold" else None
             failed = WorkerFailedError(
-                f"worker failed (it answered `{action.do}`: {error})", "", index
+                f"worker failed (it answered `{action.do}`: {error})", "", arm
             )
         except OSError as error:  # no room for its files, or no process more
             failed = WorkerFailedError(
@@ -263,9 +227,7 @@ class Driver:
             )
         except WorkerFailedError as error:
             failed = error
-        worker = self.workers.pop(action.worker, None)
-        if worker is not None:
-            self.end(worker)
+        self.end(action)
         return None, Death(failed.reason, failed.stderr, self.blamed(action, failed))
 
     def asked(self, action: Action) -> Any:
@@ -277,63 +239,56 @@ class Driver:
             worker = Worker(self.places[action.side], patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
-            if action.do == "start":
-                return None
-        worker = self.workers[action.worker]
-        if action.do == "close":
-            self.end(self.workers.pop(action.worker))
-            return None
-        record = worker.ask(self.command(action), patience)
-        if action.do == "cold":
-            self.end(self.workers.pop(action.worker))
+        record = None
+        if action.do not in ("start", "close"):
+            record = self.workers[action.worker].ask(self.command(action), patience)
+        if action.do in ("cold", "close"):
+            self.end(action)
         return record
 
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""
-        where = {"workload": action.workload, "backend": action.backend}
-        if action.do == "cold":
-            entrant, style = action.arms[0].split("/")
-            if (entrant, style) == CONTROL:
-                entrant, style = BASELINE
-            own = {"entrant": entrant, "style": style}
-            return {"do": "cold", **own, **where, "outside": self.outside}
-        command: dict[str, Any] = {"do": action.do}
+        command: dict[str, Any] = {
+            "do": action.do,
+            "workload": action.workload,
+            "backend": action.backend,
+        }
         if action.do == "load":
             cache = self.cache / (action.side or "everybody").replace("/", "-")
-            return command | {
+            return {
+                "do": "load",
                 "arms": [arm.split("/") for arm in action.arms],
                 "outside": self.outside,
                 "cache": str(cache),
                 "seed": action.seed,
                 "check_programs": action.check,
             }
-        command |= where
+        if action.do == "cold":
+            arm = tuple(action.arms[0].split("/"))
+            entrant, style = BASELINE if arm == CONTROL else arm
+            return command | {"entrant": entrant, "style": style, "outside": self.outside}
         if action.do in ("block", "prepare"):
             command |= {"kind": action.kind, "arms": list(action.arms)}
-            return command | (
-                {"rounds": action.rounds, "seed": action.seed} if action.do == "block" else {}
-            )
+            block = {"rounds": action.rounds, "seed": action.seed}
+            return command | (block if action.do == "block" else {})
         command["arm"] = action.arms[0]
         return command | ({"losses": list(action.losses) or None} if action.do == "open" else {})
 
     def patience(self, action: Action) -> float:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""
-        patience = self.usual_patience(action)
+        longest = self.longest.get(kind_of(action))
+        if longest is not None:
+            patience = min(self.silence, max(LEAST_USUAL, USUAL * longest))
+        elif self.plan.options.fixed:
+            patience = self.silence
+        else:
+            left = self.plan.end - (self.clock() - self.zero)
+            patience = min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
         imports = action.side in self.heavy and action.do in ("load", "cold")
         return max(patience, HEAVY_SILENCE) if imports else patience
 
-    def usual_patience(self, action: Action) -> float:
-        """Return the same, whatever is imported."""
-        longest = self.longest.get(kind_of(action))
-        if longest is not None:
-            return min(self.silence, max(LEAST_USUAL, USUAL * longest))
-        if self.plan.options.fixed:
-            return self.silence
-        left = self.plan.end - (self.clock() - self.zero)
-        return min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
-
     def blamed(self, action: Action, error: WorkerFailedError) -> str:
-        """Return the arm whose turn it was when a worker died; empty if it was nobody's."""
+        """Return the arm whose turn it was when a worker died; empty if it was at none's."""
         if action.do == "cold":
             return action.arms[0]
         arms = self.arms.get(action.worker, ())
@@ -346,10 +301,12 @@ class Driver:
         living = sum(worker.cpu_now() for worker in list(self.workers.values()))
         return time.process_time() + self.ended_seconds + living
 
-    def end(self, worker: Worker) -> None:
-        """End a worker, and keep count of what it used."""
-        self.ended_seconds += worker.cpu_now()
-        worker.close()
+    def end(self, action: Action) -> None:
+        """End an action's worker, if it lives, and keep count of what it used."""
+        worker = self.workers.pop(action.worker, None)
+        if worker is not None:
+            self.ended_seconds += worker.cpu_now()
+            worker.close()
 
 
 def kind_of(action: Action) -> tuple[str, str, str, str]:

@@ -7,17 +7,15 @@ run that was cut off goes on from it: what the schedule asks for again is read i
 from __future__ import annotations
 
 import errno
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import msgspec
 
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 VERSION = 2
 FOLDER = Path(".bakeoff")
@@ -61,7 +59,15 @@ class Journal:
         except OSError as error:
             raise BakeoffError(f"cannot read the journal {path}: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
-        lines = list(_parsed(path, whole))
+        lines: list[dict[str, Any]] = []
+        for line in whole.splitlines():
+            try:
+                lines.append(msgspec.json.decode(line, type=dict[str, Any]))
+            except msgspec.DecodeError as error:
+                raise BakeoffError(
+                    f"line {len(lines) + 1} of the journal {path} is damaged ({error}): delete it "
+                    "and what follows to keep what is before, or start anew"
+                ) from error
         if not lines or "version" not in lines[0]:
             raise BakeoffError(
                 f"{path} is no journal of a run: its first line does not say so; "
@@ -73,8 +79,7 @@ class Journal:
                 f"{VERSION}: resume it with the program that began it, or start anew"
             )
         if len(whole) < len(data):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
+            os.truncate(path, len(whole))
         return cls(path, lines[0], lines[1:])
 
     def write(self, record: dict[str, Any]) -> None:
@@ -83,10 +88,9 @@ class Journal:
         Raises:
             DiskError: there is no room for it; what was written before is safe.
         """
-        data = (json.dumps(record) + "\n").encode()
         try:
             with self.path.open("ab") as file:
-                file.write(data)
+                file.write(msgspec.json.encode(record) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -110,24 +114,8 @@ def disk_words(error: OSError, path: str) -> str:
 def newest(folder: Path = FOLDER) -> Path:
     """Return the journal that was written to last; raise BakeoffError if there is none."""
     begun = [path for path in folder.glob(f"*{SUFFIX}") if path.stat().st_size]
-    found = sorted(begun, key=lambda path: path.stat().st_mtime)
-    if not found:
+    if not begun:
         raise BakeoffError(
             f"there is nothing to resume: no journal in {folder}/; run without --resume"
         )
-    return found[-1]
-
-
-def _parsed(path: Path, data: bytes) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError
-        except ValueError:
-            seen = line[:40].decode(errors="replace")
-            raise BakeoffError(
-                f"line {number} of the journal {path} is damaged: {seen!r}; "
-                "delete it and what follows to keep what is before, or start anew"
-            ) from None
-        yield record
+    return max(begun, key=lambda path: path.stat().st_mtime)

@@ -1,43 +1,28 @@
-"""How a budget is shared out: pure arithmetic on what things cost."""
+"""How a budget is shared out: what things cost before they have been seen, and what fits."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
+LOAD, LOADING, PROVE, COLD = 2.0, 3.0, 1.2, 3.6
+"""Seconds on one core of a 2-core EPYC: to start a worker and import (of a side that nothing is
+known of, with room to spare), to prove one arm at one workload, for a cold process."""
+SEED_STEP, LEAST_STEP, CALLS = 4.5e-3, 2e-4, 6
+"""Seconds of a step at `seed`, over all arms, and of the smallest step; calls in a round."""
+OPEN_PART = 0.18
+"""Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
 MIN_VISITS = 3
 """Workers that measure a step before anything else gets time: with fewer, what a process adds to
 an arm is a guess."""
 MIN_COLD = 5
 """Cold samples of a cell, or none: two gave intervals such as 1 (0 to 9)."""
 MOST_COLD = 15
-COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.33, 0.15, 0.1, 0.45, 0.15
-"""Of the time that is left after the fewest visits, where steps are measured too."""
-ALONE = 0.95
-"""The same share, where nothing else is asked for."""
 LONG, LONG_PINNED, SHORT = 4.0, 1.2, 0.75
 """Seconds of blocks in a worker, for each second that opening it takes, and the part of them in a
 short one. On all cores, a block at `seed` varies by 1.75 % within a worker and a worker by 0.65 %,
 so that anything from 1.5 to 4 is about as precise for the same time, and longer ones leave more of
 it to samples. On one core, blocks vary less, so that more workers tell more."""
 FEWEST_ROUNDS = 3
-OPEN_SHARE = 0.45
-"""Of the budget: a further workload is proven only if that and what came before takes no more."""
-
-PROVE_FIRST, PROVE_SHARE = 0.6, 0.42
-"""Of the budget, after which the first workers prove no more arms of the first workload, and of the
-others: they measure what they have."""
-
-
-@dataclass(frozen=True)
-class Guess:
-    """Seconds that things take before they have been seen: a 2-core EPYC, one core each."""
-
-    load: float = 2.0
-    """To start a worker and import."""
-    prove: float = 1.2
-    """One arm at one workload, on one core."""
-    cold: float = 3.6
 
 
 def sitting(

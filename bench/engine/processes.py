@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 import psutil
 
 from bench.worker.protocol import PROTOCOL
@@ -20,7 +21,7 @@ from bench.worker.recorder import Recorder
 from bench.worker.settings import ROOT, environment, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 MODULE = "bench.worker"
@@ -69,7 +70,7 @@ class Worker:
         silence: float = SILENCE_SECONDS,
         cores: Sequence[int] = (),
     ) -> None:
-        place = place or Place()
+        place = Place() if place is None else place
         self.silence = silence
         self.recorder = Recorder()
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
@@ -84,8 +85,6 @@ class Worker:
             env=dict(place.variables) | (threads(cores) if cores else {}),
             process_group=0,  # so that what it starts can be ended with it
         )
-        self.cpu_seconds = 0.0
-        """Processor time that the worker has used so far."""
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +94,7 @@ class Worker:
 
     def start(self) -> None:
         """Wait until the worker is ready for its first command."""
-        records = list(self._read(self.silence))
+        records = self._read(self.silence)
         self.recorder.taken()
         if records:
             raise self._failed(f"it spoke before it was asked: {str(records[0])[:80]}")
@@ -110,7 +109,7 @@ class Worker:
         with suppress(OSError):  # it may have died already; reading says how
             self.process.stdin.write(json.dumps(command) + "\n")
             self.process.stdin.flush()
-        records = list(self._read(silence or self.silence))
+        records = self._read(silence or self.silence)
         if len(records) != 1:
             raise self._failed(f"it said {len(records)} records where one belongs")
         return records[0]
@@ -139,25 +138,21 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
-    def _read(self, silence: float) -> Iterator[dict[str, Any]]:
-        """Yield records until the worker is ready again."""
+    def _read(self, silence: float) -> list[dict[str, Any]]:
+        """Return the records that come before the worker is ready again."""
+        records: list[dict[str, Any]] = []
         while True:
             line = self._line(silence)
             try:
-                record = json.loads(line, parse_constant=_no_number)
-            except ValueError as error:
-                what = "a number that is none" if "NaN" in str(error) else "which is not JSON"
-                raise self._failed(f"it wrote {line.rstrip()[:80]!r}, {what}") from None
-            if not isinstance(record, dict):
-                raise self._failed(f"it wrote {line.rstrip()[:80]!r}, which is no record")
-            if "ready" in record:
-                if record.get("protocol") != PROTOCOL:
-                    raise self._failed(
-                        f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}"
-                    )
-                self.cpu_seconds = float(record.get("cpu_seconds", 0.0))
-                return
-            yield record
+                record = msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.DecodeError as error:
+                raise self._failed(f"it wrote {line.rstrip()[:80]!r}: {error}") from None
+            if "ready" not in record:
+                records.append(record)
+            elif record.get("protocol") == PROTOCOL:
+                return records
+            else:
+                raise self._failed(f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}")
 
     def _line(self, silence: float) -> str:
         assert self.process.stdout is not None
@@ -192,10 +187,6 @@ class Worker:
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
         return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"NaN or infinite: {name}")
 
 
 def ask_once(

@@ -3,71 +3,59 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bench.cells import BASELINE, Cell
-from bench.engine.environment_plan import EnvironmentPlan, Settled, nothing_settled
+from bench.engine.environment_plan import EnvironmentPlan, Settled
 from bench.engine.scheduler import Scheduler
-from bench.engine.sides import Side, with_references
-from bench.engine.state import State
+from bench.engine.state import Side, State, with_references
 from bench.metrics import METRICS, Kind
 from common.devices import AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from bench.cells import Cell
     from bench.engine.actions import Cores, Lanes, Options
 
 APART = 6
 """Cells whose time it takes to start an environment's own workers."""
 
 
+@dataclass
 class Run:
     """All environments and backends of a run."""
 
-    def __init__(
-        self,
-        needed: Mapping[Cell, set[str]],
-        options: Options,
-        before: float = 0.0,
-        *,
-        problems: Mapping[str, str] | None = None,
-        environments: Mapping[str, str] | None = None,
-        lanes: Sequence[Cores] = ((),),
-        settled: Settled = nothing_settled,
-    ) -> None:
-        """Plan a run.
+    needed: Mapping[Cell, set[str]]
+    """Metrics to measure, by cell; the baseline and its control are added."""
+    options: Options
+    before: float = 0.0
+    """Seconds that had been spent when the first action was asked for."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Entrants that cannot be loaded, and why."""
+    environments: Mapping[str, str] = field(default_factory=dict)
+    """What has workers of its own, by entrant or by arm; see `Offer.sides`."""
+    lanes: Sequence[Cores] = ((),)
+    """A core for each worker that may run at the same time as others."""
+    settled: Settled = lambda _side, _turn: frozenset()
+    """Says which arms need no more time."""
 
-        Args:
-            needed: Metrics to measure, by cell; the baseline and its control are added.
-            options: How much is measured.
-            before: Seconds that had been spent when the first action was asked for.
-            problems: Entrants that cannot be loaded, and why.
-            environments: What has workers of its own, by entrant or by arm; see `Offer.sides`.
-            lanes: A core for each worker that may run at the same time as others.
-            settled: Says which arms need no more time.
-        """
-        self.needed, self.options = needed, options
-        self.environments, self.lanes, self.settled = environments or {}, list(lanes), settled
-        groups: dict[tuple[str, str], list[Cell]] = {}
-        for cell in needed:
-            groups.setdefault((self.side_of(cell), cell.backend), []).append(cell)
-        self.groups = groups
+    def __post_init__(self) -> None:
+        self.groups: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.needed:
+            self.groups.setdefault((self.side_of(cell), cell.backend), []).append(cell)
         self.sides = {
-            key: Side.of(key[0], key[1], with_references(cells)) for key, cells in groups.items()
+            key: Side.of(*key, with_references(cells)) for key, cells in self.groups.items()
         }
         for side in self.sides.values():
-            for cell, found in side.state.cells.items():
-                found.failure = (problems or {}).get(cell.entrant)
-            for cell, found in list(side.state.cells.items()):
-                if cell[:2] == BASELINE and found.failure is not None:
-                    side.fail(cell, found.failure)
-        self.scheduler = Scheduler({}, options, before)
+            for cell in side.alive():
+                if cell.entrant in self.problems:
+                    side.fail(cell, self.problems[cell.entrant])
+        self.scheduler = Scheduler({}, self.options, self.before)
         self.spent, self.end = self.scheduler.spent, self.scheduler.end
 
     def side_of(self, cell: Cell) -> str:
-        """Return whose workers a cell is measured in; empty for everybody's."""
+        """Return the environment that a cell is measured in; empty for the shared one."""
         style = cell.style.partition(AT)[0]
         own = self.environments.get(cell.entrant, "")
         return self.environments.get(f"{cell.entrant}/{style}", own)
@@ -86,7 +74,7 @@ class Run:
         shares = Counter(
             {key: len(cells) + 2 + (APART if key[0] else 0) for key, cells in self.groups.items()}
         )
-        keys = sorted(self.groups)  # everybody's environment first: the baseline's cold ones
+        keys = sorted(self.groups)  # the shared environment first: it has the baseline's cold ones
         backends: set[str] = set()
         for i, key in enumerate(keys):
             left = self.end - self.spent.wall
@@ -94,23 +82,20 @@ class Run:
             side = self.sides[key]
             self.scheduler.sides = {side.name: side}
             side.state.spent = self.spent
-            deadline = self.spent.wall + left * shares[key] / total
-            wanted = {cell: self.needed[cell] for cell in self.groups[key]}
-            with_reference = side.backend not in backends
-            backends.add(side.backend)
             yield EnvironmentPlan(
                 self.scheduler,
                 side,
-                wanted,
+                {cell: self.needed[cell] for cell in self.groups[key]},
                 self.lanes,
-                deadline,
+                self.spent.wall + left * shares[key] / total,
                 self.settled,
-                with_reference=with_reference,
+                side.backend not in backends,
             )
+            backends.add(side.backend)
 
     @property
     def state(self) -> State:
-        """All that was found; of a baseline, what everybody's environment says first.
+        """All that was found; of a baseline, what the shared environment says first.
 
         Ratios are formed within a worker, so all of its blocks count; cold samples of another
         environment count where there are no others.

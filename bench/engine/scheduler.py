@@ -3,7 +3,7 @@
 It looks at nothing but outcomes, no clock and no disk, so a run that was cut off is taken up by
 feeding it the outcomes that were journalled. A run, an A/B, a history and a step of a bisection
 are plans: they say which visits and cold processes come when (`run_plan`, `sides_plan`). What a
-visit is, who proves what, what a death costs and where the time went is here, once.
+visit is, which worker proves what, what a death costs and where the time went is here, once.
 
 A *visit* opens one worker on each of its sides, on the same cores, measures blocks in turns, and
 closes them. A run has visits of one side, an A/B and a history of two.
@@ -14,30 +14,36 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from dataclasses import dataclass, field
+from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.engine.actions import Action, Options, Turn, rounds_of, work
-from bench.engine.lanes import concurrently, supplied
-from bench.engine.sides import (
+from bench.engine.actions import Turn, rounds_of, work
+from bench.engine.planner import CALLS, COLD, LEAST_STEP, LOADING, OPEN_PART, SEED_STEP
+from bench.engine.state import (
     BASELINE_ARM,
-    COLD_DEATHS,
     CONTROL_ARM,
+    Block,
+    Found,
+    Samples,
     Side,
+    Spent,
     arm_of,
     in_common,
 )
-from bench.engine.state import Block, Samples, Spent
-from bench.metrics import HOST
+from bench.metrics import HOST, METRICS
+from bench.worker import protocol
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Cores, Lanes, Outcome, Steps
-    from bench.engine.lanes import Supply
+    from bench.engine.actions import Action, Cores, Do, Lanes, Options, Outcome, Phases, Steps
+
+    type Job = Callable[[Cores], Steps[Any]]
+    """Something to do on a lane's cores."""
 
 PREPARED = ("epoch", "sample")
 """Kinds of turns that compile programs of their own in each worker."""
@@ -45,8 +51,9 @@ FAR, FAR_HOST, SELDOM = 2.0, 20.0, 4
 """An arm that takes so many times the baseline's time in a visit's first block is in every fourth
 of the others: it is decided, and would take most of the time. What an arm costs the host is wanted
 in microseconds, however much it is, so that there only the slowest rest."""
-OPEN_PART = 0.18
-"""Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
+COLD_DEATHS = 3
+"""Cold processes of a cell that may die before no more are begun."""
+REFERENCES = (BASELINE_ARM, CONTROL_ARM)
 
 
 class Visit(NamedTuple):
@@ -55,9 +62,7 @@ class Visit(NamedTuple):
     sides: tuple[str, ...]
     turns: Mapping[Turn, float]
     """With the share of the time that each gets."""
-    cores: Cores
-    end: float
-    """Seconds of the budget after which no block begins."""
+    cores: Cores = ()
     opens: tuple[str, ...] = ()
     """Workloads to open beside those of the turns: they are to be proven."""
     leave_out: frozenset[tuple[Turn, str]] = frozenset()
@@ -65,59 +70,130 @@ class Visit(NamedTuple):
     rounds: int | None = None
     """In a block, where that is not what a turn usually has."""
     beside: frozenset[str] = frozenset()
-    """Arms that nobody asked for: they take part in some blocks, for others to be compared with."""
+    """Arms that were not asked for: they are in some blocks, for others to be compared with."""
     number: int = 0
     """Of the visit, the same for all its sides; 0 has workers numbered by themselves."""
     prove_until: Mapping[str, float] = MappingProxyType({})
     """By workload: seconds of the budget after which only its reference is proven any more."""
+    workers: Mapping[str, int] = MappingProxyType({})
+    """Numbers of its workers, by side, when they are open."""
 
 
-@dataclass
 class Scheduler:
     """What can be done, and what has been found."""
 
-    sides: Mapping[str, Side]
-    options: Options
-    before: float = 0.0
-    """Seconds that had been spent when the first action was asked for."""
-    rng: random.Random = field(init=False)
-    spent: Spent = field(init=False)
-    end: float = field(init=False)
-    """Seconds of the budget after which nothing begins: the report comes after."""
+    def __init__(self, sides: Mapping[str, Side], options: Options, before: float = 0.0) -> None:
+        """Begin.
 
-    def __post_init__(self) -> None:
-        self.rng = random.Random(self.options.seed)  # noqa: S311 -- an order is no secret
-        self.spent = Spent(wall=self.before)
-        for side in self.sides.values():
+        Args:
+            sides: By name.
+            options: How much is measured.
+            before: Seconds that had been spent when the first action was asked for.
+        """
+        self.sides, self.options = sides, options
+        self.rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
+        self.spent = Spent(wall=before)
+        for side in sides.values():
             side.state.spent = self.spent
-        self.end = self.options.budget - 1.0 - 0.005 * self.options.budget
-        self.workers = self.blocks = self.samples = 0
+        self.end = options.budget - 1.0 - 0.005 * options.budget
+        """Seconds of the budget after which nothing begins: the report comes after."""
+        self.workers = self.blocks = 0
         """How many there have been."""
         self.width = 1
         """Lanes of the present phase."""
         self.cost: dict[tuple[str, Turn, str], float] = {}
         """Seconds of a side's arm in a block."""
         self.opening: dict[tuple[str, Cell], float] = {}
-        """Seconds to open a cell; to prove it, until it has been opened."""
+        """Seconds to open a cell; guessed from its proof, until it has been opened."""
         self.loading: dict[str, float] = {}
         """Seconds until a side's worker has imported everything."""
         self.cold_cost: dict[str, float] = {}
         """Seconds of a side's last cold process."""
         self.far: dict[tuple[str, Turn], set[str]] = defaultdict(set)
-        self.opened: dict[int, set[tuple[str, str]]] = defaultdict(set)
+        self.held: dict[int, set[tuple[str, str]]] = defaultdict(set)
         """Workloads and arms whose steps a worker holds."""
+        self.prepared: dict[tuple[int, Turn], set[str]] = {}
+        """Arms that a worker has compiled for a turn that needs more than steps."""
 
     @property
     def now(self) -> float:
         """Seconds of the budget that are spent."""
         return self.spent.wall
 
+    # what things cost
+
+    def open_cost(self, names: Sequence[str], workloads: Iterable[str]) -> float:
+        """Return about how many seconds it takes to open a worker on each of some sides."""
+        workloads = set(workloads)
+        known = [
+            seconds
+            for (name, cell), seconds in self.opening.items()
+            if name in names and cell.workload in workloads
+            if cell in self.sides[name].state.cells
+            if self.sides[name].state.cells[cell].failure is None
+        ]
+        return sum(known) + sum(self.loading.get(name, LOADING) for name in names)
+
+    def blocks_cost(self, names: Sequence[str], turns: Iterable[Turn]) -> float:
+        """Return about how many seconds one block of each turn takes, on all of some sides."""
+        sides = {name: self.sides[name] for name in names}
+        total = 0.0
+        for turn in turns:
+            arms = in_common(sides, turn.workload)
+            guess = len(arms) * rounds_of(turn) * CALLS * self.step_cost(names[0], turn.workload)
+            total += self.block_cost(names, turn, arms) or guess
+        return total
+
+    def block_cost(self, names: Sequence[str], turn: Turn, arms: Iterable[str]) -> float:
+        """Return how many seconds a block of these arms took; 0 where none has been seen."""
+        return sum(self.cost.get((name, turn, arm), 0.0) for name in names for arm in arms)
+
+    def step_cost(self, name: str, workload: str) -> float:
+        """Return about how many seconds a step takes, over all arms of a side."""
+        side = self.sides[name]
+        values = [
+            value
+            for cell in side.alive(workload)
+            for samples in side.state.cells[cell].blocks.get("step", [])[:1]
+            for value in samples.values
+        ]
+        guess = SEED_STEP * work(WORKLOADS[workload]) / work(WORKLOADS["seed"])
+        return sum(values) / len(values) if values else max(LEAST_STEP, guess)
+
+    def most_cold_cost(self) -> float:
+        """Return about how many seconds a cold process takes, on any side."""
+        return max([*self.cold_cost.values(), 0.0]) or COLD
+
     # phases and lanes
 
-    def phase(self, lanes: Sequence[Cores], supply: Supply) -> Lanes:
-        """Give each lane one job after another until there is none."""
+    def phase(self, lanes: Sequence[Cores], jobs: Iterable[Job]) -> Lanes:
+        """Do jobs; each lane takes the next one when it has done its last.
+
+        Each lane has one action under way at any time. Which lane goes on is decided by which
+        action ends, and by nothing else, so that the same outcomes in the same order give the same
+        actions. A job is asked for when a lane is free: costs are known better by then.
+        """
+        left = iter(jobs)
+
+        def lane(cores: Cores) -> Steps[None]:
+            for job in left:
+                yield from job(cores)
+
         self.width = len(lanes)
-        yield from concurrently(supplied(cores, supply) for cores in lanes)
+        waiting: dict[int, Steps[None]] = {}
+        begin: list[Action] = []
+        for steps in map(lane, lanes):
+            with suppress(StopIteration):
+                action = next(steps)
+                waiting[action.worker] = steps
+                begin.append(action)
+        while waiting:
+            outcome = yield tuple(begin)
+            steps, begin = waiting.pop(outcome.worker), []
+            with suppress(StopIteration):
+                action = steps.send(outcome)
+                waiting[action.worker] = steps
+                begin = [action]
         self.width = 1
 
     def do(self, action: Action) -> Steps[Outcome]:
@@ -128,6 +204,21 @@ class Scheduler:
             self.spent.sampling += outcome.took / self.width
         if outcome.busy is not None:
             self.spent.busy.append(outcome.busy)
+        return outcome
+
+    def done(self, side: Side, action: Action) -> Steps[Outcome | None]:
+        """Let a worker of a side do something, and note what failed; None where it died of it."""
+        outcome = yield from self.do(action)
+        if outcome.death is not None:
+            side.died(outcome.death, action)
+            return None
+        side.did_well(action)
+        answer = outcome.answer
+        if isinstance(answer, protocol.Failed):
+            side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
+        elif isinstance(answer, protocol.Failures | protocol.Timed):
+            for arm, failure in answer.failures.items():
+                side.fail_arm(arm, failure, action.workload)
         return outcome
 
     def next_worker(self) -> int:
@@ -165,7 +256,7 @@ class Scheduler:
                 cell
                 for workload in workloads
                 for cell in side.alive(workload)
-                if arms is None or arm_of(cell) in {*arms, BASELINE_ARM, CONTROL_ARM}
+                if arms is None or arm_of(cell) in {*arms, *REFERENCES}
             ]
             if not wanted:
                 return None
@@ -181,28 +272,17 @@ class Scheduler:
         """Start a worker and let it import; False if it died."""
         arms = tuple(dict.fromkeys(map(arm_of, wanted)))
         arms = tuple(self.rng.sample(arms, len(arms)))
-        seconds = 0.0
-        for do in ("start", "load"):
-            action = Action(
-                do,
-                worker,
-                side.name,
-                side.backend,
-                arms=arms if do == "load" else (),
-                seed=self.rng.getrandbits(32) if do == "load" else 0,
-                cores=cores,
-                check=do == "load" and not any(map(side.proven, wanted)),
-            )
-            outcome = yield from self.do(action)
-            if outcome.death is not None:
-                side.died(outcome.death, do, "")
-                return False
-            side.did_well(do, "")
-            seconds += outcome.took
-        if side.name not in self.loading or not action.check:
-            self.loading[side.name] = seconds
-        for arm, failure in outcome.answer.failures.items():
-            side.fail_arm(arm, failure)
+        started = yield from self.done(side, side.action("start", worker, cores=cores))
+        if started is None:
+            return False
+        check = not any(map(side.proven, wanted))
+        seed = self.rng.getrandbits(32)
+        action = side.action("load", worker, arms=arms, seed=seed, cores=cores, check=check)
+        outcome = yield from self.done(side, action)
+        if outcome is None:
+            return False
+        if side.name not in self.loading or not check:
+            self.loading[side.name] = started.took + outcome.took
         side.state.notes.extend(n for n in outcome.answer.notes if n not in side.state.notes)
         return True
 
@@ -220,51 +300,38 @@ class Scheduler:
             cell = (free or waiting)[0]
             waiting.remove(cell)
             late = self.now > prove_until.get(cell.workload, math.inf)
-            late = late and arm_of(cell) not in (BASELINE_ARM, CONTROL_ARM)
+            late = late and arm_of(cell) not in REFERENCES
             if side.state.cells[cell].failure is not None or (late and not side.proven(cell)):
                 continue
-            alive = yield from self.one(
-                side, worker, "open" if side.proven(cell) else "prove", cell
-            )
-            if not alive:
+            do: Do = "open" if side.proven(cell) else "prove"
+            if not (yield from self.one(side, worker, do, cell)):
                 return False
             if side.state.cells[cell].failure is None:
-                self.opened[worker].add((cell.workload, arm_of(cell)))
+                self.held[worker].add((cell.workload, arm_of(cell)))
         return True
 
-    def one(self, side: Side, worker: int, do: str, cell: Cell) -> Steps[bool]:
-        """Do what is one arm's own; False where the worker died of it."""
+    def one(self, side: Side, worker: int, do: Do, cell: Cell) -> Steps[bool]:
+        """Do one arm's own thing; False where the worker died of it."""
         found, arm = side.state.cells[cell], arm_of(cell)
+        baseline = side.state.cells[side.cell(BASELINE_ARM, cell.workload)]
+        losses = baseline.losses if do == "open" else ()
         if do == "prove":
             side.claimed.add(cell)
-        baseline = side.state.cells[side.cell(BASELINE_ARM, cell.workload)]
-        action = Action(
-            do,  # type: ignore[arg-type]  # one of the literals
-            worker,
-            side.name,
-            side.backend,
-            cell.workload,
-            (arm,),
-            losses=baseline.losses if do == "open" else (),
-        )
-        outcome = yield from self.do(action)
+        action = side.action(do, worker, cell.workload, [arm], losses=losses)
+        outcome = yield from self.done(side, action)
         side.claimed.discard(cell)
-        if outcome.death is not None:
-            side.died(outcome.death, do, cell.workload)
+        if outcome is None:
             return False
-        side.did_well(do, cell.workload, [arm])
         answer = outcome.answer
-        if hasattr(answer, "failure"):
-            side.fail(cell, answer.failure, answer.stderr)
-        elif do == "prove":
+        if isinstance(answer, protocol.Proven):
             found.proof, found.losses = answer.proof, tuple(answer.losses)
             found.exact = side.counted.get(arm, {}) | found.exact | answer.exact
-        elif do == "count":
+        elif isinstance(answer, protocol.Counted):
             side.counted[arm] = answer.exact
             for each in side.alive():
                 if arm_of(each) == arm:
                     side.state.cells[each].exact |= answer.exact
-        elif do == "train":
+        elif isinstance(answer, protocol.Trained):
             found.training = answer.training
         if do == "open":
             self.opening[side.name, cell] = outcome.took
@@ -274,10 +341,38 @@ class Scheduler:
 
     # visits
 
-    def visit(self, visit: Visit) -> Steps[bool]:
-        """Measure blocks of all turns on all sides; False where a worker died on the way."""
-        workers = yield from self.begin(visit)
-        return bool(workers) and (yield from self.measured(visit, workers))
+    def opened(self, lanes: Sequence[Cores], visits: Iterable[Visit]) -> Phases[list[Visit]]:
+        """Open the workers of visits at the same time, one in each lane; those that did not die."""
+        found: list[Visit] = []
+
+        def begin(visit: Visit, cores: Cores) -> Steps[None]:
+            own = visit._replace(cores=cores)
+            if workers := (yield from self.begin(own)):
+                found.append(own._replace(workers=workers))
+
+        yield from self.phase(lanes, [partial(begin, visit) for visit in visits])
+        return sorted(found, key=lambda visit: lanes.index(visit.cores))
+
+    def measured(self, visits: Sequence[Visit], seconds: float) -> Phases[list[Visit]]:
+        """Measure for so many seconds in the workers of each visit, and close them.
+
+        At the same time, so that none is timed while another one compiles; those that use all cores
+        one after the other.
+
+        Returns:
+            The visits that came to their end.
+        """
+        done: list[Visit] = []
+
+        def measure(visit: Visit, _: Cores) -> Steps[None]:
+            end = math.inf if self.options.fixed else self.now + seconds
+            if (yield from self.blocks_of(visit, end)):
+                done.append(visit)
+                yield from self.close(visit.workers)
+
+        lanes = list(dict.fromkeys(visit.cores for visit in visits))
+        yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
+        return done
 
     def begin(self, visit: Visit) -> Steps[dict[str, int]]:
         """Open the workers of a visit; none where one of them cannot be."""
@@ -291,40 +386,30 @@ class Scheduler:
         }
         workers: dict[str, int] = {}
         for name in self.rng.sample(visit.sides, len(visit.sides)):
+            wanted = None if visit.opens else arms
             worker = yield from self.open(
-                name,
-                workloads,
-                visit.cores,
-                None if visit.opens else arms,
-                prove_until=visit.prove_until,
+                name, workloads, visit.cores, wanted, prove_until=visit.prove_until
             )
             if worker is None:
                 yield from self.close(workers)
                 return {}
             workers[name] = worker
         for turn in visit.turns:
-            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, visit)):
+            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, visit.cores)):
                 return {}
         return workers
 
-    def measured(self, visit: Visit, workers: Mapping[str, int]) -> Steps[bool]:
-        """Measure blocks in open workers, and close them; False where one died."""
-        done = yield from self.blocks_of(visit, workers)
-        if done:
-            yield from self.close(workers)
-        return done
-
-    def blocks_of(self, visit: Visit, workers: Mapping[str, int]) -> Steps[bool]:
-        """Measure blocks until the visit's time is over, each turn once at least."""
+    def blocks_of(self, visit: Visit, end: float) -> Steps[bool]:
+        """Measure blocks until a time, each turn once at least; False where a worker died."""
         used: dict[Turn, float] = {}
         count: dict[Turn, int] = defaultdict(int)
         fixed = self.options.blocks
         while True:
-            turns = [turn for turn in visit.turns if self.common(workers, turn)]
+            turns = [turn for turn in visit.turns if self.common(visit, turn)]
             first = [turn for turn in turns if not count[turn]]
             if fixed is not None:
                 turns = [turn for turn in turns if count[turn] < fixed]
-            elif not first and self.now >= visit.end:
+            elif not first and self.now >= end:
                 turns = []
             if not turns:
                 return True
@@ -333,105 +418,75 @@ class Scheduler:
                 if first
                 else min(turns, key=lambda t: used.get(t, 0.0) / visit.turns[t])
             )
-            arms = self.arms_of(visit, workers, turn, count[turn])
+            arms = self.arms_of(visit, turn, count[turn])
             cost = self.block_cost(visit.sides, turn, arms)
-            if fixed is None and not first and self.now + cost / 2 > visit.end:
+            if fixed is None and not first and self.now + cost / 2 > end:
                 return True
             before = self.now
-            if not (yield from self.in_turns(visit, workers, turn, arms)):
+            if not (yield from self.in_turns(visit, turn, arms)):
                 return False
             count[turn] += 1
             used[turn] = used.get(turn, 0.0) + self.now - before
 
-    def common(self, workers: Mapping[str, int], turn: Turn) -> list[str]:
-        """Return the arms that live, and that all of these workers hold; the baseline is one."""
-        found = in_common({name: self.sides[name] for name in workers}, turn.workload)
-        held = [self.opened[worker] for worker in workers.values()]
+    def common(self, visit: Visit, turn: Turn) -> list[str]:
+        """Return the arms that live, and that all of its workers hold; the baseline is one."""
+        found = in_common({name: self.sides[name] for name in visit.workers}, turn.workload)
+        held = [self.held[worker] for worker in visit.workers.values()]
         arms = [arm for arm in found if all((turn.workload, arm) in each for each in held)]
         return arms if BASELINE_ARM in arms else []
 
-    def arms_of(
-        self, visit: Visit, workers: Mapping[str, int], turn: Turn, number: int
-    ) -> list[str]:
+    def arms_of(self, visit: Visit, turn: Turn, number: int) -> list[str]:
         """Return the arms of a visit's block of this number, from 0.
 
         Arms that take far longer than the baseline rest only where they are compared with it, and
         where no number of blocks was asked for: between two sides, each arm needs all its blocks.
         """
-        thin = len(visit.sides) == 1 and self.options.blocks is None
-        out = []
-        for arm in self.common(workers, turn):
-            reference = arm in (BASELINE_ARM, CONTROL_ARM)
-            settled = (turn, arm) in visit.leave_out
-            if number % SELDOM and arm in visit.beside:
-                continue
-            far = thin and number % SELDOM and arm in self.far[visit.sides[0], turn]
-            if reference or not (settled or far):
-                out.append(arm)
-        return out
+        rest: set[str] = set()
+        if number % SELDOM:
+            rest |= visit.beside
+            if len(visit.sides) == 1 and self.options.blocks is None:
+                rest |= self.far[visit.sides[0], turn] - {*REFERENCES}
+        settled = {arm for each, arm in visit.leave_out if each == turn} - {*REFERENCES}
+        return [arm for arm in self.common(visit, turn) if arm not in rest | settled]
 
-    def in_turns(
-        self, visit: Visit, workers: Mapping[str, int], turn: Turn, arms: Sequence[str]
-    ) -> Steps[bool]:
+    def in_turns(self, visit: Visit, turn: Turn, arms: Sequence[str]) -> Steps[bool]:
         """Measure one block on each side, in random order, with the same seed; False at a death."""
         self.blocks += 1
         number, seed = self.blocks, self.rng.getrandbits(32)
-        for name in self.rng.sample(visit.sides, len(visit.sides)):
-            ok = yield from self.block(visit, name, workers[name], turn, arms, number, seed)
-            if not ok:
-                yield from self.close({n: w for n, w in workers.items() if n != name})
-                return False
-        return True
-
-    def block(
-        self,
-        visit: Visit,
-        name: str,
-        worker: int,
-        turn: Turn,
-        arms: Sequence[str],
-        number: int,
-        seed: int,
-    ) -> Steps[bool]:
-        """Measure one block on one side; False where its worker died of it."""
-        side = self.sides[name]
-        if turn.kind in PREPARED:
-            arms = [arm for arm in arms if arm in self.prepared.get((worker, turn), ())]
         usual = rounds_of(turn) if len(visit.sides) == 1 else max(2, rounds_of(turn) * 3 // 4)
         rounds = self.options.rounds or min(usual, visit.rounds or usual)
-        action = Action(
-            "block",
-            worker,
-            name,
-            side.backend,
-            turn.workload,
-            tuple(self.rng.sample(list(arms), len(arms))),
-            turn.kind,
-            rounds,
-            seed,
-            visit.cores,
-        )
-        outcome = yield from self.do(action)
-        if outcome.death is not None:
-            side.died(outcome.death, "block", turn.workload)
-            return False
-        side.did_well("block", turn.workload, arms)
-        for arm, failure in outcome.answer.failures.items():
-            side.fail(side.cell(arm, turn.workload), failure)
-        block = Block(
-            number,
-            visit.number or worker,
-            name,
-            turn.workload,
-            side.backend,
-            turn.kind,
-            visit.cores,
-            outcome.at,
-            rounds,
-            outcome.answer.seconds,
-            outcome.answer.cpu_seconds,
-        )
-        self.take(side, turn, block, outcome.took)
+        for name in self.rng.sample(visit.sides, len(visit.sides)):
+            side, worker = self.sides[name], visit.workers[name]
+            ready = self.prepared.get((worker, turn), ()) if turn.kind in PREPARED else arms
+            mine = [arm for arm in arms if arm in ready]
+            action = side.action(
+                "block",
+                worker,
+                turn.workload,
+                self.rng.sample(mine, len(mine)),
+                kind=turn.kind,
+                rounds=rounds,
+                seed=seed,
+                cores=visit.cores,
+            )
+            outcome = yield from self.done(side, action)
+            if outcome is None:
+                yield from self.close(visit.workers, but=name)
+                return False
+            block = Block(
+                number,
+                visit.number or worker,
+                name,
+                turn.workload,
+                side.backend,
+                turn.kind,
+                visit.cores,
+                outcome.at,
+                rounds,
+                outcome.answer.seconds,
+                outcome.answer.cpu_seconds,
+            )
+            self.take(side, turn, block, outcome.took)
         return True
 
     def take(self, side: Side, turn: Turn, block: Block, took: float) -> None:
@@ -452,45 +507,29 @@ class Scheduler:
             if seconds > far * timed.get(BASELINE_ARM, seconds):
                 self.far[side.name, turn].add(arm)
 
-    def prepare(self, workers: Mapping[str, int], turn: Turn, visit: Visit) -> Steps[bool]:
+    def prepare(self, workers: Mapping[str, int], turn: Turn, cores: Cores) -> Steps[bool]:
         """Compile what turns need beyond the steps; False where a worker died."""
-        from bench.metrics import METRICS
-
         metrics = [metric for metric in METRICS.values() if metric.turn == turn.kind]
         for name, worker in workers.items():
             side = self.sides[name]
-            arms = [
-                arm_of(c) for c in side.alive(turn.workload) if any(m.applies(c) for m in metrics)
-            ]
+            alive = side.alive(turn.workload)
+            arms = [arm_of(cell) for cell in alive if any(m.applies(cell) for m in metrics)]
             arms = self.rng.sample(arms, len(arms))
-            action = Action(
-                "prepare",
-                worker,
-                name,
-                side.backend,
-                turn.workload,
-                tuple(arms),
-                turn.kind,
-                cores=visit.cores,
+            action = side.action(
+                "prepare", worker, turn.workload, arms, kind=turn.kind, cores=cores
             )
-            outcome = yield from self.do(action)
-            if outcome.death is not None:
-                side.died(outcome.death, f"prepare {turn.kind}", turn.workload)
-                yield from self.close({n: w for n, w in workers.items() if n != name})
+            outcome = yield from self.done(side, action)
+            if outcome is None:
+                yield from self.close(workers, but=name)
                 return False
-            side.did_well(f"prepare {turn.kind}", turn.workload, arms)
-            for arm, failure in outcome.answer.failures.items():
-                side.fail(side.cell(arm, turn.workload), failure)
             self.prepared[worker, turn] = set(arms) - set(outcome.answer.failures)
         return True
 
-    prepared: dict[tuple[int, Turn], set[str]] = field(default_factory=dict, init=False)
-    """Arms that a worker has compiled for a turn that needs more than steps."""
-
-    def close(self, workers: Mapping[str, int]) -> Steps[None]:
-        """End workers."""
+    def close(self, workers: Mapping[str, int], but: str | None = None) -> Steps[None]:
+        """End workers, but for that of a side where it has died."""
         for name, worker in workers.items():
-            yield from self.do(Action("close", worker, name, self.sides[name].backend))
+            if name != but:
+                yield from self.do(self.sides[name].action("close", worker))
 
     # what is done once
 
@@ -500,39 +539,36 @@ class Scheduler:
         A process that dies costs its own sample: it is begun once more.
         """
         for name in self.rng.sample(list(names), len(names)):
+            side = self.sides[name]
+            found = side.state.cells[cell]
             for _ in range(2):
-                side = self.sides[name]
-                if side.state.cells[cell].failure or side.cold_deaths[cell] >= COLD_DEATHS:
+                if found.failure or side.cold_deaths[cell] >= COLD_DEATHS:
                     break
-                if (yield from self.cold_process(side, cell, cores, number)):
+                worker = self.next_worker()
+                action = side.action("cold", worker, cell.workload, [arm_of(cell)], cores=cores)
+                outcome = yield from self.do(action)
+                self.cold_cost[name] = outcome.took
+                if outcome.death is None:
+                    self.take_cold(found, outcome, number or worker, cores)
                     break
+                side.cold_deaths[cell] += 1
+                side.state.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
 
-    def cold_process(self, side: Side, cell: Cell, cores: Cores, number: int) -> Steps[bool]:
-        """Measure one cold process; False where it died."""
-        worker, found = self.next_worker(), side.state.cells[cell]
-        action = Action(
-            "cold", worker, side.name, side.backend, cell.workload, (arm_of(cell),), cores=cores
-        )
-        outcome = yield from self.do(action)
-        self.cold_cost[side.name] = outcome.took
-        if outcome.death is not None:
-            side.cold_deaths[cell] += 1
-            side.state.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
-            return False
-        answer = outcome.answer
+    def take_cold(self, found: Found, outcome: Outcome, number: int, cores: Cores) -> None:
+        """Keep what a cold process found in a cell."""
+        answer: protocol.Cold = outcome.answer
         self.spent.sampling += answer.timed_seconds / self.width
         found.facts["trace_and_lower_split_by"] = answer.trace_and_lower_split_by
         if answer.fingerprint:
             found.facts["fingerprint"] = answer.fingerprint
         for metric, value in answer.values.items():
             if value is not None:
-                samples = Samples(number or worker, number or worker, outcome.at, [value], 1, cores)
+                samples = Samples(number, number, outcome.at, [value], 1, cores)
                 found.blocks.setdefault(metric, []).append(samples)
             else:
                 found.facts.setdefault("without", []).append(metric)
-        return True
 
-    def each(self, name: str, do: str, cells: Sequence[Cell], cores: Cores) -> Steps[None]:
+    def each(self, name: str, do: Do, cells: Sequence[Cell], cores: Cores) -> Steps[None]:
         """Count or train some cells in a worker of their own, started again where it dies."""
         left = list(cells)
         side = self.sides[name]
@@ -545,28 +581,10 @@ class Scheduler:
             while left:
                 cell = left[0]
                 late = self.now > self.end and not self.options.fixed
-                held = do == "count" or (cell.workload, arm_of(cell)) in self.opened[worker]
+                held = do == "count" or (cell.workload, arm_of(cell)) in self.held[worker]
                 skipped = late or not held or side.state.cells[cell].failure is not None
                 if not skipped and not (yield from self.one(side, worker, do, cell)):
                     break
                 left.pop(0)
             else:
                 yield from self.close({name: worker})
-
-    # what things cost
-
-    def block_cost(self, names: Sequence[str], turn: Turn, arms: Iterable[str]) -> float:
-        """Return about how many seconds a block of these arms takes, on all of some sides."""
-        return sum(self.cost.get((name, turn, arm), 0.0) for name in names for arm in arms)
-
-    def open_cost(self, names: Sequence[str], workloads: Iterable[str]) -> float:
-        """Return about how many seconds it takes to open a worker on each of some sides."""
-        workloads = set(workloads)
-        known = [
-            seconds
-            for (name, cell), seconds in self.opening.items()
-            if name in names and cell.workload in workloads
-            if cell in self.sides[name].state.cells
-            if self.sides[name].state.cells[cell].failure is None
-        ]
-        return sum(known) + sum(self.loading.get(name, 3.0) for name in names)

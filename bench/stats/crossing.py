@@ -36,38 +36,28 @@ def crossing(
     anew from its own t distribution.
 
     Args:
-        sizes: Increasing, above zero.
+        sizes: Two at least, increasing, above zero.
         estimates: The ratio at each size.
         margin: Ratio minus one that does not matter.
         seed: Of the draws.
-
-    Raises:
-        ValueError: fewer than two sizes, sizes that do not increase, or a margin that is not above
-            0.
     """
-    if len(sizes) != len(estimates) or len(sizes) < 2:
-        raise ValueError(f"{len(sizes)} sizes and {len(estimates)} estimates; two at least of each")
     at = np.log(np.asarray(sizes, float))
-    if not (np.diff(at) > 0).all():
-        raise ValueError(f"sizes must increase; they are {list(sizes)}")
-    if not margin > 0:
-        raise ValueError(f"margin is {margin}; it must be above 0, as 0.02 is for 2 %")
     middle = np.array([estimate.log_ratio for estimate in estimates])
     errors = np.array([estimate.standard_error for estimate in estimates])
     df = np.array([max(estimate.df, 1.0) for estimate in estimates])
     bound = math.log1p(margin)
-    found = float(_cross(at, middle[None], bound)[0])
+    found = math.exp(_cross(at, middle[None], bound)[0])
     if not np.isfinite(errors).all():
-        return Crossing(_size(found), float(sizes[0]), math.inf)
+        return Crossing(found, float(sizes[0]), math.inf)
     drawn = middle + errors * np.random.default_rng(seed).standard_t(df, (DRAWS, len(df)))
     # Order statistics, not interpolated ones: some draws may never cross.
     crossed = np.sort(_cross(at, drawn, bound))
     low, high = crossed[int(0.025 * DRAWS)], crossed[math.ceil(0.975 * DRAWS) - 1]
-    return Crossing(_size(found), _size(float(low)), _size(float(high)))
+    return Crossing(found, math.exp(low), math.exp(high))
 
 
 def _cross(at: np.ndarray, ratios: np.ndarray, bound: float) -> np.ndarray:
-    """Return by row where the absolute log-ratio comes below `bound` for good."""
+    """Return by row the log-size at which the absolute log-ratio comes below `bound` for good."""
     away = np.abs(ratios)
     outside = away > bound
     last = away.shape[1] - 1 - np.argmax(outside[:, ::-1], axis=1)
@@ -78,7 +68,3 @@ def _cross(at: np.ndarray, ratios: np.ndarray, bound: float) -> np.ndarray:
     inside = at[last] + share * (at[after] - at[last])
     out = np.where(last == away.shape[1] - 1, np.inf, inside)
     return np.where(outside.any(axis=1), out, at[0])
-
-
-def _size(log_size: float) -> float:
-    return math.exp(log_size) if math.isfinite(log_size) else log_size

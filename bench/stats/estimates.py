@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from bench.stats import family
+from bench.stats.family import ALPHA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     type Arms = Float[np.ndarray, " arms"]
 
-ALPHA = 0.05
 POWER = 0.8
 
 
@@ -76,40 +76,30 @@ class Estimate:
 
 
 def simultaneous(
-    fit: Fit,
-    effect: Arms,
-    variance: Arms,
-    df: Arms,
-    share: Arms,
-    members: list[int],
-    used: list[int],
-    alpha: float,
+    fit: Fit, share: Arms, members: list[int], used: list[int]
 ) -> list[Estimate | None]:
     """Return estimates with intervals for the family of the members, the others alone.
 
     Args:
-        fit: What effects are known from.
-        effect: Log-ratio of each arm.
-        variance: Of that.
-        df: Degrees of freedom of `variance`.
-        share: Of `variance` that all arms have in common.
+        fit: Log-ratio of each arm and its variance.
+        share: Of the variance, the part that all arms have in common.
         members: Of the family.
         used: All arms that get an estimate.
-        alpha: Odds of any false difference in the family.
     """
-    out: list[Estimate | None] = [None] * effect.size
+    out: list[Estimate | None] = [None] * fit.effect.size
     for arms in [members, *([arm] for arm in used if arm not in members)]:
         if not arms:
             continue
-        together = family.many_to_one(share[arms].tolist(), float(df[arms].max()))
+        together = family.many_to_one(share[arms].tolist(), float(fit.df[arms].max()))
         for arm in arms:
-            middle, error = float(effect[arm]), math.sqrt(variance[arm])
-            half = half_width(together, float(df[arm]), error, alpha)
-            p = together.p(middle / error, df[arm]) if error else float(middle == 0)
+            middle, error = float(fit.effect[arm]), math.sqrt(fit.variance[arm])
+            df = float(fit.df[arm])
+            half = half_width(together, df, error)
+            p = together.p(middle / error, df) if error else float(middle == 0)
             out[arm] = Estimate(
                 middle,
                 error,
-                float(df[arm]),
+                df,
                 middle - half,
                 middle + half,
                 p if math.isfinite(error) else 1.0,
@@ -119,9 +109,9 @@ def simultaneous(
     return out
 
 
-def half_width(together: family.Family, df: float, error: float, alpha: float) -> float:
+def half_width(together: family.Family, df: float, error: float) -> float:
     """Return half the width of a member's interval; zero without an error."""
-    width = together.critical(df, alpha)
+    width = together.critical(df)
     return width * error if error else 0.0
 
 
@@ -149,27 +139,18 @@ def corrected(
     return Estimate(log_ratio, error, df, *ends, min(1.0, comparisons * p), blocks, workers)
 
 
-def detectable(estimates: Sequence[Estimate | None], power: float = POWER) -> float:
+def detectable(estimates: Sequence[Estimate | None]) -> float:
     """Return the smallest difference, as ratio minus one, that a family calls in four runs of five.
 
-    The median over arms of half a corrected interval plus t(power) standard errors: the minimum
+    The median over arms of half a corrected interval plus t(`POWER`) standard errors: the minimum
     detectable effect (Bloom 1995, "Minimum detectable effects"). Infinite where nothing is known.
-
-    Args:
-        estimates: Of the family.
-        power: Odds that a difference is called.
-
-    Raises:
-        ValueError: `power` is not between 0 and 1.
     """
-    if not 0 < power < 1:
-        raise ValueError(f"power is {power}; it must be between 0 and 1")
     # An estimate that is no estimate, but exact, has endless degrees of freedom.
     doubtful = [e for e in estimates if e is not None and math.isfinite(e.df)]
     known = [e for e in doubtful if math.isfinite(e.standard_error)]
     if not known:
         return math.inf
-    needed = [e.half_width + float(special.stdtrit(e.df, power)) * e.standard_error for e in known]
+    needed = [e.half_width + float(special.stdtrit(e.df, POWER)) * e.standard_error for e in known]
     return _exp(float(np.median(needed))) - 1
 
 

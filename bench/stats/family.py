@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     type Curve = Float[np.ndarray, " grid"]
 
+ALPHA = 0.05
+"""Odds of any false difference in a family."""
 WIDEST = 10.0
 """Standard errors up to which G is tabulated; above, it is 1."""
 GRID = np.linspace(0, WIDEST, 301)
@@ -55,19 +57,13 @@ class Family:
         self._alone = key == 2 if isinstance(key, int) else len(key) == 1
         self.df = _rounded(df)
 
-    def critical(self, df: float, alpha: float = 0.05) -> float:
-        """Return the half width in standard errors of a member with `df` degrees of freedom.
-
-        Raises:
-            ValueError: `alpha` is not between 0 and 1.
-        """
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha is {alpha}; it must be between 0 and 1")
+    def critical(self, df: float) -> float:
+        """Return the half width in standard errors of a member with `df` degrees of freedom."""
         if df <= 0 or self.df <= 0:
             return np.inf
         if self._alone:
-            return float(special.stdtrit(df, 1 - alpha / 2))
-        common = _critical(self._key, self.df, alpha)
+            return float(special.stdtrit(df, 1 - ALPHA / 2))
+        common = _critical(self._key, self.df)
         if df >= self.df:
             return common
         return float(-special.stdtrit(df, special.stdtr(self.df, -common)))
@@ -135,12 +131,12 @@ def _below(curve: Curve, df: float, t: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _critical(key: tuple[float, ...] | int, df: float, alpha: float) -> float:
+def _critical(key: tuple[float, ...] | int, df: float) -> float:
     curve = _many_to_one(key) if isinstance(key, tuple) else _all_pairs(key)
-    low = float(special.stdtrit(df, 1 - alpha / 2)) * 0.99
     members = len(key) if isinstance(key, tuple) else key * (key - 1) // 2
-    high = float(special.stdtrit(df, 1 - alpha / 2 / max(members, 1))) * 1.01
-    return float(optimize.brentq(lambda t: _below(curve, df, t) - 1 + alpha, low, high, xtol=1e-6))
+    low = float(special.stdtrit(df, 1 - ALPHA / 2)) * 0.99
+    high = float(special.stdtrit(df, 1 - ALPHA / 2 / max(members, 1))) * 1.01
+    return float(optimize.brentq(lambda t: _below(curve, df, t) - 1 + ALPHA, low, high, xtol=1e-6))
 
 
 def _rounded(df: float) -> float:

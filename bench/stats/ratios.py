@@ -3,7 +3,18 @@
 Noise is that of `components`, the variance of each arm is by `spread.shared_unless_noisy`, the
 intervals are those of `family`. How often they are wrong, with 1 to 25 arms, 1 to 25 workers of 1
 to 4 blocks, heavy tails, missing blocks, a noisy arm and optional stopping, is simulated by `python
--m bench.trials.simulation`; results/selftest/simulation.md has what came of it.
+-m bench.trials.simulation`; results/selftest/simulation.md has the error rates.
+
+These arguments mean the same in every function:
+
+* `data`, blocks x arms: log of an arm's datum in a block, NaN where it has none;
+* `worker`, by block: its worker or its pair of workers, any numbers;
+* `reference`: columns of one program, one or more; blocks that lack one of them do not count;
+* `members`: columns of the family, all that are compared unless given; the interval of any other
+  arm is its own, not corrected;
+* `rule`: how the arms' own variances become the ones to use.
+
+An estimate is None for a reference, and for an arm without a block in common with all references.
 """
 
 from __future__ import annotations
@@ -14,19 +25,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.stats import components, family
-from bench.stats.estimates import ALPHA, half_width, simultaneous
 from bench.stats.estimates import Estimate as Estimate
 from bench.stats.estimates import corrected as corrected
 from bench.stats.estimates import detectable as detectable
+from bench.stats.estimates import half_width, simultaneous
 from bench.stats.spread import Rule, shared_unless_noisy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxtyping import Float, Int, Shaped
+    from jaxtyping import Float, Int
 
     type Arms = Float[np.ndarray, " arms"]
     type Table = Float[np.ndarray, "blocks arms"]
+    type Workers = Int[np.ndarray, " blocks"]
 
 
 class Contrasts(NamedTuple):
@@ -40,73 +52,45 @@ class Contrasts(NamedTuple):
 
 def many_to_one(
     data: Table,
-    worker: Int[np.ndarray, " blocks"],
+    worker: Workers,
     reference: Sequence[int],
     *,
-    alpha: float = ALPHA,
     members: Sequence[int] | None = None,
     rule: Rule = shared_unless_noisy,
 ) -> list[Estimate | None]:
     """Return each arm's ratio to the mean of the references: Dunnett's test, single-step.
 
-    Args:
-        data: Logs of an arm's datum in a block; NaN where it has none. Blocks without a datum of
-            every reference are left out.
-        worker: Which worker each block belongs to, any numbers.
-        reference: Columns of the same program, one or more.
-        alpha: Odds of any false difference in the family.
-        members: Columns of the family; the others get intervals of their own, not corrected. All
-            but the references, unless given.
-        rule: How own variances become the ones to use.
-
-    Returns:
-        By arm; None for a reference, and for an arm without a block in common with them. With one
-        worker, what workers vary by is known from how much two references differ there: one degree
-        of freedom, and from a single reference not at all (an infinite interval).
-
-    Raises:
-        ValueError: Shapes that do not fit, an infinite datum, no such column, a bad `alpha`.
+    With one worker, the variance between workers is known from how much two references differ
+    there, with one degree of freedom; from a single reference it is not (an infinite interval).
     """
-    fit, reference = _fit_workers(data, worker, reference, rule)
-    total, share, df = _beside(fit, reference)
-    effect = fit.effect - fit.effect[reference].mean()
-    used = [a for a in range(total.size) if a not in reference and fit.blocks[a]]
-    return simultaneous(fit, effect, total, df, share, _members(members, used), used, alpha)
+    fit = _fit(data, worker, reference, rule)
+    return _beside(fit, fit.effect - fit.effect[list(reference)].mean(), reference, members)
 
 
-def pairwise(
-    data: Table,
-    worker: Int[np.ndarray, " blocks"],
-    reference: Sequence[int],
-    *,
-    alpha: float = ALPHA,
-    members: Sequence[int] | None = None,
-    rule: Rule = shared_unless_noisy,
-) -> Contrasts:
-    """Return the differences between any two members, and between these and the reference.
+def pairwise(data: Table, worker: Workers, reference: Sequence[int]) -> Contrasts:
+    """Return the differences between any two arms, and between these and the reference.
 
-    To the reference they are those of `many_to_one`; between members Tukey's (Kramer's, of unequal
+    To the reference they are those of `many_to_one`; between arms Tukey's (Kramer's, of unequal
     variances), and never wider than both intervals of `many_to_one` together, which hold at the
-    same time. Arguments and errors are those of `many_to_one`.
+    same time.
     """
-    estimates = many_to_one(data, worker, reference, alpha=alpha, members=members, rule=rule)
-    fit, reference = _fit_workers(data, worker, reference, rule)
-    used = _members(members, [a for a, e in enumerate(estimates) if e is not None])
+    estimates = many_to_one(data, worker, reference)
+    fit = _fit(data, worker, reference, shared_unless_noisy)
     effect = np.full(len(estimates), np.nan)
     width = np.full((effect.size, effect.size), np.nan)
     here = reference[0]
     effect[here] = width[here, here] = 0.0
-    for arm in used:
-        estimate = estimates[arm]
-        assert estimate is not None
-        effect[arm], width[arm, arm] = estimate.log_ratio, 0.0
-        width[arm, here] = width[here, arm] = estimate.half_width
-    if len(used) > 1:
-        tukey = family.all_pairs(len(used), float(fit.df[used].max()))
-        for i, j in ((i, j) for i in used for j in used if i < j):
+    compared = [arm for arm, estimate in enumerate(estimates) if estimate is not None]
+    for arm, estimate in enumerate(estimates):
+        if estimate is not None:
+            effect[arm], width[arm, arm] = estimate.log_ratio, 0.0
+            width[arm, here] = width[here, arm] = estimate.half_width
+    if len(compared) > 1:
+        tukey = family.all_pairs(len(compared), float(fit.df[compared].max()))
+        for i, j in ((i, j) for i in compared for j in compared if i < j):
             total = float(fit.variance[i] + fit.variance[j])
             df = _joint_df(fit.variance[i], fit.df[i], fit.variance[j], fit.df[j])
-            own = half_width(tukey, float(df), math.sqrt(total), alpha)
+            own = half_width(tukey, float(df), math.sqrt(total))
             width[i, j] = width[j, i] = min(own, width[i, here] + width[j, here])
     return Contrasts(effect, width)
 
@@ -114,9 +98,8 @@ def pairwise(
 def paired_sides(
     base: Table,
     new: Table,
-    pair: Int[np.ndarray, " blocks"],
+    worker: Workers,
     *,
-    alpha: float = ALPHA,
     members: Sequence[int] | None = None,
     rule: Rule = shared_unless_noisy,
 ) -> list[Estimate | None]:
@@ -124,46 +107,24 @@ def paired_sides(
 
     What a pair has in common moves all its arms, so that their estimates are correlated; that
     correlation is estimated from the same pairs. One arm alone has a t test over pairs, with the
-    variance between blocks as a lower bound.
-
-    Args:
-        base: Logs of an arm's datum in a block; NaN where it has none.
-        new: The same of the other side, by the same numbers of blocks.
-        pair: Which pair of workers each block belongs to, any numbers.
-        alpha: Odds of any false difference in the family.
-        members: Columns of the family; the others get intervals of their own, not corrected.
-        rule: How own variances become the ones to use.
-
-    Returns:
-        By arm; None for an arm without a block that both sides have. With one pair the interval is
-        infinite.
-
-    Raises:
-        ValueError: Shapes that do not fit, an infinite datum, no such column, a bad `alpha`.
+    variance between blocks as a lower bound. With one pair the interval is infinite.
     """
-    base, pair = _checked(base, pair)
-    new, _ = _checked(new, pair)
-    if base.shape != new.shape:
-        raise ValueError(f"base has shape {base.shape} and new {new.shape}; they must agree")
     difference = new - base
     some = ~np.isnan(difference).all(1)
     if not some.any():
         return [None] * base.shape[1]
-    fit = components.of_pairs(difference[some], pair[some], rule)
+    fit = components.of_pairs(difference[some], worker[some], rule)
     used = np.flatnonzero(fit.blocks).tolist()
     with np.errstate(invalid="ignore", divide="ignore"):
         share = fit.correlation * np.nan_to_num(np.min(fit.variance[used]) / fit.variance, nan=0.0)
-    return simultaneous(
-        fit, fit.effect, fit.variance, fit.df, share, _members(members, used), used, alpha
-    )
+    return simultaneous(fit, share, _members(members, used), used)
 
 
 def added(
     seconds: Table,
-    worker: Int[np.ndarray, " blocks"],
+    worker: Workers,
     reference: Sequence[int],
     *,
-    alpha: float = ALPHA,
     members: Sequence[int] | None = None,
     rule: Rule = shared_unless_noisy,
 ) -> tuple[list[Estimate | None], float]:
@@ -173,32 +134,17 @@ def added(
     all that the worker's core does: so differences are averaged within workers, and vary between
     them. They are scaled by the arm's own level, which makes the noise of all alike enough to pool.
 
-    Args:
-        seconds: An arm's datum in a block; NaN where it has none. Blocks without a datum of every
-            reference are left out.
-        worker: Which worker each block belongs to, any numbers.
-        reference: Columns of the same program, one or more.
-        alpha: Odds of any false difference in the family.
-        members: Columns of the family; the others get intervals of their own, not corrected. All
-            but the references, unless given.
-        rule: How own variances become the ones to use.
+    `seconds` are an arm's datum in a block, not its log; NaN where it has none.
 
     Returns:
-        By arm, with the ratio 1 + added / level (None for a reference, and for an arm without a
-        block in common with them), and that level in seconds: added = level * (ratio - 1), the
-        interval's ends likewise. With one worker the interval is infinite.
-
-    Raises:
-        ValueError: Shapes that do not fit, a time that is not above 0, no such column, a bad
-            `alpha`.
+        By arm, the ratio 1 + added / level; and that level in seconds: added = level * (ratio - 1),
+        the interval's ends likewise. With one worker the interval is infinite.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        _checked(np.log(np.where(np.asarray(seconds) >= 0, seconds, np.nan)), worker)
-    reference = _known(reference, seconds.shape[1])
+    reference = list(reference)
     used = ~np.isnan(seconds[:, reference]).any(1)
     if not used.any():
         return [None] * seconds.shape[1], math.nan
-    seconds, worker = seconds[used], np.asarray(worker)[used]
+    seconds, worker = seconds[used], worker[used]
     beside = seconds[:, reference].mean(1)
     level = float(np.mean([beside[worker == each].mean() for each in np.unique(worker)]))
     have = ~np.isnan(seconds).all(0)
@@ -206,9 +152,7 @@ def added(
     scale[have] = np.nanmean(seconds[:, have], 0)
     parts = (seconds - beside[:, None]) / scale
     parts[:, reference] = np.nan
-    found = paired_sides(
-        np.zeros_like(parts), parts, worker, alpha=alpha, members=members, rule=rule
-    )
+    found = paired_sides(np.zeros_like(parts), parts, worker, members=members, rule=rule)
     return [
         each and each.of_differences(factor / level)
         for each, factor in zip(found, scale.tolist(), strict=True)
@@ -219,10 +163,6 @@ def of_added(estimates: Sequence[Estimate | None], reference: Sequence[int]) -> 
     """Return differences between any two arms of `added`, on the scale of ratios, not logs.
 
     The interval of a difference is as wide as both arms' together, which hold at the same time.
-
-    Args:
-        estimates: By arm.
-        reference: Columns.
     """
     effect = np.array([math.nan if e is None else e.ratio for e in estimates])
     ends = [(1.0, 1.0) if e is None else e.interval for e in estimates]
@@ -237,67 +177,50 @@ def cold(
     samples: Sequence[Float[np.ndarray, " samples"]],
     reference: int,
     *,
-    alpha: float = ALPHA,
-    members: Sequence[int] | None = None,
     rule: Rule = shared_unless_noisy,
 ) -> list[Estimate | None]:
     """Return each arm's ratio to the reference, from independent samples: a one-way layout.
 
+    The interval is infinite where no arm has two samples.
+
     Args:
         samples: By arm, logs of one sample a process.
-        reference: Arm.
-        alpha: Odds of any false difference in the family.
-        members: Arms of the family; the others get intervals of their own, not corrected.
+        reference: Index of an arm.
         rule: How own variances become the ones to use.
-
-    Returns:
-        By arm; None for the reference, and for an arm without samples, or where the reference has
-        none. The interval is infinite where no arm has two samples.
-
-    Raises:
-        ValueError: A sample that is not finite, no such arm, a bad `alpha`.
     """
-    values = [np.asarray(each, float).ravel() for each in samples]
-    _known([reference], len(values))
-    if not all(np.isfinite(each).all() for each in values):
-        raise ValueError("logs of samples must be finite: leave out what was not measured")
-    size = np.array([each.size for each in values])
+    size = np.array([each.size for each in samples])
     if not size[reference]:
         return [None] * size.size
     df = np.maximum(size - 1, 0).astype(float)
-    own = np.array([each.var(ddof=1) if each.size > 1 else 0.0 for each in values])
+    own = np.array([each.var(ddof=1) if each.size > 1 else 0.0 for each in samples])
     spread = rule(own, df, np.zeros(size.size), float(df.sum()))
-    some = spread.df > 0
-    variance = np.where(some, spread.variance, np.inf) / np.where(size > 0, size, 1)
-    effect = np.array([each.mean() if each.size else np.nan for each in values])
+    variance = np.where(spread.df > 0, spread.variance, np.inf) / np.where(size > 0, size, 1)
+    effect = np.array([each.mean() if each.size else np.nan for each in samples])
     fit = components.Fit(effect, variance, spread.df, size, size)
-    total, share, joint = _beside(fit, [reference])
-    used = [a for a in np.flatnonzero(size).tolist() if a != reference]
-    effect = effect - effect[reference]
-    return simultaneous(fit, effect, total, joint, share, _members(members, used), used, alpha)
+    return _beside(fit, effect - effect[reference], [reference], None)
 
 
-def _fit_workers(
-    data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequence[int], rule: Rule
-) -> tuple[components.Fit, list[int]]:
-    data, worker = _checked(data, worker)
-    reference = _known(reference, data.shape[1])
-    used = ~np.isnan(data[:, reference]).any(1)
+def _fit(data: Table, worker: Workers, reference: Sequence[int], rule: Rule) -> components.Fit:
+    used = ~np.isnan(data[:, list(reference)]).any(1)
     if not used.any():
         none = np.zeros(data.shape[1])
         count = none.astype(int)
-        return components.Fit(none, none + np.inf, none, count, count), reference
-    return components.of_workers(data[used], worker[used], reference, rule), reference
+        return components.Fit(none, none + np.inf, none, count, count)
+    return components.of_workers(data[used], worker[used], reference, rule)
 
 
-def _beside(fit: components.Fit, reference: list[int]) -> tuple[Arms, Arms, Arms]:
-    """Return variance of each arm's contrast, the reference's share of it, degrees of freedom."""
-    of_reference = float(fit.variance[reference].sum()) / len(reference) ** 2
+def _beside(
+    fit: components.Fit, effect: Arms, reference: Sequence[int], members: Sequence[int] | None
+) -> list[Estimate | None]:
+    """Return the estimates of all arms but the references, whose variance is in all of them."""
+    of_reference = float(fit.variance[list(reference)].sum()) / len(reference) ** 2
     total = fit.variance + of_reference
     finite = np.isfinite(total) & (total > 0)
     share = np.where(finite, of_reference / np.where(finite, total, 1), 0.0)
     df = _joint_df(fit.variance, fit.df, of_reference, fit.df[reference[0]])
-    return total, share, df
+    used = [a for a in np.flatnonzero(fit.blocks).tolist() if a not in reference]
+    contrast = fit._replace(effect=effect, variance=total, df=df)
+    return simultaneous(contrast, share, _members(members, used), used)
 
 
 def _joint_df(first: Arms, first_df: Arms, second: Arms | float, second_df: Arms | float) -> Arms:
@@ -312,30 +235,6 @@ def _joint_df(first: Arms, first_df: Arms, second: Arms | float, second_df: Arms
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = one / np.sqrt(first_df) + (1 - one) / np.sqrt(second_df)
         return np.where(usable, 1 / spread**2, 0.0)
-
-
-def _checked(
-    data: Table, worker: Shaped[np.ndarray, " blocks"]
-) -> tuple[Table, Int[np.ndarray, " blocks"]]:
-    data, worker = np.asarray(data, float), np.asarray(worker)
-    if data.ndim != 2 or worker.shape != data.shape[:1]:
-        raise ValueError(
-            f"data have shape {data.shape} and workers {worker.shape}; "
-            "they must be (blocks, arms) and (blocks,)"
-        )
-    if np.isinf(data).any():
-        block, arm = np.argwhere(np.isinf(data))[0].tolist()
-        raise ValueError(
-            f"arm {arm} in block {block} is {data[block, arm]}; it must be the log of a positive "
-            "time, or NaN where there is none"
-        )
-    return data, worker
-
-
-def _known(columns: Sequence[int], arms: int) -> list[int]:
-    if not columns or not all(0 <= column < arms for column in columns):
-        raise ValueError(f"reference is {list(columns)}; it must be of the {arms} arms")
-    return list(columns)
 
 
 def _members(members: Sequence[int] | None, used: list[int]) -> list[int]:

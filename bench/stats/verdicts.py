@@ -38,11 +38,8 @@ def verdict(estimate: Estimate, margin: float) -> Verdict:
     Args:
         estimate: With its corrected interval.
         margin: Ratio minus one up to which two times are called equivalent.
-
-    Raises:
-        ValueError: `margin` is not above 0.
     """
-    bound = _bound(margin)
+    bound = math.log1p(margin)
     if -bound <= estimate.low and estimate.high <= bound:
         return Verdict.EQUIVALENT
     if not estimate.differs:
@@ -50,12 +47,7 @@ def verdict(estimate: Estimate, margin: float) -> Verdict:
     return Verdict.SLOWER if estimate.log_ratio > 0 else Verdict.FASTER
 
 
-def settled(estimate: Estimate, margin: float) -> bool:
-    """Return whether there is a verdict; arguments and errors are those of `verdict`."""
-    return verdict(estimate, margin) is not Verdict.INCONCLUSIVE
-
-
-def decided(estimate: Estimate, margin: float, workers: int = WORKERS) -> bool:
+def decided(estimate: Estimate, margin: float) -> bool:
     """Return whether an arm may get fewer turns: no likely further datum changes its verdict.
 
     The interval has to be away from both ends of the margin by `CLEAR` times its half width. An arm
@@ -65,13 +57,9 @@ def decided(estimate: Estimate, margin: float, workers: int = WORKERS) -> bool:
     Args:
         estimate: As it is now.
         margin: Ratio minus one up to which two times are called equivalent.
-        workers: Fewest that it was measured in.
-
-    Raises:
-        ValueError: `margin` is not above 0.
     """
-    away = abs(abs(estimate.log_ratio) - _bound(margin))
-    return estimate.workers >= workers and away >= (1 + CLEAR) * estimate.half_width
+    away = abs(abs(estimate.log_ratio) - math.log1p(margin))
+    return estimate.workers >= WORKERS and away >= (1 + CLEAR) * estimate.half_width
 
 
 def tied(contrasts: Contrasts, first: int, second: int) -> bool:
@@ -94,9 +82,3 @@ def ties(contrasts: Contrasts) -> list[list[int]]:
         else:
             groups.append([arm])
     return groups
-
-
-def _bound(margin: float) -> float:
-    if not margin > 0:
-        raise ValueError(f"margin is {margin}; it must be above 0, as 0.02 is for 2 %")
-    return math.log1p(margin)

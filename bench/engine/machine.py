@@ -1,0 +1,86 @@
+"""This machine: one run on it at a time, and which other process used it meanwhile."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+import psutil
+
+from common.errors import BakeoffError
+
+LOCK = "jax-bakeoff.lock"
+NOTABLE = 0.1
+"""Of a core: less is not worth a sentence."""
+
+
+def only_one() -> filelock.BaseFileLock:
+    """Return the lock of this machine, taken; it is given back when the process ends.
+
+    Raises:
+        BakeoffError: another run has it, and two would measure each other.
+    """
+    path = Path(tempfile.gettempdir()) / LOCK
+    lock = filelock.FileLock(path, timeout=0, mode=0o666)  # the next run may be another user's
+    owner = path.with_suffix(".owner")
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        try:
+            process = f" (process {int(owner.read_text())})"
+        except (OSError, ValueError):
+            process = ""
+        raise BakeoffError(
+            f"another run{process} is measuring on this machine, and two would measure each other: "
+            "wait until it has ended"
+        ) from error
+    except OSError as error:
+        raise BakeoffError(f"cannot take the lock {path}: {error.strerror}") from error
+    with suppress(OSError):  # another user's; it is for a message only
+        owner.write_text(str(os.getpid()))
+    return lock
+
+
+class OtherProcess(NamedTuple):
+    """A process that is not ours."""
+
+    name: str
+    cores: float
+    """That it kept busy, on the average."""
+
+
+class Others:
+    """Other processes: looked at once when a run begins, and once when it ends."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.before = processor_seconds()
+
+    def busiest(self) -> OtherProcess | None:
+        """Return the process that used most since then; None if none used a notable part."""
+        ours = {psutil.Process().pid}
+        with suppress(psutil.Error):
+            ours |= {child.pid for child in psutil.Process().children(recursive=True)}
+        seconds = max(1e-9, time.monotonic() - self.start)
+        used = [
+            OtherProcess(name, (now - self.before.get(pid, (name, 0.0))[1]) / seconds)
+            for pid, (name, now) in processor_seconds().items()
+            if pid not in ours
+        ]
+        most = max(used, key=lambda process: process.cores, default=None)
+        return most if most is not None and most.cores >= NOTABLE else None
+
+
+def processor_seconds() -> dict[int, tuple[str, float]]:
+    """Return the name of each process and the processor seconds that it has used."""
+    found = {}
+    for process in psutil.process_iter(["name", "cpu_times"]):
+        times = process.info["cpu_times"]
+        if times is not None:
+            found[process.pid] = (str(process.info["name"]), times.user + times.system)
+    return found
