@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
-XEON = ROOT / "results" / "xeon-2-cores" / "2026-11-25-budget-1800.json"
-WIDTHS = ROOT / "results" / "xeon-2-cores" / "2026-11-25-widths-900.json"
+XEON = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
 BMF = {
     "$schema": "http://json-schema.org/draft-07/schema",
     "type": "object",
@@ -136,11 +135,11 @@ def test_parquet_has_the_rows_of_csv(
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet", reason="the extra `parquet` is not installed")
     path = tmp_path / "runs.parquet"
-    assert main(["report", str(XEON), str(WIDTHS), "-o", str(path)]) == 0
+    assert main(["report", str(XEON), str(XEON), "-o", str(path)]) == 0
     table = pq.read_table(path)
     assert tuple(table.column_names) == COLUMNS
     capsys.readouterr()
-    assert main(["report", str(XEON), str(WIDTHS), "--format", "csv"]) == 0
+    assert main(["report", str(XEON), str(XEON), "--format", "csv"]) == 0
     expected = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     rows = table.to_pylist()
     assert len(rows) == len(expected)

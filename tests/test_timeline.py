@@ -430,8 +430,8 @@ BAD = {
         "is damaged: Object missing",
     ),
     "unnamed.json": (a_run() | {"datetime": None}, "does not say when it was measured"),
-    "undated.json": (a_run() | {"datetime": "tomorrow"}, "is damaged: ValueError"),
-    "listed.json": (a_run() | {"machine_info": [1]}, "is damaged: AttributeError"),
+    "undated.json": (a_run() | {"datetime": "tomorrow"}, "is damaged: "),
+    "listed.json": (a_run() | {"machine_info": [1]}, "is damaged: Expected "),
     "none.json": ({"benchmarks": 3}, "no run"),
 }
 

@@ -122,7 +122,7 @@ def adopt() -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Set an option of this process, see prctl(2); nothing where the system is not Linux."""
+    """Set an option of this process on Linux, as the manual's section 2 says."""
     if sys.platform == "linux":
         import ctypes
 
