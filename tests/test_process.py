@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from bench.engine.processes import Place, Worker, WorkerFailedError, ask_once
-from bench.worker import session as session_module
+from bench.worker import turns
 from bench.worker.arms import Arm
 from bench.worker.protocol import PROTOCOL, Failures
 from bench.worker.recorder import NOBODY, Recorder, Turn
@@ -249,7 +249,7 @@ def test_preparing_is_the_turn_of_whom_it_is_for(
             raise OSError("no such planet")
         return dict
 
-    monkeypatch.setitem(session_module.KINDS, "sample", prepared)
+    monkeypatch.setitem(turns.KINDS, "sample", prepared)
     monkeypatch.setattr(session, "on", lambda *_: Opened())
     arms = ["pure_jax/pure", "haiku/pure", "control/pure"]
     found = session.prepare("toy", "cpu", "sample", arms)

@@ -169,7 +169,7 @@ def run_of(raw: bytes, path: Path, *, samples: bool = True) -> Run:
     except (msgspec.DecodeError, RecursionError) as error:
         raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
     try:
-        found = {
+        found: dict[str, Any] = {
             "name": path.stem,
             "machine": decoded(outline.machine_info, dict | None) or {},
             "commit": decoded(outline.commit_info, dict | None) or {},

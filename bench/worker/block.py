@@ -18,7 +18,7 @@ from bench.worker.turns import CLOCK, CPU_CLOCK, KINDS
 from common.equality import relative_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bench.worker.arms import Arms
     from bench.worker.turns import End, Samples, Turns
@@ -99,7 +99,7 @@ class Block:
         return found
 
     def interleave(
-        self, turns: dict[Arm, Callable[[], Samples]], rounds: int, untimed: int
+        self, turns: Mapping[Arm, Callable[[], Samples]], rounds: int, untimed: int
     ) -> None:
         """Take `rounds` turns of each, every round in another order.
 
