@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parents[1]
-PATH = max((ROOT / "results" / "epyc-2-cores").glob("*.json"))
+PATH = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
 HOSTILE = "</script><img src=x onerror=alert(1)>\"' 🦔"
 WIDE: Any = {"width": 1280, "height": 900}
 PHONE: Any = {"width": 380, "height": 800}

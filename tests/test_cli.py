@@ -801,7 +801,7 @@ FULL = (
     "bakeoff: cannot write to standard output: No space left on device; make room there, or send "
     "it elsewhere, as with > FILE"
 )
-RUN = str(ROOT / "results/xeon-2-cores/2026-11-25-budget-1800.json")
+RUN = str(ROOT / "results/xeon-2-cores/2026-11-26-default.json")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

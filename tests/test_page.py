@@ -21,14 +21,12 @@ from bench.cli import main
 from bench.compare.pages import bisect_page, history_page
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run as Planned
-from bench.estimates import Group
 from bench.report import choose, first, wording
 from bench.report.charts import figures, picture
 from bench.report.excerpts import excerpts
-from bench.report.markdown import table
 from bench.report.page import embedded, page, parts
 from bench.report.ratios import by_baseline, stored
-from bench.report.runs import NO_NUMBER, read, without_samples
+from bench.report.runs import read
 from bench.report.sentences import brief, sentences
 from bench.summary import section
 from common.errors import BakeoffError
@@ -40,8 +38,8 @@ if TYPE_CHECKING:
     from bench.report.runs import Run
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "results" / "epyc-2-cores"
-PATH = min(FOLDER.glob("*.json"))
+FOLDER = ROOT / "results" / "xeon-2-cores"
+PATH = FOLDER / "2026-11-26-default.json"
 
 
 LABEL = re.compile(r'aria-label="([^"]*)"')
@@ -145,6 +143,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = Planned(wanted, Options(600), lanes=LANES)
     Machine(noise=0.01).drive(plan)
     said = section(plan.state, wanted, margin=0.02, warnings=[], verdict=[])
+    said["cells"] = [cell | {"proof": None} for cell in said["cells"]]  # it is not whole
     return saved(tmp_path_factory.mktemp("made"), {"benchmarks": [], "bakeoff": said})
 
 
@@ -267,22 +266,6 @@ def test_what_came_from_outside_stays_text(data: dict[str, Any], tmp_path: Path)
     ) or (json.dumps(HOSTILE)[1:-1] in json.dumps(parsed(made, "specs")))
 
 
-def test_numbers_that_are_none_are_left_out(data: dict[str, Any], tmp_path: Path) -> None:
-    cells = [cell for cell in data["bakeoff"]["cells"] if cell["workload"] == "seed"]
-    before = [cell["proof"] for cell in data["bakeoff"]["cells"]].count(None)
-    for cell, name in zip(cells[1:], ("loss", "gradient", "trajectory"), strict=False):
-        cell["proof"][name] = None
-    cells[1]["final_loss"]["same_weights"] = None
-    cells[2]["metrics"]["step"]["ratio"] = 0
-    cells[3]["metrics"]["step"]["ratio"] = "1.0"
-    data["bakeoff"]["verdict"] = "fast"
-    run = read(saved(tmp_path, data))
-    assert run.section["verdict"] == []
-    assert [cell["proof"] is None for cell in run.section["cells"]].count(True) == before + 3
-    made = parsed(page([run]))
-    assert len(made["rows"]) == len(data["bakeoff"]["cells"])
-
-
 def test_embedded_data_cannot_end_its_script() -> None:
     text = embedded({"a": HOSTILE})
     assert "<" not in text
@@ -317,15 +300,18 @@ def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
         ("[1, 2]", "is JSON, but no run: it has no list of benchmarks; give what"),
         ('{"a": 1}', "is JSON, but no run"),
         ('{"benchmarks": 3}', "is JSON, but no run"),
-        ('{"benchmarks": [], "bakeoff": {"schema": 1}}', "is a run of schema 1; schemas 2 and 3 "),
+        (
+            '{"benchmarks": [], "bakeoff": {"schema": 1}}',
+            "is a run of schema 1; schema 3 is read: measure",
+        ),
         ('{"benchmarks": [], "bakeoff": {"schema": 9}}', "install a newer jax-bakeoff"),
         (
-            '{"benchmarks": [], "bakeoff": {"schema": 2}}',
+            '{"benchmarks": [], "bakeoff": {"schema": 3}}',
             "is damaged: Object missing required field",
         ),
-        ('{"benchmarks": [], "bakeoff": {"schema": 2, "cells": [{}]}}', "is damaged: KeyError"),
-        ('{"benchmarks": [3], "bakeoff": null}', "is damaged: AttributeError"),
-        ("[" * 100_000, "is not JSON ("),
+        ('{"benchmarks": [], "bakeoff": {"schema": 3, "cells": [{}]}}', "is damaged: Object"),
+        ('{"benchmarks": [3], "bakeoff": null}', "is damaged: Expected `object`, got `int`"),
+        ("[" * 100_000, "is JSON, but no run"),
     ],
 )
 def test_what_is_no_run_is_one_clear_line(
@@ -363,7 +349,6 @@ def test_files_that_cannot_be_read_or_written(report: Callable[..., Done], tmp_p
         put([], "bakeoff", "cells"),
         put([], "benchmarks"),
         put(None, "bakeoff", "cells", 1, "metrics", "step", "median"),
-        put(float("nan"), "bakeoff", "cells", 1, "metrics", "step", "median"),
         put(None, "bakeoff", "cells", 1, "metrics", "step", "ratio"),
         put({}, "bakeoff", "cells", 1, "metrics"),
         put(None, "bakeoff", "cells", 1, "proof"),
@@ -372,15 +357,12 @@ def test_files_that_cannot_be_read_or_written(report: Callable[..., Done], tmp_p
         put("it <b>broke</b>", "bakeoff", "cells", 0, "failure"),
         put({}, "machine_info"),
         put(None, "commit_info"),
-        put([], "benchmarks", 0, "stats", "data"),
-        put([float("nan")], "benchmarks", 0, "stats", "data"),
-        put([0] * 9, "benchmarks", 0, "extra_info", "rounds_by_block"),
-        put([], "benchmarks", 0, "extra_info", "number_by_block"),
-        put(None, "bakeoff", "plan", "margin"),
+        drop("bakeoff", "samples"),
+        put([], "bakeoff", "samples", "blocks"),
+        drop("bakeoff", "plan", "margin"),
         drop("bakeoff", "verdict"),
         drop("bakeoff", "environment"),
         drop("bakeoff", "spent"),
-        put([1e-3] * 100_000, "benchmarks", 0, "stats", "data"),
     ],
     ids=lambda spoil: spoil.__name__,
 )
@@ -397,24 +379,11 @@ def test_what_is_missing_is_missing_and_no_more(
     assert "NaN" not in re.sub(r"<script>.*?</script>", "", made, flags=re.DOTALL)
 
 
-def test_what_cannot_be_a_time_is_none(data: dict[str, Any], tmp_path: Path) -> None:
-    put(-1.0, "bakeoff", "cells", 1, "metrics", "step", "median")(data)
-    run = read(saved(tmp_path, data))
-    assert run.section["cells"][1]["metrics"]["step"] == {"missing": NO_NUMBER}
-    assert "-1.00" not in table(run.section)
-
-
-def test_a_hundred_thousand_rounds(data: dict[str, Any], tmp_path: Path) -> None:
-    """Of one step, in blocks that are much larger than usual."""
-    for benchmark in data["benchmarks"]:
-        info = benchmark["extra_info"]
-        if info["metric"] == "step" and info["workload"] == "seed":
-            rounds = 100_000 // 4 // len(info["rounds_by_block"])
-            info["rounds_by_block"] = [rounds] * len(info["rounds_by_block"])
-            info["samples_by_block"] = [4 * rounds] * len(info["rounds_by_block"])
-            total = sum(info["samples_by_block"])
-            benchmark["stats"]["data"] = [benchmark["stats"]["median"]] * total
-    data["bakeoff"]["control"] = []
+def test_a_hundred_thousand_calls(data: dict[str, Any], tmp_path: Path) -> None:
+    """Of one step, in a block that is much larger than usual."""
+    block = next(b for b in data["bakeoff"]["samples"]["blocks"] if "step" in b["nanoseconds"])
+    for arm, calls in block["nanoseconds"]["step"].items():
+        block["nanoseconds"]["step"][arm] = calls[:1] * 100_000
     made = page([read(saved(tmp_path, data))])
     assert len(made.encode()) < 3_000_000
 
@@ -499,30 +468,6 @@ def test_without_samples_a_run_says_the_same(run: Run, made: Run, made_up: Path)
     assert read(PATH, samples=False) == replace(run, samples={})
     assert read(made_up, samples=False) == replace(made, samples={})
     assert made.samples
-
-
-@pytest.mark.parametrize("value", [0, -1000, None, "1000", True])
-def test_a_sample_that_is_none_is_left_out(value: Any, made_up: Path, tmp_path: Path) -> None:
-    data = json.loads(made_up.read_text("utf-8"))
-    steps = [b for b in data["bakeoff"]["samples"]["blocks"] if "step" in b["nanoseconds"]]
-    steps[0]["nanoseconds"]["step"]["haiku/pure"][0] = value
-    del data["bakeoff"]["control"]
-    run = read(saved(tmp_path, data))
-    name = f"haiku-pure-{steps[0]['workload']}-cpu (step)"
-    assert run.lacking == [f"Samples of {name} do not fit together and are left out."]
-    assert Cell("pure_jax", "pure", "seed", "cpu") in run.samples[Group("step", "seed", "cpu")]
-
-
-@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])
-def test_a_number_that_is_none_is_none_without_samples_too(number: str, tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    text = PATH.read_text("utf-8").replace(
-        '"sampling_share": 0.', f'"sampling_share": {number}, "x": 0.'
-    )
-    assert number in text
-    path.write_text(text, encoding="utf-8")
-    assert without_samples(path.read_bytes()) is None
-    assert read(path, samples=False).section["spent"]["sampling_share"] is None
 
 
 @pytest.mark.parametrize("text", ["[1", "{}", '{"benchmarks": 3}', '{"benchmarks": [3]}', "é"])

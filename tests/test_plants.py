@@ -84,19 +84,15 @@ def instructions(expression: str) -> int:
 # The same numbers.
 
 
-@pytest.mark.parametrize("expression", ALL)
-def test_equal(expression: str, step_of: StepOf) -> None:
-    baseline = trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
-    deviation(step_of_plant(expression), TOY, baseline).require()
-
-
 @cache
 def losses_of(expression: str) -> np.ndarray:
     return trajectory(step_of_plant(expression), TOY)
 
 
-@pytest.mark.parametrize("expression", [given for given in ALL if given != "retrace()"])
-def test_losses_to_the_last_bit(expression: str) -> None:
+@pytest.mark.parametrize("expression", ALL)
+def test_equal(expression: str, step_of: StepOf) -> None:
+    baseline = trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
+    deviation(step_of_plant(expression), TOY, baseline).require()
     np.testing.assert_array_equal(losses_of(expression), losses_of("same()"))
 
 
@@ -137,15 +133,11 @@ def test_temp_is_held() -> None:
     assert accessed >= BYTES
 
 
-@pytest.mark.parametrize("expression", ["layer(1)", "layer(20)"])
-def test_layer_shows_in_python_alone(expression: str) -> None:
-    assert facts_of(expression) == facts_of("same()")
-    assert python_of(expression).starts > python_of("same()").starts
-    assert python_of(expression).calls > python_of("same()").calls
-
-
-def test_each_call_of_a_layer_is_one() -> None:
-    one, twenty = python_of("layer(1)"), python_of("layer(20)")
+def test_each_call_of_a_layer_shows_in_python_alone() -> None:
+    none, one, twenty = map(python_of, ("same()", "layer(1)", "layer(20)"))
+    assert facts_of("layer(1)") == facts_of("layer(20)") == facts_of("same()")
+    assert one.starts > none.starts
+    assert one.calls > none.calls
     assert (twenty.starts - one.starts, twenty.calls - one.calls) == (19, 19)
 
 
@@ -167,13 +159,11 @@ def test_compilations(expression: str, programs: list[int]) -> None:
     assert list(compiled(expression, 3)) == programs
 
 
-def test_retrace_is_one_more_jit_of_the_same_program() -> None:
+def test_what_is_outside_of_the_program() -> None:
     assert facts_of("retrace()").fingerprint == facts_of("same()").fingerprint
-
-
-def test_copy_is_outside_of_the_program() -> None:
-    assert not facts_of("copy()").whole
     assert facts_of("copy()").fingerprint == facts_of("same()").fingerprint
+    assert facts_of("retrace()").whole
+    assert not facts_of("copy()").whole
     assert python_of("copy()").calls > python_of("same()").calls
 
 
@@ -197,12 +187,5 @@ def test_an_entrant_file_takes_part(tmp_path: Path) -> None:
     step = loaded(make(entrant.style("more_work"), TOY))
     found = facts(program(step))
     assert found == facts_of("work(12)")
-    assert entrant.build(TOY.model)._fields == impls.load(impls.BASELINE).build(TOY.model)._fields
-
-
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    path = write_entrant(tmp_path / "a.py", {"same": "same()"})
-    text = path.read_text()
     with pytest.raises(FileExistsError):
-        write_entrant(path, {"work_1": "work(1)"})
-    assert path.read_text() == text
+        write_entrant(path, styles)

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from bench.engine.processes import Place, Worker, WorkerFailedError, ask_once
-from bench.worker import long_turns
+from bench.worker import turns
 from bench.worker.arms import Arm
-from bench.worker.protocol import PROTOCOL, Failed, Failures
+from bench.worker.protocol import PROTOCOL, Failures
 from bench.worker.recorder import NOBODY, Recorder, Turn
 from bench.worker.session import Session
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
@@ -109,12 +109,6 @@ def test_a_worker_that_hangs_is_killed(worker: str) -> None:
     assert failure(worker, silence=0.5).reason == "worker failed (silent for 0.5 s)"
 
 
-def test_a_patience_of_its_own() -> None:
-    place = script("ready(); heard(); time.sleep(60)")
-    with Worker(place) as worker, pytest.raises(WorkerFailedError, match=r"silent for 0\.25 s"):
-        start_and_ask(worker, silence=0.25)
-
-
 def test_a_worker_that_closes_its_output_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.engine.processes.LAST_SECONDS", 0.25)
     error = failure("ready(); heard(); os.close(1); time.sleep(60)")
@@ -134,14 +128,6 @@ def test_its_last_words_are_kept() -> None:
     assert len(lines) == 8
     assert lines[-1] == "OSError: no such planet"
     assert lines[0] == "line 16"
-
-
-def test_a_dead_worker_can_be_asked_and_says_how_it_died() -> None:
-    with Worker(script("ready(); sys.exit(5)")) as worker:
-        worker.start()
-        worker.process.wait()
-        with pytest.raises(WorkerFailedError, match="exit status 5"):
-            worker.ask({"do": "something"})
 
 
 COUNTS = """
@@ -203,8 +189,7 @@ def test_a_child_that_holds_the_output_open_ends_with_its_worker(end: str, reaso
 def test_the_recorder_says_whose_turn_it_was() -> None:
     """The worker is killed in its second round, when it is the third arm's turn."""
     error = failure("""
-        import random
-        from bench.worker import turns
+        from bench.worker.block import Block
         from bench.worker.recorder import Turn
 
         turn, calls = Turn(sys.argv[1]), 0
@@ -220,7 +205,8 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
 
         ready()
         heard()
-        turns.interleave({i: arm(i) for i in range(4)}, 3, random.Random(0), turn.at)
+        block = Block(turn.at, compiled=lambda: 0, changes=str, seed=0)
+        block.interleave({i: arm(i) for i in range(4)}, rounds=3, untimed=0)
     """)
     assert error.arm == 2
     assert "exit status -9" in error.reason
@@ -233,7 +219,7 @@ def test_a_recorder_and_its_turn() -> None:
         for index in (0, 3, NOBODY - 1):
             turn.at(index)
             assert recorder.who() == index
-        turn.nobody()
+        turn.at()
         assert recorder.who() is None
     assert not recorder.path.exists()
 
@@ -253,37 +239,22 @@ def test_preparing_is_the_turn_of_whom_it_is_for(
 ) -> None:
     seen = []
 
-    class Arms:
-        calls: dict[str, Any] = {}  # noqa: RUF012 -- one test's
+    class Opened:
+        prepared: dict[Any, Any] = {}  # noqa: RUF012 -- one test's
 
-    def prepared(entrant: str, style: str, _: object) -> Any:
-        seen.append((entrant, session.turn.page[0]))
-        if entrant == "haiku":
+    def prepared(_: object, arm: Arm) -> Any:
+        seen.append((arm.entrant, session.turn.page[0]))
+        if arm.entrant == "haiku":
             raise OSError("no such planet")
         return dict
 
-    monkeypatch.setitem(long_turns.PREPARED, "sample", prepared)
-    monkeypatch.setattr(session, "on", lambda *_: Arms())
+    monkeypatch.setitem(turns.KINDS, "sample", prepared)
+    monkeypatch.setattr(session, "on", lambda *_: Opened())
     arms = ["pure_jax/pure", "haiku/pure", "control/pure"]
     found = session.prepare("toy", "cpu", "sample", arms)
-    assert seen == [("pure_jax", 0), ("haiku", 2), ("pure_jax", 1)]
+    assert seen == [("pure_jax", 0), ("haiku", 2), ("control", 1)]
     assert found == Failures({"haiku/pure": "raised OSError: no such planet"})
-    assert set(Arms.calls["sample"]) == {("pure_jax", "pure"), ("control", "pure")}
-    assert session.turn.page[0] == NOBODY
-
-
-def test_what_one_arm_does_is_its_turn(session: Session) -> None:
-    seen = []
-
-    def action() -> Failures:
-        seen.append(session.turn.page[0])
-        raise OSError("no such planet")
-
-    found = session.one(Arm("haiku", "pure"), action)
-    assert isinstance(found, Failed)
-    assert found.failure == "raised OSError: no such planet"
-    assert 'raise OSError("no such planet")' in found.stderr
-    assert seen == [2]
+    assert Opened.prepared.keys() == {("sample", Arm.of(arms[0])), ("sample", Arm.of(arms[2]))}
     assert session.turn.page[0] == NOBODY
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,14 @@ import numpy as np
 import pytest
 
 import impls
+from bench.worker.counts import compilations
 from bench.worker.program import Graph, ProgramFacts, count_equations, difference, facts
 from common.config import ModelConfig
 from common.contract import Program, fresh_checkpoint
 from common.equality import Case, make, pair, random_chunk, random_hidden, random_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from common.contract import TrainStep
 
@@ -30,42 +30,19 @@ ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant
 TOY = Case(ModelConfig(5, 8), 8, 1)
 SEED = Case(ModelConfig(64, 128), 256, 1)
 CASES = {"toy": TOY, "seed": SEED}
-COMPILED = "/jax/core/compile/backend_compile_duration"
-TRACED = "/jax/core/compile/jaxpr_trace_duration"
 
-DIFFERENT: dict[tuple[str, str], dict[str, int]] = {
+DIFFERENT = {
     # weights are stored out by in: each layer's product comes out the other way round
-    ("equinox", "pure"): {"stablehlo.transpose": 4},
-    ("equinox", "filter_jit"): {"stablehlo.transpose": 4},
-    # TrainState counts steps, besides Adam's own count
-    ("flax_linen", "train_state"): {"stablehlo.add": 1},
-    # nnx.Optimizer counts them too, as an unsigned integer, whose one is a constant of its own
-    ("flax_nnx", "jit"): {"stablehlo.add": 1, "stablehlo.constant": 1},
-    ("flax_nnx", "cached_partial"): {"stablehlo.add": 1, "stablehlo.constant": 1},
-    ("flax_nnx", "jit_partial"): {"stablehlo.add": 1, "stablehlo.constant": 1},
+    *(("equinox", "pure"), ("equinox", "filter_jit")),
+    # TrainState and nnx.Optimizer count steps, besides Adam's own count
+    *(("flax_linen", "train_state"), ("flax_nnx", "jit")),
+    *(("flax_nnx", "cached_partial"), ("flax_nnx", "jit_partial")),
     # the batch is Haiku's own, not vmap's: a bias is broadcast to it in another way
-    ("haiku", "transform"): {"stablehlo.broadcast_in_dim": -1},
+    ("haiku", "transform"),
     # layer by layer, six scans instead of two, and products for a whole chunk around them
-    ("pure_jax", "tuned"): {
-        "stablehlo.broadcast_in_dim": 2,
-        "stablehlo.compare": 4,
-        "stablehlo.concatenate": 3,
-        "stablehlo.convert": -1,
-        "stablehlo.dot_general": 9,
-        "stablehlo.dynamic_update_slice": -2,
-        "stablehlo.gather": 1,
-        "stablehlo.iota": -1,
-        "stablehlo.reduce": 1,
-        "stablehlo.reshape": 7,
-        "stablehlo.scatter": 1,
-        "stablehlo.select": 1,
-        "stablehlo.slice": 10,
-        "stablehlo.subtract": 4,
-        "stablehlo.transpose": 5,
-        "stablehlo.while": 4,
-    },
+    ("pure_jax", "tuned"),
 }
-"""Operations beside the baseline's, for each style that does not compile to the same program."""
+"""Styles that do not compile to the same program as the baseline."""
 TUNED = ("pure_jax", "tuned")
 GRADIENT_ALONE = ("flax_linen", "blog")
 """Its optimiser is outside of jit, one small program for each operation and array."""
@@ -117,34 +94,16 @@ def test_the_same_program_or_where_it_differs(
     ours, fingerprint_of_ours = graph_of(step_of, entrant, style, case)
     theirs, fingerprint_of_theirs = graph_of(step_of, impls.BASELINE, "pure", case)
     same = fingerprint_of_ours == fingerprint_of_theirs
+    away = difference(ours.operations(), theirs.operations())
     if (entrant, style) == GRADIENT_ALONE:
         assert not same
         assert "stablehlo.sqrt" not in ours.operations()
-        assert max(difference(ours.operations(), theirs.operations()).values()) < 0
+        assert max(away.values()) < 0
         return
-    assert difference(ours.operations(), theirs.operations()) == DIFFERENT.get((entrant, style), {})
     assert same == ((entrant, style) not in DIFFERENT)
-
-
-def test_styles_of_nnx_are_one_program(step_of: StepOf) -> None:
-    found = {
-        facts_of(step_of, "flax_nnx", style, TOY).fingerprint
-        for style in impls.load("flax_nnx").styles
-        if style != "pure"
-    }
-    assert len(found) == 1
-
-
-def test_filter_jit_gives_back_a_constant_besides(step_of: StepOf) -> None:
-    """Equinox's own flag: an integer that is one result more, of no operation more."""
-    pure, filtered = (
-        graph_of(step_of, "equinox", style, TOY)[0] for style in ("pure", "filter_jit")
-    )
-    assert pure.operations() == filtered.operations()
-    results = [Counter(g.labels[node] for _, node in g.operands[-1]) for g in (pure, filtered)]
-    [(label, count)] = (results[1] - results[0]).items()
-    assert label.startswith("stablehlo.constant tensor<i32>")
-    assert count == 1
+    assert bool(away) == (not same)
+    if (entrant, style) != TUNED:
+        assert sum(map(abs, away.values())) < 10
 
 
 @pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
@@ -157,8 +116,7 @@ def test_facts(entrant: str, style: str, step_of: StepOf) -> None:
         assert ours.argument_bytes == base.argument_bytes
         assert ours.flops > 2 * base.flops, "a loop's body counts once: what left it counts more"
         return
-    added = sum(DIFFERENT.get((entrant, style), {}).values())
-    assert abs(ours.jaxpr_equations - base.jaxpr_equations) <= abs(added)
+    assert abs(ours.jaxpr_equations - base.jaxpr_equations) < 10
     assert 0 <= ours.flops - base.flops <= 1
     counters = 4 * ((entrant, style) in DIFFERENT and entrant in ("flax_linen", "flax_nnx"))
     assert ours.argument_bytes == base.argument_bytes + counters
@@ -181,40 +139,20 @@ def test_argument_bytes_are_those_of_the_arguments(step_of: StepOf) -> None:
     )
 
 
-@pytest.mark.parametrize("layers", [1, 2, 4])
-def test_a_layer_fewer_is_another_program(layers: int, step_of: StepOf) -> None:
-    step = make(impls.load(impls.BASELINE).style("pure"), Case(ModelConfig(5, 8, layers), 8, 1))
-    case = Case(ModelConfig(5, 8, layers), 8, 1)
+OTHER_SIZES = [Case(ModelConfig(5, 8, layers), 8, 1) for layers in (1, 2, 4)]
+OTHER_SIZES += [Case(TOY.model, 9, 1), Case(TOY.model, 8, 2)]
+
+
+@pytest.mark.parametrize("case", OTHER_SIZES, ids=str)
+def test_other_sizes_are_another_program(case: Case, step_of: StepOf) -> None:
+    step = make(impls.load(impls.BASELINE).style("pure"), case)
     ours = Graph.of(program(step, case).lower())
     assert ours.fingerprint() != baseline(step_of).fingerprint
-    assert ours.operations()["stablehlo.tanh"] == layers
-
-
-@pytest.mark.parametrize("case", [Case(TOY.model, 9, 1), Case(TOY.model, 8, 2)], ids=str)
-def test_other_data_shapes_are_another_program(case: Case, step_of: StepOf) -> None:
-    step = step_of(impls.BASELINE, "pure", TOY)
-    ours = Graph.of(program(step, case).lower()).fingerprint()
-    assert ours != baseline(step_of).fingerprint
-
-
-@pytest.fixture
-def compilations() -> Iterator[list[str]]:
-    """Collect the names of what JAX traces and compiles."""
-    events: list[str] = []
-
-    def happened(event: str, duration_secs: float, **_: str | int) -> None:
-        if event in (COMPILED, TRACED):
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(happened)
-    yield events
-    jax.monitoring.unregister_event_duration_listener(happened)
+    assert ours.operations()["stablehlo.tanh"] == case.model.layers
 
 
 @pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
-def test_nothing_compiles_after_three_calls(
-    entrant: str, style: str, step_of: StepOf, compilations: list[str]
-) -> None:
+def test_nothing_compiles_after_three_calls(entrant: str, style: str, step_of: StepOf) -> None:
     """Nor after another load: its buffers are fresh, its program is not."""
     step, hidden = step_of(entrant, style, TOY), random_hidden(TOY)
     checkpoint, data = fresh_checkpoint(random_weights(TOY.model)), pair(TOY)
@@ -223,17 +161,12 @@ def test_nothing_compiles_after_three_calls(
         for i in range(3):
             hidden, _ = step(hidden, data[i % 2])
         checkpoint = step.save()
-    compilations.clear()
-    for i in range(9):
-        hidden, _ = step(hidden, data[i % 2])
-    step.load(step.save())
-    step(hidden, data[0])
-    assert compilations == []
-
-
-def test_a_compilation_would_be_seen(compilations: list[str]) -> None:
-    jax.jit(lambda x: x * 3 + 1)(np.zeros(17, np.float32))
-    assert set(compilations) == {COMPILED, TRACED}
+    with compilations() as programs:
+        for i in range(9):
+            hidden, _ = step(hidden, data[i % 2])
+        step.load(step.save())
+        step(hidden, data[0])
+    assert programs() == 0
 
 
 def test_donation_would_be_seen() -> None:

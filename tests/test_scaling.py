@@ -25,7 +25,7 @@ from bench.worker.setting import use
 from common.errors import BakeoffError
 
 ROOT = Path(__file__).parents[1]
-PUBLISHED = ROOT / "results" / "epyc-2-cores" / "2026-11-24-budget-1800.json"
+PUBLISHED = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
 OFFER = Offer(
     styles={"pure_jax": ["pure", "tuned"], "torch": ["eager"]},
     problems={},

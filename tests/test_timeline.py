@@ -430,8 +430,8 @@ BAD = {
         "is damaged: Object missing",
     ),
     "unnamed.json": (a_run() | {"datetime": None}, "does not say when it was measured"),
-    "undated.json": (a_run() | {"datetime": "tomorrow"}, "is damaged: ValueError"),
-    "listed.json": (a_run() | {"machine_info": [1]}, "is damaged: AttributeError"),
+    "undated.json": (a_run() | {"datetime": "tomorrow"}, "is damaged: "),
+    "listed.json": (a_run() | {"machine_info": [1]}, "is damaged: Expected "),
     "none.json": ({"benchmarks": 3}, "no run"),
 }
 
@@ -488,20 +488,11 @@ def test_nothing_left_is_an_error(content: Any, message: str, tmp_path: Path) ->
         timeline([folder, tmp_path / "nowhere"])
 
 
-def test_names_and_numbers_from_outside_are_kept_or_none(tmp_path: Path) -> None:
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     content = a_run()
-    content["bakeoff"]["cells"][1] |= {"entrant": "\ud800", "exact": {"flops": 10**400, "n": "x"}}
-    content["bakeoff"]["cells"][1]["metrics"]["step"] |= {"low": "1", "p": True, "verdict": ["x"]}
-    content["commit_info"]["id"] = {"a": 1}
-    found = timeline([saved(tmp_path / "run.json", content)])
-    series = of(found, "?")
-    assert series.said(0) | {"median": 0.0} == {
-        **metric(0.0, None, high=1.2 * 1.02, standard_error=0.01, df=12.0),
-        "ratio": 1.2,
-    }
-    assert not any(s.key.metric == "flops" for s in found.lines[0].series)
-    assert as_json(found).encode()
-    assert page(found).encode()
+    content["bakeoff"]["cells"][1]["exact"] = {"flops": "x"}
+    with pytest.raises(BakeoffError, match="is damaged: Expected `float"):
+        timeline([saved(tmp_path / "run.json", content)])
 
 
 # --- changes

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
 COUNTS = ("--pairs", "2", "--blocks", "2", "--cold-samples", "1")
 SELF = (
     *("ab", "--base", "current", "--new", "current", "--entrant", "equinox", "--style", "pure"),
@@ -205,7 +206,7 @@ def test_the_help_shows_words_in_brackets(bakeoff: Bakeoff, command: str, words:
 @pytest.mark.parametrize("command", ["compare", "history"])
 def test_a_reader_that_leaves_is_no_finding(tmp_path: Path, command: str) -> None:
     """Status 1 says that something is worse, or cannot be read."""
-    run = str(min((ROOT / "results").glob("xeon*/2026-*.json")))
+    run = str(PUBLISHED)
     given = [run, run] if command == "compare" else ["--runs", run]
     with subprocess.Popen(
         [sys.executable, "-m", "bench.cli", command, *given],
@@ -284,14 +285,18 @@ def test_what_only_the_environment_at_hand_has_is_no_difference() -> None:
 
 
 def test_stacks_of_a_history_are_no_runs_of_this_code(bakeoff: Bakeoff, tmp_path: Path) -> None:
-    past = ROOT / "results" / "tracking" / "2024-06-to-2026-11"
+    data = json.loads(PUBLISHED.read_bytes())
+    data["bakeoff"]["spec"] = "2025-12-01"
+    past = tmp_path / "past"
+    past.mkdir()
+    for name in ("base.json", "new.json"):
+        (past / name).write_text(json.dumps(data))
     none = bakeoff("history", "--runs", str(past))
     assert none.status == 2
-    assert "17 files that each hold a stack of a history, or a side of an A/B" in none.err
-    run = min((ROOT / "results").glob("xeon*/2026-*.json"))
-    both = bakeoff("history", "--runs", str(past), "--runs", str(run), "--metric", "step")
+    assert "2 files that each hold a stack of a history, or a side of an A/B" in none.err
+    both = bakeoff("history", "--runs", str(past), "--runs", str(PUBLISHED), "--metric", "step")
     assert both.status == 0
-    assert "17 files that each hold a stack of a history" in " ".join(both.out.split())
+    assert "2 files that each hold a stack of a history" in " ".join(both.out.split())
 
 
 def test_a_corrupt_run_of_many_is_named_and_the_status_says_so(
@@ -299,9 +304,8 @@ def test_a_corrupt_run_of_many_is_named_and_the_status_says_so(
 ) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()
-    good = sorted((ROOT / "results").glob("*/2026-*.json"))[0]
-    (folder / "good.json").write_bytes(good.read_bytes())
-    (folder / "bad.json").write_bytes(good.read_bytes()[:5000])
+    (folder / "good.json").write_bytes(PUBLISHED.read_bytes())
+    (folder / "bad.json").write_bytes(PUBLISHED.read_bytes()[:5000])
     done = bakeoff("history", "--runs", "runs", "--metric", "step", "--workload", "seed")
     assert done.status == 1
     assert "bad.json" in done.out

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,8 +14,8 @@ import pytest
 
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import PROTOCOL
-from bench.worker.recorder import NOBODY, Recorder
-from bench.worker.settings import ENVIRONMENT, affinity, environment, threads
+from bench.worker.recorder import Recorder
+from bench.worker.settings import affinity, environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,32 +111,32 @@ def test_a_proof_needs_no_baseline_before_it(honest: Child) -> None:
     assert proofs["pure_jax/pure"]["losses"] == proofs["control/pure"]["losses"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "samples"),
-    [("step", {"step": 8}), ("host_cost", {"host_cost": 20, "host_cost_pipelined": 2})],
-)
-def test_a_block_of_some_arms(honest: Child, kind: str, samples: dict[str, int]) -> None:
+KINDS = {
+    "step": {"step": 8},
+    "host_cost": {"host_cost": 20, "host_cost_pipelined": 2},
+    "sample": {"sample": 2},
+    "epoch": {"epoch_by_chunk": 2, "epoch_by_scan": 2},
+}
+"""Samples of each metric in a block of two rounds."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_of_some_arms(honest: Child, kind: str) -> None:
     arms = ["pure_jax/pure", "haiku/pure"]
+    if kind in ("sample", "epoch"):
+        found = honest.ask("prepare", kind=kind, arms=arms, **TOY)
+        assert found == {"failures": {}, "notes": []}
     found = honest.block(arms, kind)
     assert found["failures"] == {}
     counts = {
         metric: {arm: len(seconds) for arm, seconds in by_arm.items()}
         for metric, by_arm in found["seconds"].items()
     }
-    assert counts == {metric: dict.fromkeys(arms, count) for metric, count in samples.items()}
-    assert all(0.3 < used < 20 for used in found["cpu_seconds"].values())
+    assert counts == {metric: dict.fromkeys(arms, count) for metric, count in KINDS[kind].items()}
+    assert all(
+        seconds > 0 for by in found["seconds"].values() for s in by.values() for seconds in s
+    )
     assert set(found["cpu_seconds"]) == set(arms)
-
-
-def test_other_turns_are_prepared_for_some_arms(honest: Child) -> None:
-    arms = ["pure_jax/pure", "control/pure"]
-    for kind, metrics in (("sample", ["sample"]), ("epoch", ["epoch_by_chunk", "epoch_by_scan"])):
-        found = honest.ask("prepare", kind=kind, arms=arms, **TOY)
-        assert found == {"failures": {}, "notes": []}
-        block = honest.block(arms, kind)
-        assert block["failures"] == {}
-        assert list(block["seconds"]) == metrics
-        assert {len(s) for by_arm in block["seconds"].values() for s in by_arm.values()} == {2}
 
 
 def test_opening_with_the_losses_of_a_proof(honest: Child) -> None:
@@ -149,15 +150,10 @@ def test_opening_with_the_losses_of_a_proof(honest: Child) -> None:
 
 def test_training(honest: Child) -> None:
     found = honest.ask("train", arm="haiku/pure", **TOY)["training"]
-    assert len(found["seconds"]) == 4
-    assert found["same_weights"] < 3
-
-
-def test_a_command_that_is_none() -> None:
-    with Child() as child:
-        assert child.process.stdin is not None
-        print('{"do": "fly"}', file=child.process.stdin, flush=True)
-        assert child.process.wait(20) == 1
+    assert len(found["seconds"]) == 1 + len(found["own_initialiser"]) == 4
+    assert len(found["curve_same_weights"]) == found["steps"] / found["mean_of_steps"]
+    assert found["same_weights"] == found["curve_same_weights"][-1] < 3
+    assert found["curve_same_weights"][0] > 0
 
 
 def test_without_the_baseline_updates_are_still_counted() -> None:
@@ -168,14 +164,6 @@ def test_without_the_baseline_updates_are_still_counted() -> None:
         found = child.block(arms, rounds=ROUNDS)
     assert "haiku/pure" in found["seconds"]["step"]
     assert "updates in" in found["failures"]["by_identity/by_identity"]
-
-
-def test_counting_is_about_one_arm() -> None:
-    with Child() as child:
-        child.load(HONEST)
-        found = child.ask("count", arm="haiku/pure", **TOY)["exact"]
-    assert found["compilations_warm"] == 0
-    assert found["python_starts"] > 0
 
 
 def test_a_cold_sample_has_the_programs_fingerprint(honest: Child) -> None:
@@ -189,24 +177,18 @@ def test_a_cold_sample_has_the_programs_fingerprint(honest: Child) -> None:
 
 
 def test_the_second_process_reads_what_the_first_has_compiled(tmp_path: Path) -> None:
-    kept, used = [], []
+    with Child(JAX_COMPILATION_CACHE_DIR=str(tmp_path)) as child:
+        child.load(HONEST)
+        child.opened(HONEST[:1])
+        assert list(tmp_path.iterdir()) == [], "without a folder nothing is kept"
+    kept = []
     for _ in range(2):
         with Child() as child:
             assert child.load(HONEST, cache=str(tmp_path)) == {"failures": {}, "notes": []}
-            before = child.ready["cpu_seconds"]
             child.opened(HONEST)
-            used.append(child.ready["cpu_seconds"] - before)
             assert child.block(HONEST)["failures"] == {}
             kept.append({path.name for path in tmp_path.iterdir() if "cache" in path.name})
     assert kept[0] == kept[1] != set(), "nothing was compiled the second time"
-    assert used[1] < 0.6 * used[0]
-
-
-def test_without_a_folder_nothing_is_kept_or_read(tmp_path: Path) -> None:
-    with Child(JAX_COMPILATION_CACHE_DIR=str(tmp_path)) as child:
-        child.load(HONEST)
-        child.opened(HONEST)
-        assert list(tmp_path.iterdir()) == []
 
 
 # Entrants that cheat.
@@ -217,7 +199,7 @@ WHILE_TIMED = {
     "counts_on/stops": ("is not what was proven", "its weights are off by"),
     "counts_on/forgets": ("is not what was proven", "57 updates in 58 calls"),
     "wrong_loss/old_loss": ("is not what was proven", "the last loss is off by"),
-    "compiles_again/every_25_calls": ("compiled 2 programs while it was timed",),
+    "compiles_again/every_25_calls": ("compiled again while it was timed",),
     "slow_clock_later/timed": (
         "while it was timed it replaced time.perf_counter; replaced jax.block_until_ready",
     ),
@@ -297,28 +279,19 @@ def test_a_cold_sample_by_another_clock_is_none() -> None:
 # Surroundings, in this process.
 
 
-def test_nothing_has_changed() -> None:
-    assert Surroundings().changes() == ""
-
-
 def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     monkeypatch.setenv("JAX_LEFT", "1")
-    before = Surroundings()
+    before, clock = Surroundings(), time.perf_counter
+    assert before.changes() == ""
     os.environ["XLA_FLAGS"] = "--fast"
     del os.environ["JAX_LEFT"]
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
     assert before.changes() == (
+        "replaced time.perf_counter; "
         "changed JAX_LEFT from '1' to None; changed XLA_FLAGS from None to '--fast'"
     )
     assert "XLA_FLAGS" not in os.environ
     assert os.environ["JAX_LEFT"] == "1"
+    assert time.perf_counter is clock
     assert before.changes() == ""
-
-
-def test_cores_of_one_worker() -> None:
-    given = environment(cores=[1])
-    assert given.items() >= ENVIRONMENT.items()
-    assert threads([1]) == {"BAKEOFF_CORES": "1", "NPROC": "1", "PJRT_NPROC": "1"}
-    assert given.items() >= threads([1]).items()
-    assert threads() == threads(affinity())
-    assert NOBODY == 255

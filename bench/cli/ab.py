@@ -231,7 +231,7 @@ class Both:
     def write_runs(self, folder: Path, margin: float) -> None:
         """Write each side as a run file."""
         from bench.compare.ab_result import run_of
-        from bench.compare.runfile import new_folder, write
+        from bench.runfile.writer import new_folder, write
 
         new_folder(folder, "--runs")
         for name, side in self.sides.items():

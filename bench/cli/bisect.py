@@ -295,7 +295,7 @@ class Bisection:
 
     def write(self, path: Path, found: Found, seconds: float) -> None:
         """Write steps and result, and both sides of each step."""
-        from bench.compare.runfile import write
+        from bench.runfile.writer import write
 
         data = {
             "kind": "bisect",
@@ -325,7 +325,7 @@ class Bisection:
 
     def write_runs(self, folder: Path) -> None:
         """Write both sides of each step as run files, which other commands read."""
-        from bench.compare.runfile import new_folder, write
+        from bench.runfile.writer import new_folder, write
 
         new_folder(folder, "--runs")
         for number, sides in enumerate(self.evidence, 1):

@@ -255,8 +255,8 @@ def shown(
 
     from bench.cli.report import put
     from bench.compare.pages import timeline as terminal
-    from bench.compare.runfile import new_folder
     from bench.compare.timeline import timeline
+    from bench.runfile.writer import new_folder
 
     if output is not None:
         require_new(output, "output")

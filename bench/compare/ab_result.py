@@ -12,9 +12,9 @@ from packaging.utils import canonicalize_name
 from bench.compare.comparison import Comparison, Side, Values, exact_rows, failures, only, time_rows
 from bench.compare.conditions import OWN, Difference
 from bench.compare.paired import paired
-from bench.compare.runfile import run_data
 from bench.engine.sides_plan import BASE, NEW
 from bench.metrics import EXACT, METRICS
+from bench.runfile.writer import run_data
 from bench.watch import machine
 
 if TYPE_CHECKING:

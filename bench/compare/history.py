@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
 import impls
-from bench.compare.runfile import new_folder, run_data, write
 from bench.compare.series import ALPHA, as_data, changed, measured, sentences
 from bench.engine.sides_plan import REFERENCE
 from bench.metrics import EXACT
 from bench.report.runs import processor_model
-from bench.report.whole import Whole
+from bench.runfile.whole import Whole
+from bench.runfile.writer import new_folder, run_data, write
 from bench.stats.changes import comparisons
 from bench.watch import machine
 from bench.worker.settings import affinity

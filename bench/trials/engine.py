@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -31,19 +32,20 @@ from bench.engine.driver import Driver
 from bench.engine.processes import Place
 from bench.engine.sides_plan import AB, BASE, NEW
 from bench.summary import judged
-from bench.trials.kills import run_killed, workers_killed
-from bench.trials.runs import bench, bench_planted, load, scratch, threshold
+from bench.trials.runs import bench, load, run_killed, threshold, workers_killed
 from bench.trials.tables import markdown
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.trials.runs import Record
+    from bench.trials.tables import Record
 
 NAME = "engine.jsonl"
 ITERATIONS = (2, 20, 40, 80)
 """Of planted work, whose cost is measured first."""
+ESTIMATE = ("ratio", "low", "high", "standard_error")
+STEP_AT_SEED = ("--workload=seed", "--metric=step")
 EXACT = {
     "work(12)": ("hlo_instructions", "flops"),
     "layer(1)": ("python_starts", "python_calls"),
@@ -92,8 +94,10 @@ def keep(folder: Path, record: Record) -> None:
 
 
 def read(folder: Path) -> list[Record]:
-    """Return all records."""
+    """Return all records; none of a new folder."""
     path = folder / NAME
+    if not path.exists():
+        return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
@@ -112,17 +116,14 @@ def processor() -> str:
 def calibration(folder: Path) -> Iterator[Record]:
     """Measure what planted work costs, as a fraction of a step at `seed`."""
     del folder
-    styles = {f"work_{n}": f"work({n})" for n in ITERATIONS}
-    options = ("--workload=seed", "--metric=step", "--cores=one", "--budget=120")
-    run = bench_planted(styles, *options)
+    plants = {f"work_{n}": f"work({n})" for n in ITERATIONS}
+    run = bench(*STEP_AT_SEED, "--cores=one", "--budget=120", styles=plants)
     if "failed" in run:
         yield run
         return
-    for style, cell in run["planted"].items():
+    for iterations, cell in zip(ITERATIONS, run["planted"].values(), strict=True):
         step = cell["metrics"]["step"]
-        names = ("ratio", "low", "high", "standard_error")
-        iterations = int(style.partition("_")[2])
-        yield {"iterations": iterations, **{name: step[name] for name in names}}
+        yield {"iterations": iterations, **{name: step[name] for name in ESTIMATE}}
 
 
 def iterations_of(percent: float, folder: Path) -> int:
@@ -131,9 +132,9 @@ def iterations_of(percent: float, folder: Path) -> int:
     Raises:
         SystemExit: the folder has no calibration.
     """
-    known = []
-    if (folder / NAME).exists():
-        known = [r for r in read(folder) if r["part"] == "calibration" and "failed" not in r]
+    if not percent:
+        return 0
+    known = [r for r in read(folder) if r["part"] == "calibration" and "failed" not in r]
     if not known:
         raise SystemExit(f"{folder} has no calibration: run the part `calibration` first")
     x = np.array([r["iterations"] for r in known], float)
@@ -145,30 +146,28 @@ def iterations_of(percent: float, folder: Path) -> int:
 
 def two_arms(folder: Path) -> Iterator[Record]:
     """Plant 1 % in 20 s, 0.5 % in 60 s and nothing in either, on one core."""
-    yield arm(0, 0, "one", 20)
-    yield arm(1.0, iterations_of(1.0, folder), "one", 20)
-    yield arm(0.5, iterations_of(0.5, folder), "one", 60)
-    yield arm(0, 0, "one", 60)
+    for percent, budget in ((0, 20), (1.0, 20), (0.5, 60), (0, 60)):
+        yield arm(folder, percent, "one", budget)
 
 
 def all_cores(folder: Path) -> Iterator[Record]:
     """Plant 2 % on all cores, in 60 s."""
-    yield arm(2.0, iterations_of(2.0, folder), "all", 60)
+    yield arm(folder, 2.0, "all", 60)
 
 
 def plain(folder: Path) -> Iterator[Record]:
     """Compare with pytest-benchmark's own threshold, in turns: nothing, 2 and 5 %, 60 s each."""
     for percent in (0, 2.0, 5.0):
-        iterations = iterations_of(percent, folder) if percent else 0
-        yield arm(percent, iterations, "all", 60)
-        yield threshold(percent, iterations, 60)
+        yield arm(folder, percent, "all", 60)
+        yield threshold(percent, iterations_of(percent, folder), 60)
 
 
-def arm(percent: float, iterations: int, cores: str, budget: float) -> Record:
+def arm(folder: Path, percent: float, cores: str, budget: float) -> Record:
     """Make one run of two arms, and return what it called."""
+    iterations = iterations_of(percent, folder)
     plant = f"work({iterations})" if iterations else "same()"
-    options = ["--workload=seed", "--metric=step", f"--cores={cores}", f"--budget={budget:g}"]
-    run = bench_planted({"style": plant}, *options)
+    options = (*STEP_AT_SEED, f"--cores={cores}", f"--budget={budget:g}")
+    run = bench(*options, styles={"style": plant})
     about = {"percent": percent, "iterations": iterations, "cores": cores, "budget": budget}
     if "failed" in run:
         return about | run
@@ -178,43 +177,36 @@ def arm(percent: float, iterations: int, cores: str, budget: float) -> Record:
 
 def called(step: Record) -> Record:
     """Return what a run says of a step."""
-    names = ("ratio", "low", "high", "standard_error", "df", "blocks", "processes")
     direction = ("slower" if step["ratio"] > 1 else "faster") if step["differs"] else ""
+    names = (*ESTIMATE, "df", "blocks", "processes")
     return {"called": direction, **{name: step[name] for name in names}}
 
 
 def ab(folder: Path) -> Iterator[Record]:
-    """Plant 1 % in 60 s and 0.5 % in 120 s on one side of an A/B, and nothing in 60 s."""
-    yield sides(1.0, iterations_of(1.0, folder), 60)
-    yield sides(0, 0, 60)
-    yield sides(0.5, iterations_of(0.5, folder), 120)
+    """Plant 1 % in 60 s and 0.5 % in 120 s on one side of an A/B, and nothing in 60 s.
 
-
-def sides(percent: float, iterations: int, budget: float) -> Record:
-    """Make one A/B of this code with a copy of it, whose plain JAX has planted work.
-
-    It is what `bakeoff ab` does once its environments are built, by the same plan and driver.
+    Both sides are this code, of one the plain JAX has planted work. It is what `bakeoff ab` does
+    once its environments are built, by the same plan and driver.
     """
-    start = time.monotonic()
     cell = Cell(*BASELINE, "seed", "cpu")
-    with scratch() as here:
-        roots = {
-            name: copied(here / name, iterations if name == NEW else 0) for name in (BASE, NEW)
-        }
-        places = {name: Place.of(sys.executable, root) for name, root in roots.items()}
-        options = Options(budget, seed=random.SystemRandom().getrandbits(32))
-        plan = AB([cell], {"step"}, options, 0.0, one_core_lanes())
-        Driver(plan, places=places).run()
-    about = {"percent": percent, "iterations": iterations, "budget": budget}
-    found = of_pairs(plan.found(BASE), plan.found(NEW), cell, "step")
-    if found is None:
-        failure = plan.found(NEW).cells[cell].failure or plan.found(BASE).cells[cell].failure
-        return about | {"failed": failure or "no pair came to its end"}
-    step = judged(found, options.margin, None) | {
-        "blocks": found.blocks,
-        "processes": found.workers,
-    }
-    return about | called(step) | {"took": time.monotonic() - start}
+    for percent, budget in ((1.0, 60), (0, 60), (0.5, 120)):
+        start, iterations = time.monotonic(), iterations_of(percent, folder)
+        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as here:
+            planted = {BASE: 0, NEW: iterations}
+            roots = {name: copied(Path(here) / name, work) for name, work in planted.items()}
+            places = {name: Place.of(sys.executable, root) for name, root in roots.items()}
+            options = Options(budget, seed=random.SystemRandom().getrandbits(32))
+            plan = AB([cell], {"step"}, options, 0.0, one_core_lanes())
+            Driver(plan, places=places).run()
+        about: Record = {"percent": percent, "iterations": iterations, "budget": budget}
+        found = of_pairs(plan.found(BASE), plan.found(NEW), cell, "step")
+        if found is None:
+            failure = plan.found(NEW).cells[cell].failure or plan.found(BASE).cells[cell].failure
+            yield about | {"failed": failure or "no pair came to its end"}
+            continue
+        numbers = {"blocks": found.blocks, "processes": found.workers}
+        step = judged(found, options.margin, None) | numbers
+        yield about | called(step) | {"took": time.monotonic() - start}
 
 
 PLANTED = """
@@ -249,7 +241,7 @@ def exact(folder: Path) -> Iterator[Record]:
     del folder
     styles = {plant.partition("(")[0]: plant for plant in ("same()", *EXACT, REFUSED)}
     counts = ("--processes=2", "--blocks=2", "--rounds=1")  # the times are of no interest here
-    run = bench_planted(styles, "--workload=toy", "--metric=step", *counts)
+    run = bench("--workload=toy", "--metric=step", *counts, styles=styles)
     if "failed" in run:
         yield run
         return
@@ -273,16 +265,14 @@ def exact(folder: Path) -> Iterator[Record]:
 def default(folder: Path) -> Iterator[Record]:
     """Make a default run: what it can detect, and how precisely it knows what the host costs."""
     del folder
-    with scratch() as here:
-        yield whole(bench(here))
+    yield whole(bench())
 
 
 def budgets(folder: Path) -> Iterator[Record]:
     """Ask all entrants for an answer in 30 and in 60 s."""
     del folder
     for budget in (30, 60):
-        with scratch() as here:
-            yield {"budget": budget} | whole(bench(here, f"--budget={budget}"))
+        yield {"budget": budget} | whole(bench(f"--budget={budget}"))
 
 
 def whole(run: Record) -> Record:
@@ -324,22 +314,14 @@ def whole(run: Record) -> Record:
 def kills(folder: Path) -> Iterator[Record]:
     """Kill a run with SIGKILL again and again, and the workers of another one."""
     del folder
-    with scratch() as here:
-        yield {"kind": "run"} | run_killed(here, 10, 100, random.SystemRandom().getrandbits(32))
-    with scratch() as here:
-        yield {"kind": "workers"} | workers_killed(here, 10, 150)
+    for kind, kill, budget in (("run", run_killed, 100), ("workers", workers_killed, 150)):
+        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as here:
+            yield {"kind": kind} | kill(Path(here), 10, budget)
 
 
 PARTS: dict[str, Callable[[Path], Iterator[Record]]] = {
-    "calibration": calibration,
-    "two_arms": two_arms,
-    "all_cores": all_cores,
-    "ab": ab,
-    "plain": plain,
-    "exact": exact,
-    "default": default,
-    "budgets": budgets,
-    "kills": kills,
+    part.__name__: part
+    for part in (calibration, two_arms, all_cores, ab, plain, exact, default, budgets, kills)
 }
 
 

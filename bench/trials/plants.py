@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from common.steps import functional, pure_style, pure_update, stages_of
+from common.steps import functional, pure_update, stages_of
 from impls.pure_jax import build, char_rnn
 
 if TYPE_CHECKING:
@@ -46,12 +46,33 @@ STYLES = {{
 '''
 
 
-def same() -> Style:
-    """Return the baseline's style once more, with a program of its own.
+def unchanged(update: Update) -> Update:
+    """Return an update as it is."""
+    return update
 
-    Nothing catches it.
+
+def style_of(
+    *,
+    inside: Callable[[Update], Update] = unchanged,
+    outside: Callable[[Update], Update] = unchanged,
+    whole: bool = True,
+) -> Style:
+    """Return the baseline's style, with a change of what is compiled or of how that is called.
+
+    `whole` is False where more than this one program runs then.
     """
-    return pure_style(build)
+
+    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+        model = build(config)
+        update = jax.jit(inside(pure_update(model, optimiser)))
+        return functional(outside(update), model, optimiser, stages_of(update, whole=whole))
+
+    return style
+
+
+def same() -> Style:
+    """Return the baseline's style once more, with a program of its own; nothing catches it."""
+    return style_of()
 
 
 def work(iterations: int) -> Style:
@@ -80,7 +101,7 @@ def work(iterations: int) -> Style:
 
         return update
 
-    return inside(change)
+    return style_of(inside=change)
 
 
 def temp(bytes_: int) -> Style:
@@ -103,7 +124,7 @@ def temp(bytes_: int) -> Style:
 
         return update
 
-    return inside(change)
+    return style_of(inside=change)
 
 
 def layer(calls: int) -> Style:
@@ -124,7 +145,7 @@ def layer(calls: int) -> Style:
 
         return update
 
-    return outside(change)
+    return style_of(outside=change)
 
 
 def retrace() -> Style:
@@ -134,15 +155,13 @@ def retrace() -> Style:
     `python_starts` and `python_calls` are None.
     """
 
-    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-        model = build(config)
-
+    def change(plain: Update) -> Update:
         def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
-            return jax.jit(pure_update(model, optimiser))(state, hidden, chunk)
+            return jax.jit(lambda *arguments: plain(*arguments))(state, hidden, chunk)
 
-        return functional(update, model, optimiser, stages_of(jax.jit(update)))
+        return update
 
-    return style
+    return style_of(outside=change)
 
 
 def copy() -> Style:
@@ -161,34 +180,12 @@ def copy() -> Style:
 
         return update
 
-    return outside(change, whole=False)
+    return style_of(outside=change, whole=False)
 
 
 def zero(x: Float[Array, ""]) -> Float[Array, ""]:
     """Return zero, which XLA cannot know: it would be NaN if `x` were."""
     return jnp.where(jnp.isnan(x), x, 0)
-
-
-def inside(change: Callable[[Update], Update]) -> Style:
-    """Return the style whose compiled program is the baseline's update, changed."""
-
-    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-        model = build(config)
-        update = jax.jit(change(pure_update(model, optimiser)))
-        return functional(update, model, optimiser, stages_of(update))
-
-    return style
-
-
-def outside(change: Callable[[Update], Update], *, whole: bool = True) -> Style:
-    """Return the style that calls the baseline's compiled program in a changed way."""
-
-    def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-        model = build(config)
-        update = jax.jit(pure_update(model, optimiser))
-        return functional(change(update), model, optimiser, stages_of(update, whole=whole))
-
-    return style
 
 
 def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:

@@ -10,88 +10,91 @@ third on count: the first ones prove, too.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL
 from bench.estimates import datum
-from bench.runfile import NANOSECONDS
+from bench.metrics import HOST
+from bench.runfile.reader import read
+from bench.trials.tables import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bench.estimates import Arms
+    from bench.runfile.reader import Run
+    from bench.trials.tables import Row
+
 QUANTILES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)
 PROVING = 2
-REFERENCES = tuple("/".join(names) for names in (BASELINE, CONTROL))
+REFERENCES = (BASELINE, CONTROL)
 FEWEST_WORKERS = 4
+LEAST_ADDED = 20e-6
+"""Seconds of a host cost that is looked at."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="bench.trials.quantile", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    given = parser.parse_args(arguments)
-    print("| file | turn | workers | " + " | ".join(f"{q:g}" for q in QUANTILES) + " |")
-    print("|---|---|--:|" + "--:|" * len(QUANTILES))
-    for path in given.files:
-        for turn, workers, errors in rows(json.loads(path.read_text("utf-8"))["bakeoff"]):
-            cells = " | ".join(f"{error:.2%}" for error in errors)
-            print(f"| {path.stem} | {turn} | {workers} | {cells} |")
+    found = (row for path in parser.parse_args(arguments).files for row in rows(read(path)))
+    header = ("file", "turn", "workers", *(f"{q:g}" for q in QUANTILES))
+    print("\n".join(lines(header, found, words=2)))
 
 
-def rows(run: dict[str, Any]) -> Iterator[tuple[str, int, list[float]]]:
+def rows(run: Run) -> Iterator[Row]:
     """Yield each turn with its number of workers, and an error for each quantile."""
     same = {
-        (f"{c['entrant']}/{c['style']}", c["workload"])
-        for c in run["cells"]
+        (c["entrant"], c["style"], c["workload"])
+        for c in run.section["cells"]
         if (c["proof"] or {}).get("same_program_as_baseline")
     }
-    turns: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for block in run["samples"]["blocks"]:
-        if block["process"] > PROVING:
-            turns[block["workload"], block["kind"]].append(block)
-    for (workload, kind), blocks in sorted(turns.items()):
-        arms = {
-            arm
-            for block in blocks
-            for arm in block["nanoseconds"].get(kind, ())
-            if arm not in REFERENCES and (kind == "host_cost" or (arm, workload) in same)
+    for group, arms in sorted(run.samples.items()):
+        if group.metric not in ("step", HOST):
+            continue
+        host = group.metric == HOST
+        kept = {c: s for c, s in arms.items() if host or c[:2] in REFERENCES or c[:3] in same}
+        spread = [of_workers(kept, quantile, host=host) for quantile in QUANTILES]
+        workers = {one.process for samples in kept.values() for one in samples} - {
+            *range(PROVING + 1)
         }
-        spread = [of_workers(blocks, kind, sorted(arms), q) for q in QUANTILES]
-        workers = len({block["process"] for block in blocks})
-        if workers >= FEWEST_WORKERS and spread[0]:
-            yield f"{kind} at {workload}", workers, [float(np.median(each)) for each in spread]
+        if len(workers) >= FEWEST_WORKERS and spread[0]:
+            errors = (f"{float(np.median(each)):.2%}" for each in spread)
+            yield run.name, f"{group.metric} at {group.workload}", len(workers), *errors
 
 
-def of_workers(
-    blocks: Sequence[dict[str, Any]], kind: str, arms: Sequence[str], quantile: float
-) -> list[float]:
+def of_workers(arms: Arms, quantile: float, *, host: bool) -> list[float]:
     """Return by how much workers' means differ, of each arm: a standard deviation, log-scale.
 
-    Of host cost, what is added is looked at, as a part of it where it is above 20 us.
+    Of host cost, what is added is looked at, as a part of it.
     """
+    blocks: dict[int, dict[tuple[str, str], float]] = defaultdict(dict)
+    worker = {}
+    for cell, samples in arms.items():
+        for one in samples:
+            if one.process > PROVING:
+                worker[one.number] = one.process
+                blocks[one.number][cell.entrant, cell.style] = datum(one.values, quantile)
+    means: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for number, block in blocks.items():
+        if not all(name in block for name in REFERENCES):
+            continue
+        beside = [block.pop(name) for name in REFERENCES]
+        for arm, own in block.items():
+            ratio = math.log(own) - float(np.mean(np.log(beside)))
+            value = own - float(np.mean(beside)) if host else ratio
+            means[arm][worker[number]].append(value)
     out = []
-    for arm in arms:
-        means: dict[int, list[float]] = defaultdict(list)
-        for block in blocks:
-            calls = block["nanoseconds"][kind]
-            if arm in calls and all(name in calls for name in REFERENCES):
-                own = datum(calls[arm], quantile) / NANOSECONDS
-                beside = [datum(calls[name], quantile) / NANOSECONDS for name in REFERENCES]
-                added = own - float(np.mean(beside))
-                means[block["process"]].append(
-                    added if kind == "host_cost" else math.log(own) - float(np.mean(np.log(beside)))
-                )
-        values = np.array([np.mean(each) for each in means.values()])
-        if values.size >= FEWEST_WORKERS:
-            scale = float(values.mean()) if kind == "host_cost" else 1.0
-            if kind != "host_cost" or scale > 20e-6:
-                out.append(float(values.std(ddof=1)) / scale)
+    for by_worker in means.values():
+        values = np.array([np.mean(each) for each in by_worker.values()])
+        scale = float(values.mean()) if host else 1.0
+        if values.size >= FEWEST_WORKERS and (not host or scale > LEAST_ADDED):
+            out.append(float(values.std(ddof=1)) / scale)
     return out
 
 

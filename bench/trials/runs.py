@@ -1,4 +1,4 @@
-"""Real runs for trials: `pytest bench`, pytest-benchmark alone to compare with, and load."""
+"""Real runs for trials: `pytest bench`, also killed, and pytest-benchmark alone to compare with."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
+from bench.engine.journal import FOLDER, SUFFIX, Journal
+from bench.runfile import NANOSECONDS
 from bench.trials.plants import write_entrant
 from bench.worker.settings import ROOT, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    type Record = dict[str, Any]
+    from bench.trials.tables import Record
 
 THRESHOLD = "median:5%"
 START_SECONDS = 6.0
-"""Of each of both runs: imports, compiling and pytest itself."""
+"""Of each of both runs of pytest-benchmark: imports, compiling and pytest itself."""
 TEST = """\
 import jax
 import impls
@@ -52,18 +57,9 @@ def test_step(benchmark):
 """
 RUN = "run.json"
 OUTPUT = "output.txt"
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """Give a folder that is deleted afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
-        yield Path(name)
-
-
-def alone(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables without pytest-xdist's, in which pytest-benchmark is off."""
-    return {name: value for name, value in variables.items() if "XDIST" not in name}
+LIVES = 4, 24
+"""Seconds that a run lives before it is killed: shorter than its start, or with many blocks. Each
+kill costs a worker, so many short lives would leave no budget for the fewest blocks."""
 
 
 @contextmanager
@@ -93,38 +89,38 @@ def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
         run.wait()
 
 
-def bench(folder: Path, *options: str) -> Record:
-    """Run `pytest bench` once; return the run file's section, with the seconds that it took.
+def alone(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables without pytest-xdist's, in which pytest-benchmark is off."""
+    return {name: value for name, value in variables.items() if "XDIST" not in name}
 
-    A run without a run file returns the end of its output as `failed`.
+
+def bench(*options: str, styles: Mapping[str, str] | None = None) -> Record:
+    """Run `pytest bench` once; return the run file's section, with the seconds that it `took`.
+
+    Args:
+        options: Of `pytest bench`.
+        styles: Plants, by style, of an entrant that alone is measured; its cells are in `planted`.
     """
-    start = time.monotonic()
-    with started(folder, *options) as run:
-        run.wait()
-    seconds = time.monotonic() - start
-    if not (folder / RUN).exists():
-        return {"failed": last_words(folder), "took": seconds}
-    return section(folder) | {"took": seconds}
-
-
-def bench_planted(styles: Mapping[str, str], *options: str) -> Record:
-    """Run an entrant with these plants; the result's `planted` has its cells, by style."""
-    with scratch() as here:
-        path = write_entrant(here / "planted.py", styles)
-        run = bench(here, f"--entrant={path}", *options)
-    if "failed" in run:
-        return run
-    return run | {"planted": {c["style"]: c for c in run["cells"] if c["entrant"] == path.stem}}
+    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
+        here, start = Path(name), time.monotonic()
+        if styles:
+            options = (f"--entrant={write_entrant(here / 'planted.py', styles)}", *options)
+        with started(here, *options) as run:
+            run.wait()
+        found = section(here) | {"took": time.monotonic() - start}
+    if styles and "failed" not in found:
+        cells = {cell["style"]: cell for cell in found["cells"] if cell["entrant"] == "planted"}
+        found["planted"] = {style: cells[style] for style in styles}
+    return found
 
 
 def section(folder: Path) -> Record:
-    """Return the section of the run file in a folder."""
-    return json.loads((folder / RUN).read_text("utf-8"))["bakeoff"]
-
-
-def last_words(folder: Path) -> str:
-    """Return the last lines that a run has printed."""
-    return " ".join((folder / OUTPUT).read_text("utf-8", "replace").splitlines()[-3:])
+    """Return the section of the run file in a folder; where there is none, why it `failed`."""
+    if (folder / RUN).exists():
+        found: Record = json.loads((folder / RUN).read_text("utf-8"))["bakeoff"]
+        return found
+    last = (folder / OUTPUT).read_text("utf-8", "replace").splitlines()[-3:]
+    return {"failed": " ".join(last)}
 
 
 def threshold(percent: float, iterations: int, budget: float) -> Record:
@@ -141,7 +137,8 @@ def threshold(percent: float, iterations: int, budget: float) -> Record:
     about |= {"iterations": iterations, "budget": budget}
     new = f"work({iterations})" if iterations else "same()"
     start, slower = time.monotonic(), False
-    with scratch() as here:
+    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
+        here = Path(name)
         write_entrant(here / "planted.py", {"base": "same()", "new": new})
         for style, options in (
             ("base", ["--benchmark-save=base"]),
@@ -162,8 +159,7 @@ def threshold(percent: float, iterations: int, budget: float) -> Record:
             slower = "Performance has regressed" in done.stdout + done.stderr
             if done.returncode and not slower:
                 return about | {"failed": " ".join(done.stdout.splitlines()[-3:])}
-    called = "slower" if slower else ""
-    return about | {"called": called, "took": time.monotonic() - start}
+    return about | {"called": "slower" if slower else "", "took": time.monotonic() - start}
 
 
 @contextmanager
@@ -180,11 +176,119 @@ def load(wanted: bool, seed: int) -> Iterator[None]:
             stop.wait(rng.uniform(0.5, 2))
 
     thread = threading.Thread(target=come_and_go, daemon=True)
-    if wanted:
-        thread.start()
+    if not wanted:
+        stop.set()
+    thread.start()
     try:
         yield
     finally:
         stop.set()
-        if wanted:
-            thread.join()
+        thread.join()
+
+
+# Runs that are killed at random moments, and whether they lose samples.
+
+
+def run_killed(folder: Path, kills: int, budget: float) -> Record:
+    """Kill one run with SIGKILL at random moments, resume it each time; return what was lost.
+
+    Args:
+        folder: An empty one, for the run.
+        kills: How many there are, unless the run ends before.
+        budget: Seconds of the run.
+    """
+    rng = random.SystemRandom()
+    options = ["--entrant=equinox", "--style=pure", "--workload=seed", "--metric=step,compile"]
+    moments: list[float] = []
+    ended = False
+    while not ended:
+        resume = ["--resume"] if list((folder / FOLDER).glob(f"*{SUFFIX}")) else []
+        moment = rng.uniform(*LIVES) if len(moments) < kills else None
+        with started(folder, *options, f"--budget={budget:g}", *resume) as run:
+            with suppress(subprocess.TimeoutExpired):
+                run.wait(moment)
+            ended = run.poll() is not None
+        link_journals(folder)
+        if moment is not None and not ended:
+            moments.append(moment)
+    found = losses(folder, ["step"])
+    if "failed" not in found:
+        found["cells_without_a_number"] = len(found["cells_without_a_number"])
+    return {"kills": len(moments), "moments": moments, **found}
+
+
+def workers_killed(folder: Path, kills: int, budget: float) -> Record:
+    """Kill random workers of one run with SIGKILL; return what was lost.
+
+    Args:
+        folder: An empty one, for the run.
+        kills: How many there are, unless four fifths of the budget are spent before.
+        budget: Seconds of the run.
+    """
+    rng = random.SystemRandom()
+    options = ["--entrant=equinox,haiku", "--workload=seed", "--metric=step,compile"]
+    killed = 0
+    with started(folder, *options, f"--budget={budget:g}") as run:
+        end = time.monotonic() + 0.8 * budget
+        while killed < kills and run.poll() is None and time.monotonic() < end:
+            time.sleep(rng.uniform(2, 0.12 * budget))
+            link_journals(folder)
+            with suppress(psutil.Error):  # a process has ended meanwhile
+                children = psutil.Process(run.pid).children(recursive=True)
+                workers = [c for c in children if "bench.worker" in " ".join(c.cmdline())]
+                if workers:
+                    rng.choice(workers).kill()
+                    killed += 1
+        run.wait()
+    return {"kills": killed, **losses(folder, ["step", "compile"])}
+
+
+def link_journals(folder: Path) -> None:
+    """Give a run's journal a second name in `folder`: the run removes the first when it ends."""
+    for journal in (folder / FOLDER).glob(f"*{SUFFIX}"):
+        with suppress(FileExistsError, FileNotFoundError):
+            os.link(journal, folder / journal.name)
+
+
+def losses(folder: Path, metrics: Sequence[str]) -> Record:
+    """Return what a killed run has lost, and which cells have no number of these metrics."""
+    run = section(folder)
+    if "failed" in run:
+        return run
+    measured: Counter[Any] = Counter()
+    for path in folder.glob(f"*{SUFFIX}"):
+        for record in Journal.open(path).records:
+            action, answer = record["action"], record["outcome"].get("answer")
+            if answer and action["do"] == "block":
+                measured.update(samples(answer["seconds"], NANOSECONDS))
+            elif answer and action["do"] == "cold":
+                measured.update(samples({action["arms"][0]: answer["values"]}, NANOSECONDS))
+    written: Counter[Any] = Counter()
+    for block in run["samples"]["blocks"]:
+        written.update(samples(block["nanoseconds"]))
+    for cold in run["samples"]["cold"]:
+        arm = f"{cold['entrant']}/{cold['style']}"
+        written.update(samples({arm: cold["values"]}, NANOSECONDS))
+    return {
+        "journalled": measured.total(),
+        "lost": (measured - written).total(),
+        "cells_without_a_number": [
+            f"{cell['entrant']} {cell['style']} {metric}"
+            for cell in run["cells"]
+            for metric in metrics
+            if cell["failure"] or cell["metrics"].get(metric, {}).get("median") is None
+        ],
+        "processes": run["spent"]["processes"],
+    }
+
+
+def samples(tree: Any, factor: int = 1, *keys: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield each number of nested dictionaries and lists with its keys, in nanoseconds."""
+    if isinstance(tree, dict):
+        for key, branch in tree.items():
+            yield from samples(branch, factor, *keys, key)
+    elif isinstance(tree, list):
+        for branch in tree:
+            yield from samples(branch, factor, *keys)
+    elif tree is not None:
+        yield keys, round(tree * factor)

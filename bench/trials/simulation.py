@@ -1,28 +1,29 @@
 """Error rates, coverage and power of `bench.stats.ratios`: `python -m bench.trials.simulation`.
 
 Identical arms, seeded noise; prints Markdown tables. Parts: `table` (error rates of the
-rule in use), `comparison` (of rules for the variance) and `power`.
+rule in use), `comparison` (of rules for the variance of an arm) and `power`.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from bench.engine.environment_plan import SETTLED_SHARE
 from bench.stats import ratios, spread, verdicts
 from bench.stats.estimates import Estimate, detectable
-from bench.trials.rules import RULES
+from bench.stats.spread import Rule, Spread
+from bench.trials.tables import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jaxtyping import Float
-
-    from bench.stats.spread import Rule
 
     type Arms = Float[np.ndarray, " arms"]
 
@@ -263,46 +264,121 @@ MEASURED = {
 }
 
 
+# Rules for the variance of an arm: see `bench.stats.spread.Rule`.
+
+
+def pooled_alone(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
+    """Return the mean variance for every arm: no arm is noisier than the rest."""
+    del more  # the rule in use alone asks for it
+    if not (df > 0).any():
+        return Spread(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
+    mean = float(np.average(own, weights=df))
+    return Spread(np.full(df.shape, mean), np.full(df.shape, total), mean)
+
+
+def larger(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
+    """Return the larger variance, 1 / df interpolated: `nested._guarded` of the old engine."""
+    pooled = pooled_alone(own, df, more, total)
+    middle = spread.winsorised_mean(own, df) if (df > 0).any() else np.nan
+    if not middle > 0:
+        return pooled
+    most = np.where(df > 0, np.maximum(own, middle), middle)
+    weight = (middle / most) ** 2
+    return Spread(most, 1 / (weight / total + (1 - weight) / np.where(df > 0, df, 1)), middle)
+
+
+def moderated(own: Arms, df: Arms, more: Arms, total: float, *, robust: bool = False) -> Spread:
+    """Return empirical-Bayes variances (Smyth 2004); `robust`: as in Phipson et al. (2016).
+
+    The robust one is simplified: its prior comes from variances that are cut at the 5 and 90 %
+    quantiles, and an arm's prior degrees of freedom shrink with the odds that it is an outlier.
+    """
+    known = df > 0
+    if known.sum() < 3:
+        return pooled_alone(own, df, more, total)
+    free = np.where(known, df, 1.0)
+    centre = spread.winsorised_mean(own, df) if robust else np.nan
+    seen, of = own[known], df[known]
+    if robust:
+        seen = np.clip(seen, *(centre * special.chdtri(of, odds) / of for odds in (0.95, 0.1)))
+    logs = np.log(np.maximum(seen, 1e-9)) - special.digamma(of / 2) + np.log(of / 2)
+    excess = logs.var(ddof=1) - special.polygamma(1, of / 2).mean()
+    prior = min(2 * trigamma_inverse(excess), total) if excess > 0 else total
+    if not robust:
+        shift = special.digamma(prior / 2) - np.log(prior / 2)
+        centre = float(np.exp(logs.mean() + shift)) if excess > 0 else float(seen @ of / of.sum())
+    weight = np.full(df.shape, prior)
+    if robust:
+        tail = np.where(known, special.fdtrc(free, prior, own / centre), 1.0)
+        rank = np.argsort(np.argsort(tail))
+        weight *= np.minimum(tail / ((rank + 0.5) / rank.size), 1)
+    variance = (weight * centre + df * own * known) / (weight + df)
+    return Spread(variance, np.minimum(weight + df, total), centre)
+
+
+def trigamma_inverse(value: float) -> float:
+    """Return where the trigamma function has a value (Smyth 2004, appendix)."""
+    at = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(special.polygamma(1, at))
+        at += trigamma * (1 - trigamma / value) / float(special.polygamma(2, at))
+    return at
+
+
+RULES: dict[str, Rule] = {
+    "shared unless noisy": spread.shared_unless_noisy,
+    "pooled alone": pooled_alone,
+    "larger of both": larger,
+    "moderated": moderated,
+    "moderated, robust": partial(moderated, robust=True),
+}
+
+
 def table(runs: int, only: str = "") -> Iterator[str]:
-    """Yield the rows of the error rates of the rule in use."""
-    yield "| noise | arms | workers | blocks | false calls | first arm | worst other | half width |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|"
-    for name, conditions in CONDITIONS.items():
-        for c in conditions if only in name else []:
-            f = odds(c, runs)
-            first = ", first noisy" if c.noisy > 1 and "noisy" not in name else ""
-            shared = f", common {c.common:.1%}" if c.common else ""
-            yield (
-                f"| {name}{first}{shared} | {c.arms} | {c.workers} | {c.blocks} | "
-                f"{f.false_calls:.1%} | {f.noisy_covered:.1%} | {f.covered:.1%} | "
-                f"{f.half_width:.2%} |"
-            )
+    """Yield the error rates of the rule in use."""
+    header = "noise", "arms", "workers", "blocks", "false calls", "first arm", "worst other"
+    rows = (
+        (
+            name
+            + (", first noisy" if c.noisy > 1 and "noisy" not in name else "")
+            + (f", common {c.common:.1%}" if c.common else ""),
+            *(c.arms, c.workers, c.blocks),
+            *(f"{share:.1%}" for share in found[:3]),
+            f"{found.half_width:.2%}",
+        )
+        for name, conditions in CONDITIONS.items()
+        if only in name
+        for c in conditions
+        for found in [odds(c, runs)]
+    )
+    return lines((*header, "half width"), rows)
 
 
 def comparison(runs: int) -> Iterator[str]:
-    """Yield the rows of what each rule does: false calls, first arm's coverage, half width."""
-    yield "| first arm | arms | workers | blocks | " + " | ".join(RULES) + " |"
-    yield "|---|" + "--:|" * (3 + len(RULES))
-    for c in COMPARED:
-        cells = []
-        for rule in RULES.values():
-            f = odds(c, runs, rule)
-            cells.append(f"{f.false_calls:.1%}, {f.noisy_covered:.1%}, {f.half_width:.2%}")
-        kind = "noisy" if c.noisy > 1 else "alike"
-        yield f"| {kind} | {c.arms} | {c.workers} | {c.blocks} | " + " | ".join(cells) + " |"
+    """Yield what each rule does: false calls, first arm's coverage, half width."""
+    rows = (
+        (
+            "noisy" if c.noisy > 1 else "alike",
+            *(c.arms, c.workers, c.blocks),
+            *(
+                f"{found.false_calls:.1%}, {found.noisy_covered:.1%}, {found.half_width:.2%}"
+                for rule in RULES.values()
+                for found in [odds(c, runs, rule)]
+            ),
+        )
+        for c in COMPARED
+    )
+    return lines(("first arm", "arms", "workers", "blocks", *RULES), rows)
 
 
 def power(runs: int) -> Iterator[str]:
-    """Yield the rows of what can be detected at the noise of MEASURING.md, 9.1 and 9.8."""
-    yield "| noise as measured | false calls | " + " | ".join(RULES) + " |"
-    yield "|---|--:|" + "--:|" * len(RULES)
-    for name, c in MEASURED.items():
-        found = [odds(c, runs, rule) for rule in RULES.values()]
-        yield (
-            f"| {name} | {found[0].false_calls:.1%} | "
-            + " | ".join(f"{f.detectable:.2%}" for f in found)
-            + " |"
-        )
+    """Yield what can be detected at the noise of MEASURING.md, 9.1 and 9.8."""
+    rows = (
+        (name, f"{found[0].false_calls:.1%}", *(f"{f.detectable:.2%}" for f in found))
+        for name, c in MEASURED.items()
+        for found in [[odds(c, runs, rule) for rule in RULES.values()]]
+    )
+    return lines(("noise as measured", "false calls", *RULES), rows)
 
 
 def main() -> None:

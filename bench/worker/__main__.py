@@ -17,6 +17,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bench.worker.protocol import PROTOCOL, Ready
@@ -24,11 +25,7 @@ from bench.worker.recorder import Turn
 from bench.worker.settings import CORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bench.worker.session import Session
-
-    type Emit = Callable[[Any], None]
 
 __all__ = [
     "PROTOCOL",
@@ -38,6 +35,8 @@ __all__ = [
     "keep_to_cores",
     "main",
 ]
+OF_SESSION = ("load", "count", "prove", "open", "prepare", "block", "train")
+"""Commands about steps that stay compiled from command to command."""
 
 
 def main() -> None:
@@ -48,24 +47,52 @@ def main() -> None:
     # Entrants may print; what they print must not get between the lines.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
     closed_in_forks(out.fileno())
 
     def emit(answer: Any) -> None:
         record = answer if isinstance(answer, dict) else asdict(answer)
         print(json.dumps(record), file=out, flush=True)
 
-    commands = Commands(Turn(sys.argv[1]))
-    clock, took = time.perf_counter, 0.0
+    turn, clock, took = Turn(sys.argv[1]), time.perf_counter, 0.0
     while True:
         emit(Ready(took, PROTOCOL, time.process_time()))
         line = sys.stdin.readline()
         if not line:
             return
-        command = json.loads(line)
         start = clock()
-        emit(commands.do(command.pop("do"), command))
+        emit(answer_to(turn, **json.loads(line)))
         took = clock() - start
+
+
+def answer_to(turn: Turn, do: str, **arguments: Any) -> Any:
+    """Carry out a command, and return its answer.
+
+    Raises:
+        ValueError: there is no such command.
+    """
+    if do == "describe":
+        from bench.worker.offers import describe
+
+        return describe(**arguments)
+    if do == "cold":  # it has to be this process's first command
+        from bench.worker.cold import cold
+
+        turn.at(0)
+        found = cold(**arguments)
+        turn.at()
+        return found
+    if do in OF_SESSION:
+        return getattr(session(turn), do)(**arguments)
+    known = ", ".join(("describe", "cold", *OF_SESSION))
+    raise ValueError(f"unknown command {do!r}; known: {known}")
+
+
+@cache
+def session(turn: Turn) -> Session:
+    """Return the session, begun when first asked for."""
+    from bench.worker.session import Session
+
+    return Session(turn)
 
 
 def closed_in_forks(descriptor: int) -> None:
@@ -82,24 +109,24 @@ def closed_in_forks(descriptor: int) -> None:
 
 
 def end_with_parent(sign: signal.Signals = signal.SIGKILL) -> None:
-    """Have Linux end this process when its parent has ended, however that was: see prctl(2).
+    """Have Linux end this process when its parent has ended, however that was.
 
     Elsewhere it ends with its command, when it finds standard input closed.
     """
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, sign)
+    prctl(1, sign)  # PR_SET_PDEATHSIG
 
 
 def adopt() -> None:
-    """Have Linux give us what our children leave behind when they end: see prctl(2)."""
+    """Have Linux give us what our children leave behind when they end."""
+    prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an option of this process on Linux, as the manual's section 2 says."""
     if sys.platform == "linux":
         import ctypes
 
-        set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+        ctypes.CDLL(None).prctl(option, value)
 
 
 def keep_to_cores() -> None:
@@ -107,55 +134,6 @@ def keep_to_cores() -> None:
     cores = os.environ.get(CORES)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, map(int, cores.split(",")))
-
-
-OF_SESSION = ("load", "count", "prove", "open", "prepare", "block", "train")
-"""Commands about steps that stay compiled from command to command."""
-
-
-class Commands:
-    """What a worker can be told; one session of warm steps lives as long as the worker."""
-
-    def __init__(self, turn: Turn) -> None:
-        self.turn = turn
-        self.warm: Session | None = None
-
-    def do(self, name: str, arguments: dict[str, Any]) -> Any:
-        """Carry out a command, and return its answer.
-
-        Raises:
-            ValueError: there is no such command.
-        """
-        if name == "describe":
-            return self.describe(**arguments)
-        if name == "cold":
-            return self.cold(**arguments)
-        if name in OF_SESSION:
-            return getattr(self.session(), name)(**arguments)
-        known = ", ".join(("describe", "cold", *OF_SESSION))
-        raise ValueError(f"unknown command {name!r}; known: {known}")
-
-    def describe(self, **arguments: Any) -> dict[str, Any]:
-        """Say what this environment offers."""
-        from bench.worker.offers import describe
-
-        return describe(**arguments)
-
-    def cold(self, **arguments: Any) -> Any:
-        """Measure what happens once in a process; it has to be this process's first command."""
-        from bench.worker.cold import cold
-
-        self.turn.at(0)
-        found = cold(**arguments)
-        self.turn.nobody()
-        return found
-
-    def session(self) -> Session:
-        """Return the session, begun when first asked for."""
-        from bench.worker.session import Session
-
-        self.warm = self.warm or Session(self.turn)
-        return self.warm
 
 
 if __name__ == "__main__":

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
+import traceback
+from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
 import impls
 from bench.cells import BASELINE, CONTROL
-from bench.worker import turns
-from bench.worker.program import ProgramFacts, difference, facts
+from bench.worker.program import ProgramFacts, facts
+from bench.worker.protocol import Failed
+from bench.worker.turns import stream
 from common.contract import Checkpoint, Dense, Weights, flat, fresh_checkpoint, unflat
 from common.equality import make, random_chunk, random_hidden, random_weights, trajectory
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.worker.setting import Setting
-    from common.contract import Style, TrainStep
+    from bench.worker.turns import Fresh
+    from common.contract import Program, Style, TrainStep
+    from common.equality import Case
 
 CHUNKS = 8
 """Chunks of the text that blocks are timed on, one after the other."""
@@ -26,6 +34,8 @@ STARTED = 1000
 """Updates that the training which is timed seems to have made before."""
 SECOND_MOMENT = 1.0
 """Adam's, that it starts with."""
+TRACEBACK_LINES = 12
+"""Lines of a failure's traceback that are kept."""
 
 
 class Arm(NamedTuple):
@@ -53,6 +63,22 @@ class Arm(NamedTuple):
         return impls.load(self.code.entrant).style(self.code.style)
 
 
+def guarded[Found](action: Callable[[], Found]) -> Found | Failed:
+    """Return what an arm's `action` returns, or why it failed: the worker lives on."""
+    try:
+        return action()
+    except BakeoffError as error:
+        return Failed(str(error))
+    except Exception:
+        tail = "\n".join(traceback.format_exc().splitlines()[-TRACEBACK_LINES:])
+        return Failed(f"raised {last_line()}", tail)
+
+
+def last_line() -> str:
+    """Return the exception being handled, on one line."""
+    return " ".join("".join(traceback.format_exception_only(*sys.exc_info()[:2])).split())
+
+
 class Reference(NamedTuple):
     """What is known of the baseline, by a step that is forgotten."""
 
@@ -64,42 +90,36 @@ class Reference(NamedTuple):
 class Arms:
     """One workload on one backend."""
 
-    def __init__(self, found: Setting) -> None:
-        self.case, self.corpus, self.tokens = found
+    def __init__(self, setting: Setting) -> None:
+        self.case, self.corpus, self.tokens = setting
         self.weights = random_weights(self.case.model)
         self.start = gentle(self.weights)
-        self.chunks = list(islice(turns.stream(self.case, self.tokens), CHUNKS))
+        self.chunks = list(islice(stream(self.case, self.tokens), CHUNKS))
         self.steps: dict[Arm, TrainStep] = {}
-        self.calls: dict[str, dict[Arm, turns.Fresh]] = {}
-        """What gives other turns than a step's, by kind: made once, since they compile."""
-        self._reference: Reference | None = None
+        self.prepared: dict[tuple[str, Arm], Fresh] = {}
+        """What gives turns of a kind to an arm: made once, since some compile for it."""
 
+    @cached_property
     def reference(self) -> Reference:
-        """Return what is known of the baseline; a step is made for it when first asked for.
+        """What is known of the baseline; a step is made for it when first asked for.
 
         That step is not the one that is timed: which arm a process makes first shows in its times,
         so the timed one is made like all others, in whatever order they come.
         """
-        if self._reference is None:
-            step = self.make(Arm(*BASELINE))
-            program = self.program(step)
-            assert program is not None, "the baseline is JAX's"
-            self._reference = Reference(trajectory(step, self.case), program)
-        return self._reference
-
-    def make(self, arm: Arm) -> TrainStep:
-        """Return a new training step of an arm."""
-        return make(arm.load(), self.case)
-
-    def program(self, step: TrainStep) -> ProgramFacts | None:
-        """Return what is known of a step's program; None where that is not JAX's."""
-        step.load(fresh_checkpoint(self.weights))
-        program = step.program(random_hidden(self.case), random_chunk(self.case, 1))
-        return None if program is None else facts(program)
+        step = make(Arm(*BASELINE).load(), self.case)
+        program = program_of(step, self.case)
+        assert program is not None, "the baseline is JAX's"
+        return Reference(trajectory(step, self.case), facts(program))
 
     def load(self, step: TrainStep) -> None:
         """Give a step fresh buffers: copies, so that no two arms share one."""
         step.load(jax.tree.map(np.copy, self.start))
+
+
+def program_of(step: TrainStep, case: Case) -> Program | None:
+    """Return a step's program; None where that is not JAX's."""
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    return step.program(random_hidden(case), random_chunk(case, 1))
 
 
 def gentle(weights: Weights) -> Checkpoint:
@@ -113,38 +133,3 @@ def gentle(weights: Weights) -> Checkpoint:
         Dense(*(np.full_like(a, SECOND_MOMENT) for a in layer)) for layer in flat(weights)
     )
     return fresh_checkpoint(weights)._replace(nu=ones, updates=STARTED)
-
-
-def beside(ours: ProgramFacts | None, baseline: ProgramFacts) -> dict[str, Any]:
-    """Return what a proof says of an arm's program; None stands for one that is not JAX's."""
-    if ours is None:
-        return {
-            "whole_step": True,
-            "same_program_as_baseline": False,
-            "operations_beside_baseline": {},
-            "donates": None,
-            "jax": False,
-            "program": None,
-        }
-    return {
-        "whole_step": ours.whole,
-        "same_program_as_baseline": ours.fingerprint == baseline.fingerprint,
-        "operations_beside_baseline": difference(ours.operations, baseline.operations),
-        "donates": ours.alias_bytes > 0,
-        "program": asdict(ours),
-    }
-
-
-def numbers(ours: ProgramFacts | None) -> dict[str, float | None]:
-    """Return the exact metrics of a program; none of one that is not JAX's."""
-    if ours is None:
-        return {}
-    return {
-        "jaxpr_equations": ours.jaxpr_equations,
-        "hlo_instructions": sum(ours.hlo_instructions.values()),
-        "flops": ours.flops,
-        "bytes_accessed": ours.bytes_accessed,
-        "temp_bytes": ours.temp_bytes,
-        "argument_bytes": ours.argument_bytes,
-        "alias_bytes": ours.alias_bytes,
-    }

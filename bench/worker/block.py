@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from bench.cells import BASELINE
-from bench.metrics import TINY
-from bench.worker import turns
-from bench.worker.arms import STARTED, Arm
-from bench.worker.failures import guarded
+from bench.worker.arms import STARTED, Arm, guarded
+from bench.worker.counts import collector_off
 from bench.worker.protocol import Failed, Timed
-from common.contract import zero_hidden
+from bench.worker.turns import CLOCK, CPU_CLOCK, KINDS
 from common.equality import relative_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bench.worker.arms import Arms
-    from bench.worker.turns import End, Sampled, Unit
-    from common.contract import Chunk
+    from bench.worker.turns import End, Samples, Turns
 
-WARM_CALLS = 3
-"""Calls before a block's rounds: the second and third can still take another path."""
 WEIGHTS_TOLERANCE = 1e-5
 """Norm of the difference to the baseline's weights, relative to their norm, for each array.
 
@@ -35,126 +31,139 @@ On CPU it was up to 5e-7 for NumPy and 2e-7 for others, after 43 to 1003 calls a
 """
 LOSS_TOLERANCE = 5e-5
 """Difference to the baseline's last loss, in nats per character: up to 5e-7 in the same blocks."""
+MOST_PADDING = 1 << 14
+"""Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
 
 
 class Block:
-    """One block of turns of one kind."""
+    """One block of turns of one kind.
+
+    Args:
+        at: Told whose turn it is.
+        compiled: Returns how many programs the process has compiled so far.
+        changes: Returns in words what an arm has changed that it may not.
+        seed: Of the order of rounds.
+    """
 
     def __init__(
-        self, arms: Arms, kind: str, names: Sequence[str], seed: int, at: Callable[[Arm], None]
+        self,
+        at: Callable[[Arm], None],
+        compiled: Callable[[], int],
+        changes: Callable[[], str],
+        seed: int,
     ) -> None:
-        self.arms, self.kind, self.at = arms, kind, at
-        self.members = [Arm.of(name) for name in names]
+        self.at, self.compiled, self.changes = at, compiled, changes
         self.rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
         self.failures: dict[Arm, str] = {}
+        self.samples: dict[Arm, Samples] = {}
+        self.cpu_seconds: dict[Arm, float] = defaultdict(float)
+        self.wall_seconds: dict[Arm, float] = defaultdict(float)
 
     def run(
-        self, workload: str, rounds: int, compiled: Callable[[], int], changes: Callable[[], Any]
+        self, arms: Arms, kind: str, members: Sequence[Arm], rounds: int, untimed: int
     ) -> Timed:
-        """Take the turns, in random order, and compare where the arms have got to.
+        """Take turns over fresh buffers in random order, and compare where the arms have got to.
 
         Args:
-            workload: Its name.
+            arms: Those of the workload.
+            kind: A row of `bench.worker.turns.KINDS`.
+            members: Arms that take part.
             rounds: Timed rounds.
-            compiled: Returns how many programs the process has compiled so far.
-            changes: Returns what an arm has changed that it may not, in words.
+            untimed: Rounds that come in addition, first; their samples are dropped.
         """
-        units = self.units()
-        found = turns.interleave(
-            units,
-            rounds,
-            self.rng,
-            at=self.at,
-            untimed=int(workload in TINY),  # where a first round is slower, and costs nothing
-            compiled=compiled,
-            changes=changes,
+        turns = self.turns(arms, kind, members)
+        self.interleave(turns, rounds, untimed)
+        self.compare(turns, baseline=Arm(*BASELINE) if Arm(*BASELINE) in members else None)
+        good = [arm for arm in turns if arm not in self.failures]
+        metrics = {metric: None for arm in good for metric in self.samples.get(arm, ())}
+        return Timed(
+            {metric: {str(arm): self.samples[arm][metric] for arm in good} for metric in metrics},
+            {str(arm): why for arm, why in self.failures.items()},
+            {str(arm): self.cpu_seconds[arm] / self.wall_seconds[arm] for arm in good},
         )
-        for arm, sampled in found.items():
-            if sampled.failure:
-                self.failures[arm] = sampled.failure
-            elif sampled.compiled:
-                self.failures[arm] = f"compiled {sampled.compiled} programs while it was timed"
-        self.compare(units)
-        return self.answer({a: s for a, s in found.items() if a not in self.failures})
 
-    def units(self) -> dict[Arm, Unit]:
+    def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, Turns]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
-        make: Callable[[Arm], Unit]
-        if self.kind in turns.OF_STEPS:
-            chunk: Chunk = jax.tree.map(jax.numpy.array, self.rng.choice(self.arms.chunks))
-            make = partial(self.of_step, chunk)
-        else:
-            make = self.of_program
-        units, padding = {}, []
-        for arm in self.rng.sample(self.members, len(self.members)):
+        chunk = jax.tree.map(jax.numpy.array, self.rng.choice(arms.chunks))
+        found, padding = {}, []
+        for arm in self.rng.sample(members, len(members)):
             self.at(arm)
-            padding.append(jax.device_put(np.zeros(self.rng.randrange(1, 1 << 14), np.float32)))
-            unit = guarded(partial(make, arm))
-            if isinstance(unit, Failed):
-                self.failures[arm] = f"{unit.failure} (before it was timed)"
+            size = self.rng.randrange(1, MOST_PADDING)
+            padding.append(jax.device_put(np.zeros(size, np.float32)))
+            fresh = arms.prepared.get((kind, arm)) or KINDS[kind](arms, arm)
+            turns = guarded(partial(fresh, chunk))
+            if isinstance(turns, Failed):
+                self.failures[arm] = f"{turns.failure} (before it was timed)"
             else:
-                units[arm] = unit
-        return units
+                found[arm] = turns
+        return found
 
-    def of_step(self, chunk: Chunk, arm: Arm) -> Unit:
-        """Return turns of calls of an arm's step, warm."""
-        hidden = zero_hidden(self.arms.case.model, self.arms.case.batch)
-        step = self.arms.steps[arm]
-        self.arms.load(step)
-        for _ in range(WARM_CALLS):
-            turns.WAIT(step(hidden, chunk))
-        return turns.OF_STEPS[self.kind](step, hidden, chunk, calls=WARM_CALLS)
+    def interleave(
+        self, turns: Mapping[Arm, Callable[[], Samples]], rounds: int, untimed: int
+    ) -> None:
+        """Take `rounds` turns of each, every round in another order.
 
-    def of_program(self, arm: Arm) -> Unit:
-        """Return turns of what compiles apart."""
-        return self.arms.calls[self.kind][arm]()
+        An arm that fails takes no further ones.
+        """
+        with collector_off():
+            for number in range(-untimed, rounds):
+                names = [arm for arm in turns if arm not in self.failures]
+                for arm in self.rng.sample(names, len(names)):
+                    self.at(arm)
+                    self.take(arm, turns[arm], timed=number >= 0)
 
-    def compare(self, units: dict[Arm, Unit]) -> None:
-        """Compare what each arm has computed with what the baseline has, after as many calls."""
+    def take(self, arm: Arm, turn: Callable[[], Samples], *, timed: bool) -> None:
+        """Take one turn of an arm, and keep its samples unless something is wrong."""
+        programs, cpu, wall = self.compiled(), CPU_CLOCK(), CLOCK()
+        samples = guarded(turn)
+        wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
+        if changed := self.changes():
+            self.failures[arm] = f"while it was timed it {changed}"
+        elif isinstance(samples, Failed):
+            self.failures[arm] = f"{samples.failure} (while it was timed)"
+        elif timed and self.compiled() > programs:
+            self.failures[arm] = "compiled again while it was timed"
+        elif timed:
+            self.wall_seconds[arm] += wall
+            self.cpu_seconds[arm] += cpu
+            for metric, seconds in samples.items():
+                self.samples.setdefault(arm, {}).setdefault(metric, []).extend(seconds)
+
+    def compare(self, turns: dict[Arm, Turns], baseline: Arm | None) -> None:
+        """Compare what each arm has computed with what the baseline has, after as many calls.
+
+        Without a baseline, only updates are counted: other blocks of this worker compare with it.
+        """
         ends = {}
-        for arm, unit in units.items():
+        for arm, own in turns.items():
             if arm not in self.failures:
                 self.at(arm)
-                end = guarded(unit.ends)
+                end = guarded(own.ends)
                 if isinstance(end, Failed):
                     self.failures[arm] = f"{end.failure} (after it was timed)"
                 else:
                     ends[arm] = end
-        baseline = Arm(*BASELINE)
-        if baseline not in self.members:  # other blocks of this worker compare with it
-            for arm, found in ends.items():
-                if seen := "; ".join(filter(None, map(miscounted, found.values()))):
-                    self.failures[arm] = f"while it was timed it made {seen}"
-            return
-        if baseline not in ends:
+        if baseline is not None and baseline not in ends:
             why = f"the baseline failed, so nothing could be compared: {self.failures[baseline]}"
             self.failures |= dict.fromkeys(ends, why)
             return
         for arm, found in ends.items():
-            away = [differs(found[name], end) for name, end in ends[baseline].items()]
-            if seen := "; ".join(filter(None, away)):
+            expected = ends[baseline] if baseline else {}
+            wrong = [differs(end, expected.get(name)) for name, end in found.items()]
+            if seen := "; ".join(filter(None, wrong)):
                 self.failures[arm] = (
                     f"what it computed while it was timed is not what was proven: {seen}"
                 )
 
-    def answer(self, found: dict[Arm, Sampled]) -> Timed:
-        """Return what is said of the arms that count."""
-        seconds: dict[str, dict[str, list[float]]] = {}
-        for arm, sampled in found.items():
-            for metric, values in sampled.seconds.items():
-                seconds.setdefault(metric, {})[str(arm)] = values
-        return Timed(
-            seconds,
-            failures={str(arm): why for arm, why in self.failures.items()},
-            cpu_seconds={str(a): s.cpu_seconds / s.wall_seconds for a, s in found.items()},
-        )
 
-
-def differs(found: End, baseline: End) -> str:
+def differs(found: End, baseline: End | None) -> str:
     """Return in words how far an arm is from the baseline; nothing where it is near enough."""
+    updates = found.checkpoint.updates - STARTED
+    if updates != found.calls:
+        return f"{updates} updates in {found.calls} calls"
+    if baseline is None:
+        return ""
     assert found.calls == baseline.calls, "every arm has as many turns"
-    if wrong := miscounted(found):
-        return wrong
     weights = relative_norm(found.checkpoint.weights, baseline.checkpoint.weights)
     if not weights <= WEIGHTS_TOLERANCE:
         return (
@@ -168,9 +177,3 @@ def differs(found: End, baseline: End) -> str:
             f"(allowed: {LOSS_TOLERANCE:g})"
         )
     return ""
-
-
-def miscounted(found: End) -> str:
-    """Return in words that an arm has not made an update in each call; nothing where it has."""
-    updates = found.checkpoint.updates - STARTED
-    return "" if updates == found.calls else f"{updates} updates in {found.calls} calls"

@@ -32,31 +32,29 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     """
     if "jax" in sys.modules:
         raise RuntimeError("jax was imported before its import was to be timed")
-    seconds: dict[str, float] = {}
     before, clock = Surroundings(), CLOCK
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
     start = clock()
     loaded = impls.load(entrant)
-    seconds["import"] = clock() - start
+    seconds: dict[str, float] = {"import": clock() - start}
 
     import jax
 
+    from bench.worker.program import fingerprint
     from bench.worker.setting import case_of
     from common.contract import fresh_checkpoint, zero_hidden
     from common.equality import make, random_chunk
     from common.steps import on_host
 
     events: list[tuple[str, float]] = []
-    hits: list[str] = []
 
     def took(event: str, duration_secs: float, **_: str | int) -> None:
         events.append((event, duration_secs))
 
     def happened(event: str, **_: str | int) -> None:
-        if event.endswith("cache_hits"):
-            hits.append(event)
+        events.append((event, 0.0))
 
     jax.monitoring.register_event_duration_secs_listener(took)
     jax.monitoring.register_event_listener(happened)
@@ -73,21 +71,20 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
-    split, lowered = "", None
-    if program is not None:
-        split = "clock" if program.trace is not None else "jax.monitoring event"
-        found, lowered = stages(program, events)
-        seconds |= found
+    lowered = None if program is None else stages(program, seconds, events)
     start = clock()
     jax.block_until_ready(step(*inputs))
     seconds["first_step"] = clock() - start
     peak = peak_rss()
-    if hits:
+    if any(event.endswith("cache_hits") for event, _ in events):
         raise RuntimeError(
             "the persistent compilation cache was used; compile times would be wrong"
         )
     if changes := before.changes():
         raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
+    split = ""
+    if program is not None:
+        split = "clock" if program.trace is not None else "jax.monitoring event"
     nothing = {} if split else dict.fromkeys(("trace", "lower", "compile"))
     return Cold(
         values=nothing | seconds | {"peak_rss": peak},
@@ -97,22 +94,16 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     )
 
 
-def fingerprint(lowered: jax.stages.Lowered) -> str:
-    """Return the fingerprint of a lowered program."""
-    from bench.worker.program import Graph
-
-    return Graph.of(lowered).fingerprint()
-
-
 def stages(
-    program: Program, events: list[tuple[str, float]]
-) -> tuple[dict[str, float], jax.stages.Lowered]:
-    """Return the seconds of tracing, lowering and compiling a program, told apart if they can be.
+    program: Program, seconds: dict[str, float], events: list[tuple[str, float]]
+) -> jax.stages.Lowered:
+    """Trace, lower and compile a program, and return it lowered.
 
-    `events` is what JAX's own durations are added to as they come. The second value is the
-    lowered program.
+    Args:
+        program: What is compiled.
+        seconds: Gets those of each stage, told apart if they can be.
+        events: What JAX's own durations are added to as they come.
     """
-    seconds: dict[str, float] = {}
     clock = CLOCK
     start = clock()
     if program.trace is not None:
@@ -123,16 +114,16 @@ def stages(
         seconds["lower"] = clock() - start
     else:
         # There is no clock between the two: JAX's own event says what lowering took.
-        events.clear()
+        known = len(events)
         lowered = program.lower()
         both = clock() - start
-        lower = sum(s for e, s in events if "jaxpr_to_mlir_module" in e)
-        if 0 < lower < both:  # else nobody knows where the one ends
+        lower = sum(took for event, took in events[known:] if "jaxpr_to_mlir_module" in event)
+        if 0 < lower < both:  # else nothing tells where the one ends
             seconds |= {"lower": lower, "trace": both - lower}
     start = clock()
     lowered.compile()
     seconds["compile"] = clock() - start
-    return seconds, lowered
+    return lowered
 
 
 def peak_rss() -> float | None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from common.contract import TrainStep
     from common.equality import Case
 
-    type Compiled = Callable[[], int]
-    """How many programs have been compiled since the counting began."""
-
 COMPILED = "/jax/core/compile/backend_compile_duration"
 TOOL = "jax-bakeoff counts"
 TOOL_IDS = range(6)
@@ -41,6 +37,7 @@ FIRST_CALLS = 3
 """Calls after which a step is warm: the second and third can still take another path."""
 WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
+COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
 
 
 class UnsteadyCountsError(BakeoffError):
@@ -56,23 +53,7 @@ class PythonCounts(NamedTuple):
     """Calls that Python code made, of anything (CALL)."""
 
 
-@dataclass(frozen=True)
-class ExactCounts:
-    """What one style's step does, in numbers that do not wobble."""
-
-    python_starts: int | None
-    """Python functions started in a warm call; None where that is not the same every time."""
-    python_calls: int | None
-    """Calls made by Python code in a warm call; None as above."""
-    compilations_first: int
-    """Programs compiled in the first three calls, by the step alone."""
-    compilations_warm: int
-    """Programs compiled in ten further calls; a step that traces again each time has ten."""
-    parameters: int
-    """Weights and biases that the step saves."""
-
-
-def exact(step: TrainStep, case: Case) -> ExactCounts:
+def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
     """Return the counts of a step; what it held is gone afterwards.
 
     JAX's caches are cleared first: otherwise a program that something else has compiled, be it the
@@ -82,6 +63,12 @@ def exact(step: TrainStep, case: Case) -> ExactCounts:
     Args:
         step: What `common.equality.make` returned, called before or not.
         case: The sizes, the step's own.
+
+    Returns:
+        `python_starts` and `python_calls` of a warm call, None where they are not the same every
+        time; programs compiled in the first three calls (`compilations_first`) and in ten further
+        ones (`compilations_warm`: a step that traces again each time has ten); `parameters`, the
+        weights and biases that the step saves.
     """
     chunks = [random_chunk(case, seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
     hidden = random_hidden(case)
@@ -93,22 +80,17 @@ def exact(step: TrainStep, case: Case) -> ExactCounts:
     with compilations() as warm:
         for chunk in chunks[FIRST_CALLS:]:
             hidden, _ = jax.block_until_ready(step(hidden, chunk))
-    python = None if warm() else steady(partial(step, hidden, chunks[0]))
-    return ExactCounts(
-        python_starts=python and python.starts,
-        python_calls=python and python.calls,
-        compilations_first=first(),
-        compilations_warm=warm(),
-        parameters=sum(array.size for dense in flat(step.save().weights) for array in dense),
-    )
-
-
-def steady(call: Callable[[], Any]) -> PythonCounts | None:
-    """Return the counts of a call, or None where they are not the same every time."""
-    try:
-        return python_counts(call)
-    except UnsteadyCountsError:
-        return None
+    starts, calls = None, None
+    if not warm():
+        with suppress(UnsteadyCountsError):
+            starts, calls = python_counts(partial(step, hidden, chunks[0]))
+    return {
+        "python_starts": starts,
+        "python_calls": calls,
+        "compilations_first": first(),
+        "compilations_warm": warm(),
+        "parameters": sum(array.size for dense in flat(step.save().weights) for array in dense),
+    }
 
 
 def python_counts(call: Callable[[], Any]) -> PythonCounts:
@@ -130,7 +112,7 @@ def python_counts(call: Callable[[], Any]) -> PythonCounts:
     """
     for _ in range(UNCOUNTED):
         jax.block_until_ready(call())
-    with no_collection(), tool_id() as tool:
+    with collector_off(), tool_id() as tool:
         counts = [_count(call, tool) for _ in range(COUNTED)]
     if len(set(counts)) > 1:
         found = ", ".join(f"{starts} starts and {calls} calls" for starts, calls in counts)
@@ -178,8 +160,7 @@ def tool_id() -> Iterator[int]:
             f"every tool id of sys.monitoring is taken, by {names}: count Python calls without a "
             "debugger, a profiler or a coverage tool"
         )
-    # From the end: debuggers and profilers ask for the first ones by their numbers.
-    tool = free[-1]
+    tool = free[-1]  # debuggers and profilers ask for the first ones by their numbers
     sys.monitoring.use_tool_id(tool, TOOL)
     try:
         yield tool
@@ -188,19 +169,20 @@ def tool_id() -> Iterator[int]:
 
 
 @contextmanager
-def no_collection() -> Iterator[None]:
-    """Keep the garbage collector off, and leave it as it was."""
+def collector_off() -> Iterator[None]:
+    """Collect garbage, keep the collector out of what is timed or counted, and restore it."""
     was_on = gc.isenabled()
-    gc.disable()
+    COLLECT()
+    DISABLE()
     try:
         yield
     finally:
         if was_on:
-            gc.enable()
+            ENABLE()
 
 
 @contextmanager
-def compilations() -> Iterator[Compiled]:
+def compilations() -> Iterator[Callable[[], int]]:
     """Count the programs that this process compiles in the block.
 
     Yields what tells how many there have been so far; after the block it stays as it is. A program
@@ -209,31 +191,38 @@ def compilations() -> Iterator[Compiled]:
     Raises:
         RuntimeError: this JAX does not tell when it compiles.
     """
-    listener = _hearing()
-    start, end = listener.heard, None
-
-    def so_far() -> int:
-        return (listener.heard if end is None else end) - start
-
+    compiled, end = heard(), None
+    start = compiled()
     try:
-        yield so_far
+        yield lambda: (compiled() if end is None else end) - start
     finally:
-        end = listener.heard
+        end = compiled()
 
 
-def heard() -> Compiled:
-    """Return what tells how many programs this process has compiled, since whenever.
+def heard() -> Callable[[], int]:
+    """Return what tells how many programs this process has compiled so far.
+
+    It compiles one itself, to know that it would hear: no other zero can be trusted.
 
     Raises:
         RuntimeError: this JAX does not tell when it compiles.
     """
-    listener = _hearing()
-    return lambda: listener.heard
+    listener = _listener()
+    for _ in range(2):
+        before = listener.heard
+        jax.block_until_ready(jax.jit(lambda: 0)())
+        if listener.heard > before:
+            return lambda: listener.heard
+        # The first time, or somebody has cleared all of JAX's listeners.
+        jax.monitoring.register_event_duration_secs_listener(listener)
+    raise RuntimeError(
+        f"jax {jax.__version__} does not say {COMPILED} when it compiles, so compilations cannot "
+        "be counted; is jit disabled?"
+    )
 
 
-@dataclass
 class _Listener:
-    heard: int = 0
+    heard = 0
 
     def __call__(self, event: str, duration_secs: float, **_: str | int) -> None:
         del duration_secs
@@ -244,19 +233,3 @@ class _Listener:
 def _listener() -> _Listener:
     """Return the one listener; not every release can unregister, so there are no more of them."""
     return _Listener()
-
-
-def _hearing() -> _Listener:
-    """Return the listener, which has just heard a compilation: no other zero can be trusted."""
-    listener = _listener()
-    for _ in range(2):
-        heard = listener.heard
-        jax.block_until_ready(jax.jit(lambda: 0)())
-        if listener.heard > heard:
-            return listener
-        # The first time, or somebody has cleared all of JAX's listeners.
-        jax.monitoring.register_event_duration_secs_listener(listener)
-    raise RuntimeError(
-        f"jax {jax.__version__} does not say {COMPILED} when it compiles, so compilations cannot "
-        "be counted; is jit disabled?"
-    )

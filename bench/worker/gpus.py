@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import csv
-import io
 import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PROGRAM = "nvidia-smi"
+REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
+"""What the tool calls the reasons for slow clocks; the second name is before driver 535."""
 FIELDS = (
     *("name", "driver_version", "memory.total", "memory.used", "utilization.gpu"),
-    *("temperature.gpu", "persistence_mode", "mig.mode.current", "compute_mode"),
-    *("clocks_event_reasons.hw_slowdown", "clocks_event_reasons.sw_thermal_slowdown"),
-    *("clocks.sm", "clocks.max.sm"),
+    *("temperature.gpu", "persistence_mode", "mig.mode.current", "clocks.sm", "clocks.max.sm"),
+    *(f"{REASONS[0]}.{reason}" for reason in ("hw_slowdown", "sw_thermal_slowdown")),
 )
 SECONDS = 20
 MIB = 1 << 20
@@ -53,27 +49,17 @@ class Gpu:
 def gpus() -> list[Gpu] | None:
     """Return the GPUs; None where the tool is not installed, or does not answer."""
     program = shutil.which(PROGRAM)
-    if program is None:
-        return None
-    for reasons in ("clocks_event_reasons", "clocks_throttle_reasons"):  # before driver 535
-        found = asked(program, [name.replace("clocks_event_reasons", reasons) for name in FIELDS])
-        if found is not None:
-            return found
-    return None
-
-
-def asked(program: str, fields: Sequence[str]) -> list[Gpu] | None:
-    """Return what the tool answers; None where it does not know one of the fields."""
-    query = f"--query-gpu={','.join(fields)}"
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        done = subprocess.run(  # noqa: S603 -- the driver's own tool
-            [program, query, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=True,
-        )
-        return parsed(done.stdout)
+    for reasons in REASONS if program else ():
+        fields = ",".join(FIELDS).replace(REASONS[0], reasons)
+        with suppress(OSError, subprocess.SubprocessError, ValueError):
+            done = subprocess.run(  # noqa: S603 -- the driver's own tool
+                [str(program), f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=True,
+            )
+            return parsed(done.stdout)
     return None
 
 
@@ -83,28 +69,27 @@ def parsed(text: str) -> list[Gpu]:
     Raises:
         ValueError: a line has other fields than were asked for.
     """
-    found = []
-    for row in csv.reader(io.StringIO(text), skipinitialspace=True):
-        if len(row) != len(FIELDS):
-            raise ValueError(f"{len(row)} fields where {len(FIELDS)} were asked for")
-        value = dict(zip(FIELDS, row, strict=True))
-        slow = (value[name] for name in FIELDS if name.startswith("clocks_event_reasons"))
-        found.append(
-            Gpu(
-                name=value["name"],
-                driver=value["driver_version"],
-                memory=int(number(value["memory.total"]) or 0) * MIB,
-                used=int(number(value["memory.used"]) or 0) * MIB,
-                busy=(number(value["utilization.gpu"]) or 0) / 100,
-                temperature=number(value["temperature.gpu"]),
-                persistent=value["persistence_mode"] == "Enabled",
-                divided=value["mig.mode.current"] == "Enabled",
-                slowed="Active" in slow,
-                clock=number(value["clocks.sm"]),
-                fastest=number(value["clocks.max.sm"]),
-            )
-        )
-    return found
+    return [gpu(*row) for row in csv.reader(text.splitlines(), skipinitialspace=True)]
+
+
+def gpu(*row: str) -> Gpu:
+    """Return the GPU of a line."""
+    if len(row) != len(FIELDS):
+        raise ValueError(f"{len(row)} fields where {len(FIELDS)} were asked for")
+    name, driver, memory, used, busy, temperature, persistent, divided, clock, fastest, *slow = row
+    return Gpu(
+        name,
+        driver,
+        memory=int(number(memory) or 0) * MIB,
+        used=int(number(used) or 0) * MIB,
+        busy=(number(busy) or 0) / 100,
+        temperature=number(temperature),
+        persistent=persistent == "Enabled",
+        divided=divided == "Enabled",
+        slowed="Active" in slow,
+        clock=number(clock),
+        fastest=number(fastest),
+    )
 
 
 def number(text: str) -> float | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 import impls
-from bench.worker.failures import last_line
+from bench.worker.arms import last_line
 from bench.worker.gpus import gpus
 from common.errors import BakeoffError
 from common.versions import versions
@@ -26,29 +26,27 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     """Say what this environment offers; of all entrants, or of those named."""
     for path in outside.values():
         impls.add(path)
-    styles, problems, missing, alone = {}, {}, {}, {}
+    found: dict[str, Any] = {"styles": {}, "problems": {}, "missing": {}, "alone": {}}
     libraries, foreign = [], []
     for name in entrants or impls.usual():
         try:
-            entrant = impls.load(name)
-            libraries.append(entrant.distribution)
-            styles[name] = list(entrant.styles)
-            if entrant.missing:
-                missing[name] = dict(entrant.missing)
-            if not impls.declared(name).jax:
-                foreign.append(name)
-            if own := [style for style in impls.declared(name).alone if style in entrant.styles]:
-                alone[name] = own
+            entrant, declared = impls.load(name), impls.declared(name)
         except BakeoffError as error:
-            problems[name] = str(error)
+            found["problems"][name] = str(error)
+            continue
         except Exception:
-            problems[name] = f"import failed: {last_line()}"
+            found["problems"][name] = f"import failed: {last_line()}"
+            continue
+        libraries.append(entrant.distribution)
+        found["styles"][name] = list(entrant.styles)
+        if entrant.missing:
+            found["missing"][name] = dict(entrant.missing)
+        if not declared.jax:
+            foreign.append(name)
+        if own := [style for style in declared.alone if style in entrant.styles]:
+            found["alone"][name] = own
     devices = offered_devices()
-    return {
-        "styles": styles,
-        "problems": problems,
-        "missing": missing,
-        "alone": alone,
+    return found | {
         "foreign": foreign,
         "backends": list(devices),
         "devices": devices,
@@ -69,10 +67,8 @@ def offered_devices() -> dict[str, str]:
     """Return the kind of the first device of each backend that there is."""
     devices = {}
     for backend in dict.fromkeys(("cpu", "gpu", "tpu", *platforms())):
-        try:
+        with suppress(RuntimeError):
             devices[backend] = str(jax.devices(backend)[0].device_kind)
-        except RuntimeError:
-            continue
     return devices
 
 
@@ -110,9 +106,8 @@ def details(backend: str) -> dict[str, Any]:
 
 def of_accelerator(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return how memory is taken, and kernels are chosen, on what is no CPU."""
-    taken = environment.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
     level = re.search(r"--xla_gpu_autotune_level=(\d+)", environment.get("XLA_FLAGS", ""))
     return {
-        "preallocation": taken,
+        "preallocation": environment.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true"),
         "autotuning": f"level {level[1]}" if level else "XLA's own level, anew in each process",
     }

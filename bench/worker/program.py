@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 COMMUTATIVE = {
     f"stablehlo.{name}" for name in ("add", "and", "maximum", "minimum", "multiply", "or")
 }
+EXACT = (
+    *("jaxpr_equations", "flops", "bytes_accessed"),
+    *("temp_bytes", "argument_bytes", "alias_bytes"),
+)
+"""Facts that are metrics as they are."""
 HLO_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([a-z][\w\-]*)\(", re.M)
 
 
@@ -76,6 +81,34 @@ def difference(ours: dict[str, int], baseline: dict[str, int]) -> dict[str, int]
     return {kind: count for kind, count in counts.items() if count}
 
 
+def proof_of(ours: ProgramFacts | None, baseline: ProgramFacts) -> dict[str, Any]:
+    """Return what a proof says of an arm's program; None stands for one that is not JAX's."""
+    if ours is None:
+        return {
+            "whole_step": True,
+            "same_program_as_baseline": False,
+            "operations_beside_baseline": {},
+            "donates": None,
+            "jax": False,
+            "program": None,
+        }
+    return {
+        "whole_step": ours.whole,
+        "same_program_as_baseline": ours.fingerprint == baseline.fingerprint,
+        "operations_beside_baseline": difference(ours.operations, baseline.operations),
+        "donates": ours.alias_bytes > 0,
+        "program": asdict(ours),
+    }
+
+
+def exact_metrics(ours: ProgramFacts | None) -> dict[str, float | None]:
+    """Return the exact metrics of a program; none of one that is not JAX's."""
+    if ours is None:
+        return {}
+    values = {name: getattr(ours, name) for name in EXACT}
+    return values | {"hlo_instructions": sum(ours.hlo_instructions.values())}
+
+
 def count_equations(jaxpr: Jaxpr) -> int:
     """Return the number of equations of `jaxpr` and of all that it contains."""
     total = 0
@@ -89,10 +122,13 @@ def _inner(params: Iterable[Any]) -> Iterator[Jaxpr]:
     for param in params:
         if isinstance(param, (tuple, list)):
             yield from _inner(param)
-        elif isinstance(param, ClosedJaxpr):
-            yield param.jaxpr
-        elif isinstance(param, Jaxpr):
-            yield param
+        elif isinstance(param, (Jaxpr, ClosedJaxpr)):
+            yield getattr(param, "jaxpr", param)
+
+
+def fingerprint(lowered: jax.stages.Lowered) -> str:
+    """Return the fingerprint of a lowered program."""
+    return Graph.of(lowered).fingerprint()
 
 
 @dataclass

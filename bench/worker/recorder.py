@@ -46,16 +46,12 @@ class Recorder:
 
 
 class Turn:
-    """The worker's end: `turn.at(i)` before arm `i` does anything, `turn.nobody()` after it."""
+    """The worker's end: `turn.at(i)` before arm `i`, less than 255, does anything."""
 
     def __init__(self, path: str) -> None:
         with Path(path).open("r+b") as file:
             self.page = mmap.mmap(file.fileno(), 1)
 
-    def at(self, index: int) -> None:
-        """Say that it is the turn of the arm with this index, less than 255."""
+    def at(self, index: int = NOBODY) -> None:
+        """Say whose turn it is; nobody's unless an arm is given."""
         self.page[0] = index
-
-    def nobody(self) -> None:
-        """Say that no arm does anything now."""
-        self.page[0] = NOBODY

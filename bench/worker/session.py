@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import gc
 import random
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 import impls
-from bench.worker import cache as compilation_cache
-from bench.worker import long_turns
-from bench.worker.arms import Arm, Arms, beside, numbers
+from bench.cells import BASELINE
+from bench.metrics import TINY
+from bench.worker.arms import Arm, Arms, guarded, program_of
 from bench.worker.block import Block
 from bench.worker.counts import exact, heard
-from bench.worker.failures import guarded
-from bench.worker.imports import imported
-from bench.worker.integrity import Functions, Surroundings
-from bench.worker.protocol import (
-    Counted,
-    Failed,
-    Failures,
-    Opened,
-    Proven,
-    Timed,
-    Trained,
-)
+from bench.worker.integrity import Surroundings
+from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
+from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
 from bench.worker.setting import setting, use
 from bench.worker.source import code_lines
-from bench.worker.training import final_loss
-from common.equality import Deviation, NotEqualError, loss_and_gradient_deviation, trajectory
+from bench.worker.turns import KINDS, final_loss
+from common.config import ModelConfig
+from common.equality import Case, Deviation, NotEqualError, make, trajectory
+from common.equality import loss_and_gradient_deviation as deviation_of_call
 from common.tolerances import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
@@ -41,9 +35,18 @@ if TYPE_CHECKING:
     from bench.worker.recorder import Turn
     from common.contract import TrainStep
 
+TINY_CASE = Case(ModelConfig(vocab_size=5, width=2), chunk=2, batch=1)
+"""Sizes that the baseline's program is looked at: they are constants of it, and nothing else."""
+CACHE: dict[str, bool | int] = {
+    "jax_enable_compilation_cache": True,
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+"""Settings of JAX's persistent compilation cache, beside its folder."""
+
 
 class Session:
-    """The state of a warm worker; each method is one command, and returns its answer."""
+    """The state of a warm worker; each public method is one command, and returns its answer."""
 
     def __init__(self, turn: Turn) -> None:
         self.turn = turn
@@ -52,7 +55,7 @@ class Session:
         self.workloads: dict[tuple[str, str], Arms] = {}
         self.counted: list[TrainStep] = []
         """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
-        self.functions = Functions()
+        self.functions = Surroundings(everything=False)
         self.compiled: Callable[[], int] | None = None
         """Returns how many programs the process has compiled so far."""
         self.cached = False
@@ -72,30 +75,50 @@ class Session:
         seed: int,
         check_programs: bool = False,
     ) -> Failures:
-        """Import the entrants of all arms, in an order drawn from `seed`.
+        """Import the entrants of all arms in random order; one that changes something fails.
 
         Args:
             arms: Entrants and styles; their order gives them their indices.
             outside: Files of entrants that lie elsewhere, by name.
             cache: Folder of the compilation cache; None for a process that uses none.
             seed: Draws the order.
-            check_programs: Whether to look, after each import, if the baseline's program is still
-                the same.
+            check_programs: Whether an import may change the program of the baseline, neither.
         """
         for path in outside.values():
             impls.add(path)
         self.index = {Arm(*arm): i for i, arm in enumerate(arms)}
-        notes = []
+        found = Failures({})
         if cache is not None:
-            problem = compilation_cache.enable(cache)
-            self.cached = not problem
-            notes += [problem] if problem else []
+            found.notes += filter(None, [use_cache(cache)])
+            self.cached = not found.notes
         rng = random.Random(seed)  # noqa: S311 -- an order of imports is no secret
-        found = imported(list(self.index), rng, self.at, check_programs=check_programs)
-        self.turn.nobody()
+        by_entrant: dict[str, list[Arm]] = {}
+        for arm in self.index:
+            by_entrant.setdefault(arm.code.entrant, []).append(arm)
+        program = guarded(baseline_program) if check_programs else ""
+        for entrant in rng.sample(list(by_entrant), len(by_entrant)):
+            ours = by_entrant[entrant]
+            self.at(ours[0])
+            before = Surroundings()
+            for arm in rng.sample(ours, len(ours)):
+                problem = guarded(partial(arm.load))
+                if isinstance(problem, Failed):
+                    found.failures[str(arm)] = problem.failure
+            changes = before.changes()
+            if check_programs and (now := guarded(baseline_program)) != program:
+                program = now
+                other = f"changed the program of {Arm(*BASELINE)}"
+                changes = "; ".join(filter(None, [other, changes]))
+                found.notes.append(
+                    f"this process measures another program of {Arm(*BASELINE)} than it should, "
+                    f"since {entrant} was imported: leave that out"
+                )
+            if changes:
+                found.failures |= {str(arm): f"importing it {changes}" for arm in ours}
+        self.turn.at()
         gc.collect()
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
-        return Failures(found.failures, notes + found.notes)
+        return found
 
     def at(self, arm: Arm) -> None:
         """Say that it is an arm's turn."""
@@ -116,7 +139,7 @@ class Session:
         found = guarded(action)
         if (changes := before.changes()) and not isinstance(found, Failed):
             found = Failed(f"making or running its step {changes}")
-        self.turn.nobody()
+        self.turn.at()
         if self.cache_hits and not self.cached:
             raise RuntimeError("the persistent compilation cache was used")
         return found
@@ -127,35 +150,33 @@ class Session:
         JAX's caches are cleared for that, so that whatever was compiled is compiled anew when it is
         called next: count in a worker that does nothing else.
         """
-        arms, name = self.on(workload, backend), Arm.of(arm)
+        case, name = self.on(workload, backend).case, Arm.of(arm)
 
         def counts() -> Counted:
-            self.counted.append(arms.make(name))
-            return Counted(asdict(exact(self.counted[-1], arms.case)))
+            self.counted.append(make(name.load(), case))
+            return Counted(exact(self.counted[-1], case))
 
         return self.one(name, counts)
 
     def prove(self, workload: str, backend: str, arm: str) -> Proven | Failed:
         """Make an arm's step, and show that it is equal."""
         arms, name = self.on(workload, backend), Arm.of(arm)
-        baseline = arms.reference()
+        baseline, case = arms.reference, arms.case
 
-        def proof() -> Proven:
-            step, case = arms.make(name), arms.case
-            loss, gradient = loss_and_gradient_deviation(step, case)
+        def proof(step: TrainStep) -> Proven:
+            loss, gradient = deviation_of_call(step, case)
             losses = trajectory(step, case)
             away = Deviation(loss, gradient, float(np.max(np.abs(losses - baseline.losses))))
             away.require()
-            program = arms.program(step)
-            about = beside(program, baseline.program)
+            program = program_of(step, case)
+            found = facts(program) if program else None
+            about = asdict(away) | proof_of(found, baseline.program)
             about["settings"] = dict(getattr(step, "settings", {}))
-            lines = code_lines(impls.source(name.code.entrant))
             constant: dict[str, float | None] = {
                 "parameters": case.model.parameters,
-                "code_lines": lines,
+                "code_lines": code_lines(impls.source(name.code.entrant)),
             }
-            arms.steps[name] = step
-            return Proven(asdict(away) | about, constant | numbers(program), losses.tolist())
+            return Proven(about, constant | exact_metrics(found), losses.tolist())
 
         return self.kept(arms, name, proof)
 
@@ -164,68 +185,90 @@ class Session:
     ) -> Opened | Failed:
         """Make the step of an arm that another process has proven: its losses must be the same.
 
-        Args:
-            workload: Its name.
-            backend: Of its device.
-            arm: Its name.
-            losses: The baseline's ten; None has this process find them.
+        `losses` are the baseline's ten; None has this process find them.
         """
         arms, name = self.on(workload, backend), Arm.of(arm)
-        expected = arms.reference().losses if losses is None else np.array(losses)
+        expected = arms.reference.losses if losses is None else np.array(losses)
 
-        def opening() -> Opened:
-            step = arms.make(name)
+        def opening(step: TrainStep) -> Opened:
             away = float(np.max(np.abs(trajectory(step, arms.case) - expected)))
             if not away <= TRAJECTORY_TOLERANCE:
                 raise NotEqualError(
                     f"not equal in this process, though it was in another: ten steps' losses off "
                     f"by {away:.2g} nats from the baseline (allowed: {TRAJECTORY_TOLERANCE:g})"
                 )
-            arms.steps[name] = step
             return Opened()
 
         return self.kept(arms, name, opening)
 
-    def kept[Answer](self, arms: Arms, arm: Arm, action: Callable[[], Answer]) -> Answer | Failed:
-        """Make a step, and forget it where something is wrong with it."""
-        found = self.one(arm, action)
-        if isinstance(found, Failed):
-            arms.steps.pop(arm, None)
+    def kept[Answer](
+        self, arms: Arms, arm: Arm, action: Callable[[TrainStep], Answer]
+    ) -> Answer | Failed:
+        """Make a step and do something with it; keep it unless something is wrong with it."""
+        arms.steps.pop(arm, None)
+        made: list[TrainStep] = []
+
+        def make_first() -> Answer:
+            made.append(make(arm.load(), arms.case))
+            return action(made[0])
+
+        found = self.one(arm, make_first)
+        if not isinstance(found, Failed):
+            [arms.steps[arm]] = made
         return found
 
     def prepare(self, workload: str, backend: str, kind: str, arms: list[str]) -> Failures:
         """Compile what turns of this kind need beyond the steps."""
         opened = self.on(workload, backend)
-        calls = opened.calls.setdefault(kind, {})
-        failures: dict[str, str] = {}
+        found = Failures({})
         for arm in map(Arm.of, arms):
-            entrant, style = arm.code
-            ready = self.one(arm, partial(long_turns.PREPARED[kind], entrant, style, opened))
+            ready = self.one(arm, partial(KINDS[kind], opened, arm))
             if isinstance(ready, Failed):
-                failures[str(arm)] = ready.failure
+                found.failures[str(arm)] = ready.failure
             else:
-                calls[arm] = ready
-        return Failures(failures)
+                opened.prepared[kind, arm] = ready
+        return found
 
     def block(
         self, workload: str, backend: str, kind: str, arms: list[str], rounds: int, seed: int
     ) -> Timed:
         """Measure one block of turns of this kind: fresh buffers, then rounds in random order."""
-        block = Block(self.on(workload, backend), kind, arms, seed, self.at)
-        self.compiled = self.compiled or heard()  # which compiles one, to know that it hears
-        found = block.run(workload, rounds, self.compiled, self.functions.replaced)
-        self.turn.nobody()
+        opened = self.on(workload, backend)
+        self.compiled = self.compiled or heard()
+        block = Block(self.at, self.compiled, self.functions.changes, seed)
+        untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
+        found = block.run(opened, kind, [*map(Arm.of, arms)], rounds, untimed)
+        self.turn.at()
         return found
 
     def train(self, workload: str, backend: str, arm: str) -> Trained | Failed:
         """Train an arm, from the same weights and from its library's own initialisers."""
         arms, name = self.on(workload, backend), Arm.of(arm)
+        return self.one(name, lambda: Trained(final_loss(name.code, arms.steps[name], arms)))
 
-        def training() -> Trained:
-            entrant, style = name.code
-            found: dict[str, Any] = final_loss(entrant, style, arms.steps[name], arms)
-            corpus = arms.corpus
-            text = {"corpus": corpus.name, "corpus_sha256": corpus.sha256}
-            return Trained(found | text | {"entropy": corpus.entropy})
 
-        return self.one(name, training)
+def use_cache(folder: str) -> str:
+    """Have JAX read programs from `folder`, and write there what had to be compiled.
+
+    Returns:
+        Why that cannot be, in words; nothing where it can.
+    """
+    for name, value in {**CACHE, "jax_compilation_cache_dir": folder}.items():
+        try:
+            jax.config.update(name, value)
+        except Exception:
+            with suppress(Exception):  # a release that has no such option has it always on
+                jax.config.update("jax_enable_compilation_cache", False)
+            return f"jax {jax.__version__} has no option {name}: nothing is read from a cache"
+    with suppress(Exception):  # JAX decides once a process, and has not yet: nothing is compiled
+        from jax.experimental.compilation_cache import compilation_cache
+
+        compilation_cache.reset_cache()
+    return ""
+
+
+def baseline_program() -> str:
+    """Return the fingerprint of the baseline's program at a tiny size, traced and lowered anew."""
+    program = program_of(make(Arm(*BASELINE).load(), TINY_CASE), TINY_CASE)
+    assert program is not None, "the baseline is JAX's"
+    return fingerprint(program.lower())

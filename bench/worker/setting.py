@@ -1,4 +1,4 @@
-"""What a workload means on a backend: sizes, text, and the chunks that steps are timed on."""
+"""What a workload means on a backend: sizes, text, and the device that is the default one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Setting(NamedTuple):
-    """A workload on a backend."""
+    """A workload's sizes and text."""
 
     case: Case
     corpus: Corpus

@@ -68,7 +68,7 @@ def accelerated() -> dict[str, str]:
 
 
 def affinity() -> list[int] | None:
-    """Return the cores that this process may run on; None where nobody can tell."""
+    """Return the cores that this process may run on; None where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
@@ -78,14 +78,11 @@ def threads(cores: Sequence[int] | None = None) -> dict[str, str]:
     None stands for all of ours, as does a system that cannot keep a process to some.
     """
     ours = affinity()
-    cores = ours if cores is None or ours is None else cores
-    if cores is None:
+    if ours is None:
         return {}
-    return {
-        CORES: ",".join(map(str, cores)),
-        "NPROC": str(len(cores)),  # what XLA:CPU sizes its pools by
-        "PJRT_NPROC": str(len(cores)),
-    }
+    cores = ours if cores is None else cores
+    number = str(len(cores))  # what XLA:CPU sizes its pools by
+    return {CORES: ",".join(map(str, cores)), "NPROC": number, "PJRT_NPROC": number}
 
 
 def machine(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:

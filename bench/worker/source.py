@@ -11,13 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NOT_CODE = {
-    tokenize.COMMENT,
-    tokenize.DEDENT,
-    tokenize.ENCODING,
-    tokenize.ENDMARKER,
-    tokenize.INDENT,
-    tokenize.NEWLINE,
-    tokenize.NL,
+    *(tokenize.COMMENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER),
+    *(tokenize.INDENT, tokenize.NEWLINE, tokenize.NL),
 }
 OWNERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 """What can have a docstring."""

@@ -1,39 +1,65 @@
-"""Turns: what an arm does when it is its turn in a round, and how long it took."""
+"""Turns: what an arm does when it is its turn in a round, and how long that took; training.
+
+A kind is a row of `KINDS`: a function of the workload's arms and of one of them, which compiles
+what its turns need beyond the arm's step, and returns what gives that arm turns over buffers of
+its own, warm, for each block.
+"""
 
 from __future__ import annotations
 
-import gc
+import math
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
-from bench.worker.failures import guarded
-from bench.worker.protocol import Failed
+import impls
+from bench.cells import BASELINE
 from common.chunker import chunks
-from common.contract import Chunk
+from common.contract import Chunk, fresh_checkpoint, zero_hidden
+from common.equality import make, random_weights
+from common.errors import BakeoffError
+from common.sample import sample
+from common.steps import FunctionalStep, on_host
+from common.train import by_chunk, by_scan
+from common.vocab import Vocab
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
+    from bench.worker.arms import Arm, Arms
     from common.contract import Checkpoint, Hidden, TrainStep
     from common.equality import Case
 
-    type Fresh = Callable[[], Unit]
-    """Gives a turn over buffers of its own, warm."""
+    type Samples = dict[str, list[float]]
+    """Seconds, by metric."""
+    type Fresh = Callable[[Chunk], Turns]
+    """Gives turns over buffers of their own, warm; a chunk is shared by all arms of a block."""
 
 # What is timed is measured by these, whatever an entrant puts in their places: this module is
 # imported before any entrant is.
 CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
-COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
 
+WARM_CALLS = 3
+"""Calls before a block's rounds: the second and third can still take another path."""
 CALLS = 4
 """Timed calls of a step in a turn."""
 HOST_COST_CALLS = 10
 """Calls of a step that are each waited for, and as many of which only the last is."""
+EPOCH_CHUNKS = 39
+"""As many whole chunks as the blog's epoch has, or as the text has."""
+EPOCH_TOLERANCE = 1e-3
+"""In nats per character: rounding that an unstable training has blown up stays below it."""
+SAMPLE_LENGTH = 500
+FINAL_STEPS = 200
+FINAL_MEAN = 20
+"""Steps whose mean is a point of a curve, the last of them the final loss: one chunk's loss depends
+on its text."""
+OWN_SEEDS = 3
 
 
 class End(NamedTuple):
@@ -46,74 +72,14 @@ class End(NamedTuple):
     checkpoint: Checkpoint
 
 
-class Unit(Protocol):
-    """One turn: it takes its own times, and returns its samples in seconds, by metric."""
+class Turns(Protocol):
+    """An arm's turns in one block."""
 
-    def __call__(self) -> dict[str, list[float]]:
-        """Take the turn."""
+    def __call__(self) -> Samples:
+        """Take one turn."""
 
     def ends(self) -> dict[str, End]:
-        """Return where its steps have got to, by name."""
-
-
-@dataclass
-class Sampled:
-    """What came of an arm's turns."""
-
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Samples by metric, in the order they were taken."""
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    """Of the process, in this arm's timed turns."""
-    compiled: int = 0
-    """Programs that were compiled in its timed turns."""
-    failure: str = ""
-    """Why it took no further turns."""
-
-
-def interleave[Name: Hashable](
-    units: Mapping[Name, Callable[[], dict[str, list[float]]]],
-    rounds: int,
-    rng: random.Random,
-    at: Callable[[Name], None] = lambda _: None,
-    untimed: int = 0,
-    compiled: Callable[[], int] = lambda: 0,
-    changes: Callable[[], list[str]] = list,
-) -> dict[Name, Sampled]:
-    """Return the samples of `rounds` turns of each, every round in another order.
-
-    An arm whose turn raises takes no further ones.
-
-    Args:
-        units: The turns.
-        rounds: Timed rounds.
-        rng: Draws the orders.
-        at: Told whose turn it is.
-        untimed: Rounds that come in addition, first; their samples are dropped.
-        compiled: Returns how many programs the process has compiled so far.
-        changes: Returns what has been changed that may not be, in words: by whom had the turn.
-    """
-    found = {name: Sampled() for name in units}
-    with quiet():
-        for number in range(-untimed, rounds):
-            names = [name for name in units if not found[name].failure]
-            for name in rng.sample(names, len(names)):
-                at(name)
-                ours, programs = found[name], compiled()
-                cpu, wall = CPU_CLOCK(), CLOCK()
-                samples = guarded(units[name])
-                wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
-                if changed := changes():
-                    ours.failure = f"while it was timed it {'; '.join(changed)}"
-                elif isinstance(samples, Failed):
-                    ours.failure = f"{samples.failure} (while it was timed)"
-                elif number >= 0:
-                    ours.wall_seconds += wall
-                    ours.cpu_seconds += cpu
-                    ours.compiled += compiled() - programs
-                    for metric, seconds in samples.items():
-                        ours.seconds.setdefault(metric, []).extend(seconds)
-    return found
+        """Return where its steps have got to, by name; none where nothing is trained."""
 
 
 @dataclass
@@ -121,10 +87,10 @@ class StepTurn:
     """Synchronised calls of a step, one of them untimed.
 
     A call is over when what it returns is there: loss and hidden state, which come with the new
-    parameters where one program makes them all. Where a step is several, as in `blog`, updates
-    are in flight then. The untimed
-    call gives the others the caches that they have in a loop of their own: without it, a step of a
-    tenth of a millisecond pays for what the other arms left behind.
+    parameters where one program makes them all. Where a step is several programs, as in `blog`,
+    updates are in flight then. The untimed call gives the others the caches that they have in a
+    loop of their own: without it, a step of a tenth of a millisecond pays for what the other arms
+    left behind.
     """
 
     step: TrainStep
@@ -133,17 +99,21 @@ class StepTurn:
     calls: int = 0
     loss: Any = None
 
-    def __call__(self) -> dict[str, list[float]]:
-        """Take the turn."""
+    def __call__(self) -> Samples:
+        """Take one turn."""
+        return {"step": self.each(CALLS)}
+
+    def each(self, calls: int) -> list[float]:
+        """Return the seconds of calls that are each waited for, after an untimed one."""
         step, hidden, chunk = self.step, self.hidden, self.chunk
         clock, wait, seconds = CLOCK, WAIT, []
         wait(step(hidden, chunk))
-        for _ in range(CALLS):
+        for _ in range(calls):
             start = clock()
             found = wait(step(hidden, chunk))
             seconds.append(clock() - start)
-        self.loss, self.calls = found[1], self.calls + 1 + CALLS
-        return {"step": seconds}
+        self.loss, self.calls = found[1], self.calls + 1 + calls
+        return seconds
 
     def ends(self) -> dict[str, End]:
         """Return where the step has got to."""
@@ -157,33 +127,116 @@ class HostCostTurn(StepTurn):
     library's own jit waits on every call, both are the same.
     """
 
-    def __call__(self) -> dict[str, list[float]]:
-        """Take the turn."""
+    def __call__(self) -> Samples:
+        """Take one turn."""
+        seconds = self.each(HOST_COST_CALLS)
         step, hidden, chunk = self.step, self.hidden, self.chunk
-        clock, wait, seconds = CLOCK, WAIT, []
-        wait(step(hidden, chunk))
-        for _ in range(HOST_COST_CALLS):
-            start = clock()
-            wait(step(hidden, chunk))
-            seconds.append(clock() - start)
-        start = clock()
+        start = CLOCK()
         for _ in range(HOST_COST_CALLS):
             found = step(hidden, chunk)
-        wait(found)
-        done = clock() - start
-        self.loss, self.calls = found[1], self.calls + 1 + 2 * HOST_COST_CALLS
+        WAIT(found)
+        done = CLOCK() - start
+        self.loss, self.calls = found[1], self.calls + HOST_COST_CALLS
         return {"host_cost": seconds, "host_cost_pipelined": [done / HOST_COST_CALLS]}
 
 
-OF_STEPS: dict[str, type[StepTurn]] = {"step": StepTurn, "host_cost": HostCostTurn}
-"""Turns that need nothing but the arms' steps; each block gives them fresh buffers."""
+class ProgramTurn:
+    """Single calls of programs that are no step: each gives a metric a sample."""
+
+    def __init__(
+        self, programs: dict[str, Callable[[], Any]], ends: Callable[[], dict[str, End]] = dict
+    ) -> None:
+        self.programs, self.ends = programs, ends
+
+    def __call__(self) -> Samples:
+        """Take one turn."""
+        found = {}
+        for metric, program in self.programs.items():
+            start = CLOCK()
+            WAIT(program())
+            found[metric] = [CLOCK() - start]
+        return found
 
 
-def timed[Result](call: Callable[[], Result]) -> tuple[float, Result]:
-    """Return the seconds of a call, and its result, which is on the host or is waited for."""
-    start = CLOCK()
-    found = WAIT(call())
-    return CLOCK() - start, found
+def of_step(turn: type[StepTurn], arms: Arms, arm: Arm) -> Fresh:
+    """Return what gives turns of calls of an arm's own step."""
+
+    def fresh(chunk: Chunk) -> Turns:
+        step, hidden = arms.steps[arm], zero_hidden(arms.case.model, arms.case.batch)
+        arms.load(step)
+        for _ in range(WARM_CALLS):
+            WAIT(step(hidden, chunk))
+        return turn(step, hidden, chunk, calls=WARM_CALLS)
+
+    return fresh
+
+
+def of_epoch(arms: Arms, arm: Arm) -> Fresh:
+    """Return what gives turns of one epoch chunk by chunk and one as a jitted scan, compiled.
+
+    They run as `bakeoff train` runs them: the text's way to the device is part of both.
+    """
+    case = arms.case
+    size = EPOCH_CHUNKS * case.chunk * case.batch + 1
+    epoch = chunks(arms.tokens[:size], case.chunk, case.batch)
+    steps, runs, losses = {}, {}, {}
+    for metric, mode in (("epoch_by_chunk", by_chunk), ("epoch_by_scan", by_scan)):
+        step = make(arm.load(), case)
+        assert isinstance(step, FunctionalStep), "these styles thread their state"
+        step.load(fresh_checkpoint(arms.weights))
+        steps[metric], runs[metric] = step, mode(step)
+        losses[metric] = runs[metric](zero_hidden(case.model, case.batch), epoch)
+    away = float(np.max(np.abs(losses["epoch_by_scan"] - losses["epoch_by_chunk"])))
+    if not away <= EPOCH_TOLERANCE:
+        raise BakeoffError(f"an epoch as one scan is off by {away:.2g} nats from chunk by chunk")
+
+    def fresh(_: Chunk) -> Turns:
+        hidden, taken = zero_hidden(case.model, case.batch), dict.fromkeys(steps, 0)
+        for step in steps.values():
+            arms.load(step)
+
+        def run(metric: str) -> None:
+            losses[metric] = runs[metric](hidden, epoch)
+            taken[metric] += len(losses[metric])
+
+        def ends() -> dict[str, End]:
+            return {
+                name: End(taken[name], float(losses[name][-1]), step.save())
+                for name, step in steps.items()
+            }
+
+        return ProgramTurn({metric: partial(run, metric) for metric in steps}, ends)
+
+    return fresh
+
+
+def of_sample(arms: Arms, arm: Arm) -> Fresh:
+    """Return what gives turns of writing `SAMPLE_LENGTH` characters, compiled."""
+    config = arms.case.model
+    vocab = Vocab("".join(map(chr, range(64, 64 + config.vocab_size))))
+    model = impls.load(arm.code.entrant).build(config)
+
+    def fresh(_: Chunk | None = None) -> Turns:
+        params = model.from_weights(random_weights(config))
+        write = partial(sample, model, params, config, vocab, "A", SAMPLE_LENGTH)
+        expected = write()
+
+        def again() -> None:
+            if write() != expected:
+                raise BakeoffError("another text was written than before")
+
+        return ProgramTurn({"sample": again})
+
+    fresh()
+    return fresh
+
+
+KINDS: dict[str, Callable[[Arms, Arm], Fresh]] = {
+    "step": partial(of_step, StepTurn),
+    "host_cost": partial(of_step, HostCostTurn),
+    "epoch": of_epoch,
+    "sample": of_sample,
+}
 
 
 def stream(case: Case, tokens: Any) -> Iterator[Chunk]:
@@ -196,12 +249,46 @@ def stream(case: Case, tokens: Any) -> Iterator[Chunk]:
             yield jax.device_put(Chunk(*arrays))
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the garbage collector out of what is timed."""
-    COLLECT()
-    DISABLE()
-    try:
-        yield
-    finally:
-        ENABLE()
+def final_loss(arm: Arm, step: TrainStep, arms: Arms) -> dict[str, Any]:
+    """Return the seconds and the final losses of training runs of `FINAL_STEPS` steps.
+
+    The first run starts from weights that are the same for all; the others, in the `pure` styles,
+    from the library's own initialisers.
+
+    Raises:
+        BakeoffError: a final loss is not a number.
+    """
+    case, corpus = arms.case, arms.corpus
+    chunks_ready = list(islice(stream(case, arms.tokens), FINAL_STEPS))
+
+    def run(initialised_by: str, seed: int) -> tuple[float, list[float]]:
+        model = impls.load(initialised_by).build(case.model)
+        step.load(fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed))))))
+        hidden, losses = zero_hidden(case.model, case.batch), []
+        start = CLOCK()
+        for chunk in chunks_ready:
+            hidden, loss = step(hidden, chunk)
+            losses.append(loss)
+        values = jax.device_get(losses)
+        seconds = CLOCK() - start
+        means = np.array(values, float).reshape(-1, FINAL_MEAN).mean(1).tolist()
+        if not math.isfinite(means[-1]):
+            raise BakeoffError(f"the loss became {means[-1]} in {FINAL_STEPS} training steps")
+        return seconds, means
+
+    runs = [run(BASELINE[0], 0)]
+    if arm.style == "pure":
+        runs += [run(arm.entrant, seed) for seed in range(OWN_SEEDS)]
+    seconds, (same, *own) = zip(*runs, strict=True)
+    return {
+        "seconds": list(seconds),
+        "steps": FINAL_STEPS,
+        "mean_of_steps": FINAL_MEAN,
+        "same_weights": same[-1],
+        "own_initialiser": [losses[-1] for losses in own],
+        "curve_same_weights": same,
+        "curves_own_initialiser": own,
+        "corpus": corpus.name,
+        "corpus_sha256": corpus.sha256,
+        "entropy": corpus.entropy,
+    }

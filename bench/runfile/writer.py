@@ -1,4 +1,4 @@
-"""A side's samples as an ordinary run file, as `pytest bench --benchmark-json` writes it."""
+"""Writing run files: also one side's of a comparison, as `pytest bench --benchmark-json` would."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pytest_benchmark.utils import get_commit_info
 
 from bench.cells import Cell
 from bench.metrics import METRICS, Kind
-from bench.report.whole import Whole
 from bench.runfile import ENTRY
+from bench.runfile.whole import Whole
 from bench.summary import section
 from common.errors import BakeoffError
 
@@ -66,9 +66,9 @@ def run_data(
     }
 
 
-def benchmarks(state: State, said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def benchmarks(state: State, section_: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the entries of pytest-benchmark, one for each cell and metric that has samples."""
-    results = {Cell(*(c[name] for name in Cell._fields)): c["metrics"] for c in said["cells"]}
+    results = {Cell(*(c[name] for name in Cell._fields)): c["metrics"] for c in section_["cells"]}
     for cell, found in state.cells.items():
         if cell not in results or found.failure is not None:
             continue
@@ -76,12 +76,11 @@ def benchmarks(state: State, said: Mapping[str, Any]) -> Iterator[dict[str, Any]
             info = results[cell].get(metric)
             if info is None or "missing" in info or METRICS[metric].kind is Kind.ONCE:
                 continue
-            values = found.values(metric)
             stats = Stats()
-            for value in values:
+            for value in found.values(metric):
                 stats.update(value)
-            name = f"test_{metric}[{metric}-{cell}]"
-            unit = METRICS[metric].unit
+            name, unit = f"test_{metric}[{metric}-{cell}]", METRICS[metric].unit
+            said = {**cell._asdict(), "metric": metric, **info}
             yield {
                 "group": f"{cell.workload} {cell.backend} {metric}"
                 + (f" ({unit})" if unit != "s" else ""),
@@ -89,11 +88,7 @@ def benchmarks(state: State, said: Mapping[str, Any]) -> Iterator[dict[str, Any]
                 "fullname": name,
                 "params": None,
                 "param": f"{metric}-{cell}",
-                "extra_info": {
-                    key: value
-                    for key, value in {**cell._asdict(), "metric": metric, **info}.items()
-                    if key in ENTRY
-                },
+                "extra_info": {key: value for key, value in said.items() if key in ENTRY},
                 "options": {},
                 "stats": stats.as_dict(),
             }

@@ -4,19 +4,18 @@
 
 prints its JSON schema, which is made of these types. The file is pytest-benchmark's, with what the
 run says as a whole under `bakeoff`. Times are in seconds, memory in bytes, ratios are to the
-baseline's, and a number that is not known is null.
+baseline's, and a number that is not known is null. `bench.runfile.reader` reads such files,
+`bench.runfile.writer` writes them.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 SCHEMA = 3
-READABLE = (2, 3)
-"""Schemas of files that are still read."""
+"""Files of others are not read."""
 
 type Positive = Annotated[float, msgspec.Meta(gt=0)]
 type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -109,7 +108,8 @@ class Proof(msgspec.Struct, kw_only=True):
     whole_step: bool
     same_program_as_baseline: bool
     operations_beside_baseline: dict[str, int]
-    donates: bool = False
+    donates: bool | None = False
+    """Null for a program that is not JAX's."""
 
 
 class FinalLoss(msgspec.Struct, kw_only=True):
@@ -215,6 +215,8 @@ class ColdSamples(Where, kw_only=True):
     process: Number
     cores: list[int]
     values: dict[str, Positive]
+    program: str = ""
+    """Fingerprint of what it compiled: arms that share it share its samples."""
 
 
 class AllSamples(msgspec.Struct, kw_only=True):
@@ -284,18 +286,6 @@ class RunFile(msgspec.Struct, kw_only=True):
     bakeoff: Section
 
 
-class Readable(msgspec.Struct, kw_only=True):
-    """What a section has to be like to be read at all, whatever it lacks."""
-
-    cells: list[dict[str, Any]]
-    environment: dict[str, Any] | None = None
-    plan: dict[str, Any] | None = None
-    spent: dict[str, Any] | None = None
-    notes: dict[str, str] | None = None
-    control: list[dict[str, Any]] | None = None
-    ties: list[dict[str, Any]] | None = None
-
-
 def check(data: Any) -> None:
     """Raise msgspec.ValidationError unless data of JSON are a whole run file of this schema."""
     found = msgspec.convert(data, RunFile)
@@ -321,7 +311,3 @@ def schema() -> dict[str, Any]:
         **reference,
         "$defs": found,
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(schema(), indent=2))

@@ -1,0 +1,67 @@
+"""A path to write to whose file appears whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from common.errors import BakeoffError, shortened
+from common.files import stem
+
+SMALL = 100_000
+"""Bytes of a file that is left as it is: people read it."""
+
+
+class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path class
+    """Says its name, but opens as a partial file beside it until `finish`.
+
+    pytest-benchmark opens the path that it is given and prints its name; this lets it do both, and
+    leaves no half of a file behind when the disk is full or the program is killed.
+    """
+
+    @property
+    def partial(self) -> Path:
+        """Where it is written first: the same folder, so that it can be renamed."""
+        return Path(str(self.parent)) / f".{stem(self)}.{os.getpid()}.partial"
+
+    def __fspath__(self) -> str:
+        return str(self.partial)
+
+    def check(self) -> None:
+        """Raise BakeoffError if the folder cannot be written to, before anything is measured."""
+        try:
+            self.partial.touch()
+            self.partial.unlink()
+        except OSError as error:
+            raise BakeoffError(
+                f"--benchmark-json {shortened(self)}: cannot write there ({error.strerror}); "
+                "name another path"
+            ) from error
+
+    def finish(self) -> None:
+        """Give the whole file its name; nothing where none was written."""
+        if self.partial.exists():
+            with suppress(ValueError):  # it is not JSON: as it is
+                compact(self.partial)
+            with self.partial.open("rb") as file:
+                os.fsync(file.fileno())
+            self.partial.replace(str(self))
+
+    def discard(self) -> None:
+        """Remove what was written of it, if anything could be."""
+        with suppress(OSError):
+            self.partial.unlink()
+
+
+def written(path: Path) -> bool:
+    """Tell whether a file of this name is there."""
+    return Path(str(path)).exists()
+
+
+def compact(path: Path) -> None:
+    """Write a JSON file anew without indentation: of samples, that is most of the bytes."""
+    if path.suffix == ".partial" and path.stat().st_size > SMALL:
+        data = json.loads(path.read_bytes())
+        path.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
