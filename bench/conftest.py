@@ -427,10 +427,9 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         if found.interrupted or found.broken:
             pytest.skip("interrupted" if found.interrupted else "the run broke off")
         found.handed += 1
-        failure = found.failure(cell)
-        if failure is not None:
-            pytest.fail(f"{cell}: {failure}", pytrace=False)
-        samples, info = found.samples(cell, metric), found.info(cell, metric)
+        samples, info = found.result(cell, metric)
+        if "failure" in info:
+            pytest.fail(f"{cell}: {info['failure']}", pytrace=False)
         if "missing" in info:
             pytest.skip(info["missing"])
         found.numbers += 1

@@ -1,7 +1,7 @@
 """What an entrant costs besides time: lines of code, the size of an installation, releases.
 
-Files are read, not run, and no network is used. Releases are read from a dated file, which
-`python -m bench.details` brings up to date by asking the package index.
+Files are read, not run, and no network is used. Releases are read from `libraries.json`, which is
+edited by hand and says when that was done.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from __future__ import annotations
 import ast
 import json
 import sys
-import tempfile
-import tomllib
-from datetime import UTC, date, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,25 +17,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.environments.uv import UnsolvableError, uv
 from bench.report.choose import LIBRARIES
 from bench.worker.source import code_line_numbers
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from bench.environments.own import Homes
 
     type Definitions = Mapping[str, list[ast.stmt]]
-    type Release = tuple[str, date]
-    """Version, and the day on which it was uploaded (UTC)."""
 
 CORE = "core"
 """What `build` and the style `pure` need."""
 COMMON = ("jax", "optax", "numpy")
 """Every worker imports these, so an installation's size leaves them out."""
-YEAR = timedelta(days=365)
 
 
 def details(name: str, homes: Homes) -> dict[str, Any]:
@@ -122,14 +115,12 @@ def style_lines(path: Path) -> dict[str, int]:
 
 
 def names_defined(node: ast.AST) -> set[str]:
-    """Return the names that a top-level statement defines."""
+    """Return the names that a top-level statement defines; those of imports belong to the core."""
     match node:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return {name}
         case ast.Name(id=name, ctx=ast.Store()):
             return {name}
-        case ast.alias(name=name, asname=other):
-            return {other or name.split(".")[0]}
     return set().union(*(names_defined(inner) for inner in ast.iter_child_nodes(node)))
 
 
@@ -236,68 +227,3 @@ def file_bytes(distribution: metadata.Distribution) -> int:
     files = [f for f in distribution.files or () if "__pycache__" not in f.parts]
     paths = [Path(str(file.locate())) for file in files]
     return sum(path.stat().st_size for path in paths if path.is_file())
-
-
-def newest_release(requirement: str) -> Release:
-    """Return the newest release that fits a requirement, and the day of its first upload (UTC).
-
-    uv writes the times of uploads into a `pylock.toml` (PEP 751). Only final releases count that
-    have a wheel for this Python.
-
-    Raises:
-        UnsolvableError: no release fits.
-        NetworkError: the index cannot be reached.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "pylock.toml"
-        uv(
-            *("pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:"),
-            *("--python", sys.executable, "-o", str(out), "-"),
-            input_=requirement,
-        )
-        [package] = tomllib.loads(out.read_text("utf-8"))["packages"]
-    files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
-    first = min(file["upload-time"] for file in files)
-    return package["version"], first.astimezone(UTC).date()
-
-
-def cadence(
-    distribution: str, today: date, newest: Callable[[str], Release] = newest_release
-) -> dict[str, Any]:
-    """Return the latest release of a library, and how many there were in the year before `today`.
-
-    Args:
-        distribution: Its name in the package index.
-        today: The day that ends the year.
-        newest: Returns the newest release that fits a requirement.
-    """
-    version, day = latest = newest(distribution)
-    recent = 0
-    while day > today - YEAR:
-        recent += 1
-        try:
-            version, day = newest(f"{distribution}<{version}")
-        except UnsolvableError:
-            break
-    return {
-        "releases_in_a_year": recent,
-        "latest": latest[0],
-        "latest_on": latest[1].isoformat(),
-    }
-
-
-def releases() -> None:
-    """Bring the releases in `libraries.json` up to date; the rest of it is written by hand."""
-    known = json.loads(LIBRARIES.read_text("utf-8"))
-    today = datetime.now(UTC).date()
-    for library in known["libraries"].values():
-        library.update(cadence(library["distribution"], today))
-        print(library["distribution"], library["releases_in_a_year"], library["latest"])
-    known["as_of"] = today.isoformat()
-    LIBRARIES.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-if __name__ == "__main__":
-    from bench.cli import program, run_program
-
-    run_program(program(releases, "python -m bench.details"))

@@ -285,7 +285,7 @@ def limit(
         print(msgspec.json.format(msgspec.json.encode(file)).decode())
         return
     for name, row in file.workloads.items():
-        known = (None, None) if compared is None else medians(compared, name)
+        known = medians(compared, name) if compared else (None, None)
         print(sentence(name, row.limit, file.cores, *known))
 
 

@@ -243,29 +243,26 @@ class Measurement:
             )
         return ""
 
-    def failure(self, cell: Cell) -> str | None:
-        """Return why a cell has no number."""
-        assert self.state is not None
-        return self.state.cells[cell].failure
+    def result(self, cell: Cell, metric: str) -> tuple[list[float], dict[str, Any]]:
+        """Return a cell's samples of a metric, and what its entry says beside them.
 
-    def samples(self, cell: Cell, metric: str) -> list[float]:
-        """Return a cell's samples; of a training, the seconds of each run."""
+        Samples of a training are the seconds of each run. Where there are none, the entry has
+        `failure` or `missing`: why.
+        """
         assert self.state is not None
-        return values_of(self.state.cells[cell], metric)
-
-    def info(self, cell: Cell, metric: str) -> dict[str, Any]:
-        """Return what a benchmark's entry says beside its times; `missing` if it has none."""
-        assert self.state is not None
-        info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
+        found = self.state.cells[cell]
+        if found.failure is not None:
+            return [], {"failure": found.failure}
+        samples = values_of(found, metric)
         [row] = [c for c in self.section()["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
         if metric == "final_loss":
-            if row["final_loss"] is None:
-                return {"missing": self.state.missing.get((cell, metric), STARVED)}
-            return info
-        split = self.state.cells[cell].facts.get("trace_and_lower_split_by")
+            reason = self.state.missing.get((cell, metric), STARVED)
+            return samples, {} if row["final_loss"] else {"missing": reason}
+        info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
+        split = found.facts.get("trace_and_lower_split_by")
         if metric in ("trace", "lower") and split:
             info["trace_and_lower_split_by"] = split
-        return info | row["metrics"][metric]
+        return samples, info | row["metrics"][metric]
 
     def section(self) -> dict[str, Any]:
         """Return what the run says as a whole."""

@@ -38,14 +38,15 @@ class OutputBytes(io.FileIO):
             raise
         except OSError as error:
             to_nowhere(self.fileno())
-            self.lost = True
             full = OutputError(
                 f"cannot write to standard output: {error.strerror}; make room there, or send it "
                 "elsewhere, as with > FILE"
             )
             if not self.lenient:
                 raise full from error
-            print(f"bakeoff: {full}", file=sys.stderr, flush=True)
+            if not self.lost:  # where output is captured, the descriptor may come back
+                print(f"bakeoff: {full}", file=sys.stderr, flush=True)
+            self.lost = True
             return len(memoryview(data))
 
 

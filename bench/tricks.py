@@ -177,7 +177,9 @@ def table(run: Run) -> str:
     """
     from bench.report import markdown, wording  # here, since workers import this file
 
-    cells = {(c["entrant"], c["style"], c["workload"]): c for c in run.section["cells"]}
+    cells = {
+        (c["entrant"], c["style"], c["workload"], c["backend"]): c for c in run.section["cells"]
+    }
     rows = {(NAME, style): inspect.getdoc(make) or "" for style, make in STYLES.items()}
     rows[NAME, BASELINE[1]] = "Nothing: any difference is noise."
     rows[TUNED] = inspect.getdoc(impls.load(TUNED[0]).style(TUNED[1])) or ""
@@ -187,12 +189,14 @@ def table(run: Run) -> str:
             f"{run.name} has no tricks; measure them: "
             f"pytest bench --entrant {BASELINE[0]},bench/{NAME}.py --benchmark-json=tricks.json"
         )
-    workloads = wording.workloads(cells[key] for key in cells if key[:2] in found)
-    heads = ["trick", "what it does", *(f"step at `{workload}`" for workload in workloads)]
-    lines = [f"| {' | '.join(heads)} |", f"|---|---|{'--:|' * len(workloads)}"]
+    shown = [cell for key, cell in cells.items() if key[:2] in found]
+    backends = dict.fromkeys(cell["backend"] for cell in shown)
+    columns = [(w, b) for w in wording.workloads(shown) for b in backends]
+    heads = [f"step at `{w}`" + (f" on {b}" if len(backends) > 1 else "") for w, b in columns]
+    lines = [f"| trick | what it does | {' | '.join(heads)} |", f"|---|---|{'--:|' * len(columns)}"]
     for row in found:
         name = f"`{row[1]}`" if row != TUNED else f"{row[0]} `{row[1]}`: all of them"
-        steps = [markdown.step(cells.get((*row, workload))) for workload in workloads]
+        steps = [markdown.step(cells.get((*row, *column))) for column in columns]
         lines.append(f"| {' | '.join([name, rows[row], *steps])} |")
     margin = wording.percent(run.section["plan"]["margin"])
     legend = (

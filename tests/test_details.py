@@ -11,10 +11,9 @@ import pytest
 
 import impls
 from bench.cli import main
-from bench.details import cadence, details, installation, style_lines
+from bench.details import details, installation, style_lines
 from bench.environments.own import Homes
 from bench.environments.store import MARK, binary
-from bench.environments.uv import UnsolvableError
 from bench.report.choose import LIBRARIES
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
@@ -154,31 +153,6 @@ def test_the_running_environment_is_the_default() -> None:
 
 
 # Releases
-
-
-@pytest.mark.parametrize(
-    ("days", "in_a_year"),
-    [
-        (["2026-11-15", "2025-11-26", "2025-11-25", "2025-11-24"], 2),
-        (["2021-10-26"], 0),
-        (["2026-11-25"], 1),
-    ],
-)
-def test_releases_are_counted_in_the_year_before_a_day(days: list[str], in_a_year: int) -> None:
-    index = {f"{len(days) - i}.0": date.fromisoformat(day) for i, day in enumerate(days)}
-
-    def newest(requirement: str) -> tuple[str, date]:
-        _, _, below = requirement.partition("<")
-        for version, day in index.items():
-            if not below or version < below:
-                return version, day
-        raise UnsolvableError(requirement)
-
-    assert cadence("lib", date(2026, 11, 25), newest) == {
-        "releases_in_a_year": in_a_year,
-        "latest": f"{len(days)}.0",
-        "latest_on": days[0],
-    }
 
 
 def test_the_dated_file_knows_every_library() -> None:
