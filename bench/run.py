@@ -42,6 +42,15 @@ if TYPE_CHECKING:
 CODE = ("bench/engine", "bench/worker", "bench/stats", "common", "impls")
 """Folders of the code that a run's numbers depend on."""
 
+SAME = {
+    "options": "other options",
+    "needed": "other cells or metrics",
+    "outside": "other entrants",
+    "lanes": "other cores",
+    "code": "other code of entrants or of the engine",
+}
+"""What has to be the same where a run is taken up."""
+
 
 class Request(NamedTuple):
     """What the command line asks for."""
@@ -205,20 +214,14 @@ class Measurement:
         assert self.journal is not None
         options = replace(self.request.options, seed=self.header.options.seed)
         now = self.new_header(options, self.header.before)
-        if any(
-            getattr(now, name) != getattr(self.header, name)
-            for name in ("options", "needed", "outside", "lanes")
-        ):
+        differing = [
+            what for name, what in SAME.items() if getattr(now, name) != getattr(self.header, name)
+        ]
+        if differing:
             given = shlex.join(without_resume(self.header.arguments))
             raise BakeoffError(
-                f"the journal {self.journal.path} is of another run: go on with it by "
-                f"`pytest {given} --resume`, or start anew without --resume"
-            )
-        if now.code != self.header.code:
-            raise BakeoffError(
-                f"the journal {self.journal.path} was made by other code: entrants, what they share"
-                " or the engine have changed since; have that code again, or start anew without "
-                "--resume"
+                f"the journal {self.journal.path} is of another run ({', '.join(differing)}): go "
+                f"on with it by `pytest {given} --resume`, or start anew without --resume"
             )
 
     def done(self) -> None:

@@ -32,7 +32,6 @@ from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
 from bench.engine.processes import WorkerFailedError
 from bench.engine.state import Samples
 from bench.metrics import METRICS
-from bench.report import markdown
 from bench.report.whole import Whole
 from bench.run import Measurement, Request, offer, read_header, without_resume
 from bench.worker.source import code_lines
@@ -341,13 +340,6 @@ def test_a_run_is_shown(run: Run) -> None:
     for sentence in found["bakeoff"]["verdict"]:
         assert " ".join(sentence.split()) in text
     assert "detectable difference" in text
-
-
-def test_a_markdown_table_of_it(run: Run) -> None:
-    head, _, *rows = markdown.table(run[1]["bakeoff"]).splitlines()
-    assert rows[0].startswith("| [pure_jax](impls/pure_jax.py) `pure` | ")
-    assert rows[0].count("|") == head.count("|")
-    assert any("crashing" in row and "import failed" in row for row in rows)
 
 
 @pytest.mark.slow
@@ -686,17 +678,15 @@ def test_a_journal_of_other_options_is_left_alone(
     begun.run(5.0, never)
     [path] = tmp_path.glob(f"{FOLDER}/*{SUFFIX}")
     before = path.read_bytes()
-    for options, needed in (
-        ({"rounds": 3}, cells),
-        ({}, {**cells, Cell("haiku", "pure", "toy", "cpu"): {"step"}}),
-        ({}, {CELL: {"step", "trace"}}),
-        ({"margin": 0.1}, cells),  # by which it is chosen who gets more time
+    for options, needed, differing in (
+        ({"rounds": 3}, cells, "other options"),
+        ({"margin": 0.1}, cells, "other options"),  # by which it is chosen who gets more time
+        ({}, {**cells, Cell("haiku", "pure", "toy", "cpu"): {"step"}}, "other cells or metrics"),
+        ({}, {CELL: {"step", "trace"}}, "other cells or metrics"),
     ):
         request = REQUEST._replace(options=replace(REQUEST.options, **options))
         other = Measurement(request, OFFER, Journal.open(path), needed)
-        with pytest.raises(
-            BakeoffError, match=r"is of another run: .*`pytest bench --rounds=1 --r"
-        ):
+        with pytest.raises(BakeoffError, match=rf"\({differing}\): .*`pytest bench --rounds=1 --r"):
             other.run(0.0, never)
         assert path.read_bytes() == before
     again = Measurement(REQUEST, OFFER, Journal.open(path), cells)
@@ -706,7 +696,7 @@ def test_a_journal_of_other_options_is_left_alone(
     second.run(0.0, never)
     assert second.header.options.seed != begun.header.options.seed
     monkeypatch.setattr("bench.run.code_digest", lambda: "of other code")
-    with pytest.raises(BakeoffError, match="was made by other code"):
+    with pytest.raises(BakeoffError, match="other code"):
         Measurement(REQUEST, OFFER, Journal.open(path), cells).run(0.0, never)
 
 

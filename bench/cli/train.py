@@ -68,7 +68,7 @@ def train(
     batch: Annotated[int | None, option("Streams read side by side (default: 1)", DATA)] = None,
     epoch_chars: Annotated[int | None, option("Characters an epoch (default: 10000)", DATA)] = None,
     epochs: Annotated[
-        int, option("In total, resumed ones included (default: 100)", TRAINING)
+        int, option("Total, with those of a resumed run (default: 100)", TRAINING)
     ] = 100,
     learning_rate: Annotated[float | None, option("Adam's step (default: 0.002)", TRAINING)] = None,
     weight_decay: Annotated[
@@ -186,15 +186,18 @@ def follow(run: Run, path: Path | None, log: str | None, losses: dict[int, float
                 last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
                 done(epoch)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        raise stopped(error, run, last, path) from error
+        told = stopped(error, run, last, path)
+        if told is None:
+            raise
+        raise told from error
     finally:
         signal.signal(signal.SIGTERM, previous)
     if path is not None:
         show.say(f"saved to {keep(last, path)}")
 
 
-def stopped(error: BaseException, run: Run, last: Saved, path: Path | None) -> BaseException:
-    """Save what is done; return the error that says so, and how to go on."""
+def stopped(error: BaseException, run: Run, last: Saved, path: Path | None) -> BakeoffError | None:
+    """Save what is done; return the error that says so and how to go on, None to leave it as is."""
     kind: type[BakeoffError]
     if isinstance(error, KeyboardInterrupt):
         kind, what = InterruptedRunError, "interrupted"
@@ -204,9 +207,9 @@ def stopped(error: BaseException, run: Run, last: Saved, path: Path | None) -> B
     elif isinstance(error, BakeoffError):
         kind, what = type(error), str(error)
     else:  # a reader that has left, or a mistake of ours
-        if path is not None:
+        if path is not None and last is not run.start:
             keep(last, path)
-        return error
+        return None
     if not run.where.first:
         return kind(f"{what}; process 0 saves")
     if last is run.start:
