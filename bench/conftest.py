@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -22,7 +21,7 @@ from bench.cells import Cell, Selection
 from bench.compare.environments import Builder
 from bench.compare.spec import parse
 from bench.engine import journal as journals
-from bench.engine.actions import ALL, AUTO, ONE
+from bench.engine.actions import ALL, AUTO, ONE, Options
 from bench.engine.machine import only_one
 from bench.engine.processes import SILENCE_SECONDS, WorkerFailedError
 from bench.environments.offers import offers, places_of
@@ -31,7 +30,7 @@ from bench.metrics import METRICS, Kind
 from bench.report.progress import Shown
 from bench.report.terminal import parts
 from bench.report.whole import Whole, written
-from bench.run import Measured, Offer, Wanted, offer_of
+from bench.run import Header, Measurement, Request, read_header
 from bench.runfile import ENTRY
 from bench.worker.settings import conditions
 from common import devices
@@ -43,17 +42,14 @@ from common.versions import versions
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from bench.cells import Offer
     from bench.engine.processes import Place
 
-MEASURED = pytest.StashKey[Measured]()
-WANTED = pytest.StashKey[Wanted]()
+MEASUREMENT = pytest.StashKey[Measurement]()
+REQUEST = pytest.StashKey[Request]()
 CELLS = pytest.StashKey[list[Cell]]()
 LOCK = pytest.StashKey[Any]()
-OUTPUT = pytest.StashKey[TextIO]()
-NO_CELL = Cell("", "", "", "")
 EVERYBODY = "all"
-MAX_BUDGET = 7 * 24 * 3600
-MAX_MARGIN = 0.5
 CPU_DEVICES = "JAX_NUM_CPU_DEVICES"
 """Variable that says how many devices XLA makes of a CPU."""
 TABLE_OPTIONS = tuple(
@@ -65,93 +61,97 @@ MOST_BEFORE = 600.0
 """Seconds that pytest may have run before anything is measured."""
 
 
+def names(what: str, default: str) -> dict[str, Any]:
+    """Return the settings of an option that takes names."""
+    text = f"measure this {what} only; may be given again, or as a,b (default: {default})"
+    return {"action": "append", "default": [], "metavar": "NAME", "help": text}
+
+
+def count(what: str, default: str = "the planner chooses, within the budget") -> dict[str, Any]:
+    """Return the settings of an option that takes a number."""
+    return {"type": int, "metavar": "N", "help": f"{what} (default: {default})"}
+
+
+def number(text: str, default: float, metavar: str) -> dict[str, Any]:
+    """Return the settings of an option that takes a number with a default."""
+    return {"type": float, "default": default, "metavar": metavar, "help": text}
+
+
+def words(text: str, metavar: str, **settings: Any) -> dict[str, Any]:
+    """Return the settings of any other option."""
+    return {"help": text, "metavar": metavar, **settings}
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "entrant": names(
+        "entrant",
+        "the JAX libraries of this environment; all for everybody's, which builds what is missing; "
+        "an entrant of your own by the path of its .py file",
+    ),
+    "style": names("style", "all"),
+    "workload": names("workload", "toy and seed; sweep stands for widths 8 to 1024"),
+    "backend": names("backend", "all that jax offers"),
+    "metric": names("metric", "all; of a sweep, step"),
+    "budget": number(
+        "wall time for the whole run, shared out by a planner (default: 300)", 300.0, "SECONDS"
+    ),
+    "margin": number(
+        "within this fraction, two times are called equivalent (default: 0.02)", 0.02, "FRACTION"
+    ),
+    "resume": words(
+        "go on with a run that was cut off, given the same options: the newest one in "
+        f"{journals.FOLDER}/, or this one",
+        "JOURNAL",
+        nargs="?",
+        const="",
+    ),
+    "devices": words(
+        "share streams between so many devices, as in 1,2,4, for bench/test_scaling.py; on a CPU, "
+        "XLA is told to make as many of it (default: none)",
+        "N,N",
+        default="",
+    ),
+    "environment": words(
+        "measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
+        "releases, flax==0.12.8 (default: the one at hand)",
+        "SPEC",
+    ),
+    "cores": words(
+        "which cores workers use: all, as users run it; one each, pinned and several workers at a "
+        "time, which is far more precise; auto takes all for the time of a step, and one for what "
+        "the host costs and what happens once (default: auto)",
+        "all|one|auto",
+        choices=(AUTO, ALL, ONE),
+        default=AUTO,
+    ),
+    "processes": count(
+        "workers that share the blocks",
+        "1 where --blocks is given, else the planner chooses, within the budget",
+    ),
+    "blocks": count("blocks of interleaved rounds over fresh buffers, in each worker"),
+    "rounds": count("rounds in a block: one turn of everybody"),
+    "cold-samples": count(
+        "fresh processes for each cell's cold metrics, twice as many of the baseline"
+    ),
+}
+MOST = {"budget": (7 * 24 * 3600, "give seconds"), "margin": (0.5, "0.02 is 2 %")}
+COUNTS = ("processes", "blocks", "rounds", "cold-samples")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cells, and how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
-    for name, default in (
-        (
-            "entrant",
-            "the JAX libraries of this environment; all for everybody's, which builds what is "
-            "missing; an entrant of your own by the path of its .py file",
-        ),
-        ("style", "all"),
-        ("workload", "toy and seed; sweep stands for widths 8 to 1024"),
-        ("backend", "all that jax offers"),
-        ("metric", "all; of a sweep, step"),
-    ):
-        group.addoption(
-            f"--{name}",
-            action="append",
-            default=[],
-            metavar="NAME",
-            help=f"measure this {name} only; may be given again, or as a,b (default: {default})",
-        )
-    group.addoption(
-        "--budget",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="wall time for the whole run, shared out by a planner (default: 300)",
-    )
-    group.addoption(
-        "--margin",
-        type=float,
-        default=0.02,
-        metavar="FRACTION",
-        help="within this fraction, two times are called equivalent (default: 0.02)",
-    )
-    group.addoption(
-        "--resume",
-        nargs="?",
-        const="",
-        metavar="JOURNAL",
-        help="go on with a run that was cut off, given the same options: the newest one in "
-        f"{journals.FOLDER}/, or this one",
-    )
-    group.addoption(
-        "--devices",
-        default="",
-        metavar="N,N",
-        help="share streams between so many devices, as in 1,2,4, for bench/test_scaling.py; on a "
-        "CPU, XLA is told to make as many of it (default: none)",
-    )
-    group.addoption(
-        "--environment",
-        metavar="SPEC",
-        help="measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
-        "releases, flax==0.12.8 (default: the one at hand)",
-    )
-    group.addoption(
-        "--cores",
-        choices=(AUTO, ALL, ONE),
-        default=AUTO,
-        help="which cores workers use: all, as users run it; one each, pinned and several workers "
-        "at a time, which is far more precise; auto takes all for the time of a step, and one for "
-        "what the host costs and what happens once (default: auto)",
-    )
-    for name, what in (
-        ("processes", "workers that share the blocks"),
-        ("blocks", "blocks of interleaved rounds over fresh buffers, in each worker"),
-        ("rounds", "rounds in a block: one turn of everybody"),
-        (
-            "cold-samples",
-            "fresh processes for each cell's cold metrics, twice as many of the baseline",
-        ),
-    ):
-        default = "1 where --blocks is given, else the planner chooses, within the budget"
-        if name != "processes":
-            default = "the planner chooses, within the budget"
-        help_ = f"{what} (default: {default})"
-        group.addoption(f"--{name}", type=int, default=None, metavar="N", help=help_)
+    for option, settings in OPTIONS.items():
+        group.addoption(f"--{option}", **settings)
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """End with one line and status 2 where what was given cannot be."""
+def wrong_use_ends() -> Iterator[None]:
+    """End with one line and status 2 where what was given is wrong."""
     try:
         yield
     except (BakeoffError, WorkerFailedError) as error:
-        pytest.exit(str(error), returncode=2)
+        pytest.exit(stdout.one_line(error), returncode=2)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -171,112 +171,102 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_plugin_registered(plugin: Any) -> None:
     """Have a full standard output cost what is shown, not what was measured."""
     if isinstance(plugin, pytest.TerminalReporter) and plugin._tw._file is sys.stdout:
-        output = stdout.lenient(sys.stdout)
-        plugin._tw._file = plugin.config.stash[OUTPUT] = output
+        with suppress(OSError, ValueError):  # no file, as in a test: it stays as it is
+            plugin._tw._file = stdout.opened(sys.stdout.fileno(), sys.stdout, lenient=True)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
-    with one_line():
-        options = checked(config)
+    with wrong_use_ends():
+        request = request_of(config)
         path = config.getoption("benchmark_json")
         if path is not None:
             require_new(Path(str(path)), "--benchmark-json")
             path.check()
         if not config.getoption("collectonly"):
             config.stash[LOCK] = only_one()
-        journal = None
-        if options.resume is not None:
-            journal = journals.Journal.open(Path(options.resume or journals.newest()))
-        if options.selection.devices:  # before any worker is started; a GPU does not look at it
-            os.environ[CPU_DEVICES] = str(max(options.selection.devices))
-        found, places = offered(options, journal)
-        config.stash[WANTED] = options
-        config.stash[CELLS] = options.selection.cells(found)
-        config.stash[MEASURED] = Measured(options, found, journal, places=places)
+        journal = header = None
+        if request.resume is not None:
+            journal = journals.Journal.open(Path(request.resume or journals.newest()))
+            header = read_header(journal)
+        if request.selection.devices:  # before any worker is started; a GPU does not look at it
+            os.environ[CPU_DEVICES] = str(max(request.selection.devices))
+        found, places = offered(request, header)
+        config.stash[REQUEST] = request
+        config.stash[CELLS] = request.selection.cells(found)
+        config.stash[MEASUREMENT] = Measurement(request, found, journal, places=places)
 
 
-def checked(config: pytest.Config) -> Wanted:
-    """Return what was asked for; raise BakeoffError where a number is out of range."""
-
-    def names(option: str) -> tuple[str, ...]:
-        given = config.getoption(option)
-        return tuple(name for value in given for name in value.split(",") if name)
-
+def request_of(config: pytest.Config) -> Request:
+    """Return what was asked for; raise BakeoffError where a name is unknown or a number wrong."""
+    given = {option: config.getoption(f"--{option}") for option in OPTIONS}
+    listed = {
+        option: tuple(name for text in given[option] for name in text.split(",") if name)
+        for option in ("entrant", "style", "workload", "backend", "metric")
+    }
     if config.getoption("numprocesses", None):
         raise BakeoffError("-n is for tests; benchmarks are measured one at a time: leave it out")
-    budget, margin = config.getoption("budget"), config.getoption("margin")
-    check_rate("--budget", budget)
-    if budget > MAX_BUDGET:
-        raise BakeoffError(f"--budget is {budget:g}; it may be {MAX_BUDGET} at most: give seconds")
-    check_rate("--margin", margin)
-    if margin > MAX_MARGIN:
-        raise BakeoffError(
-            f"--margin is {margin:g}; it may be {MAX_MARGIN} at most: give a fraction, 0.02 is 2 %"
-        )
-    counts = {}
-    for option in ("processes", "blocks", "rounds", "cold_samples"):
-        counts[option] = config.getoption(option)
-        if counts[option] is not None:
-            check_size(f"--{option.replace('_', '-')}", counts[option], most=100_000)
-    metrics = names("metric")
-    for name in metrics:
+    for option, (most, advice) in MOST.items():
+        check_rate(f"--{option}", given[option])
+        if given[option] > most:
+            raise BakeoffError(
+                f"--{option} is {given[option]:g}; it may be {most} at most: {advice}"
+            )
+    for option in COUNTS:
+        if given[option] is not None:
+            check_size(f"--{option}", given[option], most=100_000)
+    numbers = [text.strip() for text in given["devices"].split(",") if text]
+    if not all(text.isdecimal() for text in numbers):
+        raise BakeoffError(f"--devices is {given['devices']!r}; give whole numbers, as in 1,2,4")
+    for number in numbers:
+        check_size("--devices", int(number), most=MOST_DEVICES)
+    for name in listed["metric"]:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
-    paths = [name for name in names("entrant") if name.endswith(".py")]
-    for path in paths:
-        impls.add(path)
-    entrants = [Path(name).stem if name in paths else name for name in names("entrant")]
+    files = [name for name in listed["entrant"] if name.endswith(".py")]
+    outside = {impls.add(path): str(Path(path).resolve()) for path in files}
+    entrants = [Path(name).stem if name in files else name for name in listed["entrant"]]
     if EVERYBODY in entrants:
         entrants = impls.names()
     for name in entrants:
         if name not in impls.names():
             raise unknown("entrant", name, [*impls.names(), EVERYBODY])
-    return Wanted(
+    sampling = {name: given[name] for name in ("budget", "margin", "cores")}
+    sampling |= {option.replace("-", "_"): given[option] for option in COUNTS}
+    return Request(
         arguments=tuple(config.invocation_params.args),
         selection=Selection(
             entrants=tuple(entrants),
-            styles=names("style"),
-            workloads=names("workload"),
-            backends=names("backend"),
-            devices=numbers(config.getoption("devices")),
+            styles=listed["style"],
+            workloads=listed["workload"],
+            backends=listed["backend"],
+            devices=tuple(sorted({1, *map(int, numbers)})) if numbers else (),
         ),
-        metrics=metrics,
-        outside={Path(path).stem: str(Path(path).resolve()) for path in paths},
-        budget=budget,
-        margin=margin,
-        resume=config.getoption("resume"),
-        environment=config.getoption("environment"),
-        cores=config.getoption("cores"),
-        **counts,
+        metrics=listed["metric"],
+        outside=outside,
+        options=Options(**sampling),
+        resume=given["resume"],
+        environment=given["environment"],
     )
 
 
-def numbers(given: str) -> tuple[int, ...]:
-    """Return the numbers of devices that were asked for; one is always among them."""
-    found = []
-    for text in filter(None, given.split(",")):
-        if not text.strip().isdecimal():
-            raise BakeoffError(f"--devices is {given!r}; give whole numbers, as in 1,2,4")
-        check_size("--devices", int(text), most=MOST_DEVICES)
-        found.append(int(text))
-    return tuple(sorted({1, *found})) if found else ()
+def offered(request: Request, header: Header | None) -> tuple[Offer, dict[str, Place]]:
+    """Return what there is to measure, and where workers run.
 
-
-def offered(options: Wanted, journal: journals.Journal | None) -> tuple[Offer, dict[str, Place]]:
-    """Return what there is, asked for once, and where; the load is what it was at that moment."""
-    homes, place = Homes(notify=notify), place_of(options.environment)
-    if journal is None:
-        load = conditions()
-        silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
-        chosen = options.selection.entrants
-        found, places = offers(chosen, options.outside, silence, homes, place)
+    Raises:
+        BakeoffError: a run is taken up under other conditions than its journal was begun.
+    """
+    homes, place = Homes(notify=notify), place_of(request.environment)
+    if header is None:
+        load = conditions()  # before the workers that are asked add to it
+        silence = min(SILENCE_SECONDS, max(30.0, request.options.budget / 5))
+        chosen = request.selection.entrants
+        found, places = offers(chosen, request.outside, silence, homes, place)
         return replace(found, conditions=load), places
-    found = offer_of(journal)
+    found = header.offer
     then: dict[str, Any] = found.versions | found.conditions
-    here = versions() if place is None else {}
-    now: dict[str, Any] = found.versions | here | conditions()
+    now: dict[str, Any] = found.versions | (versions() if place is None else {}) | conditions()
     changed = [
         f"{name.replace('_', ' ')} {old} then, {now.get(name)} now"
         for name, old in then.items()
@@ -284,8 +274,8 @@ def offered(options: Wanted, journal: journals.Journal | None) -> tuple[Offer, d
     ]
     if changed:
         raise BakeoffError(
-            f"the journal {journal.path} was made under other conditions: {'; '.join(changed)}; "
-            "have those again, or start anew without --resume"
+            f"the journal was made under other conditions: {'; '.join(changed)}; have those again, "
+            "or start anew without --resume"
         )
     return found, places_of(found.apart, homes, place)
 
@@ -299,51 +289,55 @@ def place_of(environment: str | None) -> Place | None:
     """Return where workers run, built if it was not; None for the environment at hand."""
     if environment is None:
         return None
-    wanted = parse(environment, "--environment")
-    if wanted.revision is not None:
+    spec = parse(environment, "--environment")
+    if spec.revision is not None:
         raise BakeoffError(
             f"--environment is {environment!r}, a git revision; give a day or releases, or compare "
             "revisions by `bakeoff ab`"
         )
-    return None if wanted.current else Builder(notify=notify).environment(wanted).place
+    return None if spec.current else Builder(notify=notify).environment(spec).place
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
-        asked = metafunc.config.stash[WANTED].metrics
+        asked = metafunc.config.stash[REQUEST].metrics
         pairs = [
             (name, cell)
             for name in metafunc.module.METRICS
             if not asked or name in asked
             for cell in metafunc.config.stash[CELLS]
-            if (devices.AT in cell.style) == getattr(metafunc.module, "OVER_DEVICES", False)
+            if (devices.AT in cell.style) == over_devices(metafunc.module)
             if METRICS[name].applies(cell) and (asked or METRICS[name].usual(cell))
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 
 
+def over_devices(module: Any) -> bool:
+    """Tell whether a file measures styles over several devices."""
+    return getattr(module, "OVER_DEVICES", False)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
-    wanted = config.stash.get(WANTED, None)
-    empty = [item for item in items if not isinstance(measures(item).get("cell", NO_CELL), Cell)]
-    if wanted is not None and wanted.metrics and items and len(empty) == len(items):
-        asked = ", ".join(wanted.metrics)
-        pytest.exit(
-            f"nothing to measure: no selected style and workload has the metric {asked}; choose "
-            "others, or leave --metric out",
-            returncode=2,
-        )
-    if wanted is not None and not wanted.selection.devices and empty and empty == items:
-        modules = [item.getparent(pytest.Module) for item in items]
-        if all(module and getattr(module.obj, "OVER_DEVICES", False) for module in modules):
+    request = config.stash.get(REQUEST, None)
+    empty = [item for item in items if not isinstance(benchmark_of(item).get("cell"), Cell)]
+    if request is not None and empty and empty == items:
+        if request.metrics:
+            pytest.exit(
+                "nothing to measure: no selected style and workload has the metric "
+                f"{', '.join(request.metrics)}; choose others, or leave --metric out",
+                returncode=2,
+            )
+        modules = [getattr(item.getparent(pytest.Module), "obj", None) for item in items]
+        if not request.selection.devices and all(map(over_devices, modules)):
             pytest.exit("no devices to share streams between; give --devices 1,2", returncode=2)
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
 
 
-def measures(item: pytest.Item) -> dict[str, Any]:
+def benchmark_of(item: pytest.Item) -> dict[str, Any]:
     """Return the cell and metric of a benchmark; nothing of another test."""
     callspec: Any = getattr(item, "callspec", None)
     return dict(callspec.params) if callspec is not None else {}
@@ -353,13 +347,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan the run: what is left after `-k` is what workers measure."""
     needed: dict[Cell, set[str]] = {}
     for item in session.items:
-        found = measures(item)
+        found = benchmark_of(item)
         if isinstance(cell := found.get("cell"), Cell):
             needed.setdefault(cell, set()).add(found["metric"])
             alone = cell._replace(style=devices.Over.of(cell.style).style)
             if alone != cell:  # beside it: what sharing costs where nothing is shared
                 needed.setdefault(alone, set()).add("step")
-    session.config.stash[MEASURED].needed = needed
+    session.config.stash[MEASUREMENT].needed = needed
+
+
+def say(config: pytest.Config, line: str, **how: bool) -> None:
+    """Write a line of its own where pytest reports."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    reporter.ensure_newline()
+    reporter.write_line(line, **how)
 
 
 def console_of(config: pytest.Config) -> Console:
@@ -375,40 +376,27 @@ def console_of(config: pytest.Config) -> Console:
     )
 
 
-def measure(request: pytest.FixtureRequest) -> Measured:
+def measure(request: pytest.FixtureRequest) -> Measurement:
     """Return what was measured, after measuring it when this is asked for first."""
     config = request.config
-    measured = config.stash[MEASURED]
-    if measured.state is None:
+    measurement = config.stash[MEASUREMENT]
+    if measurement.state is None:
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
         if not 0 <= before <= MOST_BEFORE:  # where /proc is not this machine's
             before = 0.0
-        with capture.global_and_fixture_disabled(), one_line(), stopped_by_term():
-            reporter.ensure_newline()
-            with Shown(console_of(config), measured.wanted.budget) as shown:
-                measured.run(before, shown, shown.plan)
-        if measured.interrupted:
+        before_run = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        try:
+            with capture.global_and_fixture_disabled(), wrong_use_ends():
+                reporter.ensure_newline()
+                with Shown(console_of(config), measurement.request.options.budget) as shown:
+                    measurement.run(before, shown, shown.plan)
+        finally:
+            signal.signal(signal.SIGTERM, before_run)
+        if measurement.interrupted:
             request.session.shouldstop = "interrupted"
-    return measured
-
-
-@contextmanager
-def stopped_by_term() -> Iterator[None]:
-    """Let SIGTERM be what Ctrl-C is: what was measured is safe, and it is said how to go on."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return measurement
 
 
 class Replay:
@@ -435,17 +423,16 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     def hand_over() -> None:
         if request.config.getoption("benchmark_skip"):
             pytest.skip("benchmarks are skipped")
-        measured = measure(request)
-        if measured.interrupted or measured.broken:
-            pytest.skip("interrupted" if measured.interrupted else "the run broke off")
-        measured.handed += 1
-        failure = measured.failure(cell)
-        if failure is not None:
-            pytest.fail(f"{cell}: {failure}", pytrace=False)
-        samples, info = measured.samples(cell, metric), measured.info(cell, metric)
+        found = measure(request)
+        if found.interrupted or found.broken:
+            pytest.skip("interrupted" if found.interrupted else "the run broke off")
+        found.handed += 1
+        samples, info = found.result(cell, metric)
+        if "failure" in info:
+            pytest.fail(f"{cell}: {info['failure']}", pytrace=False)
         if "missing" in info:
             pytest.skip(info["missing"])
-        measured.numbers += 1
+        found.numbers += 1
         if METRICS[metric].kind is Kind.ONCE:  # a loss is no time
             return
         clock = Replay(samples)
@@ -463,11 +450,11 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     """Add versions of everything measured, devices, flags, affinity and load."""
-    measured = config.stash.get(MEASURED, None)
-    if measured is None:  # `--benchmark-compare` wants it before there is a worker
+    measurement = config.stash.get(MEASUREMENT, None)
+    if measurement is None:  # `--benchmark-compare` wants it before there is a worker
         machine_info |= {"versions": versions(), **conditions()}
         return
-    found = measured.offer
+    found = measurement.offer
     machine_info |= {"versions": found.versions, "devices": found.devices, **found.conditions}
 
 
@@ -485,7 +472,7 @@ def pytest_benchmark_update_json(
 ) -> None:
     """Add what belongs to the run as a whole, failed cells with their reasons included."""
     del benchmarks
-    output_json["bakeoff"] = config.stash[MEASURED].section()
+    output_json["bakeoff"] = config.stash[MEASUREMENT].section()
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once
         benchmark["options"] = {}  # those of a clock that replays samples
@@ -496,6 +483,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
     """Write the run file, then drop the journal: all that it holds is in the file."""
     config = session.config
     path = config.getoption("benchmark_json")
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     try:
         try:
             yield
@@ -508,36 +496,30 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
     except OSError as error:
         if path is not None:
             path.discard()
-        place = str(path) if path is not None else str(error.filename or "the saved run")
         session.exitstatus = pytest.ExitCode.INTERRUPTED
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-        reporter.ensure_newline()
-        reporter.write_line(journals.disk_words(error, place), red=True)
-    if (output := config.stash.get(OUTPUT, None)) is not None and stdout.is_lost(output):
+        place = str(path or error.filename or "the saved run")
+        say(config, journals.disk_words(error, place), red=True)
+    if reporter is not None and stdout.is_lost(reporter._tw._file):
         session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def finish(session: pytest.Session, path: Any) -> None:
     """Give the run file its name, and drop the journal if nobody needs it any more."""
-    measured = session.config.stash.get(MEASURED, None)
-    if path is not None:
-        if measured is not None and measured.broken:
-            path.discard()
-        else:
-            path.finish()
-            if written(path):
-                reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-                reporter.ensure_newline()
-                reporter.write_line(f"run file: {path}")
-    if measured is None or measured.broken:
+    measurement = session.config.stash.get(MEASUREMENT, None)
+    if path is not None and measurement is not None and measurement.broken:
+        path.discard()
+    elif path is not None:
+        path.finish()
+        if written(path):
+            say(session.config, f"run file: {path}")
+    if measurement is None or measurement.broken:
         return
-    if measured.interrupted:
+    if measurement.interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
-    elif measured.complete and not measured.numbers:
+    elif measurement.complete and not measurement.numbers:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    else:
-        whole = measured.handed == len(session.items)
-        measured.done(kept=whole and (path is None or written(path)))
+    elif measurement.handed == len(session.items) and (path is None or written(path)):
+        measurement.done()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -548,19 +530,11 @@ def pytest_terminal_summary(
     try:
         yield
     finally:
-        show(terminalreporter, config)
-
-
-def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show one table for each workload and backend, at whatever width the terminal has."""
-    measured = config.stash.get(MEASURED, None)
-    if measured is None or measured.state is None or measured.broken:
-        return
-    terminalreporter.section("bakeoff")
-    console = console_of(config)
-    for part in parts(measured.section()):
-        console.print(part)
-    if measured.interrupted:
-        console.print(measured.how_to_go_on(), markup=False, soft_wrap=True)
-    if measured.complete and not measured.numbers:
-        console.print(measured.nothing(), markup=False, soft_wrap=True)
+        measurement = config.stash.get(MEASUREMENT, None)
+        if measurement is not None and measurement.state is not None and not measurement.broken:
+            terminalreporter.section("bakeoff")
+            console = console_of(config)
+            for part in parts(measurement.section()):
+                console.print(part)
+            if advice := measurement.advice():
+                console.print(advice, markup=False, soft_wrap=True)

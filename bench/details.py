@@ -1,18 +1,14 @@
 """What an entrant costs besides time: lines of code, the size of an installation, releases.
 
-Files are read, not run, and no network is used. Releases are read from a dated file, which
-`python -m bench.details` brings up to date by asking the package index.
+Files are read, not run, and no network is used. Releases are read from `libraries.json`, which is
+edited by hand and says when that was done.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import symtable
 import sys
-import tempfile
-import tomllib
-from datetime import UTC, date, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,27 +17,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.environments.store import replace
-from bench.environments.uv import UnsolvableError, uv
 from bench.report.choose import LIBRARIES
 from bench.worker.source import code_line_numbers
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from bench.environments.own import Homes
 
     type Definitions = Mapping[str, list[ast.stmt]]
-    type Distributions = Mapping[str, metadata.Distribution]
-    type Release = tuple[str, date]
-    """Version, and the day on which it was uploaded (UTC)."""
 
 CORE = "core"
 """What `build` and the style `pure` need."""
 COMMON = ("jax", "optax", "numpy")
 """Every worker imports these, so an installation's size leaves them out."""
-YEAR = timedelta(days=365)
 
 
 def details(name: str, homes: Homes) -> dict[str, Any]:
@@ -61,15 +51,14 @@ def details(name: str, homes: Homes) -> dict[str, Any]:
         about = impls.declared(name)
     except BakeoffError as error:
         return found | {"problems": [str(error)]}
-    try:
-        found["lines"] = style_lines(impls.source(name))
-    except BakeoffError as error:
-        found["problems"].append(str(error))
-    try:
-        packages = site_packages(name, homes) if about.own_environment else None
-        found["install"] = installation(about.distribution, packages)
-    except BakeoffError as error:
-        found["problems"].append(str(error))
+    for part, measure in {
+        "lines": lambda: style_lines(impls.source(name)),
+        "install": lambda: installation(about.distribution, site_packages(name, homes)),
+    }.items():
+        try:
+            found[part] = measure()
+        except BakeoffError as error:
+            found["problems"].append(str(error))
     known = json.loads(LIBRARIES.read_text("utf-8"))
     for library in known["libraries"].values():
         if library["distribution"] == about.distribution:
@@ -82,8 +71,8 @@ def style_lines(path: Path) -> dict[str, int]:
     """Return how many lines of code the core of an entrant's file has, and each style adds.
 
     A style adds the top-level definitions that its entry in `STYLES` uses, directly or through
-    others, and that the core does not use. Everything else is the core, imports included. Lines
-    that two styles share count for both.
+    others, and that the core does not use. Everything else is the core. Lines that two styles share
+    count for both.
 
     Args:
         path: The file, which is read and not run.
@@ -92,30 +81,7 @@ def style_lines(path: Path) -> dict[str, int]:
         BakeoffError: it has no `STYLES` that can be read without running it.
     """
     tree = ast.parse(path.read_bytes(), str(path))
-    definitions: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        for symbol in symbols(statement):
-            if symbol.is_assigned() and symbol.get_name() != "STYLES":
-                definitions.setdefault(symbol.get_name(), []).append(statement)
-    styles = style_values(tree)
-    if not styles:
-        raise BakeoffError(
-            f"the lines of entrant {path.stem!r} cannot be counted by style, for STYLES is not a "
-            'dict that is written out; write STYLES = {"pure": pure_style(build), …}'
-        )
-    core = used([ast.Name("build", ast.Load()), *styles.pop("pure", [])], definitions)
-    code = code_line_numbers(path)
-    added = {
-        style: code & line_numbers(used(values, definitions) - core)
-        for style, values in styles.items()
-    }
-    sizes = {style: len(lines) for style, lines in added.items()}
-    return {CORE: len(code.difference(*added.values())), **sizes}
-
-
-def style_values(tree: ast.Module) -> dict[str, list[ast.expr]]:
-    """Return the expressions that `STYLES` has for each style; empty where it is not a literal."""
-    found: dict[str, list[ast.expr]] = {}
+    styles: dict[str, list[ast.AST]] = {}
     for node in ast.walk(tree):
         match node:
             case ast.Assign([ast.Name("STYLES")], ast.Dict(keys, values)) | ast.AnnAssign(
@@ -127,9 +93,49 @@ def style_values(tree: ast.Module) -> dict[str, list[ast.expr]]:
             case _:
                 continue
         for style, expression in pairs:
-            if isinstance(style, ast.Constant) and isinstance(style.value, str):
-                found.setdefault(style.value, []).append(expression)
-    return found
+            if isinstance(style, ast.Constant):
+                styles.setdefault(str(style.value), []).append(expression)
+    if not styles:
+        raise BakeoffError(
+            f"the lines of entrant {path.stem!r} cannot be counted by style, for STYLES is not a "
+            'dict that is written out; write STYLES = {"pure": pure_style(build), …}'
+        )
+    definitions: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in names_defined(statement) - {"STYLES"}:
+            definitions.setdefault(name, []).append(statement)
+    core = used([ast.Name("build", ast.Load()), *styles.pop("pure", [])], definitions)
+    code = code_line_numbers(path)
+    added = {
+        style: code & line_numbers(used(expressions, definitions) - core)
+        for style, expressions in styles.items()
+    }
+    sizes = {style: len(lines) for style, lines in added.items()}
+    return {CORE: len(code.difference(*added.values())), **sizes}
+
+
+def names_defined(node: ast.AST) -> set[str]:
+    """Return the names that a top-level statement defines; those of imports belong to the core."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Name(id=name, ctx=ast.Store()):
+            return {name}
+    return set().union(*(names_defined(inner) for inner in ast.iter_child_nodes(node)))
+
+
+def names_used(node: ast.AST) -> set[str]:
+    """Return the names that some code reads and does not define itself."""
+    read, own = set(), set()
+    for inner in ast.walk(node):
+        match inner:
+            case ast.Name(id=name, ctx=ast.Load()):
+                read.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name):
+                own.add(name)
+            case ast.FunctionDef(name=name) if inner is not node:
+                own.add(name)
+    return read - own
 
 
 def used(roots: Iterable[ast.AST], definitions: Definitions) -> set[ast.stmt]:
@@ -137,22 +143,11 @@ def used(roots: Iterable[ast.AST], definitions: Definitions) -> set[ast.stmt]:
     found: set[ast.stmt] = set()
     remaining = list(roots)
     while remaining:
-        for symbol in symbols(remaining.pop(), nested=True):
-            if symbol.is_global() and symbol.is_referenced():
-                new = set(definitions.get(symbol.get_name(), ())) - found
-                found |= new
-                remaining += new
+        for name in names_used(remaining.pop()):
+            new = set(definitions.get(name, ())) - found
+            found |= new
+            remaining += new
     return found
-
-
-def symbols(node: ast.AST, *, nested: bool = False) -> Iterator[symtable.Symbol]:
-    """Yield the symbols of a top-level statement or an expression, and of its scopes if nested."""
-    tables = [symtable.symtable(ast.unparse(node), "entrant", "exec")]
-    while tables:
-        table = tables.pop()
-        yield from table.get_symbols()
-        if nested:
-            tables += table.get_children()
 
 
 def line_numbers(statements: Iterable[ast.stmt]) -> set[int]:
@@ -164,12 +159,14 @@ def line_numbers(statements: Iterable[ast.stmt]) -> set[int]:
     return found
 
 
-def site_packages(name: str, homes: Homes) -> Path:
-    """Return the folder of the packages of an entrant that has an environment of its own.
+def site_packages(name: str, homes: Homes) -> Path | None:
+    """Return where the packages of an entrant's own environment are; None if it has none.
 
     Raises:
         BakeoffError: it has not been built.
     """
+    if not impls.declared(name).own_environment:
+        return None
     home = homes.home(name)
     if not home.ready:
         raise BakeoffError(
@@ -197,21 +194,21 @@ def installation(distribution: str, folder: Path | None = None) -> dict[str, Any
         installed.setdefault(canonicalize_name(found.name), found)
     if canonicalize_name(distribution) not in installed:
         raise BakeoffError(f"{distribution} is not installed here")
-    names = required(distribution, installed)
-    for name in COMMON:
-        names -= required(name, installed)
+    names = required([distribution], installed) - required(COMMON, installed)
     sizes = {name: file_bytes(installed[name]) for name in names}
     packages = dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
     return {"bytes": sum(sizes.values()), "packages": packages}
 
 
-def required(distribution: str, installed: Distributions) -> set[str]:
-    """Return the installed packages that a distribution needs, itself included.
+def required(
+    distributions: Iterable[str], installed: Mapping[str, metadata.Distribution]
+) -> set[str]:
+    """Return the installed packages that distributions need, themselves included.
 
     Requirements count if their markers hold in the running Python; those of an extra if another
     package asks for that extra.
     """
-    remaining = [(str(canonicalize_name(distribution)), "")]
+    remaining = [(str(canonicalize_name(name)), "") for name in distributions]
     seen = set(remaining)
     while remaining:
         name, extra = remaining.pop()
@@ -230,87 +227,3 @@ def file_bytes(distribution: metadata.Distribution) -> int:
     files = [f for f in distribution.files or () if "__pycache__" not in f.parts]
     paths = [Path(str(file.locate())) for file in files]
     return sum(path.stat().st_size for path in paths if path.is_file())
-
-
-def cadence(releases: Iterable[Release], today: date) -> dict[str, Any]:
-    """Return how often a library is released.
-
-    Args:
-        releases: The newest first; read until one is older than a year, and at least one.
-        today: The day that ends the year.
-    """
-    recent = 0
-    latest: Release | None = None
-    for version, day in releases:
-        latest = latest or (version, day)
-        if day <= today - YEAR:
-            break
-        recent += 1
-    assert latest is not None
-    return {
-        "releases_in_a_year": recent,
-        "latest": latest[0],
-        "latest_on": latest[1].isoformat(),
-    }
-
-
-def newest_release(requirement: str) -> Release:
-    """Return the newest release that fits a requirement, and the day of its first upload (UTC).
-
-    uv writes the times of uploads into a `pylock.toml` (PEP 751).
-
-    Raises:
-        UnsolvableError: no release fits.
-        NetworkError: the index cannot be reached.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "pylock.toml"
-        uv(
-            *("pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:"),
-            *("--python", sys.executable, "-o", str(out), "-"),
-            input_=requirement,
-        )
-        [package] = tomllib.loads(out.read_text("utf-8"))["packages"]
-    files = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
-    first = min(file["upload-time"] for file in files)
-    return package["version"], first.astimezone(UTC).date()
-
-
-def releases_of(
-    distribution: str, newest: Callable[[str], Release] = newest_release
-) -> Iterator[Release]:
-    """Yield the final releases of a library that have a wheel for this Python, the newest first.
-
-    Args:
-        distribution: Its name in the package index.
-        newest: Returns the newest release that fits a requirement.
-
-    Raises:
-        NetworkError: the index cannot be reached.
-    """
-    version, day = newest(distribution)
-    while True:
-        yield version, day
-        try:
-            version, day = newest(f"{distribution}<{version}")
-        except UnsolvableError:
-            return
-
-
-def main() -> None:
-    """Bring the releases in `LIBRARIES` up to date; the rest of that file is written by hand."""
-    known = json.loads(LIBRARIES.read_text("utf-8"))
-    today = datetime.now(UTC).date()
-    libraries = known["libraries"].values()
-    for distribution in sorted({library["distribution"] for library in libraries}):
-        found = cadence(releases_of(distribution), today)
-        print(distribution, found["releases_in_a_year"], found["latest"])
-        for library in libraries:
-            if library["distribution"] == distribution:
-                library.update(found)
-    known["as_of"] = today.isoformat()
-    replace(LIBRARIES, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()

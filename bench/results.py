@@ -1,16 +1,14 @@
 """`make results`: pages, pictures and tables, made anew from the committed runs.
 
-A folder of `results/` is a machine. Its page is about its newest whole run, the others beside it.
-Histories are folders below `results/tracking/`.
-Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`, those of the
-tuned step's tricks after `<!-- tricks RUN.json -->`, of devices after `<!-- scaling RUN.json -->`.
+A folder of `results/` is a machine. Its page shows its newest whole run first, then the others.
+Histories and bisections are in folders below `results/tracking/`. Tables stand in Markdown files
+between `<!-- KIND RUN.json -->` and `<!-- end -->`, where `KIND` is one of `MAKE`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import TYPE_CHECKING
 
 from bench import limit, tricks
@@ -21,7 +19,6 @@ from bench.report.markdown import table
 from bench.report.page import page
 from bench.report.runs import Run, read
 from bench.worker.settings import ROOT
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -119,30 +116,29 @@ MAKE: Mapping[str, Callable[[Run], str]] = {
 """What makes each kind of table."""
 
 
-def main() -> int:
-    """Make everything anew; return the exit status."""
+def results() -> None:
+    """Make pages, pictures and tables anew from the committed runs."""
     from bench.cli.report import draw, draw_figures
 
-    try:
-        for folder, runs in machines():
-            (folder / PAGE).write_text(page(runs, limits(folder, runs)), encoding="utf-8")
-            print(folder / PAGE)
-            draw(runs, folder / PICTURES)
-        for folder, history in histories():
-            (folder / PAGE).write_text(history_page.page(history), encoding="utf-8")
-            print(folder / PAGE)
-            draw_figures({figure.name: figure for figure in changed(history)}, folder / PICTURES)
-        for path, found in bisections():
-            path.with_suffix(".html").write_text(bisect_page.page(found), encoding="utf-8")
-            print(path.with_suffix(".html"))
-        for path in TEXTS:
-            path.write_text(refreshed(path.read_text("utf-8")), encoding="utf-8")
-            print(path)
-    except BakeoffError as error:
-        print(f"bakeoff: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+    for folder, runs in machines():
+        write(folder / PAGE, page(runs, limits(folder, runs)))
+        draw(runs, folder / PICTURES)
+    for folder, history in histories():
+        write(folder / PAGE, history_page.page(history))
+        draw_figures({figure.name: figure for figure in changed(history)}, folder / PICTURES)
+    for path, found in bisections():
+        write(path.with_suffix(".html"), bisect_page.page(found))
+    for path in TEXTS:
+        write(path, refreshed(path.read_text("utf-8")))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file and say so."""
+    path.write_text(text, encoding="utf-8")
+    print(path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from bench.cli import program, run_program
+
+    run_program(program(results, "python -m bench.results"))

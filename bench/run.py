@@ -1,4 +1,4 @@
-"""One run as `pytest bench` sees it: what is wanted, what was found, what is said of it."""
+"""One run as `pytest bench` sees it: what is asked for, what was found, what is said of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import shlex
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ import msgspec
 
 import impls
 from bench.cells import Cell, Offer, Selection
-from bench.engine.actions import AUTO, Options
+from bench.engine.actions import Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.environment_plan import STARVED
@@ -39,38 +39,48 @@ if TYPE_CHECKING:
     from bench.engine.machine import OtherProcess
     from bench.engine.state import Spent, State
 
-__all__ = ["Measured", "Offer", "Wanted", "offer"]
+CODE = ("bench/engine", "bench/worker", "bench/stats", "common", "impls")
+"""Folders of the code that a run's numbers depend on."""
+
+SAME = {
+    "options": "other options",
+    "needed": "other cells or metrics",
+    "outside": "other entrants",
+    "lanes": "other cores",
+    "code": "other code of entrants or of the engine",
+}
+"""What has to be the same where a run is taken up."""
 
 
-class Wanted(NamedTuple):
+class Request(NamedTuple):
     """What the command line asks for."""
 
     arguments: tuple[str, ...]
     selection: Selection
     metrics: tuple[str, ...]
     outside: dict[str, str]
-    budget: float
-    margin: float
-    resume: str | None
-    processes: int | None
-    blocks: int | None
-    rounds: int | None
-    cold_samples: int | None
+    """Files of entrants that are not the project's, by name."""
+    options: Options
+    resume: str | None = None
+    """A journal; empty for the newest."""
     environment: str | None = None
-    cores: str = AUTO
 
-    @property
-    def options(self) -> Options:
-        """How much is measured."""
-        return Options(
-            self.budget,
-            processes=self.processes,
-            blocks=self.blocks,
-            rounds=self.rounds,
-            cold_samples=self.cold_samples,
-            cores=self.cores,
-            margin=self.margin,
-        )
+
+class Header(msgspec.Struct):
+    """What a journal's first line says of its run."""
+
+    arguments: list[str]
+    options: Options
+    needed: list[tuple[str, str, str, str, list[str]]]
+    """Cells, each with its metrics."""
+    outside: dict[str, str]
+    """SHA-256 of these files, by name."""
+    code: str
+    offer: Offer
+    before: float
+    """Seconds of the budget that had gone before anything was measured."""
+    lanes: list[tuple[int, ...]]
+    """Cores that workers keep to."""
 
 
 def offer(
@@ -111,10 +121,10 @@ def offer(
 
 
 @dataclass
-class Measured:
+class Measurement:
     """Measures when it is first asked to."""
 
-    wanted: Wanted
+    request: Request
     offer: Offer
     journal: Journal | None = None
     """Of a run that is to be taken up; else one is begun."""
@@ -127,18 +137,14 @@ class Measured:
     interrupted: bool = False
     """Ctrl-C came; nothing more is measured."""
     broken: bool = False
-    """Something failed that nobody thought of: there is no result, but a journal."""
+    """An unforeseen error: there is no result, but a journal."""
     handed: int = 0
     """Benchmarks whose samples were handed to pytest-benchmark, or that have none."""
     numbers: int = 0
     """Benchmarks that have samples."""
-    said: dict[str, Any] | None = None
     busiest: OtherProcess | None = None
     """The process that used this machine most, beside the run."""
-
-    def __post_init__(self) -> None:
-        self.options = self.wanted.options
-        """With the seed of this run, once it has begun."""
+    said: dict[str, Any] | None = None
 
     def run(
         self,
@@ -152,24 +158,26 @@ class Measured:
             before: Seconds that have gone already.
             told: Told before each action.
             planned: Told the plan, before it begins.
+
+        Raises:
+            BakeoffError: the journal that is to be taken up is of another run.
         """
         if self.journal is None:
-            self.options = replace(self.wanted.options, seed=secrets.randbelow(1 << 32))
-            self.journal = Journal.create(new_path(), self.header(before))
+            options = replace(self.request.options, seed=secrets.randbelow(1 << 32))
+            self.header = self.new_header(options, before)
+            self.journal = Journal.create(new_path(), msgspec.to_builtins(self.header))
         else:
-            seed = self.journal.header["options"].get("seed", 0)
-            self.options = replace(self.wanted.options, seed=seed)
-            self.check()
-            before = self.journal.header["before"]
+            self.header = read_header(self.journal)
+            self.require_same_run()
         offer = self.offer
-        self.plan = plan = Run(
+        plan = Run(
             self.needed,
-            self.options,
-            before,
+            self.header.options,
+            self.header.before,
             problems=offer.problems,
             environments=offer.sides,
-            lanes=[tuple(lane) for lane in self.journal.header["lanes"]],
-            settled=Settled(self.options.margin),
+            lanes=self.header.lanes,
+            settled=Settled(self.header.options.margin),
         )
         planned(plan.outline())
         others = Others()
@@ -177,7 +185,7 @@ class Measured:
             of = {side: offer.environment(side) for side in ["", *offer.sides.values()]}
             places = {side: self.places[name] for side, name in of.items()}
             heavy = frozenset(side for side, name in of.items() if name)
-            Driver(plan, self.journal, self.wanted.outside, places, told, heavy=heavy).run()
+            Driver(plan, self.journal, self.request.outside, places, told, heavy=heavy).run()
             self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True
@@ -188,158 +196,128 @@ class Measured:
             self.state = plan.state
             self.busiest = others.busiest()
 
-    def header(self, before: float) -> dict[str, Any]:
-        """Return what a journal's first line says."""
-        return {
-            "arguments": self.wanted.arguments,
-            "options": asdict(self.options),
-            "needed": [[*cell, sorted(metrics)] for cell, metrics in self.needed.items()],
-            "outside": {name: digest(path) for name, path in self.wanted.outside.items()},
-            "code": code_digest(),
-            "offer": asdict(self.offer),
-            "before": before,
-            "lanes": [list(lane) for lane in one_core_lanes()],
-        }
+    def new_header(self, options: Options, before: float) -> Header:
+        """Return what the first line of a new journal says."""
+        return Header(
+            arguments=list(self.request.arguments),
+            options=options,
+            needed=[(*cell, sorted(metrics)) for cell, metrics in self.needed.items()],
+            outside={name: digest(path) for name, path in self.request.outside.items()},
+            code=code_digest(),
+            offer=self.offer,
+            before=before,
+            lanes=[tuple(lane) for lane in one_core_lanes()],
+        )
 
-    def check(self) -> None:
-        """Raise BakeoffError unless the journal is of a run with the same options."""
+    def require_same_run(self) -> None:
+        """Raise BakeoffError unless the journal is of a run with the same options and code."""
         assert self.journal is not None
-        now = self.header(0.0)
-        for name in ("options", "needed", "outside", "lanes"):
-            if self.journal.header[name] != msgspec.to_builtins(now[name]):
-                given = shlex.join(without_resume(self.journal.header["arguments"]))
-                raise BakeoffError(
-                    f"the journal {self.journal.path} is of another run: go on with it by "
-                    f"`pytest {given} --resume`, or start anew without --resume"
-                )
-        if self.journal.header["code"] != now["code"]:
+        options = replace(self.request.options, seed=self.header.options.seed)
+        now = self.new_header(options, self.header.before)
+        differing = [
+            what for name, what in SAME.items() if getattr(now, name) != getattr(self.header, name)
+        ]
+        if differing:
+            given = shlex.join(without_resume(self.header.arguments))
             raise BakeoffError(
-                f"the journal {self.journal.path} was made by other code: entrants, what they share"
-                " or the engine have changed since; have that code again, or start anew without "
-                "--resume"
+                f"the journal {self.journal.path} is of another run ({', '.join(differing)}): go "
+                f"on with it by `pytest {given} --resume`, or start anew without --resume"
             )
 
-    def how_to_go_on(self) -> str:
-        """Say how an interrupted run is taken up."""
+    def done(self) -> None:
+        """Drop the journal of a run that has come to its end: nobody needs it any more."""
+        if self.complete and self.journal is not None:
+            self.journal.remove()
+
+    def advice(self) -> str:
+        """Return how to go on where there is no run file; empty where there is one."""
         assert self.journal is not None
-        return (
-            "interrupted: no run file is written; what was measured is safe. Go on with:\n"
-            f"  pytest {shlex.join(without_resume(self.wanted.arguments))} "
-            f"--resume={self.journal.path}"
-        )
+        if self.interrupted:
+            return (
+                "interrupted: no run file is written; what was measured is safe. Go on with:\n"
+                f"  pytest {shlex.join(without_resume(self.request.arguments))} "
+                f"--resume={self.journal.path}"
+            )
+        if self.complete and not self.numbers:
+            return (
+                "no benchmark has a number, so no run file is written: give a larger --budget than "
+                f"{self.header.options.budget:g}, or fewer entrants, styles or workloads. What was "
+                f"found is in {self.journal.path}"
+            )
+        return ""
 
-    def nothing(self) -> str:
-        """Say why there is no run file, though the run has come to its end."""
-        assert self.journal is not None
-        return (
-            "no benchmark has a number, so no run file is written: give a larger --budget than "
-            f"{self.wanted.budget:g}, or fewer entrants, styles or workloads. What was found is in "
-            f"{self.journal.path}"
-        )
+    def result(self, cell: Cell, metric: str) -> tuple[list[float], dict[str, Any]]:
+        """Return a cell's samples of a metric, and what its entry says beside them.
 
-    def failure(self, cell: Cell) -> str | None:
-        """Return why a cell has no number."""
+        Samples of a training are the seconds of each run. Where there are none, the entry has
+        `failure` or `missing`: why.
+        """
         assert self.state is not None
-        return self.state.cells[cell].failure
-
-    def samples(self, cell: Cell, metric: str) -> list[float]:
-        """Return a cell's samples; of a training, the seconds of each run."""
-        assert self.state is not None
-        return values_of(self.state.cells[cell], metric)
-
-    def info(self, cell: Cell, metric: str) -> dict[str, Any]:
-        """Return what a benchmark's entry says beside its times."""
-        assert self.state is not None
-        info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
+        found = self.state.cells[cell]
+        if found.failure is not None:
+            return [], {"failure": found.failure}
+        samples = values_of(found, metric)
         [row] = [c for c in self.section()["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
         if metric == "final_loss":
-            if row["final_loss"] is None:
-                return {"missing": self.state.missing.get((cell, metric), STARVED)}
-            return info | {k: v for k, v in row["final_loss"].items() if k != "seconds"}
-        info |= row["metrics"][metric]
-        if "missing" in info:
-            return info
-        split = self.state.cells[cell].facts.get("trace_and_lower_split_by")
+            reason = self.state.missing.get((cell, metric), STARVED)
+            return samples, {} if row["final_loss"] else {"missing": reason}
+        info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
+        split = found.facts.get("trace_and_lower_split_by")
         if metric in ("trace", "lower") and split:
             info["trace_and_lower_split_by"] = split
-        return info
+        return samples, info | row["metrics"][metric]
 
     def section(self) -> dict[str, Any]:
         """Return what the run says as a whole."""
         assert self.state is not None
-        assert self.journal is not None
-        if self.said is None:
-            said = section(
-                self.state,
-                self.needed,
-                fewest_cold=MIN_COLD if self.options.cold_samples is None else 1,
-                margin=self.wanted.margin,
-                arguments=list(self.journal.header["arguments"]),
-                environment={
-                    "versions": self.offer.versions,
-                    "devices": self.offer.devices,
-                    "device_details": self.offer.details,
-                    **self.offer.conditions,
-                    **self.environments(),
-                },
-                plan={"budget_seconds": self.wanted.budget, "seed": self.options.seed},
-                notes=self.notes(),
-                **({"scaling": rows} if (rows := scaling(self.state.cells)) else {}),
-            )
-            said["warnings"] = warnings(self.state, said, self.offer, self.busiest)
-            said["verdict"] = sentences(said)
-            self.said = said
-        return self.said
+        if self.said is not None:
+            return self.said
+        options, offer = self.header.options, self.offer
+        rows = scaling(self.state.cells)
+        said = section(
+            self.state,
+            self.needed,
+            fewest_cold=1 if options.fixed else MIN_COLD,
+            margin=options.margin,
+            arguments=self.header.arguments,
+            environment={
+                "versions": offer.versions,
+                "devices": offer.devices,
+                "device_details": offer.details,
+                **offer.conditions,
+                **({"own_environments": offer.apart} if offer.apart else {}),
+            },
+            plan={"budget_seconds": options.budget, "seed": options.seed},
+            notes=self.notes(),
+            **({"scaling": rows} if rows else {}),
+        )
+        said["warnings"] = warnings(self.state, said, offer, self.busiest)
+        said["verdict"] = sentences(said)
+        self.said = said
+        return said
 
     def notes(self) -> dict[str, str]:
-        """Return what entrants that were measured have to be said of them."""
+        """Return the notes of the entrants that were measured."""
         found = {}
         for name in dict.fromkeys(cell.entrant for cell in self.needed):
             with suppress(BakeoffError):  # then it is a failed cell
                 found[name] = impls.declared(name).note
         return {name: note for name, note in found.items() if note}
 
-    def environments(self) -> dict[str, Any]:
-        """Return what is in the environments that entrants have for themselves, if any has."""
-        return {"own_environments": self.offer.apart} if self.offer.apart else {}
 
-    def done(self, *, kept: bool) -> None:
-        """Drop the journal of a run that has come to its end, if nobody needs it any more."""
-        if self.complete and self.journal is not None and kept:
-            self.journal.remove()
-
-
-def offer_of(journal: Journal) -> Offer:
-    """Return what the environment had when a journal was begun.
+def read_header(journal: Journal) -> Header:
+    """Return what a journal's first line says of its run.
 
     Raises:
-        BakeoffError: the journal's first line does not say all that a run needs.
+        BakeoffError: it does not say all that a run needs.
     """
-    header = journal.header
-    missing = [name for name, type_ in HEADER.items() if not isinstance(header.get(name), type_)]
-    with suppress(msgspec.ValidationError):
-        found = msgspec.convert(header.get("offer"), Offer)
-        if not missing:
-            return found
-    raise BakeoffError(
-        f"the first line of the journal {journal.path} is damaged: it lacks "
-        f"{', '.join(missing or ['parts of offer'])}; start anew without --resume"
-    )
-
-
-CODE = ("bench/engine", "bench/worker", "bench/stats", "common", "impls")
-"""Folders of it."""
-HEADER: dict[str, Any] = {
-    "arguments": list,
-    "options": dict,
-    "needed": list,
-    "outside": dict,
-    "offer": dict,
-    "code": str,
-    "before": int | float,
-    "lanes": list,
-}
-"""What a journal's first line says of its run."""
+    try:
+        return msgspec.convert(journal.header, Header)
+    except msgspec.ValidationError as error:
+        raise BakeoffError(
+            f"the first line of the journal {journal.path} is damaged: {error}; start anew without "
+            "--resume"
+        ) from error
 
 
 def without_resume(arguments: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Standard output: where it cannot be written to, that is one error with one line."""
+"""What programs say on their streams: an error is one line, also where output is full."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ class OutputError(BakeoffError):
     """Standard output cannot be written to, as on a disk that is full."""
 
 
-class Raw(io.FileIO):
+class OutputBytes(io.FileIO):
     """The bytes of standard output. A reader that has left raises BrokenPipeError, as ever."""
 
+    lenient = False
+    """Whether a full disk costs one line on standard error instead of an OutputError."""
+    lost = False
+    """Whether something could not be written."""
+
     def write(self, data: Buffer, /) -> int:
-        """Write to the descriptor.
+        """Write to the descriptor, or nowhere.
 
         Raises:
             OutputError: the system refuses. What else is written then goes nowhere, so that
@@ -33,10 +38,21 @@ class Raw(io.FileIO):
             raise
         except OSError as error:
             to_nowhere(self.fileno())
-            raise OutputError(
+            full = OutputError(
                 f"cannot write to standard output: {error.strerror}; make room there, or send it "
                 "elsewhere, as with > FILE"
-            ) from error
+            )
+            if not self.lenient:
+                raise full from error
+            if not self.lost:  # where output is captured, the descriptor may come back
+                print(f"bakeoff: {full}", file=sys.stderr, flush=True)
+            self.lost = True
+            return len(memoryview(data))
+
+
+def one_line(message: object) -> str:
+    """Return a message as one line that does not steer a terminal, whatever was given."""
+    return "".join(c if c.isprintable() else " " for c in str(message))
 
 
 def to_nowhere(descriptor: int) -> None:
@@ -46,53 +62,21 @@ def to_nowhere(descriptor: int) -> None:
     os.close(nowhere)
 
 
-def opened(descriptor: int, like: TextIO, kind: type[Raw] = Raw) -> TextIO:
-    """Return a text stream that writes to a descriptor, buffered as another one is."""
-    raw = kind(descriptor, "w", closefd=False)
-    unbuffered = isinstance(getattr(like, "buffer", None), io.RawIOBase)
-    return io.TextIOWrapper(
-        raw if unbuffered else io.BufferedWriter(raw),
-        like.encoding,
-        like.errors,
-        line_buffering=os.isatty(descriptor),
-        write_through=unbuffered,
-    )
-
-
-class Lenient(Raw):
-    """Bytes of standard output that are lost, with one line on standard error, where it is full."""
-
-    lost = False
-
-    def write(self, data: Buffer, /) -> int:
-        """Write to the descriptor, or nowhere."""
-        try:
-            return super().write(data)
-        except OutputError as error:
-            if not self.lost:
-                print(f"bakeoff: {error}", file=sys.stderr, flush=True)
-            self.lost = True
-            return len(memoryview(data))
-
-
-def lenient(like: TextIO) -> TextIO:
-    """Return a stream to the same place that says once where that cannot be written to.
-
-    What is no file, as in a test, stays as it is.
-    """
-    try:
-        descriptor = like.fileno()
-        like.flush()
-    except (OSError, ValueError):
-        return like
-    return opened(descriptor, like, Lenient)
+def opened(descriptor: int, like: TextIO, *, lenient: bool = False) -> TextIO:
+    """Return a text stream that writes to a descriptor, flushed as another one is."""
+    like.flush()
+    raw = OutputBytes(descriptor, "w", closefd=False)
+    raw.lenient = lenient
+    at_once = os.isatty(descriptor) or getattr(like, "write_through", False)
+    buffered = io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffered, like.encoding, like.errors, line_buffering=at_once)
 
 
 def is_lost(stream: TextIO) -> bool:
-    """Tell whether what was written to a lenient stream did not get to its place."""
+    """Tell whether what was written to a stream of `opened` did not get to its place."""
     stream.flush()
-    buffer = getattr(stream, "buffer", None)
-    return bool(getattr(getattr(buffer, "raw", buffer), "lost", False))
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return isinstance(raw, OutputBytes) and raw.lost
 
 
 def guard() -> None:
@@ -100,11 +84,4 @@ def guard() -> None:
     if sys.stdout is None:  # `>&-`, which also lets the next file be descriptor 1
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return
-    sys.stdout.flush()
     sys.stdout = opened(sys.stdout.fileno(), sys.stdout)
-
-
-def flushed() -> None:
-    """Write what is still held back; raises BrokenPipeError and OutputError."""
-    if sys.stdout is not None:
-        sys.stdout.flush()

@@ -4,16 +4,12 @@
     python -m bench.tricks tricks.json
 
 An entrant from outside: a style is the shared step with one change, and is proven equal like every
-other style. `donated` is the only style of this project that donates buffers: parameters and
-optimiser state, never the hidden state, so that a second call with the same arguments is allowed.
-Run as a module, this file prints what a run found, as a table in Markdown.
+other style. Run as a module, this file prints what a run found, as a table in Markdown.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,44 +17,30 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 
 import impls
 from common.errors import BakeoffError
 from common.layerwise import in_groups, kernel_gradient, mean_loss
 from common.loss import cross_entropy, scan_loss
-from common.older import tree_get, tree_set
-from common.steps import (
-    FunctionalStep,
-    functional,
-    load_adam,
-    pure_style,
-    pure_update,
-    save_adam,
-    stages_of,
-    update_of,
-)
+from common.steps import functional, pure_style, stages_of, update_of
 from impls.pure_jax import build, char_rnn, dense
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from jaxtyping import Array, Float
 
     from bench.report.runs import Run
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, Params, State, Style, TrainStep, Weights
+    from common.contract import Chunk, Hidden, Params, State, Style, TrainStep
     from common.layerwise import Loss, Rows, Sequences
     from impls.pure_jax import Layer
 
     type LossOf = Callable[[list[Layer], Hidden, Chunk], tuple[Loss, Hidden]]
 
 DISTRIBUTION = "jax"
-NOTE = "The shared step with one trick each; `donated` donates its own state."
 NAME = "tricks"
 BASELINE, TUNED = ("pure_jax", "pure"), ("pure_jax", "tuned")
-UNROLL = 8
-"""Characters that one iteration of `unrolled` works on."""
 
 
 def by_loss(loss_of: LossOf) -> Style:
@@ -72,7 +54,7 @@ def by_loss(loss_of: LossOf) -> Style:
     return style
 
 
-def by_layer(layer_of: Callable[[Layer, Rows, Sequences], Sequences], doc: str) -> Style:
+def by_layer(layer_of: Callable[[Layer, Rows, Sequences], Sequences]) -> Style:
     """Return the shared step with one scan per layer, the first over one-hot characters."""
 
     def loss(params: list[Layer], hidden: Hidden, chunk: Chunk) -> tuple[Loss, Hidden]:
@@ -84,12 +66,12 @@ def by_layer(layer_of: Callable[[Layer, Rows, Sequences], Sequences], doc: str) 
         logits = x @ readout["kernel"] + readout["bias"][None, None]
         return cross_entropy(logits, chunk), tuple(after)
 
-    loss.__doc__ = doc
+    loss.__doc__ = layer_of.__doc__
     return by_loss(loss)
 
 
 def joined(layer: Layer, hidden: Rows, x: Sequences) -> Sequences:
-    """Return one layer's states, the cell as the shared step has it: over `[hidden, x]`."""
+    """One scan per layer; `hoisted` and `handwritten` build on it."""
 
     def step(hidden: Rows, x: Rows) -> tuple[Rows, Rows]:
         both = jnp.concatenate([hidden, x], axis=1)
@@ -100,7 +82,7 @@ def joined(layer: Layer, hidden: Rows, x: Sequences) -> Sequences:
 
 
 def projected(layer: Layer, hidden: Rows, x: Sequences) -> Sequences:
-    """Return one layer's states; the products with its input are one product before the scan."""
+    """One scan per layer; the products with its input are one product before it."""
     own, other = jnp.split(layer["kernel"], [hidden.shape[1]])
 
     def step(hidden: Rows, below: Rows) -> tuple[Rows, Rows]:
@@ -112,7 +94,7 @@ def projected(layer: Layer, hidden: Rows, x: Sequences) -> Sequences:
 
 @jax.custom_vjp
 def by_hand(layer: Layer, hidden: Rows, x: Sequences) -> Sequences:
-    """Return what `joined` does; the gradient of the kernel is one product after the scan."""
+    """One scan per layer; its kernel's gradient is one product after it."""
     return joined(layer, hidden, x)
 
 
@@ -159,13 +141,6 @@ def gathered(params: list[Layer], hidden: Hidden, chunk: Chunk) -> tuple[Loss, H
     return scan_loss(step, hidden, chunk)
 
 
-def unrolled(params: list[Layer], hidden: Hidden, chunk: Chunk) -> tuple[Loss, Hidden]:
-    """The scan is unrolled: one iteration works on eight characters."""
-    step = jax.vmap(partial(char_rnn, params))
-    hidden, logits = jax.lax.scan(step, hidden, jnp.asarray(chunk.inputs), unroll=UNROLL)
-    return cross_entropy(logits, chunk), hidden
-
-
 def grouped(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
     """More than eight streams are worked on eight at a time, and gradients are added up."""
 
@@ -184,80 +159,13 @@ def grouped(config: ModelConfig, optimiser: optax.GradientTransformation) -> Tra
     return functional(update, build(config), optimiser, stages_of(update))
 
 
-def flat_optimiser(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """The optimiser works on one vector (`optax.flatten`) instead of eight arrays."""
-    model, vector = build(config), optax.flatten(optimiser)
-    update = jax.jit(pure_update(model, vector))
-
-    def flat(weights: Weights) -> Array:
-        return ravel_pytree(model.from_weights(weights))[0]
-
-    def load(checkpoint: Checkpoint) -> tuple[Params, optax.OptState]:
-        params = model.from_weights(checkpoint.weights)
-        return params, load_adam(vector, params, model._replace(from_weights=flat), checkpoint)
-
-    def save(state: tuple[Params, optax.OptState]) -> Checkpoint:
-        params, opt_state = state
-        tree = ravel_pytree(params)[1]
-        moments = {name: tree(tree_get(opt_state, name)) for name in ("mu", "nu")}
-        return save_adam(params, tree_set(opt_state, **moments), model)
-
-    return FunctionalStep(update, load, save, stages_of(update))
-
-
-def donated(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """Parameters and moments are donated: the new ones take the memory of the old ones."""
-    model = build(config)
-    update = jax.jit(pure_update(model, optimiser), donate_argnums=0)
-
-    def load(checkpoint: Checkpoint) -> tuple[Params, optax.OptState]:
-        params = model.from_weights(checkpoint.weights)
-        state = params, load_adam(optimiser, params, model, checkpoint)
-        return jax.tree.map(jnp.copy, state)  # the checkpoint's arrays are not ours to give away
-
-    def save(state: tuple[Params, optax.OptState]) -> Checkpoint:
-        return save_adam(*state, model)
-
-    return FunctionalStep(update, load, save, stages_of(update))
-
-
-def unjitted_optimiser(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
-    """Only loss and gradient are compiled; the optimiser runs operation by operation."""
-
-    @jax.jit
-    def gradient(params: Params, hidden: Hidden, chunk: Chunk) -> Any:
-        def loss_fn(params: Params) -> tuple[Loss, Hidden]:
-            return scan_loss(partial(char_rnn, params), hidden, chunk)
-
-        return jax.value_and_grad(loss_fn, has_aux=True)(params)
-
-    def update(state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk) -> Any:
-        params, opt_state = state
-        (loss, hidden), grads = gradient(params, hidden, chunk)
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), hidden, loss
-
-    stages = stages_of(gradient, whole=False)
-    return functional(
-        update, build(config), optimiser, lambda state, *rest: stages(state[0], *rest)
-    )
-
-
 STYLES: dict[str, Style] = {
     "pure": pure_style(build),
-    "layered": by_layer(joined, "One scan per layer; `hoisted` and `handwritten` build on it."),
-    "hoisted": by_layer(
-        projected, "One scan per layer; the products with its input are one product before it."
-    ),
-    "handwritten": by_layer(
-        by_hand, "One scan per layer; its kernel's gradient is one product after it."
-    ),
+    "layered": by_layer(joined),
+    "hoisted": by_layer(projected),
+    "handwritten": by_layer(by_hand),
     "gathered": by_loss(gathered),
-    "unrolled": by_loss(unrolled),
     "grouped": grouped,
-    "flat_optimiser": flat_optimiser,
-    "donated": donated,
-    "unjitted_optimiser": unjitted_optimiser,
 }
 
 
@@ -270,56 +178,42 @@ def table(run: Run) -> str:
     from bench.report import markdown, wording  # here, since workers import this file
 
     cells = {
-        (cell["entrant"], cell["style"], cell["workload"], cell["backend"]): cell
-        for cell in run.section["cells"]
-        if cell["entrant"] == NAME or (cell["entrant"], cell["style"]) == TUNED
+        (c["entrant"], c["style"], c["workload"], c["backend"]): c for c in run.section["cells"]
     }
     rows = {(NAME, style): inspect.getdoc(make) or "" for style, make in STYLES.items()}
     rows[NAME, BASELINE[1]] = "Nothing: any difference is noise."
     rows[TUNED] = inspect.getdoc(impls.load(TUNED[0]).style(TUNED[1])) or ""
-    measured = {key[:2] for key in cells}
-    if measured <= {TUNED}:
+    found = [row for row in rows if any(row == key[:2] for key in cells)]
+    if not any(entrant == NAME for entrant, _ in found):
         raise BakeoffError(
             f"{run.name} has no tricks; measure them: "
             f"pytest bench --entrant {BASELINE[0]},bench/{NAME}.py --benchmark-json=tricks.json"
         )
-    backends = dict.fromkeys(cell["backend"] for cell in cells.values())
-    columns = [(w, b) for w in wording.workloads(cells.values()) for b in backends]
+    shown = [cell for key, cell in cells.items() if key[:2] in found]
+    backends = dict.fromkeys(cell["backend"] for cell in shown)
+    columns = [(w, b) for w in wording.workloads(shown) for b in backends]
     heads = [f"step at `{w}`" + (f" on {b}" if len(backends) > 1 else "") for w, b in columns]
-    out = [f"| trick | what it does | {' | '.join(heads)} |", f"|---|---|{'--:|' * len(columns)}"]
-    for row, does in rows.items():
-        if row in measured:
-            name = f"`{row[1]}`" if row != TUNED else f"{row[0]} `{row[1]}`: most of them"
-            steps = [markdown.step(cells.get((*row, *column))) for column in columns]
-            out.append(f"| {' | '.join([name, does, *steps])} |")
+    lines = [f"| trick | what it does | {' | '.join(heads)} |", f"|---|---|{'--:|' * len(columns)}"]
+    for row in found:
+        name = f"`{row[1]}`" if row != TUNED else f"{row[0]} `{row[1]}`: all of them"
+        steps = [markdown.step(cells.get((*row, *column))) for column in columns]
+        lines.append(f"| {' | '.join([name, rows[row], *steps])} |")
     margin = wording.percent(run.section["plan"]["margin"])
     legend = (
         f"Ratios to the shared step of {BASELINE[0]}, with 95 % intervals; below 1 is faster; "
         f"`=`: equivalent (within ±{margin}), `?`: inconclusive, **bold**: slower or faster."
     )
-    return "\n".join([*out, "", legend])
+    return "\n".join([*lines, "", legend])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table of a run; return the exit status: 0 done, 2 wrong use."""
+def tricks(run: str) -> None:
+    """Print what each trick of the tuned step is worth on its own, in Markdown."""
     from bench.report.runs import read
 
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.tricks",
-        description="Print what each trick of the tuned step gains on its own, in Markdown.",
-        epilog="examples:\n"
-        "  pytest bench --entrant pure_jax,bench/tricks.py --benchmark-json=tricks.json\n"
-        "  python -m bench.tricks tricks.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, metavar="RUN.json", help="a run that measured the tricks")
-    try:
-        print(table(read(parser.parse_args(arguments).run, samples=False)))
-    except BakeoffError as error:
-        print(f"bakeoff: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+    print(table(read(Path(run), samples=False)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from bench.cli import program, run_program
+
+    run_program(program(tricks, "python -m bench.tricks"))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -26,13 +27,13 @@ import impls
 from bench import conftest, runfile
 from bench.cells import Cell, Offer, Selection
 from bench.cli import main
+from bench.engine.actions import Options
 from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
 from bench.engine.processes import WorkerFailedError
 from bench.engine.state import Samples
 from bench.metrics import METRICS
-from bench.report import curves, markdown
 from bench.report.whole import Whole
-from bench.run import Measured, Wanted, offer, offer_of, without_resume
+from bench.run import Measurement, Request, offer, read_header, without_resume
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
 from tests.simulated import with_blocks
@@ -114,7 +115,8 @@ class Lab:
         """How its processes are started."""
         # Runs are not workers of the tests' own pytest: pytest-benchmark would switch itself off.
         env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-        env |= {"TMPDIR": str(self.folder), "PYTHONPATH": str(self.folder)}
+        paths = os.pathsep.join([str(self.folder), str(ROOT)])
+        env |= {"TMPDIR": str(self.folder), "PYTHONPATH": paths}
         return {"cwd": self.folder, "env": env, "text": True}
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -189,37 +191,32 @@ def test_the_run_file_is_what_its_schema_says(run: Run) -> None:
     Draft202012Validator(schema).validate(run[1])
 
 
-def _wrong_verdict(found: Any) -> None:
-    found["bakeoff"]["cells"][0]["metrics"]["step"]["verdict"] = "better"
-
-
-def _no_plan(found: Any) -> None:
-    del found["bakeoff"]["plan"]
-
-
-def _negative(found: Any) -> None:
-    [arms, *_] = found["bakeoff"]["samples"]["blocks"][0]["nanoseconds"].values()
-    arms["twin/pure"][0] = -1
-
-
-def _no_ratio(found: Any) -> None:
-    del by_name(found)["twin", "step"]["extra_info"]["ratio"]
-
-
-def _other_schema(found: Any) -> None:
-    found["bakeoff"]["schema"] = 1
-
-
-def _no_control(found: Any) -> None:
-    del found["bakeoff"]["control"][0]["detectable"]
+def set_in(found: Any, value: Any, *keys: Any) -> None:
+    """Set what stands below some keys of a run file, or delete it if the value is None."""
+    *above, last = keys
+    for key in above:
+        found = found[key]
+    if value is None:
+        del found[last]
+    else:
+        found[last] = value
 
 
 @pytest.mark.parametrize(
-    "damage", [_wrong_verdict, _no_plan, _negative, _no_ratio, _other_schema, _no_control]
+    "damage",
+    [
+        ("better", "cells", 0, "metrics", "step", "verdict"),
+        (None, "plan"),
+        (1, "schema"),
+        (None, "control", 0, "detectable"),
+        (None, "cells", 0, "metrics", "step", "ratio"),
+        ({"step": {"twin/pure": [-1]}}, "samples", "blocks", 0, "nanoseconds"),
+    ],
+    ids=lambda damage: damage[-1],
 )
-def test_the_schema_refuses(damage: Callable[[Any], None], run: Run) -> None:
+def test_the_schema_refuses(damage: tuple[Any, ...], run: Run) -> None:
     found = copy.deepcopy(run[1])
-    damage(found)
+    set_in(found["bakeoff"], *damage)
     assert not Draft202012Validator(runfile.schema()).is_valid(found)
     with pytest.raises(msgspec.ValidationError):
         runfile.check(found)
@@ -345,13 +342,6 @@ def test_a_run_is_shown(run: Run) -> None:
     assert "detectable difference" in text
 
 
-def test_a_markdown_table_of_it(run: Run) -> None:
-    head, _, *rows = markdown.table(run[1]["bakeoff"]).splitlines()
-    assert rows[0].startswith("| [pure_jax](impls/pure_jax.py) `pure` | ")
-    assert rows[0].count("|") == head.count("|")
-    assert any("crashing" in row and "import failed" in row for row in rows)
-
-
 @pytest.mark.slow
 def test_compare_select_and_group(lab: Lab, run: Run) -> None:
     """`-k` leaves the twin's step; the baseline is measured beside it all the same."""
@@ -393,71 +383,20 @@ def test_a_comparison_that_fails_leaves_file_and_report(lab: Lab, run: Run) -> N
     assert lab.journals == []
 
 
-def test_a_histogram(lab: Lab, run: Run) -> None:
-    pytest.importorskip("pygal", reason="pytest-benchmark draws with pygal, which is not installed")
-    command = [sys.executable, "-m", "pytest_benchmark", "compare", "0001", "--histogram=picture"]
-    done = lab.run(*command)
-    assert done.returncode == 0, done.stderr
-    assert list(lab.folder.glob("picture*.svg"))
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait until something has come about in a run that goes on."""
-    for _ in range(1200):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    pytest.fail("it did not come about within a minute")
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a journal that is being written."""
-    data = path.read_bytes()
-    return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
-
-
-def more_blocks(path: Path, count: int) -> bool:
-    """Tell whether a block was measured since a journal had so many lines."""
-    return any(
-        record["action"]["do"] == "block" and "answer" in record["outcome"]
-        for record in lines(path)[count:]
-    )
-
-
-def begun(lab: Lab, command: list[str]) -> subprocess.Popen[str]:
-    """Start a run in a process group of its own, as a terminal does."""
-    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, **lab.how, **streams, start_new_session=True)
-
-
-def ended(group: int) -> bool:
-    """Tell whether no process of a group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 @pytest.mark.slow
-def test_interrupted_killed_and_resumed(
-    tmp_path: Path, heard: Callable[[list[str]], list[str]]
-) -> None:
+def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], list[str]]) -> None:
     lab = Lab(tmp_path)
     options = ["--entrant=pure_jax", "--metric=step,trace,peak_rss", "--benchmark-json=run.json"]
     options += ["--processes=1", "--blocks=3", "--rounds=2", "--cold-samples=1"]
     output = tmp_path / "run.json"
 
     # Ctrl-C, which reaches the whole group, while a worker is at work.
-    with begun(lab, heard(lab.command(*options))) as process:
-        wait_for(lambda: len(lab.journals) == 1 and len(lines(lab.journals[0])) > 2, process)
-        os.kill(process.pid, signal.SIGSTOP)
-        refused = lab.run(*lab.command(*options[:-1], "--benchmark-json=other.json"))
-        assert refused.returncode == 2
-        assert f"another run (process {process.pid}) is measuring" in refused.stderr
-        assert refused.stderr.count("\n") == 1
-        os.kill(process.pid, signal.SIGCONT)
+    streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = heard(lab.command(*options))
+    with subprocess.Popen(command, **lab.how, **streams, start_new_session=True) as process:
+        while not lab.journals or b'"do": "block"' not in lab.journals[0].read_bytes():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         said, errors = process.communicate()
     assert process.returncode == 2, said + errors
@@ -467,72 +406,49 @@ def test_interrupted_killed_and_resumed(
     assert not output.exists()
     [journal] = lab.journals
     before = journal.read_bytes()
+    known = measured(Journal.open(journal).records)
+    assert known["pure_jax", "step"]
 
-    # It is taken up as it said, and killed.
+    # It is taken up as it said, and all of it is in the end.
     [line] = [line for line in said.splitlines() if line.strip().startswith("pytest ")]
     given = shlex.split(line)[1:]
     assert given[-1] == f"--resume={FOLDER / journal.name}"
-    command = [sys.executable, "-m", "pytest", *given]
-    count = len(before.splitlines())
-    with begun(lab, heard(command)) as process:
-        wait_for(lambda: more_blocks(journal, count), process)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        for _ in range(600):
-            if ended(process.pid):
-                break
-            time.sleep(0.05)
-        else:
-            pytest.fail("a worker outlives its run")
-    assert journal.read_bytes().startswith(before)
-    assert not output.exists()
-    known = measured(lines(journal)[1:])
-    assert len(lines(journal)) > count
-    assert known["pure_jax", "step"]
-
-    # All of it is in the end.
-    with journal.open("ab") as file:
-        file.write(b'{"action": {"do": "block", "wor')
-    done = lab.run(*command, "-pkeep")
+    done = lab.run(sys.executable, "-m", "pytest", *given, "-pkeep")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert journal.read_bytes().startswith(before)
     found = json.loads(output.read_text())
     runfile.check(found)
     entries, there = by_name(found), kept(found["bakeoff"])
-    for key, values in measured(lines(journal)[1:]).items():
+    for key, values in measured(Journal.open(journal).records).items():
         assert values[: len(known.get(key, ()))] == known.get(key, [])
         assert sorted(there[key]) == pytest.approx(sorted(values), abs=1e-9)
     # What a worker that was cut off has measured counts beside what its successor measures.
     [cell] = found["bakeoff"]["cells"]
     assert cell["metrics"]["step"]["blocks"] >= 3
-    trace = entries["pure_jax", "trace"]
-    assert trace["stats"]["rounds"] == cell["metrics"]["trace"]["processes"] >= 1
-    assert trace["extra_info"]["trace_and_lower_split_by"] == "clock"
-    assert entries["pure_jax", "peak_rss"]["extra_info"]["unit"] == "B"
+    assert entries["pure_jax", "trace"]["extra_info"]["trace_and_lower_split_by"] == "clock"
     assert entries["pure_jax", "peak_rss"]["group"] == "toy cpu peak_rss (B)"
-    assert {c["metric"] for c in found["bakeoff"]["control"]} >= {"step"}
     assert [path.name for path in tmp_path.glob(".*partial")] == []
 
 
 BAD = {
     "--budget=0": "--budget is 0.0; it must be a positive number",
-    "--budget=nan": "--budget is nan; it must be",
     "--budget=inf": "--budget is inf; it",
     "--budget=1e9": "it may be 604800 at most: give seconds",
-    "--margin=-1": "--margin is -1.0; it must be a positive number",
-    "--margin=2": "it may be 0.5 at most: give a fraction, 0.02 is 2 %",
+    "--margin=2": "it may be 0.5 at most: 0.02 is 2 %",
     "--metric=tiem": "unknown metric 'tiem'; known: step, host_cost, ",
     "--entrant=nowhere.py": "no such entrant 'nowhere.py'; give a name, or a Python file's path",
     "--entrant=equinox.py": "entrant 'equinox.py': there is another 'equinox'; rename the file",
+    "--entrant=torhc": "unknown entrant 'torhc'; known: pure_jax, equinox, flax_linen, ",
+    "--entrant=\x1b[31mred\n": "unknown entrant ",
     "--blocks=0": "--blocks is 0; it must be a whole number from 1 to 100000",
     "--cold-samples=-1": "--cold-samples is -1; it must be a whole number from 1",
-    "--numprocesses=2": "-n is for tests; benchmarks are measured one at a time: leave it out",
-    "--processes=0": "--processes is 0; it must be a whole number",
     "--rounds=1000000": "--rounds is 1000000; it must be a whole number from 1 to 100000",
+    "--devices=two": "--devices is 'two'; give whole numbers, as in 1,2,4",
+    "--numprocesses=2": "-n is for tests; benchmarks are measured one at a time: leave it out",
     "--benchmark-json=there.json": "--benchmark-json there.json exists already; files are never",
     "--benchmark-json=nowhere/run.json": "there is no folder nowhere; make it first",
     "--benchmark-json=there.json/run.json": "there.json is not a folder; name another one",
     "--benchmark-json=/proc/run.json": "/proc/run.json: the folder /proc takes no new files (",
-    "--entrant=torhc": "unknown entrant 'torhc'; known: pure_jax, equinox, flax_linen, ",
     "--resume": "there is nothing to resume: no journal in .bakeoff/; run without --resume",
     "--resume=gone": "cannot read the journal gone: No such file",
     "--resume=there.json": "there.json is no journal of a run",
@@ -683,117 +599,129 @@ def test_replay_gives_back_the_samples_to_the_last_bit() -> None:
     assert taken == samples * 2
 
 
-WANTED = Wanted((), Selection(), (), {}, 60.0, 0.02, None, 1, 1, 1, 1)
+REQUEST = Request(
+    ("bench", "--rounds=1"),
+    Selection(),
+    (),
+    {},
+    Options(60.0, processes=1, blocks=1, rounds=1, cold_samples=1),
+)
+CELL = Cell("pure_jax", "pure", "toy", "cpu")
+
+
+def never(*_: object) -> None: ...
+
+
+@pytest.fixture
+def drives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[..., None]], None]:
+    """Return what sets what is done instead of measuring, given the plan; in an empty folder."""
+
+    def set_to(drive: Callable[..., None]) -> None:
+        class FakeDriver:
+            def __init__(self, plan: Any, *_: object, **__: object) -> None:
+                self.plan = plan
+
+            def run(self) -> None:
+                drive(self.plan)
+
+        monkeypatch.setattr("bench.run.Driver", FakeDriver)
+
+    monkeypatch.chdir(tmp_path)
+    return set_to
 
 
 @pytest.mark.parametrize(
-    ("error", "kept"),
-    [(None, False), (DiskError("the disk is full"), True), (KeyboardInterrupt(), True)],
-    ids=["complete", "disk", "interrupted"],
+    ("error", "said"),
+    [
+        (None, "no benchmark has a number"),
+        (KeyboardInterrupt(), "interrupted: no run file is written"),
+        (DiskError("the disk is full"), ""),
+        (ZeroDivisionError(), ""),
+    ],
+    ids=["complete", "interrupted", "disk", "unforeseen"],
 )
-def test_the_journal_of_a_run_that_is_not_over_is_kept(
-    error: BaseException | None,
-    kept: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_how_a_run_ends(
+    error: BaseException | None, said: str, tmp_path: Path, drives: Any
 ) -> None:
-    """Also where no run file is asked for."""
+    def drive(_: Any) -> None:
+        if error is not None:
+            raise error
 
-    class FakeDriver:
-        def __init__(self, *_: object, **__: object) -> None: ...
-
-        def run(self) -> None:
-            if error is not None:
-                raise error
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.run.Driver", FakeDriver)
-    run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
-    if isinstance(error, DiskError):
-        with pytest.raises(DiskError):
-            run.run(0.0, lambda *_: None)
+    drives(drive)
+    run = Measurement(REQUEST, OFFER, needed={CELL: {"step"}})
+    if isinstance(error, Exception):
+        with pytest.raises(type(error)):
+            run.run(0.0, never)
     else:
-        run.run(0.0, lambda *_: None)
-    run.done(kept=True)
-    assert len(list(tmp_path.glob(f"{FOLDER}/*{SUFFIX}"))) == kept
+        run.run(0.0, never)
+    assert run.advice().startswith(said)
+    assert bool(run.advice()) == bool(said)
+    [journal] = tmp_path.glob(f"{FOLDER}/*{SUFFIX}")
+    assert (run.complete, run.interrupted, run.broken) == (
+        error is None,
+        isinstance(error, KeyboardInterrupt),
+        isinstance(error, Exception),
+    )
+    if run.interrupted:
+        go_on = f"pytest bench --rounds=1 --resume={FOLDER / journal.name}"
+        assert run.advice().splitlines()[1].strip() == go_on
 
 
 def test_a_journal_of_other_options_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drives: Any
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    cells = {Cell("pure_jax", "pure", "toy", "cpu"): {"step"}}
-    begun_as = Measured(WANTED._replace(arguments=("bench", "--rounds=1")), OFFER, needed=cells)
-    path = tmp_path / "a.journal"
-    Journal.create(path, begun_as.header(5.0))
+    drives(never)
+    cells = {CELL: {"step"}}
+    begun = Measurement(REQUEST, OFFER, needed=cells)
+    begun.run(5.0, never)
+    [path] = tmp_path.glob(f"{FOLDER}/*{SUFFIX}")
     before = path.read_bytes()
-    for wanted, needed in (
-        (WANTED._replace(rounds=3), cells),
-        (WANTED, {**cells, Cell("haiku", "pure", "toy", "cpu"): {"step"}}),
-        (WANTED, {cell: {"step", "trace"} for cell in cells}),
-        (WANTED._replace(margin=0.1), cells),  # by which it is chosen who gets more time
+    for options, needed, differing in (
+        ({"rounds": 3}, cells, "other options"),
+        ({"margin": 0.1}, cells, "other options"),  # by which it is chosen who gets more time
+        ({}, {**cells, Cell("haiku", "pure", "toy", "cpu"): {"step"}}, "other cells or metrics"),
+        ({}, {CELL: {"step", "trace"}}, "other cells or metrics"),
     ):
-        other = Measured(wanted, OFFER, Journal.open(path), needed)
-        with pytest.raises(BakeoffError) as caught:
-            other.run(0.0, lambda *_: None)
-        assert str(caught.value).startswith(
-            f"the journal {path} is of another run: go on with it by `pytest bench --rounds=1 --res"
-        )
-        other.done(kept=True)
+        request = REQUEST._replace(options=replace(REQUEST.options, **options))
+        other = Measurement(request, OFFER, Journal.open(path), needed)
+        with pytest.raises(BakeoffError, match=rf"\({differing}\): .*`pytest bench --rounds=1 --r"):
+            other.run(0.0, never)
         assert path.read_bytes() == before
-    Measured(WANTED, OFFER, Journal.open(path), cells).check()
+    again = Measurement(REQUEST, OFFER, Journal.open(path), cells)
+    again.run(0.0, never)
+    assert again.header == begun.header, "its seed and the time that had gone are kept"
+    second = Measurement(REQUEST, OFFER, needed=cells)
+    second.run(0.0, never)
+    assert second.header.options.seed != begun.header.options.seed
     monkeypatch.setattr("bench.run.code_digest", lambda: "of other code")
-    with pytest.raises(BakeoffError, match="was made by other code"):
-        Measured(WANTED, OFFER, Journal.open(path), cells).check()
+    with pytest.raises(BakeoffError, match="other code"):
+        Measurement(REQUEST, OFFER, Journal.open(path), cells).run(0.0, never)
 
 
-def test_a_journal_without_its_run_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        (None, "options"),
+        ([], "options"),
+        (None, "lanes"),
+        ("later", "before"),
+        ([], "offer", "versions"),
+        (None, "offer", "styles"),
+    ],
+)
+def test_a_journal_without_its_run_is_refused(damage: tuple[Any, ...], tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
-    Journal.create(path, {"arguments": [], "offer": {}})
-    with pytest.raises(
-        BakeoffError, match="damaged: it lacks options, needed, outside, code, before, lanes;"
-    ):
-        offer_of(Journal.open(path))
-    path.unlink()
-    header = Measured(WANTED, OFFER).header(0.0)
-    damaged: list[dict[str, Any]] = [{"styles": {}}, header["offer"] | {"versions": []}]
-    for made in damaged:
-        Journal.create(path, header | {"offer": made})
-        with pytest.raises(BakeoffError, match="damaged: it lacks parts of offer"):
-            offer_of(Journal.open(path))
-        path.unlink()
-    Journal.create(path, header | {"options": []})
-    with pytest.raises(BakeoffError, match="damaged: it lacks options;"):
-        offer_of(Journal.open(path))
-    path.unlink()
+    whole = Measurement(REQUEST, OFFER, needed={CELL: {"step"}}).new_header(REQUEST.options, 0.0)
+    header = json.loads(msgspec.json.encode(whole))
     Journal.create(path, header)
-    assert offer_of(Journal.open(path)) == OFFER
-
-
-def test_each_run_has_orders_of_its_own_and_a_resumed_one_has_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class FakeDriver:
-        def __init__(self, plan: Any, *_: object, **__: object) -> None:
-            seeds.append(plan.options.seed)
-
-        def run(self) -> None: ...
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.run.Driver", FakeDriver)
-    seeds: list[int] = []
-    cells = {Cell("pure_jax", "pure", "toy", "cpu"): {"step"}}
-    first, second = (Measured(WANTED, OFFER, needed=cells) for _ in range(2))
-    for run in (first, second):
-        run.run(0.0, lambda *_: None)
-    assert seeds[0] != seeds[1]
-    assert first.journal is not None
-    again = Measured(
-        WANTED._replace(arguments=("--resume",)), OFFER, Journal.open(first.journal.path), cells
-    )
-    again.run(0.0, lambda *_: None)
-    assert seeds[2] == seeds[0]
-    assert again.section()["arguments"] == first.section()["arguments"] == []
+    assert read_header(Journal.open(path)) == whole
+    path.unlink()
+    set_in(header, *damage)
+    Journal.create(path, header)
+    with pytest.raises(BakeoffError, match=r"first line of the journal .* is damaged: "):
+        read_header(Journal.open(path))
 
 
 def test_how_to_go_on_names_its_journal_once() -> None:
@@ -802,56 +730,80 @@ def test_how_to_go_on_names_its_journal_once() -> None:
         assert without_resume(typed) == ["bench", "--budget=60", "--rounds=1"]
 
 
-def test_one_worker_alone_is_preliminary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    baseline, other = (Cell(e, "pure", "toy", "cpu") for e in ("pure_jax", "haiku"))
-    control = Cell("control", "pure", "toy", "cpu")
-    run = Measured(WANTED, OFFER, needed={other: {"step", "sample"}})
+def test_one_worker_alone_is_preliminary(drives: Any) -> None:
+    baseline, other, control = (
+        Cell(name, "pure", "toy", "cpu") for name in ("pure_jax", "haiku", "control")
+    )
 
-    class FakeDriver:
-        def __init__(self, plan: Any, *_: object, **__: object) -> None:
-            state = plan.sides["", "cpu"].state
-            for cell in (baseline, other, control):
-                blocks = [Samples(1, n, 1.0, [1e-3] * 8, 2) for n in range(3)]
-                state.cells[cell].blocks["step"] = blocks
-            with_blocks(state)
+    def drive(plan: Any) -> None:
+        state = plan.sides["", "cpu"].state
+        for cell in (baseline, other, control):
+            blocks = [Samples(1, n, 1.0, [1e-3] * 8, 2) for n in range(3)]
+            state.cells[cell].blocks["step"] = blocks
+        with_blocks(state)
 
-        def run(self) -> None: ...
-
-    monkeypatch.setattr("bench.run.Driver", FakeDriver)
-    run.run(0.0, lambda *_: None)
+    drives(drive)
+    run = Measurement(REQUEST, OFFER, needed={other: {"step", "sample"}})
+    run.run(0.0, never)
     said = run.section()
     assert kept(said) == {(e, "step"): [1e-3] * 24 for e in ("pure_jax", "haiku", "control")}
     found = said["cells"][1]["metrics"]
     assert found["step"]["preliminary"]
     assert found["sample"] == {"missing": "not measured within the budget"}
+    samples, entry = run.result(other, "step")
+    assert samples == [1e-3] * 24
+    assert entry["ratio"] == 1
+    assert run.result(other, "sample")[1]["missing"] == "not measured within the budget"
 
 
-def test_what_nobody_thought_of_breaks_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Ended(SimpleNamespace):
+    """A measurement that has come to its end, and whether its journal was dropped."""
+
+    def __init__(self, **about: Any) -> None:
+        flags = {"interrupted": False, "broken": False, "complete": True, "numbers": 1, "handed": 1}
+        self.dropped = False
+        super().__init__(**flags | about)
+
+    def done(self) -> None:
+        self.dropped = True
+
+
+@pytest.mark.parametrize(
+    ("ended", "error", "status", "said", "file", "dropped"),
+    [
+        (Ended(), None, 0, "run file: {0}", True, True),
+        # As with `-x`: the file lacks what was not handed over any more
+        (Ended(handed=0), None, 0, "run file: {0}", True, False),
+        # As when every cell failed: pytest-benchmark has nothing to write then
+        (Ended(numbers=0), None, 1, "", False, False),
+        (Ended(interrupted=True, complete=False, handed=0), None, 2, "", False, False),
+        (Ended(broken=True, complete=False), None, 0, "", None, False),
+        (Ended(), OSError(errno.ENOSPC, "No space"), 2, "the disk is full: {0} c", None, False),
+        (Ended(), OSError(errno.EIO, "Broken"), 2, "cannot write {0}: Broken;", None, False),
+    ],
+    ids=["whole", "stopped", "no number", "interrupted", "broken", "full", "disk"],
+)
+def test_a_session_ends(
+    ended: Ended,
+    error: OSError | None,
+    status: int,
+    said: str,
+    file: bool | None,
+    dropped: bool,
+    tmp_path: Path,
 ) -> None:
-    class FakeDriver:
-        def __init__(self, *_: object, **__: object) -> None: ...
-
-        def run(self) -> None:
-            raise ZeroDivisionError
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.run.Driver", FakeDriver)
-    run = Measured(WANTED, OFFER, needed={Cell("pure_jax", "pure", "toy", "cpu"): {"step"}})
-    with pytest.raises(ZeroDivisionError):
-        run.run(0.0, lambda *_: None)
-    assert run.broken
-
-
-def finished(path: Whole | None, measured_: Any, error: OSError | None) -> tuple[int, str]:
-    """Finish a session whose run file fails with `error`; return its status and what is said."""
-    said: list[str] = []
+    """`file`: whether pytest-benchmark wrote one that stays; None for one that does not stay."""
+    path = Whole(tmp_path / "run.json")
+    if file is not False:
+        path.write_text("{}")
+    lines: list[str] = []
     reporter = SimpleNamespace(
-        ensure_newline=lambda: None, write_line=lambda line, **_: said.append(line)
+        ensure_newline=lambda: None,
+        write_line=lambda line, **_: lines.append(line),
+        _tw=SimpleNamespace(_file=sys.stdout),
     )
     config = SimpleNamespace(
-        stash={conftest.MEASURED: measured_},
+        stash={conftest.MEASUREMENT: ended},
         getoption=lambda _: path,
         pluginmanager=SimpleNamespace(get_plugin=lambda _: reporter),
     )
@@ -860,98 +812,11 @@ def finished(path: Whole | None, measured_: Any, error: OSError | None) -> tuple
     next(hook)
     with pytest.raises(StopIteration):
         next(hook) if error is None else hook.throw(error)
-    return int(session.exitstatus), "\n".join(said)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full: {0} cannot be"),
-        (OSError(errno.EIO, "Input/output error"), "cannot write {0}: Input/output error;"),
-    ],
-)
-def test_a_run_file_that_cannot_be_written(error: OSError, words: str, tmp_path: Path) -> None:
-    path = Whole(tmp_path / "run.json")
-    with path.open("w") as file:
-        file.write('{"benchmarks": [')
-    over = SimpleNamespace(
-        interrupted=False,
-        broken=False,
-        complete=True,
-        numbers=1,
-        handed=1,
-        done=lambda **_: pytest.fail("the journal is lost"),
-    )
-    status, said = finished(path, over, error)
-    assert status == 2
-    assert said.startswith(words.format(path))
-    assert "\n" not in said
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_file_that_can_be_written(tmp_path: Path) -> None:
-    path = Whole(tmp_path / "run.json")
-    path.write_text("{}")
-    told: list[bool] = []
-    over = SimpleNamespace(
-        complete=True,
-        numbers=1,
-        interrupted=False,
-        broken=False,
-        handed=1,
-        done=lambda *, kept: told.append(kept),
-    )
-    assert finished(path, over, None) == (0, f"run file: {path}")
-    assert told == [True]
-    assert [each.name for each in tmp_path.iterdir()] == ["run.json"]
-
-
-def test_without_a_number_the_journal_stays_and_the_status_says_so(tmp_path: Path) -> None:
-    """As when every cell failed or starved: pytest-benchmark has nothing to write then."""
-    over = SimpleNamespace(
-        complete=True,
-        numbers=0,
-        interrupted=False,
-        broken=False,
-        handed=1,
-        done=lambda **_: pytest.fail("the journal is lost"),
-    )
-    assert finished(Whole(tmp_path / "run.json"), over, None) == (1, "")
-
-
-def test_a_session_that_stopped_early_keeps_its_journal(tmp_path: Path) -> None:
-    """As with `-x`: the file lacks what was not handed over any more."""
-    path = Whole(tmp_path / "run.json")
-    path.write_text("{}")
-    told: list[bool] = []
-    over = SimpleNamespace(
-        complete=True,
-        numbers=1,
-        interrupted=False,
-        broken=False,
-        handed=0,
-        done=lambda *, kept: told.append(kept),
-    )
-    assert finished(path, over, None) == (0, f"run file: {path}")
-    assert told == [False]
-
-
-def test_what_broke_off_leaves_no_file(tmp_path: Path) -> None:
-    path = Whole(tmp_path / "run.json")
-    path.write_text("{}")
-    over = SimpleNamespace(broken=True, done=lambda **_: pytest.fail("the journal is lost"))
-    assert finished(path, over, None) == (0, "")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupted_session_has_status_2(tmp_path: Path) -> None:
-    over = SimpleNamespace(
-        interrupted=True,
-        broken=False,
-        handed=0,
-        done=lambda **_: pytest.fail("the journal is lost"),
-    )
-    assert finished(None, over, None) == (2, "")
+    assert int(session.exitstatus) == status
+    assert "\n".join(lines).startswith(said.format(path))
+    assert len(lines) == bool(said)
+    assert [each.name for each in tmp_path.iterdir()] == (["run.json"] if file else [])
+    assert ended.dropped == dropped
 
 
 @pytest.mark.parametrize(
@@ -985,20 +850,6 @@ def test_programs_whose_worker_does_not_come_to_its_end(
     monkeypatch.setattr(impls, "names", lambda: [impls.BASELINE])
     assert main(["entrants", "--programs", "--workload", "toy"]) == status
     assert capsys.readouterr().err == message
-
-
-def test_curves_on_top_of_each_other(tmp_path: Path) -> None:
-    for name, shift in (("a", 0.0), ("b", 0.25)):
-        losses = [{"epoch": i, "loss": 3.0 - i + shift} for i in range(3)]
-        records = [{"run": {"entrant": name, "style": "pure"}}, *losses]
-        (tmp_path / name).write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert curves.table([curves.read(tmp_path / name) for name in "ab"]).splitlines() == [
-        "| epoch | a pure | b pure | spread |",
-        "|--:|--:|--:|--:|",
-        "| 0 | 3.0000 | 3.2500 | 2.5e-01 |",
-        "| 1 | 2.0000 | 2.2500 | 2.5e-01 |",
-        "| 2 | 1.0000 | 1.2500 | 2.5e-01 |",
-    ]
 
 
 def test_code_lines_are_counted_without_comments_and_docstrings(tmp_path: Path) -> None:

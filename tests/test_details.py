@@ -11,10 +11,9 @@ import pytest
 
 import impls
 from bench.cli import main
-from bench.details import cadence, details, installation, releases_of, style_lines
+from bench.details import details, installation, style_lines
 from bench.environments.own import Homes
 from bench.environments.store import MARK, binary
-from bench.environments.uv import UnsolvableError
 from bench.report.choose import LIBRARIES
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
@@ -83,8 +82,6 @@ def test_a_style_adds_what_it_uses_and_the_core_does_not(tmp_path: Path) -> None
         ("return cell(x)", 1),
         ("return [cell for cell in x]", 0),
         ("cell = x; return cell", 0),
-        ("global cell; return cell", 1),
-        ("return lambda cell: cell", 0),
         ("return lambda x: cell", 1),
         ("return x.cell", 0),
         ("class A(cell): pass", 1),
@@ -158,32 +155,6 @@ def test_the_running_environment_is_the_default() -> None:
 # Releases
 
 
-@pytest.mark.parametrize(
-    ("days", "in_a_year"),
-    [
-        (["2026-11-15", "2025-11-26", "2025-11-25", "2025-11-24"], 2),
-        (["2021-10-26"], 0),
-        (["2026-11-25"], 1),
-    ],
-)
-def test_releases_are_counted_in_the_year_before_a_day(days: list[str], in_a_year: int) -> None:
-    index = {f"{len(days) - i}.0": date.fromisoformat(day) for i, day in enumerate(days)}
-
-    def newest(requirement: str) -> tuple[str, date]:
-        _, _, below = requirement.partition("<")
-        for version, day in index.items():
-            if not below or version < below:
-                return version, day
-        raise UnsolvableError(requirement)
-
-    assert list(releases_of("lib", newest)) == list(index.items())
-    assert cadence(releases_of("lib", newest), date(2026, 11, 25)) == {
-        "releases_in_a_year": in_a_year,
-        "latest": f"{len(days)}.0",
-        "latest_on": days[0],
-    }
-
-
 def test_the_dated_file_knows_every_library() -> None:
     known = json.loads(LIBRARIES.read_text("utf-8"))
     libraries = known["libraries"].values()
@@ -206,7 +177,9 @@ def test_the_table_fits_the_terminal(
     assert done.err == ""
     assert max(map(len, done.out.splitlines())) <= columns
     assert "…" not in done.out
-    assert re.search(r"^ *equinox +core \d+ +[\d.]+ [kM]B +\d+ +6 +0\.13\.8 on", done.out, re.M)
+    assert re.search(
+        r"^ *equinox +core \d+ +\d+\.\d+\.\d+ on .* [\d.]+ [kM]B +\d+ +\d+", done.out, re.M
+    )
 
 
 def test_details_for_machines(

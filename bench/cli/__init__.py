@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -30,6 +30,9 @@ from bench.cli import (
     train,
 )
 from common.errors import BakeoffError, LostPeerError, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -63,87 +66,96 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.command("matrix", epilog=matrix.EXAMPLES)(matrix.matrix)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C."""
-    given = sys.argv[1:] if arguments is None else arguments
+def program(command: Callable[..., object], name: str, examples: str = "") -> typer.Typer:
+    """Return a command line of one command: `python -m bench.limit` and the like."""
+    made = typer.Typer(name=name, add_completion=False, pretty_exceptions_enable=False)
+    made.command(epilog=examples)(command)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> int:
+    """Run a command line; return its exit status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C.
+
+    What was wrong in what was given is said in one line on standard error.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    name = str(program.info.name)
     try:
-        status = app(given, prog_name="bakeoff", standalone_mode=False) or 0
-        stdout.flushed()
-        # Typer makes a Ctrl-C that no command has answered to this status, and says nothing.
-        return _say("interrupted", status) if status == INTERRUPTED else status
-    except LostPeerError as error:
-        _say(str(error), error.exit_status)
-        os._exit(
-            _closed(error.exit_status)
-        )  # or jax waits for the lost one, and then ends with a stack
-    except BakeoffError as error:
-        status = _say(str(error), error.exit_status)
+        try:
+            status = program(given, prog_name=name, standalone_mode=False) or 0
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        if status == INTERRUPTED:  # Typer's own answer to a Ctrl-C
+            raise KeyboardInterrupt
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        known = explained(error, " ".join([name, *given[:1]]))
+        if known is None:
+            raise
+        message, status = known
+        if status == BROKEN_PIPE:  # before Python's own last flush
+            stdout.to_nowhere(sys.stdout.fileno())
+        elif message:
+            say(message)
         hosts = sys.modules.get("common.hosts")
-        if hosts is not None and hosts.joined():  # jax would wait for the others, and then abort
-            os._exit(_closed(status))
-        return status
-    except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        words = [word for word in given[:1] if not word.startswith("-")]
-        command = context.command_path if context else " ".join(["bakeoff", *words])
-        message = " ".join(error.format_message().split())
-        if not message:  # no arguments: the help has been printed instead
-            return 2
-        # Typer's message lacks what was given; pydantic, which it converts values with, knows it.
-        problems: list[Any] = getattr(error.__cause__, "errors", list)()
-        given_instead = [repr(p["input"]) for p in problems if repr(p["input"]) not in message]
-        message = message.replace("Value error, ", "").rstrip(".")
-        message += "".join(f", not {value}" for value in given_instead)
-        return _say(f"{message}; `{command} --help` says what is allowed", 2)
-    except KeyboardInterrupt:
-        return _say("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        return _left()
-    except OSError as error:
-        name = "a file" if error.filename is None else shortened(error.filename)
-        if error.errno in FULL:
-            return _say(f"cannot write {name}: {error.strerror}; make room there", 2)
-        if error.errno in PLACES and error.filename is not None:
-            return _say(f"cannot use {name}: {error.strerror}; name another place", 2)
-        raise
-    except SystemExit as error:  # Rich makes the one of the other, and has done the same
-        if isinstance(error.__context__, BrokenPipeError):
-            return BROKEN_PIPE
-        raise
+        joined = hosts is not None and hosts.joined()
+        if joined or isinstance(error, LostPeerError):
+            os._exit(status)  # jax would wait for the others, and then abort
+    return status
+
+
+def explained(error: BaseException, command: str) -> tuple[str, int] | None:
+    """Return what is said of an error, and the exit status; None for a mistake of our own."""
+    match error:
+        case BakeoffError():
+            return str(error), error.exit_status
+        case typer.TyperException():
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context else command.partition(" -")[0]
+            message = " ".join(error.format_message().split())
+            # Typer's message lacks what was given; pydantic, which converts values, knows it
+            problems: list[Any] = getattr(error.__cause__, "errors", list)()
+            inputs = [repr(p["input"]) for p in problems if repr(p["input"]) not in message]
+            message = message.replace("Value error, ", "").rstrip(".")
+            message += "".join(f", not {value}" for value in inputs)
+            # No arguments at all: the help has been printed
+            return message and f"{message}; `{path} --help` says what is allowed", 2
+        case KeyboardInterrupt():
+            return "interrupted", INTERRUPTED
+        case BrokenPipeError():
+            return "", BROKEN_PIPE
+        case SystemExit() if isinstance(error.__context__, BrokenPipeError):  # Rich's
+            return "", BROKEN_PIPE
+        case OSError():
+            file = "a file" if error.filename is None else shortened(error.filename)
+            if error.errno in FULL:
+                return f"cannot write {file}: {error.strerror}; make room there", 2
+            if error.errno in PLACES and error.filename is not None:
+                return f"cannot use {file}: {error.strerror}; name another place", 2
+    return None
 
 
 def run() -> None:
-    """Run the command line as a program."""
+    """Run `bakeoff` as a program."""
+    run_program(app)
+
+
+def run_program(program: typer.Typer) -> None:
+    """Run a command line as a program: `main`, with its exit status."""
     stdout.guard()
     try:
-        status = main()
+        status = main(program=program)
     except Exception:
         traceback.print_exc()
-        status = _say("this is a mistake of bakeoff's own; please report it", INTERNAL)
-    sys.exit(_closed(status))
+        status = INTERNAL
+        say("this is a mistake of bakeoff's own; please report it")
+    sys.exit(status)
 
 
-def _closed(status: int) -> int:
-    """Write what standard output still holds back; return the exit status."""
+def say(message: str) -> None:
+    """Print one line on standard error, unless that is full, too."""
     try:
-        stdout.flushed()
-    except stdout.OutputError as error:
-        return _say(str(error), error.exit_status)
-    except BrokenPipeError:
-        return _left()
-    return status
-
-
-def _left() -> int:
-    """Return the status where whoever read the output has gone, before Python's own last flush."""
-    stdout.to_nowhere(sys.stdout.fileno())
-    return BROKEN_PIPE
-
-
-def _say(message: str, status: int) -> int:
-    try:
-        print(f"bakeoff: {message}", file=sys.stderr)
-    except OSError:  # standard error is full, too
+        print(f"bakeoff: {stdout.one_line(message)}", file=sys.stderr)
+    except OSError:
         with suppress(OSError):
             stdout.to_nowhere(sys.stderr.fileno())
-    return status

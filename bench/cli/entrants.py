@@ -19,6 +19,8 @@ from common.errors import BakeoffError, unknown
 if TYPE_CHECKING:
     from bench.environments.own import Homes
 
+    type Row = dict[str, Any]
+
 LISTED = 3
 """Kinds of operations that are named; the others are in `--json`."""
 
@@ -93,116 +95,78 @@ def entrants(
         console.print(program_table(rows, workload))
 
 
-def describe(name: str, homes: Homes) -> dict[str, Any]:
+def describe(name: str, homes: Homes) -> Row:
     """Return what there is to say about an entrant; `problem` if it cannot be loaded.
 
     One with an environment of its own is asked there, if it has been built.
     """
     import impls
+    from bench.environments.offers import described
     from bench.worker.source import code_lines
 
+    row: Row = {"entrant": name, "library": "-", "styles": [], "code_lines": "-"}
+    row |= {"environment": "everybody's", "ready": True}
     try:
         about = impls.declared(name)
-        lines = code_lines(impls.source(name))
-    except BakeoffError as error:
-        return {
-            "entrant": name,
-            "library": "-",
-            "styles": [],
-            "code_lines": "-",
-            "environment": "everybody's",
-            "ready": False,
-            "problem": str(error),
-        }
-    row: dict[str, Any] = {
-        "entrant": name,
-        "code_lines": lines,
-        "library": about.distribution,
-        "jax": about.jax,
-        "note": about.note,
-        "environment": "everybody's",
-        "ready": True,
-    }
-    if about.own_environment:
-        return row | apart(name, homes)
-    try:
-        entrant = impls.load(name)
-    except BakeoffError as error:
-        return row | {"styles": [], "problem": str(error)}
-    version = metadata.version(entrant.distribution)
-    return row | {"version": version, "styles": list(entrant.styles)}
-
-
-def apart(name: str, homes: Homes) -> dict[str, Any]:
-    """Return what there is to say about an entrant with an environment of its own."""
-    import impls
-    from bench.environments.offers import described
-
-    row: dict[str, Any] = {
-        "environment": "its own",
-        "requirements": list(impls.declared(name).requirements),
-        "styles": [],
-    }
-    try:
+        row |= {"library": about.distribution, "jax": about.jax, "note": about.note}
+        row["code_lines"] = code_lines(impls.source(name))
+        if not about.own_environment:
+            styles = list(impls.load(name).styles)
+            return row | {"version": metadata.version(about.distribution), "styles": styles}
+        row |= {"environment": "its own", "requirements": list(about.requirements), "ready": False}
         home = homes.home(name)
+        row["size"] = home.size or None
+        if home.ready:
+            found = described(home)
+            row |= {"ready": True, "version": found["version"], "styles": found["styles"]}
     except BakeoffError as error:
-        return row | {"problem": str(error), "ready": False}
-    row |= {
-        "ready": home.ready,
-        "size": home.size or None,
-    }
-    if not home.ready:
-        return row
-    try:
-        found = described(home)
-    except BakeoffError as error:
-        return row | {"problem": str(error), "ready": False}
-    return row | {"version": found["version"], "styles": found["styles"]}
+        row |= {"problem": str(error), "ready": False}
+    return row
 
 
-def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None) -> None:
+def add_programs(rows: list[Row], workload: str, backend: str | None) -> None:
     """Have a worker prove and compile every style, and add the proof or the failure."""
     from bench.cells import BASELINE
     from bench.engine.processes import Worker, WorkerFailedError
     from common.devices import Device
 
     rows = [row for row in rows if row["environment"] == "everybody's"]
+    for row in rows:
+        row["programs"] = {}
     arms = [[row["entrant"], style] for row in rows for style in row["styles"]]
-    found = {}
-    with Worker() as worker:
-        try:
+    try:
+        with Worker() as worker:
             worker.start()
             there = worker.ask({"do": "describe", "entrants": [BASELINE[0]], "outside": {}})
             backend = backend or there["backends"][0]
             if Device.of(backend).backend not in there["backends"]:
                 raise unknown("backend", backend, there["backends"])
-            load: dict[str, Any] = {"arms": arms, "outside": {}, "cache": None, "seed": 0}
+            load: Row = {"arms": arms, "outside": {}, "cache": None, "seed": 0}
             failures = worker.ask({"do": "load", **load})["failures"]
-            for entrant, style in arms:
-                note(f"{workload} on {backend}: proving {entrant} {style} equal")
-                arm = f"{entrant}/{style}"
-                where = {"workload": workload, "backend": backend, "arm": arm}
-                record = {"failure": failures[arm], "stderr": ""} if arm in failures else None
-                record = record or worker.ask({"do": "prove", **where})
-                found[entrant, style] = record.get("proof", record)
-        except WorkerFailedError as error:
-            raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
-    for row in rows:
-        row["programs"] = {style: found[row["entrant"], style] for style in row["styles"]}
+            for row in rows:
+                for style in row["styles"]:
+                    arm = f"{row['entrant']}/{style}"
+                    note(f"{workload} on {backend}: proving {arm} equal")
+                    found = {"failure": failures[arm], "stderr": ""} if arm in failures else None
+                    where = {"workload": workload, "backend": backend, "arm": arm}
+                    found = found or worker.ask({"do": "prove", **where})
+                    row["programs"][style] = found.get("proof", found)
+    except WorkerFailedError as error:
+        raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
 
 
 def named(given: list[str] | None) -> list[str]:
     """Return entrants by their names, `all` being those with environments of their own."""
     import impls
 
-    apart = [name for name in impls.names() if impls.readable(name).own_environment]
+    own = [name for name in impls.names() if impls.readable(name).own_environment]
     if given and "all" in given:
-        return apart
+        return own
     for name in given or ():
         if not impls.declared(name).own_environment:
             raise BakeoffError(
                 f"entrant {name!r} has no environment of its own; those that have: "
-                f"{', '.join(apart)}; choose one of them"
+                f"{', '.join(own)}; choose one of them"
             )
     return given or []
 
@@ -213,27 +177,32 @@ def note(line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Return the table of entrants."""
-    out = Table("entrant", "library", "version", "styles", box=SIMPLE, padding=(0, 1, 0, 0))
-    out.add_column("environment")
-    out.add_column("code lines", justify="right")
-    for row in rows:
-        what = row.get("problem") or ", ".join(row["styles"]) or "-"
-        cells = row["entrant"], row["library"], row.get("version") or "-", what, where(row)
-        out.add_row(*cells, str(row["code_lines"]))
+def plain_table(*left: str, right: tuple[str, ...] = (), **settings: Any) -> Table:
+    """Return an empty table: columns aligned to the left, then those aligned to the right."""
+    out = Table(*left, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left", **settings)
+    for name in right:
+        out.add_column(name, justify="right", no_wrap=True)
     return out
 
 
-def where(row: dict[str, Any]) -> str:
-    """Return where an entrant runs, whether that is there, and how large it is."""
-    size = f", {row['size']}" if row.get("size") else ""
-    if row["environment"] == "everybody's":
-        return "everybody's"
-    return f"its own{size}" if row["ready"] else f"would be built{size}"
+def table(rows: list[Row]) -> Table:
+    """Return the table of entrants."""
+    out = plain_table(
+        *("entrant", "library", "version", "styles", "environment"), right=("code\nlines",)
+    )
+    for row in rows:
+        where = row["environment"]
+        if where != "everybody's":
+            where = where if row["ready"] else "would be built"
+            where += f", {row['size']}" if row.get("size") else ""
+        styles = row.get("problem") or ", ".join(row["styles"]) or "-"
+        version = row.get("version") or "-"
+        lines = str(row["code_lines"])
+        out.add_row(row["entrant"], row["library"], version, Text(styles), where, lines)
+    return out
 
 
-def details_table(rows: list[dict[str, Any]]) -> Table:
+def details_table(rows: list[Row]) -> Table:
     """Return the table of lines of code by style, of installations and of releases."""
     dates = {found["as_of"] for row in rows if (found := row["details"]["releases"])}
     caption = (
@@ -243,58 +212,47 @@ def details_table(rows: list[dict[str, Any]]) -> Table:
         f"releases: in the year before {', '.join(sorted(dates))}. "
         "docs/libraries.md lists libraries that no longer run."
     )
-    out = Table("entrant", "code lines", box=SIMPLE, padding=(0, 1, 0, 0), caption=caption)
+    out = plain_table("entrant", "code lines", "latest release", caption=caption)
     out.caption_justify = "left"
     for name in ("install", "packages", "releases"):
         out.add_column(name, justify="right")
-    out.add_column("latest release")
     for row in rows:
         lines, install, releases = (row["details"][k] for k in ("lines", "install", "releases"))
-        counts = size = packages = in_a_year = latest = "-"
-        if lines:
-            counts = "\n".join(f"{part} {count}" for part, count in lines.items())
-        if install:
-            size, packages = decimal(install["bytes"]), str(len(install["packages"]))
-        if releases:
-            in_a_year = str(releases["releases_in_a_year"])
-            latest = f"{releases['latest']} on {releases['latest_on']}"
-        out.add_row(row["entrant"], counts, size, packages, in_a_year, latest)
+        counts = "\n".join(f"{part} {count}" for part, count in (lines or {}).items()) or "-"
+        latest = f"{releases['latest']} on {releases['latest_on']}" if releases else "-"
+        size = decimal(install["bytes"]) if install else "-"
+        packages = str(len(install["packages"])) if install else "-"
+        in_a_year = str(releases["releases_in_a_year"]) if releases else "-"
+        out.add_row(row["entrant"], counts, latest, size, packages, in_a_year)
     return out
 
 
-def program_table(rows: list[dict[str, Any]], workload: str) -> Table:
+def program_table(rows: list[Row], workload: str) -> Table:
     """Return the table of what each style compiles to."""
-    title = f"compiled programs at workload {workload}"
-    out = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
-    out.add_column("entrant", no_wrap=True)
-    out.add_column("style", no_wrap=True)
-    for name in ("jaxpr\neqs", "HLO\ninstr", "flops", "temp\nbytes"):
-        out.add_column(name, justify="right", no_wrap=True)
-    out.add_column("finger-\nprint", no_wrap=True)
-    out.add_column("beside\npure_jax")
+    out = plain_table(
+        *("entrant", "style", "finger-\nprint", "against\npure_jax"),
+        right=("jaxpr\neqs", "HLO\ninstr", "flops", "temp\nbytes"),
+        title=f"compiled programs at workload {workload}",
+    )
+    for column in out.columns[:3]:
+        column.no_wrap = True
     for row in rows:
         for style, proof in row.get("programs", {}).items():
-            if proof.get("program", proof) is None:
-                out.add_row(row["entrant"], style, *["-"] * 5, "not JAX")
+            program = proof.get("program")
+            if program is None:
+                failure = proof.get("failure", "not JAX")
+                out.add_row(row["entrant"], style, "-", Text(failure))
                 continue
-            if "failure" in proof:
-                out.add_row(row["entrant"], style, *[""] * 5, Text(proof["failure"], style="red"))
-                continue
-            found = proof["program"]
+            instructions = sum(program["hlo_instructions"].values())
             out.add_row(
-                row["entrant"],
-                style,
-                str(found["jaxpr_equations"]),
-                str(sum(found["hlo_instructions"].values())),
-                f"{found['flops']:.0f}",
-                str(found["temp_bytes"]),
-                found["fingerprint"][:6],
-                beside(proof),
+                *(row["entrant"], style, program["fingerprint"][:6], difference(proof)),
+                *(str(program["jaxpr_equations"]), str(instructions)),
+                *(f"{program['flops']:.0f}", str(program["temp_bytes"])),
             )
     return out
 
 
-def beside(proof: dict[str, Any]) -> str:
+def difference(proof: Row) -> str:
     """Return in words how a program differs from the baseline's."""
     if proof["same_program_as_baseline"]:
         return "the same"
@@ -302,7 +260,7 @@ def beside(proof: dict[str, Any]) -> str:
         return "gradient alone"
     counts = proof["operations_beside_baseline"]
     if not counts:
-        return "other wiring"
+        return "another order"
     if len(counts) > LISTED:
         return f"{sum(counts.values()):+d} operations"
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())

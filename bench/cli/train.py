@@ -7,23 +7,22 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.cli.assemble import Run, assemble
-from bench.cli.last_words import last_words
-from bench.cli.launch import LAUNCHED
+from bench.cli.launch import LAUNCHED, launch, without
 from bench.cli.where import where
 from bench.report.curves import Curve, check_picture, draw
 from bench.worker.__main__ import end_with_parent
 from common.errors import BakeoffError, LostPeerError, require_folder, require_new
 
 if TYPE_CHECKING:
-    from common.hosts import Peers
+    from common.train import Epoch
     from common.weights import Saved
 
 EXAMPLES = """Examples:\n
@@ -33,9 +32,8 @@ bakeoff train --resume book.safetensors --epochs 400 --entrant haiku\n
 bakeoff train --batch 8 --devices 4\n
 bakeoff train --batch 8 --processes 2"""
 
-SAMPLE_EVERY = 25
-SAVE_EVERY = 25
-"""Epochs after which a run that was given a file saves to it, whatever may happen later."""
+EVERY = 25
+"""Epochs after which a run shows a sample, and saves if it was given a file."""
 
 
 class InterruptedRunError(BakeoffError):
@@ -54,13 +52,8 @@ WHERE = "Where it runs"
 
 
 def train(
-    entrant: Annotated[
-        str | None, option("Library; see `bakeoff entrants` (default: pure_jax)", MODEL)
-    ] = None,
-    style: Annotated[
-        str | None,
-        option("Way of writing the step; see `bakeoff entrants` (default: pure)", MODEL),
-    ] = None,
+    entrant: Annotated[str | None, option("Library (default: pure_jax)", MODEL)] = None,
+    style: Annotated[str | None, option("Way to write the step (default: pure)", MODEL)] = None,
     width: Annotated[int | None, option("Units of each layer (default: 128)", MODEL)] = None,
     layers: Annotated[int | None, option("Tanh layers (default: 3)", MODEL)] = None,
     corpus: Annotated[
@@ -75,71 +68,56 @@ def train(
     batch: Annotated[int | None, option("Streams read side by side (default: 1)", DATA)] = None,
     epoch_chars: Annotated[int | None, option("Characters an epoch (default: 10000)", DATA)] = None,
     epochs: Annotated[
-        int, option("Epochs in all, a resumed run's included (default: 100)", TRAINING)
+        int, option("Total, with those of a resumed run (default: 100)", TRAINING)
     ] = 100,
     learning_rate: Annotated[float | None, option("Adam's step (default: 0.002)", TRAINING)] = None,
     weight_decay: Annotated[
         float | None, option("Decoupled weight decay (default: 1e-7)", TRAINING)
     ] = None,
-    seed: Annotated[
-        int | None,
-        option("Seeds first weights, and the text of an epoch (default: 0)", TRAINING),
-    ] = None,
+    seed: Annotated[int | None, option("Seed of weights and texts (default: 0)", TRAINING)] = None,
     epoch_mode: Annotated[
-        str,
-        option("chunk: a call each; scan: an epoch as one program (default: chunk)", TRAINING),
+        str, option("chunk: a call each; scan: one program (default: chunk)", TRAINING)
     ] = "chunk",
     backend: Annotated[
-        str | None,
-        option("cpu, gpu, tpu, …, or a device, gpu:1 (default: jax chooses)", WHERE),
+        str | None, option("cpu, gpu, tpu, …, or a device, gpu:1 (default: jax chooses)", WHERE)
     ] = None,
     devices: Annotated[
-        int | None,
-        option("Share the streams between so many devices (default: one, and no mesh)", WHERE),
+        int | None, option("Devices that share the streams (default: one)", WHERE)
     ] = None,
     processes: Annotated[
         int | None,
-        option(
-            "Processes that train as one; without a coordinator, all are started here (default: "
-            "this one alone)",
-            WHERE,
-        ),
+        option("Processes that train as one; all start here without --coordinator", WHERE),
     ] = None,
-    coordinator: Annotated[
-        str | None, option("HOST:PORT of process 0, the same for all processes", WHERE)
-    ] = None,
+    coordinator: Annotated[str | None, option("HOST:PORT of process 0", WHERE)] = None,
     process_id: Annotated[
-        int | None, option("Number of this process, from 0, which shows and saves", WHERE)
+        int | None, option("This process's number; 0 shows and saves", WHERE)
     ] = None,
     sample_every: Annotated[
         int, option("Epochs between samples; 0: none (default: 25)", OUTPUT)
-    ] = SAMPLE_EVERY,
+    ] = EVERY,
     prompt: Annotated[
-        str, option("Text that samples go on from; empty: a character drawn by seed.", OUTPUT)
+        str, option("Start of samples; empty: a character drawn by seed", OUTPUT)
     ] = "",
     save: Annotated[Path | None, option("New file for the weights.", OUTPUT)] = None,
     resume: Annotated[
-        Path | None,
-        option("File of weights to go on from, and in, unless --save names another.", OUTPUT),
+        Path | None, option("Weights to continue, and to save to unless --save is given.", OUTPUT)
     ] = None,
     log: Annotated[
         str | None, option("New file for the loss curve, as JSON lines; -: the output.", OUTPUT)
     ] = None,
-    plot: Annotated[
-        Path | None, option("New .svg or .png for the loss curve, over the entropy.", OUTPUT)
-    ] = None,
+    plot: Annotated[Path | None, option("New .svg or .png of the loss curve.", OUTPUT)] = None,
 ) -> int:
     """Train the character RNN on a text and show its samples.
 
     Ctrl-C saves what is done and says how to resume it.
     """
     if process_id in (None, 0):  # the others write nothing
-        check_places(save, resume, log, plot)
+        check_files(save, resume, log, plot)
     if processes is not None and coordinator is None and process_id is None:
-        from bench.cli.launch import launch
-
         return launch(sys.argv[1:], processes)
     place = where(backend, devices, coordinator, process_id, processes)
+    if os.environ.get(LAUNCHED):
+        end_with_parent(signal.SIGTERM)
     given = {
         "entrant": entrant,
         "style": style,
@@ -149,29 +127,22 @@ def train(
         "optimiser": {"learning_rate": learning_rate, "weight_decay": weight_decay},
         "seed": seed,
     }
+    place.settle()
+    place.together({"devices": devices, "backend": backend})
+    run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
+    path = save or resume
     if not place.first:
-        save, log, plot = None, None, None
+        path, log, plot = None, None, None
     losses: dict[int, float] = {}
-    with ExitStack() as stack:
-        if place.peers is not None:
-            if os.environ.get(LAUNCHED):
-                end_with_parent(signal.SIGTERM)
-            stack.enter_context(last_words(silenced(place.peers, save or resume)))
-        place.settle()
-        place.together({"devices": devices, "backend": backend})
-        run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
-        lines = open_log(log, stack)
-        try:
-            path = (save or resume) if place.first else None
-            return follow(run, path, lines, losses, to_stdout=lines is not sys.stdout)
-        finally:
-            if plot is not None and losses:
-                draw([Curve(header(run), losses)], plot)
+    try:
+        follow(run, path, log, losses)
+    finally:
+        if plot is not None and losses:
+            draw([Curve(header(run), losses)], plot)
+    return 0
 
 
-def check_places(
-    save: Path | None, resume: Path | None, log: str | None, plot: Path | None
-) -> None:
+def check_files(save: Path | None, resume: Path | None, log: str | None, plot: Path | None) -> None:
     """Raise BakeoffError unless all files can be written, before any library is imported."""
     if save is not None and save != resume:
         require_new(save, "--save")
@@ -186,48 +157,9 @@ def check_places(
         require_new(plot, "--plot")
 
 
-def silenced(peers: Peers, path: Path | None) -> str:
-    """Return what is to be said where JAX's runtime ends this process."""
-    from common.hosts import JOIN_SECONDS, SILENCE_SECONDS
-
-    return (
-        f"bakeoff: process {peers.process_id} of {peers.processes} was ended from outside, or by "
-        f"JAX, for another one did not come within {JOIN_SECONDS} s, or was silent for "
-        f"{SILENCE_SECONDS} s; start all of them again, with --resume if there is a checkpoint"
-        f"{f', {path}' if path else ''}"
-    )
-
-
-def open_log(log: str | None, stack: ExitStack) -> IO[str] | None:
-    """Return where the loss curve goes, if anywhere."""
-    if log is None or log == "-":
-        return sys.stdout if log else None
-    try:
-        file = Path(log).open("x", encoding="utf-8")  # noqa: SIM115 -- closed below
-    except OSError as error:
-        raise BakeoffError(
-            f"cannot write --log {log}: {error.strerror}; name another file"
-        ) from error
-    stack.callback(close_quietly, file)
-    return file
-
-
-def close_quietly(file: IO[str]) -> None:
-    """Close a file; what could not be written has been reported already."""
-    with suppress(OSError):
-        file.close()
-
-
-def follow(
-    run: Run,
-    path: Path | None,
-    lines: IO[str] | None,
-    losses: dict[int, float],
-    *,
-    to_stdout: bool,
-) -> int:
-    """Train, showing and saving as it goes; return the exit status. Fills `losses` by epoch."""
-    from bench.cli.shown import Shown
+def follow(run: Run, path: Path | None, log: str | None, losses: dict[int, float]) -> None:
+    """Train, showing, logging and saving as it goes. Fills `losses` by epoch."""
+    from bench.cli.progress import TrainingProgress
     from common.train import by_chunk, by_scan, epochs
 
     start = run.start
@@ -235,83 +167,67 @@ def follow(
     run_epoch = by_scan(run.step) if run.epoch_mode == "scan" else by_chunk(run.step)  # type: ignore[arg-type]
     numbers = range(start.epoch, max(run.epochs, start.epoch))
     last = start
-    if lines is not None:
-        write_line(lines, {"run": header(run)})
-    show = Shown(run, numbers, to_stdout=to_stdout, quiet=not run.where.first)
+    show = TrainingProgress(run, numbers, to_stdout=log != "-", quiet=not run.where.first)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with show:
-            training = epochs(
-                run_epoch, run.step, run.tokens, start.model, start.data, start.seed, numbers
-            )
-            for epoch in training:
-                last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
-                show.epoch(epoch)
-                losses[epoch.number] = epoch.loss
-                if lines is not None:
-                    record = {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds}
-                    write_line(lines, record)
-                if path is not None and last.epoch % SAVE_EVERY == 0:
-                    keep(last, path)
-    except KeyboardInterrupt:
-        if not run.where.first:
-            raise InterruptedRunError("interrupted; process 0 saves") from None
-        kept = keep(last, path)
-        raise InterruptedRunError(
-            f"interrupted after {counted(last.epoch)}; saved to {kept}; go on with: "
-            f"{resume_command(run, kept)}"
-        ) from None
-    except run.where.lost as error:
-        words = " ".join(str(error).split())[:200]
-        if not run.where.first:
-            raise LostPeerError(f"another process was lost ({words}); process 0 saves") from None
-        kept = keep(last, path)
-        raise LostPeerError(
-            f"another process was lost after {counted(last.epoch)} ({words}); saved to {kept}; go "
-            f"on with: {resume_command(run, kept)}"
-        ) from None
-    except BakeoffError as error:
-        if not run.where.first or (path is None and last is start):  # nothing is lost
-            raise
-        kept = keep(last, path)
-        done = f"the weights after {counted(last.epoch)} are in {kept}"
-        raise type(error)(f"{error}; {done}") from error
-    except (BrokenPipeError, SystemExit):  # Rich makes the one of the other
-        if path is not None:
+
+    def done(epoch: Epoch) -> None:
+        losses[epoch.number] = epoch.loss
+        show.epoch(epoch)
+        write(log, {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
+        if path is not None and last.epoch % EVERY == 0:
             keep(last, path)
-        raise BrokenPipeError from None
+
+    try:
+        write(log, {"run": header(run)})
+        with show:
+            for epoch in epochs(
+                run_epoch, run.step, run.tokens, start.model, start.data, start.seed, numbers
+            ):
+                last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
+                done(epoch)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        told = stopped(error, run, last, path)
+        if told is None:
+            raise
+        raise told from error
     finally:
         signal.signal(signal.SIGTERM, previous)
     if path is not None:
         show.say(f"saved to {keep(last, path)}")
-    return 0
 
 
-def counted(epochs: int) -> str:
-    """Return how many epochs, in words."""
-    return f"{epochs} epoch{'' if epochs == 1 else 's'}"
+def stopped(error: BaseException, run: Run, last: Saved, path: Path | None) -> BakeoffError | None:
+    """Save what is done; return the error that says so and how to go on, None to leave it as is."""
+    kind: type[BakeoffError]
+    if isinstance(error, KeyboardInterrupt):
+        kind, what = InterruptedRunError, "interrupted"
+    elif isinstance(error, run.where.lost):
+        words = " ".join(str(error).split())[:200]
+        kind, what = LostPeerError, f"another process was lost ({words})"
+    elif isinstance(error, BakeoffError):
+        kind, what = type(error), str(error)
+    else:  # a reader that has left, or a mistake of ours
+        if path is not None and last is not run.start:
+            keep(last, path)
+        return None
+    if not run.where.first:
+        return kind(f"{what}; process 0 saves")
+    if last is run.start:
+        return kind(what)
+    kept = keep(last, path)
+    done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
+    return kind(f"{what}; {done} saved to {kept}; go on with: {resume_command(kept)}")
 
 
-def resume_command(run: Run, kept: Path) -> str:
-    """Return the command that goes on, for a shell; what the file holds need not be given again."""
-    command = ["bakeoff", "train", "--resume", str(kept), "--epochs", str(run.epochs)]
-    if run.epoch_mode != "chunk":
-        command += ["--epoch-mode", run.epoch_mode]
-    if run.sample_every != SAMPLE_EVERY:
-        command += ["--sample-every", str(run.sample_every)]
-    if run.prompt:
-        command += ["--prompt", run.prompt]
-    where = run.where
-    if where.backend is not None:
-        command += ["--backend", where.backend]
-    if where.devices is not None:
-        command += ["--devices", str(where.devices)]
-    if where.peers is not None:
-        command += ["--processes", str(where.peers.processes)]
-        if not os.environ.get(LAUNCHED):  # the others need the file too
-            command += ["--coordinator", where.peers.coordinator]
-            command += ["--process-id", str(where.peers.process_id)]
-    return shlex.join(command)
+def resume_command(kept: Path) -> str:
+    """Return the command that goes on from a file, for a shell: as given, but for its files."""
+    arguments = sys.argv[2:]
+    dropped = ["--resume", "--save", "--log", "--plot"]
+    if os.environ.get(LAUNCHED):
+        dropped += ["--coordinator", "--process-id"]
+    for name in dropped:
+        arguments = without(arguments, name)
+    return shlex.join(["bakeoff", "train", "--resume", str(kept), *arguments])
 
 
 def keep(saved: Saved, path: Path | None) -> Path:
@@ -319,7 +235,7 @@ def keep(saved: Saved, path: Path | None) -> Path:
     from common import weights as disk
 
     if path is None:
-        names = (Path(f"bakeoff-{saved.entrant}-{i}.safetensors") for i in range(1, sys.maxsize))
+        names = (Path(f"bakeoff-{saved.entrant}-{number}.safetensors") for number in count(1))
         path = next(name for name in names if not name.exists())
     disk.save(path, saved)
     return path
@@ -349,13 +265,15 @@ def header(run: Run) -> dict[str, Any]:
     }
 
 
-def write_line(lines: IO[str], record: dict[str, Any]) -> None:
-    """Write one line of JSON at once, so that a killed run keeps its log."""
-    try:
-        print(json.dumps(record), file=lines, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise BakeoffError(
-            f"cannot write the log: {error.strerror}; make room, or name another file"
-        ) from error
+def write(log: str | None, record: dict[str, Any]) -> None:
+    """Add a line of JSON to the log at once, so that a killed run keeps it."""
+    if log == "-":
+        print(json.dumps(record), flush=True)
+    elif log is not None:
+        try:
+            with Path(log).open("a", encoding="utf-8") as file:
+                print(json.dumps(record), file=file)
+        except OSError as error:
+            raise BakeoffError(
+                f"cannot write --log {log}: {error.strerror}; make room, or name another file"
+            ) from error

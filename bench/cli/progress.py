@@ -19,7 +19,7 @@ LAST = 10
 """Epochs whose mean is shown at the end: one epoch's loss depends on its window."""
 
 
-class Shown:
+class TrainingProgress:
     """Shows epochs as they come; a context manager, since a bar has to be taken down."""
 
     def __init__(self, run: Run, numbers: range, *, to_stdout: bool, quiet: bool = False) -> None:
