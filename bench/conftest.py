@@ -19,14 +19,13 @@ from rich.console import Console
 import impls
 from bench import stdout
 from bench.cells import Cell, Selection
-from bench.compare.environments import Builder
-from bench.compare.spec import parse
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE
 from bench.engine.lock import only_one
 from bench.engine.processes import SILENCE_SECONDS, WorkerFailedError
+from bench.environments.builder import Builder
 from bench.environments.offers import offers, places_of
-from bench.environments.own import Homes
+from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
 from bench.report.progress import Shown
 from bench.report.terminal import parts
@@ -266,12 +265,12 @@ def numbers(given: str) -> tuple[int, ...]:
 
 def offered(options: Wanted, journal: journals.Journal | None) -> tuple[Offer, dict[str, Place]]:
     """Return what there is, asked for once, and where; the load is what it was at that moment."""
-    homes, place = Homes(notify=notify), place_of(options.environment)
+    builder, place = Builder(notify=notify), place_of(options.environment)
     if journal is None:
         load = conditions()
         silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
         chosen = options.selection.entrants
-        found, places = offers(chosen, options.outside, silence, homes, place)
+        found, places = offers(chosen, options.outside, silence, builder, place)
         return replace(found, conditions=load), places
     found = offer_of(journal)
     then: dict[str, Any] = found.versions | found.conditions
@@ -287,7 +286,7 @@ def offered(options: Wanted, journal: journals.Journal | None) -> tuple[Offer, d
             f"the journal {journal.path} was made under other conditions: {'; '.join(changed)}; "
             "have those again, or start anew without --resume"
         )
-    return found, places_of(found.apart, homes, place)
+    return found, places_of(found.apart, builder, place)
 
 
 def notify(line: str) -> None:

@@ -21,16 +21,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.environments.store import replace
 from bench.environments.uv import UnsolvableError, uv
 from bench.report.choose import LIBRARIES
 from bench.worker.source import code_line_numbers
 from common.errors import BakeoffError
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from bench.environments.own import Homes
+    from bench.environments.builder import Builder
 
     type Definitions = Mapping[str, list[ast.stmt]]
     type Distributions = Mapping[str, metadata.Distribution]
@@ -44,12 +44,12 @@ COMMON = ("jax", "optax", "numpy")
 YEAR = timedelta(days=365)
 
 
-def details(name: str, homes: Homes) -> dict[str, Any]:
+def details(name: str, builder: Builder) -> dict[str, Any]:
     """Return the details of an entrant, ready for JSON; a part that is not known is None.
 
     Args:
         name: The entrant.
-        homes: Where the environments of entrants are.
+        builder: Of the environments of entrants.
 
     Returns:
         `lines` as `style_lines` returns them, `install` as `installation` does, `releases` with
@@ -66,7 +66,7 @@ def details(name: str, homes: Homes) -> dict[str, Any]:
     except BakeoffError as error:
         found["problems"].append(str(error))
     try:
-        packages = site_packages(name, homes) if about.own_environment else None
+        packages = site_packages(name, builder) if about.own_environment else None
         found["install"] = installation(about.distribution, packages)
     except BakeoffError as error:
         found["problems"].append(str(error))
@@ -164,18 +164,18 @@ def line_numbers(statements: Iterable[ast.stmt]) -> set[int]:
     return found
 
 
-def site_packages(name: str, homes: Homes) -> Path:
+def site_packages(name: str, builder: Builder) -> Path:
     """Return the folder of the packages of an entrant that has an environment of its own.
 
     Raises:
         BakeoffError: it has not been built.
     """
-    home = homes.home(name)
-    if not home.ready:
+    path = builder.folder_of(name)
+    if path is None:
         raise BakeoffError(
             f"{name} is not built; `bakeoff entrants --build {name}` builds its environment"
         )
-    return next(home.path.glob("[lL]ib/**/site-packages"))
+    return next(path.glob("[lL]ib/**/site-packages"))
 
 
 def installation(distribution: str, folder: Path | None = None) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def main() -> None:
             if library["distribution"] == distribution:
                 library.update(found)
     known["as_of"] = today.isoformat()
-    replace(LIBRARIES, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    atomic_write(LIBRARIES, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

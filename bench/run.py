@@ -22,7 +22,7 @@ from bench.engine.environment_plan import STARVED
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.engine.others import Others
 from bench.engine.planner import MIN_COLD
-from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.engine.processes import Place
 from bench.engine.run_plan import Run
 from bench.estimates import Settled
 from bench.metrics import METRICS
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bench.engine.others import Busy
     from bench.engine.state import Spent, State
 
-__all__ = ["Measured", "Offer", "Wanted", "offer"]
+__all__ = ["Measured", "Offer", "Wanted"]
 
 
 class Wanted(NamedTuple):
@@ -71,43 +71,6 @@ class Wanted(NamedTuple):
             cores=self.cores,
             margin=self.margin,
         )
-
-
-def offer(
-    entrants: tuple[str, ...],
-    outside: dict[str, str],
-    silence: float = SILENCE_SECONDS,
-    place: Place | None = None,
-) -> Offer:
-    """Ask a worker what this environment has; of the baseline and `entrants`, if some are named.
-
-    After `silence` seconds, a worker is taken to hang.
-
-    Raises:
-        WorkerFailedError: not even the baseline can be loaded.
-    """
-
-    def described(names: list[str]) -> Offer:
-        command = {"do": "describe", "entrants": names, "outside": outside}
-        return Offer(**ask_once(command, place, silence))
-
-    named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
-    with suppress(WorkerFailedError):  # one of them may kill its worker: then each has its own
-        return described(named)
-    found = described([impls.BASELINE])
-    for name in (named or impls.usual())[1:]:
-        try:
-            one = described([name])
-        except WorkerFailedError as error:
-            last = error.stderr.splitlines()[-1:]
-            found.problems[name] = ": ".join(["import failed", error.reason, *last])
-        else:
-            found.styles.update(one.styles)
-            found.problems.update(one.problems)
-            found.missing.update(one.missing)
-            found.alone.update(one.alone)
-            found.foreign.extend(one.foreign)
-    return found
 
 
 @dataclass

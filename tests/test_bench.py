@@ -29,10 +29,11 @@ from bench.cli import main
 from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
 from bench.engine.processes import WorkerFailedError
 from bench.engine.state import Samples
+from bench.environments.offers import offer
 from bench.metrics import METRICS
 from bench.report import curves, markdown
 from bench.report.whole import Whole
-from bench.run import Measured, Wanted, offer, offer_of, without_resume
+from bench.run import Measured, Wanted, offer_of, without_resume
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
 from tests.simulated import with_blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 from importlib import metadata
@@ -17,7 +18,7 @@ from rich.text import Text
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from bench.environments.own import Homes
+    from bench.environments.builder import Builder
 
 LISTED = 3
 """Kinds of operations that are named; the others are in `--json`."""
@@ -51,7 +52,7 @@ def entrants(
     lock: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="For maintainers: resolve its REQUIREMENTS anew, and build that."
+            metavar="NAME", help="For maintainers: resolve its dependencies anew, and build that."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
@@ -63,21 +64,21 @@ def entrants(
     """
     import impls
     from bench.details import details
-    from bench.environments.own import Homes, note_size, relock
+    from bench.environments.builder import Builder
+    from bench.environments.locks import relock
     from common.config import WORKLOADS
 
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
-    homes = Homes(notify=note)
+    builder = Builder(notify=note)
     for name in named(lock):
-        relock(name)
-        note_size(homes.built(name))
+        relock(name, builder)
     for name in named(build):
-        homes.built(name)
-    rows = [describe(name, homes) for name in impls.names()]
+        builder.place_of(name)
+    rows = [describe(name, builder) for name in impls.names()]
     if show_details:
         for row in rows:
-            row["details"] = details(row["entrant"], homes)
+            row["details"] = details(row["entrant"], builder)
     if programs:
         add_programs(rows, workload, backend)
     if as_json:
@@ -93,7 +94,7 @@ def entrants(
         console.print(program_table(rows, workload))
 
 
-def describe(name: str, homes: Homes) -> dict[str, Any]:
+def describe(name: str, builder: Builder) -> dict[str, Any]:
     """Return what there is to say about an entrant; `problem` if it cannot be loaded.
 
     One with an environment of its own is asked there, if it has been built.
@@ -124,7 +125,7 @@ def describe(name: str, homes: Homes) -> dict[str, Any]:
         "ready": True,
     }
     if about.own_environment:
-        return row | apart(name, homes)
+        return row | apart(name, builder)
     try:
         entrant = impls.load(name)
     except BakeoffError as error:
@@ -133,31 +134,30 @@ def describe(name: str, homes: Homes) -> dict[str, Any]:
     return row | {"version": version, "styles": list(entrant.styles)}
 
 
-def apart(name: str, homes: Homes) -> dict[str, Any]:
+def apart(name: str, builder: Builder) -> dict[str, Any]:
     """Return what there is to say about an entrant with an environment of its own."""
     import impls
-    from bench.environments.offers import described
+    from bench.details import style_values
+    from bench.environments.locks import size_of
 
+    about = impls.declared(name)
+    pins = dict(text.split("==") for text in about.requirements if text.count("==") == 1)
     row: dict[str, Any] = {
         "environment": "its own",
-        "requirements": list(impls.declared(name).requirements),
+        "requirements": list(about.requirements),
         "styles": [],
+        "ready": False,
     }
     try:
-        home = homes.home(name)
+        row |= {
+            "ready": builder.folder_of(name) is not None,
+            "size": size_of(name) or None,
+            "version": pins.get(about.distribution),
+            "styles": list(style_values(ast.parse(impls.source(name).read_bytes()))),
+        }
     except BakeoffError as error:
-        return row | {"problem": str(error), "ready": False}
-    row |= {
-        "ready": home.ready,
-        "size": home.size or None,
-    }
-    if not home.ready:
-        return row
-    try:
-        found = described(home)
-    except BakeoffError as error:
-        return row | {"problem": str(error), "ready": False}
-    return row | {"version": found["version"], "styles": found["styles"]}
+        row["problem"] = str(error)
+    return row
 
 
 def add_programs(rows: list[dict[str, Any]], workload: str, backend: str | None) -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 import impls
-from bench.compare import spec
 from bench.compare.gatefile import BACKENDS
+from bench.environments import spec
 from bench.metrics import METRICS
 from common.config import WORKLOADS
 from common.devices import MOST_DEVICES
