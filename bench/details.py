@@ -113,6 +113,11 @@ def style_lines(path: Path) -> dict[str, int]:
     return {CORE: len(code.difference(*added.values())), **sizes}
 
 
+def styles_of(entrant: str) -> list[str]:
+    """Return the styles that an entrant's file names; it is not imported, which takes seconds."""
+    return list(style_values(ast.parse(impls.source(entrant).read_bytes())))
+
+
 def style_values(tree: ast.Module) -> dict[str, list[ast.expr]]:
     """Return the expressions that `STYLES` has for each style; empty where it is not a literal."""
     found: dict[str, list[ast.expr]] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"^# /// script$\n((?:^#(?: .*)?$\n)+?)^# ///$", re.MULTILINE)
 """Metadata of a script (PEP 723)."""
-OF_BLOCK = ("requirements", "requires_python")
+OF_BLOCK = ("requirements", "requires_python", "installed")
 """Fields that are read from the block."""
 
 
@@ -39,6 +39,8 @@ class Declaration:
     """`dependencies` of the block: packages of an environment of its own; empty for none."""
     requires_python: str = ""
     """`requires-python` of the block: versions of Python that the environment may have."""
+    installed: str = ""
+    """`tool.bakeoff.installed` of the block: size of the environment on disk, as in `556 MB`."""
 
     @property
     def own_environment(self) -> bool:
@@ -81,9 +83,8 @@ def script_metadata(path: Path, source: str) -> dict[str, Any]:
     block = BLOCK.search(source.replace("\r\n", "\n"))
     if block is None:
         return {}
-    lines = [line[2:] for line in block[1].splitlines()]
     try:
-        metadata = tomllib.loads("\n".join(lines))
+        metadata = tomllib.loads("\n".join(line[2:] for line in block[1].splitlines()))
     except tomllib.TOMLDecodeError as error:
         raise BakeoffError(f"entrant {path.stem!r}: its block `# /// script`: {error}") from error
     requirements, python = metadata.get("dependencies", []), metadata.get("requires-python", "")
@@ -93,7 +94,8 @@ def script_metadata(path: Path, source: str) -> dict[str, Any]:
             f"entrant {path.stem!r}: in its block `# /// script`, dependencies has to be a list of "
             "strings, and requires-python a string"
         )
-    return {"requirements": tuple(requirements), "requires_python": python}
+    installed = str(metadata.get("tool", {}).get("bakeoff", {}).get("installed", ""))
+    return {"requirements": tuple(requirements), "requires_python": python, "installed": installed}
 
 
 def literal(path: Path, name: str, node: ast.expr) -> Any:

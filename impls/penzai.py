@@ -2,7 +2,8 @@
 
 # /// script
 # requires-python = ">=3.12"
-# dependencies = ["penzai==0.2.5"]
+# dependencies = ["penzai==0.2.5", "jax", "numpy", "optax"]
+# tool.bakeoff.installed = "521 MB"
 # ///
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ other styles use one.
 
 # /// script
 # requires-python = ">=3.12"
-# dependencies = ["torch==2.15.0"]
+# dependencies = ["torch==2.15.0", "jax", "numpy", "optax"]
+# tool.bakeoff.installed = "6.0 GB"
 # ///
 
 from __future__ import annotations

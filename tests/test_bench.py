@@ -626,7 +626,7 @@ def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
         rest: dict[str, Any] = {"backends": ["cpu"], "versions": {}, "devices": {}}
         return {"styles": styles, "problems": problems, **rest}
 
-    monkeypatch.setattr("bench.run.ask_once", ask_once)
+    monkeypatch.setattr("bench.environments.offers.ask_once", ask_once)
     found = offer(("twin", "bad", "gone"), {})
     assert found.styles == {"pure_jax": ["pure"], "twin": ["pure"]}
     killed = "import failed: worker failed (exit status -11): last words"

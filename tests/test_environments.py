@@ -23,9 +23,8 @@ from bench.engine.driver import Driver
 from bench.engine.environment_plan import NO_PROGRAM
 from bench.engine.run_plan import Run
 from bench.environments import builder as builders
-from bench.environments import locks, request
+from bench.environments import request
 from bench.environments.builder import MARK, Builder, Resolution, python_of
-from bench.environments.locks import relock, size_of
 from bench.environments.offers import joined_apart, offers
 from bench.environments.request import BASE, LIBRARIES, LOCKS, Request, of_entrant, of_spec, pins_of
 from bench.environments.spec import parse
@@ -292,11 +291,17 @@ def test_metadata_of_an_entrant(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
         '"""Docstring."""\n\n# /// script\n# requires-python = "==3.12.*"\n#\n'
+        '# tool.bakeoff.installed = "5 MB"\n'
         '# dependencies = [\n#   "a==1",\n#   "b",\n# ]\n# ///\n'
         'raise SystemExit\nDISTRIBUTION = "a"\nJAX = False\nNOTE: str = "Old."\nother = JAX[0]\n'
     )
     expected = Declaration(
-        "a", jax=False, note="Old.", requirements=("a==1", "b"), requires_python="==3.12.*"
+        "a",
+        jax=False,
+        note="Old.",
+        requirements=("a==1", "b"),
+        requires_python="==3.12.*",
+        installed="5 MB",
     )
     assert declaration(path) == expected
 
@@ -346,14 +351,17 @@ def test_the_path_of_a_known_entrant_is_that_entrant() -> None:
 
 @pytest.mark.parametrize("name", APART)
 def test_own_requirements_are_pinned_and_locked(name: str) -> None:
+    about, text = impls.declared(name), (LOCKS / f"{name}.txt").read_text()
     pins = {pin.split("==")[0]: pin for pin in pins_of(LOCKS / f"{name}.txt")}
-    for text in impls.declared(name).requirements:
-        assert pins[text.split("==")[0]] == text, "bakeoff entrants --lock makes it anew"
-    everybodys = {pin.split("==")[0]: pin for pin in pins_of(ROOT / request.LOCK)}
-    assert {pins[package] for package in BASE} <= {everybodys[package] for package in BASE}
-    assert size_of(name).endswith("B")
-    assert "://" not in (LOCKS / f"{name}.txt").read_text()
-    assert all("--hash=" in line or "==" in line for line in of_entrant(name).lock if line)
+    common = {pin.split("==")[0]: pin for pin in pins_of(ROOT / request.LOCK)}
+    for requirement in about.requirements:
+        package = requirement.split("==")[0]
+        expected = requirement if package == about.distribution else common[package]
+        assert pins[package] == expected, "`make lock` makes it anew"
+    assert any(pin.startswith(f"{about.distribution}==") for pin in about.requirements)
+    assert "://" not in text
+    assert text.count("==") <= text.count("--hash=")
+    assert about.installed.endswith("B")
 
 
 def test_the_environment_of_an_entrant_follows_its_file(
@@ -401,27 +409,6 @@ def test_an_entrant_whose_packages_cannot_be_had_costs_itself_only(
 def test_without_a_network_a_message_says_so(entrant: Callable[..., str], builder: Builder) -> None:
     with pytest.raises(NetworkError, match="of 'mine' has not been built before, and the package"):
         builder.place_of(entrant())
-
-
-@pytest.mark.usefixtures("needs_network")
-def test_a_lock_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, builder: Builder) -> None:
-    for module in (locks, request):
-        monkeypatch.setattr(module, "LOCKS", tmp_path)
-    monkeypatch.setattr(
-        locks, "of_entrant", lambda _: Request("x", ("jmp",), preferences=("jmp==0.0.3",))
-    )
-    monkeypatch.setattr(Builder, "place_of", lambda *_: None)
-    monkeypatch.setattr(Builder, "folder_of", lambda *_: tmp_path)
-    (tmp_path / "library").write_bytes(b"x" * 2_000_000)
-    for _ in range(2):
-        relock("keras", builder)
-    text = (tmp_path / "keras.txt").read_text()
-    assert size_of("keras") == "2.0 MB"
-    assert text.count("# installed: ") == 1
-    assert "jmp==0.0.3 \\\n    --hash=sha256:" in text
-    monkeypatch.setitem(impls.OUTSIDE, "mine", tmp_path / "mine.py")
-    with pytest.raises(BakeoffError, match="its pins are in the cache"):
-        relock("mine", builder)
 
 
 @pytest.mark.slow

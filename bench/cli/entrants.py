@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import sys
 from importlib import metadata
@@ -49,12 +48,6 @@ def entrants(
         list[str] | None,
         typer.Option(metavar="NAME", help="Build this entrant's own environment; all for all."),
     ] = None,
-    lock: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="For maintainers: resolve its dependencies anew, and build that."
-        ),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List entrants, their styles, versions, environments and lines of code.
@@ -65,14 +58,11 @@ def entrants(
     import impls
     from bench.details import details
     from bench.environments.builder import Builder
-    from bench.environments.locks import relock
     from common.config import WORKLOADS
 
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
     builder = Builder(notify=note)
-    for name in named(lock):
-        relock(name, builder)
     for name in named(build):
         builder.place_of(name)
     rows = [describe(name, builder) for name in impls.names()]
@@ -137,8 +127,7 @@ def describe(name: str, builder: Builder) -> dict[str, Any]:
 def apart(name: str, builder: Builder) -> dict[str, Any]:
     """Return what there is to say about an entrant with an environment of its own."""
     import impls
-    from bench.details import style_values
-    from bench.environments.locks import size_of
+    from bench.details import styles_of
 
     about = impls.declared(name)
     pins = dict(text.split("==") for text in about.requirements if text.count("==") == 1)
@@ -151,9 +140,9 @@ def apart(name: str, builder: Builder) -> dict[str, Any]:
     try:
         row |= {
             "ready": builder.folder_of(name) is not None,
-            "size": size_of(name) or None,
+            "size": about.installed or None,
             "version": pins.get(about.distribution),
-            "styles": list(style_values(ast.parse(impls.source(name).read_bytes()))),
+            "styles": styles_of(name),
         }
     except BakeoffError as error:
         row["problem"] = str(error)

@@ -56,9 +56,8 @@ def built(
     for python in pythons:
         try:
             return [builder.environment(spec, (python,)) for spec in specs]
-        except UnsolvableError as error:
-            if not error.for_python:
-                raise
+        except UnsolvableError:
+            continue
     return [builder.environment(spec) for spec in specs]
 
 

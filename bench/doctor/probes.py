@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import platform
+import re
 import shutil
 import time
 from collections import Counter
@@ -49,14 +50,20 @@ IN_USE = 0.05
 STEADY = ("performance", "userspace")
 """Governors that do not change a core's frequency with its load."""
 CPU = "sys/devices/system/cpu"
-EXTRAS = {"ray": "ray", "parquet": "pyarrow", "histogram": "pygal"}
-"""A module of each extra of this project."""
+GROUP = "sys/fs/cgroup"
+"""The control group (version 2) of this container."""
+EXTRA = "pip install --editable '.[{}]', if you need it."
 TOOLS = {
     "uv": "pip install uv: it builds environments of other releases and of some entrants.",
     "git": "Install it: `bakeoff ab` and `bisect` take revisions of this project from it.",
-    "c++": "Install one to measure PyTorch's style `compile`.",
+    "c++": "Install a C++ compiler to measure PyTorch's style `compile`.",
+    "extra ray": EXTRA.format("ray"),
+    "extra parquet": EXTRA.format("parquet"),
+    "extra histogram": EXTRA.format("histogram"),
 }
-"""Programs that parts of this project use, and when they are needed."""
+"""Programs and extras that parts of this project use, and how to get them."""
+MODULES = {"extra ray": "ray", "extra parquet": "pyarrow", "extra histogram": "pygal"}
+"""A module of each extra."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def look(seconds: float, root: Path = Path("/")) -> Machine:
     stolen, others, loop = watched(seconds)
     battery = getattr(psutil, "sensors_battery", lambda: None)()
     there = {name for name in TOOLS if shutil.which(name)}
-    there |= {name for name, module in EXTRAS.items() if importlib.util.find_spec(module)}
+    there |= {name for name, module in MODULES.items() if importlib.util.find_spec(module)}
     with suppress(BakeoffError):
         there |= {"uv"} if uv_path() else set()
     jax, failed = {}, ""
@@ -206,12 +213,7 @@ def programs(machine: Machine) -> Iterator[Finding]:
     """Yield the programs and extras that are not installed."""
     for name, advice in TOOLS.items():
         if name not in machine.tools:
-            title = "a C++ compiler" if name == "c++" else name
-            yield Finding(Area.MISSING, title, "not installed", Level.NOTE, advice)
-    for extra in EXTRAS:
-        if extra not in machine.tools:
-            advice = f"pip install --editable '.[{extra}]', if you need it."
-            yield Finding(Area.MISSING, f"extra {extra}", "not installed", Level.NOTE, advice)
+            yield Finding(Area.MISSING, name, "not installed", Level.NOTE, advice)
 
 
 def activity(machine: Machine) -> Iterator[Finding]:
@@ -280,9 +282,8 @@ def sharing(machine: Machine) -> Iterator[Finding]:
         first = ",".join(str(group[0]) for group in groups if group)
         advice = f"taskset -c {first} pytest bench … uses one thread of each."
         yield timed("two threads on a core", f"these share one: {seen}", Level.NOTE, advice)
-    quota, period = quota_of(root)
-    if quota > 0:
-        cores = quota / period
+    cores = quota_of(root)
+    if cores is not None:
         used_up = f", used up {machine.held_back} times just now" if machine.held_back else ""
         short = cores < len(usable) or machine.held_back > 0
         advice = (
@@ -341,11 +342,9 @@ def read(path: Path) -> str | None:
 
 def of_cpuinfo(root: Path, key: str) -> str:
     """Return a value of the first core in /proc/cpuinfo, or an empty string."""
-    for line in (read(root / "proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return ""
+    text = read(root / "proc/cpuinfo") or ""
+    found = re.search(rf"^{key}\s*:(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def listed(text: str) -> Iterator[int]:
@@ -361,33 +360,16 @@ def throttles(root: Path, cores: Sequence[int]) -> int:
     return sum(int(read(root / file) or 0) for file in files)
 
 
-def control_group(root: Path) -> Path:
-    """Return the folder of this process's control group (version 2), or that of the root."""
-    groups = root / "sys/fs/cgroup"
-    for line in (read(root / "proc/self/cgroup") or "").splitlines():
-        number, _, path = line.split(":", 2)
-        if number == "0" and (groups / path.lstrip("/")).is_dir():
-            return groups / path.lstrip("/")
-    return groups
-
-
-def quota_of(root: Path) -> tuple[int, int]:
-    """Return the microseconds of processor time in a period, and the period; 0 for no quota."""
-    groups = root / "sys/fs/cgroup/cpu"
-    old = f"{read(groups / 'cpu.cfs_quota_us')} {read(groups / 'cpu.cfs_period_us')}"  # version 1
-    quota, _, period = (read(control_group(root) / "cpu.max") or old).partition(" ")
-    with suppress(ValueError):
-        return int(quota), int(period)
-    return 0, 1  # it is `max`, or there is no such file
+def quota_of(root: Path) -> float | None:
+    """Return the cores whose time a container may use; None where it may use all."""
+    quota, _, period = (read(root / GROUP / "cpu.max") or "max").partition(" ")
+    return None if quota == "max" else int(quota) / int(period)
 
 
 def holdups(root: Path) -> int:
     """Return how many times the quota has been used up."""
-    for line in (read(control_group(root) / "cpu.stat") or "").splitlines():
-        name, _, number = line.partition(" ")
-        if name == "nr_throttled":
-            return int(number)
-    return 0
+    found = re.search(r"^nr_throttled (\d+)$", read(root / GROUP / "cpu.stat") or "", re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def gib(count: float) -> str:

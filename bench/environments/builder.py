@@ -129,25 +129,21 @@ class Builder:
             UnsolvableError: it cannot be built with any of the Pythons; why.
             NetworkError: the index cannot be reached, and the cache does not have what is needed.
         """
-        problems: dict[str, UnsolvableError] = {}
+        problems: list[str] = []
         for python in request.pythons:
             try:
                 found = self.resolution(request, python)
                 return self.install(request, found, python), python, found
             except UnsolvableError as error:
-                problems[python] = error
-                if not error.for_python:
-                    break
+                problems.append(str(error))
             except NetworkError as error:
                 raise NetworkError(
                     f"{request.title} has not been built before, and the package index cannot be "
                     f"reached: connect, or leave it out ({error})"
                 ) from error
-        first, *_, last = [*problems.values()] * 2
         raise UnsolvableError(
-            f"{request.title} cannot be built with Python {', '.join(problems)}: {first}. Give "
-            "other releases, or leave it out",
-            for_python=last.for_python,
+            f"{request.title} cannot be built with Python {', '.join(request.pythons)}: "
+            f"{problems[0]}. Give other releases, or leave it out"
         )
 
     def resolution(self, request: Request, python: str) -> Resolution:

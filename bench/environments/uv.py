@@ -1,4 +1,4 @@
-"""uv: runs it, and tells which of its failures another release or another Python may mend."""
+"""uv: resolves requirements to pins, and sorts its failures into kinds."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ OFFLINE = (
     *("not found in the cache", "needs to be downloaded from a registry"),
 )
 """Parts of uv's messages when it cannot reach an index."""
-FOR_PYTHON = re.compile(r"[Pp]ython|wheel|abi tag|platform tag")
-"""Parts of uv's messages when another Python may help."""
 UNSOLVABLE = re.compile("No solution found|unsatisfiable|no usable wheels|No interpreter found")
 WHEELS = ("--only-binary", ":all:")
 """Options of uv with which no package is built from its source."""
@@ -41,12 +39,7 @@ LONGEST_MESSAGE = 400
 
 
 class UnsolvableError(BakeoffError):
-    """No set of releases meets the requirements."""
-
-    def __init__(self, message: str, *, for_python: bool = False) -> None:
-        super().__init__(message)
-        self.for_python = for_python
-        """Whether another Python may have one."""
+    """No set of releases meets the requirements, with the Python that is asked for."""
 
 
 class NetworkError(BakeoffError):
@@ -140,7 +133,7 @@ def uv(*arguments: str, input_: str = "") -> str:
     if any(sign in done.stderr.lower() for sign in OFFLINE):
         raise NetworkError(message)
     if UNSOLVABLE.search(done.stderr):
-        raise UnsolvableError(message, for_python=bool(FOR_PYTHON.search(message)))
+        raise UnsolvableError(message)
     raise BakeoffError(f"uv {arguments[0]} failed: {message}")
 
 
