@@ -3,7 +3,7 @@
 # make test-all  all tests: what CI runs
 # make bench   measure everything, into a new run file
 # make results pages, pictures and tables anew from the committed runs
-# make lock    remake requirements.lock with today's newest releases
+# make lock    remake requirements.lock and impls/locks with today's newest releases
 
 PYTHON ?= python3
 RUN ?= run-$(shell date +%Y%m%d-%H%M%S).json
@@ -52,6 +52,12 @@ lock: | $(UV)
 	$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \
 		--no-emit-index-url --custom-compile-command "make lock" --group dev \
 		--output-file requirements.lock pyproject.toml
+	for lock in impls/locks/*.txt; do \
+		$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \
+			--no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+			--constraint requirements.lock --output-file $$lock \
+			impls/$$(basename $$lock .txt).py || exit; \
+	done
 
 clean:
 	rm -rf $(VENV) .uv .mypy_cache .pytest_cache .ruff_cache

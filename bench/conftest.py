@@ -18,14 +18,13 @@ from rich.console import Console
 import impls
 from bench import stdout
 from bench.cells import Cell, Selection
-from bench.compare.environments import Builder
-from bench.compare.spec import parse
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE, Options
 from bench.engine.machine import only_one
 from bench.engine.processes import SILENCE_SECONDS, WorkerFailedError
+from bench.environments.builder import Builder
 from bench.environments.offers import offers, places_of
-from bench.environments.own import Homes
+from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
 from bench.report.progress import Shown
 from bench.report.terminal import parts
@@ -257,12 +256,12 @@ def offered(request: Request, header: Header | None) -> tuple[Offer, dict[str, P
     Raises:
         BakeoffError: a run is taken up under other conditions than its journal was begun.
     """
-    homes, place = Homes(notify=notify), place_of(request.environment)
+    builder, place = Builder(notify=notify), place_of(request.environment)
     if header is None:
         load = conditions()  # before the workers that are asked add to it
         silence = min(SILENCE_SECONDS, max(30.0, request.options.budget / 5))
         chosen = request.selection.entrants
-        found, places = offers(chosen, request.outside, silence, homes, place)
+        found, places = offers(chosen, request.outside, silence, builder, place)
         return replace(found, conditions=load), places
     found = header.offer
     then: dict[str, Any] = found.versions | found.conditions
@@ -277,7 +276,7 @@ def offered(request: Request, header: Header | None) -> tuple[Offer, dict[str, P
             f"the journal was made under other conditions: {'; '.join(changed)}; have those again, "
             "or start anew without --resume"
         )
-    return found, places_of(found.apart, homes, place)
+    return found, places_of(found.apart, builder, place)
 
 
 def notify(line: str) -> None:

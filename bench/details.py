@@ -24,7 +24,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.environments.own import Homes
+    from bench.environments.builder import Builder
 
     type Definitions = Mapping[str, list[ast.stmt]]
 
@@ -34,12 +34,12 @@ COMMON = ("jax", "optax", "numpy")
 """Every worker imports these, so an installation's size leaves them out."""
 
 
-def details(name: str, homes: Homes) -> dict[str, Any]:
+def details(name: str, builder: Builder) -> dict[str, Any]:
     """Return the details of an entrant, ready for JSON; a part that is not known is None.
 
     Args:
         name: The entrant.
-        homes: Where the environments of entrants are.
+        builder: Of the environments of entrants.
 
     Returns:
         `lines` as `style_lines` returns them, `install` as `installation` does, `releases` with
@@ -53,7 +53,7 @@ def details(name: str, homes: Homes) -> dict[str, Any]:
         return found | {"problems": [str(error)]}
     for part, measure in {
         "lines": lambda: style_lines(impls.source(name)),
-        "install": lambda: installation(about.distribution, site_packages(name, homes)),
+        "install": lambda: installation(about.distribution, site_packages(name, builder)),
     }.items():
         try:
             found[part] = measure()
@@ -81,20 +81,7 @@ def style_lines(path: Path) -> dict[str, int]:
         BakeoffError: it has no `STYLES` that can be read without running it.
     """
     tree = ast.parse(path.read_bytes(), str(path))
-    styles: dict[str, list[ast.AST]] = {}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Assign([ast.Name("STYLES")], ast.Dict(keys, values)) | ast.AnnAssign(
-                ast.Name("STYLES"), _, ast.Dict(keys, values)
-            ):
-                pairs = list(zip(keys, values, strict=True))
-            case ast.Assign([ast.Subscript(ast.Name("STYLES"), key)], value):
-                pairs = [(key, value)]
-            case _:
-                continue
-        for style, expression in pairs:
-            if isinstance(style, ast.Constant):
-                styles.setdefault(str(style.value), []).append(expression)
+    styles = style_values(tree)
     if not styles:
         raise BakeoffError(
             f"the lines of entrant {path.stem!r} cannot be counted by style, for STYLES is not a "
@@ -112,6 +99,30 @@ def style_lines(path: Path) -> dict[str, int]:
     }
     sizes = {style: len(lines) for style, lines in added.items()}
     return {CORE: len(code.difference(*added.values())), **sizes}
+
+
+def styles_of(entrant: str) -> list[str]:
+    """Return the styles that an entrant's file names; it is not imported, which takes seconds."""
+    return list(style_values(ast.parse(impls.source(entrant).read_bytes())))
+
+
+def style_values(tree: ast.Module) -> dict[str, list[ast.AST]]:
+    """Return the expressions that `STYLES` has for each style; empty where it is not a literal."""
+    styles: dict[str, list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign([ast.Name("STYLES")], ast.Dict(keys, values)) | ast.AnnAssign(
+                ast.Name("STYLES"), _, ast.Dict(keys, values)
+            ):
+                pairs = list(zip(keys, values, strict=True))
+            case ast.Assign([ast.Subscript(ast.Name("STYLES"), key)], value):
+                pairs = [(key, value)]
+            case _:
+                continue
+        for style, expression in pairs:
+            if isinstance(style, ast.Constant):
+                styles.setdefault(str(style.value), []).append(expression)
+    return styles
 
 
 def names_defined(node: ast.AST) -> set[str]:
@@ -159,7 +170,7 @@ def line_numbers(statements: Iterable[ast.stmt]) -> set[int]:
     return found
 
 
-def site_packages(name: str, homes: Homes) -> Path | None:
+def site_packages(name: str, builder: Builder) -> Path | None:
     """Return where the packages of an entrant's own environment are; None if it has none.
 
     Raises:
@@ -167,12 +178,12 @@ def site_packages(name: str, homes: Homes) -> Path | None:
     """
     if not impls.declared(name).own_environment:
         return None
-    home = homes.home(name)
-    if not home.ready:
+    path = builder.folder_of(name)
+    if path is None:
         raise BakeoffError(
             f"{name} is not built; `bakeoff entrants --build {name}` builds its environment"
         )
-    return next(home.path.glob("[lL]ib/**/site-packages"))
+    return next(path.glob("[lL]ib/**/site-packages"))
 
 
 def installation(distribution: str, folder: Path | None = None) -> dict[str, Any]:

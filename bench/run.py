@@ -22,7 +22,7 @@ from bench.engine.environment_plan import STARVED
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.engine.machine import Others
 from bench.engine.planner import MIN_COLD
-from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.engine.processes import Place
 from bench.engine.run_plan import Run
 from bench.estimates import Settled
 from bench.metrics import METRICS
@@ -81,43 +81,6 @@ class Header(msgspec.Struct):
     """Seconds of the budget that had gone before anything was measured."""
     lanes: list[tuple[int, ...]]
     """Cores that workers keep to."""
-
-
-def offer(
-    entrants: tuple[str, ...],
-    outside: dict[str, str],
-    silence: float = SILENCE_SECONDS,
-    place: Place | None = None,
-) -> Offer:
-    """Ask a worker what this environment has; of the baseline and `entrants`, if some are named.
-
-    After `silence` seconds, a worker is taken to hang.
-
-    Raises:
-        WorkerFailedError: not even the baseline can be loaded.
-    """
-
-    def described(names: list[str]) -> Offer:
-        command = {"do": "describe", "entrants": names, "outside": outside}
-        return Offer(**ask_once(command, place, silence))
-
-    named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
-    with suppress(WorkerFailedError):  # one of them may kill its worker: then each has its own
-        return described(named)
-    found = described([impls.BASELINE])
-    for name in (named or impls.usual())[1:]:
-        try:
-            one = described([name])
-        except WorkerFailedError as error:
-            last = error.stderr.splitlines()[-1:]
-            found.problems[name] = ": ".join(["import failed", error.reason, *last])
-        else:
-            found.styles.update(one.styles)
-            found.problems.update(one.problems)
-            found.missing.update(one.missing)
-            found.alone.update(one.alone)
-            found.foreign.extend(one.foreign)
-    return found
 
 
 @dataclass

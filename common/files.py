@@ -76,6 +76,13 @@ def read_regular(path: Path, most: int) -> bytes:
         return b"".join(parts)
 
 
+def atomic_write(path: Path, data: str | bytes) -> None:
+    """Write a file that appears complete or not at all; replace it if it exists."""
+    partial = path.with_name(f".{stem(path)}.{os.getpid()}.partial")
+    partial.write_bytes(data.encode() if isinstance(data, str) else data)
+    partial.replace(path)
+
+
 def stem(path: Path) -> str:
     """Return a file's name, or its beginning, for a temporary file whose name is not too long."""
     return os.fsencode(path.name)[:STEM_BYTES].decode("utf-8", "ignore")

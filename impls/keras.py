@@ -4,6 +4,12 @@ Keras reads its backend from the environment when it is imported, so it is set h
 set already. Layers want a batch, be it of one, and sequences come batch first.
 """
 
+# /// script
+# requires-python = ">=3.12"
+# dependencies = ["keras==3.15.1", "jax", "numpy", "optax"]
+# tool.bakeoff.installed = "556 MB"
+# ///
+
 from __future__ import annotations
 
 import os
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
     from common.steps import Configured
 
 DISTRIBUTION = "keras"
-REQUIREMENTS = ("keras==3.15.1",)
 
 type Params = list[Array]
 type TrainState = tuple[Params, Params]

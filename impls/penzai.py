@@ -1,5 +1,11 @@
 """Character RNN in Penzai. Axes have names, and parameters are objects that unbind from a model."""
 
+# /// script
+# requires-python = ">=3.12"
+# dependencies = ["penzai==0.2.5", "jax", "numpy", "optax"]
+# tool.bakeoff.installed = "521 MB"
+# ///
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, Program, State, TrainStep
 
 DISTRIBUTION = "penzai"
-REQUIREMENTS = ("penzai==0.2.5",)
 
 type Params = tuple[pz.ParameterValue, ...]
 

@@ -9,6 +9,12 @@ The number of threads is one setting for the whole process, and costs time where
 other styles use one.
 """
 
+# /// script
+# requires-python = ">=3.12"
+# dependencies = ["torch==2.15.0", "jax", "numpy", "optax"]
+# tool.bakeoff.installed = "6.0 GB"
+# ///
+
 from __future__ import annotations
 
 import os
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
     from common.steps import Configured
 
 DISTRIBUTION = "torch"
-REQUIREMENTS = ("torch==2.15.0",)
 JAX = False
 ALONE = ("eager_all_cores",)
 NOTE = "PyTorch is not a JAX library: an outside reference, which computes the same function."

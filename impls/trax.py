@@ -4,6 +4,12 @@ So the hidden states lie on the stack below what a layer reads, and `Select` bri
 A layer keeps the weights that it was made with; `pure_fn` takes others.
 """
 
+# /// script
+# requires-python = ">=3.12"
+# dependencies = ["trax==1.4.1", "jax", "numpy", "optax"]
+# tool.bakeoff.installed = "3.0 GB"
+# ///
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -25,7 +31,6 @@ if TYPE_CHECKING:
     from common.contract import Chunk, Hidden, Params, State, TrainStep
 
 DISTRIBUTION = "trax"
-REQUIREMENTS = ("trax==1.4.1",)
 NOTE = "Trax ended in 2021 with this release, which runs on today's JAX and needs TensorFlow."
 
 

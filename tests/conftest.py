@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import impls
-from bench.environments.uv import compiled
+from bench.environments.uv import compiled, minor
 from common.equality import Case, make
 from common.errors import BakeoffError
 
@@ -30,7 +30,7 @@ def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
 def online() -> bool:
     """Tell whether uv reaches a package index."""
     try:
-        compiled(["jmp==0.0.4"], sys.executable, None, (), deps=False)
+        compiled(["jmp==0.0.4"], minor())
     except BakeoffError:
         return False
     return True

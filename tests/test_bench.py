@@ -31,9 +31,10 @@ from bench.engine.actions import Options
 from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
 from bench.engine.processes import WorkerFailedError
 from bench.engine.state import Samples
+from bench.environments.offers import offer
 from bench.metrics import METRICS
 from bench.report.whole import Whole
-from bench.run import Measurement, Request, offer, read_header, without_resume
+from bench.run import Measurement, Request, read_header, without_resume
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
 from tests.simulated import with_blocks
@@ -541,7 +542,7 @@ def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
         rest: dict[str, Any] = {"backends": ["cpu"], "versions": {}, "devices": {}}
         return {"styles": styles, "problems": problems, **rest}
 
-    monkeypatch.setattr("bench.run.ask_once", ask_once)
+    monkeypatch.setattr("bench.environments.offers.ask_once", ask_once)
     found = offer(("twin", "bad", "gone"), {})
     assert found.styles == {"pure_jax": ["pure"], "twin": ["pure"]}
     killed = "import failed: worker failed (exit status -11): last words"

@@ -12,10 +12,10 @@ import pytest
 
 from bench.compare import bisect as bisects
 from bench.compare.bisect import Looks, Search, interval
-from bench.compare.environments import Environment
 from bench.compare.releases import moved
-from bench.compare.spec import parse
 from bench.engine.processes import Place
+from bench.environments.builder import Environment
+from bench.environments.spec import parse
 from bench.environments.uv import UnsolvableError
 from bench.stats.ratios import Estimate, corrected
 from common.errors import BakeoffError
@@ -23,7 +23,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.compare.spec import Spec
+    from bench.environments.spec import Spec
 
 RELEASES = {
     "jaxlib": {"0.5.0": "2025-01-10", "0.6.0": "2025-04-02", "0.7.0": "2025-07-20"},

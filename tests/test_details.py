@@ -12,8 +12,8 @@ import pytest
 import impls
 from bench.cli import main
 from bench.details import details, installation, style_lines
-from bench.environments.own import Homes
-from bench.environments.store import MARK, binary
+from bench.environments.builder import MARK, Builder, Resolution, python_of
+from bench.environments.request import of_entrant
 from bench.report.choose import LIBRARIES
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
@@ -209,15 +209,16 @@ def test_details_for_machines(
 
 
 def test_an_own_environment_is_read_where_it_is(tmp_path: Path) -> None:
-    homes = Homes(tmp_path)
-    found = details("keras", homes)
+    builder = Builder(tmp_path)
+    found = details("keras", builder)
     assert found["install"] is None
     assert "`bakeoff entrants --build keras`" in found["problems"][0]
-    path = homes.home("keras").path
+    wanted = of_entrant("keras")
+    path = builder._folder(Resolution(wanted.lock), wanted.pythons[0])
     put(path / "lib" / "python3.13" / "site-packages", "keras", size=12)
-    (path / binary("python")).parent.mkdir()
-    (path / binary("python")).touch()
+    python_of(path).parent.mkdir()
+    python_of(path).touch()
     (path / MARK).touch()
-    found = details("keras", homes)
+    found = details("keras", builder)
     assert found["install"] == {"bytes": 12, "packages": {"keras": 12}}
     assert found["problems"] == []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,24 +14,16 @@ import pytest
 from rich.console import Console
 
 from bench.cli import main
-from bench.doctor import machine
-from bench.doctor.advice import findings
-from bench.doctor.finding import Area, Level
-from bench.doctor.look import Seen, watched
-from bench.doctor.report import report
+from bench.doctor.finding import Area, Finding, Level, report
+from bench.doctor.probes import TOOLS, Machine, findings, holdups, throttles, watched
 from bench.worker import gpus, settings
 from bench.worker.gpus import Gpu
 from bench.worker.offers import details, of_accelerator, platforms
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 GIB = 1 << 30
-QUIET = Seen(
-    system="Linux x86_64",
-    python="3.13.5",
-    processor="A processor",
-    cores=4,
+QUIET = Machine(
+    root=Path("/nowhere"),
+    count=4,
     usable=(0, 1, 2, 3),
     memory=16 * GIB,
     free=12 * GIB,
@@ -38,17 +31,7 @@ QUIET = Seen(
     stolen=0.0,
     others=0.01,
     loop=np.full(100, 1e-3),
-    governors={"performance": 4},
-    boosts=False,
-    shared=(),
-    throttled=0,
-    virtual=False,
-    quota=None,
-    held_back=None,
-    battery=False,
-    tools=dict.fromkeys(("uv", "git", "c++", "nvidia-smi"), "/usr/bin/x"),
-    extras={"ray": True},
-    gpus=None,
+    tools=frozenset(TOOLS),
     jax={
         "devices": {"cpu": "cpu"},
         "versions": {"jax": "0.12.0", "jaxlib": "0.12.0"},
@@ -56,96 +39,118 @@ QUIET = Seen(
     },
 )
 GPU = Gpu("H100", "580.1", 80 * GIB, 0, 0.0, 40.0, persistent=True, divided=False, slowed=False)
+OK, NOTE, WARNING = Level
+CORES = "sys/devices/system/cpu"
 
 
-def names(seen: Seen, level: Level) -> list[str]:
-    """Return what has findings of a level."""
-    return [finding.name for finding in findings(seen) if finding.level is level]
+def by_name(machine: Machine) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings(machine)}
 
 
 def test_a_quiet_machine_needs_nothing() -> None:
-    assert names(QUIET, Level.WARNING) == names(QUIET, Level.NOTE) == []
-    assert {finding.area for finding in findings(QUIET)} == {Area.OFFERS, Area.TIMING}
+    found = by_name(QUIET)
+    assert {found.area for found in found.values()} == {Area.OFFERS, Area.TIMING}
+    assert [f for f in found.values() if f.level is not OK] == [found["frequency"]]
+    assert not any(finding.advice for finding in found.values())
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "words"),
+    ("change", "name", "level", "words"),
     [
-        ({"load": 2.0}, "load", "2.0 on 4 cores"),
-        ({"stolen": 0.05}, "other guests", "5.0% of the processor time"),
-        ({"others": 0.3}, "other processes", "30% of the processor time"),
-        ({"governors": {"powersave": 4}}, "frequency governor", "powersave on 4 cores"),
-        ({"throttled": 3}, "heat", "slowed down 3 times"),
-        ({"battery": True}, "power", "from a battery"),
-        ({"quota": 1.5}, "quota of this container", "1.5 cores' time"),
-        ({"quota": 4.0, "held_back": 2}, "quota of this container", "used up 2 times"),
-        ({"free": GIB}, "memory", "1.0 GiB free"),
-        ({"loop": np.r_[np.full(90, 1e-3), np.full(10, 2e-3)]}, "a loop that does the same", "100"),
-        ({"failure": "worker failed (exit status 1)"}, "jax", "exit status 1"),
-        ({"gpus": [GPU]}, "jax on the GPU", "H100, and jax has no backend for it"),
-        ({"gpus": [replace(GPU, busy=0.5)]}, "GPU 0 in use", "busy 50% of the time"),
-        ({"gpus": [replace(GPU, used=40 * GIB)]}, "GPU 0 in use", "40.0 GiB of its memory"),
-        ({"gpus": [replace(GPU, slowed=True)]}, "GPU 0 slowed", "slowed down, 40 °C"),
+        ({"load": 2.0}, "load", WARNING, "2.0 on 4 cores"),
+        ({"stolen": 0.05}, "other guests", WARNING, "5.0% of the processor time"),
+        ({"others": 0.3}, "other processes", WARNING, "30% of the processor time"),
+        ({"throttled": 3}, "heat", WARNING, "slowed down 3 times"),
+        ({"on_battery": True}, "power", WARNING, "from a battery"),
+        ({"free": GIB}, "memory", WARNING, "1.0 GiB free"),
+        (
+            {"loop": np.r_[np.full(90, 1e-3), np.full(10, 2e-3)]},
+            "a constant loop",
+            WARNING,
+            "100.0% longer",
+        ),
+        ({"failure": "worker failed (exit status 1)"}, "jax", WARNING, "exit status 1"),
+        ({"gpus": [GPU]}, "jax on the GPU", WARNING, "H100"),
+        ({"gpus": [GPU]}, "GPU 0", OK, "H100, 80.0 GiB, driver 580.1"),
+        ({"gpus": [replace(GPU, busy=0.5)]}, "GPU 0 in use", WARNING, "busy 50% of the time"),
+        ({"gpus": [replace(GPU, used=40 * GIB)]}, "GPU 0 in use", WARNING, "40.0 GiB of its"),
+        ({"gpus": [replace(GPU, slowed=True)]}, "GPU 0 slowed", WARNING, "slowed down, 40 °C"),
+        ({"gpus": [replace(GPU, temperature=90.0)]}, "GPU 0 slowed", WARNING, "90 °C"),
+        ({"gpus": [replace(GPU, divided=True)]}, "GPU 0 divided", NOTE, "MIG"),
+        ({"gpus": [replace(GPU, persistent=False)]}, "GPU 0 driver", NOTE, "unloaded"),
+        ({"tools": QUIET.tools - {"extra ray"}}, "extra ray", NOTE, "not installed"),
+        ({"tools": QUIET.tools - {"uv"}}, "uv", NOTE, "not installed"),
+        ({"usable": (0, 2)}, "processor", OK, "2 of 4 cores"),
     ],
 )
-def test_what_makes_timings_unreliable(change: dict[str, object], name: str, words: str) -> None:
-    [found] = [f for f in findings(replace(QUIET, **change)) if f.name == name]  # type: ignore[arg-type]
-    assert found.level is Level.WARNING
+def test_what_was_watched(change: dict[str, Any], name: str, level: Level, words: str) -> None:
+    found = by_name(replace(QUIET, **change))[name]
+    assert found.level is level
     assert words in found.seen
-    assert found.advice
+    assert bool(found.advice) == (level is not OK)
 
 
 @pytest.mark.parametrize(
-    ("change", "name"),
+    ("files", "name", "level", "words"),
     [
-        ({"shared": [(0, 2), (1, 3)]}, "two threads on a core"),
-        ({"boosts": True}, "boost"),
-        ({"virtual": True}, "virtual machine"),
-        ({"extras": {"ray": False}}, "extra ray"),
-        ({"tools": dict(QUIET.tools) | {"uv": None}}, "uv"),
-        ({"gpus": [replace(GPU, divided=True)]}, "GPU 0 divided"),
-        ({"gpus": [replace(GPU, persistent=False)]}, "GPU 0 driver"),
+        (
+            {f"{CORES}/cpu{n}/cpufreq/scaling_governor": "powersave" for n in (0, 1)},
+            *("frequency governor", WARNING, "powersave on 2 cores"),
+        ),
+        (
+            {f"{CORES}/cpu1/cpufreq/scaling_governor": "performance"},
+            *("frequency governor", OK, "performance on 1 cores"),
+        ),
+        ({f"{CORES}/cpufreq/boost": "1"}, "boost", NOTE, "on"),
+        ({f"{CORES}/cpufreq/boost": "0"}, "boost", OK, "off"),
+        ({f"{CORES}/intel_pstate/no_turbo": "0"}, "boost", NOTE, "on"),
+        ({f"{CORES}/intel_pstate/no_turbo": "1"}, "boost", OK, "off"),
+        (
+            {
+                f"{CORES}/cpu{n}/topology/thread_siblings_list": f"{n % 2},{n % 2 + 2}"
+                for n in (0, 1, 2, 3)
+            },
+            *("two threads on a core", NOTE, "0+2, 1+3"),
+        ),
+        ({"proc/cpuinfo": "model name : X\nflags\t\t: fpu avx"}, "processor", OK, "X, 4 cores"),
+        ({"proc/cpuinfo": "flags\t\t: fpu hypervisor avx"}, "virtual machine", NOTE, "a guest"),
+        (
+            {"sys/fs/cgroup/cpu.max": "150000 100000"},
+            *("quota of this container", WARNING, "1.5 cores' time"),
+        ),
+        ({"sys/fs/cgroup/cpu.max": "400000 100000"}, "quota of this container", OK, "4 cores'"),
+        ({"sys/fs/cgroup/cpu.max": "max 100000"}, "quota of this container", None, ""),
+        ({}, "virtual machine", None, ""),
+        ({}, "frequency", NOTE, "not known"),
     ],
 )
-def test_what_is_good_to_know(change: dict[str, object], name: str) -> None:
-    assert name in names(replace(QUIET, **change), Level.NOTE)  # type: ignore[arg-type]
+def test_what_files_of_the_system_say(
+    files: dict[str, str], name: str, level: Level | None, words: str, tmp_path: Path
+) -> None:
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text + "\n")
+    found = by_name(replace(QUIET, root=tmp_path)).get(name)
+    assert (found and found.level) is level
+    assert found is None or words in found.seen
 
 
-def write(root: Path, path: str, text: str) -> None:
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(text + "\n")
-
-
-def test_what_the_system_says_of_its_processors(tmp_path: Path) -> None:
-    cpu = "sys/devices/system/cpu"
+def test_counters_of_the_system(tmp_path: Path) -> None:
+    assert throttles(tmp_path, [0, 1]) == holdups(tmp_path) == 0
     for core in (0, 1):
-        write(tmp_path, f"{cpu}/cpu{core}/cpufreq/scaling_governor", "powersave")
-        write(tmp_path, f"{cpu}/cpu{core}/topology/thread_siblings_list", "0-1")
-        write(tmp_path, f"{cpu}/cpu{core}/thermal_throttle/core_throttle_count", "3")
-    write(tmp_path, f"{cpu}/intel_pstate/no_turbo", "0")
-    write(tmp_path, "proc/cpuinfo", "model name : X\nflags\t\t: fpu hypervisor avx")
-    write(tmp_path, "proc/self/cgroup", "0::/mine")
-    write(tmp_path, "sys/fs/cgroup/mine/cpu.max", "150000 100000")
-    write(tmp_path, "sys/fs/cgroup/mine/cpu.stat", "usage_usec 5\nnr_throttled 7")
-    assert machine.governors(tmp_path, [0, 1]) == {"powersave": 2}
-    assert machine.boosts(tmp_path) is True
-    assert machine.shared(tmp_path, [0, 1]) == [(0, 1)]
-    assert machine.shared(tmp_path, [0]) == [], "its other thread is not ours"
-    assert machine.throttles(tmp_path, [0, 1]) == 6
-    assert machine.virtual(tmp_path) is True
-    assert machine.quota(tmp_path) == 1.5
-    assert machine.held_back(tmp_path) == 7
-
-
-def test_what_the_system_does_not_say(tmp_path: Path) -> None:
-    assert machine.governors(tmp_path, [0]) == {}
-    assert machine.boosts(tmp_path) is machine.throttles(tmp_path, [0]) is None
-    assert machine.virtual(tmp_path) is machine.quota(tmp_path) is machine.held_back(tmp_path)
-    assert machine.shared(tmp_path, [0]) == []
-    write(tmp_path, "sys/fs/cgroup/cpu.max", "max 100000")
-    assert machine.quota(tmp_path) is None
-    write(tmp_path, "sys/devices/system/cpu/cpufreq/boost", "0")
-    assert machine.boosts(tmp_path) is False
+        path = tmp_path / f"{CORES}/cpu{core}/thermal_throttle/core_throttle_count"
+        path.parent.mkdir(parents=True)
+        path.write_text("3\n")
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "cpu.stat").write_text("usage_usec 5\nnr_throttled 7\n")
+    (group / "cpu.max").write_text("400000 100000\n")
+    assert throttles(tmp_path, [0, 1]) == 6
+    assert holdups(tmp_path) == 7
+    found = by_name(replace(QUIET, root=tmp_path, held_back=2))["quota of this container"]
+    assert (found.level, "used up 2 times" in found.seen) == (WARNING, True)
+    only = replace(QUIET, root=tmp_path, usable=(0,))
+    assert "two threads on a core" not in by_name(only), "the other thread is not ours"
 
 
 ANSWER = (
@@ -168,7 +173,7 @@ def test_what_nvidia_smi_says() -> None:
         gpus.parsed("a, b")
 
 
-def test_a_look_takes_as_long_as_it_is_told() -> None:
+def test_watching_takes_as_long_as_it_is_told() -> None:
     assert len(watched(1e-9)[2]) == 1
     stolen, others, loop = watched(0.05)
     assert 0 <= stolen <= 1
@@ -177,21 +182,24 @@ def test_a_look_takes_as_long_as_it_is_told() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_as_a_terminal_shows_it(width: int) -> None:
-    found = list(findings(replace(QUIET, load=4.0, virtual=True, system="[bold]")))
+def test_the_report_of_a_terminal(width: int) -> None:
+    found = list(findings(replace(QUIET, load=4.0, failure="[bold]")))
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(report(found))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
     assert "[bold]" in text
-    assert text.rstrip().endswith("Before a run, look at: load.")
+    assert text.rstrip().endswith("look at: jax, load.")
+    assert text.count("warning") == 2
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--seconds", "0.1", "--json"]) == 0
+    status = main(["doctor", "--seconds", "0.1", "--json", "--strict"])
     rows = json.loads(capsys.readouterr().out)
     assert {"jax", "backend cpu", "processor"} <= {row["name"] for row in rows}
-    assert {row["level"] for row in rows} <= {"ok", "note", "warning"}
+    levels = {row["level"] for row in rows}
+    assert levels <= {"ok", "note", "warning"}
+    assert status == int("warning" in levels)
     assert main(["doctor", "--seconds", "0"]) == 2
     assert "--seconds is 0; more than 0 and at most 3600" in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action
 from bench.engine.answers import typed
 from bench.engine.processes import Worker, ask_once
+from bench.environments.builder import Builder
 from bench.environments.offers import offers
-from bench.environments.own import Homes
 from bench.metrics import COLD
 from bench.worker.settings import affinity
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
@@ -38,14 +38,14 @@ def there(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Offer, Place]:
     """Return an entrant, what it offers and where it runs."""
-    name, homes = request.param, Homes()
-    if not homes.home(name).ready:
+    name, builder = request.param, Builder()
+    if builder.folder_of(name) is None:
         if name not in LIGHT:
             pytest.skip(f"the environment of {name} is not built: bakeoff entrants --build {name}")
         request.getfixturevalue("needs_network")
         kept = os.environ.get("BAKEOFF_CACHE") or tmp_path_factory.mktemp("cache")
-        homes = Homes(Path(kept) / "environments")
-    found, places = offers((name,), {}, SILENCE, homes)
+        builder = Builder(Path(kept) / "environments")
+    found, places = offers((name,), {}, SILENCE, builder)
     assert found.problems == {}
     return name, found, places[name]
 

@@ -1,4 +1,7 @@
-"""Environments: resolved by uv for real where there is a network; what goes wrong is said."""
+"""Environments: what is asked for, how uv resolves and builds it, and what is said when it fails.
+
+What needs a package index skips where uv reaches none.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,51 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from filelock import FileLock
 
-from bench.compare import environments
-from bench.compare.environments import Builder, main_pins
+import impls
+from bench.cells import BASELINE, CONTROL, Cell, Offer
 from bench.compare.releases import between
-from bench.compare.spec import parse
-from bench.environments import store
-from bench.environments.store import MARK, binary
-from bench.environments.uv import (
-    NetworkError,
-    UnsolvableError,
-    compiled,
-    installed,
-    minor,
-    said,
-    uv,
-)
+from bench.engine.actions import Death, Options
+from bench.engine.driver import Driver
+from bench.engine.environment_plan import NO_PROGRAM
+from bench.engine.run_plan import Run
+from bench.environments import builder as builders
+from bench.environments import request
+from bench.environments.builder import MARK, Builder, Resolution, python_of
+from bench.environments.offers import joined_apart, offers
+from bench.environments.request import BASE, LIBRARIES, LOCKS, Request, of_entrant, of_spec, pins_of
+from bench.environments.spec import parse
+from bench.environments.uv import NetworkError, UnsolvableError, minor, one_line, uv
+from bench.watch import unlike
 from bench.worker.settings import ROOT
+from common.declaration import Declaration, declaration
 from common.errors import BakeoffError
+from tests.simulated import LANES, Machine, needed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from bench.engine.actions import Action
+
+TWIN = """
+# /// script
+# requires-python = "{python}"
+# dependencies = ["{requirement}"]
+# ///
+from common.steps import pure_style
+from impls.pure_jax import build as build
+import jmp
+
+DISTRIBUTION = "jmp"
+STYLES = {{"pure": pure_style(build)}}
+"""
+APART = [name for name in impls.names() if name not in impls.here()]
 
 
 @pytest.fixture
@@ -37,129 +61,175 @@ def builder(tmp_path: Path) -> Builder:
     return Builder(tmp_path / "environments")
 
 
-def fails(builder: Builder, text: str) -> str:
-    with pytest.raises(BakeoffError) as error:
-        builder.environment(parse(text), [minor()])
-    assert "\n" not in str(error.value)
-    return str(error.value)
+@pytest.fixture
+def entrant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Return a function that adds an entrant in a file of its own."""
+    monkeypatch.setattr(impls, "OUTSIDE", {})
+
+    def make(requirement: str = "jmp==0.0.4", python: str = ">=3.12") -> str:
+        path = tmp_path / "mine.py"
+        path.write_text(TWIN.format(requirement=requirement, python=python))
+        return impls.add(path)
+
+    return make
 
 
-@pytest.mark.usefixtures("needs_network")
-def test_a_release_that_does_not_exist_is_named(builder: Builder) -> None:
-    said = fails(builder, "flax==99")
-    assert said.startswith(f"flax==99 cannot be built with Python {minor()}: ")
-    assert "no version of flax==99" in said
-    assert said.endswith("Give other releases")
-
-
-@pytest.mark.usefixtures("needs_network")
-def test_releases_that_do_not_go_together_are_named(builder: Builder) -> None:
-    said = fails(builder, "jax==0.6.1,flax==0.12.8")
-    assert "flax==0.12.8 depends on jax>=0.10.0 and you require jax==0.6.1" in said
-
-
-@pytest.mark.usefixtures("needs_network")
-def test_a_python_that_a_release_does_not_support_is_named(builder: Builder) -> None:
-    with pytest.raises(UnsolvableError) as error:
-        builder.environment(parse("jaxlib==0.4.28,jax==0.4.28"), ["3.13", "3.13.0"])
-    assert "cannot be built with Python 3.13, 3.13.0: " in str(error.value)
-
-
-@pytest.mark.usefixtures("needs_network")
-def test_what_is_left_open_stays_as_it_is_where_that_fits() -> None:
-    here = dict(pin.split("==") for pin in installed())
-    pins = compiled(["jax", "optax", "numpy==2.2.6"], sys.executable, None, installed())
-    found = dict(pin.split("==") for pin in pins)
-    assert found["numpy"] == "2.2.6" != here["numpy"]
-    assert found["optax"] == here["optax"]
-
-
-@pytest.mark.usefixtures("needs_network")
-def test_a_resolution_is_kept_and_needs_no_network_again(
-    builder: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(environments, "BASE", ("numpy",))
-    monkeypatch.setattr(environments, "LIBRARIES", ("jmp",))
-    spec = parse("numpy==2.2.6")
-    before = builder.resolution(spec, sys.executable, minor(), ROOT)
-    assert "numpy==2.2.6" in before.pins
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
-    assert builder.resolution(spec, sys.executable, minor(), ROOT).pins == before.pins
-    with pytest.raises(NetworkError, match=r"numpy==2\.2\.5 has not been built before, and the "):
+
+
+# What a side asks for
+
+
+def test_the_request_of_a_side() -> None:
+    day = of_spec(parse("@2025-12-01"), ROOT, ())
+    assert (str(day.date), day.requirements, day.optional) == ("2025-12-01", BASE, LIBRARIES)
+    both = of_spec(parse("@2025-12-01,flax==0.12.0,python==3.13"), ROOT, ["3.12"])
+    assert both.requirements == (*BASE, "flax==0.12.0")
+    assert "flax" not in both.optional
+    assert both.date is None, "a pinned release may be newer"
+    assert both.base is not None
+    assert both.base.date == day.date
+    assert both.pythons == both.base.pythons == ("3.13",)
+    now = of_spec(parse("flax==0.12.0"), ROOT, ["3.13", "3.12"])
+    assert now.base is None
+    assert any(pin.startswith("jax==") for pin in now.preferences)
+    assert now.pythons == ("3.13", "3.12")
+
+
+@pytest.mark.usefixtures("needs_network")
+@pytest.mark.parametrize(
+    ("spec", "pythons", "words"),
+    [
+        ("flax==99", [minor()], "no version of flax==99"),
+        ("jax==0.6.1,flax==0.12.8", [minor()], "flax==0.12.8 depends on jax>=0.10.0"),
+        ("jaxlib==0.4.28,jax==0.4.28", ["3.13", "3.13.0"], "with Python 3.13, 3.13.0: "),
+    ],
+)
+def test_releases_that_cannot_be_had(
+    builder: Builder, spec: str, pythons: list[str], words: str
+) -> None:
+    with pytest.raises(UnsolvableError, match=f"{spec} cannot be built with Python") as error:
+        builder.environment(parse(spec), pythons)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("needs_network")
+def test_preferred_releases_are_kept_where_they_fit(builder: Builder) -> None:
+    wanted = Request("x", ("jmp", "numpy==2.2.6"), preferences=("jmp==0.0.3", "numpy==2.3.0"))
+    pins = builder.resolution(wanted, minor()).pins
+    assert {"jmp==0.0.3", "numpy==2.2.6"} <= set(pins)
+    after = Request("x", ("jmp",), base=Request("y", ("jmp==0.0.2",)))
+    assert "jmp==0.0.2" in builder.resolution(after, minor()).pins
+
+
+@pytest.mark.usefixtures("needs_network")
+def test_an_optional_package_that_does_not_fit_is_left_out(builder: Builder) -> None:
+    wanted = Request("x", ("numpy==2.2.6",), optional=("numpy<2", "jmp"))
+    found = builder.resolution(wanted, minor())
+    assert list(found.gaps) == ["numpy<2"]
+    assert any(pin.startswith("jmp==") for pin in found.pins)
+
+
+@pytest.mark.usefixtures("needs_network", "offline")
+def test_only_what_was_resolved_before_needs_no_network(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Request("x", ("jmp==0.0.4",))
+    with monkeypatch.context() as online:
+        online.delenv("UV_OFFLINE")
+        before = builder.resolution(wanted, minor())
+    assert builder.resolution(wanted, minor()) == before
+    with pytest.raises(NetworkError, match=r"numpy==2\.2\.5 has not been built before"):
         builder.environment(parse("numpy==2.2.5"), [minor()])
 
 
-@pytest.mark.usefixtures("needs_network")
-def test_a_library_that_does_not_go_with_the_rest_is_a_gap(
-    builder: Builder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(environments, "BASE", ("jaxlib", "numpy"))
-    monkeypatch.setattr(environments, "LIBRARIES", ("jmp", "flax==99"))
-    found = builder.resolution(parse("numpy==2.2.6"), sys.executable, minor(), ROOT)
-    assert list(found.gaps) == ["flax==99"]
-    assert any(pin.startswith("jmp==") for pin in found.pins)
+def test_today_is_resolved_anew_tomorrow(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def note(_: Request, python: str) -> Resolution:
+        asked.append(python)
+        return Resolution(())
+
+    monkeypatch.setattr(builders, "resolved", note)
+    day = parse("@2025-12-01").date
+    assert day is not None
+    for now in (day, day, day.replace(day=2), day.replace(day=3)):
+        monkeypatch.setattr(builders, "today", lambda now=now: now)
+        builder.resolution(Request("x", date=day), "3.12")
+    assert len(asked) == 2
 
 
 @pytest.mark.usefixtures("needs_network")
 def test_releases_between_two_are_listed_in_order() -> None:
-    assert between("jax", "0.6.1", "0.8.1", sys.executable) == [
-        *("0.6.2", "0.7.0", "0.7.1", "0.7.2", "0.8.0")
-    ]
-    assert between("jax", "0.8.0", "0.8.1", sys.executable) == []
+    expected = ["0.6.2", "0.7.0", "0.7.1", "0.7.2", "0.8.0"]
+    assert between("jax", "0.6.1", "0.8.1", minor()) == expected
+    assert between("jax", "0.8.0", "0.8.1", minor()) == []
 
 
-def test_an_environment_that_was_built_is_taken_as_it_is(
+# What is built
+
+
+def put_environment(builder: Builder, wanted: Request, python: str) -> Path:
+    """Make the folder of an environment that seems to be complete, and return it."""
+    path = builder._folder(builder.resolution(wanted, python), python)
+    python_of(path).parent.mkdir(parents=True)
+    python_of(path).touch()
+    (path / MARK).touch()
+    return path
+
+
+def test_a_complete_environment_is_used_as_it_is(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pins = ("jax==1", "numpy==2")
-    path = builder.path(pins, "3.13")
-    (path / binary("python")).parent.mkdir(parents=True)
-    (path / binary("python")).touch()
-    (path / MARK).write_text(json.dumps({"pins": pins}))
-
-    def refuse(*_: str, **__: str) -> str:
-        raise AssertionError("nothing has to be built")
-
-    monkeypatch.setattr(store, "uv", refuse)
-    monkeypatch.setattr(environments, "uv", refuse)
-    assert builder.built(pins, "python3.13", "3.13") == path
+    wanted = Request("x", lock=("jax==1", "numpy==2"), pythons=("3.13",))
+    path = put_environment(builder, wanted, "3.13")
+    monkeypatch.setattr(builders, "uv", None)  # it would fail
+    assert builder.built(wanted)[0] == path
+    assert builder.built(replace(wanted, title="y"))[0] == path, "pins name a folder"
+    for other in (replace(wanted, lock=("jax==1",)), replace(wanted, pythons=("3.12",))):
+        with pytest.raises(TypeError):
+            builder.built(other)
 
 
-def test_one_that_was_never_finished_is_built_anew(
-    builder: Builder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
+def test_another_process_that_builds_it_is_waited_for(builder: Builder) -> None:
+    wanted, told = Request("x", lock=("jax==1",), pythons=("3.13",)), list[str]()
+    path = put_environment(builder, wanted, "3.13")
+    other = FileLock(f"{path}.lock")
+    other.acquire()
 
-    def note(*arguments: str, input_: str = "") -> str:
-        asked.append(arguments[0])
-        (path / "new").parent.mkdir(parents=True, exist_ok=True)
-        (path / "new").touch()
-        return input_
+    def notify(line: str) -> None:
+        told.append(line)
+        other.release()
 
-    path = builder.path(["jax==1"], "3.13")
-    path.mkdir(parents=True)
-    (path / MARK).touch()  # but its Python is gone
-    (path / "half").touch()
-    monkeypatch.setattr(store, "uv", note)
-    monkeypatch.setattr(environments, "uv", note)
-    monkeypatch.setattr(environments, "warm_up", lambda _: None)
-    assert builder.built(["jax==1"], "python3.13", "3.13") == path
-    assert asked == ["venv", "pip"]
-    assert not (path / "half").exists()
-    assert (path / MARK).exists()
+    assert replace(builder, notify=notify).built(wanted)[0] == path
+    assert len(told) == 1
+    assert "waiting for it" in told[0]
 
 
-def test_current_is_where_this_runs(builder: Builder) -> None:
+@pytest.mark.usefixtures("needs_network")
+def test_an_incomplete_environment_is_built_anew(builder: Builder) -> None:
+    """It is compiled to bytecode; and without jax, the baseline cannot be loaded in it."""
+    wanted = Request("x", lock=("jmp==0.0.4",), pythons=(minor(),))
+    path = put_environment(builder, wanted, minor())
+    python_of(path).unlink()
+    (path / "left behind").touch()
+    with pytest.raises(UnsolvableError, match=r"not run together: .*No module named"):
+        builder.built(wanted)
+    assert not (path / "left behind").exists()
+    assert not (path / MARK).exists()
+    [package] = path.glob("[lL]ib/**/site-packages/jmp")
+    assert list(package.glob("__pycache__/__init__.*.pyc"))
+
+
+def test_current_is_the_running_environment(builder: Builder) -> None:
     found = builder.environment(parse("current"))
     assert found.place.command[0] == sys.executable
     assert found.pins == ()
     assert not builder.folder.exists()
-
-
-def test_a_revision_that_is_none_is_said_to_be(builder: Builder) -> None:
-    said = fails(builder, "no-such-branch")
-    assert said.startswith("there is no revision 'no-such-branch' of this project")
 
 
 def git(*arguments: str) -> str:
@@ -176,23 +246,26 @@ def history() -> None:
 
 @pytest.mark.usefixtures("history")
 def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(builder: Builder) -> None:
-    before = git("status", "--porcelain")
+    before = git("status", "--porcelain"), git("worktree", "list")
     found = builder.environment(parse("HEAD"), [minor()])
     assert found.commit == git("rev-parse", "HEAD")
     assert found.place.root == builder.folder.parent / "revisions" / str(found.commit)
     assert (found.place.root / "impls/pure_jax.py").exists()
     assert found.place.variables["PYTHONPATH"].split(os.pathsep)[0] == str(found.place.root)
-    assert git("status", "--porcelain") == before
-    assert git("worktree", "list").count("\n") == 0
+    assert (git("status", "--porcelain"), git("worktree", "list")) == before
 
 
 @pytest.mark.usefixtures("history")
-def test_a_revision_that_cannot_measure_is_said_not_to_build(builder: Builder) -> None:
+def test_a_revision_that_cannot_be_measured(builder: Builder) -> None:
     first = git("rev-list", "--max-parents=0", "HEAD").split()[0]
-    assert f"the revision '{first}' does not build: it has no" in fails(builder, first)
+    for revision, words in (("no-such-branch", "there is no revision"), (first, "it has no")):
+        with pytest.raises(BakeoffError, match=words) as error:
+            builder.environment(parse(revision), [minor()])
+        assert f"revision {revision!r}" in str(error.value)
+        assert "\n" not in str(error.value)
 
 
-def test_what_uv_says_is_put_on_one_line() -> None:
+def test_messages_of_uv_are_put_on_one_line() -> None:
     text = (
         "warning: something\n"
         "  × No solution found when resolving dependencies:\n"
@@ -200,7 +273,7 @@ def test_what_uv_says_is_put_on_one_line() -> None:
         "      can conclude that your requirements are unsatisfiable.\n"
         "\n  hint: Pre-releases are available\n"
     )
-    assert said(text) == (
+    assert one_line(text) == (
         "Because there is no version of flax==99 and you require flax==99, we can conclude that "
         "your requirements are unsatisfiable"
     )
@@ -211,5 +284,272 @@ def test_arguments_of_uv_reach_no_shell() -> None:
         uv("python", "find", "$(touch /tmp/never); 3.99")
 
 
-def test_main_pins() -> None:
-    assert main_pins(["jax==1", "scipy==2", "flax==3"]) == ["jax==1", "flax==3"]
+# What an entrant declares
+
+
+def test_metadata_of_an_entrant(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        '"""Docstring."""\n\n# /// script\n# requires-python = "==3.12.*"\n#\n'
+        '# tool.bakeoff.installed = "5 MB"\n'
+        '# dependencies = [\n#   "a==1",\n#   "b",\n# ]\n# ///\n'
+        'raise SystemExit\nDISTRIBUTION = "a"\nJAX = False\nNOTE: str = "Old."\nother = JAX[0]\n'
+    )
+    expected = Declaration(
+        "a",
+        jax=False,
+        note="Old.",
+        requirements=("a==1", "b"),
+        requires_python="==3.12.*",
+        installed="5 MB",
+    )
+    assert declaration(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("DISTRIBUTION = name()", "DISTRIBUTION in line 1 has to be a string"),
+        ("ALONE = ('a', 1)", "ALONE in line 1 has to be a tuple of strings, written"),
+        ("JAX = 0", "JAX in line 1 has to be True or False"),
+        ("JAX = {[]: 1}", "JAX in line 1 has to be True or False"),
+        ("def :", "entrant 'mine' has a syntax error in line 1: invalid syntax"),
+        ("\0", "entrant 'mine' "),
+        ("x = " + "-" * 100_000 + "1", "entrant 'mine' "),
+        ("# /// script\n# dependencies = [\n# ///", "entrant 'mine': its block"),
+        ("# /// script\n# dependencies = 'a'\n# ///", "has to be a list of strings"),
+        ("# /// script\n# dependencies = [1]\n# ///", "has to be a list of strings"),
+    ],
+)
+def test_metadata_that_cannot_be_read(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(BakeoffError) as error:
+        declaration(path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_usual_entrants_are_those_of_the_common_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert impls.usual()[0] == impls.BASELINE
+    for name in impls.names():
+        about = impls.declared(name)
+        assert (name in impls.here()) == (not about.requirements)
+        assert (name in impls.usual()) == (about.jax and not about.requirements)
+    path = tmp_path / "broken.py"
+    path.write_text("def (")
+    monkeypatch.setattr(impls, "OUTSIDE", {"broken": path})
+    assert "broken" in impls.usual(), "loading it says what is wrong"
+
+
+def test_the_path_of_a_known_entrant_is_that_entrant() -> None:
+    assert impls.add(impls.source("haiku")) == "haiku"
+    assert "haiku" not in impls.OUTSIDE
+
+
+@pytest.mark.parametrize("name", APART)
+def test_own_requirements_are_pinned_and_locked(name: str) -> None:
+    about, text = impls.declared(name), (LOCKS / f"{name}.txt").read_text()
+    pins = {pin.split("==")[0]: pin for pin in pins_of(LOCKS / f"{name}.txt")}
+    common = {pin.split("==")[0]: pin for pin in pins_of(ROOT / request.LOCK)}
+    for requirement in about.requirements:
+        package = requirement.split("==")[0]
+        expected = requirement if package == about.distribution else common[package]
+        assert pins[package] == expected, "`make lock` makes it anew"
+    assert any(pin.startswith(f"{about.distribution}==") for pin in about.requirements)
+    assert "://" not in text
+    assert text.count("==") <= text.count("--hash=")
+    assert about.installed.endswith("B")
+
+
+def test_the_environment_of_an_entrant_follows_its_file(
+    entrant: Callable[..., str], builder: Builder
+) -> None:
+    wanted = of_entrant(entrant(python="==3.12.*"))
+    assert wanted.requirements == ("jmp==0.0.4", *BASE)
+    assert wanted.pythons == ("3.12",)
+    assert wanted.lock == ()
+    assert set(wanted.preferences) == set(pins_of(ROOT / request.LOCK))
+    assert of_entrant(entrant()).pythons[0] == minor()
+    assert of_entrant(entrant("jmp==0.0.3")).requirements != wanted.requirements
+    assert builder.folder_of("mine") is None
+    kept = builder._resolution_file(of_entrant("mine"), minor())
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"pins": ["jmp==0.0.3"], "gaps": {}}))
+    assert builder.folder_of("mine") is None
+    path = put_environment(builder, of_entrant("mine"), minor())
+    assert builder.folder_of("mine") == path
+    assert builder.place_of("mine").command[0] == str(python_of(path))
+
+
+@pytest.mark.parametrize("python", ["==2.7.*", "3.12 or so", "<3"])
+def test_an_entrant_for_another_python_is_refused(
+    entrant: Callable[..., str], builder: Builder, python: str
+) -> None:
+    with pytest.raises(BakeoffError, match=f"'mine' requires Python '{python}'.*3.12, 3.13, 3.14"):
+        builder.place_of(entrant(python=python))
+
+
+@pytest.mark.usefixtures("needs_network")
+@pytest.mark.parametrize("requirement", ["jmp==99", "a b"])
+def test_an_entrant_whose_packages_cannot_be_had_costs_itself_only(
+    entrant: Callable[..., str], builder: Builder, requirement: str
+) -> None:
+    name = entrant(requirement, python=f"=={minor()}.*")
+    found, places = offers((name,), {}, 120.0, builder)
+    assert list(found.problems) == ["mine"]
+    assert requirement in found.problems["mine"]
+    assert "\n" not in found.problems["mine"]
+    assert list(places) == [""]
+
+
+@pytest.mark.usefixtures("offline")
+def test_without_a_network_a_message_says_so(entrant: Callable[..., str], builder: Builder) -> None:
+    with pytest.raises(NetworkError, match="of 'mine' has not been built before, and the package"):
+        builder.place_of(entrant())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_network")
+def test_built_asked_and_proven_in_its_own_environment(
+    entrant: Callable[..., str], builder: Builder, tmp_path: Path
+) -> None:
+    """The whole way: uv builds it, a worker says what it has, and the engine measures it."""
+    name = entrant()
+    outside = {name: str(tmp_path / "mine.py")}
+    found, places = offers((name,), outside, 120.0, builder)
+    assert found.styles == {"pure_jax": ["pure", "tuned"], "mine": ["pure"]}
+    assert found.problems == {}
+    assert found.apart["mine"]["jmp"] == found.versions["jmp"] == "0.0.4"
+    assert found.uncached == 0
+    assert list(unlike(found)) == []
+    assert places["mine"].command[0] != places[""].command[0] == sys.executable
+    assert builder.folder_of(name) is not None
+
+    cell = Cell("mine", "pure", "toy", "cpu")
+    fixed = Options(60.0, **(FIXED | {"processes": 1, "blocks": 1}))
+    plan = Run({cell: {"step", "import"}}, fixed, environments=found.sides, lanes=[()])
+    Driver(plan, outside=outside, places=places).run()
+    state = plan.state
+    assert state.notes == []
+    assert state.cells[cell].failure is None
+    proof = state.cells[cell].proof
+    assert proof is not None
+    assert proof["same_program_as_baseline"]
+    assert set(state.cells[cell].blocks) >= {"step", "import"}
+    assert state.cells[Cell(*BASELINE, "toy", "cpu")].blocks["step"]
+
+
+OFFER = Offer({"pure_jax": ["pure"]}, {}, ["cpu", "gpu"], {"python": "3.13.5", "jax": "0.12"}, {})
+
+
+def test_the_offer_of_two_environments() -> None:
+    there = {"python": "3.12.1", "jax": "0.12", "mine": "1"}
+    one = Offer({"pure_jax": ["pure"], "mine": ["a"]}, {}, ["cpu"], there, {})
+    found = joined_apart(OFFER, "mine", one)
+    assert found.styles == {"pure_jax": ["pure"], "mine": ["a"]}
+    assert found.versions == {"python": "3.13.5", "jax": "0.12", "mine": "1"}
+    assert found.sides == {"mine": "mine"}
+    assert found.lacking == {"mine": ["gpu"]}
+    [line] = unlike(found)
+    assert "python 3.12.1 for 3.13.5" in line
+    failed = Offer({"pure_jax": ["pure"]}, {"mine": "no"}, ["cpu"], there, {})
+    assert joined_apart(OFFER, "mine", failed).problems == {"mine": "no"}
+    assert joined_apart(OFFER, "mine", failed).sides == {}
+
+
+# What is measured
+
+SIDES = {"haiku": "haiku"}
+ASKED = needed(("toy",), ("step", "import", "final_loss"), ("pure_jax", "equinox", "haiku"))
+FIXED: dict[str, Any] = {"processes": 2, "blocks": 3, "rounds": 2, "cold_samples": 2}
+
+
+def run(
+    sides: dict[str, str], asked: dict[Cell, set[str]] = ASKED, fault: Any = lambda _: None
+) -> tuple[Run, list[Action]]:
+    plan = Run(asked, Options(300.0, **FIXED), environments=sides, lanes=LANES)
+    return plan, Machine(fault).drive(plan)
+
+
+def loads_of(log: list[Action]) -> dict[str, set[str]]:
+    return {a.side: set(a.arms) for a in log if a.do == "load" and len(a.arms) > 1}
+
+
+def test_an_environment_has_workers_of_its_own_with_the_baseline_in_them() -> None:
+    plan, log = run(SIDES)
+    loads = loads_of(log)
+    assert {arm.split("/")[0] for arm in loads[""]} == {"pure_jax", "control", "equinox"}
+    assert {arm.split("/")[0] for arm in loads["haiku"]} == {"pure_jax", "control", "haiku"}
+    haiku = plan.state.cells[Cell("haiku", "pure", "toy", "cpu")].blocks["step"]
+    base = plan.state.cells[Cell(*BASELINE, "toy", "cpu")].blocks["step"]
+    assert {block.process for block in haiku} < {block.process for block in base}
+    numbers = [block.number for block in base]
+    assert len(set(numbers)) == len(numbers) == 12, "blocks of all environments have their own"
+    for do in ("cold", "train"):  # they are the baseline's alone: measured in one environment
+        assert {a.side for a in log if a.do == do and "pure_jax/pure" in a.arms} == {""}
+    assert {a.side for a in log if a.do == "cold"} == {"", "haiku"}
+
+    plan, log = run(SIDES, needed(("toy",), ("step", "import"), ("haiku",)))
+    assert {action.side for action in log} == {"haiku"}, "alone, it brings its own baseline"
+    base_cell = plan.state.cells[Cell(*BASELINE, "toy", "cpu")]
+    assert set(base_cell.blocks) >= {"step", "import"}
+    assert base_cell.proof is not None
+
+
+def unequal_baseline(action: Action) -> str | None:
+    bad = action.side == "haiku" and action.do == "prove" and "pure_jax/pure" in action.arms
+    return "it is not equal there" if bad else None
+
+
+def no_memory(action: Action) -> Death | None:
+    return Death("no memory") if action.side and action.do == "load" else None
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(unequal_baseline, "no baseline: it is not equal there"), (no_memory, "no memory")],
+)
+def test_an_environment_that_fails_costs_its_own_cells(fault: Any, words: str) -> None:
+    plan, _ = run(SIDES, fault=fault)
+    failed = {c[:2]: f.failure for c, f in plan.state.cells.items() if f.failure is not None}
+    assert failed.keys() == {("haiku", "pure"), ("haiku", "transform")}
+    assert all(words in failure for failure in failed.values())
+
+
+def test_a_style_may_have_workers_of_its_own() -> None:
+    """One that sets what a process has once, such as its number of threads."""
+    offer = replace(OFFER, apart={"haiku": {}}, alone={"haiku": ["transform"]})
+    plan, log = run(offer.sides)
+    assert all(found.failure is None for found in plan.state.cells.values())
+    loads = loads_of(log)
+    assert sorted(loads) == ["", "haiku", "haiku/transform"]
+    beside = {"pure_jax/pure", "control/pure"}
+    assert loads["haiku"] - beside == {"haiku/pure"}
+    assert loads["haiku/transform"] - beside == {"haiku/transform"}
+    over = Cell("haiku", "transform@2", "toy", "cpu")
+    assert plan.side_of(over) == "haiku/transform", "and so have its devices"
+    assert offer.environment("haiku/transform") == offer.environment("haiku") == "haiku"
+    assert replace(offer, apart={}).environment("haiku/transform") == ""
+
+
+class WithoutJax(Machine):
+    """A machine whose second entrant is not one of JAX."""
+
+    def answer(self, action: Action, wrong: str = "") -> Any:
+        found = super().answer(action, wrong)
+        if action.do == "cold" and "haiku/pure" in action.arms:
+            found.values |= dict.fromkeys(("trace", "lower", "compile"))
+            found.trace_and_lower_split_by = ""
+        return found
+
+
+def test_an_entrant_without_jax_has_nothing_to_compile() -> None:
+    cell = Cell("haiku", "pure", "toy", "cpu")
+    plan = Run({cell: {"compile", "import"}}, Options(300.0, **FIXED), lanes=LANES)
+    WithoutJax().drive(plan)
+    assert plan.state.missing == {(cell, "compile"): NO_PROGRAM}
+    assert "compile" not in plan.state.cells[cell].blocks
+    assert plan.state.cells[Cell(*CONTROL, "toy", "cpu")].failure is None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
-import re
 import sys
 from dataclasses import replace
 from functools import cache
@@ -271,15 +270,6 @@ def test_declares_what_it_is(entrant: str) -> None:
     assert about.own_environment == (entrant in PACKAGES)
     assert about.note.endswith(".") or not about.note
     assert ast.get_docstring(tree_of(entrant))
-
-
-@each_elsewhere
-def test_requirements_are_pinned_and_leave_the_rest_to_the_main_lock(entrant: str) -> None:
-    requirements = impls.declared(entrant).requirements
-    assert all(re.fullmatch(r"[a-z0-9-]+==\d+(\.\d+)+", each) for each in requirements)
-    named = {each.partition("==")[0] for each in requirements}
-    assert impls.declared(entrant).distribution in named
-    assert not named & {"jax", "jaxlib", "optax", "numpy"}
 
 
 def test_what_is_no_longer_kept_up_or_not_jax_is_said() -> None:

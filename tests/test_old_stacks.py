@@ -17,11 +17,11 @@ import pytest
 
 import impls
 from bench.cells import BASELINE, CONTROL, Offer
-from bench.compare.environments import Builder
-from bench.compare.spec import parse
 from bench.engine.actions import Action
 from bench.engine.answers import typed
 from bench.engine.processes import Worker, ask_once
+from bench.environments.builder import Builder
+from bench.environments.spec import parse
 from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
 from common.older import release

@@ -19,13 +19,13 @@ from bench.cells import Offer
 from bench.cli import main, run
 from bench.compare.ab_result import differences
 from bench.compare.driven import Offered
-from bench.compare.environments import Environment
 from bench.compare.line import Series
 from bench.compare.own_changes import find_changes
 from bench.compare.pages import history_charts, history_page
 from bench.compare.series import growth
-from bench.compare.spec import parse
 from bench.engine.processes import Place
+from bench.environments.builder import Environment
+from bench.environments.spec import parse
 from bench.report.runs import read
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ def judge(
     expected = "the file is Python, its constants literals"
     try:
         impls.declared(name)
-        expected = "its environment can be built from its REQUIREMENTS"
+        expected = "its environment can be built"
         place = place_of(name, options.backend)
     except BakeoffError as error:
         line = re.search(r"in line (\d+)", str(error))
@@ -143,9 +143,9 @@ def place_of(name: str, backend: str) -> Place:
     """
     place = Place()
     if impls.declared(name).own_environment:
-        from bench.environments.own import Homes
+        from bench.environments.builder import Builder
 
-        place = Homes(notify=lambda line: print(line, file=sys.stderr)).built(name).place
+        place = Builder(notify=lambda line: print(line, file=sys.stderr)).place_of(name)
     platform = Device.of(backend).backend
     platforms = platform if platform == "cpu" else f"{platform},cpu"  # some steps need the CPU
     return replace(place, variables={**place.variables, "JAX_PLATFORMS": platforms})

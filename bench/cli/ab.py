@@ -114,7 +114,7 @@ def ab(
     from bench.cells import Selection
     from bench.cli.history import entrants_of, metrics_of, names
     from bench.compare import gatefile
-    from bench.compare.spec import parse
+    from bench.environments.spec import parse
     from common.config import check_rate, check_size
 
     chosen = format_ or by_ending(output)
@@ -169,8 +169,8 @@ class Both:
     def build(self) -> None:
         """Build both environments, and ask what they have."""
         from bench.compare import driven
-        from bench.compare.environments import Builder
         from bench.engine.sides_plan import BASE, NEW
+        from bench.environments.builder import Builder
 
         with announced(self.console, "building environments") as say:
             builder = Builder(notify=say)

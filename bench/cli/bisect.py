@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.compare.bisect import Found
     from bench.compare.driven import Offered
-    from bench.compare.environments import Environment
-    from bench.compare.spec import Spec
     from bench.engine.actions import Options
     from bench.engine.sides_plan import AB
+    from bench.environments.builder import Environment
+    from bench.environments.spec import Spec
     from bench.stats.ratios import Estimate
 
 EXAMPLES = """Examples:\n
@@ -83,8 +83,8 @@ def bisect(
     import impls
     from bench.cells import Cell
     from bench.cli.history import metrics_of
-    from bench.compare.environments import Builder
-    from bench.compare.spec import parse
+    from bench.environments.builder import Builder
+    from bench.environments.spec import parse
     from bench.environments.uv import PYTHONS
     from bench.metrics import METRICS
     from common.config import WORKLOADS, check_rate

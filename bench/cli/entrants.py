@@ -17,7 +17,7 @@ from rich.text import Text
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from bench.environments.own import Homes
+    from bench.environments.builder import Builder
 
     type Row = dict[str, Any]
 
@@ -50,12 +50,6 @@ def entrants(
         list[str] | None,
         typer.Option(metavar="NAME", help="Build this entrant's own environment; all for all."),
     ] = None,
-    lock: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="For maintainers: resolve its REQUIREMENTS anew, and build that."
-        ),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List entrants, their styles, versions, environments and lines of code.
@@ -65,21 +59,18 @@ def entrants(
     """
     import impls
     from bench.details import details
-    from bench.environments.own import Homes, note_size, relock
+    from bench.environments.builder import Builder
     from common.config import WORKLOADS
 
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
-    homes = Homes(notify=note)
-    for name in named(lock):
-        relock(name)
-        note_size(homes.built(name))
+    builder = Builder(notify=note)
     for name in named(build):
-        homes.built(name)
-    rows = [describe(name, homes) for name in impls.names()]
+        builder.place_of(name)
+    rows = [describe(name, builder) for name in impls.names()]
     if show_details:
         for row in rows:
-            row["details"] = details(row["entrant"], homes)
+            row["details"] = details(row["entrant"], builder)
     if programs:
         add_programs(rows, workload, backend)
     if as_json:
@@ -95,13 +86,13 @@ def entrants(
         console.print(program_table(rows, workload))
 
 
-def describe(name: str, homes: Homes) -> Row:
+def describe(name: str, builder: Builder) -> Row:
     """Return what there is to say about an entrant; `problem` if it cannot be loaded.
 
     One with an environment of its own is asked there, if it has been built.
     """
     import impls
-    from bench.environments.offers import described
+    from bench.details import styles_of
     from bench.worker.source import code_lines
 
     row: Row = {"entrant": name, "library": "-", "styles": [], "code_lines": "-"}
@@ -114,11 +105,11 @@ def describe(name: str, homes: Homes) -> Row:
             styles = list(impls.load(name).styles)
             return row | {"version": metadata.version(about.distribution), "styles": styles}
         row |= {"environment": "its own", "requirements": list(about.requirements), "ready": False}
-        home = homes.home(name)
-        row["size"] = home.size or None
-        if home.ready:
-            found = described(home)
-            row |= {"ready": True, "version": found["version"], "styles": found["styles"]}
+        row["size"] = about.installed or None
+        row["styles"] = styles_of(name)
+        pins = dict(text.split("==") for text in about.requirements if text.count("==") == 1)
+        row["version"] = pins.get(about.distribution)
+        row["ready"] = builder.folder_of(name) is not None
     except BakeoffError as error:
         row |= {"problem": str(error), "ready": False}
     return row

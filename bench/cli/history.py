@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.compare.driven import Offered
-    from bench.compare.environments import Environment
     from bench.compare.filters import Filters
     from bench.compare.line import TimeLine
     from bench.engine.actions import Options
     from bench.engine.sides_plan import History
+    from bench.environments.builder import Environment
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
 EXAMPLES = """Examples:\n
@@ -179,8 +179,8 @@ def history(
 
     from bench.cells import Selection
     from bench.compare.days import days_of
-    from bench.compare.spec import day
-    from bench.compare.spec import today as today_of
+    from bench.environments.spec import day
+    from bench.environments.spec import today as today_of
     from common.config import check_rate, check_size
 
     budget, every = BUDGET if budget is None else budget, every or EVERY
@@ -374,13 +374,13 @@ class Past:
 
     def build(self) -> None:
         """Build the environments, the reference's first; the others have its Python if they can."""
-        from bench.compare.environments import Builder
-        from bench.compare.spec import of_day
         from bench.engine.sides_plan import REFERENCE
+        from bench.environments.builder import Builder
+        from bench.environments.spec import of_day
         from bench.environments.uv import PYTHONS
 
         with announced(self.console, "building environments") as say:
-            builder = Builder(notify=say, frozen=self.resume)
+            builder = Builder(notify=say)
             reference = builder.environment(of_day(self.days[-1]), PYTHONS)
             self.environments[REFERENCE] = reference
             pythons = [reference.python, *(p for p in PYTHONS if p != reference.python)]

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.compare.environments import Environment
     from bench.engine.actions import Options
     from bench.engine.journal import Journal
+    from bench.environments.builder import Environment
 
 
 class Cores(StrEnum):

@@ -16,15 +16,15 @@ from packaging.version import Version
 from scipy import special
 
 from bench.compare.releases import between, moved
-from bench.compare.spec import PACKAGES, of_day, parse
+from bench.environments.spec import PACKAGES, of_day, parse
 from bench.environments.uv import UnsolvableError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.compare.environments import Environment
-    from bench.compare.spec import Spec
+    from bench.environments.builder import Environment
+    from bench.environments.spec import Spec
     from bench.stats.ratios import Estimate
 
     type Moved = dict[str, tuple[str | None, str | None]]
@@ -226,7 +226,7 @@ class Search:
         if low is None or high is None:
             return
         self.tell(f"looking up the releases of {name} between {low} and {high}")
-        python = self.environment(found.good).place.command[0]
+        python = self.environment(found.good).python
         older, newer = sorted((low, high), key=Version)
         known = between(name, older, newer, python)
         if Version(low) > Version(high):

@@ -11,8 +11,9 @@ from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, Journal, newest
 from bench.engine.machine import only_one
 from bench.engine.processes import WorkerFailedError
+from bench.environments.offers import offer
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
-from bench.run import CODE, code_digest, new_path, offer
+from bench.run import CODE, code_digest, new_path
 from bench.worker.settings import conditions
 from common.errors import BakeoffError
 
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.cells import Cell, Offer, Selection
-    from bench.compare.environments import Builder, Environment
-    from bench.compare.spec import Spec
     from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
     from bench.engine.state import Spent
+    from bench.environments.builder import Builder, Environment
+    from bench.environments.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,8 @@ def built(
     for python in pythons:
         try:
             return [builder.environment(spec, (python,)) for spec in specs]
-        except UnsolvableError as error:
-            if not error.for_python:
-                raise
+        except UnsolvableError:
+            continue
     return [builder.environment(spec) for spec in specs]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from bench.environments.uv import UnsolvableError, compiled
+from bench.environments.uv import WHEELS, UnsolvableError, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 MOST_RELEASES = 200
 
 
-def between(name: str, low: str, high: str, interpreter: str) -> list[str]:
+def between(name: str, low: str, high: str, python: str) -> list[str]:
     """Return the releases of a package above `low` and below `high`, in order.
+
+    Only those are listed that have a wheel for a version of `python`.
 
     Raises:
         NetworkError: the index cannot be reached.
@@ -24,7 +26,8 @@ def between(name: str, low: str, high: str, interpreter: str) -> list[str]:
     below = high
     while len(found) < MOST_RELEASES:
         try:
-            pins = compiled([f"{name}>{low},<{below}"], interpreter, None, (), deps=False)
+            wanted = [f"{name}>{low},<{below}"]
+            pins = compiled(wanted, python, options=(*WHEELS, "--no-deps"))
         except UnsolvableError:
             break
         below = dict(pin.split("==") for pin in pins)[name]

@@ -1,120 +1,127 @@
-"""What entrants have, each asked in the environment that it runs in."""
+"""The entrants, styles and backends of environments, as their workers report them."""
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import impls
+from bench.cells import Offer
 from bench.engine.driver import HEAVY_SILENCE
-from bench.engine.processes import Place, WorkerFailedError
-from bench.environments.store import digest
-from bench.environments.store import replace as replace_file
-from bench.run import offer
+from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.environments.builder import failure
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.cells import Offer
-    from bench.environments.own import Home, Homes
+    from bench.environments.builder import Builder
+
+
+def offer(
+    entrants: tuple[str, ...],
+    outside: Mapping[str, str],
+    silence: float = SILENCE_SECONDS,
+    place: Place | None = None,
+) -> Offer:
+    """Ask a worker of one environment for its entrants.
+
+    Args:
+        entrants: Names, beside the baseline; the usual ones if none.
+        outside: Files of entrants that are not in `impls/`, by name.
+        silence: Seconds after which a worker counts as hanging.
+        place: Where the worker runs; in the running environment if None.
+
+    Raises:
+        WorkerFailedError: not even the baseline can be loaded.
+    """
+
+    def described(names: list[str]) -> Offer:
+        command = {"do": "describe", "entrants": names, "outside": dict(outside)}
+        return Offer(**ask_once(command, place, silence))
+
+    named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
+    with suppress(WorkerFailedError):  # an entrant may kill its worker: then each has its own
+        return described(named)
+    found = described([impls.BASELINE])
+    for name in (named or impls.usual())[1:]:
+        try:
+            found = joined(found, name, described([name]))
+        except WorkerFailedError as error:
+            found.problems[name] = f"import failed: {failure(error)}"
+    return found
 
 
 def offers(
     entrants: tuple[str, ...],
     outside: Mapping[str, str],
     silence: float,
-    homes: Homes,
+    builder: Builder,
     place: Place | None = None,
 ) -> tuple[Offer, dict[str, Place]]:
-    """Return what is offered, and where each environment's workers run.
+    """Ask the workers of all environments that some entrants need, and return where each is.
 
-    An environment that cannot be built is its entrant's problem alone.
+    An environment that cannot be built is a problem of its entrant only.
 
     Args:
-        entrants: Those that are asked for; the usual ones if none.
-        outside: Files of entrants that are not the project's, by name.
-        silence: Seconds after which a worker is taken to hang.
-        homes: Builds environments.
-        place: Where everybody's workers run; here if it is None.
+        entrants: Names; the usual ones if none.
+        outside: Files of entrants that are not in `impls/`, by name.
+        silence: Seconds after which a worker counts as hanging.
+        builder: Of the environments.
+        place: Where workers run that need no environment of their own.
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
     """
-    apart = [name for name in entrants if lives_apart(name)]
-    rest = tuple(name for name in entrants if name not in apart)
-    files = dict(outside)
-    found = offer(rest or ((impls.BASELINE,) if apart else ()), files, silence, place)
+    apart = [name for name in entrants if impls.readable(name).own_environment]
+    others = tuple(name for name in entrants if name not in apart)
+    found = offer(others or ((impls.BASELINE,) if apart else ()), outside, silence, place)
     places = {"": place or Place()}
     for name in apart:
         try:
-            home = homes.built(name)
-            homes.notify(f"asking {name} what it has")
-            one = offer((name,), files, max(silence, HEAVY_SILENCE), home.place)
+            there = builder.place_of(name)
+            builder.notify(f"importing {name} in its environment")
+            one = offer((name,), outside, max(silence, HEAVY_SILENCE), there)
         except BakeoffError as error:
             found.problems[name] = str(error)
         except WorkerFailedError as error:
-            last = error.stderr.splitlines()[-1:]
-            found.problems[name] = ": ".join(["import failed", error.reason, *last])
+            found.problems[name] = f"import failed: {failure(error)}"
         else:
-            places[name] = home.place
-            found = merged(found, name, one)
+            places[name] = there
+            found = joined_apart(found, name, one)
     return found, places
 
 
-def described(home: Home, silence: float = HEAVY_SILENCE) -> dict[str, Any]:
-    """Return an entrant's styles and its library's version in an environment that is ready.
-
-    What was said once is kept beside it, until the entrant's file is another: some take long to
-    import.
-
-    Raises:
-        BakeoffError: it cannot be loaded there; why.
-    """
-    kept = home.path / "described.json"
-    file = impls.source(home.name)
-    key = digest([file.read_text("utf-8")])
-    if kept.exists() and (found := json.loads(kept.read_text("utf-8")))["file"] == key:
-        return found
-    try:
-        one = offer((home.name,), {}, silence, home.place)
-    except WorkerFailedError as error:
-        raise BakeoffError(error.reason) from error
-    if home.name in one.problems:
-        raise BakeoffError(one.problems[home.name])
-    version = one.versions.get(impls.declared(home.name).distribution)
-    found = {"file": key, "styles": one.styles[home.name], "version": version}
-    replace_file(kept, json.dumps(found))
-    return found
-
-
-def lives_apart(name: str) -> bool:
-    """Tell whether an entrant has an environment of its own; no if its file cannot be read."""
-    return name in impls.names() and impls.readable(name).own_environment
-
-
-def merged(found: Offer, name: str, one: Offer) -> Offer:
-    """Return what is offered with one entrant's own environment beside it."""
-    if name not in one.styles:
-        return replace(found, problems=found.problems | {name: one.problems[name]})
-    return replace(
-        found,
-        styles=found.styles | {name: one.styles[name]},
-        missing=found.missing | {n: m for n, m in one.missing.items() if n == name},
-        alone=found.alone | {n: m for n, m in one.alone.items() if n == name},
-        versions=one.versions | found.versions,
-        foreign=[*found.foreign, *(n for n in one.foreign if n == name)],
-        uncached=found.uncached + one.uncached,
-        apart=found.apart | {name: one.versions},
-        lacking=found.lacking | {name: [b for b in found.backends if b not in one.backends]},
-    )
-
-
-def places_of(names: Iterable[str], homes: Homes, place: Place | None = None) -> dict[str, Place]:
-    """Return where the workers of some entrants' own environments run, and everybody else's.
+def places_of(
+    names: Iterable[str], builder: Builder, place: Place | None = None
+) -> dict[str, Place]:
+    """Return where workers run, by entrant with an environment of its own; others at "".
 
     Raises:
         BakeoffError: an environment cannot be built.
     """
-    return {"": place or Place()} | {name: homes.built(name).place for name in names}
+    return {"": place or Place()} | {name: builder.place_of(name) for name in names}
+
+
+def joined(found: Offer, name: str, one: Offer) -> Offer:
+    """Return an offer with one entrant of another offer added."""
+    named = {
+        field: getattr(found, field) | {k: v for k, v in getattr(one, field).items() if k == name}
+        for field in ("styles", "problems", "missing", "alone")
+    }
+    return replace(found, **named, foreign=[*found.foreign, *(n for n in one.foreign if n == name)])
+
+
+def joined_apart(found: Offer, name: str, one: Offer) -> Offer:
+    """Return an offer with one entrant added that has an environment of its own."""
+    found = joined(found, name, one)
+    if name in found.problems:
+        return found
+    return replace(
+        found,
+        versions=one.versions | found.versions,
+        uncached=found.uncached + one.uncached,
+        apart=found.apart | {name: one.versions},
+        lacking=found.lacking | {name: [b for b in found.backends if b not in one.backends]},
+    )

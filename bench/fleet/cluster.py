@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from bench.fleet.process import ProcessResult
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 RETRIES = 4
 """How often Ray starts a comparison again whose node or process was killed."""
-LOOK_SECONDS = 2.0
-"""Between two looks at which nodes there are."""
-PATIENCE_SECONDS = 120.0
 
 
 def measure_on_cluster(
@@ -32,66 +28,48 @@ def measure_on_cluster(
     address: str,
     tell: Callable[[str], None],
     command: Sequence[str] | None = None,
-    patience: float = PATIENCE_SECONDS,
 ) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
     """Measure comparisons on the nodes of a cluster, as many at a time as there are nodes.
+
+    Nodes with other versions or other code are left out. One that joins later is checked before it
+    measures: comparisons that it gets until then fail.
 
     Args:
         comparisons: What to measure, in this order.
         address: Of the cluster.
-        tell: Called with a line about each node that cannot measure.
+        tell: Called with a line about each node that is left out.
         command: What measures, if not the node's own `pytest bench`.
-        patience: Seconds to wait for a node while there is none for any comparison.
 
     Yields:
         Each comparison with its result, in the order in which they end.
 
     Raises:
-        BakeoffError: Ray is not installed, no cluster answers, or no node has come.
+        BakeoffError: Ray is not installed, no cluster answers, or it has no node for a comparison.
     """
     ray, expected = connect(address), about()
-    waiting = list(comparisons)
-    running: dict[Any, PlannedComparison] = {}
-    refused: dict[str, str] = {}
-    last_node_seen = time.monotonic()
     try:
-        while waiting or running:
-            nodes = [node for node in ray.nodes() if node["NodeID"] not in refused]
-            for backend in {comparison.backend for comparison in waiting}:
-                suitable = [node for node in nodes if suits(node, backend)]
-                busy = sum(comparison.backend == backend for comparison in running.values())
-                queue = [comparison for comparison in waiting if comparison.backend == backend]
-                for comparison in queue[: max(0, len(suitable) - busy)]:
-                    remote = ray.remote(**requirements(suitable, refused))(measure_on_node)
-                    running[remote.remote(comparison.arguments, expected, command)] = comparison
-                    waiting.remove(comparison)
-            unfinished = [*waiting, *running.values()]
-            if any(suits(node, each.backend) for node in nodes for each in unfinished):
-                last_node_seen = time.monotonic()
-            elif time.monotonic() - last_node_seen > patience:
-                lines = [
-                    f"no node for {unfinished[0]} has come for {patience:g} s: start one with its "
-                    "backend, or take that out of the plan",
-                    *refused.values(),
-                    "finished comparisons are kept: give the same command again to go on",
-                ]
-                raise BakeoffError("; ".join(lines))
-            if not running:
-                time.sleep(LOOK_SECONDS)
-            for task in ray.wait(list(running), timeout=LOOK_SECONDS)[0]:
-                comparison = running.pop(task)
-                try:
-                    node, reason, result = ray.get(task)
-                except ray.exceptions.RayError as error:
-                    yield comparison, ProcessResult(None, str(error).strip())
-                    continue
-                if result is not None:
-                    yield comparison, result
-                    continue
-                waiting.insert(0, comparison)
-                if node not in refused:
-                    refused[node] = f"node {node} is left out: {reason}; make it like this one"
-                    tell(refused[node])
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        problems = node_problems(ray, nodes, expected)
+        for name, problem in problems.items():
+            tell(f"node {name} is left out: {problem}; make it like this one")
+        nodes = [node for node in nodes if node["NodeID"] not in problems]
+        tasks = {}
+        for comparison in comparisons:
+            suitable = [node for node in nodes if node["Resources"].get(comparison.backend.upper())]
+            if not suitable:
+                raise BakeoffError(
+                    f"no node of the cluster can measure {comparison}: start one with its backend "
+                    "and the same packages, or take it out of the plan"
+                )
+            measure = ray.remote(**requirements(suitable, problems))(measure_on_node)
+            tasks[measure.remote(comparison.arguments, expected, command)] = comparison
+        while tasks:
+            [task], _ = ray.wait(list(tasks))
+            comparison = tasks.pop(task)
+            try:
+                yield comparison, ray.get(task)
+            except ray.exceptions.RayError as error:
+                yield comparison, ProcessResult(None, str(error).strip())
     finally:
         ray.shutdown()  # ends what is still measured
 
@@ -117,10 +95,17 @@ def connect(address: str) -> Any:
     return ray
 
 
-def suits(node: Mapping[str, Any], backend: str) -> bool:
-    """Return whether a node lives, and has processors and what a backend needs."""
-    resources = node["Resources"]
-    return bool(node["Alive"] and resources.get("CPU") and resources.get(backend.upper()))
+def node_problems(
+    ray: Any, nodes: Iterable[Mapping[str, Any]], expected: Mapping[str, str]
+) -> dict[str, str]:
+    """Return why nodes cannot measure, by their ids."""
+    affinity = importlib.import_module("ray.util.scheduling_strategies")
+    asked = {}
+    for node in nodes:
+        here = affinity.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        task = ray.remote(num_cpus=0, scheduling_strategy=here)(problem_of_node)
+        asked[node["NodeID"]] = task.remote(expected)
+    return {name: problem for name, task in asked.items() if (problem := ray.get(task))}
 
 
 def requirements(nodes: Sequence[Mapping[str, Any]], refused: Iterable[str]) -> dict[str, Any]:
@@ -136,33 +121,31 @@ def requirements(nodes: Sequence[Mapping[str, Any]], refused: Iterable[str]) -> 
     return options
 
 
+def problem_of_node(expected: Mapping[str, str]) -> str:
+    """Return why the node where this runs cannot measure; empty if it can."""
+    try:
+        from bench.fleet.cluster import about, difference
+    except ImportError as error:
+        return f"it cannot run this project ({error})"
+    return difference(about(), expected)
+
+
 def measure_on_node(
     arguments: Sequence[str], expected: Mapping[str, str], command: Sequence[str] | None
-) -> tuple[str, str, ProcessResult | None]:
-    """Measure one comparison on the node where this runs, if it is like the host that asks.
-
-    Returns:
-        The node's id; the reason why it cannot measure, or an empty text; the result, if it can.
-    """
+) -> ProcessResult:
+    """Measure one comparison on the node where this runs, if it is like the host that asks."""
     import tempfile
     from pathlib import Path
 
-    import ray  # type: ignore[import-not-found,unused-ignore]
+    if problem := problem_of_node(expected):
+        return ProcessResult(None, problem)
+    from filelock import FileLock
 
-    node = ray.get_runtime_context().get_node_id()
-    try:
-        from filelock import FileLock
+    from bench.fleet.process import COMMAND, measure
 
-        from bench.fleet.cluster import about, difference
-        from bench.fleet.process import COMMAND, measure
-    except ImportError as error:
-        return node, f"it cannot run this project ({error})", None
-    reason = difference(about(), expected)
-    if reason:
-        return node, reason, None
     lock = Path(tempfile.gettempdir()) / "jax-bakeoff-matrix.lock"  # of several nodes on a machine
     with FileLock(lock, mode=0o666), tempfile.TemporaryDirectory(prefix="bakeoff-matrix-") as place:
-        return node, "", measure(arguments, Path(place), command or COMMAND)
+        return measure(arguments, Path(place), command or COMMAND)
 
 
 def about() -> dict[str, str]:

@@ -6,20 +6,19 @@ defaults of an including file take precedence over those of the file that it inc
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 import impls
-from bench.compare import spec
 from bench.compare.gatefile import BACKENDS
+from bench.details import styles_of
+from bench.environments import spec
 from bench.metrics import METRICS
 from common.config import WORKLOADS
 from common.devices import MOST_DEVICES
@@ -167,9 +166,8 @@ def expanded(given: dict[str, Any]) -> Iterator[PlannedComparison]:
         BakeoffError: A name is unknown.
     """
     table = msgspec.convert(given, CompareTable)
-    styles = dict.fromkeys(
-        style for name in table.entrants if name in impls.names() for style in styles_of(name)
-    )
+    known_entrants = [name for name in table.entrants if name in impls.names()]
+    styles = dict.fromkeys(style for name in known_entrants for style in styles_of(name))
     for kind, names, known in (
         ("entrant", table.entrants, impls.names()),
         ("style", table.styles, styles),
@@ -190,18 +188,3 @@ def expanded(given: dict[str, Any]) -> Iterator[PlannedComparison]:
         table.environments, table.backends, table.workloads, range(table.repeat)
     ):
         yield PlannedComparison(table, workload, backend, environment, number)
-
-
-@cache
-def styles_of(entrant: str) -> tuple[str, ...]:
-    """Return the styles that an entrant's file names. It is not imported: that takes seconds."""
-    found = dict[str, None]()
-    for node in ast.walk(ast.parse(impls.source(entrant).read_text("utf-8"))):
-        match node:
-            case ast.Assign([ast.Name("STYLES")], ast.Dict(keys)) | ast.AnnAssign(
-                ast.Name("STYLES"), _, ast.Dict(keys)
-            ):
-                found |= {str(key.value): None for key in keys if isinstance(key, ast.Constant)}
-            case ast.Assign([ast.Subscript(ast.Name("STYLES"), ast.Constant(str(style)))]):
-                found[style] = None
-    return tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bench.environments.store import replace
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +26,9 @@ def save(folder: Path, comparison: PlannedComparison, result: ProcessResult) -> 
     """Write a comparison's run file, or why it failed."""
     failure = folder / f"{comparison.key}.failed.txt"
     if result.run is None:
-        replace(failure, f"{result.log}\n")
+        atomic_write(failure, f"{result.log}\n")
     else:
-        replace(run_file(folder, comparison), result.run)
+        atomic_write(run_file(folder, comparison), result.run)
         failure.unlink(missing_ok=True)
 
 
