@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 CHEATS = ROOT / "tests" / "cheats"
 SYNTAX_ERROR = 'DISTRIBUTION = "jax"\n\ndef build(config)\n    return None\n'
 HARMFUL = (
-    *("exits", "in_float64", "misbehaves", "missing_import", "own_cores", "slow_clock"),
+    *("exits", "in_float64", "missing_import", "own_cores", "slow_clock"),
     *("never_imported", "never_returns", "takes_all_memory"),
 )
 """Cheats that may not run in the process of these tests."""
@@ -66,9 +66,11 @@ class Apart:
     def __init__(self, folder: Path) -> None:
         (folder / "syntax_error.py").write_text(SYNTAX_ERROR)
         cheats = [str(CHEATS / f"{name}.py") for name in HARMFUL]
-        few = ["--time-limit=8", "--memory=2", "--json"]
+        few = ["--memory=2", "--json"]
+        hanging = ["--time-limit=8", "--only=contract", *few]
         self.running = [
-            begun(folder, "syntax_error.py", *cheats, *few, "--only=contract,purity"),
+            begun(folder, "syntax_error.py", *cheats, *hanging),
+            begun(folder, str(CHEATS / "misbehaves.py"), *few, "--only=contract,purity"),
             begun(folder, str(CHEATS / f"{WATCHED}.py"), *few, "--only=watched"),
         ]
 
@@ -76,7 +78,7 @@ class Apart:
     def results(self) -> tuple[dict[str, Any], str]:
         """Return what was found by the entrant's name, and what was said on the side."""
         said = [process.communicate(timeout=400) for process in self.running]
-        assert [process.returncode for process in self.running] == [1, 1], said
+        assert [process.returncode for process in self.running] == [1, 1, 1], said
         rows = [row for out, _ in said for row in json.loads(out)]
         return {row["entrant"]: row for row in rows}, "".join(err for _, err in said)
 
@@ -124,7 +126,7 @@ NUMBERS = [
     ("one_way", FILE, "weights", r"cells\[0\]\.bias differs in 8 of 8 numbers"),
     ("one_way", "pure", "weights", r"cells\[0\]\.bias differs in 8 of 8 numbers"),
     ("returns_numpy", "numpy_arrays", "shapes", r"hidden\[0\] is a numpy\.ndarray instead of"),
-    ("returns_numpy", "float64", "shapes", r"the loss is a numpy\.float64"),
+    ("returns_numpy", "float64", "shapes", r"loss is a numpy\.float64"),
     ("returns_numpy", "other_shape", "shapes", r"float32\[1\] instead of float32\[\]$"),
     ("returns_numpy", "nan", "equality", r"it is nan"),
 ]
@@ -187,7 +189,7 @@ def test_the_others_go_on(apart: Apart) -> None:
     """A style that ends its process costs the other styles nothing, and nothing of it lives on."""
     rows, said = apart.results()
     outcomes = {(o["check"], o["style"]): o["outcome"] for o in rows["exits"]["checks"]}
-    assert outcomes["contract", "pure"] == outcomes["purity", "pure"] == "ok"
+    assert outcomes["contract", "pure"] == "ok"
     assert outcomes["contract", "at_once"] == "finding"
     assert not any(row["equal"] for row in rows.values())
     assert rows["syntax_error"]["styles"] == []
@@ -198,8 +200,8 @@ def test_the_others_go_on(apart: Apart) -> None:
 
 
 IN_WORKER = {
-    "by_identity": "3 updates in 63 calls",
-    "compiles_again": "compiled 2 programs while it was timed",
+    "by_identity": r"3 updates in \d+ calls",
+    "compiles_again": r"compiled \d programs while it was timed",
     "counts_on": "its weights are off by",
     "low_precision": "changed jax_default_matmul_precision",
     "other_baseline": "importing it changed the program of pure_jax/pure",
@@ -214,7 +216,7 @@ def test_what_the_benchmarks_worker_finds(tmp_path: Path) -> None:
     out, err = begun(tmp_path, *paths, "--only=watched", "--json").communicate(timeout=400)
     rows = {row["entrant"]: row["findings"] for row in json.loads(out)}
     for name, seen in IN_WORKER.items():
-        assert any(seen in finding["seen"] for finding in rows[name]), (rows[name], err)
+        assert any(re.search(seen, finding["seen"]) for finding in rows[name]), (rows[name], err)
 
 
 # Honest entrants.

@@ -39,7 +39,6 @@ CHUNKS = (*[0] * (UNCOUNTED + COUNTED), 1, 0, 2)
 """Seeds of the chunks of the calls that are repeated; the first one as often as a count takes."""
 WARM, FURTHER = 3, 6
 """Calls after which a step is warm, and calls that should compile nothing."""
-
 LONG = Case(ModelConfig(5, width=24, layers=3), chunk=512, batch=1)
 """Of what is timed: a call that takes long compared with a load and a save of so few weights."""
 ROUNDS, ATTEMPTS = 7, 3
@@ -160,20 +159,10 @@ def _kept(subject: Subject) -> Iterator[CheckFinding]:
 
 
 def retrace(subject: Subject) -> Iterator[CheckFinding]:
-    """Count the programs that warm calls compile."""
-    step, hidden = subject.step(SMALL), random_hidden(SMALL)
-
-    def compiled(calls: int) -> int:
-        """Return how many programs these calls compile, each with a chunk of its own."""
-        nonlocal hidden
-        chunks = [random_chunk(SMALL, seed) for seed in range(calls)]
-        with compilations() as programs:
-            for chunk in chunks:
-                hidden, _ = jax.block_until_ready(step(hidden, chunk))
-        return programs()
-
-    compiled(WARM)
-    if programs := compiled(FURTHER):
+    """Count the programs that warm calls compile, also after a load."""
+    step = subject.step(SMALL)
+    _compiled(step, WARM)
+    if programs := _compiled(step, FURTHER):
         yield subject.finding(
             f"after {WARM} calls, nothing is compiled again",
             f"{FURTHER} further calls compiled {programs} programs: perhaps each call jits a new "
@@ -181,13 +170,22 @@ def retrace(subject: Subject) -> Iterator[CheckFinding]:
         )
         return
     step.load(fresh_checkpoint(random_weights(SMALL.model, 5)))
-    if programs := compiled(WARM):
+    if programs := _compiled(step, WARM):
         yield subject.finding(
             "load() causes no compilation",
             f"{WARM} calls after a load compiled {programs} programs: what it loads differs from "
             "what calls make, in a dtype, a weak type or a structure",
             "load",
         )
+
+
+def _compiled(step: TrainStep, calls: int) -> int:
+    """Return how many programs these calls compile, the state carried over."""
+    hidden, chunks = random_hidden(SMALL), [random_chunk(SMALL, seed) for seed in range(calls)]
+    with compilations() as programs:
+        for chunk in chunks:
+            hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    return programs()
 
 
 class Limit(NamedTuple):

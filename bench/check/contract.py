@@ -16,6 +16,7 @@ import impls
 from bench.check.findings import NOTE
 from bench.check.subject import (
     CASES,
+    PARTS,
     SMALL,
     arrays,
     checkpoint_under_way,
@@ -38,8 +39,6 @@ NAMES = {
     "STYLES": 'STYLES = {"pure": pure_style(build)}: ways to write a training step',
     "DISTRIBUTION": 'DISTRIBUTION = "…": the name of the installed package',
 }
-PARTS = ("weights", "mu", "nu")
-"""Of a checkpoint, each with an array for every weight."""
 OTHER_PRECISION = re.compile(
     r"stablehlo\.(\w+).*tensor<(?:[\d?]+x)*(bf16|f16|f64|f[84]\w+|complex<f\d+>)>"
 )
@@ -103,7 +102,7 @@ def style_contract(subject: Subject) -> Iterator[CheckFinding]:
     step = subject.step(SMALL)
     arguments = random_hidden(SMALL), random_chunk(SMALL, 1)
     _hidden, _loss = step(*arguments)
-    returned = {"save": (step.save(), Checkpoint)}
+    returned: dict[str, tuple[Any, type]] = {"save": (step.save(), Checkpoint)}
     if subject.jax:
         returned["program"] = step.program(*arguments), Program
     for name, (value, kind) in returned.items():
@@ -115,50 +114,43 @@ def style_contract(subject: Subject) -> Iterator[CheckFinding]:
 def step_shapes(subject: Subject) -> Iterator[CheckFinding]:
     """Compare shape, dtype and class of the arrays that a step returns and saves."""
     for case in CASES:
-        yield from _step_shapes(subject, case)
+        call = next(subject.calls([case]))
+        rows = (case.batch, case.model.width)
+        found = {f"hidden[{i}]": value for i, value in enumerate(call.after)}
+        expected = {f"hidden[{i}]": rows for i in range(case.model.layers)}
+        kind = jax.Array if subject.jax else object
+        if wrong := _different(found | {"loss": call.loss}, expected | {"loss": ()}, kind):
+            what = f"a call returns hidden state and loss as float32 JAX arrays ({sizes(case)})"
+            yield subject.finding(what, wrong)
+        for part in PARTS:
+            saved = named_arrays(getattr(call.saved, part))
+            if wrong := _different(saved, _weight_shapes(case), np.ndarray):
+                what = f"save().{part} is float32 in NumPy arrays ({sizes(case)})"
+                yield subject.finding(what, wrong, "save")
 
 
 def model_shapes(subject: Subject) -> Iterator[CheckFinding]:
     """Compare shape and dtype of the arrays that the file's model makes."""
     for case in CASES:
-        yield from _model_shapes(subject, case)
-
-
-def _step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    call = next(subject.calls([case]))
-    rows = (case.batch, case.model.width)
-    found = {f"hidden[{i}]": value for i, value in enumerate(call.after)} | {"the loss": call.loss}
-    expected = {f"hidden[{i}]": rows for i in range(case.model.layers)} | {"the loss": ()}
-    if wrong := _different(found, expected, jax.Array if subject.jax else object):
-        what = f"a call returns hidden state and loss as float32 JAX arrays ({sizes(case)})"
-        yield subject.finding(what, wrong)
-    for part in PARTS:
-        saved = named_arrays(getattr(call.saved, part))
-        if wrong := _different(saved, _weight_shapes(case), np.ndarray):
-            what = f"save().{part} is float32 in NumPy arrays ({sizes(case)})"
-            yield subject.finding(what, wrong, "save")
-
-
-def _model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    model, config = subject.model(case), case.model
-    params = model.init(jax.random.key(0))
-    weights = named_arrays(model.to_weights(params))
-    if wrong := _different(weights, _weight_shapes(case)):
-        yield subject.finding(
-            "to_weights returns float32 kernels (in, out) and biases; the rows of a cell's kernel "
-            f"are the hidden state's, then those of its input ({sizes(case)})",
-            wrong,
-            "init",
-            "to_weights",
-        )
-    state = tuple(np.zeros(config.width, np.float32) for _ in range(config.layers))
-    step: Any = jax.jit(model.step) if subject.jax else model.step
-    after, logits = step(params, state, np.int32(0))
-    found = {f"state[{i}]": value for i, value in enumerate(after)} | {"the logits": logits}
-    expected = {f"state[{i}]": (config.width,) for i in range(config.layers)}
-    if wrong := _different(found, expected | {"the logits": (config.vocab_size,)}):
-        what = f"step returns state and logits of one character in float32 ({sizes(case)})"
-        yield subject.finding(what, wrong, "step", "build")
+        model, config = subject.model(case), case.model
+        params = model.init(jax.random.key(0))
+        if wrong := _different(named_arrays(model.to_weights(params)), _weight_shapes(case)):
+            yield subject.finding(
+                "to_weights returns float32 kernels (in, out) and biases; the rows of a cell's "
+                f"kernel are the hidden state's, then those of its input ({sizes(case)})",
+                wrong,
+                "init",
+                "to_weights",
+            )
+        state = tuple(np.zeros(config.width, np.float32) for _ in range(config.layers))
+        step: Any = jax.jit(model.step) if subject.jax else model.step
+        after, logits = step(params, state, np.int32(0))
+        found = {f"state[{i}]": value for i, value in enumerate(after)}
+        expected = {f"state[{i}]": (config.width,) for i in range(config.layers)}
+        expected["logits"] = (config.vocab_size,)
+        if wrong := _different(found | {"logits": logits}, expected):
+            what = f"step returns state and logits of one character in float32 ({sizes(case)})"
+            yield subject.finding(what, wrong, "step", "build")
 
 
 def _weight_shapes(case: Case) -> dict[str, tuple[int, ...]]:
@@ -210,7 +202,8 @@ def model_weights(subject: Subject) -> Iterator[CheckFinding]:
             expected = "to_weights(from_weights(weights)) returns the same weights, bit by bit"
             yield subject.finding(f"{expected} ({sizes(case)})", seen, "from_weights")
             return
-        made, init = jax.tree.structure(taken), jax.tree.structure(params)
+        made: Any = jax.tree.structure(taken)
+        init: Any = jax.tree.structure(params)
         if made != init:
             expected = "from_weights returns the structure that init returns"
             yield subject.finding(expected, f"{made} instead of {init}"[:400], "from_weights")

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.check.subject import (
     CASES,
+    PARTS,
     SMALL,
     arrays,
     checkpoint_under_way,
@@ -17,7 +18,7 @@ from bench.check.subject import (
 )
 from common import reference
 from common.contract import Dense, flat, fresh_checkpoint, unflat, zero_hidden
-from common.equality import Case, pair, random_weights, relative_norm
+from common.equality import TRAJECTORY_STEPS, Case, pair, random_weights, relative_norm
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from bench.check.subject import FirstCall, Subject
     from common.contract import AnyArray, Checkpoint, Chunk, TrainStep, Weights
 
-UPDATES = 10
+PART_TOLERANCE = 1e-4
+"""Norm of the difference to plain JAX's weights or moments after ten updates, relative to their
+norm."""
 HIDDEN_TOLERANCE = 1e-5
 """Absolute, of states between -1 and 1."""
 EXPLAINED = 2e-5
@@ -91,36 +94,51 @@ def _one_character_is_right(subject: Subject) -> bool:
 
 
 def ten_steps(subject: Subject) -> Iterator[CheckFinding]:
-    """Compare losses of updates with plain JAX's, from new weights and in the middle of a run."""
+    """Compare updates with plain JAX's, from new weights and in the middle of a run."""
     for case in subject.cases:
         new = fresh_checkpoint(random_weights(case.model))
         for start in (new, checkpoint_under_way(case.model)):
-            expected = _losses(plain_step(case), case, start)
-            step = subject.step(case)
-            losses = _losses(step, case, start)
-            wrong = ~(np.abs(losses - expected) <= TRAJECTORY_TOLERANCE)
-            if not np.any(wrong):
-                continue
-            at = int(np.argmax(wrong))
-            seen = f"loss {at + 1} is {losses[at]:.6f} instead of {expected[at]:.6f}"
-            if not difference(start.weights, step.save().weights):
-                seen += "; no weight changed"
-            yield subject.finding(
-                f"{UPDATES} updates from update {start.updates} on are AdamW's: they have plain "
-                f"JAX's losses, within {TRAJECTORY_TOLERANCE:g} nats ({sizes(case)}, learning rate "
-                f"{case.optimiser.learning_rate:g}, weight decay {case.optimiser.weight_decay:g})",
-                seen,
-            )
-            return
+            right = _run(plain_step(case), case, start)
+            if seen := _wrong_run(start, _run(subject.step(case), case, start), right):
+                yield subject.finding(
+                    f"ten updates are AdamW's: they have plain JAX's losses, within "
+                    f"{TRAJECTORY_TOLERANCE:g} nats, and lead to its checkpoint ({sizes(case)}, "
+                    f"learning rate {case.optimiser.learning_rate:g}, weight decay "
+                    f"{case.optimiser.weight_decay:g}, updates made before: {start.updates})",
+                    seen,
+                )
+                return
 
 
-def _losses(step: TrainStep, case: Case, start: Checkpoint) -> np.ndarray:
+def _run(step: TrainStep, case: Case, start: Checkpoint) -> tuple[np.ndarray, Checkpoint]:
+    """Return the losses of ten updates, and the checkpoint after them."""
     step.load(start)
     hidden, losses, chunks = zero_hidden(case.model, case.batch), [], pair(case)
-    for number in range(UPDATES):
+    for number in range(TRAJECTORY_STEPS):
         hidden, loss = step(hidden, chunks[number % 2])
         losses.append(float(loss))
-    return np.array(losses)
+    return np.array(losses), step.save()
+
+
+def _wrong_run(
+    start: Checkpoint, given: tuple[np.ndarray, Checkpoint], right: tuple[np.ndarray, Checkpoint]
+) -> str:
+    """Return in words what is wrong with ten updates; empty if nothing is."""
+    (losses, saved), (right_losses, right_saved) = given, right
+    wrong = ~(np.abs(losses - right_losses) <= TRAJECTORY_TOLERANCE)
+    if np.any(wrong):
+        at = int(np.argmax(wrong))
+        unchanged = not difference(start.weights, saved.weights)
+        return f"loss {at + 1} is {losses[at]:.6f} instead of {right_losses[at]:.6f}" + (
+            "; no weight changed" if unchanged else ""
+        )
+    if saved.updates != right_saved.updates:
+        return f"save().updates is {saved.updates} instead of {right_saved.updates}"
+    for part in PARTS:
+        away = relative_norm(getattr(saved, part), getattr(right_saved, part))
+        if start.updates and not away <= PART_TOLERANCE:  # the first updates follow mere signs
+            return f"save().{part} is off by {away:.2g} of its norm"
+    return ""
 
 
 def state(subject: Subject) -> Iterator[CheckFinding]:

@@ -196,14 +196,18 @@ class Runner:
                 found = [*self.traces, *self._end_children(where)]
             elif name == "watched":
                 arm = self.name, style
-                found = same_times(self.place, arm, self.path, where, self.options)
+                seen = same_times(self.place, arm, self.path, self.options)
+                found = [CheckFinding(*pair, where) for pair in seen.items()]
             else:
                 found = self._examined(name, style)
         except WorkerFailedError as error:
             found = [self._death(error, where)]
             self._end()
         findings = []
+        of_file = {f.seen for r in self.results if r.style == FILE for f in r.findings}
         for finding in dict.fromkeys(found):
+            if style and finding.seen in of_file:  # a style's process imports the file again
+                continue
             where = finding.where.replace(str(subject.path), self.shown)
             findings.append(replace(finding, check=name, style=style, where=where))
         return replace(result, findings=tuple(findings))
@@ -227,8 +231,8 @@ class Runner:
         if self.worker is None:
             options = asdict(self.options) | {"root": str(self.options.root)}
             about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            about = json.dumps(about | {"options": options})
-            command = (self.place.command[0], "-m", JUDGE, about)
+            arguments = json.dumps(about | {"options": options})
+            command = (self.place.command[0], "-m", JUDGE, arguments)
             place = replace(self.place, command=command, root=self.options.root)
             self.worker = Worker(place, START_SECONDS)
             self.worker.start()

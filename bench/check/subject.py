@@ -33,6 +33,8 @@ RAGGED = Case(
 )
 """Differs from SMALL in every number, so that a number that the file has fixed shows."""
 CASES = (SMALL, RAGGED)
+PARTS = ("weights", "mu", "nu")
+"""Of a checkpoint, each with an array for every weight."""
 UPDATES = 7
 """Made before `checkpoint_under_way`."""
 LONGEST_EXCEPTION = 400

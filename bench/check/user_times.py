@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.check.findings import CheckFinding
 from bench.engine.processes import Worker
 from common.tolerances import TRAJECTORY_TOLERANCE
 
@@ -34,32 +33,31 @@ LEAST_SECONDS = 30.0
 
 
 def same_times(
-    place: Place, arm: tuple[str, str], path: str, where: str, options: CheckOptions
-) -> list[CheckFinding]:
+    place: Place, arm: tuple[str, str], path: str, options: CheckOptions
+) -> dict[str, str]:
     """Compare a step in the benchmark's worker with the same step in a user's program.
 
     Args:
         place: Where the entrant's workers run.
         arm: Its entrant and style.
         path: Of its file, if that is none of `impls/`; else empty.
-        where: The place that findings point at.
         options: Give time limit and backend.
+
+    Returns:
+        What is seen by what is expected; empty if all is well.
 
     Raises:
         WorkerFailedError: one of the two processes died, or took too long.
     """
     arms, silence = [(impls.BASELINE, "pure"), arm], max(options.seconds, LEAST_SECONDS)
-    found: dict[str, str] = {}
     for _ in range(ATTEMPTS):
         timed = _in_worker(place, arms, path, silence, options.backend)
         if isinstance(timed, str):
-            found = {"the benchmark's worker accepts the step": timed}
-            break
-        user = _in_user_program(place, arms, path, silence)
-        found = differing_times(timed, user)
+            return {"the benchmark's worker accepts the step": timed}
+        found = differing_times(timed, _in_user_program(place, arms, path, silence))
         if not found:
             break
-    return [CheckFinding(expected, seen, where) for expected, seen in found.items()]
+    return found
 
 
 def _in_worker(
@@ -99,7 +97,7 @@ def _in_user_program(
 
 
 def differing_times(timed: list[float], user: dict[str, list[float]]) -> dict[str, str]:
-    """Return what is seen in place of what is expected, by the latter; empty if all is well.
+    """Return what differs, as `same_times` does.
 
     Args:
         timed: Seconds of the baseline and of the entrant in the worker.
