@@ -242,7 +242,7 @@ def test_an_honest_file_has_no_finding(entrant: str) -> None:
 
 
 def test_an_entrant_of_another_kind_returns_its_own_arrays() -> None:
-    for name in ("contract", "shapes", "dtypes", "equality", "state"):
+    for name in ("contract", "shapes", "dtypes", "equality", "ten-steps", "state", "fresh"):
         assert findings_of(subject_of("numpy", "loop"), name) == [], name
 
 
