@@ -1,219 +1,284 @@
-"""Whether a call computes anew from what it is given, and the same wherever it is called."""
+"""Checks of calls: computed anew, in the same way always, without compiling, while they are timed.
+
+Times do not depend on the machine: they are compared with other times of the same step and of the
+same seconds, with wide margins, and a finding has to show three times in a row.
+"""
 
 from __future__ import annotations
 
-import os
+import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
-from bench.check.subject import SMALL, arrays
-from bench.worker.counts import COUNTED, UNCOUNTED, UnsteadyCountsError, python_counts
-from bench.worker.turns import CALLS as TIMED_CALLS
-from bench.worker.turns import StepTurn
+from bench.check.subject import SMALL, arrays, plain_step
+from bench.worker.counts import COUNTED, UNCOUNTED, UnsteadyCountsError, compilations, python_counts
 from common import reference
+from common.config import ModelConfig
 from common.contract import Chunk, fresh_checkpoint, zero_hidden
-from common.equality import random_chunk, random_hidden, random_weights
+from common.equality import Case, random_chunk, random_hidden, random_weights
 from common.tolerances import LOSS_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from bench.check.findings import Finding
+    from bench.check.findings import CheckFinding
     from bench.check.subject import Subject
-    from common.contract import Checkpoint, TrainStep
+    from common.contract import TrainStep
 
-CALLS = 4
+    type Repeat = Callable[[Subject, TrainStep], list[list[float]]]
+    """Makes the calls of CHUNKS in some circumstance; returns the losses of the last calls, of
+    each step that made them."""
+
 LOOSE = 10 * LOSS_TOLERANCE
 """Relative, for losses at weights that have come through several updates."""
-MARKS = ("BAKEOFF", "PYTEST", "JAX_", "NPROC", "PJRT_")
-"""Beginnings of environment variables by which a benchmark may be recognised."""
-OTHER_CALLS = 2
+CHUNKS = (*[0] * (UNCOUNTED + COUNTED), 1, 0, 2)
+"""Seeds of the chunks of the calls that are repeated; the first one as often as a count takes."""
+WARM, FURTHER = 3, 6
+"""Calls after which a step is warm, and calls that should compile nothing."""
+LONG = Case(ModelConfig(5, width=24, layers=3), chunk=512, batch=1)
+"""Of what is timed: a call that takes long compared with a load and a save of so few weights."""
+ROUNDS, ATTEMPTS = 7, 3
+IDLE_CALLS, IDLE_SECONDS = 5, 0.05
+"""Wait after each call, in calls and at least in seconds, to see whether something goes on: on a
+busy machine, work in the background waits for its turn too."""
 
 
-def fresh(subject: Subject) -> Iterator[Finding]:
-    """Look for every way in which a call can return what it has not computed."""
-    for part in (_each_loss, _same_twice, _two_runs, _changed_in_place, _kept):
-        yield from part(subject)
+def fresh(subject: Subject) -> Iterator[CheckFinding]:
+    """Look for results that were not computed from the arguments of their call."""
+    yield from _own_losses(subject)
+    yield from _same_losses(subject)
+    yield from _kept(subject)
 
 
-def _near(loss: float, expected: float) -> bool:
-    return abs(loss / expected - 1) <= LOOSE
+def _losses(step: TrainStep, seeds: Sequence[int]) -> list[float]:
+    """Return the losses of calls with these chunks, all from the same hidden state."""
+    hidden = random_hidden(SMALL)
+    return [float(step(hidden, random_chunk(SMALL, seed))[1]) for seed in seeds]
 
 
-def _each_loss(subject: Subject) -> Iterator[Finding]:
-    """Compare each loss of a few updates with the reference's, at the weights of that moment."""
-    step = subject.step(SMALL)
-    hidden, first = step(zero_hidden(SMALL.model), random_chunk(SMALL, CALLS))
-    losses = [float(first)]
-    for index in range(CALLS):
-        chunk, weights = random_chunk(SMALL, index), step.save().weights
-        expected = reference.loss_and_grads(weights, hidden, chunk).loss
-        hidden, loss = step(hidden, chunk)
-        losses.append(float(loss))
-        if _near(losses[-1], expected):
-            continue
-        seen = f"call {index + 2} returned {losses[-1]:.6f}, where that loss is {expected:.6f}"
-        if losses[-1] in losses[:-1]:
-            seen += f"; call {losses.index(losses[-1]) + 1} had returned this loss: it is stale"
-        elif _near(losses[-1], reference.loss_and_grads(step.save().weights, hidden, chunk).loss):
-            seen += "; it is the loss after the update"
+def _own_losses(subject: Subject) -> Iterator[CheckFinding]:
+    """Compare each call's loss with the reference's, at the weights of that moment."""
+    step, losses = subject.step(SMALL), list[float]()
+    for number, seed in enumerate(CHUNKS, 1):
+        weights = step.save().weights
+        right = reference.loss_and_grads(weights, random_hidden(SMALL), random_chunk(SMALL, seed))
+        [loss] = _losses(step, [seed])
+        if not abs(loss / right.loss - 1) <= LOOSE:
+            seen = f"call {number} returned {loss:.6f} instead of {right.loss:.6f}"
+            if loss in losses:
+                seen += f"; this is the loss that call {losses.index(loss) + 1} returned"
+            expected = "a call returns the loss of its chunk, at the weights before its update"
+            yield subject.finding(expected, seen)
+            return
+        losses.append(loss)
+
+
+def _same_losses(subject: Subject) -> Iterator[CheckFinding]:
+    """Repeat the same calls in other circumstances, and compare their losses."""
+    repeats: dict[str, Repeat] = {
+        "after other calls and a load of the same checkpoint": _after_other_calls,
+        "in turns with another step of the same style": _in_turns,
+        "if their arrays are changed in place": _in_place,
+        "when the benchmark counts Python's work": _counted,
+    }
+    plain = _losses(subject.step(SMALL), CHUNKS)
+    for circumstance, repeat in repeats.items():
+        for losses in repeat(subject, subject.step(SMALL)):
+            expected = plain[-len(losses) :]
+            different = ~np.isclose(losses, expected, rtol=LOOSE, atol=0, equal_nan=True)
+            if np.any(different):
+                at = int(np.argmax(different))
+                yield subject.finding(
+                    f"calls have the same losses {circumstance}",
+                    f"call {len(plain) - len(losses) + at + 1} returned {losses[at]:.6f} instead "
+                    f"of {expected[at]:.6f}",
+                )
+                break
+
+
+def _after_other_calls(subject: Subject, step: TrainStep) -> list[list[float]]:
+    step.load(fresh_checkpoint(random_weights(SMALL.model, 5)))
+    _losses(step, range(10, 14))
+    return [_losses(subject.step(SMALL), CHUNKS)]
+
+
+def _in_turns(subject: Subject, step: TrainStep) -> list[list[float]]:
+    """Let two steps make the same calls, one of them a call ahead."""
+    ahead = subject.new_step(SMALL)
+    ahead.load(fresh_checkpoint(random_weights(SMALL.model)))
+    losses: list[list[float]] = [_losses(ahead, CHUNKS[:1]), []]
+    for index, seed in enumerate(CHUNKS):
+        losses[1] += _losses(step, [seed])
+        losses[0] += _losses(ahead, CHUNKS[index + 1 : index + 2])
+    return losses
+
+
+def _in_place(_: Subject, step: TrainStep) -> list[list[float]]:
+    """Give the same NumPy arrays in each call, with other characters in them."""
+    hidden, losses = random_hidden(SMALL), []
+    given = Chunk(*(np.array(part) for part in random_chunk(SMALL, 0)))
+    for seed in CHUNKS:
+        for part, new in zip(given, random_chunk(SMALL, seed), strict=True):
+            part[...] = np.asarray(new)
+        losses.append(float(step(hidden, given)[1]))
+        step.save()  # waits for all that still reads the arrays
+    return [losses]
+
+
+def _counted(_: Subject, step: TrainStep) -> list[list[float]]:
+    with suppress(UnsteadyCountsError):  # the counts are of no interest here
+        python_counts(partial(step, random_hidden(SMALL), random_chunk(SMALL, CHUNKS[0])))
+    return [_losses(step, CHUNKS[UNCOUNTED + COUNTED :])]
+
+
+def _kept(subject: Subject) -> Iterator[CheckFinding]:
+    """See that later calls leave alone what a call was given, and what it and save() returned."""
+    step, hidden, chunk = subject.step(SMALL), random_hidden(SMALL), random_chunk(SMALL, 1)
+    after, loss = step(hidden, chunk)
+    saved = arrays(step.save().weights)
+    before = [np.array(value) for value in (*hidden, *after, loss)]
+    weights = {name: value.copy() for name, value in saved.items()}
+    for _ in range(WARM):
+        jax.block_until_ready(step(after, chunk))
+    try:
+        now = [np.asarray(value) for value in (*hidden, *after, loss)]
+        same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, now, strict=True))
+        seen = "" if same else "a later call wrote into them"
+    except RuntimeError as error:
+        seen = f"a later call took their buffers: {' '.join(str(error).split())[:120]}"
+    if seen:
         yield subject.finding(
-            "a call returns the loss of the chunk it is given, with the weights before its update",
-            seen,
+            "arguments and results of a call stay as they are (buffers must not be donated)", seen
+        )
+    if not all(np.array_equal(value, weights[name]) for name, value in saved.items()):
+        yield subject.finding("save() returns a copy", "later calls wrote into it", "save")
+
+
+def retrace(subject: Subject) -> Iterator[CheckFinding]:
+    """Count the programs that warm calls compile, also after a load."""
+    step = subject.step(SMALL)
+    _compiled(step, WARM)
+    if programs := _compiled(step, FURTHER):
+        yield subject.finding(
+            f"after {WARM} calls, nothing is compiled again",
+            f"{FURTHER} further calls compiled {programs} programs: perhaps each call jits a new "
+            "function, or passes an argument that jit takes for another one each time",
         )
         return
-
-
-def _same_twice(subject: Subject) -> Iterator[Finding]:
-    """Load the same checkpoint twice, with other calls in between."""
-
-    def results() -> list[np.ndarray]:
-        step = subject.step(SMALL)
-        hidden, loss = step(random_hidden(SMALL), random_chunk(SMALL, 1))
-        return [np.asarray(a) for a in (loss, *hidden, *arrays(step.save().weights).values())]
-
-    def words(found: list[np.ndarray]) -> str:
-        total = sum(float(np.abs(array).sum()) for array in found[1 + SMALL.model.layers :])
-        return f"loss {float(found[0]):.6f}, weights' absolute sum {total:.5f}"
-
-    first, step = results(), subject.step(SMALL)
-    for index in range(CALLS):
-        step(random_hidden(SMALL), random_chunk(SMALL, 10 + index))
-    second = results()
-    if not all(
-        np.allclose(a, b, rtol=1e-5, atol=1e-6, equal_nan=True)
-        for a, b in zip(first, second, strict=True)
-    ):
+    step.load(fresh_checkpoint(random_weights(SMALL.model, 5)))
+    if programs := _compiled(step, WARM):
         yield subject.finding(
-            "load() starts anew: the same checkpoint, state and chunk give the same loss, state "
-            "and weights",
-            f"the first time {words(first)}, after other calls {words(second)}",
+            "load() causes no compilation",
+            f"{WARM} calls after a load compiled {programs} programs: what it loads differs from "
+            "what calls make, in a dtype, a weak type or a structure",
             "load",
         )
 
 
-def _two_runs(subject: Subject) -> Iterator[Finding]:
-    """Let two steps train from two checkpoints in turns, and compare each with its own run."""
-    steps = [subject.step(SMALL), subject.new_step(SMALL)]
-    starts = [fresh_checkpoint(random_weights(SMALL.model, seed)) for seed in (0, 5)]
-    chunks = [random_chunk(SMALL, seed) for seed in range(CALLS)]
-
-    def losses(order: list[int]) -> list[list[float]]:
-        """Return the losses of both steps, called in this order after one load each."""
-        found: list[list[float]] = [[], []]
-        for which in order:
-            step, call = steps[which], len(found[which])
-            if not call:
-                step.load(starts[which])
-            found[which].append(float(step(zero_hidden(SMALL.model), chunks[call])[1]))
-        return found
-
-    alone, turns = losses([0] * CALLS + [1] * CALLS), losses([0, 1] * CALLS)
-    same = np.isclose(turns, alone, rtol=LOOSE, atol=0, equal_nan=True)
-    if not np.all(same):
-        which, at = map(int, np.argwhere(~same)[0])
-        yield subject.finding(
-            "two training steps know nothing of each other, whatever the order of their calls",
-            f"in turns, call {at + 1} of one has the loss {turns[which][at]:.6f}, alone "
-            f"{alone[which][at]:.6f}: something is kept outside of the step, or beyond a load",
-        )
+def _compiled(step: TrainStep, calls: int) -> int:
+    """Return how many programs these calls compile, the state carried over."""
+    hidden, chunks = random_hidden(SMALL), [random_chunk(SMALL, seed) for seed in range(calls)]
+    with compilations() as programs:
+        for chunk in chunks:
+            hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    return programs()
 
 
-def _changed_in_place(subject: Subject) -> Iterator[Finding]:
-    """Give the same NumPy arrays again, with other characters in them."""
-    hidden = random_hidden(SMALL)
-    given = Chunk(*(np.array(part) for part in random_chunk(SMALL, 1)))
-    jax.block_until_ready(subject.step(SMALL)(hidden, given))
-    for part, other in zip(given, random_chunk(SMALL, 2), strict=True):
-        part[...] = np.asarray(other)
-    loss = float(subject.step(SMALL)(hidden, given)[1])
-    expected = reference.loss_and_grads(random_weights(SMALL.model), hidden, given).loss
-    if not _near(loss, expected):
-        yield subject.finding(
-            "a call reads the characters that it is given, be they in arrays that it had before",
-            f"arrays were changed in place, and the loss is {loss:.6f} instead of {expected:.6f}",
-        )
+class Limit(NamedTuple):
+    """How much time may be spent outside of a call."""
+
+    most: float
+    """Relative to a call; more is not chance."""
+    expected: str
+    seen: str
+    name: str = ""
+    """Function of the entrant to look at."""
 
 
-def _kept(subject: Subject) -> Iterator[Finding]:
-    """See that what was given, returned and saved stays as it was."""
-    step, hidden, chunk = subject.step(SMALL), random_hidden(SMALL), random_chunk(SMALL, 1)
-    after, loss = step(hidden, chunk)
-    saved = step.save()
-    before = [np.array(value) for value in (*hidden, *after, loss)]
-    weights = {name: value.copy() for name, value in arrays(saved.weights).items()}
-    for _ in range(CALLS):
-        jax.block_until_ready(step(after, chunk))
-    expected = "what a call was given and has returned stays readable, and as it was"
-    try:
-        now = [np.asarray(value) for value in (*hidden, *after, loss)]
-    except RuntimeError as error:
-        seen = f"a later call took it: {' '.join(str(error).split())[:120]}"
-        yield subject.finding(f"{expected}: nobody donates buffers", seen)
-        return
-    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, now, strict=True)):
-        yield subject.finding(expected, "a later call wrote into it")
-    if not all(np.array_equal(a, weights[name]) for name, a in arrays(saved.weights).items()):
-        seen = "later calls wrote into what save() had returned"
-        yield subject.finding("save() returns a copy", seen, "save")
+LIMITS = {
+    "new": Limit(
+        3.0,
+        "a call takes as long with a known chunk as with a new one",
+        "a new chunk takes {:.1f} times as long: results were computed ahead, or kept",
+    ),
+    "load": Limit(
+        0.5,
+        "load() only puts weights in their place",
+        "compared with plain JAX, it takes longer by {:.1f} of a call's time: it does other work",
+        "load",
+    ),
+    "save": Limit(
+        0.5,
+        "a call's update is done when its results are there: save() does not wait for it",
+        "right after a call, save() takes longer than usual by {:.1f} of a call's time: work is "
+        "put off until then",
+        "save",
+    ),
+    "idle": Limit(
+        0.5,
+        "nothing is computed between calls",
+        "between calls, the processor is used for {:.1f} of a call's time: something goes on in "
+        "the background",
+    ),
+}
+"""By the ratios that `_ratios` returns."""
 
 
-def same_updates(subject: Subject) -> Iterator[Finding]:
-    """Make the same updates in several surroundings, and compare the weights that they lead to."""
-    surroundings: dict[str, tuple[int, Callable[[TrainStep], None]]] = {
-        "when the benchmark times them": (TIMED_CALLS + 1, _timed),
-        "when Python's work is counted": (UNCOUNTED + COUNTED, _counted),
-        "without the benchmark's environment variables": (CALLS, _without_marks),
+def timed_region(subject: Subject) -> list[CheckFinding]:
+    """Look for work that is done before or after the call."""
+    step, plain = subject.step(LONG), plain_step(LONG)
+    for _ in range(WARM):
+        jax.block_until_ready(step(zero_hidden(LONG.model), random_chunk(LONG, 1)))
+    step.save()
+    found = dict.fromkeys(LIMITS, 0.0)
+    for attempt in range(ATTEMPTS):
+        ratios = _ratios(step, plain, attempt)
+        found = {kind: ratios[kind] for kind in found if ratios[kind] > LIMITS[kind].most}
+        if not found:
+            break
+    return [
+        subject.finding(limit.expected, limit.seen.format(found[kind]), limit.name)
+        for kind, limit in LIMITS.items()
+        if kind in found
+    ]
+
+
+def _ratios(step: TrainStep, plain: TrainStep, attempt: int) -> dict[str, float]:
+    """Take all times in turns, and relate them to a call's time."""
+    start, seen = fresh_checkpoint(random_weights(LONG.model)), random_chunk(LONG, 1)
+    hidden, rows = zero_hidden(LONG.model), []
+
+    def known() -> Any:
+        return step(hidden, seen)
+
+    for index in range(ROUNDS):
+        new = random_chunk(LONG, 100 + attempt * ROUNDS + index)
+        step.load(start)
+        jax.block_until_ready(known())
+        load, plain_load = _seconds(lambda: step.load(start)), _seconds(lambda: plain.load(start))
+        again = _seconds(known)
+        step.load(start)
+        first = _seconds(lambda new=new: step(hidden, new))  # type: ignore[misc]
+        save, save_again = _seconds(step.save), _seconds(step.save)
+        busy = _seconds(known, time.process_time)
+        wait = max(IDLE_SECONDS, IDLE_CALLS * first)
+        idle = _seconds(lambda wait=wait: time.sleep(wait), time.process_time)  # type: ignore[misc]
+        rows.append((again, first, load, plain_load, save, save_again, busy, idle))
+    again, first, load, plain_load, save, save_again, busy, idle = np.median(rows, axis=0)
+    return {
+        "new": first / again,
+        "load": (load - plain_load) / first,
+        "save": (save - save_again) / first,
+        "idle": idle / busy,
     }
-    for name, (calls, run) in surroundings.items():
-        step = subject.step(SMALL)
-        _loop(step, calls)
-        expected = step.save()
-        for _ in range(OTHER_CALLS):  # what it keeps from call to call is of another chunk now
-            subject.step(SMALL)(random_hidden(SMALL), random_chunk(SMALL, 2))
-        step = subject.step(SMALL)
-        run(step)
-        if seen := _difference(expected, step.save()):
-            yield subject.finding(
-                f"{calls} calls make the same {calls} updates {name}",
-                f"{seen}: it does something else there",
-            )
 
 
-def _loop(step: TrainStep, calls: int) -> None:
-    hidden, chunk = random_hidden(SMALL), random_chunk(SMALL, 1)
-    for _ in range(calls):
-        jax.block_until_ready(step(hidden, chunk))
-
-
-def _timed(step: TrainStep) -> None:
-    StepTurn(step, random_hidden(SMALL), random_chunk(SMALL, 1))()
-
-
-def _counted(step: TrainStep) -> None:
-    with suppress(UnsteadyCountsError):  # the counts are of no interest here
-        python_counts(partial(step, random_hidden(SMALL), random_chunk(SMALL, 1)))
-
-
-def _without_marks(step: TrainStep) -> None:
-    marks = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(MARKS)}
-    try:
-        _loop(step, CALLS)
-    finally:
-        os.environ.update(marks)
-
-
-def _difference(expected: Checkpoint, found: Checkpoint) -> str:
-    """Return in words how two checkpoints differ; empty where they do not."""
-    if found.updates != expected.updates:
-        return f"updates made: {found.updates}, in a plain loop {expected.updates}"
-    given = arrays(found.weights)
-    for name, theirs in arrays(expected.weights).items():
-        if not np.allclose(given[name], theirs, rtol=1e-5, atol=1e-6):
-            away = np.max(np.abs(given[name] - theirs))
-            return f"{name} is off by {away:.2g} from where a plain loop gets to"
-    return ""
+def _seconds(action: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return how many seconds an action takes by a clock, its results waited for."""
+    start = clock()
+    jax.block_until_ready(action())
+    return clock() - start

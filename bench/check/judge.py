@@ -1,8 +1,8 @@
-"""The judge's process: `python -m bench.check.judge PAGE`, a worker that runs one check at a time.
+"""The process in which an entrant is checked: `python -m bench.check.judge ABOUT PAGE`.
 
-It speaks the protocol of `bench.worker.protocol`. What the code under judgement does to its process
-happens in this one: it exits, hangs, or takes all memory that it may have, and the parent starts
-another one for the next check.
+ABOUT are `Judge`'s arguments in JSON. The process speaks the protocol of `bench.worker.protocol`;
+each command is one check. An entrant that exits, hangs or takes all memory does so here, and the
+parent starts another process for the next check.
 """
 
 from __future__ import annotations
@@ -13,88 +13,65 @@ import os
 import re
 import signal
 import sys
-from contextlib import contextmanager
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import impls
-from bench.check import calls, contract, numbers, timing
-from bench.check.findings import CHECKS, Finding
+from bench.check.checks import CHECKS
+from bench.check.findings import NOTE, CheckFinding
 from bench.check.subject import Subject
-from bench.check.traces import Traces
 from bench.worker.__main__ import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
+from bench.worker.integrity import Surroundings
 from bench.worker.recorder import Turn
 from bench.worker.setting import case_of, use
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    type CheckFunction = Callable[[Subject], Iterable[Finding]]
-
-FILE_CHECKS: dict[str, CheckFunction] = {
-    "contract": contract.file_contract,
-    "shapes": contract.model_shapes,
-    "dtypes": contract.model_dtypes,
-    "weights": contract.model_weights,
-}
-STYLE_CHECKS: dict[str, CheckFunction] = {
-    "contract": contract.style_contract,
-    "shapes": contract.step_shapes,
-    "dtypes": contract.step_dtypes,
-    "weights": contract.step_weights,
-    "equality": numbers.equality,
-    "gradient": numbers.gradient,
-    "ten-steps": numbers.ten_steps,
-    "optimiser": numbers.optimiser,
-    "inputs": numbers.inputs,
-    "state": numbers.state,
-    "fresh": calls.fresh,
-    "retrace": timing.retrace,
-    "timed-region": timing.timed_region,
-    "watched": calls.same_updates,
-}
 LARGEST_FILE = 1 << 28
-"""Bytes that it may write into one file, its output included."""
+"""Bytes that the process may write into one file, its output included."""
 LONGEST_SEEN = 1000
-"""Characters of what was seen."""
+"""Characters of a finding."""
+LOUD = 4096
+"""Bytes on standard output and error that are still a line or two."""
+CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", ".uv"}
+"""Folders that anything may write into."""
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+PATHS = {"open": 1, "os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1}
+"""How many arguments of an audit event are paths that it changes; they come first."""
+FORKS = {"os.fork", "os.forkpty"}
+STARTS = {*FORKS, "subprocess.Popen", "os.posix_spawn", "os.system"}
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main() -> None:
-    """Do what standard input says until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    """Run the checks that standard input names, until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     end_with_parent()
     adopt()
     keep_to_cores()
-    Turn(sys.argv[1])
+    Turn(sys.argv[2])
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     closed_in_forks(out.fileno())
-    pid, judge = os.getpid(), Judge(**json.loads(_asked(out)))
-    answer: dict[str, Any] = {"begun": judge.name}
-    while os.getpid() == pid:
+    pid, judge = os.getpid(), Judge(**json.loads(sys.argv[1]))
+    while True:
+        ready = {"ready": 0.0, "protocol": PROTOCOL, "cpu_seconds": 0.0}
+        print(json.dumps(ready), file=out, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        answer = judge.examine(**json.loads(line))
+        if os.getpid() != pid:  # a fork that the entrant made came back to here
+            os._exit(0)
         print(json.dumps(answer), file=out, flush=True)
-        answer = judge.examine(**json.loads(_asked(out)))
-    os._exit(0)  # a fork of an entrant's came back to here
-
-
-def _asked(out: Any) -> str:
-    """Say that the last command is done, and return the next one; there is none at the end."""
-    ready = {"ready": 0.0, "protocol": PROTOCOL, "cpu_seconds": 0.0}
-    print(json.dumps(ready), file=out, flush=True)
-    line = sys.stdin.readline()
-    if not line:
-        sys.exit()
-    return line
 
 
 class Judge:
-    """Judges one entrant, which is not imported yet.
+    """Checks one entrant, which is not imported yet.
 
     Args:
         name: The entrant's.
-        path: Its file, where that is none of `impls/`; else empty.
+        path: Of its file, if that is none of `impls/`; else empty.
         stacks: File for the stacks of a process that hangs or crashes.
         options: Fields of `CheckOptions`.
     """
@@ -114,45 +91,118 @@ class Judge:
         self.traces = Traces(Path(options["root"]), impls.source(name))
 
     def examine(self, check: str, style: str, seconds: float) -> dict[str, Any]:
-        """Run one check; after `seconds` the stacks are written down, for it may never return."""
-        function = (STYLE_CHECKS if style else FILE_CHECKS)[check]
+        """Run one check.
+
+        Args:
+            check: Its name.
+            style: Of the entrant; empty for the file as a whole.
+            seconds: After which the stacks are written down, since the check may never return.
+        """
         if style not in self.subjects:
             self.subjects[style] = Subject(self.name, style, self.workloads)
-        subject = self.subjects[style]
-        with self._observed(seconds):
-            findings = findings_of(subject, check, function)
+        subject, printed, before = self.subjects[style], _bytes_printed(), Surroundings()
+        faulthandler.dump_traceback_later(seconds, file=self.stacks)
+        findings = findings_of(subject, check)
+        faulthandler.cancel_dump_traceback_later()
+        if changes := before.changes():
+            expected = "an entrant changes nothing that all entrants of a process share"
+            findings.append(subject.finding(expected, f"it {changes}"))
+        self.traces.printed += _bytes_printed() - printed
+        imported = "entrant" in vars(subject)
         return {
             "findings": [_record(finding) for finding in findings],
             "traces": [_record(finding) for finding in self.traces.findings()],
-            "styles": list(subject.entrant.styles) if subject.imported else [],
-            "where": subject.location() if style else "",
+            "styles": list(subject.entrant.styles) if imported else [],
             "started": self.traces.started,
         }
 
-    @contextmanager
-    def _observed(self, seconds: float) -> Iterator[None]:
-        """Count what is printed, and write stacks down if it takes longer than `seconds`."""
-        before = _bytes_printed()
-        faulthandler.dump_traceback_later(seconds, file=self.stacks)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            self.traces.printed += _bytes_printed() - before
+
+class Traces:
+    """Records what a process does, from Python's audit events: code below Python raises none.
+
+    Args:
+        root: Of the repository, which nothing may write into.
+        own: The entrant's file.
+    """
+
+    def __init__(self, root: Path, own: Path) -> None:
+        self.root, self.own = root.resolve(), own.resolve()
+        self.writes: dict[str, str] = {}
+        """Paths in the repository, and the line of the entrant that was running."""
+        self.forks = 0
+        self.started = ""
+        """The line that started a process last."""
+        self.printed = 0
+        """Bytes."""
+        self.threads = {thread.ident for thread in threading.enumerate()}
+        sys.addaudithook(self._record)
+
+    def _record(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in STARTS:
+            self.started = self._line()
+            self.forks += event in FORKS
+        for path in changed_paths(event, arguments):
+            full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 -- it need not exist
+            if full.is_relative_to(self.root) and not CACHES & {*full.parts}:
+                self.writes.setdefault(str(full.relative_to(self.root)), self._line())
+
+    def _line(self) -> str:
+        """Return the line of the entrant's file that is running."""
+        frame: Any = sys._getframe()
+        while frame is not None and frame.f_code.co_filename != str(self.own):
+            frame = frame.f_back
+        return f"{self.own}:{frame.f_lineno}, {frame.f_code.co_name}" if frame else str(self.own)
+
+    def findings(self) -> list[CheckFinding]:
+        """Return what was recorded so far, and forget it."""
+        expected = "nothing is written, renamed or removed in the repository"
+        found = [
+            CheckFinding(expected, f"it wrote to {path}", line)
+            for path, line in self.writes.items()
+        ]
+        if self.forks:
+            expected = "the process does not fork: JAX's threads do not survive a fork"
+            found.append(CheckFinding(expected, f"forks: {self.forks}", self.started))
+        notes = {}
+        if names := [t.name for t in threading.enumerate() if t.ident not in self.threads]:
+            notes["no thread runs on after the calls"] = f"threads: {', '.join(names[:4])}"
+        if self.printed > LOUD:
+            notes["little is printed: it takes time"] = f"it printed {self.printed} bytes"
+        found += [CheckFinding(*note, str(self.own), NOTE) for note in notes.items()]
+        self.writes, self.forks, self.printed = {}, 0, 0
+        return found
 
 
-def findings_of(subject: Subject, check: str, function: CheckFunction) -> list[Finding]:
-    """Run a check; what it raises is a finding too."""
-    findings: list[Finding] = []
+def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
+    """Return the paths that an audit event is about to change.
+
+    A path that is relative to a descriptor, the last argument, is left out: its name says nothing.
+    """
+    if event not in PATHS or (event == "open" and not arguments[2] & WRITES):
+        return []
+    if event != "open" and arguments[-1] != -1:
+        return []
+    named = [a for a in arguments[: PATHS[event]] if isinstance(a, (str, bytes, os.PathLike))]
+    if event in ("open", "os.mkdir"):  # which fail for a folder that is there
+        return [path for path in named if not os.path.isdir(path)]  # noqa: PTH112 -- bytes too
+    return named
+
+
+def findings_of(subject: Subject, check: str) -> list[CheckFinding]:
+    """Run a check; an exception is a finding, too."""
+    about = CHECKS[check]
+    function = about.of_style if subject.style else about.of_file
+    assert function is not None
+    findings: list[CheckFinding] = []
     try:
         for finding in function(subject):
             findings.append(finding)
     except BaseException as error:
-        findings.append(subject.exception(CHECKS[check].about, error))
+        findings.append(subject.exception(about.about, error))
     return findings
 
 
-def _record(finding: Finding) -> dict[str, Any]:
+def _record(finding: CheckFinding) -> dict[str, Any]:
     return asdict(replace(finding, seen=COLOUR.sub("", finding.seen)[:LONGEST_SEEN]))
 
 
@@ -163,7 +213,7 @@ def _bytes_printed() -> int:
 
 
 def _limit(memory: int) -> None:
-    """Have a request for more memory than that fail, instead of the machine.
+    """Make a request for more memory than that fail.
 
     Data is limited, not addresses: of those, JAX reserves many times what it uses.
     """

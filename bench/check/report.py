@@ -11,12 +11,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.check.findings import CHECKS, ERROR, FILE
+from bench.check.checks import CHECKS
+from bench.check.findings import ERROR, FILE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bench.check.findings import Finding, Judgement
+    from bench.check.findings import CheckFinding, Judgement
 
 WIDE = 100
 """Columns from which on there is room for what a check is about."""
@@ -24,16 +25,16 @@ COLOURS = {"ok": "green", "note": "yellow", "not run": "dim", "finding": "bold r
 
 
 def report(judgement: Judgement, width: int) -> Group:
-    """Return an entrant's judgement for a terminal of so many columns."""
+    """Return the judgement of an entrant for a terminal of so many columns."""
     parts: list[RenderableType] = [Text(judgement.path, style="bold"), _table(judgement, width)]
-    reasons: dict[str, dict[str, None]] = {}
-    for outcome in judgement.outcomes:
-        if outcome.not_run:
-            reasons.setdefault(outcome.not_run, {})[outcome.check] = None
+    reasons: dict[str, list[str]] = {}
+    for result in judgement.results:
+        if result.not_run and result.check not in reasons.setdefault(result.not_run, []):
+            reasons[result.not_run].append(result.check)
     for reason, checks in reasons.items():
         parts.append(Text(f"not run: {', '.join(checks)} ({reason})", style="dim"))
     for number, finding in enumerate(sorted(judgement.findings, key=lambda f: f.severity), 1):
-        parts.append(_finding(number, finding))
+        parts += _finding(number, finding)
     style = "bold red" if judgement.errors else "bold green"
     return Group(*parts, Text(_verdict(judgement), style=style), Text(""))
 
@@ -47,41 +48,35 @@ def _table(judgement: Judgement, width: int) -> Table:
         out.add_column("what has to hold")
     for name in columns:
         out.add_column(name or "file")
-    words = {(outcome.check, outcome.style): outcome.word for outcome in judgement.outcomes}
-    for check in dict.fromkeys(outcome.check for outcome in judgement.outcomes):
+    words = {(result.check, result.style): result.word for result in judgement.results}
+    for check in dict.fromkeys(result.check for result in judgement.results):
         cells = [words.get((check, style), "") for style in columns]
         about = [CHECKS[check].about] if width >= WIDE else []
         out.add_row(check, *about, *(Text(word, style=COLOURS.get(word, "")) for word in cells))
     return out
 
 
-def _finding(number: int, finding: Finding) -> Group:
-    kind = "" if finding.severity == ERROR else " (a note: no reason to refuse it)"
+def _finding(number: int, finding: CheckFinding) -> list[RenderableType]:
     title = Text(f"{number}. {finding.check}", style="bold")
-    title.append(f", {finding.style or 'the file'}{kind}", style="not bold")
+    note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
+    title.append(f", {finding.style or 'the file'}{note}", style="not bold")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("expected", Text(finding.expected))
     grid.add_row("seen", Text(finding.seen))
     grid.add_row("look at", Text(finding.where))
-    return Group(title, Padding(grid, (0, 0, 1, 3), expand=False))
+    return [title, Padding(grid, (0, 0, 1, 3), expand=False)]
 
 
 def _verdict(judgement: Judgement) -> str:
     if errors := judgement.errors:
-        first, checks = errors[0], len({finding.check for finding in errors})
+        first, count = errors[0], len(errors)
         return (
-            f"{_counted(len(errors), 'finding')} in {_counted(checks, 'check')}; the first one to "
-            f"look at is {first.check}{f' of {first.style}' if first.style else ''}"
-            f"{f' at {first.where}' if first.where else ''}"
+            f"not equal: {count} finding{'' if count == 1 else 's'}; begin with {first.check}"
+            f"{f' of {first.style}' if first.style else ''} at {first.where}"
         )
-    missing = any(o.not_run.startswith(("needs", "stops")) for o in judgement.outcomes)
-    if missing or not judgement.complete:
-        return "no finding in what was checked; run all checks before it is measured"
+    if not judgement.complete:
+        return "no findings in these checks; run all checks before you measure it"
     command = f"pytest bench --entrant {shlex.quote(judgement.path)} --workload toy,seed"
-    return f"equal: it may be measured: {command}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"equal; to measure it: {command}"

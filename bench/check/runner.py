@@ -1,11 +1,12 @@
-"""Judging an entrant: its checks run one after another in a process, each within its time.
+"""Checks an entrant: one check after another in a process, each within its time.
 
-What an entrant does to its process costs the check that it does it in: that check has a finding,
-and the next one begins in a fresh process.
+If an entrant ends or blocks its process, that check has a finding, and the next one begins in a
+fresh process.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -14,31 +15,32 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import psutil
 
 import impls
-from bench.check.findings import CHECKS, ERROR, FILE, NOTE, Finding, Judgement, Outcome
-from bench.check.traces import changed_files, snapshot
+from bench.check.checks import CHECKS, NEEDED
+from bench.check.findings import FILE, CheckFinding, CheckResult, Judgement
+from bench.check.subject import Subject
 from bench.check.user_times import same_times
 from bench.engine.processes import Place, Worker, WorkerFailedError
 from bench.worker.__main__ import adopt
 from bench.worker.settings import ROOT
 from common.devices import Device
-from common.errors import BakeoffError
+from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     type Progress = Callable[[str, str], None]
-    """Told of each check before it begins: style, check."""
+    """Is told style and check before each check begins."""
 
 JUDGE = "bench.check.judge"
 STACKS_AFTER = 0.9
-"""Of the time limit: then a process that hangs writes its stacks down."""
+"""Part of the time limit after which a process writes its stacks down."""
 START_SECONDS = 120.0
-"""So long may a process take to import jax, before anything of an entrant is run."""
+"""Time limit for a process to import jax, before anything of an entrant is run."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class CheckOptions:
     """Empty for all."""
     checks: tuple[str, ...] = tuple(CHECKS)
     workloads: tuple[str, ...] = ()
-    """Whose sizes numbers are compared at, beside two small ones."""
+    """Numbers are compared at their sizes, in addition to two small ones."""
     seconds: float = 60.0
     """For each check."""
     memory: int = 8 << 30
@@ -87,52 +89,25 @@ def judge(
         progress: Told of each check before it begins.
 
     Raises:
-        BakeoffError: there is no such entrant, or it has none of the styles that are asked for.
+        BakeoffError: there is no such entrant, or it has none of the requested styles.
     """
     name = entrant_name(given)
-    source = impls.source(name)
-    path = given if name in impls.OUTSIDE else os.path.relpath(source)
-    styles: tuple[str, ...] = ()
-    expected = "the file is Python, its constants literals"
+    shown = given if name in impls.OUTSIDE else os.path.relpath(impls.source(name))
+    expected = "the file is Python, its constants are literals"
     try:
         impls.declared(name)
         expected = "its environment can be built"
         place = place_of(name, options.backend)
     except BakeoffError as error:
         line = re.search(r"in line (\d+)", str(error))
-        where = f"{source}:{line[1]}" if line else str(source)
-        finding = Finding(expected, str(error), where, check="contract")
-        outcomes = [Outcome("contract", FILE, (finding,))]
-    else:
-        before = snapshot(options.root)
-        with Runner(name, options, place) as runner:
-            outcomes = list(runner.outcomes(progress))
-        styles, changed = runner.styles, changed_files(before, snapshot(options.root))
-        _note_changes(outcomes, changed, str(source))
-    order = list(CHECKS)
-    outcomes.sort(key=lambda outcome: order.index(outcome.check))
-
-    def relative(finding: Finding) -> Finding:
-        return replace(finding, where=finding.where.replace(str(source.resolve()), path))
-
-    named = (replace(o, findings=tuple(map(relative, o.findings))) for o in outcomes)
-    return Judgement(name, given, styles, tuple(named), options.complete)
-
-
-def _note_changes(outcomes: list[Outcome], changed: list[str], where: str) -> None:
-    """Add a note on files that have changed and that no finding names to the file's `purity`."""
-    seen = " ".join(finding.seen for outcome in outcomes for finding in outcome.findings)
-    unnamed = [path for path in changed if f"wrote to {path}" not in seen]
-    for index, outcome in enumerate(outcomes):
-        if unnamed and (outcome.check, outcome.style) == ("purity", FILE):
-            note = Finding(
-                "no file of the repository changes meanwhile",
-                f"{', '.join(unnamed[:4])} changed; it may have been somebody else",
-                where,
-                NOTE,
-                check="purity",
-            )
-            outcomes[index] = replace(outcome, findings=(*outcome.findings, note))
+        where = f"{shown}:{line[1]}" if line else shown
+        finding = CheckFinding(expected, str(error), where, check="contract")
+        failed = CheckResult("contract", FILE, (finding,))
+        return Judgement(name, given, (), (failed,), options.complete)
+    runner, order = Runner(name, shown, options, place), list(CHECKS)
+    runner.run(progress)
+    results = sorted(runner.results, key=lambda result: order.index(result.check))
+    return Judgement(name, given, runner.styles, tuple(results), options.complete)
 
 
 def place_of(name: str, backend: str) -> Place:
@@ -156,164 +131,146 @@ class Runner:
 
     Args:
         name: The entrant's.
+        shown: The path of its file in findings.
         options: What to check.
         place: Where its workers run.
     """
 
-    def __init__(self, name: str, options: CheckOptions, place: Place) -> None:
-        self.name, self.options, self.place = name, options, place
-        self.source = str(impls.source(name).resolve())
+    def __init__(self, name: str, shown: str, options: CheckOptions, place: Place) -> None:
+        self.name, self.shown, self.options, self.place = name, shown, options, place
         self.path = str(impls.OUTSIDE.get(name, ""))
         self.styles: tuple[str, ...] = ()
-        """Those that are judged."""
-        self.failed: set[tuple[str, str]] = set()
-        """Checks and styles that have an error."""
-        self.exceptions: dict[tuple[str, str], str] = {}
-        """Exceptions that were found, by text and place, and the check that found them first."""
-        self.traces: list[Finding] = []
+        """Those that are checked; known once the file is imported."""
+        self.results: list[CheckResult] = []
+        self.traces: list[CheckFinding] = []
         """What the style at hand has left behind."""
-        self.where = ""
-        """Where the style at hand is defined, when that is known."""
         self.started = ""
-        """The line that has started a process."""
+        """The line that started a process."""
         self.worker: Worker | None = None
 
-    def __enter__(self) -> Self:
+    def run(self, progress: Progress) -> None:
+        """Run all checks: of the file, then of one style after another."""
         adopt()
         self.before = set(psutil.Process().children())
-        self.folder = tempfile.TemporaryDirectory(prefix="bakeoff-check-")
-        self.stacks = Path(self.folder.name) / "stacks"
-        return self
+        with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as folder:
+            self.stacks = Path(folder) / "stacks"
+            try:
+                self._run_checks(FILE, progress)
+                for style in self.styles:
+                    self._run_checks(style, progress)
+                    self._end()  # a style may change its process
+            finally:
+                self._end_children()
+                self._end()
 
-    def __exit__(self, *_: object) -> None:
-        self._end_children()  # those of checks that were not asked for: nothing of it lives on
-        self._end()
-        self.folder.cleanup()
-
-    def outcomes(self, progress: Progress) -> Iterator[Outcome]:
-        """Run all checks, of the file and then of one style after another."""
-        yield from self._outcomes_of(FILE, progress)
-        for style in self.styles:
-            yield from self._outcomes_of(style, progress)
-            self._end()  # a style may change what the process is like
-
-    def _outcomes_of(self, style: str, progress: Progress) -> Iterator[Outcome]:
+    def _run_checks(self, style: str, progress: Progress) -> None:
         """Run the checks of one style, or of the file."""
-        self.traces, self.where, self.started = [], "", ""
-        for check, about in CHECKS.items():
-            if check not in ("contract", *self.options.checks) or not (style or about.of_file):
+        self.traces, self.started = [], ""
+        subject = Subject(self.name, style)
+        for name, check in CHECKS.items():
+            requested = name in ("contract", *self.options.checks)
+            if not requested or not (style or check.of_file or name == "purity"):
                 continue
-            if check == "purity":
-                self.traces += self._end_children()
-                unique = dict.fromkeys(replace(f, check=check, style=style) for f in self.traces)
-                yield Outcome(check, style, tuple(unique))
-                continue
-            progress(style, check)
-            outcome = self._outcome(check, style)
-            if outcome.failed or outcome.not_run:
-                self.failed.add((check, style))
-            yield outcome
+            progress(style, name)
+            start = time.monotonic()
+            result = self._result(name, subject)
+            self.results.append(replace(result, seconds=time.monotonic() - start))
 
-    def _outcome(self, check: str, style: str) -> Outcome:
-        """Run one check, unless it has nothing to go by."""
-        for need in CHECKS[check].needs:
-            lacking = (need, style) in self.failed
-            if (need, style) == ("contract", FILE):  # a file that offers styles can be judged
-                lacking = not self.styles
-            if lacking:
-                return Outcome(check, style, not_run=f"needs {need}, which has a finding")
-        if check == "retrace" and not impls.declared(self.name).jax:
-            return Outcome(check, style, not_run="not JAX: nothing is traced")
-        start = time.monotonic()
+    def _result(self, name: str, subject: Subject) -> CheckResult:
+        """Run one check, unless it depends on one that has not passed."""
+        style, result = subject.style, CheckResult(name, subject.style)
+        needs = {(need, FILE) for need in NEEDED} | {("contract", style), ("shapes", style)}
+        if name == "watched":
+            needs.add(("equality", style))
+        if self.styles:  # a file that offers styles can be checked
+            needs.discard(("contract", FILE))
+        for earlier in self.results:
+            needed = (earlier.check, earlier.style) in needs and name != "purity"
+            if needed and not earlier.passed:
+                return replace(result, not_run=f"needs {earlier.check} to pass")
+        if name == "retrace" and not subject.jax:
+            return replace(result, not_run="not a JAX library")
+        where = subject.location()
         try:
-            found = self._examined(check, style)
-            if check == "watched" and not found:
-                arm = [self.name, style]
-                found = same_times(self.place, arm, self.path, self.where, self.options)
+            if name == "purity":
+                found = [*self.traces, *self._end_children(where)]
+            elif name == "watched":
+                arm = self.name, style
+                seen = same_times(self.place, arm, self.path, self.options)
+                found = [CheckFinding(*pair, where) for pair in seen.items()]
+            else:
+                found = self._examined(name, style)
         except WorkerFailedError as error:
-            found = [self._death(error)]
+            found = [self._death(error, where)]
             self._end()
-        seconds = time.monotonic() - start
-        findings = tuple(replace(finding, check=check, style=style) for finding in found)
-        errors = [finding for finding in findings if finding.severity == ERROR]
-        if errors and all(finding.raised for finding in errors):
-            first = [self.exceptions.setdefault((f.seen, f.where), check) for f in errors]
-            if check not in first:
-                reason = f"stops where {first[0]} does"
-                return Outcome(check, style, not_run=reason, seconds=seconds)
-        return Outcome(check, style, findings, seconds=seconds)
+        findings = []
+        of_file = {f.seen for r in self.results if r.style == FILE for f in r.findings}
+        for finding in dict.fromkeys(found):
+            if style and finding.seen in of_file:  # a style's process imports the file again
+                continue
+            where = finding.where.replace(str(subject.path), self.shown)
+            findings.append(replace(finding, check=name, style=style, where=where))
+        return replace(result, findings=tuple(findings))
 
-    def _examined(self, check: str, style: str) -> list[Finding]:
-        """Have the process run a check, and return its findings."""
+    def _examined(self, check: str, style: str) -> list[CheckFinding]:
+        """Run a check in the process, and return its findings."""
         seconds = self.options.seconds
         command = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
-        record = self._judge().ask(command, seconds)
-        self.started, self.where = record["started"], record["where"]
-        self.traces += [Finding(**finding) for finding in record["traces"]]
+        answer = self._judge().ask(command, seconds)
+        self.started = answer["started"]
+        self.traces += [CheckFinding(**finding) for finding in answer["traces"]]
         if check == "contract" and style == FILE:
-            offered, wanted = record["styles"], self.options.styles
-            self.styles = tuple(style for style in offered if not wanted or style in wanted)
+            offered, chosen = answer["styles"], self.options.styles
+            self.styles = tuple(style for style in offered if not chosen or style in chosen)
             if offered and not self.styles:
-                given = " and ".join(map(repr, wanted))
-                raise BakeoffError(
-                    f"unknown style of {self.name} {given}; known: {', '.join(offered)}; choose "
-                    "one of them"
-                )
-        return [Finding(**finding) for finding in record["findings"]]
+                raise unknown(f"style of {self.name}", " and ".join(chosen), offered)
+        return [CheckFinding(**finding) for finding in answer["findings"]]
 
     def _judge(self) -> Worker:
-        """Return the judge's process, started when there is none."""
+        """Return the process, started if there is none."""
         if self.worker is None:
-            command = (self.place.command[0], "-m", JUDGE)
-            place = replace(self.place, command=command, root=self.options.root)
             options = asdict(self.options) | {"root": str(self.options.root)}
+            about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
+            arguments = json.dumps(about | {"options": options})
+            command = (self.place.command[0], "-m", JUDGE, arguments)
+            place = replace(self.place, command=command, root=self.options.root)
             self.worker = Worker(place, START_SECONDS)
             self.worker.start()
-            about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            self.worker.ask(about | {"options": options})
         return self.worker
 
-    def _death(self, error: WorkerFailedError) -> Finding:
-        """Return the finding that a process did not come to the check's end."""
+    def _death(self, error: WorkerFailedError, where: str) -> CheckFinding:
+        """Return the finding that a process did not finish the check."""
         reason = error.reason.removeprefix("worker failed (").removesuffix(")")
         if reason.startswith("silent for"):
             seen = f"it did not return within {self.options.seconds:g} s"
-        elif reason.startswith("exit status"):
-            seen = f"it ended the process: {reason}"
         else:
-            seen = f"it broke the judge's process: {reason}"
+            seen = f"it ended the process: {reason}"
         last = error.stderr.strip().splitlines()[-1:]
-        said = f"; its last words: {last[0][:200]}" if last else ""
-        return Finding("the check comes to its end", seen + said, self._last_line())
+        said = f"; its last line of output: {last[0][:200]}" if last else ""
+        source = str(impls.source(self.name).resolve())
+        stacks = self.stacks.read_text(errors="replace") if self.stacks.exists() else ""
+        if line := re.search(rf'File "{re.escape(source)}", line (\d+) in (\S+)', stacks):
+            where = f"{source}:{line[1]}, {line[2]}"
+        return CheckFinding("the check finishes", seen + said, where)
 
-    def _last_line(self) -> str:
-        """Return the innermost line of the entrant's file in the stacks that were written down."""
-        with suppress(OSError):
-            text = self.stacks.read_text(errors="replace")
-            found = re.search(rf'File "{re.escape(self.source)}", line (\d+) in (\S+)', text)
-            if found:
-                return f"{self.source}:{found[1]}, {found[2]}"
-        return self.where or self.source
-
-    def _end_children(self) -> list[Finding]:
-        """End the processes that the entrant has started and that still run; return a finding.
+    def _end_children(self, where: str = "") -> list[CheckFinding]:
+        """End the processes that the entrant has started and that still run.
 
         A process that has ended leaves its own children to this one.
         """
         ended: list[str] = []
-        while children := self._children():
-            for child in children:
+        while running := self._children():
+            for child in running:
                 with suppress(psutil.Error):
                     name = f"{child.name()} ({child.pid})"
                     child.kill()
                     ended.append(name)
-                with suppress(psutil.Error):
-                    child.wait(1)
+            psutil.wait_procs(running, timeout=1)
         if not ended:
             return []
         seen = f"left behind: {', '.join(ended[:4])}; ended now"
-        where = self.started or self.where or self.source
-        return [Finding("no process goes on after the calls", seen, where)]
+        where = self.started or where
+        return [CheckFinding("no process runs on after the calls", seen, where)]
 
     def _children(self) -> list[psutil.Process]:
         """Return the processes that the entrant has started, and that still run."""
@@ -332,7 +289,7 @@ class Runner:
         return running
 
     def _end(self) -> None:
-        """End the judge's process, and what it has started."""
+        """End the process, and what it has started."""
         if self.worker is not None:
             self.worker.close()
             self.worker = None

@@ -1,23 +1,28 @@
-"""The subject of a check: an entrant's file, its model, and the step of one of its styles."""
+"""The entrant that is checked: its file, its model, and the training step of one style."""
 
 from __future__ import annotations
 
 import ast
 import traceback
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
 import impls
-from bench.check.findings import ERROR, Finding
+from bench.check.findings import ERROR, CheckFinding
 from common.config import ModelConfig, OptimiserConfig
-from common.contract import fresh_checkpoint
-from common.equality import Case, make, random_weights
+from common.contract import Checkpoint, Dense, flat, fresh_checkpoint, unflat
+from common.equality import Case, answers, gradient_of, make, pair, random_hidden, random_weights
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from common.contract import Model, TrainStep
+    from collections.abc import Iterator, Sequence
+
+    from common import reference
+    from common.contract import Chunk, Hidden, Model, TrainStep, Weights
 
 SMALL = Case(ModelConfig(5, width=8, layers=3), chunk=8, batch=1)
 RAGGED = Case(
@@ -27,34 +32,44 @@ RAGGED = Case(
     optimiser=OptimiserConfig(learning_rate=0.005, weight_decay=0.1),
 )
 """Differs from SMALL in every number, so that a number that the file has fixed shows."""
+CASES = (SMALL, RAGGED)
+PARTS = ("weights", "mu", "nu")
+"""Of a checkpoint, each with an array for every weight."""
+UPDATES = 7
+"""Made before `checkpoint_under_way`."""
 LONGEST_EXCEPTION = 400
 """Characters of an exception that are shown: JAX's can be pages."""
 
 
+class FirstCall(NamedTuple):
+    """A call of a step that has just loaded the usual weights, and the reference's answer."""
+
+    case: Case
+    hidden: Hidden
+    chunk: Chunk
+    after: Hidden
+    loss: Any
+    saved: Checkpoint
+    gradient: Weights
+    answer: reference.Gradient
+
+
 class Subject:
-    """An entrant and, unless the file as a whole is judged, one of its styles."""
+    """An entrant and one of its styles; no style if the file as a whole is checked."""
 
     def __init__(self, name: str, style: str, workloads: tuple[Case, ...] = ()) -> None:
         self.name, self.style = name, style
-        self.cases = (SMALL, RAGGED, *workloads)
+        self.cases = (*CASES, *workloads)
         """Sizes at which numbers are compared."""
         self.path = impls.source(name).resolve()
+        self.jax = impls.readable(name).jax
         self.steps: dict[Case, TrainStep] = {}
+        self.first_calls: dict[Case, list[FirstCall]] = {}
 
     @cached_property
     def entrant(self) -> impls.Entrant:
         """The entrant, imported."""
         return impls.load(self.name)
-
-    @property
-    def imported(self) -> bool:
-        """Whether it has been imported, without an exception."""
-        return "entrant" in vars(self)
-
-    @cached_property
-    def jax(self) -> bool:
-        """Whether it declares that it computes with JAX."""
-        return impls.declared(self.name).jax
 
     def model(self, case: Case) -> Model:
         """Return its pure functions."""
@@ -71,9 +86,28 @@ class Subject:
         self.steps[case].load(fresh_checkpoint(random_weights(case.model)))
         return self.steps[case]
 
-    def finding(self, expected: str, seen: str, *names: str, severity: str = ERROR) -> Finding:
+    def calls(self, cases: Sequence[Case]) -> Iterator[FirstCall]:
+        """Yield two calls for each case: of two chunks in a row, the second one padded.
+
+        Each is made once, from the usual weights.
+        """
+        for case in cases:
+            if case not in self.first_calls:
+                self.first_calls[case] = list(self._calls(case))
+            yield from self.first_calls[case]
+
+    def _calls(self, case: Case) -> Iterator[FirstCall]:
+        hidden = random_hidden(case)
+        for chunk, answer in zip(pair(case), answers(case), strict=True):
+            step = self.step(case)
+            after, loss = step(hidden, chunk)
+            gradient, saved = gradient_of(step), step.save()
+            yield FirstCall(case, hidden, chunk, after, loss, saved, gradient, answer)
+            hidden = tuple(jax.device_put(rows.astype(np.float32)) for rows in answer.hidden)
+
+    def finding(self, expected: str, seen: str, *names: str, severity: str = ERROR) -> CheckFinding:
         """Return a finding that points at the first of `names`, as `location` does."""
-        return Finding(expected, seen, self.location(*names), severity)
+        return CheckFinding(expected, seen, self.location(*names), severity)
 
     def location(self, *names: str) -> str:
         """Return where the first of `names` is defined; else the style, and else the file."""
@@ -97,27 +131,41 @@ class Subject:
                     lines[name] = min(node.lineno, lines.get(name, node.lineno))
         return lines
 
-    def exception(self, expected: str, error: BaseException) -> Finding:
-        """Return the finding that something was raised where it should not have been."""
-        what = " ".join("".join(traceback.format_exception_only(error)).split())
-        if isinstance(error, SystemExit):
-            what = f"called sys.exit({error.code!r})"
-        elif isinstance(error, MemoryError):
-            what = f"it asked for more memory than it may have: {what}"
-        else:
-            what = f"raised {what}"
-        return Finding(expected, what[:LONGEST_EXCEPTION], self.frame(error), raised=True)
-
-    def frame(self, error: BaseException) -> str:
-        """Return the innermost line of the entrant's file that an exception came through."""
+    def exception(self, expected: str, error: BaseException) -> CheckFinding:
+        """Return the finding that an exception was raised."""
+        seen = " ".join("".join(traceback.format_exception_only(error)).split())
+        match error:
+            case SystemExit():
+                seen = f"called sys.exit({error.code!r})"
+            case MemoryError():
+                seen = f"it asked for more memory than it may have: {seen}"
+            case BakeoffError():
+                seen = str(error)
+            case _:
+                seen = f"raised {seen}"
         frames = traceback.extract_tb(error.__traceback__)
+        if error.__cause__ is not None:
+            frames += traceback.extract_tb(error.__cause__.__traceback__)
         own = [frame for frame in frames if Path(frame.filename) == self.path]
-        if not own:
-            return str(self.path)
-        return f"{own[-1].filename}:{own[-1].lineno}, {own[-1].name}"
+        where = f"{self.path}:{own[-1].lineno}, {own[-1].name}" if own else str(self.path)
+        return CheckFinding(expected, seen[:LONGEST_EXCEPTION], where)
 
 
-def named_arrays(weights: Any) -> dict[str, Any]:
+@cache
+def plain_step(case: Case) -> TrainStep:
+    """Return plain JAX's step, which is not loaded yet."""
+    return make(impls.load(impls.BASELINE).style("pure"), case)
+
+
+def checkpoint_under_way(config: ModelConfig) -> Checkpoint:
+    """Return a checkpoint with moments, as after a few updates."""
+    squares = unflat(
+        Dense(kernel**2 + 0.01, bias**2 + 0.01) for kernel, bias in flat(random_weights(config, 2))
+    )
+    return Checkpoint(random_weights(config), random_weights(config, 1), squares, UPDATES)
+
+
+def named_arrays(weights: Weights) -> dict[str, Any]:
     """Return the arrays of weights by name, bottom up, as the library gives them."""
     layers = {f"cells[{index}]": cell for index, cell in enumerate(weights.cells)}
     layers["readout"] = weights.readout
@@ -128,9 +176,26 @@ def named_arrays(weights: Any) -> dict[str, Any]:
     }
 
 
-def arrays(weights: Any) -> dict[str, np.ndarray[Any, Any]]:
+def arrays(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:
     """Return the arrays of weights by name, bottom up, as NumPy's."""
     return {name: np.asarray(value) for name, value in named_arrays(weights).items()}
+
+
+def difference(given: Weights, back: Weights) -> str:
+    """Return in words how the first array that differs does, bit by bit; empty if none does."""
+    returned = arrays(back)
+    for name, ours in arrays(given).items():
+        theirs = returned[name]
+        if ours.shape != theirs.shape:
+            return f"{name} is {theirs.shape} instead of {ours.shape}"
+        if not np.array_equal(ours, theirs):
+            away = np.abs(ours.astype(np.float64) - theirs)
+            transpose = "; it is the transpose" if np.array_equal(ours.T, theirs) else ""
+            return (
+                f"{name} differs in {np.sum(away > 0)} of {away.size} numbers, by up to "
+                f"{away.max():.2g}{transpose}"
+            )
+    return ""
 
 
 def sizes(case: Case) -> str:

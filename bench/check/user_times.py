@@ -1,7 +1,7 @@
-"""The benchmark's own worker beside a program that knows nothing of it: does a step differ?
+"""A step in the benchmark's own worker and in a user's program: does it take as long in both?
 
-In each, plain JAX takes turns with the entrant, so that what is compared is a ratio of ratios,
-whatever else the machine does.
+In each, plain JAX takes turns with the entrant. Ratios to plain JAX are compared, so that other
+load on the machine cancels out.
 """
 
 from __future__ import annotations
@@ -12,68 +12,65 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.check.findings import Finding
 from bench.engine.processes import Worker
 from common.tolerances import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bench.check.runner import CheckOptions
     from bench.engine.processes import Place
 
 HIDDEN = ("BAKEOFF", "PYTEST")
-"""Beginnings of environment variables that a user's program does not have."""
+"""Prefixes of environment variables that a user's program does not have."""
 USER_PROGRAM = Path(__file__).parent / "user_program.py"
 WORKLOAD = "toy"
-"""A step there is all dispatch, so that little is enough to show."""
+"""Its steps are short: small delays show."""
 ROUNDS = 12
 RATIO = 3.0
 """So many times longer or shorter is not chance."""
 ATTEMPTS = 2
 LEAST_SECONDS = 30.0
-"""So long each of these processes may be silent at least: most of what it does is not a step."""
+"""Time limit of each of these processes at least: most of their time is not spent in steps."""
 
 
 def same_times(
-    place: Place, arm: list[str], path: str, where: str, options: CheckOptions
-) -> list[Finding]:
-    """Compare a step in the benchmark's worker with itself in a user's program.
+    place: Place, arm: tuple[str, str], path: str, options: CheckOptions
+) -> dict[str, str]:
+    """Compare a step in the benchmark's worker with the same step in a user's program.
 
     Args:
         place: Where the entrant's workers run.
         arm: Its entrant and style.
-        path: Of its file, where that is none of `impls/`; else empty.
-        where: Where findings point at.
-        options: Their seconds and backend hold here too.
+        path: Of its file, if that is none of `impls/`; else empty.
+        options: Give time limit and backend.
+
+    Returns:
+        What is seen by what is expected; empty if all is well.
 
     Raises:
-        WorkerFailedError: one of the two died, or was silent for too long.
+        WorkerFailedError: one of the two processes died, or took too long.
     """
-    arms, silence = [[impls.BASELINE, "pure"], arm], max(options.seconds, LEAST_SECONDS)
-    found: list[Finding] = []
+    arms, silence = [(impls.BASELINE, "pure"), arm], max(options.seconds, LEAST_SECONDS)
     for _ in range(ATTEMPTS):
         timed = _in_worker(place, arms, path, silence, options.backend)
         if isinstance(timed, str):
-            expected = "the benchmark's own worker finds the same as this judge: equal"
-            return [Finding(expected, f"there it is not: {timed}", where)]
-        user = _in_user_program(place, arms, path, silence)
-        found = list(differing_times(timed, user, where))
+            return {"the benchmark's worker accepts the step": timed}
+        found = differing_times(timed, _in_user_program(place, arms, path, silence))
         if not found:
             break
     return found
 
 
 def _in_worker(
-    place: Place, arms: list[list[str]], path: str, silence: float, backend: str
+    place: Place, arms: list[tuple[str, str]], path: str, silence: float, backend: str
 ) -> list[float] | str:
     """Return each arm's median seconds in a block of the benchmark, or why there is no block."""
     names = ["/".join(arm) for arm in arms]
     load: dict[str, Any] = {"do": "load", "arms": arms, "cache": None, "seed": 0}
+    load |= {"check_programs": True, "outside": {arms[1][0]: path} if path else {}}
     where = {"workload": WORKLOAD, "backend": backend}
     with Worker(place, silence) as worker:
         worker.start()
-        failures = worker.ask(load | {"outside": {arms[1][0]: path} if path else {}})["failures"]
+        failures = worker.ask(load)["failures"]
         for name in names:
             proof = worker.ask(where | {"do": "prove", "arm": name})
             if "failure" in proof:
@@ -88,7 +85,7 @@ def _in_worker(
 
 
 def _in_user_program(
-    place: Place, arms: list[list[str]], path: str, silence: float
+    place: Place, arms: list[tuple[str, str]], path: str, silence: float
 ) -> dict[str, list[float]]:
     """Return each arm's median seconds and last loss in a program of its own."""
     variables = {k: v for k, v in place.variables.items() if not k.startswith(HIDDEN)}
@@ -99,26 +96,23 @@ def _in_user_program(
         return worker.ask(question)
 
 
-def differing_times(
-    timed: list[float], user: dict[str, list[float]], where: str = ""
-) -> Iterator[Finding]:
-    """Yield what differs between a worker's times and a user's program.
+def differing_times(timed: list[float], user: dict[str, list[float]]) -> dict[str, str]:
+    """Return what differs, as `same_times` does.
 
     Args:
         timed: Seconds of the baseline and of the entrant in the worker.
         user: `seconds` of both in the user's program, and their last `losses`.
-        where: Where findings point at.
     """
+    found = {}
     plain, loss = user["losses"]
     if not abs(loss - plain) <= TRAJECTORY_TOLERANCE:
-        expected = "in a program of its own it trains as plain JAX does"
-        seen = f"after {2 * ROUNDS + 3} updates its loss is {loss:.6f}, plain JAX's {plain:.6f}"
-        yield Finding(expected, seen, where)
+        found["in a user's program, training has plain JAX's loss"] = (
+            f"after {2 * ROUNDS + 3} updates the loss is {loss:.6f}, plain JAX's is {plain:.6f}"
+        )
     ratios = timed[1] / timed[0], user["seconds"][1] / user["seconds"][0]
     if max(ratios) > RATIO * min(ratios):
-        yield Finding(
-            "a step takes as long in the benchmark's worker as in a user's program, measured in "
-            "plain JAX's steps",
-            f"{ratios[0]:.2g} of plain JAX's time where it is timed, {ratios[1]:.2g} elsewhere",
-            where,
+        found["a step takes as long in a user's program as in the benchmark's worker"] = (
+            f"relative to plain JAX it takes {ratios[1]:.2g} in the program, {ratios[0]:.2g} in "
+            "the worker"
         )
+    return found

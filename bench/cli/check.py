@@ -1,4 +1,4 @@
-"""`bakeoff check`: is this file an entrant like the others, and if not, what is wrong?"""
+"""`bakeoff check`: does this file keep the contract, and if not, what is wrong?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.console import Console
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bench.check.findings import Judgement
     from bench.check.runner import CheckOptions
 
@@ -22,7 +24,7 @@ bakeoff check mine.py --style pure --only equality,gradient --workload seed"""
 
 GIB = 1 << 30
 LEAST_MEMORY = 1.0
-"""GiB with which jax can be imported, and a small step compiled."""
+"""GiB that it takes to import jax and compile a small step."""
 
 
 def check(
@@ -33,7 +35,7 @@ def check(
         ),
     ],
     style: Annotated[
-        list[str] | None, typer.Option(help="Styles to judge, as a,b (default: all).")
+        list[str] | None, typer.Option(help="Styles to check, as a,b (default: all).")
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -44,61 +46,23 @@ def check(
         typer.Option(help="Compare numbers at these workloads' sizes too, as seed,batched."),
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that each check may take.")] = 60.0,
-    memory: Annotated[float, typer.Option(help="GiB that a process of it may have.")] = 8.0,
+    memory: Annotated[float, typer.Option(help="GiB that a process may use.")] = 8.0,
     backend: Annotated[
         str, typer.Option(metavar="NAME", help="What entrants run on: cpu, gpu, tpu, …")
     ] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Judge entrants: contract, numbers, and whether the clock sees all of the work.
+    """Check entrants: contract, numbers, and whether all work is done while it is timed.
 
     This executes the files, with your rights: read a file first that is not yours.
 
-    Exit status: 0 nothing found, 1 findings, 2 wrong use.
+    Exit status: 0 no findings, 1 findings, 2 wrong use.
 
-    It finds mistakes and the usual tricks; a file that is written to deceive it can do so.
+    It finds mistakes and common tricks; a file that is written to deceive it can do so.
     """
-    from bench.check.runner import entrant_name
+    from bench.check.checks import CHECKS
+    from bench.check.runner import CheckOptions, entrant_name
     from bench.cli.where import require_backend
-
-    options = options_of(style, only, workload, time_limit, memory, backend)
-    if backend != "cpu":
-        require_backend(backend)
-    given = list(dict.fromkeys(paths))
-    for path in given:
-        entrant_name(path)
-    print(f"bakeoff: {', '.join(given)} will be executed now, with your rights", file=sys.stderr)
-    found, wrong = [], False
-    for path in given:
-        try:
-            found.append(one(path, options, as_json=as_json))
-        except BakeoffError as error:  # of this one, as that it lacks a style; the others go on
-            print(f"bakeoff: {error}", file=sys.stderr)
-            wrong = True
-    had = {style for judgement in found for style in judgement.styles}
-    if found and (lacking := [style for style in options.styles if style not in had]):
-        print(
-            f"bakeoff: nobody has the style {', '.join(lacking)}; there are "
-            f"{', '.join(sorted(had))}: choose some of them, or leave --style out",
-            file=sys.stderr,
-        )
-        wrong = True
-    if as_json:
-        print(json.dumps([judgement.as_json() for judgement in found], indent=2))
-    return 2 if wrong else int(any(judgement.errors for judgement in found))
-
-
-def options_of(
-    style: list[str] | None,
-    only: list[str] | None,
-    workload: list[str] | None,
-    time_limit: float,
-    memory: float,
-    backend: str,
-) -> CheckOptions:
-    """Return what is asked for; raise BakeoffError where a name or a number is wrong."""
-    from bench.check.findings import CHECKS
-    from bench.check.runner import CheckOptions
     from common.config import WORKLOADS, check_rate
 
     check_rate("--time-limit", time_limit)
@@ -107,19 +71,35 @@ def options_of(
         raise BakeoffError(
             f"--memory is {memory:g}; jax alone needs {LEAST_MEMORY:g} GiB: give more"
         )
-    checks, workloads = split(only), split(workload)
-    for kind, given, known in (("check", checks, CHECKS), ("workload", workloads, WORKLOADS)):
-        for name in given:
-            if name not in known:
-                raise unknown(kind, name, known)
-    return CheckOptions(
+    options = CheckOptions(
         styles=split(style),
-        checks=checks or tuple(CHECKS),
-        workloads=workloads,
+        checks=known("check", only, CHECKS) or tuple(CHECKS),
+        workloads=known("workload", workload, WORKLOADS),
         seconds=time_limit,
         memory=int(memory * GIB),
         backend=backend,
     )
+    if backend != "cpu":
+        require_backend(backend)
+    given = list(dict.fromkeys(paths))
+    for path in given:
+        entrant_name(path)
+    print(f"bakeoff: {', '.join(given)} will be executed now, with your rights", file=sys.stderr)
+    found: list[Judgement] = []
+    wrong = False
+    for path in given:
+        try:
+            found.append(judged(path, options, as_json=as_json))
+        except BakeoffError as error:  # this one lacks a style, say; the others go on
+            print(f"bakeoff: {error}", file=sys.stderr)
+            wrong = True
+    there = {name for judgement in found for name in judgement.styles}
+    if found and (lacking := [name for name in options.styles if name not in there]):
+        print(f"bakeoff: {unknown('style', ','.join(lacking), sorted(there))}", file=sys.stderr)
+        wrong = True
+    if as_json:
+        print(json.dumps([judgement.as_json() for judgement in found], indent=2))
+    return 2 if wrong else int(any(judgement.errors for judgement in found))
 
 
 def split(given: list[str] | None) -> tuple[str, ...]:
@@ -127,9 +107,17 @@ def split(given: list[str] | None) -> tuple[str, ...]:
     return tuple(name for value in given or () for name in value.split(",") if name)
 
 
-def one(given: str, options: CheckOptions, *, as_json: bool) -> Judgement:
-    """Judge one entrant, show its progress, and print what was found."""
-    from bench.check.findings import CHECKS
+def known(kind: str, given: list[str] | None, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that are given; raise BakeoffError if one is unknown."""
+    for name in split(given):
+        if name not in names:
+            raise unknown(kind, name, names)
+    return split(given)
+
+
+def judged(given: str, options: CheckOptions, *, as_json: bool) -> Judgement:
+    """Check one entrant, show its progress, and print what was found."""
+    from bench.check.checks import CHECKS
     from bench.check.report import report
     from bench.check.runner import judge
 

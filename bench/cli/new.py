@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
+import keyword
 import shlex
+from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from common.errors import BakeoffError, require_new
+
 EXAMPLES = """Examples:\n
 bakeoff new mine\n
 bakeoff new mine --into impls"""
+TEMPLATE = "skeleton.py.txt"
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the entrant: an identifier.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The entrant: an identifier.")],
     into: Annotated[Path, typer.Option(help="Folder for the file.")] = Path(),
 ) -> None:
     """Write NAME.py, a commented skeleton; `bakeoff check NAME.py` then says what to write next."""
-    from bench.check.skeleton import write
+    path = into / f"{name}.py"
+    require_name(name)
+    require_new(path, "entrant file")
+    try:
+        path.write_text(skeleton(name), encoding="utf-8")
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # a part of it was written
+        raise BakeoffError(
+            f"cannot write {path}: {error.strerror}; make room there, or name another folder with "
+            "--into"
+        ) from error
+    print(f"wrote {path}; next: bakeoff check {shlex.quote(str(path))}")
 
-    path = write(name, into)
-    print(f"wrote {path}; go on with: bakeoff check {shlex.quote(str(path))}")
+
+def require_name(name: str) -> None:
+    """Raise BakeoffError if the name is not an identifier, or taken."""
+    import impls
+
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise BakeoffError(
+            f"entrant {name!r} is not a Python identifier; give a name of letters, digits and _"
+        )
+    if name in impls.RESERVED:
+        raise BakeoffError(
+            f"entrant {name!r}: {' and '.join(impls.RESERVED)} are reserved; give another name"
+        )
+    if name in impls.names():
+        raise BakeoffError(
+            f"there is an entrant {name!r} already; known: {', '.join(impls.names())}: "
+            "give another name"
+        )
+
+
+def skeleton(name: str) -> str:
+    """Return the text of a new entrant's file."""
+    text = resources.files("bench.check").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    return text.replace("NAME", name)

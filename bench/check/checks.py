@@ -1,0 +1,55 @@
+"""The checks: their names, what each looks for, and the functions that do it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.check import calls, contract, numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bench.check.findings import CheckFinding
+    from bench.check.subject import Subject
+
+    type CheckFunction = Callable[[Subject], Iterable[CheckFinding]]
+
+
+class Check(NamedTuple):
+    """One demand on an entrant: on each of its styles, and perhaps on its file as a whole."""
+
+    about: str
+    """What has to hold."""
+    of_style: CheckFunction | None = None
+    """None for what `bench.check.runner` finds from outside of the entrant's process."""
+    of_file: CheckFunction | None = None
+
+
+CHECKS: dict[str, Check] = {
+    "contract": Check(
+        "the file can be imported and offers what the contract asks for",
+        contract.style_contract,
+        contract.file_contract,
+    ),
+    "shapes": Check(
+        "arrays have the right shapes, dtypes and classes",
+        contract.step_shapes,
+        contract.model_shapes,
+    ),
+    "dtypes": Check("programs compute in float32 only", contract.dtypes),
+    "weights": Check(
+        "weights go in and out unchanged", contract.step_weights, contract.model_weights
+    ),
+    "equality": Check("the loss is the float64 reference's", numbers.equality),
+    "gradient": Check("the gradient is the reference's", numbers.gradient),
+    "ten-steps": Check("ten updates have plain JAX's losses", numbers.ten_steps),
+    "state": Check("a call returns the reference's hidden state", numbers.state),
+    "fresh": Check("every call computes its result anew", calls.fresh),
+    "retrace": Check("a warm call compiles nothing", calls.retrace),
+    "timed-region": Check("all work is done in the call that is timed", calls.timed_region),
+    "watched": Check("a step does the same when it is not measured"),
+    "purity": Check("no file, process or thread is left behind"),
+}
+"""In the order in which their findings are best read, and corrected."""
+NEEDED = ("contract", "shapes", "weights")
+"""Checks of the file, without which checks of its styles say nothing."""
