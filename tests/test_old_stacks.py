@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +23,7 @@ from common.older import release
 from impls import older
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from bench.engine.processes import Place
 
@@ -179,61 +174,3 @@ def test_a_release_is_the_numbers_that_its_version_begins_with(
     version: str, numbers: tuple[int, ...]
 ) -> None:
     assert release(version) == numbers
-
-
-@pytest.mark.slow
-def test_a_history_is_interrupted_and_taken_up(
-    stack: Stack, builder: Builder, tmp_path: Path, heard: Callable[[list[str]], list[str]]
-) -> None:
-    """Of one day, whose stack is the reference too; what was measured is not measured again."""
-    if stack.day != min(DAYS):
-        pytest.skip("one stack is enough")
-    (tmp_path / "tmp").mkdir()
-    variables = os.environ | {
-        "BAKEOFF_CACHE": str(builder.folder.parent),
-        "TMPDIR": str(tmp_path / "tmp"),
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "NO_COLOR": "1",
-    }
-    asked = ("--since", stack.day, "--until", stack.day, "--sweeps", "2", "--blocks", "1")
-    only = ("--entrant", "pure_jax", "--workload", "toy", "--metric", "step,host_cost")
-    command = [sys.executable, "-m", "bench.cli", "history", *asked, *only, "-o", "past"]
-    how: dict[str, Any] = {"cwd": tmp_path, "env": variables, "text": True}
-    how |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(heard(command), **how) as process:
-        limit = time.monotonic() + 60
-        while time.monotonic() < limit and process.poll() is None:
-            found = list(tmp_path.glob(".bakeoff/history/*.journal"))
-            if found and found[0].read_text().count('"block"') >= 4:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "go on with the same command and --resume" in errors
-    assert not (tmp_path / "past").exists()
-    [journal] = tmp_path.glob(".bakeoff/history/*.journal")
-    kept = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
-    values = [
-        round(second, 9)
-        for each in kept
-        if each["action"]["do"] == "block" and each["action"]["side"] == stack.day
-        for second in each["outcome"]["answer"]["seconds"].get("step", {}).get("pure_jax/pure", [])
-    ]
-
-    done = subprocess.run([*command, "--resume"], **how, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert not journal.exists()
-    history = json.loads((tmp_path / "past" / "history.json").read_text())
-    assert history["stacks"] == [stack.day]
-    assert history["sweeps"] == 2
-    [step] = [each for each in history["series"] if each["metric"] == "step"]
-    assert step["visits"] == [2]
-    run = json.loads((tmp_path / "past" / f"{stack.day}.json").read_text())
-    found = [
-        whole / 1e9
-        for block in run["bakeoff"]["samples"]["blocks"]
-        for whole in block["nanoseconds"].get("step", {}).get("pure_jax/pure", [])
-    ]
-    assert values
-    assert set(values) <= set(found)

@@ -37,23 +37,18 @@ def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
 
     Only one run file is in memory at a time.
     """
-    count = 0
     kept = ("entrant", "style", "workload", "backend", "failure", "metrics")
-    partial = folder / f"{INDEX}.partial"
-    with partial.open("w", encoding="utf-8") as lines:
-        for comparison in comparisons:
-            path = run_file(folder, comparison)
-            if not path.exists():
-                continue
+    lines = []
+    for comparison in comparisons:
+        path = run_file(folder, comparison)
+        if path.exists():
+            about = {
+                "compare": comparison.table.name,
+                "environment": comparison.environment,
+                "number": comparison.number,
+            }
             for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
-                row = {
-                    "compare": comparison.table.name,
-                    "environment": comparison.environment,
-                    "number": comparison.number,
-                    **{name: cell[name] for name in kept},
-                    "file": path.name,
-                }
-                lines.write(json.dumps(row) + "\n")
-                count += 1
-    partial.replace(folder / INDEX)
-    return count
+                row = about | {name: cell[name] for name in kept} | {"file": path.name}
+                lines.append(f"{json.dumps(row)}\n")
+    atomic_write(folder / INDEX, "".join(lines))
+    return len(lines)
