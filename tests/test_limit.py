@@ -153,7 +153,7 @@ def run_file(tmp_path: Path) -> Path:
     path = tmp_path / "made.json"
     cells = [cell("pure_jax", "pure", 0.25), cell("haiku", "pure", 0.75)]
     cells.append(cell("pure_jax", "tuned", 0.125))
-    section = {"schema": 2, "cells": cells, "plan": {"margin": 0.02}}
+    section = {"schema": 3, "cells": cells, "plan": {"margin": 0.02}}
     path.write_text(json.dumps({"benchmarks": [], "bakeoff": section}))
     return path
 

@@ -118,7 +118,7 @@ def test_a_run_without_tricks(
     cells: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "made.json"
-    section = {"schema": 2, "cells": cells, "plan": {"margin": 0.02}}
+    section = {"schema": 3, "cells": cells, "plan": {"margin": 0.02}}
     path.write_text(json.dumps({"benchmarks": [], "bakeoff": section}))
     assert tricks.main([str(path)]) == 2
     said = capsys.readouterr()
