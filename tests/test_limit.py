@@ -137,7 +137,7 @@ def test_a_measured_limit(tmp_path: Path) -> None:
 
     run_file, limits = tmp_path / "made.json", tmp_path / "limit.json"
     cells = [cell("pure_jax", "pure", 0.25), cell("haiku", "pure", 0.75)]
-    section = {"schema": 2, "cells": cells, "plan": {"margin": 0.02}}
+    section = {"schema": 3, "cells": cells, "plan": {"margin": 0.02}}
     run_file.write_text(json.dumps({"benchmarks": [], "bakeoff": section}))
     limits.write_text(done.stdout)
     run = read(run_file, samples=False)

@@ -92,7 +92,7 @@ def test_a_run_without_tricks(
     cells: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "made.json"
-    section = {"schema": 2, "cells": cells, "plan": {"margin": 0.02}}
+    section = {"schema": 3, "cells": cells, "plan": {"margin": 0.02}}
     path.write_text(json.dumps({"benchmarks": [], "bakeoff": section}))
     assert main([str(path)], program(tricks.tricks, "tricks")) == 2
     assert capsys.readouterr().err.startswith("bakeoff: made has no tricks; measure them: pytest ")

@@ -159,7 +159,7 @@ class Block:
 def differs(found: End, baseline: End | None) -> str:
     """Return in words how far an arm is from the baseline; nothing where it is near enough."""
     updates = found.checkpoint.updates - STARTED
-    if updates != found.calls:
+    if updates != found.calls or not updates:
         return f"{updates} updates in {found.calls} calls"
     if baseline is None:
         return ""

@@ -13,8 +13,9 @@ REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
 """What the tool calls the reasons for slow clocks; the second name is before driver 535."""
 FIELDS = (
     *("name", "driver_version", "memory.total", "memory.used", "utilization.gpu"),
-    *("temperature.gpu", "persistence_mode", "mig.mode.current", "clocks.sm", "clocks.max.sm"),
+    *("temperature.gpu", "persistence_mode", "mig.mode.current", "compute_mode"),
     *(f"{REASONS[0]}.{reason}" for reason in ("hw_slowdown", "sw_thermal_slowdown")),
+    *("clocks.sm", "clocks.max.sm"),
 )
 SECONDS = 20
 MIB = 1 << 20
@@ -76,7 +77,8 @@ def gpu(*row: str) -> Gpu:
     """Return the GPU of a line."""
     if len(row) != len(FIELDS):
         raise ValueError(f"{len(row)} fields where {len(FIELDS)} were asked for")
-    name, driver, memory, used, busy, temperature, persistent, divided, clock, fastest, *slow = row
+    name, driver, memory, used, busy, temperature, persistent, divided, _, *more = row
+    hardware, thermal, clock, fastest = more
     return Gpu(
         name,
         driver,
@@ -86,7 +88,7 @@ def gpu(*row: str) -> Gpu:
         temperature=number(temperature),
         persistent=persistent == "Enabled",
         divided=divided == "Enabled",
-        slowed="Active" in slow,
+        slowed="Active" in (hardware, thermal),
         clock=number(clock),
         fastest=number(fastest),
     )
