@@ -16,7 +16,10 @@ from common.versions import versions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from markupsafe import Markup
+
     from bench.report.charts.drawn import Figure
+    from bench.report.table import Document
     from bench.report.wording import Facts
 
 HERE = Path(__file__).parent
@@ -40,6 +43,7 @@ def filled(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["coded"] = coded
     return environment.get_template(template).render(
         version=versions().get("jax-bakeoff", ""),
         css=(HERE / "page.css").read_text("utf-8"),
@@ -47,6 +51,33 @@ def filled(
         vega=bundle() if figures else "",
         specs=embedded([specification(figure) for figure in figures]),
         **values,
+    )
+
+
+def document_page(document: Document) -> str:
+    """Return a document as a page: nothing in it but its sentences, tables and charts."""
+    return filled(
+        "document.html.jinja",
+        figures=[figure for section in document.sections for figure in section.figures],
+        document=document,
+        js=script("charts.js"),
+        skip=("part-1", "To the first part"),
+        title=document.title,
+        subtitle=document.subtitle,
+        sections=[(f"part-{i}", section.title) for i, section in enumerate(document.sections, 1)],
+    )
+
+
+def coded(text: str) -> Markup:
+    """Return a text from anywhere as HTML; what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without another one
+        return Markup(escape(text))
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+        for i, part in enumerate(parts)
     )
 
 

@@ -1,0 +1,101 @@
+"""A document in Markdown, for a pull request or a README.
+
+What comes from outside stands in code spans or is escaped: there it is no Markdown, no HTML and no
+mention of anybody.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bench.report.table import Value
+from bench.report.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.report.table import Content, Document, Section, Table
+
+MOST = 60_000
+"""Characters; GitHub takes 65 536 in a comment."""
+SIGNS = {"good": "✅ ", "bad": "❌ ", "open": "❔ "}
+ACTIVE = re.compile(r"([\\`*_~\[\]<>|&$])")
+LINKED = re.compile(r"(@|#|:(?=//)|www(?=\.))")
+SPACE = "\u200b"
+"""Between what would otherwise be a mention, a link or the number of an issue."""
+
+
+def markdown(document: Document, marker: str = "") -> str:
+    """Return a document as a comment; where that is too long, without what is folded.
+
+    Args:
+        document: To render.
+        marker: A first line, by which a later comment finds the one that it replaces.
+    """
+    head = [marker] if marker else []
+    head += [f"{SIGNS.get(document.status, '')}**{sentence(document.headline)}**", ""]
+    head += [f"* warning: {sentence(text)}" for text in document.warnings]
+    parts = [list(rendered(section)) for section in document.sections]
+    small = [list(rendered(section)) for section in document.sections if not section.folded]
+    tail = [f"<sub>{' '.join(map(sentence, document.fine_print))}</sub>"]
+    text = "\n".join([*head, *(line for part in parts for line in part), *tail])
+    if len(text) > MOST:
+        left_out = "All rows are too many for a comment; `--format json` has them."
+        lines = [*head, *(line for part in small for line in part), left_out]
+        text = "\n".join(lines)
+        if len(text) > MOST:  # whole lines, and nothing that would have to be closed
+            text = text[:MOST].rpartition("\n")[0]
+    return text + "\n"
+
+
+def rendered(section: Section) -> Iterator[str]:
+    """Yield the lines of a section."""
+    if section.folded:
+        yield f"<details><summary>{sentence(section.title)}</summary>"
+        yield ""
+    for table in section.tables:
+        yield from markdown_table(table)
+        yield ""
+    yield from (f"* {sentence(text)}" for text in section.lines)
+    if section.lines:
+        yield ""
+    if section.folded:
+        yield "</details>"
+        yield ""
+
+
+def markdown_table(table: Table) -> Iterator[str]:
+    """Yield the lines of a table."""
+    table = table.without_empty()
+    titles = [sentence(column.title.replace("\n", " ")) for column in table.columns]
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'|'.join('--:' if column.number else '---' for column in table.columns)}|"
+    for row in table.rows:
+        yield f"| {' | '.join(map(cell, row.cells))} |"
+    yield from (f"\n{sentence(note)}" for note in table.notes)
+
+
+def cell(content: Content) -> str:
+    """Return a cell; bold where it is a finding."""
+    if not isinstance(content, Value):
+        return sentence(content).replace("\n", " ")
+    if content.strong or content.colour:
+        return f"**{content}**"
+    return f"{content.mark} {content}".strip()
+
+
+def sentence(text: str) -> str:
+    """Return a sentence that may hold names from outside; its code spans stay code."""
+    parts = re.split(r"(`[^`]+`)", " ".join(printable(text).split()))
+    return "".join(code(p[1:-1]) if i % 2 else plain(p) for i, p in enumerate(parts))
+
+
+def code(text: str) -> str:
+    """Return a text as a code span, which is safe in a table too."""
+    return f"`{text}`".replace("|", r"\|")
+
+
+def plain(text: str) -> str:
+    """Return a text that Markdown shows as it is, and that mentions nobody."""
+    return LINKED.sub(rf"\1{SPACE}", ACTIVE.sub(r"\\\1", text))
