@@ -29,7 +29,9 @@ from bench.environments.offers import offers, places_of
 from bench.environments.own import Homes
 from bench.metrics import METRICS, Kind
 from bench.report.progress import Shown
-from bench.report.terminal import parts
+from bench.report.run import document
+from bench.report.runs import Run
+from bench.report.text import printed
 from bench.report.whole import Whole, written
 from bench.run import Measured, Offer, Wanted, offer_of
 from bench.runfile import ENTRY
@@ -558,7 +560,8 @@ def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> No
         return
     terminalreporter.section("bakeoff")
     console = console_of(config)
-    for part in parts(measured.section()):
+    found = document(Run("", measured.section()))
+    for part in printed(found, details=config.get_verbosity() > 0):
         console.print(part)
     if measured.interrupted:
         console.print(measured.how_to_go_on(), markup=False, soft_wrap=True)

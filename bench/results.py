@@ -2,7 +2,7 @@
 
 A folder of `results/` is a machine. Its page is about its newest whole run, the others beside it.
 Histories are folders below `results/tracking/`.
-Tables stand in Markdown files between `<!-- table RUN.json -->` and `<!-- end -->`, those of the
+Tables stand in Markdown files between `<!-- answer RUN.json -->` and `<!-- end -->`, those of the
 tuned step's tricks after `<!-- tricks RUN.json -->`, of devices after `<!-- scaling RUN.json -->`.
 """
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from bench import limit, tricks
 from bench.compare.pages import bisect_page, history_page
 from bench.compare.pages.history_charts import figures
-from bench.report import first, scaling
-from bench.report.markdown import table
+from bench.report import answer, scaling
+from bench.report.markdown import markdown_table
 from bench.report.page import page
 from bench.report.runs import Run, read
 from bench.worker.settings import ROOT
@@ -45,7 +45,7 @@ TEXTS = (
     ROOT / "docs" / "scale.md",
 )
 TABLE = re.compile(
-    r"(<!-- (?P<what>table|answer|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)",
+    r"(<!-- (?P<what>answer|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
@@ -111,27 +111,29 @@ def refreshed(text: str) -> str:
 
 
 MAKE: Mapping[str, Callable[[Run], str]] = {
-    "table": lambda run: table(run.section),
-    "answer": lambda run: first.table(run.section),
+    "answer": lambda run: answer.table(run.section),
     "tricks": tricks.table,
-    "scaling": lambda run: scaling.markdown(run.section["scaling"]),
+    "scaling": lambda run: "\n".join(
+        line for table in scaling.tables(run.section) for line in markdown_table(table)
+    ),
 }
 """What makes each kind of table."""
 
 
 def main() -> int:
     """Make everything anew; return the exit status."""
-    from bench.cli.report import draw, draw_figures
+    from bench.cli.report import draw
+    from bench.report.charts import figures as figures_of
 
     try:
         for folder, runs in machines():
             (folder / PAGE).write_text(page(runs, limits(folder, runs)), encoding="utf-8")
             print(folder / PAGE)
-            draw(runs, folder / PICTURES)
+            draw(figures_of(runs[0], runs[1:]), folder / PICTURES)
         for folder, history in histories():
             (folder / PAGE).write_text(history_page.page(history), encoding="utf-8")
             print(folder / PAGE)
-            draw_figures({figure.name: figure for figure in changed(history)}, folder / PICTURES)
+            draw(changed(history), folder / PICTURES)
         for path, found in bisections():
             path.with_suffix(".html").write_text(bisect_page.page(found), encoding="utf-8")
             print(path.with_suffix(".html"))

@@ -99,6 +99,7 @@ class Column:
     name: str = ""
     """In a CSV file, where it is not the title."""
     help: str = ""
+    """What it is."""
     needed: bool = True
     """Whether a narrow terminal has to show it; the others come with `-v`."""
 
@@ -142,10 +143,15 @@ class Section:
 
     title: str
     lines: tuple[str, ...] = ()
+    """Each may have several lines."""
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     folded: bool = False
     """Whether it is for those who look closer."""
+    needed: bool = True
+    """Whether a terminal shows it without `-v`."""
+    status: str = ""
+    """`bad`, or nothing: the colour of its sentences."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +242,7 @@ def percent(fraction: float) -> str:
 
 
 def csv(table: Table) -> str:
-    """Return a table as CSV: a number without its unit, and its interval in columns of their own."""
+    """Return a table as CSV: a number without its unit, its interval in columns of their own."""
     out = io.StringIO()
     writer = csv_module.writer(out, lineterminator="\n")
     head: list[str] = []

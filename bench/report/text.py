@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.report.table import Table, Value
+from bench.report.wording import ascii_only, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
 GAP = 2
 """Characters between columns."""
-ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
-ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇·", "--xu~._>1234567.")
-"""One character for one, so that what fitted still does."""
 
 
 def printed(document: Document, *, details: bool = False) -> Iterator[RenderableType]:
@@ -43,7 +40,7 @@ def printed(document: Document, *, details: bool = False) -> Iterator[Renderable
         yield paragraphs([document.headline], style=COLOURS.get(document.status, ""))
         yield Text()
     for section in document.sections:
-        if details or not section.folded:
+        if details or (section.needed and not section.folded):
             yield from printed_section(section, details=details)
     if document.warnings:
         yield paragraphs([f"warning: {text}" for text in document.warnings])
@@ -53,11 +50,13 @@ def printed(document: Document, *, details: bool = False) -> Iterator[Renderable
 
 def printed_section(section: Section, *, details: bool) -> Iterator[RenderableType]:
     """Yield a section: its tables, then its sentences, since these say what to make of them."""
+    if section.folded or not section.needed:
+        yield paragraphs([section.title], style="bold")
     for table in section.tables:
         if details or not table.folded:
             yield Fitted(lambda width, table=table: tables(table, width, details=details))  # type: ignore[misc]
     if section.lines:
-        yield paragraphs(section.lines)
+        yield paragraphs(section.lines, COLOURS.get(section.status, ""))
         yield Text()
 
 
@@ -65,7 +64,7 @@ def paragraphs(texts: Sequence[str], style: str = "", indent: int = 2) -> Render
     """Return texts that fit the width, later lines of each indented."""
 
     def draw(width: int) -> Iterator[RenderableType]:
-        for text in texts:
+        for text in "\n".join(texts).split("\n"):
             clean = printable(text).replace("`", "")
             start = " " * (len(clean) - len(clean.lstrip(" ")) + indent)
             filled = textwrap.fill(clean, width, subsequent_indent=start, break_on_hyphens=False)
@@ -89,7 +88,8 @@ def tables(table: Table, width: int, *, details: bool) -> Iterator[RenderableTyp
         max(*map(len, column.title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
         for i, column in enumerate(table.columns)
     ]
-    for chosen in packed(table, widths, width, details=details):
+    for number, chosen in enumerate(packed(table, widths, width, details=details)):
+        yield from [Text()] if number else []
         yield laid_out(table, texts, [0, *chosen])
     yield from (paragraphs([note]) for note in table.notes)
     yield Text()
@@ -154,15 +154,3 @@ class Fitted:
             return
         for text, style, control in segments:
             yield Segment(ascii_only(text), style, control)
-
-
-def printable(text: str) -> str:
-    """Return a text from outside without what would steer a terminal; lines stay lines."""
-    text = ESCAPE_SEQUENCE.sub("", text).expandtabs(4)
-    lines = text.splitlines()
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
-
-
-def ascii_only(text: str) -> str:
-    """Return a text for a terminal that cannot show more than ASCII, of the same length."""
-    return text.translate(ASCII).encode("ascii", "replace").decode("ascii")

@@ -11,6 +11,7 @@ from bench.cells import BASELINE, Cell
 from bench.estimates import Group, table
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart, coloured, few, row_axis
+from bench.report.table import percent
 from bench.report.wording import Facts, measured
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
     seen = (
         ""
         if smallest is None
-        else f"; grey: differences under {wording.percent(smallest)} would not be found"
+        else f"; grey: differences under {percent(smallest)} would not be found"
     )
     text = "; ".join(f"{i['style']} {i['interval']}, {i['verdict']}" for i in ends)
     return Figure(
