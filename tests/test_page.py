@@ -41,6 +41,7 @@ from tests.simulated import LANES, Machine, needed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.report.charts import Figure
     from bench.report.runs import Run
 
 ROOT = Path(__file__).parents[1]
@@ -243,28 +244,27 @@ def test_numbers_that_are_none_are_left_out(data: dict[str, Any], tmp_path: Path
     cells[1]["final_loss"]["same_weights"] = None
     cells[2]["metrics"]["step"]["ratio"] = 0
     cells[3]["metrics"]["step"]["ratio"] = "1.0"
+    cells[4]["metrics"]["step"]["median"] = -1.0
     data["bakeoff"]["verdict"] = "fast"
     run = read(saved(tmp_path, data))
     assert run.section["verdict"] == []
+    kept = [cell for cell in run.section["cells"] if cell["workload"] == "seed"]
+    assert kept[4]["metrics"]["step"] == {"missing": NO_NUMBER}
+    assert "-1.00" not in markdown(document(run))
     assert [cell["proof"] is None for cell in run.section["cells"]].count(True) == before + 3
     made = parsed(page([run]))
     assert len(made["rows"]) == len(data["bakeoff"]["cells"])
 
 
-def drop(*path: str | int) -> Callable[[dict[str, Any]], None]:
-    def spoil(data: Any) -> None:
-        for key in path[:-1]:
-            data = data[key]
-        del data[path[-1]]
-
-    return spoil
-
-
 def put(value: Any, *path: str | int) -> Callable[[dict[str, Any]], None]:
+    """Return what puts a value into a run file, or drops what is there if it is `...`."""
+
     def spoil(data: Any) -> None:
         for key in path[:-1]:
             data = data[key]
         data[path[-1]] = value
+        if value is ...:
+            del data[path[-1]]
 
     return spoil
 
@@ -323,8 +323,8 @@ FIRST = ("benchmarks", 0)
     "spoils",
     [
         [
-            *(drop("bakeoff", name) for name in ("control", "warnings", "verdict")),
-            *(drop("bakeoff", name) for name in ("environment", "spent")),
+            *(put(..., "bakeoff", name) for name in ("control", "warnings", "verdict")),
+            *(put(..., "bakeoff", name) for name in ("environment", "spent")),
             put(None, "bakeoff", "plan", "margin"),
             put({}, "machine_info"),
             put(None, "commit_info"),
@@ -365,13 +365,6 @@ def test_what_is_missing_is_missing_and_no_more(
     assert "nan" not in markdown(document(run)).split()
 
 
-def test_what_cannot_be_a_time_is_none(data: dict[str, Any], tmp_path: Path) -> None:
-    put(-1.0, "bakeoff", "cells", 1, "metrics", "step", "median")(data)
-    run = read(saved(tmp_path, data))
-    assert run.section["cells"][1]["metrics"]["step"] == {"missing": NO_NUMBER}
-    assert "-1.00" not in markdown(document(run))
-
-
 PLAIN = {
     "benchmarks": [
         {"name": "test_a", "group": "g", "stats": {"median": 0.002, "rounds": 5}},
@@ -398,7 +391,7 @@ def test_a_plain_pytest_benchmark_file(tmp_path: Path, report: Callable[..., Don
 
 
 def test_csv_and_json_have_a_row_for_each_cell_and_metric(
-    report: Callable[..., Done], run: Run
+    report: Callable[..., Done], run: Run, data: dict[str, Any], tmp_path: Path
 ) -> None:
     rows = list(csv.DictReader(io.StringIO(report(PATH, "--format", "csv").out)))
     objects = json.loads(report(PATH, "--format", "json").out)
@@ -414,17 +407,12 @@ def test_csv_and_json_have_a_row_for_each_cell_and_metric(
         if (c["entrant"], c["style"], c["workload"]) == ("haiku", "pure", "seed")
     )
     assert one["ratio"] == cell["metrics"]["step"]["ratio"]
-    measured = [row for row in rows if not row["missing"]]
-    assert {row["unit"] for row in measured if row["metric"] == "peak_rss"} == {"B"}
-
-
-def test_csv_is_no_formula(
-    data: dict[str, Any], tmp_path: Path, report: Callable[..., Done]
-) -> None:
     data["bakeoff"]["cells"][1]["entrant"] = "=1+1"
     out = report(saved(tmp_path, data), "--format", "csv").out
     assert "'=1+1" in out
-    assert not re.search(r"(^|,)=1", out)
+    assert not re.search(r"(^|,)=1", out)  # a formula
+    measured = [row for row in rows if not row["missing"]]
+    assert {row["unit"] for row in measured if row["metric"] == "peak_rss"} == {"B"}
 
 
 def test_the_report_needs_no_jax(tmp_path: Path) -> None:
@@ -559,39 +547,30 @@ def test_training_draws_its_curve(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "ends in .svg or .png" in capsys.readouterr().err
 
 
-def test_pages_are_of_their_runs() -> None:
+def test_pages_and_pictures_are_of_their_results() -> None:
     """`make results` was called after the last change."""
+    made: dict[Path, str] = {}
+    drawn: dict[Path, list[Figure]] = {}
     for folder, runs in results.machines():
-        made = page(runs, results.limits(folder, runs))
-        kept = (folder / results.PAGE).read_text("utf-8")
-        assert VEGA.sub("", kept) == VEGA.sub("", made), folder.name
-        assert len(kept.encode()) < 1_000_000
-        for figure in figures(runs[0], runs[1:]):
-            drawn = io.StringIO()
-            picture(figure).save(drawn, format="svg")
-            path = folder / results.PICTURES / f"{figure.name}.svg"
-            # what marks say of their data; where words stand depends on the fonts of a machine
-            assert LABEL.findall(path.read_text("utf-8")) == LABEL.findall(drawn.getvalue())
-            assert path.with_suffix(".png").stat().st_size > 2000
-
-
-def test_pages_of_histories_are_of_their_histories() -> None:
-    found = list(results.histories())
-    assert found
-    for folder, history in found:
-        kept = (folder / results.PAGE).read_text("utf-8")
-        assert VEGA.sub("", kept) == VEGA.sub("", history_page.page(history)), folder.name
-        for figure in results.changed(history):
-            drawn = io.StringIO()
-            picture(figure).save(drawn, format="svg")
-            path = folder / results.PICTURES / f"{figure.name}.svg"
-            assert LABEL.findall(path.read_text("utf-8")) == LABEL.findall(drawn.getvalue())
-
-
-def test_pages_of_bisections_are_of_their_bisections() -> None:
+        made[folder / results.PAGE] = page(runs, results.limits(folder, runs))
+        drawn[folder / results.PICTURES] = figures(runs[0], runs[1:])
+    for folder, history in results.histories():
+        made[folder / results.PAGE] = history_page.page(history)
+        drawn[folder / results.PICTURES] = results.changed(history)
     for path, found in results.bisections():
-        kept = path.with_suffix(".html").read_text("utf-8")
-        assert VEGA.sub("", kept) == VEGA.sub("", bisect_page.page(found)), path.name
+        made[path.with_suffix(".html")] = bisect_page.page(found)
+    for path, text in made.items():
+        kept = path.read_text("utf-8")
+        assert VEGA.sub("", kept) == VEGA.sub("", text), path
+        assert len(kept.encode()) < 1_000_000
+    for folder, charts in drawn.items():
+        for figure in charts:
+            svg = io.StringIO()
+            picture(figure).save(svg, format="svg")
+            path = folder / f"{figure.name}.svg"
+            # what marks say of their data; where words stand depends on the fonts of a machine
+            assert LABEL.findall(path.read_text("utf-8")) == LABEL.findall(svg.getvalue())
+            assert path.with_suffix(".png").stat().st_size > 2000
 
 
 @pytest.mark.parametrize("path", results.TEXTS, ids=lambda p: p.parent.name)

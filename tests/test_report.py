@@ -293,6 +293,7 @@ def test_every_renderer_shows_all_and_nothing_of_it_acts() -> None:
     assert "[red]|" in texts["text"]
     assert "\x1b[31m" not in texts["markdown"]
     assert texts["markdown"].startswith("<!-- marker -->\n❌ **")
+    assert "| **1.2 (1.1–1.3)** |" in texts["markdown"]
     assert not any(active in texts["markdown"] for active in ("<b>", "@you", "[red]"))
     assert "<b>" not in texts["page"]
     assert "{{ 7*7 }}" in texts["page"]
@@ -371,13 +372,14 @@ def test_one_table_a_workload_and_eight_lines_of_findings() -> None:
     for entrant, style, *_ in STYLES:
         name = entrant if style == "pure" else f"{entrant} {style}"
         assert sum(line.startswith(name + " ") for line in text.splitlines()) >= 2
-    for word in ("jaxpr", "trace", "0.900 nats", "Why ", "+1 add, +1 constant", "7060 Python"):
+    for word in ("jaxpr", "by scan", "trace", "0.900 nats", "Why ", "+1 add, +1 constant", "7060 Python"):
         assert word in everything, word
     assert len(everything) > 3 * len(text)
 
 
 def test_a_table_has_times_of_the_baseline_and_ratios_of_the_others() -> None:
-    found = steps(base(), (cell("haiku"), 1.001, 0.003), (cell("flax_nnx", "jit"), 1.2, 0.03))
+    jit = cell("flax_nnx", "jit", calls=9)
+    found = steps(base(), (cell("haiku", calls=1), 1.001, 0.003), (jit, 1.2, 0.03))
     found["cells"].append(cell("planted", failure="not equal", stderr="\nfirst\n" * 9 + "last"))
     [table] = document(of(found)).sections[0].tables[:1]
     assert [column.name or column.title for column in table.columns] == [
@@ -386,8 +388,8 @@ def test_a_table_has_times_of_the_baseline_and_ratios_of_the_others() -> None:
     texts = [[str(content) for content in row.cells] for row in table.rows]
     assert texts == [
         ["pure_jax", "3.54 ms", "4", ""],
-        ["haiku", "1.001 (0.998–1.004)", "=", "the same"],
-        ["flax_nnx jit", "1.20 (1.17–1.23)", "=", "the same"],
+        ["haiku", "1.001 (0.998–1.004)", "−3", "the same"],
+        ["flax_nnx jit", "1.20 (1.17–1.23)", "+5", "the same"],
         ["planted", "failed", "", ""],
     ]
     text = shown(found)
@@ -456,7 +458,11 @@ def test_who_is_equal_who_is_not_and_what_to_choose_by() -> None:
     assert advice.arms == ("flax_linen",)
     assert advice.values["slower"]
     assert not advice.values["every"]
-    assert sentences(found)[0] == "Within ±2 % of pure_jax at seed (width 128): flax_linen."
+    assert sentences(found)[:2] == [
+        "Within ±2 % of pure_jax at seed (width 128): flax_linen.",
+        "Slower at seed (width 128): flax_nnx jit 1.50 (1.47–1.53) and equinox filter_jit "
+        "1.20 (1.17–1.23).",
+    ]
 
 
 def causes(found: dict[str, Any]) -> dict[tuple[str, ...], str]:
@@ -530,6 +536,7 @@ def test_from_which_size_on_it_stops_mattering(
     )
     kind, workloads = slower.values["until"]
     assert slower.values["workload"] == where
+    assert slower.values["ratios"]["flax_nnx"].number == ratios[where][0]
     assert " ".join([kind, *workloads]) == until
     assert (slower.kind is Topic.DIFFERENT) is (where == "seed" or len(ratios) == 1)
 

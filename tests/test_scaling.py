@@ -121,12 +121,12 @@ def test_text_markdown_and_page_show_it(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     run = read(path)
     [table] = tables(run.section)
-    row = ["pure_jax", "batched on cpu", "the same", "2", "803 ms", "0.62 (0.62–0.62)", "600 ms"]
+    row = ["pure_jax", "batched on cpu", "the same", "2", "803 ms", "0.625 (0.625–0.625)", "600 ms"]
     assert [str(content) for content in table.rows[1].cells] == row
     assert f"| {' | '.join(row)} |" in markdown(document(run))
     html = page([run])
     assert "What more devices are worth" in html
-    assert "0.62 (0.62–0.62)" in html
+    assert "0.625 (0.625–0.625)" in html
     assert "Efficiency of 2 devices: 0.62" in html
 
 

@@ -252,7 +252,8 @@ def largest(difference: Finding) -> float:
 
 def ratio_of(found: Facts) -> Value:
     """Return a ratio to the baseline, also where people read the time that is added."""
-    return Value(found["ratio"], RATIO, found["low"], found["high"], found["verdict"])
+    ends = found.get("low"), found.get("high")
+    return Value(found.get("ratio"), RATIO, *ends, str(found.get("verdict") or ""))
 
 
 def until(steps: Mapping[str, Facts], at: str, margin: float) -> tuple[str, tuple[str, ...]]:

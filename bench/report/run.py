@@ -127,7 +127,7 @@ def tables(run: Run) -> Iterator[Section]:
         compiled = {compilations(row) for row in rows} - {"", "1/0"}
         counts += [COMPILED] if compiled else []
         training = [*counts, *LOSSES]
-        others = [
+        others: list[tuple[str, list[str], list[Made], tuple[str, ...]]] = [
             ("calls", [*(m for m in PER_CALL if m not in MAIN), *PURE_ONLY], [CORES], ()),
             ("programs and training", [], training, tuple(entropy(rows))),
             ("once a process", [m for m in STARTUP if m not in MAIN], [], ()),
