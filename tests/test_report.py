@@ -372,7 +372,15 @@ def test_one_table_a_workload_and_eight_lines_of_findings() -> None:
     for entrant, style, *_ in STYLES:
         name = entrant if style == "pure" else f"{entrant} {style}"
         assert sum(line.startswith(name + " ") for line in text.splitlines()) >= 2
-    for word in ("jaxpr", "by scan", "trace", "0.900 nats", "Why ", "+1 add, +1 constant", "7060 Python"):
+    for word in (
+        "jaxpr",
+        "by scan",
+        "trace",
+        "0.900 nats",
+        "Why ",
+        "+1 add, +1 constant",
+        "7060 Python",
+    ):
         assert word in everything, word
     assert len(everything) > 3 * len(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -148,7 +149,7 @@ def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str 
             from bench.report.markdown import markdown
             from bench.report.run import document
 
-            return "\n\n".join(markdown(document(run)) for run in runs)
+            return "\n\n".join(markdown(document(run), most=math.inf) for run in runs)
         case Format.JSON:
             from bench.report.rows import as_json
 

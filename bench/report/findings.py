@@ -205,14 +205,14 @@ def steps(view: View) -> Iterator[Finding]:
     if unsure:
         limit = view.detectable(main)
         yield view.finding(Topic.OPEN, unsure, workload=main, detectable=limit)
-    found = differences(view)
-    yield from found
-    for each in found:
+    different = differences(view)
+    yield from different
+    for each in different:
         yield from causes(view, each)
     libraries = [style.name for style in view.styles if " " not in style.name and style.step(main)]
     level = [name for name in libraries if name in equal]
     if level:
-        slower = any(each.values["verdict"] == Verdict.SLOWER for each in found)
+        slower = any(each.values["verdict"] == Verdict.SLOWER for each in different)
         every = level == libraries
         yield view.finding(Topic.ADVICE, level, workload=main, every=every, slower=slower)
 
@@ -265,7 +265,7 @@ def until(steps: Mapping[str, Facts], at: str, margin: float) -> tuple[str, tupl
     if len(steps) < 2:
         return "", ()
     first, verdict = None, steps[at]["verdict"]
-    for workload in reversed(steps):
+    for workload in reversed(list(steps)):
         found = steps[workload]
         if not (wording.within(found, margin) or found["verdict"] == OPPOSITE[verdict]):
             break
@@ -389,7 +389,8 @@ def cores(view: View) -> Iterator[Finding]:
 
 def predictions(view: View) -> Iterator[Finding]:
     """Yield whether host costs say the same as the time of steps that are the same program."""
-    apart, known = [], []
+    apart: list[str] = []
+    known: list[str] = []
     for row in view.additivity:
         predicted, timed = (
             [row[f"{what}_{end}"] for end in ("low", "high")] for what in ("predicted", "measured")

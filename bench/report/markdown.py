@@ -28,12 +28,13 @@ SPACE = "\u200b"
 """Between what would otherwise be a mention, a link or the number of an issue."""
 
 
-def markdown(document: Document, marker: str = "") -> str:
+def markdown(document: Document, marker: str = "", most: float = MOST) -> str:
     """Return a document as a comment; where that is too long, without what is folded.
 
     Args:
         document: To render.
         marker: A first line, by which a later comment finds the one that it replaces.
+        most: Characters; a file may have any number.
     """
     head = [marker] if marker else []
     if document.headline:
@@ -45,12 +46,12 @@ def markdown(document: Document, marker: str = "") -> str:
     fine_print = " ".join(map(sentence, document.fine_print))
     tail = [f"<sub>{fine_print}</sub>"] if fine_print else []
     text = "\n".join([*head, *(line for part in parts for line in part), *tail])
-    if len(text) > MOST:
+    if len(text) > most:
         left_out = "All rows are too many for a comment; `--format json` has them."
         lines = [*head, *(line for part in small for line in part), left_out]
         text = "\n".join(lines)
-        if len(text) > MOST:  # whole lines, and nothing that would have to be closed
-            text = text[:MOST].rpartition("\n")[0]
+        if len(text) > most:  # whole lines, and nothing that would have to be closed
+            text = text[: int(most)].rpartition("\n")[0]
     return text + "\n"
 
 

@@ -50,8 +50,9 @@ def by_baseline(run: Run) -> dict[str, Beside]:
         for name in others:
             for cell, estimate in beside(group, known, [name]).items():
                 if cell[:2] != CONTROL and not Over.of(cell.style).weak:  # nobody's row; other work
-                    ends = map(number, estimate.interval)
-                    value = Value(estimate.ratio, RATIO, *ends, str(verdict(estimate, margin)))
+                    low, high = map(number, estimate.interval)
+                    said = str(verdict(estimate, margin))
+                    value = Value(estimate.ratio, RATIO, low, high, said)
                     found = out.setdefault(name[0], {}).setdefault(cell, {})
                     found[group.metric] = estimate.ratio, value
     return out

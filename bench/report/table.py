@@ -63,7 +63,7 @@ class Value:
     @property
     def mark(self) -> str:
         """The sign before it, or nothing."""
-        return self.marker or MARKS.get(self.verdict, "")  # type: ignore[call-overload,no-any-return]
+        return self.marker or MARKS.get(self.verdict, "")  # type: ignore[call-overload]
 
     @property
     def colour(self) -> str:
