@@ -27,7 +27,9 @@ from bench.environments.offers import offers, places_of
 from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
 from bench.report.progress import Shown
-from bench.report.terminal import parts
+from bench.report.run import document
+from bench.report.runs import Run
+from bench.report.text import printed
 from bench.report.whole import Whole, written
 from bench.run import Header, Measurement, Request, read_header
 from bench.runfile import ENTRY
@@ -529,11 +531,18 @@ def pytest_terminal_summary(
     try:
         yield
     finally:
-        measurement = config.stash.get(MEASUREMENT, None)
-        if measurement is not None and measurement.state is not None and not measurement.broken:
-            terminalreporter.section("bakeoff")
-            console = console_of(config)
-            for part in parts(measurement.section()):
-                console.print(part)
-            if advice := measurement.advice():
-                console.print(advice, markup=False, soft_wrap=True)
+        show(terminalreporter, config)
+
+
+def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show one table for each workload and backend, at whatever width the terminal has."""
+    measurement = config.stash.get(MEASUREMENT, None)
+    if measurement is None or measurement.state is None or measurement.broken:
+        return
+    terminalreporter.section("bakeoff")
+    console = console_of(config)
+    found = document(Run("", measurement.section()))
+    for part in printed(found, details=config.get_verbosity() > 0):
+        console.print(part)
+    if advice := measurement.advice():
+        console.print(advice, markup=False, soft_wrap=True)

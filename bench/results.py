@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from bench import limit, tricks
 from bench.compare.pages import bisect_page, history_page
 from bench.compare.pages.history_charts import figures
-from bench.report import first, scaling
-from bench.report.markdown import table
+from bench.report import answer, scaling
+from bench.report.markdown import markdown_table
 from bench.report.page import page
 from bench.report.runs import Run, read
 from bench.worker.settings import ROOT
@@ -42,7 +42,7 @@ TEXTS = (
     ROOT / "docs" / "scale.md",
 )
 TABLE = re.compile(
-    r"(<!-- (?P<what>table|answer|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)",
+    r"(<!-- (?P<what>answer|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
@@ -108,24 +108,26 @@ def refreshed(text: str) -> str:
 
 
 MAKE: Mapping[str, Callable[[Run], str]] = {
-    "table": lambda run: table(run.section),
-    "answer": lambda run: first.table(run.section),
+    "answer": lambda run: answer.table(run.section),
     "tricks": tricks.table,
-    "scaling": lambda run: scaling.markdown(run.section["scaling"]),
+    "scaling": lambda run: "\n".join(
+        line for table in scaling.tables(run.section) for line in markdown_table(table)
+    ),
 }
 """What makes each kind of table."""
 
 
 def results() -> None:
     """Make pages, pictures and tables anew from the committed runs."""
-    from bench.cli.report import draw, draw_figures
+    from bench.cli.report import draw
+    from bench.report.charts import figures as figures_of
 
     for folder, runs in machines():
         write(folder / PAGE, page(runs, limits(folder, runs)))
-        draw(runs, folder / PICTURES)
+        draw(figures_of(runs[0], runs[1:]), folder / PICTURES)
     for folder, history in histories():
         write(folder / PAGE, history_page.page(history))
-        draw_figures({figure.name: figure for figure in changed(history)}, folder / PICTURES)
+        draw(changed(history), folder / PICTURES)
     for path, found in bisections():
         write(path.with_suffix(".html"), bisect_page.page(found))
     for path in TEXTS:

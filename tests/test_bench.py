@@ -33,6 +33,9 @@ from bench.engine.processes import WorkerFailedError
 from bench.engine.state import Samples
 from bench.environments.offers import offer
 from bench.metrics import METRICS
+from bench.report.markdown import markdown
+from bench.report.run import document
+from bench.report.runs import Run as RunFile
 from bench.report.whole import Whole
 from bench.run import Measurement, Request, read_header, without_resume
 from bench.worker.source import code_lines
@@ -333,14 +336,17 @@ def code_lines_of(text: str) -> int:
 
 def test_a_run_is_shown(run: Run) -> None:
     done, found, _ = run
-    assert (
-        "toy on cpu: width 8, 8 characters; steps on all cores in 4 blocks of 2 processes"
-        in done.stdout
-    )
+    assert "toy on cpu: width 8, 8 characters; 4 blocks, 2 processes, all cores" in done.stdout
     text = " ".join(done.stdout.split())
-    for sentence in found["bakeoff"]["verdict"]:
-        assert " ".join(sentence.split()) in text
+    assert " ".join(found["bakeoff"]["verdict"][0].split()) in text
     assert "detectable difference" in text
+
+
+def test_a_markdown_table_of_it(run: Run) -> None:
+    text = markdown(document(RunFile("run", run[1]["bakeoff"])))
+    assert "| pure_jax | " in text
+    assert "crashing" in text
+    assert "import failed" in text
 
 
 @pytest.mark.slow

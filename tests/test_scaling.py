@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -12,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from bench import runfile
 from bench.cells import Cell, Offer, Selection
 from bench.engine.state import Found, Samples
-from bench.report import markdown
+from bench.report.markdown import markdown
 from bench.report.page import page
+from bench.report.run import document
 from bench.report.runs import read
-from bench.report.scaling import table
+from bench.report.scaling import tables
 from bench.scaling import scaling
 from bench.worker.setting import use
 from common.errors import BakeoffError
@@ -106,31 +105,23 @@ def test_what_failed_or_has_no_devices_is_no_row() -> None:
     assert scaling({cell("pure"): found(1.0)}) == []
 
 
-@pytest.mark.parametrize("width", [80, 160])
-def test_as_a_terminal_shows_it(width: int) -> None:
-    times = {"pure": 1.0, "pure@1": 1.0, "pure@2": 0.5, "pure@2x": 1.0}
-    rows = scaling({cell(style): found(seconds) for style, seconds in times.items()})
-    console = Console(width=width, record=True, file=io.StringIO())
-    console.print(table(rows))
-    text = console.export_text()
-    assert max(map(len, text.splitlines())) <= width
-    assert "1.000 (1.000–1.000)" in text
-
-
-def test_as_markdown_and_on_the_page_show_it(tmp_path: Path) -> None:
+def test_text_markdown_and_page_show_it(tmp_path: Path) -> None:
     data = json.loads(PUBLISHED.read_text())
+    assert "What more devices are worth" not in page([read(PUBLISHED)])
     data["bakeoff"]["scaling"] = scaling(
         {cell(s): found(t) for s, t in {"pure": 1.0, "pure@1": 1.0, "pure@2": 0.8}.items()}
     )
-    row = "| pure_jax | batched on cpu | the same | 2 | 803 ms | 0.625 (0.625–0.625) | 600 ms |"
-    assert row in markdown.table(data["bakeoff"])
     path = tmp_path / "run.json"
     path.write_text(json.dumps(data))
-    html = page([read(path)])
+    run = read(path)
+    [table] = tables(run.section)
+    row = ["pure_jax", "batched on cpu", "the same", "2", "803 ms", "0.625 (0.625–0.625)", "600 ms"]
+    assert [str(content) for content in table.rows[1].cells] == row
+    assert f"| {' | '.join(row)} |" in markdown(document(run))
+    html = page([run])
     assert "What more devices are worth" in html
     assert "0.625 (0.625–0.625)" in html
     assert "Efficiency of 2 devices: 0.62" in html
-    assert "What more devices are worth" not in page([read(PUBLISHED)])
 
 
 def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

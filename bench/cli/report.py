@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import math
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +15,7 @@ import typer
 from common.errors import BakeoffError, require_folder_to_be, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from bench.report.charts import Figure
     from bench.report.runs import Run
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:\n
 bakeoff report run.json -o run.html\n
 bakeoff report cpu.json gpu.json -o both.html\n
+bakeoff report run.json --details\n
 bakeoff report run.json --format md\n
 bakeoff report run.json --format csv > run.csv\n
 bakeoff report run.json --format bencher\n
@@ -32,6 +35,7 @@ class Format(StrEnum):
     """What a report can be."""
 
     HTML = "html"
+    TEXT = "text"
     MD = "md"
     JSON = "json"
     CSV = "csv"
@@ -66,11 +70,15 @@ def report(
         Format | None,
         typer.Option(
             "--format",
-            help="html is one page that works offline, md a table; json, csv and parquet have a "
-            "row for each cell and metric; the others are the forms of other trackers.",
+            help="html is one page that works offline; text and md are what `pytest bench` shows; "
+            "json, csv and parquet have a row for each cell and metric; the others are the forms "
+            "of other trackers.",
             show_default="by the output's ending, else html",
         ),
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Print all that a run says, as text.")
+    ] = False,
     pictures: Annotated[
         Path | None, typer.Option(help="A folder for the page's charts as SVG and PNG.")
     ] = None,
@@ -88,7 +96,9 @@ def report(
         return
     from bench.report.runs import read
 
-    chosen = format_ or by_ending(output)
+    if details and (output or format_ not in (None, Format.TEXT)):
+        raise BakeoffError("--details is for text on the terminal; other forms have all: leave it")
+    chosen = format_ or (Format.TEXT if details else by_ending(output))
     if output is None and chosen in OWN_FILE:
         output = Path(f"{files[0].stem}.{chosen}")
     if output is not None:
@@ -98,16 +108,20 @@ def report(
     gc.disable()  # a run is many small lists and no cycle: looking for one took a fifth of the time
     try:
         runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
-        made = written(runs, chosen, limit)
+        made = None if chosen is Format.TEXT else written(runs, chosen, limit)
     finally:
         gc.enable()
-    if output is not None:
+    if pictures is not None:  # first, for they are more likely to go wrong
+        from bench.report.charts import figures
+
+        draw(figures(runs[0], runs[1:]), pictures)
+    if made is None:
+        show(runs, output, details=details)
+    elif output is not None:
         put(output, made)
         print(output)
     elif isinstance(made, str):
         sys.stdout.write(made)
-    if pictures is not None:
-        draw(runs, pictures)
 
 
 def by_ending(output: Path | None) -> Format:
@@ -132,9 +146,10 @@ def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str 
 
             return page(runs, sentences(runs[0], limit) if limit is not None else ())
         case Format.MD:
-            from bench.report.markdown import table
+            from bench.report.markdown import markdown
+            from bench.report.run import document
 
-            return "\n\n".join(table(run.section) for run in runs) + "\n"
+            return "\n\n".join(markdown(document(run), most=math.inf) for run in runs)
         case Format.JSON:
             from bench.report.rows import as_json
 
@@ -155,6 +170,23 @@ def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str 
             return forms[format_](runs)
 
 
+def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
+    """Print what a terminal shows of runs, or write it to a new file."""
+    from rich.console import Console
+
+    from bench.report.run import document
+    from bench.report.text import printed
+
+    text = io.StringIO() if output is not None else None
+    console = Console(file=text, highlight=False)
+    for run in runs:
+        for part in printed(document(run), details=details):
+            console.print(part)
+    if output is not None and text is not None:
+        put(output, text.getvalue())
+        print(output)
+
+
 def put(path: Path, data: str | bytes) -> None:
     """Write a new file, whole or not at all."""
     from bench.report.whole import Whole
@@ -168,30 +200,17 @@ def put(path: Path, data: str | bytes) -> None:
         raise BakeoffError(f"output {path} cannot be written: {error.strerror}") from error
 
 
-def draw(runs: Sequence[Run], folder: Path) -> None:
-    """Write the charts of a page as pictures."""
-    from bench.report.charts import figures
-
-    backends = dict.fromkeys(cell["backend"] for cell in runs[0].section["cells"])
-    named = {
-        figure.name if len(backends) == 1 else f"{figure.name}-{backend}": figure
-        for backend in backends
-        for figure in figures(runs[0], backend, runs[1:])
-    }
-    draw_figures(named, folder)
-
-
-def draw_figures(named: Mapping[str, Figure], folder: Path) -> None:
-    """Write charts as pictures, each as SVG and PNG, by name."""
+def draw(found: Sequence[Figure], folder: Path) -> None:
+    """Write charts as pictures, each as SVG and PNG."""
     from bench.report.charts import picture
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in named.items():
+        for figure in found:
             made = picture(figure)
-            made.save(str(folder / f"{name}.svg"))
-            made.save(str(folder / f"{name}.png"), ppi=144)
-            print(folder / f"{name}.svg")
+            made.save(str(folder / f"{figure.name}.svg"))
+            made.save(str(folder / f"{figure.name}.png"), ppi=144)
+            print(folder / f"{figure.name}.svg")
     except OSError as error:
         raise BakeoffError(f"--pictures {folder}: {error.strerror}; name another one") from error
 

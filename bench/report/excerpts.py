@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from itertools import takewhile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.worker.settings import ROOT
 
@@ -14,27 +14,10 @@ if TYPE_CHECKING:
 FOLDER = ROOT / "impls"
 
 
-class Excerpt(NamedTuple):
-    """One entrant's model."""
-
-    entrant: str
-    model: str
-    """The classes before `build`, or functions where there are none, without their docstrings."""
-    path: str
-    """Within the project."""
-    file: str
-    """All of it."""
-
-
-def excerpts(entrants: Iterable[str]) -> list[Excerpt]:
-    """Return the models of those entrants that are this project's."""
-    known = {path.stem: path for path in FOLDER.glob("*.py")} if FOLDER.is_dir() else {}
-    out = []
-    for entrant in dict.fromkeys(entrants):
-        if entrant in known:
-            text = known[entrant].read_text("utf-8")
-            out.append(Excerpt(entrant, model(text), f"impls/{entrant}.py", text))
-    return out
+def excerpts(entrants: Iterable[str]) -> dict[str, str]:
+    """Return the models of those entrants that are this project's, by entrant."""
+    paths = {name: FOLDER / f"{name}.py" for name in entrants if name.isidentifier()}
+    return {name: model(p.read_text("utf-8")) for name, p in paths.items() if p.is_file()}
 
 
 def model(text: str) -> str:

@@ -1,124 +1,127 @@
-"""The README's table from a run file: `bakeoff report RUN.json --format md`."""
+"""A document in Markdown, for a pull request or a README.
+
+What comes from outside stands in code spans or is escaped: there it is no Markdown, no HTML and no
+mention of anybody.
+"""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from bench.cells import BASELINE
-from bench.metrics import STARTUP
-from bench.report import scaling, wording
-from bench.report.runs import TIME
-from bench.report.wording import Facts, is_baseline, measured
-from bench.worker.settings import ROOT
+from bench.report.table import Value
+from bench.report.wording import amount, is_baseline, measured, printable
 
-SPECIAL = re.compile(r"([\\`*\[\]<>|])")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-type Row = dict[str, Facts]
-"""The cells of a style, by workload."""
+    from bench.report.table import Content, Document, Section, Table
+    from bench.report.wording import Facts
 
-
-def table(section: Facts) -> str:
-    """Return styles x metrics in Markdown, each row linking to the entrant's file."""
-    cells = section["cells"]
-    if not cells:
-        return "Nothing was measured."
-    if any(TIME in cell["metrics"] for cell in cells):
-        return plain(cells)
-    workloads, main = wording.workloads(cells), wording.main_workload(cells)
-    rows: dict[tuple[str, str, str], Row] = {}
-    for cell in cells:
-        row = rows.setdefault((cell["entrant"], cell["style"], cell["backend"]), {})
-        row[cell["workload"]] = cell
-    backends = dict.fromkeys(backend for _, _, backend in rows)
-    out = [
-        f"| entrant, style | {' | '.join(f'step at `{w}`' for w in workloads)} | "
-        f"import to first step, at `{main}` | Python calls | program | "
-        "final loss: same weights, own |",
-        f"|---|{'--:|' * len(workloads)}--:|--:|---|--:|",
-    ]
-    for (entrant, style, backend), row in rows.items():
-        first = f"{linked(entrant)} {quoted(style)}"
-        texts = [first if len(backends) == 1 else f"{first} on {escaped(backend)}"]
-        texts += [step(row.get(workload)) for workload in workloads]
-        cell = row.get(main)
-        texts += [""] * 4 if cell is None or cell["failure"] is not None else facts(cell)
-        out.append(f"| {' | '.join(texts)} |")
-    margin = wording.percent(section["plan"]["margin"])
-    out += [
-        "",
-        f"Ratios to {BASELINE[0]}; `=`: within ±{margin}, `?`: not told apart, "
-        "**bold**: slower or faster.",
-        *(f"{escaped(n)}: {escaped(text)}" for n, text in section.get("notes", {}).items()),
-    ]
-    if section.get("scaling"):
-        out += ["", scaling.markdown(section["scaling"])]
-    return "\n".join(out)
+MOST = 60_000
+"""Characters; GitHub takes 65 536 in a comment."""
+SIGNS = {"good": "✅ ", "bad": "❌ ", "open": "❔ "}
+ACTIVE = re.compile(r"([\\`*~\[\]<>|&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
+"""What would be Markdown or HTML; within a name, `_` is none."""
+LINKED = re.compile(r"(@|#|:(?=//)|www(?=\.))")
+SPACE = "\u200b"
+"""Between what would otherwise be a mention, a link or the number of an issue."""
 
 
-def linked(entrant: str) -> str:
-    """Return an entrant, with a link to its file if it is this project's."""
-    known = entrant.isidentifier() and (ROOT / "impls" / f"{entrant}.py").exists()
-    return f"[{entrant}](impls/{entrant}.py)" if known else escaped(entrant)
+def markdown(document: Document, marker: str = "", most: float = MOST) -> str:
+    """Return a document as a comment; where that is too long, without what is folded.
+
+    Args:
+        document: To render.
+        marker: A first line, by which a later comment finds the one that it replaces.
+        most: Characters; a file may have any number.
+    """
+    head = [marker] if marker else []
+    if document.headline:
+        head += [f"{SIGNS.get(document.status, '')}**{sentence(document.headline)}**", ""]
+    head += [f"* warning: {sentence(text)}" for text in document.warnings]
+    head += [""] if document.warnings else []
+    parts = [list(rendered(section)) for section in document.sections]
+    small = [list(rendered(section)) for section in document.sections if not section.folded]
+    fine_print = " ".join(map(sentence, document.fine_print))
+    tail = [f"<sub>{fine_print}</sub>"] if fine_print else []
+    text = "\n".join([*head, *(line for part in parts for line in part), *tail])
+    if len(text) > most:
+        left_out = "All rows are too many for a comment; `--format json` has them."
+        lines = [*head, *(line for part in small for line in part), left_out]
+        text = "\n".join(lines)
+        if len(text) > most:  # whole lines, and nothing that would have to be closed
+            text = text[: int(most)].rpartition("\n")[0]
+    return text + "\n"
 
 
-def quoted(name: str) -> str:
-    """Return a name as code, where it is one."""
-    return f"`{name}`" if name.isidentifier() else escaped(name)
+def rendered(section: Section) -> Iterator[str]:
+    """Yield the lines of a section."""
+    if section.folded:
+        yield f"<details><summary>{sentence(section.title)}</summary>"
+        yield ""
+    for table in section.tables:
+        if table.title:
+            title = sentence(table.title)
+            yield f"<details><summary>{title}</summary>" if table.folded else f"**{title}**"
+            yield ""
+        yield from markdown_table(table)
+        yield from ["", "</details>"] if table.title and table.folded else []
+        yield ""
+    yield from (f"* {sentence(text)}" for text in section.lines)
+    if section.lines:
+        yield ""
+    if section.folded:
+        yield "</details>"
+        yield ""
 
 
-def plain(cells: list[Facts]) -> str:
-    """Return the medians of a file of pytest-benchmark alone, and their ratios by group."""
-    out = ["| benchmark | group | median | ratio of medians |", "|---|---|--:|--:|"]
-    for cell in cells:
-        found = cell["metrics"][TIME]
-        ratio = f"{found['ratio']:.2f}" if "ratio" in found else ""
-        name, group = escaped(cell["entrant"]), escaped(cell["workload"])
-        out.append(f"| {name} | {group} | {wording.seconds(found['median'])} | {ratio} |")
-    return "\n".join(out)
+def markdown_table(table: Table) -> Iterator[str]:
+    """Yield the lines of a table."""
+    table = table.without_empty()
+    titles = [sentence(column.title.replace("\n", " ")) for column in table.columns]
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'|'.join('--:' if column.number else '---' for column in table.columns)}|"
+    for row in table.rows:
+        yield f"| {' | '.join(map(cell, row.cells))} |"
+    yield from (f"\n{sentence(note)}" for note in table.notes)
 
 
-def facts(cell: Facts) -> list[str]:
-    """Return what is said of one workload alone."""
-    calls = cell["exact"].get("python_calls")
-    program = "" if is_baseline(cell) else wording.program(cell["proof"])
-    return [cold(cell), "" if calls is None else str(calls), program, loss(cell["final_loss"])]
+def cell(content: Content) -> str:
+    """Return a cell; bold where it is a finding."""
+    if not isinstance(content, Value):
+        return sentence(content).replace("\n", " ")
+    if content.strong or content.colour:
+        return f"**{content}**"
+    return f"{content.mark} {content}".strip()
 
 
-def step(cell: Facts | None) -> str:
-    """Return a step's ratio to the baseline with its interval, and its median; or its failure."""
-    if cell is None:
+def sentence(text: str) -> str:
+    """Return a sentence that may hold names from outside; its code spans stay code."""
+    parts = re.split(r"(`[^`]+`)", " ".join(printable(text).split()))
+    return "".join(code(p[1:-1]) if i % 2 else plain(p) for i, p in enumerate(parts))
+
+
+def code(text: str) -> str:
+    """Return a text as a code span, which is safe in a table too."""
+    return f"`{text}`".replace("|", r"\|")
+
+
+def plain(text: str) -> str:
+    """Return a text that Markdown shows as it is, and that mentions nobody."""
+    return LINKED.sub(rf"\1{SPACE}", ACTIVE.sub(r"\\\1", text))
+
+
+def step(row: Facts | None) -> str:
+    """Return the step of a run's cell: its ratio to the baseline, and its median; or why not."""
+    if row is None:
         return ""
-    if cell["failure"] is not None:
-        return f"failed: {escaped(cell['failure'])}"
-    found = measured(cell, "step")
+    if row["failure"] is not None:
+        return f"failed: {sentence(row['failure'])}"
+    found = measured(row, "step")
     if found is None:
-        missing = cell["metrics"].get("step", {}).get("missing", "")
-        return escaped(missing)
-    median = wording.amount(found["median"], found["unit"])
-    if is_baseline(cell):
-        return f"1, {median}"
-    if found.get("ratio") is None:
-        return median
-    sign = wording.mark(found)
-    ratio = wording.ratio(found)
-    return f"{sign} {ratio}, {median}" if sign else f"**{ratio}**, {median}"
-
-
-def cold(cell: Facts) -> str:
-    """Return the sum of the medians of what happens before the first step, if all are there."""
-    found = [measured(cell, metric) for metric in STARTUP]
-    medians = [metric["median"] for metric in found if metric is not None]
-    return f"{1e3 * sum(medians):.0f} ms" if len(medians) == len(STARTUP) else ""
-
-
-def loss(final: Facts | None) -> str:
-    """Return the final losses, in nats per character."""
-    if final is None:
-        return ""
-    own = wording.own_loss(final)
-    return wording.loss(final["same_weights"]) + ("" if own is None else f", {wording.loss(own)}")
-
-
-def escaped(text: str) -> str:
-    """Return a text that Markdown and its tables show as it is, on one line."""
-    return SPECIAL.sub(r"\\\1", " ".join(wording.printable(text).split()))
+        return sentence(row["metrics"].get("step", {}).get("missing", ""))
+    median = amount(found["median"], found["unit"])
+    if is_baseline(row) or found.get("ratio") is None:
+        return f"1, {median}" if is_baseline(row) else median
+    return f"{cell(Value.of(found))}, {median}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.estimates import beside
+from bench.report.table import RATIO, Value
 from bench.report.wording import measured
 from bench.stats.verdicts import verdict
 from bench.summary import number
@@ -17,18 +18,8 @@ if TYPE_CHECKING:
 MOST_ARMS = 200
 """With more arms in a group, a baseline of the reader's choice would take too long."""
 
-
-class Ratio(NamedTuple):
-    """What is said of a cell's metric beside a baseline."""
-
-    ratio: float
-    low: float | None
-    high: float | None
-    verdict: str | None
-
-
-type Beside = dict[Cell, dict[str, Ratio]]
-"""By cell and metric."""
+type Beside = dict[Cell, dict[str, tuple[float, Value]]]
+"""By cell and metric: the ratio to a baseline, and what people read."""
 
 
 def by_baseline(run: Run) -> dict[str, Beside]:
@@ -38,15 +29,12 @@ def by_baseline(run: Run) -> dict[str, Beside]:
     the same statistics, and each baseline's comparisons are a family of their own.
     """
     out = {BASELINE[0]: stored(run)}
-    entrants = dict.fromkeys(
-        cell["entrant"]
-        for cell in run.section["cells"]
-        if cell["style"] == BASELINE[1] and cell["failure"] is None
-    )
-    others = [(name, BASELINE[1]) for name in entrants if name != BASELINE[0]]
+    good = [cell for cell in run.section["cells"] if cell["failure"] is None]
+    pure = dict.fromkeys(cell["entrant"] for cell in good if cell["style"] == BASELINE[1])
+    others = [(name, BASELINE[1]) for name in pure if name != BASELINE[0]]
     wanted = {
         (Cell(*(cell[n] for n in Cell._fields)), metric)
-        for cell in run.section["cells"]
+        for cell in good
         for metric in cell["metrics"]
         if measured(cell, metric) is not None
     }
@@ -64,8 +52,9 @@ def by_baseline(run: Run) -> dict[str, Beside]:
                 if cell[:2] != CONTROL and not Over.of(cell.style).weak:  # nobody's row; other work
                     low, high = map(number, estimate.interval)
                     said = str(verdict(estimate, margin))
-                    ratio = Ratio(estimate.ratio, low, high, said)
-                    out.setdefault(name[0], {}).setdefault(cell, {})[group.metric] = ratio
+                    value = Value(estimate.ratio, RATIO, low, high, said)
+                    found = out.setdefault(name[0], {}).setdefault(cell, {})
+                    found[group.metric] = estimate.ratio, value
     return out
 
 
@@ -73,11 +62,9 @@ def stored(run: Run) -> Beside:
     """Return the ratios that a run's file has."""
     return {
         Cell(*(cell[name] for name in Cell._fields)): {
-            metric: Ratio(found["ratio"], found.get("low"), found.get("high"), found.get("verdict"))
-            for metric, found in cell["metrics"].items()
-            if cell["failure"] is None
-            and found.get("median") is not None
-            and found.get("ratio") is not None
+            metric: (found["ratio"], Value.of(found))
+            for metric in cell["metrics"]
+            if (found := measured(cell, metric)) and found.get("ratio") is not None
         }
         for cell in run.section["cells"]
     }

@@ -4,60 +4,48 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE
-from rich.table import Table
-
-from bench.report import wording
+from bench.report.table import Column, Row, Table, Value
 from common.devices import Over
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from bench.report.wording import Facts
 
-STRONG, WEAK = "the same", "as many on each"
+STREAMS = {"strong": "the same", "weak": "as many on each"}
 LEGEND = (
     "Efficiency: 1 where n devices do n times the work of one in its time; 95 % intervals, each "
-    "for itself. Of one device: the step that knows of no devices, beside the same over one.",
+    "for itself. Of one device: the step that knows of no devices, beside the same over one."
+)
+COLUMNS = (
+    *(Column(title) for title in ("style", "at", "streams")),
+    *(Column(title, number=True) for title in ("devices", "step", "efficiency", "compile")),
 )
 
 
-HEADS = ("style", "at", "streams", "devices", "step", "efficiency", "compile")
+def tables(section: Facts) -> Iterator[Table]:
+    """Yield a table with a row for each style and number of devices, if there are several.
+
+    Strong scaling stands first, then weak.
+    """
+    rows = sorted(section.get("scaling") or [], key=order)
+    if rows:
+        yield Table(COLUMNS, tuple(Row(cells(row)) for row in rows), notes=(LEGEND,))
 
 
-def table(rows: Sequence[Facts]) -> Table:
-    """Return a row for each style and number of devices: strong scaling first, then weak."""
-    out = Table(*HEADS[:3], box=SIMPLE, padding=(0, 1, 0, 0))
-    for head in HEADS[3:]:
-        out.add_column(head, justify="right", no_wrap=True)
-    last: tuple[str, ...] = ()
-    for row in texts(rows):
-        out.add_row(*(row[:3] if row[:3] != last else ("", "", "")), *row[3:])
-        last = row[:3]
-    return out
-
-
-def markdown(rows: Sequence[Facts]) -> str:
-    """Return the same table in Markdown."""
-    out = [f"| {' | '.join(HEADS)} |", "|---|---|---|--:|--:|--:|--:|"]
-    out += [f"| {' | '.join(row)} |" for row in texts(rows)]
-    return "\n".join([*out, "", *LEGEND])
-
-
-def texts(rows: Sequence[Facts]) -> list[tuple[str, ...]]:
-    """Return what each row says, under `HEADS`."""
-    return [
-        (
-            name(row),
-            place(row),
-            WEAK if row["kind"] == "weak" else STRONG,
-            str(row["devices"]),
-            wording.seconds(row["seconds"]),
-            efficiency(row),
-            "" if row["compile_seconds"] is None else wording.seconds(row["compile_seconds"]),
-        )
-        for row in sorted(rows, key=order)
-    ]
+def cells(row: Facts) -> tuple[str | Value, ...]:
+    """Return what a row says."""
+    place = f"{row['workload']} on {row['backend']}"
+    compiled = row["compile_seconds"]
+    return (
+        name(row),
+        place,
+        STREAMS[row["kind"]],
+        str(row["devices"]),
+        Value(row["seconds"], "s"),
+        efficiency(row),
+        "" if compiled is None else Value(compiled, "s"),
+    )
 
 
 def order(row: Facts) -> tuple[str, str, str, str, int]:
@@ -71,16 +59,6 @@ def name(row: Facts) -> str:
     return row["entrant"] if style == "pure" else f"{row['entrant']} {style}"
 
 
-def place(row: Facts) -> str:
-    """Return where it was measured."""
-    return f"{row['workload']} on {row['backend']}"
-
-
-def efficiency(row: Facts) -> str:
+def efficiency(row: Facts) -> Value:
     """Return an efficiency with its interval."""
-    middle, low, high = (row[f"efficiency{end}"] for end in ("", "_low", "_high"))
-    if middle is None:
-        return ""
-    if low is None or high is None:
-        return f"{middle:.2f}"
-    return f"{middle:.3f} ({low:.3f}–{high:.3f})"
+    return Value(row["efficiency"], low=row["efficiency_low"], high=row["efficiency_high"])

@@ -1,6 +1,7 @@
-"""How values are put into words, in the terminal, in Markdown and in sentences alike.
+"""Names of what was measured, and how programs differ, in words.
 
-What is worded are parts of a run file's `bakeoff` section: its cells, and their metrics.
+What is worded are parts of a run file's `bakeoff` section: its cells, and their metrics. Numbers
+are worded by `bench.report.table` alone.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE
+from bench.report.table import RATIO, Value, amount, percent
 from bench.stats.verdicts import PROGRAM
 from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+__all__ = ["amount", "percent"]  # for those who do not make a table
+
 type Facts = dict[str, Any]
 """A section, one of its cells, or one metric of a cell."""
 
-MARKS = {"equivalent": "=", "inconclusive": "?"}
-"""What stands beside a ratio that is no finding; slower and faster have no mark."""
 LISTED = 3
 """Kinds of operations that are named."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
-ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇", "--xu~._>1234567")
+ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇·", "--xu~._>1234567.")
 """One character for one, so that what fitted still does."""
 
 
@@ -76,51 +78,9 @@ def sized(workload: str) -> str:
     return f"{workload} (width {known.width}{batch})"
 
 
-def ratio(metric: Facts) -> str:
-    """Return a ratio and its interval, with the digits that the interval is worth.
-
-    Examples are 1.003 (0.999–1.007), 1.21 (1.19–1.24) and 9.0 (8.7–9.4); an interval that has no
-    upper end is written 1.2 (>1.1), and nothing is in brackets where there is no interval. What a
-    proof has settled is ±0.2 %, proven.
-    """
-    if metric.get("settled_by") == PROGRAM and metric.get("bound") is not None:
-        return f"±{percent(metric['bound'])}, proven"
-    middle, low, high = metric["ratio"], metric.get("low"), metric.get("high")
-    most = 3 if middle < 2 else 2 if middle < 10 else 1 if middle < 100 else 0
-    if low is None and high is None:
-        return f"{middle:.{min(2, most)}f}"
-    low = 0.0 if low is None else low
-    digits = _digits(low, middle + (middle - low) if high is None else high, most)
-    if high is None:
-        return f"{middle:.{digits}f} (>{low:.{digits}f})"
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
-
-
-def added(metric: Facts) -> str:
-    """Return the time that is added to a call, with its interval: +57 µs (55–59)."""
-    found = metric["added"]
-    middle, low, high = found["seconds"], found.get("low"), found.get("high")
-    scale, unit = (1e3, "ms") if abs(middle) >= 1e-3 else (1e6, "µs")
-    digits = 2 if unit == "ms" else 0 if abs(middle) >= 1e-5 else 1
-    text = f"{middle * scale:+.{digits}f} {unit}"
-    if low is None or high is None:
-        return text
-    return f"{text} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
-
-
-def _digits(low: float, high: float, most: int) -> int:
-    """Return how many digits show an interval, and on which side of 1 its ends are."""
-    half = (high - low) / 2
-    digits = min(most, max(0, math.ceil(-math.log10(half)))) if half > 0 else min(2, most)
-    # Comparing with 1 itself would ask for digits that are not there.
-    while digits < most and any(round(end, digits) == 1 != round(end, 3) for end in (low, high)):
-        digits += 1
-    return digits
-
-
 def mark(metric: Facts) -> str:
     """Return the sign of a ratio that is no finding, or nothing; without a verdict, none is."""
-    return MARKS.get(metric.get("verdict") or "inconclusive", "")
+    return Value(1.0, verdict=metric.get("verdict") or "inconclusive").mark
 
 
 def within(metric: Facts, margin: float) -> bool:
@@ -131,39 +91,20 @@ def within(metric: Facts, margin: float) -> bool:
     return verdict == "equivalent" or (verdict in ("slower", "faster") and inside)
 
 
-def _three_digits(value: float) -> str:
-    if value == 0:
-        return "0"
-    return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+def ratio(metric: Facts) -> str:
+    """Return a ratio and its interval; also where people read the time that is added."""
+    bound = metric.get("bound") if metric.get("settled_by") == PROGRAM else None
+    return str(Value(metric["ratio"], RATIO, metric.get("low"), metric.get("high"), bound=bound))
 
 
 def seconds(value: float) -> str:
     """Return a time with three digits and its unit."""
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if abs(value) * scale >= 1:
-            return f"{_three_digits(value * scale)} {unit}"
-    return f"{_three_digits(value * 1e9)} ns"
+    return amount(value, "s")
 
 
-def size_bytes(value: float) -> str:
-    """Return a number of bytes with three digits and its unit, in powers of a thousand."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(value) >= scale:
-            return f"{_three_digits(value / scale)} {unit}"
-    return f"{value:.0f} B"
-
-
-def amount(value: float, unit: str) -> str:
-    """Return a value of a metric with its unit."""
-    return {"s": seconds, "B": size_bytes}.get(unit, lambda v: f"{_three_digits(v)} {unit}")(value)
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction in per cent: 0.8 %, 2 %, 12 %."""
-    value = 100 * fraction
-    if value == 0 or value >= 0.1:
-        return f"{value:.{1 if value < 10 else 0}f}".removesuffix(".0") + " %"
-    return f"{value:.1g} %"
+def loss(value: float) -> str:
+    """Return a loss, in nats per character."""
+    return amount(value, "nats")
 
 
 def operations(counts: dict[str, int]) -> str:
@@ -194,11 +135,6 @@ def program(proof: Facts | None) -> str:
     return operations(proof["operations_beside_baseline"])
 
 
-def loss(value: float) -> str:
-    """Return a loss, in nats per character."""
-    return f"{value:.3f}"
-
-
 def own_loss(final: Facts) -> float | None:
     """Return the mean of the losses from a library's own initialisers, if there are any."""
     return mean(final["own_initialiser"]) if final["own_initialiser"] else None
@@ -207,6 +143,13 @@ def own_loss(final: Facts) -> float | None:
 def joined(words: Sequence[str]) -> str:
     """Return words as a list in a sentence."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def few(words: Sequence[str], most: int) -> str:
+    """Return at most so many words as a list in a sentence, and how many more there are."""
+    if len(words) <= most + 1:
+        return joined(words)
+    return joined([*words[:most], f"{len(words) - most} more"])
 
 
 def printable(text: str) -> str:

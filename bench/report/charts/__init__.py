@@ -12,33 +12,40 @@ import altair
 
 from bench.report import wording
 from bench.report.charts.blocks import blocks
-from bench.report.charts.costs import ledger, totals
 from bench.report.charts.devices import devices
 from bench.report.charts.drawn import Figure, picture, shown
-from bench.report.charts.losses import curves, initialisers
+from bench.report.charts.startup import startup
 from bench.report.charts.widths import swept, widths
 from bench.report.wording import measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from bench.report.runs import Run
     from bench.report.wording import Facts
 
 __all__ = ["Figure", "figures", "picture"]
 
+MOST = 4
+"""Charts of a run: one for each question."""
 
-def figures(run: Run, backend: str, others: Sequence[Run] = ()) -> list[Figure]:
-    """Return the charts that a run has the data for, on one backend.
+
+def figures(run: Run, others: Sequence[Run] = ()) -> list[Figure]:
+    """Return the charts that a run has the data for, each question's for every backend.
 
     Widths are those of a sweep, if the run or one of the others is one.
     """
-    cells = living(run, backend)
-    if not cells:
-        return []
-    sweep = next((each for each in [run, *others] if swept(living(each, backend))), run)
+    backends = list(dict.fromkeys(cell["backend"] for cell in run.section["cells"]))
     with altair.utils.schemapi.debug_mode(False):  # our own charts, which tests have looked at
-        return [figure for figure in drawn(run, cells, backend, sweep) if figure is not None]
+        drawn = [on_backend(run, backend, others) for backend in backends]
+    found = []
+    for question in zip(*drawn, strict=True):
+        for backend, figure in zip(backends, question, strict=True):
+            if figure is not None and len(backends) > 1:
+                name, title = f"{figure.name}-{backend}", f"On {backend}: {figure.title}"
+                figure = replace(figure, name=name, title=title)
+            found.append(figure)
+    return [figure for figure in found if figure is not None][:MOST]
 
 
 def living(run: Run, backend: str) -> list[Facts]:
@@ -46,17 +53,21 @@ def living(run: Run, backend: str) -> list[Facts]:
     return [c for c in run.section["cells"] if c["backend"] == backend and c["failure"] is None]
 
 
-def drawn(run: Run, cells: list[Facts], backend: str, sweep: Run) -> Iterator[Figure | None]:
-    """Yield the charts, None where a run has not the data for one."""
+def on_backend(run: Run, backend: str, others: Sequence[Run]) -> list[Figure | None]:
+    """Return a chart for each question, None where a run has not the data for one."""
+    cells = living(run, backend)
+    if not cells:
+        return [None] * 4
     main = wording.main_workload([c for c in cells if measured(c, "step")] or cells)
     here = shown([cell for cell in cells if cell["workload"] == main])
-    yield blocks(run, here, main, backend)
-    yield ledger(here, main)
-    yield totals(run, here)
-    found = widths(sweep, living(sweep, backend))
-    if found is not None and sweep is not run:
-        found = replace(found, text=f"{found.text} From the run {sweep.name}.")
-    yield found
-    yield devices(run, cells, backend)
-    yield curves(here, main)
-    yield initialisers(here, main)
+    sweep = next((each for each in [run, *others] if swept(living(each, backend))), run)
+    over_widths = widths(sweep, living(sweep, backend))
+    if over_widths is not None and sweep is not run:
+        text = f"{over_widths.text} From the run {sweep.name}."
+        over_widths = replace(over_widths, text=text)
+    return [
+        blocks(run, here, main, backend),
+        over_widths,
+        devices(run, cells, backend),
+        startup(here, main),
+    ]

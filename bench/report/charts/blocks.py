@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import altair
@@ -11,12 +12,18 @@ from bench.cells import BASELINE, Cell
 from bench.estimates import Group, table
 from bench.report import wording
 from bench.report.charts.drawn import ROW, Figure, chart, coloured, few, row_axis
+from bench.report.findings import view
+from bench.report.table import percent
 from bench.report.wording import Facts, measured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.report.runs import Run
+
+
+TICKS = 100
+"""Blocks of a style that are drawn at most; of more, it is every second, third and so on."""
 
 
 def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Figure | None:
@@ -33,10 +40,10 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
             if cell == baseline:
                 continue
             about = {"style": wording.name(kept[cell]), "entrant": cell.entrant}
+            [good] = np.nonzero(~np.isnan(ratios[:, i]))
             rows += [
-                about | {"ratio": float(r), "process": int(p)}
-                for r, p in zip(ratios[:, i], whole.worker, strict=True)
-                if not np.isnan(r)
+                about | {"ratio": round(float(ratios[k, i]), 5), "process": int(whole.worker[k])}
+                for k in good[:: max(1, math.ceil(len(good) / TICKS))]
             ]
     for each in cells:
         found = measured(each, "step")
@@ -46,14 +53,7 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
             ends.append(about | {k: found[k] for k in ("ratio", "low", "high")} | said)
     if not ends:
         return None
-    smallest = next(
-        (
-            c["detectable"]
-            for c in run.section["control"]
-            if (c["metric"], c["workload"], c["backend"]) == ("step", workload, backend)
-        ),
-        None,
-    )
+    smallest = view(run.section, backend).detectable(workload)
     others = [cell for cell in cells if not wording.is_baseline(cell)]
     x = altair.X(
         "ratio:Q",
@@ -93,12 +93,12 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
     seen = (
         ""
         if smallest is None
-        else f"; grey: differences under {wording.percent(smallest)} would not be found"
+        else f"; grey: differences under {percent(smallest)} would not be found"
     )
     text = "; ".join(f"{i['style']} {i['interval']}, {i['verdict']}" for i in ends)
     return Figure(
         "blocks",
         title,
-        f"Ratios of steps with their 95 % intervals, a tick for each block{seen}. {text}.",
+        f"Ratios of steps with their 95 % intervals, ticks are blocks{seen}. {text}.",
         altair.layer(*layers).properties(width="container", height=ROW * len(others)),
     )

@@ -30,7 +30,7 @@ def devices(run: Run, cells: Sequence[Facts], backend: str) -> Figure | None:
             "efficiency": row["efficiency"],
             "low": row["efficiency_low"],
             "high": row["efficiency_high"],
-            "interval": scaling.efficiency(row),
+            "interval": str(scaling.efficiency(row)),
         }
         for row in run.section.get("scaling", [])
         if row["backend"] == backend and row["efficiency"] is not None
@@ -50,7 +50,7 @@ def devices(run: Run, cells: Sequence[Facts], backend: str) -> Figure | None:
         base.mark_rule().encode(y=altair.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, opacity=1).encode(y=y),
     ).properties(width="container", height=280)
-    return Figure("devices", title(rows), " ".join(scaling.LEGEND), made)
+    return Figure("devices", title(rows), scaling.LEGEND, made)
 
 
 def title(rows: Sequence[dict[str, Any]]) -> str:

@@ -10,7 +10,6 @@ import altair
 from bench.cells import BASELINE
 from bench.report import wording
 from bench.report.palette import colours_of
-from bench.report.wording import joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,11 +92,7 @@ def row_axis(cells: Sequence[Facts]) -> Any:
 
 def few(items: Sequence[str], none: str) -> str:
     """Return some names in a sentence, and how many more there are."""
-    if not items:
-        return none
-    if len(items) <= NAMED + 1:
-        return joined(items)
-    return joined([*items[:NAMED], f"{len(items) - NAMED} more"])
+    return wording.few(items, NAMED) if items else none
 
 
 def picture(figure: Figure) -> Any:

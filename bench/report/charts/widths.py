@@ -10,6 +10,7 @@ import altair
 from bench.cells import BASELINE, TOGETHER
 from bench.report import wording
 from bench.report.charts.drawn import Figure, chart, coloured, dashed, few, way
+from bench.report.table import percent
 from bench.report.tied import estimate_of
 from bench.report.wording import Facts, measured
 from bench.stats.crossing import Crossing, crossing
@@ -30,20 +31,20 @@ def swept(cells: Sequence[Facts]) -> bool:
 
 
 def by_width(cells: Sequence[Facts]) -> dict[str, dict[int, Facts]]:
-    """Return the steps that have a ratio, by style and width; of a sweep, if there is one."""
+    """Return the steps of a sweep that have a ratio, by style and width."""
     at: dict[str, dict[int, Facts]] = {}
-    sweep = swept(cells)
     for cell in cells:
-        known, found = WORKLOADS.get(cell["workload"]), measured(cell, "step")
-        if known is None or known.batch != 1 or found is None or found.get("ratio") is None:
-            continue
-        if not sweep or cell["workload"] in TOGETHER["sweep"]:
-            at.setdefault(wording.name(cell), {})[known.width] = found
+        found = measured(cell, "step")
+        if cell["workload"] in TOGETHER["sweep"] and found and found.get("ratio") is not None:
+            at.setdefault(wording.name(cell), {})[WORKLOADS[cell["workload"]].width] = found
     return {name: dict(sorted(found.items())) for name, found in at.items()}
 
 
 def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
-    """Return the overhead of a step against the width of the model."""
+    """Return the overhead of a step against the width of the model, of a sweep.
+
+    Other workloads differ in more than their width.
+    """
     at = by_width([cell for cell in cells if not wording.is_baseline(cell)])
     if not any(len(found) > 1 for found in at.values()):
         return None
@@ -75,7 +76,7 @@ def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
         base.mark_rule().encode(y=altair.Y("low:Q"), y2="high:Q"),
         base.mark_point(filled=True, opacity=1).encode(y=y),
     ).properties(width="container", height=320)
-    title, every = about_widths(at, margin, sweep=swept(cells))
+    title, every = about_widths(at, margin)
     measured_at = {name: ", ".join(map(str, steps)) for name, steps in at.items()}
     text = "; ".join(f"{name}: {widths}" for name, widths in measured_at.items())
     if len(set(measured_at.values())) == 1:
@@ -83,30 +84,15 @@ def widths(run: Run, cells: Sequence[Facts]) -> Figure | None:
     return Figure("widths", title, f"Widths measured: {text}. {every}", made)
 
 
-def about_widths(at: dict[str, dict[int, Facts]], margin: float, *, sweep: bool) -> tuple[str, str]:
-    """Return what widths show: in a title, and of every style.
-
-    Crossings are told of a sweep alone: other workloads differ in more than their width.
-    """
-    sizes = sorted({width for steps in at.values() for width in steps})
-    if not sweep:
-        most = []
-        for width in (sizes[0], sizes[-1]):
-            ratios = {style: steps[width]["ratio"] for style, steps in at.items() if width in steps}
-            worst = max(ratios, key=ratios.__getitem__)
-            times = wording.ratio({"ratio": ratios[worst]})
-            most.append(f"{times} with {worst} at width {width}")
-        return (
-            f"Times {BASELINE[0]}'s step, at most: {', '.join(most)}",
-            "These workloads differ in more than width; a sweep tells from which width on.",
-        )
+def about_widths(at: dict[str, dict[int, Facts]], margin: float) -> tuple[str, str]:
+    """Return from which width on differences do not matter: in a title, and of every style."""
     said = {}
     for name, steps in at.items():
         estimates = {width: e for width, f in steps.items() if (e := estimate_of(f)) is not None}
         if len(estimates) > 1:
             found = crossing(list(estimates), list(estimates.values()), margin)
             said[name] = where(found, min(estimates))
-    limit = wording.percent(margin)
+    limit = percent(margin)
     differ = [f"{name} {text}" for name, text in said.items() if text != THROUGHOUT]
     title = f"A step differs by less than {limit}: " + few(differ, "all of them at every width")
     return title, f"By less than {limit}: {'; '.join(f'{n} {t}' for n, t in said.items())}."

@@ -1,6 +1,6 @@
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const MORE = 200, ALL = "all";
-  const MARKS = { equivalent: "= ", inconclusive: "? " };
+  /* A number in the data is [number, text], a ratio [ratio, text, colour]; 0 stands for none. */
   const $ = (id) => document.getElementById(id);
   const RUN = 0, ENTRANT = 1, STYLE = 2, WORKLOAD = 3, BACKEND = 4, FAILURE = 5, PROGRAM = 6, VALUES = 7;
   const PURE = "pure";
@@ -55,33 +55,6 @@
     }
   }
 
-  function three(value) {
-    if (value === 0) return "0";
-    return value.toFixed(Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value)))));
-  }
-  function amount(value, unit) {
-    if (unit === "s") {
-      for (const [name, scale] of [["s", 1], ["ms", 1e3], ["µs", 1e6]]) if (Math.abs(value) * scale >= 1) return `${three(value * scale)} ${name}`;
-      return `${three(value * 1e9)} ns`;
-    }
-    if (unit === "B") {
-      for (const [name, scale] of [["GB", 1e9], ["MB", 1e6], ["kB", 1e3]]) if (Math.abs(value) >= scale) return `${three(value / scale)} ${name}`;
-      return `${value} B`;
-    }
-    return unit === "nats" ? value.toFixed(3) : String(value);
-  }
-  /* The digits that an interval is worth, as in the terminal. */
-  function ratio([middle, low, high]) {
-    const most = middle < 2 ? 3 : middle < 10 ? 2 : middle < 100 ? 1 : 0;
-    if (low === null && high === null) return middle.toFixed(Math.min(2, most));
-    const from = low === null ? 0 : low, to = high === null ? middle + (middle - from) : high, half = (to - from) / 2;
-    let digits = half > 0 ? Math.min(most, Math.max(0, Math.ceil(-Math.log10(half)))) : Math.min(2, most);
-    const sides = (d) => [from, to].some((end) => Number(end.toFixed(d)) === 1 && Number(end.toFixed(3)) !== 1);
-    while (digits < most && sides(digits)) digits += 1;
-    const said = (value) => value.toFixed(digits);
-    return high === null ? `${said(middle)} (>${said(from)})` : `${said(middle)} (${said(from)}–${said(to)})`;
-  }
-
   function element(tag, text, attributes = {}) {
     const made = document.createElement(tag);
     if (text) made.textContent = text;
@@ -109,11 +82,11 @@
       if (state.sort === "name") return nameOf(row);
       if (state.sort === "program") return row[PROGRAM];
       if (state.show === "ratio" && DATA.metrics[metric].timed) {
-        if (isBase(row) && row[VALUES][metric] !== null) return 1;
+        if (isBase(row) && row[VALUES][metric]) return 1;
         const found = ratiosOf(index)[metric];
         return found ? found[0] : null;
       }
-      return row[VALUES][metric];
+      return row[VALUES][metric] ? row[VALUES][metric][0] : null;
     };
     const keys = new Map(kept.map((index) => [index, key(index)]));
     const sign = state.down ? -1 : 1;
@@ -126,17 +99,19 @@
 
   function cellOf(row, index, i) {
     const metric = DATA.metrics[i], value = row[VALUES][i], cell = element("td", "", { class: "number", "data-label": metric.label });
-    if (row[FAILURE] !== null || value === null) return cell;
-    const plain = amount(value, metric.unit), found = metric.timed ? ratiosOf(index)[i] : null;
-    if (!metric.timed || state.show === "value" || isBase(row) || !found) {
-      cell.textContent = plain;
+    if (row[FAILURE] !== null || !value) return cell;
+    const found = metric.timed && !isBase(row) ? ratiosOf(index)[i] : 0;
+    if (!found || state.show === "value") {
+      cell.textContent = value[1];
       if (metric.timed && state.show === "ratio" && !isBase(row)) cell.title = `no ratio to ${state.base}`;
     } else {
-      const verdict = DATA.verdicts[found[3]];
-      cell.textContent = (MARKS[verdict] || "") + ratio(found);
-      cell.title = `${plain}; ${verdict || "no verdict"}`;
+      cell.textContent = found[1];
+      cell.title = value[1];
     }
-    if (found && !isBase(row)) { const verdict = DATA.verdicts[found[3]]; if (verdict === "slower" || verdict === "faster") cell.classList.add(verdict); }
+    if (found && found[2]) {
+      cell.classList.add("heat", found[2]);
+      cell.style.setProperty("--heat", `${Math.round(12 + 30 * Math.min(1, Math.abs(Math.log2(found[0])) / 2))}%`);
+    }
     return cell;
   }
 
@@ -158,7 +133,7 @@
 
   function draw() {
     const start = performance.now(), rows = chosen();
-    const filled = (i) => rows.some((index) => DATA.rows[index][VALUES][i] !== null);
+    const filled = (i) => rows.some((index) => DATA.rows[index][VALUES][i]);
     const columns = [...state.columns].sort((a, b) => a - b).filter(filled); // `host_cost` is tiny workloads' alone
     const shown = rows.slice(0, state.most), everywhere = state.workload === ALL, table = $("main");
     const programs = shown.some((index) => DATA.rows[index][PROGRAM]);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from contextlib import suppress
 from functools import cache
@@ -16,7 +18,10 @@ from common.versions import versions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from markupsafe import Markup
+
     from bench.report.charts.drawn import Figure
+    from bench.report.table import Document
     from bench.report.wording import Facts
 
 HERE = Path(__file__).parent
@@ -40,6 +45,7 @@ def filled(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["coded"] = coded
     return environment.get_template(template).render(
         version=versions().get("jax-bakeoff", ""),
         css=(HERE / "page.css").read_text("utf-8"),
@@ -47,6 +53,40 @@ def filled(
         vega=bundle() if figures else "",
         specs=embedded([specification(figure) for figure in figures]),
         **values,
+    )
+
+
+def document_page(document: Document, template: str = "document.html.jinja", **values: Any) -> str:
+    """Return a document as a page: its sentences, tables and charts.
+
+    Args:
+        document: To render; what is folded is read with a click.
+        template: One that extends the document's.
+        values: What that template names, or other scripts than those that draw charts.
+    """
+    parts = [(f"part-{i}", section) for i, section in enumerate(document.sections, 1)]
+    defaults: dict[str, Any] = {"js": script("charts.js"), "skip": ("part-1", "To the first part")}
+    return filled(
+        template,
+        figures=[figure for section in document.sections for figure in section.figures],
+        document=document,
+        title=document.title,
+        subtitle=document.subtitle,
+        sections=[(name, section.title) for name, section in parts if not section.folded],
+        **defaults | values,
+    )
+
+
+def coded(text: str) -> Markup:
+    """Return a text from anywhere as HTML; what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without another one
+        return escape(text)
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+        for i, part in enumerate(parts)
     )
 
 
@@ -58,23 +98,24 @@ def script(*names: str) -> str:
 
 @cache
 def bundle() -> str:
-    """Return the scripts that draw charts, as one text: Vega, Vega-Lite and Vega-Embed.
+    """Return the scripts that draw charts, compressed and in base64: Vega, Lite and Embed.
 
     They are kept in the cache folder: to put them together takes longer than the rest of a page.
     """
     import vl_convert
 
-    kept = cache_folder() / "scripts" / f"vega-{metadata.version('vl-convert-python')}.js"
-    with suppress(OSError, UnicodeDecodeError):
-        return kept.read_text("utf-8")
-    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    script = script.replace("</script", "<\\/script")
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        whole = Whole(kept)
-        whole.partial.write_text(script, encoding="utf-8")
-        whole.finish()
-    return script
+    kept = cache_folder() / "scripts" / f"vega-{metadata.version('vl-convert-python')}.gz"
+    try:
+        packed = kept.read_bytes()
+    except OSError:
+        code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        packed = gzip.compress(code.encode(), mtime=0)
+        with suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            whole = Whole(kept)
+            whole.partial.write_bytes(packed)
+            whole.finish()
+    return base64.b64encode(packed).decode()
 
 
 def specification(figure: Figure) -> Facts:
