@@ -174,6 +174,10 @@ def test_each_day_is_visited_in_each_sweep_in_another_order() -> None:
     orders = [[day for s, day in plan.visits if s == sweep] for sweep in range(1, sweeps + 1)]
     assert all(sorted(order) == DAYS for order in orders[:-1])
     assert len({tuple(order) for order in orders}) > 1
+    for day in DAYS:
+        cold = plan.sides[day].state.cells[SEED[0]].blocks["compile"]
+        where = {plan.visit_of[samples.number] for samples in cold}
+        assert where == {visit for visit in plan.visits if visit[1] == day}
 
 
 @pytest.mark.parametrize("budget", [300, 900])
