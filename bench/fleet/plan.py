@@ -19,7 +19,7 @@ import msgspec
 
 import impls
 from bench.compare import spec
-from bench.compare.gatefile import BACKENDS
+from bench.compare.gate import BACKENDS
 from bench.metrics import METRICS
 from common.config import WORKLOADS
 from common.devices import MOST_DEVICES
