@@ -154,7 +154,7 @@ def shift_table(comparison: Comparison) -> Table:
         Column("base", number=True, needed=False),
         Column("new", number=True, needed=False),
         Column("new / base", number=True),
-        Column("verdict"),
+        Column("verdict", needed=False),
     )
     shifts = comparison.shifts
     rows = [shift_row(shift, comparison) for shift in shifts[:MOST_SHIFTS]]
@@ -167,21 +167,22 @@ def shift_table(comparison: Comparison) -> Table:
 def shift_row(shift: Shift, comparison: Comparison) -> Row:
     """Return a row of the table of changes."""
     row, where = shift.row, f"{called(shift.row)} {place(shift, comparison)}"
-    ratio: Content = ""
+    mark = "! " if row.worse else ""
     if isinstance(row, FailedCell):
-        before, after = ("works" if why is None else "fails" for why in (row.base, row.new))
-        said = "worse" if row.worse else "failure"
-        return Row((where, "", before, after, ratio, said), row.worse)
+        said = "works again" if row.new is None else "fails"
+        return Row((where, "", "", "", mark + said, "worse" if row.worse else ""), row.worse)
     before, after = amounts(row)
+    cells: tuple[Content, ...]
     if isinstance(row, Compared):
-        ratio, said = ratio_value(row), str(row.verdict)
+        cells, said = (before, after, ratio_value(row)), str(row.verdict)
     else:
+        cells = "", "", f"{mark}{before} → {after}"
         said = "more" if row.outcome is CountOutcome.WORSE else str(row.outcome)
     if row.worse:
         said = "worse"
     elif row.note:
         said += ", accepted" if row.accepted else ", allowed"
-    return Row((where, label(row.metric), before, after, ratio, said), row.worse)
+    return Row((where, label(row.metric), *cells, said), row.worse)
 
 
 def reason(shift: Shift, comparison: Comparison) -> str:
