@@ -11,7 +11,7 @@ import pytest
 
 from bench.cells import Cell
 from bench.compare.days import days_of
-from bench.compare.paired import paired
+from bench.compare.pairs import paired
 from bench.compare.series import changed, measured
 from bench.engine.actions import ALL, Action, Options
 from bench.engine.sides_plan import AB, BASE, DEFAULT_METRICS, NEW, REFERENCE, History

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.compare.bisect import Found
-    from bench.compare.driven import Offered
+    from bench.compare.experiment import Offered
     from bench.engine.actions import Options
     from bench.engine.sides_plan import AB
     from bench.environments.builder import Environment
@@ -169,10 +169,10 @@ class Bisection:
     def run(self, good: Spec, bad: Spec) -> Found:
         """Search between two sides, on one backend that both have."""
         from bench.cells import Selection
-        from bench.compare import driven
+        from bench.compare import experiment
 
         entrant, style, workload, _ = self.cell
-        ends = driven.built((good, bad), self.builder)
+        ends = experiment.built((good, bad), self.builder)
         pythons = {end.python for end in ends}
         if len(pythons) > 1:
             self.tell(f"no one Python fits both ends: {', '.join(sorted(pythons))} are compared")
@@ -190,7 +190,7 @@ class Bisection:
                 raise BakeoffError(f"{name}: {entrant} has no style {style!r} there: {gap}")
         backends = (self.backend,) if self.backend else ()
         selection = Selection((entrant,), (style,), (workload,), backends)
-        cells = driven.common(driven.selected(selection, sides))
+        cells = experiment.common(experiment.selected(selection, sides))
         self.cell = next(cell for cell in cells if cell[:2] == (entrant, style))
         return self.search.run(good, bad)
 
@@ -206,10 +206,10 @@ class Bisection:
 
     def offered(self, environment: Environment) -> Offered:
         """Return what an environment has."""
-        from bench.compare import driven
+        from bench.compare import experiment
 
         if environment.spec.text not in self.sides:
-            self.sides[environment.spec.text] = driven.asked(environment, (self.cell.entrant,))
+            self.sides[environment.spec.text] = experiment.asked(environment, (self.cell.entrant,))
         return self.sides[environment.spec.text]
 
     def trial(
@@ -217,7 +217,7 @@ class Bisection:
     ) -> tuple[Estimate | None, float, str]:
         """Measure two sides until it is decided, or there is no time left."""
         from bench.compare.bisect import LOOKS
-        from bench.compare.paired import of_pairs
+        from bench.compare.pairs import of_pairs
         from bench.engine.actions import Options
         from bench.engine.sides_plan import BASE, NEW
 
@@ -251,7 +251,7 @@ class Bisection:
     ) -> AB:
         """Return the schedule of one A/B, which ends when it is decided or the time is over."""
         from bench.compare.bisect import LOOKS
-        from bench.compare.paired import of_pairs
+        from bench.compare.pairs import of_pairs
         from bench.engine.cores import one_core_lanes
         from bench.engine.sides_plan import AB, BASE, NEW
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import io
-import json
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,16 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import BakeoffError, require_new
-from common.files import read_regular
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bench.compare.comparison import Comparison
     from bench.compare.gate import Gate
-    from bench.report.runs import Run
 
 CONFIG = "pyproject.toml"
-MOST_BYTES = 1 << 30
-"""Of a file that may be a comparison."""
 WIDTH = 100
 """Of a text that is written to a file."""
 EXAMPLES = """Examples:\n
@@ -33,7 +30,7 @@ bakeoff compare before.json after.json --format md -o comment.md\n
 bakeoff compare before.json after.json --config gate.toml --format json"""
 
 
-class Format(StrEnum):
+class ComparisonFormat(StrEnum):
     """What a comparison can be written as."""
 
     TEXT = "text"
@@ -42,14 +39,30 @@ class Format(StrEnum):
     HTML = "html"
 
 
-ENDINGS = {
-    ".txt": Format.TEXT,
-    ".md": Format.MD,
-    ".markdown": Format.MD,
-    ".json": Format.JSON,
-    ".html": Format.HTML,
-    ".htm": Format.HTML,
+ENDINGS = {f".{format_}": format_ for format_ in ComparisonFormat} | {
+    ".txt": ComparisonFormat.TEXT,
+    ".markdown": ComparisonFormat.MD,
+    ".htm": ComparisonFormat.HTML,
 }
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help=r"A TOML file with the gate, \[tool.bakeoff.gate].",
+        show_default=f"{CONFIG}, if there is one",
+    ),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
+]
+Form = Annotated[
+    ComparisonFormat | None,
+    typer.Option(
+        "--format",
+        help="text for a terminal, md for a pull request, html for a page, json for programs.",
+        show_default="by the output's ending, else text",
+    ),
+]
 
 
 def compare(
@@ -57,8 +70,8 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="BASE.json... NEW.json",
-            help="What `pytest bench --benchmark-json` wrote. The last one is new; of several base "
-            "runs of the same code is learned how much runs differ anyway.",
+            help="What `pytest bench --benchmark-json` wrote. The last one is new; several base "
+            "runs of the same code show how much runs differ anyway.",
         ),
     ],
     allow: Annotated[
@@ -69,135 +82,106 @@ def compare(
             show_default="nothing",
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help=r"A TOML file with the gate, \[tool.bakeoff.gate].",
-            show_default=f"{CONFIG}, if there is one",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="A new file.", show_default="standard output"),
-    ] = None,
-    format_: Annotated[
-        Format | None,
-        typer.Option(
-            "--format",
-            help="text for a terminal, md for a pull request, html for a page, json for programs.",
-            show_default="by the output's ending, else text",
-        ),
-    ] = None,
+    config: Config = None,
+    output: Output = None,
+    format_: Form = None,
 ) -> int:
     """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
 
     Exit status: 0 nothing is worse; 1 something is: a row is slower by more than its threshold (the
     margin, 2 %, unless the gate says otherwise), an exact number is higher, or a cell fails that
-    did not; 2 cannot say: the runs are not comparable, or none of their times could be settled
-    (told to differ, or surely to be within what is allowed). A row that is not told apart does not
-    fail, and one that is settled is enough to pass: the summary says how many of each there are.
+    did not; 2 cannot say: the runs are not comparable, or no time could be settled (shown to
+    differ, or to be within its threshold). An inconclusive row does not fail, and one settled row
+    is enough to pass: the summary says how many of each there are.
     """
-    chosen = format_ or by_ending(output)
-    if output is not None:
-        require_new(output, "output")
+    from bench.compare.compare import compare as compare_runs
+    from bench.report.runs import read
+
+    chosen = checked(output, format_)
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
-    gc.disable()  # a run is many small lists and no cycle
-    try:
-        found = compared(files, split(allow), config)
-        text = written(found, chosen, terminal=output is None)
-    finally:
-        gc.enable()
+    *bases, new = [read(path) for path in files]
+    entrants = [cell["entrant"] for run in (*bases, new) for cell in run.section["cells"]]
+    names = [name.strip() for given in allow or () for name in given.split(",")]
+    found = compare_runs(bases, new, gate(config, entrants), [name for name in names if name])
+    return finish(found, chosen, output)
+
+
+def checked(output: Path | None, format_: ComparisonFormat | None) -> ComparisonFormat:
+    """Return the format that was asked for, by the output's ending where it is not named.
+
+    Raises:
+        BakeoffError: the ending is unknown, or the output cannot be a new file.
+    """
+    if format_ is None and output is not None:
+        format_ = ENDINGS.get(output.suffix.lower())
+        if format_ is None:
+            raise BakeoffError(
+                f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are "
+                "known: name it so, or give --format"
+            )
+    if output is not None:
+        require_new(output, "output")
+    return format_ or ComparisonFormat.TEXT
+
+
+def gate(config: Path | None, entrants: Iterable[str]) -> Gate:
+    """Return the gate of a file, or of this folder's, or the usual one."""
+    from bench.compare.gate import read_gate
+
+    return read_gate(config or Path(CONFIG), entrants, needed=config is not None)
+
+
+def finish(found: Comparison, format_: ComparisonFormat, output: Path | None) -> int:
+    """Write a comparison to a new file or to standard output; return the exit status."""
     if output is not None:
         from bench.cli.report import put
 
-        put(output, text)
+        put(output, written(found, format_))
         print(output)
-    elif text:
-        sys.stdout.write(text)
+    elif format_ is ComparisonFormat.TEXT:
+        print_document(found)
+    else:
+        sys.stdout.write(written(found, format_))
     return int(found.status)
 
 
-def split(allow: list[str] | None) -> list[str]:
-    """Return the names of `--allow`, which may be given more than once, and with commas."""
-    return [name.strip() for given in allow or () for name in given.split(",") if name.strip()]
+def written(found: Comparison, format_: ComparisonFormat) -> str:
+    """Return a comparison as a text of a format."""
+    from bench.compare.comparison_document import MARKER, document, headline
 
-
-def by_ending(output: Path | None) -> Format:
-    """Return the format that a file's name asks for."""
-    if output is None:
-        return Format.TEXT
-    if output.suffix.lower() not in ENDINGS:
-        raise BakeoffError(
-            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are "
-            "known: name it so, or give --format"
-        )
-    return ENDINGS[output.suffix.lower()]
-
-
-def compared(files: list[Path], allow: list[str], config: Path | None) -> Comparison:
-    """Return the comparison of run files."""
-    from bench.compare.compare import compare as of_runs
-
-    *bases, new = [read(path) for path in files]
-    return of_runs(bases, new, gate([*bases, new], config), allow)
-
-
-def read(path: Path) -> Run:
-    """Return a run; a comparison is none, and is told so."""
-    from bench.compare.as_json import KIND
-    from bench.report.runs import read as run
-
-    try:
-        return run(path)
-    except BakeoffError as error:
-        try:
-            found = json.loads(read_regular(path, MOST_BYTES))
-        except (OSError, ValueError, RecursionError):
-            raise error from None
-        if isinstance(found, dict) and found.get("kind") == KIND:
-            raise BakeoffError(
-                f"{path} is a comparison that was made already, and no run; give the runs that "
-                "`pytest bench --benchmark-json` wrote"
-            ) from error
-        raise
-
-
-def gate(runs: list[Run], config: Path | None) -> Gate:
-    """Return the gate of a file, or the usual one."""
-    from bench.compare import gatefile
-
-    entrants = dict.fromkeys(cell["entrant"] for run in runs for cell in run.section["cells"])
-    return gatefile.read(config or Path(CONFIG), entrants, needed=config is not None)
-
-
-def written(found: Comparison, format_: Format, *, terminal: bool) -> str:
-    """Return a comparison as text; nothing where it has been printed."""
     match format_:
-        case Format.MD:
-            from bench.compare.markdown import markdown
+        case ComparisonFormat.TEXT:
+            file = io.StringIO()
+            print_document(found, file)
+            return file.getvalue()
+        case ComparisonFormat.MD:
+            from bench.report.markdown_text import markdown
 
-            return markdown(found)
-        case Format.JSON:
-            from bench.compare.as_json import as_json
+            made = document(found)
+            sides = " ".join(made.subtitle.split())
+            return markdown(replace(made, fine_print=(f"{sides}.", *made.fine_print)), MARKER)
+        case ComparisonFormat.JSON:
+            from bench.compare.comparison import as_json
 
-            return as_json(found)
-        case Format.HTML:
-            from bench.compare.pages.comparison_page import page
+            return as_json(found, headline(found))
+        case ComparisonFormat.HTML:
+            from bench.compare.comparison_charts import figures
+            from bench.report.page.parts import document_page
 
-            return page(found)
-        case Format.TEXT:
-            return printed(found, terminal=terminal)
+            return document_page(document(found, list(figures(found))))
 
 
-def printed(found: Comparison, *, terminal: bool) -> str:
-    """Print a comparison to the terminal, or return it as it is printed."""
+def print_document(found: Comparison, file: io.StringIO | None = None) -> None:
+    """Print a comparison to the terminal, or as wide as a file may be."""
     from rich.console import Console
 
-    from bench.compare.terminal import parts
+    from bench.compare.comparison_document import document
+    from bench.report.text import printed
 
-    file = None if terminal else io.StringIO()
-    console = Console(highlight=False, file=file, width=None if terminal else WIDTH)
-    for part in parts(found):
+    made = document(found)
+    unfolded = tuple(replace(section, folded=False) for section in made.sections)
+    width = None if file is None else WIDTH
+    console = Console(highlight=False, file=file, width=width)
+    for part in printed(replace(made, sections=unfolded)):
         console.print(part)
-    return file.getvalue() if file else ""

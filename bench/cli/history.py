@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.cells import Cell
-    from bench.compare.driven import Offered
+    from bench.compare.experiment import Offered
     from bench.compare.filters import Filters
     from bench.compare.line import TimeLine
     from bench.engine.actions import Options
@@ -400,23 +400,25 @@ class Past:
 
     def measure(self, budget: float, sweeps: int | None, blocks: int | None) -> None:
         """Measure all stacks."""
-        from bench.compare import driven
+        from bench.compare import experiment
         from bench.engine.actions import Options
         from bench.engine.sides_plan import REFERENCE
 
         start = time.monotonic()
-        self.sides[REFERENCE] = driven.asked(self.environments[REFERENCE], self.selection.entrants)
+        self.sides[REFERENCE] = experiment.asked(
+            self.environments[REFERENCE], self.selection.entrants
+        )
         for name, environment in [*self.environments.items()][1:]:
             try:
-                self.sides[name] = driven.asked(environment, self.selection.entrants)
+                self.sides[name] = experiment.asked(environment, self.selection.entrants)
             except BakeoffError as error:
                 self.console.print(str(error), markup=False)
                 del self.environments[name]
                 days = [day for day, stack in self.named.items() if stack == name]
                 self.gaps |= {day: str(error) for day in days if self.named.pop(day)}
-        self.cells[REFERENCE] = driven.selected(self.selection, {REFERENCE: self.sides[REFERENCE]})[
-            REFERENCE
-        ]
+        self.cells[REFERENCE] = experiment.selected(
+            self.selection, {REFERENCE: self.sides[REFERENCE]}
+        )[REFERENCE]
         for name, side in self.sides.items():
             self.cells[name] = [
                 c for c in self.cells[REFERENCE] if side.gap(c.entrant, c.style) is None

@@ -1,4 +1,4 @@
-"""What commands that measure sides in turns have in common: the bar, and what Ctrl-C leaves."""
+"""What commands that measure sides in turns have in common: progress, and what Ctrl-C leaves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.engine.actions import Options
+    from bench.engine.driver import Plan
     from bench.engine.journal import Journal
     from bench.environments.builder import Environment
+
+RESUMED = ("ab", "history")
+"""Kinds of runs that --resume goes on with."""
 
 
 class Cores(StrEnum):
@@ -23,9 +27,9 @@ class Cores(StrEnum):
     ALL = "all"
 
 
-def measured(
+def measured[P: Plan](
     console: Console,
-    schedule: Callable[[Options, float], Any],
+    schedule: Callable[[Options, float], P],
     options: Options,
     sides: Mapping[str, Environment],
     header: Mapping[str, Any],
@@ -33,14 +37,14 @@ def measured(
     kind: str,
     before: float = 0.0,
     resume: bool = False,
-) -> tuple[Any, Journal]:
-    """Measure what a schedule asks for, as `driven.measure` does, and show how far it is."""
-    from bench.compare import driven
+) -> tuple[P, Journal]:
+    """Measure what a schedule asks for, as `experiment.measure` does, and show the progress."""
+    from bench.compare.experiment import measure
     from bench.report.progress import Shown
 
     try:
         with Shown(console, options.budget) as shown:
-            return driven.measure(
+            return measure(
                 schedule,
                 options,
                 sides,
@@ -66,7 +70,3 @@ def announced(console: Console, text: str) -> Iterator[Callable[[str], None]]:
         return
     with console.status(text) as status:
         yield status.update
-
-
-RESUMED = ("ab", "history")
-"""Kinds of runs that can be gone on with."""

@@ -1,4 +1,4 @@
-"""What an A/B found, as a comparison: the same rows, gate and words as those of run files."""
+"""What an A/B found, as a comparison: the same rows and gate as those of run files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from packaging.utils import canonicalize_name
 
-from bench.compare.comparison import Comparison, Side, Values, exact_rows, failures, only, time_rows
-from bench.compare.conditions import OWN, Difference
-from bench.compare.paired import paired
+from bench.compare.comparison import Assessor, Comparison, Evidence, Medians, Origin
+from bench.compare.conditions import OWN, ConditionChange
+from bench.compare.pairs import paired
 from bench.engine.sides_plan import BASE, NEW
 from bench.metrics import EXACT, METRICS
 from bench.runfile.writer import run_data
@@ -22,19 +22,16 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.compare.comparison import Key
-    from bench.compare.driven import Offered
+    from bench.compare.experiment import Offered
     from bench.compare.gate import Gate
     from bench.engine.sides_plan import AB
-    from bench.engine.state import State
     from bench.stats.ratios import Estimate
 
 READING = (
     "Both sides were measured now, on this machine, their workers taking turns: seconds are "
-    "compared with seconds, and a busy minute is on both sides.",
+    "compared with seconds, and a busy minute affects both sides.",
     "In brackets: 95 % intervals over pairs of fresh processes, corrected for all rows of a metric "
     "at a workload.",
-    "Slower, faster: the interval leaves out 1 and is not inside the margin; =: it is inside the "
-    "margin; ?: inconclusive.",
 )
 
 
@@ -56,87 +53,60 @@ def comparison(
         margin: Inside of which, as a fraction, two times are equivalent.
         today: Decides whether an accepted shift still is.
     """
-    today = today or datetime.date.today()
-    base, new = made.found(BASE), made.found(NEW)
-    estimates = estimates_of(made)
-    values = {key: medians(base, new, *key) for key in estimates}
-    missing = {key: why for key, why in made.missing().items() if key not in estimates}
-    failed = [{cell: side.cells[cell].failure for cell in made.cells} for side in (base, new)]
-    dead = {cell for each in failed for cell, why in each.items() if why is not None}
-    rows = time_rows(
-        estimates,
-        values,
-        gate,
-        margin,
-        today,
-        {key: why for key, why in missing.items() if key[0] not in dead},
-    )
-    counted = exact_rows(exact(base, made), exact(new, made), gate, margin, today)
-    known = [*((row.cell, row.metric) for row in rows), *((r.cell, r.metric) for r in counted)]
-    return Comparison(
-        bases=(described(sides[BASE]),),
-        new=described(sides[NEW]),
-        margin=margin,
-        rows=rows,
-        exact=counted,
-        failures=failures(failed[0], failed[1], gate),
-        only_base=only(selected[BASE], selected[NEW]),
-        only_new=only(selected[NEW], selected[BASE]),
-        differences=tuple(differences(sides)),
-        warnings=(*gate.unmatched(known), *warnings(made, sides)),
-        reading=(where(made), *READING),
-    )
-
-
-def where(made: AB) -> str:
-    """Return on which cores workers measured, in a sentence."""
-    samples = [
-        each
-        for found in made.found(NEW).cells.values()
-        for several in found.blocks.values()
-        for each in several
-    ]
-    if any(each.cores for each in samples):
-        return "Workers kept to one core each: a step on all cores is another question."
-    return "Workers used all cores, as users do; --cores one is more precise."
-
-
-def estimates_of(made: AB) -> dict[Key, Estimate]:
-    """Return each cell's ratio, new to base, of each metric that both sides have."""
+    base, new = (evidence_of(made, name, sides[name], selected[name]) for name in (BASE, NEW))
     found = paired(made.found(BASE), made.found(NEW), made.cells)
-    return {key: each for key, each in found.items() if key[1] in made.metrics}
-
-
-def medians(base: State, new: State, cell: Cell, metric: str) -> Values:
-    """Return the medians of both sides."""
-    theirs, ours = (float(np.median(s.cells[cell].values(metric))) for s in (base, new))
-    return Values(theirs, ours)
-
-
-def exact(state: State, made: AB) -> dict[Key, float]:
-    """Return the exact metrics of the cells that were asked for."""
-    return {
-        (cell, name): value
-        for cell in made.cells
-        for name, value in state.cells[cell].exact.items()
-        if value is not None and name in EXACT
+    times: dict[Key, tuple[Estimate, Medians]] = {}
+    for (cell, metric), estimate in found.items():
+        if metric in made.metrics:
+            before, after = (
+                float(np.median(made.found(name).cells[cell].values(metric)))
+                for name in (BASE, NEW)
+            )
+            times[cell, metric] = estimate, Medians(before, after)
+    failed = {cell for side in (base, new) for cell, why in side.failed.items() if why is not None}
+    missing = {
+        key: why for key, why in made.missing().items() if key not in times and key[0] not in failed
     }
+    return Assessor(gate, margin, today or datetime.date.today()).comparison(
+        base,
+        new,
+        times,
+        missing,
+        differences=differences(sides),
+        warnings=warnings(made, sides),
+        reading=(cores_used(made), *READING),
+    )
 
 
-def described(side: Offered) -> Side:
-    """Return what a side is."""
-    environment = side.environment
-    return Side(
+def evidence_of(made: AB, name: str, side: Offered, selected: Sequence[Cell]) -> Evidence:
+    """Return what a side is, beside its times."""
+    environment, cells = side.environment, made.found(name).cells
+    origin = Origin(
         name=str(environment.spec),
         versions={k: v for k, v in side.offer.versions.items() if k != OWN},
         commit=(environment.commit or "")[:10],
     )
+    exact = {
+        (cell, metric): value
+        for cell in made.cells
+        for metric, value in cells[cell].exact.items()
+        if value is not None and metric in EXACT
+    }
+    return Evidence(origin, selected, {cell: cells[cell].failure for cell in made.cells}, exact)
 
 
-def differences(sides: Mapping[str, Offered]) -> list[Difference]:
-    """Return the releases that differ between the sides, what they stand on included.
+def cores_used(made: AB) -> str:
+    """Return on which cores workers measured, in a sentence."""
+    found = [each.blocks.values() for each in made.found(NEW).cells.values()]
+    if any(samples.cores for blocks in found for several in blocks for samples in several):
+        return "Workers kept to one core each; with all cores, steps may differ in another way."
+    return "Workers used all cores, as users do; --cores one is more precise."
 
-    The environment at hand also has what is no part of the stack: tools, and what they need.
+
+def differences(sides: Mapping[str, Offered]) -> list[ConditionChange]:
+    """Return the releases that differ between the sides, of their dependencies too.
+
+    The environment at hand also has tools and what they need, which are not part of the stack.
     """
     base, new = (sides[name] for name in (BASE, NEW))
     theirs, ours = releases(base), releases(new)
@@ -146,7 +116,7 @@ def differences(sides: Mapping[str, Offered]) -> list[Difference]:
             (theirs.keys() & ours.keys()) | base.offer.versions.keys() | new.offer.versions.keys()
         )
     return [
-        Difference(name, name, theirs.get(name, "none"), ours.get(name, "none"))
+        ConditionChange(name, name, theirs.get(name, "none"), ours.get(name, "none"))
         for name in sorted(names)
         if theirs.get(name) != ours.get(name) and name != OWN
     ]
@@ -169,9 +139,9 @@ def warnings(made: AB, sides: Mapping[str, Offered]) -> list[str]:
         for side in sides.values()
         for library, why in side.environment.gaps.items()
     ]
-    if len({side.environment.python for side in sides.values()}) > 1:
-        pythons = " and ".join(side.environment.python for side in sides.values())
-        gaps.append(f"the sides run on different Pythons, {pythons}: no one fits both")
+    pythons = [side.environment.python for side in sides.values()]
+    if len(set(pythons)) > 1:
+        gaps.append(f"the sides run on different Pythons, {' and '.join(pythons)}: none fits both")
     return [*notes, *gaps, *filter(None, machine(made.spent, sides[NEW].offer.conditions))]
 
 

@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.compare import between, conditions
-from bench.compare.comparison import (
-    Comparison,
-    Side,
-    Values,
-    exact_rows,
-    failures,
-    only,
-    time_rows,
-)
+from bench.compare import between_run_variance, conditions
+from bench.compare.between_run_variance import Variation
+from bench.compare.comparison import Assessor, Evidence, Medians, Origin
 from bench.compare.gate import Gate
 from bench.estimates import beside
 from bench.metrics import METRICS
@@ -35,20 +28,18 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from bench.compare.comparison import Key
-    from bench.compare.conditions import Difference
+    from bench.compare.comparison import Comparison, Key
+    from bench.compare.conditions import ConditionChange
     from bench.engine.state import Samples
     from bench.report.runs import Run
     from bench.report.wording import Facts
     from bench.stats.ratios import Estimate
 
 READING = (
-    f"Compared is each cell's ratio to {BASELINE[0]} in its own run, new to base: 1.05 says that "
-    f"the cell has become 5 % slower beside {BASELINE[0]}.",
-    "In brackets: 95 % intervals, which include how ratios wander from hour to hour, corrected for "
-    "all rows of a metric at a workload.",
-    "Slower, faster: the interval leaves out 1 and is not inside the margin; =: it is inside the "
-    "margin; ?: inconclusive.",
+    f"Each cell's ratio to {BASELINE[0]} in its own run is compared, new to base: 1.05 means 5 % "
+    f"slower beside {BASELINE[0]} than before.",
+    "In brackets: 95 % intervals, which include how much ratios vary from hour to hour, corrected "
+    "for all rows of a metric at a workload.",
     f"Rows of {BASELINE[0]} are seconds of two hours, in which a machine changes more than most "
     "code does: only `bakeoff ab`, which measures both sides in turns, can tell whether they did.",
 )
@@ -70,32 +61,26 @@ def compare(
         BakeoffError: a run has no cells of ours, the runs have none in common, or they were made
             under different conditions that are not allowed.
     """
-    gate, today = gate or Gate(), today or datetime.date.today()
     bases, warnings = distinct(bases)
     runs = [*bases, new]
-    names = called(runs)
-    for run, name in zip(runs, names, strict=True):
-        require_cells(run, name)
-    require_common(bases, new, names)
+    names = [run.name for run in runs]
+    names = [
+        name if names.count(name) == 1 else f"{name} ({number})"
+        for number, name in enumerate(names, 1)
+    ]
+    require_cells(runs, names)
     differing = conditions.check(runs, names, allowed)
-    last = bases[-1]
+    times, missing = compared(bases, new)
+    evidence = [evidence_of(run, name) for run, name in zip(runs, names, strict=True)]
     margin = max(run.section["plan"]["margin"] for run in runs)
-    estimates, values, missing = compared(bases, new)
-    rows = time_rows(estimates, values, gate, margin, today, missing)
-    counted = exact_rows(exact(last), exact(new), gate, margin, today)
-    known = [*((row.cell, row.metric) for row in rows), *((r.cell, r.metric) for r in counted)]
-    warnings += [*gate.unmatched(known), *warned(bases, new, differing)]
-    return Comparison(
-        bases=tuple(side(base, name) for base, name in zip(bases, names, strict=False)),
-        new=side(new, names[-1]),
-        margin=margin,
-        rows=rows,
-        exact=counted,
-        failures=failures(failed(last), failed(new), gate),
-        only_base=only(list(cells(last)), list(cells(new))),
-        only_new=only(list(cells(new)), list(cells(last))),
+    return Assessor(gate or Gate(), margin, today or datetime.date.today()).comparison(
+        evidence[-2],
+        evidence[-1],
+        times,
+        missing,
+        older=[each.origin for each in evidence[:-2]],
         differences=differing,
-        warnings=tuple(warnings),
+        warnings=[*warnings, *warned(bases, new, differing, names)],
         reading=READING,
     )
 
@@ -103,15 +88,6 @@ def compare(
 def cells(run: Run) -> dict[Cell, Facts]:
     """Return the cells of a run by name."""
     return {Cell(*(cell[n] for n in Cell._fields)): cell for cell in run.section["cells"]}
-
-
-def called(runs: Sequence[Run]) -> list[str]:
-    """Return what runs are called: their files, told apart where two have one name."""
-    names = [run.name for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name} ({number})"
-        for number, name in enumerate(names, 1)
-    ]
 
 
 def distinct(bases: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -131,98 +107,94 @@ def same(run: Run, other: Run) -> bool:
     return run.when == other.when and run.section == other.section
 
 
-def require_cells(run: Run, name: str) -> None:
-    """Raise BakeoffError for a run without anything that could be compared."""
-    if not run.section["cells"]:
-        raise BakeoffError(f"{name} has no cells; give a run that measured something")
-    if any(TIME in cell["metrics"] for cell in run.section["cells"]):
-        raise BakeoffError(
-            f"{name} was written by pytest-benchmark alone, without intervals or a baseline; give "
-            "what `pytest bench --benchmark-json` wrote, or use `pytest-benchmark compare`"
-        )
-
-
-def require_common(bases: Sequence[Run], new: Run, names: Sequence[str]) -> None:
-    """Raise BakeoffError where a base has no cell in common with the new run."""
-    for base, name in zip(bases, names, strict=False):
-        if not cells(base).keys() & cells(new).keys():
-            each = [", ".join(wording.workloads(r.section["cells"])) for r in (base, new)]
+def require_cells(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Raise BakeoffError for a run without anything in common with the last one."""
+    for run, name in zip(runs, names, strict=True):
+        if not run.section["cells"]:
+            raise BakeoffError(f"{name} has no cells; give a run that measured something")
+        if any(TIME in cell["metrics"] for cell in run.section["cells"]):
+            raise BakeoffError(
+                f"{name} was written by pytest-benchmark alone, without intervals or a baseline; "
+                "give what `pytest bench --benchmark-json` wrote, or use `pytest-benchmark compare`"
+            )
+    for run, name in zip(runs, names, strict=True):
+        if not cells(run).keys() & cells(runs[-1]).keys():
+            each = [", ".join(wording.workloads(r.section["cells"])) for r in (run, runs[-1])]
             raise BakeoffError(
                 f"{name} and {names[-1]} have no cell in common (workloads {each[0]}, and {each[1]}"
                 "); give runs of the same entrants, styles and workloads"
             )
 
 
-def side(run: Run, name: str) -> Side:
-    """Return what a run's side is."""
+def evidence_of(run: Run, name: str) -> Evidence:
+    """Return what a run's side is, beside its times."""
     commit = str(run.commit.get("id") or "")[:SHA]
-    return Side(
-        name=name,
-        versions=conditions.versions(run),
-        machine=processor_model(run.machine),
-        commit=f"{commit}, changed since" if commit and run.commit.get("dirty") else commit,
-        when=run.when.replace("T", " "),
+    dirty = ", changed since" if commit and run.commit.get("dirty") else ""
+    origin = Origin(
+        name,
+        conditions.versions(run),
+        processor_model(run.machine),
+        commit + dirty,
+        run.when.replace("T", " "),
     )
+    facts = cells(run)
+    failed = {cell: each["failure"] for cell, each in facts.items()}
+    return Evidence(origin, list(facts), failed, exact(facts))
 
 
 def compared(
     bases: Sequence[Run], new: Run
-) -> tuple[dict[Key, Estimate], dict[Key, Values], dict[Key, str]]:
-    """Return estimates and values of rows that can be compared, and why others cannot."""
+) -> tuple[dict[Key, tuple[Estimate, Medians]], dict[Key, str]]:
+    """Return the rows that can be compared, and why others cannot."""
     theirs, ours = [measurements(run) for run in bases], measurements(new)
     before, after = cells(bases[-1]), cells(new)
-    kinds = {key: kind_of(key, before, after) for key in ours}
-    wobbles = between.chosen(between.between_runs(theirs, kinds) if len(theirs) > 1 else {})
-    estimates: dict[Key, Estimate] = {}
-    values, missing = {}, {}
+    variations = {key: variation_of(key, before, after) for key in ours}
+    several = between_run_variance.between_runs(theirs, variations) if len(theirs) > 1 else {}
+    wobbles = between_run_variance.chosen(several)
+    times: dict[Key, tuple[Estimate, Medians]] = {}
+    missing: dict[Key, str] = {}
     for cell in [c for c in before if c in after]:
         if before[cell]["failure"] is not None or after[cell]["failure"] is not None:
             continue
-        for metric in dict.fromkeys([*before[cell]["metrics"], *after[cell]["metrics"]]):
+        metrics = {**before[cell]["metrics"], **after[cell]["metrics"]}
+        for metric in [name for name in metrics if name in METRICS]:
             key = (cell, metric)
-            why = lacking(before[cell], after[cell], metric)
-            if why is None:
-                known = [run[key] for run in theirs if key in run]
-                if not known or key not in ours:
-                    missing[key] = NO_DOUBT
-                    continue
+            found = measured(before[cell], metric), measured(after[cell], metric)
+            known = [run[key] for run in theirs if key in run]
+            if found[0] is None or found[1] is None:
+                if found != (None, None):
+                    side, facts = ("new", after) if found[1] is None else ("base", before)
+                    missing[key] = lacking(side, facts[cell], metric)
+            elif not known or key not in ours:
+                missing[key] = NO_DOUBT
+            else:
                 family = sum(1 for c, m in ours if m == metric and c[2:] == cell[2:])
-                wobble = wobbles[kinds[key]]
-                estimates[key] = between.difference(known, ours[key], wobble, family)
-                values[key] = shown(before[cell], after[cell], metric, ours[key], estimates[key])
-            elif why:
-                missing[key] = why
-    return estimates, values, missing
+                wobble = wobbles[variations[key]]
+                estimate = between_run_variance.difference(known, ours[key], wobble, family)
+                medians = found[0]["median"], found[1]["median"]
+                if cell[:2] == BASELINE:
+                    times[key] = estimate, Medians(*medians, absolute=True)
+                else:
+                    base_ratio = math.exp(ours[key].log_ratio - estimate.log_ratio)
+                    times[key] = estimate, Medians(*medians, base_ratio, ours[key].ratio)
+    return times, missing
 
 
-def lacking(base: Facts, new: Facts, metric: str) -> str | None:
-    """Return why a metric is on one side alone; None if it is on both, nothing if on neither."""
-    found = measured(base, metric), measured(new, metric)
-    if None not in found:
-        return None
-    if found == (None, None):
-        return ""
-    which, facts = ("base", base) if found[0] is None else ("new", new)
+def lacking(side: str, facts: Facts, metric: str) -> str:
+    """Return why a metric is on one side alone."""
     reason = facts["metrics"].get(metric, {}).get("missing")
-    return f"not measured in the {which} run" + (f": {reason}" if reason else "")
+    return f"not measured in the {side} run" + (f": {reason}" if reason else "")
 
 
-def shown(base: Facts, new: Facts, metric: str, estimate: Estimate, ratio: Estimate) -> Values:
-    """Return what is shown of a row: seconds of the baseline, else ratios to it as well."""
-    medians = base["metrics"][metric]["median"], new["metrics"][metric]["median"]
-    if wording.is_baseline(new):
-        return Values(*medians, absolute=True)
-    return Values(*medians, math.exp(estimate.log_ratio - ratio.log_ratio), estimate.ratio)
-
-
-def kind_of(key: Key, *sides: Mapping[Cell, Facts]) -> between.Kind:
-    """Return what a row wanders like."""
+def variation_of(key: Key, *sides: Mapping[Cell, Facts]) -> Variation:
+    """Return how much a row varies from run to run."""
     cell, metric = key
     if cell[:2] == BASELINE and metric != "peak_rss":
-        return between.Kind.ABSOLUTE
+        return Variation.ABSOLUTE
     having = [side for side in sides if cell in side]
     baseline = having[-1].get(Cell(*BASELINE, *cell[2:]))
-    return between.kind(metric, *(side[cell] for side in having), baseline=baseline)
+    facts = [side[cell] for side in having]
+    return between_run_variance.variation(metric, *facts, baseline=baseline)
 
 
 def measurements(run: Run) -> dict[Key, Estimate]:
@@ -252,7 +224,7 @@ def measurements(run: Run) -> dict[Key, Estimate]:
 
 
 def absolute(blocks: Sequence[Samples]) -> Estimate | None:
-    """Return an arm's mean log-seconds; None where one process says nothing of others."""
+    """Return an arm's mean log-seconds; None where there are fewer than two processes."""
     by_process: dict[int, list[float]] = {}
     for block in blocks:
         values = [value for value in block.values if value > 0]
@@ -265,19 +237,14 @@ def absolute(blocks: Sequence[Samples]) -> Estimate | None:
     return corrected(float(np.mean(means)), error, len(means) - 1.0, len(blocks), len(means))
 
 
-def failed(run: Run) -> dict[Cell, str | None]:
-    """Return why cells failed; None where they did not."""
-    return {cell: facts["failure"] for cell, facts in cells(run).items()}
-
-
-def exact(run: Run) -> dict[Key, float]:
+def exact(facts: Mapping[Cell, Facts]) -> dict[Key, float]:
     """Return the numbers of a run that come out the same every time."""
     out: dict[Key, float] = {}
-    for cell, facts in cells(run).items():
-        if facts["failure"] is not None:
+    for cell, each in facts.items():
+        if each["failure"] is not None:
             continue
-        out |= {(cell, name): n for name, n in facts["exact"].items() if is_number(n)}
-        final = facts["final_loss"]
+        out |= {(cell, name): n for name, n in each["exact"].items() if is_number(n)}
+        final = each["final_loss"]
         if final:
             out[cell, "final_loss"] = final["same_weights"]
             if final.get("own_initialiser"):
@@ -285,7 +252,9 @@ def exact(run: Run) -> dict[Key, float]:
     return out
 
 
-def warned(bases: Sequence[Run], new: Run, differing: Sequence[Difference]) -> Iterator[str]:
+def warned(
+    bases: Sequence[Run], new: Run, differing: Sequence[ConditionChange], names: Sequence[str]
+) -> Iterator[str]:
     """Yield what a reader has to know before believing a comparison."""
     last = bases[-1]
     if any(same(base, new) for base in bases):
@@ -294,8 +263,8 @@ def warned(bases: Sequence[Run], new: Run, differing: Sequence[Difference]) -> I
     if moved:
         yield (
             f"{wording.joined(moved)} {'differs' if len(moved) == 1 else 'differ'} between the "
-            f"runs, and {BASELINE[0]} stands on that too: a ratio may have moved because the "
-            "baseline did; `bakeoff ab` measures both sides in seconds"
+            f"runs, which affects {BASELINE[0]} too: a ratio may have changed because the baseline "
+            "did; `bakeoff ab` compares seconds"
         )
     yield from conditions.remarks(last, new)
     before, after = cells(last), cells(new)
@@ -306,7 +275,7 @@ def warned(bases: Sequence[Run], new: Run, differing: Sequence[Difference]) -> I
             said = "now compiles" if same_program[1] else "no longer compiles"
             name = f"{wording.name(after[cell])} at {cell.workload} on {cell.backend}"
             yield f"{name} {said} to the same program as {BASELINE[0]}"
-    for run, name in zip((last, new), called([last, new]), strict=True):
+    for run, name in zip((last, new), names[-2:], strict=True):
         count = len(run.section["warnings"])
         if count:
             many = "a warning" if count == 1 else f"{count} warnings"

@@ -20,14 +20,15 @@ from scipy import special
 from bench.cells import BASELINE, Cell
 from bench.compare.conditions import versions
 from bench.estimates import Group
-from bench.report import tied, wording
+from bench.report import tied
 from bench.report.rows import COLUMNS, rows
 from bench.report.runs import cpu_of, is_number, processor_model
+from bench.report.table import Value
 from bench.report.wording import measured
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Sequence
 
     from bench.report.runs import Run
     from bench.report.wording import Facts
@@ -35,11 +36,10 @@ if TYPE_CHECKING:
 
 RATIO = "ratio"
 """Added to a metric's name where it is the ratio to the baseline."""
-ASV = 2
-"""Version of asv's result files."""
+ASV_VERSION = 2
 ASV_COLUMNS = (
     *("result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"),
-    *("stats_q_25", "stats_q_75", "stats_number", "stats_repeat", "samples", "profile"),
+    *("stats_q_25", "stats_q_75", "stats_number", "stats_repeat"),
 )
 DIGITS = 5
 """That asv keeps of its statistics."""
@@ -47,7 +47,7 @@ TEXTS = ("run", "when", *Cell._fields, "metric", "unit", "verdict", "missing")
 COUNTS = ("samples", "blocks", "processes")
 
 
-class Entry(NamedTuple):
+class ExportedNumber(NamedTuple):
     """One number of a run."""
 
     cell: Cell
@@ -58,40 +58,36 @@ class Entry(NamedTuple):
     """The metric as the run file has it; empty for an exact one."""
 
     @property
-    def estimate(self) -> Estimate | None:
-        """The ratio to the baseline with its standard error."""
-        return tied.estimate_of(self.found) if self.found else None
+    def ratio(self) -> float | None:
+        """To the baseline, where it is known."""
+        return self.found.get("ratio")
 
 
-def entries(run: Run) -> Iterator[Entry]:
-    """Yield every number of a run; cells that failed have none."""
-    for facts in run.section["cells"]:
-        if facts["failure"] is not None:
-            continue
-        cell = Cell(*(facts[name] for name in Cell._fields))
-        for metric in facts["metrics"]:
-            found = measured(facts, metric)
-            if found is not None:
-                yield Entry(cell, metric, found["unit"], found["median"], found)
-        for metric, value in facts["exact"].items():
-            if is_number(value):
-                unit = "B" if metric.endswith("_bytes") else "count"
-                yield Entry(cell, metric, unit, value, {})
-        if facts["final_loss"]:
-            value = facts["final_loss"]["same_weights"]
-            yield Entry(cell, "final_loss", "nats", value, {})
-
-
-def one(runs: Sequence[Run], form: str) -> list[Entry]:
-    """Return the numbers of the only run.
+def numbers(runs: Sequence[Run], form: str) -> list[ExportedNumber]:
+    """Return every number of the only run; cells that failed have none.
 
     Raises:
-        BakeoffError: there is another one, or nothing was measured.
+        BakeoffError: there is another run, or nothing was measured.
     """
     if len(runs) != 1:
         names = ", ".join(run.name for run in runs)
         raise BakeoffError(f"--format {form} is about one run; {names} are given: give one")
-    found = list(entries(runs[0]))
+    found = []
+    for facts in runs[0].section["cells"]:
+        if facts["failure"] is not None:
+            continue
+        cell = Cell(*(facts[name] for name in Cell._fields))
+        for metric in facts["metrics"]:
+            row = measured(facts, metric)
+            if row is not None:
+                found.append(ExportedNumber(cell, metric, row["unit"], row["median"], row))
+        for metric, value in facts["exact"].items():
+            if is_number(value):
+                unit = "B" if metric.endswith("_bytes") else "count"
+                found.append(ExportedNumber(cell, metric, unit, value, {}))
+        if facts["final_loss"]:
+            value = facts["final_loss"]["same_weights"]
+            found.append(ExportedNumber(cell, "final_loss", "nats", value, {}))
     if not found:
         raise BakeoffError(f"{runs[0].name} has no number to export; give a run that has")
     return found
@@ -103,17 +99,14 @@ def bencher(runs: Sequence[Run]) -> str:
     As https://bencher.dev/docs/reference/bencher-metric-format has it; give it to `bencher run
     --adapter json`. Measures are in seconds, bytes or counts; a ratio has its 95 % interval.
     """
-    out: dict[str, dict[str, dict[str, float]]] = {}
-    for entry in one(runs, "bencher"):
-        measures = out.setdefault(str(entry.cell), {})
-        slug = entry.metric.replace("_", "-")
-        measures[slug] = {"value": entry.value}
-        if entry.found.get("ratio") is not None:
-            ends = {"lower_value": entry.found.get("low"), "upper_value": entry.found.get("high")}
-            measures[f"{slug}-{RATIO}"] = {
-                "value": entry.found["ratio"],
-                **{name: end for name, end in ends.items() if end is not None},
-            }
+    out: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for each in numbers(runs, "bencher"):
+        slug = each.metric.replace("_", "-")
+        out[str(each.cell)][slug] = {"value": each.value}
+        if each.ratio is not None:
+            ends = {"lower_value": each.found.get("low"), "upper_value": each.found.get("high")}
+            known = {name: end for name, end in ends.items() if end is not None}
+            out[str(each.cell)][f"{slug}-{RATIO}"] = {"value": each.ratio} | known
     return text(out)
 
 
@@ -123,25 +116,23 @@ def github(runs: Sequence[Run]) -> str:
     As https://github.com/benchmark-action/github-action-benchmark has it; all metrics are costs.
     """
     out: list[dict[str, Any]] = []
-    for entry in one(runs, "github-action-benchmark"):
-        name = f"{entry.cell} {entry.metric}"
-        about = {"extra": sampled(entry.found)} if entry.found else {}
-        out.append({"name": name, "unit": entry.unit, "value": entry.value, **about})
-        if entry.found.get("ratio") is not None:
+    for each in numbers(runs, "github-action-benchmark"):
+        name, found = f"{each.cell} {each.metric}", each.found
+        entry = {"name": name, "unit": each.unit, "value": each.value}
+        if found:
+            sampled = [f"{found[kind]} {kind}" for kind in COUNTS if found.get(kind)]
+            entry["extra"] = ", ".join(sampled)
+        out.append(entry)
+        if each.ratio is not None:
+            low, high = found.get("low"), found.get("high")
             unit = f"{RATIO} to {BASELINE[0]}"
-            ratio = {"name": f"{name} {RATIO}", "unit": unit, "value": entry.found["ratio"]}
-            low, high = entry.found.get("low"), entry.found.get("high")
+            entry = {"name": f"{name} {RATIO}", "unit": unit, "value": each.ratio}
             if low is not None and high is not None:
-                ratio["range"] = f"± {(high - low) / 2:.3g}"
-            said = f"{wording.ratio(entry.found)}, {entry.found.get('verdict') or 'not judged'}"
-            out.append({**ratio, "extra": said})
+                entry["range"] = f"± {(high - low) / 2:.3g}"
+            value = Value(each.ratio, low=low, high=high)
+            entry["extra"] = f"{value}, {found.get('verdict') or 'not judged'}"
+            out.append(entry)
     return text(out)
-
-
-def sampled(found: Facts) -> str:
-    """Return how much was sampled."""
-    known = [f"{found[name]} {name}" for name in COUNTS if found.get(name)]
-    return ", ".join(known)
 
 
 def asv(runs: Sequence[Run]) -> str:
@@ -150,30 +141,41 @@ def asv(runs: Sequence[Run]) -> str:
     As https://asv.readthedocs.io/en/stable/dev.html has it. A metric is a benchmark with the
     parameters style, workload and backend, and so is its ratio to the baseline.
     """
-    entries, run = one(runs, "asv"), runs[0]
-    packages = dict(versions(run))
-    python = ".".join(packages.pop("python", "").split(".")[:2])
     found: dict[str, dict[tuple[str, ...], dict[str, float | None]]] = defaultdict(dict)
-    for entry in entries:
-        place = (f"{entry.cell.entrant} {entry.cell.style}", *entry.cell[2:])
-        found[f"bakeoff.{entry.metric}"][place] = of_samples(entry, run)
-        if entry.estimate is not None:
-            ratio = of_ratio(entry.found["ratio"], entry.estimate)
-            found[f"bakeoff.{entry.metric}_{RATIO}"][place] = ratio
-    places = [place for cells in found.values() for place in cells]
-    params = [list(dict.fromkeys(values)) for values in zip(*places, strict=True)]
-    started = stamp(run.when)
+    for each in numbers(runs, "asv"):
+        place = (f"{each.cell.entrant} {each.cell.style}", *each.cell[2:])
+        found[f"bakeoff.{each.metric}"][place] = of_samples(each, runs[0])
+        estimate = tied.estimate_of(each.found) if each.found else None
+        if estimate is not None:
+            ratio = of_ratio(each.found["ratio"], estimate)
+            found[f"bakeoff.{each.metric}_{RATIO}"][place] = ratio
+    run = runs[0]
+    packages, about, commit = dict(versions(run)), run.machine, run.commit
+    python = ".".join(packages.pop("python", "").split(".")[:2])
+    known = [place for cells in found.values() for place in cells]
+    params = [list(dict.fromkeys(values)) for values in zip(*known, strict=True)]
+    places = list(product(*params))
+    shared: dict[str, Any] = {
+        "params": [[repr(value) for value in values] for values in params],
+        "version": None,
+        "started_at": milliseconds(run.when),
+        "duration": None,
+    }
     results = {
-        name: benchmark(params, started, [cells.get(place, {}) for place in product(*params)])
+        name: [
+            shared[column]
+            if column in shared
+            else [cells.get(place, {}).get(column) for place in places]
+            for column in ASV_COLUMNS
+        ]
         for name, cells in found.items()
     }
-    about = run.machine
     return text(
         {
-            "version": ASV,
-            "commit_hash": str(run.commit.get("id") or ""),
+            "version": ASV_VERSION,
+            "commit_hash": str(commit.get("id") or ""),
             "env_name": f"bakeoff-py{python}",
-            "date": stamp(str(run.commit.get("time") or run.when)),
+            "date": milliseconds(str(commit.get("time") or run.when)),
             "params": {
                 "machine": str(about.get("node") or ""),
                 "os": f"{about.get('system') or ''} {about.get('release') or ''}".strip(),
@@ -191,13 +193,13 @@ def asv(runs: Sequence[Run]) -> str:
     )
 
 
-def of_samples(entry: Entry, run: Run) -> dict[str, float | None]:
+def of_samples(each: ExportedNumber, run: Run) -> dict[str, float | None]:
     """Return asv's columns for a number of a run, with the quartiles of its samples."""
-    out: dict[str, float | None] = {"result": entry.value}
-    if count := entry.found.get("samples"):
+    out: dict[str, float | None] = {"result": each.value}
+    if count := each.found.get("samples"):
         out |= {"stats_number": 1, "stats_repeat": count}
-    group = Group(entry.metric, entry.cell.workload, entry.cell.backend)
-    blocks = run.samples.get(group, {}).get(entry.cell, []) if entry.found else []
+    group = Group(each.metric, each.cell.workload, each.cell.backend)
+    blocks = run.samples.get(group, {}).get(each.cell, []) if each.found else []
     if values := [value for block in blocks for value in block.values]:
         low, high = np.quantile(values, [0.25, 0.75])
         out |= {"stats_q_25": rounded(low), "stats_q_75": rounded(high)}
@@ -218,32 +220,12 @@ def of_ratio(ratio: float, estimate: Estimate) -> dict[str, float | None]:
     return out
 
 
-def benchmark(
-    params: list[list[str]], started: int | None, cells: Sequence[Mapping[str, float | None]]
-) -> list[Any]:
-    """Return an asv benchmark: `ASV_COLUMNS`, without the last ones that are not known.
-
-    Args:
-        params: The values of each parameter.
-        started: Milliseconds since 1970.
-        cells: Columns of each combination of parameters, in order.
-    """
-    row: dict[str, Any] = {
-        "params": [[repr(value) for value in values] for values in params],
-        "started_at": started,
-    }
-    for name in dict.fromkeys(name for cell in cells for name in cell):
-        row[name] = [cell.get(name) for cell in cells]
-    last = max(place for place, name in enumerate(ASV_COLUMNS) if row.get(name) is not None)
-    return [row.get(name) for name in ASV_COLUMNS[: last + 1]]
-
-
 def rounded(value: float) -> float | None:
     """Return a statistic with the digits that asv keeps; None for what is not finite."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
-def stamp(when: str) -> int | None:
+def milliseconds(when: str) -> int | None:
     """Return a time in milliseconds since 1970; UTC where no zone is given."""
     try:
         found = datetime.datetime.fromisoformat(when)

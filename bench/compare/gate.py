@@ -1,32 +1,63 @@
-"""What counts as worse: the gate's thresholds, what it leaves out, and shifts that are known."""
+"""The gate: what counts as worse. It is `[tool.bakeoff.gate]` of a pyproject.toml.
+
+Every part may be left out. Of several rules for a row, the one that names most decides; of those,
+the last.
+
+    [tool.bakeoff.gate]
+    threshold = 0.02                # worse: slower by more than that
+
+    [[tool.bakeoff.gate.rule]]
+    metric = "compile"
+    entrant = "flax_nnx"            # also: style, workload, backend
+    threshold = 0.10                # or: ignore = true
+
+    [[tool.bakeoff.gate.accept]]    # a known shift does not fail until that day is over
+    metric = "step"
+    entrant = "flax_nnx"
+    up_to = 1.15
+    reason = "nnx 0.12.9 checks its graph anew"
+    until = 2026-12-31
+"""
 
 from __future__ import annotations
 
-import datetime  # noqa: TC003 -- msgspec reads the annotation
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+import datetime
+import tomllib
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 
-from bench.metrics import EXACT, METRICS
-from bench.report import wording
+import impls
+from bench.metrics import EXACT, METRICS, Kind
+from bench.report.table import percent
+from common.config import WORKLOADS
+from common.errors import BakeoffError, unknown
+from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from bench.cells import Cell
 
+TABLE = "tool.bakeoff.gate"
+BACKENDS = ("cpu", "gpu", "tpu")
 SLACK = 1e-9
-"""Of a threshold: 110 calls are not more than 10 % above 100."""
+"""Added to a threshold: 110 calls are not more than 10 % above 100."""
+HINT = (
+    "a rule has a threshold (a fraction: 0.1 is 10 %) or ignore = true; an accept has up_to "
+    "(a ratio: 1.1), reason and until (a day: 2026-12-31); both name one or more of "
+)
 
 type Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 type Ratio = Annotated[float, msgspec.Meta(gt=1, le=1000)]
-type Words = Annotated[str, msgspec.Meta(pattern=r"\S")]
+type Reason = Annotated[str, msgspec.Meta(pattern=r"\S")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Where:
-    """Rows that something is said of; what is not named is all of them."""
+class Scope(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Which rows something applies to: those that match every name it gives."""
 
     metric: str | None = None
     entrant: str | None = None
@@ -34,36 +65,43 @@ class Where:
     workload: str | None = None
     backend: str | None = None
 
+    def __post_init__(self) -> None:
+        if not self.named:
+            raise ValueError(f"names none of {', '.join(Scope.__struct_fields__)}")
+
     @property
     def named(self) -> dict[str, str]:
-        """What it names."""
-        found = {field.name: getattr(self, field.name) for field in fields(Where)}
-        return {name: value for name, value in found.items() if value is not None}
+        """The names it gives, by kind."""
+        found = {kind: getattr(self, kind) for kind in Scope.__struct_fields__}
+        return {kind: name for kind, name in found.items() if name is not None}
 
     def holds(self, cell: Cell, metric: str | None) -> bool:
-        """Tell whether a row is meant; without a metric, whether the whole cell is."""
+        """Tell whether it applies to a row, or without a metric to a whole cell."""
         row = {**cell._asdict(), "metric": metric}
-        return all(row[name] == value for name, value in self.named.items())
+        return all(row[kind] == name for kind, name in self.named.items())
 
     def __str__(self) -> str:
-        return ", ".join(f"{name} {value}" for name, value in self.named.items())
+        return ", ".join(f"{kind} {name}" for kind, name in self.named.items())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule(Where):
+class GateRule(Scope, frozen=True, kw_only=True):
     """A threshold of some rows, or that they are left out."""
 
     threshold: Fraction | None = None
     ignore: bool = False
 
+    def __post_init__(self) -> None:
+        Scope.__post_init__(self)
+        if (self.threshold is None) != self.ignore:
+            raise ValueError("needs either a threshold or ignore = true")
 
-@dataclass(frozen=True, kw_only=True)
-class Accept(Where):
+
+class Accept(Scope, frozen=True, kw_only=True):
     """A shift that is known."""
 
     up_to: Ratio
     """New to base; what is more is worse."""
-    reason: Words
+    reason: Reason
     until: datetime.date
     """The last day."""
 
@@ -78,13 +116,12 @@ class Decision(NamedTuple):
     """Why, in words."""
 
 
-@dataclass(frozen=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What counts as worse."""
 
     threshold: Fraction | None = None
     """Of times; None for the margin inside which two times are equivalent."""
-    rule: tuple[Rule, ...] = ()
+    rule: tuple[GateRule, ...] = ()
     accept: tuple[Accept, ...] = ()
 
     def ignores(self, cell: Cell, metric: str | None) -> bool:
@@ -98,7 +135,7 @@ class Gate:
         Of an exact metric it is 0 unless a rule names that metric: a rule that gives the times of a
         workload some room shall not let a tenth more Python calls pass.
         """
-        exact = metric in EXACT or metric == "final_loss" or metric not in METRICS
+        exact = metric not in METRICS or METRICS[metric].kind is Kind.ONCE
         rules = [r for r in self.rule if r.threshold is not None and (r.metric or not exact)]
         rule = best(rules, cell, metric)
         if rule is not None and rule.threshold is not None:
@@ -113,42 +150,92 @@ class Gate:
         """Say whether a row that is slower, or more, is worse."""
         limit = self.limit(cell, metric, margin)
         if ratio <= 1 + limit + SLACK:
-            return Decision(limit, worse=False, note=f"{wording.percent(limit)} are allowed")
+            return Decision(limit, worse=False, note=f"{percent(limit)} are allowed")
         known = best(self.accept, cell, metric)
         if known is None:
-            allowed = f"more than the {wording.percent(limit)} allowed" if limit else ""
+            allowed = f"more than the {percent(limit)} allowed" if limit else ""
             return Decision(limit, worse=True, note=allowed)
         if today > known.until:
-            said = f"was accepted until {known.until}, which has passed"
-            return Decision(limit, worse=True, note=f"{said}: {known.reason}")
-        if ratio > known.up_to + SLACK:
-            said = f"more than the accepted {known.up_to:g}"
-            return Decision(limit, worse=True, note=f"{said}: {known.reason}")
-        note = f"accepted until {known.until}: {known.reason}"
-        return Decision(limit, worse=False, accepted=known, note=note)
+            note = f"was accepted until {known.until}, which has passed"
+        elif ratio > known.up_to + SLACK:
+            note = f"more than the accepted {known.up_to:g}"
+        else:
+            note = f"accepted until {known.until}: {known.reason}"
+            return Decision(limit, worse=False, accepted=known, note=note)
+        return Decision(limit, worse=True, note=f"{note}: {known.reason}")
 
     def unmatched(self, rows: Iterable[tuple[Cell, str]]) -> Iterator[str]:
-        """Yield warnings about what is said of rows that there are none of.
+        """Yield warnings about shifts and styles that match no row.
 
-        A rule may well be about something that was not measured today; its style may not be
-        mistyped, which nothing else would show.
+        A rule may be about something that was not measured today; but nothing else would show that
+        its style is mistyped.
         """
         known = list(rows)
         for accept in self.accept:
             if not any(accept.holds(*row) for row in known):
                 yield f"the gate accepts a shift of {accept}, but there is no such row"
-        styles: dict[str, set[str]] = {}
-        for cell, _ in known:
-            styles.setdefault(cell.entrant, set()).add(cell.style)
-        every = set().union(*styles.values())
         for rule in self.rule:
-            having = every if rule.entrant is None else styles.get(rule.entrant, set())
-            if rule.style is not None and having and rule.style not in having:
+            styles = {cell.style for cell, _ in known if rule.entrant in (None, cell.entrant)}
+            if rule.style is not None and styles and rule.style not in styles:
                 yield f"the gate has a rule for {rule}, but there is no such style here"
 
 
-def best[W: Where](among: Sequence[W], cell: Cell, metric: str | None) -> W | None:
+def best[S: Scope](among: Sequence[S], cell: Cell, metric: str | None) -> S | None:
     """Return what decides about a row: the one that names most, of several the last."""
-    meant = [(len(one.named), place, one) for place, one in enumerate(among)]
-    meant = [each for each in meant if each[2].holds(cell, metric)]
-    return max(meant, key=lambda each: each[:2])[2] if meant else None
+    meant = [one for one in reversed(among) if one.holds(cell, metric)]
+    return max(meant, key=lambda one: len(one.named), default=None)
+
+
+def read_gate(path: Path, entrants: Iterable[str] = (), *, needed: bool = False) -> Gate:
+    """Return the gate that a TOML file asks for; the usual one where it asks for none.
+
+    Args:
+        path: A pyproject.toml, or another file with that table.
+        entrants: Known beside the project's own.
+        needed: Whether it is a mistake that there is none.
+
+    Raises:
+        BakeoffError: the file cannot be read, or its table is not a gate.
+    """
+    option = f"--config {path}"
+    try:
+        found: Any = tomllib.loads(read_regular(path, MOST_JSON).decode("utf-8"))
+    except FileNotFoundError as error:
+        if not needed:
+            return Gate()
+        raise BakeoffError(f"{option}: there is no such file; give a TOML file") from error
+    except OSError as error:
+        raise BakeoffError(f"{option} cannot be read ({error.strerror}); give another") from error
+    except ValueError as error:
+        raise BakeoffError(f"{option} is not TOML ({error}); mend it, or give another") from error
+    for name in TABLE.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    if found is not None:
+        return gate_of(found, str(path), entrants)
+    if needed:
+        raise BakeoffError(f"{option} has no table [{TABLE}]; add it, or leave the option out")
+    return Gate()
+
+
+def gate_of(table: Any, source: str, entrants: Iterable[str] = ()) -> Gate:
+    """Return the gate that a table asks for.
+
+    Raises:
+        BakeoffError: it is not a gate, or names something unknown.
+    """
+    try:
+        gate = msgspec.convert(table, Gate)
+    except msgspec.ValidationError as error:
+        kinds = ", ".join(Scope.__struct_fields__)
+        raise BakeoffError(f"{source}: [{TABLE}] is wrong: {error}; {HINT}{kinds}") from error
+    names = {
+        "metric": [*METRICS, *EXACT],
+        "entrant": list(dict.fromkeys([*impls.names(), *entrants])),
+        "workload": list(WORKLOADS),
+        "backend": list(BACKENDS),
+    }
+    for scope in (*gate.rule, *gate.accept):
+        for kind, name in scope.named.items():
+            if kind in names and name not in names[kind]:
+                raise BakeoffError(f"{source}: [{TABLE}]: {unknown(kind, name, names[kind])}")
+    return gate

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.cells import Cell
-    from bench.compare.driven import Offered
+    from bench.compare.experiment import Offered
     from bench.compare.series import Key
     from bench.engine.sides_plan import History
     from bench.stats.changes import Points

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE
-from bench.compare.between import BETWEEN, Kind
+from bench.compare.between_run_variance import BETWEEN, Variation
 from bench.compare.line import Change
-from bench.metrics import METRICS, TINY
-from bench.metrics import Kind as Sampling
+from bench.metrics import METRICS, TINY, Kind
 from bench.stats.changes import Observations, steps
 
 if TYPE_CHECKING:
@@ -49,15 +48,15 @@ def find_changes(series: Sequence[Series]) -> list[Change]:
     return out
 
 
-def kind(key: Key) -> Kind:
+def variation(key: Key) -> Variation:
     """Return how a series varies from run to run, as far as its name says it."""
     if key.metric == "peak_rss":
-        return Kind.MEMORY
-    if METRICS[key.metric].kind is Sampling.COLD:
-        return Kind.COLD
+        return Variation.MEMORY
+    if METRICS[key.metric].kind is Kind.COLD:
+        return Variation.COLD
     if key.workload in TINY:
-        return Kind.HOST
-    return Kind.OTHER if key.style == BASELINE[1] else Kind.SEVERAL
+        return Variation.HOST
+    return Variation.OTHER if key.style == BASELINE[1] else Variation.SEVERAL
 
 
 def known(series: Series) -> Int[np.ndarray, " known"]:
@@ -69,7 +68,7 @@ def known(series: Series) -> Int[np.ndarray, " known"]:
 
 def at(series: Series, have: Int[np.ndarray, " known"]) -> Observations:
     """Return those points, with the variance between runs beyond that within them."""
-    wobble = BETWEEN[kind(series.key)]
+    wobble = BETWEEN[variation(series.key)]
     return Observations(
         np.log(series.ratio[have]),
         series.standard_error[have] ** 2,

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, Cell
-from bench.compare.paired import log_ratios
+from bench.compare.pairs import log_ratios
 from bench.engine.sides_plan import REFERENCE
 from bench.metrics import METRICS, Kind
 from bench.stats.changes import Points, changes, points

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 import impls
-from bench.compare.gatefile import BACKENDS
-from bench.details import styles_of
+from bench.compare.gate import BACKENDS
 from bench.environments import spec
 from bench.metrics import METRICS
 from common.config import WORKLOADS

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, Cell
-from bench.compare.paired import of_pairs
+from bench.compare.pairs import of_pairs
 from bench.engine.actions import Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver

@@ -1,4 +1,4 @@
-"""What A/B, history and bisect have in common: sides built, asked, measured, and journalled."""
+"""The sides of an A/B, a history or a bisection: built, asked, measured, and journalled."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def selected(selection: Selection, sides: Mapping[str, Offered]) -> dict[str, li
     if not any(found.values()):
         raise errors[0]
     having = [{cell.backend for cell in cells} for cells in found.values()]
-    shared = sorted(set.intersection(*having)) or sorted(set.union(*having))
-    one = next((backend for backend in shared if backend != "cpu"), shared[0])
+    backends = sorted(set.intersection(*having) or set.union(*having))
+    one = next((backend for backend in backends if backend != "cpu"), backends[0])
     return {name: [c for c in cells if c.backend == one] for name, cells in found.items()}
 
 
@@ -117,8 +117,8 @@ def common(found: Mapping[str, Sequence[Cell]]) -> list[Cell]:
     return cells
 
 
-def measure(
-    plan: Callable[[Options, float], Plan],
+def measure[P: Plan](
+    plan: Callable[[Options, float], P],
     options: Options,
     sides: Mapping[str, Environment],
     header: Mapping[str, Any],
@@ -127,15 +127,15 @@ def measure(
     before: float = 0.0,
     resume: bool = False,
     told: Callable[[Action, Spent], None],
-) -> tuple[Plan, Journal]:
-    """Measure what a plan asks for on its sides; return it, and the journal of all that.
+) -> tuple[P, Journal]:
+    """Measure what a plan asks for on its sides; return it, and its journal.
 
     Args:
-        plan: Makes it, given the options with the seed of this run, and what had been spent.
+        plan: Makes it, given the options with the seed of this run, and the seconds spent before.
         options: How much is measured.
         sides: Where workers run.
-        header: What else tells this run from others; a journal of another one is not gone on with.
-        kind: Of run, which has a folder of journals.
+        header: What else tells this run from others; the journal of another one is refused.
+        kind: Of run; each has its folder of journals.
         before: Seconds of the budget that have gone already.
         resume: Go on with the newest journal.
         told: Shows how far it is.
@@ -173,12 +173,12 @@ def measure(
 
 
 def shared(side: Environment) -> dict[str, str]:
-    """Return a side's variables: two processes live, and none may take a whole accelerator."""
+    """Return a side's variables: of two processes, neither may take a whole accelerator."""
     return {**side.place.variables, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def check(journal: Journal, about: Mapping[str, Any]) -> None:
-    """Raise BakeoffError unless a journal was begun by the same command, of the same code."""
+    """Raise BakeoffError unless a journal is of the same command and the same code."""
     now = json.loads(json.dumps(about, default=list))
     changed = [name for name, value in now.items() if journal.header.get(name) != value]
     if changed:

@@ -1,22 +1,28 @@
-"""What a run's ratios wander by from hour to hour, beyond what the run itself can know.
+"""How much ratios vary from run to run, beyond what one run can know.
 
 A ratio's standard error comes from blocks and processes of one run. Between two runs more changes:
 other guests of the host, where memory lies, how hot the processor is. What both arms share cancels
-out in the ratio; what they do not share does not: an arm that runs the baseline's own program keeps
-its ratio, one that spends its time in Python beside one that spends it in XLA does not.
+out in the ratio, and what they do not share does not: an arm that runs the baseline's own program
+keeps its ratio, one that spends its time in Python beside one that spends it in XLA does not.
+
+    python -m bench.compare.between_run_variance RUN.json RUN.json RUN.json …
+
+prints what runs of the same code vary by, which `BETWEEN` is made of.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.metrics import METRICS, TINY
-from bench.metrics import Kind as Sampling
+from bench.metrics import METRICS, TINY, Kind
 from bench.stats.ratios import Estimate, corrected
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +31,8 @@ if TYPE_CHECKING:
     from bench.report.wording import Facts
 
 
-class Kind(StrEnum):
-    """What wanders alike, from what wanders least to what wanders most."""
+class Variation(StrEnum):
+    """Rows that vary alike from run to run, from the least to the most."""
 
     SAME = "warm, the baseline's program and Python calls"
     OTHER = "warm, another program"
@@ -47,35 +53,30 @@ class Wobble(NamedTuple):
 
 
 BETWEEN = {
-    Kind.SAME: Wobble(0.0, 20),
-    Kind.OTHER: Wobble(0.005, 10),
-    Kind.HOST: Wobble(0.020, 16),
-    Kind.SEVERAL: Wobble(0.030, 10),
-    Kind.MEMORY: Wobble(0.005, 20),
-    Kind.COLD: Wobble(0.010, 20),
-    Kind.ABSOLUTE: Wobble(0.060, 10),
+    Variation.SAME: Wobble(0.0, 20),
+    Variation.OTHER: Wobble(0.005, 10),
+    Variation.HOST: Wobble(0.020, 16),
+    Variation.SEVERAL: Wobble(0.030, 10),
+    Variation.MEMORY: Wobble(0.005, 20),
+    Variation.COLD: Wobble(0.010, 20),
+    Variation.ABSOLUTE: Wobble(0.060, 10),
 }
 """Used where one base run is given. Three default runs of the same code within two hours, on two
 cores of a shared Xeon, came to 0 for SAME, HOST, MEMORY and COLD, 0.0007 for OTHER (0.0035 from the
-first two alone), 0.030 for SEVERAL and 0.028 for ABSOLUTE. Where that is less than what is here,
-there were too few runs to believe in it: OTHER is rounded up from the larger, the rest are what
-issue and experience say of such machines, whose seconds differ by 5 to 8 %. To make them anew:
-
-    python -m bench.compare.calibrate RUN.json RUN.json RUN.json …
-"""
+first two alone), 0.030 for SEVERAL and 0.028 for ABSOLUTE. Three runs are too few to rely on
+smaller values than these: OTHER is rounded up from the larger one, the rest are what experience
+says of such machines, whose seconds differ by 5 to 8 %."""
 LEAST_DF = 6.0
-"""With fewer degrees of freedom, what several base runs say does not replace the table."""
+"""With fewer degrees of freedom, the estimate of several base runs does not replace the table."""
 HALVINGS = 60
 TINIEST = 1e-18
 """Variance of a log-ratio, so that none is zero."""
 KNOWN_DF = 4.0
-"""A standard error of fewer degrees of freedom says too little to be taken off."""
+"""Estimates whose standard error has fewer degrees of freedom are not used."""
 
 
-def kind(metric: str, *cells: Facts, baseline: Facts | None = None) -> Kind:
-    """Return what a metric of a cell, found on one side or several, wanders like.
-
-    Where the sides differ, it is what wanders most.
+def variation(metric: str, *cells: Facts, baseline: Facts | None = None) -> Variation:
+    """Return how a metric of a cell varies; where the sides differ, the larger of the two.
 
     Args:
         metric: Its name.
@@ -83,47 +84,47 @@ def kind(metric: str, *cells: Facts, baseline: Facts | None = None) -> Kind:
         baseline: The baseline's, whose Python calls are the fewest; None where there is none.
     """
     if metric == "peak_rss":
-        return Kind.MEMORY
-    if METRICS[metric].kind is not Sampling.WARM:
-        return Kind.COLD
-    order = list(Kind)
+        return Variation.MEMORY
+    if METRICS[metric].kind is not Kind.WARM:
+        return Variation.COLD
+    order = list(Variation)
     return max((_warm(cell, baseline) for cell in cells), key=order.index)
 
 
-def _warm(cell: Facts, baseline: Facts | None) -> Kind:
+def _warm(cell: Facts, baseline: Facts | None) -> Variation:
     proof = cell["proof"] or {}
     if not proof.get("whole_step", True):
-        return Kind.SEVERAL
+        return Variation.SEVERAL
     calls, fewest = (
         None if of is None else of["exact"].get("python_calls") for of in (cell, baseline)
     )
     as_many = calls is None or fewest is None or calls <= fewest
     if proof.get("same_program_as_baseline") and as_many:
-        return Kind.SAME
-    return Kind.HOST if cell["workload"] in TINY else Kind.OTHER
+        return Variation.SAME
+    return Variation.HOST if cell["workload"] in TINY else Variation.OTHER
 
 
 def between_runs(
-    runs: Sequence[Mapping[Key, Estimate]], kinds: Mapping[Key, Kind]
-) -> dict[Kind, Wobble]:
-    """Return what several runs of the same code wander by, pooled over the rows of a kind.
+    runs: Sequence[Mapping[Key, Estimate]], variations: Mapping[Key, Variation]
+) -> dict[Variation, Wobble]:
+    """Return what several runs of the same code vary by, pooled over the rows that vary alike.
 
     The variance between runs is what makes the squared distances of a row's estimates from their
     weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
     weighting factors", summed over rows. Rows of one style move together, so degrees of freedom
     count styles and not rows; and they are the fewer the more of the variance is the runs' own.
     Standard errors of few degrees of freedom make it err to the large side: where runs do not
-    wander at all, by half a standard error.
+    vary at all, by half a standard error.
 
     Args:
         runs: The estimates of each run; at least two.
-        kinds: Of every row.
+        variations: Of every row.
 
     Returns:
-        By kind that at least two runs have a row of.
+        Of those that at least two runs have a row of.
     """
-    rows: dict[Kind, dict[Key, list[Estimate]]] = {}
-    for key, name in kinds.items():
+    rows: dict[Variation, dict[Key, list[Estimate]]] = {}
+    for key, name in variations.items():
         known = [run[key] for run in runs if key in run and run[key].df >= KNOWN_DF]
         if len(known) > 1:
             rows.setdefault(name, {})[key] = known
@@ -155,10 +156,10 @@ def _wobble(rows: Mapping[Key, Sequence[Estimate]]) -> Wobble:
     return Wobble(math.sqrt(low), len(styles) * (runs - 1) * own**2)
 
 
-def chosen(estimated: Mapping[Kind, Wobble]) -> dict[Kind, Wobble]:
-    """Return what several base runs wander by, and the table where they say too little.
+def chosen(estimated: Mapping[Variation, Wobble]) -> dict[Variation, Wobble]:
+    """Return the estimates of several base runs, and the table where they are too uncertain.
 
-    Where that little is more than the table has, it is taken: the machine is no quiet one.
+    An uncertain estimate that is larger than the table's is taken: the machine is not a quiet one.
     """
     out = dict(BETWEEN)
     for name, wobble in estimated.items():
@@ -174,12 +175,13 @@ def difference(
 ) -> Estimate:
     """Return the ratio of a new run's ratio to that of one base run, or of several.
 
-    Several are weighted by what each of them knows.
+    Several are weighted by what each of them knows; degrees of freedom are those of Satterthwaite
+    (1946), "An approximate distribution of estimates of variance components".
 
     Args:
         bases: Of the base runs.
         new: Of the new run.
-        wobble: What all of them wander by.
+        wobble: What all of them vary by.
         comparisons: That the interval is corrected for.
     """
     known = [e for e in bases if math.isfinite(e.standard_error)]
@@ -194,16 +196,30 @@ def difference(
     parts.append((new.standard_error**2, new.df))
     parts.append((between * (1 + float(weights @ weights)), wobble.df))
     variance = sum(part for part, _ in parts)
-    df = satterthwaite(variance, *parts)
-    distance = new.log_ratio - middle
-    error = math.sqrt(variance)
-    return corrected(distance, error, df, new.blocks, new.workers, comparisons)
-
-
-def satterthwaite(total: float, *parts: tuple[float, float]) -> float:
-    """Return the degrees of freedom of a sum of variances, each with its own (0 if all are zero).
-
-    Satterthwaite (1946), "An approximate distribution of estimates of variance components".
-    """
     spread = sum(part**2 / df for part, df in parts if part)
-    return total**2 / spread if spread else 0.0
+    df = variance**2 / spread if spread else 0.0
+    error = math.sqrt(variance)
+    return corrected(new.log_ratio - middle, error, df, new.blocks, new.workers, comparisons)
+
+
+def main(paths: Sequence[str]) -> int:
+    """Print the table."""
+    from bench.compare.compare import cells, measurements, variation_of
+    from bench.report.runs import read
+
+    try:
+        if len(paths) < 2:
+            raise BakeoffError(f"{len(paths)} runs are given; give two or more of the same code")
+        runs = [read(Path(path)) for path in paths]
+    except BakeoffError as error:
+        print(f"bakeoff: {error}", file=sys.stderr)
+        return error.exit_status
+    found, facts = [measurements(run) for run in runs], [cells(run) for run in runs]
+    keys = dict.fromkeys(key for run in found for key in run)
+    for name, wobble in between_runs(found, {k: variation_of(k, *facts) for k in keys}).items():
+        print(f"Variation.{name.name}: Wobble({wobble.sd:.4f}, {wobble.df:.0f}),")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.engine.state import Samples, State
     from bench.stats.ratios import Estimate
 
-    type Data = dict[int, tuple[int, float, float]]
+    type Blocks = dict[int, tuple[int, float, float]]
     """By number of a block: its pair, and the log of each side's datum."""
 
 
@@ -27,19 +27,19 @@ def paired(base: State, new: State, cells: Iterable[Cell]) -> dict[tuple[Cell, s
 
     Intervals are corrected for all cells of a metric at a workload.
     """
-    groups: dict[Group, dict[Cell, Data]] = defaultdict(dict)
+    groups: dict[Group, dict[Cell, Blocks]] = defaultdict(dict)
     for cell in cells:
         ours, theirs = new.cells.get(cell), base.cells.get(cell)
         if ours is None or theirs is None or ours.failure or theirs.failure:
             continue
         for metric in [name for name in ours.blocks if name in theirs.blocks]:
-            data = both(theirs.blocks[metric], ours.blocks[metric])
-            if data:
-                groups[Group(metric, *cell[2:])][cell] = data
+            blocks = in_turns(theirs.blocks[metric], ours.blocks[metric])
+            if blocks:
+                groups[Group(metric, *cell[2:])][cell] = blocks
     return {
         (cell, group.metric): estimate
-        for group, data in groups.items()
-        for cell, estimate in estimates(data).items()
+        for group, found in groups.items()
+        for cell, estimate in estimates(found).items()
     }
 
 
@@ -48,8 +48,8 @@ def of_pairs(base: State, new: State, cell: Cell, metric: str) -> Estimate | Non
     return paired(base, new, [cell]).get((cell, metric))
 
 
-def both(base: Iterable[Samples], new: Iterable[Samples]) -> Data:
-    """Return what blocks say that both sides have: the log of a low quantile of the calls."""
+def in_turns(base: Iterable[Samples], new: Iterable[Samples]) -> Blocks:
+    """Return the blocks that both sides have: the log of a low quantile of the calls."""
     theirs = {block.number: math.log(datum(block.values)) for block in base}
     return {
         block.number: (block.process, theirs[block.number], math.log(datum(block.values)))
@@ -59,20 +59,16 @@ def both(base: Iterable[Samples], new: Iterable[Samples]) -> Data:
 
 
 def log_ratios(base: Iterable[Samples], new: Iterable[Samples]) -> dict[int, tuple[int, float]]:
-    """Return what blocks say that both sides have: pair, and log-ratio of new to base."""
-    return {number: (pair, b - a) for number, (pair, a, b) in both(base, new).items()}
+    """Return, of each block that both sides have, its pair and the log-ratio of new to base."""
+    return {number: (pair, b - a) for number, (pair, a, b) in in_turns(base, new).items()}
 
 
-def estimates(data: Mapping[Cell, Data]) -> dict[Cell, Estimate]:
+def estimates(found: Mapping[Cell, Blocks]) -> dict[Cell, Estimate]:
     """Return the ratios of cells that were measured in the same blocks, or in some of them."""
-    numbers = sorted({number for each in data.values() for number in each})
-    pair = {number: found[0] for each in data.values() for number, found in each.items()}
-    logs = np.full((2, len(numbers), len(data)), np.nan)
-    for column, each in enumerate(data.values()):
-        for side in (0, 1):
-            logs[side, :, column] = [
-                each[number][1 + side] if number in each else np.nan for number in numbers
-            ]
-    pairs = np.array([pair[number] for number in numbers], int)
-    found = paired_sides(logs[0], logs[1], pairs)
-    return {cell: e for cell, e in zip(data, found, strict=True) if e is not None}
+    pairs = {number: each[0] for blocks in found.values() for number, each in blocks.items()}
+    numbers = sorted(pairs)
+    nothing = (0, math.nan, math.nan)
+    logs = np.array([[blocks.get(n, nothing)[1:] for blocks in found.values()] for n in numbers])
+    base, new = np.moveaxis(logs, -1, 0)
+    ratios = paired_sides(base, new, np.array([pairs[number] for number in numbers], int))
+    return {cell: e for cell, e in zip(found, ratios, strict=True) if e is not None}
