@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
 
 
 class Done(NamedTuple):

@@ -17,6 +17,7 @@ import msgspec
 
 import impls
 from bench.compare.gate import BACKENDS
+from bench.details import styles_of
 from bench.environments import spec
 from bench.metrics import METRICS
 from common.config import WORKLOADS
