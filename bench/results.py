@@ -14,11 +14,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench import limit, tricks
-from bench.compare.pages import bisect_page, history_page
-from bench.compare.pages.history_charts import figures
+from bench.compare import bisect_result
+from bench.compare import history as history_file
 from bench.report import first, scaling
 from bench.report.markdown import table
 from bench.report.page import page
+from bench.report.page.parts import document_page
 from bench.report.runs import Run, read
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
@@ -91,7 +92,18 @@ def bisections() -> Iterator[tuple[Path, Facts]]:
 def changed(history: Facts) -> list[Figure]:
     """Return the charts of a history that show a change: those that become pictures."""
     where = {f"{c['metric']}-{c['workload']}" for c in history["changes"]}
-    return [figure for figure in figures(history) if figure.name in where]
+    sections = history_file.document(history, figures=True).sections
+    return [f for section in sections for f in section.figures if f.name in where]
+
+
+def history_page(history: Facts) -> str:
+    """Return the page of a history."""
+    return document_page(history_file.document(history, figures=True))
+
+
+def bisection_page(found: Facts) -> str:
+    """Return the page of a bisection."""
+    return document_page(bisect_result.document(found, figures=True))
 
 
 def breadth(run: Run) -> int:
@@ -129,11 +141,11 @@ def main() -> int:
             print(folder / PAGE)
             draw(runs, folder / PICTURES)
         for folder, history in histories():
-            (folder / PAGE).write_text(history_page.page(history), encoding="utf-8")
+            (folder / PAGE).write_text(history_page(history), encoding="utf-8")
             print(folder / PAGE)
             draw_figures({figure.name: figure for figure in changed(history)}, folder / PICTURES)
         for path, found in bisections():
-            path.with_suffix(".html").write_text(bisect_page.page(found), encoding="utf-8")
+            path.with_suffix(".html").write_text(bisection_page(found), encoding="utf-8")
             print(path.with_suffix(".html"))
         for path in TEXTS:
             path.write_text(refreshed(path.read_text("utf-8")), encoding="utf-8")

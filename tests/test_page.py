@@ -18,7 +18,6 @@ import pytest
 from bench import results
 from bench.cells import BASELINE, Cell
 from bench.cli import main
-from bench.compare.pages import bisect_page, history_page
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run as Planned
 from bench.estimates import Group
@@ -617,7 +616,9 @@ def test_pages_of_histories_are_of_their_histories() -> None:
     found = list(results.histories())
     assert found
     for folder, history in found:
-        assert (folder / results.PAGE).read_text("utf-8") == history_page.page(history), folder.name
+        assert (folder / results.PAGE).read_text("utf-8") == results.history_page(history), (
+            folder.name
+        )
         for figure in results.changed(history):
             drawn = io.StringIO()
             picture(figure).save(drawn, format="svg")
@@ -627,7 +628,9 @@ def test_pages_of_histories_are_of_their_histories() -> None:
 
 def test_pages_of_bisections_are_of_their_bisections() -> None:
     for path, found in results.bisections():
-        assert path.with_suffix(".html").read_text("utf-8") == bisect_page.page(found), path.name
+        assert path.with_suffix(".html").read_text("utf-8") == results.bisection_page(found), (
+            path.name
+        )
 
 
 @pytest.mark.parametrize("path", results.TEXTS, ids=lambda p: p.parent.name)

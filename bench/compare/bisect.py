@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.version import Version
 from scipy import special
@@ -18,6 +18,7 @@ from scipy import special
 from bench.compare.releases import between, moved
 from bench.compare.spec import PACKAGES, of_day, parse
 from bench.environments.uv import UnsolvableError
+from bench.report.table import RATIO, Value
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from bench.stats.ratios import Estimate
 
     type Moved = dict[str, tuple[str | None, str | None]]
+    type Decided = Callable[[Estimate], bool]
+    """Tells, given the ratio by now, whether a step has been measured for long enough."""
+    type Trial = Callable[[Environment, Environment, Decided], tuple[Estimate | None, float, str]]
+    """Measures two sides until it is decided: the ratio, the seconds it took, why there is none."""
 
 ALPHA = 0.01
 """Odds that a step is decided wrongly."""
@@ -40,7 +45,7 @@ MOST_DAYS = 10
 LIKE_GOOD, LIKE_BAD, UNDECIDED = "like good", "like bad", "undecided"
 
 
-class Step(NamedTuple):
+class SearchStep(NamedTuple):
     """One A/B, and what was concluded."""
 
     phase: str
@@ -56,23 +61,18 @@ class Step(NamedTuple):
     """`differs`, `like good`, `like bad` or `undecided`."""
     seconds: float
 
-
-class Trial(Protocol):
-    """Measures two sides until `decided`, and says what they came to."""
-
-    def __call__(
-        self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
-    ) -> tuple[Estimate | None, float, str]:
-        """Return the ratio, the seconds it took, and why there is none."""
+    def __str__(self) -> str:
+        """Return the ratio with its interval: `1.58 (1.37–1.83) in 3 pairs`."""
+        return f"{Value(self.ratio, RATIO, self.low, self.high)} in {self.pairs} pairs"
 
 
 @dataclass
-class Found:
+class SearchResult:
     """Where a search has come to."""
 
     good: Spec
     bad: Spec
-    steps: list[Step]
+    steps: list[SearchStep]
     log_ratio: float = 0.0
     """Of the whole difference."""
     package: str | None = None
@@ -101,16 +101,16 @@ class Search:
     environment: Callable[[Spec], Environment]
     trial: Trial
     tell: Callable[[str], None]
-    found: Found | None = None
+    found: SearchResult | None = None
     """Where it is by now."""
 
-    def run(self, good: Spec, bad: Spec) -> Found:
+    def run(self, good: Spec, bad: Spec) -> SearchResult:
         """Search between two sides.
 
         Raises:
             BakeoffError: one of the two cannot be built or measured.
         """
-        self.found = found = Found(good, bad, [])
+        self.found = found = SearchResult(good, bad, [])
         self.start = good
         if self.whole(found):
             try:
@@ -123,20 +123,20 @@ class Search:
                 found.stopped = str(error)
         return found
 
-    def whole(self, found: Found) -> bool:
+    def whole(self, found: SearchResult) -> bool:
         """Tell whether there is something to search for."""
         step = self.step(found, "whole", found.good, found.bad, 0.0)
         if step is not None and step.conclusion == UNDECIDED:
             found.stopped = (
-                f"{found.good} and {found.bad} are not told apart ({words(step)}): there is "
-                "nothing to search for"
+                f"{found.good} and {found.bad} do not differ ({step}): there is nothing "
+                "to search for"
             )
         if step is None or found.over:
             return False
         found.log_ratio = math.log(step.ratio)
         return True
 
-    def days(self, found: Found) -> None:
+    def days(self, found: SearchResult) -> None:
         """Go to the last day that is like the good one, and the first that is like the bad one."""
         while not found.over and found.good.date and found.bad.date:
             first, last = found.good.date, found.bad.date
@@ -168,7 +168,7 @@ class Search:
             return of_day(day)
         return None
 
-    def packages(self, found: Found) -> None:
+    def packages(self, found: SearchResult) -> None:
         """Go to the package: the one that makes the good stack like the bad one, alone."""
         if found.over:
             return
@@ -193,7 +193,7 @@ class Search:
             if step is None:
                 return
             if step.conclusion == UNDECIDED:
-                found.stopped = f"{swapped} cannot be decided: {words(step)}"
+                found.stopped = f"{swapped} cannot be decided: {step}"
                 return
             if step.conclusion == LIKE_BAD:
                 drawn = moved(good, here)
@@ -206,7 +206,9 @@ class Search:
             "what came with them"
         )
 
-    def settle(self, found: Found, name: str, differing: Moved, along: Moved | None = None) -> None:
+    def settle(
+        self, found: SearchResult, name: str, differing: Moved, along: Moved | None = None
+    ) -> None:
         """It is this package; `along` moved with it."""
         found.package, found.releases = name, differing.get(name, (None, None))
         found.along = along or {}
@@ -218,7 +220,7 @@ class Search:
         pins = [f"{n}=={differing[n][1]}" for n in names if n in differing and differing[n][1]]
         return with_pins(good, pins)
 
-    def releases(self, found: Found) -> None:
+    def releases(self, found: SearchResult) -> None:
         """Go to the release of that package."""
         if found.over or found.package is None:
             return
@@ -263,25 +265,27 @@ class Search:
             return spec
         return None
 
-    def confirm(self, found: Found) -> None:
+    def confirm(self, found: SearchResult) -> None:
         """Measure the two that were found beside each other: what of the difference is theirs."""
         if not found.over and len(found.steps) > 1:
             self.step(found, "confirm", found.good, found.bad, 0.0)
 
-    def narrow(self, found: Found, phase: str, middle: Spec) -> str:
+    def narrow(self, found: SearchResult, phase: str, middle: Spec) -> str:
         """Put one of the sides in the middle, by an A/B of it and the first good side."""
         step = self.step(found, phase, self.start, middle, found.log_ratio / 2)
         if step is None:
             return UNDECIDED
         if step.conclusion == UNDECIDED:
-            found.stopped = f"{middle} cannot be decided: {words(step)}"
+            found.stopped = f"{middle} cannot be decided: {step}"
         elif step.conclusion == LIKE_BAD:
             found.bad = middle
         else:
             found.good = middle
         return step.conclusion
 
-    def step(self, found: Found, phase: str, base: Spec, new: Spec, boundary: float) -> Step | None:
+    def step(
+        self, found: SearchResult, phase: str, base: Spec, new: Spec, boundary: float
+    ) -> SearchStep | None:
         """Make one A/B, which asks on which side of a log-ratio the new side lies."""
         estimate, seconds, why = self.trial(
             self.environment(base), self.environment(new), Looks(boundary)
@@ -296,7 +300,7 @@ class Search:
             if boundary:
                 beyond = (estimate.log_ratio > boundary) == (boundary > 0)
                 conclusion = LIKE_BAD if beyond else LIKE_GOOD
-        step = Step(
+        step = SearchStep(
             phase,
             str(base),
             str(new),
@@ -308,7 +312,7 @@ class Search:
             seconds,
         )
         found.steps.append(step)
-        self.tell(f"{phase}: {new} beside {base}: {words(step)}: {conclusion}")
+        self.tell(f"{phase}: {new} beside {base}: {step}: {conclusion}")
         return step
 
 
@@ -352,8 +356,3 @@ def with_pins(spec: Spec, pins: Sequence[str]) -> Spec:
     kept = [f"{name}{value}" for name, value in spec.pins if name not in names]
     date = [f"@{spec.date}"] if spec.date else []
     return parse(",".join([*date, *kept, *pins]))
-
-
-def words(step: Step) -> str:
-    """Return a step's ratio in words."""
-    return f"{step.ratio:.3f} times ({step.low:.3f} to {step.high:.3f}) in {step.pairs} pairs"

@@ -1,56 +1,45 @@
 """Summaries of run files: the few numbers of each that a time line needs, kept in the cache folder.
 
 A run file is read again when its size or its time of change differs. The file of summaries can be
-deleted at any time; where it is missing, damaged or of another version, it is made anew.
+deleted at any time.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
+from contextlib import suppress
 from datetime import datetime
-from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from bench.cells import Cell
 from bench.compare.conditions import versions
-from bench.metrics import METRICS
-from bench.report.runs import processor, read
-from bench.report.wording import printable
+from bench.compare.series import FAILURE, VERDICTS, Moment, Numbers, SeriesKey
+from bench.metrics import EXACT, METRICS
+from bench.report.runs import MARGIN, NO_NUMBER, Run, processor, read
+from bench.report.text import printable
 from bench.runfile import SCHEMA
-from bench.stats.verdicts import Verdict
 from common.errors import BakeoffError
 from common.fetch import cache_folder
+from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from bench.report.runs import Run
-    from bench.report.wording import Facts
+    type Progress = Callable[[Sequence[Path]], Iterable[Path]]
+    """Yields the files that are to be read, and shows how far that is."""
 
-    type Step = Callable[[int, int], None]
-    """Told how many of how many files have been read."""
-
-VERSION = f"{SCHEMA}.1".encode()
-"""Of the summaries, and of how run files are read: summaries of another version are not used."""
+VERSION = f"{SCHEMA}.2"
+"""Of the summaries, and of how run files are read: those of another version are not used."""
 NAME = "time-line.msgpack"
 """In the cache folder."""
-DIGEST_BYTES = 16
 PASSED_OVER = (".git", ".venv", "node_modules", "__pycache__")
 """Folders that hold many files and no run."""
-VERDICTS = tuple(map(str, Verdict))
-"""As points number them."""
-FAILURE = "failure"
-"""In place of a metric, where a cell failed and has none."""
-OF_SIDES = {"history", "spec"}
-"""Entries of a run's section by which it is a stack of a history, or a side of an A/B."""
 
 
 class Stamp(NamedTuple):
@@ -64,61 +53,17 @@ UNREADABLE = Stamp(-1, -1)
 """Of a file that could not be opened: it is tried again, though it may not have changed."""
 
 
-class State(StrEnum):
-    """The kind of a JSON file."""
-
-    RUN = "run"
-    SIDE = "side"
-    """A stack of a history, or a side of an A/B: no run of this project's own history."""
-    OTHER = "other"
-    """JSON that makes no claim to be a run."""
-    DAMAGED = "damaged"
-
-
-class Key(NamedTuple):
-    """The cell and metric that the points of a series have in common."""
-
-    machine: str
-    entrant: str
-    style: str
-    workload: str
-    backend: str
-    metric: str
-    unit: str
-    exact: bool
-
-
-class Numbers(NamedTuple):
-    """A point; NaN where a number is not known."""
-
-    median: float
-    ratio: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    standard_error: float = math.nan
-    df: float = math.nan
-    p: float = math.nan
-    verdict: float = math.nan
-    """Its place in `VERDICTS`."""
-
-
 class Summary(msgspec.Struct, array_like=True, frozen=True):
-    """The summary of a file; of one that is no run, its stamp, state and problem."""
+    """The summary of a JSON file; of one that is no run, its stamp, kind and problem."""
 
     stamp: Stamp
-    state: State
+    kind: Literal["run", "side", "other", "damaged"]
+    """A side is a stack of a history or a side of an A/B; others do not claim to be a run."""
     problem: str = ""
     """Of a damaged file, in a sentence that names it."""
-    name: str = ""
-    path: str = ""
-    at: str = ""
-    """When it was measured: year to second, UTC."""
-    revision: str = ""
-    dirty: bool = False
-    versions: dict[str, str] = {}
-    margin: float = 0.0
+    moment: Moment = Moment("", "")
     digest: bytes = b""
-    """The same in copies of a run; empty where nothing was timed."""
+    """The same in copies of a run."""
     machines: list[str] = []
     keys: bytes = b""
     """Of its points: places in `Summaries.keys`, as 32-bit integers."""
@@ -131,9 +76,83 @@ class Summary(msgspec.Struct, array_like=True, frozen=True):
 class Summaries(msgspec.Struct, array_like=True):
     """The summaries of many files, which share a table of keys."""
 
-    keys: list[Key] = []
+    version: str = VERSION
+    keys: list[SeriesKey] = []
     files: dict[bytes, Summary] = {}
     """By path: the bytes of a name need not be text."""
+
+
+class SummaryMetric(msgspec.Struct, gc=False):
+    """What is read of a metric of a cell: `Numbers`, or why there are none."""
+
+    median: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    standard_error: float | None = None
+    df: float | None = None
+    p: float | None = None
+    verdict: str | None = None
+    unit: str | None = None
+    missing: str | None = None
+
+
+class SummaryLoss(msgspec.Struct, gc=False):
+    """What is read of the loss after a short training."""
+
+    same_weights: float
+
+
+class SummaryCell(msgspec.Struct):
+    """What is read of a cell."""
+
+    entrant: str
+    style: str
+    workload: str
+    backend: str
+    failure: str | None = None
+    metrics: dict[str, SummaryMetric] = {}
+    exact: dict[str, float | None] = {}
+    final_loss: SummaryLoss | None = None
+
+
+class SummaryEnvironment(msgspec.Struct):
+    """What is read of a run's environment."""
+
+    versions: dict[str, str] | None = None
+    devices: dict[str, str] | None = None
+    affinity: list[int] | None = None
+
+
+class SummaryPlan(msgspec.Struct):
+    """What is read of a run's plan."""
+
+    margin: float | None = None
+
+
+class SummarySection(msgspec.Struct):
+    """What is read of a run's section: the rest, most of all samples, is skipped and not made."""
+
+    schema: int
+    cells: list[SummaryCell]
+    environment: SummaryEnvironment = msgspec.field(default_factory=SummaryEnvironment)
+    plan: SummaryPlan = msgspec.field(default_factory=SummaryPlan)
+    history: Any = None
+    """Only a stack of a history has it."""
+    spec: Any = None
+    """Only a side of an A/B has it."""
+
+
+class SummaryFile(msgspec.Struct):
+    """What is read of a run file."""
+
+    bakeoff: SummarySection
+    machine_info: dict[str, Any] = {}
+    commit_info: dict[str, Any] = {}
+    datetime: str = ""
+
+
+DECODER = msgspec.json.Decoder(SummaryFile)
 
 
 def found_files(folders: Sequence[Path]) -> tuple[dict[Path, Stamp], list[str]]:
@@ -156,11 +175,9 @@ def found_files(folders: Sequence[Path]) -> tuple[dict[Path, Stamp], list[str]]:
             )
         top = Path(os.path.abspath(folder))  # noqa: PTH100  # keeps links, drops `..`
         for path in [top] if top.is_file() else json_files(top, denied):
-            try:
+            with suppress(OSError):  # deleted meanwhile, or a link to nowhere
                 about = path.stat()
-            except OSError:  # deleted meanwhile, or a link to nowhere
-                continue
-            found[path] = Stamp(about.st_size, about.st_mtime_ns)
+                found[path] = Stamp(about.st_size, about.st_mtime_ns)
     return found, problems
 
 
@@ -172,66 +189,47 @@ def json_files(top: Path, denied: Callable[[OSError], None]) -> Iterator[Path]:
 
 
 def summaries(
-    files: Mapping[Path, Stamp],
-    *,
-    step: Step | None = None,
-    notify: Callable[[str], None] | None = None,
-) -> tuple[list[Key], dict[Path, Summary]]:
-    """Return the table of keys, and the summary of each file; new and changed files are read.
+    files: Mapping[Path, Stamp], progress: Progress | None = None
+) -> tuple[list[SeriesKey], dict[Path, Summary], list[str]]:
+    """Return the table of keys, the summary of each file, and notes.
 
-    Files that were read before an interruption (Ctrl-C) are kept too.
+    New and changed files are read; after an interruption (Ctrl-C) those that were are kept too.
 
     Args:
         files: The files, and what they are like now.
-        step: Told how many files have been read, when some have to be.
-        notify: Told, in a sentence, that the summaries cannot be kept.
+        progress: Shows how far it is.
     """
     path = cache_folder() / NAME
     known = load(path)
     keys = {key: place for place, key in enumerate(known.keys)}
-    found: dict[Path, Summary] = {}
-    stale = []
-    for file, stamp in files.items():
-        summary = known.files.get(os.fsencode(file))
-        if summary is not None and summary.stamp == stamp:
-            found[file] = summary
-        else:
-            stale.append(file)
+    kept = {file: known.files.get(os.fsencode(file)) for file in files}
+    found = {file: s for file, s in kept.items() if s is not None and s.stamp == files[file]}
+    stale = [file for file in files if file not in found]
+    notes: list[str] = []
     try:
-        for done, file in enumerate(stale):
-            if step is not None:
-                step(done, len(stale))
+        for file in progress(stale) if progress is not None and stale else stale:
             found[file] = summary_of(file, files[file], keys)
     finally:
         if stale:
             left = {name: s for name, s in known.files.items() if os.path.exists(name)}  # noqa: PTH110  # bytes
             new = {os.fsencode(file): summary for file, summary in found.items()}
             try:
-                save(path, Summaries(list(keys), left | new))
+                save(path, Summaries(VERSION, list(keys), left | new))
             except OSError as error:
-                if notify is not None:
-                    notify(
-                        f"{path} cannot be written ({error.strerror}): the files will be read "
-                        "again next time"
-                    )
-    if step is not None and stale:
-        step(len(stale), len(stale))
-    return list(keys), found
+                notes = [
+                    f"{path} cannot be written ({error.strerror}): the files will be read again "
+                    "next time"
+                ]
+    return list(keys), found, notes
 
 
 def load(path: Path) -> Summaries:
     """Return the summaries in a file; none where it is missing, damaged or of another version."""
     try:
-        content = path.read_bytes()
-    except OSError:
+        found = msgspec.msgpack.decode(path.read_bytes(), type=Summaries)
+    except (OSError, msgspec.MsgspecError):
         return Summaries()
-    digest, data = content[:DIGEST_BYTES], memoryview(content)[DIGEST_BYTES:]
-    if digest != mark(data):
-        return Summaries()
-    try:
-        return msgspec.msgpack.decode(data, type=Summaries)
-    except msgspec.ValidationError:  # of another layout
-        return Summaries()
+    return found if found.version == VERSION else Summaries()
 
 
 def save(path: Path, found: Summaries) -> None:
@@ -241,20 +239,13 @@ def save(path: Path, found: Summaries) -> None:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = msgspec.msgpack.encode(found)
     with NamedTemporaryFile(dir=path.parent, prefix=path.name, delete_on_close=False) as file:
-        file.write(mark(data))
-        file.write(data)
+        file.write(msgspec.msgpack.encode(found))
         file.close()
         Path(file.name).replace(path)
 
 
-def mark(data: bytes | memoryview) -> bytes:
-    """Return a digest of data and of the version."""
-    return blake2b(data, digest_size=DIGEST_BYTES, key=VERSION).digest()
-
-
-def summary_of(path: Path, stamp: Stamp, keys: dict[Key, int]) -> Summary:
+def summary_of(path: Path, stamp: Stamp, keys: dict[SeriesKey, int]) -> Summary:
     """Return the summary of a file, and add its keys to the table; a file that is no run has one.
 
     Args:
@@ -263,112 +254,134 @@ def summary_of(path: Path, stamp: Stamp, keys: dict[Key, int]) -> Summary:
         keys: The place of each key.
     """
     try:
-        run = read(path, samples=False)
-        if OF_SIDES & run.section.keys():
-            return Summary(stamp, State.SIDE)
-        if not run.when:
+        found = summary_file(path)
+        if found.bakeoff.history is not None or found.bakeoff.spec is not None:
+            return Summary(stamp, "side")
+        if not found.datetime:
             return damaged(stamp, f"{path} does not say when it was measured")
-        return summarised(run, path, stamp, keys)
+        return summarised(found, path, stamp, keys)
     except BakeoffError as error:
         if isinstance(error.__cause__, OSError):
             return damaged(UNREADABLE, str(error))
-        return Summary(stamp, State.OTHER) if is_other(path) else damaged(stamp, str(error))
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        return damaged(stamp, f"{path} is damaged: {type(error).__name__} {error}")
+        return Summary(stamp, "other") if is_other(path) else damaged(stamp, str(error))
+    except ValueError as error:  # msgspec's errors are some too
+        return damaged(stamp, f"{path} is damaged: {error}")
+
+
+def summary_file(path: Path) -> SummaryFile:
+    """Return what is needed of a run file.
+
+    Raises:
+        BakeoffError: it cannot be read, or is no run.
+        ValueError: something in it is not what it has to be.
+    """
+    with suppress(OSError, msgspec.MsgspecError, RecursionError):
+        found = DECODER.decode(read_regular(path, MOST_JSON))
+        if found.bakeoff.schema == SCHEMA:
+            return found
+    # Another schema, a file of pytest-benchmark alone, or one that is damaged: `read` knows.
+    run = read(path, samples=False)
+    about = {"machine_info": run.machine, "commit_info": run.commit, "datetime": run.when}
+    found = msgspec.convert({"bakeoff": run.section, **about}, SummaryFile)
+    msgspec.json.encode(found)  # raises where a name is no text, as "\ud800"
+    return found
 
 
 def damaged(stamp: Stamp, problem: str) -> Summary:
     """Return the summary of a file that is skipped, its problem in one line."""
-    return Summary(stamp, State.DAMAGED, " ".join(text(printable(problem)).split()))
+    return Summary(stamp, "damaged", " ".join(text(printable(problem)).split()))
 
 
 def is_other(path: Path) -> bool:
     """Tell whether a file is JSON that makes no claim to be a run."""
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        data = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return False
     return not (isinstance(data, dict) and ("benchmarks" in data or "bakeoff" in data))
 
 
-def summarised(run: Run, path: Path, stamp: Stamp, keys: dict[Key, int]) -> Summary:
+def summarised(found: SummaryFile, path: Path, stamp: Stamp, keys: dict[SeriesKey, int]) -> Summary:
     """Return the summary of a run, and add its keys to the table."""
-    at = datetime.fromisoformat(run.when).isoformat(timespec="seconds")
-    measured: dict[int, Numbers] = {}
+    environment = msgspec.to_builtins(found.bakeoff.environment)
+    run = Run(path.stem, {"environment": environment}, machine=found.machine_info)
+    places: list[int] = []
+    rows: list[tuple[float | None, ...]] = []
     gaps: dict[int, str] = {}
     machines: dict[str, None] = {}
-    timed = False
-    for key, point in points_of(run):
-        place = keys.setdefault(key, len(keys))
-        machines[key.machine] = None
+    for key, point in points_of(found.bakeoff, processor(run)):
+        place = keys.get(key)  # type: ignore[call-overload]  # it is equal to one
+        if place is None:
+            place = keys[SeriesKey._make(key)] = len(keys)
+        machines[key[0]] = None
         if isinstance(point, str):
             gaps[place] = point
         else:
-            measured[place] = point
-            timed |= not key.exact
-    places = np.array(list(measured), np.int32).tobytes()
-    values = np.array(list(measured.values()), np.float64).tobytes()
-    revision = text(run.commit.get("id") or "")
-    margin = number(run.section["plan"]["margin"])
+            places.append(place)
+            rows.append(point)
+    numbers = np.array(rows, np.float64).tobytes()
+    revision = found.commit_info.get("id")
+    moment = Moment(
+        name=text(path.stem),
+        at=datetime.fromisoformat(found.datetime[:19]).isoformat(timespec="seconds"),
+        versions=versions(run),
+        path=text(path),
+        revision=revision if isinstance(revision, str) else "",
+        dirty=bool(found.commit_info.get("dirty")),
+        margin=found.bakeoff.plan.margin or MARGIN,
+    )
+    content = moment.revision.encode() + np.array(places, np.int32).tobytes() + numbers
     return Summary(
         stamp,
-        State.RUN,
-        name=text(run.name),
-        path=text(path),
-        at=at,
-        revision=revision,
-        dirty=bool(run.commit.get("dirty")),
-        versions={text(name): text(version) for name, version in versions(run).items()},
-        margin=margin if math.isfinite(margin) else 0.0,
-        digest=mark(revision.encode() + places + values) if timed else b"",
+        "run",
+        moment=moment,
+        digest=blake2b(content if rows else path.as_posix().encode(), digest_size=16).digest(),
         machines=list(machines),
-        keys=places,
-        numbers=values,
+        keys=np.array(places, np.int32).tobytes(),
+        numbers=numbers,
         gaps=gaps,
     )
 
 
-def points_of(run: Run) -> Iterator[tuple[Key, Numbers | str]]:
-    """Yield all numbers of a run's cells; a text is the reason why there is none."""
-    devices = run.section["environment"].get("devices") or {}
-    for cell in run.section["cells"]:
-        device = devices.get(cell["backend"])
-        machine = text(", ".join(filter(None, [processor(run), device and str(device)])))
-        about = [machine or "unknown machine", *(text(cell[name]) for name in Cell._fields)]
-        if cell["failure"] is not None:
-            yield Key._make([*about, FAILURE, "", False]), text(cell["failure"])
+def points_of(
+    section: SummarySection, processor: str
+) -> Iterator[tuple[tuple[Any, ...], tuple[float | None, ...] | str]]:
+    """Yield all numbers of a run's cells, by what is equal to their keys.
+
+    A text is the reason why there is no number.
+    """
+    devices = section.environment.devices or {}
+    units = {name: metric.unit for name, metric in (METRICS | EXACT).items()}
+    verdicts: dict[str | None, float] = {name: place for place, name in enumerate(VERDICTS)}
+    unknown = (math.nan,) * (len(Numbers._fields) - 1)
+    for cell in section.cells:
+        device = devices.get(cell.backend)
+        machine = ", ".join(filter(None, [processor, device])) or "unknown machine"
+        about = (machine, cell.entrant, cell.style, cell.workload, cell.backend)
+        if cell.failure is not None:
+            yield (*about, FAILURE, "", False), cell.failure
             continue
-        for metric, found in cell["metrics"].items():
-            known = METRICS.get(metric)
-            unit = text(found.get("unit") or (known.unit if known else ""))
-            point = numbers(found) if "median" in found else text(found["missing"])
-            yield Key._make([*about, text(metric), unit, False]), point
-        for metric, value in cell["exact"].items():
-            if math.isfinite(median := number(value)):
-                unit = "B" if metric.endswith("_bytes") else ""
-                yield Key._make([*about, text(metric), unit, True]), Numbers(median)
-        if cell["final_loss"]:
-            median = number(cell["final_loss"]["same_weights"])
-            yield Key._make([*about, "final_loss", "nats", False]), Numbers(median)
-
-
-def numbers(found: Facts) -> Numbers:
-    """Return a metric of a run file as a point."""
-    verdict: Any = found.get("verdict")
-    place = VERDICTS.index(verdict) if verdict in VERDICTS else math.nan
-    return Numbers._make([*(number(found.get(name)) for name in Numbers._fields[:-1]), place])
-
-
-def number(value: Any) -> float:
-    """Return a value of JSON as a number, NaN for what is none."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return math.nan
+        for name, metric in cell.metrics.items():
+            key = (*about, name, metric.unit or units.get(name, ""), False)
+            if metric.median is None or metric.median <= 0:
+                yield key, metric.missing or NO_NUMBER
+                continue
+            yield (
+                key,
+                (
+                    *(metric.median, metric.ratio, metric.low, metric.high),
+                    *(metric.standard_error, metric.df, metric.p),
+                    verdicts.get(metric.verdict, math.nan),
+                ),
+            )
+        for name, value in cell.exact.items():
+            if value is not None:
+                yield (*about, name, units.get(name, ""), True), (value, *unknown)
+        if cell.final_loss is not None:
+            loss = cell.final_loss.same_weights
+            yield (*about, "final_loss", "nats", False), (loss, *unknown)
 
 
 def text(value: Any) -> str:
-    """Return a text that can be encoded, whatever a file's escapes and names are."""
+    """Return a text that can be encoded, whatever names of files are."""
     return str(value).encode("utf-8", "replace").decode("utf-8")
