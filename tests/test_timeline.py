@@ -6,11 +6,7 @@ import csv
 import io
 import json
 import re
-import shutil
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +15,7 @@ from rich.console import Console
 
 from bench.cli import main
 from bench.cli.documents import rendered
-from bench.compare import summaries, trends
+from bench.compare import trends
 from bench.compare.filters import Filters
 from bench.compare.series import Numbers, Series, SeriesKey, Timeline, changes
 from bench.compare.sparkline import sparkline
@@ -31,20 +27,13 @@ from bench.runfile import SCHEMA
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from bench.report.charts import Figure
 
-ROOT = Path(__file__).parents[1]
 CELLS = (("pure_jax", "pure", None), ("equinox", "pure", 1.2), ("flax_nnx", "jit", 8.0))
 HOSTILE = "\x1b[2J\x1b]0;t\x07</script><script>alert(1)</script>\"'&\u2028{{ 7*7 }} 🦔"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("BAKEOFF_CACHE", str(folder))
-    return folder
 
 
 def metric(median: float, ratio: float | None, **more: Any) -> dict[str, Any]:
@@ -113,20 +102,6 @@ def runs(tmp_path: Path) -> Path:
         )
         saved(folder / ".benchmarks" / "Linux" / f"000{i + 1}_run.json", content)
     return folder
-
-
-@pytest.fixture
-def read_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of files that are read from now on."""
-    names: list[str] = []
-    real = summaries.summary_of
-
-    def recording(path: Path, *arguments: Any) -> Any:
-        names.append(path.name)
-        return real(path, *arguments)
-
-    monkeypatch.setattr(summaries, "summary_of", recording)
-    return names
 
 
 def of(found: KeptRuns, entrant: str, name: str = "step", workload: str = "toy") -> Series:
@@ -250,97 +225,6 @@ def test_a_failure_is_reported_until_the_cell_is_measured_again(tmp_path: Path) 
     assert not any("it broke" in line for line in lines(kept_runs([tmp_path])))
 
 
-# --- summaries
-
-
-def test_only_new_and_changed_files_are_read(runs: Path, read_files: list[str]) -> None:
-    before = as_csv(kept_runs([runs]))
-    assert len(read_files) == 6
-    read_files.clear()
-    assert as_csv(kept_runs([runs])) == before
-    assert read_files == []
-    folder = runs / ".benchmarks" / "Linux"
-    saved(folder / "0002_run.json", a_run("2026-02-15T08:00:00", times=5))
-    saved(folder / "0007_run.json", a_run("2026-07-15T08:00:00", times=2))
-    (folder / "0001_run.json").unlink()
-    found = kept_runs([runs])
-    assert sorted(read_files) == ["0002_run.json", "0007_run.json"]
-    assert of(found, "equinox").column("ratio") == pytest.approx(
-        [6, 1.2 * 1.02, 1.2 * 1.03, 1.2 * 1.04, 1.2 * 1.05, 2.4]
-    )
-
-
-def test_summaries_of_other_folders_are_kept_until_their_files_are_deleted(
-    runs: Path, tmp_path: Path, cache: Path, read_files: list[str]
-) -> None:
-    kept_runs([runs])
-    kept_runs([saved(tmp_path / "other" / "1.json", a_run(times=3)).parent])
-    read_files.clear()
-    assert len(only(kept_runs([runs])).moments) == 6
-    assert read_files == []
-    shutil.rmtree(runs)
-    kept_runs([saved(tmp_path / "other" / "2.json", a_run(times=4)).parent])
-    assert len(summaries.load(cache / summaries.NAME).files) == 2
-
-
-def test_files_that_were_read_before_an_interruption_are_not_read_again(
-    runs: Path, read_files: list[str]
-) -> None:
-    def interrupted(files: Sequence[Path]) -> Iterator[Path]:
-        assert len(files) == 6
-        yield from files[:4]
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        kept_runs([runs], progress=interrupted)
-    assert len(read_files) == 4
-    assert len(only(kept_runs([runs])).moments) == 6
-    assert len(read_files) == 6
-
-
-@pytest.mark.parametrize("damage", ["overwritten", "cut", "version"])
-def test_damaged_or_old_summaries_are_made_anew(
-    damage: str, runs: Path, cache: Path, read_files: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = as_csv(kept_runs([runs]))
-    path = cache / summaries.NAME
-    content = path.read_bytes()
-    path.write_bytes({"overwritten": b"none" * 99, "cut": content[:-9]}.get(damage, content))
-    if damage == "version":
-        monkeypatch.setattr(summaries, "VERSION", "another")
-    for _ in range(2):
-        found = kept_runs([runs])
-        assert (as_csv(found), found.notes, len(read_files)) == (before, (), 12)
-
-
-def test_several_processes_at_once_leave_whole_summaries(runs: Path, cache: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from bench.compare.timeline import kept_runs\n"
-        "from bench.compare.timeline_export import as_csv\n"
-        f"sys.stdout.write(as_csv(kept_runs([Path({str(runs)!r})])))"
-    )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    written = {process.communicate()[0] for process in started}
-    assert [process.returncode for process in started] == [0, 0]
-    assert len(summaries.load(cache / summaries.NAME).files) == 6
-    assert written == {as_csv(kept_runs([runs]))}
-    assert [path.name for path in cache.iterdir()] == [summaries.NAME]
-
-
-def test_a_cache_that_cannot_be_written_is_noted(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BAKEOFF_CACHE", str(saved(tmp_path / "file", "no folder") / "cache"))
-    found = kept_runs([runs])
-    assert (len(only(found).moments), found.status) == (6, 0)
-    [note] = found.notes
-    assert "cannot be written (Not a directory)" in note
-
-
 # --- filters
 
 
@@ -392,11 +276,8 @@ def test_the_last_ones_are_those_that_have_what_is_asked_for(runs: Path) -> None
     ids=str,
 )
 def test_filters_that_nothing_passes_are_an_error_of_one_line(
-    asked: dict[str, Any], message: str, runs: Path, tmp_path: Path
+    asked: dict[str, Any], message: str, runs: Path
 ) -> None:
-    other = a_run(times=3)
-    other["bakeoff"]["cells"][1]["entrant"] = "flex"  # in the summaries, not in the folder
-    kept_runs([saved(tmp_path / "other" / "run.json", other)])
     with pytest.raises(BakeoffError, match=re.escape(message)) as caught:
         kept_runs([runs], Filters(**asked))
     assert "\n" not in str(caught.value)
@@ -433,15 +314,14 @@ def test_a_corrupt_file_among_many_is_named_and_skipped(runs: Path) -> None:
         saved(runs / name, content)
     (runs / "bytes.json").write_bytes(b"\xff\xfe\x00")
     (runs / "dir.json").mkdir()
-    for _ in range(2):  # read, and from summaries
-        found = kept_runs([runs])
-        assert found.status == 1
-        assert len(only(found).moments) == 6
-        assert len(found.problems) == len(BAD) + 1
-        for name, (_, message) in BAD.items():
-            [problem] = [p for p in found.problems if f"{runs / name} " in p]
-            assert message in problem
-            assert "\n" not in problem
+    found = kept_runs([runs])
+    assert found.status == 1
+    assert len(only(found).moments) == 6
+    assert len(found.problems) == len(BAD) + 1
+    for name, (_, message) in BAD.items():
+        [problem] = [p for p in found.problems if f"{runs / name} " in p]
+        assert message in problem
+        assert "\n" not in problem
     assert f"skipped: {runs / 'cut.json'} is not JSON" in " ".join(text(found, 300).split())
 
 
@@ -456,12 +336,6 @@ def test_other_files_and_numbers_that_are_none_are_passed_over(runs: Path, tmp_p
     found = kept_runs([runs])
     assert (found.status, found.problems) == (0, ())
     assert [len(s.gaps) for s in only(found).series if s.key.entrant == "equinox"].count(1) == 2
-
-
-def test_a_file_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
-    """Its size and time of change stay the same when it can be opened again."""
-    summary = summaries.summary_of(tmp_path / "gone.json", summaries.Stamp(1, 1), {})
-    assert (summary.kind, summary.stamp) == ("damaged", summaries.UNREADABLE)
 
 
 @pytest.mark.parametrize(
@@ -662,6 +536,7 @@ def test_noise_is_flat_and_what_moves_is_seen_to() -> None:
 
 def test_each_chart_says_what_it_found(runs: Path) -> None:
     found = charts(kept_runs([runs]))
+    assert len({figure.name for figure in found}) == len(found)
     assert [figure.title.split(";")[0] for figure in found] == [
         "Step at toy: no change found",
         "Step at seed: no change found",
@@ -699,43 +574,3 @@ def test_a_page_of_many_runs_stays_small(tmp_path: Path) -> None:
     assert len(page(found).encode()) < 3_000_000
     assert picked(of(found, "equinox"), 7) == [0, 50, 100, 150, 199, 249, 299]
     assert len(trends.releases(only(found))) == 14
-
-
-def test_the_page_is_one_file_that_asks_for_nothing(runs: Path) -> None:
-    saved(runs / "cut.json", "[1")
-    html = page(kept_runs([runs]))
-    outside = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
-    assert not re.search(r"""(src|href)=["'](?!#|data:,)""", outside)
-    assert "default-src 'none'" in html
-    assert "CPU X, 2 cores, cpu" in outside
-    assert "skipped:" in outside
-    assert len(json.loads(re.findall(r'id="specs">(.*?)</script>', html)[0])) == 6
-    assert len(set(re.findall(r'<figure id="([^"]*)"', outside))) == 6
-
-
-@pytest.mark.parametrize("width", [1280, 380])
-def test_the_page_in_a_browser(width: int, runs: Path, tmp_path: Path) -> None:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium here: `apt install chromium`")
-    file = saved(tmp_path / "page.html", page(kept_runs([runs])))
-    said: list[str] = []
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": width, "height": 800})
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: said.append(request.url))
-        tab.goto(file.as_uri())
-        tab.wait_for_selector("figure:last-of-type svg")
-        drawn = tab.locator("figure svg").count()
-        wide = tab.evaluate("document.documentElement.scrollWidth")
-        tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
-        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe")
-        found = axe.Axe().run(tab).response["violations"]
-        browser.close()
-    assert said == [file.as_uri()]
-    assert drawn == 6
-    assert wide <= width
-    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []

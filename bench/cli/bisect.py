@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.cells import Cell
-    from bench.compare.bisect import Decided, SearchResult
+    from bench.compare.bisect import Decided, Search
     from bench.compare.driven import Offered
     from bench.compare.environments import Environment
     from bench.compare.spec import Spec
@@ -177,7 +177,6 @@ class Bisection:
     def __init__(
         self, cell: Cell, backend: str | None, metric: str, console: Console, deadline: float
     ) -> None:
-        from bench.compare.bisect import Search
         from bench.compare.environments import Builder
         from bench.environments.uv import PYTHONS
 
@@ -187,14 +186,15 @@ class Bisection:
         self.deadline = deadline
         self.environments: dict[str, Environment] = {}
         self.sides: dict[str, Offered] = {}
-        self.search = Search(self.environment, self.trial, self.tell)
+        self.search: Search | None = None
         self.evidence: list[dict[str, Any]] = []
         """Both sides of each step, as run files have them."""
 
-    def run(self, good: Spec, bad: Spec) -> SearchResult:
+    def run(self, good: Spec, bad: Spec) -> Search:
         """Search between two sides, on one backend that both have."""
         from bench.cells import Selection
         from bench.compare import driven
+        from bench.compare.bisect import Search
 
         entrant, style, workload, _ = self.cell
         ends = driven.built((good, bad), self.builder)
@@ -217,7 +217,9 @@ class Bisection:
         selection = Selection((entrant,), (style,), (workload,), backends)
         cells = driven.common(driven.selected(selection, sides))
         self.cell = next(cell for cell in cells if cell[:2] == (entrant, style))
-        return self.search.run(good, bad)
+        self.search = Search(self.environment, self.trial, self.tell, good, bad)
+        self.search.run()
+        return self.search
 
     def tell(self, text: str) -> None:
         """Say how far the search is."""
@@ -304,7 +306,7 @@ class Bisection:
 
     def how_to_go_on(self) -> str:
         """Say how an interrupted search is taken up: between what is known by now."""
-        found = self.search.found
+        found = self.search
         if found is None:
             return "interrupted; nothing is known yet"
         options = {"metric": self.metric, **self.cell._asdict()}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.cells import Cell
-    from bench.compare.bisect import SearchResult
+    from bench.compare.bisect import Search
     from bench.report.charts.drawn import Figure
     from bench.report.wording import Facts
 
@@ -25,7 +25,7 @@ GREY = "#999999"
 
 
 def bisect_data(
-    found: SearchResult, cell: Cell, metric: str, seconds: float, arguments: Sequence[str]
+    found: Search, cell: Cell, metric: str, seconds: float, arguments: Sequence[str]
 ) -> Facts:
     """Return the result of a search, its steps included."""
     data = {

@@ -14,21 +14,21 @@ import numpy as np
 from bench.cells import BASELINE
 from bench.compare.between import BETWEEN, Kind
 from bench.compare.filters import Filters
+from bench.compare.run_scan import RunScan
 from bench.compare.series import FAILURE, Numbers, Series, Timeline, changes, moves, order
-from bench.compare.summaries import found_files, summaries
 from bench.metrics import METRICS, TINY
 from bench.metrics import Kind as Sampling
 from bench.stats import windows
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from jaxtyping import Bool, Int
+    from jaxtyping import Int
 
+    from bench.compare.run_scan import Point, Progress
     from bench.compare.series import SeriesChange, SeriesKey
-    from bench.compare.summaries import Progress, Summary
     from bench.report.table import Document, Section
 
 MOST_ERROR = 1.0
@@ -58,13 +58,13 @@ def kept_runs(
     usual: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> KeptRuns:
-    """Return the runs in folders and below as time lines, without reading known files again.
+    """Return the runs in folders and below as time lines.
 
     Args:
         folders: Hold run files; other files are passed over.
         filters: Which runs and series are shown.
         usual: Metrics that are shown where the filters name none; empty stands for all.
-        progress: Shows how many files have been read, when some have to be.
+        progress: Shows how many files have been read.
 
     Raises:
         BakeoffError: a folder does not exist or holds no run, or no run passes the filters.
@@ -72,178 +72,112 @@ def kept_runs(
     filters = filters or Filters()
     filters.check()
     where = f"--runs {', '.join(map(str, folders))}"
-    stamps, problems = found_files(folders)
-    keys, found, notes = summaries(stamps, progress)
-    problems += [each.problem for each in found.values() if each.kind == "damaged"]
-    runs, left_out = distinct(found)
-    if not runs:
-        count = f"none of {len(found)} JSON files is a run" if found else "there is no JSON file"
-        also = [f" (the first problem: {problems[0]})"] if problems else []
-        also += [f" ({note})" for note in left_out]
+    scan = RunScan(lambda key: filters.takes(key, () if key.exact else usual))
+    scan.read(folders, progress)
+    notes = [
+        f"{count} file{' that holds' if count == 1 else 's that each hold'} {what}"
+        for count, what in (
+            (scan.copies, "a run that is there already"),
+            (scan.sides, "a stack of a history, or a side of an A/B"),
+        )
+        if count
+    ]
+    if not scan.moments:
+        count = (
+            f"none of {scan.files} JSON files is a run" if scan.files else "there is no JSON file"
+        )
+        also = [f" (the first problem: {scan.problems[0]})"] if scan.problems else []
+        also += [f" ({note})" for note in notes]
         raise BakeoffError(
             f"{where}: {count}{''.join(also)}; give folders with what "
             "`pytest bench --benchmark-autosave` or --benchmark-json wrote"
         )
-    points = PointTable(keys, runs)
-    check_names(filters, points.present)
+    check_names(filters, scan)
     timelines = [
         timeline
-        for machine, inside in chosen_runs(filters, runs, where).items()
-        if (timeline := of_machine(machine, inside, points, runs, filters, usual)) is not None
+        for machine, runs in chosen_runs(filters, scan, where).items()
+        if (timeline := of_machine(machine, runs, scan, filters, usual)) is not None
     ]
     if not timelines:
         raise BakeoffError(
             f"{where}: no run has what is asked for in all of the options at once; leave some out"
         )
     timelines.sort(key=lambda timeline: timeline.moments[-1].at, reverse=True)
-    notes += [f"Passed over: {note}." for note in left_out]
-    return KeptRuns(with_changes(timelines), tuple(problems), tuple(notes))
+    passed_over = tuple(f"Passed over: {note}." for note in notes)
+    return KeptRuns(with_changes(timelines), tuple(scan.problems), passed_over)
 
 
-class PointTable:
-    """All points of some runs, found by the place of their key.
-
-    Args:
-        keys: The table of keys.
-        runs: In the order of time; points are numbered by them.
-    """
-
-    def __init__(self, keys: Sequence[SeriesKey], runs: Sequence[Summary]) -> None:
-        at = np.frombuffer(b"".join(run.keys for run in runs), np.int32)
-        numbers = np.frombuffer(b"".join(run.numbers for run in runs))
-        self.numbers = numbers.reshape(-1, len(Numbers._fields))
-        counts = [len(run.keys) // at.itemsize for run in runs]
-        self.runs = len(runs)
-        self.run = np.repeat(np.arange(self.runs), counts)
-        self.order = np.argsort(at, kind="stable")  # by key, then in time
-        self.ends = np.searchsorted(at, np.arange(len(keys) + 1), sorter=self.order)
-        self.gaps: dict[int, dict[int, str]] = {}
-        for number, run in enumerate(runs):
-            for place, reason in run.gaps.items():
-                self.gaps.setdefault(place, {})[number] = reason
-        self.present = {
-            place: key
-            for place, key in enumerate(keys)
-            if self.ends[place] < self.ends[place + 1] or place in self.gaps
-        }
-        """The keys that a run has a point of, or a gap."""
-
-    def inside(self, place: int) -> Int[np.ndarray, " points"]:
-        """Return the rows of a key's points."""
-        return self.order[self.ends[place] : self.ends[place + 1]]
-
-    def runs_with(self, places: Sequence[int]) -> Bool[np.ndarray, " runs"]:
-        """Tell which runs have a point or a gap of one of these keys."""
-        having = np.zeros(self.runs, bool)
-        for place in places:
-            having[self.run[self.inside(place)]] = True
-            having[list(self.gaps.get(place, {}))] = True
-        return having
-
-    def series(self, place: int, positions: Int[np.ndarray, " runs"]) -> Series:
-        """Return the series of a key.
-
-        Args:
-            place: Of the key.
-            positions: Of each run on the line, -1 for a run that is not on it.
-        """
-        rows = self.inside(place)
-        rows = rows[positions[self.run[rows]] >= 0]
-        gaps = {
-            int(positions[run]): reason
-            for run, reason in self.gaps.get(place, {}).items()
-            if positions[run] >= 0
-        }
-        return Series(self.present[place], positions[self.run[rows]], self.numbers[rows], gaps)
-
-
-def distinct(found: dict[Path, Summary]) -> tuple[list[Summary], list[str]]:
-    """Return each run once, in the order of time, and which files are left out.
-
-    `--benchmark-json` beside `--benchmark-autosave` writes the same run twice.
-    """
-    runs = [found[path] for path in sorted(found) if found[path].kind == "run"]
-    kept: dict[bytes, Summary] = {}
-    for run in runs:
-        kept.setdefault(run.digest, run)
-    copies = len(runs) - len(kept)
-    sides = sum(each.kind == "side" for each in found.values())
-    notes = [f"{files(copies)} a run that is there already"] if copies else []
-    notes += [f"{files(sides)} a stack of a history, or a side of an A/B"] if sides else []
-    return sorted(kept.values(), key=lambda run: (run.moment.at, run.moment.path)), notes
-
-
-def files(count: int) -> str:
-    """Return the beginning of a sentence about the content of some files."""
-    return "1 file that holds" if count == 1 else f"{count} files that each hold"
-
-
-def check_names(filters: Filters, present: dict[int, SeriesKey]) -> None:
+def check_names(filters: Filters, scan: RunScan) -> None:
     """Raise BakeoffError if no run has a name that a filter gives."""
+    keys = scan.present.values()
     for part, given in filters.names().items():
+        known = {getattr(key, part) for key in keys if part != "metric" or key.metric != FAILURE}
         for name in given:
-            if all(getattr(key, part) != name for key in present.values()):
-                known = {getattr(key, part) for key in present.values() if key.metric != FAILURE}
+            if name not in known:
                 raise unknown(part, name, sorted(filter(None, known)))
+    machines = sorted({key.machine for key in keys})
+    for given_part in filters.machines:
+        if not any(given_part.casefold() in machine.casefold() for machine in machines):
+            raise unknown("machine", given_part, machines)
 
 
-def chosen_runs(filters: Filters, runs: Sequence[Summary], where: str) -> dict[str, list[int]]:
+def chosen_runs(filters: Filters, scan: RunScan, where: str) -> dict[str, list[int]]:
     """Return the numbers of the runs that are chosen by machine and time, in the order of time."""
-    machines = {machine for run in runs for machine in run.machines}
-    for part in filters.machines:
-        if not any(part.casefold() in machine.casefold() for machine in machines):
-            raise unknown("machine", part, sorted(machines))
+    in_time = sorted(
+        range(len(scan.moments)), key=lambda run: (scan.moments[run].at, scan.moments[run].path)
+    )
     chosen: dict[str, list[int]] = {}
-    for number, run in enumerate(runs):
-        for machine in run.machines if filters.during(run.moment.at) else ():
-            if filters.on(machine):
-                chosen.setdefault(machine, []).append(number)
+    for run in in_time:
+        if filters.during(scan.moments[run].at):
+            for machine in filter(filters.on, sorted(scan.machines[run])):
+                chosen.setdefault(machine, []).append(run)
     if not chosen:
+        first, last = (scan.moments[run].at for run in (in_time[0], in_time[-1]))
         raise BakeoffError(
-            f"{where}: no run is of the time that is asked for; the {len(runs)} there are from "
-            f"{runs[0].moment.at} to {runs[-1].moment.at}: give another --since or --until"
+            f"{where}: no run is of the time that is asked for; the {len(in_time)} there are from "
+            f"{first} to {last}: give another --since or --until"
         )
     return chosen
 
 
 def of_machine(
-    machine: str,
-    inside: Sequence[int],
-    points: PointTable,
-    runs: Sequence[Summary],
-    filters: Filters,
-    usual: Sequence[str],
+    machine: str, runs: Sequence[int], scan: RunScan, filters: Filters, usual: Sequence[str]
 ) -> Timeline | None:
     """Return the time line of a machine; None where none of its runs has a series that is shown.
 
     Args:
         machine: Its name.
-        inside: Numbers of its runs, in the order of time.
-        points: Of all runs.
-        runs: All runs.
+        runs: Numbers of its runs, in the order of time.
+        scan: Of all runs.
         filters: Which series are shown.
         usual: Metrics that are shown where the filters name none.
     """
-    own = {place: key for place, key in points.present.items() if key.machine == machine}
-    shown = [place for place, key in own.items() if filters.takes(key, usual)]
-    having = points.runs_with(shown)
-    kept = [number for number in inside if having[number]]
-    if filters.last is not None:
-        kept = kept[-filters.last :]
+    own = sorted((key for key in scan.points if key.machine == machine), key=order)
+    shown = [key for key in own if filters.takes(key, usual)]
+    having = {run for key in shown for run in scan.points[key]}
+    kept = [run for run in runs if run in having][-(filters.last or 0) :]
     if not kept:
         return None
-    positions = np.full(len(runs), -1)
-    positions[kept] = np.arange(len(kept))
-    series = [points.series(place, positions) for place in shown]
-    exact = [place for place, key in own.items() if key.exact and filters.takes(key)]
-    moved = [move for place in exact for move in moves(points.series(place, positions))]
+    series = [series_of(key, scan.points[key], kept) for key in own]
+    moved = [move for each in series if each.key.exact for move in moves(each)]
     return Timeline(
         machine,
-        moments=tuple(runs[number].moment for number in kept),
-        series=tuple(
-            sorted((s for s in series if s.at.size or s.gaps), key=lambda each: order(each.key))
-        ),
-        moves=tuple(sorted(moved, key=lambda move: (-move.after, order(move.key)))),
+        moments=tuple(scan.moments[run] for run in kept),
+        series=tuple(s for s in series if s.key in shown and (s.at.size or s.gaps)),
+        moves=tuple(sorted(moved, key=lambda move: -move.after)),
+    )
+
+
+def series_of(key: SeriesKey, points: Mapping[int, Point], runs: Sequence[int]) -> Series:
+    """Return the series of a key over some runs."""
+    found = [(at, points[run]) for at, run in enumerate(runs) if run in points]
+    known = [(at, point) for at, point in found if not isinstance(point, str)]
+    numbers = np.array([point for _, point in known], float)
+    return Series(
+        key,
+        np.array([at for at, _ in known], int),
+        numbers.reshape(-1, len(Numbers._fields)),
+        {at: point for at, point in found if isinstance(point, str)},
     )
 
 
