@@ -240,7 +240,7 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert result.lines[1] == "These had to change with it: chex 0.1 → none."
     [table] = steps.tables
     assert [row.cells[0] for row in table.rows] == [step.phase for step in found.steps]
-    assert [row.cells[1].number for row in table.rows] == [step.ratio for step in found.steps]  # type: ignore[union-attr]
+    assert [row.cells[2].number for row in table.rows] == [step.ratio for step in found.steps]  # type: ignore[union-attr]
     [figure] = steps.figures
     rows = figure.chart.to_dict()["layer"][1]["data"]["values"]
     assert [row["conclusion"] for row in rows] == [step.conclusion for step in found.steps]

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.compare.history import document, timeline
+from bench.cells import Cell, Offer
+from bench.compare.driven import Offered
+from bench.compare.environments import Environment
+from bench.compare.history import document, history_data, timeline, write_files
+from bench.compare.spec import parse
 from bench.compare.trends import growth
+from bench.engine.actions import Options
+from bench.engine.processes import Place
+from bench.engine.sides_plan import REFERENCE, History
 from bench.report.markdown_text import markdown
 from bench.report.page.parts import document_page
+from bench.report.runs import read
+from tests.simulated import LANES, Machine
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.report.table import Document, Table
 
 DAYS = ["2025-06-01", "2025-12-01", "2026-01-01"]
@@ -37,7 +48,7 @@ def change(entrant: str, ratio: float, **more: Any) -> dict[str, Any]:
 def past(**more: Any) -> dict[str, Any]:
     """Return a small history, with names that try to be something else."""
     versions = ("0.6.1", "0.8.1", "0.8.1")
-    days = [
+    days: list[dict[str, Any]] = [
         {"day": day, "stack": day, "versions": {"jax": jax, "jaxlib": jax, "flax": f"0.{i}"}}
         | {"python": "3.12", "gaps": {}, "missing": None}
         for i, (day, jax) in enumerate(zip(DAYS, versions, strict=True))
@@ -62,7 +73,7 @@ def past(**more: Any) -> dict[str, Any]:
         "days": [*days, gone],
         "series": [series("pure_jax", [0.53, 1.0, 1.0]), series("haiku", [0.5, None, 1.0])],
         "exact": [
-            CELL | {"entrant": entrant, "metric": "python_calls", "value": [4, None, 6]}
+            {**CELL, "entrant": entrant, "metric": "python_calls", "value": [4, None, 6]}
             for entrant in ("pure_jax", "haiku")
         ],
         "changes": [change("pure_jax", 1.9)],
@@ -72,6 +83,47 @@ def past(**more: Any) -> dict[str, Any]:
 
 def tables(found: Document) -> dict[str, Table]:
     return {table.title: table for section in found.sections for table in section.tables}
+
+
+def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
+    days = ["2026-01-01", "2026-02-01", "2026-03-01"]
+    cells = [Cell(entrant, "pure", "seed", "cpu") for entrant in ("pure_jax", "haiku")]
+    effects = {(day, f"{cell.entrant}/pure"): 1.2 for day in days[1:] for cell in cells}
+    plan = History(
+        days,
+        {REFERENCE: cells, days[0]: cells[:1], days[1]: cells, days[2]: cells},
+        {"step", "compile"},
+        Options(900),
+        0.0,
+        LANES,
+    )
+    Machine(noise=0.005, effects=effects).drive(plan)
+    versions = {name: {"python": "3.12.1", "jax": name[-5:]} for name in (*days, REFERENCE)}
+    sides = {
+        name: Offered(
+            Environment(parse("current"), Place(), python="3.12"),
+            Offer({"pure_jax": ["pure"]}, {"haiku": "no wheel"}, ["cpu"], versions[name], {}),
+        )
+        for name in versions
+    }
+    about: dict[str, Any] = {"since": days[0], "until": days[2], "every": "1mo", "reference": days[2]}
+    about |= {"arguments": ["history"], "seed": 1, "when": "2026-03-01T00:00:00"}
+    named = {day: day for day in days}
+    data = history_data(plan, sides, named, {"2026-01-15": "no jax"}, **about)
+    write_files(tmp_path / "past", plan, sides, data, 0.02)
+    assert json.loads((tmp_path / "past" / "history.json").read_text()) == data
+    assert read(tmp_path / "past" / f"{days[1]}.json").section["history"]["stack"] == days[1]
+    first, gone, *_ = data["days"]
+    assert (first["gaps"], gone["missing"]) == ({"haiku pure": "no wheel"}, "no jax")
+    [step] = [c for c in data["changes"] if c["metric"] == "step" and c["entrant"] == "pure_jax"]
+    assert (step["before"], step["after"]) == (days[0], days[1])
+    assert step["low"] < 1.2 < step["high"]
+    found = timeline(data)
+    assert next(each for each in found.changes if each.key.metric == "step").ratio == step["ratio"]
+    haiku = next(s for s in found.series if s.key.entrant == "haiku" and s.key.metric == "step")
+    assert haiku.at.tolist() == [1, 2]
+    assert haiku.value(-1).number == 1.0
+    assert data["sentences"] == list(document(data).sections[0].lines)
 
 
 def test_a_document_says_what_changed_and_what_days_lack() -> None:

@@ -169,7 +169,7 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
                 "-o",
                 "why.pdf",
             ),
-            "output why.pdf ends in .pdf; .html, .json are known",
+            "output why.pdf ends in .pdf; .html, .json, .md are known",
         ),
         (("history", "-o", "."), "output . exists already"),
     ],

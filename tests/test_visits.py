@@ -41,7 +41,7 @@ def test_means_and_spread_are_those_of_the_visits() -> None:
 def test_a_missing_visit_does_not_bring_the_luck_of_a_sweep_into_a_mean() -> None:
     found = visits(np.array([[0.0, 1.0], [0.0, 1.0], [0.0, np.nan], [0.0, 1.0]]))
     assert found.mean == pytest.approx(np.full(4, 0.5))
-    assert found.count.tolist() == [2, 2, 1, 2]
+    assert found.visits.tolist() == [2, 2, 1, 2]
     assert found.sd == pytest.approx(0, abs=1e-12)
 
 

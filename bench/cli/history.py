@@ -298,18 +298,15 @@ def kept(
     )
     if output is None and format_ is HistoryFormat.TEXT:
         show(document(found), details=details)
-        return found.status
-    if format_ is not None:
-        text = written(found, format_)
-        if output is None:
-            sys.stdout.write(text)
-            return found.status
-        put(output, text)
-    elif output is not None:
-        new_folder(output, "output")
-        for name, each in FILES.items():
-            put(output / name, written(found, each))
-    print(output)
+    elif output is None:
+        sys.stdout.write(written(found, format_ or HistoryFormat.TEXT))
+    else:
+        if format_ is None:
+            new_folder(output, "output")
+        files = {output / name: each for name, each in FILES.items()}
+        for path, each in (files if format_ is None else {output: format_}).items():
+            put(path, written(found, each))
+        print(output)
     return found.status
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.compare.bisect import ALPHA, UNDECIDED
 from bench.metrics import label
 from bench.report import wording
-from bench.report.table import RATIO, Column, Document, Row, Section, Table, Value
+from bench.report.table import RATIO, Column, Document, Row, Section, Table, Value, percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,8 +105,8 @@ def sentences(data: Facts) -> Iterator[str]:
         yield f"The change lies between {data['good']} and {data['bad']}."
     decided = any(step["conclusion"] != UNDECIDED for step in steps)
     sure = (
-        f"all decisions are right with a probability of {data['sure']:.0%} or more ({ALPHA:.0%} is "
-        "lost at each)"
+        f"all decisions are right with a probability of {percent(data['sure'])} or more "
+        f"({percent(ALPHA)} is lost at each)"
         if decided
         else "none was decided"
     )
@@ -123,20 +123,20 @@ def steps_table(steps: Sequence[Facts]) -> Table:
     """Return every step: what was measured, and what was concluded."""
     columns = (
         Column("phase"),
+        Column("new"),
         Column("ratio", number=True, help="of the new side to the base"),
         Column("conclusion"),
         Column("pairs", number=True, needed=False),
         Column("seconds", number=True, needed=False),
-        Column("base", needed=False),
-        Column("new", needed=False),
     )
     rows = []
     for step in steps:
-        pairs = Value(step["pairs"], "count")
-        seconds = Value(round(step["seconds"]), "count")
-        ends = step["base"], step["new"]
-        rows.append(Row((step["phase"], value(step), step["conclusion"], pairs, seconds, *ends)))
-    return Table(columns, tuple(rows))
+        about = step["phase"], difference(step), value(step), step["conclusion"]
+        rows.append(Row((*about, str(step["pairs"]), f"{step['seconds']:.0f}")))
+    base = f"New sides are relative to {steps[0]['base']}"
+    last = steps[-1]
+    confirmed = f"; the last one to {last['base']}" if last["phase"] == "confirm" else ""
+    return Table(columns, tuple(rows), notes=(f"{base}{confirmed}.",))
 
 
 def difference(step: Facts) -> str:

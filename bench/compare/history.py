@@ -33,7 +33,7 @@ from bench.compare.series import (
 )
 from bench.engine.sides_plan import REFERENCE
 from bench.metrics import EXACT, METRICS, Kind
-from bench.report.table import Document, Section, Table
+from bench.report.table import Document, Section, Table, percent
 from bench.stats import windows
 from bench.stats.visits import Visits, visits
 from bench.summary import number
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from bench.compare.driven import Offered
     from bench.engine.sides_plan import History
-    from bench.engine.state import State
     from bench.report.wording import Facts
 
 SCHEMA = 1
@@ -278,7 +277,8 @@ def series_data(key: SeriesKey, found: Visits, history: History) -> Facts:
         half = special.stdtrit(found.df, 0.975) * error
     half[last] = np.nan  # the others are relative to it
     cell = Cell(*key[1:5])
-    states = (history.sides[day].state for day in history.days)
+    rows = [history.sides[day].state.cells.get(cell) for day in history.days]
+    samples = [[] if row is None or row.failure else row.values(key.metric) for row in rows]
     return {
         **cell._asdict(),
         "metric": key.metric,
@@ -286,18 +286,11 @@ def series_data(key: SeriesKey, found: Visits, history: History) -> Facts:
         "ratio": [number(v) for v in np.exp(logs).tolist()],
         "low": [number(v) for v in np.exp(logs - half).tolist()],
         "high": [number(v) for v in np.exp(logs + half).tolist()],
-        "visits": found.count.astype(int).tolist(),
-        "median": [median(state, cell, key.metric) for state in states],
+        "visits": found.visits.astype(int).tolist(),
+        "median": [float(np.median(values)) if values else None for values in samples],
         "sd_of_visit": number(found.sd),
         "df": found.df,
     }
-
-
-def median(state: State, cell: Cell, metric: str) -> float | None:
-    """Return the upper median of all samples of a cell on a day, in the metric's unit."""
-    row = state.cells.get(cell)
-    values = sorted(row.values(metric)) if row is not None and row.failure is None else []
-    return values[len(values) // 2] if values else None
 
 
 def exact_series(history: History) -> list[Facts]:
@@ -361,33 +354,31 @@ def timeline(data: Facts) -> Timeline:
         moments=tuple(Moment(day, f"{day}T12:00:00", versions.get(day, {})) for day in stacks),
         series=tuple(series),
         moves=moves_of(exact),
-        changes=tuple(
-            SeriesChange(
-                key_of(Cell(*(each[name] for name in Cell._fields)), each["metric"]),
-                *(stacks.index(each[name]) for name in ("before", "after")),
-                *(each[name] for name in ("ratio", "low", "high", "p")),
-                width=each.get("width", 1),
-            )
-            for each in data["changes"]
-        ),
+        changes=tuple(change_of(each, stacks) for each in data["changes"]),
         base="the newest day",
+    )
+
+
+def change_of(data: Facts, stacks: Sequence[str]) -> SeriesChange:
+    """Return a change of `history.json`."""
+    return SeriesChange(
+        key_of(Cell(*(data[name] for name in Cell._fields)), data["metric"]),
+        before=stacks.index(data["before"]),
+        after=stacks.index(data["after"]),
+        **{name: data[name] for name in ("ratio", "low", "high", "p")},
+        width=data.get("width", 1),
     )
 
 
 def series_of(data: Facts) -> Series:
     """Return a series of `history.json`, of the days that have a value."""
-    nothing = [None] * len(data.get("value", data.get("ratio")))
-    names = ("median", "ratio", "low", "high")
-    columns = [data.get("value", nothing), *[nothing] * 3]
-    if "ratio" in data:
-        columns = [data[name] for name in names]
-    found = np.array(columns, float).T
-    have = np.flatnonzero(
-        ~np.isnan(found[:, names.index("ratio" if "ratio" in data else "median")])
-    )
-    rest = np.full((have.size, len(Numbers._fields) - len(names)), np.nan)
-    key = key_of(Cell(*(data[name] for name in Cell._fields)), data["metric"])
-    return Series(key, have, np.hstack([found[have], rest]))
+    exact = "value" in data
+    names = ("value",) if exact else ("median", "ratio", "low", "high")
+    columns = np.array([data[name] for name in names], float)
+    have = np.flatnonzero(~np.isnan(columns[names.index("value" if exact else "ratio")]))
+    numbers = np.full((have.size, len(Numbers._fields)), np.nan)
+    numbers[:, : len(names)] = columns[:, have].T
+    return Series(key_of(Cell(*(data[n] for n in Cell._fields)), data["metric"]), have, numbers)
 
 
 def moves_of(exact: Sequence[Series]) -> tuple[Move, ...]:
@@ -419,10 +410,13 @@ def document(data: Facts, *, figures: bool = False) -> Document:
             Section("Days", tables=(days_table(data),), folded=True),
         ),
         fine_print=(
-            *how(data),
-            f"{spent['wall_seconds']:.0f} s of wall time, {spent['sampling_seconds']:.0f} s of it "
-            f"taking samples, in {spent['processes']} processes; seed {data['seed']}. The run of "
-            "each stack lies beside the page as a file.",
+            "A change is a difference between neighbouring days, or in a long history between the "
+            "means of several days before and after, that remains after Holm's correction: the "
+            f"odds of any false one are {percent(data['alpha'])}, as far as all days vary alike.",
+            f"Days were visited in {data['sweeps']} sweeps, each in random order, in turns with a "
+            "worker of the reference. Values are relative to the newest day.",
+            f"It took {spent['wall_seconds']:.0f} s, {spent['sampling_seconds']:.0f} s of it for "
+            f"samples, in {spent['processes']} processes; seed {data['seed']}.",
             f"To repeat it: `bakeoff {shlex.join(map(str, data['arguments']))}`",
         ),
     )
@@ -432,25 +426,8 @@ def headline(count: int, comparisons: int) -> str:
     """Return how many changes were found."""
     if not comparisons:
         return "Nothing could be tested: that takes two stacks, and two visits of each."
-    if not count:
-        return f"No change found in {comparisons} comparisons."
-    return f"{trends.counted(count, 'change')} found in {comparisons} comparisons."
-
-
-def how(data: Facts) -> Iterator[str]:
-    """Yield how the sentences are to be read."""
-    if data["comparisons"]:
-        yield (
-            f"A change is a difference between two neighbouring days, or in a long history between "
-            f"the means of several days before and after, that remains after a correction (Holm) "
-            f"for all {data['comparisons']} comparisons: the odds of any false one are "
-            f"{data['alpha']:.0%}, as far as all days vary alike."
-        )
-        yield (
-            f"Days were visited in {data['sweeps']} sweeps, each in random order. Times are ratios "
-            "to those of the reference's worker, which took turns with the day's. Values are "
-            "relative to the newest day: 0.5 was half of what it is now."
-        )
+    found = trends.counted(count, "change") if count else "No change"
+    return f"{found} found in {comparisons} comparisons."
 
 
 def days_table(data: Facts) -> Table:

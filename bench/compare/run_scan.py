@@ -153,6 +153,7 @@ class RunScan:
         top = Path(os.path.abspath(top))  # noqa: PTH100  # keeps links, drops `..`
         if top.is_file():
             yield top
+            return
         for folder, inside, names in top.walk(on_error=self.denied):
             inside[:] = sorted(name for name in inside if name not in PASSED_OVER)
             paths = [folder / name for name in sorted(names) if name.endswith(".json")]

@@ -189,10 +189,13 @@ def changes(
     return [
         SeriesChange(
             key,
-            *at[step.first - 1 : step.first + 1].tolist(),
-            *map(math.exp, (step.log_ratio, step.low, step.high)),
-            step.p,
-            step.width,
+            before=int(at[step.first - 1]),
+            after=int(at[step.first]),
+            ratio=math.exp(step.log_ratio),
+            low=math.exp(step.low),
+            high=math.exp(step.high),
+            p=step.p,
+            width=step.width,
         )
         for (key, (at, _)), steps in zip(series.items(), found, strict=True)
         for step in steps

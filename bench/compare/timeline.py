@@ -238,7 +238,7 @@ def document(found: KeptRuns, *, figures: bool = False) -> Document:
     from bench.report.table import Document
 
     several = len(found.timelines) > 1
-    parts = []
+    parts: list[Section] = []
     for number, timeline in enumerate(found.timelines):
         machine = timeline.name if several else ""
         names = f"{number}-" if figures else None

@@ -245,7 +245,7 @@ def failures(timeline: Timeline) -> Iterator[str]:
 
 def moves_table(timeline: Timeline) -> Table:
     """Return where exact metrics changed, a row for all cells that changed alike."""
-    alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    alike: dict[tuple[str, int, int, tuple[float, float]], list[str]] = defaultdict(list)
     for move in timeline.moves:
         cell = f"{move.key.name} {place(move.key, timeline)}"
         alike[move.key.metric, move.before, move.after, move.values].append(cell)

@@ -24,7 +24,7 @@ class Visits(NamedTuple):
 
     mean: Float[np.ndarray, " days"]
     """Of the logarithms; NaN where a day has none."""
-    count: Float[np.ndarray, " days"]
+    visits: Float[np.ndarray, " days"]
     sd: float
     """Of a visit, what its sweep explains taken out; NaN with too few visits to tell."""
     df: int
@@ -45,12 +45,12 @@ class Visits(NamedTuple):
     def error(self) -> Float[np.ndarray, " days"]:
         """Return the standard error of each day's mean."""
         with np.errstate(divide="ignore"):
-            return self.sd / np.sqrt(np.where(self.count > 0, self.count, np.nan))
+            return self.sd / np.sqrt(np.where(self.visits > 0, self.visits, np.nan))
 
     def points(self) -> windows.Points:
         """Return the days that have a value: all together know what a visit varies by."""
         none = np.zeros(self.days.size)
-        shared = self.sd**2 / self.count[self.days]
+        shared = self.sd**2 / self.visits[self.days]
         return windows.Points(self.mean[self.days], none, none + 1, shared, self.df)
 
 
