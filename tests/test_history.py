@@ -106,7 +106,12 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
         )
         for name in versions
     }
-    about: dict[str, Any] = {"since": days[0], "until": days[2], "every": "1mo", "reference": days[2]}
+    about: dict[str, Any] = {
+        "since": days[0],
+        "until": days[2],
+        "every": "1mo",
+        "reference": days[2],
+    }
     about |= {"arguments": ["history"], "seed": 1, "when": "2026-03-01T00:00:00"}
     named = {day: day for day in days}
     data = history_data(plan, sides, named, {"2026-01-15": "no jax"}, **about)

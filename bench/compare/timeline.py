@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.cells import BASELINE
+from bench.compare import trends
 from bench.compare.between import BETWEEN, Kind
 from bench.compare.filters import Filters
 from bench.compare.run_scan import RunScan
 from bench.compare.series import FAILURE, Numbers, Series, Timeline, changes, moves, order
 from bench.metrics import METRICS, TINY
 from bench.metrics import Kind as Sampling
+from bench.report.table import Document, Section
 from bench.stats import windows
 from common.errors import BakeoffError, unknown
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
     from bench.compare.run_scan import Point, Progress
     from bench.compare.series import SeriesChange, SeriesKey
-    from bench.report.table import Document, Section
 
 MOST_ERROR = 1.0
 """Standard error of a log-ratio that says anything."""
@@ -234,9 +235,6 @@ def document(found: KeptRuns, *, figures: bool = False) -> Document:
         found: The time lines.
         figures: Whether it is for a page, which has charts.
     """
-    from bench.compare import trends
-    from bench.report.table import Document
-
     several = len(found.timelines) > 1
     parts: list[Section] = []
     for number, timeline in enumerate(found.timelines):
@@ -244,26 +242,28 @@ def document(found: KeptRuns, *, figures: bool = False) -> Document:
         names = f"{number}-" if figures else None
         parts += trends.sections(timeline, machine=machine, names=names)
         parts += releases(timeline, machine)
-    count = sum(len(timeline.changes) for timeline in found.timelines)
     return Document(
         title="Time line",
         subtitle="\n".join(f"{t.name}: {trends.span(t)}" for t in found.timelines),
-        headline=(
-            f"{trends.counted(count, 'change')} of times, relative to the baseline."
-            if count
-            else "No time changed by more than runs of the same code differ."
-        ),
+        headline=headline(found),
         warnings=tuple(f"skipped: {problem}" for problem in found.problems),
         sections=tuple(parts),
         fine_print=found.notes,
     )
 
 
+def headline(found: KeptRuns) -> str:
+    """Return how many times changed."""
+    if all(len(timeline.moments) == 1 for timeline in found.timelines):
+        return "One run of a machine: nothing to compare."
+    count = sum(len(timeline.changes) for timeline in found.timelines)
+    if not count:
+        return "No time changed by more than runs of the same code differ."
+    return f"{trends.counted(count, 'change')} of times, relative to the baseline."
+
+
 def releases(timeline: Timeline, machine: str) -> Iterator[Section]:
     """Yield the section about the releases that runs were made with, if they ever changed."""
-    from bench.compare import trends
-    from bench.report.table import Section
-
     names = trends.moments(timeline)
     rows = []
     for moment, changed in trends.releases(timeline):

@@ -108,12 +108,13 @@ def span(timeline: Timeline) -> str:
     return f"{counted(len(timeline.moments), 'run')}, {' to '.join(days)}"
 
 
-def place(key: SeriesKey, timeline: Timeline) -> str:
-    """Return where a metric was measured."""
+def place(key: SeriesKey, timeline: Timeline, *, sized: bool = False) -> str:
+    """Return where a metric was measured, with the size of the model if that is asked for."""
     if key.metric == TIME:
         return f"in {key.workload}"
     several = len({series.key.backend for series in timeline.series}) > 1
-    return f"at {key.workload}{f' on {key.backend}' if several and key.backend else ''}"
+    workload = wording.sized(key.workload) if sized else key.workload
+    return f"at {workload}{f' on {key.backend}' if several and key.backend else ''}"
 
 
 def base(metric: str, timeline: Timeline) -> str:
@@ -287,11 +288,9 @@ def series_table(group: Sequence[Series], timeline: Timeline, of: str, *, folded
             *(Value(series.at.size, "count"), names[series.at[-1]]),
         )
         rows.append(Row(cells))
-    where = f"in {key.workload}" if key.metric == TIME else f"at {wording.sized(key.workload)}"
-    backend = place(key, timeline).removeprefix(f"at {key.workload}") if key.metric != TIME else ""
     ratios = any(series.compared for series in group)
     to = f", relative to {base(key.metric, timeline)}" if ratios else ""
-    title = f"{sentence(label(key.metric))} {where}{backend}{of}{to}"
+    title = f"{sentence(label(key.metric))} {place(key, timeline, sized=True)}{of}{to}"
     return Table(columns, tuple(rows), title, folded=folded)
 
 
