@@ -128,6 +128,7 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
     haiku = next(s for s in found.series if s.key.entrant == "haiku" and s.key.metric == "step")
     assert haiku.at.tolist() == [1, 2]
     assert haiku.value(-1).number == 1.0
+    assert haiku.record(0)["low"] < haiku.record(0)["ratio"] < haiku.record(0)["high"]
     assert data["sentences"] == list(document(data).sections[0].lines)
 
 
@@ -211,7 +212,8 @@ def test_a_series_of_one_day_is_not_drawn() -> None:
     found = document(past(series=[series("pure_jax", [0.53, 1.0, 1.0]), once]), figures=True)
     [figure] = [figure for section in found.sections for figure in section.figures]
     assert figure.name == "compile-toy"
-    assert figure.title == found.sections[0].lines[0].removesuffix(".")
+    when = "between 2025-06-01 and 2025-12-01"
+    assert figure.title == f"Compile at toy rose by 90 % (80–100 %) {when} (pure_jax)"
     rows = figure.chart.to_dict()["data"]["values"]
     assert [(row["entrant"], row["at"]) for row in rows] == [("pure_jax", day) for day in DAYS]
     assert "Not drawn: haiku." in figure.text

@@ -418,7 +418,7 @@ def test_a_planted_change_is_found_and_reported_by_every_format(runs: Path) -> N
         rendered(partial(document, found), "md"),
     ):
         assert "Step at toy rose by 86 %" in form
-    assert charts(found)[0].title == said.removesuffix(".")
+    assert charts(found)[0].title == f"{said.partition(' (jax')[0]} (equinox)"
     [row] = json.loads(as_json(found))["lines"][0]["changes"]
     assert (row["entrant"], row["before"], row["after"]) == ("equinox", 2, 3)
 
@@ -511,10 +511,12 @@ def test_the_terminal_shows_a_row_for_each_series(runs: Path) -> None:
     out = text(kept_runs([runs], usual=("time", "step")))
     assert out.startswith("CPU X, 2 cores, cpu: 6 runs, 2026-01-15 to 2026-06-15\n")
     assert "Step at toy (width 8), relative to pure_jax" in out
-    [nnx] = [line for line in out.splitlines() if line.startswith("flax_nnx jit")][:1]
-    assert nnx.split() == [
-        *("flax_nnx", "jit", "8.4", "(8.2–8.6)", "▂▃▄▄▅▆", "8.00–8.40", "6", "2026-06-15")
-    ]
+    for name, expected in (
+        ("equinox", "1.26 (1.23–1.29) ▂▃▄▄▅▆ 1.20–1.26 6 2026-06-15"),
+        ("flax_nnx jit", "8.4 (8.2–8.6) ▂▃▄▄▅▆ 8.00–8.40 6 2026-06-15"),
+    ):
+        row = next(line for line in out.splitlines() if line.startswith(name))
+        assert row.split() == f"{name} {expected}".split()
     assert re.search(r"2026-04-15 +0\.10\.0", out)
     assert "\x1b" not in out
     for width in (40, 60, 80, 160):

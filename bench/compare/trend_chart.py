@@ -205,7 +205,8 @@ def title(group: Sequence[Series], timeline: Timeline) -> str:
         largest = max(found, key=lambda change: abs(np.log(change.ratio)))
         place = largest.before, largest.after, largest.width, largest.ratio > 1
         alike = [c for c in found if (c.before, c.after, c.width, c.ratio > 1) == place]
-        return trends.told(alike, timeline).removesuffix(".")
+        who = alike[0].key.name if len(alike) == 1 else f"{len(alike)} styles"
+        return f"{trends.amount_and_place(alike, timeline)} ({who})"
     key = group[0].key
     what = f"{trends.sentence(label(key.metric))} {trends.place(key, timeline)}"
     if key.exact:

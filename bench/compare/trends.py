@@ -135,14 +135,20 @@ def sentences(timeline: Timeline) -> Iterator[str]:
 def told(several: Sequence[SeriesChange], timeline: Timeline) -> str:
     """Return changes of a metric, at one place in time and in one direction, as a sentence."""
     first = several[0]
-    interval = (first.low, first.high) if len(several) == 1 else None
     names = [change.key.name for change in several]
-    entrants = {change.key.entrant for change in several}
+    about = causes(first.before, first.after, timeline, {c.key.entrant for c in several})
     means = f", by the means of {first.width} before and after" if first.width > 1 else ""
+    return f"{amount_and_place(several, timeline)}{about}{means}: {', '.join(names)}."
+
+
+def amount_and_place(several: Sequence[SeriesChange], timeline: Timeline) -> str:
+    """Return by how much a metric changed, where and when, in words."""
+    first, names = several[0], moments(timeline)
+    interval = (first.low, first.high) if len(several) == 1 else None
     return (
         f"{sentence(label(first.key.metric))} {place(first.key, timeline)} "
         f"{growth([change.ratio for change in several], interval)} "
-        f"{between(first.before, first.after, timeline, entrants)}{means}: {', '.join(names)}."
+        f"between {names[first.before]} and {names[first.after]}"
     )
 
 
@@ -169,8 +175,8 @@ def growth(ratios: Sequence[float], interval: tuple[float, float] | None = None)
     return f"{by} ({span(interval)})" if interval else by
 
 
-def between(before: int, after: int, timeline: Timeline, entrants: Iterable[str]) -> str:
-    """Return two moments, and what is known to differ between them that can be the cause.
+def causes(before: int, after: int, timeline: Timeline, entrants: Iterable[str]) -> str:
+    """Return in brackets what is known to differ between two moments and can be the cause.
 
     Args:
         before: The earlier of the time line's moments.
@@ -187,14 +193,12 @@ def between(before: int, after: int, timeline: Timeline, entrants: Iterable[str]
         for name, change in version_changes(old.versions, new.versions).items()
         if name not in foreign
     }
-    causes = [versions_said(moved)] if moved else []
+    found = [versions_said(moved)] if moved else []
     if old.revision and new.revision and old.revision != new.revision:
-        causes.append(f"commit {old.revision[:SHORT]} → {new.revision[:SHORT]}")
-    if not causes and old.versions and new.versions:
-        causes.append("with the same libraries")
-    about = f" ({'; '.join(causes)})" if causes else ""
-    names = moments(timeline)
-    return f"between {names[before]} and {names[after]}{about}"
+        found.append(f"commit {old.revision[:SHORT]} → {new.revision[:SHORT]}")
+    if not found and old.versions and new.versions:
+        found.append("with the same libraries")
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def distribution(entrant: str) -> str:
