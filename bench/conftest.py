@@ -28,11 +28,11 @@ from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
 from bench.report.progress import Shown
 from bench.report.run import document
-from bench.report.runs import Run
 from bench.report.text import printed
-from bench.report.whole import Whole, written
 from bench.run import Header, Measurement, Request, read_header
 from bench.runfile import ENTRY
+from bench.runfile.reader import Run
+from bench.runfile.whole import Whole, written
 from bench.worker.settings import conditions
 from common import devices
 from common.config import check_rate, check_size

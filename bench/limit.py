@@ -29,8 +29,8 @@ import typer
 
 import impls
 from bench.cells import BASELINE
-from bench.report import runs
 from bench.report.wording import joined, measured, seconds
+from bench.runfile.reader import Run, read
 from bench.worker.settings import affinity
 from common import corpus
 from common.config import WORKLOADS, ModelConfig
@@ -206,7 +206,7 @@ def measure(workloads: Sequence[str], spend: float) -> LimitFile:
     return LimitFile(cores, f"{blas['name']} {blas.get('version', '')}".strip(), found)
 
 
-def medians(run: runs.Run, workload: str) -> tuple[float | None, float | None]:
+def medians(run: Run, workload: str) -> tuple[float | None, float | None]:
     """Return seconds of a step on the CPU in a run: of JAX libraries' `pure`, and of `tuned`.
 
     The first is the median over libraries of their medians; None stands for what the run lacks.
@@ -241,7 +241,7 @@ def sentence(
     return f"{workload}: {', '.join(words)}"
 
 
-def sentences(run: runs.Run, path: Path) -> list[str]:
+def sentences(run: Run, path: Path) -> list[str]:
     """Return a sentence for each workload of a limit file that the run measured on the CPU.
 
     Raises:
@@ -279,7 +279,7 @@ def limit(
     for name in names:
         if name not in WORKLOADS:
             raise unknown("workload", name, WORKLOADS)
-    compared = None if run is None else runs.read(run, samples=False)
+    compared = None if run is None else read(run, samples=False)
     file = measure(names, spend)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(file)).decode())

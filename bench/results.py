@@ -12,12 +12,13 @@ import re
 from typing import TYPE_CHECKING
 
 from bench import limit, tricks
-from bench.compare.pages import bisect_page, history_page
-from bench.compare.pages.history_charts import figures
+from bench.compare import bisect_result
+from bench.compare import history as history_file
 from bench.report import answer, scaling
 from bench.report.markdown import markdown_table
 from bench.report.page import page
-from bench.report.runs import Run, read
+from bench.report.page.parts import document_page
+from bench.runfile.reader import Run, read
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
@@ -88,7 +89,18 @@ def bisections() -> Iterator[tuple[Path, Facts]]:
 def changed(history: Facts) -> list[Figure]:
     """Return the charts of a history that show a change: those that become pictures."""
     where = {f"{c['metric']}-{c['workload']}" for c in history["changes"]}
-    return [figure for figure in figures(history) if figure.name in where]
+    sections = history_file.document(history, figures=True).sections
+    return [f for section in sections for f in section.figures if f.name in where]
+
+
+def history_page(history: Facts) -> str:
+    """Return the page of a history."""
+    return document_page(history_file.document(history, figures=True))
+
+
+def bisection_page(found: Facts) -> str:
+    """Return the page of a bisection."""
+    return document_page(bisect_result.document(found, figures=True))
 
 
 def breadth(run: Run) -> int:
@@ -126,10 +138,10 @@ def results() -> None:
         write(folder / PAGE, page(runs, limits(folder, runs)))
         draw(figures_of(runs[0], runs[1:]), folder / PICTURES)
     for folder, history in histories():
-        write(folder / PAGE, history_page.page(history))
+        write(folder / PAGE, history_page(history))
         draw(changed(history), folder / PICTURES)
     for path, found in bisections():
-        write(path.with_suffix(".html"), bisect_page.page(found))
+        write(path.with_suffix(".html"), bisection_page(found))
     for path in TEXTS:
         write(path, refreshed(path.read_text("utf-8")))
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Array, Float
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
     from common.config import ModelConfig
     from common.contract import Chunk, Hidden, Params, State, Style, TrainStep
     from common.layerwise import Loss, Rows, Sequences
@@ -208,7 +208,7 @@ def table(run: Run) -> str:
 
 def tricks(run: str) -> None:
     """Print what each trick of the tuned step is worth on its own, in Markdown."""
-    from bench.report.runs import read
+    from bench.runfile.reader import read
 
     print(table(read(Path(run), samples=False)))
 

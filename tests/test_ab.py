@@ -25,7 +25,7 @@ from bench.engine.processes import Place
 from bench.engine.sides_plan import AB, BASE, NEW
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
-from bench.report.runs import read
+from bench.runfile.reader import read
 from bench.stats.verdicts import Verdict
 from tests.simulated import LANES, Machine
 

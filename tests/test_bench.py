@@ -35,9 +35,9 @@ from bench.environments.offers import offer
 from bench.metrics import METRICS
 from bench.report.markdown import markdown
 from bench.report.run import document
-from bench.report.runs import Run as RunFile
-from bench.report.whole import Whole
 from bench.run import Measurement, Request, read_header, without_resume
+from bench.runfile.reader import Run as RunFile
+from bench.runfile.whole import Whole
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
 from tests.simulated import with_blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from bench.cells import Cell
 from bench.compare import bisect as bisects
 from bench.compare.bisect import Looks, Search, interval
+from bench.compare.bisect_result import bisect_data, document
 from bench.compare.releases import moved
 from bench.engine.processes import Place
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
 from bench.environments.uv import UnsolvableError
+from bench.report.page.parts import document_page
 from bench.stats.ratios import Estimate, corrected
 from common.errors import BakeoffError
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
     from bench.environments.spec import Spec
 
+CELL = Cell("pure_jax", "pure", "toy", "cpu")
 RELEASES = {
     "jaxlib": {"0.5.0": "2025-01-10", "0.6.0": "2025-04-02", "0.7.0": "2025-07-20"},
     "jax": {
@@ -87,120 +92,159 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bisects, "between", between)
 
 
-def search(world: World, good: str, bad: str) -> bisects.Found:
-    return Search(world.environment, world.trial, lambda _: None).run(parse(good), parse(bad))
+def search(world: World, good: str, bad: str, trial: Any = None) -> Search:
+    ends = parse(good), parse(bad)
+    found = Search(world.environment, trial or world.trial, lambda _: None, *ends)
+    found.run()
+    return found
 
 
-def test_the_day_and_its_one_package_are_found() -> None:
-    world = World(lambda pins: 2.0 if pins["jax"] >= "0.6.0" else 1.0)
-    found = search(world, "@2025-01-15", "@2025-07-01")
-    assert found.stopped is None
-    assert (found.good.date, found.bad.date) == (
-        datetime.date(2025, 4, 1),
-        datetime.date(2025, 4, 2),
-    )
-    assert (found.package, found.releases) == ("jax", ("0.5.0", "0.6.0"))
-    assert [step.phase for step in found.steps] == ["whole"]  # days of one stack are not measured
-    assert found.steps[-1].ratio == pytest.approx(2, rel=0.1)
+def jumps(name: str, release: str, factor: float = 2.0) -> Callable[[dict[str, str]], float]:
+    """Return what takes another time from a release of a package on."""
+    return lambda pins: factor if pins[name] >= release else 1.0
 
 
-@pytest.mark.parametrize("culprit", ["jax", "flax"])
-def test_of_two_packages_of_one_day_the_one_that_does_it_is_named(culprit: str) -> None:
-    limit = {"jax": "0.7.0", "flax": "0.11.0"}[culprit]
-    world = World(lambda pins: 1.5 if pins[culprit] >= limit else 1.0)
-    found = search(world, "@2025-05-01", "@2025-12-01")
-    assert (found.package, found.releases[1]) == (culprit, limit)
-    assert found.steps[-1].phase == "confirm"
-    assert found.steps[-1].ratio == pytest.approx(1.5, rel=0.1)
+@pytest.mark.parametrize(
+    ("seconds", "good", "bad", "package", "releases"),
+    [
+        (jumps("jax", "0.6.0"), "@2025-01-15", "@2025-07-01", "jax", ("0.5.0", "0.6.0")),
+        # two packages of one day: the one that does it
+        (jumps("jax", "0.7.0", 1.5), "@2025-05-01", "@2025-12-01", "jax", ("0.6.0", "0.7.0")),
+        (jumps("flax", "0.11.0", 1.5), "@2025-05-01", "@2025-12-01", "flax", ("0.10.0", "0.11.0")),
+        # it became faster
+        (
+            jumps("jax", "0.7.0", 0.5),
+            "jax==0.5.0,flax==0.10.0",
+            "jax==0.7.1,flax==0.12.0",
+            "jax",
+            ("0.6.0", "0.7.0"),
+        ),
+        # what is released together is pinned together, or the last jax would be blamed
+        (
+            jumps("jaxlib", "0.6.0"),
+            "jax==0.5.0,jaxlib==0.5.0",
+            "jax==0.7.0,jaxlib==0.7.0",
+            "jax",
+            ("0.5.0", "0.6.0"),
+        ),
+        # unless its leader has not moved
+        (
+            jumps("jaxlib", "0.6.0"),
+            "jax==0.7.0,jaxlib==0.5.0",
+            "jax==0.7.0,jaxlib==0.7.0",
+            "jaxlib",
+            ("0.5.0", "0.6.0"),
+        ),
+        # backwards
+        (jumps("jax", "0.6.0"), "@2025-07-01", "@2025-01-15", "jax", ("0.6.0", "0.5.0")),
+    ],
+)
+def test_package_and_release_are_found(
+    seconds: Any, good: str, bad: str, package: str, releases: tuple[str, str]
+) -> None:
+    found = search(World(seconds), good, bad)
+    assert (found.stopped, found.package, found.releases) == (None, package, releases)
     assert found.along == {}
 
 
-def test_pins_go_to_the_package_and_to_the_release_between() -> None:
-    world = World(lambda pins: 0.5 if pins["jax"] >= "0.7.0" else 1.0)  # it became faster
-    found = search(world, "jax==0.5.0,flax==0.10.0", "jax==0.7.1,flax==0.12.0")
-    assert (found.package, found.releases) == ("jax", ("0.6.0", "0.7.0"))
+def test_the_day_is_found_without_measuring_the_same_stack_again() -> None:
+    found = search(World(jumps("jax", "0.6.0")), "@2025-01-15", "@2025-07-01")
+    assert (str(found.good), str(found.bad)) == ("@2025-04-01", "@2025-04-02")
+    assert [step.phase for step in found.steps] == ["whole"]
+    assert found.steps[-1].ratio == pytest.approx(2, rel=0.1)
+    several = search(World(jumps("flax", "0.11.0", 1.5)), "@2025-05-01", "@2025-12-01")
+    assert several.steps[-1].phase == "confirm"
+    assert several.steps[-1].ratio == pytest.approx(1.5, rel=0.1)
 
 
-def test_what_is_released_together_is_pinned_together() -> None:
-    """Else uv would keep the old jaxlib under each jax, and the last jax would be blamed."""
-    world = World(lambda pins: 2.0 if pins["jaxlib"] >= "0.6.0" else 1.0)
-    found = search(world, "jax==0.5.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0")
-    assert (found.package, found.releases) == ("jax", ("0.5.0", "0.6.0"))
+@pytest.mark.parametrize(
+    ("impossible", "good", "bad", "seconds", "releases"),
+    [
+        (
+            [f"@2025-04-{day:02d}" for day in range(7, 12)],
+            *("@2025-01-15", "@2025-07-01", jumps("jax", "0.6.0"), ("0.5.0", "0.6.0")),
+        ),
+        (
+            ["@2025-04-02", "@2025-04-03"],  # all days between
+            *("@2025-04-01", "@2025-04-04", jumps("jax", "0.6.0"), ("0.5.0", "0.6.0")),
+        ),
+        (
+            ["jax==0.6.0", "jax==0.6.0,jaxlib==0.6.0"],
+            *("jax==0.5.0", "jax==0.7.1", jumps("jax", "0.7.1", 3.0), ("0.7.0", "0.7.1")),
+        ),
+    ],
+)
+def test_what_cannot_be_built_is_passed_over(
+    impossible: list[str], good: str, bad: str, seconds: Any, releases: tuple[str, str]
+) -> None:
+    found = search(World(seconds, impossible=tuple(impossible)), good, bad)
+    assert (found.stopped, found.package, found.releases) == (None, "jax", releases)
 
 
-def test_a_package_that_moved_without_its_leader_is_searched_itself() -> None:
-    world = World(lambda pins: 2.0 if pins["jaxlib"] >= "0.6.0" else 1.0)
-    found = search(world, "jax==0.7.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0")
-    assert (found.package, found.releases) == ("jaxlib", ("0.5.0", "0.6.0"))
+def halfway(pins: dict[str, str]) -> float:
+    return {"0.5.0": 1.0, "0.6.0": math.sqrt(1.2)}.get(pins["jax"], 1.2)
 
 
-def test_a_day_that_cannot_be_built_is_passed_over() -> None:
-    world = World(lambda pins: 2.0 if pins["jax"] >= "0.6.0" else 1.0)
-    world.impossible = tuple(f"@2025-04-{day:02d}" for day in range(7, 12))
-    found = search(world, "@2025-01-15", "@2025-07-01")
-    assert (found.package, found.releases[1]) == ("jax", "0.6.0")
+def both(pins: dict[str, str]) -> float:
+    return 2.0 if pins["jax"] >= "0.7.0" and pins["flax"] >= "0.11.0" else 1.0
 
 
-def test_days_that_cannot_be_built_at_all_stop_it() -> None:
-    world = World(lambda pins: 2.0 if pins["jax"] >= "0.6.0" else 1.0)
-    world.impossible = tuple(f"@2025-04-{day:02d}" for day in range(2, 4))
-    found = search(world, "@2025-04-01", "@2025-04-04")
-    assert found.stopped == "no stack between @2025-04-01 and @2025-04-04 can be built"
+@pytest.mark.parametrize(
+    ("world", "good", "bad", "why"),
+    [
+        (World(lambda _: 1.0), "@2025-01-15", "@2025-07-01", "do not differ"),
+        (
+            World(halfway, sd=0.05),
+            *("jax==0.5.0", "jax==0.7.0", "jax==0.6.0,jaxlib==0.6.0 cannot be decided"),
+        ),
+        (World(both), "@2025-07-19", "@2025-07-20", "none of jax, flax does it alone"),
+    ],
+)
+def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why: str) -> None:
+    found = search(world, good, bad)
+    assert found.stopped is not None
+    assert why in found.stopped
+    data = bisect_data(found, CELL, "compile", 9.0, ["bisect"])
+    assert document(data).headline == f"Stopped: {found.stopped}."
 
 
 def test_what_fails_on_the_way_keeps_what_is_known() -> None:
-    world = World(lambda pins: 2.0 if pins["jax"] >= "0.6.0" else 1.0)
-    whole = world.trial
+    world = World(jumps("jax", "0.6.0"))
 
     def trial(base: Any, new: Any, decided: Any) -> Any:
         if world.trials:
             raise BakeoffError("another run is measuring")
-        return whole(base, new, decided)
+        return world.trial(base, new, decided)
 
-    found = Search(world.environment, trial, lambda _: None).run(
-        parse("jax==0.5.0"), parse("jax==0.7.1")
-    )
+    found = search(world, "jax==0.5.0", "jax==0.7.1", trial)
     assert found.stopped == "another run is measuring"
     assert [step.phase for step in found.steps] == ["whole"]
-
-
-def test_a_release_that_cannot_be_had_is_passed_over() -> None:
-    world = World(lambda pins: 3.0 if pins["jax"] >= "0.7.1" else 1.0)
-    world.impossible = ("jax==0.6.0", "jax==0.6.0,jaxlib==0.6.0")
-    found = search(world, "jax==0.5.0", "jax==0.7.1")
-    assert (found.package, found.releases) == ("jax", ("0.7.0", "0.7.1"))
-
-
-def test_two_that_are_the_same_are_nothing_to_search_between() -> None:
-    found = search(World(lambda _: 1.0), "@2025-01-15", "@2025-07-01")
-    assert found.stopped is not None
-    assert "are not told apart" in found.stopped
-    assert [step.conclusion for step in found.steps] == ["undecided"]
-
-
-def test_it_stops_where_a_step_cannot_be_decided() -> None:
-    def halfway(pins: dict[str, str]) -> float:
-        return {"0.5.0": 1.0, "0.6.0": math.sqrt(1.2)}.get(pins["jax"], 1.2)
-
-    found = search(World(halfway, sd=0.05), "jax==0.5.0", "jax==0.7.0")
-    assert found.stopped is not None
-    assert "jax==0.6.0,jaxlib==0.6.0 cannot be decided" in found.stopped
-
-
-def test_a_change_that_takes_two_packages_is_said_to() -> None:
-    def both(pins: dict[str, str]) -> float:
-        return 2.0 if pins["jax"] >= "0.7.0" and pins["flax"] >= "0.11.0" else 1.0
-
-    found = search(World(both), "@2025-07-19", "@2025-07-20")
-    assert found.stopped is not None
-    assert "none of jax, flax does it alone" in found.stopped
+    with pytest.raises(BakeoffError, match="another run"):  # nothing is known yet
+        search(world, "jax==0.5.0", "jax==0.7.1", trial)
 
 
 def test_what_cannot_be_measured_stops_it_with_the_reason() -> None:
-    world = World(lambda _: 1.0)
-    searching = Search(world.environment, lambda *_: (None, 0.0, "needs nnx.jit"), lambda _: None)
-    found = searching.run(parse("@2025-01-15"), parse("@2025-07-01"))
-    assert found.stopped == "@2025-07-01 cannot be measured beside @2025-01-15: needs nnx.jit"
+    none = search(World(lambda _: 1.0), "@2025-01-15", "@2025-07-01", lambda *_: (None, 0.0, "why"))
+    assert none.stopped == "@2025-07-01 cannot be measured beside @2025-01-15: why"
+    assert document(bisect_data(none, CELL, "step", 1.0, [])).sections[0].lines == ()
+
+
+def test_the_document_says_what_was_found_and_shows_every_step() -> None:
+    found = search(World(jumps("flax", "0.11.0", 1.5)), "@2025-05-01", "@2025-12-01")
+    found.along = {"chex": ("0.1", None)}
+    data = bisect_data(found, CELL, "compile", 9.0, ["bisect", "--good", "a b"])
+    assert json.loads(json.dumps(data))["package"] == "flax"
+    said = document(data, figures=True)
+    assert said.headline == "compile of pure_jax at toy changed with flax: from 0.10.0 to 0.11.0."
+    result, steps = said.sections
+    assert result.lines[1] == "These had to change with it: chex 0.1 → none."
+    [table] = steps.tables
+    assert [row.cells[0] for row in table.rows] == [step.phase for step in found.steps]
+    assert [row.cells[2].number for row in table.rows] == [step.ratio for step in found.steps]  # type: ignore[union-attr]
+    [figure] = steps.figures
+    rows = figure.chart.to_dict()["layer"][1]["data"]["values"]
+    assert [row["conclusion"] for row in rows] == [step.conclusion for step in found.steps]
+    assert "bakeoff bisect --good &#39;a b&#39;" in document_page(said)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5, 8])

@@ -13,15 +13,15 @@ from bench.cells import BASELINE, Cell
 from bench.report import wording
 from bench.report.page import page
 from bench.report.ratios import by_baseline
-from bench.report.runs import read
 from bench.report.table import Value
+from bench.runfile.reader import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser, Dialog, Page
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(

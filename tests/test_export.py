@@ -17,7 +17,7 @@ from bench.cli import main
 from bench.compare import export
 from bench.report import wording
 from bench.report.rows import COLUMNS
-from bench.report.runs import Run, read
+from bench.runfile.reader import Run, read
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from bench import limit
 from bench.cli import main, program
 from bench.limit import Limit, LimitFile, Rates
-from bench.report.runs import Run, read
+from bench.runfile.reader import Run, read
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint
 from common.equality import Case, random_chunk, random_weights

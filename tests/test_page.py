@@ -20,7 +20,6 @@ import pytest
 from bench import results
 from bench.cells import BASELINE, Cell
 from bench.cli import main
-from bench.compare.pages import bisect_page, history_page
 from bench.engine.actions import Options
 from bench.engine.run_plan import Run as Planned
 from bench.metrics import METRICS
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.report.charts import Figure
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "xeon-2-cores"
@@ -537,10 +536,10 @@ def test_pages_and_pictures_are_of_their_results() -> None:
         made[folder / results.PAGE] = page(runs, results.limits(folder, runs))
         drawn[folder / results.PICTURES] = figures(runs[0], runs[1:])
     for folder, history in results.histories():
-        made[folder / results.PAGE] = history_page.page(history)
+        made[folder / results.PAGE] = results.history_page(history)
         drawn[folder / results.PICTURES] = results.changed(history)
     for path, found in results.bisections():
-        made[path.with_suffix(".html")] = bisect_page.page(found)
+        made[path.with_suffix(".html")] = results.bisection_page(found)
     for path, text in made.items():
         kept = path.read_text("utf-8")
         assert VEGA.sub("", kept) == VEGA.sub("", text), path

@@ -17,7 +17,6 @@ from bench.report.findings import Finding, Topic, findings
 from bench.report.markdown import MOST, markdown
 from bench.report.page.parts import document_page
 from bench.report.run import LINES, document
-from bench.report.runs import Run, read
 from bench.report.sentences import sentences
 from bench.report.table import (
     ADDED,
@@ -32,6 +31,7 @@ from bench.report.table import (
     percent,
 )
 from bench.report.text import printed
+from bench.runfile.reader import Run, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,8 +18,8 @@ from bench.engine.state import Found, Samples
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.run import document
-from bench.report.runs import read
 from bench.report.scaling import tables
+from bench.runfile.reader import read
 from bench.scaling import scaling
 from bench.worker.setting import use
 from common.errors import BakeoffError

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from bench.cells import Cell
-from bench.compare.days import days_of
+from bench.compare.history import changed, days_of, visited
 from bench.compare.pairs import paired
-from bench.compare.series import changed, measured
 from bench.engine.actions import ALL, Action, Options
 from bench.engine.sides_plan import AB, BASE, DEFAULT_METRICS, NEW, REFERENCE, History
 from bench.engine.state import BASELINE_ARM
@@ -190,8 +189,8 @@ def test_a_history_keeps_its_budget(budget: float) -> None:
 def test_a_history_finds_what_was_planted_and_nothing_else() -> None:
     effects = {(day, arm): 1.1 for day in DAYS[3:] for arm in STYLES}
     plan = history(Machine(noise=0.005, effects=effects), 3000)
-    moves = [c for c in changed(measured(plan), DAYS) if c.key.metric == "step"]
-    assert {(c.before, c.after) for c in moves} == {(DAYS[2], DAYS[3])}
+    moves = [c for c in changed(visited(plan)) if c.key.metric == "step"]
+    assert {(c.before, c.after) for c in moves} == {(2, 3)}
     assert all(abs(c.ratio / 1.1 - 1) < 0.01 for c in moves)
 
 

@@ -9,14 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pytest
 
 from bench.cli import main, run
-from bench.compare.line import Series
-from bench.compare.own_changes import find_changes
-from bench.compare.pages import history_charts, history_page
-from bench.compare.series import growth
 from bench.engine.processes import Place
 from bench.environments.builder import Environment
 
@@ -106,7 +101,7 @@ def how(folder: Path) -> dict[str, Any]:
                 "-o",
                 "why.pdf",
             ),
-            "output why.pdf ends in .pdf; .html, .json are known",
+            "output why.pdf ends in .pdf; .html, .json, .md are known",
         ),
         (("history", "-o", "."), "output . exists already"),
     ],
@@ -216,148 +211,3 @@ def test_a_corrupt_run_of_many_is_named_and_the_status_says_so(
     page = bakeoff("history", "--runs", "runs", "-o", "line.html")
     assert page.status == 1
     assert "bad.json" in (tmp_path / "line.html").read_text()
-
-
-def series(ratios: list[float], key: Any, error: float = 0.003) -> Series:
-    count = len(ratios)
-    full = np.full(count, np.nan)
-    return Series(
-        key=key,
-        at=np.arange(count),
-        median=np.ones(count),
-        ratio=np.array(ratios),
-        low=full,
-        high=full,
-        standard_error=np.full(count, error),
-        df=np.full(count, 20.0),
-        p=full,
-        verdict=full,
-    )
-
-
-def key(metric: str = "step", workload: str = "seed", style: str = "pure") -> Any:
-    from bench.compare.summaries import Key
-
-    about: dict[str, Any] = {
-        "metric": metric,
-        "workload": workload,
-        "style": style,
-        "entrant": "haiku",
-    }
-    about |= {"entrant": "haiku", "machine": "m", "backend": "cpu", "unit": "s", "exact": False}
-    return Key(**{name: about[name] for name in Key._fields if name in about})
-
-
-def test_own_runs_that_differ_by_more_than_runs_wander_are_changes() -> None:
-    [change] = find_changes([series([1.0, 1.005, 1.3, 1.29], key())])
-    assert (change.before, change.after, change.width) == (1, 2, 1)
-    assert change.low < 1.3 / 1.005 < change.high
-    assert find_changes([series([1.0, 1.01, 0.99, 1.0], key())]) == []
-    [gap] = find_changes([series([1.0, np.nan, 1.3], key())])
-    assert (gap.before, gap.after) == (0, 2)
-
-
-def past() -> dict[str, Any]:
-    """Return a small history, with names that try to be something else."""
-    days = ["2025-06-01", "2025-12-01"]
-    cell = {"entrant": "pure_jax", "style": "pure", "workload": "toy", "backend": "cpu"}
-    return {
-        "kind": "history",
-        "since": days[0],
-        "until": days[1],
-        "every": "6mo",
-        "when": "2026-01-01T00:00:00",
-        "machine": "<script>alert(1)</script>",
-        "reference": days[1],
-        "arguments": ["history", "-o", "a b; rm"],
-        "seed": 1,
-        "sweeps": 2,
-        "alpha": 0.05,
-        "comparisons": 1,
-        "stacks": days,
-        "warnings": [],
-        "days": [
-            {
-                "day": d,
-                "stack": d,
-                "versions": {"jax": v},
-                "python": "3.12",
-                "gaps": g,
-                "missing": m,
-            }
-            for d, v, g, m in (
-                (days[0], "0.6.1", {"haiku pure": "<b>no</b>"}, None),
-                (days[1], "0.8.1", {}, None),
-            )
-        ],
-        "series": [
-            cell
-            | {
-                "metric": "compile",
-                "unit": "s",
-                "ratio": [0.53, 1.0],
-                "low": [0.5, 0.97],
-                "high": [0.56, 1.03],
-                "visits": [2, 2],
-                "median": [0.2, 0.4],
-                "sd_of_visit": 0.01,
-                "df": 1,
-            }
-        ],
-        "exact": [cell | {"metric": "python_calls", "value": [4, 6]}],
-        "changes": [
-            cell
-            | {"metric": "compile", "before": days[0], "after": days[1], "ratio": 1.9}
-            | {"low": 1.8, "high": 2.0, "p": 1e-6}
-        ],
-        "sentences": ["Compile time of toy rose to 1.90× between <i>then</i> and now."],
-        "spent": {"wall_seconds": 10.0, "sampling_seconds": 5.0, "processes": 4},
-    }
-
-
-def test_the_page_of_a_history_says_what_changed_and_escapes_what_came_from_outside() -> None:
-    text = history_page.page(past())
-    assert "<script>alert(1)" not in text
-    assert "&lt;i&gt;then&lt;/i&gt;" in text
-    assert "Compile time of toy rose by 90 % between 2025-06-01 and 2025-12-01" in text
-    assert "haiku pure: &lt;b&gt;no&lt;/b&gt;" in text
-    assert "4 → 6 (2025-06-01 to 2025-12-01)" in text
-    assert "bakeoff history -o &#39;a b; rm&#39;" in text
-    assert "http://" not in text.split("<script")[0]
-
-
-def test_a_series_of_one_day_is_not_drawn() -> None:
-    """Relative to its only day, it is 1 whatever was measured."""
-    history = past()
-    [compiling] = history["series"]
-    once = {"entrant": "haiku", "ratio": [1.0, None], "low": [None, None], "high": [None, None]}
-    history["series"].append(compiling | once)
-    [figure] = history_charts.figures(history)
-    rows = figure.chart.to_dict()["data"]["values"]
-    assert [(row["entrant"], row["day"]) for row in rows] == [
-        ("pure_jax", "2025-06-01"),
-        ("pure_jax", "2025-12-01"),
-    ]
-    assert "1.00×" not in figure.text
-    assert "Measured on one day only, and not drawn: haiku." in figure.text
-    history["series"] = [compiling | once]
-    assert list(history_charts.figures(history)) == []
-
-
-@pytest.mark.parametrize(
-    ("ratios", "interval", "expected"),
-    [
-        ([1.3], (1.2, 1.41), "rose by 30 % (20–41 %)"),
-        ([1.015], (1.01, 1.02), "rose by 1.5 % (1.0–2.0 %)"),
-        ([1.97, 2.37], None, "rose by 97–137 %"),
-        ([2.1, 2.4, 2.2], None, "rose to 2.1–2.4 times"),
-        ([140.9], (108.0, 183.9), "rose to 141 times (108–184 times)"),
-        ([0.86, 0.87], None, "fell by 13–14 %"),
-        ([0.25], (0.24, 0.26), "fell by 75 % (74–76 %)"),
-        ([0.0071], (0.0054, 0.0093), "fell by 99.29 % (99.07–99.46 %)"),
-    ],
-)
-def test_a_change_keeps_the_digits_that_tell_it_apart(
-    ratios: list[float], interval: tuple[float, float] | None, expected: str
-) -> None:
-    assert growth(ratios, interval) == expected

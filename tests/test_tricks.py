@@ -10,7 +10,7 @@ import pytest
 import impls
 from bench import tricks
 from bench.cli import main, program
-from bench.report.runs import Run
+from bench.runfile.reader import Run
 from common.config import ModelConfig
 from common.equality import Case, deviation, make, trajectory
 

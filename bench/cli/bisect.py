@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.documents import rendered, show
 from bench.cli.turns import measured
 from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
 
     from bench.cells import Cell
-    from bench.compare.bisect import Found
+    from bench.compare.bisect import Decided, Search
     from bench.compare.experiment import Offered
     from bench.engine.actions import Options
     from bench.engine.sides_plan import AB
@@ -33,10 +32,10 @@ bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12
 bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
 --bad @2026-06-01\n
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.json --runs steps"""
-HTML = ".html"
-ENDINGS = (HTML, ".json")
+ENDINGS = (".html", ".json", ".md")
 BLOCKS = 6
 """Of each turn in a pair of workers."""
+MARGIN = 0.02
 
 
 def bisect(
@@ -60,7 +59,7 @@ def bisect(
         typer.Option(
             "--output",
             "-o",
-            help="A new file: .json has all of it, .html is a page.",
+            help="A new file: .json has all of it, .html is a page, .md a comment.",
         ),
     ] = None,
     runs: Annotated[
@@ -69,6 +68,9 @@ def bisect(
             metavar="FOLDER", help="A new folder for both sides of each step as run files."
         ),
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Every step as a table.")
+    ] = False,
 ) -> None:
     """Find the day, the package and the release that made a metric what it is now.
 
@@ -80,16 +82,48 @@ def bisect(
     """
     from rich.console import Console
 
+    from bench.compare.bisect_result import bisect_data, document
+    from common.config import check_rate
+
+    check_rate("--budget", budget)
+    cell = checked_cell(entrant, style, workload, backend, metric)
+    ends = checked_ends(good, bad)
+    if output is not None and output.suffix.lower() not in ENDINGS:
+        raise BakeoffError(
+            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are known"
+        )
+    for path, option in ((output, "output"), (runs, "--runs")):
+        if path is not None:
+            require_new(path, option)
+    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    start = time.monotonic()
+    search = Bisection(cell, backend, metric, console, start + budget)
+    try:
+        found = search.run(*ends)
+    except KeyboardInterrupt:
+        console.print(search.how_to_go_on(), markup=False)
+        raise
+    seconds = time.monotonic() - start
+    data = bisect_data(found, search.cell, metric, seconds, sys.argv[1:])
+    show(document(data), details=details)
+    if runs is not None:
+        search.write_runs(runs)
+        print(runs)
+    if output is not None:
+        write_output(output, data | {"runs": search.evidence})
+        print(output)
+    if found.stopped is not None:
+        raise typer.Exit(1)
+
+
+def checked_cell(entrant: str, style: str, workload: str, backend: str | None, metric: str) -> Cell:
+    """Return the cell that is asked for; raise BakeoffError if it cannot have the metric."""
     import impls
     from bench.cells import Cell
     from bench.cli.history import metrics_of
-    from bench.environments.builder import Builder
-    from bench.environments.spec import parse
-    from bench.environments.uv import PYTHONS
     from bench.metrics import METRICS
-    from common.config import WORKLOADS, check_rate
+    from common.config import WORKLOADS
 
-    check_rate("--budget", budget)
     metrics_of((metric,))
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
@@ -99,6 +133,13 @@ def bisect(
         raise BakeoffError(
             f"metric {metric!r} is not measured of {style} at {workload}; choose another workload"
         )
+    return cell
+
+
+def checked_ends(good: str, bad: str) -> tuple[Spec, Spec]:
+    """Return the ends of the search; raise BakeoffError unless both are of releases, and differ."""
+    from bench.environments.spec import parse
+
     ends = parse(good, "--good"), parse(bad, "--bad")
     for option, spec in zip(("--good", "--bad"), ends, strict=True):
         if spec.revision is not None:
@@ -114,62 +155,46 @@ def bisect(
             )
     if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
-    if output is not None and output.suffix.lower() not in ENDINGS:
-        raise BakeoffError(
-            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are known"
-        )
-    for path, option in ((output, "output"), (runs, "--runs")):
-        if path is not None:
-            require_new(path, option)
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-    start = time.monotonic()
-    builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
-    search = Bisection(cell, backend, metric, builder, PYTHONS, console, start + budget)
-    try:
-        found = search.run(*ends)
-    except KeyboardInterrupt:
-        console.print(search.how_to_go_on(), markup=False)
-        raise
-    seconds = time.monotonic() - start
-    for line in said(found, search.cell, metric, seconds):
-        print(line)
-    if runs is not None:
-        search.write_runs(runs)
-        print(runs)
-    if output is not None:
-        search.write(output, found, seconds)
-        print(output)
-    if found.stopped is not None:
-        raise typer.Exit(1)
+    return ends
+
+
+def write_output(path: Path, data: dict[str, Any]) -> None:
+    """Write steps and result; as JSON, both sides of each step too."""
+    from bench.cli.report import put
+    from bench.compare.bisect_result import document
+    from bench.runfile.writer import write
+
+    format_ = path.suffix.lower().removeprefix(".")
+    if format_ == "json":
+        write(path, data)
+    else:
+        put(path, rendered(partial(document, data), format_))
 
 
 class Bisection:
     """Builds and measures what a search asks for."""
 
     def __init__(
-        self,
-        cell: Cell,
-        backend: str | None,
-        metric: str,
-        builder: Any,
-        pythons: tuple[str, ...],
-        console: Console,
-        deadline: float,
+        self, cell: Cell, backend: str | None, metric: str, console: Console, deadline: float
     ) -> None:
-        from bench.compare.bisect import Search
+        from bench.environments.builder import Builder
+        from bench.environments.uv import PYTHONS
 
         self.cell, self.backend, self.metric, self.console = cell, backend, metric, console
-        self.builder, self.pythons, self.deadline = builder, pythons, deadline
+        self.builder = Builder(notify=lambda text: self.tell(f"  {text}"))
+        self.pythons: tuple[str, ...] = PYTHONS
+        self.deadline = deadline
         self.environments: dict[str, Environment] = {}
         self.sides: dict[str, Offered] = {}
-        self.search = Search(self.environment, self.trial, self.tell)
+        self.search: Search | None = None
         self.evidence: list[dict[str, Any]] = []
         """Both sides of each step, as run files have them."""
 
-    def run(self, good: Spec, bad: Spec) -> Found:
+    def run(self, good: Spec, bad: Spec) -> Search:
         """Search between two sides, on one backend that both have."""
         from bench.cells import Selection
         from bench.compare import experiment
+        from bench.compare.bisect import Search
 
         entrant, style, workload, _ = self.cell
         ends = experiment.built((good, bad), self.builder)
@@ -192,7 +217,9 @@ class Bisection:
         selection = Selection((entrant,), (style,), (workload,), backends)
         cells = experiment.common(experiment.selected(selection, sides))
         self.cell = next(cell for cell in cells if cell[:2] == (entrant, style))
-        return self.search.run(good, bad)
+        self.search = Search(self.environment, self.trial, self.tell, good, bad)
+        self.search.run()
+        return self.search
 
     def tell(self, text: str) -> None:
         """Say how far the search is."""
@@ -213,11 +240,11 @@ class Bisection:
         return self.sides[environment.spec.text]
 
     def trial(
-        self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
+        self, base: Environment, new: Environment, decided: Decided
     ) -> tuple[Estimate | None, float, str]:
         """Measure two sides until it is decided, or there is no time left."""
+        from bench.compare.ab_result import run_of
         from bench.compare.bisect import LOOKS
-        from bench.compare.pairs import of_pairs
         from bench.engine.actions import Options
         from bench.engine.sides_plan import BASE, NEW
 
@@ -230,57 +257,56 @@ class Bisection:
         left = self.deadline - start
         if left <= 0:
             return None, 0.0, "the budget is spent"
-        options = Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1])
         made, journal = measured(
             self.console,
             partial(self.schedule, decided=decided),
-            options,
+            Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1]),
             {name: side.environment for name, side in sides.items()},
             {"metric": self.metric, "cell": list(self.cell)},
             kind="bisect",
         )
         journal.remove()
-        estimate = of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
+        estimate = self.estimate(made)
         if estimate is not None:
-            self.evidence.append(self.as_runs(made, sides))
+            self.evidence.append(
+                {
+                    name: run_of(
+                        *(made, name, side, MARGIN),
+                        arguments=sys.argv[1:],
+                        spec=str(side.environment.spec),
+                    )
+                    for name, side in sides.items()
+                }
+            )
         why = made.missing().get((self.cell, self.metric), "")
         return estimate, time.monotonic() - start, why
 
-    def schedule(
-        self, options: Options, before: float, *, decided: Callable[[Estimate], bool]
-    ) -> AB:
+    def schedule(self, options: Options, before: float, *, decided: Decided) -> AB:
         """Return the schedule of one A/B, which ends when it is decided or the time is over."""
         from bench.compare.bisect import LOOKS
-        from bench.compare.pairs import of_pairs
         from bench.engine.cores import one_core_lanes
-        from bench.engine.sides_plan import AB, BASE, NEW
+        from bench.engine.sides_plan import AB
 
-        lanes = one_core_lanes()
-        made = AB([self.cell], {self.metric}, options, before, lanes, LOOKS[-1])
+        made = AB([self.cell], {self.metric}, options, before, one_core_lanes(), LOOKS[-1])
 
         def enough() -> bool:
-            base, new = (made.found(name) for name in (BASE, NEW))
-            estimate = of_pairs(base, new, self.cell, self.metric)
+            estimate = self.estimate(made)
             late = time.monotonic() > self.deadline
             return late or (estimate is not None and decided(estimate))
 
         made.decided = enough
         return made
 
-    def as_runs(self, made: AB, sides: dict[str, Offered]) -> dict[str, Any]:
-        """Return both sides of a step as run files have them."""
-        from bench.compare.ab_result import run_of
+    def estimate(self, made: AB) -> Estimate | None:
+        """Return the ratio of the new side to the base, by now."""
+        from bench.compare.pairs import of_pairs
+        from bench.engine.sides_plan import BASE, NEW
 
-        return {
-            name: run_of(
-                made, name, side, 0.02, arguments=sys.argv[1:], spec=str(side.environment.spec)
-            )
-            for name, side in sides.items()
-        }
+        return of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
 
     def how_to_go_on(self) -> str:
         """Say how an interrupted search is taken up: between what is known by now."""
-        found = self.search.found
+        found = self.search
         if found is None:
             return "interrupted; nothing is known yet"
         options = {"metric": self.metric, **self.cell._asdict()}
@@ -293,36 +319,6 @@ class Bisection:
             f"  bakeoff bisect {shlex.join(words)}"
         )
 
-    def write(self, path: Path, found: Found, seconds: float) -> None:
-        """Write steps and result, and both sides of each step."""
-        from bench.runfile.writer import write
-
-        data = {
-            "kind": "bisect",
-            "schema": 2,
-            "cell": self.cell._asdict(),
-            "metric": self.metric,
-            "good": str(found.good),
-            "bad": str(found.bad),
-            "package": found.package,
-            "releases": list(found.releases),
-            "moved_along": found.along,
-            "stopped": found.stopped,
-            "sure": found.sure,
-            "seconds": seconds,
-            "steps": [step._asdict() for step in found.steps],
-            "arguments": sys.argv[1:],
-            "said": said(found, self.cell, self.metric, seconds),
-            "runs": self.evidence,
-        }
-        if path.suffix.lower() == HTML:
-            from bench.cli.report import put
-            from bench.compare.pages.bisect_page import page
-
-            put(path, page(data))
-        else:
-            write(path, data)
-
     def write_runs(self, folder: Path) -> None:
         """Write both sides of each step as run files, which other commands read."""
         from bench.runfile.writer import new_folder, write
@@ -331,40 +327,3 @@ class Bisection:
         for number, sides in enumerate(self.evidence, 1):
             for name, data in sides.items():
                 write(folder / f"{number:02d}-{name}.json", data)
-
-
-def said(found: Found, cell: Cell, metric: str, seconds: float) -> list[str]:
-    """Return what a search came to, in lines."""
-    from bench.compare.bisect import ALPHA, UNDECIDED
-
-    what = f"{metric} of {cell.entrant} {cell.style} at {cell.workload}"
-    out = []
-    if found.stopped is not None:
-        out.append(f"Stopped: {found.stopped}.")
-        if len(found.steps) > 1:
-            out.append(f"It lies between {found.good} and {found.bad}.")
-    else:
-        low, high = found.releases
-        out.append(f"{what} changed with {found.package}: from {low} to {high}.")
-        last = found.steps[-1]
-        out.append(
-            f"{found.bad} beside {found.good}: {last.ratio:.3f} times "
-            f"({last.low:.3f} to {last.high:.3f})"
-            + (f", of {found.steps[0].ratio:.3f} times in all." if last.phase == "confirm" else ".")
-        )
-        if found.along:
-            along = ", ".join(
-                f"{n} {a or 'none'} → {b or 'none'}" for n, (a, b) in found.along.items()
-            )
-            out.append(f"With it had to move: {along}.")
-    decided = [step for step in found.steps if step.conclusion != UNDECIDED]
-    if found.steps:
-        count = f"{len(found.steps)} step{'' if len(found.steps) == 1 else 's'}"
-        sure = (
-            f": all that were decided are right with odds of {100 * found.sure:.0f} % at least, "
-            f"{100 * ALPHA:.0f} % at most being lost at each"
-            if decided
-            else "; none was decided"
-        )
-        out.append(f"{count} in {seconds:.0f} s{sure}.")
-    return out

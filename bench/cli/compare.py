@@ -95,7 +95,7 @@ def compare(
     is enough to pass: the summary says how many of each there are.
     """
     from bench.compare.compare import compare as compare_runs
-    from bench.report.runs import read
+    from bench.runfile.reader import read
 
     chosen = checked(output, format_)
     if len(files) < 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import io
 import sys
 import time
 from enum import StrEnum
@@ -13,21 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.documents import rendered, show
 from bench.cli.turns import announced, measured
 from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.cells import Cell
+    from bench.cells import Cell, Selection
     from bench.compare.experiment import Offered
     from bench.compare.filters import Filters
-    from bench.compare.line import TimeLine
+    from bench.compare.timeline import KeptRuns
     from bench.engine.actions import Options
     from bench.engine.sides_plan import History
     from bench.environments.builder import Environment
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
+MARGIN = 0.02
 EXAMPLES = """Examples:\n
 bakeoff history --since 2024-06 --every 2mo -o past\n
 bakeoff history --since 2025-11 --every 1w --workload toy --entrant flax_nnx --style all\n
@@ -35,16 +36,21 @@ bakeoff history --since 2024-06 --every 2mo -o past --resume\n
 bakeoff history --runs .benchmarks --runs results --metric step,compile"""
 
 
-class Format(StrEnum):
-    """What a time line can be."""
+class HistoryFormat(StrEnum):
+    """What the time line of kept runs can be."""
 
     TEXT = "text"
+    MD = "md"
     HTML = "html"
     CSV = "csv"
     JSON = "json"
 
 
-FILES = {"page.html": Format.HTML, "timeline.csv": Format.CSV, "timeline.json": Format.JSON}
+FILES = {
+    "page.html": HistoryFormat.HTML,
+    "timeline.csv": HistoryFormat.CSV,
+    "timeline.json": HistoryFormat.JSON,
+}
 """Of the folder that `--runs … -o FOLDER` makes."""
 
 
@@ -122,7 +128,7 @@ def history(
         ),
     ] = None,
     format_: Annotated[
-        Format | None,
+        HistoryFormat | None,
         typer.Option(
             "--format",
             help="Of --runs: the output is one file.",
@@ -135,6 +141,9 @@ def history(
     last: Annotated[
         int | None, typer.Option(help="Of --runs: so many of each machine's newest runs.")
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--verbose", "-v", help="All sentences and tables.")
+    ] = False,
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
@@ -145,21 +154,18 @@ def history(
     Exit status: 0 done, 1 some of the runs of --runs cannot be read, 2 wrong use, 130 Ctrl-C.
     """
     if runs:
+        refuse(
+            {
+                "--every": every,
+                "--backend": backend,
+                "--budget": budget,
+                "--sweeps": sweeps,
+                "--blocks": blocks,
+                "--resume": resume or None,
+            },
+            "for measuring; with --runs nothing is: leave it out",
+        )
         from bench.compare.filters import Filters
-
-        others = {
-            "--every": every,
-            "--backend": backend,
-            "--budget": budget,
-            "--sweeps": sweeps,
-            "--blocks": blocks,
-            "--resume": resume or None,
-        }
-        for option, value in others.items():
-            if value is not None:
-                raise BakeoffError(
-                    f"{option} is for measuring; with --runs nothing is: leave it out"
-                )
 
         filters = Filters(
             entrants=names(entrant),
@@ -171,16 +177,16 @@ def history(
             until=until or "",
             last=last,
         )
-        return shown(runs, filters, output, format_ or by_ending(output))
-    for option, given in (("--format", format_), ("--machine", machine), ("--last", last)):
-        if given is not None:
-            raise BakeoffError(f"{option} is for --runs; leave it out, or give --runs FOLDER")
+        return kept(runs, filters, output, format_ or by_ending(output), details=details)
+    refuse(
+        {"--format": format_, "--machine": machine, "--last": last},
+        "for --runs; leave it out, or give --runs FOLDER",
+    )
     from rich.console import Console
 
     from bench.cells import Selection
-    from bench.compare.days import days_of
-    from bench.environments.spec import day
-    from bench.environments.spec import today as today_of
+    from bench.compare.history import days_of
+    from bench.environments.spec import day, today
     from common.config import check_rate, check_size
 
     budget, every = BUDGET if budget is None else budget, every or EVERY
@@ -190,7 +196,7 @@ def history(
             check_size(option, count, most=1000)
     if resume and until is None:  # a day that has begun meanwhile is another history's
         until = last_day()
-    newest = day(until, "--until", last=True) if until else today_of()
+    newest = day(until, "--until", last=True) if until else today()
     days = days_of(day(since or SINCE, "--since"), newest, every)
     folder = output or Path(f"history-{time.strftime('%Y%m%d-%H%M%S')}")
     require_new(folder, "output")
@@ -205,30 +211,37 @@ def history(
     past = Past(days, selection, metrics_of(names(metric)), console, resume=resume)
     past.build()
     past.measure(budget, sweeps, blocks)
-    past.write(folder, every)
+    past.write(folder, every, details=details)
     return 0
+
+
+def refuse(options: dict[str, Any], why: str) -> None:
+    """Raise BakeoffError if one of these options was given."""
+    for option, value in options.items():
+        if value is not None:
+            raise BakeoffError(f"{option} is {why}")
 
 
 def last_day() -> str:
     """Return the last day of the history that was cut off."""
-    from bench.engine.journal import FOLDER, Journal
-    from bench.engine.journal import newest as newest_of
+    from bench.engine.journal import FOLDER, Journal, newest
 
-    days = Journal.open(newest_of(FOLDER / "history")).header.get("days")
+    days = Journal.open(newest(FOLDER / "history")).header.get("days")
     if not days:
         raise BakeoffError("the newest journal is of no history; start anew without --resume")
     return str(days[-1])
 
 
-def by_ending(output: Path | None) -> Format | None:
+def by_ending(output: Path | None) -> HistoryFormat | None:
     """Return the format that a file's name asks for; None for a folder, whose name has no ending.
 
     Raises:
         BakeoffError: the ending is not known.
     """
     if output is None:
-        return Format.TEXT
-    endings = {"." + ("txt" if each is Format.TEXT else each): each for each in Format}
+        return HistoryFormat.TEXT
+    endings = {f".{format_}": format_ for format_ in HistoryFormat}
+    endings[".txt"] = endings.pop(".text")
     if output.suffix and output.suffix.lower() not in endings:
         raise BakeoffError(
             f"output {output} ends in {output.suffix}; {', '.join(endings)} are known, and no "
@@ -237,8 +250,13 @@ def by_ending(output: Path | None) -> Format | None:
     return endings.get(output.suffix.lower())
 
 
-def shown(
-    folders: list[Path], filters: Filters, output: Path | None, format_: Format | None
+def kept(
+    folders: list[Path],
+    filters: Filters,
+    output: Path | None,
+    format_: HistoryFormat | None,
+    *,
+    details: bool,
 ) -> int:
     """Show the runs in folders as time lines; return the exit status.
 
@@ -246,71 +264,64 @@ def shown(
         folders: Hold run files.
         filters: Which runs and series are shown.
         output: A new file or folder; None for standard output.
-        format_: Of the file; None for a folder with all formats but text.
+        format_: Of the file; None for a folder with a page, CSV and JSON.
+        details: Whether all sentences and tables are printed.
 
     Raises:
         BakeoffError: there is nothing to show, or the output cannot be written.
     """
     from rich.console import Console
+    from rich.progress import track
 
     from bench.cli.report import put
-    from bench.compare.pages import timeline as terminal
-    from bench.compare.timeline import timeline
+    from bench.compare.timeline import document, kept_runs
+    from bench.report.page.data import SHOWN
+    from bench.runfile.reader import TIME
     from bench.runfile.writer import new_folder
 
     if output is not None:
         require_new(output, "output")
-    usual: tuple[str, ...] = terminal.USUAL if format_ is Format.TEXT else ()
-    if format_ in (Format.HTML, None):
-        from bench.compare.pages.timeline_page import USUAL
-
-        usual = tuple(USUAL)
-    with terminal.Bar(Console(stderr=True)) as step:
-        found = timeline(folders, filters, usual=usual, step=step)
-    if output is None and format_ is Format.TEXT:
-        console = Console(highlight=False)
-        for part in terminal.parts(found):
-            console.print(part)
-        return found.status
-    if format_ is not None:
-        text = rendered(found, format_)
-        if output is None:
-            sys.stdout.write(text)
-            return found.status
-        put(output, text)
-    elif output is not None:
-        new_folder(output, "output")
-        for name, each in FILES.items():
-            put(output / name, rendered(found, each))
-    print(output)
+    short = (HistoryFormat.TEXT, HistoryFormat.MD)
+    usual = (TIME, "step") if format_ in short else SHOWN
+    console = Console(stderr=True)
+    found = kept_runs(
+        folders,
+        filters,
+        usual=() if format_ in (HistoryFormat.CSV, HistoryFormat.JSON) else usual,
+        progress=partial(
+            track,
+            description="reading run files",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ),
+    )
+    if output is None and format_ is HistoryFormat.TEXT:
+        show(document(found), details=details)
+    elif output is None:
+        sys.stdout.write(written(found, format_ or HistoryFormat.TEXT))
+    else:
+        if format_ is None:
+            new_folder(output, "output")
+        files = {output / name: each for name, each in FILES.items()}
+        for path, each in (files if format_ is None else {output: format_}).items():
+            put(path, written(found, each))
+        print(output)
     return found.status
 
 
-def rendered(found: TimeLine, format_: Format) -> str:
-    """Return a time line as a file of a format."""
+def written(found: KeptRuns, format_: HistoryFormat) -> str:
+    """Return time lines as the content of a file."""
+    from bench.compare.timeline import document
+    from bench.compare.timeline_export import as_csv, as_json
+
     match format_:
-        case Format.TEXT:
-            from rich.console import Console
-
-            from bench.compare.pages import timeline as terminal
-
-            console = Console(highlight=False, file=io.StringIO(), width=100)
-            with console.capture() as captured:
-                for part in terminal.parts(found):
-                    console.print(part)
-            return captured.get()
-        case Format.HTML:
-            from bench.compare.pages.timeline_page import page
-
-            return page(found)
-        case Format.CSV:
-            from bench.compare.pages.timeline_rows import as_csv
-
+        case HistoryFormat.CSV:
             return as_csv(found)
-        case Format.JSON:
-            from bench.compare.pages.timeline_rows import as_json
-
+        case HistoryFormat.JSON:
             return as_json(found)
+        case _:
+            return rendered(partial(document, found), format_)
 
 
 def entrants_of(given: list[str] | None) -> tuple[str, ...]:
@@ -355,7 +366,7 @@ class Past:
     def __init__(
         self,
         days: list[datetime.date],
-        selection: Any,
+        selection: Selection,
         metrics: frozenset[str],
         console: Console,
         *,
@@ -398,44 +409,46 @@ class Past:
                 self.named[name] = stack
                 self.environments.setdefault(stack, found)
 
-    def measure(self, budget: float, sweeps: int | None, blocks: int | None) -> None:
-        """Measure all stacks."""
+    def offers(self) -> None:
+        """Ask each side what it has; one that cannot be asked is a gap."""
         from bench.compare import experiment
-        from bench.engine.actions import Options
         from bench.engine.sides_plan import REFERENCE
 
-        start = time.monotonic()
-        self.sides[REFERENCE] = experiment.asked(
-            self.environments[REFERENCE], self.selection.entrants
-        )
-        for name, environment in [*self.environments.items()][1:]:
+        entrants = self.selection.entrants
+        for name, environment in [*self.environments.items()]:
             try:
-                self.sides[name] = experiment.asked(environment, self.selection.entrants)
+                self.sides[name] = experiment.asked(environment, entrants)
             except BakeoffError as error:
+                if name == REFERENCE:
+                    raise
                 self.console.print(str(error), markup=False)
                 del self.environments[name]
                 days = [day for day, stack in self.named.items() if stack == name]
                 self.gaps |= {day: str(error) for day in days if self.named.pop(day)}
-        self.cells[REFERENCE] = experiment.selected(
-            self.selection, {REFERENCE: self.sides[REFERENCE]}
-        )[REFERENCE]
-        for name, side in self.sides.items():
-            self.cells[name] = [
-                c for c in self.cells[REFERENCE] if side.gap(c.entrant, c.style) is None
-            ]
-        options = Options(budget, blocks=blocks)
-        header = {
-            "days": [str(day) for day in self.days],
-            "cells": [list(cell) for cell in self.cells[REFERENCE]],
-            "metrics": sorted(self.metrics),
-            "counts": [budget, sweeps, blocks],
+        whole = experiment.selected(self.selection, {REFERENCE: self.sides[REFERENCE]})[REFERENCE]
+        self.cells = {
+            name: [c for c in whole if name == REFERENCE or side.gap(c.entrant, c.style) is None]
+            for name, side in self.sides.items()
         }
+
+    def measure(self, budget: float, sweeps: int | None, blocks: int | None) -> None:
+        """Measure all stacks."""
+        from bench.engine.actions import Options
+        from bench.engine.sides_plan import REFERENCE
+
+        start = time.monotonic()
+        self.offers()
         self.history, self.journal = measured(
             self.console,
             partial(self.schedule, sweeps=sweeps),
-            options,
+            Options(budget, blocks=blocks),
             self.environments,
-            header,
+            {
+                "days": [str(day) for day in self.days],
+                "cells": [list(cell) for cell in self.cells[REFERENCE]],
+                "metrics": sorted(self.metrics),
+                "counts": [budget, sweeps, blocks],
+            },
             kind="history",
             before=time.monotonic() - start,
             resume=self.resume,
@@ -447,17 +460,15 @@ class Past:
         from bench.engine.sides_plan import REFERENCE, History
 
         days = [name for name in self.environments if name != REFERENCE]
-        lanes = one_core_lanes()
-        return History(days, self.cells, self.metrics, options, before, lanes, sweeps)
+        return History(days, self.cells, self.metrics, options, before, one_core_lanes(), sweeps)
 
-    def write(self, folder: Path, every: str) -> None:
-        """Write what was found, and say it."""
-        from bench.compare.history import history_data, put
-        from bench.compare.pages.history_page import page
+    def write(self, folder: Path, every: str, *, details: bool) -> None:
+        """Write what was found, and print it."""
+        from bench.cli.report import put
+        from bench.compare.history import document, history_data, write_files
         from bench.engine.sides_plan import REFERENCE
         from bench.results import PAGE
 
-        header = self.journal.header
         data = history_data(
             self.history,
             self.sides,
@@ -469,19 +480,11 @@ class Past:
             reference=str(self.days[-1]),
             reference_versions=self.sides[REFERENCE].offer.versions,
             arguments=sys.argv[1:],
-            seed=header["seed"],
+            seed=self.journal.header["seed"],
             when=datetime.datetime.now(datetime.UTC).isoformat()[:19],
         )
-        put(folder, self.history, self.sides, data, 0.02)
-        (folder / PAGE).write_text(page(data), encoding="utf-8")
+        write_files(folder, self.history, self.sides, data, MARGIN)
+        put(folder / PAGE, rendered(partial(document, data), "html"))
         self.journal.remove()
-        for line in data["sentences"] or [nothing(data["comparisons"])]:
-            print(line)
+        show(document(data), details=details)
         print(folder)
-
-
-def nothing(comparisons: int) -> str:
-    """Say that no change was found, and among how many comparisons."""
-    if not comparisons:
-        return "Nothing could be tested: that takes two stacks, and two visits of each."
-    return f"No change was told from noise in {comparisons} comparisons."

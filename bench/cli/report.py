@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bench.report.charts import Figure
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 EXAMPLES = """Examples:\n
 bakeoff report run.json -o run.html\n
@@ -94,7 +94,7 @@ def report(
     if all(path.suffix == ".jsonl" for path in files):
         training(files, output)
         return
-    from bench.report.runs import read
+    from bench.runfile.reader import read
 
     if details and (output or format_ not in (None, Format.TEXT)):
         raise BakeoffError("--details is for text on the terminal; other forms have all: leave it")
@@ -189,7 +189,7 @@ def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
 
 def put(path: Path, data: str | bytes) -> None:
     """Write a new file, whole or not at all."""
-    from bench.report.whole import Whole
+    from bench.runfile.whole import Whole
 
     whole = Whole(path)
     try:

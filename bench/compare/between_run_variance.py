@@ -205,7 +205,7 @@ def difference(
 def main(paths: Sequence[str]) -> int:
     """Print the table."""
     from bench.compare.compare import cells, measurements, variation_of
-    from bench.report.runs import read
+    from bench.runfile.reader import read
 
     try:
         if len(paths) < 2:

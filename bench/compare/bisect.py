@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import datetime
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.version import Version
 from scipy import special
@@ -18,6 +18,7 @@ from scipy import special
 from bench.compare.releases import between, moved
 from bench.environments.spec import PACKAGES, of_day, parse
 from bench.environments.uv import UnsolvableError
+from bench.report.table import RATIO, Value
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from bench.stats.ratios import Estimate
 
     type Moved = dict[str, tuple[str | None, str | None]]
+    """Releases of packages that differ between two stacks; None where a stack has none."""
+    type Decided = Callable[[Estimate], bool]
+    """Tells, given the ratio by now, whether a step has been measured for long enough."""
+    type Trial = Callable[[Environment, Environment, Decided], tuple[Estimate | None, float, str]]
+    """Measures two sides until it is decided: the ratio, the seconds it took, why there is none."""
 
 ALPHA = 0.01
 """Odds that a step is decided wrongly."""
@@ -35,12 +41,16 @@ LOOKS = (3, 4, 6, 8, 12, 18, 26)
 """Numbers of pairs at which the data are looked at; each has its part of the odds (Bonferroni)."""
 TOGETHER = {"jaxlib": "jax"}
 """Packages that are released together with another."""
-MOST_DAYS = 10
-"""That are tried for one whose stack can be built."""
-LIKE_GOOD, LIKE_BAD, UNDECIDED = "like good", "like bad", "undecided"
+MOST_TRIED = 10
+"""Days or releases that are tried for one whose stack can be built."""
+DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
 
 
-class Step(NamedTuple):
+class StoppedError(BakeoffError):
+    """A search goes no further, and why."""
+
+
+class SearchStep(NamedTuple):
     """One A/B, and what was concluded."""
 
     phase: str
@@ -56,36 +66,27 @@ class Step(NamedTuple):
     """`differs`, `like good`, `like bad` or `undecided`."""
     seconds: float
 
-
-class Trial(Protocol):
-    """Measures two sides until `decided`, and says what they came to."""
-
-    def __call__(
-        self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
-    ) -> tuple[Estimate | None, float, str]:
-        """Return the ratio, the seconds it took, and why there is none."""
+    def __str__(self) -> str:
+        """Return the ratio with its interval: `1.58 (1.37–1.83) in 3 pairs`."""
+        return f"{Value(self.ratio, RATIO, self.low, self.high)} in {self.pairs} pairs"
 
 
 @dataclass
-class Found:
-    """Where a search has come to."""
+class Search:
+    """One bisection: what it asks for, and where it has come to."""
 
+    environment: Callable[[Spec], Environment]
+    trial: Trial
+    tell: Callable[[str], None]
     good: Spec
     bad: Spec
-    steps: list[Step]
-    log_ratio: float = 0.0
-    """Of the whole difference."""
+    steps: list[SearchStep] = field(default_factory=list)
     package: str | None = None
     releases: tuple[str | None, str | None] = (None, None)
-    along: dict[str, tuple[str | None, str | None]] | None = None
-    """What had to move together with the package."""
+    along: Moved = field(default_factory=dict)
+    """What had to change together with the package."""
     stopped: str | None = None
     """Why it went no further."""
-
-    @property
-    def over(self) -> bool:
-        """Whether it has stopped before its end."""
-        return self.stopped is not None
 
     @property
     def sure(self) -> float:
@@ -93,222 +94,169 @@ class Found:
         decided = [step for step in self.steps if step.conclusion != UNDECIDED]
         return max(0.0, 1 - ALPHA * len(decided))
 
-
-@dataclass
-class Search:
-    """One bisection."""
-
-    environment: Callable[[Spec], Environment]
-    trial: Trial
-    tell: Callable[[str], None]
-    found: Found | None = None
-    """Where it is by now."""
-
-    def run(self, good: Spec, bad: Spec) -> Found:
-        """Search between two sides.
+    def run(self) -> None:
+        """Search; what is known stays known when it stops.
 
         Raises:
-            BakeoffError: one of the two cannot be built or measured.
+            BakeoffError: one of the two ends cannot be built or measured.
         """
-        self.found = found = Found(good, bad, [])
-        self.start = good
-        if self.whole(found):
-            try:
-                if good.date and bad.date and not good.pins and not bad.pins:
-                    self.days(found)
-                self.packages(found)
-                self.releases(found)
-                self.confirm(found)
-            except BakeoffError as error:  # what is known by now is worth having
-                found.stopped = str(error)
-        return found
+        self.start, self.boundary = self.good, 0.0
+        try:
+            whole = self.step("whole", self.good, self.bad)
+            if whole.conclusion == UNDECIDED:
+                raise StoppedError(
+                    f"{self.good} and {self.bad} do not differ ({whole}): there is nothing to "
+                    "search for"
+                )
+            self.boundary = math.log(whole.ratio) / 2
+            self.search_days()
+            self.search_packages()
+            self.search_releases()
+            if len(self.steps) > 1:
+                self.boundary = 0.0
+                self.step("confirm", self.good, self.bad)
+        except BakeoffError as error:
+            if not self.steps and not isinstance(error, StoppedError):
+                raise
+            self.stopped = str(error)
 
-    def whole(self, found: Found) -> bool:
-        """Tell whether there is something to search for."""
-        step = self.step(found, "whole", found.good, found.bad, 0.0)
-        if step is not None and step.conclusion == UNDECIDED:
-            found.stopped = (
-                f"{found.good} and {found.bad} are not told apart ({words(step)}): there is "
-                "nothing to search for"
-            )
-        if step is None or found.over:
-            return False
-        found.log_ratio = math.log(step.ratio)
-        return True
-
-    def days(self, found: Found) -> None:
+    def search_days(self) -> None:
         """Go to the last day that is like the good one, and the first that is like the bad one."""
-        while not found.over and found.good.date and found.bad.date:
-            first, last = found.good.date, found.bad.date
-            if abs((last - first).days) <= 1:
-                return
-            middle = self.between(first, last)
-            if middle is None:
-                found.stopped = f"no stack between {found.good} and {found.bad} can be built"
-                return
-            pins = self.environment(middle).pins
-            if pins == self.environment(found.good).pins:
-                found.good = middle
-            elif pins == self.environment(found.bad).pins:
-                found.bad = middle
-            else:
-                self.narrow(found, "day", middle)
+        first, last = self.good.date, self.bad.date
+        if first is None or last is None or self.good.pins or self.bad.pins:
+            return
+        way = 1 if last > first else -1
+        steps = (datetime.timedelta(way * n) for n in range(1, abs((last - first).days)))
+        self.halve("day", [[of_day(first + step)] for step in steps])
 
-    def between(self, first: datetime.date, last: datetime.date) -> Spec | None:
-        """Return a day between two, in their middle or as near to it as a stack can be built."""
-        low, high = sorted((first, last))
-        middle = low + (high - low) // 2
-        days = [low + datetime.timedelta(n) for n in range(1, (high - low).days)]
-        for day in sorted(days, key=lambda day: abs(day - middle))[:MOST_DAYS]:
-            try:
-                self.environment(of_day(day))
-            except UnsolvableError as error:
-                self.tell(f"the stack of {day} cannot be built: {error}")
-                continue
-            return of_day(day)
-        return None
-
-    def packages(self, found: Found) -> None:
+    def search_packages(self) -> None:
         """Go to the package: the one that makes the good stack like the bad one, alone."""
-        if found.over:
-            return
-        good, bad = (self.environment(side).pins for side in (found.good, found.bad))
+        good, bad = (self.environment(side).pins for side in (self.good, self.bad))
         differing = moved(good, bad)
-        candidates = list(dict.fromkeys(leader(name, differing) for name in differing))
-        candidates = [n for n in PACKAGES if n in candidates and differing.get(n, (0, None))[1]]
+        leaders = {leader(name, differing) for name in differing}
+        candidates = [n for n in PACKAGES if n in leaders and differing.get(n, (0, None))[1]]
         if not candidates:
-            found.stopped = f"no package that can be pinned differs: {', '.join(differing)}"
-            return
+            raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
         if len(candidates) == 1:
-            self.settle(found, candidates[0], differing)
+            self.settle(candidates[0], differing)
             return
         for name in candidates:
-            swapped = self.swapped(found.good, name, differing)
-            try:
-                here = self.environment(swapped).pins
-            except UnsolvableError as error:
-                self.tell(f"{swapped} cannot be built: {error}")
-                continue
-            step = self.step(found, "package", self.start, swapped, found.log_ratio / 2)
-            if step is None:
+            names = [name, *(n for n, first in TOGETHER.items() if first == name)]
+            pins = [f"{n}=={differing[n][1]}" for n in names if differing.get(n, (0, None))[1]]
+            swapped = self.buildable([with_pins(self.good, pins)])
+            if swapped is not None and self.like_bad("package", swapped):
+                drawn = moved(good, self.environment(swapped).pins)
+                self.along = {n: v for n, v in drawn.items() if leader(n, differing) != name}
+                self.bad = swapped
+                self.settle(name, differing)
                 return
-            if step.conclusion == UNDECIDED:
-                found.stopped = f"{swapped} cannot be decided: {words(step)}"
-                return
-            if step.conclusion == LIKE_BAD:
-                drawn = moved(good, here)
-                along = {n: v for n, v in drawn.items() if leader(n, differing) != name}
-                found.bad = swapped
-                self.settle(found, name, differing, along)
-                return
-        found.stopped = (
+        raise StoppedError(
             f"none of {', '.join(candidates)} does it alone: it takes more than one of them, or "
             "what came with them"
         )
 
-    def settle(self, found: Found, name: str, differing: Moved, along: Moved | None = None) -> None:
-        """It is this package; `along` moved with it."""
-        found.package, found.releases = name, differing.get(name, (None, None))
-        found.along = along or {}
-        self.tell(f"package: {name} {found.releases[0]} to {found.releases[1]}")
+    def settle(self, name: str, differing: Moved) -> None:
+        """It is this package."""
+        self.package, self.releases = name, differing.get(name, (None, None))
+        self.tell(f"package: {name} {self.releases[0]} to {self.releases[1]}")
 
-    def swapped(self, good: Spec, name: str, differing: Moved) -> Spec:
-        """Return the good stack with one package, and those released with it, of the bad one."""
-        names = [name, *(n for n, first in TOGETHER.items() if first == name)]
-        pins = [f"{n}=={differing[n][1]}" for n in names if n in differing and differing[n][1]]
-        return with_pins(good, pins)
-
-    def releases(self, found: Found) -> None:
+    def search_releases(self) -> None:
         """Go to the release of that package."""
-        if found.over or found.package is None:
-            return
-        name, (low, high) = found.package, found.releases
+        name, (low, high) = str(self.package), self.releases
         if low is None or high is None:
             return
         self.tell(f"looking up the releases of {name} between {low} and {high}")
-        python = self.environment(found.good).python
+        python = self.environment(self.good).place.command[0]
         older, newer = sorted((low, high), key=Version)
         known = between(name, older, newer, python)
         if Version(low) > Version(high):
             known = known[::-1]
-        first, last = -1, len(known)
-        origin = found.good
-        while last - first > 1 and not found.over:
-            middle = (first + last) // 2
-            spec = self.released(origin, name, known[middle])
-            if spec is None:
-                self.tell(f"{name} {known[middle]} cannot be built: passed over")
-                del known[middle]
-                last -= 1
-                continue
-            if self.narrow(found, "release", spec) == LIKE_BAD:
-                last = middle
-            else:
-                first = middle
+        # Without those that are released with it named, uv would keep them as old as they may be.
+        together = [name, *(each for each, first in TOGETHER.items() if first == name)]
+        specs = [
+            [
+                with_pins(self.good, [f"{each}=={release}" for each in names])
+                for names in dict.fromkeys((tuple(together), (name,)))
+            ]
+            for release in known
+        ]
+        good, bad = self.halve("release", specs)
         ends = [low, *known, high]
-        found.releases = (ends[first + 1], ends[last + 1])
+        self.releases = (ends[good + 1], ends[bad + 1])
 
-    def released(self, origin: Spec, name: str, release: str) -> Spec | None:
-        """Return the good stack with one release, those that belong to it included, if it builds.
+    def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> tuple[int, int]:
+        """Move the good and the bad side to neighbours in a list of stacks between them.
 
-        Without the others named, uv would keep them as old as they may be.
+        Args:
+            phase: Of the steps.
+            choices: Ways to ask for each stack, the first one that builds being taken. Stacks that
+                cannot be built are passed over.
+
+        Returns:
+            The places of the good and the bad side: -1 and the length are those of before.
         """
-        others = [each for each, first in TOGETHER.items() if first == name]
-        for names in ([name, *others], [name]):
-            spec = with_pins(origin, [f"{each}=={release}" for each in names])
+        left = list(range(len(choices)))
+        good, bad = -1, len(choices)
+        while left:
+            middle = (left[0] + left[-1]) / 2
+            for place in sorted(left, key=lambda place: abs(place - middle))[:MOST_TRIED]:
+                spec = self.buildable(choices[place])
+                if spec is not None:
+                    break
+                left.remove(place)
+            else:
+                break
+            pins = self.environment(spec).pins
+            if pins == self.environment(self.good).pins:
+                like_bad = False
+            elif pins == self.environment(self.bad).pins:
+                like_bad = True
+            else:
+                like_bad = self.like_bad(phase, spec)
+            if like_bad:
+                self.bad, bad = spec, place
+                left = [each for each in left if each < place]
+            else:
+                self.good, good = spec, place
+                left = [each for each in left if each > place]
+        return good, bad
+
+    def buildable(self, specs: Sequence[Spec]) -> Spec | None:
+        """Return the first of some stacks that can be built."""
+        for spec in specs:
             try:
                 self.environment(spec)
-            except UnsolvableError:
+            except UnsolvableError as error:
+                self.tell(f"{spec} cannot be built: {error}")
                 continue
             return spec
         return None
 
-    def confirm(self, found: Found) -> None:
-        """Measure the two that were found beside each other: what of the difference is theirs."""
-        if not found.over and len(found.steps) > 1:
-            self.step(found, "confirm", found.good, found.bad, 0.0)
-
-    def narrow(self, found: Found, phase: str, middle: Spec) -> str:
-        """Put one of the sides in the middle, by an A/B of it and the first good side."""
-        step = self.step(found, phase, self.start, middle, found.log_ratio / 2)
-        if step is None:
-            return UNDECIDED
+    def like_bad(self, phase: str, spec: Spec) -> bool:
+        """Tell by an A/B of a stack and the first good side whether it is like the bad side."""
+        step = self.step(phase, self.start, spec)
         if step.conclusion == UNDECIDED:
-            found.stopped = f"{middle} cannot be decided: {words(step)}"
-        elif step.conclusion == LIKE_BAD:
-            found.bad = middle
-        else:
-            found.good = middle
-        return step.conclusion
+            raise StoppedError(f"{spec} cannot be decided: {step}")
+        return step.conclusion == LIKE_BAD
 
-    def step(self, found: Found, phase: str, base: Spec, new: Spec, boundary: float) -> Step | None:
-        """Make one A/B, which asks on which side of a log-ratio the new side lies."""
+    def step(self, phase: str, base: Spec, new: Spec) -> SearchStep:
+        """Make one A/B, which asks on which side of the boundary the new side lies."""
+        boundary = self.boundary
         estimate, seconds, why = self.trial(
             self.environment(base), self.environment(new), Looks(boundary)
         )
         if estimate is None:
-            found.stopped = f"{new} cannot be measured beside {base}: {why}"
-            return None
+            raise StoppedError(f"{new} cannot be measured beside {base}: {why}")
         low, high = interval(estimate)
         conclusion = UNDECIDED
         if low > boundary or high < boundary:
-            conclusion = "differs"
-            if boundary:
-                beyond = (estimate.log_ratio > boundary) == (boundary > 0)
-                conclusion = LIKE_BAD if beyond else LIKE_GOOD
-        step = Step(
-            phase,
-            str(base),
-            str(new),
-            estimate.ratio,
-            math.exp(low),
-            math.exp(high),
-            estimate.workers,
-            conclusion,
-            seconds,
-        )
-        found.steps.append(step)
-        self.tell(f"{phase}: {new} beside {base}: {words(step)}: {conclusion}")
+            beyond = (estimate.log_ratio > boundary) == (boundary > 0)
+            conclusion = (LIKE_BAD if beyond else LIKE_GOOD) if boundary else DIFFERS
+        ends = math.exp(low), math.exp(high)
+        found = estimate.ratio, *ends, estimate.workers, conclusion, seconds
+        step = SearchStep(phase, str(base), str(new), *found)
+        self.steps.append(step)
+        self.tell(f"{phase}: {new} beside {base}: {step}: {conclusion}")
         return step
 
 
@@ -352,8 +300,3 @@ def with_pins(spec: Spec, pins: Sequence[str]) -> Spec:
     kept = [f"{name}{value}" for name, value in spec.pins if name not in names]
     date = [f"@{spec.date}"] if spec.date else []
     return parse(",".join([*date, *kept, *pins]))
-
-
-def words(step: Step) -> str:
-    """Return a step's ratio in words."""
-    return f"{step.ratio:.3f} times ({step.low:.3f} to {step.high:.3f}) in {step.pairs} pairs"

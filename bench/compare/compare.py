@@ -20,8 +20,8 @@ from bench.compare.gate import Gate
 from bench.estimates import beside
 from bench.metrics import METRICS
 from bench.report import tied, wording
-from bench.report.runs import TIME, is_number, processor_model
 from bench.report.wording import measured
+from bench.runfile.reader import TIME, is_number, processor_model
 from bench.stats.ratios import corrected
 from common.errors import BakeoffError
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from bench.compare.comparison import Comparison, Key
     from bench.compare.conditions import ConditionChange
     from bench.engine.state import Samples
-    from bench.report.runs import Run
     from bench.report.wording import Facts
+    from bench.runfile.reader import Run
     from bench.stats.ratios import Estimate
 
 READING = (

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.cells import BASELINE
-from bench.report.runs import cpu_of, processor_model
+from bench.runfile.reader import cpu_of, processor_model
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from typing import Any
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 FIXED = ("machine", "devices", "python", "flags", "measuring", "workload")
 """Names of what may be allowed to differ, beside the packages."""

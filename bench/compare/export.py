@@ -22,16 +22,16 @@ from bench.compare.conditions import versions
 from bench.estimates import Group
 from bench.report import tied
 from bench.report.rows import COLUMNS, rows
-from bench.report.runs import cpu_of, is_number, processor_model
 from bench.report.table import Value
 from bench.report.wording import measured
+from bench.runfile.reader import cpu_of, is_number, processor_model
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
     from bench.report.wording import Facts
+    from bench.runfile.reader import Run
     from bench.stats.ratios import Estimate
 
 RATIO = "ratio"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bench.compare.summaries import FAILURE, Key
+from bench.compare.series import FAILURE, SeriesKey
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 ALL = "all"
 """Asks for every metric."""
@@ -28,7 +28,6 @@ class Filters:
     workloads: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     """`all` stands for every metric; empty for those that the format usually shows."""
-    backends: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
     """Parts of their names, in any case."""
     since: str = ""
@@ -62,23 +61,23 @@ class Filters:
         name = machine.casefold()
         return not self.machines or any(part.casefold() in name for part in self.machines)
 
-    def names(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Yield each part of a key that is filtered by name, and the names."""
-        yield "entrant", self.entrants
-        yield "style", self.styles
-        yield "workload", self.workloads
-        yield "backend", self.backends
-        yield "metric", () if ALL in self.metrics else self.metrics
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that are asked for, by part of a key."""
+        return {
+            "entrant": self.entrants,
+            "style": self.styles,
+            "workload": self.workloads,
+            "metric": () if ALL in self.metrics else self.metrics,
+        }
 
-    def takes(self, key: Key, usual: Sequence[str] = ()) -> bool:
+    def takes(self, key: SeriesKey, usual: Sequence[str] = ()) -> bool:
         """Tell whether a series is shown; `usual` are the metrics where none is given."""
+        asked = self.names()
         if key.metric == FAILURE:
-            asked = [pair for pair in self.names() if pair[0] != "metric"]
-        elif self.metrics:
-            asked = list(self.names())
-        else:
-            asked = [*self.names(), ("metric", tuple(usual))]
-        return all(not given or getattr(key, what) in given for what, given in asked)
+            del asked["metric"]
+        elif not self.metrics:
+            asked["metric"] = tuple(usual)
+        return all(not given or getattr(key, part) in given for part, given in asked.items())
 
 
 def is_moment(text: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.report.palette import PALETTE, colours_of
-from bench.report.whole import Whole
+from bench.runfile.whole import Whole
 from common.errors import BakeoffError, shortened
 from common.files import read_regular
 

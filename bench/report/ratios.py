@@ -13,7 +13,7 @@ from bench.summary import number
 from common.devices import Over
 
 if TYPE_CHECKING:
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 MOST_ARMS = 200
 """With more arms in a group, a baseline of the reader's choice would take too long."""

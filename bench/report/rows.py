@@ -12,7 +12,7 @@ from bench.cells import Cell
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 COLUMNS = (
     "run",

@@ -13,10 +13,10 @@ from bench.metrics import EXACT, HOST, METRICS, STARTUP, Kind, label
 from bench.report import scaling, wording
 from bench.report.choose import choices, considered
 from bench.report.findings import findings
-from bench.report.runs import TIME, processor
 from bench.report.sentences import sentence
 from bench.report.table import ADDED, Column, Document, Row, Section, Table, Value, amount, percent
 from bench.report.wording import Facts, is_baseline, measured
+from bench.runfile.reader import TIME, processor
 from bench.stats.verdicts import PROGRAM as BY_PROGRAM
 from common.config import WORKLOADS
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
@@ -24,8 +24,8 @@ from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.report.runs import Run
     from bench.report.table import Content
+    from bench.runfile.reader import Run
 
 PURE_ONLY = [m.name for m in METRICS.values() if m.pure_only]
 PER_CALL = [m.name for m in METRICS.values() if m.kind is Kind.WARM and not m.pure_only]

@@ -21,8 +21,8 @@ from bench.report.wording import measured
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
     from bench.report.wording import Facts
+    from bench.runfile.reader import Run
 
 __all__ = ["Figure", "figures", "picture"]
 

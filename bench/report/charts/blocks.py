@@ -19,7 +19,7 @@ from bench.report.wording import Facts, measured
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 
 TICKS = 100

@@ -12,8 +12,8 @@ from bench.report.charts.drawn import Figure, chart, coloured
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
     from bench.report.wording import Facts
+    from bench.runfile.reader import Run
 
 STREAMS = {"strong": "the same streams, shared", "weak": "as many streams on each"}
 

@@ -19,7 +19,7 @@ from common.config import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 
 THROUGHOUT = "at every width"

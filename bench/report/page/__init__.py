@@ -16,7 +16,7 @@ from bench.report.table import Column, Row, Section, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 __all__ = ["embedded", "page"]
 

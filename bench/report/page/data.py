@@ -9,14 +9,14 @@ from bench.metrics import EXACT, METRICS, label
 from bench.report import wording
 from bench.report.ratios import by_baseline, stored
 from bench.report.run import COMPARED, COUNTED, has
-from bench.report.runs import TIME
 from bench.report.table import Value
 from bench.report.wording import Facts, measured
+from bench.runfile.reader import TIME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.runs import Run
+    from bench.runfile.reader import Run
 
 SIGNIFICANT = 5
 """Digits of a number that sorts rows; the run file has all."""

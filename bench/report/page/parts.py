@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.report.whole import Whole
+from bench.runfile.whole import Whole
 from common.fetch import cache_folder
 from common.versions import versions
 

@@ -1,0 +1,193 @@
+"""The result of a bisection: its data, as `-o FILE.json` has them, and what they say."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from bench.compare.bisect import ALPHA, UNDECIDED
+from bench.metrics import label
+from bench.report import wording
+from bench.report.table import RATIO, Column, Document, Row, Section, Table, Value, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.cells import Cell
+    from bench.compare.bisect import Search
+    from bench.report.charts.drawn import Figure
+    from bench.report.wording import Facts
+
+SCHEMA = 2
+COLOURS = {"like good": "#2a9d62", "like bad": "#d1495b", "differs": "#5b7db1"}
+GREY = "#999999"
+
+
+def bisect_data(
+    found: Search, cell: Cell, metric: str, seconds: float, arguments: Sequence[str]
+) -> Facts:
+    """Return the result of a search, its steps included."""
+    data = {
+        "kind": "bisect",
+        "schema": SCHEMA,
+        "cell": cell._asdict(),
+        "metric": metric,
+        "good": str(found.good),
+        "bad": str(found.bad),
+        "package": found.package,
+        "releases": list(found.releases),
+        "moved_along": found.along,
+        "stopped": found.stopped,
+        "sure": found.sure,
+        "seconds": seconds,
+        "steps": [step._asdict() for step in found.steps],
+        "arguments": list(arguments),
+    }
+    return data | {"said": [headline(data), *sentences(data)]}
+
+
+def document(data: Facts, *, figures: bool = False) -> Document:
+    """Return what a bisection says.
+
+    Args:
+        data: As `bisect_data` returns them.
+        figures: Whether it is for a page, which has a chart.
+    """
+    steps = data["steps"]
+    ends = f", searched between {steps[0]['base']} and {steps[0]['new']}" if steps else ""
+    return Document(
+        title=f"{subject(data)}: what changed it",
+        subtitle=f"{subject(data)}{ends}",
+        headline=headline(data),
+        status="good" if data["stopped"] is None else "open",
+        sections=(
+            Section("Result", tuple(sentences(data))),
+            Section(
+                "Every step",
+                tables=(steps_table(steps),) if steps else (),
+                figures=(figure(data),) if steps and figures else (),
+                folded=not figures,
+            ),
+        ),
+        fine_print=(f"To repeat it: `bakeoff {shlex.join(map(str, data['arguments']))}`",),
+    )
+
+
+def subject(data: Facts) -> str:
+    """Return what was searched for."""
+    cell = data["cell"]
+    return f"{label(data['metric'])} of {wording.name(cell)} at {cell['workload']}"
+
+
+def headline(data: Facts) -> str:
+    """Return the result in a sentence."""
+    if data["stopped"] is not None:
+        return f"Stopped: {data['stopped']}."
+    low, high = data["releases"]
+    return f"{subject(data)} changed with {data['package']}: from {low} to {high}."
+
+
+def sentences(data: Facts) -> Iterator[str]:
+    """Yield what else there is to say of the result."""
+    steps = data["steps"]
+    if not steps:
+        return
+    last = steps[-1]
+    if data["stopped"] is None:
+        whole = f", of {value(steps[0])} in all" if last["phase"] == "confirm" else ""
+        yield f"{data['bad']} relative to {data['good']}: {value(last)}{whole}."
+        if data["moved_along"]:
+            pairs = data["moved_along"].items()
+            moved = ", ".join(f"{name} {a or 'none'} → {b or 'none'}" for name, (a, b) in pairs)
+            yield f"These had to change with it: {moved}."
+    elif len(steps) > 1:
+        yield f"The change lies between {data['good']} and {data['bad']}."
+    decided = any(step["conclusion"] != UNDECIDED for step in steps)
+    sure = (
+        f"all decisions are right with a probability of {percent(data['sure'])} or more "
+        f"({percent(ALPHA)} is lost at each)"
+        if decided
+        else "none was decided"
+    )
+    plural = "" if len(steps) == 1 else "s"
+    yield f"{len(steps)} step{plural} in {data['seconds']:.0f} s; {sure}."
+
+
+def value(step: Facts) -> Value:
+    """Return the ratio of a step, with the interval that decided it."""
+    return Value(step["ratio"], RATIO, step["low"], step["high"])
+
+
+def steps_table(steps: Sequence[Facts]) -> Table:
+    """Return every step: what was measured, and what was concluded."""
+    columns = (
+        Column("phase"),
+        Column("new"),
+        Column("ratio", number=True, help="of the new side to the base"),
+        Column("conclusion"),
+        Column("pairs", number=True, needed=False),
+        Column("seconds", number=True, needed=False),
+    )
+    rows = []
+    for step in steps:
+        about = step["phase"], difference(step), value(step), step["conclusion"]
+        rows.append(Row((*about, str(step["pairs"]), f"{step['seconds']:.0f}")))
+    base = f"New sides are relative to {steps[0]['base']}"
+    last = steps[-1]
+    confirmed = f"; the last one to {last['base']}" if last["phase"] == "confirm" else ""
+    return Table(columns, tuple(rows), notes=(f"{base}{confirmed}.",))
+
+
+def difference(step: Facts) -> str:
+    """Return what a step's new side has that its base has not; jaxlib goes with jax."""
+    base, new = (step[name].split(",") for name in ("base", "new"))
+    parts = [part for part in new if part not in base] or new
+    return ", ".join(p for p in parts if f"jax=={p.removeprefix('jaxlib==')}" not in parts)
+
+
+def figure(data: Facts) -> Figure:
+    """Return the chart of all steps: on which side of half of the whole difference each lies."""
+    import altair
+
+    from bench.report.charts.drawn import ROW, Figure, chart
+
+    steps = data["steps"]
+    rows: list[dict[str, Any]] = [
+        {
+            "step": f"{number}. {step['phase']}: {difference(step)}",
+            "ratio": step["ratio"],
+            "low": max(step["low"], step["ratio"] / 10),
+            "high": min(step["high"], step["ratio"] * 10),
+            "conclusion": step["conclusion"],
+        }
+        for number, step in enumerate(steps, 1)
+    ]
+
+    def x(name: str) -> Any:
+        scale = altair.Scale(type="log", nice=False, padding=12)
+        return altair.X(f"{name}:Q", title="new relative to base (log scale)", scale=scale)
+
+    colour = altair.Color(
+        "conclusion:N",
+        title=None,
+        scale=altair.Scale(domain=[*COLOURS, UNDECIDED], range=[*COLOURS.values(), GREY]),
+        legend=altair.Legend(orient="bottom"),
+    )
+    names = altair.Y("step:N", title=None, sort=None, axis=altair.Axis(labelLimit=200))
+    base = chart(rows).encode(y=names, color=colour)
+    half = math.sqrt(steps[0]["ratio"])
+    rule = chart([{"half": half}]).mark_rule(strokeDash=[4, 4], color=GREY)
+    whole = altair.layer(
+        rule.encode(x=x("half")),
+        base.mark_rule(strokeWidth=2).encode(x=x("low"), x2="high:Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x("ratio")),
+    ).properties(width="container", height=max(3, len(rows)) * ROW)
+    said = "; ".join(
+        f"{step['phase']}, {difference(step)} {value(step)}, {step['conclusion']}" for step in steps
+    )
+    text = (
+        "The ratio of each step with the interval that decided it; the dashed rule is half of the "
+        f"whole difference, {Value(half)}: {said}."
+    )
+    return Figure("steps", f"{len(steps)} steps: {headline(data)}", text, whole)

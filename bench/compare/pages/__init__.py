@@ -1,1 +1,0 @@
-"""Tables, charts and pages of what is tracked: runs, releases and commits over time."""
