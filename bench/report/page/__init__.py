@@ -32,7 +32,7 @@ def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
     run = runs[0]
     whole = document(run, limits)
     static = list(tables(run))
-    how, _ = legend(run.section)
+    how, closer = legend(run.section)
     left_out = [*(section.title for section in static), "How to read it"]
     kept = [section for section in whole.sections if section.title not in left_out]
     parts = [
@@ -48,7 +48,7 @@ def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
         js=script("page.js", "charts.js"),
         skip=("table", "To the table"),
         static=static,
-        legend=" ".join(how),
+        legend=" ".join([*how, *closer[:1]]),
         excerpts=excerpts(dict.fromkeys(cell["entrant"] for cell in run.section["cells"])),
         data=embedded(data(runs)),
     )
