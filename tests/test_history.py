@@ -16,7 +16,7 @@ from bench.engine.processes import Place
 from bench.engine.sides_plan import REFERENCE, History
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
-from bench.report.markdown_text import markdown
+from bench.report.markdown import markdown
 from bench.report.page.parts import document_page
 from bench.runfile.reader import read
 from tests.simulated import LANES, Machine

@@ -156,7 +156,7 @@ def written(found: Comparison, format_: ComparisonFormat) -> str:
             print_document(found, file)
             return file.getvalue()
         case ComparisonFormat.MD:
-            from bench.report.markdown_text import markdown
+            from bench.report.markdown import markdown
 
             made = document(found)
             sides = " ".join(made.subtitle.split())

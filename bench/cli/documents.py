@@ -37,7 +37,7 @@ def rendered(document: Callable[..., Document], format_: str) -> str:
 
         return document_page(document(figures=True))
     if format_ == "md":
-        from bench.report.markdown_text import markdown
+        from bench.report.markdown import markdown
 
         return markdown(document())
     from rich.console import Console
