@@ -43,7 +43,7 @@ class Group(NamedTuple):
     backend: str
 
 
-class Table(NamedTuple):
+class BlockTable(NamedTuple):
     """The data of a group."""
 
     cells: list[Cell]
@@ -109,7 +109,7 @@ def datum(values: Sequence[float], quantile: float = QUANTILE) -> float:
     return float(np.quantile(values, quantile))
 
 
-def table(arms: Arms) -> Table:
+def table(arms: Arms) -> BlockTable:
     """Return the data of a group's blocks."""
     numbers: dict[int, int] = {}
     worker: dict[int, int] = {}
@@ -121,7 +121,7 @@ def table(arms: Arms) -> Table:
     for column, samples in enumerate(arms.values()):
         for each in samples:
             logs[numbers[each.number], column] = math.log(datum(each.values))
-    return Table(list(arms), logs, np.array([worker[n] for n in numbers], int))
+    return BlockTable(list(arms), logs, np.array([worker[n] for n in numbers], int))
 
 
 def beside(

@@ -23,7 +23,7 @@ from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.engine.machine import Others
 from bench.engine.planner import MIN_COLD
 from bench.engine.processes import Place
-from bench.engine.run_plan import Run
+from bench.engine.run_plan import RunPlan
 from bench.estimates import Settled
 from bench.metrics import METRICS
 from bench.report.sentences import sentences
@@ -133,7 +133,7 @@ class Measurement:
             self.header = read_header(self.journal)
             self.require_same_run()
         offer = self.offer
-        plan = Run(
+        plan = RunPlan(
             self.needed,
             self.header.options,
             self.header.before,

@@ -151,7 +151,9 @@ class Machine:
         if wrong:
             return protocol.Failed(wrong)
         return {
-            "prove": protocol.Proven({"loss": 1e-8}, {"flops": 5.0}, [1.0] * 10),
+            "prove": protocol.Proven(
+                dict.fromkeys(("loss", "gradient", "trajectory"), 1e-8), {"flops": 5.0}, [1.0] * 10
+            ),
             "open": protocol.Opened(),
             "count": protocol.Counted({"python_calls": 3}),
             "train": protocol.Trained(

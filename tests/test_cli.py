@@ -29,7 +29,7 @@ from common.equality import random_weights
 from common.vocab import Vocab
 
 ROOT = Path(__file__).parents[1]
-RUN = str(next((ROOT / "results/xeon-2-cores").glob("*budget-1800.json")))
+RUN = str(ROOT / "results/xeon-2-cores/2026-11-26-default.json")
 SMALL = ("--corpus", "toy", "--width", "8", "--chunk", "16", "--sample-every", "0")
 COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 

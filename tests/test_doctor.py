@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from bench.cli import main
-from bench.doctor.finding import Area, Finding, Level, report
+from bench.doctor.finding import Area, Level, MachineFinding, report
 from bench.doctor.probes import TOOLS, Machine, findings, holdups, throttles, watched
 from bench.worker import gpus, settings
 from bench.worker.gpus import Gpu
@@ -43,7 +43,7 @@ OK, NOTE, WARNING = Level
 CORES = "sys/devices/system/cpu"
 
 
-def by_name(machine: Machine) -> dict[str, Finding]:
+def by_name(machine: Machine) -> dict[str, MachineFinding]:
     return {finding.name: finding for finding in findings(machine)}
 
 

@@ -19,7 +19,7 @@ from bench.engine.driver import COMPILED, Driver, new_cache
 from bench.engine.journal import DiskError, Journal
 from bench.engine.machine import Others
 from bench.engine.processes import WorkerFailedError
-from bench.engine.run_plan import Run
+from bench.engine.run_plan import RunPlan
 from common.errors import BakeoffError
 from tests.simulated import LANES, Machine, needed
 
@@ -106,7 +106,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 
 def run(journal: Journal | None, wanted: Needed = SMALL, options: Options = FIXED) -> State:
-    plan = Run(wanted, options, lanes=LANES)
+    plan = RunPlan(wanted, options, lanes=LANES)
     FakeDriver(plan, journal).run()
     return plan.state
 
@@ -249,7 +249,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 
 
 def test_workers_are_told_names_seeds_and_a_cache(lab: Lab) -> None:
-    driver = FakeDriver(Run(SMALL, FIXED, lanes=LANES))
+    driver = FakeDriver(RunPlan(SMALL, FIXED, lanes=LANES))
     driver.run()
     assert not driver.cache.exists()
     told: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -282,7 +282,7 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab) -> None:
 
 def test_progress_is_told_before_each_action(lab: Lab) -> None:
     told: list[tuple[str, float]] = []
-    plan = Run(SMALL, FIXED, lanes=LANES)
+    plan = RunPlan(SMALL, FIXED, lanes=LANES)
     FakeDriver(plan, told=lambda action, spent: told.append((action.do, spent.wall))).run()
     assert told[0][0] == "start"
     assert {do for do, _ in told} >= {"load", "prove", "open", "block", "cold", "train", "close"}

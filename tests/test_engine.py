@@ -12,7 +12,7 @@ from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import ALL, ONE, Action, Options
 from bench.engine.environment_plan import STARVED
 from bench.engine.planner import MIN_COLD, cold_count, rounds_for, sitting
-from bench.engine.run_plan import Run
+from bench.engine.run_plan import RunPlan
 from bench.engine.state import BASELINE_ARM, CONTROL_ARM
 from bench.metrics import COLD, METRICS, Kind
 from tests.simulated import LANES, STYLES, Machine, dies, needed
@@ -32,16 +32,16 @@ def run(
     budget: float = 300,
     machine: Machine | None = None,
     **options: object,
-) -> tuple[Run, Machine]:
+) -> tuple[RunPlan, Machine]:
     """Return a run on a machine, when it is over."""
     wanted, machine = needed() if wanted is None else wanted, machine or Machine()
-    plan = Run(wanted, Options(budget, **options), 5.0, lanes=LANES)  # type: ignore[arg-type]
+    plan = RunPlan(wanted, Options(budget, **options), 5.0, lanes=LANES)  # type: ignore[arg-type]
     machine.drive(plan)
     return plan, machine
 
 
 @cache
-def usual(budget: float, slowness: float = 1.0) -> tuple[Run, Machine]:
+def usual(budget: float, slowness: float = 1.0) -> tuple[RunPlan, Machine]:
     """Return a run of everything, which several tests look at."""
     return run(budget=budget, machine=Machine(slowness=slowness))
 
@@ -106,7 +106,7 @@ def test_everything_is_measured_given_five_minutes(
 def test_the_outline_is_what_is_done() -> None:
     """In the order of the phases; a workload without time is named, and not touched."""
     wanted = needed(("toy", "seed", "wide"))
-    [line] = Run(wanted, Options(60), 5.0, lanes=LANES).outline()
+    [line] = RunPlan(wanted, Options(60), 5.0, lanes=LANES).outline()
     _, machine = run(wanted, 60)
     touched = {a.workload for *_, a in machine.log} - {""}
     left_out = {"toy", "seed", "wide"} - touched
@@ -170,7 +170,9 @@ def test_arms_that_take_long_or_are_settled_get_fewer_blocks() -> None:
     _, machine = run(needed(("toy",), ("step",)), 60)
     each = Counter(arm for a in blocks(machine, "step", "toy") for arm in a.arms)
     assert 3 <= each["flax_linen/blog"] < each[BASELINE_ARM] / 2
-    plan = Run(AT_SEED, Options(300), lanes=LANES, settled=lambda _side, _turn: frozenset([BAD]))
+    plan = RunPlan(
+        AT_SEED, Options(300), lanes=LANES, settled=lambda _side, _turn: frozenset([BAD])
+    )
     machine = Machine()
     machine.drive(plan)
     each = Counter(arm for a in blocks(machine) for arm in a.arms)
@@ -206,7 +208,7 @@ def test_backends_and_environments_have_parts_of_their_own() -> None:
     styles = STYLES | {"keras": ["pure"]}
     wanted = needed(("seed",), ("step",), styles, styles=styles)
     wanted |= needed(("seed",), ("step",), backend="gpu")
-    plan = Run(wanted, Options(300), 5.0, environments={"keras": "keras"}, lanes=LANES)
+    plan = RunPlan(wanted, Options(300), 5.0, environments={"keras": "keras"}, lanes=LANES)
     machine = Machine()
     machine.drive(plan)
     for side, arm in (("keras", "keras/pure"), ("", "haiku/pure")):
@@ -227,7 +229,7 @@ def test_backends_and_environments_have_parts_of_their_own() -> None:
 # deaths
 
 
-def failed(plan: Run) -> set[tuple[str, str]]:
+def failed(plan: RunPlan) -> set[tuple[str, str]]:
     return {cell[:2] for cell, found in plan.state.cells.items() if found.failure}
 
 
@@ -289,7 +291,7 @@ def test_an_answer_that_fails_costs_its_own_cells() -> None:
 
 
 def test_a_baseline_that_cannot_be_loaded() -> None:
-    plan = Run(needed(), Options(60), problems={"pure_jax": "import failed"}, lanes=LANES)
+    plan = RunPlan(needed(), Options(60), problems={"pure_jax": "import failed"}, lanes=LANES)
     assert not Machine().drive(plan)
     failures = [f.failure for c, f in plan.state.cells.items() if c[:2] != CONTROL]
     assert all("import failed" in str(failure) for failure in failures)

@@ -21,12 +21,20 @@ from bench.compare.releases import between
 from bench.engine.actions import Death, Options
 from bench.engine.driver import Driver
 from bench.engine.environment_plan import NO_PROGRAM
-from bench.engine.run_plan import Run
+from bench.engine.run_plan import RunPlan
 from bench.environments import builder as builders
 from bench.environments import request
 from bench.environments.builder import MARK, Builder, Resolution, python_of
 from bench.environments.offers import joined_apart, offers
-from bench.environments.request import BASE, LIBRARIES, LOCKS, Request, of_entrant, of_spec, pins_of
+from bench.environments.request import (
+    BASE,
+    LIBRARIES,
+    LOCKS,
+    BuildRequest,
+    of_entrant,
+    of_spec,
+    pins_of,
+)
 from bench.environments.spec import parse
 from bench.environments.uv import NetworkError, UnsolvableError, minor, one_line
 from bench.watch import unlike
@@ -119,16 +127,16 @@ def test_releases_that_cannot_be_had(
 
 @pytest.mark.usefixtures("needs_network")
 def test_preferred_releases_are_kept_where_they_fit(builder: Builder) -> None:
-    wanted = Request("x", ("jmp", "numpy==2.2.6"), preferences=("jmp==0.0.3", "numpy==2.3.0"))
+    wanted = BuildRequest("x", ("jmp", "numpy==2.2.6"), preferences=("jmp==0.0.3", "numpy==2.3.0"))
     pins = builder.resolution(wanted, minor()).pins
     assert {"jmp==0.0.3", "numpy==2.2.6"} <= set(pins)
-    after = Request("x", ("jmp",), base=Request("y", ("jmp==0.0.2",)))
+    after = BuildRequest("x", ("jmp",), base=BuildRequest("y", ("jmp==0.0.2",)))
     assert "jmp==0.0.2" in builder.resolution(after, minor()).pins
 
 
 @pytest.mark.usefixtures("needs_network")
 def test_an_optional_package_that_does_not_fit_is_left_out(builder: Builder) -> None:
-    wanted = Request("x", ("numpy==2.2.6",), optional=("numpy<2", "jmp"))
+    wanted = BuildRequest("x", ("numpy==2.2.6",), optional=("numpy<2", "jmp"))
     found = builder.resolution(wanted, minor())
     assert list(found.gaps) == ["numpy<2"]
     assert "numpy==2.2.6" in found.pins
@@ -139,7 +147,7 @@ def test_an_optional_package_that_does_not_fit_is_left_out(builder: Builder) -> 
 def test_only_what_was_resolved_before_needs_no_network(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = Request("x", ("jmp==0.0.4",))
+    wanted = BuildRequest("x", ("jmp==0.0.4",))
     with monkeypatch.context() as online:
         online.delenv("UV_OFFLINE")
         before = builder.resolution(wanted, minor())
@@ -151,7 +159,7 @@ def test_only_what_was_resolved_before_needs_no_network(
 def test_today_is_resolved_anew_tomorrow(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def note(_: Request, python: str) -> Resolution:
+    def note(_: BuildRequest, python: str) -> Resolution:
         asked.append(python)
         return Resolution(())
 
@@ -160,7 +168,7 @@ def test_today_is_resolved_anew_tomorrow(builder: Builder, monkeypatch: pytest.M
     assert day is not None
     for now in (day, day, day.replace(day=2), day.replace(day=3)):
         monkeypatch.setattr(builders, "today", lambda now=now: now)
-        builder.resolution(Request("x", date=day), "3.12")
+        builder.resolution(BuildRequest("x", date=day), "3.12")
     assert len(asked) == 2
 
 
@@ -174,7 +182,7 @@ def test_releases_between_two_are_listed_in_order() -> None:
 # What is built
 
 
-def put_environment(builder: Builder, wanted: Request, python: str) -> Path:
+def put_environment(builder: Builder, wanted: BuildRequest, python: str) -> Path:
     """Make the folder of an environment that seems to be complete, and return it."""
     path = builder._folder(builder.resolution(wanted, python), python)
     python_of(path).parent.mkdir(parents=True)
@@ -186,7 +194,7 @@ def put_environment(builder: Builder, wanted: Request, python: str) -> Path:
 def test_a_complete_environment_is_used_as_it_is(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = Request("x", lock=("jax==1", "numpy==2"), pythons=("3.13",))
+    wanted = BuildRequest("x", lock=("jax==1", "numpy==2"), pythons=("3.13",))
     path = put_environment(builder, wanted, "3.13")
     monkeypatch.setattr(builders, "uv", None)  # it would fail
     assert builder.built(wanted)[0] == path
@@ -197,7 +205,7 @@ def test_a_complete_environment_is_used_as_it_is(
 
 
 def test_another_process_that_builds_it_is_waited_for(builder: Builder) -> None:
-    wanted, told = Request("x", lock=("jax==1",), pythons=("3.13",)), list[str]()
+    wanted, told = BuildRequest("x", lock=("jax==1",), pythons=("3.13",)), list[str]()
     path = put_environment(builder, wanted, "3.13")
     other = FileLock(f"{path}.lock")
     other.acquire()
@@ -214,7 +222,7 @@ def test_another_process_that_builds_it_is_waited_for(builder: Builder) -> None:
 @pytest.mark.usefixtures("needs_network")
 def test_an_incomplete_environment_is_built_anew(builder: Builder) -> None:
     """It is compiled to bytecode; and without jax, the baseline cannot be loaded in it."""
-    wanted = Request("x", lock=("jmp==0.0.4",), pythons=(minor(),))
+    wanted = BuildRequest("x", lock=("jmp==0.0.4",), pythons=(minor(),))
     path = put_environment(builder, wanted, minor())
     python_of(path).unlink()
     (path / "left behind").touch()
@@ -426,7 +434,7 @@ def test_built_asked_and_proven_in_its_own_environment(
 
     cell = Cell("mine", "pure", "toy", "cpu")
     fixed = Options(60.0, **(FIXED | {"processes": 1, "blocks": 1}))
-    plan = Run({cell: {"step", "import"}}, fixed, environments=found.sides, lanes=[()])
+    plan = RunPlan({cell: {"step", "import"}}, fixed, environments=found.sides, lanes=[()])
     Driver(plan, outside=outside, places=places).run()
     state = plan.state
     assert state.notes == []
@@ -466,8 +474,8 @@ FIXED: dict[str, Any] = {"processes": 2, "blocks": 3, "rounds": 2, "cold_samples
 
 def run(
     sides: dict[str, str], asked: dict[Cell, set[str]] = ASKED, fault: Any = lambda _: None
-) -> tuple[Run, list[Action]]:
-    plan = Run(asked, Options(300.0, **FIXED), environments=sides, lanes=LANES)
+) -> tuple[RunPlan, list[Action]]:
+    plan = RunPlan(asked, Options(300.0, **FIXED), environments=sides, lanes=LANES)
     return plan, Machine(fault).drive(plan)
 
 
@@ -540,7 +548,7 @@ class WithoutJax(Machine):
 
 def test_an_entrant_without_jax_has_nothing_to_compile() -> None:
     cell = Cell("haiku", "pure", "toy", "cpu")
-    plan = Run({cell: {"compile", "import"}}, Options(300.0, **FIXED), lanes=LANES)
+    plan = RunPlan({cell: {"compile", "import"}}, Options(300.0, **FIXED), lanes=LANES)
     WithoutJax().drive(plan)
     assert plan.state.missing == {(cell, "compile"): NO_PROGRAM}
     assert "compile" not in plan.state.cells[cell].blocks

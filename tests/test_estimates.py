@@ -10,7 +10,7 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Options
-from bench.engine.run_plan import Run
+from bench.engine.run_plan import RunPlan
 from bench.engine.state import Found, Samples, State
 from bench.estimates import Group, Settled, beside, differences, groups_of, table
 from bench.report.choose import choices
@@ -112,7 +112,7 @@ def measured(
 ) -> tuple[State, dict[str, Any]]:
     """Return a run, and what it says where all arms have the baseline's program, or others."""
     wanted = needed(metrics=metrics)
-    plan = Run(wanted, Options(200, seed=seed), lanes=LANES, settled=Settled(0.02))
+    plan = RunPlan(wanted, Options(200, seed=seed), lanes=LANES, settled=Settled(0.02))
     named = {("", name.replace("__", "/")): factor for name, factor in effects.items()}
     Machine(noise=noise, effects=named, seed=seed).drive(plan)
     state = plan.state
@@ -182,7 +182,7 @@ def test_a_step_that_uses_several_cores_is_not_quoted_from_one() -> None:
     wanted = needed(("seed", "wide"), ("step",))
     said = {}
     for cores in ("all", "one"):
-        plan = Run(wanted, Options(600, cores=cores), lanes=LANES)
+        plan = RunPlan(wanted, Options(600, cores=cores), lanes=LANES)
         Machine().drive(plan)
         said[cores] = list(pinned(plan.state))
     assert said["all"] == []

@@ -18,7 +18,7 @@ from bench.engine.processes import Place, Worker, WorkerFailedError, ask_once
 from bench.worker import turns
 from bench.worker.arms import Arm
 from bench.worker.protocol import PROTOCOL, Failures
-from bench.worker.recorder import NOBODY, Recorder, Turn
+from bench.worker.recorder import NOBODY, Recorder, TurnMarker
 from bench.worker.session import Session
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
 
@@ -189,10 +189,10 @@ def test_a_child_that_holds_the_output_open_ends_with_its_worker(end: str, reaso
 def test_the_recorder_says_whose_turn_it_was() -> None:
     """The worker is killed in its second round, when it is the third arm's turn."""
     error = failure("""
-        from bench.worker.block import Block
-        from bench.worker.recorder import Turn
+        from bench.worker.block import TimedBlock
+        from bench.worker.recorder import TurnMarker
 
-        turn, calls = Turn(sys.argv[1]), 0
+        turn, calls = TurnMarker(sys.argv[1]), 0
 
         def arm(index):
             def unit():
@@ -205,7 +205,7 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
 
         ready()
         heard()
-        block = Block(turn.at, compiled=lambda: 0, changes=str, seed=0)
+        block = TimedBlock(turn.at, compiled=lambda: 0, changes=str, seed=0)
         block.interleave({i: arm(i) for i in range(4)}, rounds=3, untimed=0)
     """)
     assert error.arm == 2
@@ -214,7 +214,7 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
 
 def test_a_recorder_and_its_turn() -> None:
     with Recorder() as recorder:
-        turn = Turn(str(recorder.path))
+        turn = TurnMarker(str(recorder.path))
         assert recorder.who() is None
         for index in (0, 3, NOBODY - 1):
             turn.at(index)
@@ -228,7 +228,7 @@ def test_a_recorder_and_its_turn() -> None:
 def session() -> Iterator[Session]:
     """Return a session in this process whose recorder can be read."""
     with Recorder() as recorder:
-        made = Session(Turn(str(recorder.path)))
+        made = Session(TurnMarker(str(recorder.path)))
         names = ("pure_jax/pure", "control/pure", "haiku/pure")
         made.index = {Arm.of(name): i for i, name in enumerate(names)}
         yield made

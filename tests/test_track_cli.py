@@ -67,13 +67,13 @@ def how(folder: Path) -> dict[str, Any]:
         ),
         (
             ("bisect", "--metric", "step", "--good", "@2025-01-01", "--bad", "soon!"),
-            "--bad 'soon!' is no SPEC",
+            "--bad 'soon!' is not a SPEC",
         ),
         (
             ("bisect", "--metric", "step", "--workload", "huge", "--good", "x==1", "--bad", "y"),
             "unknown workload 'huge'",
         ),
-        (("history", "--since", "yesterday"), "--since: 'yesterday' is no day"),
+        (("history", "--since", "yesterday"), "--since: 'yesterday' is not a day"),
         (("history", "--since", "2026-02", "--until", "2026-01"), "--since 2026-02-01 is after"),
         (("history", "--every", "now"), "--every 'now' is no step"),
         (("history", "--sweeps", "0"), "--sweeps is 0"),

@@ -188,7 +188,7 @@ def _compiled(step: TrainStep, calls: int) -> int:
     return programs()
 
 
-class Limit(NamedTuple):
+class TimeLimit(NamedTuple):
     """How much time may be spent outside of a call."""
 
     most: float
@@ -200,25 +200,25 @@ class Limit(NamedTuple):
 
 
 LIMITS = {
-    "new": Limit(
+    "new": TimeLimit(
         3.0,
         "a call takes as long with a known chunk as with a new one",
         "a new chunk takes {:.1f} times as long: results were computed ahead, or kept",
     ),
-    "load": Limit(
+    "load": TimeLimit(
         0.5,
         "load() only puts weights in their place",
         "compared with plain JAX, it takes longer by {:.1f} of a call's time: it does other work",
         "load",
     ),
-    "save": Limit(
+    "save": TimeLimit(
         0.5,
         "a call's update is done when its results are there: save() does not wait for it",
         "right after a call, save() takes longer than usual by {:.1f} of a call's time: work is "
         "put off until then",
         "save",
     ),
-    "idle": Limit(
+    "idle": TimeLimit(
         0.5,
         "nothing is computed between calls",
         "between calls, the processor is used for {:.1f} of a call's time: something goes on in "

@@ -24,7 +24,7 @@ from bench.check.findings import NOTE, CheckFinding
 from bench.check.subject import Subject
 from bench.worker.__main__ import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
 from bench.worker.integrity import Surroundings
-from bench.worker.recorder import Turn
+from bench.worker.recorder import TurnMarker
 from bench.worker.setting import case_of, use
 
 LARGEST_FILE = 1 << 28
@@ -49,7 +49,7 @@ def main() -> None:
     end_with_parent()
     adopt()
     keep_to_cores()
-    Turn(sys.argv[2])
+    TurnMarker(sys.argv[2])
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     closed_in_forks(out.fileno())

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.cli.where import Where
+from bench.cli.where import Devices
 from common.devices import AT, Over
 from common.errors import BakeoffError
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from common.weights import Saved
 
 
-ALONE = Where()
+ALONE = Devices()
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A run put together from options and, where one is resumed, from its file."""
 
     start: Saved
@@ -37,7 +37,7 @@ class Run:
     epoch_mode: str
     sample_every: int
     prompt: str
-    where: Where = ALONE
+    where: Devices = ALONE
 
 
 def assemble(
@@ -47,8 +47,8 @@ def assemble(
     sample_every: int,
     prompt: str,
     resume: Path | None,
-    where: Where = ALONE,
-) -> Run:
+    where: Devices = ALONE,
+) -> TrainingRun:
     """Return the run that options ask for; raise BakeoffError before anything is written."""
     from common import corpus as corpora
     from common import weights as disk
@@ -94,7 +94,9 @@ def assemble(
     step = style(start.model, adamw(start.optimiser))
     if where.devices or where.peers:
         check_shared(start, step)
-    return Run(start, corpus, tokens, model, step, epochs, epoch_mode, sample_every, prompt, where)
+    return TrainingRun(
+        start, corpus, tokens, model, step, epochs, epoch_mode, sample_every, prompt, where
+    )
 
 
 def check_shared(start: Saved, step: TrainStep) -> None:

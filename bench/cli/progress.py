@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from common.sample import sample
 
 if TYPE_CHECKING:
-    from bench.cli.assemble import Run
+    from bench.cli.assemble import TrainingRun
     from common.train import Epoch
 
 SAMPLE_LENGTH = 100
@@ -22,7 +22,9 @@ LAST = 10
 class TrainingProgress:
     """Shows epochs as they come; a context manager, since a bar has to be taken down."""
 
-    def __init__(self, run: Run, numbers: range, *, to_stdout: bool, quiet: bool = False) -> None:
+    def __init__(
+        self, run: TrainingRun, numbers: range, *, to_stdout: bool, quiet: bool = False
+    ) -> None:
         self.run, self.numbers = run, numbers
         self.console = Console(
             file=None if to_stdout else sys.stderr, highlight=False, soft_wrap=True, quiet=quiet

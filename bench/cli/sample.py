@@ -33,9 +33,9 @@ def sample(
     backend: Backend = None,
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
-    from bench.cli.where import Where
+    from bench.cli.where import Devices
 
-    Where(backend).settle()
+    Devices(backend).settle()
     import impls
     from common import weights as disk
     from common.sample import sample as write

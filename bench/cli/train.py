@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.assemble import Run, assemble
+from bench.cli.assemble import TrainingRun, assemble
 from bench.cli.launch import LAUNCHED, launch, without
 from bench.cli.where import where
 from bench.report.curves import Curve, check_picture, draw
@@ -157,7 +157,7 @@ def check_files(save: Path | None, resume: Path | None, log: str | None, plot: P
         require_new(plot, "--plot")
 
 
-def follow(run: Run, path: Path | None, log: str | None, losses: dict[int, float]) -> None:
+def follow(run: TrainingRun, path: Path | None, log: str | None, losses: dict[int, float]) -> None:
     """Train, showing, logging and saving as it goes. Fills `losses` by epoch."""
     from bench.cli.progress import TrainingProgress
     from common.train import by_chunk, by_scan, epochs
@@ -196,7 +196,9 @@ def follow(run: Run, path: Path | None, log: str | None, losses: dict[int, float
         show.say(f"saved to {keep(last, path)}")
 
 
-def stopped(error: BaseException, run: Run, last: Saved, path: Path | None) -> BakeoffError | None:
+def stopped(
+    error: BaseException, run: TrainingRun, last: Saved, path: Path | None
+) -> BakeoffError | None:
     """Save what is done; return the error that says so and how to go on, None to leave it as is."""
     kind: type[BakeoffError]
     if isinstance(error, KeyboardInterrupt):
@@ -241,7 +243,7 @@ def keep(saved: Saved, path: Path | None) -> Path:
     return path
 
 
-def header(run: Run) -> dict[str, Any]:
+def header(run: TrainingRun) -> dict[str, Any]:
     """Return what a log says about its run."""
     import jax
     from pytest_benchmark.utils import get_commit_info

@@ -53,7 +53,7 @@ def require_backend(name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Where:
+class Devices:
     """What was asked for; None leaves it to jax."""
 
     backend: str | None = None
@@ -155,14 +155,14 @@ def where(
     coordinator: str | None,
     process_id: int | None,
     processes: int | None,
-) -> Where:
+) -> Devices:
     """Return where a run runs; raise BakeoffError where options do not go together."""
     from common.hosts import Peers
 
     given = {"--coordinator": coordinator, "--process-id": process_id, "--processes": processes}
     lacking = [name for name, value in given.items() if value is None]
     if len(lacking) == len(given):
-        return Where(backend, devices)
+        return Devices(backend, devices)
     if lacking:
         there = ", ".join(name for name in given if name not in lacking)
         raise BakeoffError(
@@ -172,4 +172,4 @@ def where(
     assert coordinator is not None
     assert process_id is not None
     assert processes is not None
-    return Where(backend, devices, Peers(coordinator, process_id, processes))
+    return Devices(backend, devices, Peers(coordinator, process_id, processes))

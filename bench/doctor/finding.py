@@ -34,7 +34,7 @@ class Area(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class MachineFinding:
     """One line of the report."""
 
     area: Area
@@ -48,7 +48,7 @@ class Finding:
 STYLES = {Level.OK: "green", Level.NOTE: "", Level.WARNING: "bold red"}
 
 
-def report(findings: Sequence[Finding]) -> Group:
+def report(findings: Sequence[MachineFinding]) -> Group:
     """Return a table for each area, and a last line that says what to do first."""
     parts: list[Table | Text] = []
     for area in Area:

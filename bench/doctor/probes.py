@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 
 import impls
-from bench.doctor.finding import Area, Finding, Level
+from bench.doctor.finding import Area, Level, MachineFinding
 from bench.engine.processes import WorkerFailedError, ask_once
 from bench.environments.builder import failure
 from bench.environments.uv import uv_path
@@ -166,13 +166,13 @@ def watched(seconds: float) -> tuple[float, float, Float[np.ndarray, " times"]]:
     return spent("steal") / whole, max(0.0, used) / whole, np.array(took)
 
 
-def findings(machine: Machine) -> Iterator[Finding]:
+def findings(machine: Machine) -> Iterator[MachineFinding]:
     """Yield the findings of all probes."""
     for probe in PROBES:
         yield from probe(machine)
 
 
-def hardware(machine: Machine) -> Iterator[Finding]:
+def hardware(machine: Machine) -> Iterator[MachineFinding]:
     """Yield the system, the processor and the memory."""
     python = platform.python_version()
     yield offered("system", f"{platform.system()} {platform.machine()}, Python {python}")
@@ -181,7 +181,7 @@ def hardware(machine: Machine) -> Iterator[Finding]:
         cores = f"{len(machine.usable)} of {cores}"
     name = of_cpuinfo(machine.root, "model name") or platform.processor() or platform.machine()
     yield offered("processor", f"{name}, {cores}")
-    yield Finding(
+    yield MachineFinding(
         Area.OFFERS,
         "memory",
         f"{gib(machine.memory)}, {gib(machine.free)} free",
@@ -189,11 +189,11 @@ def hardware(machine: Machine) -> Iterator[Finding]:
     )
 
 
-def backends(machine: Machine) -> Iterator[Finding]:
+def backends(machine: Machine) -> Iterator[MachineFinding]:
     """Yield the versions of jax, its backends, and a GPU that it cannot use."""
     if machine.failure:
         advice = "Nothing can be measured; `python -c 'import jax; print(jax.devices())'` says why."
-        yield Finding(Area.OFFERS, "jax", machine.failure, Level.WARNING, advice)
+        yield MachineFinding(Area.OFFERS, "jax", machine.failure, Level.WARNING, advice)
         return
     versions, devices = machine.jax["versions"], machine.jax["devices"]
     yield offered("jax", f"{versions['jax']}, jaxlib {versions['jaxlib']}")
@@ -206,17 +206,17 @@ def backends(machine: Machine) -> Iterator[Finding]:
     if machine.gpus and "gpu" not in devices:
         seen = f"{machine.gpus[0].name}, for which jax has no backend"
         advice = "pip install --editable '.[cuda13]', or [cuda12] with a driver before 580."
-        yield Finding(Area.MISSING, "jax on the GPU", seen, Level.WARNING, advice)
+        yield MachineFinding(Area.MISSING, "jax on the GPU", seen, Level.WARNING, advice)
 
 
-def programs(machine: Machine) -> Iterator[Finding]:
+def programs(machine: Machine) -> Iterator[MachineFinding]:
     """Yield the programs and extras that are not installed."""
     for name, advice in TOOLS.items():
         if name not in machine.tools:
-            yield Finding(Area.MISSING, name, "not installed", Level.NOTE, advice)
+            yield MachineFinding(Area.MISSING, name, "not installed", Level.NOTE, advice)
 
 
-def activity(machine: Machine) -> Iterator[Finding]:
+def activity(machine: Machine) -> Iterator[MachineFinding]:
     """Yield what other processes and other guests did."""
     yield timed(
         "load",
@@ -241,7 +241,7 @@ def activity(machine: Machine) -> Iterator[Finding]:
     yield timed("a constant loop", seen, *warning(noise > NOISE, advice))
 
 
-def frequency(machine: Machine) -> Iterator[Finding]:
+def frequency(machine: Machine) -> Iterator[MachineFinding]:
     """Yield what changes the speed of the cores."""
     root = machine.root
     files = (f"{CPU}/cpu{core}/cpufreq/scaling_governor" for core in machine.usable)
@@ -268,7 +268,7 @@ def frequency(machine: Machine) -> Iterator[Finding]:
         yield timed("power", "from a battery", Level.WARNING, "Plug it in.")
 
 
-def sharing(machine: Machine) -> Iterator[Finding]:
+def sharing(machine: Machine) -> Iterator[MachineFinding]:
     """Yield what cores share: a core between two threads, a machine between guests, a quota."""
     root, usable = machine.root, set(machine.usable)
     if "hypervisor" in of_cpuinfo(root, "flags").split():
@@ -294,7 +294,7 @@ def sharing(machine: Machine) -> Iterator[Finding]:
         yield timed("quota of this container", seen, *warning(short, advice))
 
 
-def accelerators(machine: Machine) -> Iterator[Finding]:
+def accelerators(machine: Machine) -> Iterator[MachineFinding]:
     """Yield the state of each GPU."""
     for number, gpu in enumerate(machine.gpus):
         name = f"GPU {number}"
@@ -318,14 +318,14 @@ def accelerators(machine: Machine) -> Iterator[Finding]:
 PROBES = (hardware, backends, programs, activity, frequency, sharing, accelerators)
 
 
-def offered(name: str, seen: str) -> Finding:
+def offered(name: str, seen: str) -> MachineFinding:
     """Return a finding about something that is there."""
-    return Finding(Area.OFFERS, name, seen)
+    return MachineFinding(Area.OFFERS, name, seen)
 
 
-def timed(name: str, seen: str, level: Level = Level.OK, advice: str = "") -> Finding:
+def timed(name: str, seen: str, level: Level = Level.OK, advice: str = "") -> MachineFinding:
     """Return a finding about the reliability of timings."""
-    return Finding(Area.TIMING, name, seen, level, advice)
+    return MachineFinding(Area.TIMING, name, seen, level, advice)
 
 
 def warning(bad: bool, advice: str) -> tuple[Level, str]:

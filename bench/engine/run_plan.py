@@ -23,7 +23,7 @@ APART = 6
 
 
 @dataclass
-class Run:
+class RunPlan:
     """All environments and backends of a run."""
 
     needed: Mapping[Cell, set[str]]

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 import impls
 from bench.engine.processes import Place, WorkerFailedError, ask_once
-from bench.environments.request import LOCK, Request, of_entrant, of_spec
+from bench.environments.request import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.spec import Spec, today
 from bench.environments.uv import NetworkError, UnsolvableError, compiled, minor, uv
 from bench.worker.settings import ROOT
@@ -122,7 +122,7 @@ class Builder:
                     return path
         return None
 
-    def built(self, request: Request) -> tuple[Path, str, Resolution]:
+    def built(self, request: BuildRequest) -> tuple[Path, str, Resolution]:
         """Return an environment's folder, its Python's version and its packages.
 
         Raises:
@@ -146,7 +146,7 @@ class Builder:
             f"{problems[0]}. Give other releases, or leave it out"
         )
 
-    def resolution(self, request: Request, python: str) -> Resolution:
+    def resolution(self, request: BuildRequest, python: str) -> Resolution:
         """Return releases that meet a request; from the cache, if they were found before."""
         if request.lock:
             return Resolution(request.lock)
@@ -162,7 +162,7 @@ class Builder:
         atomic_write(kept, msgspec.json.encode(found))
         return found
 
-    def install(self, request: Request, found: Resolution, python: str) -> Path:
+    def install(self, request: BuildRequest, found: Resolution, python: str) -> Path:
         """Return the folder of an environment with these releases; build it if it is incomplete.
 
         All modules are compiled to bytecode, since compiling would be timed with their import.
@@ -203,7 +203,7 @@ class Builder:
     def _folder(self, found: Resolution, python: str) -> Path:
         return self.folder / digest(found.pins, python)
 
-    def _resolution_file(self, request: Request, python: str) -> Path:
+    def _resolution_file(self, request: BuildRequest, python: str) -> Path:
         releases = request.requirements, request.optional, request.preferences, request.date
         open_day = request.date is not None and request.date >= today()
         asked_on = today() if open_day else None  # the rest of the day may bring other releases
@@ -238,7 +238,7 @@ class Builder:
         return path, commit
 
 
-def resolved(request: Request, python: str) -> Resolution:
+def resolved(request: BuildRequest, python: str) -> Resolution:
     """Return releases that meet a request, with as many optional packages as possible."""
     solve = partial(
         compiled,

@@ -31,7 +31,7 @@ LOCKS = ROOT / "impls" / "locks"
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """The contents of an environment."""
 
     title: str
@@ -42,7 +42,7 @@ class Request:
     """Packages that are left out, each for itself, where they do not go with the rest."""
     preferences: tuple[str, ...] = ()
     """Pins that are kept where they fit."""
-    base: Request | None = None
+    base: BuildRequest | None = None
     """Another request, whose pins are kept where they fit."""
     date: datetime.date | None = None
     """Releases that are newer are not considered."""
@@ -54,13 +54,13 @@ class Request:
     """Versions to try, in this order."""
 
 
-def of_spec(spec: Spec, root: Path, pythons: Sequence[str]) -> Request:
+def of_spec(spec: Spec, root: Path, pythons: Sequence[str]) -> BuildRequest:
     """Return the request of a side, whose code is in the folder `root`."""
     pythons = (spec.python,) if spec.python else tuple(pythons) or PYTHONS
-    day = Request(str(spec), BASE, LIBRARIES, date=spec.date, pythons=pythons)
+    day = BuildRequest(str(spec), BASE, LIBRARIES, date=spec.date, pythons=pythons)
     if spec.date is not None and not spec.requirements:
         return day
-    return Request(
+    return BuildRequest(
         str(spec),
         (*BASE, *spec.requirements),
         tuple(name for name in LIBRARIES if name not in dict(spec.pins)),
@@ -70,7 +70,7 @@ def of_spec(spec: Spec, root: Path, pythons: Sequence[str]) -> Request:
     )
 
 
-def of_entrant(name: str) -> Request:
+def of_entrant(name: str) -> BuildRequest:
     """Return the request of an entrant with an environment of its own.
 
     JAX, optax and NumPy have the releases of this project's lock, if its library accepts them.
@@ -89,7 +89,7 @@ def of_entrant(name: str) -> Request:
             f"entrant {name!r} requires Python {about.requires_python!r}; this project runs on "
             f"{', '.join(PYTHONS)}: allow one of these, as in '>=3.12'"
         )
-    return Request(
+    return BuildRequest(
         f"the environment of {name!r}",
         (*about.requirements, *BASE),
         preferences=pins_of(ROOT / LOCK),

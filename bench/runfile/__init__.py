@@ -33,7 +33,7 @@ ENTRY = (
 type Verdict = Literal["faster", "slower", "equivalent", "inconclusive"]
 
 
-class Where(msgspec.Struct, kw_only=True):
+class CellName(msgspec.Struct, kw_only=True):
     """A cell: an entrant's style at a workload on a backend."""
 
     entrant: str
@@ -122,7 +122,7 @@ class FinalLoss(msgspec.Struct, kw_only=True):
     seconds: list[Positive]
 
 
-class Result(Where, kw_only=True):
+class Result(CellName, kw_only=True):
     """A cell with all that was found of it."""
 
     failure: str | None
@@ -134,7 +134,7 @@ class Result(Where, kw_only=True):
     """`Measured` or `Missing`, by name."""
 
 
-class Group(msgspec.Struct, kw_only=True):
+class GroupName(msgspec.Struct, kw_only=True):
     """A metric at a workload on a backend."""
 
     metric: str
@@ -142,7 +142,7 @@ class Group(msgspec.Struct, kw_only=True):
     backend: str
 
 
-class Entry(Where, kw_only=True):
+class Entry(CellName, kw_only=True):
     """What an entry of pytest-benchmark says in addition; the rest stands in its cell."""
 
     metric: str
@@ -171,20 +171,20 @@ class Control(Measured, kw_only=True):
     backend: str
 
 
-class Ties(Group, kw_only=True):
+class Ties(GroupName, kw_only=True):
     """Arms from fast to slow; any two of a group are tied."""
 
     groups: list[list[str]]
 
 
-class Additivity(Where, kw_only=True):
+class Additivity(CellName, kw_only=True):
     """Of a step with the baseline's program: seconds that its host cost predicts, and measured."""
 
     predicted_seconds: float
     measured_seconds: float
 
 
-class Scaling(Where, kw_only=True):
+class Scaling(CellName, kw_only=True):
     """What devices are worth to a style."""
 
     kind: Literal["strong", "weak"]
@@ -209,7 +209,7 @@ class BlockSamples(msgspec.Struct, kw_only=True):
     """By metric and arm, in the order they were taken."""
 
 
-class ColdSamples(Where, kw_only=True):
+class ColdSamples(CellName, kw_only=True):
     """What one fresh process measured."""
 
     process: Number
@@ -226,7 +226,7 @@ class AllSamples(msgspec.Struct, kw_only=True):
     cold: list[ColdSamples]
 
 
-class Plan(msgspec.Struct, kw_only=True):
+class PlanOfRun(msgspec.Struct, kw_only=True):
     """How the budget was shared out."""
 
     budget_seconds: Positive
@@ -235,7 +235,7 @@ class Plan(msgspec.Struct, kw_only=True):
     backends: dict[str, Any]
 
 
-class Spent(msgspec.Struct, kw_only=True):
+class TimeSpent(msgspec.Struct, kw_only=True):
     """Where the time went."""
 
     wall_seconds: float
@@ -244,7 +244,7 @@ class Spent(msgspec.Struct, kw_only=True):
     processes: Count
 
 
-class Environment(msgspec.Struct, kw_only=True):
+class RunConditions(msgspec.Struct, kw_only=True):
     """What the run was made in."""
 
     versions: dict[str, str]
@@ -253,14 +253,14 @@ class Environment(msgspec.Struct, kw_only=True):
     affinity: list[int] | None
 
 
-class Section(msgspec.Struct, kw_only=True):
+class BakeoffSection(msgspec.Struct, kw_only=True):
     """What the run says as a whole."""
 
     schema: Literal[3]
     arguments: list[str]
-    environment: Environment
-    plan: Plan
-    spent: Spent
+    environment: RunConditions
+    plan: PlanOfRun
+    spent: TimeSpent
     comparisons: Count
     quantile: Part
     """Of an arm's calls in a block: what is compared."""
@@ -283,7 +283,7 @@ class RunFile(msgspec.Struct, kw_only=True):
     benchmarks: list[Benchmark]
     datetime: str
     version: str
-    bakeoff: Section
+    bakeoff: BakeoffSection
 
 
 def check(data: Any) -> None:

@@ -12,7 +12,7 @@ from bench.cells import Cell
 from bench.engine.state import Samples
 from bench.estimates import Group, pooled
 from bench.metrics import METRICS
-from bench.runfile import NANOSECONDS, SCHEMA, AllSamples, Positive, Where
+from bench.runfile import NANOSECONDS, SCHEMA, AllSamples, CellName, Positive
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -27,7 +27,7 @@ type Facts = dict[str, Any]
 TIME = "time"
 """The metric of a file that says no more than how long something took."""
 MARGIN = 0.02
-"""Where a file does not say its own."""
+"""CellName a file does not say its own."""
 NO_NUMBER = "the file has no number"
 """Why a metric is missing, where a file does not say."""
 FEW_NAMES = 3
@@ -56,7 +56,7 @@ class ReadLoss(msgspec.Struct):
     same_weights: float
 
 
-class ReadCell(Where, kw_only=True):
+class ReadCell(CellName, kw_only=True):
     """What has to hold of a cell, and what stands for what it leaves out."""
 
     failure: str | None = None

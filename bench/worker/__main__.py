@@ -21,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bench.worker.protocol import PROTOCOL, Ready
-from bench.worker.recorder import Turn
+from bench.worker.recorder import TurnMarker
 from bench.worker.settings import CORES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def main() -> None:
         record = answer if isinstance(answer, dict) else asdict(answer)
         print(json.dumps(record), file=out, flush=True)
 
-    turn, clock, took = Turn(sys.argv[1]), time.perf_counter, 0.0
+    turn, clock, took = TurnMarker(sys.argv[1]), time.perf_counter, 0.0
     while True:
         emit(Ready(took, PROTOCOL, time.process_time()))
         line = sys.stdin.readline()
@@ -64,7 +64,7 @@ def main() -> None:
         took = clock() - start
 
 
-def answer_to(turn: Turn, do: str, **arguments: Any) -> Any:
+def answer_to(turn: TurnMarker, do: str, **arguments: Any) -> Any:
     """Carry out a command, and return its answer.
 
     Raises:
@@ -88,7 +88,7 @@ def answer_to(turn: Turn, do: str, **arguments: Any) -> Any:
 
 
 @cache
-def session(turn: Turn) -> Session:
+def session(turn: TurnMarker) -> Session:
     """Return the session, begun when first asked for."""
     from bench.worker.session import Session
 

@@ -35,7 +35,7 @@ MOST_PADDING = 1 << 14
 """Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
 
 
-class Block:
+class TimedBlock:
     """One block of turns of one kind.
 
     Args:

@@ -45,7 +45,7 @@ class Recorder:
         self.path.unlink(missing_ok=True)
 
 
-class Turn:
+class TurnMarker:
     """The worker's end: `turn.at(i)` before arm `i`, less than 255, does anything."""
 
     def __init__(self, path: str) -> None:

@@ -16,7 +16,7 @@ import impls
 from bench.cells import BASELINE
 from bench.metrics import TINY
 from bench.worker.arms import Arm, Arms, guarded, program_of
-from bench.worker.block import Block
+from bench.worker.block import TimedBlock
 from bench.worker.counts import exact, heard
 from bench.worker.integrity import Surroundings
 from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
@@ -32,7 +32,7 @@ from common.tolerances import TRAJECTORY_TOLERANCE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.worker.recorder import Turn
+    from bench.worker.recorder import TurnMarker
     from common.contract import TrainStep
 
 TINY_CASE = Case(ModelConfig(vocab_size=5, width=2), chunk=2, batch=1)
@@ -48,7 +48,7 @@ CACHE: dict[str, bool | int] = {
 class Session:
     """The state of a warm worker; each public method is one command, and returns its answer."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: TurnMarker) -> None:
         self.turn = turn
         self.index: dict[Arm, int] = {}
         """What the recorder's page holds while it is an arm's turn."""
@@ -235,7 +235,7 @@ class Session:
         """Measure one block of turns of this kind: fresh buffers, then rounds in random order."""
         opened = self.on(workload, backend)
         self.compiled = self.compiled or heard()
-        block = Block(self.at, self.compiled, self.functions.changes, seed)
+        block = TimedBlock(self.at, self.compiled, self.functions.changes, seed)
         untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
         found = block.run(opened, kind, [*map(Arm.of, arms)], rounds, untimed)
         self.turn.at()
