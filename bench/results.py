@@ -40,7 +40,6 @@ TEXTS = (
     ROOT / "README.md",
     FOLDER / "README.md",
     TUNED / "README.md",
-    ROOT / "docs" / "scale.md",
 )
 TABLE = re.compile(
     r"(<!-- (?P<what>answer|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)",
