@@ -401,7 +401,7 @@ def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], li
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = heard(lab.command(*options))
     with subprocess.Popen(command, **lab.how, **streams, start_new_session=True) as process:
-        while not lab.journals or b'"do": "block"' not in lab.journals[0].read_bytes():
+        while not lab.journals or b'"do":"block"' not in lab.journals[0].read_bytes():
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)

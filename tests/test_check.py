@@ -213,7 +213,7 @@ def test_the_others_go_on(apart: Apart) -> None:
 
 IN_WORKER = {
     "by_identity": r"3 updates in \d+ calls",
-    "compiles_again": r"compiled \d programs while it was timed",
+    "compiles_again": "compiled again while it was timed",
     "counts_on": "its weights are off by",
     "low_precision": "changed jax_default_matmul_precision",
     "other_baseline": "importing it changed the program of pure_jax/pure",

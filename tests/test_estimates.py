@@ -12,7 +12,7 @@ from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Options
 from bench.engine.run_plan import RunPlan
 from bench.engine.state import Found, Samples, State
-from bench.estimates import Group, Settled, beside, differences, groups_of, table
+from bench.estimates import Group, Settled, beside, datum, differences, groups_of, table
 from bench.report.choose import choices
 from bench.report.sentences import sentences
 from bench.stats.ratios import detectable
@@ -61,6 +61,13 @@ def test_arms_with_the_same_program_share_what_compiling_it_took() -> None:
     assert estimates[FILTERED].half_width < 0.9 * beside(group, few)[FILTERED].half_width
     # What is exact has no part in what can be detected.
     assert detectable(list(estimates.values())) == detectable([estimates[FILTERED]])
+
+
+def test_slow_calls_do_not_move_what_a_block_says_of_an_arm() -> None:
+    quiet = [1.0 + 0.001 * call for call in range(40)]
+    disturbed = quiet[:20] + [9.0] * 20
+    assert datum(quiet) == pytest.approx(1.0039)
+    assert datum(disturbed) == pytest.approx(datum(quiet))
 
 
 def test_the_control_is_in_no_family() -> None:

@@ -308,7 +308,6 @@ BAD = {
     "number.json": (altered(metrics={"step": metric(1.0, 1.2, low="1")}), "is damaged: "),
     "none.json": ({"benchmarks": 3}, "no run"),
     "nan.json": (altered(metrics={"step": metric(float("nan"), None)}), "is not JSON"),
-    "negative.json": (altered(metrics={"step": metric(-1.0, None)}), "is damaged: "),
 }
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from bench.worker.arms import Arm
+from bench.worker.block import TimedBlock
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import PROTOCOL
 from bench.worker.recorder import Recorder
@@ -295,3 +297,23 @@ def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["JAX_LEFT"] == "1"
     assert time.perf_counter is clock
     assert before.changes() == ""
+
+
+class NoTurns:
+    """Turns of an arm that take no time: what matters is whose they are."""
+
+    def __call__(self) -> dict[str, list[float]]:
+        return {"step": [1.0]}
+
+
+def test_every_round_has_another_order() -> None:
+    arms = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
+    seen: list[Arm] = []
+    block = TimedBlock(seen.append, compiled=lambda: 0, changes=str, seed=1)
+    block.interleave({arm: NoTurns() for arm in arms}, rounds=12, untimed=1)
+    orders = [tuple(seen[i : i + 3]) for i in range(0, len(seen), 3)]
+    assert all(set(order) == set(arms) for order in orders)
+    assert len(orders) == 13
+    assert len(set(orders)) > 3
+    assert {order[0] for order in orders} == set(arms)
+    assert all(len(block.samples[arm]["step"]) == 12 for arm in arms)
