@@ -1,6 +1,6 @@
 # make setup   the environment of the lock, in .venv
-# make test    lint, types and most tests, in less than five minutes
-# make test-all  all tests: what CI runs
+# make test    lint, types and all tests but the slow ones
+# make test-all  all tests: what .ci/run runs
 # make bench   measure everything, into a new run file
 # make results pages, pictures and tables anew from the committed runs
 # make lock    remake requirements.lock and impls/locks with today's newest releases

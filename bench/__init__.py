@@ -1,1 +1,1 @@
-"""The measuring: pytest files, one per question; behind them measure/, the report and the CLI."""
+"""The measuring: pytest files, one per question; behind them engine/, the report and the CLI."""

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import impls
-from bench.report.choose import LIBRARIES
+from bench.report.choices import LIBRARIES
 from bench.worker.source import code_line_numbers
 from common.errors import BakeoffError
 

@@ -42,7 +42,7 @@ TEXTS = (
     TUNED / "README.md",
 )
 TABLE = re.compile(
-    r"(<!-- (?P<what>answer|tricks|scaling) (?P<run>\S+) -->\n).*?(?P<end><!-- end -->)",
+    r"(<!-- (?P<what>\w+) (?P<run>\S+\.json) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 

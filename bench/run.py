@@ -47,6 +47,7 @@ SAME = {
     "needed": "other cells or metrics",
     "outside": "other entrants",
     "lanes": "other cores",
+    "environment": "another environment",
     "code": "other code of entrants or of the engine",
 }
 """What has to be the same where a run is taken up."""
@@ -81,6 +82,8 @@ class Header(msgspec.Struct):
     """Seconds of the budget that had gone before anything was measured."""
     lanes: list[tuple[int, ...]]
     """Cores that workers keep to."""
+    environment: str | None = None
+    """That was asked for; None for the one at hand."""
 
 
 @dataclass
@@ -170,6 +173,7 @@ class Measurement:
             offer=self.offer,
             before=before,
             lanes=[tuple(lane) for lane in one_core_lanes()],
+            environment=self.request.environment,
         )
 
     def require_same_run(self) -> None:
@@ -182,9 +186,10 @@ class Measurement:
         ]
         if differing:
             given = shlex.join(without_resume(self.header.arguments))
+            path = self.journal.path
             raise BakeoffError(
-                f"the journal {self.journal.path} is of another run ({', '.join(differing)}): go "
-                f"on with it by `pytest {given} --resume`, or start anew without --resume"
+                f"the journal {path} is of another run ({', '.join(differing)}): go on with it by "
+                f"`pytest {given} --resume={path}`, or start anew without --resume"
             )
 
     def done(self) -> None:

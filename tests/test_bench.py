@@ -256,7 +256,7 @@ def kept(section: dict[str, Any]) -> Taken:
     for block in sorted(section["samples"]["blocks"], key=lambda block: block["at"]):
         for metric, arms in block["nanoseconds"].items():
             for name, values in arms.items():
-                out[name.split("/")[0], metric] += [n / 1e9 for n in values]
+                out[name.split("/")[0], metric] += [block["unit"] * n / 1e9 for n in values]
     for cold in section["samples"]["cold"]:
         for metric, value in cold["values"].items():
             out[cold["entrant"], metric].append(value)

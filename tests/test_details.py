@@ -14,7 +14,7 @@ from bench.cli import main
 from bench.details import details, installation, style_lines
 from bench.environments.builder import MARK, Builder, Resolution, python_of
 from bench.environments.request import of_entrant
-from bench.report.choose import LIBRARIES
+from bench.report.choices import LIBRARIES
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
 

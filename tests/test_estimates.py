@@ -13,7 +13,7 @@ from bench.engine.actions import Options
 from bench.engine.run_plan import RunPlan
 from bench.engine.state import Found, Samples, State
 from bench.estimates import Group, Settled, beside, datum, differences, groups_of, table
-from bench.report.choose import choices
+from bench.report.choices import choices
 from bench.report.sentences import sentences
 from bench.stats.ratios import detectable
 from bench.stats.verdicts import PROGRAM

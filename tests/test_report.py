@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.report import wording
-from bench.report.choose import choices
+from bench.report.choices import choices
 from bench.report.findings import Finding, Topic, findings
 from bench.report.markdown import MOST, markdown
 from bench.report.page.parts import document_page

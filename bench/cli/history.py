@@ -169,7 +169,7 @@ def history(
 
         filters = Filters(
             entrants=names(entrant),
-            styles=names(style),
+            styles=() if names(style) == ("all",) else names(style),
             workloads=names(workload),
             metrics=names(metric),
             machines=tuple(machine or ()),

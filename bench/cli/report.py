@@ -92,6 +92,8 @@ def report(
 ) -> None:
     """Make a page of one or more runs, or a table, from their files alone."""
     if all(path.suffix == ".jsonl" for path in files):
+        if format_ or details or pictures or limit:
+            raise BakeoffError("of logs of training, their curves alone are drawn: give just -o")
         training(files, output)
         return
     from bench.runfile.reader import read
@@ -99,6 +101,8 @@ def report(
     if details and (output or format_ not in (None, Format.TEXT)):
         raise BakeoffError("--details is for text on the terminal; other forms have all: leave it")
     chosen = format_ or (Format.TEXT if details else by_ending(output))
+    if limit is not None and chosen is not Format.HTML:
+        raise BakeoffError("--limit is for the page; leave it out, or give --format html")
     if output is None and chosen in OWN_FILE:
         output = Path(f"{files[0].stem}.{chosen}")
     if output is not None:
@@ -180,7 +184,7 @@ def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
     text = io.StringIO() if output is not None else None
     console = Console(file=text, highlight=False)
     for run in runs:
-        for part in printed(document(run), details=details):
+        for part in printed(document(run), details=details or output is not None):
             console.print(part)
     if output is not None and text is not None:
         put(output, text.getvalue())
@@ -210,7 +214,7 @@ def draw(found: Sequence[Figure], folder: Path) -> None:
             made = picture(figure)
             made.save(str(folder / f"{figure.name}.svg"))
             made.save(str(folder / f"{figure.name}.png"), ppi=144)
-            print(folder / f"{figure.name}.svg")
+            print(folder / f"{figure.name}.svg", file=sys.stderr)
     except OSError as error:
         raise BakeoffError(f"--pictures {folder}: {error.strerror}; name another one") from error
 

@@ -39,6 +39,8 @@ ALPHA = 0.01
 """Odds that a step is decided wrongly."""
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
 """Numbers of pairs at which the data are looked at; each has its part of the odds (Bonferroni)."""
+MOST_LOG = 700.0
+"""Of an end of an interval, as a logarithm, that a file can hold: beyond it nothing is known."""
 TOGETHER = {"jaxlib": "jax"}
 """Packages that are released together with another."""
 MOST_TRIED = 10
@@ -252,7 +254,7 @@ class Search:
         if low > boundary or high < boundary:
             beyond = (estimate.log_ratio > boundary) == (boundary > 0)
             conclusion = (LIKE_BAD if beyond else LIKE_GOOD) if boundary else DIFFERS
-        ends = math.exp(low), math.exp(high)
+        ends = math.exp(max(-MOST_LOG, low)), math.exp(min(MOST_LOG, high))
         found = estimate.ratio, *ends, estimate.workers, conclusion, seconds
         step = SearchStep(phase, str(base), str(new), *found)
         self.steps.append(step)

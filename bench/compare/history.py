@@ -336,7 +336,7 @@ def write_files(
             sides[name].offer,
             margin=margin,
             arguments=data["arguments"],
-            plan={"seed": data["seed"]},
+            plan={"seed": data["seed"], "budget_seconds": history.options.budget},
             history={"stack": name, "reference": data["reference"]},
         )
         write(folder / f"{name}.json", run)

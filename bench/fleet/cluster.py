@@ -69,7 +69,7 @@ def measure_on_cluster(
             try:
                 yield comparison, ray.get(task)
             except ray.exceptions.RayError as error:
-                yield comparison, ProcessResult(None, str(error).strip())
+                yield comparison, ProcessResult(None, str(error).strip() or type(error).__name__)
     finally:
         ray.shutdown()  # ends what is still measured
 

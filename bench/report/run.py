@@ -11,7 +11,7 @@ from bench.cells import BASELINE
 from bench.engine.planner import MIN_VISITS
 from bench.metrics import EXACT, HOST, METRICS, STARTUP, Kind, label
 from bench.report import scaling, wording
-from bench.report.choose import choices, considered
+from bench.report.choices import choices, considered
 from bench.report.findings import findings
 from bench.report.sentences import sentence
 from bench.report.table import ADDED, Column, Document, Row, Section, Table, Value, amount, percent
@@ -309,7 +309,9 @@ def legend(section: Facts) -> tuple[list[str], list[str]]:
         short.append(
             f"Ratios to {BASELINE[0]} (95 % interval). = is within ±{margin}, ? is inconclusive."
         )
-        more.append("Red: slower; green: faster, after correction for all rows of a column (Holm).")
+        more.append(
+            "Red: slower; green: faster, after correction for all rows of a column (Dunnett)."
+        )
     elif any(metric.get("ratio") for metric in found):
         short.append("Medians, and their ratios to the first of each group; no intervals.")
     if host:
@@ -454,7 +456,8 @@ def method(run: Run) -> Iterator[str]:
         dirty = ", with changes that are not in it" if run.commit.get("dirty") else ""
         yield f"Measured at commit {str(commit)[:12]}{dirty}."
     if section["arguments"]:
-        yield f"To repeat it: `pytest {shlex.join(map(str, section['arguments']))}`"
+        program = "bakeoff" if "spec" in section or "history" in section else "pytest"
+        yield f"To repeat it: `{program} {shlex.join(map(str, section['arguments']))}`"
     environment = section["environment"]
     known = (environment.get("versions") or {}) | (environment.get("environment") or {})
     known |= {n: v for n, v in environment.items() if n not in ("versions", "environment")}

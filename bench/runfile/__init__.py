@@ -54,7 +54,7 @@ class Measured(msgspec.Struct, kw_only=True):
     """What is said of a metric of a cell that has samples."""
 
     unit: str
-    median: NotNegative
+    median: Positive
     mean: NotNegative
     p95: NotNegative
     """95 % quantile."""
@@ -181,7 +181,11 @@ class Additivity(CellName, kw_only=True):
     """Of a step with the baseline's program: seconds that its host cost predicts, and measured."""
 
     predicted_seconds: float
+    predicted_low: float | None
+    predicted_high: float | None
     measured_seconds: float
+    measured_low: float | None
+    measured_high: float | None
 
 
 class Scaling(CellName, kw_only=True):
@@ -191,6 +195,9 @@ class Scaling(CellName, kw_only=True):
     devices: Number
     seconds: Positive
     efficiency: float | None = None
+    efficiency_low: float | None = None
+    efficiency_high: float | None = None
+    compile_seconds: float | None = None
 
 
 class BlockSamples(msgspec.Struct, kw_only=True):
@@ -205,8 +212,11 @@ class BlockSamples(msgspec.Struct, kw_only=True):
     cores: list[int]
     at: NotNegative
     rounds: Number
+    unit: Number = 1
+    """Nanoseconds in one of the numbers below: more where calls are so long that digits would be
+    noise."""
     nanoseconds: dict[str, dict[str, Annotated[list[Number], msgspec.Meta(min_length=1)]]]
-    """By metric and arm, in the order they were taken."""
+    """By metric and arm, in the order they were taken, in that unit."""
 
 
 class ColdSamples(CellName, kw_only=True):

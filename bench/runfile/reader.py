@@ -27,7 +27,7 @@ type Facts = dict[str, Any]
 TIME = "time"
 """The metric of a file that says no more than how long something took."""
 MARGIN = 0.02
-"""CellName a file does not say its own."""
+"""Where a file does not say its own."""
 NO_NUMBER = "the file has no number"
 """Why a metric is missing, where a file does not say."""
 FEW_NAMES = 3
@@ -235,7 +235,7 @@ def samples_in(found: AllSamples) -> dict[Group, Arms]:
         for metric, arms in block.nanoseconds.items():
             for arm, calls in arms.items():
                 entrant, _, style = arm.partition("/")
-                seconds = [nanoseconds / NANOSECONDS for nanoseconds in calls]
+                seconds = [block.unit * call / NANOSECONDS for call in calls]
                 cell = Cell(entrant, style, block.workload, block.backend)
                 take(cell, metric, Samples(*about, seconds, block.rounds))
     programs = {}

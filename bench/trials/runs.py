@@ -20,6 +20,7 @@ import psutil
 
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.runfile import NANOSECONDS
+from bench.summary import unit_of
 from bench.trials.plants import write_entrant
 from bench.worker.settings import ROOT, environment
 
@@ -260,7 +261,8 @@ def losses(folder: Path, metrics: Sequence[str]) -> Record:
         for record in Journal.open(path).records:
             action, answer = record["action"], record["outcome"].get("answer")
             if answer and action["do"] == "block":
-                measured.update(samples(answer["seconds"], NANOSECONDS))
+                seconds = answer["seconds"]
+                measured.update(samples(seconds, NANOSECONDS / unit_of(seconds)))
             elif answer and action["do"] == "cold":
                 measured.update(samples({action["arms"][0]: answer["values"]}, NANOSECONDS))
     written: Counter[Any] = Counter()
@@ -282,8 +284,8 @@ def losses(folder: Path, metrics: Sequence[str]) -> Record:
     }
 
 
-def samples(tree: Any, factor: int = 1, *keys: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield each number of nested dictionaries and lists with its keys, in nanoseconds."""
+def samples(tree: Any, factor: float = 1, *keys: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield each number of nested dictionaries and lists with its keys, times a factor."""
     if isinstance(tree, dict):
         for key, branch in tree.items():
             yield from samples(branch, factor, *keys, key)
