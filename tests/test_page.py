@@ -436,7 +436,7 @@ def test_details_and_text(report: Callable[..., Done], tmp_path: Path) -> None:
     every = report(PATH, "--details").out
     assert len(every) > 3 * len(short) > 0
     assert report(PATH, "--format", "text", "-o", tmp_path / "run.txt").status == 0
-    assert (tmp_path / "run.txt").read_text("utf-8") == short
+    assert (tmp_path / "run.txt").read_text("utf-8") == every
     done = report(PATH, "--details", "--format", "md")
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from bench.engine.journal import FOLDER, Journal
+from bench.summary import unit_of
 from bench.trials import engine
 from bench.trials.runs import RUN, link_journals, load, losses, started, threshold
 from bench.trials.tables import markdown
@@ -206,7 +207,8 @@ def killed(tmp_path: Path) -> Path:
 def test_samples_that_the_run_file_lacks_are_lost(
     blocks: int, cold: int, lost: int, killed: Path
 ) -> None:
-    whole = {name: [round(v * 1e9) for v in values] for name, values in STEP["step"].items()}
+    unit = unit_of(STEP)
+    whole = {name: [round(v * 1e9 / unit) for v in values] for name, values in STEP["step"].items()}
     process = {"entrant": "equinox", "style": "pure", "values": {"compile": 0.5}}
     cells = [
         {"entrant": "equinox", "style": "pure", "failure": None}
