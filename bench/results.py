@@ -58,15 +58,6 @@ def machines() -> Iterator[tuple[Path, list[Run]]]:
             yield folder, sorted(runs, key=lambda run: (breadth(run), run.when), reverse=True)
 
 
-def published() -> Iterator[Run]:
-    """Yield every committed run that a text may take ratios from."""
-    for _, runs in machines():
-        yield from runs
-    for path in sorted(TUNED.glob("*/*.json")):
-        if path.name != LIMIT:
-            yield read(path)
-
-
 def limits(folder: Path, runs: list[Run]) -> list[str]:
     """Return what is known of how fast a machine could be, beside its first run."""
     path = TUNED / folder.name / LIMIT

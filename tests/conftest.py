@@ -12,11 +12,14 @@ import impls
 from bench.environments.uv import compiled, minor
 from common.equality import Case, make
 from common.errors import BakeoffError
+from tests.commands import Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from common.contract import TrainStep
+    from tests.commands import Bakeoff
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -102,3 +105,20 @@ def enlarged(data: dict[str, Any], entrants: int, styles: int, workloads: int) -
                     whole["benchmarks"].append(benchmark | {"extra_info": info})
     section["control"] = []
     return whole
+
+
+@pytest.fixture
+def bakeoff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Bakeoff:
+    """Run the command line in this process, in an empty folder, with an empty cache."""
+    from bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        return Done(main(list(arguments)), *capsys.readouterr())
+
+    return run

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +25,7 @@ from bench.environments.builder import Environment
 from bench.environments.spec import parse
 from bench.runfile.reader import read
 from bench.stats.verdicts import Verdict
+from tests.commands import command, how
 from tests.simulated import LANES, Machine
 
 if TYPE_CHECKING:
@@ -38,18 +37,6 @@ SELF = (
     *("ab", "--base", "current", "--new", "current", "--entrant", "equinox", "--style", "pure"),
     *("--workload", "toy", "--budget", "60"),
 )
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "bench.cli", *arguments]
-
-
-def how(folder: Path) -> dict[str, Any]:
-    """Return how a command is started: in a folder, with a lock and temporary files of its own."""
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    variables = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    return {"cwd": folder, "env": variables, "text": True}
 
 
 @pytest.mark.slow

@@ -10,16 +10,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save as to_bytes
 
 import impls
-from bench.cli import app, main
+from bench.cli import app
 from bench.cli import train as train_command
 from common import weights
 from common.config import DataConfig, ModelConfig, OptimiserConfig
@@ -27,36 +26,12 @@ from common.contract import fresh_checkpoint
 from common.corpus import TOY
 from common.equality import random_weights
 from common.vocab import Vocab
+from tests.commands import Bakeoff, Done
 
 ROOT = Path(__file__).parents[1]
 RUN = str(ROOT / "results/xeon-2-cores/2026-11-26-default.json")
 SMALL = ("--corpus", "toy", "--width", "8", "--chunk", "16", "--sample-every", "0")
 COMMANDS = sorted(str(command.name) for command in app.registered_commands)
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-
-type Bakeoff = Callable[..., Done]
-
-
-@pytest.fixture
-def bakeoff(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Bakeoff:
-    """Run the command line in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        return Done(main(list(arguments)), *capsys.readouterr())
-
-    return run
 
 
 def saved(**about: Any) -> weights.Saved:

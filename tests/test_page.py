@@ -37,7 +37,7 @@ from common.errors import BakeoffError
 from tests.simulated import LANES, Machine, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bench.report.charts import Figure
     from bench.runfile.reader import Run
@@ -436,7 +436,10 @@ def test_details_and_text(report: Callable[..., Done], tmp_path: Path) -> None:
     every = report(PATH, "--details").out
     assert len(every) > 3 * len(short) > 0
     assert report(PATH, "--format", "text", "-o", tmp_path / "run.txt").status == 0
-    assert (tmp_path / "run.txt").read_text("utf-8") == every
+    whole = (tmp_path / "run.txt").read_text("utf-8")
+    assert len(whole) > 3 * len(short)
+    words = {word for word in every.split() if set(word) != {"─"}}
+    assert words <= set(whole.split())
     done = report(PATH, "--details", "--format", "md")
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
 
@@ -553,11 +556,20 @@ def test_pages_and_pictures_are_of_their_results() -> None:
             assert path.with_suffix(".png").stat().st_size > 2000
 
 
+def published() -> Iterator[Run]:
+    """Yield every committed run that a text may take ratios from."""
+    for _, runs in results.machines():
+        yield from runs
+    for path in sorted(results.TUNED.glob("*/*.json")):
+        if path.name != results.LIMIT:
+            yield read(path)
+
+
 @pytest.mark.parametrize("path", results.TEXTS, ids=lambda p: p.parent.name)
 def test_ratios_in_prose_are_of_published_runs(path: Path) -> None:
     known = {
         wording.ratio(found)
-        for run in results.published()
+        for run in published()
         for cell in run.section["cells"]
         for metric in cell["metrics"]
         if (found := wording.measured(cell, metric)) and found.get("ratio")

@@ -27,7 +27,6 @@ from bench.report.table import (
     Table,
     Value,
     amount,
-    csv,
     percent,
 )
 from bench.report.text import printed
@@ -316,14 +315,6 @@ def test_a_comment_that_is_too_long_loses_whole_lines() -> None:
     assert len(text) <= MOST
     assert "* kept" in text
     assert "line 8" not in text
-
-
-def test_csv_has_intervals_in_columns_of_their_own() -> None:
-    assert csv(small().sections[0].tables[0]).splitlines() == [
-        "style,step,step low,step high,step verdict,python_calls",
-        "name,1.2,1.1,1.3,slower,=",
-        "other,0.9,0.8,0.95,faster,+7",
-    ]
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])

@@ -3,59 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from bench.cli import main, run
+from bench.cli import run
 from bench.engine.processes import Place
 from bench.environments.builder import Environment
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.commands import Bakeoff, how
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
-
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-type Bakeoff = Callable[..., Done]
-
-
-@pytest.fixture
-def bakeoff(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Bakeoff:
-    """Run the command line in this process, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BAKEOFF_CACHE", str(tmp_path / "cache"))
-
-    def run(*arguments: str) -> Done:
-        capsys.readouterr()
-        return Done(main(list(arguments)), *capsys.readouterr())
-
-    return run
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "bench.cli", *arguments]
-
-
-def how(folder: Path) -> dict[str, Any]:
-    """Return how a command is started: in a folder, with a lock and temporary files of its own."""
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    variables = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    return {"cwd": folder, "env": variables, "text": True}
 
 
 @pytest.mark.parametrize(

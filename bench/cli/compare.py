@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from dataclasses import replace
 from enum import StrEnum
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 
     from bench.compare.comparison import Comparison
     from bench.compare.gate import Gate
+    from bench.report.table import Document
 
 CONFIG = "pyproject.toml"
-WIDTH = 100
-"""Of a text that is written to a file."""
 EXAMPLES = """Examples:\n
 bakeoff compare before.json after.json\n
 bakeoff compare before.json after.json --allow flax\n
@@ -140,48 +138,27 @@ def finish(found: Comparison, format_: ComparisonFormat, output: Path | None) ->
         put(output, written(found, format_))
         print(output)
     elif format_ is ComparisonFormat.TEXT:
-        print_document(found)
+        from bench.cli.documents import show
+        from bench.compare.comparison_document import document
+
+        made = document(found)
+        show(replace(made, sections=tuple(replace(each, folded=False) for each in made.sections)))
     else:
         sys.stdout.write(written(found, format_))
     return int(found.status)
 
 
 def written(found: Comparison, format_: ComparisonFormat) -> str:
-    """Return a comparison as a text of a format."""
+    """Return a comparison as the content of a file."""
+    from bench.cli.documents import rendered
+    from bench.compare.comparison import as_json
+    from bench.compare.comparison_charts import figures as charts
     from bench.compare.comparison_document import MARKER, document, headline
 
-    match format_:
-        case ComparisonFormat.TEXT:
-            file = io.StringIO()
-            print_document(found, file)
-            return file.getvalue()
-        case ComparisonFormat.MD:
-            from bench.report.markdown import markdown
+    if format_ is ComparisonFormat.JSON:
+        return as_json(found, headline(found))
 
-            made = document(found)
-            sides = " ".join(made.subtitle.split())
-            return markdown(replace(made, fine_print=(f"{sides}.", *made.fine_print)), MARKER)
-        case ComparisonFormat.JSON:
-            from bench.compare.comparison import as_json
+    def made(*, figures: bool = False) -> Document:
+        return document(found, list(charts(found)) if figures else ())
 
-            return as_json(found, headline(found))
-        case ComparisonFormat.HTML:
-            from bench.compare.comparison_charts import figures
-            from bench.report.page.parts import document_page
-
-            return document_page(document(found, list(figures(found))))
-
-
-def print_document(found: Comparison, file: io.StringIO | None = None) -> None:
-    """Print a comparison to the terminal, or as wide as a file may be."""
-    from rich.console import Console
-
-    from bench.compare.comparison_document import document
-    from bench.report.text import printed
-
-    made = document(found)
-    unfolded = tuple(replace(section, folded=False) for section in made.sections)
-    width = None if file is None else WIDTH
-    console = Console(highlight=False, file=file, width=width)
-    for part in printed(replace(made, sections=unfolded)):
-        console.print(part)
+    return rendered(made, format_, MARKER)

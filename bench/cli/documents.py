@@ -1,4 +1,4 @@
-"""Documents as commands give them out: printed, or as the text of a file."""
+"""Documents as commands give them out: printed, or as the content of a file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ WIDTH = 100
 """Characters of a line in a text file."""
 
 
-def show(document: Document, *, details: bool = False) -> None:
-    """Print a document on standard output; `details` are its folded parts too."""
+def show(document: Document, *, details: bool = False, file: io.StringIO | None = None) -> None:
+    """Print a document on standard output, or as wide as a file may be.
+
+    Args:
+        document: To print.
+        details: Whether its folded parts are printed too.
+        file: In place of standard output.
+    """
     from rich.console import Console
 
     from bench.report.text import printed
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, file=file, width=None if file is None else WIDTH)
     for part in printed(document, details=details):
         console.print(part)
 
 
-def rendered(document: Callable[..., Document], format_: str) -> str:
+def rendered(document: Callable[..., Document], format_: str, marker: str = "") -> str:
     """Return a document as the content of a file.
 
     Args:
         document: Makes it; given `figures=True` for a page.
         format_: `html`, `md` or `text`.
+        marker: First line of Markdown, by which a later comment finds the one that it replaces.
     """
     if format_ == "html":
         from bench.report.page.parts import document_page
@@ -39,13 +46,7 @@ def rendered(document: Callable[..., Document], format_: str) -> str:
     if format_ == "md":
         from bench.report.markdown import markdown
 
-        return markdown(document())
-    from rich.console import Console
-
-    from bench.report.text import printed
-
-    console = Console(highlight=False, file=io.StringIO(), width=WIDTH)
-    with console.capture() as captured:
-        for part in printed(document(), details=True):
-            console.print(part)
-    return captured.get()
+        return markdown(document(), marker)
+    text = io.StringIO()
+    show(document(), details=True, file=text)
+    return text.getvalue()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gc
-import io
 import math
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,20 +175,16 @@ def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str 
 
 
 def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
-    """Print what a terminal shows of runs, or write it to a new file."""
-    from rich.console import Console
-
+    """Print what a terminal shows of runs, or write all that they say to a new file."""
+    from bench.cli import documents
     from bench.report.run import document
-    from bench.report.text import printed
 
-    text = io.StringIO() if output is not None else None
-    console = Console(file=text, highlight=False)
-    for run in runs:
-        for part in printed(document(run), details=details or output is not None):
-            console.print(part)
-    if output is not None and text is not None:
-        put(output, text.getvalue())
-        print(output)
+    if output is None:
+        for run in runs:
+            documents.show(document(run), details=details)
+        return
+    put(output, "".join(documents.rendered(partial(document, run), "text") for run in runs))
+    print(output)
 
 
 def put(path: Path, data: str | bytes) -> None:

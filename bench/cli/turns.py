@@ -11,13 +11,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.engine.actions import Options
+    from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
     from bench.engine.journal import Journal
+    from bench.engine.state import Spent
     from bench.environments.builder import Environment
-
-RESUMED = ("ab", "history")
-"""Kinds of runs that --resume goes on with."""
 
 
 class Cores(StrEnum):
@@ -39,11 +37,19 @@ def measured[P: Plan](
     resume: bool = False,
 ) -> tuple[P, Journal]:
     """Measure what a schedule asks for, as `experiment.measure` does, and show the progress."""
-    from bench.compare.experiment import measure
+    from bench.compare.experiment import RESUMED, measure
     from bench.report.progress import Shown
+
+    begun = False
 
     try:
         with Shown(console, options.budget) as shown:
+
+            def told(action: Action, spent: Spent) -> None:
+                nonlocal begun
+                begun = True
+                shown(action, spent)
+
             return measure(
                 schedule,
                 options,
@@ -52,10 +58,10 @@ def measured[P: Plan](
                 kind=kind,
                 before=before,
                 resume=resume,
-                told=shown,
+                told=told,
             )
     except KeyboardInterrupt:
-        if kind in RESUMED:
+        if begun and kind in RESUMED:
             console.print(
                 "what was measured is safe: go on with the same command and --resume", markup=False
             )

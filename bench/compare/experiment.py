@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
 
+RESUMED = ("ab", "history")
+"""Kinds of runs that --resume goes on with: the journals of others end with them."""
+
 
 @dataclass(frozen=True)
 class Offered:
@@ -52,7 +55,12 @@ def built(
         BakeoffError: one of them cannot be built; which, and why.
     """
     # The oldest Python that fits is the one for which most releases of that time have wheels.
-    pythons = (minor(),) if any(spec.current for spec in specs) else pythons or PYTHONS
+    if any(spec.current for spec in specs):
+        pythons = (minor(),)
+    elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
+        pythons = tuple(dict.fromkeys([minor(), *(pythons or PYTHONS)]))
+    else:
+        pythons = pythons or PYTHONS
     for python in pythons:
         try:
             return [builder.environment(spec, (python,)) for spec in specs]
@@ -167,6 +175,10 @@ def measure[P: Plan](
     places = {name: replace(side.place, variables=shared(side)) for name, side in sides.items()}
     try:
         Driver(made, opened, places=places, told=told).run()
+    except BaseException:
+        if kind not in RESUMED:
+            opened.remove()
+        raise
     finally:
         lock.release()
     return made, opened

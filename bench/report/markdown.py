@@ -43,7 +43,8 @@ def markdown(document: Document, marker: str = "", most: float = MOST) -> str:
     head += [""] if document.warnings else []
     parts = [list(rendered(section)) for section in document.sections]
     small = [list(rendered(section)) for section in document.sections if not section.folded]
-    fine_print = " ".join(map(sentence, document.fine_print))
+    about = " ".join(document.subtitle.split())
+    fine_print = " ".join(map(sentence, [*([f"{about}."] if about else []), *document.fine_print]))
     tail = [f"<sub>{fine_print}</sub>"] if fine_print else []
     text = "\n".join([*head, *(line for part in parts for line in part), *tail])
     if len(text) > most:

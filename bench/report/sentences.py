@@ -102,7 +102,7 @@ def different(arms: tuple[str, ...], values: Values) -> str:
 def added(arms: tuple[str, ...], values: Values) -> str:
     """Return what styles add to a call."""
     where = f" on {values['backend']}" if values["backend"] else ""
-    return f"added to each call{where}, whatever the model: {numbered(arms, values['added'])}"
+    return f"added to each call of a tiny model{where}: {numbered(arms, values['added'])}"
 
 
 def advice(arms: tuple[str, ...], values: Values) -> str:
@@ -207,10 +207,12 @@ SAID: dict[Topic, Callable[[tuple[str, ...], Values], str]] = {
     Topic.ADVICE: advice,
     Topic.CORES: cores,
     Topic.UNPREDICTED: lambda arms, _: (
-        f"host costs do not explain what steps of the same program take: {few(arms, NAMED)}"
+        "the same program as the baseline, but slower or faster than its host cost explains: "
+        f"{few(arms, NAMED)}"
     ),
     Topic.PREDICTED: lambda arms, _: (
-        f"host costs explain what steps of the same program take: {few(arms, LISTED)}"
+        "the same program as the baseline, and their host cost explains the difference: "
+        f"{few(arms, LISTED)}"
     ),
     Topic.SAME_PROGRAM: lambda arms, _: (
         f"compiled to the very same program as {REFERENCE}: {few(arms, LISTED)}"

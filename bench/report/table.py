@@ -1,13 +1,11 @@
 """The one table model: rows of texts and values, in sections of a document.
 
-What a command has to say is a `Document`; `text`, `markdown`, `page` and `csv` render it. Nobody
+What a command has to say is a `Document`; `text`, `markdown` and `page` render it. Nobody
 else formats a number.
 """
 
 from __future__ import annotations
 
-import csv as csv_module
-import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -239,27 +237,3 @@ def percent(fraction: float) -> str:
     if value == 0 or value >= 0.1:
         return f"{value:.{1 if value < 10 else 0}f}".removesuffix(".0") + " %"
     return f"{value:.1g} %"
-
-
-def csv(table: Table) -> str:
-    """Return a table as CSV: a number without its unit, its interval in columns of their own."""
-    out = io.StringIO()
-    writer = csv_module.writer(out, lineterminator="\n")
-    head: list[str] = []
-    for i, column in enumerate(table.columns):
-        name = column.name or column.title.replace("\n", " ")
-        head.append(name)
-        if any(isinstance(row.cells[i], Value) for row in table.rows):
-            head += [f"{name} low", f"{name} high", f"{name} verdict"]
-    writer.writerow(head)
-    for row in table.rows:
-        line: list[Any] = []
-        for i, content in enumerate(row.cells):
-            column = table.columns[i]
-            valued = f"{column.name or column.title.replace(chr(10), ' ')} low" in head
-            if isinstance(content, Value):
-                line += [content.number, content.low, content.high, content.verdict]
-            else:
-                line += [content, "", "", ""] if valued else [content]
-        writer.writerow(line)
-    return out.getvalue()
