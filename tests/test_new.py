@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "docs" / "adding.md").read_text()
-BLOCKS = re.findall(r"(?:<!-- replace (\w+) -->\n)?```(python|console)\n(.*?)```", TUTORIAL, re.S)
+BLOCKS = re.findall(r"(?:In place of `(\w+)`:\n\n)?```(python|console)\n(.*?)```", TUTORIAL, re.S)
 """The name that a block replaces, its language, its text."""
 
 

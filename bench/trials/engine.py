@@ -130,13 +130,19 @@ def iterations_of(percent: float, folder: Path) -> int:
     """Return the planted work that comes nearest to a slowdown, by a line through calibrations.
 
     Raises:
-        SystemExit: the folder has no calibration.
+        SystemExit: the folder has no calibration of this processor.
     """
     if not percent:
         return 0
-    known = [r for r in read(folder) if r["part"] == "calibration" and "failed" not in r]
+    known = [
+        record
+        for record in read(folder)
+        if record["part"] == "calibration"
+        and record["cpu"] == processor()
+        and "failed" not in record
+    ]
     if not known:
-        raise SystemExit(f"{folder} has no calibration: run the part `calibration` first")
+        raise SystemExit(f"{folder} has no calibration here: run the part `calibration` first")
     x = np.array([r["iterations"] for r in known], float)
     y = np.array([r["ratio"] - 1 for r in known])
     weights = 1 / np.array([r["standard_error"] for r in known])

@@ -14,6 +14,7 @@ from bench.cells import BASELINE
 from bench.worker.arms import STARTED, Arm, guarded
 from bench.worker.counts import collector_off
 from bench.worker.protocol import Failed, Timed
+from bench.worker.settings import affinity
 from bench.worker.turns import CLOCK, CPU_CLOCK, KINDS
 from common.equality import relative_norm
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.worker.arms import Arms
-    from bench.worker.turns import End, Samples, Turns
+    from bench.worker.turns import Call, End, Samples, Turns
 
 WEIGHTS_TOLERANCE = 1e-5
 """Norm of the difference to the baseline's weights, relative to their norm, for each array.
@@ -77,7 +78,7 @@ class TimedBlock:
         good = [arm for arm in turns if arm not in self.failures]
         metrics = {metric: None for arm in good for metric in self.samples.get(arm, ())}
         return Timed(
-            {metric: {str(arm): self.samples[arm][metric] for arm in good} for metric in metrics},
+            {m: {str(arm): seconds_of(self.samples[arm][m]) for arm in good} for m in metrics},
             {str(arm): why for arm, why in self.failures.items()},
             {str(arm): self.cpu_seconds[arm] / self.wall_seconds[arm] for arm in good},
         )
@@ -126,8 +127,8 @@ class TimedBlock:
         elif timed:
             self.wall_seconds[arm] += wall
             self.cpu_seconds[arm] += cpu
-            for metric, seconds in samples.items():
-                self.samples.setdefault(arm, {}).setdefault(metric, []).extend(seconds)
+            for metric, calls in samples.items():
+                self.samples.setdefault(arm, {}).setdefault(metric, []).extend(calls)
 
     def compare(self, turns: dict[Arm, Turns], baseline: Arm | None) -> None:
         """Compare what each arm has computed with what the baseline has, after as many calls.
@@ -154,6 +155,18 @@ class TimedBlock:
                 self.failures[arm] = (
                     f"what it computed while it was timed is not what was proven: {seen}"
                 )
+
+
+def seconds_of(calls: Sequence[Call]) -> list[float]:
+    """Return the seconds of an arm's calls in a block; on one core, without what others took of it.
+
+    There, a process runs or waits; what it waits longer than in the call of the block in which it
+    waited least, another process had the core. On several cores threads overlap: wall time counts.
+    """
+    if len(affinity() or ()) != 1:
+        return [call.seconds for call in calls]
+    own = max(0.0, min(call.idle for call in calls))
+    return [call.seconds - max(0.0, call.idle - own) for call in calls]
 
 
 def differs(found: End, baseline: End | None) -> str:

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Hidden, TrainStep
     from common.equality import Case
 
-    type Samples = dict[str, list[float]]
-    """Seconds, by metric."""
+    type Samples = dict[str, list[Call]]
+    """By metric."""
     type Fresh = Callable[[Chunk], Turns]
     """Gives turns over buffers of their own, warm; a chunk is shared by all arms of a block."""
 
@@ -60,6 +60,20 @@ FINAL_MEAN = 20
 """Steps whose mean is a point of a curve, the last of them the final loss: one chunk's loss depends
 on its text."""
 OWN_SEEDS = 3
+
+
+class Call(NamedTuple):
+    """What a timed call took, or the mean of several."""
+
+    seconds: float
+    idle: float
+    """Of these, seconds in which no thread of this process ran: it waited, or others had the
+    processor."""
+
+    @classmethod
+    def since(cls, start: float, cpu: float, end: float, calls: int = 1) -> Call:
+        """Return the mean of calls; the processor's clock was read before `start`, and is now."""
+        return cls((end - start) / calls, (end - start - (CPU_CLOCK() - cpu)) / calls)
 
 
 class End(NamedTuple):
@@ -103,17 +117,17 @@ class StepTurn:
         """Take one turn."""
         return {"step": self.each(CALLS)}
 
-    def each(self, calls: int) -> list[float]:
-        """Return the seconds of calls that are each waited for, after an untimed one."""
+    def each(self, calls: int) -> list[Call]:
+        """Return what calls took that are each waited for, after an untimed one."""
         step, hidden, chunk = self.step, self.hidden, self.chunk
-        clock, wait, seconds = CLOCK, WAIT, []
+        clock, wait, taken = CLOCK, WAIT, []
         wait(step(hidden, chunk))
         for _ in range(calls):
-            start = clock()
+            cpu, start = CPU_CLOCK(), clock()
             found = wait(step(hidden, chunk))
-            seconds.append(clock() - start)
+            taken.append(Call.since(start, cpu, clock()))
         self.loss, self.calls = found[1], self.calls + 1 + calls
-        return seconds
+        return taken
 
     def ends(self) -> dict[str, End]:
         """Return where the step has got to."""
@@ -129,15 +143,15 @@ class HostCostTurn(StepTurn):
 
     def __call__(self) -> Samples:
         """Take one turn."""
-        seconds = self.each(HOST_COST_CALLS)
+        waited_for = self.each(HOST_COST_CALLS)
         step, hidden, chunk = self.step, self.hidden, self.chunk
-        start = CLOCK()
+        cpu, start = CPU_CLOCK(), CLOCK()
         for _ in range(HOST_COST_CALLS):
             found = step(hidden, chunk)
         WAIT(found)
-        done = CLOCK() - start
+        in_a_row = Call.since(start, cpu, CLOCK(), HOST_COST_CALLS)
         self.loss, self.calls = found[1], self.calls + HOST_COST_CALLS
-        return {"host_cost": seconds, "host_cost_pipelined": [done / HOST_COST_CALLS]}
+        return {"host_cost": waited_for, "host_cost_pipelined": [in_a_row]}
 
 
 class ProgramTurn:
@@ -152,9 +166,9 @@ class ProgramTurn:
         """Take one turn."""
         found = {}
         for metric, program in self.programs.items():
-            start = CLOCK()
+            cpu, start = CPU_CLOCK(), CLOCK()
             WAIT(program())
-            found[metric] = [CLOCK() - start]
+            found[metric] = [Call.since(start, cpu, CLOCK())]
         return found
 
 
