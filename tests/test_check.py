@@ -278,7 +278,7 @@ def test_all_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_usual_mistake_is_recognised() -> None:
-    _, padded = subject_of("pure_jax", "pure").calls([SMALL])
+    _, padded = subject_of("pure_jax", "pure").calls(SMALL)
     right = padded.answer.loss
     mistakes = numbers.losses_of_mistakes(padded)
     assert len(mistakes) == 10

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from bench.cli.launch import without
+from bench.cli.train import without
 from common.errors import BakeoffError
 from common.hosts import Peers, unlike
 

@@ -1,8 +1,8 @@
-"""The process in which an entrant is checked: `python -m bench.check.judge ABOUT PAGE`.
+"""The process in which an entrant is checked: `python -m bench.check.judge ABOUT`.
 
-ABOUT are `Judge`'s arguments in JSON. The process speaks the protocol of `bench.worker.protocol`;
-each command is one check. An entrant that exits, hangs or takes all memory does so here, and the
-parent starts another process for the next check.
+ABOUT are `Judge`'s arguments in JSON. It is a worker whose commands are checks. An entrant that
+exits, hangs or takes all memory does so here, and the parent starts another process for the next
+check.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.check.checks import CHECKS
 from bench.check.findings import NOTE, CheckFinding
-from bench.check.subject import Subject
-from bench.worker.__main__ import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
+from bench.check.subject import Subject, sizes
+from bench.worker.__main__ import adopt, answer_commands, begin
 from bench.worker.integrity import Surroundings
-from bench.worker.recorder import TurnMarker
 from bench.worker.setting import case_of, use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LARGEST_FILE = 1 << 28
 """Bytes that the process may write into one file, its output included."""
@@ -45,25 +47,9 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def main() -> None:
     """Run the checks that standard input names, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    end_with_parent()
+    out = begin()
     adopt()
-    keep_to_cores()
-    TurnMarker(sys.argv[2])
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    closed_in_forks(out.fileno())
-    pid, judge = os.getpid(), Judge(**json.loads(sys.argv[1]))
-    while True:
-        ready = {"ready": 0.0, "protocol": PROTOCOL, "cpu_seconds": 0.0}
-        print(json.dumps(ready), file=out, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
-        answer = judge.examine(**json.loads(line))
-        if os.getpid() != pid:  # a fork that the entrant made came back to here
-            os._exit(0)
-        print(json.dumps(answer), file=out, flush=True)
+    answer_commands(out, Judge(**json.loads(sys.argv[1])).examine)
 
 
 class Judge:
@@ -73,34 +59,45 @@ class Judge:
         name: The entrant's.
         path: Of its file, if that is none of `impls/`; else empty.
         stacks: File for the stacks of a process that hangs or crashes.
-        options: Fields of `CheckOptions`.
+        root: Of the repository, which nothing may write into.
+        workloads: Numbers are compared at their sizes too.
+        memory: Bytes that the process may use.
+        backend: What the entrant runs on.
     """
 
-    def __init__(self, name: str, path: str, stacks: str, options: dict[str, Any]) -> None:
-        backend = options["backend"]
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        stacks: str,
+        root: str,
+        workloads: list[str],
+        memory: int,
+        backend: str,
+    ) -> None:
         if backend == "cpu":  # a driver has all of its device's memory among its own data
-            _limit(options["memory"])
+            _limit(memory)
         use(backend)
         if path:
             impls.add(path)
         self.name = name
-        self.workloads = tuple(case_of(workload, backend) for workload in options["workloads"])
-        self.subjects: dict[str, Subject] = {}
+        self.workloads = tuple(case_of(workload, backend) for workload in workloads)
+        self.subject: Subject | None = None
         self.stacks = Path(stacks).open("w")  # noqa: SIM115 -- open as long as the process lives
         faulthandler.enable(self.stacks)
-        self.traces = Traces(Path(options["root"]), impls.source(name))
+        self.traces = Traces(Path(root), impls.source(name))
 
-    def examine(self, check: str, style: str, seconds: float) -> dict[str, Any]:
+    def examine(self, check: str, style: str | None, seconds: float) -> dict[str, Any]:
         """Run one check.
 
         Args:
             check: Its name.
-            style: Of the entrant; empty for the file as a whole.
+            style: Of the entrant; None for the file as a whole.
             seconds: After which the stacks are written down, since the check may never return.
         """
-        if style not in self.subjects:
-            self.subjects[style] = Subject(self.name, style, self.workloads)
-        subject, printed, before = self.subjects[style], _bytes_printed(), Surroundings()
+        if self.subject is None or self.subject.style != style:
+            self.subject = Subject(self.name, style, self.workloads)
+        subject, printed, before = self.subject, _bytes_printed(), Surroundings()
         faulthandler.dump_traceback_later(seconds, file=self.stacks)
         findings = findings_of(subject, check)
         faulthandler.cancel_dump_traceback_later()
@@ -153,24 +150,21 @@ class Traces:
             frame = frame.f_back
         return f"{self.own}:{frame.f_lineno}, {frame.f_code.co_name}" if frame else str(self.own)
 
-    def findings(self) -> list[CheckFinding]:
-        """Return what was recorded so far, and forget it."""
+    def findings(self) -> Iterator[CheckFinding]:
+        """Yield what was recorded so far, and forget it."""
         expected = "nothing is written, renamed or removed in the repository"
-        found = [
-            CheckFinding(expected, f"it wrote to {path}", line)
-            for path, line in self.writes.items()
-        ]
+        for path, line in self.writes.items():
+            yield CheckFinding(expected, f"it wrote to {path}", line)
         if self.forks:
             expected = "the process does not fork: JAX's threads do not survive a fork"
-            found.append(CheckFinding(expected, f"forks: {self.forks}", self.started))
-        notes = {}
+            yield CheckFinding(expected, f"forks: {self.forks}", self.started)
         if names := [t.name for t in threading.enumerate() if t.ident not in self.threads]:
-            notes["no thread runs on after the calls"] = f"threads: {', '.join(names[:4])}"
+            expected, seen = "no thread runs on after the calls", f"threads: {', '.join(names[:4])}"
+            yield CheckFinding(expected, seen, str(self.own), NOTE)
         if self.printed > LOUD:
-            notes["little is printed: it takes time"] = f"it printed {self.printed} bytes"
-        found += [CheckFinding(*note, str(self.own), NOTE) for note in notes.items()]
+            expected, seen = "little is printed: it takes time", f"it printed {self.printed} bytes"
+            yield CheckFinding(expected, seen, str(self.own), NOTE)
         self.writes, self.forks, self.printed = {}, 0, 0
-        return found
 
 
 def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
@@ -188,17 +182,20 @@ def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
     return named
 
 
-def findings_of(subject: Subject, check: str) -> list[CheckFinding]:
-    """Run a check; an exception is a finding, too."""
-    about = CHECKS[check]
-    function = about.of_style if subject.style else about.of_file
+def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
+    """Run a check at one size after another, until something is found; so is an exception."""
+    check, findings = CHECKS[name], list[CheckFinding]()
+    function = check.of_style if subject.style else check.of_file
     assert function is not None
-    findings: list[CheckFinding] = []
-    try:
-        for finding in function(subject):
-            findings.append(finding)
-    except BaseException as error:
-        findings.append(subject.exception(about.about, error))
+    for case in subject.cases[: check.sizes]:
+        at = "" if check.sizes == 1 else f" ({sizes(case)})"
+        try:
+            for finding in function(subject, case):
+                findings.append(replace(finding, expected=finding.expected + at))
+        except BaseException as error:
+            findings.append(subject.exception(check.about, error))
+        if findings:
+            break
     return findings
 
 

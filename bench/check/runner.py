@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     type Progress = Callable[[str, str], None]
-    """Is told style and check before each check begins."""
+    """Is told style, or `file`, and check before each check begins."""
 
 JUDGE = "bench.check.judge"
 STACKS_AFTER = 0.9
@@ -163,7 +163,7 @@ class Runner:
                 self._end_children()
                 self._end()
 
-    def _run_checks(self, style: str, progress: Progress) -> None:
+    def _run_checks(self, style: str | None, progress: Progress) -> None:
         """Run the checks of one style, or of the file."""
         self.traces, self.started = [], ""
         subject = Subject(self.name, style)
@@ -171,55 +171,57 @@ class Runner:
             requested = name in ("contract", *self.options.checks)
             if not requested or not (style or check.of_file or name == "purity"):
                 continue
-            progress(style, name)
+            progress(style or "file", name)
             start = time.monotonic()
-            result = self._result(name, subject)
-            self.results.append(replace(result, seconds=time.monotonic() - start))
+            why = self._obstacle(name, subject)
+            found = [] if why else self._found(name, subject)
+            seconds = time.monotonic() - start
+            self.results.append(CheckResult(name, style, tuple(found), why, seconds))
 
-    def _result(self, name: str, subject: Subject) -> CheckResult:
-        """Run one check, unless it depends on one that has not passed."""
-        style, result = subject.style, CheckResult(name, subject.style)
-        needs = {(need, FILE) for need in NEEDED} | {("contract", style), ("shapes", style)}
-        if name == "watched":
-            needs.add(("equality", style))
-        if self.styles:  # a file that offers styles can be checked
-            needs.discard(("contract", FILE))
-        for earlier in self.results:
-            needed = (earlier.check, earlier.style) in needs and name != "purity"
-            if needed and not earlier.passed:
-                return replace(result, not_run=f"needs {earlier.check} to pass")
-        if name == "retrace" and not subject.jax:
-            return replace(result, not_run="not a JAX library")
-        where = subject.location()
+    def _obstacle(self, name: str, subject: Subject) -> str | None:
+        """Return why a check is not run: it depends on one that has not passed, for instance."""
+        needs = {FILE: NEEDED[1:] if self.styles else NEEDED}  # a file with styles can be checked
+        needs = {subject.style: CHECKS[name].needs} | needs
+        for earlier in self.results if name != "purity" else ():
+            needed = earlier.check in needs.get(earlier.style, ())
+            if needed and earlier.outcome in ("finding", "not run"):
+                return f"needs {earlier.check} to pass"
+        return "not a JAX library" if name == "retrace" and not subject.jax else None
+
+    def _found(self, name: str, subject: Subject) -> list[CheckFinding]:
+        """Return what one check finds."""
+        style, where = subject.style, subject.location()
         try:
             if name == "purity":
                 found = [*self.traces, *self._end_children(where)]
             elif name == "watched":
-                arm = self.name, style
-                seen = same_times(self.place, arm, self.path, self.options)
+                seen = same_times(self.place, (self.name, style or ""), self.path, self.options)
                 found = [CheckFinding(*pair, where) for pair in seen.items()]
             else:
                 found = self._examined(name, style)
         except WorkerFailedError as error:
             found = [self._death(error, where)]
             self._end()
-        findings = []
-        of_file = {f.seen for r in self.results if r.style == FILE for f in r.findings}
-        for finding in dict.fromkeys(found):
-            if style and finding.seen in of_file:  # a style's process imports the file again
-                continue
-            where = finding.where.replace(str(subject.path), self.shown)
-            findings.append(replace(finding, check=name, style=style, where=where))
-        return replace(result, findings=tuple(findings))
+        of_file = {f.seen for r in self.results if r.style is FILE for f in r.findings}
+        return [
+            replace(
+                finding,
+                check=name,
+                style=style,
+                where=finding.where.replace(str(subject.path), self.shown),
+            )
+            for finding in dict.fromkeys(found)
+            if not style or finding.seen not in of_file  # a style's process imports the file again
+        ]
 
-    def _examined(self, check: str, style: str) -> list[CheckFinding]:
+    def _examined(self, check: str, style: str | None) -> list[CheckFinding]:
         """Run a check in the process, and return its findings."""
         seconds = self.options.seconds
         command = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
         answer = self._judge().ask(command, seconds)
         self.started = answer["started"]
         self.traces += [CheckFinding(**finding) for finding in answer["traces"]]
-        if check == "contract" and style == FILE:
+        if check == "contract" and style is FILE:
             offered, chosen = answer["styles"], self.options.styles
             self.styles = tuple(style for style in offered if not chosen or style in chosen)
             if offered and not self.styles:
@@ -229,10 +231,10 @@ class Runner:
     def _judge(self) -> Worker:
         """Return the process, started if there is none."""
         if self.worker is None:
-            options = asdict(self.options) | {"root": str(self.options.root)}
             about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            arguments = json.dumps(about | {"options": options})
-            command = (self.place.command[0], "-m", JUDGE, arguments)
+            about |= {"root": str(self.options.root), "workloads": self.options.workloads}
+            about |= {"memory": self.options.memory, "backend": self.options.backend}
+            command = (self.place.command[0], "-m", JUDGE, json.dumps(about))
             place = replace(self.place, command=command, root=self.options.root)
             self.worker = Worker(place, START_SECONDS)
             self.worker.start()

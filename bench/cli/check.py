@@ -62,7 +62,6 @@ def check(
     """
     from bench.check.checks import CHECKS
     from bench.check.runner import CheckOptions, entrant_name
-    from bench.cli.where import require_backend
     from common.config import WORKLOADS, check_rate
 
     check_rate("--time-limit", time_limit)
@@ -102,6 +101,21 @@ def check(
     return 2 if wrong else int(any(judgement.errors for judgement in found))
 
 
+def require_backend(name: str) -> None:
+    """Raise BakeoffError unless a worker has this backend; this process does not open a device."""
+    from bench.engine.processes import WorkerFailedError, ask_once
+    from common.devices import Device
+
+    try:
+        found = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
+    except WorkerFailedError as error:
+        raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
+    device = Device.of(name)
+    if device.backend not in found["backends"]:
+        raise unknown("backend", device.backend, found["backends"])
+    device.require(found["details"][device.backend]["count"])
+
+
 def split(given: list[str] | None) -> tuple[str, ...]:
     """Return names that may be given several times, and several at a time."""
     return tuple(name for value in given or () for name in value.split(",") if name)
@@ -125,7 +139,7 @@ def judged(given: str, options: CheckOptions, *, as_json: bool) -> Judgement:
     with err.status(f"{given}: starting", spinner="line") as status:
 
         def progress(style: str, check: str) -> None:
-            status.update(f"{given} {style or 'file'}: {check}, {CHECKS[check].about}")
+            status.update(f"{given} {style}: {check}, {CHECKS[check].about}")
 
         found = judge(given, options, progress)
     if not as_json:
