@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.check import calls, contract, numbers
+from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from bench.check.findings import CheckFinding
     from bench.check.subject import Subject
@@ -62,3 +65,26 @@ CHECKS: dict[str, Check] = {
 """In the order in which their findings are best read, and corrected."""
 NEEDED = ("contract", "shapes", "weights")
 """Checks of the file, without which checks of its styles say nothing."""
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """Which checks to run, and within which limits."""
+
+    styles: tuple[str, ...] = ()
+    """Empty for all."""
+    checks: tuple[str, ...] = tuple(CHECKS)
+    workloads: tuple[str, ...] = ()
+    """Numbers are compared at their sizes, in addition to two small ones."""
+    seconds: float = 60.0
+    """For each check."""
+    memory: int = 8 << 30
+    """Bytes for a process."""
+    backend: str = "cpu"
+    root: Path = ROOT
+    """Of the repository, which nothing may write into."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all checks of all styles are run, so that an entrant can be called equal."""
+        return set(self.checks) == set(CHECKS) and not self.styles

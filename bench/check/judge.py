@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.check.checks import CHECKS
+from bench.check.checks import CHECKS, CheckOptions
 from bench.check.findings import NOTE, CheckFinding
 from bench.check.subject import Subject, sizes
 from bench.worker.__main__ import adopt, answer_commands, begin
 from bench.worker.integrity import Surroundings
-from bench.worker.setting import case_of, use
+from bench.worker.workloads import load, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,7 @@ LOUD = 4096
 CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", ".uv"}
 """Folders that anything may write into."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-PATHS = {"open": 1, "os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1}
-"""How many arguments of an audit event are paths that it changes; they come first."""
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 FORKS = {"os.fork", "os.forkpty"}
 STARTS = {*FORKS, "subprocess.Popen", "os.posix_spawn", "os.system"}
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -59,33 +58,22 @@ class Judge:
         name: The entrant's.
         path: Of its file, if that is none of `impls/`; else empty.
         stacks: File for the stacks of a process that hangs or crashes.
-        root: Of the repository, which nothing may write into.
-        workloads: Numbers are compared at their sizes too.
-        memory: Bytes that the process may use.
-        backend: What the entrant runs on.
+        options: Fields of `CheckOptions`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        path: str,
-        stacks: str,
-        root: str,
-        workloads: list[str],
-        memory: int,
-        backend: str,
-    ) -> None:
-        if backend == "cpu":  # a driver has all of its device's memory among its own data
-            _limit(memory)
-        use(backend)
+    def __init__(self, name: str, path: str, stacks: str, options: dict[str, Any]) -> None:
+        about = CheckOptions(**options)
+        if about.backend == "cpu":  # a driver has all of its device's memory among its own data
+            _limit(about.memory)
+        use(about.backend)
         if path:
             impls.add(path)
         self.name = name
-        self.workloads = tuple(case_of(workload, backend) for workload in workloads)
+        self.workloads = tuple(load(workload).case for workload in about.workloads)
         self.subject: Subject | None = None
         self.stacks = Path(stacks).open("w")  # noqa: SIM115 -- open as long as the process lives
         faulthandler.enable(self.stacks)
-        self.traces = Traces(Path(root), impls.source(name))
+        self.traces = Traces(Path(about.root), impls.source(name))
 
     def examine(self, check: str, style: str | None, seconds: float) -> dict[str, Any]:
         """Run one check.
@@ -172,14 +160,14 @@ def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
 
     A path that is relative to a descriptor, the last argument, is left out: its name says nothing.
     """
-    if event not in PATHS or (event == "open" and not arguments[2] & WRITES):
-        return []
-    if event != "open" and arguments[-1] != -1:
-        return []
-    named = [a for a in arguments[: PATHS[event]] if isinstance(a, (str, bytes, os.PathLike))]
+    if event == "open":
+        changed = arguments[:1] if arguments[2] & WRITES else ()
+    else:
+        changed = arguments[:-1] if event in CHANGES and arguments[-1] == -1 else ()
+    paths = [path for path in changed if isinstance(path, (str, bytes, os.PathLike))]
     if event in ("open", "os.mkdir"):  # which fail for a folder that is there
-        return [path for path in named if not os.path.isdir(path)]  # noqa: PTH112 -- bytes too
-    return named
+        return [path for path in paths if not os.path.isdir(path)]  # noqa: PTH112 -- bytes too
+    return paths
 
 
 def findings_of(subject: Subject, name: str) -> list[CheckFinding]:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,13 @@ from bench.check.subject import Subject
 from bench.check.user_times import same_times
 from bench.engine.processes import Place, Worker, WorkerFailedError
 from bench.worker.__main__ import adopt
-from bench.worker.settings import ROOT
 from common.devices import Device
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bench.check.checks import CheckOptions
 
     type Progress = Callable[[str, str], None]
     """Is told style, or `file`, and check before each check begins."""
@@ -41,29 +42,6 @@ STACKS_AFTER = 0.9
 """Part of the time limit after which a process writes its stacks down."""
 START_SECONDS = 120.0
 """Time limit for a process to import jax, before anything of an entrant is run."""
-
-
-@dataclass(frozen=True)
-class CheckOptions:
-    """Which checks to run, and within which limits."""
-
-    styles: tuple[str, ...] = ()
-    """Empty for all."""
-    checks: tuple[str, ...] = tuple(CHECKS)
-    workloads: tuple[str, ...] = ()
-    """Numbers are compared at their sizes, in addition to two small ones."""
-    seconds: float = 60.0
-    """For each check."""
-    memory: int = 8 << 30
-    """Bytes for a process."""
-    backend: str = "cpu"
-    root: Path = ROOT
-    """Of the repository, which nothing may write into."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all checks of all styles are run, so that an entrant can be called equal."""
-        return set(self.checks) == set(CHECKS) and not self.styles
 
 
 def entrant_name(given: str) -> str:
@@ -205,13 +183,10 @@ class Runner:
         of_file = {f.seen for r in self.results if r.style is FILE for f in r.findings}
         return [
             replace(
-                finding,
-                check=name,
-                style=style,
-                where=finding.where.replace(str(subject.path), self.shown),
+                f, check=name, style=style, where=f.where.replace(str(subject.path), self.shown)
             )
-            for finding in dict.fromkeys(found)
-            if not style or finding.seen not in of_file  # a style's process imports the file again
+            for f in dict.fromkeys(found)
+            if not style or f.seen not in of_file  # a style's process imports the file again
         ]
 
     def _examined(self, check: str, style: str | None) -> list[CheckFinding]:
@@ -232,9 +207,8 @@ class Runner:
         """Return the process, started if there is none."""
         if self.worker is None:
             about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            about |= {"root": str(self.options.root), "workloads": self.options.workloads}
-            about |= {"memory": self.options.memory, "backend": self.options.backend}
-            command = (self.place.command[0], "-m", JUDGE, json.dumps(about))
+            arguments = json.dumps(about | {"options": asdict(self.options)}, default=str)
+            command = (self.place.command[0], "-m", JUDGE, arguments)
             place = replace(self.place, command=command, root=self.options.root)
             self.worker = Worker(place, START_SECONDS)
             self.worker.start()
@@ -282,12 +256,10 @@ class Runner:
                 judge = psutil.Process(self.worker.process.pid)
                 children = children - {judge} | set(judge.children(recursive=True))
         running = []
-        for child in children:
+        for child in psutil.wait_procs(children, timeout=0)[1]:
             with suppress(psutil.Error):
                 if child.status() != psutil.STATUS_ZOMBIE:
                     running.append(child)
-                elif child.ppid() == os.getpid():
-                    child.wait(1)
         return running
 
     def _end(self) -> None:

@@ -16,7 +16,7 @@ from bench.engine.processes import Worker
 from common.tolerances import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
-    from bench.check.runner import CheckOptions
+    from bench.check.checks import CheckOptions
     from bench.engine.processes import Place
 
 HIDDEN = ("BAKEOFF", "PYTEST")

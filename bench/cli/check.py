@@ -14,8 +14,8 @@ from common.errors import BakeoffError, unknown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bench.check.checks import CheckOptions
     from bench.check.findings import Judgement
-    from bench.check.runner import CheckOptions
 
 EXAMPLES = """Examples:\n
 bakeoff check mine.py\n
@@ -60,8 +60,8 @@ def check(
 
     It finds mistakes and common tricks; a file that is written to deceive it can do so.
     """
-    from bench.check.checks import CHECKS
-    from bench.check.runner import CheckOptions, entrant_name
+    from bench.check.checks import CHECKS, CheckOptions
+    from bench.check.runner import entrant_name
     from common.config import WORKLOADS, check_rate
 
     check_rate("--time-limit", time_limit)

@@ -101,8 +101,7 @@ def measured(
         InterruptedMatrixError: Ctrl-C.
     """
     from bench.fleet.cluster import measure_on_cluster
-    from bench.fleet.process import measure_here
-    from bench.fleet.results import INDEX, run_file, save, write_index
+    from bench.fleet.process import INDEX, measure_here, run_file, save, write_index
 
     def tell(line: str) -> None:
         print(f"bakeoff: {line}", file=sys.stderr, flush=True)

@@ -1,10 +1,12 @@
 """Measure comparisons on this machine, each by `pytest bench` in a process of its own.
 
-That process is this module, run as a program: `pytest bench`, killed when its parent ends.
+That process is this module, run as a program: `pytest bench`, killed when its parent ends. The
+folder of a matrix gets a run file for each comparison, and an index of all cells.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.engine.journal import FOLDER, SUFFIX
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-m", "bench.fleet.process")
 LOG_LINES = 15
+INDEX = "index.jsonl"
 
 
 class ProcessResult(NamedTuple):
@@ -101,6 +105,39 @@ def measure_here(
         yield comparison, result
         if result.run is not None:
             shutil.rmtree(place)
+
+
+def run_file(folder: Path, comparison: PlannedComparison) -> Path:
+    """Return the path of a comparison's run file."""
+    return folder / f"{comparison.key}.json"
+
+
+def save(folder: Path, comparison: PlannedComparison, result: ProcessResult) -> None:
+    """Write a comparison's run file, or why it failed."""
+    failure = folder / f"{comparison.key}.failed.txt"
+    if result.run is None:
+        atomic_write(failure, f"{result.log}\n")
+    else:
+        atomic_write(run_file(folder, comparison), result.run)
+        failure.unlink(missing_ok=True)
+
+
+def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
+    """Write one line for each measured cell into the folder's index; return the number of cells.
+
+    Only one run file is in memory at a time.
+    """
+    kept = ("entrant", "style", "workload", "backend", "failure", "metrics")
+    lines = []
+    for comparison in comparisons:
+        path, about = run_file(folder, comparison), {"compare": comparison.table.name}
+        about |= {"environment": comparison.environment, "number": comparison.number}
+        if path.exists():
+            for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
+                row = about | {name: cell[name] for name in kept} | {"file": path.name}
+                lines.append(f"{json.dumps(row)}\n")
+    atomic_write(folder / INDEX, "".join(lines))
+    return len(lines)
 
 
 if __name__ == "__main__":

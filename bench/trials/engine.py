@@ -18,7 +18,6 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ import numpy as np
 
 from bench.cells import BASELINE, Cell
 from bench.compare.pairs import of_pairs
+from bench.doctor.probes import of_cpuinfo
 from bench.engine.actions import Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
@@ -85,7 +85,7 @@ def keep(folder: Path, record: Record) -> None:
     """Append a record, and print it."""
     about = {
         "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
-        "cpu": processor(),
+        "cpu": of_cpuinfo(Path("/"), "model name") or "unknown",
         "load": round(os.getloadavg()[0], 2),
     }
     with (folder / NAME).open("a", encoding="utf-8") as file:
@@ -99,15 +99,6 @@ def read(folder: Path) -> list[Record]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def processor() -> str:
-    """Return the processor's name, where Linux tells it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return "unknown"
 
 
 # planted work

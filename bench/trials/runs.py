@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,8 @@ START_SECONDS = 6.0
 TEST = """\
 import jax
 import impls
-from bench.worker.setting import setting
 from bench.worker.turns import stream
+from bench.worker.workloads import load
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import make, random_weights
 
@@ -44,7 +43,7 @@ impls.add("planted.py")
 
 
 def test_step(benchmark):
-    case, corpus, tokens = setting("seed", jax.default_backend())
+    case, corpus, tokens = load("seed")
     step = make(impls.load("planted").style({style!r}), case)
     step.load(fresh_checkpoint(random_weights(case.model)))
     chunk, hidden = next(stream(case, tokens)), zero_hidden(case.model, case.batch)
@@ -55,6 +54,15 @@ def test_step(benchmark):
     for _ in range(10):
         call()
     benchmark(call)
+"""
+BUSY = """\
+import random, time
+rng = random.Random({seed})
+while True:
+    end = time.monotonic() + rng.uniform(0.5, 2)
+    while time.monotonic() < end:
+        pass
+    time.sleep(rng.uniform(0.5, 2))
 """
 RUN = "run.json"
 OUTPUT = "output.txt"
@@ -166,25 +174,12 @@ def threshold(percent: float, iterations: int, budget: float) -> Record:
 @contextmanager
 def load(wanted: bool, seed: int) -> Iterator[None]:
     """Keep one core busy, on and off for a second or so, while this is open."""
-    stop = threading.Event()
-
-    def come_and_go() -> None:
-        rng = random.Random(seed)  # noqa: S311 -- moments are no secret
-        while not stop.is_set():
-            with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-                stop.wait(rng.uniform(0.5, 2))
-                other.kill()
-            stop.wait(rng.uniform(0.5, 2))
-
-    thread = threading.Thread(target=come_and_go, daemon=True)
-    if not wanted:
-        stop.set()
-    thread.start()
-    try:
+    with ExitStack() as stack:
+        if wanted:
+            command = [sys.executable, "-c", BUSY.format(seed=seed)]
+            other = stack.enter_context(subprocess.Popen(command))  # noqa: S603 -- the loop above
+            stack.callback(other.kill)
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 # Runs that are killed at random moments, and whether they lose samples.
