@@ -23,6 +23,12 @@ class LostPeerError(BakeoffError):
     exit_status = 1
 
 
+class InterruptedRunError(BakeoffError):
+    """Ctrl-C; what was done is kept, and the message says how to go on."""
+
+    exit_status = 130
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
     """Return the error for a name that is not one of `known`, e.g. an entrant or a style."""
     return BakeoffError(f"unknown {kind} {given!r}; known: {', '.join(known)}; choose one of them")

@@ -66,7 +66,7 @@ class Peers:
         return self.process_id == 0
 
 
-def join(peers: Peers, seconds: int = JOIN_SECONDS) -> None:
+def join(peers: Peers) -> None:
     """Become one of several processes, before anything else is asked of JAX.
 
     Where another one does not come, JAX ends this process, and has the last word.
@@ -74,22 +74,22 @@ def join(peers: Peers, seconds: int = JOIN_SECONDS) -> None:
     Raises:
         BakeoffError: the coordinator does not answer, or its address is taken.
     """
-    answers(peers, seconds)
+    answers(peers, JOIN_SECONDS)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
             coordinator_address=peers.coordinator,
             num_processes=peers.processes,
             process_id=peers.process_id,
-            initialization_timeout=seconds,
+            initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=SILENCE_SECONDS,
             shutdown_timeout_seconds=SILENCE_SECONDS,
         )
     except Exception as error:
         raise BakeoffError(
             f"process {peers.process_id} of {peers.processes} could not join at "
-            f"{peers.coordinator} within {seconds} s: {words_of(error)}; start all of them, each "
-            "with a --process-id of its own"
+            f"{peers.coordinator} within {JOIN_SECONDS} s: {words_of(error)}; start all of them, "
+            "each with a --process-id of its own"
         ) from error
 
 

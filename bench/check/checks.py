@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.check import calls, contract, numbers
-from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from bench.check.findings import CheckFinding
     from bench.check.subject import Subject
@@ -81,8 +79,6 @@ class CheckOptions:
     memory: int = 8 << 30
     """Bytes for a process."""
     backend: str = "cpu"
-    root: Path = ROOT
-    """Of the repository, which nothing may write into."""
 
     @property
     def complete(self) -> bool:

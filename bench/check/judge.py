@@ -24,6 +24,7 @@ from bench.check.findings import NOTE, CheckFinding
 from bench.check.subject import Subject, sizes
 from bench.worker.__main__ import adopt, answer_commands, begin
 from bench.worker.integrity import Surroundings
+from bench.worker.settings import ROOT
 from bench.worker.workloads import load, use
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Judge:
         self.subject: Subject | None = None
         self.stacks = Path(stacks).open("w")  # noqa: SIM115 -- open as long as the process lives
         faulthandler.enable(self.stacks)
-        self.traces = Traces(Path(about.root), impls.source(name))
+        self.traces = Traces(impls.source(name))
 
     def examine(self, check: str, style: str | None, seconds: float) -> dict[str, Any]:
         """Run one check.
@@ -103,15 +104,10 @@ class Judge:
 
 
 class Traces:
-    """Records what a process does, from Python's audit events: code below Python raises none.
+    """Records what an entrant's file does, from Python's audit events: no other code has them."""
 
-    Args:
-        root: Of the repository, which nothing may write into.
-        own: The entrant's file.
-    """
-
-    def __init__(self, root: Path, own: Path) -> None:
-        self.root, self.own = root.resolve(), own.resolve()
+    def __init__(self, own: Path) -> None:
+        self.own = own.resolve()
         self.writes: dict[str, str] = {}
         """Paths in the repository, and the line of the entrant that was running."""
         self.forks = 0
@@ -128,8 +124,8 @@ class Traces:
             self.forks += event in FORKS
         for path in changed_paths(event, arguments):
             full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 -- it need not exist
-            if full.is_relative_to(self.root) and not CACHES & {*full.parts}:
-                self.writes.setdefault(str(full.relative_to(self.root)), self._line())
+            if full.is_relative_to(ROOT) and not CACHES & {*full.parts}:
+                self.writes.setdefault(str(full.relative_to(ROOT)), self._line())
 
     def _line(self) -> str:
         """Return the line of the entrant's file that is running."""

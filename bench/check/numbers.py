@@ -12,7 +12,7 @@ from bench.check.subject import (
     arrays,
     checkpoint_under_way,
     difference,
-    plain_step,
+    plain,
 )
 from common import reference
 from common.contract import Dense, flat, fresh_checkpoint, unflat, zero_hidden
@@ -86,7 +86,7 @@ def gradient(subject: Subject, case: Case) -> Iterator[CheckFinding]:
 def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare updates with plain JAX's, from new weights and in the middle of a run."""
     for start in (fresh_checkpoint(random_weights(case.model)), checkpoint_under_way(case.model)):
-        right = _run(plain_step(case), case, start)
+        right = _run(plain().step(case), case, start)
         if seen := _wrong_run(start, _run(subject.step(case), case, start), right):
             yield subject.finding(
                 f"ten updates are AdamW's: they have plain JAX's losses, within "

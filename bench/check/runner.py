@@ -56,9 +56,7 @@ def entrant_name(given: str) -> str:
     return impls.add(given)
 
 
-def judge(
-    given: str, options: CheckOptions, progress: Progress = lambda _style, _check: None
-) -> Judgement:
+def judge(given: str, options: CheckOptions, progress: Progress) -> Judgement:
     """Return all that the checks find in one entrant.
 
     Args:
@@ -207,10 +205,9 @@ class Runner:
         """Return the process, started if there is none."""
         if self.worker is None:
             about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            arguments = json.dumps(about | {"options": asdict(self.options)}, default=str)
+            arguments = json.dumps(about | {"options": asdict(self.options)})
             command = (self.place.command[0], "-m", JUDGE, arguments)
-            place = replace(self.place, command=command, root=self.options.root)
-            self.worker = Worker(place, START_SECONDS)
+            self.worker = Worker(replace(self.place, command=command), START_SECONDS)
             self.worker.start()
         return self.worker
 

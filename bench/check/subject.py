@@ -126,9 +126,9 @@ class Subject:
 
 
 @cache
-def plain_step(case: Case) -> TrainStep:
-    """Return plain JAX's step, which is not loaded yet."""
-    return make(impls.load(impls.BASELINE).style("pure"), case)
+def plain() -> Subject:
+    """Return what others are compared with: plain JAX's step."""
+    return Subject(impls.BASELINE, "pure")
 
 
 def checkpoint_under_way(config: ModelConfig) -> Checkpoint:

@@ -20,7 +20,13 @@ from bench.cli.local_processes import STARTED, free_address, others
 from bench.cli.training_run import TrainingRun, assemble, described
 from bench.report.curves import Curve, check_picture, draw
 from bench.worker.__main__ import end_with_parent
-from common.errors import BakeoffError, LostPeerError, require_folder, require_new
+from common.errors import (
+    BakeoffError,
+    InterruptedRunError,
+    LostPeerError,
+    require_folder,
+    require_new,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,12 +43,6 @@ bakeoff train --batch 8 --processes 2"""
 
 EVERY = 25
 """Epochs after which a run shows a sample, and saves if it was given a file."""
-
-
-class InterruptedRunError(BakeoffError):
-    """Ctrl-C; what was done is saved, and the message says how to go on."""
-
-    exit_status = 130
 
 
 def option(text: str, panel: str) -> Any:

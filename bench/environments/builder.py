@@ -14,7 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -227,8 +226,7 @@ class Builder:
             with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
                 archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
                 git("archive", f"--output={archive}", commit, failed=f"cannot extract {revision}")
-                with tarfile.open(archive) as tar:
-                    tar.extractall(code, filter="data")
+                shutil.unpack_archive(archive, code, filter="data")
                 with suppress(OSError):  # another process may have been faster
                     code.rename(path)
         if not (path / LOCK).exists():

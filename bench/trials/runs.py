@@ -71,6 +71,10 @@ LIVES = 4, 24
 kill costs a worker, so many short lives would leave no budget for the fewest blocks."""
 
 
+class TrialFailedError(Exception):
+    """A run came to no result; its last words say why."""
+
+
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start `pytest bench` in a process group of its own; kill it if it still runs at the end.
@@ -109,6 +113,9 @@ def bench(*options: str, styles: Mapping[str, str] | None = None) -> Record:
     Args:
         options: Of `pytest bench`.
         styles: Plants, by style, of an entrant that alone is measured; its cells are in `planted`.
+
+    Raises:
+        TrialFailedError: there is no run file.
     """
     with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
         here, start = Path(name), time.monotonic()
@@ -117,19 +124,19 @@ def bench(*options: str, styles: Mapping[str, str] | None = None) -> Record:
         with started(here, *options) as run:
             run.wait()
         found = section(here) | {"took": time.monotonic() - start}
-    if styles and "failed" not in found:
+    if styles:
         cells = {cell["style"]: cell for cell in found["cells"] if cell["entrant"] == "planted"}
         found["planted"] = {style: cells[style] for style in styles}
     return found
 
 
 def section(folder: Path) -> Record:
-    """Return the section of the run file in a folder; where there is none, why it `failed`."""
-    if (folder / RUN).exists():
-        found: Record = json.loads((folder / RUN).read_text("utf-8"))["bakeoff"]
-        return found
-    last = (folder / OUTPUT).read_text("utf-8", "replace").splitlines()[-3:]
-    return {"failed": " ".join(last)}
+    """Return the section of the run file in a folder; raise TrialFailedError if there is none."""
+    if not (folder / RUN).exists():
+        last = (folder / OUTPUT).read_text("utf-8", "replace").splitlines()[-3:]
+        raise TrialFailedError(" ".join(last))
+    found: Record = json.loads((folder / RUN).read_text("utf-8"))["bakeoff"]
+    return found
 
 
 def threshold(percent: float, iterations: int, budget: float) -> Record:
@@ -167,7 +174,7 @@ def threshold(percent: float, iterations: int, budget: float) -> Record:
             )
             slower = "Performance has regressed" in done.stdout + done.stderr
             if done.returncode and not slower:
-                return about | {"failed": " ".join(done.stdout.splitlines()[-3:])}
+                raise TrialFailedError(" ".join(done.stdout.splitlines()[-3:]))
     return about | {"called": "slower" if slower else "", "took": time.monotonic() - start}
 
 
@@ -208,8 +215,7 @@ def run_killed(folder: Path, kills: int, budget: float) -> Record:
         if moment is not None and not ended:
             moments.append(moment)
     found = losses(folder, ["step"])
-    if "failed" not in found:
-        found["cells_without_a_number"] = len(found["cells_without_a_number"])
+    found["cells_without_a_number"] = len(found["cells_without_a_number"])
     return {"kills": len(moments), "moments": moments, **found}
 
 
@@ -249,8 +255,6 @@ def link_journals(folder: Path) -> None:
 def losses(folder: Path, metrics: Sequence[str]) -> Record:
     """Return what a killed run has lost, and which cells have no number of these metrics."""
     run = section(folder)
-    if "failed" in run:
-        return run
     measured: Counter[Any] = Counter()
     for path in folder.glob(f"*{SUFFIX}"):
         for record in Journal.open(path).records:

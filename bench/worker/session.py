@@ -205,16 +205,15 @@ class Session:
         self, arms: Arms, arm: Arm, action: Callable[[TrainStep], Answer]
     ) -> Answer | Failed:
         """Make a step and do something with it; keep it unless something is wrong with it."""
-        arms.steps.pop(arm, None)
-        made: list[TrainStep] = []
 
         def make_first() -> Answer:
-            made.append(make(arm.load(), arms.case))
-            return action(made[0])
+            arms.steps.pop(arm, None)
+            arms.steps[arm] = make(arm.load(), arms.case)
+            return action(arms.steps[arm])
 
         found = self.one(arm, make_first)
-        if not isinstance(found, Failed):
-            [arms.steps[arm]] = made
+        if isinstance(found, Failed):
+            arms.steps.pop(arm, None)
         return found
 
     def prepare(self, workload: str, backend: str, kind: str, arms: list[str]) -> Failures:
