@@ -202,7 +202,7 @@ LIMITS = {
 expected, and what is seen. A method has the name of its ratio."""
 
 
-def timed_region(subject: Subject, _: Case) -> Iterator[CheckFinding]:
+def timed_region(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Look for work that is done before or after the call."""
     step, baseline = subject.step(LONG), plain().step(LONG)
     for _ in range(WARM):

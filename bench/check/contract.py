@@ -36,7 +36,7 @@ OTHER_PRECISION = re.compile(
 """An operation of StableHLO on floating-point numbers that are not float32."""
 
 
-def file_contract(subject: Subject, _: Case) -> Iterator[CheckFinding]:
+def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Import the file, and look at the names that it has to define."""
     try:
         entrant = subject.entrant
@@ -106,7 +106,7 @@ def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare shape, dtype and class of the arrays that a step returns and saves."""
     call = subject.calls(case)[0]
     found = {f"hidden[{i}]": value for i, value in enumerate(call.after)} | {"loss": call.loss}
-    expected = {f"hidden[{i}]": value for i, value in enumerate(call.hidden)}
+    expected: dict[str, Any] = {f"hidden[{i}]": value for i, value in enumerate(call.hidden)}
     expected["loss"], kind = np.float32(0), jax.Array if subject.jax else object
     if wrong := _different(found, expected, kind):
         yield subject.finding("a call returns hidden state and loss as float32 JAX arrays", wrong)
@@ -138,10 +138,10 @@ def model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         yield subject.finding(expected, wrong, "step", "build")
 
 
-def _different(found: dict[str, Any], expected: dict[str, Any], kind: type = object) -> str:
+def _different(found: dict[str, Any], expected: dict[str, Any], kind: Any = object) -> str:
     """Return in words which arrays are missing, superfluous or of another sort; empty if none."""
 
-    def words(values: dict[str, Any], kind: type = object) -> dict[str, str]:
+    def words(values: dict[str, Any], kind: Any = object) -> dict[str, str]:
         return {
             name: f"{np.asarray(value).dtype}{list(np.shape(value))}"
             if isinstance(value, kind)

@@ -86,14 +86,13 @@ class Judge:
         """
         if self.subject is None or self.subject.style != style:
             self.subject = Subject(self.name, style, self.workloads)
-        subject, printed, before = self.subject, _bytes_printed(), Surroundings()
+        subject, before = self.subject, Surroundings()
         faulthandler.dump_traceback_later(seconds, file=self.stacks)
         findings = findings_of(subject, check)
         faulthandler.cancel_dump_traceback_later()
         if changes := before.changes():
             expected = "an entrant changes nothing that all entrants of a process share"
             findings.append(subject.finding(expected, f"it {changes}"))
-        self.traces.printed += _bytes_printed() - printed
         imported = "entrant" in vars(subject)
         return {
             "findings": [_record(finding) for finding in findings],
@@ -104,7 +103,7 @@ class Judge:
 
 
 class Traces:
-    """Records what an entrant's file does, from Python's audit events: no other code has them."""
+    """Records what an entrant does, from audit events: Python raises them, and no other code."""
 
     def __init__(self, own: Path) -> None:
         self.own = own.resolve()
@@ -113,8 +112,7 @@ class Traces:
         self.forks = 0
         self.started = ""
         """The line that started a process last."""
-        self.printed = 0
-        """Bytes."""
+        self.printed = _bytes_printed()
         self.threads = {thread.ident for thread in threading.enumerate()}
         sys.addaudithook(self._record)
 
@@ -145,10 +143,10 @@ class Traces:
         if names := [t.name for t in threading.enumerate() if t.ident not in self.threads]:
             expected, seen = "no thread runs on after the calls", f"threads: {', '.join(names[:4])}"
             yield CheckFinding(expected, seen, str(self.own), NOTE)
-        if self.printed > LOUD:
-            expected, seen = "little is printed: it takes time", f"it printed {self.printed} bytes"
+        if (count := _bytes_printed() - self.printed) > LOUD:
+            expected, seen = "little is printed: it takes time", f"it printed {count} bytes"
             yield CheckFinding(expected, seen, str(self.own), NOTE)
-        self.writes, self.forks, self.printed = {}, 0, 0
+        self.writes, self.forks, self.printed = {}, 0, _bytes_printed()
 
 
 def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:

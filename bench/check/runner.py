@@ -156,8 +156,8 @@ class Runner:
 
     def _obstacle(self, name: str, subject: Subject) -> str | None:
         """Return why a check is not run: it depends on one that has not passed, for instance."""
-        needs = {FILE: NEEDED[1:] if self.styles else NEEDED}  # a file with styles can be checked
-        needs = {subject.style: CHECKS[name].needs} | needs
+        needs: dict[str | None, tuple[str, ...]] = {subject.style: CHECKS[name].needs}
+        needs[FILE] = NEEDED[1:] if self.styles else NEEDED  # a file with styles can be checked
         for earlier in self.results if name != "purity" else ():
             needed = earlier.check in needs.get(earlier.style, ())
             if needed and earlier.outcome in ("finding", "not run"):

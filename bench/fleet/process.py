@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.engine.journal import FOLDER, SUFFIX
 from common.files import atomic_write
@@ -130,12 +130,12 @@ def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
     kept = ("entrant", "style", "workload", "backend", "failure", "metrics")
     lines = []
     for comparison in comparisons:
-        path, about = run_file(folder, comparison), {"compare": comparison.table.name}
-        about |= {"environment": comparison.environment, "number": comparison.number}
+        path, table = run_file(folder, comparison), comparison.table
+        about: dict[str, Any] = {"compare": table.name, "environment": comparison.environment}
+        about |= {"number": comparison.number, "file": path.name}
         if path.exists():
             for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
-                row = about | {name: cell[name] for name in kept} | {"file": path.name}
-                lines.append(f"{json.dumps(row)}\n")
+                lines.append(f"{json.dumps(about | {name: cell[name] for name in kept})}\n")
     atomic_write(folder / INDEX, "".join(lines))
     return len(lines)
 
