@@ -25,7 +25,7 @@ from bench.check.subject import Subject, sizes
 from bench.worker.__main__ import adopt, answer_commands, begin
 from bench.worker.integrity import Surroundings
 from bench.worker.settings import ROOT
-from bench.worker.workloads import load, use
+from bench.worker.workloads import load_workload, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ class Judge:
         if path:
             impls.add(path)
         self.name = name
-        self.workloads = tuple(load(workload).case for workload in about.workloads)
+        self.workloads = tuple(load_workload(workload).case for workload in about.workloads)
         self.subject: Subject | None = None
         self.stacks = Path(stacks).open("w")  # noqa: SIM115 -- open as long as the process lives
         faulthandler.enable(self.stacks)

@@ -35,7 +35,7 @@ TEST = """\
 import jax
 import impls
 from bench.worker.turns import stream
-from bench.worker.workloads import load
+from bench.worker.workloads import load_workload
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import make, random_weights
 
@@ -43,7 +43,7 @@ impls.add("planted.py")
 
 
 def test_step(benchmark):
-    case, corpus, tokens = load("seed")
+    case, corpus, tokens = load_workload("seed")
     step = make(impls.load("planted").style({style!r}), case)
     step.load(fresh_checkpoint(random_weights(case.model)))
     chunk, hidden = next(stream(case, tokens)), zero_hidden(case.model, case.batch)

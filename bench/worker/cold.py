@@ -43,7 +43,7 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     import jax
 
     from bench.worker.program import fingerprint
-    from bench.worker.workloads import load, use
+    from bench.worker.workloads import load_workload, use
     from common.contract import fresh_checkpoint, zero_hidden
     from common.equality import make, random_chunk
     from common.steps import on_host
@@ -59,7 +59,7 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     jax.monitoring.register_event_duration_secs_listener(took)
     jax.monitoring.register_event_listener(happened)
     use(backend)
-    case = load(workload).case
+    case = load_workload(workload).case
     key = jax.block_until_ready(jax.random.key(0))
     start = clock()
     # Some libraries make a first model here, and compile for it what `init` then finds compiled.

@@ -23,7 +23,7 @@ from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
 from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
 from bench.worker.source import code_lines
 from bench.worker.turns import KINDS, final_loss
-from bench.worker.workloads import load, use
+from bench.worker.workloads import load_workload, use
 from common.config import ModelConfig
 from common.equality import Case, Deviation, NotEqualError, make, trajectory
 from common.equality import loss_and_gradient_deviation as deviation_of_call
@@ -129,7 +129,7 @@ class Session:
         key = (workload, backend)
         use(backend)
         if key not in self.workloads:
-            self.workloads[key] = Arms(load(workload))
+            self.workloads[key] = Arms(load_workload(workload))
         return self.workloads[key]
 
     def one[Answer](self, arm: Arm, action: Callable[[], Answer]) -> Answer | Failed:

@@ -36,7 +36,7 @@ def use(backend: str) -> None:
     jax.config.update("jax_default_device", found[device.number])
 
 
-def load(workload: str) -> LoadedWorkload:
+def load_workload(workload: str) -> LoadedWorkload:
     """Return a workload by its name, its text read."""
     chosen = WORKLOADS[workload]
     corpus = corpora.load(chosen.corpus)
