@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from common.errors import BakeoffError, LostPeerError
+from common.errors import BakeoffError, LostPeerError, words_of
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -155,11 +155,6 @@ def require_alike(run: Mapping[str, Any]) -> None:
     wrong = list(unlike(texts))
     if wrong:
         raise BakeoffError(f"processes differ: {'; '.join(wrong)}; make them the same everywhere")
-
-
-def words_of(error: Exception) -> str:
-    """Return what an error of JAX's says, on one line, shortened."""
-    return " ".join(str(error).split())[:200]
 
 
 def everybody(row: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.devices import MOST_DEVICES, Device
-from common.errors import BakeoffError
+from common.errors import BakeoffError, words_of
 
 if TYPE_CHECKING:
     from common.hosts import Peers
@@ -88,8 +88,7 @@ class Devices:
         try:
             found = jax.local_devices()
         except (RuntimeError, AssertionError) as error:  # the one where jax knows of no such name
-            words = " ".join(str(error).split())[:200]
-            there = f" (jax says: {words})" if words else ""
+            there = f" (jax says: {words_of(error)})" if str(error) else ""
             raise BakeoffError(
                 f"backend {self.backend!r} cannot be used here{there}; `bakeoff doctor` says which "
                 "there are"

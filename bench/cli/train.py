@@ -26,6 +26,7 @@ from common.errors import (
     LostPeerError,
     require_folder,
     require_new,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def stopped(
     error: BaseException, run: TrainingRun, last: Saved, path: Path | None
 ) -> BakeoffError | None:
     """Save what is done; return the error that says so and how to go on, None to leave it as is."""
-    from common.hosts import LOST, words_of
+    from common.hosts import LOST
 
     kind: type[BakeoffError]
     if isinstance(error, KeyboardInterrupt):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.fleet.process import ProcessResult
 from bench.run import code_digest
-from common.errors import BakeoffError
+from common.errors import BakeoffError, words_of
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -85,10 +85,9 @@ def connect(address: str) -> Any:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise BakeoffError(
-            f"--ray {address}: no cluster answers there ({reason}); start one with `ray start "
-            "--head`, and give the address that it prints"
+            f"--ray {address}: no cluster answers there ({words_of(error)}); start one with "
+            "`ray start --head`, and give the address that it prints"
         ) from error
     # A node may lack this project, so it is sent the function itself and not its name.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
