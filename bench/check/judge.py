@@ -53,13 +53,9 @@ def main() -> None:
 
 
 class Judge:
-    """Checks one entrant, which is not imported yet.
+    """Checks one entrant, which is not imported yet; its path is empty if it is one of `impls/`.
 
-    Args:
-        name: The entrant's.
-        path: Of its file, if that is none of `impls/`; else empty.
-        stacks: File for the stacks of a process that hangs or crashes.
-        options: Fields of `CheckOptions`.
+    The stacks of a process that hangs or crashes are written to the file `stacks`.
     """
 
     def __init__(self, name: str, path: str, stacks: str, options: dict[str, Any]) -> None:
@@ -77,12 +73,9 @@ class Judge:
         self.traces = Traces(impls.source(name))
 
     def examine(self, check: str, style: str | None, seconds: float) -> dict[str, Any]:
-        """Run one check.
+        """Run a check of a style, or of the file as a whole.
 
-        Args:
-            check: Its name.
-            style: Of the entrant; None for the file as a whole.
-            seconds: After which the stacks are written down, since the check may never return.
+        After so many seconds the stacks are written down, since the check may never return.
         """
         if self.subject is None or self.subject.style != style:
             self.subject = Subject(self.name, style, self.workloads)

@@ -57,12 +57,7 @@ def entrant_name(given: str) -> str:
 
 
 def judge(given: str, options: CheckOptions, progress: Progress) -> Judgement:
-    """Return all that the checks find in one entrant.
-
-    Args:
-        given: Its name, or the path of its file.
-        options: What to check.
-        progress: Told of each check before it begins.
+    """Return all that the checks find in one entrant, given by its name or the path of its file.
 
     Raises:
         BakeoffError: there is no such entrant, or it has none of the requested styles.
@@ -103,14 +98,7 @@ def place_of(name: str, backend: str) -> Place:
 
 
 class Runner:
-    """Runs the checks of one entrant in processes of their own.
-
-    Args:
-        name: The entrant's.
-        shown: The path of its file in findings.
-        options: What to check.
-        place: Where its workers run.
-    """
+    """Runs the checks of one entrant in processes of their own; findings call its file `shown`."""
 
     def __init__(self, name: str, shown: str, options: CheckOptions, place: Place) -> None:
         self.name, self.shown, self.options, self.place = name, shown, options, place

@@ -37,12 +37,6 @@ def same_times(
 ) -> dict[str, str]:
     """Compare a step in the benchmark's worker with the same step in a user's program.
 
-    Args:
-        place: Where the entrant's workers run.
-        arm: Its entrant and style.
-        path: Of its file, if that is none of `impls/`; else empty.
-        options: Give time limit and backend.
-
     Returns:
         What is seen by what is expected; empty if all is well.
 
@@ -92,9 +86,8 @@ def _block(
 def differing_times(timed: list[float], user: dict[str, list[float]]) -> dict[str, str]:
     """Return what differs, as `same_times` does.
 
-    Args:
-        timed: Seconds of the baseline and of the entrant in the worker.
-        user: `seconds` of both in the user's program, and their last `losses`.
+    Each has the baseline's and the entrant's: seconds in the worker; `seconds` and last `losses` in
+    the user's program.
     """
     found = {}
     plain, loss = user["losses"]

@@ -198,11 +198,7 @@ def zero(x: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:
-    """Write an entrant whose styles are plants, and return `path`, its file.
-
-    Args:
-        path: A new file, e.g. `planted.py`; its name becomes the entrant's.
-        styles: The plant of each style as a Python call, e.g. `{"work_1": "work(12)"}`.
+    """Write an entrant whose styles are plants, as in `{"work_1": "work(12)"}`; return its path.
 
     Raises:
         FileExistsError: the file exists.

@@ -77,12 +77,7 @@ class TrialFailedError(Exception):
 
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start `pytest bench` in a process group of its own; kill it if it still runs at the end.
-
-    Args:
-        folder: Where it runs, and writes its run file and its output.
-        options: Of `pytest bench`.
-    """
+    """Start `pytest bench` in a folder, for all that it writes; kill it if it runs at the end."""
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}", "-q"]
     command += ["-p", "no:cacheprovider", *options, f"--benchmark-json={folder / RUN}"]
     with (folder / OUTPUT).open("w") as output:
@@ -110,9 +105,7 @@ def alone(variables: Mapping[str, str]) -> dict[str, str]:
 def bench(*options: str, styles: Mapping[str, str] | None = None) -> Record:
     """Run `pytest bench` once; return the run file's section, with the seconds that it `took`.
 
-    Args:
-        options: Of `pytest bench`.
-        styles: Plants, by style, of an entrant that alone is measured; its cells are in `planted`.
+    With plants by style, an entrant of these styles is measured; its cells are in `planted`.
 
     Raises:
         TrialFailedError: there is no run file.
@@ -142,12 +135,8 @@ def section(folder: Path) -> Record:
 def threshold(percent: float, iterations: int, budget: float) -> Record:
     """Time a step, then the step with planted work, with pytest-benchmark alone.
 
-    Its own comparison with the saved first run calls it slower from a fixed threshold on.
-
-    Args:
-        percent: The slowdown that the planted work is meant to be.
-        iterations: Of the planted work; 0 plants nothing.
-        budget: Seconds of both runs together.
+    Its own comparison with the saved first run calls it slower from a fixed threshold on. The
+    budget is the seconds of both runs together.
     """
     about = {"way": f"pytest-benchmark, `{THRESHOLD}`", "percent": percent}
     about |= {"iterations": iterations, "budget": budget}
@@ -193,13 +182,7 @@ def load(wanted: bool, seed: int) -> Iterator[None]:
 
 
 def run_killed(folder: Path, kills: int, budget: float) -> Record:
-    """Kill one run with SIGKILL at random moments, resume it each time; return what was lost.
-
-    Args:
-        folder: An empty one, for the run.
-        kills: How many there are, unless the run ends before.
-        budget: Seconds of the run.
-    """
+    """Kill one run with SIGKILL at random moments, resume it each time; return what was lost."""
     rng = random.SystemRandom()
     options = ["--entrant=equinox", "--style=pure", "--workload=seed", "--metric=step,compile"]
     moments: list[float] = []
@@ -222,10 +205,7 @@ def run_killed(folder: Path, kills: int, budget: float) -> Record:
 def workers_killed(folder: Path, kills: int, budget: float) -> Record:
     """Kill random workers of one run with SIGKILL; return what was lost.
 
-    Args:
-        folder: An empty one, for the run.
-        kills: How many there are, unless four fifths of the budget are spent before.
-        budget: Seconds of the run.
+    There are fewer kills where four fifths of the budget, in seconds, are spent before.
     """
     rng = random.SystemRandom()
     options = ["--entrant=equinox,haiku", "--workload=seed", "--metric=step,compile"]
