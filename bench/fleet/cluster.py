@@ -29,19 +29,10 @@ def measure_on_cluster(
     tell: Callable[[str], None],
     command: Sequence[str] | None = None,
 ) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
-    """Measure comparisons on the nodes of a cluster, as many at a time as there are nodes.
+    """Measure comparisons on a cluster; yield each with its result, in the order in which they end.
 
-    Nodes with other versions or other code are left out. One that joins later is checked before it
-    measures: comparisons that it gets until then fail.
-
-    Args:
-        comparisons: What to measure, in this order.
-        address: Of the cluster.
-        tell: Called with a line about each node that is left out.
-        command: What measures, if not the node's own `pytest bench`.
-
-    Yields:
-        Each comparison with its result, in the order in which they end.
+    Nodes with other versions or other code are left out, each with a line to `tell`. One that joins
+    later is checked before it measures: comparisons that it gets until then fail.
 
     Raises:
         BakeoffError: Ray is not installed, no cluster answers, or it has no node for a comparison.

@@ -39,12 +39,7 @@ class ProcessResult(NamedTuple):
 
 
 def measure(arguments: Sequence[str], folder: Path, command: Sequence[str]) -> ProcessResult:
-    """Measure one comparison.
-
-    Args:
-        arguments: Of `pytest bench`.
-        folder: Where the process runs, and keeps its journal.
-        command: What measures: `COMMAND`, except in tests.
+    """Measure one comparison by `pytest bench`, in a folder that keeps its journal.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the process has been interrupted too, and has ended.
@@ -81,16 +76,10 @@ def measure_here(
     tell: Callable[[str], None],
     command: Sequence[str] = COMMAND,
 ) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
-    """Measure comparisons on this machine, one after another.
+    """Measure comparisons on this machine, one after another; yield each with its result.
 
-    Args:
-        comparisons: What to measure, in this order.
-        folder: Of the results. A comparison that was cut off goes on from its journal there.
-        tell: Called with a line about each comparison that begins.
-        command: What measures, if not `pytest bench`.
-
-    Yields:
-        Each comparison with its result.
+    One that was cut off goes on from its journal in the folder of the results. `tell` is called
+    with a line about each that begins.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the comparison's journal is kept.
