@@ -1,7 +1,7 @@
 """A worker: a fresh interpreter that does what it is told, one command at a time.
 
 `python -m bench.worker PAGE`. It reads commands from standard input and writes answers to standard
-output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that `recorder.Turn`
+output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that `TurnMarker`
 maps. When standard input is closed, the worker ends.
 
 This module imports the standard library alone: what an import costs is one of the measurements.

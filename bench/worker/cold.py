@@ -100,10 +100,8 @@ def stages(
 ) -> jax.stages.Lowered:
     """Trace, lower and compile a program, and return it lowered.
 
-    Args:
-        program: What is compiled.
-        seconds: Gets those of each stage, told apart if they can be.
-        events: What JAX's own durations are added to as they come.
+    `seconds` gets those of each stage, told apart if they can be; to `events`, JAX's own durations
+    are added as they come.
     """
     clock = CLOCK
     start = clock()
