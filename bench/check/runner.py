@@ -176,10 +176,16 @@ class Runner:
         ]
 
     def _examined(self, check: str, style: str | None) -> list[CheckFinding]:
-        """Run a check in the process, and return its findings."""
+        """Run a check in the process, started if there is none, and return its findings."""
+        if self.worker is None:
+            about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
+            arguments = json.dumps(about | {"options": asdict(self.options)})
+            command = (self.place.command[0], "-m", JUDGE, arguments)
+            self.worker = Worker(replace(self.place, command=command), START_SECONDS)
+            self.worker.start()
         seconds = self.options.seconds
-        command = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
-        answer = self._judge().ask(command, seconds)
+        question = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
+        answer = self.worker.ask(question, seconds)
         self.started = answer["started"]
         self.traces += [CheckFinding(**finding) for finding in answer["traces"]]
         if check == "contract" and style is FILE:
@@ -188,16 +194,6 @@ class Runner:
             if offered and not self.styles:
                 raise unknown(f"style of {self.name}", " and ".join(chosen), offered)
         return [CheckFinding(**finding) for finding in answer["findings"]]
-
-    def _judge(self) -> Worker:
-        """Return the process, started if there is none."""
-        if self.worker is None:
-            about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            arguments = json.dumps(about | {"options": asdict(self.options)})
-            command = (self.place.command[0], "-m", JUDGE, arguments)
-            self.worker = Worker(replace(self.place, command=command), START_SECONDS)
-            self.worker.start()
-        return self.worker
 
     def _death(self, error: WorkerFailedError, where: str) -> CheckFinding:
         """Return the finding that a process did not finish the check."""
