@@ -77,9 +77,7 @@ class Builder:
     def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
         """Return where a side's workers run; build it if that has not been done before.
 
-        Args:
-            spec: What is asked for.
-            pythons: Minor versions to try, in this order; `PYTHONS` if none.
+        The minor versions of Python are tried in their order; `PYTHONS` if none are given.
 
         Raises:
             UnsolvableError: a release does not exist, or releases do not go together.
