@@ -96,7 +96,7 @@ def keep(folder: Path, record: Record) -> None:
     """Append a record, and print it."""
     about = {
         "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
-        "cpu": of_cpuinfo(Path("/"), "model name") or "unknown",
+        "cpu": processor(),
         "load": round(os.getloadavg()[0], 2),
     }
     with (folder / NAME).open("a", encoding="utf-8") as file:
@@ -110,6 +110,11 @@ def read(folder: Path) -> list[Record]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def processor() -> str:
+    """Return the processor's name, where Linux tells it."""
+    return of_cpuinfo(Path("/"), "model name") or "unknown"
 
 
 # planted work
