@@ -8,7 +8,7 @@ from pathlib import Path
 NAME_BYTES = 255
 """Of a file or folder, as all common file systems have it."""
 LONG = 200
-"""Characters from which on a path is shortened in a message."""
+"""Characters from which on a path, or another library's message, is shortened."""
 
 
 class BakeoffError(Exception):
@@ -23,9 +23,20 @@ class LostPeerError(BakeoffError):
     exit_status = 1
 
 
+class InterruptedRunError(BakeoffError):
+    """Ctrl-C; what was done is kept, and the message says how to go on."""
+
+    exit_status = 130
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
     """Return the error for a name that is not one of `known`, e.g. an entrant or a style."""
     return BakeoffError(f"unknown {kind} {given!r}; known: {', '.join(known)}; choose one of them")
+
+
+def words_of(error: Exception) -> str:
+    """Return what another library's error says, on one line, shortened."""
+    return " ".join(str(error).split())[:LONG]
 
 
 def shortened(name: object) -> str:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, LostPeerError, words_of
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ JOIN_SECONDS = 60
 """So long a process waits for the others to come."""
 LONGEST = 1 << 16
 """Bytes of what each process says of itself."""
+LOST = (jax.errors.JaxRuntimeError, ValueError)
+"""What JAX raises where another process has gone."""
 ALIKE = ("jax-bakeoff", "jax", "jaxlib", "optax", "numpy")
 """Packages that have to be the same everywhere; and so have Python and what was asked for."""
 
@@ -64,7 +66,7 @@ class Peers:
         return self.process_id == 0
 
 
-def join(peers: Peers, seconds: int = JOIN_SECONDS) -> None:
+def join(peers: Peers) -> None:
     """Become one of several processes, before anything else is asked of JAX.
 
     Where another one does not come, JAX ends this process, and has the last word.
@@ -72,23 +74,22 @@ def join(peers: Peers, seconds: int = JOIN_SECONDS) -> None:
     Raises:
         BakeoffError: the coordinator does not answer, or its address is taken.
     """
-    answers(peers, seconds)
+    answers(peers, JOIN_SECONDS)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
             coordinator_address=peers.coordinator,
             num_processes=peers.processes,
             process_id=peers.process_id,
-            initialization_timeout=seconds,
+            initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=SILENCE_SECONDS,
             shutdown_timeout_seconds=SILENCE_SECONDS,
         )
     except Exception as error:
-        words = " ".join(str(error).split())[:200]
         raise BakeoffError(
             f"process {peers.process_id} of {peers.processes} could not join at "
-            f"{peers.coordinator} within {seconds} s: {words}; start all of them, each with a "
-            "--process-id of its own"
+            f"{peers.coordinator} within {JOIN_SECONDS} s: {words_of(error)}; start all of them, "
+            "each with a --process-id of its own"
         ) from error
 
 
@@ -130,16 +131,26 @@ def answers(peers: Peers, seconds: float) -> None:
 
 
 def require_alike(run: Mapping[str, Any]) -> None:
-    """Raise BakeoffError unless all processes have the same packages and were asked the same.
+    """Compare what all processes have and were asked for.
 
     Args:
         run: What was asked of this process, as JSON has it.
+
+    Raises:
+        BakeoffError: their packages or what they were asked for differ, and in what.
+        LostPeerError: another one has gone meanwhile.
     """
     found = versions()
     about = {name: found.get(name, "none") for name in (*ALIKE, "python")} | dict(run)
     said = json.dumps(about, sort_keys=True, default=str).encode()
     assert len(said) < LONGEST
-    rows = everybody(np.frombuffer(said.ljust(LONGEST), np.uint8))
+    try:
+        rows = everybody(np.frombuffer(said.ljust(LONGEST), np.uint8))
+    except LOST as error:
+        raise LostPeerError(
+            f"another process was lost before training began ({words_of(error)}); start all of "
+            "them again"
+        ) from None
     texts = [json.loads(bytes(row).decode()) for row in rows]
     wrong = list(unlike(texts))
     if wrong:

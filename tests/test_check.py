@@ -23,10 +23,10 @@ from bench.check import numbers, user_times
 from bench.check.checks import CHECKS
 from bench.check.findings import FILE, NOTE, CheckFinding, CheckResult, Judgement
 from bench.check.judge import changed_paths, findings_of
-from bench.check.report import report
 from bench.check.runner import place_of
 from bench.check.subject import SMALL, Subject
 from bench.cli import main
+from bench.cli.check import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -278,7 +278,7 @@ def test_all_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_usual_mistake_is_recognised() -> None:
-    _, padded = subject_of("pure_jax", "pure").calls([SMALL])
+    _, padded = subject_of("pure_jax", "pure").calls(SMALL)
     right = padded.answer.loss
     mistakes = numbers.losses_of_mistakes(padded)
     assert len(mistakes) == 10

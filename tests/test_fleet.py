@@ -20,8 +20,7 @@ import pytest
 from bench.cli import main
 from bench.fleet import cluster
 from bench.fleet.plan import CompareTable, PlannedComparison, plan
-from bench.fleet.process import measure_here
-from bench.fleet.results import run_file, save, write_index
+from bench.fleet.process import measure_here, run_file, save, write_index
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

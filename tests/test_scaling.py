@@ -21,7 +21,7 @@ from bench.report.run import document
 from bench.report.scaling import tables
 from bench.runfile.reader import read
 from bench.scaling import scaling
-from bench.worker.setting import use
+from bench.worker.workloads import use
 from common.errors import BakeoffError
 
 ROOT = Path(__file__).parents[1]

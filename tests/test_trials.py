@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,12 @@ import pytest
 from bench.engine.journal import FOLDER, Journal
 from bench.summary import unit_of
 from bench.trials import engine
+from bench.trials.plants import PLANTED, of_side
 from bench.trials.runs import RUN, link_journals, load, losses, started, threshold
 from bench.trials.tables import markdown
-from bench.worker.settings import environment
+from bench.worker.arms import program_of
+from common.config import ModelConfig
+from common.equality import Case, make
 
 ROOT = Path(__file__).parents[1]
 ABOUT = {"at": "2026-11-26T05:29:28", "cpu": "a processor", "load": 0.1, "loaded": False}
@@ -246,27 +247,16 @@ def test_load_comes_and_goes(wanted: bool) -> None:
 # Real runs.
 
 
-def test_one_side_of_an_ab_has_planted_work(tmp_path: Path) -> None:
-    root = engine.copied(tmp_path / "new", 7)
-    code = (
-        "import impls, jax; from common.config import ModelConfig; from common.equality import *\n"
-        "case = Case(ModelConfig(5, 8), 8, 1)\n"
-        "step = make(impls.load('pure_jax').style('pure'), case)\n"
-        "from common.contract import fresh_checkpoint\n"
-        "step.load(fresh_checkpoint(random_weights(case.model)))\n"
-        "program = step.program(random_hidden(case), random_chunk(case, 1))\n"
-        "print(impls.__file__, program.lower().compile().as_text())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env=environment(root, own=False),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.startswith(str(root))
-    assert '"known_trip_count":{"n":"7"' in done.stdout
+@pytest.mark.parametrize("iterations", [0, 7])
+def test_one_side_of_an_ab_has_planted_work(
+    iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PLANTED, str(iterations))
+    case = Case(ModelConfig(5, 8), 8, 1)
+    program = program_of(make(of_side(), case), case)
+    assert program
+    text = program.lower().compile().as_text() or ""
+    assert ('"known_trip_count":{"n":"7"' in text) == bool(iterations)
 
 
 @pytest.mark.slow
@@ -278,6 +268,4 @@ def test_what_is_planted_is_caught_or_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_threshold_of_pytest_benchmark() -> None:
-    found = threshold(50.0, 600, 14)
-    assert found.get("failed") is None
-    assert found["called"] == "slower"
+    assert threshold(50.0, 600, 14)["called"] == "slower"

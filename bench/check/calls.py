@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from bench.check.subject import SMALL, arrays, plain_step
+from bench.check.subject import plain
 from bench.worker.counts import COUNTED, UNCOUNTED, UnsteadyCountsError, compilations, python_counts
-from common import reference
 from common.config import ModelConfig
 from common.contract import Chunk, fresh_checkpoint, zero_hidden
 from common.equality import Case, random_chunk, random_hidden, random_weights
@@ -29,124 +28,103 @@ if TYPE_CHECKING:
     from bench.check.subject import Subject
     from common.contract import TrainStep
 
-    type Repeat = Callable[[Subject, TrainStep], list[list[float]]]
-    """Makes the calls of CHUNKS in some circumstance; returns the losses of the last calls, of
-    each step that made them."""
-
 LOOSE = 10 * LOSS_TOLERANCE
 """Relative, for losses at weights that have come through several updates."""
 CHUNKS = (*[0] * (UNCOUNTED + COUNTED), 1, 0, 2)
 """Seeds of the chunks of the calls that are repeated; the first one as often as a count takes."""
 WARM, FURTHER = 3, 6
 """Calls after which a step is warm, and calls that should compile nothing."""
-LONG = Case(ModelConfig(5, width=24, layers=3), chunk=512, batch=1)
-"""Of what is timed: a call that takes long compared with a load and a save of so few weights."""
-ROUNDS, ATTEMPTS = 7, 3
-IDLE_CALLS, IDLE_SECONDS = 5, 0.05
-"""Wait after each call, in calls and at least in seconds, to see whether something goes on: on a
-busy machine, work in the background waits for its turn too."""
 
 
-def fresh(subject: Subject) -> Iterator[CheckFinding]:
+def fresh(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Look for results that were not computed from the arguments of their call."""
-    yield from _own_losses(subject)
-    yield from _same_losses(subject)
-    yield from _kept(subject)
+    right = _losses(plain().step(case), case, CHUNKS)
+    for circumstance, repeat in REPEATS.items():
+        for losses in repeat(subject, case):
+            first = len(right) - len(losses)
+            wrong = ~np.isclose(losses, right[first:], rtol=LOOSE, atol=0)
+            if np.any(wrong):
+                at = int(np.argmax(wrong))
+                seen = f"call {first + at + 1} returned {losses[at]:.6f}, plain JAX's returns "
+                seen += f"{right[first + at]:.6f}"
+                if losses[at] in losses[:at]:
+                    same = first + losses.index(losses[at]) + 1
+                    seen += f"; this is the loss that call {same} returned"
+                expected = "a call returns the loss of its chunk, at the weights before its update"
+                yield subject.finding(f"{expected}{circumstance}", seen)
+                return
+    yield from _kept(subject, case)
 
 
-def _losses(step: TrainStep, seeds: Sequence[int]) -> list[float]:
+def _losses(step: TrainStep, case: Case, seeds: Sequence[int]) -> list[float]:
     """Return the losses of calls with these chunks, all from the same hidden state."""
-    hidden = random_hidden(SMALL)
-    return [float(step(hidden, random_chunk(SMALL, seed))[1]) for seed in seeds]
+    hidden = random_hidden(case)
+    return [float(step(hidden, random_chunk(case, seed))[1]) for seed in seeds]
 
 
-def _own_losses(subject: Subject) -> Iterator[CheckFinding]:
-    """Compare each call's loss with the reference's, at the weights of that moment."""
-    step, losses = subject.step(SMALL), list[float]()
-    for number, seed in enumerate(CHUNKS, 1):
-        weights = step.save().weights
-        right = reference.loss_and_grads(weights, random_hidden(SMALL), random_chunk(SMALL, seed))
-        [loss] = _losses(step, [seed])
-        if not abs(loss / right.loss - 1) <= LOOSE:
-            seen = f"call {number} returned {loss:.6f} instead of {right.loss:.6f}"
-            if loss in losses:
-                seen += f"; this is the loss that call {losses.index(loss) + 1} returned"
-            expected = "a call returns the loss of its chunk, at the weights before its update"
-            yield subject.finding(expected, seen)
-            return
-        losses.append(loss)
+def _first_calls(subject: Subject, case: Case) -> Iterator[list[float]]:
+    yield _losses(subject.step(case), case, CHUNKS)
 
 
-def _same_losses(subject: Subject) -> Iterator[CheckFinding]:
-    """Repeat the same calls in other circumstances, and compare their losses."""
-    repeats: dict[str, Repeat] = {
-        "after other calls and a load of the same checkpoint": _after_other_calls,
-        "in turns with another step of the same style": _in_turns,
-        "if their arrays are changed in place": _in_place,
-        "when the benchmark counts Python's work": _counted,
-    }
-    plain = _losses(subject.step(SMALL), CHUNKS)
-    for circumstance, repeat in repeats.items():
-        for losses in repeat(subject, subject.step(SMALL)):
-            expected = plain[-len(losses) :]
-            different = ~np.isclose(losses, expected, rtol=LOOSE, atol=0, equal_nan=True)
-            if np.any(different):
-                at = int(np.argmax(different))
-                yield subject.finding(
-                    f"calls have the same losses {circumstance}",
-                    f"call {len(plain) - len(losses) + at + 1} returned {losses[at]:.6f} instead "
-                    f"of {expected[at]:.6f}",
-                )
-                break
+def _after_other_calls(subject: Subject, case: Case) -> Iterator[list[float]]:
+    step = subject.step(case)
+    step.load(fresh_checkpoint(random_weights(case.model, 5)))
+    _losses(step, case, range(10, 14))
+    yield _losses(subject.step(case), case, CHUNKS)
 
 
-def _after_other_calls(subject: Subject, step: TrainStep) -> list[list[float]]:
-    step.load(fresh_checkpoint(random_weights(SMALL.model, 5)))
-    _losses(step, range(10, 14))
-    return [_losses(subject.step(SMALL), CHUNKS)]
-
-
-def _in_turns(subject: Subject, step: TrainStep) -> list[list[float]]:
+def _in_turns(subject: Subject, case: Case) -> Iterator[list[float]]:
     """Let two steps make the same calls, one of them a call ahead."""
-    ahead = subject.new_step(SMALL)
-    ahead.load(fresh_checkpoint(random_weights(SMALL.model)))
-    losses: list[list[float]] = [_losses(ahead, CHUNKS[:1]), []]
+    ahead, step = subject.new_step(case), subject.step(case)
+    ahead.load(fresh_checkpoint(random_weights(case.model)))
+    first, second = _losses(ahead, case, CHUNKS[:1]), list[float]()
     for index, seed in enumerate(CHUNKS):
-        losses[1] += _losses(step, [seed])
-        losses[0] += _losses(ahead, CHUNKS[index + 1 : index + 2])
-    return losses
+        second += _losses(step, case, [seed])
+        first += _losses(ahead, case, CHUNKS[index + 1 : index + 2])
+    yield from (first, second)
 
 
-def _in_place(_: Subject, step: TrainStep) -> list[list[float]]:
+def _in_place(subject: Subject, case: Case) -> Iterator[list[float]]:
     """Give the same NumPy arrays in each call, with other characters in them."""
-    hidden, losses = random_hidden(SMALL), []
-    given = Chunk(*(np.array(part) for part in random_chunk(SMALL, 0)))
+    step, hidden, losses = subject.step(case), random_hidden(case), []
+    given = Chunk(*(np.array(part) for part in random_chunk(case, 0)))
     for seed in CHUNKS:
-        for part, new in zip(given, random_chunk(SMALL, seed), strict=True):
+        for part, new in zip(given, random_chunk(case, seed), strict=True):
             part[...] = np.asarray(new)
         losses.append(float(step(hidden, given)[1]))
         step.save()  # waits for all that still reads the arrays
-    return [losses]
+    yield losses
 
 
-def _counted(_: Subject, step: TrainStep) -> list[list[float]]:
+def _counted(subject: Subject, case: Case) -> Iterator[list[float]]:
+    step = subject.step(case)
     with suppress(UnsteadyCountsError):  # the counts are of no interest here
-        python_counts(partial(step, random_hidden(SMALL), random_chunk(SMALL, CHUNKS[0])))
-    return [_losses(step, CHUNKS[UNCOUNTED + COUNTED :])]
+        python_counts(partial(step, random_hidden(case), random_chunk(case, CHUNKS[0])))
+    yield _losses(step, case, CHUNKS[UNCOUNTED + COUNTED :])
 
 
-def _kept(subject: Subject) -> Iterator[CheckFinding]:
+REPEATS: dict[str, Callable[[Subject, Case], Iterator[list[float]]]] = {
+    "": _first_calls,
+    ", also after other calls and a load of the same checkpoint": _after_other_calls,
+    ", also in turns with another step of the same style": _in_turns,
+    ", also if arrays are changed in place": _in_place,
+    ", also when the benchmark counts Python's work": _counted,
+}
+"""What makes the calls of CHUNKS in some circumstance, and yields the losses of the last calls, of
+each step that made them."""
+
+
+def _kept(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """See that later calls leave alone what a call was given, and what it and save() returned."""
-    step, hidden, chunk = subject.step(SMALL), random_hidden(SMALL), random_chunk(SMALL, 1)
+    step, hidden, chunk = subject.step(case), random_hidden(case), random_chunk(case, 1)
     after, loss = step(hidden, chunk)
-    saved = arrays(step.save().weights)
-    before = [np.array(value) for value in (*hidden, *after, loss)]
-    weights = {name: value.copy() for name, value in saved.items()}
+    saved = jax.tree.leaves(step.save().weights)
+    before, weights = jax.tree.map(np.array, ((*hidden, *after, loss), saved))
     for _ in range(WARM):
         jax.block_until_ready(step(after, chunk))
+    equal = partial(np.array_equal, equal_nan=True)
     try:
-        now = [np.asarray(value) for value in (*hidden, *after, loss)]
-        same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, now, strict=True))
+        same = all(map(equal, (*hidden, *after, loss), before))
         seen = "" if same else "a later call wrote into them"
     except RuntimeError as error:
         seen = f"a later call took their buffers: {' '.join(str(error).split())[:120]}"
@@ -154,23 +132,23 @@ def _kept(subject: Subject) -> Iterator[CheckFinding]:
         yield subject.finding(
             "arguments and results of a call stay as they are (buffers must not be donated)", seen
         )
-    if not all(np.array_equal(value, weights[name]) for name, value in saved.items()):
+    if not all(map(equal, saved, weights)):
         yield subject.finding("save() returns a copy", "later calls wrote into it", "save")
 
 
-def retrace(subject: Subject) -> Iterator[CheckFinding]:
+def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Count the programs that warm calls compile, also after a load."""
-    step = subject.step(SMALL)
-    _compiled(step, WARM)
-    if programs := _compiled(step, FURTHER):
+    step = subject.step(case)
+    _compiled(step, case, WARM)
+    if programs := _compiled(step, case, FURTHER):
         yield subject.finding(
             f"after {WARM} calls, nothing is compiled again",
             f"{FURTHER} further calls compiled {programs} programs: perhaps each call jits a new "
             "function, or passes an argument that jit takes for another one each time",
         )
         return
-    step.load(fresh_checkpoint(random_weights(SMALL.model, 5)))
-    if programs := _compiled(step, WARM):
+    step.load(fresh_checkpoint(random_weights(case.model, 5)))
+    if programs := _compiled(step, case, WARM):
         yield subject.finding(
             "load() causes no compilation",
             f"{WARM} calls after a load compiled {programs} programs: what it loads differs from "
@@ -179,105 +157,91 @@ def retrace(subject: Subject) -> Iterator[CheckFinding]:
         )
 
 
-def _compiled(step: TrainStep, calls: int) -> int:
+def _compiled(step: TrainStep, case: Case, calls: int) -> int:
     """Return how many programs these calls compile, the state carried over."""
-    hidden, chunks = random_hidden(SMALL), [random_chunk(SMALL, seed) for seed in range(calls)]
+    hidden, chunks = random_hidden(case), [random_chunk(case, seed) for seed in range(calls)]
     with compilations() as programs:
         for chunk in chunks:
             hidden, _ = jax.block_until_ready(step(hidden, chunk))
     return programs()
 
 
+LONG = Case(ModelConfig(5, width=24, layers=3), chunk=512, batch=1)
+"""Of what is timed: a call that takes long compared with a load and a save of so few weights."""
+ROUNDS, ATTEMPTS = 7, 3
+IDLE_CALLS, IDLE_SECONDS = 5, 0.05
+"""Wait after each call, in calls and at least in seconds, to see whether something goes on: on a
+busy machine, work in the background waits for its turn too."""
 MORE = 3.0
 """So many times as long as plain JAX takes is no chance, and no other way to hold parameters."""
-
-
-class TimeLimit(NamedTuple):
-    """How much time may be spent outside of a call."""
-
-    most: float
-    """Relative to a call; more is not chance."""
-    expected: str
-    seen: str
-    name: str = ""
-    """Function of the entrant to look at."""
-
-
 LIMITS = {
-    "new": TimeLimit(
+    "new chunk": (
         3.0,
         "a call takes as long with a known chunk as with a new one",
         "a new chunk takes {:.1f} times as long: results were computed ahead, or kept",
     ),
-    "load": TimeLimit(
+    "load": (
         0.5,
         "load() only puts weights in their place",
         "it takes {:.1f} of a call's time, far longer than plain JAX's: it does other work",
-        "load",
     ),
-    "save": TimeLimit(
+    "save": (
         0.5,
         "a call's update is done when its results are there: save() does not wait for it",
         "right after a call, save() takes longer than usual by {:.1f} of a call's time: work is "
         "put off until then",
-        "save",
     ),
-    "idle": TimeLimit(
+    "between calls": (
         0.5,
         "nothing is computed between calls",
         "between calls, the processor is used for {:.1f} of a call's time: something goes on in "
         "the background",
     ),
 }
-"""By the ratios that `_ratios` returns."""
+"""By the ratios to a call's time that `_ratios` returns: the largest that is chance, what is
+expected, and what is seen. A method has the name of its ratio."""
 
 
-def timed_region(subject: Subject) -> list[CheckFinding]:
+def timed_region(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Look for work that is done before or after the call."""
-    step, plain = subject.step(LONG), plain_step(LONG)
+    step, baseline = subject.step(LONG), plain().step(LONG)
     for _ in range(WARM):
         jax.block_until_ready(step(zero_hidden(LONG.model), random_chunk(LONG, 1)))
     step.save()
     found = dict.fromkeys(LIMITS, 0.0)
     for attempt in range(ATTEMPTS):
-        ratios = _ratios(step, plain, attempt)
-        found = {kind: ratios[kind] for kind in found if ratios[kind] > LIMITS[kind].most}
-        if not found:
-            break
-    return [
-        subject.finding(limit.expected, limit.seen.format(found[kind]), limit.name)
-        for kind, limit in LIMITS.items()
-        if kind in found
-    ]
+        ratios = _ratios(step, baseline, attempt) if found else {}
+        found = {kind: ratios[kind] for kind in found if ratios[kind] > LIMITS[kind][0]}
+    for kind, ratio in found.items():
+        _, expected, seen = LIMITS[kind]
+        yield subject.finding(expected, seen.format(ratio), kind)
 
 
-def _ratios(step: TrainStep, plain: TrainStep, attempt: int) -> dict[str, float]:
+def _ratios(step: TrainStep, baseline: TrainStep, attempt: int) -> dict[str, float]:
     """Take all times in turns, and relate them to a call's time."""
     start, seen = fresh_checkpoint(random_weights(LONG.model)), random_chunk(LONG, 1)
     hidden, rows = zero_hidden(LONG.model), []
-
-    def known() -> Any:
-        return step(hidden, seen)
-
+    known = partial(step, hidden, seen)
     for index in range(ROUNDS):
         new = random_chunk(LONG, 100 + attempt * ROUNDS + index)
         step.load(start)
         jax.block_until_ready(known())
-        load, plain_load = _seconds(lambda: step.load(start)), _seconds(lambda: plain.load(start))
+        load = _seconds(partial(step.load, start))
+        plain_load = _seconds(partial(baseline.load, start))
         again = _seconds(known)
         step.load(start)
-        first = _seconds(lambda new=new: step(hidden, new))  # type: ignore[misc]
+        first = _seconds(partial(step, hidden, new))
         save, save_again = _seconds(step.save), _seconds(step.save)
         busy = _seconds(known, time.process_time)
-        wait = max(IDLE_SECONDS, IDLE_CALLS * first)
-        idle = _seconds(lambda wait=wait: time.sleep(wait), time.process_time)  # type: ignore[misc]
+        wait = partial(time.sleep, max(IDLE_SECONDS, IDLE_CALLS * first))
+        idle = _seconds(wait, time.process_time)
         rows.append((again, first, load, plain_load, save, save_again, busy, idle))
     again, first, load, plain_load, save, save_again, busy, idle = np.median(rows, axis=0)
     return {
-        "new": first / again,
+        "new chunk": first / again,
         "load": load / first if load > MORE * plain_load else 0.0,
         "save": (save - save_again) / first,
-        "idle": idle / busy,
+        "between calls": idle / busy,
     }
 
 

@@ -14,16 +14,7 @@ import numpy as np
 
 import impls
 from bench.check.findings import NOTE
-from bench.check.subject import (
-    CASES,
-    PARTS,
-    SMALL,
-    arrays,
-    checkpoint_under_way,
-    difference,
-    named_arrays,
-    sizes,
-)
+from bench.check.subject import PARTS, checkpoint_under_way, difference, named_arrays
 from common.contract import Checkpoint, Program
 from common.equality import random_chunk, random_hidden, random_weights
 
@@ -45,7 +36,7 @@ OTHER_PRECISION = re.compile(
 """An operation of StableHLO on floating-point numbers that are not float32."""
 
 
-def file_contract(subject: Subject) -> Iterator[CheckFinding]:
+def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Import the file, and look at the names that it has to define."""
     try:
         entrant = subject.entrant
@@ -97,10 +88,10 @@ def _constants(subject: Subject) -> Iterator[CheckFinding]:
         yield subject.finding(expected, f"it names {', '.join(unknown)}", "ALONE")
 
 
-def style_contract(subject: Subject) -> Iterator[CheckFinding]:
+def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Make a step, and call each of its methods once."""
-    step = subject.step(SMALL)
-    arguments = random_hidden(SMALL), random_chunk(SMALL, 1)
+    step = subject.step(case)
+    arguments = random_hidden(case), random_chunk(case, 1)
     _hidden, _loss = step(*arguments)
     returned: dict[str, tuple[Any, type]] = {"save": (step.save(), Checkpoint)}
     if subject.jax:
@@ -111,74 +102,65 @@ def style_contract(subject: Subject) -> Iterator[CheckFinding]:
             yield subject.finding(expected, f"it returned {type(value).__name__}", name)
 
 
-def step_shapes(subject: Subject) -> Iterator[CheckFinding]:
+def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare shape, dtype and class of the arrays that a step returns and saves."""
-    for case in CASES:
-        call = next(subject.calls([case]))
-        rows = (case.batch, case.model.width)
-        found = {f"hidden[{i}]": value for i, value in enumerate(call.after)}
-        expected = {f"hidden[{i}]": rows for i in range(case.model.layers)}
-        kind = jax.Array if subject.jax else object
-        if wrong := _different(found | {"loss": call.loss}, expected | {"loss": ()}, kind):
-            what = f"a call returns hidden state and loss as float32 JAX arrays ({sizes(case)})"
-            yield subject.finding(what, wrong)
-        for part in PARTS:
-            saved = named_arrays(getattr(call.saved, part))
-            if wrong := _different(saved, _weight_shapes(case), np.ndarray):
-                what = f"save().{part} is float32 in NumPy arrays ({sizes(case)})"
-                yield subject.finding(what, wrong, "save")
+    call = subject.calls(case)[0]
+    found = {f"hidden[{i}]": value for i, value in enumerate(call.after)} | {"loss": call.loss}
+    expected: dict[str, Any] = {f"hidden[{i}]": value for i, value in enumerate(call.hidden)}
+    expected["loss"], kind = np.float32(0), jax.Array if subject.jax else object
+    if wrong := _different(found, expected, kind):
+        yield subject.finding("a call returns hidden state and loss as float32 JAX arrays", wrong)
+    weights = named_arrays(random_weights(case.model))
+    for part in PARTS:
+        if wrong := _different(named_arrays(getattr(call.saved, part)), weights, np.ndarray):
+            yield subject.finding(f"save().{part} is float32 in NumPy arrays", wrong, "save")
 
 
-def model_shapes(subject: Subject) -> Iterator[CheckFinding]:
+def model_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare shape and dtype of the arrays that the file's model makes."""
-    for case in CASES:
-        model, config = subject.model(case), case.model
-        params = model.init(jax.random.key(0))
-        if wrong := _different(named_arrays(model.to_weights(params)), _weight_shapes(case)):
-            yield subject.finding(
-                "to_weights returns float32 kernels (in, out) and biases; the rows of a cell's "
-                f"kernel are the hidden state's, then those of its input ({sizes(case)})",
-                wrong,
-                "init",
-                "to_weights",
-            )
-        state = tuple(np.zeros(config.width, np.float32) for _ in range(config.layers))
-        step: Any = jax.jit(model.step) if subject.jax else model.step
-        after, logits = step(params, state, np.int32(0))
-        found = {f"state[{i}]": value for i, value in enumerate(after)}
-        expected = {f"state[{i}]": (config.width,) for i in range(config.layers)}
-        expected["logits"] = (config.vocab_size,)
-        if wrong := _different(found | {"logits": logits}, expected):
-            what = f"step returns state and logits of one character in float32 ({sizes(case)})"
-            yield subject.finding(what, wrong, "step", "build")
+    model, config = subject.entrant.build(case.model), case.model
+    params = model.init(jax.random.key(0))
+    weights = named_arrays(random_weights(config))
+    if wrong := _different(named_arrays(model.to_weights(params)), weights):
+        expected = (
+            "to_weights returns float32 kernels (in, out) and biases; the rows of a cell's kernel "
+            "are the hidden state's, then those of its input"
+        )
+        yield subject.finding(expected, wrong, "init", "to_weights")
+    state = tuple(np.zeros(config.width, np.float32) for _ in range(config.layers))
+    step: Any = jax.jit(model.step) if subject.jax else model.step
+    after, logits = step(params, state, np.int32(0))
+    found = {f"state[{i}]": value for i, value in enumerate(after)} | {"logits": logits}
+    right = {f"state[{i}]": value for i, value in enumerate(state)}
+    right["logits"] = np.zeros(config.vocab_size, np.float32)
+    if wrong := _different(found, right):
+        expected = "step returns state and logits of one character in float32"
+        yield subject.finding(expected, wrong, "step", "build")
 
 
-def _weight_shapes(case: Case) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in arrays(random_weights(case.model)).items()}
-
-
-def _different(
-    found: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], kind: type = object
-) -> str:
+def _different(found: dict[str, Any], expected: dict[str, Any], kind: Any = object) -> str:
     """Return in words which arrays are missing, superfluous or of another sort; empty if none."""
-    words = {name: f"float32{list(shape)}" for name, shape in expected.items()}
-    seen = {
-        name: f"{np.asarray(value).dtype}{list(np.shape(value))}" for name, value in found.items()
-    }
-    for name, value in found.items():
-        if not isinstance(value, kind):
-            seen[name] = f"a {type(value).__module__}.{type(value).__name__}"
+
+    def words(values: dict[str, Any], kind: Any = object) -> dict[str, str]:
+        return {
+            name: f"{np.asarray(value).dtype}{list(np.shape(value))}"
+            if isinstance(value, kind)
+            else f"a {type(value).__module__}.{type(value).__name__}"
+            for name, value in values.items()
+        }
+
+    given, right = words(found, kind), words(expected)
     wrong = [
-        f"{name} is {seen.get(name, 'missing')} instead of {words.get(name, 'nothing')}"
-        for name in words | seen
-        if seen.get(name) != words.get(name)
+        f"{name} is {given.get(name, 'missing')} instead of {right.get(name, 'nothing')}"
+        for name in right | given
+        if given.get(name) != right.get(name)
     ]
     return "; ".join(wrong[:4])
 
 
-def dtypes(subject: Subject) -> Iterator[CheckFinding]:
+def dtypes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Look for other precisions in the program that a step compiles."""
-    program = subject.step(SMALL).program(random_hidden(SMALL), random_chunk(SMALL, 1))
+    program = subject.step(case).program(random_hidden(case), random_chunk(case, 1))
     if program is None:
         return
     found = OTHER_PRECISION.findall(program.lower().as_text())
@@ -192,38 +174,32 @@ def dtypes(subject: Subject) -> Iterator[CheckFinding]:
         )
 
 
-def model_weights(subject: Subject) -> Iterator[CheckFinding]:
+def model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Send weights in and out, and compare new parameters with those that come from weights."""
-    for case in CASES:
-        model, given = subject.model(case), random_weights(case.model)
-        params, other = (model.init(jax.random.key(seed)) for seed in (0, 1))
-        taken: Any = model.from_weights(given)
-        if seen := difference(given, model.to_weights(taken)):
-            expected = "to_weights(from_weights(weights)) returns the same weights, bit by bit"
-            yield subject.finding(f"{expected} ({sizes(case)})", seen, "from_weights")
-            return
-        made: Any = jax.tree.structure(taken)
-        init: Any = jax.tree.structure(params)
-        if made != init:
-            expected = "from_weights returns the structure that init returns"
-            yield subject.finding(expected, f"{made} instead of {init}"[:400], "from_weights")
-            return
-        if not difference(model.to_weights(params), model.to_weights(other)):
-            seen = "two keys gave the same weights, bit by bit"
-            yield subject.finding("init depends on its key", seen, "init")
-            return
+    model, given = subject.entrant.build(case.model), random_weights(case.model)
+    params, other = (model.init(jax.random.key(seed)) for seed in (0, 1))
+    taken: Any = model.from_weights(given)
+    made: Any = jax.tree.structure(taken)
+    new: Any = jax.tree.structure(params)
+    if seen := difference(given, model.to_weights(taken)):
+        expected = "to_weights(from_weights(weights)) returns the same weights, bit by bit"
+        yield subject.finding(expected, seen, "from_weights")
+    elif made != new:
+        expected = "from_weights returns the structure that init returns"
+        yield subject.finding(expected, f"{made} instead of {new}"[:400], "from_weights")
+    elif not difference(model.to_weights(params), model.to_weights(other)):
+        seen = "two keys gave the same weights, bit by bit"
+        yield subject.finding("init depends on its key", seen, "init")
 
 
-def step_weights(subject: Subject) -> Iterator[CheckFinding]:
+def step_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Load a training run that is under way, and save it."""
-    for case in CASES:
-        given, step = checkpoint_under_way(case.model), subject.step(case)
-        step.load(given)
-        saved = step.save()
-        seen = {part: difference(getattr(given, part), getattr(saved, part)) for part in PARTS}
-        if saved.updates != given.updates:
-            seen["updates"] = f"it returned {saved.updates} instead of {given.updates}"
-        for part in filter(seen.get, seen):
-            expected = f"save() returns the {part} that load() was given ({sizes(case)})"
-            yield subject.finding(expected, seen[part])
-            return
+    given, step = checkpoint_under_way(case.model), subject.step(case)
+    step.load(given)
+    saved = step.save()
+    for part in PARTS:
+        if seen := difference(getattr(given, part), getattr(saved, part)):
+            yield subject.finding(f"save() returns the {part} that load() was given", seen)
+    if saved.updates != given.updates:
+        seen = f"it returned {saved.updates} instead of {given.updates}"
+        yield subject.finding("save() returns the updates that load() was given", seen)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 ERROR, NOTE = "error", "note"
-FILE = ""
+FILE = None
 """Takes the place of a style's name where the file as a whole is checked."""
 
 
@@ -23,7 +23,7 @@ class CheckFinding:
     severity: str = ERROR
     """`error`, or `note` for what does not keep an entrant from being measured."""
     check: str = ""
-    style: str = FILE
+    style: str | None = FILE
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,21 @@ class CheckResult:
     """The result of one check of one style, or of the file."""
 
     check: str
-    style: str
+    style: str | None
     findings: tuple[CheckFinding, ...] = ()
-    not_run: str = ""
-    """Why there is no result; empty if the check ran."""
+    not_run: str | None = None
+    """Why there is no result; None if the check ran."""
     seconds: float = 0.0
     """Wall time."""
 
     @property
-    def word(self) -> str:
+    def outcome(self) -> str:
         """The result in a word: `finding`, `not run`, `note` or `ok`."""
         if any(finding.severity == ERROR for finding in self.findings):
             return "finding"
         if self.not_run:
             return "not run"
         return "note" if self.findings else "ok"
-
-    @property
-    def passed(self) -> bool:
-        """Whether the check ran and found no error."""
-        return self.word in ("ok", "note")
 
 
 @dataclass(frozen=True)
@@ -78,22 +73,16 @@ class Judgement:
 
     def as_json(self) -> dict[str, Any]:
         """Return the record that `--json` prints; `equal` is null if it is not known."""
+        names = ("check", "style", "outcome", "not_run")
         return {
             "entrant": self.name,
             "path": self.path,
             "equal": False if self.errors else (True if self.complete else None),
             "styles": list(self.styles),
             "checks": [
-                {
-                    "check": result.check,
-                    "style": result.style or None,
-                    "outcome": result.word,
-                    "not_run": result.not_run or None,
-                    "seconds": round(result.seconds, 3),
-                }
+                {name: getattr(result, name) for name in names}
+                | {"seconds": round(result.seconds, 3)}
                 for result in self.results
             ],
-            "findings": [
-                asdict(finding) | {"style": finding.style or None} for finding in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
         }

@@ -1,8 +1,8 @@
-"""The process in which an entrant is checked: `python -m bench.check.judge ABOUT PAGE`.
+"""The process in which an entrant is checked: `python -m bench.check.judge ABOUT`.
 
-ABOUT are `Judge`'s arguments in JSON. The process speaks the protocol of `bench.worker.protocol`;
-each command is one check. An entrant that exits, hangs or takes all memory does so here, and the
-parent starts another process for the next check.
+ABOUT are `Judge`'s arguments in JSON. It is a worker whose commands are checks. An entrant that
+exits, hangs or takes all memory does so here, and the parent starts another process for the next
+check.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.check.checks import CHECKS
+from bench.check.checks import CHECKS, CheckOptions
 from bench.check.findings import NOTE, CheckFinding
-from bench.check.subject import Subject
-from bench.worker.__main__ import PROTOCOL, adopt, closed_in_forks, end_with_parent, keep_to_cores
+from bench.check.subject import Subject, sizes
+from bench.worker.__main__ import adopt, answer_commands, begin
 from bench.worker.integrity import Surroundings
-from bench.worker.recorder import TurnMarker
-from bench.worker.setting import case_of, use
+from bench.worker.settings import ROOT
+from bench.worker.workloads import load_workload, use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LARGEST_FILE = 1 << 28
 """Bytes that the process may write into one file, its output included."""
@@ -36,8 +39,7 @@ LOUD = 4096
 CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", ".uv"}
 """Folders that anything may write into."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-PATHS = {"open": 1, "os.rename": 2, "os.remove": 1, "os.mkdir": 1, "os.rmdir": 1}
-"""How many arguments of an audit event are paths that it changes; they come first."""
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 FORKS = {"os.fork", "os.forkpty"}
 STARTS = {*FORKS, "subprocess.Popen", "os.posix_spawn", "os.system"}
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -45,69 +47,45 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def main() -> None:
     """Run the checks that standard input names, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    end_with_parent()
+    out = begin()
     adopt()
-    keep_to_cores()
-    TurnMarker(sys.argv[2])
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    closed_in_forks(out.fileno())
-    pid, judge = os.getpid(), Judge(**json.loads(sys.argv[1]))
-    while True:
-        ready = {"ready": 0.0, "protocol": PROTOCOL, "cpu_seconds": 0.0}
-        print(json.dumps(ready), file=out, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
-        answer = judge.examine(**json.loads(line))
-        if os.getpid() != pid:  # a fork that the entrant made came back to here
-            os._exit(0)
-        print(json.dumps(answer), file=out, flush=True)
+    answer_commands(out, Judge(**json.loads(sys.argv[1])).examine)
 
 
 class Judge:
-    """Checks one entrant, which is not imported yet.
+    """Checks one entrant, which is not imported yet; its path is empty if it is one of `impls/`.
 
-    Args:
-        name: The entrant's.
-        path: Of its file, if that is none of `impls/`; else empty.
-        stacks: File for the stacks of a process that hangs or crashes.
-        options: Fields of `CheckOptions`.
+    The stacks of a process that hangs or crashes are written to the file `stacks`.
     """
 
     def __init__(self, name: str, path: str, stacks: str, options: dict[str, Any]) -> None:
-        backend = options["backend"]
-        if backend == "cpu":  # a driver has all of its device's memory among its own data
-            _limit(options["memory"])
-        use(backend)
+        about = CheckOptions(**options)
+        if about.backend == "cpu":  # a driver has all of its device's memory among its own data
+            _limit(about.memory)
+        use(about.backend)
         if path:
             impls.add(path)
         self.name = name
-        self.workloads = tuple(case_of(workload, backend) for workload in options["workloads"])
-        self.subjects: dict[str, Subject] = {}
+        self.workloads = tuple(load_workload(workload).case for workload in about.workloads)
+        self.subject: Subject | None = None
         self.stacks = Path(stacks).open("w")  # noqa: SIM115 -- open as long as the process lives
         faulthandler.enable(self.stacks)
-        self.traces = Traces(Path(options["root"]), impls.source(name))
+        self.traces = Traces(impls.source(name))
 
-    def examine(self, check: str, style: str, seconds: float) -> dict[str, Any]:
-        """Run one check.
+    def examine(self, check: str, style: str | None, seconds: float) -> dict[str, Any]:
+        """Run a check of a style, or of the file as a whole.
 
-        Args:
-            check: Its name.
-            style: Of the entrant; empty for the file as a whole.
-            seconds: After which the stacks are written down, since the check may never return.
+        After so many seconds the stacks are written down, since the check may never return.
         """
-        if style not in self.subjects:
-            self.subjects[style] = Subject(self.name, style, self.workloads)
-        subject, printed, before = self.subjects[style], _bytes_printed(), Surroundings()
+        if self.subject is None or self.subject.style != style:
+            self.subject = Subject(self.name, style, self.workloads)
+        subject, before = self.subject, Surroundings()
         faulthandler.dump_traceback_later(seconds, file=self.stacks)
         findings = findings_of(subject, check)
         faulthandler.cancel_dump_traceback_later()
         if changes := before.changes():
             expected = "an entrant changes nothing that all entrants of a process share"
             findings.append(subject.finding(expected, f"it {changes}"))
-        self.traces.printed += _bytes_printed() - printed
         imported = "entrant" in vars(subject)
         return {
             "findings": [_record(finding) for finding in findings],
@@ -118,22 +96,16 @@ class Judge:
 
 
 class Traces:
-    """Records what a process does, from Python's audit events: code below Python raises none.
+    """Records what an entrant does, from audit events: Python raises them, and no other code."""
 
-    Args:
-        root: Of the repository, which nothing may write into.
-        own: The entrant's file.
-    """
-
-    def __init__(self, root: Path, own: Path) -> None:
-        self.root, self.own = root.resolve(), own.resolve()
+    def __init__(self, own: Path) -> None:
+        self.own = own.resolve()
         self.writes: dict[str, str] = {}
         """Paths in the repository, and the line of the entrant that was running."""
         self.forks = 0
         self.started = ""
         """The line that started a process last."""
-        self.printed = 0
-        """Bytes."""
+        self.printed = _bytes_printed()
         self.threads = {thread.ident for thread in threading.enumerate()}
         sys.addaudithook(self._record)
 
@@ -143,8 +115,8 @@ class Traces:
             self.forks += event in FORKS
         for path in changed_paths(event, arguments):
             full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 -- it need not exist
-            if full.is_relative_to(self.root) and not CACHES & {*full.parts}:
-                self.writes.setdefault(str(full.relative_to(self.root)), self._line())
+            if full.is_relative_to(ROOT) and not CACHES & {*full.parts}:
+                self.writes.setdefault(str(full.relative_to(ROOT)), self._line())
 
     def _line(self) -> str:
         """Return the line of the entrant's file that is running."""
@@ -153,24 +125,21 @@ class Traces:
             frame = frame.f_back
         return f"{self.own}:{frame.f_lineno}, {frame.f_code.co_name}" if frame else str(self.own)
 
-    def findings(self) -> list[CheckFinding]:
-        """Return what was recorded so far, and forget it."""
+    def findings(self) -> Iterator[CheckFinding]:
+        """Yield what was recorded so far, and forget it."""
         expected = "nothing is written, renamed or removed in the repository"
-        found = [
-            CheckFinding(expected, f"it wrote to {path}", line)
-            for path, line in self.writes.items()
-        ]
+        for path, line in self.writes.items():
+            yield CheckFinding(expected, f"it wrote to {path}", line)
         if self.forks:
             expected = "the process does not fork: JAX's threads do not survive a fork"
-            found.append(CheckFinding(expected, f"forks: {self.forks}", self.started))
-        notes = {}
+            yield CheckFinding(expected, f"forks: {self.forks}", self.started)
         if names := [t.name for t in threading.enumerate() if t.ident not in self.threads]:
-            notes["no thread runs on after the calls"] = f"threads: {', '.join(names[:4])}"
-        if self.printed > LOUD:
-            notes["little is printed: it takes time"] = f"it printed {self.printed} bytes"
-        found += [CheckFinding(*note, str(self.own), NOTE) for note in notes.items()]
-        self.writes, self.forks, self.printed = {}, 0, 0
-        return found
+            expected, seen = "no thread runs on after the calls", f"threads: {', '.join(names[:4])}"
+            yield CheckFinding(expected, seen, str(self.own), NOTE)
+        if (count := _bytes_printed() - self.printed) > LOUD:
+            expected, seen = "little is printed: it takes time", f"it printed {count} bytes"
+            yield CheckFinding(expected, seen, str(self.own), NOTE)
+        self.writes, self.forks, self.printed = {}, 0, _bytes_printed()
 
 
 def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
@@ -178,27 +147,30 @@ def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
 
     A path that is relative to a descriptor, the last argument, is left out: its name says nothing.
     """
-    if event not in PATHS or (event == "open" and not arguments[2] & WRITES):
-        return []
-    if event != "open" and arguments[-1] != -1:
-        return []
-    named = [a for a in arguments[: PATHS[event]] if isinstance(a, (str, bytes, os.PathLike))]
+    if event == "open":
+        changed = arguments[:1] if arguments[2] & WRITES else ()
+    else:
+        changed = arguments[:-1] if event in CHANGES and arguments[-1] == -1 else ()
+    paths = [path for path in changed if isinstance(path, (str, bytes, os.PathLike))]
     if event in ("open", "os.mkdir"):  # which fail for a folder that is there
-        return [path for path in named if not os.path.isdir(path)]  # noqa: PTH112 -- bytes too
-    return named
+        return [path for path in paths if not os.path.isdir(path)]  # noqa: PTH112 -- bytes too
+    return paths
 
 
-def findings_of(subject: Subject, check: str) -> list[CheckFinding]:
-    """Run a check; an exception is a finding, too."""
-    about = CHECKS[check]
-    function = about.of_style if subject.style else about.of_file
+def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
+    """Run a check at one size after another, until something is found; so is an exception."""
+    check, findings = CHECKS[name], list[CheckFinding]()
+    function = check.of_style if subject.style else check.of_file
     assert function is not None
-    findings: list[CheckFinding] = []
-    try:
-        for finding in function(subject):
-            findings.append(finding)
-    except BaseException as error:
-        findings.append(subject.exception(about.about, error))
+    for case in subject.cases[: check.sizes]:
+        at = "" if check.sizes == 1 else f" ({sizes(case)})"
+        try:
+            for finding in function(subject, case):
+                findings.append(replace(finding, expected=finding.expected + at))
+        except BaseException as error:
+            findings.append(subject.exception(check.about, error))
+        if findings:
+            break
     return findings
 
 

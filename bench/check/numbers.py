@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.check.subject import (
-    CASES,
     PARTS,
     SMALL,
     arrays,
     checkpoint_under_way,
     difference,
-    plain_step,
-    sizes,
+    plain,
 )
 from common import reference
 from common.contract import Dense, flat, fresh_checkpoint, unflat, zero_hidden
@@ -37,77 +35,67 @@ EXPLAINED = 2e-5
 """Relative difference within which a usual mistake explains a loss."""
 
 
-def equality(subject: Subject) -> Iterator[CheckFinding]:
+def equality(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare losses with the reference's, and say which usual mistake explains a wrong one."""
-    for call in subject.calls(subject.cases):
-        loss, right, case = float(call.loss), call.answer.loss, call.case
-        if abs(loss / right - 1) <= LOSS_TOLERANCE:
-            continue
-        mistake = usual_mistake(call)
-        padded = "" if np.all(call.chunk.mask) else ", padded"
-        yield subject.finding(
-            f"the loss is {right:.7f} nats, the float64 reference's, within "
-            f"{LOSS_TOLERANCE:g} of it ({sizes(case)}{padded})",
-            f"it is {loss:.7f}" + (f"; this is the loss if {mistake}" if mistake else ""),
-            "step",
-            "build",
-        )
-        return
+    for call in subject.calls(case):
+        loss, right = float(call.loss), call.answer.loss
+        if not abs(loss / right - 1) <= LOSS_TOLERANCE:
+            mistake = usual_mistake(call)
+            of = "" if np.all(call.chunk.mask) else " of a padded chunk"
+            yield subject.finding(
+                f"the loss{of} is {right:.7f} nats, the float64 reference's, within "
+                f"{LOSS_TOLERANCE:g} of it",
+                f"it is {loss:.7f}" + (f"; this is the loss if {mistake}" if mistake else ""),
+                "step",
+                "build",
+            )
+            return
 
 
-def gradient(subject: Subject) -> Iterator[CheckFinding]:
+def gradient(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare every array's gradient, read off the first moment after one update from zero."""
-    for call in subject.calls(subject.cases):
+    for call in subject.calls(case):
         given, right = arrays(call.gradient), arrays(call.answer.grads)
         away = {
             name: float(np.linalg.norm(given[name] - right[name]) / np.linalg.norm(right[name]))
             for name in right
         }
         wrong = {name: norm for name, norm in away.items() if not norm <= GRADIENT_TOLERANCE}
-        if not wrong:
-            continue
-        worst = max(wrong, key=lambda name: np.nan_to_num(wrong[name], nan=np.inf))
-        seen = (
-            f"{len(wrong)} of {len(right)} arrays are off; the worst is {worst}, by "
-            f"{wrong[worst]:.2g} of its norm"
-        )
-        if not any(map(np.any, given.values())):
-            seen = "save().mu is zero after an update: no update was made"
-        elif _one_character_is_right(subject):
-            seen += (
-                "; the gradient of a single character is right: the state is detached, as by "
-                "stop_gradient, or the chunk is cut"
+        if wrong:
+            worst = max(wrong, key=lambda name: np.nan_to_num(wrong[name], nan=np.inf))
+            seen = (
+                f"{len(wrong)} of {len(right)} arrays are off; the worst is {worst}, by "
+                f"{wrong[worst]:.2g} of its norm"
             )
-        yield subject.finding(
-            f"the gradient of every array is the reference's, within {GRADIENT_TOLERANCE:g} of "
-            f"its norm ({sizes(call.case)})",
-            seen,
-            "step",
-            "build",
-        )
-        return
-
-
-def _one_character_is_right(subject: Subject) -> bool:
-    call = next(subject.calls([Case(SMALL.model, chunk=1, batch=1)]))
-    return relative_norm(call.gradient, call.answer.grads) <= GRADIENT_TOLERANCE
-
-
-def ten_steps(subject: Subject) -> Iterator[CheckFinding]:
-    """Compare updates with plain JAX's, from new weights and in the middle of a run."""
-    for case in subject.cases:
-        new = fresh_checkpoint(random_weights(case.model))
-        for start in (new, checkpoint_under_way(case.model)):
-            right = _run(plain_step(case), case, start)
-            if seen := _wrong_run(start, _run(subject.step(case), case, start), right):
-                yield subject.finding(
-                    f"ten updates are AdamW's: they have plain JAX's losses, within "
-                    f"{TRAJECTORY_TOLERANCE:g} nats, and lead to its checkpoint ({sizes(case)}, "
-                    f"learning rate {case.optimiser.learning_rate:g}, weight decay "
-                    f"{case.optimiser.weight_decay:g}, updates made before: {start.updates})",
-                    seen,
+            single = subject.calls(Case(SMALL.model, chunk=1, batch=1))[0]
+            if not any(map(np.any, given.values())):
+                seen = "save().mu is zero after an update: no update was made"
+            elif relative_norm(single.gradient, single.answer.grads) <= GRADIENT_TOLERANCE:
+                seen += (
+                    "; the gradient of a single character is right: the state is detached, as by "
+                    "stop_gradient, or the chunk is cut"
                 )
-                return
+            expected = (
+                f"the gradient of every array is the reference's, within {GRADIENT_TOLERANCE:g} of "
+                "its norm"
+            )
+            yield subject.finding(expected, seen, "step", "build")
+            return
+
+
+def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+    """Compare updates with plain JAX's, from new weights and in the middle of a run."""
+    for start in (fresh_checkpoint(random_weights(case.model)), checkpoint_under_way(case.model)):
+        right = _run(plain().step(case), case, start)
+        if seen := _wrong_run(start, _run(subject.step(case), case, start), right):
+            yield subject.finding(
+                f"ten updates are AdamW's: they have plain JAX's losses, within "
+                f"{TRAJECTORY_TOLERANCE:g} nats, and lead to its checkpoint, with learning rate "
+                f"{case.optimiser.learning_rate:g}, weight decay {case.optimiser.weight_decay:g} "
+                f"and {start.updates} updates made before",
+                seen,
+            )
+            return
 
 
 def _run(step: TrainStep, case: Case, start: Checkpoint) -> tuple[np.ndarray, Checkpoint]:
@@ -141,22 +129,18 @@ def _wrong_run(
     return ""
 
 
-def state(subject: Subject) -> Iterator[CheckFinding]:
+def state(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare the hidden state after a chunk with the reference's."""
-    for call in subject.calls(CASES):
+    for call in subject.calls(case):
         after = [np.asarray(rows) for rows in call.after]
         away = [np.max(np.abs(a - b)) for a, b in zip(after, call.answer.hidden, strict=True)]
-        if np.max(away) <= HIDDEN_TOLERANCE:
-            continue
-        seen = f"layer {int(np.argmax(away))} is off by {np.max(away):.2g}"
-        if all(np.array_equal(a, b) for a, b in zip(after, call.hidden, strict=True)):
-            seen += "; it is the state that the call was given"
-        yield subject.finding(
-            "a call returns the state after its last character, the reference's within "
-            f"{HIDDEN_TOLERANCE:g} ({sizes(call.case)})",
-            seen,
-        )
-        return
+        if not np.max(away) <= HIDDEN_TOLERANCE:
+            seen = f"layer {int(np.argmax(away))} is off by {np.max(away):.2g}"
+            if all(np.array_equal(a, b) for a, b in zip(after, call.hidden, strict=True)):
+                seen += "; it is the state that the call was given"
+            expected = "a call returns the state after its last character, the reference's within"
+            yield subject.finding(f"{expected} {HIDDEN_TOLERANCE:g}", seen)
+            return
 
 
 def usual_mistake(call: FirstCall) -> str | None:

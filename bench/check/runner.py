@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,44 +26,22 @@ from bench.check.subject import Subject
 from bench.check.user_times import same_times
 from bench.engine.processes import Place, Worker, WorkerFailedError
 from bench.worker.__main__ import adopt
-from bench.worker.settings import ROOT
 from common.devices import Device
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.check.checks import CheckOptions
+
     type Progress = Callable[[str, str], None]
-    """Is told style and check before each check begins."""
+    """Is told style, or `file`, and check before each check begins."""
 
 JUDGE = "bench.check.judge"
 STACKS_AFTER = 0.9
 """Part of the time limit after which a process writes its stacks down."""
 START_SECONDS = 120.0
 """Time limit for a process to import jax, before anything of an entrant is run."""
-
-
-@dataclass(frozen=True)
-class CheckOptions:
-    """Which checks to run, and within which limits."""
-
-    styles: tuple[str, ...] = ()
-    """Empty for all."""
-    checks: tuple[str, ...] = tuple(CHECKS)
-    workloads: tuple[str, ...] = ()
-    """Numbers are compared at their sizes, in addition to two small ones."""
-    seconds: float = 60.0
-    """For each check."""
-    memory: int = 8 << 30
-    """Bytes for a process."""
-    backend: str = "cpu"
-    root: Path = ROOT
-    """Of the repository, which nothing may write into."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all checks of all styles are run, so that an entrant can be called equal."""
-        return set(self.checks) == set(CHECKS) and not self.styles
 
 
 def entrant_name(given: str) -> str:
@@ -78,15 +56,8 @@ def entrant_name(given: str) -> str:
     return impls.add(given)
 
 
-def judge(
-    given: str, options: CheckOptions, progress: Progress = lambda _style, _check: None
-) -> Judgement:
-    """Return all that the checks find in one entrant.
-
-    Args:
-        given: Its name, or the path of its file.
-        options: What to check.
-        progress: Told of each check before it begins.
+def judge(given: str, options: CheckOptions, progress: Progress) -> Judgement:
+    """Return all that the checks find in one entrant, given by its name or the path of its file.
 
     Raises:
         BakeoffError: there is no such entrant, or it has none of the requested styles.
@@ -127,14 +98,7 @@ def place_of(name: str, backend: str) -> Place:
 
 
 class Runner:
-    """Runs the checks of one entrant in processes of their own.
-
-    Args:
-        name: The entrant's.
-        shown: The path of its file in findings.
-        options: What to check.
-        place: Where its workers run.
-    """
+    """Runs the checks of one entrant in processes of their own; findings call its file `shown`."""
 
     def __init__(self, name: str, shown: str, options: CheckOptions, place: Place) -> None:
         self.name, self.shown, self.options, self.place = name, shown, options, place
@@ -163,7 +127,7 @@ class Runner:
                 self._end_children()
                 self._end()
 
-    def _run_checks(self, style: str, progress: Progress) -> None:
+    def _run_checks(self, style: str | None, progress: Progress) -> None:
         """Run the checks of one style, or of the file."""
         self.traces, self.started = [], ""
         subject = Subject(self.name, style)
@@ -171,72 +135,65 @@ class Runner:
             requested = name in ("contract", *self.options.checks)
             if not requested or not (style or check.of_file or name == "purity"):
                 continue
-            progress(style, name)
+            progress(style or "file", name)
             start = time.monotonic()
-            result = self._result(name, subject)
-            self.results.append(replace(result, seconds=time.monotonic() - start))
+            why = self._obstacle(name, subject)
+            found = [] if why else self._found(name, subject)
+            seconds = time.monotonic() - start
+            self.results.append(CheckResult(name, style, tuple(found), why, seconds))
 
-    def _result(self, name: str, subject: Subject) -> CheckResult:
-        """Run one check, unless it depends on one that has not passed."""
-        style, result = subject.style, CheckResult(name, subject.style)
-        needs = {(need, FILE) for need in NEEDED} | {("contract", style), ("shapes", style)}
-        if name == "watched":
-            needs.add(("equality", style))
-        if self.styles:  # a file that offers styles can be checked
-            needs.discard(("contract", FILE))
-        for earlier in self.results:
-            needed = (earlier.check, earlier.style) in needs and name != "purity"
-            if needed and not earlier.passed:
-                return replace(result, not_run=f"needs {earlier.check} to pass")
-        if name == "retrace" and not subject.jax:
-            return replace(result, not_run="not a JAX library")
-        where = subject.location()
+    def _obstacle(self, name: str, subject: Subject) -> str | None:
+        """Return why a check is not run: it depends on one that has not passed, for instance."""
+        needs: dict[str | None, tuple[str, ...]] = {subject.style: CHECKS[name].needs}
+        needs[FILE] = NEEDED[1:] if self.styles else NEEDED  # a file with styles can be checked
+        for earlier in self.results if name != "purity" else ():
+            needed = earlier.check in needs.get(earlier.style, ())
+            if needed and earlier.outcome in ("finding", "not run"):
+                return f"needs {earlier.check} to pass"
+        return "not a JAX library" if name == "retrace" and not subject.jax else None
+
+    def _found(self, name: str, subject: Subject) -> list[CheckFinding]:
+        """Return what one check finds."""
+        style, where = subject.style, subject.location()
         try:
             if name == "purity":
                 found = [*self.traces, *self._end_children(where)]
             elif name == "watched":
-                arm = self.name, style
-                seen = same_times(self.place, arm, self.path, self.options)
+                seen = same_times(self.place, (self.name, style or ""), self.path, self.options)
                 found = [CheckFinding(*pair, where) for pair in seen.items()]
             else:
                 found = self._examined(name, style)
         except WorkerFailedError as error:
             found = [self._death(error, where)]
             self._end()
-        findings = []
-        of_file = {f.seen for r in self.results if r.style == FILE for f in r.findings}
-        for finding in dict.fromkeys(found):
-            if style and finding.seen in of_file:  # a style's process imports the file again
-                continue
-            where = finding.where.replace(str(subject.path), self.shown)
-            findings.append(replace(finding, check=name, style=style, where=where))
-        return replace(result, findings=tuple(findings))
+        of_file = {f.seen for r in self.results if r.style is FILE for f in r.findings}
+        return [
+            replace(
+                f, check=name, style=style, where=f.where.replace(str(subject.path), self.shown)
+            )
+            for f in dict.fromkeys(found)
+            if not style or f.seen not in of_file  # a style's process imports the file again
+        ]
 
-    def _examined(self, check: str, style: str) -> list[CheckFinding]:
-        """Run a check in the process, and return its findings."""
+    def _examined(self, check: str, style: str | None) -> list[CheckFinding]:
+        """Run a check in the process, started if there is none, and return its findings."""
+        if self.worker is None:
+            about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
+            arguments = json.dumps(about | {"options": asdict(self.options)})
+            command = (self.place.command[0], "-m", JUDGE, arguments)
+            self.worker = Worker(replace(self.place, command=command), START_SECONDS)
+            self.worker.start()
         seconds = self.options.seconds
-        command = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
-        answer = self._judge().ask(command, seconds)
+        question = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
+        answer = self.worker.ask(question, seconds)
         self.started = answer["started"]
         self.traces += [CheckFinding(**finding) for finding in answer["traces"]]
-        if check == "contract" and style == FILE:
+        if check == "contract" and style is FILE:
             offered, chosen = answer["styles"], self.options.styles
             self.styles = tuple(style for style in offered if not chosen or style in chosen)
             if offered and not self.styles:
                 raise unknown(f"style of {self.name}", " and ".join(chosen), offered)
         return [CheckFinding(**finding) for finding in answer["findings"]]
-
-    def _judge(self) -> Worker:
-        """Return the process, started if there is none."""
-        if self.worker is None:
-            options = asdict(self.options) | {"root": str(self.options.root)}
-            about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            arguments = json.dumps(about | {"options": options})
-            command = (self.place.command[0], "-m", JUDGE, arguments)
-            place = replace(self.place, command=command, root=self.options.root)
-            self.worker = Worker(place, START_SECONDS)
-            self.worker.start()
-        return self.worker
 
     def _death(self, error: WorkerFailedError, where: str) -> CheckFinding:
         """Return the finding that a process did not finish the check."""
@@ -280,12 +237,10 @@ class Runner:
                 judge = psutil.Process(self.worker.process.pid)
                 children = children - {judge} | set(judge.children(recursive=True))
         running = []
-        for child in children:
+        for child in psutil.wait_procs(children, timeout=0)[1]:
             with suppress(psutil.Error):
                 if child.status() != psutil.STATUS_ZOMBIE:
                     running.append(child)
-                elif child.ppid() == os.getpid():
-                    child.wait(1)
         return running
 
     def _end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 import traceback
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,10 +19,8 @@ from common.equality import Case, answers, gradient_of, make, pair, random_hidde
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from common import reference
-    from common.contract import Chunk, Hidden, Model, TrainStep, Weights
+    from common.contract import Chunk, Hidden, TrainStep, Weights
 
 SMALL = Case(ModelConfig(5, width=8, layers=3), chunk=8, batch=1)
 RAGGED = Case(
@@ -32,7 +30,6 @@ RAGGED = Case(
     optimiser=OptimiserConfig(learning_rate=0.005, weight_decay=0.1),
 )
 """Differs from SMALL in every number, so that a number that the file has fixed shows."""
-CASES = (SMALL, RAGGED)
 PARTS = ("weights", "mu", "nu")
 """Of a checkpoint, each with an array for every weight."""
 UPDATES = 7
@@ -57,53 +54,41 @@ class FirstCall(NamedTuple):
 class Subject:
     """An entrant and one of its styles; no style if the file as a whole is checked."""
 
-    def __init__(self, name: str, style: str, workloads: tuple[Case, ...] = ()) -> None:
+    def __init__(self, name: str, style: str | None, workloads: tuple[Case, ...] = ()) -> None:
         self.name, self.style = name, style
-        self.cases = (*CASES, *workloads)
-        """Sizes at which numbers are compared."""
+        self.cases = (SMALL, RAGGED, *workloads)
+        """Sizes that are checked, as many of them as a check asks for."""
         self.path = impls.source(name).resolve()
         self.jax = impls.readable(name).jax
-        self.steps: dict[Case, TrainStep] = {}
-        self.first_calls: dict[Case, list[FirstCall]] = {}
+        self.made = cache(self.new_step)
+        self.calls = cache(self._calls)
+        """Two calls at some sizes, made once: of two chunks in a row, the second one padded."""
 
     @cached_property
     def entrant(self) -> impls.Entrant:
         """The entrant, imported."""
         return impls.load(self.name)
 
-    def model(self, case: Case) -> Model:
-        """Return its pure functions."""
-        return self.entrant.build(case.model)
-
     def new_step(self, case: Case) -> TrainStep:
         """Return another step, which is not loaded yet."""
+        assert self.style is not None
         return make(self.entrant.style(self.style), case)
 
     def step(self, case: Case) -> TrainStep:
         """Return the step of these sizes, compiled once, with the usual weights loaded."""
-        if case not in self.steps:
-            self.steps[case] = self.new_step(case)
-        self.steps[case].load(fresh_checkpoint(random_weights(case.model)))
-        return self.steps[case]
+        step = self.made(case)
+        step.load(fresh_checkpoint(random_weights(case.model)))
+        return step
 
-    def calls(self, cases: Sequence[Case]) -> Iterator[FirstCall]:
-        """Yield two calls for each case: of two chunks in a row, the second one padded.
-
-        Each is made once, from the usual weights.
-        """
-        for case in cases:
-            if case not in self.first_calls:
-                self.first_calls[case] = list(self._calls(case))
-            yield from self.first_calls[case]
-
-    def _calls(self, case: Case) -> Iterator[FirstCall]:
-        hidden = random_hidden(case)
+    def _calls(self, case: Case) -> list[FirstCall]:
+        hidden, found = random_hidden(case), []
         for chunk, answer in zip(pair(case), answers(case), strict=True):
             step = self.step(case)
             after, loss = step(hidden, chunk)
             gradient, saved = gradient_of(step), step.save()
-            yield FirstCall(case, hidden, chunk, after, loss, saved, gradient, answer)
+            found.append(FirstCall(case, hidden, chunk, after, loss, saved, gradient, answer))
             hidden = tuple(jax.device_put(rows.astype(np.float32)) for rows in answer.hidden)
+        return found
 
     def finding(self, expected: str, seen: str, *names: str, severity: str = ERROR) -> CheckFinding:
         """Return a finding that points at the first of `names`, as `location` does."""
@@ -111,38 +96,27 @@ class Subject:
 
     def location(self, *names: str) -> str:
         """Return where the first of `names` is defined; else the style, and else the file."""
+        text = self.path.read_text("utf-8", "replace")
         for name in (*names, *((self.style, "STYLES") if self.style else ())):
-            if name in self.definitions:
-                return f"{self.path}:{self.definitions[name]}, {name}"
+            known = re.escape(name)
+            defined = rf"^ *(?:(?:def|class) +{known}\b|{known} *(?::[^=\n]*)?=(?!=))"
+            if found := re.search(defined, text, re.MULTILINE):
+                return f"{self.path}:{text.count(chr(10), 0, found.start()) + 1}, {name}"
         return str(self.path)
-
-    @cached_property
-    def definitions(self) -> dict[str, int]:
-        """First line of each function, class and constant of the file, by name."""
-        lines: dict[str, int] = {}
-        for node in ast.walk(ast.parse(self.path.read_bytes())):
-            match node:
-                case (
-                    ast.FunctionDef(name=name)
-                    | ast.ClassDef(name=name)
-                    | ast.Assign(targets=[ast.Name(id=name)])
-                    | ast.AnnAssign(target=ast.Name(id=name))
-                ):
-                    lines[name] = min(node.lineno, lines.get(name, node.lineno))
-        return lines
 
     def exception(self, expected: str, error: BaseException) -> CheckFinding:
         """Return the finding that an exception was raised."""
-        seen = " ".join("".join(traceback.format_exception_only(error)).split())
         match error:
             case SystemExit():
                 seen = f"called sys.exit({error.code!r})"
-            case MemoryError():
-                seen = f"it asked for more memory than it may have: {seen}"
             case BakeoffError():
                 seen = str(error)
             case _:
-                seen = f"raised {seen}"
+                what = "raised"
+                if isinstance(error, MemoryError):
+                    what = "it asked for more memory than it may have:"
+                words = "".join(traceback.format_exception_only(error)).split()
+                seen = " ".join([what, *words])
         frames = traceback.extract_tb(error.__traceback__)
         if error.__cause__ is not None:
             frames += traceback.extract_tb(error.__cause__.__traceback__)
@@ -152,9 +126,9 @@ class Subject:
 
 
 @cache
-def plain_step(case: Case) -> TrainStep:
-    """Return plain JAX's step, which is not loaded yet."""
-    return make(impls.load(impls.BASELINE).style("pure"), case)
+def plain() -> Subject:
+    """Return what others are compared with: plain JAX's step."""
+    return Subject(impls.BASELINE, "pure")
 
 
 def checkpoint_under_way(config: ModelConfig) -> Checkpoint:
@@ -167,13 +141,8 @@ def checkpoint_under_way(config: ModelConfig) -> Checkpoint:
 
 def named_arrays(weights: Weights) -> dict[str, Any]:
     """Return the arrays of weights by name, bottom up, as the library gives them."""
-    layers = {f"cells[{index}]": cell for index, cell in enumerate(weights.cells)}
-    layers["readout"] = weights.readout
-    return {
-        f"{name}.{part}": getattr(layer, part)
-        for name, layer in layers.items()
-        for part in ("kernel", "bias")
-    }
+    leaves, _ = jax.tree_util.tree_flatten_with_path(weights)
+    return {jax.tree_util.keystr(path).removeprefix("."): leaf for path, leaf in leaves}
 
 
 def arrays(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:

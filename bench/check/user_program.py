@@ -1,32 +1,21 @@
 """Steps called as a user calls them, in a program that knows nothing of the measurement.
 
 Its text is given to a fresh interpreter with `-c`, so that neither its file nor its module has a
-name by which a step could tell that it is observed. It speaks the workers' protocol.
+name by which a step could tell that it is observed. It answers one question in the workers'
+protocol: how long do calls of these steps take, in turns?
 """
 
 import json
 import os
+import statistics
 import sys
 import time
 
 READY = {"ready": 0.0, "protocol": 4}
 
 
-def main() -> None:
-    """Answer one question: how long do calls of these steps take, in turns?"""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    print(json.dumps(READY), file=out, flush=True)
-    line = sys.stdin.readline()
-    if line:
-        print(json.dumps(answer(**json.loads(line))), file=out, flush=True)
-        print(json.dumps(READY), file=out, flush=True)
-
-
 def answer(arms: list[list[str]], path: str, workload: str, rounds: int) -> dict[str, object]:
     """Return each arm's median seconds of a call, and its loss after all calls."""
-    import statistics
-
     import jax
 
     import impls
@@ -55,5 +44,9 @@ def answer(arms: list[list[str]], path: str, workload: str, rounds: int) -> dict
     return {"seconds": [statistics.median(row) for row in seconds], "losses": losses}
 
 
-if __name__ == "__main__":
-    main()
+with os.fdopen(os.dup(1), "w") as out:
+    os.dup2(2, 1)
+    print(json.dumps(READY), file=out, flush=True)
+    for line in sys.stdin:
+        for record in (answer(**json.loads(line)), READY):
+            print(json.dumps(record), file=out, flush=True)

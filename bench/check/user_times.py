@@ -16,7 +16,7 @@ from bench.engine.processes import Worker
 from common.tolerances import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
-    from bench.check.runner import CheckOptions
+    from bench.check.checks import CheckOptions
     from bench.engine.processes import Place
 
 HIDDEN = ("BAKEOFF", "PYTEST")
@@ -37,12 +37,6 @@ def same_times(
 ) -> dict[str, str]:
     """Compare a step in the benchmark's worker with the same step in a user's program.
 
-    Args:
-        place: Where the entrant's workers run.
-        arm: Its entrant and style.
-        path: Of its file, if that is none of `impls/`; else empty.
-        options: Give time limit and backend.
-
     Returns:
         What is seen by what is expected; empty if all is well.
 
@@ -50,58 +44,50 @@ def same_times(
         WorkerFailedError: one of the two processes died, or took too long.
     """
     arms, silence = [(impls.BASELINE, "pure"), arm], max(options.seconds, LEAST_SECONDS)
+    variables = {k: v for k, v in place.variables.items() if not k.startswith(HIDDEN)}
+    command = (place.command[0], "-c", USER_PROGRAM.read_text(encoding="utf-8"))
+    question = {"arms": arms, "path": path, "workload": WORKLOAD, "rounds": ROUNDS}
+    found: dict[str, str] = {}
     for _ in range(ATTEMPTS):
-        timed = _in_worker(place, arms, path, silence, options.backend)
-        if isinstance(timed, str):
-            return {"the benchmark's worker accepts the step": timed}
-        found = differing_times(timed, _in_user_program(place, arms, path, silence))
+        with Worker(place, silence) as worker:
+            worker.start()
+            timed, failures = _block(worker, arms, path, options.backend)
+        if failures:
+            return {"the benchmark's worker accepts the step": next(iter(failures.values()))}
+        with Worker(replace(place, command=command, variables=variables), silence) as program:
+            program.start()
+            found = differing_times(timed, program.ask(question))
         if not found:
             break
     return found
 
 
-def _in_worker(
-    place: Place, arms: list[tuple[str, str]], path: str, silence: float, backend: str
-) -> list[float] | str:
-    """Return each arm's median seconds in a block of the benchmark, or why there is no block."""
+def _block(
+    worker: Worker, arms: list[tuple[str, str]], path: str, backend: str
+) -> tuple[list[float], dict[str, str]]:
+    """Return each arm's median seconds in a block of the benchmark; else why arms failed."""
     names = ["/".join(arm) for arm in arms]
     load: dict[str, Any] = {"do": "load", "arms": arms, "cache": None, "seed": 0}
     load |= {"check_programs": True, "outside": {arms[1][0]: path} if path else {}}
     where = {"workload": WORKLOAD, "backend": backend}
-    with Worker(place, silence) as worker:
-        worker.start()
-        failures = worker.ask(load)["failures"]
-        for name in names:
-            proof = worker.ask(where | {"do": "prove", "arm": name})
-            if "failure" in proof:
-                failures = {name: proof["failure"]} | failures
-        if not failures:
-            turns = {"do": "block", "kind": "step", "arms": names, "rounds": ROUNDS, "seed": 0}
-            block = worker.ask(where | turns)
-            failures = block["failures"]
+    failures: dict[str, str] = worker.ask(load)["failures"]
+    for name in names:
+        proof = worker.ask(where | {"do": "prove", "arm": name})
+        if "failure" in proof:
+            failures = {name: proof["failure"]} | failures
     if failures:
-        return str(next(iter(failures.values())))
-    return [statistics.median(block["seconds"]["step"][name]) for name in names]
-
-
-def _in_user_program(
-    place: Place, arms: list[tuple[str, str]], path: str, silence: float
-) -> dict[str, list[float]]:
-    """Return each arm's median seconds and last loss in a program of its own."""
-    variables = {k: v for k, v in place.variables.items() if not k.startswith(HIDDEN)}
-    command = (place.command[0], "-c", USER_PROGRAM.read_text(encoding="utf-8"))
-    with Worker(replace(place, command=command, variables=variables), silence) as worker:
-        worker.start()
-        question = {"arms": arms, "path": path, "workload": WORKLOAD, "rounds": ROUNDS}
-        return worker.ask(question)
+        return [], failures
+    turns = {"do": "block", "kind": "step", "arms": names, "rounds": ROUNDS, "seed": 0}
+    block = worker.ask(where | turns)
+    steps = block["seconds"].get("step", {})
+    return [statistics.median(steps[name]) for name in names if name in steps], block["failures"]
 
 
 def differing_times(timed: list[float], user: dict[str, list[float]]) -> dict[str, str]:
     """Return what differs, as `same_times` does.
 
-    Args:
-        timed: Seconds of the baseline and of the entrant in the worker.
-        user: `seconds` of both in the user's program, and their last `losses`.
+    Each has the baseline's and the entrant's: seconds in the worker; `seconds` and last `losses` in
+    the user's program.
     """
     found = {}
     plain, loss = user["losses"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import BakeoffError, require_folder_to_be
+from common.errors import BakeoffError, InterruptedRunError, require_folder_to_be
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,6 @@ SHOWN = 20
 """Comparisons that are listed; the others are counted."""
 SECONDS_PER_CELL = 5.0
 """With a smaller budget, a comparison may leave cells out: a rule of thumb."""
-
-
-class InterruptedMatrixError(BakeoffError):
-    """Ctrl-C; finished comparisons are kept."""
-
-    exit_status = 130
 
 
 def matrix(
@@ -98,11 +92,10 @@ def measured(
 
     Raises:
         BakeoffError: The folder cannot be used, or there is no cluster or no node.
-        InterruptedMatrixError: Ctrl-C.
+        InterruptedRunError: Ctrl-C.
     """
     from bench.fleet.cluster import measure_on_cluster
-    from bench.fleet.process import measure_here
-    from bench.fleet.results import INDEX, run_file, save, write_index
+    from bench.fleet.process import INDEX, measure_here, run_file, save, write_index
 
     def tell(line: str) -> None:
         print(f"bakeoff: {line}", file=sys.stderr, flush=True)
@@ -129,7 +122,7 @@ def measured(
                     "to go"
                 )
     except KeyboardInterrupt:
-        raise InterruptedMatrixError(
+        raise InterruptedRunError(
             f"interrupted; results so far are in {out}, give the same command again to go on"
         ) from None
     cells = write_index(out, comparisons)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from common.sample import sample
 
 if TYPE_CHECKING:
-    from bench.cli.assemble import TrainingRun
+    from bench.cli.training_run import TrainingRun
     from common.train import Epoch
 
 SAMPLE_LENGTH = 100
@@ -22,12 +22,13 @@ LAST = 10
 class TrainingProgress:
     """Shows epochs as they come; a context manager, since a bar has to be taken down."""
 
-    def __init__(
-        self, run: TrainingRun, numbers: range, *, to_stdout: bool, quiet: bool = False
-    ) -> None:
-        self.run, self.numbers = run, numbers
+    def __init__(self, run: TrainingRun, *, to_stdout: bool) -> None:
+        self.run = run
         self.console = Console(
-            file=None if to_stdout else sys.stderr, highlight=False, soft_wrap=True, quiet=quiet
+            file=None if to_stdout else sys.stderr,
+            highlight=False,
+            soft_wrap=True,
+            quiet=not run.devices.first,
         )
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -38,8 +39,9 @@ class TrainingProgress:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("epoch", total=len(numbers))
-        self.losses: list[float] = []
+        self.task = self.bar.add_task("epoch", total=run.epochs - run.start.epoch)
+        self.losses: dict[int, float] = {}
+        """By epoch."""
 
     def __enter__(self) -> Self:
         start = self.run.start
@@ -55,7 +57,7 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
         if self.losses:
-            last = self.losses[-LAST:]
+            last = [*self.losses.values()][-LAST:]
             mean = sum(last) / len(last)
             of = "epoch" if len(last) == 1 else f"{len(last)} epochs"
             self.say(f"mean loss of the last {of}: {mean:.4f} nats per character")
@@ -66,9 +68,9 @@ class TrainingProgress:
 
     def epoch(self, epoch: Epoch) -> None:
         """Show an epoch, and a sample after every `sample_every`."""
-        self.losses.append(epoch.loss)
+        self.losses[epoch.number] = epoch.loss
         self.bar.update(self.task, advance=1, description=f"loss {epoch.loss:.4f}")
-        every, end = self.run.sample_every, self.numbers.stop - 1
+        every, end = self.run.sample_every, self.run.epochs - 1
         due = bool(every) and (epoch.number % every == 0 or epoch.number == end)
         if due or not self.console.is_terminal:
             self.say(f"epoch {epoch.number:4d}  loss {epoch.loss:.4f}  {epoch.seconds:.2f} s")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.where import Backend
+from bench.cli.devices import Backend
 
 EXAMPLES = """Examples:\n
 bakeoff sample book.safetensors --prompt Gregor\n
@@ -33,7 +33,7 @@ def sample(
     backend: Backend = None,
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
-    from bench.cli.where import Devices
+    from bench.cli.devices import Devices
 
     Devices(backend).settle()
     import impls

@@ -7,22 +7,32 @@ import os
 import shlex
 import signal
 import sys
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.assemble import TrainingRun, assemble
-from bench.cli.launch import LAUNCHED, launch, without
-from bench.cli.where import where
+from bench.cli.devices import Devices, peers_of
+from bench.cli.local_processes import STARTED, free_address, others
+from bench.cli.training_run import TrainingRun, assemble, described
 from bench.report.curves import Curve, check_picture, draw
 from bench.worker.__main__ import end_with_parent
-from common.errors import BakeoffError, LostPeerError, require_folder, require_new
+from common.errors import (
+    BakeoffError,
+    InterruptedRunError,
+    LostPeerError,
+    require_folder,
+    require_new,
+    words_of,
+)
 
 if TYPE_CHECKING:
-    from common.train import Epoch
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
     from common.weights import Saved
 
 EXAMPLES = """Examples:\n
@@ -34,12 +44,6 @@ bakeoff train --batch 8 --processes 2"""
 
 EVERY = 25
 """Epochs after which a run shows a sample, and saves if it was given a file."""
-
-
-class InterruptedRunError(BakeoffError):
-    """Ctrl-C; what was done is saved, and the message says how to go on."""
-
-    exit_status = 130
 
 
 def option(text: str, panel: str) -> Any:
@@ -113,11 +117,16 @@ def train(
     """
     if process_id in (None, 0):  # the others write nothing
         check_files(save, resume, log, plot)
-    if processes is not None and coordinator is None and process_id is None:
-        return launch(sys.argv[1:], processes)
-    place = where(backend, devices, coordinator, process_id, processes)
-    if os.environ.get(LAUNCHED):
-        end_with_parent(signal.SIGTERM)
+    else:
+        log, plot = None, None
+    here = coordinator is None and process_id is None
+    starting: AbstractContextManager[None] = nullcontext()
+    if processes is not None and here:
+        coordinator, process_id = free_address(processes), 0
+        starting = others(coordinator, processes)
+    place = Devices(backend, devices, peers_of(coordinator, process_id, processes))
+    if os.environ.get(STARTED):
+        end_with_parent()
     given = {
         "entrant": entrant,
         "style": style,
@@ -127,18 +136,10 @@ def train(
         "optimiser": {"learning_rate": learning_rate, "weight_decay": weight_decay},
         "seed": seed,
     }
-    place.settle()
-    place.together({"devices": devices, "backend": backend})
-    run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
-    path = save or resume
-    if not place.first:
-        path, log, plot = None, None, None
-    losses: dict[int, float] = {}
-    try:
-        follow(run, path, log, losses)
-    finally:
-        if plot is not None and losses:
-            draw([Curve(header(run), losses)], plot)
+    with starting:
+        place.settle()
+        run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
+        follow(run, (save or resume) if place.first else None, log, plot)
     return 0
 
 
@@ -157,26 +158,18 @@ def check_files(save: Path | None, resume: Path | None, log: str | None, plot: P
         require_new(plot, "--plot")
 
 
-def follow(run: TrainingRun, path: Path | None, log: str | None, losses: dict[int, float]) -> None:
-    """Train, showing, logging and saving as it goes. Fills `losses` by epoch."""
+def follow(run: TrainingRun, path: Path | None, log: str | None, plot: Path | None) -> None:
+    """Train, showing, logging and saving as it goes; draw the losses at the end."""
     from bench.cli.progress import TrainingProgress
     from common.train import by_chunk, by_scan, epochs
 
     start = run.start
     run.step.load(start.checkpoint)
     run_epoch = by_scan(run.step) if run.epoch_mode == "scan" else by_chunk(run.step)  # type: ignore[arg-type]
-    numbers = range(start.epoch, max(run.epochs, start.epoch))
+    numbers = range(start.epoch, run.epochs)
     last = start
-    show = TrainingProgress(run, numbers, to_stdout=log != "-", quiet=not run.where.first)
+    show = TrainingProgress(run, to_stdout=log != "-")
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def done(epoch: Epoch) -> None:
-        losses[epoch.number] = epoch.loss
-        show.epoch(epoch)
-        write(log, {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
-        if path is not None and last.epoch % EVERY == 0:
-            keep(last, path)
-
     try:
         write(log, {"run": header(run)})
         with show:
@@ -184,7 +177,12 @@ def follow(run: TrainingRun, path: Path | None, log: str | None, losses: dict[in
                 run_epoch, run.step, run.tokens, start.model, start.data, start.seed, numbers
             ):
                 last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
-                done(epoch)
+                show.epoch(epoch)
+                write(log, {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
+                if path is not None and last.epoch % EVERY == 0:
+                    keep(last, path)
+        if path is not None:
+            show.say(f"saved to {keep(last, path)}")
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         told = stopped(error, run, last, path)
         if told is None:
@@ -192,27 +190,28 @@ def follow(run: TrainingRun, path: Path | None, log: str | None, losses: dict[in
         raise told from error
     finally:
         signal.signal(signal.SIGTERM, previous)
-    if path is not None:
-        show.say(f"saved to {keep(last, path)}")
+        if plot is not None and show.losses:
+            draw([Curve(header(run), show.losses)], plot)
 
 
 def stopped(
     error: BaseException, run: TrainingRun, last: Saved, path: Path | None
 ) -> BakeoffError | None:
     """Save what is done; return the error that says so and how to go on, None to leave it as is."""
+    from common.hosts import LOST
+
     kind: type[BakeoffError]
     if isinstance(error, KeyboardInterrupt):
         kind, what = InterruptedRunError, "interrupted"
-    elif isinstance(error, run.where.lost):
-        words = " ".join(str(error).split())[:200]
-        kind, what = LostPeerError, f"another process was lost ({words})"
+    elif run.devices.peers and isinstance(error, LOST):
+        kind, what = LostPeerError, f"another process was lost ({words_of(error)})"
     elif isinstance(error, BakeoffError):
         kind, what = type(error), str(error)
     else:  # a reader that has left, or a mistake of ours
         if path is not None and last is not run.start:
             keep(last, path)
         return None
-    if not run.where.first:
+    if not run.devices.first:
         return kind(f"{what}; process 0 saves")
     if last is run.start:
         return kind(what)
@@ -224,12 +223,22 @@ def stopped(
 def resume_command(kept: Path) -> str:
     """Return the command that goes on from a file, for a shell: as given, but for its files."""
     arguments = sys.argv[2:]
-    dropped = ["--resume", "--save", "--log", "--plot"]
-    if os.environ.get(LAUNCHED):
-        dropped += ["--coordinator", "--process-id"]
-    for name in dropped:
+    for name in ("--resume", "--save", "--log", "--plot"):
         arguments = without(arguments, name)
     return shlex.join(["bakeoff", "train", "--resume", str(kept), *arguments])
+
+
+def without(arguments: Sequence[str], option: str) -> list[str]:
+    """Return arguments without an option and its value."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == option:
+            skip = True
+        elif not argument.startswith(f"{option}="):
+            kept.append(argument)
+    return kept
 
 
 def keep(saved: Saved, path: Path | None) -> Path:
@@ -252,9 +261,7 @@ def header(run: TrainingRun) -> dict[str, Any]:
     from common.versions import versions
 
     commit = get_commit_info(str(ROOT))
-    about = asdict(replace(run.start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
-    del about["checkpoint"]
-    return about | {
+    return described(run.start) | {
         "vocab": run.start.vocab.characters,
         "entropy": run.corpus.entropy,
         "epochs": run.epochs,

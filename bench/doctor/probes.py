@@ -102,13 +102,9 @@ class Machine:
     """Why it did."""
 
 
-def look(seconds: float, root: Path = Path("/")) -> Machine:
-    """Watch this machine for some seconds, and ask a worker what jax finds.
-
-    Args:
-        seconds: For which it is watched.
-        root: The folder that stands for `/`.
-    """
+def look(seconds: float) -> Machine:
+    """Watch this machine for so many seconds, and ask a worker what jax finds."""
+    root = Path("/")
     usable = tuple(affinity() or range(os.cpu_count() or 1))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     before = throttles(root, usable), holdups(root)

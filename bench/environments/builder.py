@@ -14,7 +14,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -78,9 +77,7 @@ class Builder:
     def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
         """Return where a side's workers run; build it if that has not been done before.
 
-        Args:
-            spec: What is asked for.
-            pythons: Minor versions to try, in this order; `PYTHONS` if none.
+        The minor versions of Python are tried in their order; `PYTHONS` if none are given.
 
         Raises:
             UnsolvableError: a release does not exist, or releases do not go together.
@@ -227,8 +224,7 @@ class Builder:
             with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
                 archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
                 git("archive", f"--output={archive}", commit, failed=f"cannot extract {revision}")
-                with tarfile.open(archive) as tar:
-                    tar.extractall(code, filter="data")
+                shutil.unpack_archive(archive, code, filter="data")
                 with suppress(OSError):  # another process may have been faster
                     code.rename(path)
         if not (path / LOCK).exists():

@@ -62,14 +62,7 @@ def offers(
 ) -> tuple[Offer, dict[str, Place]]:
     """Ask the workers of all environments that some entrants need, and return where each is.
 
-    An environment that cannot be built is a problem of its entrant only.
-
-    Args:
-        entrants: Names; the usual ones if none.
-        outside: Files of entrants that are not in `impls/`, by name.
-        silence: Seconds after which a worker counts as hanging.
-        builder: Of the environments.
-        place: Where workers run that need no environment of their own.
+    An environment that cannot be built is a problem of its entrant only. Arguments are `offer`'s.
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.

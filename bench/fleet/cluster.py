@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.fleet.process import ProcessResult
 from bench.run import code_digest
-from common.errors import BakeoffError
+from common.errors import BakeoffError, words_of
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -29,19 +29,10 @@ def measure_on_cluster(
     tell: Callable[[str], None],
     command: Sequence[str] | None = None,
 ) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
-    """Measure comparisons on the nodes of a cluster, as many at a time as there are nodes.
+    """Measure comparisons on a cluster; yield each with its result, in the order in which they end.
 
-    Nodes with other versions or other code are left out. One that joins later is checked before it
-    measures: comparisons that it gets until then fail.
-
-    Args:
-        comparisons: What to measure, in this order.
-        address: Of the cluster.
-        tell: Called with a line about each node that is left out.
-        command: What measures, if not the node's own `pytest bench`.
-
-    Yields:
-        Each comparison with its result, in the order in which they end.
+    Nodes with other versions or other code are left out, each with a line to `tell`. One that joins
+    later is checked before it measures: comparisons that it gets until then fail.
 
     Raises:
         BakeoffError: Ray is not installed, no cluster answers, or it has no node for a comparison.
@@ -85,10 +76,9 @@ def connect(address: str) -> Any:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise BakeoffError(
-            f"--ray {address}: no cluster answers there ({reason}); start one with `ray start "
-            "--head`, and give the address that it prints"
+            f"--ray {address}: no cluster answers there ({words_of(error)}); start one with "
+            "`ray start --head`, and give the address that it prints"
         ) from error
     # A node may lack this project, so it is sent the function itself and not its name.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

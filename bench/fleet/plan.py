@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,15 +133,13 @@ def comparisons(
         chain = " -> ".join(each.name for each in (*including[including.index(real) :], real))
         raise BakeoffError(f"the plan {path} includes itself ({chain}): take one of them out")
     try:
-        file = msgspec.convert(
-            tomllib.loads(read_regular(path, MOST_JSON).decode("utf-8")), PlanFile
-        )
+        file = msgspec.toml.decode(read_regular(path, MOST_JSON), type=PlanFile)
     except OSError as error:
         raise BakeoffError(f"cannot read the plan {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BakeoffError(f"the plan {path} is not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise BakeoffError(f"the plan {path}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BakeoffError(f"the plan {path} is not TOML: {error}") from error
     defaults = file.defaults | outer
     for name in file.include:
         yield from comparisons(path.parent / name, (*including, real), defaults)

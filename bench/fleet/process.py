@@ -1,19 +1,22 @@
 """Measure comparisons on this machine, each by `pytest bench` in a process of its own.
 
-That process is this module, run as a program: `pytest bench`, killed when its parent ends.
+That process is this module, run as a program: `pytest bench`, killed when its parent ends. The
+folder of a matrix gets a run file for each comparison, and an index of all cells.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.engine.journal import FOLDER, SUFFIX
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-m", "bench.fleet.process")
 LOG_LINES = 15
+INDEX = "index.jsonl"
 
 
 class ProcessResult(NamedTuple):
@@ -35,12 +39,7 @@ class ProcessResult(NamedTuple):
 
 
 def measure(arguments: Sequence[str], folder: Path, command: Sequence[str]) -> ProcessResult:
-    """Measure one comparison.
-
-    Args:
-        arguments: Of `pytest bench`.
-        folder: Where the process runs, and keeps its journal.
-        command: What measures: `COMMAND`, except in tests.
+    """Measure one comparison by `pytest bench`, in a folder that keeps its journal.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the process has been interrupted too, and has ended.
@@ -77,16 +76,10 @@ def measure_here(
     tell: Callable[[str], None],
     command: Sequence[str] = COMMAND,
 ) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
-    """Measure comparisons on this machine, one after another.
+    """Measure comparisons on this machine, one after another; yield each with its result.
 
-    Args:
-        comparisons: What to measure, in this order.
-        folder: Of the results. A comparison that was cut off goes on from its journal there.
-        tell: Called with a line about each comparison that begins.
-        command: What measures, if not `pytest bench`.
-
-    Yields:
-        Each comparison with its result.
+    One that was cut off goes on from its journal in the folder of the results. `tell` is called
+    with a line about each that begins.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the comparison's journal is kept.
@@ -101,6 +94,39 @@ def measure_here(
         yield comparison, result
         if result.run is not None:
             shutil.rmtree(place)
+
+
+def run_file(folder: Path, comparison: PlannedComparison) -> Path:
+    """Return the path of a comparison's run file."""
+    return folder / f"{comparison.key}.json"
+
+
+def save(folder: Path, comparison: PlannedComparison, result: ProcessResult) -> None:
+    """Write a comparison's run file, or why it failed."""
+    failure = folder / f"{comparison.key}.failed.txt"
+    if result.run is None:
+        atomic_write(failure, f"{result.log}\n")
+    else:
+        atomic_write(run_file(folder, comparison), result.run)
+        failure.unlink(missing_ok=True)
+
+
+def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
+    """Write one line for each measured cell into the folder's index; return the number of cells.
+
+    Only one run file is in memory at a time.
+    """
+    kept = ("entrant", "style", "workload", "backend", "failure", "metrics")
+    lines = []
+    for comparison in comparisons:
+        path, table = run_file(folder, comparison), comparison.table
+        about: dict[str, Any] = {"compare": table.name, "environment": comparison.environment}
+        about |= {"number": comparison.number, "file": path.name}
+        if path.exists():
+            for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
+                lines.append(f"{json.dumps(about | {name: cell[name] for name in kept})}\n")
+    atomic_write(folder / INDEX, "".join(lines))
+    return len(lines)
 
 
 if __name__ == "__main__":

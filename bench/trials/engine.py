@@ -14,11 +14,9 @@ import datetime
 import json
 import os
 import random
-import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +24,24 @@ import numpy as np
 
 from bench.cells import BASELINE, Cell
 from bench.compare.pairs import of_pairs
+from bench.doctor.probes import of_cpuinfo
 from bench.engine.actions import Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.processes import Place
 from bench.engine.sides_plan import AB, BASE, NEW
 from bench.summary import judged
-from bench.trials.runs import bench, load, run_killed, threshold, workers_killed
+from bench.trials.plants import PLANTED, write_entrant
+from bench.trials.runs import (
+    TrialFailedError,
+    bench,
+    load,
+    run_killed,
+    threshold,
+    workers_killed,
+)
 from bench.trials.tables import markdown
-from bench.worker.settings import ROOT
+from bench.worker.settings import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,8 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in range(given.repeat):
         for name in parts:
             with load(given.loaded, number):
-                for record in PARTS[name](given.folder):
-                    keep(given.folder, record | {"part": name, "loaded": given.loaded})
+                about = {"part": name, "loaded": given.loaded}
+                try:
+                    for record in PARTS[name](given.folder):
+                        keep(given.folder, record | about)
+                except TrialFailedError as error:
+                    keep(given.folder, {"failed": str(error)} | about)
     (given.folder / "engine.md").write_text(markdown(read(given.folder), NAME), encoding="utf-8")
     return 0
 
@@ -103,11 +114,7 @@ def read(folder: Path) -> list[Record]:
 
 def processor() -> str:
     """Return the processor's name, where Linux tells it."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return "unknown"
+    return of_cpuinfo(Path("/"), "model name") or "unknown"
 
 
 # planted work
@@ -118,9 +125,6 @@ def calibration(folder: Path) -> Iterator[Record]:
     del folder
     plants = {f"work_{n}": f"work({n})" for n in ITERATIONS}
     run = bench(*STEP_AT_SEED, "--cores=one", "--budget=120", styles=plants)
-    if "failed" in run:
-        yield run
-        return
     for iterations, cell in zip(ITERATIONS, run["planted"].values(), strict=True):
         step = cell["metrics"]["step"]
         yield {"iterations": iterations, **{name: step[name] for name in ESTIMATE}}
@@ -175,8 +179,6 @@ def arm(folder: Path, percent: float, cores: str, budget: float) -> Record:
     options = (*STEP_AT_SEED, f"--cores={cores}", f"--budget={budget:g}")
     run = bench(*options, styles={"style": plant})
     about = {"percent": percent, "iterations": iterations, "cores": cores, "budget": budget}
-    if "failed" in run:
-        return about | run
     step = run["planted"]["style"]["metrics"]["step"]
     return about | called(step) | {"took": run["took"], "detectable": step["detectable"]}
 
@@ -191,52 +193,30 @@ def called(step: Record) -> Record:
 def ab(folder: Path) -> Iterator[Record]:
     """Plant 1 % in 60 s and 0.5 % in 120 s on one side of an A/B, and nothing in 60 s.
 
-    Both sides are this code, of one the plain JAX has planted work. It is what `bakeoff ab` does
-    once its environments are built, by the same plan and driver.
+    Both sides are this code; on one, an entrant has planted work. It is what `bakeoff ab` does once
+    its environments are built, by the same plan and driver.
     """
-    cell = Cell(*BASELINE, "seed", "cpu")
+    cell = Cell("planted", "pure", "seed", "cpu")
     for percent, budget in ((1.0, 60), (0, 60), (0.5, 120)):
         start, iterations = time.monotonic(), iterations_of(percent, folder)
         with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as here:
-            planted = {BASE: 0, NEW: iterations}
-            roots = {name: copied(Path(here) / name, work) for name, work in planted.items()}
-            places = {name: Place.of(sys.executable, root) for name, root in roots.items()}
+            path = write_entrant(Path(here) / "planted.py", {"pure": "of_side()"})
+            sides = {BASE: 0, NEW: iterations}
+            places = {
+                name: Place(variables=environment() | {PLANTED: str(work)})
+                for name, work in sides.items()
+            }
             options = Options(budget, seed=random.SystemRandom().getrandbits(32))
             plan = AB([cell], {"step"}, options, 0.0, one_core_lanes())
-            Driver(plan, places=places).run()
+            Driver(plan, places=places, outside={"planted": str(path)}).run()
         about: Record = {"percent": percent, "iterations": iterations, "budget": budget}
         found = of_pairs(plan.found(BASE), plan.found(NEW), cell, "step")
         if found is None:
             failure = plan.found(NEW).cells[cell].failure or plan.found(BASE).cells[cell].failure
-            yield about | {"failed": failure or "no pair came to its end"}
-            continue
+            raise TrialFailedError(failure or "no pair came to its end")
         numbers = {"blocks": found.blocks, "processes": found.workers}
         step = judged(found, options.margin, None) | numbers
         yield about | called(step) | {"took": time.monotonic() - start}
-
-
-PLANTED = """
-
-from bench.trials.plants import work as _work
-
-STYLES = {**STYLES, "pure": _work(%d)}
-"""
-
-
-def copied(root: Path, iterations: int) -> Path:
-    """Copy the code that workers run; of plain JAX, the step may have planted work."""
-    root.mkdir()
-    for name in ("bench", "common", "impls"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.json", "tests"))
-    if iterations:
-        source = root / "impls" / "pure_jax.py"
-        plants = root / "bench" / "trials" / "plants.py"
-        # The plant is made of plain JAX's own model, which has another name in the copy.
-        shutil.copy(source, root / "impls" / "plain.py")
-        text = plants.read_text("utf-8").replace("impls.pure_jax", "impls.plain")
-        plants.write_text(text, encoding="utf-8")
-        source.write_text(source.read_text("utf-8") + PLANTED % iterations, encoding="utf-8")
-    return root
 
 
 def exact(folder: Path) -> Iterator[Record]:
@@ -248,9 +228,6 @@ def exact(folder: Path) -> Iterator[Record]:
     styles = {plant.partition("(")[0]: plant for plant in ("same()", *EXACT, REFUSED)}
     counts = ("--processes=2", "--blocks=2", "--rounds=1")  # the times are of no interest here
     run = bench("--workload=toy", "--metric=step", *counts, styles=styles)
-    if "failed" in run:
-        yield run
-        return
     found = {style: cell["exact"] for style, cell in run["planted"].items()}
     [baseline] = [cell["exact"] for cell in run["cells"] if cell["entrant"] == BASELINE[0]]
     same = found["same"]
@@ -283,8 +260,6 @@ def budgets(folder: Path) -> Iterator[Record]:
 
 def whole(run: Record) -> Record:
     """Return how much a run of all entrants has decided, and how precisely."""
-    if "failed" in run:
-        return run
     steps = {
         (c["entrant"], c["style"]): c["metrics"]["step"]
         for c in run["cells"]

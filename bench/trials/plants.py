@@ -7,6 +7,7 @@ that XLA cannot remove it, as a zero that XLA cannot know.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     type State = Any
     """Parameters and optimiser state."""
 
+PLANTED = "BAKEOFF_PLANTED"
+"""Variable with the iterations of planted work on one side of a comparison."""
 STORES = 8
 """Numbers that the loop of `temp` stores one by one; a loop of one would be no loop."""
 
@@ -102,6 +105,12 @@ def work(iterations: int) -> Style:
         return update
 
     return style_of(inside=change)
+
+
+def of_side() -> Style:
+    """Return `work` of so many iterations as this process's environment says; without, `same`."""
+    iterations = int(os.environ[PLANTED])
+    return work(iterations) if iterations else same()
 
 
 def temp(bytes_: int) -> Style:
@@ -189,11 +198,7 @@ def zero(x: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:
-    """Write an entrant whose styles are plants, and return `path`, its file.
-
-    Args:
-        path: A new file, e.g. `planted.py`; its name becomes the entrant's.
-        styles: The plant of each style as a Python call, e.g. `{"work_1": "work(12)"}`.
+    """Write an entrant whose styles are plants, as in `{"work_1": "work(12)"}`; return its path.
 
     Raises:
         FileExistsError: the file exists.

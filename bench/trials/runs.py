@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,8 @@ START_SECONDS = 6.0
 TEST = """\
 import jax
 import impls
-from bench.worker.setting import setting
 from bench.worker.turns import stream
+from bench.worker.workloads import load_workload
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import make, random_weights
 
@@ -44,7 +43,7 @@ impls.add("planted.py")
 
 
 def test_step(benchmark):
-    case, corpus, tokens = setting("seed", jax.default_backend())
+    case, corpus, tokens = load_workload("seed")
     step = make(impls.load("planted").style({style!r}), case)
     step.load(fresh_checkpoint(random_weights(case.model)))
     chunk, hidden = next(stream(case, tokens)), zero_hidden(case.model, case.batch)
@@ -56,6 +55,15 @@ def test_step(benchmark):
         call()
     benchmark(call)
 """
+BUSY = """\
+import random, time
+rng = random.Random({seed})
+while True:
+    end = time.monotonic() + rng.uniform(0.5, 2)
+    while time.monotonic() < end:
+        pass
+    time.sleep(rng.uniform(0.5, 2))
+"""
 RUN = "run.json"
 OUTPUT = "output.txt"
 LIVES = 4, 24
@@ -63,14 +71,13 @@ LIVES = 4, 24
 kill costs a worker, so many short lives would leave no budget for the fewest blocks."""
 
 
+class TrialFailedError(Exception):
+    """A run came to no result; its last words say why."""
+
+
 @contextmanager
 def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start `pytest bench` in a process group of its own; kill it if it still runs at the end.
-
-    Args:
-        folder: Where it runs, and writes its run file and its output.
-        options: Of `pytest bench`.
-    """
+    """Start `pytest bench` in a folder, for all that it writes; kill it if it runs at the end."""
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}", "-q"]
     command += ["-p", "no:cacheprovider", *options, f"--benchmark-json={folder / RUN}"]
     with (folder / OUTPUT).open("w") as output:
@@ -98,9 +105,10 @@ def alone(variables: Mapping[str, str]) -> dict[str, str]:
 def bench(*options: str, styles: Mapping[str, str] | None = None) -> Record:
     """Run `pytest bench` once; return the run file's section, with the seconds that it `took`.
 
-    Args:
-        options: Of `pytest bench`.
-        styles: Plants, by style, of an entrant that alone is measured; its cells are in `planted`.
+    With plants by style, an entrant of these styles is measured; its cells are in `planted`.
+
+    Raises:
+        TrialFailedError: there is no run file.
     """
     with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
         here, start = Path(name), time.monotonic()
@@ -109,30 +117,26 @@ def bench(*options: str, styles: Mapping[str, str] | None = None) -> Record:
         with started(here, *options) as run:
             run.wait()
         found = section(here) | {"took": time.monotonic() - start}
-    if styles and "failed" not in found:
+    if styles:
         cells = {cell["style"]: cell for cell in found["cells"] if cell["entrant"] == "planted"}
         found["planted"] = {style: cells[style] for style in styles}
     return found
 
 
 def section(folder: Path) -> Record:
-    """Return the section of the run file in a folder; where there is none, why it `failed`."""
-    if (folder / RUN).exists():
-        found: Record = json.loads((folder / RUN).read_text("utf-8"))["bakeoff"]
-        return found
-    last = (folder / OUTPUT).read_text("utf-8", "replace").splitlines()[-3:]
-    return {"failed": " ".join(last)}
+    """Return the section of the run file in a folder; raise TrialFailedError if there is none."""
+    if not (folder / RUN).exists():
+        last = (folder / OUTPUT).read_text("utf-8", "replace").splitlines()[-3:]
+        raise TrialFailedError(" ".join(last))
+    found: Record = json.loads((folder / RUN).read_text("utf-8"))["bakeoff"]
+    return found
 
 
 def threshold(percent: float, iterations: int, budget: float) -> Record:
     """Time a step, then the step with planted work, with pytest-benchmark alone.
 
-    Its own comparison with the saved first run calls it slower from a fixed threshold on.
-
-    Args:
-        percent: The slowdown that the planted work is meant to be.
-        iterations: Of the planted work; 0 plants nothing.
-        budget: Seconds of both runs together.
+    Its own comparison with the saved first run calls it slower from a fixed threshold on. The
+    budget is the seconds of both runs together.
     """
     about = {"way": f"pytest-benchmark, `{THRESHOLD}`", "percent": percent}
     about |= {"iterations": iterations, "budget": budget}
@@ -159,45 +163,26 @@ def threshold(percent: float, iterations: int, budget: float) -> Record:
             )
             slower = "Performance has regressed" in done.stdout + done.stderr
             if done.returncode and not slower:
-                return about | {"failed": " ".join(done.stdout.splitlines()[-3:])}
+                raise TrialFailedError(" ".join(done.stdout.splitlines()[-3:]))
     return about | {"called": "slower" if slower else "", "took": time.monotonic() - start}
 
 
 @contextmanager
 def load(wanted: bool, seed: int) -> Iterator[None]:
     """Keep one core busy, on and off for a second or so, while this is open."""
-    stop = threading.Event()
-
-    def come_and_go() -> None:
-        rng = random.Random(seed)  # noqa: S311 -- moments are no secret
-        while not stop.is_set():
-            with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
-                stop.wait(rng.uniform(0.5, 2))
-                other.kill()
-            stop.wait(rng.uniform(0.5, 2))
-
-    thread = threading.Thread(target=come_and_go, daemon=True)
-    if not wanted:
-        stop.set()
-    thread.start()
-    try:
+    with ExitStack() as stack:
+        if wanted:
+            command = [sys.executable, "-c", BUSY.format(seed=seed)]
+            other = stack.enter_context(subprocess.Popen(command))  # noqa: S603 -- the loop above
+            stack.callback(other.kill)
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 # Runs that are killed at random moments, and whether they lose samples.
 
 
 def run_killed(folder: Path, kills: int, budget: float) -> Record:
-    """Kill one run with SIGKILL at random moments, resume it each time; return what was lost.
-
-    Args:
-        folder: An empty one, for the run.
-        kills: How many there are, unless the run ends before.
-        budget: Seconds of the run.
-    """
+    """Kill one run with SIGKILL at random moments, resume it each time; return what was lost."""
     rng = random.SystemRandom()
     options = ["--entrant=equinox", "--style=pure", "--workload=seed", "--metric=step,compile"]
     moments: list[float] = []
@@ -213,18 +198,14 @@ def run_killed(folder: Path, kills: int, budget: float) -> Record:
         if moment is not None and not ended:
             moments.append(moment)
     found = losses(folder, ["step"])
-    if "failed" not in found:
-        found["cells_without_a_number"] = len(found["cells_without_a_number"])
+    found["cells_without_a_number"] = len(found["cells_without_a_number"])
     return {"kills": len(moments), "moments": moments, **found}
 
 
 def workers_killed(folder: Path, kills: int, budget: float) -> Record:
     """Kill random workers of one run with SIGKILL; return what was lost.
 
-    Args:
-        folder: An empty one, for the run.
-        kills: How many there are, unless four fifths of the budget are spent before.
-        budget: Seconds of the run.
+    There are fewer kills where four fifths of the budget, in seconds, are spent before.
     """
     rng = random.SystemRandom()
     options = ["--entrant=equinox,haiku", "--workload=seed", "--metric=step,compile"]
@@ -254,8 +235,6 @@ def link_journals(folder: Path) -> None:
 def losses(folder: Path, metrics: Sequence[str]) -> Record:
     """Return what a killed run has lost, and which cells have no number of these metrics."""
     run = section(folder)
-    if "failed" in run:
-        return run
     measured: Counter[Any] = Counter()
     for path in folder.glob(f"*{SUFFIX}"):
         for record in Journal.open(path).records:

@@ -25,12 +25,7 @@ def lines(header: Sequence[str], rows: Iterable[Row], words: int = 1) -> Iterato
 
 
 def markdown(records: Sequence[Record], source: str) -> str:
-    """Return tables of all records of the engine's trials.
-
-    Args:
-        records: As `bench.trials.engine` keeps them.
-        source: The name of their file, which the page links to.
-    """
+    """Return tables of all records of the engine's trials, with a link to their file."""
     cpus = sorted({record["cpu"] for record in records})
     days = sorted({record["at"][:10] for record in records})
     parts = [

@@ -1,7 +1,7 @@
 """A worker: a fresh interpreter that does what it is told, one command at a time.
 
 `python -m bench.worker PAGE`. It reads commands from standard input and writes answers to standard
-output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that `recorder.Turn`
+output, both JSON lines: `bench.worker.protocol` says which. PAGE is the file that `TurnMarker`
 maps. When standard input is closed, the worker ends.
 
 This module imports the standard library alone: what an import costs is one of the measurements.
@@ -17,50 +17,61 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import IO, TYPE_CHECKING, Any
 
 from bench.worker.protocol import PROTOCOL, Ready
 from bench.worker.recorder import TurnMarker
 from bench.worker.settings import CORES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.worker.session import Session
 
-__all__ = [
-    "PROTOCOL",
-    "adopt",
-    "closed_in_forks",
-    "end_with_parent",
-    "keep_to_cores",
-    "main",
-]
 OF_SESSION = ("load", "count", "prove", "open", "prepare", "block", "train")
 """Commands about steps that stay compiled from command to command."""
 
 
 def main() -> None:
     """Do what standard input says until it ends."""
+    out = begin()
+    answer_commands(out, partial(answer_to, TurnMarker(sys.argv[1])))
+
+
+def begin() -> IO[str]:
+    """Make this process a worker: it ends with its parent; return where its answers go.
+
+    Entrants may print, and what they print must not get between the answers: from now on, standard
+    output is standard error.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     end_with_parent()
     keep_to_cores()
-    # Entrants may print; what they print must not get between the lines.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     closed_in_forks(out.fileno())
+    return out
+
+
+def answer_commands(out: IO[str], answer_to: Callable[..., Any]) -> None:
+    """Answer the commands of standard input by a function of their fields, until it ends."""
 
     def emit(answer: Any) -> None:
         record = answer if isinstance(answer, dict) else asdict(answer)
         print(json.dumps(record), file=out, flush=True)
 
-    turn, clock, took = TurnMarker(sys.argv[1]), time.perf_counter, 0.0
+    clock, took, pid = time.perf_counter, 0.0, os.getpid()
     while True:
         emit(Ready(took, PROTOCOL, time.process_time()))
         line = sys.stdin.readline()
         if not line:
             return
         start = clock()
-        emit(answer_to(turn, **json.loads(line)))
+        answer = answer_to(**json.loads(line))
+        if os.getpid() != pid:  # a fork that an entrant made came back to here
+            os._exit(0)
+        emit(answer)
         took = clock() - start
 
 

@@ -23,8 +23,8 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.worker.setting import Setting
     from bench.worker.turns import Fresh
+    from bench.worker.workloads import LoadedWorkload
     from common.contract import Program, Style, TrainStep
     from common.equality import Case
 
@@ -90,8 +90,8 @@ class Reference(NamedTuple):
 class Arms:
     """One workload on one backend."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.case, self.corpus, self.tokens = setting
+    def __init__(self, workload: LoadedWorkload) -> None:
+        self.case, self.corpus, self.tokens = workload
         self.weights = random_weights(self.case.model)
         self.start = gentle(self.weights)
         self.chunks = list(islice(stream(self.case, self.tokens), CHUNKS))

@@ -43,7 +43,7 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     import jax
 
     from bench.worker.program import fingerprint
-    from bench.worker.setting import case_of
+    from bench.worker.workloads import load_workload, use
     from common.contract import fresh_checkpoint, zero_hidden
     from common.equality import make, random_chunk
     from common.steps import on_host
@@ -58,7 +58,8 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
 
     jax.monitoring.register_event_duration_secs_listener(took)
     jax.monitoring.register_event_listener(happened)
-    case = case_of(workload, backend)
+    use(backend)
+    case = load_workload(workload).case
     key = jax.block_until_ready(jax.random.key(0))
     start = clock()
     # Some libraries make a first model here, and compile for it what `init` then finds compiled.
@@ -99,10 +100,8 @@ def stages(
 ) -> jax.stages.Lowered:
     """Trace, lower and compile a program, and return it lowered.
 
-    Args:
-        program: What is compiled.
-        seconds: Gets those of each stage, told apart if they can be.
-        events: What JAX's own durations are added to as they come.
+    `seconds` gets those of each stage, told apart if they can be; to `events`, JAX's own durations
+    are added as they come.
     """
     clock = CLOCK
     start = clock()

@@ -21,9 +21,9 @@ from bench.worker.counts import exact, heard
 from bench.worker.integrity import Surroundings
 from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
 from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
-from bench.worker.setting import setting, use
 from bench.worker.source import code_lines
 from bench.worker.turns import KINDS, final_loss
+from bench.worker.workloads import load_workload, use
 from common.config import ModelConfig
 from common.equality import Case, Deviation, NotEqualError, make, trajectory
 from common.equality import loss_and_gradient_deviation as deviation_of_call
@@ -129,7 +129,7 @@ class Session:
         key = (workload, backend)
         use(backend)
         if key not in self.workloads:
-            self.workloads[key] = Arms(setting(workload, backend))
+            self.workloads[key] = Arms(load_workload(workload))
         return self.workloads[key]
 
     def one[Answer](self, arm: Arm, action: Callable[[], Answer]) -> Answer | Failed:
@@ -205,16 +205,15 @@ class Session:
         self, arms: Arms, arm: Arm, action: Callable[[TrainStep], Answer]
     ) -> Answer | Failed:
         """Make a step and do something with it; keep it unless something is wrong with it."""
-        arms.steps.pop(arm, None)
-        made: list[TrainStep] = []
 
         def make_first() -> Answer:
-            made.append(make(arm.load(), arms.case))
-            return action(made[0])
+            arms.steps.pop(arm, None)
+            arms.steps[arm] = make(arm.load(), arms.case)
+            return action(arms.steps[arm])
 
         found = self.one(arm, make_first)
-        if not isinstance(found, Failed):
-            [arms.steps[arm]] = made
+        if isinstance(found, Failed):
+            arms.steps.pop(arm, None)
         return found
 
     def prepare(self, workload: str, backend: str, kind: str, arms: list[str]) -> Failures:

@@ -44,20 +44,17 @@ CORES = "BAKEOFF_CORES"
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment(
-    root: Path = ROOT, *, own: bool = True, cores: Sequence[int] | None = None
-) -> dict[str, str]:
+def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
     """Return the environment variables that a worker is started with.
 
     Args:
         root: Of the code that it runs.
         own: Whether it runs in this program's environment; another one sees nothing of it.
-        cores: Numbers of the cores that it keeps to; None stands for all of ours.
     """
     left_out = DEBUGGING if own else (*DEBUGGING, "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
-    set_here = ENVIRONMENT | accelerated() | threads(cores)
+    set_here = ENVIRONMENT | accelerated() | threads()
     return kept | set_here | {"PYTHONPATH": os.pathsep.join(paths)}
 
 

@@ -1,4 +1,4 @@
-"""What a workload means on a backend: sizes, text, and the device that is the default one."""
+"""What a workload means: sizes and text; and the device that it runs on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from common.corpus import Corpus
 
 
-class Setting(NamedTuple):
+class LoadedWorkload(NamedTuple):
     """A workload's sizes and text."""
 
     case: Case
@@ -36,15 +36,9 @@ def use(backend: str) -> None:
     jax.config.update("jax_default_device", found[device.number])
 
 
-def setting(workload: str, backend: str) -> Setting:
-    """Make `backend` the default, and return what `workload` is."""
-    use(backend)
+def load_workload(workload: str) -> LoadedWorkload:
+    """Return a workload by its name, its text read."""
     chosen = WORKLOADS[workload]
     corpus = corpora.load(chosen.corpus)
     vocab = Vocab.of(corpus.text)
-    return Setting(Case.of(chosen, len(vocab)), corpus, vocab.encode(corpus.text))
-
-
-def case_of(workload: str, backend: str) -> Case:
-    """Make `backend` the default, and return the sizes of `workload`."""
-    return setting(workload, backend).case
+    return LoadedWorkload(Case.of(chosen, len(vocab)), corpus, vocab.encode(corpus.text))

@@ -1,14 +1,14 @@
-"""Where a training run runs: which backend, how many devices, and which of several processes."""
+"""The devices of a training run: which backend, how many, and which of several processes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from common.devices import MOST_DEVICES, Device
-from common.errors import BakeoffError, LostPeerError
+from common.errors import BakeoffError, words_of
 
 if TYPE_CHECKING:
     from common.hosts import Peers
@@ -35,21 +35,6 @@ def own_stdout() -> None:
     kept = os.dup(sys.stdout.fileno())
     to_nowhere(sys.stdout.fileno())
     sys.stdout = opened(kept, sys.stdout)
-
-
-def require_backend(name: str) -> None:
-    """Raise BakeoffError unless a worker has this backend; this process does not open a device."""
-    from bench.engine.processes import WorkerFailedError, ask_once
-    from common.errors import unknown
-
-    try:
-        found = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
-    except WorkerFailedError as error:
-        raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
-    device = Device.of(name)
-    if device.backend not in found["backends"]:
-        raise unknown("backend", device.backend, found["backends"])
-    device.require(found["details"][device.backend]["count"])
 
 
 @dataclass(frozen=True)
@@ -83,7 +68,8 @@ class Devices:
         """Choose backend and devices, and join the others; before anything else is asked of JAX.
 
         Raises:
-            BakeoffError: there is no such backend, or the others cannot be joined.
+            BakeoffError: there is no such backend, or the others cannot be joined, or were asked
+                for other devices.
         """
         import jax
 
@@ -95,15 +81,14 @@ class Devices:
         if device is not None:
             jax.config.update("jax_platforms", device.backend)
         if self.peers is not None:
-            from common.hosts import join
+            from common.hosts import join, require_alike
 
             own_stdout()
             join(self.peers)
         try:
             found = jax.local_devices()
         except (RuntimeError, AssertionError) as error:  # the one where jax knows of no such name
-            words = " ".join(str(error).split())[:200]
-            there = f" (jax says: {words})" if words else ""
+            there = f" (jax says: {words_of(error)})" if str(error) else ""
             raise BakeoffError(
                 f"backend {self.backend!r} cannot be used here{there}; `bakeoff doctor` says which "
                 "there are"
@@ -111,32 +96,8 @@ class Devices:
         if device is not None:
             device.require(len(found))
             jax.config.update("jax_default_device", found[device.number])
-
-    @property
-    def lost(self) -> tuple[type[Exception], ...]:
-        """What is raised where another process has gone; nothing where there is none."""
-        import jax
-
-        return () if self.peers is None else (jax.errors.JaxRuntimeError, ValueError)
-
-    def together(self, about: dict[str, Any]) -> None:
-        """Compare what all processes were asked for, if there are several.
-
-        Raises:
-            BakeoffError: they differ, and in what.
-            LostPeerError: another one has gone meanwhile.
-        """
-        if self.peers is None:
-            return
-        from common.hosts import require_alike
-
-        try:
-            require_alike(about)
-        except self.lost as error:
-            words = " ".join(str(error).split())[:200]
-            raise LostPeerError(
-                f"another process was lost before training began ({words}); start all of them again"
-            ) from None
+        if self.peers is not None:
+            require_alike({"devices": self.devices, "backend": self.backend})
 
     def shared(self, style: str) -> str:
         """Return the name of a style over the devices that were asked for."""
@@ -149,27 +110,24 @@ class Devices:
         return f"{style}{AT}{self.devices or len(jax.devices())}"
 
 
-def where(
-    backend: str | None,
-    devices: int | None,
-    coordinator: str | None,
-    process_id: int | None,
-    processes: int | None,
-) -> Devices:
-    """Return where a run runs; raise BakeoffError where options do not go together."""
+def peers_of(
+    coordinator: str | None, process_id: int | None, processes: int | None
+) -> Peers | None:
+    """Return this process among several; None for one that trains alone.
+
+    Raises:
+        BakeoffError: some of the options are given, and others lack.
+    """
     from common.hosts import Peers
 
     given = {"--coordinator": coordinator, "--process-id": process_id, "--processes": processes}
     lacking = [name for name, value in given.items() if value is None]
-    if len(lacking) == len(given):
-        return Devices(backend, devices)
-    if lacking:
+    if lacking and len(lacking) < len(given):
         there = ", ".join(name for name in given if name not in lacking)
         raise BakeoffError(
             f"{there} without {' and '.join(lacking)}; give all three to each process, or "
             "--processes alone to start them all on this machine"
         )
-    assert coordinator is not None
-    assert process_id is not None
-    assert processes is not None
-    return Devices(backend, devices, Peers(coordinator, process_id, processes))
+    if coordinator is None or process_id is None or processes is None:
+        return None
+    return Peers(coordinator, process_id, processes)
