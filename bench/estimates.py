@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.engine.state import arm_of
 from bench.metrics import METRICS, Kind
+from bench.samples import arm_of
 from bench.stats import ratios, verdicts
 from bench.stats.ratios import Estimate
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-    from bench.engine.actions import Turn
-    from bench.engine.state import Found, Samples, Side
+    from bench.samples import Found, Samples, State, Turn
     from bench.stats.ratios import Contrasts
 
 QUANTILE = 0.1
@@ -215,20 +214,26 @@ class Settled:
 
     def __init__(self, margin: float) -> None:
         self.margin = margin
-        self.known: dict[tuple[str, str, Turn, int], frozenset[str]] = {}
+        self.known: dict[tuple[int, Turn, int], frozenset[str]] = {}
 
-    def __call__(self, side: Side, turn: Turn) -> frozenset[str]:
-        """Return the arms whose verdict is beyond doubt, or whose host cost is known."""
-        key = (side.name, side.backend, turn, len(side.state.blocks))
+    def __call__(self, state: State, turn: Turn) -> frozenset[str]:
+        """Return the arms whose verdict is beyond doubt, or whose host cost is known.
+
+        Args:
+            state: What was found on one backend; it gets more while this lives.
+            turn: Told by its first metric.
+        """
+        key = (id(state), turn, len(state.blocks))
         if key not in self.known:
-            self.known[key] = self.settled(side, turn)
+            self.known[key] = self.settled(state, turn)
         return self.known[key]
 
-    def settled(self, side: Side, turn: Turn) -> frozenset[str]:
-        """Work it out, from the first metric of the turn."""
+    def settled(self, state: State, turn: Turn) -> frozenset[str]:
+        """Work it out."""
         metric = next(metric for metric in METRICS.values() if metric.turn == turn.kind)
-        group = Group(metric.name, turn.workload, side.backend)
-        arms = groups_of(side.state.cells).get(group, {})
+        backend = next(iter(state.cells)).backend
+        group = Group(metric.name, turn.workload, backend)
+        arms = groups_of(state.cells).get(group, {})
         if metric.added:
             found, seconds = differences(arms)
             enough = [cell for cell, each in found.items() if known(each, seconds)]

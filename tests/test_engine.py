@@ -10,11 +10,10 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import ALL, ONE, Action, Options
-from bench.engine.environment_plan import STARVED
-from bench.engine.planner import MIN_COLD, cold_count, rounds_for, sitting
+from bench.engine.planner import cold_count, rounds_for, sitting
 from bench.engine.run_plan import RunPlan
-from bench.engine.state import BASELINE_ARM, CONTROL_ARM
 from bench.metrics import COLD, METRICS, Kind
+from bench.samples import BASELINE_ARM, CONTROL_ARM, MIN_COLD, STARVED
 from tests.simulated import LANES, STYLES, Machine, dies, needed
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ import msgspec
 import psutil
 
 from bench.cells import BASELINE, CONTROL
-from bench.engine.actions import Action, Busy, Death, Outcome
+from bench.engine.actions import Action, Death, Outcome
 from bench.engine.answers import AnswerError, typed
 from bench.engine.processes import Place, Worker, WorkerFailedError
+from bench.samples import Busy
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from bench.engine.actions import Lanes, Options
     from bench.engine.journal import Journal
-    from bench.engine.state import Spent
+    from bench.samples import Spent
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""

@@ -14,20 +14,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
-from bench.engine.actions import ALL, AUTO, ONE, Turn, rounds_of, work
-from bench.engine.planner import COLD, LOAD, MIN_VISITS, PROVE, cold_count, rounds_for, sitting
+from bench.engine.actions import ALL, AUTO, ONE, rounds_of
+from bench.engine.planner import COLD, LOAD, PROVE, cold_count, rounds_for, sitting
 from bench.engine.scheduler import PREPARED, Scheduler, Visit
-from bench.engine.state import Side, arm_of, with_references
+from bench.engine.state import Side, with_references
 from bench.metrics import HOST, METRICS, TINY, Kind
+from bench.samples import MIN_VISITS, STARVED, Turn, arm_of
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bench.engine.actions import Cores, Lanes, Phases, Steps
+    from bench.engine.actions import Lanes, Phases, Steps
     from bench.engine.scheduler import Job
+    from bench.samples import Cores, State
 
-STARVED = "not measured within the budget"
 NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
 OPEN_SHARE = 0.45
 """Of the budget: a further workload is proven only if that and what came before takes no more."""
@@ -57,7 +58,7 @@ PROGRAMS = {"sample": 1, "epoch": 2}
 TRIES = 3
 """Of a sitting whose workers all died."""
 
-type Settled = Callable[[Side, Turn], frozenset[str]]
+type Settled = Callable[[State, Turn], frozenset[str]]
 """Says which arms of a turn need no more time."""
 type Turns = dict[Turn, float]
 """Turns with their shares of the time."""
@@ -82,7 +83,7 @@ class EnvironmentPlan:
     """A core for each worker that may run at the same time as others."""
     deadline: float
     """Seconds of the budget at which this part ends."""
-    settled: Settled = lambda _side, _turn: frozenset()
+    settled: Settled = lambda _state, _turn: frozenset()
     """Says which arms need no more time."""
     with_reference: bool = True
     """Whether the baseline's cold processes are this environment's."""
@@ -94,7 +95,7 @@ class EnvironmentPlan:
         sweep = TOGETHER["sweep"]
         self.workloads = sorted(
             dict.fromkeys(cell.workload for cell in self.cells),
-            key=lambda w: (w in sweep, work(WORKLOADS[w]) * (1 if w in sweep else -1)),
+            key=lambda w: (w in sweep, WORKLOADS[w].work * (1 if w in sweep else -1)),
         )
         cpu = self.side.backend == "cpu"
         self.one_core: list[Cores] = list(self.lanes) if cpu and self.options.cores != ALL else [()]
@@ -147,7 +148,7 @@ class EnvironmentPlan:
 
     def open(self, turn: Turn) -> bool:
         """Tell whether an arm of a turn is not settled yet."""
-        settled = self.settled(self.side, turn)
+        settled = self.settled(self.side.state, turn)
         return any(
             arm_of(cell) not in settled
             for cell in self.side.alive(turn.workload)
@@ -337,7 +338,7 @@ class EnvironmentPlan:
             (turn, arm)
             for turn in turns
             if self.open(turn)
-            for arm in sorted(self.settled(self.side, turn))
+            for arm in sorted(self.settled(self.side.state, turn))
             if self.work.rng.random() > SETTLED_SHARE
         )
 
@@ -371,7 +372,7 @@ class EnvironmentPlan:
         """Yield what is done once, if there is time for it."""
         left, lanes = self.left, len(self.one_core)
         alone = not self.turns("step") and not self.turns(HOST)
-        workload = min(self.workloads, key=lambda w: work(WORKLOADS[w]))
+        workload = min(self.workloads, key=lambda w: WORKLOADS[w].work)
         arms = self.side.alive(workload)
         cost = 2 * len(arms) * self.each_cost(workload) / lanes
         if self.options.fixed or alone or cost <= COUNT_SHARE * left:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from bench.samples import MIN_COLD
+
 LOAD, LOADING, PROVE, COLD = 2.0, 3.0, 1.2, 3.6
 """Seconds on one core of a 2-core EPYC: to start a worker and import (of a side that nothing is
 known of, with room to spare), to prove one arm at one workload, for a cold process."""
@@ -11,11 +13,6 @@ SEED_STEP, LEAST_STEP, CALLS = 4.5e-3, 2e-4, 6
 """Seconds of a step at `seed`, over all arms, and of the smallest step; calls in a round."""
 OPEN_PART = 0.18
 """Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
-MIN_VISITS = 3
-"""Workers that measure a step before anything else gets time: with fewer, what a process adds to
-an arm is a guess."""
-MIN_COLD = 5
-"""Cold samples of a cell, or none: two gave intervals such as 1 (0 to 9)."""
 MOST_COLD = 15
 LONG, LONG_PINNED, SHORT = 4.0, 1.2, 0.75
 """Seconds of blocks in a worker, for each second that opening it takes, and the part of them in a

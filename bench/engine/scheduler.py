@@ -19,20 +19,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.engine.actions import Turn, rounds_of, work
+from bench.engine.actions import rounds_of
 from bench.engine.planner import CALLS, COLD, LEAST_STEP, LOADING, OPEN_PART, SEED_STEP
-from bench.engine.state import (
-    BASELINE_ARM,
-    CONTROL_ARM,
-    Block,
-    Found,
-    Samples,
-    Side,
-    Spent,
-    arm_of,
-    in_common,
-)
+from bench.engine.state import Side, in_common
 from bench.metrics import HOST, METRICS
+from bench.samples import BASELINE_ARM, CONTROL_ARM, Block, Found, Samples, Spent, Turn, arm_of
 from bench.worker import protocol
 from common.config import WORKLOADS
 
@@ -40,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Action, Cores, Do, Lanes, Options, Outcome, Phases, Steps
+    from bench.engine.actions import Action, Do, Lanes, Options, Outcome, Phases, Steps
+    from bench.samples import Cores
 
     type Job = Callable[[Cores], Steps[Any]]
     """Something to do on a lane's cores."""
@@ -157,7 +149,7 @@ class Scheduler:
             for samples in side.state.cells[cell].blocks.get("step", [])[:1]
             for value in samples.values
         ]
-        guess = SEED_STEP * work(WORKLOADS[workload]) / work(WORKLOADS["seed"])
+        guess = SEED_STEP * WORKLOADS[workload].work / WORKLOADS["seed"].work
         return sum(values) / len(values) if values else max(LEAST_STEP, guess)
 
     def most_cold_cost(self) -> float:
@@ -294,7 +286,7 @@ class Scheduler:
         What another living worker is proving comes last: by then it is proven, and is opened.
         """
         waiting = self.rng.sample(list(wanted), len(wanted))
-        waiting.sort(key=lambda cell: -work(WORKLOADS[cell.workload]))
+        waiting.sort(key=lambda cell: -WORKLOADS[cell.workload].work)
         while waiting:
             free = [c for c in waiting if side.proven(c) or c not in side.claimed]
             cell = (free or waiting)[0]

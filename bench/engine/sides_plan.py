@@ -12,18 +12,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, Cell
-from bench.engine.actions import ALL, Turn
-from bench.engine.environment_plan import STARVED
+from bench.engine.actions import ALL
 from bench.engine.planner import cold_count
 from bench.engine.scheduler import Scheduler, Visit
-from bench.engine.state import BASELINE_ARM, Side, with_references
+from bench.engine.state import Side, with_references
 from bench.metrics import METRICS, Kind
+from bench.samples import BASELINE_ARM, STARVED, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
-    from bench.engine.actions import Cores, Lanes, Options, Phases, Steps
-    from bench.engine.state import State
+    from bench.engine.actions import Lanes, Options, Phases, Steps
+    from bench.samples import Cores, State
 
 BASE, NEW, REFERENCE = "base", "new", "reference"
 COLD_SHARE = 0.35
