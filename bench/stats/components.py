@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.stats.spread import Rule, Spread, winsorised_mean
+from bench.stats import spread
+from bench.stats.spread import Spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,9 +79,7 @@ def two_way(table: Table, weight: Table) -> tuple[Arms, Table]:
     return np.where(idle, np.nan, effect), rest
 
 
-def of_workers(
-    data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequence[int], rule: Rule
-) -> Fit:
+def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequence[int]) -> Fit:
     """Fit arms that were measured next to each other; row effects are free.
 
     The references are one program: they share a variance, and by how much their effects differ is
@@ -91,7 +90,6 @@ def of_workers(
         data: Blocks x arms; NaN where an arm was not measured. Every block has all references.
         worker: Of each block.
         reference: Columns.
-        rule: How own variances become the ones to use.
     """
     arms = data.shape[1]
     padded = by_worker(data, worker)
@@ -126,16 +124,15 @@ def of_workers(
             found = found._replace(own=own, df=df, total=found.total + more)
         return found
 
-    return _fit(layer, counts, of_blocks, rule, group)
+    return _fit(layer, counts, of_blocks, group)
 
 
-def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"], rule: Rule) -> Fit:
+def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     """Fit differences between two sides; what a pair has in common counts as noise.
 
     Args:
         data: Blocks x arms, new less base; NaN where an arm was not measured on both.
         pair: Of each block.
-        rule: How own variances become the ones to use.
     """
     padded = by_worker(data, pair)
     have = ~np.isnan(padded)
@@ -160,7 +157,7 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"], rule: Rule) -> Fit:
         own = squares / np.where(df > 0, df, 1)
         return _Layer(effect, own, df, total, correlation)
 
-    return _fit(layer, counts, of_blocks, rule, np.arange(free.size))
+    return _fit(layer, counts, of_blocks, np.arange(free.size))
 
 
 def by_worker(data: Table, worker: Int[np.ndarray, " blocks"]) -> Table:
@@ -184,7 +181,6 @@ def _fit(
     layer: Callable[[Table], _Layer],
     counts: Int[np.ndarray, "workers arms"],
     of_blocks: _Layer,
-    rule: Rule,
     group: Int[np.ndarray, " arms"],
 ) -> Fit:
     """Return effects and variances: tau^2 by moments, then two rounds of reweighting."""
@@ -196,9 +192,10 @@ def _fit(
         return Fit(first.effect, nothing, np.zeros(blocks.shape), blocks, workers)
     sigma2 = np.zeros(blocks.shape)
     if (more > 0).any():
-        sigma2 = rule(of_blocks.own, more, np.zeros(more.shape), of_blocks.total).variance[group]
+        own = of_blocks.own, more, np.zeros(more.shape), of_blocks.total
+        sigma2 = spread.shared_unless_noisy(*own).variance[group]
     explained = np.where(present, sigma2 / np.where(present, counts, 1), 0)
-    middle = winsorised_mean(first.own, first.df)
+    middle = spread.winsorised_mean(first.own, first.df)
     tau2 = max(middle - float(explained.sum() / present.sum()), 0.0)
     if tau2 == 0 and not explained.any():
         df = np.full(blocks.shape, first.total)
@@ -207,7 +204,7 @@ def _fit(
     factor = np.ones(blocks.shape)
     for _ in range(3):
         found = layer(weight / factor)
-        used = rule(found.own * factor, found.df, more, found.total)
+        used = spread.shared_unless_noisy(found.own * factor, found.df, more, found.total)
         used = Spread(np.maximum(used.variance, 1.0), *used[1:])
         last, factor = factor, (used.variance / max(used.pooled, 1.0))[group]
         if np.allclose(last, factor):

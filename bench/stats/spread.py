@@ -11,7 +11,7 @@ narrowest of the rules that keep to 5 %, but for what chance adds to 400 runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -39,26 +39,18 @@ class Spread(NamedTuple):
     pooled: float
 
 
-class Rule(Protocol):
-    """How own variances become the ones to use."""
-
-    def __call__(self, own: Arms, df: Arms, more: Arms, total: float) -> Spread:
-        """Return the variances to use.
-
-        Args:
-            own: Variance of each arm; whatever where `df` is zero.
-            df: Its degrees of freedom.
-            more: Degrees of freedom with which other data have shown the arm to be like the rest.
-            total: Degrees of freedom of all together.
-        """
-
-
 def shared_unless_noisy(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
     """Return the pooled variance, or between that and the own one where this is larger.
 
     The weight of the pooled one is the probability of an own variance as large as this by chance (F
     test), divided by `LIKELY` and at most 1. What is interpolated of the degrees of freedom is
-    their inverse, since a t quantile is nearly linear in that. See `Rule` for the arguments.
+    their inverse, since a t quantile is nearly linear in that.
+
+    Args:
+        own: Variance of each arm; whatever where `df` is zero.
+        df: Its degrees of freedom.
+        more: Degrees of freedom with which other data have shown the arm to be like the rest.
+        total: Degrees of freedom of all together.
     """
     if not (df > 0).any():
         return Spread(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)

@@ -10,6 +10,7 @@ import argparse
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+from unittest import mock
 
 import numpy as np
 from scipy import special
@@ -17,19 +18,20 @@ from scipy import special
 from bench.engine.environment_plan import SETTLED_SHARE
 from bench.stats import ratios, spread, verdicts
 from bench.stats.estimates import Estimate, detectable
-from bench.stats.spread import Rule, Spread
+from bench.stats.spread import Spread
 from bench.trials.tables import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from jaxtyping import Float
 
     type Arms = Float[np.ndarray, " arms"]
 
     type Found = list[Estimate | None]
+    type Rule = Callable[[Arms, Arms, Arms, float], Spread]
+    """How own variances become the ones to use."""
 
-DEFAULT = spread.shared_unless_noisy
 MARGIN = 0.02
 DIFFERENCE = 0.1
 """Log-ratio of the later half of the arms where arms may stop."""
@@ -111,28 +113,28 @@ class Noise:
         luck = self.normal(c.workers, 1) * c.common
         return base, base + own + luck[pair], pair
 
-    def run(self, rule: Rule) -> tuple[Found, Arms]:
+    def run(self) -> tuple[Found, Arms]:
         """Return what is said of one drawn run, and the true log-ratios."""
         c = self.condition
         truth = np.zeros(c.arms)
         if c.kind == "cold":
             factor = np.array([c.noisy_reference, c.noisy, *[1.0] * (c.arms - 1)])
             drawn = self.normal(c.arms + 1, c.workers) * c.sigma * factor[:, None]
-            return ratios.cold(list(drawn), 0, rule=rule)[1:], truth
+            return ratios.cold(list(drawn), 0)[1:], truth
         if c.kind == "ab":
-            return ratios.paired_sides(*self.differences(), rule=rule), truth
+            return ratios.paired_sides(*self.differences()), truth
         data, worker = self.table(2)
         if c.kind == "added":
             truth = np.linspace(0, np.log(LONGEST), c.arms)
             speed = self.normal(c.workers, 1) * c.common
             seconds = np.exp(data + speed[worker] + np.array([0, 0, *truth]))
-            found, level = ratios.added(seconds, worker, [0, 1], rule=rule)
+            found, level = ratios.added(seconds, worker, [0, 1])
             return [e and in_units_of_one(e, level) for e in found[2:]], truth
         if c.stopping:
             truth[c.arms // 2 :] = DIFFERENCE
             seed = int(self.random.integers(1 << 31))
-            data = stopped(data + np.array([0, 0, *truth]), worker, rule, seed)
-        return ratios.many_to_one(data, worker, [0, 1], rule=rule)[2:], truth
+            data = stopped(data + np.array([0, 0, *truth]), worker, seed)
+        return ratios.many_to_one(data, worker, [0, 1])[2:], truth
 
 
 def in_units_of_one(estimate: Estimate, level: float) -> Estimate:
@@ -144,12 +146,12 @@ def in_units_of_one(estimate: Estimate, level: float) -> Estimate:
     return replace(estimate, log_ratio=middle, low=low, high=high)
 
 
-def stopped(data: np.ndarray, worker: np.ndarray, rule: Rule, seed: int) -> np.ndarray:
+def stopped(data: np.ndarray, worker: np.ndarray, seed: int) -> np.ndarray:
     """Return data without the visits that the engine leaves out for `verdicts.decided` arms."""
     data, random = data.copy(), np.random.default_rng(seed)
     for now in range(verdicts.WORKERS, int(worker.max()) + 1):
         seen = worker < now
-        found = ratios.many_to_one(data[seen], worker[seen], [0, 1], rule=rule)
+        found = ratios.many_to_one(data[seen], worker[seen], [0, 1])
         rows = np.flatnonzero(worker == now)
         done = [arm for arm, e in enumerate(found) if e and verdicts.decided(e, MARGIN)]
         if len(done) < data.shape[1] - 2:  # else all goes on
@@ -174,12 +176,12 @@ class Odds(NamedTuple):
     """Median."""
 
 
-def odds(condition: Condition, runs: int, rule: Rule = DEFAULT, seed: int = 0) -> Odds:
+def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:
     """Return how often the intervals of a condition are right."""
     noise = Noise(condition, seed)
     calls, covered, widths, least = 0, [], [], []
     for _ in range(runs):
-        found, truth = noise.run(rule)
+        found, truth = noise.run()
         low, high, half = np.array(
             [(e.low, e.high, e.half_width) if e else (-np.inf, np.inf, np.inf) for e in found]
         ).T
@@ -264,7 +266,7 @@ MEASURED = {
 }
 
 
-# Rules for the variance of an arm: see `bench.stats.spread.Rule`.
+# Rules for the variance of an arm, with the arguments of `spread.shared_unless_noisy`.
 
 
 def pooled_alone(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
@@ -334,6 +336,15 @@ RULES: dict[str, Rule] = {
 }
 
 
+def by_rule(condition: Condition, runs: int) -> list[Odds]:
+    """Return how often the intervals of a condition are right, by rule."""
+    out = []
+    for rule in RULES.values():
+        with mock.patch.object(spread, "shared_unless_noisy", rule):
+            out.append(odds(condition, runs))
+    return out
+
+
 def table(runs: int, only: str = "") -> Iterator[str]:
     """Yield the error rates of the rule in use."""
     header = "noise", "arms", "workers", "blocks", "false calls", "first arm", "worst other"
@@ -362,8 +373,7 @@ def comparison(runs: int) -> Iterator[str]:
             *(c.arms, c.workers, c.blocks),
             *(
                 f"{found.false_calls:.1%}, {found.noisy_covered:.1%}, {found.half_width:.2%}"
-                for rule in RULES.values()
-                for found in [odds(c, runs, rule)]
+                for found in by_rule(c, runs)
             ),
         )
         for c in COMPARED
@@ -376,7 +386,7 @@ def power(runs: int) -> Iterator[str]:
     rows = (
         (name, f"{found[0].false_calls:.1%}", *(f"{f.detectable:.2%}" for f in found))
         for name, c in MEASURED.items()
-        for found in [[odds(c, runs, rule) for rule in RULES.values()]]
+        for found in [by_rule(c, runs)]
     )
     return lines(("noise as measured", "false calls", *RULES), rows)
 
