@@ -27,6 +27,10 @@ QUANTILE = 0.1
 far less than a median; which one was chosen by A/A runs, see docs/measuring.md."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """To either side of a host cost whose interval is narrow enough: seconds, or a part of it."""
+MOST_HOST_WORKERS = 60
+"""After so many, an arm's host cost gets no more time however wide its interval is: it narrows with
+the root of the workers, and a default run of 300 s on two cores has 18. Arms that cost a call
+milliseconds may never be known to `HOST_FRACTION`, and steps need the time."""
 
 type Arms = Mapping[Cell, Sequence[Samples]]
 """The samples of each cell that is compared within a group, by block."""
@@ -244,7 +248,11 @@ class Settled:
 
 
 def known(estimate: Estimate, reference: float) -> bool:
-    """Tell whether a host cost is known well enough: see `HOST_SECONDS`."""
+    """Tell whether a host cost is known well enough, or as well as is worth its time.
+
+    See `HOST_SECONDS` and `MOST_HOST_WORKERS`.
+    """
     seconds, low, high = added(estimate, reference)
     enough = max(HOST_SECONDS, HOST_FRACTION * abs(seconds))
-    return estimate.workers >= verdicts.WORKERS and (high - low) / 2 <= enough
+    narrow = estimate.workers >= verdicts.WORKERS and (high - low) / 2 <= enough
+    return narrow or estimate.workers >= MOST_HOST_WORKERS

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import estimates
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import ALL, ONE, Action, Options
 from bench.engine.planner import cold_count, rounds_for, sitting
 from bench.engine.run_plan import RunPlan
+from bench.estimates import MOST_HOST_WORKERS, Settled
 from bench.metrics import COLD, METRICS, Kind
 from bench.samples import BASELINE_ARM, CONTROL_ARM, MIN_COLD, STARVED
 from tests.simulated import LANES, STYLES, Machine, dies, needed
@@ -19,6 +21,7 @@ from tests.simulated import LANES, STYLES, Machine, dies, needed
 if TYPE_CHECKING:
     from tests.simulated import Needed
 
+HOST_AND_STEP = ("host_cost", "step")
 BAD = "haiku/transform"
 BAD_CELL = Cell("haiku", "transform", "seed", "cpu")
 GOOD_CELL = Cell("haiku", "pure", "seed", "cpu")
@@ -176,6 +179,28 @@ def test_arms_that_take_long_or_are_settled_get_fewer_blocks() -> None:
     machine.drive(plan)
     each = Counter(arm for a in blocks(machine) for arm in a.arms)
     assert 0 < each[BAD] < 0.7 * each[BASELINE_ARM]
+
+
+def test_host_cost_gets_no_more_time_than_it_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a run is, and where no arm gets to its target; a default run is as it was."""
+
+    def workers(budget: float) -> tuple[dict[str, int], list[tuple[float, float, Action]]]:
+        settled, machine = Settled(0.02), Machine(noise=0.15)
+        wanted = needed(metrics=("step", "host_cost"))
+        machine.drive(RunPlan(wanted, Options(budget), 5.0, lanes=LANES, settled=settled))
+        blocks = [a for *_, a in machine.log if a.do == "block"]
+        return {
+            k: len({a.worker for a in blocks if a.kind == k}) for k in HOST_AND_STEP
+        }, machine.log
+
+    usual, long = workers(300), workers(1500)
+    assert usual[0]["host_cost"] < MOST_HOST_WORKERS <= long[0]["host_cost"]
+    assert long[0]["host_cost"] <= MOST_HOST_WORKERS + len(LANES)
+    monkeypatch.setattr(estimates, "MOST_HOST_WORKERS", 1 << 30)
+    assert workers(300) == usual
+    endless = workers(1500)
+    assert endless[0]["host_cost"] > 1.5 * MOST_HOST_WORKERS
+    assert endless[0]["step"] < long[0]["step"]
 
 
 def test_what_belongs_to_a_library_is_measured_once_and_all_its_styles_have_it() -> None:
