@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
 from bench.engine.actions import ALL, AUTO, ONE, rounds_of
@@ -62,13 +62,8 @@ type Settled = Callable[[State, Turn], frozenset[str]]
 """Says which arms of a turn need no more time."""
 type Turns = dict[Turn, float]
 """Turns with their shares of the time."""
-
-
-class Phase(NamedTuple):
-    """A part of the plan: what is said of it before the run begins, and what is done."""
-
-    text: str
-    actions: Lanes
+type Phase = tuple[str, Lanes | tuple[()]]
+"""A part of the plan: what is said of it before the run begins, and what is done."""
 
 
 @dataclass
@@ -107,18 +102,16 @@ class EnvironmentPlan:
         lanes = len(self.lanes) if cpu else 1
         self.at_once = min(lanes, self.count or lanes)
         """Workers that are opened at the same time."""
+        key = f"{self.side.backend} {self.side.name}".strip()
+        self.decided: dict[str, Any] = self.side.state.plan.setdefault(key, {})
+        """For the file."""
         self.visits: Counter[Turn] = Counter()
         """Workers that have measured a turn."""
 
     @property
-    def now(self) -> float:
-        """Seconds of the budget that are spent."""
-        return self.work.now
-
-    @property
     def left(self) -> float:
         """Seconds until this part's end."""
-        return max(0.0, self.deadline - self.now)
+        return max(0.0, self.deadline - self.work.now)
 
     # what is wanted
 
@@ -171,33 +164,33 @@ class EnvironmentPlan:
         arms = max(len(self.side.alive(workload)) for workload in self.workloads)
         names = " and ".join(self.workloads)
         proofs = f"proofs that {arms} arms are equal, at {names} (about {seconds:.0f} s)"
-        yield Phase(proofs, self.prove())
+        yield proofs, self.prove()
         if steps := self.turns("step"):
-            yield Phase(self.said(steps, self.pinned), self.measure(steps, self.pinned))
+            yield self.said(steps, self.pinned), self.measure(steps, self.pinned)
         if host := self.turns(HOST):
             auto = self.options.cores == AUTO
-            actions = self.measure(host, True) if auto else nothing()
-            yield Phase(self.said(host, bool(self.one_core[0])), actions)
+            actions = self.measure(host, True) if auto else ()
+            yield self.said(host, bool(self.one_core[0])), actions
         kinds = (Kind.COLD, Kind.ONCE)
         once = [m for kind in kinds for m in METRICS if METRICS[m].kind is kind]
         once = [m for m in once if any(m in self.needed[cell] for cell in self.cells)]
         names = ", ".join(dict.fromkeys([*once, *(t.kind for t in self.turns(*PREPARED))]))
-        yield Phase(f"where there is time: {names}" if names else "", self.once())
-        yield Phase("", self.apart())
-        yield Phase("", self.rest())
+        yield f"where there is time: {names}" if names else "", self.once()
+        yield "", self.apart()
+        yield "", self.rest()
         if left_out := every[len(self.workloads) :]:
-            yield Phase(f"no time for {' and '.join(left_out)}", nothing())
+            yield f"no time for {' and '.join(left_out)}", ()
 
     def actions(self) -> Lanes:
         """Yield everything that is done in this environment."""
-        for phase in self.phases():
-            yield from phase.actions
+        for _, actions in self.phases():
+            yield from actions
         self.note_missing()
 
     def outline(self) -> str:
         """Return what is going to be done, in order, before anything is."""
         where = " ".join(filter(None, (self.side.backend, self.side.name)))
-        return f"{where}: {'; '.join(phase.text for phase in self.phases() if phase.text)}"
+        return f"{where}: {'; '.join(text for text, _ in self.phases() if text)}"
 
     def said(self, turns: Turns, pinned: bool) -> str:
         """Return which turns are measured, and on which cores."""
@@ -217,7 +210,7 @@ class EnvironmentPlan:
         pinned = self.pinned or (not steps and self.options.cores != ALL)
         turns = steps if steps and not self.pinned else steps | host
         until = {
-            workload: self.now + (PROVE_FIRST if i == 0 else PROVE_SHARE) * self.left
+            workload: self.work.now + (PROVE_FIRST if i == 0 else PROVE_SHARE) * self.left
             for i, workload in enumerate(self.workloads)
         }
         visit = Visit(
@@ -230,14 +223,13 @@ class EnvironmentPlan:
         for _ in range(TRIES):
             if opened or self.side.given_up or not any(map(self.worth, self.workloads)):
                 break
-            opened = yield from self.opened(visit, pinned, self.at_once)
+            lanes = self.one_core[: self.at_once] if pinned else [()] * self.at_once
+            opened = yield from self.work.opened(lanes, [visit] * len(lanes))
         in_a_row = 1 if pinned else max(1, len(opened))
-        block, each = self.work.blocks_cost(self.names, turns), self.left / in_a_row
-        others = (
-            self.work.open_cost(self.names, [turn.workload for turn in turns]) + in_a_row * block
-        )
+        opening, block = self.work.costs(self.names, turns)
+        each = self.left / in_a_row
         for blocks in (1, 2):  # as many as leave time for other workers
-            if self.left >= in_a_row * blocks * block + others:
+            if self.left >= in_a_row * blocks * block + (opening + in_a_row * block):
                 each = blocks * block
         yield from self.measured(opened, each)
 
@@ -251,17 +243,14 @@ class EnvironmentPlan:
     def apart(self) -> Lanes:
         """Measure what compiles programs of its own, where there is time for enough workers."""
         others = bool(self.turns("step") or self.turns(HOST))
-        end = self.now + (PREPARED_SHARE if others else ALONE) * self.left
+        end = self.work.now + (PREPARED_SHARE if others else ALONE) * self.left
         for turn, weight in self.turns(*PREPARED).items():
             arms = [c for c in self.side.alive(turn.workload) if c.style == BASELINE[1]]
             programs = PROGRAMS[turn.kind] * len(arms) * PROVE
-            each = (
-                self.work.open_cost(self.names, [turn.workload])
-                + programs / 3
-                + self.work.blocks_cost(self.names, [turn])
-            )
-            cost = programs + MIN_VISITS * each  # later workers have a compilation cache
-            if self.options.fixed or not others or cost <= end - self.now:
+            opening, block = self.work.costs(self.names, [turn])
+            each = opening + programs / 3 + block  # later workers have a compilation cache
+            cost = programs + MIN_VISITS * each
+            if self.options.fixed or not others or cost <= end - self.work.now:
                 yield from self.measure({turn: weight}, False, end)
 
     def rest(self) -> Lanes:
@@ -277,14 +266,14 @@ class EnvironmentPlan:
             share = used[True] / max(1e-9, sum(used.values()))
             unsettled = self.count is not None or any(map(self.open, host))
             mine = bool(host) and (not steps or (share < HOST_SHARE and unsettled))
-            before = self.now
+            before = self.work.now
             for is_host in (mine, not mine) if host else (mine,):  # the other may take less time
                 turns = host if is_host else steps
                 done = yield from self.one_sitting(
                     turns, self.pinned or is_host, self.deadline, count=self.count, short=is_host
                 )
                 if done:
-                    used[is_host] += self.now - before
+                    used[is_host] += self.work.now - before
                     break
             else:
                 return
@@ -302,17 +291,15 @@ class EnvironmentPlan:
             plan: tuple[int, float] | None = (most, math.inf)
             if not self.options.fixed:
                 first = not any(self.visits[turn] for turn in live)
-                left = end - self.now + (OVER * self.options.budget if first else 0.0)
-                opening, least = (
-                    self.work.open_cost(self.names, [turn.workload for turn in live]),
-                    self.work.blocks_cost(self.names, live),
-                )
+                left = end - self.work.now + (OVER * self.options.budget if first else 0.0)
+                opening, least = self.work.costs(self.names, live)
                 plan = sitting(left, opening, least, most, side_by_side=pinned, short=short)
             if plan is None:
                 return False
             number, each = plan
             visit = Visit(self.names, live, leave_out=self.left_out(live))
-            opened = yield from self.opened(visit, pinned, number)
+            lanes = self.one_core[:number] if pinned else [()] * number
+            opened = yield from self.work.opened(lanes, [visit] * len(lanes))
             if opened:
                 yield from self.measured(opened, each)
                 return True
@@ -341,11 +328,6 @@ class EnvironmentPlan:
             for arm in sorted(self.settled(self.side.state, turn))
             if self.work.rng.random() > SETTLED_SHARE
         )
-
-    def opened(self, visit: Visit, pinned: bool, count: int) -> Phases[list[Visit]]:
-        """Open the workers of as many visits, at the same time; those that did not die."""
-        lanes = self.one_core[:count] if pinned else [()] * count
-        return (yield from self.work.opened(lanes, [visit] * len(lanes)))
 
     def measured(self, visits: Sequence[Visit], each: float) -> Lanes:
         """Measure in open workers, side by side or one after the other, and close them."""
@@ -379,7 +361,7 @@ class EnvironmentPlan:
             yield from self.parts("count", arms)
         without_cold = self.options.blocks is not None and self.options.cold_samples is None
         seconds = 0.0 if without_cold else (ALONE if alone else COLD_SHARE) * left
-        yield from self.cold_jobs(self.now + seconds, lanes)
+        yield from self.cold_jobs(self.work.now + seconds, lanes)
         allowed = (ALONE if alone else TRAINING_SHARE) * left
         for workload in reversed(self.workloads):
             cells = [
@@ -408,14 +390,14 @@ class EnvironmentPlan:
             for cell in self.cold_cells(self.workloads[0])[:lanes]:
                 yield partial(self.cold, cell)  # which says what one costs
         chosen, count = self.cold_plan(end, lanes)
-        self.note_plan(cold_samples=count, cold_cells=len(chosen))
+        self.decided.update(cold_samples=count, cold_cells=len(chosen))
         for _ in range(count):
             for cell in self.work.rng.sample(chosen, len(chosen)):
                 yield partial(self.cold, cell)
 
     def cold_plan(self, end: float, lanes: int) -> tuple[list[Cell], int]:
         """Return whose cold processes fit into a time, and how many of each."""
-        allowed = max(0.0, end - self.now)
+        allowed = max(0.0, end - self.work.now)
         chosen: list[Cell] = []
         each = self.work.cold_cost.get(self.side.name, COLD) / lanes
         count = 0
@@ -456,14 +438,9 @@ class EnvironmentPlan:
 
     def cold(self, cell: Cell, cores: Cores) -> Steps[None]:
         """Measure one cold process, unless the time is over."""
-        late = self.options.cold_samples is None and self.now > LATE * self.deadline
+        late = self.options.cold_samples is None and self.work.now > LATE * self.deadline
         if not late and self.side.state.cells[cell].failure is None:
             yield from self.work.cold([self.side.name], cell, cores)
-
-    def note_plan(self, **what: Any) -> None:
-        """Write down what was decided."""
-        key = f"{self.side.backend} {self.side.name}".strip()
-        self.side.state.plan.setdefault(key, {}).update(what)
 
     def note_missing(self) -> None:
         """Say of each cell and metric that has no sample, why."""
@@ -476,7 +453,7 @@ class EnvironmentPlan:
                     without = name in found.facts.get("without", ())
                     program = without and not found.facts.get("trace_and_lower_split_by")
                     self.side.state.missing[cell, name] = NO_PROGRAM if program else STARVED
-        self.note_plan(
+        self.decided.update(
             workloads=list(self.workloads),
             workers={" ".join(turn): n for turn, n in self.visits.items()},
         )
@@ -489,8 +466,3 @@ class EnvironmentPlan:
                 self.side.state.cells[cell].blocks[name] = list(samples)
                 return True
         return False
-
-
-def nothing() -> Lanes:
-    """Do nothing."""
-    yield from ()

@@ -11,7 +11,7 @@ from bench.engine.actions import Action
 from bench.samples import Found, State, arm_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from bench.engine.actions import Death, Do
 
@@ -110,9 +110,3 @@ def with_references(cells: Iterable[Cell], *, control: bool = True) -> list[Cell
     names = (BASELINE, CONTROL) if control else (BASELINE,)
     references = [Cell(*name, *cell[2:]) for cell in cells for name in names]
     return list(dict.fromkeys([*references, *cells]))
-
-
-def in_common(sides: Mapping[str, Side], workload: str) -> list[str]:
-    """Return the arms that are alive at a workload on all of some sides."""
-    first, *others = [[arm_of(cell) for cell in side.alive(workload)] for side in sides.values()]
-    return [arm for arm in first if all(arm in each for each in others)]
