@@ -177,12 +177,10 @@ class Driver:
         assert self.journal is not None
         try:
             said = msgspec.convert(record["action"], Action)
-            raw = dict(record["outcome"])
-            answer = raw.pop("answer", None)
-            outcome = msgspec.convert(raw, Outcome)
+            outcome = msgspec.convert(record["outcome"], Outcome)
             asked = self.pending.get(said.worker)
             if said == asked and outcome.death is None:
-                answer = typed(said, answer, self.arms.get(said.worker))
+                answer = typed(said, outcome.answer, self.arms.get(said.worker))
                 outcome = msgspec.structs.replace(outcome, answer=answer)
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             raise BakeoffError(

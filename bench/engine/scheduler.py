@@ -316,10 +316,9 @@ class Scheduler:
         answer = outcome.answer
         if isinstance(answer, protocol.Proven):
             found.proof, found.losses = answer.proof, tuple(answer.losses)
-            found.exact = side.counted.get(arm, {}) | found.exact | answer.exact
+            found.exact |= answer.exact
         elif isinstance(answer, protocol.Counted):
-            side.counted[arm] = answer.exact
-            for each in side.alive():
+            for each in side.alive():  # at all workloads it is the same
                 if arm_of(each) == arm:
                     side.state.cells[each].exact |= answer.exact
         elif isinstance(answer, protocol.Trained):

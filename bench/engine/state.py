@@ -30,8 +30,6 @@ class Side:
     state: State
     claimed: set[Cell] = field(default_factory=set)
     """Cells that a living worker is proving."""
-    counted: dict[str, dict[str, int | None]] = field(default_factory=dict)
-    """Exact counts of each arm, which are the same at all workloads."""
     strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Deaths in a row by arm, what was done, and workload; the arm is empty at no arm's turn."""
     cold_deaths: Counter[Cell] = field(default_factory=Counter)

@@ -1,6 +1,6 @@
 """Ratios with simultaneous 95 % intervals: arms beside a reference, sides of an A/B, cold samples.
 
-Noise is that of `components`, the variance of each arm is by `spread.shared_unless_noisy`, the
+Noise is that of `components`, the variance of each arm is by `shared_unless_noisy`, the
 intervals are those of `family`. How often they are wrong, with 1 to 25 arms, 1 to 25 workers of 1
 to 4 blocks, heavy tails, missing blocks, a noisy arm and optional stopping, is simulated by `python
 -m bench.trials.simulation`; results/selftest/simulation.md has the error rates.
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.stats import components, family, spread
+from bench.stats import components, family
 from bench.stats.estimates import Estimate as Estimate
 from bench.stats.estimates import corrected as corrected
 from bench.stats.estimates import detectable as detectable
@@ -173,7 +173,7 @@ def cold(samples: Sequence[Float[np.ndarray, " samples"]], reference: int) -> li
         return [None] * size.size
     df = np.maximum(size - 1, 0).astype(float)
     own = np.array([each.var(ddof=1) if each.size > 1 else 0.0 for each in samples])
-    used = spread.shared_unless_noisy(own, df, np.zeros(size.size), float(df.sum()))
+    used = components.shared_unless_noisy(own, df, np.zeros(size.size), float(df.sum()))
     variance = np.where(used.df > 0, used.variance, np.inf) / np.where(size > 0, size, 1)
     effect = np.array([each.mean() if each.size else np.nan for each in samples])
     return _beside(components.Fit(effect, variance, used.df, size, size), [reference], None)
