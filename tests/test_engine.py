@@ -203,6 +203,17 @@ def test_host_cost_gets_no_more_time_than_it_can_use(monkeypatch: pytest.MonkeyP
     assert endless[0]["step"] < long[0]["step"]
 
 
+@pytest.mark.parametrize("cores", [ALL, ONE])
+def test_a_known_host_cost_gets_no_more_time_from_workers_that_measure_steps(cores: str) -> None:
+    """A turn that every worker takes ends when all of its arms are known."""
+    machine = Machine()
+    wanted, options = needed(metrics=("step", "host_cost")), Options(600, cores=cores)
+    machine.drive(RunPlan(wanted, options, 5.0, lanes=LANES, settled=Settled(0.02)))
+    last = {a.kind: end for _, end, a in machine.log if a.do == "block"}
+    assert last["host_cost"] < 300
+    assert last["step"] > 550
+
+
 def test_what_belongs_to_a_library_is_measured_once_and_all_its_styles_have_it() -> None:
     plan, machine = run(needed(("seed",), ("import", "init")), 120)
     cold = {a.arms[0] for *_, a in machine.log if a.do == "cold"}

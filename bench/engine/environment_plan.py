@@ -257,14 +257,15 @@ class EnvironmentPlan:
         """Measure steps until the end, and between them what the host costs, a part of the time.
 
         What a worker adds to a host cost varies more than its blocks: many short workers tell most.
+        When no more of them is wanted, steps have all of the time.
         """
         used = {False: 0.0, True: 0.0}
         while True:
             steps, host = self.turns("step"), self.turns(HOST)
-            if self.options.cores == ALL or self.pinned:
-                steps, host = steps | host, {}
-            share = used[True] / max(1e-9, sum(used.values()))
             unsettled = self.count is not None or any(map(self.open, host))
+            if self.options.cores == ALL or self.pinned:
+                steps, host = (steps | host if unsettled or not steps else steps), {}
+            share = used[True] / max(1e-9, sum(used.values()))
             mine = bool(host) and (not steps or (share < HOST_SHARE and unsettled))
             before = self.work.now
             for is_host in (mine, not mine) if host else (mine,):  # the other may take less time
