@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -105,8 +106,6 @@ class Driver:
         self.pending: dict[int, Action] = {}
         """Actions that were asked for and have no outcome yet, by worker."""
         self.running: dict[int, Future[Outcome]] = {}
-        self.ended_seconds = 0.0
-        """Processor seconds of workers that have ended."""
         self.records = list(self.journal.records) if self.journal is not None else []
         self.replayed = 0
         self.closing = threading.Event()
@@ -296,15 +295,14 @@ class Driver:
         return arms[error.arm]
 
     def processor_seconds(self) -> float:
-        """Return the processor seconds of all workers that live, and of this process."""
+        """Return the processor seconds of this process and all workers, the ended ones too."""
         living = sum(worker.cpu_now() for worker in list(self.workers.values()))
-        return time.process_time() + self.ended_seconds + living
+        return sum(os.times()[:4]) + living
 
     def end(self, action: Action) -> None:
-        """End an action's worker, if it lives, and keep count of what it used."""
+        """End an action's worker, if it lives."""
         worker = self.workers.pop(action.worker, None)
         if worker is not None:
-            self.ended_seconds += worker.cpu_now()
             worker.close()
 
 
