@@ -334,13 +334,7 @@ class Scheduler:
     def opened(self, lanes: Sequence[Cores], visits: Iterable[Visit]) -> Phases[list[Visit]]:
         """Open the workers of visits at the same time, one in each lane; those that did not die."""
         found: list[Visit] = []
-
-        def begin(visit: Visit, cores: Cores) -> Steps[None]:
-            own = visit._replace(cores=cores)
-            if workers := (yield from self.begin(own)):
-                found.append(own._replace(workers=workers))
-
-        yield from self.phase(lanes, [partial(begin, visit) for visit in visits])
+        yield from self.phase(lanes, [partial(self.begin, visit, found) for visit in visits])
         return sorted(found, key=lambda visit: lanes.index(visit.cores))
 
     def measured(self, visits: Sequence[Visit], seconds: float) -> Phases[list[Visit]]:
@@ -364,8 +358,8 @@ class Scheduler:
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
         return done
 
-    def begin(self, visit: Visit) -> Steps[dict[str, int]]:
-        """Open the workers of a visit; none where one of them cannot be."""
+    def begin(self, visit: Visit, found: list[Visit], cores: Cores) -> Steps[None]:
+        """Open the workers of a visit, which is then one of those found; none if one cannot be."""
         workloads = list(dict.fromkeys([*visit.opens, *(turn.workload for turn in visit.turns)]))
         arms = {
             arm
@@ -377,17 +371,17 @@ class Scheduler:
         for name in self.rng.sample(visit.sides, len(visit.sides)):
             wanted = None if visit.opens else arms
             worker = yield from self.open(
-                name, workloads, visit.cores, wanted, prove_until=visit.prove_until
+                name, workloads, cores, wanted, prove_until=visit.prove_until
             )
             if worker is None:
                 yield from self.close(workers)
-                return {}
+                return
             workers[name] = worker
         for turn in visit.turns:
-            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, visit.cores)):
+            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, cores)):
                 yield from self.close(workers)
-                return {}
-        return workers
+                return
+        found.append(visit._replace(cores=cores, workers=workers))
 
     def blocks_of(self, visit: Visit, end: float) -> Steps[bool]:
         """Measure blocks until a time, each turn once at least; False where a worker died."""
