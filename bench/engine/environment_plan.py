@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
 from bench.engine.actions import ALL, AUTO, ONE, rounds_of
-from bench.engine.planner import COLD, LOAD, PROVE, cold_count, rounds_for, sitting
+from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting
 from bench.engine.scheduler import PREPARED, Scheduler, Visit
 from bench.engine.state import Side, with_references
 from bench.metrics import HOST, METRICS, TINY, Kind
@@ -398,20 +398,11 @@ class EnvironmentPlan:
 
     def cold_plan(self, end: float, lanes: int) -> tuple[list[Cell], int]:
         """Return whose cold processes fit into a time, and how many of each."""
-        allowed = max(0.0, end - self.work.now)
-        chosen: list[Cell] = []
+        every = map(self.cold_cells, self.workloads)
+        groups = [(cells, [c for c in cells if c.style == BASELINE[1]]) for cells in every]
         each = self.work.cold_cost.get(self.side.name, COLD) / lanes
-        count = 0
-        for workload in self.workloads:
-            every = self.cold_cells(workload)
-            pure = [cell for cell in every if cell.style == BASELINE[1]]
-            for cells in (every, pure):
-                sweep = (len(chosen) + len(cells)) * each
-                fits = cold_count(allowed, sweep, self.options.cold_samples)
-                if cells and fits:
-                    chosen, count = chosen + cells, fits
-                    break
-        return chosen, count
+        allowed = max(0.0, end - self.work.now)
+        return cold_cells(groups, allowed, each, self.options.cold_samples)
 
     def cold_cells(self, workload: str) -> list[Cell]:
         """Return the cells at a workload whose cold processes are wanted.

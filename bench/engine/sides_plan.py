@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, Cell
 from bench.engine.actions import ALL
-from bench.engine.planner import cold_count
+from bench.engine.planner import cold_cells
 from bench.engine.scheduler import Scheduler, Visit
 from bench.engine.state import Side, with_references
 from bench.metrics import METRICS, Kind
@@ -219,17 +219,12 @@ class AB(SidesPlan):
         alive = self.alive()
         allowed = self.left * (COLD_SHARE if self.turns else COLD_ALONE)
         each = 2 * self.work.most_cold_cost() / len(self.lanes)
-        chosen: list[Cell] = []
-        samples = 0
         groups = [
-            [c for c in alive if c.workload == w and (c.style == BASELINE[1]) == pure]
+            [[c for c in alive if c.workload == w and (c.style == BASELINE[1]) == pure]]
             for pure in (True, False)
             for w in dict.fromkeys(cell.workload for cell in alive)
         ]
-        for group in filter(None, groups):
-            fits = cold_count(allowed, (len(chosen) + len(group)) * each, self.options.cold_samples)
-            if fits:
-                chosen, samples = chosen + group, fits
+        chosen, samples = cold_cells(groups, allowed, each, self.options.cold_samples)
         rng = self.work.rng
         self.cold_left = [c for _ in range(samples) for c in rng.sample(chosen, len(chosen))]
         self.cold_all = max(1, len(self.cold_left))
