@@ -169,7 +169,7 @@ class EnvironmentPlan:
             yield self.said(steps, self.pinned), self.measure(steps, self.pinned)
         if host := self.turns(HOST):
             auto = self.options.cores == AUTO
-            actions = self.measure(host, True) if auto else ()
+            actions: Lanes | tuple[()] = self.measure(host, True) if auto else ()
             yield self.said(host, bool(self.one_core[0])), actions
         kinds = (Kind.COLD, Kind.ONCE)
         once = [m for kind in kinds for m in METRICS if METRICS[m].kind is kind]
