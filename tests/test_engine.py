@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulated import Needed
 
 HOST_AND_STEP = ("host_cost", "step")
+FEW = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}
 BAD = "haiku/transform"
 BAD_CELL = Cell("haiku", "transform", "seed", "cpu")
 GOOD_CELL = Cell("haiku", "pure", "seed", "cpu")
@@ -185,30 +186,29 @@ def test_host_cost_gets_no_more_time_than_it_can_use(monkeypatch: pytest.MonkeyP
     """However long a run is, and where no arm gets to its target; a default run is as it was."""
 
     def workers(budget: float) -> tuple[dict[str, int], list[tuple[float, float, Action]]]:
-        settled, machine = Settled(0.02), Machine(noise=0.15)
-        wanted = needed(metrics=("step", "host_cost"))
+        settled, machine = Settled(0.02), Machine(noise=0.3)
+        wanted = needed(metrics=("step", "host_cost"), entrants=FEW, styles=FEW)
         machine.drive(RunPlan(wanted, Options(budget), 5.0, lanes=LANES, settled=settled))
-        blocks = [a for *_, a in machine.log if a.do == "block"]
-        return {
-            k: len({a.worker for a in blocks if a.kind == k}) for k in HOST_AND_STEP
-        }, machine.log
+        taken = [a for *_, a in machine.log if a.do == "block"]
+        count = {kind: len({a.worker for a in taken if a.kind == kind}) for kind in HOST_AND_STEP}
+        return count, machine.log
 
-    usual, long = workers(300), workers(1500)
-    assert usual[0]["host_cost"] < MOST_HOST_WORKERS <= long[0]["host_cost"]
-    assert long[0]["host_cost"] <= MOST_HOST_WORKERS + len(LANES)
-    monkeypatch.setattr(estimates, "MOST_HOST_WORKERS", 1 << 30)
-    assert workers(300) == usual
-    endless = workers(1500)
-    assert endless[0]["host_cost"] > 1.5 * MOST_HOST_WORKERS
-    assert endless[0]["step"] < long[0]["step"]
+    default = {action.worker for action in blocks(usual(300)[1], "host_cost", "toy")}
+    assert len(default) < MOST_HOST_WORKERS
+    short, endless = workers(60), workers(150)
+    monkeypatch.setattr(estimates, "MOST_HOST_WORKERS", 10)
+    assert workers(60) == short
+    ended = workers(150)
+    assert short[0]["host_cost"] < 10 <= ended[0]["host_cost"] <= 10 + len(LANES)
+    assert ended[0]["host_cost"] < endless[0]["host_cost"]
+    assert ended[0]["step"] > endless[0]["step"]
 
 
 @pytest.mark.parametrize("cores", [ALL, ONE])
 def test_a_known_host_cost_gets_no_more_time_from_workers_that_measure_steps(cores: str) -> None:
     """A turn that every worker takes ends when all of its arms are known."""
-    few, machine = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}, Machine()
-    wanted = needed(metrics=("step", "host_cost"), entrants=few, styles=few)
-    options = Options(120, cores=cores)
+    wanted = needed(metrics=("step", "host_cost"), entrants=FEW, styles=FEW)
+    machine, options = Machine(), Options(120, cores=cores)
     machine.drive(RunPlan(wanted, options, 5.0, lanes=LANES, settled=Settled(0.02)))
     last = {a.kind: end for _, end, a in machine.log if a.do == "block"}
     assert last["host_cost"] < 80
