@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.engine.state import arm_of
 from bench.metrics import METRICS, Kind
+from bench.samples import arm_of
 from bench.stats import ratios, verdicts
 from bench.stats.ratios import Estimate
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-    from bench.engine.actions import Turn
-    from bench.engine.state import Found, Samples, Side
+    from bench.samples import Found, Samples, State, Turn
     from bench.stats.ratios import Contrasts
 
 QUANTILE = 0.1
@@ -28,6 +27,10 @@ QUANTILE = 0.1
 far less than a median; which one was chosen by A/A runs, see docs/measuring.md."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """To either side of a host cost whose interval is narrow enough: seconds, or a part of it."""
+MOST_HOST_WORKERS = 60
+"""After so many, an arm's host cost gets no more time however wide its interval is: it narrows with
+the root of the workers, and a default run of 300 s on two cores has 18. Arms that cost a call
+milliseconds may never be known to `HOST_FRACTION`, and steps need the time."""
 
 type Arms = Mapping[Cell, Sequence[Samples]]
 """The samples of each cell that is compared within a group, by block."""
@@ -215,20 +218,26 @@ class Settled:
 
     def __init__(self, margin: float) -> None:
         self.margin = margin
-        self.known: dict[tuple[str, str, Turn, int], frozenset[str]] = {}
+        self.known: dict[tuple[int, Turn, int], frozenset[str]] = {}
 
-    def __call__(self, side: Side, turn: Turn) -> frozenset[str]:
-        """Return the arms whose verdict is beyond doubt, or whose host cost is known."""
-        key = (side.name, side.backend, turn, len(side.state.blocks))
+    def __call__(self, state: State, turn: Turn) -> frozenset[str]:
+        """Return the arms whose verdict is beyond doubt, or whose host cost is known.
+
+        Args:
+            state: What was found on one backend; it gets more while this lives.
+            turn: Told by its first metric.
+        """
+        key = (id(state), turn, len(state.blocks))
         if key not in self.known:
-            self.known[key] = self.settled(side, turn)
+            self.known[key] = self.settled(state, turn)
         return self.known[key]
 
-    def settled(self, side: Side, turn: Turn) -> frozenset[str]:
-        """Work it out, from the first metric of the turn."""
+    def settled(self, state: State, turn: Turn) -> frozenset[str]:
+        """Work it out."""
         metric = next(metric for metric in METRICS.values() if metric.turn == turn.kind)
-        group = Group(metric.name, turn.workload, side.backend)
-        arms = groups_of(side.state.cells).get(group, {})
+        backend = next(iter(state.cells)).backend
+        group = Group(metric.name, turn.workload, backend)
+        arms = groups_of(state.cells).get(group, {})
         if metric.added:
             found, seconds = differences(arms)
             enough = [cell for cell, each in found.items() if known(each, seconds)]
@@ -239,7 +248,11 @@ class Settled:
 
 
 def known(estimate: Estimate, reference: float) -> bool:
-    """Tell whether a host cost is known well enough: see `HOST_SECONDS`."""
+    """Tell whether a host cost is known well enough, or as well as is worth its time.
+
+    See `HOST_SECONDS` and `MOST_HOST_WORKERS`.
+    """
     seconds, low, high = added(estimate, reference)
     enough = max(HOST_SECONDS, HOST_FRACTION * abs(seconds))
-    return estimate.workers >= verdicts.WORKERS and (high - low) / 2 <= enough
+    narrow = estimate.workers >= verdicts.WORKERS and (high - low) / 2 <= enough
+    return narrow or estimate.workers >= MOST_HOST_WORKERS

@@ -18,15 +18,14 @@ from bench.cells import Cell, Offer, Selection
 from bench.engine.actions import Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
-from bench.engine.environment_plan import STARVED
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.engine.machine import Others
-from bench.engine.planner import MIN_COLD
 from bench.engine.processes import Place
 from bench.engine.run_plan import RunPlan
 from bench.estimates import Settled
 from bench.metrics import METRICS
 from bench.report.sentences import sentences
+from bench.samples import MIN_COLD, STARVED
 from bench.scaling import scaling
 from bench.summary import section, values_of
 from bench.watch import warnings
@@ -36,8 +35,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from bench.engine.machine import OtherProcess
-    from bench.engine.state import Spent, State
+    from bench.samples import OtherProcess, Spent, State
 
 CODE = ("bench/engine", "bench/worker", "bench/stats", "common", "impls")
 """Folders of the code that a run's numbers depend on."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.cells import Cell
-    from bench.engine.state import Found
+    from bench.samples import Found
 
 STEP, COMPILE = "step", "compile"
 

@@ -9,9 +9,6 @@ import msgspec
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.engine.environment_plan import STARVED
-from bench.engine.planner import MIN_VISITS
-from bench.engine.state import arm_of
 from bench.estimates import (
     QUANTILE,
     Group,
@@ -24,6 +21,7 @@ from bench.estimates import (
 )
 from bench.metrics import HOST, METRICS, TINY, Kind
 from bench.runfile import NANOSECONDS, SCHEMA
+from bench.samples import MIN_VISITS, STARVED, arm_of
 from bench.stats import ratios, verdicts
 from bench.stats.verdicts import PROGRAM, TIMING, Verdict
 from common.devices import Over
@@ -31,8 +29,8 @@ from common.devices import Over
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.engine.state import Found, Samples, State
     from bench.estimates import Arms
+    from bench.samples import Found, Samples, State
     from bench.stats.ratios import Estimate
 
 GROWTH = 3.0

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL
-from bench.engine.actions import work
 from bench.metrics import TINY
 from common.config import WORKLOADS
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from bench.cells import Offer
-    from bench.engine.machine import OtherProcess
-    from bench.engine.state import Spent, State
+    from bench.samples import OtherProcess, Spent, State
 
 CORES = os.cpu_count() or 1
 WATCHED = "step"
@@ -79,11 +77,11 @@ def warnings(
 
 def pinned(state: State) -> Iterator[str]:
     """Yield whether steps that use several cores were measured on one."""
-    large = work(WORKLOADS["seed"])
+    large = WORKLOADS["seed"].work
     where = dict.fromkeys(
         block.workload
         for block in state.blocks
-        if block.cores and block.kind == WATCHED and work(WORKLOADS[block.workload]) > large
+        if block.cores and block.kind == WATCHED and WORKLOADS[block.workload].work > large
     )
     if where:
         yield (

@@ -109,6 +109,11 @@ class Workload:
     learning_rate: float = 0.002
     """Adam's step size. Where training is unstable, ten steps blow up the last digits."""
 
+    @property
+    def work(self) -> int:
+        """What a step's time is about proportional to, where it is not all dispatch."""
+        return self.width**2 * self.chunk * self.batch
+
 
 SWEEP = tuple(
     Workload(

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import Cell
 from bench.engine.actions import Action, Death, Outcome
-from bench.engine.state import Block
 from bench.metrics import COLD, METRICS, Kind
+from bench.samples import Block
 from bench.worker import protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from bench.engine.driver import Plan
-    from bench.engine.state import State
+    from bench.samples import State
 
     type Needed = dict[Cell, set[str]]
     type Fault = Callable[[Action], Death | str | None]

@@ -30,7 +30,6 @@ from bench.cli import main
 from bench.engine.actions import Options
 from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
 from bench.engine.processes import WorkerFailedError
-from bench.engine.state import Samples
 from bench.environments.offers import offer
 from bench.metrics import METRICS
 from bench.report.markdown import markdown
@@ -38,6 +37,7 @@ from bench.report.run import document
 from bench.run import Measurement, Request, read_header, without_resume
 from bench.runfile.reader import Run as RunFile
 from bench.runfile.whole import Whole
+from bench.samples import Samples
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
 from tests.simulated import with_blocks

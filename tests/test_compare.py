@@ -33,9 +33,9 @@ from bench.compare.comparison import (
 )
 from bench.compare.comparison_document import MARKER, document, headline
 from bench.compare.gate import Accept, Gate, GateRule
-from bench.engine.state import Found, Samples, State
 from bench.report.table import Value
 from bench.runfile.reader import Run, read, run_of
+from bench.samples import Found, Samples, State
 from bench.stats.ratios import Estimate, corrected
 from bench.stats.verdicts import Verdict
 from bench.summary import section

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from bench.engine.state import State
+    from bench.samples import State
     from tests.simulated import Needed
 
 METRICS = ("step", "host_cost", "sample", "import", "final_loss")

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench import estimates
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import ALL, ONE, Action, Options
-from bench.engine.environment_plan import STARVED
-from bench.engine.planner import MIN_COLD, cold_count, rounds_for, sitting
+from bench.engine.planner import cold_count, rounds_for, sitting
 from bench.engine.run_plan import RunPlan
-from bench.engine.state import BASELINE_ARM, CONTROL_ARM
+from bench.estimates import MOST_HOST_WORKERS, Settled
 from bench.metrics import COLD, METRICS, Kind
+from bench.samples import BASELINE_ARM, CONTROL_ARM, MIN_COLD, STARVED
 from tests.simulated import LANES, STYLES, Machine, dies, needed
 
 if TYPE_CHECKING:
     from tests.simulated import Needed
 
+HOST_AND_STEP = ("host_cost", "step")
+FEW = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}
 BAD = "haiku/transform"
 BAD_CELL = Cell("haiku", "transform", "seed", "cpu")
 GOOD_CELL = Cell("haiku", "pure", "seed", "cpu")
@@ -177,6 +180,39 @@ def test_arms_that_take_long_or_are_settled_get_fewer_blocks() -> None:
     machine.drive(plan)
     each = Counter(arm for a in blocks(machine) for arm in a.arms)
     assert 0 < each[BAD] < 0.7 * each[BASELINE_ARM]
+
+
+def test_host_cost_gets_no_more_time_than_it_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a run is, and where no arm gets to its target; a default run is as it was."""
+
+    def workers(budget: float) -> tuple[dict[str, int], list[tuple[float, float, Action]]]:
+        settled, machine = Settled(0.02), Machine(noise=0.3)
+        wanted = needed(metrics=("step", "host_cost"), entrants=FEW, styles=FEW)
+        machine.drive(RunPlan(wanted, Options(budget), 5.0, lanes=LANES, settled=settled))
+        taken = [a for *_, a in machine.log if a.do == "block"]
+        count = {kind: len({a.worker for a in taken if a.kind == kind}) for kind in HOST_AND_STEP}
+        return count, machine.log
+
+    default = {action.worker for action in blocks(usual(300)[1], "host_cost", "toy")}
+    assert len(default) < MOST_HOST_WORKERS
+    short, endless = workers(60), workers(150)
+    monkeypatch.setattr(estimates, "MOST_HOST_WORKERS", 10)
+    assert workers(60) == short
+    ended = workers(150)
+    assert short[0]["host_cost"] < 10 <= ended[0]["host_cost"] <= 10 + len(LANES)
+    assert ended[0]["host_cost"] < endless[0]["host_cost"]
+    assert ended[0]["step"] > endless[0]["step"]
+
+
+@pytest.mark.parametrize("cores", [ALL, ONE])
+def test_a_known_host_cost_gets_no_more_time_from_workers_that_measure_steps(cores: str) -> None:
+    """A turn that every worker takes ends when all of its arms are known."""
+    wanted = needed(metrics=("step", "host_cost"), entrants=FEW, styles=FEW)
+    machine, options = Machine(), Options(120, cores=cores)
+    machine.drive(RunPlan(wanted, options, 5.0, lanes=LANES, settled=Settled(0.02)))
+    last = {a.kind: end for _, end, a in machine.log if a.do == "block"}
+    assert last["host_cost"] < 80
+    assert last["step"] > 110
 
 
 def test_what_belongs_to_a_library_is_measured_once_and_all_its_styles_have_it() -> None:

@@ -11,10 +11,10 @@ import pytest
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.actions import Options
 from bench.engine.run_plan import RunPlan
-from bench.engine.state import Found, Samples, State
 from bench.estimates import Group, Settled, beside, datum, differences, groups_of, table
 from bench.report.choices import choices
 from bench.report.sentences import sentences
+from bench.samples import Found, Samples, State
 from bench.stats.ratios import detectable
 from bench.stats.verdicts import PROGRAM
 from bench.summary import GROWTH, section

@@ -188,6 +188,20 @@ def test_rooms_know_only_what_comes_after_them(room: str) -> None:
         assert known & set(ROOMS) <= set(after), path.relative_to(ROOT)
 
 
+def test_what_is_reported_needs_no_engine() -> None:
+    """Reports and run files read what was found, directly or by a module beside the rooms."""
+    waiting = [*(ROOT / "bench" / "report").rglob("*.py"), *(ROOT / "bench/runfile").glob("*.py")]
+    seen = set(waiting)
+    while waiting:
+        names = {name for name in imported(waiting.pop()) if name.startswith("bench.")}
+        assert not [name for name in names if name.split(".")[1] == "engine"]
+        beside = {ROOT / "bench" / f"{name.split('.')[1]}.py" for name in names}
+        new = {path for path in beside - seen if path.exists()}
+        waiting += new
+        seen |= new
+    assert ROOT / "bench" / "samples.py" in seen
+
+
 @each_entrant
 def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
     """Read from the file: what a library brings along itself is the library's affair."""

@@ -14,12 +14,12 @@ import pytest
 
 from bench import runfile
 from bench.cells import Cell, Offer, Selection
-from bench.engine.state import Found, Samples
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.run import document
 from bench.report.scaling import tables
 from bench.runfile.reader import read
+from bench.samples import Found, Samples
 from bench.scaling import scaling
 from bench.worker.workloads import use
 from common.errors import BakeoffError

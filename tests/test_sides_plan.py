@@ -14,7 +14,7 @@ from bench.compare.history import changed, days_of, visited
 from bench.compare.pairs import paired
 from bench.engine.actions import ALL, Action, Options
 from bench.engine.sides_plan import AB, BASE, DEFAULT_METRICS, NEW, REFERENCE, History
-from bench.engine.state import BASELINE_ARM
+from bench.samples import BASELINE_ARM
 from bench.stats.verdicts import Verdict, verdict
 from common.errors import BakeoffError
 from tests.simulated import LANES, Machine, dies

@@ -9,7 +9,7 @@ import pytest
 
 from bench.compare.history import changed
 from bench.compare.series import SeriesKey
-from bench.stats.visits import Visits, visits
+from bench.compare.visits import Visits, visits
 
 if TYPE_CHECKING:
     from bench.compare.series import SeriesChange

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from bench import watch
-from bench.engine.actions import Busy
-from bench.engine.state import Spent
+from bench.samples import Busy, Spent
 
 
 def test_drift() -> None:

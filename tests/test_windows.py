@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.stats import windows
-from bench.stats.windows import Points, Step, steps
+from bench.compare import windows
+from bench.compare.windows import Points, Step, steps
 
 ERROR, WOBBLE = 0.008, 0.005
 

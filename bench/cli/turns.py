@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
     from bench.engine.journal import Journal
-    from bench.engine.state import Spent
     from bench.environments.builder import Environment
+    from bench.samples import Spent
 
 
 class Cores(StrEnum):

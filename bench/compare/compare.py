@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from bench.compare.comparison import Comparison, Key
     from bench.compare.conditions import ConditionChange
-    from bench.engine.state import Samples
     from bench.report.wording import Facts
     from bench.runfile.reader import Run
+    from bench.samples import Samples
     from bench.stats.ratios import Estimate
 
 READING = (

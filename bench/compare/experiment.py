@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from bench.cells import Cell, Offer, Selection
     from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
-    from bench.engine.state import Spent
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
+    from bench.samples import Spent
 
 RESUMED = ("ab", "history")
 """Kinds of runs that --resume goes on with: the journals of others end with them."""

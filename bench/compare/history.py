@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, Cell
-from bench.compare import trends
+from bench.compare import trends, windows
 from bench.compare.series import (
     ALPHA,
     Moment,
@@ -31,11 +31,10 @@ from bench.compare.series import (
     moves,
     order,
 )
+from bench.compare.visits import Visits, visits
 from bench.engine.sides_plan import REFERENCE
 from bench.metrics import EXACT, METRICS, Kind
 from bench.report.table import Document, Section, Table, percent
-from bench.stats import windows
-from bench.stats.visits import Visits, visits
 from bench.summary import number
 from common.errors import BakeoffError
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bench.cells import Cell
-    from bench.engine.state import Samples, State
+    from bench.samples import Samples, State
     from bench.stats.ratios import Estimate
 
     type Blocks = dict[int, tuple[int, float, float]]

@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 
 from bench.cells import BASELINE
+from bench.compare import windows
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
 from bench.report.table import RATIO, Value
 from bench.runfile.reader import TIME
-from bench.stats import windows
 from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.cells import BASELINE
-from bench.compare import trends
+from bench.compare import trends, windows
 from bench.compare.between_run_variance import BETWEEN, Variation
 from bench.compare.filters import Filters
 from bench.compare.run_scan import RunScan
 from bench.compare.series import FAILURE, Numbers, Series, Timeline, changes, moves, order
 from bench.metrics import METRICS, TINY, Kind
 from bench.report.table import Document, Section
-from bench.stats import windows
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:

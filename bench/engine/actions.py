@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
+from bench.samples import Busy, Cores, Turn
 from common.config import WORKLOADS
-
-if TYPE_CHECKING:
-    from common.config import Workload
 
 type Steps[T] = Generator[Action, Outcome, T]
 """Part of one lane's work: it asks for one thing at a time."""
 type Phases[T] = Generator[tuple[Action, ...], Outcome, T]
 """Several lanes at the same time: yields what is to begin, and is sent what ends next."""
 type Lanes = Phases[None]
-type Cores = tuple[int, ...]
-"""The cores that a worker keeps to; empty for all that this process may use."""
 
 ALL, ONE, AUTO = "all", "one", "auto"
 """Settings of `--cores`: as users run it; one core each; what fits each metric."""
@@ -68,16 +64,6 @@ class Death(msgspec.Struct, frozen=True, omit_defaults=True):
     """The run as a whole was cut off: no arm is to blame."""
 
 
-class Busy(msgspec.Struct, frozen=True):
-    """What else the machine did while something was timed, in seconds."""
-
-    wall: float
-    stolen: float
-    """Processor time that the hypervisor gave to other guests."""
-    others: float
-    """Processor time that other processes of this machine used."""
-
-
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of an action."""
 
@@ -118,13 +104,6 @@ class Options:
         return self.blocks is not None
 
 
-class Turn(NamedTuple):
-    """Something warm to measure: a kind of turn at a workload."""
-
-    workload: str
-    kind: str
-
-
 ROUNDS = {"step": 8, "host_cost": 6, "sample": 5, "epoch": 2}
 """Rounds in a block. Of a step at `seed`, from eight on a block is worth what it costs."""
 FEW_ROUNDS = 3
@@ -133,10 +112,5 @@ FEW_ROUNDS = 3
 
 def rounds_of(turn: Turn) -> int:
     """Return the rounds in a block."""
-    long = work(WORKLOADS[turn.workload]) > work(WORKLOADS["seed"])
+    long = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
     return FEW_ROUNDS if long and turn.kind == "step" else ROUNDS[turn.kind]
-
-
-def work(workload: Workload) -> int:
-    """Return what a step's time is about proportional to, where it is not all dispatch."""
-    return workload.width**2 * workload.chunk * workload.batch

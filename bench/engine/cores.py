@@ -10,7 +10,7 @@ from bench.worker.settings import affinity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.engine.actions import Cores
+    from bench.samples import Cores
 
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 

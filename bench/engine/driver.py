@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -16,9 +17,10 @@ import msgspec
 import psutil
 
 from bench.cells import BASELINE, CONTROL
-from bench.engine.actions import Action, Busy, Death, Outcome
+from bench.engine.actions import Action, Death, Outcome
 from bench.engine.answers import AnswerError, typed
 from bench.engine.processes import Place, Worker, WorkerFailedError
+from bench.samples import Busy
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from bench.engine.actions import Lanes, Options
     from bench.engine.journal import Journal
-    from bench.engine.state import Spent
+    from bench.samples import Spent
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""
@@ -104,8 +106,6 @@ class Driver:
         self.pending: dict[int, Action] = {}
         """Actions that were asked for and have no outcome yet, by worker."""
         self.running: dict[int, Future[Outcome]] = {}
-        self.ended_seconds = 0.0
-        """Processor seconds of workers that have ended."""
         self.records = list(self.journal.records) if self.journal is not None else []
         self.replayed = 0
         self.closing = threading.Event()
@@ -176,12 +176,10 @@ class Driver:
         assert self.journal is not None
         try:
             said = msgspec.convert(record["action"], Action)
-            raw = dict(record["outcome"])
-            answer = raw.pop("answer", None)
-            outcome = msgspec.convert(raw, Outcome)
+            outcome = msgspec.convert(record["outcome"], Outcome)
             asked = self.pending.get(said.worker)
             if said == asked and outcome.death is None:
-                answer = typed(said, answer, self.arms.get(said.worker))
+                answer = typed(said, outcome.answer, self.arms.get(said.worker))
                 outcome = msgspec.structs.replace(outcome, answer=answer)
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             raise BakeoffError(
@@ -297,15 +295,14 @@ class Driver:
         return arms[error.arm]
 
     def processor_seconds(self) -> float:
-        """Return the processor seconds of all workers that live, and of this process."""
+        """Return the processor seconds of this process and all workers, the ended ones too."""
         living = sum(worker.cpu_now() for worker in list(self.workers.values()))
-        return time.process_time() + self.ended_seconds + living
+        return sum(os.times()[:4]) + living
 
     def end(self, action: Action) -> None:
-        """End an action's worker, if it lives, and keep count of what it used."""
+        """End an action's worker, if it lives."""
         worker = self.workers.pop(action.worker, None)
         if worker is not None:
-            self.ended_seconds += worker.cpu_now()
             worker.close()
 
 

@@ -11,23 +11,24 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
-from bench.engine.actions import ALL, AUTO, ONE, Turn, rounds_of, work
-from bench.engine.planner import COLD, LOAD, MIN_VISITS, PROVE, cold_count, rounds_for, sitting
+from bench.engine.actions import ALL, AUTO, ONE, rounds_of
+from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting
 from bench.engine.scheduler import PREPARED, Scheduler, Visit
-from bench.engine.state import Side, arm_of, with_references
+from bench.engine.state import Side, with_references
 from bench.metrics import HOST, METRICS, TINY, Kind
+from bench.samples import MIN_VISITS, STARVED, Turn, arm_of
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bench.engine.actions import Cores, Lanes, Phases, Steps
+    from bench.engine.actions import Lanes, Phases, Steps
     from bench.engine.scheduler import Job
+    from bench.samples import Cores, State
 
-STARVED = "not measured within the budget"
 NO_PROGRAM = "not written in JAX: nothing is traced, lowered or compiled by it"
 OPEN_SHARE = 0.45
 """Of the budget: a further workload is proven only if that and what came before takes no more."""
@@ -57,17 +58,12 @@ PROGRAMS = {"sample": 1, "epoch": 2}
 TRIES = 3
 """Of a sitting whose workers all died."""
 
-type Settled = Callable[[Side, Turn], frozenset[str]]
+type Settled = Callable[[State, Turn], frozenset[str]]
 """Says which arms of a turn need no more time."""
 type Turns = dict[Turn, float]
 """Turns with their shares of the time."""
-
-
-class Phase(NamedTuple):
-    """A part of the plan: what is said of it before the run begins, and what is done."""
-
-    text: str
-    actions: Lanes
+type Phase = tuple[str, Lanes | tuple[()]]
+"""A part of the plan: what is said of it before the run begins, and what is done."""
 
 
 @dataclass
@@ -82,7 +78,7 @@ class EnvironmentPlan:
     """A core for each worker that may run at the same time as others."""
     deadline: float
     """Seconds of the budget at which this part ends."""
-    settled: Settled = lambda _side, _turn: frozenset()
+    settled: Settled = lambda _state, _turn: frozenset()
     """Says which arms need no more time."""
     with_reference: bool = True
     """Whether the baseline's cold processes are this environment's."""
@@ -94,7 +90,7 @@ class EnvironmentPlan:
         sweep = TOGETHER["sweep"]
         self.workloads = sorted(
             dict.fromkeys(cell.workload for cell in self.cells),
-            key=lambda w: (w in sweep, work(WORKLOADS[w]) * (1 if w in sweep else -1)),
+            key=lambda w: (w in sweep, WORKLOADS[w].work * (1 if w in sweep else -1)),
         )
         cpu = self.side.backend == "cpu"
         self.one_core: list[Cores] = list(self.lanes) if cpu and self.options.cores != ALL else [()]
@@ -106,18 +102,16 @@ class EnvironmentPlan:
         lanes = len(self.lanes) if cpu else 1
         self.at_once = min(lanes, self.count or lanes)
         """Workers that are opened at the same time."""
+        key = f"{self.side.backend} {self.side.name}".strip()
+        self.decided: dict[str, Any] = self.side.state.plan.setdefault(key, {})
+        """For the file."""
         self.visits: Counter[Turn] = Counter()
         """Workers that have measured a turn."""
 
     @property
-    def now(self) -> float:
-        """Seconds of the budget that are spent."""
-        return self.work.now
-
-    @property
     def left(self) -> float:
         """Seconds until this part's end."""
-        return max(0.0, self.deadline - self.now)
+        return max(0.0, self.deadline - self.work.now)
 
     # what is wanted
 
@@ -147,7 +141,7 @@ class EnvironmentPlan:
 
     def open(self, turn: Turn) -> bool:
         """Tell whether an arm of a turn is not settled yet."""
-        settled = self.settled(self.side, turn)
+        settled = self.settled(self.side.state, turn)
         return any(
             arm_of(cell) not in settled
             for cell in self.side.alive(turn.workload)
@@ -170,33 +164,33 @@ class EnvironmentPlan:
         arms = max(len(self.side.alive(workload)) for workload in self.workloads)
         names = " and ".join(self.workloads)
         proofs = f"proofs that {arms} arms are equal, at {names} (about {seconds:.0f} s)"
-        yield Phase(proofs, self.prove())
+        yield proofs, self.prove()
         if steps := self.turns("step"):
-            yield Phase(self.said(steps, self.pinned), self.measure(steps, self.pinned))
+            yield self.said(steps, self.pinned), self.measure(steps, self.pinned)
         if host := self.turns(HOST):
             auto = self.options.cores == AUTO
-            actions = self.measure(host, True) if auto else nothing()
-            yield Phase(self.said(host, bool(self.one_core[0])), actions)
+            actions: Lanes | tuple[()] = self.measure(host, True) if auto else ()
+            yield self.said(host, bool(self.one_core[0])), actions
         kinds = (Kind.COLD, Kind.ONCE)
         once = [m for kind in kinds for m in METRICS if METRICS[m].kind is kind]
         once = [m for m in once if any(m in self.needed[cell] for cell in self.cells)]
         names = ", ".join(dict.fromkeys([*once, *(t.kind for t in self.turns(*PREPARED))]))
-        yield Phase(f"where there is time: {names}" if names else "", self.once())
-        yield Phase("", self.apart())
-        yield Phase("", self.rest())
+        yield f"where there is time: {names}" if names else "", self.once()
+        yield "", self.apart()
+        yield "", self.rest()
         if left_out := every[len(self.workloads) :]:
-            yield Phase(f"no time for {' and '.join(left_out)}", nothing())
+            yield f"no time for {' and '.join(left_out)}", ()
 
     def actions(self) -> Lanes:
         """Yield everything that is done in this environment."""
-        for phase in self.phases():
-            yield from phase.actions
+        for _, actions in self.phases():
+            yield from actions
         self.note_missing()
 
     def outline(self) -> str:
         """Return what is going to be done, in order, before anything is."""
         where = " ".join(filter(None, (self.side.backend, self.side.name)))
-        return f"{where}: {'; '.join(phase.text for phase in self.phases() if phase.text)}"
+        return f"{where}: {'; '.join(text for text, _ in self.phases() if text)}"
 
     def said(self, turns: Turns, pinned: bool) -> str:
         """Return which turns are measured, and on which cores."""
@@ -216,7 +210,7 @@ class EnvironmentPlan:
         pinned = self.pinned or (not steps and self.options.cores != ALL)
         turns = steps if steps and not self.pinned else steps | host
         until = {
-            workload: self.now + (PROVE_FIRST if i == 0 else PROVE_SHARE) * self.left
+            workload: self.work.now + (PROVE_FIRST if i == 0 else PROVE_SHARE) * self.left
             for i, workload in enumerate(self.workloads)
         }
         visit = Visit(
@@ -229,14 +223,13 @@ class EnvironmentPlan:
         for _ in range(TRIES):
             if opened or self.side.given_up or not any(map(self.worth, self.workloads)):
                 break
-            opened = yield from self.opened(visit, pinned, self.at_once)
+            lanes = self.one_core[: self.at_once] if pinned else [()] * self.at_once
+            opened = yield from self.work.opened(lanes, [visit] * len(lanes))
         in_a_row = 1 if pinned else max(1, len(opened))
-        block, each = self.work.blocks_cost(self.names, turns), self.left / in_a_row
-        others = (
-            self.work.open_cost(self.names, [turn.workload for turn in turns]) + in_a_row * block
-        )
+        opening, block = self.work.costs(self.names, turns)
+        each = self.left / in_a_row
         for blocks in (1, 2):  # as many as leave time for other workers
-            if self.left >= in_a_row * blocks * block + others:
+            if self.left >= in_a_row * blocks * block + (opening + in_a_row * block):
                 each = blocks * block
         yield from self.measured(opened, each)
 
@@ -250,40 +243,38 @@ class EnvironmentPlan:
     def apart(self) -> Lanes:
         """Measure what compiles programs of its own, where there is time for enough workers."""
         others = bool(self.turns("step") or self.turns(HOST))
-        end = self.now + (PREPARED_SHARE if others else ALONE) * self.left
+        end = self.work.now + (PREPARED_SHARE if others else ALONE) * self.left
         for turn, weight in self.turns(*PREPARED).items():
             arms = [c for c in self.side.alive(turn.workload) if c.style == BASELINE[1]]
             programs = PROGRAMS[turn.kind] * len(arms) * PROVE
-            each = (
-                self.work.open_cost(self.names, [turn.workload])
-                + programs / 3
-                + self.work.blocks_cost(self.names, [turn])
-            )
-            cost = programs + MIN_VISITS * each  # later workers have a compilation cache
-            if self.options.fixed or not others or cost <= end - self.now:
+            opening, block = self.work.costs(self.names, [turn])
+            each = opening + programs / 3 + block  # later workers have a compilation cache
+            cost = programs + MIN_VISITS * each
+            if self.options.fixed or not others or cost <= end - self.work.now:
                 yield from self.measure({turn: weight}, False, end)
 
     def rest(self) -> Lanes:
         """Measure steps until the end, and between them what the host costs, a part of the time.
 
         What a worker adds to a host cost varies more than its blocks: many short workers tell most.
+        When no more of them is wanted, steps have all of the time.
         """
         used = {False: 0.0, True: 0.0}
         while True:
             steps, host = self.turns("step"), self.turns(HOST)
-            if self.options.cores == ALL or self.pinned:
-                steps, host = steps | host, {}
-            share = used[True] / max(1e-9, sum(used.values()))
             unsettled = self.count is not None or any(map(self.open, host))
+            if self.options.cores == ALL or self.pinned:
+                steps, host = (steps | host if unsettled or not steps else steps), {}
+            share = used[True] / max(1e-9, sum(used.values()))
             mine = bool(host) and (not steps or (share < HOST_SHARE and unsettled))
-            before = self.now
+            before = self.work.now
             for is_host in (mine, not mine) if host else (mine,):  # the other may take less time
                 turns = host if is_host else steps
                 done = yield from self.one_sitting(
                     turns, self.pinned or is_host, self.deadline, count=self.count, short=is_host
                 )
                 if done:
-                    used[is_host] += self.now - before
+                    used[is_host] += self.work.now - before
                     break
             else:
                 return
@@ -301,17 +292,15 @@ class EnvironmentPlan:
             plan: tuple[int, float] | None = (most, math.inf)
             if not self.options.fixed:
                 first = not any(self.visits[turn] for turn in live)
-                left = end - self.now + (OVER * self.options.budget if first else 0.0)
-                opening, least = (
-                    self.work.open_cost(self.names, [turn.workload for turn in live]),
-                    self.work.blocks_cost(self.names, live),
-                )
+                left = end - self.work.now + (OVER * self.options.budget if first else 0.0)
+                opening, least = self.work.costs(self.names, live)
                 plan = sitting(left, opening, least, most, side_by_side=pinned, short=short)
             if plan is None:
                 return False
             number, each = plan
             visit = Visit(self.names, live, leave_out=self.left_out(live))
-            opened = yield from self.opened(visit, pinned, number)
+            lanes = self.one_core[:number] if pinned else [()] * number
+            opened = yield from self.work.opened(lanes, [visit] * len(lanes))
             if opened:
                 yield from self.measured(opened, each)
                 return True
@@ -337,14 +326,9 @@ class EnvironmentPlan:
             (turn, arm)
             for turn in turns
             if self.open(turn)
-            for arm in sorted(self.settled(self.side, turn))
+            for arm in sorted(self.settled(self.side.state, turn))
             if self.work.rng.random() > SETTLED_SHARE
         )
-
-    def opened(self, visit: Visit, pinned: bool, count: int) -> Phases[list[Visit]]:
-        """Open the workers of as many visits, at the same time; those that did not die."""
-        lanes = self.one_core[:count] if pinned else [()] * count
-        return (yield from self.work.opened(lanes, [visit] * len(lanes)))
 
     def measured(self, visits: Sequence[Visit], each: float) -> Lanes:
         """Measure in open workers, side by side or one after the other, and close them."""
@@ -371,14 +355,14 @@ class EnvironmentPlan:
         """Yield what is done once, if there is time for it."""
         left, lanes = self.left, len(self.one_core)
         alone = not self.turns("step") and not self.turns(HOST)
-        workload = min(self.workloads, key=lambda w: work(WORKLOADS[w]))
+        workload = min(self.workloads, key=lambda w: WORKLOADS[w].work)
         arms = self.side.alive(workload)
         cost = 2 * len(arms) * self.each_cost(workload) / lanes
         if self.options.fixed or alone or cost <= COUNT_SHARE * left:
             yield from self.parts("count", arms)
         without_cold = self.options.blocks is not None and self.options.cold_samples is None
         seconds = 0.0 if without_cold else (ALONE if alone else COLD_SHARE) * left
-        yield from self.cold_jobs(self.now + seconds, lanes)
+        yield from self.cold_jobs(self.work.now + seconds, lanes)
         allowed = (ALONE if alone else TRAINING_SHARE) * left
         for workload in reversed(self.workloads):
             cells = [
@@ -407,27 +391,18 @@ class EnvironmentPlan:
             for cell in self.cold_cells(self.workloads[0])[:lanes]:
                 yield partial(self.cold, cell)  # which says what one costs
         chosen, count = self.cold_plan(end, lanes)
-        self.note_plan(cold_samples=count, cold_cells=len(chosen))
+        self.decided.update(cold_samples=count, cold_cells=len(chosen))
         for _ in range(count):
             for cell in self.work.rng.sample(chosen, len(chosen)):
                 yield partial(self.cold, cell)
 
     def cold_plan(self, end: float, lanes: int) -> tuple[list[Cell], int]:
         """Return whose cold processes fit into a time, and how many of each."""
-        allowed = max(0.0, end - self.now)
-        chosen: list[Cell] = []
+        every = map(self.cold_cells, self.workloads)
+        groups = [(cells, [c for c in cells if c.style == BASELINE[1]]) for cells in every]
         each = self.work.cold_cost.get(self.side.name, COLD) / lanes
-        count = 0
-        for workload in self.workloads:
-            every = self.cold_cells(workload)
-            pure = [cell for cell in every if cell.style == BASELINE[1]]
-            for cells in (every, pure):
-                sweep = (len(chosen) + len(cells)) * each
-                fits = cold_count(allowed, sweep, self.options.cold_samples)
-                if cells and fits:
-                    chosen, count = chosen + cells, fits
-                    break
-        return chosen, count
+        allowed = max(0.0, end - self.work.now)
+        return cold_cells(groups, allowed, each, self.options.cold_samples)
 
     def cold_cells(self, workload: str) -> list[Cell]:
         """Return the cells at a workload whose cold processes are wanted.
@@ -455,14 +430,9 @@ class EnvironmentPlan:
 
     def cold(self, cell: Cell, cores: Cores) -> Steps[None]:
         """Measure one cold process, unless the time is over."""
-        late = self.options.cold_samples is None and self.now > LATE * self.deadline
+        late = self.options.cold_samples is None and self.work.now > LATE * self.deadline
         if not late and self.side.state.cells[cell].failure is None:
             yield from self.work.cold([self.side.name], cell, cores)
-
-    def note_plan(self, **what: Any) -> None:
-        """Write down what was decided."""
-        key = f"{self.side.backend} {self.side.name}".strip()
-        self.side.state.plan.setdefault(key, {}).update(what)
 
     def note_missing(self) -> None:
         """Say of each cell and metric that has no sample, why."""
@@ -475,7 +445,7 @@ class EnvironmentPlan:
                     without = name in found.facts.get("without", ())
                     program = without and not found.facts.get("trace_and_lower_split_by")
                     self.side.state.missing[cell, name] = NO_PROGRAM if program else STARVED
-        self.note_plan(
+        self.decided.update(
             workloads=list(self.workloads),
             workers={" ".join(turn): n for turn, n in self.visits.items()},
         )
@@ -488,8 +458,3 @@ class EnvironmentPlan:
                 self.side.state.cells[cell].blocks[name] = list(samples)
                 return True
         return False
-
-
-def nothing() -> Lanes:
-    """Do nothing."""
-    yield from ()

@@ -7,11 +7,11 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import filelock
 import psutil
 
+from bench.samples import OtherProcess
 from common.errors import BakeoffError
 
 LOCK = "jax-bakeoff.lock"
@@ -44,14 +44,6 @@ def only_one() -> filelock.BaseFileLock:
     with suppress(OSError):  # another user's; it is for a message only
         owner.write_text(str(os.getpid()))
     return lock
-
-
-class OtherProcess(NamedTuple):
-    """A process that is not ours."""
-
-    name: str
-    cores: float
-    """That it kept busy, on the average."""
 
 
 class Others:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+from bench.samples import MIN_COLD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bench.cells import Cell
 
 LOAD, LOADING, PROVE, COLD = 2.0, 3.0, 1.2, 3.6
 """Seconds on one core of a 2-core EPYC: to start a worker and import (of a side that nothing is
@@ -11,11 +19,6 @@ SEED_STEP, LEAST_STEP, CALLS = 4.5e-3, 2e-4, 6
 """Seconds of a step at `seed`, over all arms, and of the smallest step; calls in a round."""
 OPEN_PART = 0.18
 """Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
-MIN_VISITS = 3
-"""Workers that measure a step before anything else gets time: with fewer, what a process adds to
-an arm is a guess."""
-MIN_COLD = 5
-"""Cold samples of a cell, or none: two gave intervals such as 1 (0 to 9)."""
 MOST_COLD = 15
 LONG, LONG_PINNED, SHORT = 4.0, 1.2, 0.75
 """Seconds of blocks in a worker, for each second that opening it takes, and the part of them in a
@@ -85,3 +88,24 @@ def cold_count(seconds: float, sweep: float, asked: int | None = None) -> int:
         return asked
     count = int(seconds / sweep) if sweep else 0
     return min(MOST_COLD, count) if count >= MIN_COLD else 0
+
+
+def cold_cells(
+    groups: Iterable[Sequence[list[Cell]]], seconds: float, each: float, asked: int | None
+) -> tuple[list[Cell], int]:
+    """Return whose cold samples fit into a time, and how many of each.
+
+    Args:
+        groups: Of each, the first of its lists that fits is taken.
+        seconds: What all of them may take.
+        each: Seconds of one sample.
+        asked: A number that was given, whatever it takes.
+    """
+    chosen: list[Cell] = []
+    count = 0
+    for lists in groups:
+        for cells in filter(None, lists):
+            if fits := cold_count(seconds, (len(chosen) + len(cells)) * each, asked):
+                chosen, count = chosen + cells, fits
+                break
+    return chosen, count

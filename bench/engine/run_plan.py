@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from bench.engine.environment_plan import EnvironmentPlan, Settled
 from bench.engine.scheduler import Scheduler
-from bench.engine.state import Side, State, with_references
+from bench.engine.state import Side, with_references
 from bench.metrics import METRICS, Kind
+from bench.samples import State
 from common.devices import AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Cores, Lanes, Options
+    from bench.engine.actions import Lanes, Options
+    from bench.samples import Cores
 
 APART = 6
 """Cells whose time it takes to start an environment's own workers."""
@@ -37,7 +39,7 @@ class RunPlan:
     """What has workers of its own, by entrant or by arm; see `Offer.sides`."""
     lanes: Sequence[Cores] = ((),)
     """A core for each worker that may run at the same time as others."""
-    settled: Settled = lambda _side, _turn: frozenset()
+    settled: Settled = lambda _state, _turn: frozenset()
     """Says which arms need no more time."""
 
     def __post_init__(self) -> None:

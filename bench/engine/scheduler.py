@@ -19,20 +19,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.engine.actions import Turn, rounds_of, work
+from bench.engine.actions import rounds_of
 from bench.engine.planner import CALLS, COLD, LEAST_STEP, LOADING, OPEN_PART, SEED_STEP
-from bench.engine.state import (
-    BASELINE_ARM,
-    CONTROL_ARM,
-    Block,
-    Found,
-    Samples,
-    Side,
-    Spent,
-    arm_of,
-    in_common,
-)
 from bench.metrics import HOST, METRICS
+from bench.samples import BASELINE_ARM, CONTROL_ARM, Block, Found, Samples, Spent, Turn, arm_of
 from bench.worker import protocol
 from common.config import WORKLOADS
 
@@ -40,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Action, Cores, Do, Lanes, Options, Outcome, Phases, Steps
+    from bench.engine.actions import Action, Do, Lanes, Options, Outcome, Phases, Steps
+    from bench.engine.state import Side
+    from bench.samples import Cores
 
     type Job = Callable[[Cores], Steps[Any]]
     """Something to do on a lane's cores."""
@@ -83,13 +75,7 @@ class Scheduler:
     """What can be done, and what has been found."""
 
     def __init__(self, sides: Mapping[str, Side], options: Options, before: float = 0.0) -> None:
-        """Begin.
-
-        Args:
-            sides: By name.
-            options: How much is measured.
-            before: Seconds that had been spent when the first action was asked for.
-        """
+        """Begin; `before` are seconds that had been spent when the first action was asked for."""
         self.sides, self.options = sides, options
         self.rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
         self.spent = Spent(wall=before)
@@ -97,7 +83,7 @@ class Scheduler:
             side.state.spent = self.spent
         self.end = options.budget - 1.0 - 0.005 * options.budget
         """Seconds of the budget after which nothing begins: the report comes after."""
-        self.workers = self.blocks = 0
+        self.blocks = 0
         """How many there have been."""
         self.width = 1
         """Lanes of the present phase."""
@@ -112,6 +98,7 @@ class Scheduler:
         self.far: dict[tuple[str, Turn], set[str]] = defaultdict(set)
         self.held: dict[int, set[tuple[str, str]]] = defaultdict(set)
         """Workloads and arms whose steps a worker holds."""
+        self.dead: set[int] = set()
         self.prepared: dict[tuple[int, Turn], set[str]] = {}
         """Arms that a worker has compiled for a turn that needs more than steps."""
 
@@ -120,26 +107,30 @@ class Scheduler:
         """Seconds of the budget that are spent."""
         return self.spent.wall
 
+    def in_common(self, names: Sequence[str], workload: str) -> list[str]:
+        """Return the arms that are alive at a workload on all of some sides."""
+        first, *others = [[arm_of(c) for c in self.sides[name].alive(workload)] for name in names]
+        return [arm for arm in first if all(arm in each for each in others)]
+
     # what things cost
 
     def open_cost(self, names: Sequence[str], workloads: Iterable[str]) -> float:
         """Return about how many seconds it takes to open a worker on each of some sides."""
         workloads = set(workloads)
-        known = [
-            seconds
-            for (name, cell), seconds in self.opening.items()
-            if name in names and cell.workload in workloads
-            if cell in self.sides[name].state.cells
-            if self.sides[name].state.cells[cell].failure is None
-        ]
+        alive = {(n, c) for n in names for c in self.sides[n].alive() if c.workload in workloads}
+        known = [seconds for key, seconds in self.opening.items() if key in alive]
         return sum(known) + sum(self.loading.get(name, LOADING) for name in names)
+
+    def costs(self, names: Sequence[str], turns: Iterable[Turn]) -> tuple[float, float]:
+        """Return about how many seconds opening workers for turns takes, and a block of each."""
+        opening = self.open_cost(names, [turn.workload for turn in turns])
+        return opening, self.blocks_cost(names, turns)
 
     def blocks_cost(self, names: Sequence[str], turns: Iterable[Turn]) -> float:
         """Return about how many seconds one block of each turn takes, on all of some sides."""
-        sides = {name: self.sides[name] for name in names}
         total = 0.0
         for turn in turns:
-            arms = in_common(sides, turn.workload)
+            arms = self.in_common(names, turn.workload)
             guess = len(arms) * rounds_of(turn) * CALLS * self.step_cost(names[0], turn.workload)
             total += self.block_cost(names, turn, arms) or guess
         return total
@@ -157,7 +148,7 @@ class Scheduler:
             for samples in side.state.cells[cell].blocks.get("step", [])[:1]
             for value in samples.values
         ]
-        guess = SEED_STEP * work(WORKLOADS[workload]) / work(WORKLOADS["seed"])
+        guess = SEED_STEP * WORKLOADS[workload].work / WORKLOADS["seed"].work
         return sum(values) / len(values) if values else max(LEAST_STEP, guess)
 
     def most_cold_cost(self) -> float:
@@ -211,6 +202,7 @@ class Scheduler:
         outcome = yield from self.do(action)
         if outcome.death is not None:
             side.died(outcome.death, action)
+            self.dead.add(action.worker)
             return None
         side.did_well(action)
         answer = outcome.answer
@@ -223,9 +215,8 @@ class Scheduler:
 
     def next_worker(self) -> int:
         """Return the number of a new process."""
-        self.workers += 1
         self.spent.processes += 1
-        return self.workers
+        return self.spent.processes
 
     # opening
 
@@ -294,7 +285,7 @@ class Scheduler:
         What another living worker is proving comes last: by then it is proven, and is opened.
         """
         waiting = self.rng.sample(list(wanted), len(wanted))
-        waiting.sort(key=lambda cell: -work(WORKLOADS[cell.workload]))
+        waiting.sort(key=lambda cell: -WORKLOADS[cell.workload].work)
         while waiting:
             free = [c for c in waiting if side.proven(c) or c not in side.claimed]
             cell = (free or waiting)[0]
@@ -325,10 +316,9 @@ class Scheduler:
         answer = outcome.answer
         if isinstance(answer, protocol.Proven):
             found.proof, found.losses = answer.proof, tuple(answer.losses)
-            found.exact = side.counted.get(arm, {}) | found.exact | answer.exact
+            found.exact |= answer.exact
         elif isinstance(answer, protocol.Counted):
-            side.counted[arm] = answer.exact
-            for each in side.alive():
+            for each in side.alive():  # at all workloads it is the same
                 if arm_of(each) == arm:
                     side.state.cells[each].exact |= answer.exact
         elif isinstance(answer, protocol.Trained):
@@ -344,13 +334,7 @@ class Scheduler:
     def opened(self, lanes: Sequence[Cores], visits: Iterable[Visit]) -> Phases[list[Visit]]:
         """Open the workers of visits at the same time, one in each lane; those that did not die."""
         found: list[Visit] = []
-
-        def begin(visit: Visit, cores: Cores) -> Steps[None]:
-            own = visit._replace(cores=cores)
-            if workers := (yield from self.begin(own)):
-                found.append(own._replace(workers=workers))
-
-        yield from self.phase(lanes, [partial(begin, visit) for visit in visits])
+        yield from self.phase(lanes, [partial(self.begin, visit, found) for visit in visits])
         return sorted(found, key=lambda visit: lanes.index(visit.cores))
 
     def measured(self, visits: Sequence[Visit], seconds: float) -> Phases[list[Visit]]:
@@ -368,36 +352,36 @@ class Scheduler:
             end = math.inf if self.options.fixed else self.now + seconds
             if (yield from self.blocks_of(visit, end)):
                 done.append(visit)
-                yield from self.close(visit.workers)
+            yield from self.close(visit.workers)
 
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
         return done
 
-    def begin(self, visit: Visit) -> Steps[dict[str, int]]:
-        """Open the workers of a visit; none where one of them cannot be."""
-        sides = {name: self.sides[name] for name in visit.sides}
+    def begin(self, visit: Visit, found: list[Visit], cores: Cores) -> Steps[None]:
+        """Open the workers of a visit, which is then one of those found; none if one cannot be."""
         workloads = list(dict.fromkeys([*visit.opens, *(turn.workload for turn in visit.turns)]))
         arms = {
             arm
             for turn in visit.turns
-            for arm in in_common(sides, turn.workload)
+            for arm in self.in_common(visit.sides, turn.workload)
             if (turn, arm) not in visit.leave_out
         }
         workers: dict[str, int] = {}
         for name in self.rng.sample(visit.sides, len(visit.sides)):
             wanted = None if visit.opens else arms
             worker = yield from self.open(
-                name, workloads, visit.cores, wanted, prove_until=visit.prove_until
+                name, workloads, cores, wanted, prove_until=visit.prove_until
             )
             if worker is None:
                 yield from self.close(workers)
-                return {}
+                return
             workers[name] = worker
         for turn in visit.turns:
-            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, visit.cores)):
-                return {}
-        return workers
+            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, cores)):
+                yield from self.close(workers)
+                return
+        found.append(visit._replace(cores=cores, workers=workers))
 
     def blocks_of(self, visit: Visit, end: float) -> Steps[bool]:
         """Measure blocks until a time, each turn once at least; False where a worker died."""
@@ -430,7 +414,7 @@ class Scheduler:
 
     def common(self, visit: Visit, turn: Turn) -> list[str]:
         """Return the arms that live, and that all of its workers hold; the baseline is one."""
-        found = in_common({name: self.sides[name] for name in visit.workers}, turn.workload)
+        found = self.in_common(list(visit.workers), turn.workload)
         held = [self.held[worker] for worker in visit.workers.values()]
         arms = [arm for arm in found if all((turn.workload, arm) in each for each in held)]
         return arms if BASELINE_ARM in arms else []
@@ -471,7 +455,6 @@ class Scheduler:
             )
             outcome = yield from self.done(side, action)
             if outcome is None:
-                yield from self.close(visit.workers, but=name)
                 return False
             block = Block(
                 number,
@@ -520,15 +503,14 @@ class Scheduler:
             )
             outcome = yield from self.done(side, action)
             if outcome is None:
-                yield from self.close(workers, but=name)
                 return False
             self.prepared[worker, turn] = set(arms) - set(outcome.answer.failures)
         return True
 
-    def close(self, workers: Mapping[str, int], but: str | None = None) -> Steps[None]:
-        """End workers, but for that of a side where it has died."""
+    def close(self, workers: Mapping[str, int]) -> Steps[None]:
+        """End the workers, by side, that have not died."""
         for name, worker in workers.items():
-            if name != but:
+            if worker not in self.dead:
                 yield from self.do(self.sides[name].action("close", worker))
 
     # what is done once

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, Cell
-from bench.engine.actions import ALL, Turn
-from bench.engine.environment_plan import STARVED
-from bench.engine.planner import cold_count
+from bench.engine.actions import ALL
+from bench.engine.planner import cold_cells
 from bench.engine.scheduler import Scheduler, Visit
-from bench.engine.state import BASELINE_ARM, Side, with_references
+from bench.engine.state import Side, with_references
 from bench.metrics import METRICS, Kind
+from bench.samples import BASELINE_ARM, STARVED, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
-    from bench.engine.actions import Cores, Lanes, Options, Phases, Steps
-    from bench.engine.state import State
+    from bench.engine.actions import Lanes, Options, Phases, Steps
+    from bench.samples import Cores, State
 
 BASE, NEW, REFERENCE = "base", "new", "reference"
 COLD_SHARE = 0.35
@@ -97,14 +98,10 @@ class SidesPlan:
         """Seconds until nothing begins any more."""
         return max(0.0, self.end - self.work.now)
 
-    def opening(self, names: Sequence[str]) -> float:
-        """Return about how many seconds it takes to open workers of some sides."""
-        return self.work.open_cost(names, [turn.workload for turn in self.turns])
-
-    def blocks_seconds(self, names: Sequence[str]) -> float:
-        """Return the seconds of blocks in a pair."""
-        wanted = max(LEAST, min(MOST, EQUAL_TO_OPENING * self.opening(names)))
-        return max(wanted, self.work.blocks_cost(names, self.turns))
+    def pair_cost(self, names: Sequence[str]) -> tuple[float, float, float]:
+        """Return the seconds of opening a pair, of its blocks at least, and as usual."""
+        opening, least = self.work.costs(names, self.turns)
+        return opening, least, max(LEAST, min(MOST, EQUAL_TO_OPENING * opening), least)
 
     def pairs_of_workers(
         self, pairs: Mapping[int, tuple[str, str]], seconds: float, proven: Sequence[str] = ()
@@ -148,8 +145,10 @@ class AB(SidesPlan):
         self.cells, self.pairs = cells, pairs
         self.decided: Callable[[], bool] = lambda: False
         """Asked before each pair, warm or cold: whether more would be a waste."""
-        self.numbers = self.made = 0
-        """Pairs, warm or cold, that were begun; pairs of workers that came to their end."""
+        self.made = 0
+        """Pairs of workers that came to their end."""
+        self.numbers = count(1)
+        """Of pairs, warm or cold."""
         self.cold_left: list[Cell] = []
 
     def found(self, name: str) -> State:
@@ -185,34 +184,27 @@ class AB(SidesPlan):
 
     def some_pairs(self, seconds: float) -> Lanes:
         """Measure as many pairs of workers as there are lanes."""
-        count = len(self.lanes)
+        most = len(self.lanes)
         if self.pairs is not None:
-            count = min(count, self.pairs - self.made)
-        pairs = {self.next_number(): (BASE, NEW) for _ in range(count)}
+            most = min(most, self.pairs - self.made)
+        pairs = {next(self.numbers): (BASE, NEW) for _ in range(most)}
         workloads = () if self.turns else tuple(dict.fromkeys(c.workload for c in self.cells))
         self.made += len((yield from self.pairs_of_workers(pairs, seconds, workloads)))
 
     def some_cold(self) -> Lanes:
         """Measure as many pairs of cold processes as there are lanes."""
         jobs = [
-            partial(self.work.cold, (BASE, NEW), cell, number=self.next_number())
+            partial(self.work.cold, (BASE, NEW), cell, number=next(self.numbers))
             for cell in self.cold_left[-len(self.lanes) :]
         ]
         del self.cold_left[-len(self.lanes) :]
         yield from self.work.phase(self.lanes, jobs)
 
-    def next_number(self) -> int:
-        """Return the number of a new pair."""
-        self.numbers += 1
-        return self.numbers
-
     def seconds(self) -> float | None:
         """Return the seconds of blocks in the next pairs; None where there is no time for them."""
         if not self.turns or (self.pairs is not None and self.made >= self.pairs):
             return None
-        names = (BASE, NEW)
-        opening, least = self.opening(names), self.work.blocks_cost(names, self.turns)
-        usual = self.blocks_seconds(names)
+        opening, least, usual = self.pair_cost((BASE, NEW))
         cold = 2 * len(self.cold_left) * self.work.most_cold_cost()
         left = self.end - self.work.now - cold / len(self.lanes)
         if self.pairs is None and not self.options.fixed and left < opening + least:
@@ -227,22 +219,17 @@ class AB(SidesPlan):
         alive = self.alive()
         allowed = self.left * (COLD_SHARE if self.turns else COLD_ALONE)
         each = 2 * self.work.most_cold_cost() / len(self.lanes)
-        chosen: list[Cell] = []
-        count = 0
         groups = [
-            [c for c in alive if c.workload == w and (c.style == BASELINE[1]) == pure]
+            [[c for c in alive if c.workload == w and (c.style == BASELINE[1]) == pure]]
             for pure in (True, False)
             for w in dict.fromkeys(cell.workload for cell in alive)
         ]
-        for group in filter(None, groups):
-            fits = cold_count(allowed, (len(chosen) + len(group)) * each, self.options.cold_samples)
-            if fits:
-                chosen, count = chosen + group, fits
+        chosen, samples = cold_cells(groups, allowed, each, self.options.cold_samples)
         rng = self.work.rng
-        self.cold_left = [c for _ in range(count) for c in rng.sample(chosen, len(chosen))]
+        self.cold_left = [c for _ in range(samples) for c in rng.sample(chosen, len(chosen))]
         self.cold_all = max(1, len(self.cold_left))
         self.cold_begun = self.work.now
-        self.plan |= {"cold_pairs_per_cell": count, "cold_cells": len(chosen)}
+        self.plan |= {"cold_pairs_per_cell": samples, "cold_cells": len(chosen)}
 
     def cold_behind(self) -> bool:
         """Tell whether cold processes are behind their share of the time that has gone."""
@@ -327,7 +314,9 @@ class History(SidesPlan):
         done: set[tuple[int, str]] = set()
         if self.turns:
             pairs = {self.next_number(visit): (visit[1], REFERENCE) for visit in visits}
-            seconds = self.seconds_of_blocks((visits[0][1], REFERENCE))
+            opening, least, usual = self.pair_cost((visits[0][1], REFERENCE))
+            fair = self.left * len(self.lanes) / self.visits_left - opening
+            seconds = max(least, min(usual, fair - self.cold_seconds(self.chosen)))
             whole = yield from self.pairs_of_workers(pairs, seconds)
             done = {self.visit_of[number] for number in whole}
         yield from self.work.phase(self.lanes, [partial(self.cold, visit) for visit in visits])
@@ -351,19 +340,12 @@ class History(SidesPlan):
         """Visits to come at least, one that is about to begin among them."""
         return len(self.queue) + 1 + max(0, LEAST_SWEEPS - self.swept) * len(self.days)
 
-    def seconds_of_blocks(self, names: Sequence[str]) -> float:
-        """Return the seconds of blocks in a visit: what a pair has, or less where days are many."""
-        fair = self.left * len(self.lanes) / self.visits_left - self.opening(names)
-        fair -= self.cold_seconds(self.chosen)
-        return max(self.work.blocks_cost(names, self.turns), min(self.blocks_seconds(names), fair))
-
     def choose_cold(self) -> None:
         """Choose once, when a visit has been seen, what cold processes there is time for."""
         if self.plan or not self.visits or not self.is_cold:
             return
         each = self.left * len(self.lanes) / self.visits_left
-        names = (self.days[0], REFERENCE)
-        warm = self.opening(names) + self.work.blocks_cost(names, self.turns) if self.turns else 0
+        warm = sum(self.pair_cost((self.days[0], REFERENCE))[:2]) if self.turns else 0
         self.chosen = next(
             level for level in self.levels() if not level or warm + self.cold_seconds(level) <= each
         )

@@ -1,109 +1,24 @@
-"""What has been found so far, by side; failures, whose fault they are, and where the time went."""
+"""What has been found so far, by side; failures, and whose fault they are."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, Cell
-from bench.engine.actions import Action, Cores
+from bench.engine.actions import Action
+from bench.samples import Found, State, arm_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from bench.engine.actions import Busy, Death, Do
+    from bench.engine.actions import Death, Do
 
-BASELINE_ARM, CONTROL_ARM = "/".join(BASELINE), "/".join(CONTROL)
 IN_A_ROW = 2
 """Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm."""
 AT_NO_TURN = 4
 """The same, at no arm's turn, after which no worker of a side is started any more."""
-
-
-class Block(msgspec.Struct, frozen=True):
-    """What one worker measured in one go: rounds of several arms over one set of fresh buffers."""
-
-    number: int
-    """The same for blocks of two sides that took turns."""
-    process: int
-    """Number of the worker; of sides that took turns, of their pair."""
-    side: str
-    workload: str
-    backend: str
-    kind: str
-    cores: Cores
-    at: float
-    """Seconds of the run's budget that were spent when it ended."""
-    rounds: int
-    seconds: dict[str, dict[str, list[float]]]
-    """By metric and arm, in the order they were taken."""
-    cpu_seconds: dict[str, float] = {}
-    """By arm: processor seconds per second of wall time."""
-
-
-class Samples(NamedTuple):
-    """One arm's part of a block, or the one sample of a cold process."""
-
-    process: int
-    number: int
-    at: float
-    values: list[float]
-    """In the metric's unit, in the order they were taken."""
-    rounds: int = 1
-    cores: Cores = ()
-
-
-@dataclass
-class Found:
-    """What was found in a cell."""
-
-    blocks: dict[str, list[Samples]] = field(default_factory=dict)
-    """By metric: views of the blocks that the arm takes part in."""
-    proof: dict[str, Any] | None = None
-    losses: tuple[float, ...] = ()
-    """Of ten steps, in its proof."""
-    exact: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    failure: str | None = None
-    """Why there is no number: the cell is not equal, or its worker died twice in a row."""
-    stderr: str = ""
-    """What its worker said last, if it failed."""
-
-    def values(self, metric: str) -> list[float]:
-        """Return all samples of a metric."""
-        return [value for samples in self.blocks.get(metric, []) for value in samples.values]
-
-
-@dataclass
-class Spent:
-    """Where the time went, in seconds."""
-
-    wall: float = 0.0
-    sampling: float = 0.0
-    """Blocks, trainings, and in cold processes what was timed; where several workers are at work,
-    each counts for its share."""
-    processes: int = 0
-    busy: list[Busy] = field(default_factory=list)
-    """For each block."""
-
-
-@dataclass
-class State:
-    """All of one side, or of a run."""
-
-    cells: dict[Cell, Found]
-    missing: dict[tuple[Cell, str], str] = field(default_factory=dict)
-    """Why a metric was not measured in a cell."""
-    blocks: list[Block] = field(default_factory=list)
-    plan: dict[str, Any] = field(default_factory=dict)
-    """What each side and backend got."""
-    notes: list[str] = field(default_factory=list)
-    """What went wrong on the way, in sentences."""
-    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass
@@ -115,8 +30,6 @@ class Side:
     state: State
     claimed: set[Cell] = field(default_factory=set)
     """Cells that a living worker is proving."""
-    counted: dict[str, dict[str, int | None]] = field(default_factory=dict)
-    """Exact counts of each arm, which are the same at all workloads."""
     strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Deaths in a row by arm, what was done, and workload; the arm is empty at no arm's turn."""
     cold_deaths: Counter[Cell] = field(default_factory=Counter)
@@ -189,20 +102,9 @@ class Side:
                     self.fail(cell, death.reason, death.stderr)
 
 
-def arm_of(cell: Cell) -> str:
-    """Return what a worker calls a cell's code."""
-    return f"{cell.entrant}/{cell.style}"
-
-
 def with_references(cells: Iterable[Cell], *, control: bool = True) -> list[Cell]:
     """Return cells, before those of each workload its baseline, and its control if wanted."""
     cells = list(cells)
     names = (BASELINE, CONTROL) if control else (BASELINE,)
     references = [Cell(*name, *cell[2:]) for cell in cells for name in names]
     return list(dict.fromkeys([*references, *cells]))
-
-
-def in_common(sides: Mapping[str, Side], workload: str) -> list[str]:
-    """Return the arms that are alive at a workload on all of some sides."""
-    first, *others = [[arm_of(cell) for cell in side.alive(workload)] for side in sides.values()]
-    return [arm for arm in first if all(arm in each for each in others)]

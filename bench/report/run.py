@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE
-from bench.engine.planner import MIN_VISITS
 from bench.metrics import EXACT, HOST, METRICS, STARTUP, Kind, label
 from bench.report import scaling, wording
 from bench.report.choices import choices, considered
@@ -17,6 +16,7 @@ from bench.report.sentences import sentence
 from bench.report.table import ADDED, Column, Document, Row, Section, Table, Value, amount, percent
 from bench.report.wording import Facts, is_baseline, measured
 from bench.runfile.reader import TIME, processor
+from bench.samples import MIN_VISITS
 from bench.stats.verdicts import PROGRAM as BY_PROGRAM
 from common.config import WORKLOADS
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.cells import Cell
-from bench.engine.state import Samples
 from bench.estimates import Group, pooled
 from bench.metrics import METRICS
 from bench.runfile import NANOSECONDS, SCHEMA, AllSamples, CellName, Positive
+from bench.samples import Samples
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.cells import Offer
-    from bench.engine.state import State
+    from bench.samples import State
 
 
 def run_data(

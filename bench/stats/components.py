@@ -5,6 +5,15 @@ worker's luck with this arm (variance `tau^2`) + the block's (variance `sigma^2`
 random-effects model of Kalibera & Jones (2013, "Rigorous benchmarking in reasonable time") with
 block effects (intrablock analysis, Yates 1940). Blocks are fitted within each worker; then workers
 are the rows of a second table, whose cells weigh 1 / (tau^2 + sigma^2 / blocks).
+
+Arms share one variance; an arm that is noisier than the rest may say something against it. Other
+rules were compared by simulation before `shared_unless_noisy` was taken: 400 runs, one of two arms
+four times noisier. With 4 workers of 6 blocks, false calls were 15.8 % with the pooled variance
+alone, 7.2 % with a moderated one (Smyth 2004), 5.8 % with a robust moderated one (after Phipson et
+al. 2016), 2.2 % with the larger of pooled and own, and 3.2 % with `shared_unless_noisy`. With 2
+workers of one block they were 16.0, 12.8, 12.8, 8.2 and 5.5 %. Where all arms were alike, with 4
+workers of 6, intervals were 1.04, 1.07, 1.08, 1.20 and 1.15 % wide (half), so that this rule was
+the narrowest of those that keep to 5 %, but for what chance adds to 400 runs.
 """
 
 from __future__ import annotations
@@ -12,8 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-
-from bench.stats.spread import Rule, Spread, winsorised_mean
+from scipy import special
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +30,14 @@ if TYPE_CHECKING:
 
     type Table = Float[np.ndarray, "*batch rows arms"]
     type Arms = Float[np.ndarray, " arms"]
+
+
+TAIL = 0.1
+"""Share of the largest variances whose size does not count: only that they are large."""
+LIKELY = 0.5
+"""An arm's own variance counts from the odds on at which chance alone gives one so large."""
+BORROWED = 4.0
+"""An arm with d degrees of freedom of its own has at most 4 d^2, the others' included."""
 
 
 class Fit(NamedTuple):
@@ -37,6 +53,16 @@ class Fit(NamedTuple):
     workers: Int[np.ndarray, " arms"]
     correlation: float = 0.0
     """Between two arms' effects."""
+
+
+class Spread(NamedTuple):
+    """Variances to use."""
+
+    variance: Arms
+    """At least the pooled one; NaN where nothing is known."""
+    df: Arms
+    """Zero where nothing is known."""
+    pooled: float
 
 
 class _Layer(NamedTuple):
@@ -78,9 +104,7 @@ def two_way(table: Table, weight: Table) -> tuple[Arms, Table]:
     return np.where(idle, np.nan, effect), rest
 
 
-def of_workers(
-    data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequence[int], rule: Rule
-) -> Fit:
+def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Sequence[int]) -> Fit:
     """Fit arms that were measured next to each other; row effects are free.
 
     The references are one program: they share a variance, and by how much their effects differ is
@@ -91,7 +115,6 @@ def of_workers(
         data: Blocks x arms; NaN where an arm was not measured. Every block has all references.
         worker: Of each block.
         reference: Columns.
-        rule: How own variances become the ones to use.
     """
     arms = data.shape[1]
     padded = by_worker(data, worker)
@@ -126,16 +149,15 @@ def of_workers(
             found = found._replace(own=own, df=df, total=found.total + more)
         return found
 
-    return _fit(layer, counts, of_blocks, rule, group)
+    return _fit(layer, counts, of_blocks, group)
 
 
-def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"], rule: Rule) -> Fit:
+def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     """Fit differences between two sides; what a pair has in common counts as noise.
 
     Args:
         data: Blocks x arms, new less base; NaN where an arm was not measured on both.
         pair: Of each block.
-        rule: How own variances become the ones to use.
     """
     padded = by_worker(data, pair)
     have = ~np.isnan(padded)
@@ -160,7 +182,7 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"], rule: Rule) -> Fit:
         own = squares / np.where(df > 0, df, 1)
         return _Layer(effect, own, df, total, correlation)
 
-    return _fit(layer, counts, of_blocks, rule, np.arange(free.size))
+    return _fit(layer, counts, of_blocks, np.arange(free.size))
 
 
 def by_worker(data: Table, worker: Int[np.ndarray, " blocks"]) -> Table:
@@ -184,7 +206,6 @@ def _fit(
     layer: Callable[[Table], _Layer],
     counts: Int[np.ndarray, "workers arms"],
     of_blocks: _Layer,
-    rule: Rule,
     group: Int[np.ndarray, " arms"],
 ) -> Fit:
     """Return effects and variances: tau^2 by moments, then two rounds of reweighting."""
@@ -196,7 +217,8 @@ def _fit(
         return Fit(first.effect, nothing, np.zeros(blocks.shape), blocks, workers)
     sigma2 = np.zeros(blocks.shape)
     if (more > 0).any():
-        sigma2 = rule(of_blocks.own, more, np.zeros(more.shape), of_blocks.total).variance[group]
+        own = of_blocks.own, more, np.zeros(more.shape), of_blocks.total
+        sigma2 = shared_unless_noisy(*own).variance[group]
     explained = np.where(present, sigma2 / np.where(present, counts, 1), 0)
     middle = winsorised_mean(first.own, first.df)
     tau2 = max(middle - float(explained.sum() / present.sum()), 0.0)
@@ -207,7 +229,7 @@ def _fit(
     factor = np.ones(blocks.shape)
     for _ in range(3):
         found = layer(weight / factor)
-        used = rule(found.own * factor, found.df, more, found.total)
+        used = shared_unless_noisy(found.own * factor, found.df, more, found.total)
         used = Spread(np.maximum(used.variance, 1.0), *used[1:])
         last, factor = factor, (used.variance / max(used.pooled, 1.0))[group]
         if np.allclose(last, factor):
@@ -215,3 +237,58 @@ def _fit(
     with np.errstate(divide="ignore"):
         variance = used.variance[group] / weight.sum(0)
     return Fit(found.effect, variance, used.df[group], blocks, workers, found.correlation)
+
+
+def shared_unless_noisy(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
+    """Return the pooled variance, or between that and the own one where this is larger.
+
+    The weight of the pooled one is the probability of an own variance as large as this by chance (F
+    test), divided by `LIKELY` and at most 1. What is interpolated of the degrees of freedom is
+    their inverse, since a t quantile is nearly linear in that.
+
+    Args:
+        own: Variance of each arm; whatever where `df` is zero.
+        df: Its degrees of freedom.
+        more: Degrees of freedom with which other data have shown the arm to be like the rest.
+        total: Degrees of freedom of all together.
+    """
+    if not (df > 0).any():
+        return Spread(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
+    known, free = df > 0, np.where(df > 0, df, 1.0)
+    pooled = winsorised_mean(own, df)
+    larger = np.where(known, np.maximum(own, pooled), pooled)
+    if pooled == 0:
+        return Spread(larger, np.full(df.shape, total), 0.0)
+    rest = np.maximum(total - df, 1e-9)
+    chance = special.fdtrc(free, rest, larger / pooled)
+    chance = np.where(known & (own > pooled * (1 + 1e-9)), chance, 1.0)
+    weight = np.minimum(chance / LIKELY, 1)
+    borrowed = np.minimum(total, BORROWED * (df + more) ** 2)
+    borrowed = np.where(known, np.maximum(borrowed, df), total)
+    variance = weight * pooled + (1 - weight) * larger
+    return Spread(variance, 1 / (weight / borrowed + (1 - weight) / free), pooled)
+
+
+def winsorised_mean(own: Arms, df: Arms) -> float:
+    """Return the mean variance, to which no arm adds more than a tenth of all normal arms would.
+
+    Huber's M-estimate of a scale: values above the 90 % quantile of chi-squared / df times the
+    result count as that, which is made good by the expected value of such a variable. Of fewer than
+    three, the plain mean: of two that differ, none is known to be the unusual one.
+
+    Args:
+        own: Variance of each arm.
+        df: Its degrees of freedom; where zero, the arm is left out.
+    """
+    own, df = own[df > 0], df[df > 0]
+    mean = float(np.average(own, weights=df))
+    if own.size < 3 or mean == 0:
+        return mean
+    bound = special.chdtri(df, TAIL) / df
+    expected = float(df @ (special.chdtr(df + 2, df * bound) + bound * TAIL))
+    scale = mean
+    for _ in range(100):
+        last, scale = scale, float(df @ np.minimum(own, bound * scale)) / expected
+        if abs(scale - last) <= 1e-9 * mean:
+            break
+    return max(scale, 1e-6 * mean)

@@ -76,26 +76,25 @@ class Estimate:
 
 
 def simultaneous(
-    fit: Fit, share: Arms, members: list[int], used: list[int]
+    fit: Fit, share: Arms, members: Sequence[int] | None, used: Sequence[int]
 ) -> list[Estimate | None]:
     """Return estimates with intervals for the family of the members, the others alone.
 
     Args:
         fit: Log-ratio of each arm and its variance.
         share: Of the variance, the part that all arms have in common.
-        members: Of the family.
+        members: Of the family; all unless given.
         used: All arms that get an estimate.
     """
     out: list[Estimate | None] = [None] * fit.effect.size
-    for arms in [members, *([arm] for arm in used if arm not in members)]:
-        if not arms:
-            continue
-        together = family.many_to_one(share[arms].tolist(), float(fit.df[arms].max()))
+    together = [arm for arm in used if members is None or arm in members]
+    for arms in filter(None, [together, *([arm] for arm in used if arm not in together)]):
+        found = family.many_to_one(share[arms].tolist(), float(fit.df[arms].max()))
         for arm in arms:
             middle, error = float(fit.effect[arm]), math.sqrt(fit.variance[arm])
             df = float(fit.df[arm])
-            half = half_width(together, df, error)
-            p = together.p(middle / error, df) if error else float(middle == 0)
+            half = found.critical(df) * error if error else 0.0
+            p = found.p(middle / error, df) if error else float(middle == 0)
             out[arm] = Estimate(
                 middle,
                 error,
@@ -107,12 +106,6 @@ def simultaneous(
                 int(fit.workers[arm]),
             )
     return out
-
-
-def half_width(together: family.Family, df: float, error: float) -> float:
-    """Return half the width of a member's interval; zero without an error."""
-    width = together.critical(df)
-    return width * error if error else 0.0
 
 
 def corrected(

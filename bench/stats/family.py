@@ -52,18 +52,16 @@ class Family:
 
     def __init__(self, key: tuple[float, ...] | int, df: float) -> None:
         """Make the family of `many_to_one` or `all_pairs`, with the largest degrees of freedom."""
-        self._curve = _many_to_one(key) if isinstance(key, tuple) else _all_pairs(key)
-        self._key = key
-        self._alone = key == 2 if isinstance(key, int) else len(key) == 1
-        self.df = _rounded(df)
+        self._key, self.df = key, _rounded(df)
+        self._members = len(key) if isinstance(key, tuple) else key * (key - 1) // 2
 
     def critical(self, df: float) -> float:
         """Return the half width in standard errors of a member with `df` degrees of freedom."""
         if df <= 0 or self.df <= 0:
             return np.inf
-        if self._alone:
+        if self._members == 1:
             return float(special.stdtrit(df, 1 - ALPHA / 2))
-        common = _critical(self._key, self.df)
+        common = _critical(self._key, self._members, self.df)
         if df >= self.df:
             return common
         return float(-special.stdtrit(df, special.stdtr(self.df, -common)))
@@ -73,12 +71,12 @@ class Family:
         if df <= 0 or self.df <= 0:
             return 1.0
         t = abs(t)
-        if self._alone:
+        if self._members == 1:
             return 2 * float(special.stdtr(df, -t))
         if df < self.df:
             tail = special.stdtr(df, -t)
             t = float(-special.stdtrit(self.df, tail)) if tail > 0 else np.inf
-        return 1 - _below(self._curve, self.df, t)
+        return 1 - _below(_curve(self._key), self.df, t)
 
 
 def many_to_one(shared: Sequence[float], df: float) -> Family:
@@ -98,23 +96,19 @@ def all_pairs(arms: int, df: float) -> Family:
 
 
 @lru_cache(maxsize=512)
-def _many_to_one(shared: tuple[float, ...]) -> Curve:
+def _curve(key: tuple[float, ...] | int) -> Curve:
     """Return G: the odds that all members lie within each half width of the grid."""
+    if isinstance(key, int):  # the range of so many normal variables, in standard errors of a pair
+        gap = np.sqrt(2) * GRID[:, None]
+        inside = special.ndtr(NORMAL) - special.ndtr(NORMAL - gap)
+        return np.minimum(key * inside ** (key - 1) @ MASS, 1)
     out = np.ones((GRID.size, NORMAL.size))
-    for value, times in zip(*np.unique(shared, return_counts=True), strict=True):
+    for value, times in zip(*np.unique(key, return_counts=True), strict=True):
         own = np.sqrt(1 - value)
         at = np.sqrt(value) * NORMAL
         inside = special.ndtr((GRID[:, None] + at) / own) - special.ndtr((at - GRID[:, None]) / own)
         out *= inside**times
     return out @ MASS
-
-
-@lru_cache(maxsize=64)
-def _all_pairs(arms: int) -> Curve:
-    """Return the same for the range of `arms` normal variables, in standard errors of a pair."""
-    gap = np.sqrt(2) * GRID[:, None]
-    inside = special.ndtr(NORMAL) - special.ndtr(NORMAL - gap)
-    return np.minimum(arms * inside ** (arms - 1) @ MASS, 1)
 
 
 def _below(curve: Curve, df: float, t: float) -> float:
@@ -131,11 +125,10 @@ def _below(curve: Curve, df: float, t: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _critical(key: tuple[float, ...] | int, df: float) -> float:
-    curve = _many_to_one(key) if isinstance(key, tuple) else _all_pairs(key)
-    members = len(key) if isinstance(key, tuple) else key * (key - 1) // 2
+def _critical(key: tuple[float, ...] | int, members: int, df: float) -> float:
+    curve = _curve(key)
     low = float(special.stdtrit(df, 1 - ALPHA / 2)) * 0.99
-    high = float(special.stdtrit(df, 1 - ALPHA / 2 / max(members, 1))) * 1.01
+    high = float(special.stdtrit(df, 1 - ALPHA / 2 / members)) * 1.01
     return float(optimize.brentq(lambda t: _below(curve, df, t) - 1 + ALPHA, low, high, xtol=1e-6))
 
 

@@ -1,6 +1,6 @@
 """Ratios with simultaneous 95 % intervals: arms beside a reference, sides of an A/B, cold samples.
 
-Noise is that of `components`, the variance of each arm is by `spread.shared_unless_noisy`, the
+Noise is that of `components`, the variance of each arm is by `shared_unless_noisy`, the
 intervals are those of `family`. How often they are wrong, with 1 to 25 arms, 1 to 25 workers of 1
 to 4 blocks, heavy tails, missing blocks, a noisy arm and optional stopping, is simulated by `python
 -m bench.trials.simulation`; results/selftest/simulation.md has the error rates.
@@ -11,8 +11,7 @@ These arguments mean the same in every function:
 * `worker`, by block: its worker or its pair of workers, any numbers;
 * `reference`: columns of one program, one or more; blocks that lack one of them do not count;
 * `members`: columns of the family, all that are compared unless given; the interval of any other
-  arm is its own, not corrected;
-* `rule`: how the arms' own variances become the ones to use.
+  arm is its own, not corrected.
 
 An estimate is None for a reference, and for an arm without a block in common with all references.
 """
@@ -28,8 +27,7 @@ from bench.stats import components, family
 from bench.stats.estimates import Estimate as Estimate
 from bench.stats.estimates import corrected as corrected
 from bench.stats.estimates import detectable as detectable
-from bench.stats.estimates import half_width, simultaneous
-from bench.stats.spread import Rule, shared_unless_noisy
+from bench.stats.estimates import simultaneous
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,20 +49,14 @@ class Contrasts(NamedTuple):
 
 
 def many_to_one(
-    data: Table,
-    worker: Workers,
-    reference: Sequence[int],
-    *,
-    members: Sequence[int] | None = None,
-    rule: Rule = shared_unless_noisy,
+    data: Table, worker: Workers, reference: Sequence[int], *, members: Sequence[int] | None = None
 ) -> list[Estimate | None]:
     """Return each arm's ratio to the mean of the references: Dunnett's test, single-step.
 
     With one worker, the variance between workers is known from how much two references differ
     there, with one degree of freedom; from a single reference it is not (an infinite interval).
     """
-    fit = _fit(data, worker, reference, rule)
-    return _beside(fit, fit.effect - fit.effect[list(reference)].mean(), reference, members)
+    return _beside(_fit(data, worker, reference), reference, members)
 
 
 def pairwise(data: Table, worker: Workers, reference: Sequence[int]) -> Contrasts:
@@ -74,8 +66,8 @@ def pairwise(data: Table, worker: Workers, reference: Sequence[int]) -> Contrast
     variances), and never wider than both intervals of `many_to_one` together, which hold at the
     same time.
     """
-    estimates = many_to_one(data, worker, reference)
-    fit = _fit(data, worker, reference, shared_unless_noisy)
+    fit = _fit(data, worker, reference)
+    estimates = _beside(fit, reference, None)
     effect = np.full(len(estimates), np.nan)
     width = np.full((effect.size, effect.size), np.nan)
     here = reference[0]
@@ -88,20 +80,15 @@ def pairwise(data: Table, worker: Workers, reference: Sequence[int]) -> Contrast
     if len(compared) > 1:
         tukey = family.all_pairs(len(compared), float(fit.df[compared].max()))
         for i, j in ((i, j) for i in compared for j in compared if i < j):
-            total = float(fit.variance[i] + fit.variance[j])
+            error = math.sqrt(float(fit.variance[i] + fit.variance[j]))
             df = _joint_df(fit.variance[i], fit.df[i], fit.variance[j], fit.df[j])
-            own = half_width(tukey, float(df), math.sqrt(total))
+            own = tukey.critical(float(df)) * error if error else 0.0
             width[i, j] = width[j, i] = min(own, width[i, here] + width[j, here])
     return Contrasts(effect, width)
 
 
 def paired_sides(
-    base: Table,
-    new: Table,
-    worker: Workers,
-    *,
-    members: Sequence[int] | None = None,
-    rule: Rule = shared_unless_noisy,
+    base: Table, new: Table, worker: Workers, *, members: Sequence[int] | None = None
 ) -> list[Estimate | None]:
     """Return each arm's ratio of the new side to the base: pairs of workers are the unit.
 
@@ -113,11 +100,11 @@ def paired_sides(
     some = ~np.isnan(difference).all(1)
     if not some.any():
         return [None] * base.shape[1]
-    fit = components.of_pairs(difference[some], worker[some], rule)
+    fit = components.of_pairs(difference[some], worker[some])
     used = np.flatnonzero(fit.blocks).tolist()
     with np.errstate(invalid="ignore", divide="ignore"):
         share = fit.correlation * np.nan_to_num(np.min(fit.variance[used]) / fit.variance, nan=0.0)
-    return simultaneous(fit, share, _members(members, used), used)
+    return simultaneous(fit, share, members, used)
 
 
 def added(
@@ -126,7 +113,6 @@ def added(
     reference: Sequence[int],
     *,
     members: Sequence[int] | None = None,
-    rule: Rule = shared_unless_noisy,
 ) -> tuple[list[Estimate | None], float]:
     """Return what each arm adds to the references' time, as a part of that: workers are the unit.
 
@@ -152,7 +138,7 @@ def added(
     scale[have] = np.nanmean(seconds[:, have], 0)
     parts = (seconds - beside[:, None]) / scale
     parts[:, reference] = np.nan
-    found = paired_sides(np.zeros_like(parts), parts, worker, members=members, rule=rule)
+    found = paired_sides(np.zeros_like(parts), parts, worker, members=members)
     return [
         each and each.of_differences(factor / level)
         for each, factor in zip(found, scale.tolist(), strict=True)
@@ -173,12 +159,7 @@ def of_added(estimates: Sequence[Estimate | None], reference: Sequence[int]) -> 
     return Contrasts(effect, width)
 
 
-def cold(
-    samples: Sequence[Float[np.ndarray, " samples"]],
-    reference: int,
-    *,
-    rule: Rule = shared_unless_noisy,
-) -> list[Estimate | None]:
+def cold(samples: Sequence[Float[np.ndarray, " samples"]], reference: int) -> list[Estimate | None]:
     """Return each arm's ratio to the reference, from independent samples: a one-way layout.
 
     The interval is infinite where no arm has two samples.
@@ -186,31 +167,29 @@ def cold(
     Args:
         samples: By arm, logs of one sample a process.
         reference: Index of an arm.
-        rule: How own variances become the ones to use.
     """
     size = np.array([each.size for each in samples])
     if not size[reference]:
         return [None] * size.size
     df = np.maximum(size - 1, 0).astype(float)
     own = np.array([each.var(ddof=1) if each.size > 1 else 0.0 for each in samples])
-    spread = rule(own, df, np.zeros(size.size), float(df.sum()))
-    variance = np.where(spread.df > 0, spread.variance, np.inf) / np.where(size > 0, size, 1)
+    used = components.shared_unless_noisy(own, df, np.zeros(size.size), float(df.sum()))
+    variance = np.where(used.df > 0, used.variance, np.inf) / np.where(size > 0, size, 1)
     effect = np.array([each.mean() if each.size else np.nan for each in samples])
-    fit = components.Fit(effect, variance, spread.df, size, size)
-    return _beside(fit, effect - effect[reference], [reference], None)
+    return _beside(components.Fit(effect, variance, used.df, size, size), [reference], None)
 
 
-def _fit(data: Table, worker: Workers, reference: Sequence[int], rule: Rule) -> components.Fit:
+def _fit(data: Table, worker: Workers, reference: Sequence[int]) -> components.Fit:
     used = ~np.isnan(data[:, list(reference)]).any(1)
     if not used.any():
         none = np.zeros(data.shape[1])
         count = none.astype(int)
         return components.Fit(none, none + np.inf, none, count, count)
-    return components.of_workers(data[used], worker[used], reference, rule)
+    return components.of_workers(data[used], worker[used], reference)
 
 
 def _beside(
-    fit: components.Fit, effect: Arms, reference: Sequence[int], members: Sequence[int] | None
+    fit: components.Fit, reference: Sequence[int], members: Sequence[int] | None
 ) -> list[Estimate | None]:
     """Return the estimates of all arms but the references, whose variance is in all of them."""
     of_reference = float(fit.variance[list(reference)].sum()) / len(reference) ** 2
@@ -218,9 +197,9 @@ def _beside(
     finite = np.isfinite(total) & (total > 0)
     share = np.where(finite, of_reference / np.where(finite, total, 1), 0.0)
     df = _joint_df(fit.variance, fit.df, of_reference, fit.df[reference[0]])
+    effect = fit.effect - fit.effect[list(reference)].mean()
     used = [a for a in np.flatnonzero(fit.blocks).tolist() if a not in reference]
-    contrast = fit._replace(effect=effect, variance=total, df=df)
-    return simultaneous(contrast, share, _members(members, used), used)
+    return simultaneous(fit._replace(effect=effect, variance=total, df=df), share, members, used)
 
 
 def _joint_df(first: Arms, first_df: Arms, second: Arms | float, second_df: Arms | float) -> Arms:
@@ -235,7 +214,3 @@ def _joint_df(first: Arms, first_df: Arms, second: Arms | float, second_df: Arms
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = one / np.sqrt(first_df) + (1 - one) / np.sqrt(second_df)
         return np.where(usable, 1 / spread**2, 0.0)
-
-
-def _members(members: Sequence[int] | None, used: list[int]) -> list[int]:
-    return used if members is None else [arm for arm in used if arm in members]

@@ -1,23 +1,20 @@
 """Error rates, coverage and power of `bench.stats.ratios`: `python -m bench.trials.simulation`.
 
-Identical arms, seeded noise; prints Markdown tables. Parts: `table` (error rates of the
-rule in use), `comparison` (of rules for the variance of an arm) and `power`.
+Identical arms, seeded noise; prints Markdown tables. Parts: `table` (error rates) and `power`
+(what can be detected at the noise of real runs).
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import special
 
 from bench.engine.environment_plan import SETTLED_SHARE
-from bench.stats import ratios, spread, verdicts
+from bench.stats import ratios, verdicts
 from bench.stats.estimates import Estimate, detectable
-from bench.stats.spread import Rule, Spread
 from bench.trials.tables import lines
 
 if TYPE_CHECKING:
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
     type Found = list[Estimate | None]
 
-DEFAULT = spread.shared_unless_noisy
 MARGIN = 0.02
 DIFFERENCE = 0.1
 """Log-ratio of the later half of the arms where arms may stop."""
@@ -111,28 +107,28 @@ class Noise:
         luck = self.normal(c.workers, 1) * c.common
         return base, base + own + luck[pair], pair
 
-    def run(self, rule: Rule) -> tuple[Found, Arms]:
+    def run(self) -> tuple[Found, Arms]:
         """Return what is said of one drawn run, and the true log-ratios."""
         c = self.condition
         truth = np.zeros(c.arms)
         if c.kind == "cold":
             factor = np.array([c.noisy_reference, c.noisy, *[1.0] * (c.arms - 1)])
             drawn = self.normal(c.arms + 1, c.workers) * c.sigma * factor[:, None]
-            return ratios.cold(list(drawn), 0, rule=rule)[1:], truth
+            return ratios.cold(list(drawn), 0)[1:], truth
         if c.kind == "ab":
-            return ratios.paired_sides(*self.differences(), rule=rule), truth
+            return ratios.paired_sides(*self.differences()), truth
         data, worker = self.table(2)
         if c.kind == "added":
             truth = np.linspace(0, np.log(LONGEST), c.arms)
             speed = self.normal(c.workers, 1) * c.common
             seconds = np.exp(data + speed[worker] + np.array([0, 0, *truth]))
-            found, level = ratios.added(seconds, worker, [0, 1], rule=rule)
+            found, level = ratios.added(seconds, worker, [0, 1])
             return [e and in_units_of_one(e, level) for e in found[2:]], truth
         if c.stopping:
             truth[c.arms // 2 :] = DIFFERENCE
             seed = int(self.random.integers(1 << 31))
-            data = stopped(data + np.array([0, 0, *truth]), worker, rule, seed)
-        return ratios.many_to_one(data, worker, [0, 1], rule=rule)[2:], truth
+            data = stopped(data + np.array([0, 0, *truth]), worker, seed)
+        return ratios.many_to_one(data, worker, [0, 1])[2:], truth
 
 
 def in_units_of_one(estimate: Estimate, level: float) -> Estimate:
@@ -144,12 +140,12 @@ def in_units_of_one(estimate: Estimate, level: float) -> Estimate:
     return replace(estimate, log_ratio=middle, low=low, high=high)
 
 
-def stopped(data: np.ndarray, worker: np.ndarray, rule: Rule, seed: int) -> np.ndarray:
+def stopped(data: np.ndarray, worker: np.ndarray, seed: int) -> np.ndarray:
     """Return data without the visits that the engine leaves out for `verdicts.decided` arms."""
     data, random = data.copy(), np.random.default_rng(seed)
     for now in range(verdicts.WORKERS, int(worker.max()) + 1):
         seen = worker < now
-        found = ratios.many_to_one(data[seen], worker[seen], [0, 1], rule=rule)
+        found = ratios.many_to_one(data[seen], worker[seen], [0, 1])
         rows = np.flatnonzero(worker == now)
         done = [arm for arm, e in enumerate(found) if e and verdicts.decided(e, MARGIN)]
         if len(done) < data.shape[1] - 2:  # else all goes on
@@ -174,12 +170,12 @@ class Odds(NamedTuple):
     """Median."""
 
 
-def odds(condition: Condition, runs: int, rule: Rule = DEFAULT, seed: int = 0) -> Odds:
+def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:
     """Return how often the intervals of a condition are right."""
     noise = Noise(condition, seed)
     calls, covered, widths, least = 0, [], [], []
     for _ in range(runs):
-        found, truth = noise.run(rule)
+        found, truth = noise.run()
         low, high, half = np.array(
             [(e.low, e.high, e.half_width) if e else (-np.inf, np.inf, np.inf) for e in found]
         ).T
@@ -251,11 +247,6 @@ CONDITIONS = {
         for noisy in (1, 4)
     ],
 }
-COMPARED = [
-    Condition(*shape, noisy=noisy)
-    for noisy in (1, 4)
-    for shape in [(1, 4, 3), (2, 2, 1), (2, 4, 6), (13, 2, 3), (13, 4, 3), (13, 12, 4)]
-]
 MEASURED = {
     "2 arms, 4 workers of 6, sigma 0.8 %": Condition(2, 4, 6, tau=0.004, sigma=0.008),
     "2 arms, 4 workers of 6, sigma 1.1 %": Condition(2, 4, 6, tau=0.004, sigma=0.011),
@@ -264,78 +255,8 @@ MEASURED = {
 }
 
 
-# Rules for the variance of an arm: see `bench.stats.spread.Rule`.
-
-
-def pooled_alone(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
-    """Return the mean variance for every arm: no arm is noisier than the rest."""
-    del more  # the rule in use alone asks for it
-    if not (df > 0).any():
-        return Spread(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
-    mean = float(np.average(own, weights=df))
-    return Spread(np.full(df.shape, mean), np.full(df.shape, total), mean)
-
-
-def larger(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
-    """Return the larger variance, 1 / df interpolated: `nested._guarded` of the old engine."""
-    pooled = pooled_alone(own, df, more, total)
-    middle = spread.winsorised_mean(own, df) if (df > 0).any() else np.nan
-    if not middle > 0:
-        return pooled
-    most = np.where(df > 0, np.maximum(own, middle), middle)
-    weight = (middle / most) ** 2
-    return Spread(most, 1 / (weight / total + (1 - weight) / np.where(df > 0, df, 1)), middle)
-
-
-def moderated(own: Arms, df: Arms, more: Arms, total: float, *, robust: bool = False) -> Spread:
-    """Return empirical-Bayes variances (Smyth 2004); `robust`: as in Phipson et al. (2016).
-
-    The robust one is simplified: its prior comes from variances that are cut at the 5 and 90 %
-    quantiles, and an arm's prior degrees of freedom shrink with the odds that it is an outlier.
-    """
-    known = df > 0
-    if known.sum() < 3:
-        return pooled_alone(own, df, more, total)
-    free = np.where(known, df, 1.0)
-    centre = spread.winsorised_mean(own, df) if robust else np.nan
-    seen, of = own[known], df[known]
-    if robust:
-        seen = np.clip(seen, *(centre * special.chdtri(of, odds) / of for odds in (0.95, 0.1)))
-    logs = np.log(np.maximum(seen, 1e-9)) - special.digamma(of / 2) + np.log(of / 2)
-    excess = logs.var(ddof=1) - special.polygamma(1, of / 2).mean()
-    prior = min(2 * trigamma_inverse(excess), total) if excess > 0 else total
-    if not robust:
-        shift = special.digamma(prior / 2) - np.log(prior / 2)
-        centre = float(np.exp(logs.mean() + shift)) if excess > 0 else float(seen @ of / of.sum())
-    weight = np.full(df.shape, prior)
-    if robust:
-        tail = np.where(known, special.fdtrc(free, prior, own / centre), 1.0)
-        rank = np.argsort(np.argsort(tail))
-        weight *= np.minimum(tail / ((rank + 0.5) / rank.size), 1)
-    variance = (weight * centre + df * own * known) / (weight + df)
-    return Spread(variance, np.minimum(weight + df, total), centre)
-
-
-def trigamma_inverse(value: float) -> float:
-    """Return where the trigamma function has a value (Smyth 2004, appendix)."""
-    at = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = float(special.polygamma(1, at))
-        at += trigamma * (1 - trigamma / value) / float(special.polygamma(2, at))
-    return at
-
-
-RULES: dict[str, Rule] = {
-    "shared unless noisy": spread.shared_unless_noisy,
-    "pooled alone": pooled_alone,
-    "larger of both": larger,
-    "moderated": moderated,
-    "moderated, robust": partial(moderated, robust=True),
-}
-
-
 def table(runs: int, only: str = "") -> Iterator[str]:
-    """Yield the error rates of the rule in use."""
+    """Yield the error rates."""
     header = "noise", "arms", "workers", "blocks", "false calls", "first arm", "worst other"
     rows = (
         (
@@ -354,31 +275,14 @@ def table(runs: int, only: str = "") -> Iterator[str]:
     return lines((*header, "half width"), rows)
 
 
-def comparison(runs: int) -> Iterator[str]:
-    """Yield what each rule does: false calls, first arm's coverage, half width."""
-    rows = (
-        (
-            "noisy" if c.noisy > 1 else "alike",
-            *(c.arms, c.workers, c.blocks),
-            *(
-                f"{found.false_calls:.1%}, {found.noisy_covered:.1%}, {found.half_width:.2%}"
-                for rule in RULES.values()
-                for found in [odds(c, runs, rule)]
-            ),
-        )
-        for c in COMPARED
-    )
-    return lines(("first arm", "arms", "workers", "blocks", *RULES), rows)
-
-
 def power(runs: int) -> Iterator[str]:
     """Yield what can be detected at the noise of MEASURING.md, 9.1 and 9.8."""
     rows = (
-        (name, f"{found[0].false_calls:.1%}", *(f"{f.detectable:.2%}" for f in found))
+        (name, f"{found.false_calls:.1%}", f"{found.detectable:.2%}")
         for name, c in MEASURED.items()
-        for found in [[odds(c, runs, rule) for rule in RULES.values()]]
+        for found in [odds(c, runs)]
     )
-    return lines(("noise as measured", "false calls", *RULES), rows)
+    return lines(("noise as measured", "false calls", "detectable"), rows)
 
 
 def main() -> None:
@@ -386,10 +290,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.trials.simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="of each condition")
     parser.add_argument("--only", default="", help="rows of the table whose noise has this in it")
-    parts = ("table", "comparison", "power")
+    parts = ("table", "power")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all unless given")
     options = parser.parse_args()
-    tables = table(options.runs, options.only), comparison(options.runs), power(options.runs)
+    tables = table(options.runs, options.only), power(options.runs)
     for part, rows in zip(parts, tables, strict=True):
         for row in rows if part in (options.parts or parts) else ():
             print(row, flush=True)

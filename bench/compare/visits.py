@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import special
 
-from bench.stats import windows
+from bench.compare import windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
