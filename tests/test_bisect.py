@@ -15,7 +15,7 @@ from bench.cells import Cell
 from bench.compare import bisect as bisects
 from bench.compare.bisect import Looks, Search, interval
 from bench.compare.bisect_result import bisect_data, document
-from bench.compare.releases import moved
+from bench.compare.conditions import moved
 from bench.engine.processes import Place
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
@@ -243,7 +243,7 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert [row.cells[2].number for row in table.rows] == [step.ratio for step in found.steps]  # type: ignore[union-attr]
     [figure] = steps.figures
     rows = figure.chart.to_dict()["layer"][1]["data"]["values"]
-    assert [row["conclusion"] for row in rows] == [step.conclusion for step in found.steps]
+    assert [row["verdict"] for row in rows] == [step.conclusion for step in found.steps]
     assert "bakeoff bisect --good &#39;a b&#39;" in document_page(said)
 
 
@@ -276,8 +276,5 @@ def test_nothing_known_is_an_endless_interval() -> None:
 
 
 def test_packages_that_moved() -> None:
-    assert moved(["a==1", "b==1", "c==1"], ["a==1", "b==2", "d==1"]) == {
-        "b": ("1", "2"),
-        "c": ("1", None),
-        "d": (None, "1"),
-    }
+    base, new = dict.fromkeys("abc", "1"), {"a": "1", "b": "2", "d": "1"}
+    assert moved(base, new) == {"b": ("1", "2"), "c": ("1", None), "d": (None, "1")}

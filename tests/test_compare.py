@@ -16,22 +16,22 @@ import numpy as np
 import pytest
 
 from bench.cells import Cell
-from bench.cli import main
 from bench.cli.compare import ComparisonFormat, written
-from bench.compare import between_run_variance
+from bench.compare import between_run_variance, comparison
 from bench.compare.between_run_variance import BETWEEN, Variation, Wobble
 from bench.compare.compare import compare
 from bench.compare.comparison import (
-    Assessor,
     Comparison,
     CountOutcome,
-    Medians,
+    Evidence,
     Origin,
     Status,
-    as_json,
+    comparison_data,
+    comparison_of,
     schema,
 )
 from bench.compare.comparison_document import MARKER, document, headline
+from bench.compare.export import json_text
 from bench.compare.gate import Accept, Gate, GateRule
 from bench.engine.state import Found, Samples, State
 from bench.report.table import Value
@@ -43,7 +43,9 @@ from common.errors import BakeoffError
 from tests.simulated import with_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+
+    from tests.commands import Bakeoff
 
 ROOT = Path(__file__).parents[1]
 XEON = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
@@ -111,17 +113,7 @@ def simulated(
         "machine_info": machine,
         "commit_info": {"id": f"{seed:040x}", "dirty": False},
         "datetime": f"2026-11-25T0{seed % 10}:00:00",
-        "benchmarks": [
-            {
-                "group": cell["workload"],
-                "name": metric,
-                "stats": {"median": row["median"]},
-                "extra_info": {**key._asdict(), "metric": metric, "unit": "s"},
-            }
-            for cell in said["cells"]
-            for metric, row in cell["metrics"].items()
-            for key in [Cell(*(cell[n] for n in Cell._fields))]
-        ],
+        "benchmarks": [],
         "bakeoff": json.loads(json.dumps(said)),
     }
 
@@ -193,7 +185,7 @@ def test_a_change_is_found_and_fails_if_it_is_slower(
     assert (row.verdict, row.worse) == (verdict, slower)
     assert row.ratio == pytest.approx(planted, rel=0.01)
     assert row.low < planted < row.high
-    assert [shift.row for shift in found.shifts] == [row]
+    assert found.shifts == [[row]]
     assert found.status is (Status.WORSE if slower else Status.NOT_WORSE)
 
 
@@ -398,21 +390,21 @@ def test_the_table_can_be_made_anew(tmp_path: Path, capsys: pytest.CaptureFixtur
 # --- what it comes to
 
 
-def made(*estimates: Estimate, gate: Gate | None = None, missing: bool = False, **more: Any) -> Any:
+def made(
+    *estimates: Estimate, gate: Gate | None = None, missing: bool = False, counted: bool = False
+) -> Comparison:
     """Return a comparison of some rows."""
-    times = {
-        key: (estimate, Medians(1.0, 1.0))
-        for key, estimate in zip(rows(len(estimates)), estimates, strict=True)
-    }
-    lacking = {rows(1)[0]: "not measured"} if missing else {}
-    judged = Assessor(gate or Gate(), 0.02, TODAY).times(times, lacking)
-    return Comparison((Origin("a"),), Origin("b"), 0.02, judged, **more)
+    keys = rows(len(estimates))
+    shown = [comparison.varying(*each, 0.02) for each in zip(keys, estimates, strict=True)]
+    shown += [comparison.missing(rows(1)[0], "not measured")] if missing else []
+    exact = {(rows(1)[0][0], "python_calls"): 4.0} if counted else {}
+    sides = [Evidence(Origin(name), [], {}, exact) for name in "ab"]
+    return comparison_of(*sides, shown, gate=gate or Gate(), margin=0.02, today=TODAY)
 
 
 EQUAL = corrected(0.0, 0.002, 20, 40, 5)
 UNSURE = corrected(0.03, 0.05, 20, 40, 5)
 SLOW = corrected(0.1, 0.002, 20, 40, 5)
-COUNTS = Assessor(Gate(), 0.02, TODAY).counts({rows(1)[0]: 4.0}, {rows(1)[0]: 4.0})
 
 
 @pytest.mark.parametrize(
@@ -422,9 +414,9 @@ COUNTS = Assessor(Gate(), 0.02, TODAY).counts({rows(1)[0]: 4.0}, {rows(1)[0]: 4.
         (made(EQUAL, UNSURE, UNSURE), Status.NOT_WORSE, "No regression found."),
         (made(EQUAL, UNSURE, SLOW), Status.WORSE, "Worse: e2 s step at seed 1.105 (1.101–1.110)."),
         (made(UNSURE), Status.CANNOT_SAY, "Inconclusive: changes under about 10 % would not show."),
-        (made(UNSURE, exact=COUNTS), Status.CANNOT_SAY, "Inconclusive: changes under about 10 % "),
-        (made(missing=True, exact=COUNTS), Status.CANNOT_SAY, "Inconclusive: there are no times"),
-        (made(exact=COUNTS), Status.NOT_WORSE, "Nothing is worse."),
+        (made(UNSURE, counted=True), Status.CANNOT_SAY, "Inconclusive: changes under about 10 % "),
+        (made(missing=True, counted=True), Status.CANNOT_SAY, "Inconclusive: there are no times"),
+        (made(counted=True), Status.NOT_WORSE, "Nothing is worse."),
         (made(), Status.CANNOT_SAY, "Inconclusive: there are no times to compare."),
         (
             made(SLOW, gate=Gate(rule=(GateRule(metric="step", ignore=True),))),
@@ -543,10 +535,9 @@ def everything() -> Comparison:
     cell_of(new, SAME, "toy")["exact"]["python_calls"] = 12
     new["bakeoff"]["environment"]["versions"] = VERSIONS | {"flax": "1.0 <b>|@x"}
     for data in (base := simulated(1, workloads=("seed", "toy")), new):
-        benchmarks = [benchmark["extra_info"] for benchmark in data["benchmarks"]]
-        for named in [*data["bakeoff"]["cells"], *benchmarks]:
-            if (named["entrant"], named["style"]) == SEVERAL:
-                named["entrant"] = EVIL
+        for cell in data["bakeoff"]["cells"]:
+            if (cell["entrant"], cell["style"]) == SEVERAL:
+                cell["entrant"] = EVIL
     new["bakeoff"]["warnings"] = ["see @octocat at https://x.test/#1"]
     about: dict[str, Any] = {"up_to": 2.0, "reason": "a known reason", "until": TODAY}
     known = Accept(entrant="haiku", metric="step", workload="toy", **about)
@@ -631,12 +622,12 @@ def test_json_is_as_its_schema_says() -> None:
     jsonschema.Draft202012Validator.check_schema(made_schema)
     validator = jsonschema.Draft202012Validator(made_schema)
     for found in (everything(), both(BASE, LATER), made(UNSURE, SLOW)):
-        data = json.loads(as_json(found, headline(found)))
+        data = json.loads(json_text(comparison_data(found, headline(found))))
         validator.validate(data)
         assert not validator.is_valid(data | {"status": 3})
         assert not validator.is_valid({k: v for k, v in data.items() if k != "rows"})
     found = both(BASE, simulated(2, {SAME: 1.1}))
-    data = json.loads(as_json(found, headline(found)))
+    data = json.loads(json_text(comparison_data(found, headline(found))))
     assert (data["kind"], data["version"], data["status"]) == ("jax-bakeoff comparison", 1, 1)
     [row] = [r for r in data["rows"] if r["worse"]]
     assert (row["entrant"], row["metric"], row["verdict"]) == ("haiku", "step", "slower")
@@ -645,53 +636,55 @@ def test_json_is_as_its_schema_says() -> None:
 # --- the command
 
 
-type Bakeoff = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def bakeoff(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Bakeoff:
-    """Run the command line in a folder with some files."""
-    monkeypatch.chdir(tmp_path)
-    empty = copy.deepcopy(BASE)
-    empty["bakeoff"]["cells"], empty["benchmarks"] = [], []
+def compared(bakeoff: Bakeoff, tmp_path: Path) -> Bakeoff:
+    """Run the command in a folder with some files."""
+    plain = [{"name": "test_a", "stats": {"median": 0.002}}]
     for name, data in {
         "base": BASE,
         "later": LATER,
         "slow": simulated(2, {SAME: 1.1}),
         "toy": simulated(2, workloads=("toy",)),
-        "empty": empty,
-        "plain": {k: v for k, v in BASE.items() if k != "bakeoff"},
+        "empty": BASE | {"bakeoff": BASE["bakeoff"] | {"cells": []}},
+        "plain": {"benchmarks": plain},
     }.items():
-        Path(f"{name}.json").write_text(json.dumps(data))
-    Path("strict.toml").write_text("[tool.bakeoff.gate]\nthreshold = 0.01\n")
-    Path("bad.toml").write_text("[tool.bakeoff.gate\n")
-    Path("exists").write_text("mine")
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        return (main(["compare", *arguments]), *capsys.readouterr())
-
-    return command
+        (tmp_path / f"{name}.json").write_text(json.dumps(data))
+    (tmp_path / "strict.toml").write_text("[tool.bakeoff.gate]\nthreshold = 0.01\n")
+    (tmp_path / "loose.toml").write_text("[tool.bakeoff.gate]\nthreshold = 0.2\n")
+    (tmp_path / "bad.toml").write_text("[tool.bakeoff.gate\n")
+    (tmp_path / "exists").write_text("mine")
+    return lambda given: bakeoff("compare", *given.split())
 
 
-def test_exit_status_and_forms(bakeoff: Bakeoff) -> None:
-    status, out, _ = bakeoff("base.json", "later.json")
-    assert (status, "No regression found." in out) == (0, True)
-    status, out, _ = bakeoff("base.json", "slow.json", "--format", "md")
-    assert (status, out.startswith(MARKER)) == (1, True)
-    status, out, _ = bakeoff("base.json", "slow.json", "-o", "out.json")
-    assert (status, out) == (1, "out.json\n")
-    assert json.loads(Path("out.json").read_text())["status"] == 1
-    assert bakeoff("base.json", "later.json", "-o", "out.txt")[0] == 0
-    assert "No regression found." in Path("out.txt").read_text()
-    assert bakeoff("base.json", "base.json", "later.json", "--format", "json")[0] == 0
-    status, _, err = bakeoff("base.json", "out.json")  # a comparison is not a run
-    assert (status, err.count("\n")) == (2, 1)
-    Path("pyproject.toml").write_text("[tool.bakeoff.gate]\nthreshold = 0.2\n")
-    assert bakeoff("base.json", "slow.json")[0] == 0
-    assert bakeoff("base.json", "slow.json", "--config", "strict.toml")[0] == 1
+@pytest.mark.parametrize(
+    ("given", "status", "start"),
+    [
+        ("base.json later.json", 0, "base: base (2026-11-25 01:00:00"),
+        ("base.json slow.json", 1, "base: base ("),
+        ("base.json slow.json --config strict.toml", 1, "base: base ("),
+        ("base.json slow.json --config loose.toml", 0, "base: base ("),
+        ("base.json slow.json --format md", 1, MARKER),
+        ("base.json base.json later.json --format json", 0, "{"),
+        ("base.json slow.json -o out.json", 1, "out.json\n"),
+        ("base.json later.json -o out.txt", 0, "out.txt\n"),
+    ],
+)
+def test_exit_status_and_forms(
+    compared: Bakeoff, tmp_path: Path, given: str, status: int, start: str
+) -> None:
+    done = compared(given)
+    assert done.status == status
+    assert done.out.startswith(start)
+    if given.endswith("out.json"):
+        assert json.loads((tmp_path / "out.json").read_text())["status"] == 1
+        assert (compared("base.json out.json").status) == 2  # a comparison is not a run
+    if given.endswith("out.txt"):
+        assert "No regression found." in (tmp_path / "out.txt").read_text()
+
+
+def test_the_gate_of_this_folder_holds(compared: Bakeoff, tmp_path: Path) -> None:
+    (tmp_path / "loose.toml").rename(tmp_path / "pyproject.toml")
+    assert compared("base.json slow.json").status == 0
 
 
 BAD = {
@@ -702,14 +695,13 @@ BAD = {
     "base.json later.json --allow nope": "--allow: unknown name 'nope'; known: machine, devices, "
     "python, flags, measuring, workload, jax, jaxlib, flax, numpy, all; choose one of them",
     "base.json later.json --config bad.toml": "--config bad.toml is not TOML (",
-    "base.json later.json -o exists": "output exists ends in nothing; .text, .md, .json, .html, "
-    ".txt, .markdown, .htm are known: name it so, or give --format",
+    "base.json later.json -o exists": "output exists ends in nothing; .txt, .text, .md, "
+    ".markdown, .json, .html, .htm are known: name it so, or give --format",
 }
 
 
 @pytest.mark.parametrize("given", BAD)
-def test_bad_input_is_one_line_and_status_2(bakeoff: Bakeoff, given: str) -> None:
-    status, out, err = bakeoff(*given.split())
-    assert (status, out) == (2, "")
-    assert err.startswith(f"bakeoff: {BAD[given]}")
-    assert len(err.splitlines()) == 1
+def test_bad_input_is_one_line_and_status_2(compared: Bakeoff, given: str) -> None:
+    done = compared(given)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert done.err.startswith(f"bakeoff: {BAD[given]}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.cells import Cell, Offer
-from bench.compare.experiment import Offered
-from bench.compare.history import document, history_data, timeline, write_files
+from bench.compare.experiment import Offered, write_runs
+from bench.compare.history import Stacks, document, history_data, runs_of, timeline
 from bench.compare.trends import growth
 from bench.engine.actions import Options
 from bench.engine.processes import Place
@@ -112,10 +112,11 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
         "every": "1mo",
         "reference": days[2],
     }
-    about |= {"arguments": ["history"], "seed": 1, "when": "2026-03-01T00:00:00"}
-    named = {day: day for day in days}
-    data = history_data(plan, sides, named, {"2026-01-15": "no jax"}, **about)
-    write_files(tmp_path / "past", plan, sides, data, 0.02)
+    about |= {"arguments": ["history"], "seed": 1}
+    made = Stacks(print, {}, sides, {day: day for day in days}, {"2026-01-15": "no jax"})
+    data = history_data(plan, made, **about)
+    runs = runs_of(plan, made, data, 0.02)
+    write_runs(tmp_path / "past", "output", {**runs, "history": data})
     assert json.loads((tmp_path / "past" / "history.json").read_text()) == data
     assert read(tmp_path / "past" / f"{days[1]}.json").section["history"]["stack"] == days[1]
     first, gone, *_ = data["days"]
@@ -128,7 +129,8 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
     haiku = next(s for s in found.series if s.key.entrant == "haiku" and s.key.metric == "step")
     assert haiku.at.tolist() == [1, 2]
     assert haiku.value(-1).number == 1.0
-    assert haiku.record(0)["low"] < haiku.record(0)["ratio"] < haiku.record(0)["high"]
+    first_day = haiku.points[0]
+    assert (first_day.low or 0) < (first_day.ratio or 0) < (first_day.high or 0)
     assert data["sentences"] == list(document(data).sections[0].lines)
 
 
@@ -159,11 +161,7 @@ def test_series_keep_their_days_and_their_values_are_relative_to_the_newest() ->
     found = timeline(past())
     haiku = next(each for each in found.series if each.key.entrant == "haiku")
     assert haiku.at.tolist() == [0, 2]
-    assert haiku.record(0) | {"low": 0, "high": 0, "median": 0} == {
-        **dict.fromkeys(("median", "low", "high"), 0),
-        "ratio": 0.5,
-        **dict.fromkeys(("standard_error", "df", "p", "verdict")),
-    }
+    assert [point.ratio for point in haiku.points] == [0.5, 1.0]
     assert [(move.before, move.after, move.values) for move in found.moves] == [(0, 2, (4, 6))] * 2
 
 

@@ -15,13 +15,12 @@ from rich.console import Console
 
 from bench.cli import main
 from bench.cli.documents import rendered
-from bench.compare import trends
+from bench.compare.export import timelines_csv, timelines_json
 from bench.compare.filters import Filters
-from bench.compare.series import Numbers, Series, SeriesKey, Timeline, changes
-from bench.compare.sparkline import sparkline
+from bench.compare.series import Point, Series, SeriesKey, Timeline, changes
 from bench.compare.timeline import KeptRuns, document, kept_runs, known_points
-from bench.compare.timeline_export import as_csv, as_json
 from bench.compare.trend_chart import picked
+from bench.compare.trends import sparkline
 from bench.report.text import printed
 from bench.runfile import SCHEMA
 from common.errors import BakeoffError
@@ -220,7 +219,7 @@ def test_a_failure_is_reported_until_the_cell_is_measured_again(tmp_path: Path) 
     found = kept_runs([tmp_path])
     assert "equinox at toy failed on 2026-01-02: it broke" in lines(found)
     assert of(found, "flax_nnx").gaps == {1: "too few blocks"}
-    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(timelines_csv(found))))
     assert {row["missing"] for row in rows} == {"", "it broke", "too few blocks"}
     saved(tmp_path / "3.json", a_run("2026-01-03T00:00:00", times=1.2))
     assert not any("it broke" in line for line in lines(kept_runs([tmp_path])))
@@ -360,8 +359,8 @@ def test_nothing_left_is_an_error(content: Any, message: str, tmp_path: Path) ->
 
 def a_series(ratios: list[float], name: str = "step") -> Series:
     key = SeriesKey("m", "haiku", "pure", "seed", "cpu", name, "s", False)
-    rows = [Numbers(1.0, ratio, standard_error=0.003, df=20.0) for ratio in ratios]
-    return Series(key, np.arange(len(ratios)), np.array(rows))
+    points = [Point(1.0, ratio, standard_error=0.003, df=20.0) for ratio in ratios]
+    return Series(key, dict(enumerate(points)))
 
 
 @pytest.mark.parametrize(
@@ -416,7 +415,7 @@ def test_a_planted_change_is_found_and_reported_by_every_format(runs: Path) -> N
     ):
         assert "Step at toy rose by 86 %" in form
     assert charts(found)[0].title == f"{said.partition(' (jax')[0]} (equinox)"
-    [row] = json.loads(as_json(found))["lines"][0]["changes"]
+    [row] = json.loads(timelines_json(found))["lines"][0]["changes"]
     assert (row["entrant"], row["before"], row["after"]) == ("equinox", 2, 3)
 
 
@@ -425,7 +424,7 @@ def test_a_planted_change_is_found_and_reported_by_every_format(runs: Path) -> N
 
 def test_csv_and_json_say_the_same(runs: Path) -> None:
     found = kept_runs([runs])
-    [machine] = json.loads(as_json(found))["lines"]
+    [machine] = json.loads(timelines_json(found))["lines"]
     runs_of = [
         (run["path"], run["when"], run["commit"], run["versions"]["jax"]) for run in machine["runs"]
     ]
@@ -435,8 +434,17 @@ def test_csv_and_json_say_the_same(runs: Path) -> None:
         for point in key.pop("points")
         for run in [runs_of[point.pop("run")]]
     ]
-    named = ["path", "when", "commit", "version of jax", *SeriesKey._fields, *Numbers._fields]
-    rows = [[row[name] for name in named] for row in csv.DictReader(io.StringIO(as_csv(found)))]
+    named = [
+        "path",
+        "when",
+        "commit",
+        "version of jax",
+        *SeriesKey._fields,
+        *Point.__struct_fields__,
+    ]
+    rows = [
+        [row[name] for name in named] for row in csv.DictReader(io.StringIO(timelines_csv(found)))
+    ]
     assert len(rows) == 24 * 6
     assert rows == expected
     assert machine["exact_changes"][0]["values"] == [343, 350]
@@ -456,7 +464,7 @@ def test_text_from_files_does_nothing_in_any_format(tmp_path: Path) -> None:
         saved(tmp_path / f"@{i}.json", content)
     saved(tmp_path / "<img src=x onerror=alert(1)>.json", "[1")
     found = kept_runs([tmp_path])
-    cells = [cell for row in csv.reader(io.StringIO(as_csv(found))) for cell in row]
+    cells = [cell for row in csv.reader(io.StringIO(timelines_csv(found))) for cell in row]
     assert {"'=1+1", "'=2+2", "'@1"} <= set(cells)
     assert not any(cell.startswith(("=", "@")) for cell in cells)
     assert "\x1b" not in text(found)
@@ -573,4 +581,4 @@ def test_a_page_of_many_runs_stays_small(tmp_path: Path) -> None:
     assert [bool(label) for label in labels] == [False] * 4 + [True] * 10
     assert len(page(found).encode()) < 3_000_000
     assert picked(of(found, "equinox"), 7) == [0, 50, 100, 150, 199, 249, 299]
-    assert len(trends.releases(only(found))) == 14
+    assert len(only(found).releases) == 14

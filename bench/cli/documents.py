@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import TYPE_CHECKING
 
+from common.errors import BakeoffError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from bench.report.table import Document
 
 WIDTH = 100
 """Characters of a line in a text file."""
+ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
+"""Of files, where they are not the name of a format."""
 
 
 def show(document: Document, *, details: bool = False, file: io.StringIO | None = None) -> None:
@@ -50,3 +56,45 @@ def rendered(document: Callable[..., Document], format_: str, marker: str = "") 
     text = io.StringIO()
     show(document(), details=True, file=text)
     return text.getvalue()
+
+
+def format_of(
+    output: Path | None,
+    formats: Iterable[str],
+    *,
+    folder: bool = False,
+    hint: str = ", or give --format",
+) -> str | None:
+    """Return the format that a new file's name asks for; text where there is no file.
+
+    Args:
+        output: The file; it is not there yet.
+        formats: That are known.
+        folder: Whether a name without an ending is a folder, which has no format.
+        hint: What else to do about an unknown ending.
+
+    Raises:
+        BakeoffError: the ending is unknown.
+    """
+    if output is None:
+        return "text"
+    known = {f".{end}": each for each in formats for end in ENDINGS.get(each, (each,))}
+    ending = output.suffix.lower()
+    if ending not in known and not (folder and not ending):
+        also = ", and no ending for a folder" if folder else ""
+        raise BakeoffError(
+            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(known)} are known"
+            f"{also}: name it so{hint}"
+        )
+    return known.get(ending)
+
+
+def give(text: str, output: Path | None) -> None:
+    """Write a text to a new file, and say so, or to standard output."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from bench.cli.report import put
+
+    put(output, text)
+    print(output)

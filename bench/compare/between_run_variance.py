@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import optimize
 
 from bench.metrics import METRICS, TINY, Kind
 from bench.stats.ratios import Estimate, corrected
@@ -68,7 +69,6 @@ smaller values than these: OTHER is rounded up from the larger one, the rest are
 says of such machines, whose seconds differ by 5 to 8 %."""
 LEAST_DF = 6.0
 """With fewer degrees of freedom, the estimate of several base runs does not replace the table."""
-HALVINGS = 60
 TINIEST = 1e-18
 """Variance of a log-ratio, so that none is zero."""
 KNOWN_DF = 4.0
@@ -145,15 +145,13 @@ def _wobble(rows: Mapping[Key, Sequence[Estimate]]) -> Wobble:
             total += float((weights * (x - np.average(x, weights=weights)) ** 2).sum())
         return total - spare
 
-    low, high = 0.0, max(float(np.ptp(x)) ** 2 for x, _ in found) + TINIEST
-    for _ in range(HALVINGS if excess(low) > 0 else 0):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    most = max(float(np.ptp(x)) ** 2 for x, _ in found) + TINIEST
+    variance = float(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
     styles = {(cell.entrant, cell.style) for cell, _ in rows}
     runs = max(len(several) for several in rows.values())
     within = float(np.median([np.mean(error**2) for _, error in found]))
-    own = low / (low + within) if low else 1.0
-    return Wobble(math.sqrt(low), len(styles) * (runs - 1) * own**2)
+    own = variance / (variance + within) if variance else 1.0
+    return Wobble(math.sqrt(variance), len(styles) * (runs - 1) * own**2)
 
 
 def chosen(estimated: Mapping[Variation, Wobble]) -> dict[Variation, Wobble]:
@@ -189,17 +187,18 @@ def difference(
         middle = float(np.mean([e.log_ratio for e in bases]))
         return corrected(new.log_ratio - middle, math.inf, 0.0, new.blocks, new.workers)
     between = wobble.sd**2
-    weights = np.array([1 / max(e.standard_error**2 + between, TINIEST) for e in known])
+    own = np.array([e.standard_error for e in known]) ** 2
+    weights = 1 / np.maximum(own + between, TINIEST)
     weights /= weights.sum()
     middle = float(weights @ [e.log_ratio for e in known])
-    parts = [(float(w * e.standard_error) ** 2, e.df) for w, e in zip(weights, known, strict=True)]
-    parts.append((new.standard_error**2, new.df))
-    parts.append((between * (1 + float(weights @ weights)), wobble.df))
-    variance = sum(part for part, _ in parts)
-    spread = sum(part**2 / df for part, df in parts if part)
-    df = variance**2 / spread if spread else 0.0
-    error = math.sqrt(variance)
-    return corrected(new.log_ratio - middle, error, df, new.blocks, new.workers, comparisons)
+    shared = between * (1 + weights @ weights)
+    parts = np.array([*(weights**2 * own), new.standard_error**2, shared])
+    df = np.array([*(e.df for e in known), new.df, wobble.df])
+    variance, some = float(parts.sum()), parts > 0
+    spread = float((parts[some] ** 2 / df[some]).sum())
+    free = variance**2 / spread if spread else 0.0
+    difference = new.log_ratio - middle, math.sqrt(variance), free
+    return corrected(*difference, new.blocks, new.workers, comparisons)
 
 
 def main(paths: Sequence[str]) -> int:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from packaging.version import Version
 from scipy import special
 
-from bench.compare.releases import between, moved
+from bench.compare.conditions import moved
+from bench.compare.releases import between
 from bench.environments.spec import PACKAGES, of_day, parse
 from bench.environments.uv import UnsolvableError
 from bench.report.table import RATIO, Value
@@ -133,7 +134,7 @@ class Search:
 
     def search_packages(self) -> None:
         """Go to the package: the one that makes the good stack like the bad one, alone."""
-        good, bad = (self.environment(side).pins for side in (self.good, self.bad))
+        good, bad = (releases(self.environment(side)) for side in (self.good, self.bad))
         differing = moved(good, bad)
         leaders = {leader(name, differing) for name in differing}
         candidates = [n for n in PACKAGES if n in leaders and differing.get(n, (0, None))[1]]
@@ -147,7 +148,7 @@ class Search:
             pins = [f"{n}=={differing[n][1]}" for n in names if differing.get(n, (0, None))[1]]
             swapped = self.buildable([with_pins(self.good, pins)])
             if swapped is not None and self.like_bad("package", swapped):
-                drawn = moved(good, self.environment(swapped).pins)
+                drawn = moved(good, releases(self.environment(swapped)))
                 self.along = {n: v for n, v in drawn.items() if leader(n, differing) != name}
                 self.bad = swapped
                 self.settle(name, differing)
@@ -260,6 +261,11 @@ class Search:
         self.steps.append(step)
         self.tell(f"{phase}: {new} beside {base}: {step}: {conclusion}")
         return step
+
+
+def releases(environment: Environment) -> dict[str, str]:
+    """Return the releases of an environment, by package."""
+    return dict(pin.split("==", 1) for pin in sorted(environment.pins))
 
 
 def leader(name: str, differing: Moved) -> str:

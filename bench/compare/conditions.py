@@ -11,7 +11,7 @@ from bench.runfile.reader import cpu_of, processor_model
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import Any
 
     from bench.runfile.reader import Run
@@ -38,6 +38,14 @@ class ConditionChange(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.what} {self.base}, then {self.new}"
+
+
+def moved(
+    base: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return the packages of which two sides have different releases; None: not at all."""
+    pairs = {name: (base.get(name), new.get(name)) for name in dict.fromkeys([*base, *new])}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def differences(base: Run, new: Run) -> list[ConditionChange]:

@@ -11,6 +11,7 @@ from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, Journal, newest
 from bench.engine.machine import only_one
 from bench.engine.processes import WorkerFailedError
+from bench.environments.builder import failure
 from bench.environments.offers import offer
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.run import CODE, code_digest, new_path
@@ -19,6 +20,7 @@ from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from bench.cells import Cell, Offer, Selection
     from bench.engine.actions import Action, Options
@@ -46,21 +48,18 @@ class Offered:
         return missing or self.offer.problems.get(entrant) or "there is no such style"
 
 
-def built(
-    specs: Sequence[Spec], builder: Builder, pythons: Sequence[str] = ()
-) -> list[Environment]:
+def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
     """Return the environments of sides: of the same Python, if there is one that fits them all.
 
     Raises:
         BakeoffError: one of them cannot be built; which, and why.
     """
     # The oldest Python that fits is the one for which most releases of that time have wheels.
+    pythons = PYTHONS
     if any(spec.current for spec in specs):
         pythons = (minor(),)
     elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
-        pythons = tuple(dict.fromkeys([minor(), *(pythons or PYTHONS)]))
-    else:
-        pythons = pythons or PYTHONS
+        pythons = tuple(dict.fromkeys([minor(), *PYTHONS]))
     for python in pythons:
         try:
             return [builder.environment(spec, (python,)) for spec in specs]
@@ -78,8 +77,7 @@ def asked(environment: Environment, entrants: Iterable[str] = ()) -> Offered:
     try:
         found = offer(tuple(entrants), {}, place=environment.place)
     except WorkerFailedError as error:
-        said = ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
-        raise BakeoffError(f"{environment.spec} cannot be measured: {said}") from error
+        raise BakeoffError(f"{environment.spec} cannot be measured: {failure(error)}") from error
     except (TypeError, OSError) as error:  # another revision's answer, or no such interpreter
         raise BakeoffError(f"{environment.spec} cannot be measured: {error}") from error
     return Offered(environment, replace(found, conditions=conditions()))
@@ -198,3 +196,16 @@ def check(journal: Journal, about: Mapping[str, Any]) -> None:
             f"the journal {journal.path} is of another run ({', '.join(changed)} differ): give "
             "the same options as then, or start anew without --resume"
         )
+
+
+def write_runs(folder: Path, option: str, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write run files, by name, into a new folder.
+
+    Raises:
+        BakeoffError: the folder, or a file, cannot be written; `option` is what it was given to.
+    """
+    from bench.runfile.writer import new_folder, write
+
+    new_folder(folder, option)
+    for name, data in files.items():
+        write(folder / f"{name}.json", data)

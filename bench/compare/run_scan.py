@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.compare.conditions import versions
-from bench.compare.series import FAILURE, VERDICTS, Moment, SeriesKey
+from bench.compare.series import FAILURE, Moment, Point, SeriesKey
 from bench.metrics import EXACT, METRICS
 from bench.report.wording import printable
 from bench.runfile import SCHEMA
@@ -26,28 +26,16 @@ if TYPE_CHECKING:
 
     type Progress = Callable[[Sequence[Path]], Iterable[Path]]
     """Yields the files that are to be read, and shows how far that is."""
-    type Point = tuple[float | None, ...] | str
-    """`Numbers`, None for what is not known; or why there are none."""
 
 PASSED_OVER = (".git", ".venv", "node_modules", "__pycache__")
 """Folders that hold many files and no run."""
-PLACES: dict[str | None, float] = {name: place for place, name in enumerate(VERDICTS)}
 UNITS = {name: metric.unit for name, metric in (METRICS | EXACT).items()}
 
 
-class ScannedMetric(msgspec.Struct, gc=False):
-    """What is read of a metric of a cell: `Numbers`, or why there are none."""
+class ScannedMetric(Point, gc=False):
+    """What is read of a metric of a cell."""
 
-    median: float | None = None
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    standard_error: float | None = None
-    df: float | None = None
-    p: float | None = None
-    verdict: str | None = None
     unit: str | None = None
-    missing: str | None = None
 
 
 class ScannedCell(msgspec.Struct):
@@ -104,12 +92,8 @@ class RunScan:
     """Tells which series are kept."""
     moments: list[Moment] = field(default_factory=list)
     """Of each run once."""
-    machines: list[set[str]] = field(default_factory=list)
-    """Of each run."""
-    points: dict[SeriesKey, dict[int, Point]] = field(default_factory=dict)
-    """Of each series that is wanted, by number of the run."""
-    present: dict[tuple[Any, ...], SeriesKey] = field(default_factory=dict)
-    """All keys, wanted or not."""
+    points: dict[SeriesKey, dict[int, Point] | None] = field(default_factory=dict)
+    """Of each series, by number of the run; None for one that is not wanted."""
     problems: list[str] = field(default_factory=list)
     """Files that cannot be read, in sentences that name them."""
     files: int = 0
@@ -180,12 +164,17 @@ class RunScan:
 
     def add(self, found: ScannedFile, path: Path) -> None:
         """Take the numbers of a run."""
-        number = len(self.moments)
-        run = Run(
-            path.stem,
-            {"environment": msgspec.to_builtins(found.bakeoff.environment)},
-            machine=found.machine_info,
-        )
+        number, machines = len(self.moments), set()
+        environment = {"environment": msgspec.to_builtins(found.bakeoff.environment)}
+        run = Run(path.stem, environment, machine=found.machine_info)
+        for about, point in points_of(found.bakeoff, processor(run)):
+            machines.add(about[0])
+            if about not in self.points:
+                key = SeriesKey._make(about)
+                self.points[key] = {} if self.wanted(key) else None
+            series = self.points[about]  # type: ignore[index]  # equal to its key, and made faster
+            if series is not None:
+                series[number] = point
         revision, margin = found.commit_info.get("id"), found.bakeoff.plan.get("margin")
         moment = Moment(
             name=text(path.stem),
@@ -195,19 +184,9 @@ class RunScan:
             revision=revision if isinstance(revision, str) else "",
             dirty=bool(found.commit_info.get("dirty")),
             margin=margin if isinstance(margin, float) else MARGIN,
+            machines=frozenset(machines),
         )
-        machines = set()
-        for about, point in points_of(found.bakeoff, processor(run)):
-            machines.add(about[0])
-            key = self.present.get(about)
-            if key is None:
-                key = self.present[about] = SeriesKey._make(about)
-                if self.wanted(key):
-                    self.points[key] = {}
-            if key in self.points:
-                self.points[key][number] = point
         self.moments.append(moment)
-        self.machines.append(machines)
 
 
 def scanned_file(path: Path) -> ScannedFile:
@@ -252,22 +231,18 @@ def points_of(section: ScannedSection, processor: str) -> Iterator[tuple[tuple[A
         machine = ", ".join(filter(None, [processor, device])) or "unknown machine"
         about = (machine, cell.entrant, cell.style, cell.workload, cell.backend)
         if cell.failure is not None:
-            yield (*about, FAILURE, "", False), cell.failure
+            yield (*about, FAILURE, "", False), Point(missing=cell.failure)
             continue
         for name, metric in cell.metrics.items():
-            key = (*about, name, metric.unit or UNITS.get(name, ""), False)
             if metric.median is None or metric.median <= 0:
-                yield key, metric.missing or NO_NUMBER
-                continue
-            numbers = (metric.median, metric.ratio, metric.low, metric.high)
-            doubt = (metric.standard_error, metric.df, metric.p)
-            yield key, (*numbers, *doubt, PLACES.get(metric.verdict))
+                metric = ScannedMetric(unit=metric.unit, missing=metric.missing or NO_NUMBER)
+            yield (*about, name, metric.unit or UNITS.get(name, ""), False), metric
         for name, value in cell.exact.items():
             if value is not None:
-                yield (*about, name, UNITS.get(name, ""), True), (value, *[None] * 7)
+                yield (*about, name, UNITS.get(name, ""), True), Point(value)
         loss = (cell.final_loss or {}).get("same_weights")
         if isinstance(loss, float):
-            yield (*about, "final_loss", "nats", False), (loss, *[None] * 7)
+            yield (*about, "final_loss", "nats", False), Point(loss)
 
 
 def text(value: Any) -> str:
