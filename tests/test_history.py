@@ -165,34 +165,32 @@ def test_series_keep_their_days_and_their_values_are_relative_to_the_newest() ->
     assert [(move.before, move.after, move.values) for move in found.moves] == [(0, 2, (4, 6))] * 2
 
 
+FELL = change("haiku", 0.5, before=DAYS[0], after=DAYS[2])
+MANY = [change(f"e{i}", 1.5 + i / 100, metric="step", width=i + 1) for i in range(15)]
+
+
 @pytest.mark.parametrize(
-    ("comparisons", "headline"),
-    [(0, "Nothing could be tested"), (4, "No change found in 4 comparisons.")],
+    ("changes", "comparisons", "headline", "sentences", "last"),
+    [
+        ([], 0, "Nothing could be tested", [0], ""),
+        ([], 4, "No change found in 4 comparisons.", [0], ""),
+        (
+            [change("pure_jax", 2.1), change("equinox", 2.4)],
+            *(4, "1 change found in 4", [1], "by a factor of 2.1–2.4 between 2025-06-01"),
+        ),
+        ([FELL, change("haiku", 2.0)], 4, "2 changes", [2], "rose by a factor of 2 (1.9–2.1)"),
+        (MANY, 4, "15 changes", [12, 3], "by the means of 15 before and after: e14."),
+    ],
 )
-def test_no_change(comparisons: int, headline: str) -> None:
-    found = document(past(changes=[], comparisons=comparisons))
+def test_changes_that_are_alike_are_one_sentence_and_many_are_folded(
+    changes: list[Any], comparisons: int, headline: str, sentences: list[int], last: str
+) -> None:
+    found = document(past(changes=changes, comparisons=comparisons))
     assert found.headline.startswith(headline)
-    assert found.sections[0].lines == ()
-
-
-def test_entrants_that_changed_alike_are_one_sentence() -> None:
-    fell = change("haiku", 0.5, before=DAYS[0], after=DAYS[2])
-    changes = [change("pure_jax", 2.1), change("equinox", 2.4), fell]
-    found = document(past(changes=changes)).sections[0].lines
-    assert [
-        (" by a factor of 2.1–2.4 " in said, "pure_jax, equinox" in said) for said in found
-    ] == [
-        (True, True),
-        (False, False),
-    ]
-    assert "fell by a factor of 2 (1.67–2.5) between 2025-06-01 and 2026-01-01" in found[1]
-
-
-def test_many_changes_are_folded() -> None:
-    changes = [change(f"e{i}", 1.5 + i / 100, metric="step", width=i + 1) for i in range(15)]
-    found = document(past(changes=changes)).sections
-    assert [(len(each.lines), each.folded) for each in found[:2]] == [(12, False), (3, True)]
-    assert "by the means of 15 before and after" in found[1].lines[-1]
+    said = [each for each in found.sections if "change" in each.title]
+    assert [len(each.lines) for each in said] == sentences
+    assert [each.folded for each in said] == [False, True][: len(said)]
+    assert last in "".join(said[-1].lines[-1:])
 
 
 def test_every_form_escapes_what_came_from_outside() -> None:

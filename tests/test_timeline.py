@@ -16,9 +16,8 @@ from rich.console import Console
 from bench.cli import main
 from bench.cli.documents import rendered
 from bench.compare.export import timelines_csv, timelines_json
-from bench.compare.filters import Filters
 from bench.compare.series import Point, Series, SeriesKey, Timeline, changes
-from bench.compare.timeline import KeptRuns, document, kept_runs, known_points
+from bench.compare.timeline import Filters, KeptRuns, document, kept_runs, known_points
 from bench.compare.trend_chart import picked
 from bench.compare.trends import sparkline
 from bench.report.text import printed

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import datetime
 
     from bench.cells import Selection
-    from bench.compare.filters import Filters
-    from bench.compare.timeline import KeptRuns
+    from bench.compare.timeline import Filters, KeptRuns
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
 EXAMPLES = """Examples:\n
@@ -139,7 +138,7 @@ def history(
             },
             "for measuring; with --runs nothing is: leave it out",
         )
-        from bench.compare.filters import Filters
+        from bench.compare.timeline import Filters
 
         filters = Filters(
             entrants=turns.names(entrant),
@@ -208,12 +207,8 @@ def kept(
 ) -> int:
     """Show the runs in folders as time lines; return the exit status.
 
-    Args:
-        folders: Hold run files.
-        filters: Which runs and series are shown.
-        output: A new file or folder; None for standard output.
-        format_: Of the file; None for a folder with a page, CSV and JSON.
-        details: Whether all sentences and tables are printed.
+    `output` is a new file or folder, or None for standard output; without a format it is a folder,
+    with a page, CSV and JSON.
 
     Raises:
         BakeoffError: there is nothing to show, or the output cannot be written.

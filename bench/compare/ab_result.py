@@ -17,11 +17,11 @@ from bench.compare.comparison import (
     varying,
 )
 from bench.compare.conditions import OWN, ConditionChange, moved
+from bench.compare.experiment import doubts
 from bench.compare.pairs import paired
 from bench.engine.sides_plan import BASE, NEW
 from bench.metrics import EXACT, METRICS
 from bench.runfile.writer import run_data
-from bench.watch import machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,14 +47,9 @@ def comparison(
     gate: Gate,
     margin: float,
 ) -> Comparison:
-    """Return what the new side is beside the base.
+    """Return what the new side is beside the base, once the schedule has come to its end.
 
-    Args:
-        made: The schedule, when it has come to its end.
-        sides: Both.
-        selected: The cells that were asked for and that a side has, by side.
-        gate: What counts as worse.
-        margin: Inside of which, as a fraction, two times are equivalent.
+    `selected` are the cells that were asked for and that a side has, by side.
     """
     base, new = (evidence_of(made, name, sides[name], selected[name]) for name in (BASE, NEW))
     return comparison_of(
@@ -64,7 +59,14 @@ def comparison(
         gate=gate,
         margin=margin,
         differences=differences(sides),
-        warnings=warnings(made, sides),
+        warnings=[
+            *(
+                f"{side.environment.spec} has no {library}: {why}"
+                for side in sides.values()
+                for library, why in side.environment.gaps.items()
+            ),
+            *doubts(made, sides, NEW),
+        ],
         reading=(cores_used(made), *READING),
     )
 
@@ -135,20 +137,6 @@ def releases(side: Offered) -> dict[str, str]:
         found = metadata.distributions()
         pins = {str(canonicalize_name(each.metadata["Name"])): each.version for each in found}
     return pins | side.offer.versions
-
-
-def warnings(made: AB, sides: Mapping[str, Offered]) -> list[str]:
-    """Return reasons to doubt, in sentences."""
-    notes = [f"{name}: {note}" for name in (BASE, NEW) for note in made.found(name).notes]
-    gaps = [
-        f"{side.environment.spec} has no {library}: {why}"
-        for side in sides.values()
-        for library, why in side.environment.gaps.items()
-    ]
-    pythons = [side.environment.python for side in sides.values()]
-    if len(set(pythons)) > 1:
-        gaps.append(f"the sides run on different Pythons, {' and '.join(pythons)}: none fits both")
-    return [*notes, *gaps, *filter(None, machine(made.spent, sides[NEW].offer.conditions))]
 
 
 def runs_of(

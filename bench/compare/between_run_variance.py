@@ -78,10 +78,8 @@ KNOWN_DF = 4.0
 def variation(metric: str, *cells: Facts, baseline: Facts | None = None) -> Variation:
     """Return how a metric of a cell varies; where the sides differ, the larger of the two.
 
-    Args:
-        metric: Its name.
-        cells: The cell, as each side's run file has it.
-        baseline: The baseline's, whose Python calls are the fewest; None where there is none.
+    `cells` are the cell as each side's run file has it, `baseline` is the baseline's, whose Python
+    calls are the fewest; None where there is none.
     """
     if metric == "peak_rss":
         return Variation.MEMORY
@@ -107,21 +105,15 @@ def _warm(cell: Facts, baseline: Facts | None) -> Variation:
 def between_runs(
     runs: Sequence[Mapping[Key, Estimate]], variations: Mapping[Key, Variation]
 ) -> dict[Variation, Wobble]:
-    """Return what several runs of the same code vary by, pooled over the rows that vary alike.
+    """Return what runs of the same code, at least two, vary by: pooled over rows that vary alike.
 
     The variance between runs is what makes the squared distances of a row's estimates from their
     weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
     weighting factors", summed over rows. Rows of one style move together, so degrees of freedom
     count styles and not rows; and they are the fewer the more of the variance is the runs' own.
     Standard errors of few degrees of freedom make it err to the large side: where runs do not
-    vary at all, by half a standard error.
-
-    Args:
-        runs: The estimates of each run; at least two.
-        variations: Of every row.
-
-    Returns:
-        Of those that at least two runs have a row of.
+    vary at all, by half a standard error. Variations that fewer than two runs have a row of are
+    left out.
     """
     rows: dict[Variation, dict[Key, list[Estimate]]] = {}
     for key, name in variations.items():
@@ -174,13 +166,8 @@ def difference(
     """Return the ratio of a new run's ratio to that of one base run, or of several.
 
     Several are weighted by what each of them knows; degrees of freedom are those of Satterthwaite
-    (1946), "An approximate distribution of estimates of variance components".
-
-    Args:
-        bases: Of the base runs.
-        new: Of the new run.
-        wobble: What all of them vary by.
-        comparisons: That the interval is corrected for.
+    (1946), "An approximate distribution of estimates of variance components". `wobble` is what all
+    of them vary by, `comparisons` the number that the interval is corrected for.
     """
     known = [e for e in bases if math.isfinite(e.standard_error)]
     if not known or math.isinf(new.standard_error):

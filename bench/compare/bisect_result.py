@@ -46,12 +46,7 @@ def bisect_data(
 
 
 def document(data: Facts, *, figures: bool = False) -> Document:
-    """Return what a bisection says.
-
-    Args:
-        data: As `bisect_data` returns them.
-        figures: Whether it is for a page, which has a chart.
-    """
+    """Return what a bisection says, as `bisect_data` has it; with a chart for a page."""
     steps = data["steps"]
     ends = f", searched between {steps[0]['base']} and {steps[0]['new']}" if steps else ""
     return Document(

@@ -253,13 +253,9 @@ def comparison_of(
 
 
 def varying(key: Key, estimate: Estimate, margin: float, **shown: Any) -> ComparedRow:
-    """Return a row of a metric that varies: its verdict belongs to the interval shown.
+    """Return a row of a metric that varies, `estimate` being new to base.
 
-    Args:
-        key: Its cell and metric.
-        estimate: New to base.
-        margin: Inside of which, as a fraction, two times are equivalent.
-        shown: Both sides.
+    Its verdict belongs to the interval shown. `shown` are the sides.
     """
     low, high = map(number, estimate.interval)
     return ComparedRow(

@@ -39,12 +39,7 @@ READING = (
 
 
 def document(comparison: Comparison, figures: Sequence[Figure] = ()) -> Document:
-    """Return all that is said of a comparison.
-
-    Args:
-        comparison: To be shown.
-        figures: Its charts, for a page.
-    """
+    """Return all that is said of a comparison, with its charts where there is a page."""
     base, new = comparison.base, comparison.new
     sections = (
         Section("Changes", tuple(counts(comparison)), (shift_table(comparison),)),

@@ -125,13 +125,10 @@ def check(
 ) -> tuple[ConditionChange, ...]:
     """Return what differs between the last run and the others, if that is allowed.
 
-    Args:
-        runs: The new one is the last.
-        names: What the runs are called in a message.
-        allowed: Names of what may differ; `all` is everything.
+    `names` are what the runs are called in a message; `all` among `allowed` allows everything.
 
     Raises:
-        BakeoffError: one of these names is unknown; something else differs.
+        BakeoffError: one of the allowed names is unknown; something else differs.
     """
     known = [*FIXED, *packages(runs), ALL]
     for name in allowed:

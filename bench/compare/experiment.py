@@ -14,7 +14,9 @@ from bench.engine.processes import WorkerFailedError
 from bench.environments.builder import failure
 from bench.environments.offers import offer
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
+from bench.report.wording import joined
 from bench.run import CODE, code_digest, new_path
+from bench.watch import machine
 from bench.worker.settings import conditions
 from common.errors import BakeoffError
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from bench.cells import Cell, Offer, Selection
     from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
+    from bench.engine.sides_plan import SidesPlan
     from bench.engine.state import Spent
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
@@ -196,6 +199,15 @@ def check(journal: Journal, about: Mapping[str, Any]) -> None:
             f"the journal {journal.path} is of another run ({', '.join(changed)} differ): give "
             "the same options as then, or start anew without --resume"
         )
+
+
+def doubts(made: SidesPlan, sides: Mapping[str, Offered], here: str) -> list[str]:
+    """Return reasons to doubt what was measured, in sentences; `here` is a side of today's."""
+    notes = [f"{name}: {note}" for name, side in made.sides.items() for note in side.state.notes]
+    pythons = sorted({side.environment.python for side in sides.values()})
+    if len(pythons) > 1:
+        notes.append(f"the sides run on different Pythons, {joined(pythons)}: none fits all")
+    return [*notes, *filter(None, machine(made.spent, sides[here].offer.conditions))]
 
 
 def write_runs(folder: Path, option: str, files: Mapping[str, Mapping[str, Any]]) -> None:

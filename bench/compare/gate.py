@@ -74,8 +74,8 @@ class Scope(
     @property
     def named(self) -> dict[str, str]:
         """The names it gives, by kind."""
-        found = {kind: getattr(self, kind) for kind in Scope.__struct_fields__}
-        return {kind: name for kind, name in found.items() if name is not None}
+        kinds = Scope.__struct_fields__
+        return {kind: name for kind in kinds if (name := getattr(self, kind)) is not None}
 
     def holds(self, row: ComparedRow) -> bool:
         """Tell whether it applies to a row; to a cell that failed, if it names no metric."""
@@ -118,10 +118,8 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def judged(self, row: ComparedRow, margin: float, today: datetime.date) -> ComparedRow:
         """Return a row with what the gate says of it.
 
-        Args:
-            row: What was found.
-            margin: Inside of which, as a fraction, two times are equivalent.
-            today: Decides whether an accepted shift still is.
+        Two times within the `margin` are equivalent; `today` decides whether an accepted shift
+        still is.
         """
         rule = best(self.rule, row)
         if rule is not None and rule.ignore:
@@ -189,10 +187,7 @@ def best[S: Scope](among: Sequence[S], row: ComparedRow) -> S | None:
 def read_gate(path: Path, entrants: Iterable[str] = (), *, needed: bool = False) -> Gate:
     """Return the gate that a TOML file asks for; the usual one where it asks for none.
 
-    Args:
-        path: A pyproject.toml, or another file with that table.
-        entrants: Known beside the project's own.
-        needed: Whether it is a mistake that there is none.
+    `entrants` are known beside the project's own; `needed` makes it a mistake that there is none.
 
     Raises:
         BakeoffError: the file cannot be read, or its table is not a gate.

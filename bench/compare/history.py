@@ -44,7 +44,6 @@ from bench.runfile.writer import run_data
 from bench.stats import windows
 from bench.stats.visits import Visits, visits
 from bench.summary import number
-from bench.watch import machine
 from bench.worker.settings import affinity
 from common.errors import BakeoffError
 
@@ -226,12 +225,9 @@ def changed(found: Mapping[SeriesKey, Visits]) -> list[SeriesChange]:
 
 
 def history_data(history: History, made: Stacks, **about: Any) -> Facts:
-    """Return the content of `history.json`.
+    """Return the content of `history.json`, once the schedule has come to its end.
 
-    Args:
-        history: The schedule, after its end.
-        made: Its sides.
-        about: Further entries: options and conditions.
+    `about` are further entries: options and conditions.
     """
     found, sides = visited(history), made.sides
     stacks = list(history.days)
@@ -243,7 +239,7 @@ def history_data(history: History, made: Stacks, **about: Any) -> Facts:
         "reference_versions": sides[REFERENCE].offer.versions,
         "when": datetime.datetime.now(datetime.UTC).isoformat()[:19],
         "machine": this_machine(),
-        "warnings": [*warnings(history, sides), *unlike(found, stacks)],
+        "warnings": [*experiment.doubts(history, sides, REFERENCE), *unlike(found, stacks)],
         "days": [
             {
                 "day": day,
@@ -276,15 +272,6 @@ def this_machine() -> str:
     """Return the name of this machine's processor, and the number of its cores."""
     name = processor_model(pytest_benchmark_generate_machine_info()) or "an unknown processor"
     return f"{name}, {len(affinity() or []) or os.cpu_count() or 1} cores"
-
-
-def warnings(history: History, sides: Mapping[str, Offered]) -> list[str]:
-    """Return reasons to doubt, in sentences."""
-    notes = [f"{name}: {note}" for name, side in history.sides.items() for note in side.state.notes]
-    pythons = sorted({side.environment.python for side in sides.values()})
-    if len(pythons) > 1:
-        notes.append(f"Days run on different Pythons ({', '.join(pythons)}): no one fits all.")
-    return [*notes, *filter(None, machine(history.spent, sides[REFERENCE].offer.conditions))]
 
 
 def unlike(found: Mapping[SeriesKey, Visits], days: Sequence[str]) -> Iterator[str]:
@@ -415,12 +402,7 @@ def series_of(data: Facts) -> Series:
 
 
 def document(data: Facts, *, figures: bool = False) -> Document:
-    """Return what a history says.
-
-    Args:
-        data: The content of `history.json`.
-        figures: Whether it is for a page, which has charts.
-    """
+    """Return what a history says, given the content of `history.json`; with charts for a page."""
     found = timeline(data)
     count = len(list(trends.sentences(found)))
     spent = data["spent"]

@@ -16,7 +16,7 @@ from bench.compare.conditions import versions
 from bench.compare.series import FAILURE, Moment, Point, SeriesKey
 from bench.metrics import EXACT, METRICS
 from bench.report.wording import printable
-from bench.runfile import SCHEMA
+from bench.runfile import SCHEMA, CellName
 from bench.runfile.reader import MARGIN, NO_NUMBER, Run, processor, read
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
@@ -38,16 +38,12 @@ class ScannedMetric(Point, gc=False):
     unit: str | None = None
 
 
-class ScannedCell(msgspec.Struct):
+class ScannedCell(CellName, kw_only=True):
     """What is read of a cell."""
 
-    entrant: str
-    style: str
-    workload: str
-    backend: str
     failure: str | None = None
-    metrics: dict[str, ScannedMetric] = {}
-    exact: dict[str, float | None] = {}
+    metrics: dict[str, ScannedMetric] = msgspec.field(default_factory=dict)
+    exact: dict[str, float | None] = msgspec.field(default_factory=dict)
     final_loss: dict[str, Any] | None = None
 
 
@@ -138,14 +134,14 @@ class RunScan:
         if top.is_file():
             yield top
             return
-        for folder, inside, names in top.walk(on_error=self.denied):
+
+        def denied(error: OSError) -> None:
+            self.problems.append(f"{error.filename} cannot be looked into ({error.strerror})")
+
+        for folder, inside, names in top.walk(on_error=denied):
             inside[:] = sorted(name for name in inside if name not in PASSED_OVER)
             paths = [folder / name for name in sorted(names) if name.endswith(".json")]
             yield from filter(Path.exists, paths)  # not links to nowhere
-
-    def denied(self, error: OSError) -> None:
-        """Note a folder that cannot be read."""
-        self.problems.append(f"{error.filename} cannot be looked into ({error.strerror})")
 
     def scanned(self, path: Path) -> ScannedFile | None:
         """Return what is needed of a file; None, and a problem noted, where it is no whole run."""

@@ -220,9 +220,8 @@ def changes(
 ) -> list[SeriesChange]:
     """Return where series change, with any false one among all of them with odds `ALPHA`.
 
-    Args:
-        series: The moments of each series' points, and what is known of these.
-        floor: The width from which on errors are at least what most differences come to.
+    A series is the moments of its points and what is known of these. `floor` is the width from
+    which on errors are at least what most differences come to.
     """
     found = windows.steps([points for _, points in series.values()], ALPHA, floor=floor)
     return [

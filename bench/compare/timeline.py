@@ -6,7 +6,8 @@ several per cent where nothing has changed.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy as np
 from bench.cells import BASELINE
 from bench.compare import trends
 from bench.compare.between_run_variance import BETWEEN, Variation
-from bench.compare.filters import Filters
 from bench.compare.run_scan import RunScan
 from bench.compare.series import FAILURE, Series, Timeline, changes, moves, order
 from bench.metrics import METRICS, TINY, Kind
@@ -31,8 +31,83 @@ if TYPE_CHECKING:
     from bench.compare.run_scan import Progress
     from bench.compare.series import Moment, SeriesKey
 
+ALL = "all"
+"""Asks for every metric."""
+EARLIEST = "0001-01-01T00:00:00"
+LENGTHS = (4, 7, 10, 13, 16, 19)
+"""Of a text that is a year, a month, a day, an hour, a minute or a second."""
 MOST_ERROR = 1.0
 """Standard error of a log-ratio that says anything."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which runs and series are shown; empty stands for everything."""
+
+    entrants: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    """`all` stands for every metric; empty for those that the format usually shows."""
+    machines: tuple[str, ...] = ()
+    """Parts of their names, in any case."""
+    since: str = ""
+    """A year, month, day or time of day (UTC): `2026`, `2026-01`, `2026-01-31`."""
+    until: str = ""
+    """The same; all of it is included."""
+    last: int | None = None
+    """Number of runs of each machine, the newest ones."""
+
+    def check(self) -> None:
+        """Raise BakeoffError if a time or a number is not valid."""
+        for option, given in (("--since", self.since), ("--until", self.until)):
+            if given and not is_moment(given):
+                raise BakeoffError(
+                    f"{option} {given!r} is no time; give a year, a month, a day or a time of day "
+                    "(UTC), as in 2026, 2026-01, 2026-01-31 or 2026-01-31T12:00"
+                )
+        if self.last is not None and self.last < 1:
+            raise BakeoffError(f"--last is {self.last}; it must be at least 1")
+        if self.until and self.since[: len(self.until)] > self.until:
+            raise BakeoffError(
+                f"--since {self.since} is after --until {self.until}: give them the other way round"
+            )
+
+    def during(self, at: str) -> bool:
+        """Tell whether a run of this time is shown."""
+        return self.since <= at and (not self.until or at[: len(self.until)] <= self.until)
+
+    def on(self, machine: str) -> bool:
+        """Tell whether a machine is shown."""
+        name = machine.casefold()
+        return not self.machines or any(part.casefold() in name for part in self.machines)
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that are asked for, by part of a key."""
+        return {
+            "entrant": self.entrants,
+            "style": self.styles,
+            "workload": self.workloads,
+            "metric": () if ALL in self.metrics else self.metrics,
+        }
+
+    def takes(self, key: SeriesKey, usual: Sequence[str] = ()) -> bool:
+        """Tell whether a series is shown; `usual` are the metrics where none is given."""
+        asked = self.names()
+        if key.metric == FAILURE:
+            del asked["metric"]
+        elif not self.metrics:
+            asked["metric"] = tuple(usual)
+        return all(not given or getattr(key, part) in given for part, given in asked.items())
+
+
+def is_moment(text: str) -> bool:
+    """Tell whether a text is the beginning of a time."""
+    try:
+        found = datetime.fromisoformat(text + EARLIEST[len(text) :])
+    except ValueError:
+        return False
+    return len(text) in LENGTHS and found.isoformat()[: len(text)] == text
 
 
 class KeptRuns(NamedTuple):
@@ -58,13 +133,9 @@ def kept_runs(
     usual: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> KeptRuns:
-    """Return the runs in folders and below as time lines.
+    """Return the runs in folders and below as time lines; other files are passed over.
 
-    Args:
-        folders: Hold run files; other files are passed over.
-        filters: Which runs and series are shown.
-        usual: Metrics that are shown where the filters name none; empty stands for all.
-        progress: Shows how many files have been read.
+    `usual` are the metrics that are shown where the filters name none; empty stands for all.
 
     Raises:
         BakeoffError: a folder does not exist or holds no run, or no run passes the filters.
@@ -156,12 +227,7 @@ def of_machine(
 ) -> Timeline | None:
     """Return the time line of a machine; None where none of its runs has a series that is shown.
 
-    Args:
-        machine: Its name.
-        runs: Numbers of its runs, in the order of time.
-        scan: Of all runs.
-        filters: Which series are shown.
-        usual: Metrics that are shown where the filters name none.
+    `runs` are the numbers of its runs, in the order of time.
     """
     own = {key: points for key, points in scan.points.items() if points and key.machine == machine}
     shown = {key for key in own if filters.takes(key, usual)}
@@ -208,12 +274,7 @@ def variation(key: SeriesKey) -> Variation:
 
 
 def document(found: KeptRuns, *, figures: bool = False) -> Document:
-    """Return what time lines say.
-
-    Args:
-        found: The time lines.
-        figures: Whether it is for a page, which has charts.
-    """
+    """Return what time lines say; with charts for a page."""
     several = len(found.timelines) > 1
     parts: list[Section] = []
     for number, timeline in enumerate(found.timelines):

@@ -39,12 +39,9 @@ SPECIAL = re.compile(r"[^\w.-]+")
 
 
 def figure(group: Sequence[Series], timeline: Timeline, names: str) -> Figure | None:
-    """Return the chart of a group of series; None where none of them has two points.
+    """Return the chart of series of one metric, backend and workload; None if none has two points.
 
-    Args:
-        group: Of one metric, backend and workload.
-        timeline: What they are of.
-        names: What the chart's name begins with.
+    `names` is what the chart's name begins with.
     """
     kept = drawable(group)
     if not kept:

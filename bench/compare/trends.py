@@ -51,7 +51,7 @@ def sections(
     names: str | None = None,
     folded: bool = False,
 ) -> Iterator[Section]:
-    """Yield the sections of a time line: what changed, then each metric, then the releases.
+    """Yield the sections of a time line: what changed, then each metric.
 
     Args:
         timeline: The series and their changes.
@@ -167,11 +167,7 @@ def growth(ratios: Sequence[float], interval: tuple[float, float] | None = None)
 def causes(before: int, after: int, timeline: Timeline, entrants: Iterable[str]) -> str:
     """Return in brackets what is known to differ between two moments and can be the cause.
 
-    Args:
-        before: The earlier of the time line's moments.
-        after: The later one.
-        timeline: The time line.
-        entrants: Whose change it is: the libraries of others are no cause.
+    The libraries of other entrants than those whose change it is are no cause.
     """
     old, new = timeline.moments[before], timeline.moments[after]
     others = {series.key.entrant for series in timeline.series} - {*entrants}
@@ -302,10 +298,11 @@ def sparkline(
 ) -> str:
     """Return values as a line of blocks, a blank where there is none.
 
-    Several places share a character, as their mean, where there are more of them than width.
+    Several places share a character, as their mean, where there are more of them than width. The
+    scale is logarithmic if all values are positive.
 
     Args:
-        values: Positive for a logarithmic scale; NaN where there is none.
+        values: NaN where there is none.
         at: The place of each value.
         places: Of the whole line.
         width: Most characters.
@@ -335,13 +332,7 @@ def sparkline(
 def versions_table(
     rows: Iterable[tuple[str, Mapping[str, str], str]], title: str, *, folded: bool
 ) -> Table:
-    """Return which versions there were when.
-
-    Args:
-        rows: When, the versions of then, and what else is to be said.
-        title: Of the table.
-        folded: Whether it is for those who look closer.
-    """
+    """Return which versions there were when: rows of that, and what else is to be said."""
     made = tuple(Row((at, *(have.get(n, "") for n in PACKAGES), note)) for at, have, note in rows)
     columns = (Column("from"), *map(Column, PACKAGES), Column("also"))
     return Table(columns, made, title, folded=folded)
