@@ -13,7 +13,7 @@ import pytest
 
 from bench.cells import Cell
 from bench.compare import bisect as bisects
-from bench.compare.bisect import Looks, Search, interval
+from bench.compare.bisect import Looks, Search, StoppedError, interval
 from bench.compare.bisect_result import bisect_data, document
 from bench.compare.conditions import moved
 from bench.engine.processes import Place
@@ -70,7 +70,7 @@ class World:
 
     def trial(
         self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
-    ) -> tuple[Estimate | None, float, str]:
+    ) -> Estimate:
         self.trials.append((str(base.spec), str(new.spec)))
         truth = math.log(self.time(new) / self.time(base))
         data: list[float] = []
@@ -81,7 +81,7 @@ class World:
             estimate = corrected(float(np.mean(data)), float(error), float(n - 1), n, n)
             if decided(estimate):
                 break
-        return estimate, 1.0, ""
+        return estimate
 
 
 @pytest.fixture(autouse=True)
@@ -224,8 +224,11 @@ def test_what_fails_on_the_way_keeps_what_is_known() -> None:
 
 
 def test_what_cannot_be_measured_stops_it_with_the_reason() -> None:
-    none = search(World(lambda _: 1.0), "@2025-01-15", "@2025-07-01", lambda *_: (None, 0.0, "why"))
-    assert none.stopped == "@2025-07-01 cannot be measured beside @2025-01-15: why"
+    def trial(*_: Any) -> Any:
+        raise StoppedError("it cannot be measured: why")
+
+    none = search(World(lambda _: 1.0), "@2025-01-15", "@2025-07-01", trial)
+    assert none.stopped == "it cannot be measured: why"
     assert document(bisect_data(none, CELL, "step", 1.0, [])).sections[0].lines == ()
 
 

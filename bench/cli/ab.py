@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from bench.cli import turns
-from bench.cli.compare import Config, Form, Output, checked, finish, gate
+from bench.cli.compare import ComparisonFormat, Config, Form, Output, finish, gate
+from bench.cli.documents import format_of
 from common.errors import BakeoffError, require_new
 
 EXAMPLES = """Examples:\n
@@ -91,7 +92,7 @@ def ab(
     from bench.environments.spec import parse
     from common.config import check_rate
 
-    chosen = checked(output, format_)
+    chosen = format_of(format_, output, ComparisonFormat)
     if runs is not None:
         require_new(runs, "--runs")
     counts = {"pairs": pairs, "blocks": blocks, "cold_samples": cold_samples}
@@ -117,10 +118,9 @@ def ab(
         made, journal = experiment.measure(
             lambda options, before: AB(cells, metrics, options, before, one_core_lanes(), pairs),
             Options(budget, blocks=blocks, cold_samples=cold_samples, cores=cores.value),
-            {name: side.environment for name, side in sides.items()},
+            sides,
             {
                 "specs": [str(spec) for spec in specs],
-                "versions": [side.offer.versions for side in sides.values()],
                 "cells": [list(cell) for cell in cells],
                 "metrics": sorted(metrics),
                 "counts": [budget, *counts.values(), cores.value],

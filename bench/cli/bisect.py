@@ -84,10 +84,9 @@ def bisect(
     turns.check_counts(budget)
     cell = checked_cell(entrant, style, workload, backend, metric)
     ends = checked_ends(good, bad)
-    format_ = format_of(output, FORMATS, hint="")
-    for path, option in ((output, "output"), (runs, "--runs")):
-        if path is not None:
-            require_new(path, option)
+    format_ = format_of(None, output, FORMATS, hint="")
+    if runs is not None:
+        require_new(runs, "--runs")
     console = turns.error_console()
     builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
     start = time.monotonic()
@@ -164,8 +163,7 @@ class Bisection:
     deadline: float
     builder: Builder
     pythons: tuple[str, ...] = ()
-    environments: dict[str, Environment] = field(default_factory=dict)
-    sides: dict[str, Offered] = field(default_factory=dict)
+    sides: dict[Spec, Offered] = field(default_factory=dict)
     search: Search | None = None
     evidence: list[dict[str, Any]] = field(default_factory=list)
     """Both sides of each step, as run files have them."""
@@ -187,8 +185,7 @@ class Bisection:
             )
         else:
             self.pythons = tuple(pythons)
-        self.environments |= {end.spec.text: end for end in ends}
-        sides = {str(end.spec): self.offered(end) for end in ends}
+        sides = {str(spec): self.offered(spec) for spec in (good, bad)}
         for name, side in sides.items():
             gap = side.gap(entrant, style)
             if gap is not None:
@@ -206,40 +203,34 @@ class Bisection:
         self.console.print(text, markup=False)
 
     def environment(self, spec: Spec) -> Environment:
-        """Return a side's environment."""
-        if spec.text not in self.environments:
-            self.environments[spec.text] = self.builder.environment(spec, self.pythons)
-        return self.environments[spec.text]
+        """Return a side's environment, which the builder keeps."""
+        return self.builder.environment(spec, self.pythons)
 
-    def offered(self, environment: Environment) -> Offered:
-        """Return what an environment has."""
-        from bench.compare import experiment
+    def offered(self, spec: Spec) -> Offered:
+        """Return what a side has."""
+        from bench.compare.experiment import asked
 
-        if environment.spec.text not in self.sides:
-            self.sides[environment.spec.text] = experiment.asked(environment, (self.cell.entrant,))
-        return self.sides[environment.spec.text]
+        if spec not in self.sides:
+            self.sides[spec] = asked(self.environment(spec), (self.cell.entrant,))
+        return self.sides[spec]
 
-    def trial(
-        self, base: Environment, new: Environment, decided: Decided
-    ) -> tuple[Estimate | None, float, str]:
+    def trial(self, base: Environment, new: Environment, decided: Decided) -> Estimate:
         """Measure two sides until it is decided, or there is no time left."""
         from bench.compare import experiment
         from bench.compare.ab_result import runs_of
-        from bench.compare.bisect import LOOKS
+        from bench.compare.bisect import LOOKS, StoppedError
         from bench.compare.pairs import of_pairs
         from bench.engine.actions import Options
         from bench.engine.cores import one_core_lanes
         from bench.engine.sides_plan import AB, BASE, NEW
 
-        start = time.monotonic()
-        sides = {BASE: self.offered(base), NEW: self.offered(new)}
-        for side in sides.values():
-            gap = side.gap(self.cell.entrant, self.cell.style)
-            if gap is not None:
-                return None, 0.0, f"{side.environment.spec}: {gap}"
-        left = self.deadline - start
-        if left <= 0:
-            return None, 0.0, "the budget is spent"
+        sides = {BASE: self.offered(base.spec), NEW: self.offered(new.spec)}
+        gaps = {e.environment.spec: e.gap(*self.cell[:2]) for e in sides.values()}
+        why = "; ".join(f"{spec}: {gap}" for spec, gap in gaps.items() if gap)
+        left = self.deadline - time.monotonic()
+        if why or left <= 0:
+            why = why or "the budget is spent"
+            raise StoppedError(f"{new.spec} cannot be measured beside {base.spec}: {why}")
 
         def estimate(made: AB) -> Estimate | None:
             return of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
@@ -259,17 +250,18 @@ class Bisection:
             made, journal = experiment.measure(
                 schedule,
                 Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1]),
-                {name: side.environment for name, side in sides.items()},
+                sides,
                 {"metric": self.metric, "cell": list(self.cell)},
                 kind="bisect",
                 told=told,
             )
         journal.remove()
         found = estimate(made)
-        if found is not None:
-            self.evidence.append(runs_of(made, sides, turns.MARGIN, sys.argv[1:]))
-        why = made.missing().get((self.cell, self.metric), "")
-        return found, time.monotonic() - start, why
+        if found is None:
+            why = made.missing().get((self.cell, self.metric), "")
+            raise StoppedError(f"{new.spec} cannot be measured beside {base.spec}: {why}")
+        self.evidence.append(runs_of(made, sides, turns.MARGIN, sys.argv[1:]))
+        return found
 
     def how_to_go_on(self) -> str:
         """Say how an interrupted search is taken up: between what is known by now."""

@@ -11,7 +11,7 @@ import typer
 
 from bench.cli.documents import format_of, give, rendered, show
 from bench.cli.turns import names
-from common.errors import BakeoffError, require_new
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,25 +90,13 @@ def compare(
     from bench.compare.compare import compare as compare_runs
     from bench.runfile.reader import read
 
-    chosen = checked(output, format_)
+    chosen = format_of(format_, output, ComparisonFormat)
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path) for path in files]
     entrants = [cell["entrant"] for run in (*bases, new) for cell in run.section["cells"]]
     found = compare_runs(bases, new, gate(config, entrants), names(allow))
     return finish(found, chosen, output)
-
-
-def checked(output: Path | None, format_: ComparisonFormat | None) -> ComparisonFormat:
-    """Return the format that was asked for, by the output's ending where it is not named.
-
-    Raises:
-        BakeoffError: the ending is unknown, or the output cannot be a new file.
-    """
-    chosen = format_ or format_of(output, ComparisonFormat)
-    if output is not None:
-        require_new(output, "output")
-    return ComparisonFormat(chosen)
 
 
 def gate(config: Path | None, entrants: Iterable[str]) -> Gate:
@@ -118,9 +106,9 @@ def gate(config: Path | None, entrants: Iterable[str]) -> Gate:
     return read_gate(config or Path(CONFIG), entrants, needed=config is not None)
 
 
-def finish(found: Comparison, format_: ComparisonFormat, output: Path | None) -> int:
+def finish(found: Comparison, format_: ComparisonFormat | None, output: Path | None) -> int:
     """Write a comparison to a new file or to standard output; return the exit status."""
-    if output is None and format_ is ComparisonFormat.TEXT:
+    if format_ is None or (output is None and format_ is ComparisonFormat.TEXT):
         from bench.compare.comparison_document import document
 
         made = document(found)

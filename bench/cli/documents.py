@@ -6,7 +6,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,35 +58,38 @@ def rendered(document: Callable[..., Document], format_: str, marker: str = "") 
     return text.getvalue()
 
 
-def format_of(
+def format_of[F: str](
+    given: F | None,
     output: Path | None,
-    formats: Iterable[str],
+    formats: Iterable[F],
     *,
     folder: bool = False,
     hint: str = ", or give --format",
-) -> str | None:
-    """Return the format that a new file's name asks for; text where there is no file.
+) -> F | None:
+    """Return the format that is given, or that a new file's name asks for; text without a file.
 
     Args:
-        output: The file; it is not there yet.
+        given: On the command line.
+        output: The file.
         formats: That are known.
         folder: Whether a name without an ending is a folder, which has no format.
         hint: What else to do about an unknown ending.
 
     Raises:
-        BakeoffError: the ending is unknown.
+        BakeoffError: the ending is unknown, or the output cannot be a new one.
     """
-    if output is None:
-        return "text"
     known = {f".{end}": each for each in formats for end in ENDINGS.get(each, (each,))}
+    if output is None:
+        return given or known.get(".txt")
     ending = output.suffix.lower()
-    if ending not in known and not (folder and not ending):
+    if given is None and ending not in known and (ending or not folder):
         also = ", and no ending for a folder" if folder else ""
         raise BakeoffError(
             f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(known)} are known"
             f"{also}: name it so{hint}"
         )
-    return known.get(ending)
+    require_new(output, "output")
+    return given or known.get(ending)
 
 
 def give(text: str, output: Path | None) -> None:

@@ -150,8 +150,8 @@ def history(
             until=until or "",
             last=last,
         )
-        chosen = format_ or format_of(output, HistoryFormat, folder=True)
-        return kept(runs, filters, output, chosen and HistoryFormat(chosen), details=details)
+        chosen = format_of(format_, output, HistoryFormat, folder=True)
+        return kept(runs, filters, output, chosen, details=details)
     refuse(
         {"--format": format_, "--machine": machine, "--last": last},
         "for --runs; leave it out, or give --runs FOLDER",
@@ -222,8 +222,6 @@ def kept(
     from bench.runfile.reader import TIME
     from bench.runfile.writer import new_folder
 
-    if output is not None:
-        require_new(output, "output")
     short = (HistoryFormat.TEXT, HistoryFormat.MD)
     usual = (TIME, "step") if format_ in short else SHOWN
     console = Console(stderr=True)
@@ -312,7 +310,7 @@ def measured(
         past, journal = measure(
             schedule,
             Options(budget, blocks=blocks),
-            stacks.environments,
+            stacks.sides,
             {
                 "days": [str(day) for day in days],
                 "cells": [list(cell) for cell in cells[REFERENCE]],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from packaging.utils import canonicalize_name
 
 from bench.compare.comparison import (
     Comparison,
@@ -117,7 +115,7 @@ def differences(sides: Mapping[str, Offered]) -> list[ConditionChange]:
     The environment at hand also has tools and what they need, which are not part of the stack.
     """
     base, new = (sides[name] for name in (BASE, NEW))
-    theirs, ours = releases(base), releases(new)
+    theirs, ours = base.releases, new.releases
     names = theirs.keys() | ours.keys()
     if not (base.environment.pins and new.environment.pins):
         names = (
@@ -128,15 +126,6 @@ def differences(sides: Mapping[str, Offered]) -> list[ConditionChange]:
         for name, (before, after) in sorted(moved(theirs, ours).items())
         if name in names and name != OWN
     ]
-
-
-def releases(side: Offered) -> dict[str, str]:
-    """Return all releases of a side."""
-    pins = dict(pin.split("==", 1) for pin in side.environment.pins)
-    if not pins:
-        found = metadata.distributions()
-        pins = {str(canonicalize_name(each.metadata["Name"])): each.version for each in found}
-    return pins | side.offer.versions
 
 
 def runs_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     """Releases of packages that differ between two stacks; None where a stack has none."""
     type Decided = Callable[[Estimate], bool]
     """Tells, given the ratio by now, whether a step has been measured for long enough."""
-    type Trial = Callable[[Environment, Environment, Decided], tuple[Estimate | None, float, str]]
-    """Measures two sides until it is decided: the ratio, the seconds it took, why there is none."""
+    type Trial = Callable[[Environment, Environment, Decided], Estimate]
+    """Measures the ratio of two sides until it is decided; raises StoppedError if there is none."""
 
 ALPHA = 0.01
 """Odds that a step is decided wrongly."""
@@ -244,12 +245,10 @@ class Search:
 
     def step(self, phase: str, base: Spec, new: Spec) -> SearchStep:
         """Make one A/B, which asks on which side of the boundary the new side lies."""
-        boundary = self.boundary
-        estimate, seconds, why = self.trial(
-            self.environment(base), self.environment(new), Looks(boundary)
-        )
-        if estimate is None:
-            raise StoppedError(f"{new} cannot be measured beside {base}: {why}")
+        boundary, sides = self.boundary, (self.environment(base), self.environment(new))
+        start = time.monotonic()
+        estimate = self.trial(*sides, Looks(boundary))
+        seconds = time.monotonic() - start
         low, high = interval(estimate)
         conclusion = UNDECIDED
         if low > boundary or high < boundary:

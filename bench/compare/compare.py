@@ -161,7 +161,9 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
             if base is None or now is None:
                 if base is not now:
                     side, facts = ("new", after) if now is None else ("base", before)
-                    yield missing(key, lacking(side, facts[cell], metric))
+                    reason = facts[cell]["metrics"].get(metric, {}).get("missing")
+                    because = f": {reason}" if reason else ""
+                    yield missing(key, f"not measured in the {side} run{because}")
             elif not known or key not in ours:
                 yield missing(key, NO_DOUBT)
             else:
@@ -175,12 +177,6 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
                     ratio = ours[key].ratio
                     shown |= {"base_ratio": ratio / estimate.ratio, "new_ratio": ratio}
                 yield varying(key, estimate, margin, **shown)
-
-
-def lacking(side: str, facts: Facts, metric: str) -> str:
-    """Return why a metric is on one side alone."""
-    reason = facts["metrics"].get(metric, {}).get("missing")
-    return f"not measured in the {side} run" + (f": {reason}" if reason else "")
 
 
 def variation_of(key: Key, *sides: Mapping[Cell, Facts]) -> Variation:

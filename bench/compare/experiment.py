@@ -13,7 +13,7 @@ from bench.engine.machine import only_one
 from bench.engine.processes import WorkerFailedError
 from bench.environments.builder import failure
 from bench.environments.offers import offer
-from bench.environments.uv import PYTHONS, UnsolvableError, minor
+from bench.environments.uv import PYTHONS, UnsolvableError, installed, minor
 from bench.report.wording import joined
 from bench.run import CODE, code_digest, new_path
 from bench.watch import machine
@@ -42,6 +42,12 @@ class Offered:
 
     environment: Environment
     offer: Offer
+
+    @property
+    def releases(self) -> dict[str, str]:
+        """All its releases, by package; at hand, those of everything that is installed."""
+        pins = self.environment.pins or installed()
+        return dict(pin.split("==", 1) for pin in pins) | self.offer.versions
 
     def gap(self, entrant: str, style: str) -> str | None:
         """Return why this side has not got an entrant's style; None if it has."""
@@ -129,7 +135,7 @@ def common(found: Mapping[str, Sequence[Cell]]) -> list[Cell]:
 def measure[P: Plan](
     plan: Callable[[Options, float], P],
     options: Options,
-    sides: Mapping[str, Environment],
+    sides: Mapping[str, Offered],
     header: Mapping[str, Any],
     *,
     kind: str,
@@ -159,8 +165,9 @@ def measure[P: Plan](
         **header,
         "code": code_digest((*CODE, "bench/compare")),
         "sides": {
-            name: [[*side.pins], side.python, side.commit, side.place.command[0]]
-            for name, side in sides.items()
+            name: [each.offer.versions, where.pins, where.python, where.commit, where.place.command]
+            for name, each in sides.items()
+            for where in [each.environment]
         },
     }
     if resume:
@@ -173,7 +180,13 @@ def measure[P: Plan](
         path = folder / new_path().name
         opened = Journal.create(path, {**about, "seed": options.seed, "before": before})
     made = plan(options, before)
-    places = {name: replace(side.place, variables=shared(side)) for name, side in sides.items()}
+    # Of two processes, neither may take a whole accelerator.
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    places = {
+        name: replace(place, variables={**place.variables, **shared})
+        for name, side in sides.items()
+        for place in [side.environment.place]
+    }
     try:
         Driver(made, opened, places=places, told=told).run()
     except BaseException:
@@ -183,11 +196,6 @@ def measure[P: Plan](
     finally:
         lock.release()
     return made, opened
-
-
-def shared(side: Environment) -> dict[str, str]:
-    """Return a side's variables: of two processes, neither may take a whole accelerator."""
-    return {**side.place.variables, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def check(journal: Journal, about: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ from bench.engine.sides_plan import REFERENCE
 from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS
 from bench.metrics import EXACT, METRICS, Kind
-from bench.report.table import Document, Section, Table, percent
+from bench.report.table import Document, Section, percent
 from bench.runfile.reader import processor_model
 from bench.runfile.writer import run_data
 from bench.stats import windows
@@ -406,6 +406,8 @@ def document(data: Facts, *, figures: bool = False) -> Document:
     found = timeline(data)
     count = len(list(trends.sentences(found)))
     spent = data["spent"]
+    days = [(day["day"], day["versions"], lacks(day)) for day in data["days"]]
+    lacking = trends.versions_table(days, "The days, and what they lack", folded=False)
     return Document(
         title=f"{data['since']} to {data['until']}: what became slower, and when",
         subtitle=(
@@ -416,7 +418,7 @@ def document(data: Facts, *, figures: bool = False) -> Document:
         warnings=tuple(data["warnings"]),
         sections=(
             *trends.sections(found, names="" if figures else None, folded=True),
-            Section("Days", tables=(days_table(data),), folded=True),
+            Section("Days", tables=(lacking,), folded=True),
         ),
         fine_print=(
             "A change is a difference between neighbouring days, or in a long history between the "
@@ -437,12 +439,6 @@ def headline(count: int, comparisons: int) -> str:
         return "Nothing could be tested: that takes two stacks, and two visits of each."
     found = trends.counted(count, "change") if count else "No change"
     return f"{found} found in {comparisons} comparisons."
-
-
-def days_table(data: Facts) -> Table:
-    """Return the versions of each day, and what it lacks."""
-    rows = [(day["day"], day["versions"], lacks(day)) for day in data["days"]]
-    return trends.versions_table(rows, "The days, and what they lack", folded=False)
 
 
 def lacks(day: Facts) -> str:

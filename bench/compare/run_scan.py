@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 PASSED_OVER = (".git", ".venv", "node_modules", "__pycache__")
 """Folders that hold many files and no run."""
+COPY = "a run that is there already"
+"""As `--benchmark-json` beside autosave leaves."""
+SIDE = "a stack of a history, or a side of an A/B"
 UNITS = {name: metric.unit for name, metric in (METRICS | EXACT).items()}
 
 
@@ -93,10 +97,8 @@ class RunScan:
     problems: list[str] = field(default_factory=list)
     """Files that cannot be read, in sentences that name them."""
     files: int = 0
-    copies: int = 0
-    """Files that hold a run that is there already, as `--benchmark-json` beside autosave leaves."""
-    sides: int = 0
-    """Files that hold a stack of a history, or a side of an A/B."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Files that hold no run of their own, by what they hold."""
 
     def read(self, folders: Sequence[Path], progress: Progress | None = None) -> None:
         """Read all JSON files in folders and below.
@@ -114,9 +116,9 @@ class RunScan:
                 if found is None:
                     continue
                 if found.bakeoff.history is not None or found.bakeoff.spec is not None:
-                    self.sides += 1
+                    self.passed_over[SIDE] += 1
                 elif (run := fingerprint(found, path)) in runs:
-                    self.copies += 1
+                    self.passed_over[COPY] += 1
                 else:
                     runs.add(run)
                     self.add(found, path)

@@ -58,7 +58,7 @@ class Filters:
     last: int | None = None
     """Number of runs of each machine, the newest ones."""
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         """Raise BakeoffError if a time or a number is not valid."""
         for option, given in (("--since", self.since), ("--until", self.until)):
             if given and not is_moment(given):
@@ -141,17 +141,12 @@ def kept_runs(
         BakeoffError: a folder does not exist or holds no run, or no run passes the filters.
     """
     filters = filters or Filters()
-    filters.check()
     where = f"--runs {', '.join(map(str, folders))}"
     scan = RunScan(lambda key: filters.takes(key, () if key.exact else usual))
     scan.read(folders, progress)
     notes = [
         f"{count} file{' that holds' if count == 1 else 's that each hold'} {what}"
-        for count, what in (
-            (scan.copies, "a run that is there already"),
-            (scan.sides, "a stack of a history, or a side of an A/B"),
-        )
-        if count
+        for what, count in scan.passed_over.items()
     ]
     if not scan.moments:
         count = (

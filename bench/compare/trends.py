@@ -118,16 +118,10 @@ def sentences(timeline: Timeline) -> Iterator[str]:
         where = change.key.metric, change.key.workload, change.key.backend
         alike[*where, change.before, change.after, change.width, change.ratio > 1].append(change)
     for several in alike.values():
-        yield told(several, timeline)
-
-
-def told(several: Sequence[SeriesChange], timeline: Timeline) -> str:
-    """Return changes of a metric, at one place in time and in one direction, as a sentence."""
-    first = several[0]
-    names = [change.key.name for change in several]
-    about = causes(first.before, first.after, timeline, {c.key.entrant for c in several})
-    means = f", by the means of {first.width} before and after" if first.width > 1 else ""
-    return f"{amount_and_place(several, timeline)}{about}{means}: {', '.join(names)}."
+        first, names = several[0], [change.key.name for change in several]
+        about = causes(first.before, first.after, timeline, {c.key.entrant for c in several})
+        means = f", by the means of {first.width} before and after" if first.width > 1 else ""
+        yield f"{amount_and_place(several, timeline)}{about}{means}: {', '.join(names)}."
 
 
 def amount_and_place(several: Sequence[SeriesChange], timeline: Timeline) -> str:
