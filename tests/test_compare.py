@@ -398,8 +398,8 @@ def made(
     shown = [comparison.varying(*each, 0.02) for each in zip(keys, estimates, strict=True)]
     shown += [comparison.missing(rows(1)[0], "not measured")] if missing else []
     exact = {(rows(1)[0][0], "python_calls"): 4.0} if counted else {}
-    sides = [Evidence(Origin(name), [], {}, exact) for name in "ab"]
-    return comparison_of(*sides, shown, gate=gate or Gate(), margin=0.02, today=TODAY)
+    base, new = (Evidence(Origin(name), [], {}, exact) for name in "ab")
+    return comparison_of(base, new, shown, gate=gate or Gate(), margin=0.02, today=TODAY)
 
 
 EQUAL = corrected(0.0, 0.002, 20, 40, 5)

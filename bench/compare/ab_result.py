@@ -71,7 +71,7 @@ def comparison(
 
 def rows_of(made: AB, margin: float) -> Iterator[ComparedRow]:
     """Yield the metrics that vary, those that cannot be compared too."""
-    states = [made.found(name) for name in (BASE, NEW)]
+    states = made.found(BASE), made.found(NEW)
     known = set()
     for key, estimate in paired(*states, made.cells).items():
         cell, metric = key

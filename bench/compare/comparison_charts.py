@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.compare.comparison import ComparedRow, Comparison
 
 RED, GREEN, BLUE, GREY = "#d1495b", "#2a9d62", "#5b7db1", "#999999"
-COLOURS = {
+COLOURS: Mapping[str, str] = {
     Verdict.SLOWER: RED,
     Verdict.FASTER: GREEN,
     Verdict.EQUIVALENT: BLUE,

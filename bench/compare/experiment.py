@@ -64,7 +64,7 @@ def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
         BakeoffError: one of them cannot be built; which, and why.
     """
     # The oldest Python that fits is the one for which most releases of that time have wheels.
-    pythons = PYTHONS
+    pythons: tuple[str, ...] = PYTHONS
     if any(spec.current for spec in specs):
         pythons = (minor(),)
     elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand

@@ -30,12 +30,12 @@ def paired(base: State, new: State, cells: Iterable[Cell]) -> dict[tuple[Cell, s
             continue
         for metric in [name for name in ours.blocks if name in theirs.blocks]:
             groups[Group(metric, *cell[2:])][cell] = theirs.blocks[metric], ours.blocks[metric]
-    out = {}
+    out: dict[tuple[Cell, str], Estimate] = {}
     for group, found in groups.items():
         columns: Any = {(c, side): found[c][side] for side in (0, 1) for c in found}
         whole = table(columns)
-        sides = np.split(whole.logs, 2, axis=1)
-        ratios = paired_sides(*sides, whole.worker)
+        before, after = np.split(whole.logs, 2, axis=1)
+        ratios = paired_sides(before, after, whole.worker)
         out |= {(c, group.metric): e for c, e in zip(found, ratios, strict=True) if e is not None}
     return out
 
