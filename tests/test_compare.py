@@ -450,6 +450,7 @@ def changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
 
 ABOUT = ("bakeoff", "environment")
 MACHINE = "machine_info"
+PLAIN_LOSS = ("bakeoff", "cells", 0, "final_loss")
 CONDITIONS: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("machine", (MACHINE, "cpu", "model"), 207, "processor Xeon (model 167), then Xeon (mo"),
     ("machine", (MACHINE, "cpu", "count"), 4, "cores 2, then 4"),
@@ -463,6 +464,7 @@ CONDITIONS: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("chex", (*ABOUT, "versions", "chex"), "1.0", "chex not installed, then 1.0"),
     ("flags", (*ABOUT, "environment"), {"XLA_FLAGS": "-x"}, "XLA_FLAGS unset, then -x"),
     ("measuring", (*ABOUT, "threads"), "one", "threads two, then one"),
+    ("workload", (*PLAIN_LOSS, "corpus_sha256"), "f01", "text at seed on cpu f00, then f01"),
 ]
 
 
@@ -471,7 +473,7 @@ def test_other_conditions_are_refused_by_name_unless_allowed(
     name: str, path: tuple[Any, ...], value: Any, said: str
 ) -> None:
     new = changed(path, value)
-    for allowed in ((), ("workload",)):
+    for allowed in ((), ("numpy",)):
         with pytest.raises(BakeoffError) as error:
             both(BASE, new, None, *allowed)
         message = str(error.value)
@@ -484,11 +486,7 @@ def test_other_conditions_are_refused_by_name_unless_allowed(
         assert found.status is Status.NOT_WORSE
 
 
-def test_the_workload_is_a_condition_and_the_code_is_not() -> None:
-    new = copy.deepcopy(LATER)
-    cell_of(new, PLAIN)["exact"]["parameters"] = 999
-    with pytest.raises(BakeoffError, match=r"parameters at seed on cpu 429, then 999; .*workload"):
-        both(BASE, new)
+def test_the_code_is_no_condition() -> None:
     for path, value in (
         (("commit_info", "id"), "another"),
         ((*ABOUT, "versions", "jax-bakeoff"), "another"),
@@ -509,36 +507,22 @@ def test_a_package_stands_in_the_headline_and_may_move_the_baseline(
     assert any("affects pure_jax too" in text for text in found.warnings) == beneath
 
 
-def test_published_runs_of_two_machines() -> None:
-    xeon, data = read(XEON), json.loads(XEON.read_bytes())
-    data["machine_info"]["cpu"]["brand_raw"] = "AMD EPYC 9B45"
-    del data["bakeoff"]["environment"]["environment"]["NPROC"]
-    epyc = run(data)
-    with pytest.raises(BakeoffError, match=r"processor Intel.*then AMD EPYC .*NPROC 2, then unset"):
-        compare([xeon], epyc)
-    found = compare([xeon], epyc, allowed=["all"])
-    assert found.status is Status.NOT_WORSE
-    assert len(found.judged) > 100
-    assert compare([xeon], xeon).status is Status.NOT_WORSE
+def test_a_published_run_is_no_slower_than_itself() -> None:
+    found = compare([read(XEON)], read(XEON))
+    assert (found.status, len(found.judged) > 100) == (Status.NOT_WORSE, True)
 
 
 # --- how it is shown
 
-EVIL = "evil`|@octocat<img src=x>\x1b[31m"
-
 
 def everything() -> Comparison:
-    """Return a comparison with something of each kind, and names that are made to harm."""
+    """Return a comparison with something of each kind."""
+    base = simulated(1, workloads=("seed", "toy"))
     new = simulated(2, {SAME: 1.1, SEVERAL: 1.3}, workloads=("seed", "toy"))
-    cell_of(new, OTHER)["failure"] = "boom | `x` @all [31m <script>alert(1)</script>"
+    cell_of(new, OTHER)["failure"] = "boom"
     cell_of(new, SAME)["exact"]["python_calls"] = 12
     cell_of(new, SAME, "toy")["exact"]["python_calls"] = 12
-    new["bakeoff"]["environment"]["versions"] = VERSIONS | {"flax": "1.0 <b>|@x"}
-    for data in (base := simulated(1, workloads=("seed", "toy")), new):
-        for cell in data["bakeoff"]["cells"]:
-            if (cell["entrant"], cell["style"]) == SEVERAL:
-                cell["entrant"] = EVIL
-    new["bakeoff"]["warnings"] = ["see @octocat at https://x.test/#1"]
+    new["bakeoff"]["environment"]["versions"] = VERSIONS | {"flax": "1.0"}
     about: dict[str, Any] = {"up_to": 2.0, "reason": "a known reason", "until": TODAY}
     known = Accept(entrant="haiku", metric="step", workload="toy", **about)
     return both(base, new, Gate(accept=(known,)), "flax")
@@ -550,8 +534,8 @@ def test_what_changed_is_a_table_with_what_is_worse_first() -> None:
     shown = [(str(row.cells[0]), row.cells[1], row.cells[-1], row.worse) for row in table.rows]
     assert shown == [
         ("equinox filter_jit at seed", "", "worse", True),
-        (f"{EVIL} blog at toy", "step", "worse", True),
-        (f"{EVIL} blog at seed", "step", "worse", True),
+        ("flax_linen blog at toy", "step", "worse", True),
+        ("flax_linen blog at seed", "step", "worse", True),
         ("haiku at seed", "step", "worse", True),
         ("haiku at seed and toy", "Python calls", "worse", True),
         ("haiku at toy", "step", "slower, accepted", False),
@@ -561,40 +545,35 @@ def test_what_changed_is_a_table_with_what_is_worse_first() -> None:
     assert isinstance(slower[4], Value)
     assert (slower[4].verdict, slower[4].strong, slower[4].marker) == ("slower", True, "!")
     assert table.rows[4].cells[2:5] == ("", "", "! 4 → 12")
-    assert table.notes[1:] == ("haiku at toy, step: accepted until 2026-11-25: a known reason.",)
-    assert table.notes[0].startswith("equinox filter_jit at seed fails now: boom")
+    assert table.notes == (
+        "equinox filter_jit at seed fails now: boom",
+        "haiku at toy, step: accepted until 2026-11-25: a known reason.",
+    )
     said = headline(found)
-    assert said.startswith("flax 0.12.8 → 1.0 <b>|@x: Worse: equinox filter_jit at seed fails, ")
+    assert said.startswith("flax 0.12.8 → 1.0: Worse: equinox filter_jit at seed fails, ")
     assert said.endswith(" and 2 more.")
 
 
+ORIGIN = "base: base (2026-11-25 01:00:00, commit 0000"
+SHOWN = {
+    ComparisonFormat.TEXT: ("seed on cpu: new / base", ORIGIN),
+    ComparisonFormat.MD: (
+        *(f"{MARKER}\n❌ **flax 0.12.8 → 1.0", "<details><summary>seed on cpu: new / base"),
+        "| haiku at seed and toy | Python calls |  |  | ! 4 → 12 | worse |",
+    ),
+    ComparisonFormat.JSON: ('"status": 1', '"verdict": "slower"'),
+    # a failed cell is not drawn
+    ComparisonFormat.HTML: ("step: 4 slower of 7", 'id="chart-ratios-compile"'),
+}
+
+
 @pytest.mark.parametrize("format_", ComparisonFormat)
-def test_every_form_says_the_same_and_nothing_from_outside_is_alive(
-    format_: ComparisonFormat,
-) -> None:
+def test_every_form_says_the_same(format_: ComparisonFormat) -> None:
     text = written(everything(), format_)
-    for said in ("Worse: ", "haiku", "a known reason"):
+    for said in ("Worse: ", "haiku", "a known reason", *SHOWN[format_]):
         assert said in text
-    assert format_ is ComparisonFormat.HTML or "\x1b" not in text
-    if format_ is ComparisonFormat.TEXT:
-        assert re.search(r"^haiku +! 1\.1", text, re.M)
-        assert "seed on cpu: new / base" in text
-        assert text.startswith("base: base (2026-11-25 01:00:00, commit 0000")
     if format_ is ComparisonFormat.MD:
-        lines = text.splitlines()
-        assert lines[0] == MARKER
-        assert lines[1].startswith("❌ **flax 0.12.8 → 1.0 ")
-        head, _, _ = text.partition("<details>")
-        assert "| haiku at seed and toy | Python calls |  |  | ! 4 → 12 | worse |" in head
-        assert "| = " not in head  # what has not changed is folded
-        assert "base: base (2026-11-25 01:00:00, commit 0000" in lines[-1].replace("\u200b", "")
-        alive = re.sub(r"`[^`]+`", "", text)  # nothing is, within code
-        assert not re.search(r"(?<!\\)<(img|b\\?>|script)|@octocat|@all", alive)
-    if format_ is ComparisonFormat.HTML:
-        assert "<img src=x>" not in text
-        assert "<script>alert(1)" not in text
-        assert "step: 4 slower of 7" in text  # a failed cell is not drawn
-        assert 'id="chart-ratios-compile"' in text
+        assert "| = " not in text.partition("<details>")[0]  # what has not changed is folded
 
 
 def test_each_row_has_its_own_reason_or_none() -> None:

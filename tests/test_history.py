@@ -16,8 +16,6 @@ from bench.engine.processes import Place
 from bench.engine.sides_plan import REFERENCE, History
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
-from bench.report.markdown import markdown
-from bench.report.page.parts import document_page
 from bench.runfile.reader import read
 from tests.simulated import LANES, Machine
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 DAYS = ["2025-06-01", "2025-12-01", "2026-01-01"]
 CELL = {"style": "pure", "workload": "toy", "backend": "cpu"}
-HOSTILE = "<script>alert(1)</script>"
 
 
 def series(entrant: str, ratio: list[float | None], **more: Any) -> dict[str, Any]:
@@ -46,22 +43,22 @@ def change(entrant: str, ratio: float, **more: Any) -> dict[str, Any]:
 
 
 def past(**more: Any) -> dict[str, Any]:
-    """Return a small history, with names that try to be something else."""
+    """Return a small history."""
     versions = ("0.6.1", "0.8.1", "0.8.1")
     days: list[dict[str, Any]] = [
         {"day": day, "stack": day, "versions": {"jax": jax, "jaxlib": jax, "flax": f"0.{i}"}}
         | {"python": "3.12", "gaps": {}, "missing": None}
         for i, (day, jax) in enumerate(zip(DAYS, versions, strict=True))
     ]
-    days[0]["gaps"] = {"haiku pure": "<b>no</b>", "haiku jit": "<b>no</b>"}
-    gone = {"day": "2025-09-01", "stack": "", "versions": {}, "missing": "no wheel", "gaps": {}}
+    days[0]["gaps"] = {"haiku pure": "no wheel", "haiku jit": "no wheel"}
+    gone = {"day": "2025-09-01", "stack": "", "versions": {}, "missing": "no jax", "gaps": {}}
     return {
         "kind": "history",
         "since": DAYS[0],
         "until": DAYS[-1],
         "every": "6mo",
         "when": "2026-01-01T00:00:00",
-        "machine": HOSTILE,
+        "machine": "Xeon, 2 cores",
         "reference": DAYS[-1],
         "arguments": ["history", "-o", "a b; rm"],
         "seed": 1,
@@ -152,9 +149,10 @@ def test_a_document_says_what_changed_and_what_days_lack() -> None:
     ]
     days = {row.cells[0]: row.cells for row in tables(found)["The days, and what they lack"].rows}
     assert days[DAYS[0]][1:3] == ("0.6.1", "0.0")
-    assert days[DAYS[0]][-1] == "haiku pure, haiku jit: <b>no</b>"
-    assert days["2025-09-01"][-1] == "could not be built: no wheel"
+    assert days[DAYS[0]][-1] == "haiku pure, haiku jit: no wheel"
+    assert days["2025-09-01"][-1] == "could not be built: no jax"
     assert found.warnings == ("The machine was busy.",)
+    assert found.fine_print[-1] == "To repeat it: `bakeoff history -o 'a b; rm'`"
 
 
 def test_series_keep_their_days_and_their_values_are_relative_to_the_newest() -> None:
@@ -191,15 +189,6 @@ def test_changes_that_are_alike_are_one_sentence_and_many_are_folded(
     assert [len(each.lines) for each in said] == sentences
     assert [each.folded for each in said] == [False, True][: len(said)]
     assert last in "".join(said[-1].lines[-1:])
-
-
-def test_every_form_escapes_what_came_from_outside() -> None:
-    html = document_page(document(past(), figures=True))
-    assert HOSTILE not in html
-    assert "&lt;b&gt;no&lt;/b&gt;" in html
-    assert "bakeoff history -o &#39;a b; rm&#39;" in html
-    assert "http://" not in html.split("<script")[0]
-    assert "<b>" not in markdown(document(past()))
 
 
 def test_a_series_of_one_day_is_not_drawn() -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from bench.report.charts import Figure
 
 CELLS = (("pure_jax", "pure", None), ("equinox", "pure", 1.2), ("flax_nnx", "jit", 8.0))
-HOSTILE = "\x1b[2J\x1b]0;t\x07</script><script>alert(1)</script>\"'&\u2028{{ 7*7 }} 🦔"
 
 
 def metric(median: float, ratio: float | None, **more: Any) -> dict[str, Any]:
@@ -450,25 +449,17 @@ def test_csv_and_json_say_the_same(runs: Path) -> None:
     ]
 
 
-def test_text_from_files_does_nothing_in_any_format(tmp_path: Path) -> None:
-    """No formula in a spreadsheet, no escape sequence in a terminal, no markup in a page."""
+def test_text_from_files_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
     for i in (1, 2):
-        content = a_run(f"2026-01-0{i}T00:00:00", times=i, cpu=HOSTILE, jax=f"{HOSTILE}{i}")
+        content = a_run(f"2026-01-0{i}T00:00:00", times=i, flax="=1+1")
         content["bakeoff"]["cells"][0]["style"] = "=2+2"
-        content["bakeoff"]["cells"][1] |= {"entrant": HOSTILE, "workload": HOSTILE}
-        content["bakeoff"]["cells"][2] |= {"failure": HOSTILE}
-        content["bakeoff"]["environment"]["versions"]["flax"] = "=1+1"
+        content["bakeoff"]["cells"][1]["metrics"]["step"]["verdict"] = "+3"
+        content["bakeoff"]["cells"][2]["failure"] = "-4"
         saved(tmp_path / f"@{i}.json", content)
-    saved(tmp_path / "<img src=x onerror=alert(1)>.json", "[1")
     found = kept_runs([tmp_path])
     cells = [cell for row in csv.reader(io.StringIO(timelines_csv(found))) for cell in row]
-    assert {"'=1+1", "'=2+2", "'@1"} <= set(cells)
-    assert not any(cell.startswith(("=", "@")) for cell in cells)
-    assert "\x1b" not in text(found)
-    html = page(found)
-    assert "<script>alert(1)" not in html
-    assert "<img" not in re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
-    assert "{{ 7*7 }}" in html
+    assert {"'=1+1", "'=2+2", "'@1", "'+3", "'-4"} <= set(cells)
+    assert not any(cell.startswith(("=", "@", "+", "-")) for cell in cells)
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,8 @@ class ConditionChange(msgspec.Struct, frozen=True):
         return f"{self.what} {self.base}, then {self.new}"
 
 
-def moved(
-    base: Mapping[str, str], new: Mapping[str, str]
-) -> dict[str, tuple[str | None, str | None]]:
-    """Return the packages of which two sides have different releases; None: not at all."""
+def moved[K](base: Mapping[K, str], new: Mapping[K, str]) -> dict[K, tuple[str | None, str | None]]:
+    """Return what differs between two sides, as releases of packages; None: it is not there."""
     pairs = {name: (base.get(name), new.get(name)) for name in dict.fromkeys([*base, *new])}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
@@ -55,10 +53,10 @@ def differences(base: Run, new: Run) -> list[ConditionChange]:
     unset = None if None in flags else UNSET
     absent = ABSENT if versions(base) and versions(new) else None
     found = []
-    for name, what in dict.fromkeys([*theirs, *ours]):
+    for (name, what), values in moved(theirs, ours).items():
         lacking = unset if name == "flags" else None if name in FIXED else absent
-        before, after = theirs.get((name, what), lacking), ours.get((name, what), lacking)
-        if before is not None and after is not None and before != after:
+        before, after = (lacking if value is None else value for value in values)
+        if before is not None and after is not None:
             found.append(ConditionChange(name, what, before, after))
     return found
 

@@ -20,6 +20,7 @@ from scipy import special
 
 from bench.cells import BASELINE, Cell
 from bench.compare.conditions import versions
+from bench.compare.run_scan import UNITS
 from bench.compare.series import Point, SeriesKey
 from bench.estimates import Group
 from bench.report import tied
@@ -73,13 +74,12 @@ def numbers(runs: Sequence[Run], form: str) -> list[Number]:
         if facts["failure"] is not None:
             continue
         found = {metric: measured(facts, metric) for metric in facts["metrics"]}
-        for metric, value in facts["exact"].items():
-            if is_number(value):
-                unit = "B" if metric.endswith("_bytes") else "count"
-                found[metric] = {"median": value, "unit": unit}
+        counted = dict(facts["exact"])
         if facts["final_loss"]:
-            value = facts["final_loss"]["same_weights"]
-            found["final_loss"] = {"median": value, "unit": "nats"}
+            counted["final_loss"] = facts["final_loss"]["same_weights"]
+        for metric, value in counted.items():
+            if is_number(value):
+                found[metric] = {"median": value, "unit": UNITS.get(metric) or "count"}
         cell = Cell(*(facts[name] for name in Cell._fields))
         out += [(cell, metric, row) for metric, row in found.items() if row is not None]
     if not out:
