@@ -30,7 +30,7 @@ from bench.compare.comparison import (
     comparison_of,
     schema,
 )
-from bench.compare.comparison_document import MARKER, document, headline
+from bench.compare.comparison_document import MARKER, document, headline, shifts
 from bench.compare.export import json_text
 from bench.compare.gate import Accept, Gate, GateRule
 from bench.engine.state import Found, Samples, State
@@ -155,7 +155,7 @@ LATER = simulated(2, speed=1.08)
 def test_a_slower_hour_is_not_a_slower_program() -> None:
     found = both(BASE, LATER)
     assert found.status is Status.NOT_WORSE
-    assert found.shifts == []
+    assert shifts(found) == []
     assert row_of(found, SAME).verdict is Verdict.EQUIVALENT
     # Other programs have ratios to the baseline of their own run; the baseline has seconds.
     row = row_of(found, SEVERAL)
@@ -185,7 +185,7 @@ def test_a_change_is_found_and_fails_if_it_is_slower(
     assert (row.verdict, row.worse) == (verdict, slower)
     assert row.ratio == pytest.approx(planted, rel=0.01)
     assert row.low < planted < row.high
-    assert found.shifts == [[row]]
+    assert shifts(found) == [(row, "at seed")]
     assert found.status is (Status.WORSE if slower else Status.NOT_WORSE)
 
 

@@ -181,21 +181,6 @@ class Comparison(msgspec.Struct, frozen=True):
         counted = any(not row.ignored for row in self.exact)
         return Status.NOT_WORSE if counted and not gated else Status.CANNOT_SAY
 
-    @property
-    def shifts(self) -> list[list[ComparedRow]]:
-        """What differs: first what is worse; failures, then the slowest, then counts.
-
-        The same count of a style that changed in the same way at several workloads is one shift.
-        """
-        times = sorted((r for r in self.rows if r.changed), key=lambda row: -(row.ratio or 0.0))
-        alike: dict[tuple[Any, ...], list[ComparedRow]] = {}
-        for row in self.exact:
-            if row.changed:
-                same = (row.entrant, row.style, row.backend, row.metric, row.base, row.new)
-                alike.setdefault((*same, row.note), []).append(row)
-        found = [*([row] for row in (*self.failures, *times)), *alike.values()]
-        return sorted(found, key=lambda rows: not rows[0].worse)
-
 
 class Evidence(NamedTuple):
     """What a side is, beside its times."""

@@ -65,11 +65,10 @@ def headline(comparison: Comparison) -> str:
     pairs = moved(base, new) if base and new else {}
     changed = [f"{package} {a or 'none'} → {b or 'none'}" for package, (a, b) in pairs.items()]
     subject = f"{', '.join(changed)}: " if changed else ""
-    worse = [shift for shift in comparison.shifts if shift[0].worse]
+    worse = [short(row, where) for row, where in shifts(comparison) if row.worse]
     if worse:
-        said = [short(shift, comparison) for shift in worse[:NAMED]]
         more = [f"{len(worse) - NAMED} more"] if len(worse) > NAMED else []
-        return f"{subject}Worse: {joined([*said, *more])}."
+        return f"{subject}Worse: {joined([*worse[:NAMED], *more])}."
     if comparison.status is Status.NOT_WORSE:
         known = all(row.settled for row in comparison.judged)
         return f"{subject}{'Nothing is worse' if known else 'No regression found'}."
@@ -80,9 +79,29 @@ def headline(comparison: Comparison) -> str:
     return f"{subject}Inconclusive: changes under about {seen} would not show."
 
 
-def short(shift: Sequence[ComparedRow], comparison: Comparison) -> str:
+def shifts(comparison: Comparison) -> list[tuple[ComparedRow, str]]:
+    """Return what differs, and where: what is worse first; failures, then the slowest, then counts.
+
+    The same count of a style that changed in the same way at several workloads is one shift.
+    """
+    alike: dict[tuple[object, ...], list[ComparedRow]] = {}
+    for row in comparison.exact:
+        if row.changed:
+            same = (row.entrant, row.style, row.backend, row.metric, row.base, row.new)
+            alike.setdefault((*same, row.note), []).append(row)
+    times = sorted((r for r in comparison.rows if r.changed), key=lambda row: -(row.ratio or 0.0))
+    found = [*([row] for row in (*comparison.failures, *times)), *alike.values()]
+    every = (*comparison.rows, *comparison.exact, *comparison.failures)
+    several = len({row.backend for row in every}) > 1  # only then is the backend said
+    return [
+        (rows[0], f"at {joined([row.workload for row in rows])}{backend}")
+        for rows in sorted(found, key=lambda rows: not rows[0].worse)
+        for backend in [f" on {rows[0].backend}" if several else ""]
+    ]
+
+
+def short(row: ComparedRow, where: str) -> str:
     """Return what is worse, in a few words."""
-    row, where = shift[0], place(shift, comparison)
     if not row.metric:
         return f"{called(row)} {where} fails"
     if row.outcome is None:
@@ -139,17 +158,17 @@ def shift_table(comparison: Comparison) -> Table:
         Column("new / base", number=True),
         Column("verdict", needed=False),
     )
-    shifts = comparison.shifts
-    rows = [shift_row(shift, comparison) for shift in shifts[:MOST_SHIFTS]]
-    notes = [note for shift in shifts[:MOST_SHIFTS] if (note := reason(shift, comparison))]
-    if len(shifts) > MOST_SHIFTS:
-        notes.append(f"{len(shifts) - MOST_SHIFTS} more changes; `--format json` has all of them.")
+    found = shifts(comparison)
+    rows = [shift_row(*shift) for shift in found[:MOST_SHIFTS]]
+    notes = [note for shift in found[:MOST_SHIFTS] if (note := reason(*shift))]
+    if len(found) > MOST_SHIFTS:
+        notes.append(f"{len(found) - MOST_SHIFTS} more changes; `--format json` has all of them.")
     return Table(columns, tuple(rows), notes=tuple(notes))
 
 
-def shift_row(shift: Sequence[ComparedRow], comparison: Comparison) -> Row:
+def shift_row(row: ComparedRow, where: str) -> Row:
     """Return a row of the table of changes."""
-    row, where = shift[0], f"{called(shift[0])} {place(shift, comparison)}"
+    where = f"{called(row)} {where}"
     mark = "! " if row.worse else ""
     if not row.metric:
         said = "works again" if row.new is None else "fails"
@@ -165,9 +184,9 @@ def shift_row(shift: Sequence[ComparedRow], comparison: Comparison) -> Row:
     return Row((where, label(row.metric), "", "", change, said), row.worse)
 
 
-def reason(shift: Sequence[ComparedRow], comparison: Comparison) -> str:
+def reason(row: ComparedRow, where: str) -> str:
     """Return why a cell failed, or what the gate's author wrote of a shift; else nothing."""
-    row, where = shift[0], f"{called(shift[0])} {place(shift, comparison)}"
+    where = f"{called(row)} {where}"
     if row.metric:
         return f"{where}, {label(row.metric)}: {row.note}." if ": " in row.note else ""
     if row.new is None:
@@ -256,14 +275,6 @@ def conditions(comparison: Comparison) -> Iterator[str]:
 def called(row: CellRow) -> str:
     """Return a cell's entrant and style."""
     return name_of(row.cell._asdict())
-
-
-def place(shift: Sequence[ComparedRow], comparison: Comparison) -> str:
-    """Return where something changed: workloads, and the backend if there are several."""
-    rows = (*comparison.rows, *comparison.exact, *comparison.failures)
-    several = len({row.backend for row in rows}) > 1
-    backend = f" on {shift[0].backend}" if several else ""
-    return f"at {joined([row.workload for row in shift])}{backend}"
 
 
 def described(origin: Origin) -> str:
