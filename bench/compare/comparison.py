@@ -21,6 +21,7 @@ from bench.cells import Cell
 from bench.compare.conditions import ConditionChange
 from bench.compare.gate import Accept
 from bench.metrics import EXACT, METRICS
+from bench.report import wording
 from bench.report.sentences import AGREE
 from bench.stats.verdicts import Verdict, verdict
 from bench.summary import number
@@ -80,6 +81,14 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     def cell(self) -> Cell:
         """Its name."""
         return Cell(self.entrant, self.style, self.workload, self.backend)
+
+    @property
+    def arm(self) -> str:
+        """Its entrant and style, in words."""
+        return wording.name({"entrant": self.entrant, "style": self.style})
+
+    def __str__(self) -> str:
+        return f"{self.arm} at {self.workload} on {self.backend}"
 
 
 class ComparedRow(CellRow, frozen=True, kw_only=True):

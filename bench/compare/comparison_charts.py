@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
-from bench.compare.comparison_document import called, ratio_value
+from bench.compare.comparison_document import ratio_value
 from bench.metrics import METRICS, label
 from bench.report.charts.drawn import ROW, Figure, chart
 from bench.report.table import percent
@@ -41,10 +41,10 @@ def figures(comparison: Comparison) -> Iterator[Figure]:
         verdicts = Counter(row.verdict for row in rows)
         changed = [v for v in (Verdict.SLOWER, Verdict.FASTER) if verdicts[v]]
         said = " and ".join(f"{verdicts[verdict]} {verdict}" for verdict in changed)
-        cells = "; ".join(f"{cell(row)} {ratio_value(row)}, {row.verdict}" for row in rows)
+        cells = "; ".join(f"{row} {ratio_value(row)}, {row.verdict}" for row in rows)
         data = [
             {
-                "name": cell(row),
+                "name": str(row),
                 "ratio": row.ratio,
                 "low": row.low,
                 "high": row.high,
@@ -94,8 +94,3 @@ def ratios(name: str, title: str) -> Any:
     """Return the axis of ratios, in which a chart's layers agree."""
     scale = altair.Scale(type="log", nice=False, padding=12)
     return altair.X(f"{name}:Q", title=f"{title} (log scale)", scale=scale)
-
-
-def cell(row: ComparedRow) -> str:
-    """Return what a row of a chart is called."""
-    return f"{called(row)} at {row.workload} on {row.backend}"

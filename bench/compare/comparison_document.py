@@ -103,10 +103,10 @@ def shifts(comparison: Comparison) -> list[tuple[ComparedRow, str]]:
 def short(row: ComparedRow, where: str) -> str:
     """Return what is worse, in a few words."""
     if not row.metric:
-        return f"{called(row)} {where} fails"
+        return f"{row.arm} {where} fails"
     if row.outcome is None:
-        return f"{called(row)} {label(row.metric)} {where} {ratio_value(row)}"
-    return f"{called(row)} {label(row.metric)} {' → '.join(amounts(row))}"
+        return f"{row.arm} {label(row.metric)} {where} {ratio_value(row)}"
+    return f"{row.arm} {label(row.metric)} {' → '.join(amounts(row))}"
 
 
 def counts(comparison: Comparison) -> Iterator[str]:
@@ -168,7 +168,7 @@ def shift_table(comparison: Comparison) -> Table:
 
 def shift_row(row: ComparedRow, where: str) -> Row:
     """Return a row of the table of changes."""
-    where = f"{called(row)} {where}"
+    where = f"{row.arm} {where}"
     mark = "! " if row.worse else ""
     if not row.metric:
         said = "works again" if row.new is None else "fails"
@@ -186,7 +186,7 @@ def shift_row(row: ComparedRow, where: str) -> Row:
 
 def reason(row: ComparedRow, where: str) -> str:
     """Return why a cell failed, or what the gate's author wrote of a shift; else nothing."""
-    where = f"{called(row)} {where}"
+    where = f"{row.arm} {where}"
     if row.metric:
         return f"{where}, {label(row.metric)}: {row.note}." if ": " in row.note else ""
     if row.new is None:
@@ -256,7 +256,7 @@ def lacking(comparison: Comparison) -> Iterator[str]:
 def listed(cells: Sequence[CellRow]) -> str:
     """Return cells one by one, or how many there are of each workload."""
     if len(cells) <= LISTED:
-        return joined([f"{called(row)} at {row.workload} on {row.backend}" for row in cells])
+        return joined([str(row) for row in cells])
     found = Counter(f"{row.workload} on {row.backend}" for row in cells)
     return joined([f"{number} cells at {where}" for where, number in found.items()])
 
@@ -270,11 +270,6 @@ def conditions(comparison: Comparison) -> Iterator[str]:
         yield f"Both sides: {', '.join(same)}."
     if comparison.differences:
         yield f"Differs: {'; '.join(map(str, comparison.differences))}."
-
-
-def called(row: CellRow) -> str:
-    """Return a cell's entrant and style."""
-    return name_of(row.cell._asdict())
 
 
 def described(origin: Origin) -> str:
