@@ -33,9 +33,7 @@ SLOW = corrected(0.0953, 0.002, 20, 40, 5)
 """10 % slower."""
 
 
-def times(
-    gate: Gate, estimates: Mapping[Cell, Estimate], today: date = TODAY
-) -> list[ComparedRow]:
+def times(gate: Gate, estimates: Mapping[Cell, Estimate], today: date = TODAY) -> list[ComparedRow]:
     rows = [varying((cell, "step"), estimate, 0.02) for cell, estimate in estimates.items()]
     return [gate.judged(row, 0.02, today) for row in rows]
 
