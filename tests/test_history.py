@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.cells import Cell, Offer
 from bench.compare.experiment import Offered, write_runs
-from bench.compare.history import Stacks, document, history_data, runs_of, timeline
+from bench.compare.history import (
+    Stacks,
+    document,
+    history_data,
+    key_of,
+    runs_of,
+    timeline,
+    visited,
+)
 from bench.compare.trends import growth
 from bench.engine.actions import Options
 from bench.engine.processes import Place
@@ -111,6 +120,8 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
     }
     about |= {"arguments": ["history"], "seed": 1}
     made = Stacks(print, {}, sides, {day: day for day in days}, {"2026-01-15": "no jax"})
+    cold = visited(plan)[key_of(cells[0], "compile")]  # relative to the reference's baseline
+    assert cold.mean == pytest.approx([0, math.log(1.2), math.log(1.2)], abs=1e-9)
     data = history_data(plan, made, **about)
     runs = runs_of(plan, made, data, 0.02)
     write_runs(tmp_path / "past", "output", {**runs, "history": data})

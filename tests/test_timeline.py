@@ -22,6 +22,7 @@ from bench.compare.trend_chart import picked
 from bench.compare.trends import sparkline
 from bench.report.text import printed
 from bench.runfile import SCHEMA
+from bench.runfile.reader import NO_NUMBER
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -213,12 +214,14 @@ def test_a_failure_is_reported_until_the_cell_is_measured_again(tmp_path: Path) 
     broken = a_run("2026-01-02T00:00:00", times=1.1)
     broken["bakeoff"]["cells"][1] |= {"failure": "it broke", "metrics": {}}
     broken["bakeoff"]["cells"][2]["metrics"]["step"] = {"missing": "too few blocks"}
+    broken["bakeoff"]["cells"][0]["metrics"]["step"] = {"median": 0.0}
     saved(tmp_path / "2.json", broken)
     found = kept_runs([tmp_path])
     assert "equinox at toy failed on 2026-01-02: it broke" in lines(found)
     assert of(found, "flax_nnx").gaps == {1: "too few blocks"}
+    assert of(found, "pure_jax").gaps == {1: NO_NUMBER}
     rows = list(csv.DictReader(io.StringIO(timelines_csv(found))))
-    assert {row["missing"] for row in rows} == {"", "it broke", "too few blocks"}
+    assert {row["missing"] for row in rows} == {"", "it broke", "too few blocks", NO_NUMBER}
     saved(tmp_path / "3.json", a_run("2026-01-03T00:00:00", times=1.2))
     assert not any("it broke" in line for line in lines(kept_runs([tmp_path])))
 
@@ -265,6 +268,7 @@ def test_the_last_ones_are_those_that_have_what_is_asked_for(runs: Path) -> None
         ({"metrics": ("stp",)}, "unknown metric 'stp'; known: compile, python_calls, step, temp"),
         ({"machines": ("epyc",)}, "unknown machine 'epyc'; known: CPU X, 2 cores, cpu; choose"),
         ({"since": "yesterday"}, "--since 'yesterday' is no time; give a year, a month, a day"),
+        ({"since": "2026-0"}, "--since '2026-0' is no time"),
         ({"until": "2026-02-30"}, "--until '2026-02-30' is no time"),
         ({"since": "2026-05", "until": "2026-04"}, "--since 2026-05 is after --until 2026-04"),
         ({"since": "2027"}, "no run is of the time that is asked for; the 6 there are from 2026-0"),
