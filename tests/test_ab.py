@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.cells import Cell, Offer
-from bench.cli import main
 from bench.compare.ab_result import comparison, differences
 from bench.compare.comparison import CountOutcome, Status
 from bench.compare.experiment import Offered
@@ -81,36 +80,6 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
     nothing = subprocess.run(other, **how(tmp_path), **streams, timeout=60, check=False)
     assert nothing.returncode == 2
     assert "there is nothing to resume: no journal in .bakeoff/ab/" in nothing.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    {
-        "--base -x": "--base '-x' looks like an option",
-        "--base current --new nope": "there is no revision 'nope'",
-        "--base current --budget 0": "--budget is 0",
-        "--base current --pairs 0": "--pairs is 0",
-        "--base current --margin 5": "--margin is 5; it is a fraction below 1",
-        "--base current --metric epoch_by_scan": "measured by `pytest bench`",
-        "--base current --metric speed": "unknown metric 'speed'; known: ",
-        "--base current --metric flops": "'flops' is an exact count, which is",
-        "--base current --entrant jraph": "unknown entrant 'jraph'; known: ",
-        "--base current -o x.doc": "output x.doc ends in .doc",
-        "--base current --config none.toml": "none.toml",
-    }.items(),
-)
-def test_wrong_use_is_one_line(
-    options: str,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["ab", *options.split()]) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
 
 
 def side(versions: dict[str, str], *pins: str) -> Offered:

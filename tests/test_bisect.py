@@ -13,9 +13,9 @@ import pytest
 
 from bench.cells import Cell
 from bench.compare import bisect as bisects
-from bench.compare.bisect import Looks, Search, interval
+from bench.compare.bisect import Looks, Search, StoppedError, interval
 from bench.compare.bisect_result import bisect_data, document
-from bench.compare.releases import moved
+from bench.compare.conditions import moved
 from bench.engine.processes import Place
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
@@ -70,7 +70,7 @@ class World:
 
     def trial(
         self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
-    ) -> tuple[Estimate | None, float, str]:
+    ) -> Estimate:
         self.trials.append((str(base.spec), str(new.spec)))
         truth = math.log(self.time(new) / self.time(base))
         data: list[float] = []
@@ -81,7 +81,7 @@ class World:
             estimate = corrected(float(np.mean(data)), float(error), float(n - 1), n, n)
             if decided(estimate):
                 break
-        return estimate, 1.0, ""
+        return estimate
 
 
 @pytest.fixture(autouse=True)
@@ -224,8 +224,11 @@ def test_what_fails_on_the_way_keeps_what_is_known() -> None:
 
 
 def test_what_cannot_be_measured_stops_it_with_the_reason() -> None:
-    none = search(World(lambda _: 1.0), "@2025-01-15", "@2025-07-01", lambda *_: (None, 0.0, "why"))
-    assert none.stopped == "@2025-07-01 cannot be measured beside @2025-01-15: why"
+    def trial(*_: Any) -> Any:
+        raise StoppedError("it cannot be measured: why")
+
+    none = search(World(lambda _: 1.0), "@2025-01-15", "@2025-07-01", trial)
+    assert none.stopped == "it cannot be measured: why"
     assert document(bisect_data(none, CELL, "step", 1.0, [])).sections[0].lines == ()
 
 
@@ -243,7 +246,7 @@ def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     assert [row.cells[2].number for row in table.rows] == [step.ratio for step in found.steps]  # type: ignore[union-attr]
     [figure] = steps.figures
     rows = figure.chart.to_dict()["layer"][1]["data"]["values"]
-    assert [row["conclusion"] for row in rows] == [step.conclusion for step in found.steps]
+    assert [row["verdict"] for row in rows] == [step.conclusion for step in found.steps]
     assert "bakeoff bisect --good &#39;a b&#39;" in document_page(said)
 
 
@@ -276,8 +279,5 @@ def test_nothing_known_is_an_endless_interval() -> None:
 
 
 def test_packages_that_moved() -> None:
-    assert moved(["a==1", "b==1", "c==1"], ["a==1", "b==2", "d==1"]) == {
-        "b": ("1", "2"),
-        "c": ("1", None),
-        "d": (None, "1"),
-    }
+    base, new = dict.fromkeys("abc", "1"), {"a": "1", "b": "2", "d": "1"}
+    assert moved(base, new) == {"b": ("1", "2"), "c": ("1", None), "d": (None, "1")}

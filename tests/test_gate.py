@@ -16,7 +16,7 @@ import pytest
 from bench.cells import Cell
 from bench.cli.report import Format
 from bench.compare import gate as gate_module
-from bench.compare.comparison import Assessor, Compared, CountOutcome, ExactCount, Medians
+from bench.compare.comparison import ComparedRow, CountOutcome, counts, failures, varying
 from bench.compare.comparison_document import MARKER
 from bench.compare.gate import Accept, Gate, GateRule, Scope, best, gate_of, read_gate
 from bench.stats.ratios import Estimate, corrected
@@ -33,21 +33,20 @@ SLOW = corrected(0.0953, 0.002, 20, 40, 5)
 """10 % slower."""
 
 
-def times(
-    gate: Gate, estimates: Mapping[Cell, Estimate], today: date = TODAY
-) -> tuple[Compared, ...]:
-    found = {(cell, "step"): (each, Medians(1.0, 1.0)) for cell, each in estimates.items()}
-    return Assessor(gate, 0.02, today).times(found, {})
+def times(gate: Gate, estimates: Mapping[Cell, Estimate], today: date = TODAY) -> list[ComparedRow]:
+    rows = [varying((cell, "step"), estimate, 0.02) for cell, estimate in estimates.items()]
+    return [gate.judged(row, 0.02, today) for row in rows]
 
 
-def judged(gate: Gate, today: date = TODAY) -> Compared:
+def judged(gate: Gate, today: date = TODAY) -> ComparedRow:
     """Return the row of JIT's step, which is 10 % slower."""
     return times(gate, {JIT: SLOW}, today)[0]
 
 
-def counted(gate: Gate, base: float, new: float, metric: str = "python_calls") -> ExactCount:
+def counted(gate: Gate, base: float, new: float, metric: str = "python_calls") -> ComparedRow:
     key = (JIT, metric)
-    return Assessor(gate, 0.02, TODAY).counts({key: base}, {key: new})[0]
+    [row] = counts({key: base}, {key: new})
+    return gate.judged(row, 0.02, TODAY)
 
 
 def shift(**more: Any) -> Accept:
@@ -93,9 +92,9 @@ def test_the_rule_that_names_most_decides_then_the_last(
 
 @pytest.mark.parametrize("kind", ["metric", "entrant", "style", "workload", "backend"])
 def test_every_name_selects(kind: str) -> None:
-    row = {**JIT._asdict(), "metric": "step"}
-    assert Scope(**{kind: row[kind]}).holds(JIT, "step")
-    assert best([Scope(**{kind: "another"})], JIT, "step") is None
+    row = ComparedRow(**JIT._asdict(), metric="step")
+    assert Scope(**{kind: getattr(row, kind)}).holds(row)
+    assert best([Scope(**{kind: "another"})], row) is None
 
 
 def test_what_is_left_out_is_not_judged() -> None:
@@ -111,7 +110,8 @@ def test_what_is_left_out_is_not_judged() -> None:
     fails: dict[Cell, str | None] = {JIT: "boom", HAIKU: "boom"}
     for metric, worse in ((None, [False, True]), ("step", [True, True])):
         gate = Gate(rule=(GateRule(entrant="flax_nnx", metric=metric, ignore=True),))
-        assert [f.worse for f in Assessor(gate, 0.02, TODAY).failures(works, fails)] == worse
+        found_failures = [gate.judged(row, 0.02, TODAY) for row in failures(works, fails)]
+        assert [row.worse for row in found_failures] == worse
 
 
 def test_exact_metrics_have_no_room_unless_a_rule_names_them() -> None:
@@ -166,7 +166,10 @@ def test_accepted_shifts(shifts: list[Accept], today: date, worse: bool, note: s
 
 
 def test_what_matches_no_row_is_a_warning() -> None:
-    rows = [(JIT, "step"), (HAIKU, "python_calls")]
+    rows = [
+        ComparedRow(**cell._asdict(), metric=metric)
+        for cell, metric in ((JIT, "step"), (HAIKU, "python_calls"))
+    ]
     rules = [
         GateRule(entrant="flax_nnx", style="jitt", ignore=True),
         GateRule(workload="wide", threshold=0.1),

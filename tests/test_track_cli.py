@@ -19,59 +19,45 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ("bisect", "--metric", "step", "--good", "main", "--bad", "HEAD"),
-            "--good main is a revision of this project; bisect is for releases and days",
-        ),
-        (
-            ("bisect", "--metric", "step", "--good", "@2025-01-01", "--bad", "soon!"),
-            "--bad 'soon!' is not a SPEC",
-        ),
-        (
-            ("bisect", "--metric", "step", "--workload", "huge", "--good", "x==1", "--bad", "y"),
-            "unknown workload 'huge'",
-        ),
-        (("history", "--since", "yesterday"), "--since: 'yesterday' is not a day"),
-        (("history", "--since", "2026-02", "--until", "2026-01"), "--since 2026-02-01 is after"),
-        (("history", "--every", "now"), "--every 'now' is no step"),
-        (("history", "--sweeps", "0"), "--sweeps is 0"),
-        (("history", "--metric", "sample"), "measured by `pytest bench` alone"),
-        (("history", "--format", "csv"), "--format is for --runs"),
-        (("history", "--runs", "nowhere"), "--runs nowhere: there is no such folder"),
-        (
-            ("history", "--runs", ".", "--budget", "5"),
-            "--budget is for measuring; with --runs",
-        ),
-        (
-            ("history", "--runs", ".", "--resume"),
-            "--resume is for measuring; with --runs",
-        ),
-        (("history", "-o", "none/past"), "there is no folder none; make it first"),
-        (
-            (
-                "bisect",
-                "--metric",
-                "step",
-                "--good",
-                "jax==0.8.0",
-                "--bad",
-                "jax==0.8.1",
-                "-o",
-                "why.pdf",
-            ),
-            "output why.pdf ends in .pdf; .html, .json, .md are known",
-        ),
-        (("history", "-o", "."), "output . exists already"),
-    ],
-)
-def test_wrong_use_is_one_line(bakeoff: Bakeoff, arguments: tuple[str, ...], message: str) -> None:
-    done = bakeoff(*arguments)
-    assert done.status == 2
-    assert message in done.err
-    assert done.err.count("\n") == 1
+SEARCH = "bisect --metric step --good"
+WRONG = {
+    "ab --base -x": "--base '-x' looks like an option",
+    "ab --base current --new nope": "there is no revision 'nope'",
+    "ab --base current --budget 0": "--budget is 0",
+    "ab --base current --pairs 0": "--pairs is 0",
+    "ab --base current --cold-samples 0": "--cold-samples is 0",
+    "ab --base current --margin 5": "--margin is 5; it is a fraction below 1",
+    "ab --base current --metric epoch_by_scan": "measured by `pytest bench` alone",
+    "ab --base current --metric speed": "unknown metric 'speed'; known: ",
+    "ab --base current --metric flops": "'flops' is an exact count, which is",
+    "ab --base current --entrant jraph": "unknown entrant 'jraph'; known: ",
+    "ab --base current -o x.doc": "output x.doc ends in .doc",
+    "ab --base current --config none.toml": "none.toml",
+    f"{SEARCH} main --bad HEAD": "--good main is a revision of this project; bisect is for rel",
+    f"{SEARCH} current --bad jax==0.8.1": "--good is current, whose packages need not be releases",
+    f"{SEARCH} @2025-01-01 --bad soon!": "--bad 'soon!' is not a SPEC",
+    f"{SEARCH} x==1 --bad y --workload huge": "unknown workload 'huge'",
+    f"{SEARCH} jax==0.8.0 --bad jax==0.8.1 -o why.pdf": "why.pdf ends in .pdf; .html, .htm, ",
+    "history --since yesterday": "--since: 'yesterday' is not a day",
+    "history --since 2026-02 --until 2026-01": "--since 2026-02-01 is after",
+    "history --every now": "--every 'now' is no step",
+    "history --sweeps 0": "--sweeps is 0",
+    "history --metric sample": "measured by `pytest bench` alone",
+    "history --format csv": "--format is for --runs",
+    "history --runs nowhere": "--runs nowhere: there is no such folder",
+    "history --runs . --budget 5": "--budget is for measuring; with --runs",
+    "history --runs . --resume": "--resume is for measuring; with --runs",
+    "history --runs . -o line.pdf": "output line.pdf ends in .pdf; .txt, .text, .md, .markdown, ",
+    "history -o none/past": "there is no folder none; make it first",
+    "history -o .": "output . exists already",
+}
+
+
+@pytest.mark.parametrize("given", WRONG)
+def test_wrong_use_is_one_line(bakeoff: Bakeoff, given: str) -> None:
+    done = bakeoff(*given.split())
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert WRONG[given] in done.err
 
 
 @pytest.mark.parametrize(
@@ -118,29 +104,30 @@ def test_what_goes_wrong_inside_is_no_finding_either(monkeypatch: pytest.MonkeyP
     assert ended.value.code == 70
 
 
-def test_ends_of_a_search_that_are_the_same_stack(
-    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("good", "bad", "message", "builds"),
+    [
+        ("@2025-10-01", "@2025-10-02", "@2025-10-01 and @2025-10-02 are the same stack", True),
+        ("@2025-10-01", "@2025-10-01", "--good and --bad are both @2025-10-01", False),
+        ("flax==0.12.8", "flax==0.12.8", "--good and --bad are both flax==0.12.8", False),
+    ],
+)
+def test_equal_ends_are_refused_before_anything_is_built_if_they_can_be(
+    bakeoff: Bakeoff,
+    monkeypatch: pytest.MonkeyPatch,
+    good: str,
+    bad: str,
+    message: str,
+    builds: bool,
 ) -> None:
     def built(specs: Any, *_: Any) -> list[Environment]:
+        assert builds
         return [Environment(spec, Place(), ("jax==0.8.0",), python="3.13") for spec in specs]
 
     monkeypatch.setattr("bench.compare.experiment.built", built)
-    done = bakeoff("bisect", "--metric", "step", "--good", "@2025-10-01", "--bad", "@2025-10-02")
-    assert done.status == 2
-    assert "@2025-10-01 and @2025-10-02 are the same stack, release by release" in done.err
-
-
-@pytest.mark.parametrize("ends", [("flax==0.12.8", "flax==0.12.8"), ("@2025-10-01",) * 2])
-def test_equal_ends_are_refused_before_anything_is_built(
-    bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch, ends: tuple[str, str]
-) -> None:
-    def built(*_: Any) -> Any:
-        raise AssertionError("an environment is built")
-
-    monkeypatch.setattr("bench.compare.experiment.built", built)
-    done = bakeoff("bisect", "--metric", "step", "--good", ends[0], "--bad", ends[1])
+    done = bakeoff("bisect", "--metric", "step", "--good", good, "--bad", bad)
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert f"--good and --bad are both {ends[0]}" in done.err
+    assert message in done.err
 
 
 def test_stacks_of_a_history_are_no_runs_of_this_code(bakeoff: Bakeoff, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bench.worker.integrity import Surroundings
 from bench.worker.protocol import PROTOCOL
 from bench.worker.recorder import Recorder
 from bench.worker.settings import affinity, environment
+from bench.worker.turns import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -302,8 +303,8 @@ def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 class NoTurns:
     """Turns of an arm that take no time: what matters is whose they are."""
 
-    def __call__(self) -> dict[str, list[float]]:
-        return {"step": [1.0]}
+    def __call__(self) -> dict[str, list[Call]]:
+        return {"step": [Call(1.0, 0.0)]}
 
 
 def test_every_round_has_another_order() -> None:

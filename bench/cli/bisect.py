@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path  # noqa: TC003 -- typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.documents import rendered, show
-from bench.cli.turns import measured
+from bench.cli import turns
+from bench.cli.documents import format_of, give, rendered, show
 from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.compare.bisect import Decided, Search
     from bench.compare.experiment import Offered
-    from bench.engine.actions import Options
-    from bench.engine.sides_plan import AB
-    from bench.environments.builder import Environment
+    from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
     from bench.stats.ratios import Estimate
 
@@ -32,10 +31,9 @@ bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12
 bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
 --bad @2026-06-01\n
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.json --runs steps"""
-ENDINGS = (".html", ".json", ".md")
+FORMATS = ("html", "json", "md")
 BLOCKS = 6
 """Of each turn in a pair of workers."""
-MARGIN = 0.02
 
 
 def bisect(
@@ -48,9 +46,7 @@ def bisect(
     entrant: Annotated[str, typer.Option(metavar="NAME")] = "pure_jax",
     style: Annotated[str, typer.Option(metavar="NAME")] = "pure",
     workload: Annotated[str, typer.Option(metavar="NAME")] = "toy",
-    backend: Annotated[
-        str | None, typer.Option(metavar="NAME", show_default="an accelerator, else cpu")
-    ] = None,
+    backend: turns.Backend = None,
     budget: Annotated[
         float, typer.Option(metavar="SECONDS", help="Wall time of all of it.")
     ] = 1200,
@@ -71,7 +67,7 @@ def bisect(
     details: Annotated[
         bool, typer.Option("--verbose", "-v", help="Every step as a table.")
     ] = False,
-) -> None:
+) -> int:
     """Find the day, the package and the release that made a metric what it is now.
 
     Each step measures a stack in between beside the good one, until it is clear which of the two
@@ -80,51 +76,49 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from rich.console import Console
-
     from bench.compare.bisect_result import bisect_data, document
-    from common.config import check_rate
+    from bench.compare.experiment import write_runs
+    from bench.environments.builder import Builder
+    from bench.runfile.writer import write
 
-    check_rate("--budget", budget)
+    turns.check_counts(budget)
     cell = checked_cell(entrant, style, workload, backend, metric)
     ends = checked_ends(good, bad)
-    if output is not None and output.suffix.lower() not in ENDINGS:
-        raise BakeoffError(
-            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are known"
-        )
-    for path, option in ((output, "output"), (runs, "--runs")):
-        if path is not None:
-            require_new(path, option)
-    console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    format_ = format_of(None, output, FORMATS, hint="")
+    if runs is not None:
+        require_new(runs, "--runs")
+    console = turns.error_console()
+    builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
     start = time.monotonic()
-    search = Bisection(cell, backend, metric, console, start + budget)
+    search = Bisection(cell, backend, metric, console, start + budget, builder)
     try:
         found = search.run(*ends)
     except KeyboardInterrupt:
         console.print(search.how_to_go_on(), markup=False)
         raise
-    seconds = time.monotonic() - start
-    data = bisect_data(found, search.cell, metric, seconds, sys.argv[1:])
+    data = bisect_data(found, search.cell, metric, time.monotonic() - start, sys.argv[1:])
     show(document(data), details=details)
     if runs is not None:
-        search.write_runs(runs)
+        steps = enumerate(search.evidence, 1)
+        files = {f"{n:02d}-{name}": run for n, sides in steps for name, run in sides.items()}
+        write_runs(runs, "--runs", files)
         print(runs)
-    if output is not None:
-        write_output(output, data | {"runs": search.evidence})
+    if output is not None and format_ == "json":
+        write(output, data | {"runs": search.evidence})
         print(output)
-    if found.stopped is not None:
-        raise typer.Exit(1)
+    elif output is not None and format_ is not None:
+        give(rendered(partial(document, data), format_), output)
+    return 0 if found.stopped is None else 1
 
 
 def checked_cell(entrant: str, style: str, workload: str, backend: str | None, metric: str) -> Cell:
     """Return the cell that is asked for; raise BakeoffError if it cannot have the metric."""
     import impls
     from bench.cells import Cell
-    from bench.cli.history import metrics_of
     from bench.metrics import METRICS
     from common.config import WORKLOADS
 
-    metrics_of((metric,))
+    turns.metrics_of((metric,))
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
     impls.require_here(entrant)
@@ -158,37 +152,21 @@ def checked_ends(good: str, bad: str) -> tuple[Spec, Spec]:
     return ends
 
 
-def write_output(path: Path, data: dict[str, Any]) -> None:
-    """Write steps and result; as JSON, both sides of each step too."""
-    from bench.cli.report import put
-    from bench.compare.bisect_result import document
-    from bench.runfile.writer import write
-
-    format_ = path.suffix.lower().removeprefix(".")
-    if format_ == "json":
-        write(path, data)
-    else:
-        put(path, rendered(partial(document, data), format_))
-
-
+@dataclass
 class Bisection:
     """Builds and measures what a search asks for."""
 
-    def __init__(
-        self, cell: Cell, backend: str | None, metric: str, console: Console, deadline: float
-    ) -> None:
-        from bench.environments.builder import Builder
-        from bench.environments.uv import PYTHONS
-
-        self.cell, self.backend, self.metric, self.console = cell, backend, metric, console
-        self.builder = Builder(notify=lambda text: self.tell(f"  {text}"))
-        self.pythons: tuple[str, ...] = PYTHONS
-        self.deadline = deadline
-        self.environments: dict[str, Environment] = {}
-        self.sides: dict[str, Offered] = {}
-        self.search: Search | None = None
-        self.evidence: list[dict[str, Any]] = []
-        """Both sides of each step, as run files have them."""
+    cell: Cell
+    backend: str | None
+    metric: str
+    console: Console
+    deadline: float
+    builder: Builder
+    pythons: tuple[str, ...] = ()
+    sides: dict[Spec, Offered] = field(default_factory=dict)
+    search: Search | None = None
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+    """Both sides of each step, as run files have them."""
 
     def run(self, good: Spec, bad: Spec) -> Search:
         """Search between two sides, on one backend that both have."""
@@ -207,8 +185,7 @@ class Bisection:
             )
         else:
             self.pythons = tuple(pythons)
-        self.environments |= {end.spec.text: end for end in ends}
-        sides = {str(end.spec): self.offered(end) for end in ends}
+        sides = {str(spec): self.offered(spec) for spec in (good, bad)}
         for name, side in sides.items():
             gap = side.gap(entrant, style)
             if gap is not None:
@@ -226,83 +203,65 @@ class Bisection:
         self.console.print(text, markup=False)
 
     def environment(self, spec: Spec) -> Environment:
-        """Return a side's environment."""
-        if spec.text not in self.environments:
-            self.environments[spec.text] = self.builder.environment(spec, self.pythons)
-        return self.environments[spec.text]
+        """Return a side's environment, which the builder keeps."""
+        return self.builder.environment(spec, self.pythons)
 
-    def offered(self, environment: Environment) -> Offered:
-        """Return what an environment has."""
-        from bench.compare import experiment
+    def offered(self, spec: Spec) -> Offered:
+        """Return what a side has."""
+        from bench.compare.experiment import asked
 
-        if environment.spec.text not in self.sides:
-            self.sides[environment.spec.text] = experiment.asked(environment, (self.cell.entrant,))
-        return self.sides[environment.spec.text]
+        if spec not in self.sides:
+            self.sides[spec] = asked(self.environment(spec), (self.cell.entrant,))
+        return self.sides[spec]
 
-    def trial(
-        self, base: Environment, new: Environment, decided: Decided
-    ) -> tuple[Estimate | None, float, str]:
+    def trial(self, base: Environment, new: Environment, decided: Decided) -> Estimate:
         """Measure two sides until it is decided, or there is no time left."""
-        from bench.compare.ab_result import run_of
-        from bench.compare.bisect import LOOKS
-        from bench.engine.actions import Options
-        from bench.engine.sides_plan import BASE, NEW
-
-        start = time.monotonic()
-        sides = {BASE: self.offered(base), NEW: self.offered(new)}
-        for side in sides.values():
-            gap = side.gap(self.cell.entrant, self.cell.style)
-            if gap is not None:
-                return None, 0.0, f"{side.environment.spec}: {gap}"
-        left = self.deadline - start
-        if left <= 0:
-            return None, 0.0, "the budget is spent"
-        made, journal = measured(
-            self.console,
-            partial(self.schedule, decided=decided),
-            Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1]),
-            {name: side.environment for name, side in sides.items()},
-            {"metric": self.metric, "cell": list(self.cell)},
-            kind="bisect",
-        )
-        journal.remove()
-        estimate = self.estimate(made)
-        if estimate is not None:
-            self.evidence.append(
-                {
-                    name: run_of(
-                        *(made, name, side, MARGIN),
-                        arguments=sys.argv[1:],
-                        spec=str(side.environment.spec),
-                    )
-                    for name, side in sides.items()
-                }
-            )
-        why = made.missing().get((self.cell, self.metric), "")
-        return estimate, time.monotonic() - start, why
-
-    def schedule(self, options: Options, before: float, *, decided: Decided) -> AB:
-        """Return the schedule of one A/B, which ends when it is decided or the time is over."""
-        from bench.compare.bisect import LOOKS
-        from bench.engine.cores import one_core_lanes
-        from bench.engine.sides_plan import AB
-
-        made = AB([self.cell], {self.metric}, options, before, one_core_lanes(), LOOKS[-1])
-
-        def enough() -> bool:
-            estimate = self.estimate(made)
-            late = time.monotonic() > self.deadline
-            return late or (estimate is not None and decided(estimate))
-
-        made.decided = enough
-        return made
-
-    def estimate(self, made: AB) -> Estimate | None:
-        """Return the ratio of the new side to the base, by now."""
+        from bench.compare import experiment
+        from bench.compare.ab_result import runs_of
+        from bench.compare.bisect import LOOKS, StoppedError
         from bench.compare.pairs import of_pairs
-        from bench.engine.sides_plan import BASE, NEW
+        from bench.engine.actions import Options
+        from bench.engine.cores import one_core_lanes
+        from bench.engine.sides_plan import AB, BASE, NEW
 
-        return of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
+        sides = {BASE: self.offered(base.spec), NEW: self.offered(new.spec)}
+        gaps = {e.environment.spec: e.gap(*self.cell[:2]) for e in sides.values()}
+        why = "; ".join(f"{spec}: {gap}" for spec, gap in gaps.items() if gap)
+        left = self.deadline - time.monotonic()
+        if why or left <= 0:
+            why = why or "the budget is spent"
+            raise StoppedError(f"{new.spec} cannot be measured beside {base.spec}: {why}")
+
+        def estimate(made: AB) -> Estimate | None:
+            return of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
+
+        def schedule(options: Options, before: float) -> AB:
+            made = AB([self.cell], {self.metric}, options, before, one_core_lanes(), LOOKS[-1])
+
+            def enough() -> bool:
+                found = estimate(made)
+                late = time.monotonic() > self.deadline
+                return late or (found is not None and decided(found))
+
+            made.decided = enough
+            return made
+
+        with turns.progress(self.console, left, resumable=False) as told:
+            made, journal = experiment.measure(
+                schedule,
+                Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1]),
+                sides,
+                {"metric": self.metric, "cell": list(self.cell)},
+                kind="bisect",
+                told=told,
+            )
+        journal.remove()
+        found = estimate(made)
+        if found is None:
+            why = made.missing().get((self.cell, self.metric), "")
+            raise StoppedError(f"{new.spec} cannot be measured beside {base.spec}: {why}")
+        self.evidence.append(runs_of(made, sides, turns.MARGIN, sys.argv[1:]))
+        return found
 
     def how_to_go_on(self) -> str:
         """Say how an interrupted search is taken up: between what is known by now."""
@@ -318,12 +277,3 @@ class Bisection:
             "interrupted; what is known by now is in these ends. Go on with:\n"
             f"  bakeoff bisect {shlex.join(words)}"
         )
-
-    def write_runs(self, folder: Path) -> None:
-        """Write both sides of each step as run files, which other commands read."""
-        from bench.runfile.writer import new_folder, write
-
-        new_folder(folder, "--runs")
-        for number, sides in enumerate(self.evidence, 1):
-            for name, data in sides.items():
-                write(folder / f"{number:02d}-{name}.json", data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import BakeoffError, require_new
+from bench.cli.documents import format_of, give, rendered, show
+from bench.cli.turns import names
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,12 +37,6 @@ class ComparisonFormat(StrEnum):
     JSON = "json"
     HTML = "html"
 
-
-ENDINGS = {f".{format_}": format_ for format_ in ComparisonFormat} | {
-    ".txt": ComparisonFormat.TEXT,
-    ".markdown": ComparisonFormat.MD,
-    ".htm": ComparisonFormat.HTML,
-}
 
 Config = Annotated[
     Path | None,
@@ -95,32 +90,13 @@ def compare(
     from bench.compare.compare import compare as compare_runs
     from bench.runfile.reader import read
 
-    chosen = checked(output, format_)
+    chosen = format_of(format_, output, ComparisonFormat)
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path) for path in files]
     entrants = [cell["entrant"] for run in (*bases, new) for cell in run.section["cells"]]
-    names = [name.strip() for given in allow or () for name in given.split(",")]
-    found = compare_runs(bases, new, gate(config, entrants), [name for name in names if name])
+    found = compare_runs(bases, new, gate(config, entrants), names(allow))
     return finish(found, chosen, output)
-
-
-def checked(output: Path | None, format_: ComparisonFormat | None) -> ComparisonFormat:
-    """Return the format that was asked for, by the output's ending where it is not named.
-
-    Raises:
-        BakeoffError: the ending is unknown, or the output cannot be a new file.
-    """
-    if format_ is None and output is not None:
-        format_ = ENDINGS.get(output.suffix.lower())
-        if format_ is None:
-            raise BakeoffError(
-                f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(ENDINGS)} are "
-                "known: name it so, or give --format"
-            )
-    if output is not None:
-        require_new(output, "output")
-    return format_ or ComparisonFormat.TEXT
 
 
 def gate(config: Path | None, entrants: Iterable[str]) -> Gate:
@@ -130,33 +106,27 @@ def gate(config: Path | None, entrants: Iterable[str]) -> Gate:
     return read_gate(config or Path(CONFIG), entrants, needed=config is not None)
 
 
-def finish(found: Comparison, format_: ComparisonFormat, output: Path | None) -> int:
+def finish(found: Comparison, format_: ComparisonFormat | None, output: Path | None) -> int:
     """Write a comparison to a new file or to standard output; return the exit status."""
-    if output is not None:
-        from bench.cli.report import put
-
-        put(output, written(found, format_))
-        print(output)
-    elif format_ is ComparisonFormat.TEXT:
-        from bench.cli.documents import show
+    if format_ is None or (output is None and format_ is ComparisonFormat.TEXT):
         from bench.compare.comparison_document import document
 
         made = document(found)
         show(replace(made, sections=tuple(replace(each, folded=False) for each in made.sections)))
     else:
-        sys.stdout.write(written(found, format_))
+        give(written(found, format_), output)
     return int(found.status)
 
 
 def written(found: Comparison, format_: ComparisonFormat) -> str:
     """Return a comparison as the content of a file."""
-    from bench.cli.documents import rendered
-    from bench.compare.comparison import as_json
+    from bench.compare.comparison import comparison_data
     from bench.compare.comparison_charts import figures as charts
     from bench.compare.comparison_document import MARKER, document, headline
+    from bench.compare.export import json_text
 
     if format_ is ComparisonFormat.JSON:
-        return as_json(found, headline(found))
+        return json_text(comparison_data(found, headline(found)))
 
     def made(*, figures: bool = False) -> Document:
         return document(found, list(charts(found)) if figures else ())

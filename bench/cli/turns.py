@@ -1,67 +1,138 @@
-"""What commands that measure sides in turns have in common: progress, and what Ctrl-C leaves."""
+"""What commands that measure sides in turns have in common: options, progress, and Ctrl-C."""
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
-    from bench.engine.actions import Action, Options
-    from bench.engine.driver import Plan
-    from bench.engine.journal import Journal
-    from bench.environments.builder import Environment
+    from bench.cells import Selection
+    from bench.engine.actions import Action
     from bench.samples import Spent
 
+MARGIN = 0.02
+"""Inside of which, as a fraction, two times are equivalent."""
+MOST = 1000
+"""Of what is counted: pairs, blocks, visits."""
+AS_BUDGETED = "as the budget goes"
 
-class Cores(StrEnum):
-    """What `--cores` takes where sides are compared."""
+Entrants = Annotated[
+    list[str] | None,
+    typer.Option("--entrant", metavar="NAME", help="These only; again, or as a,b."),
+]
+Workloads = Annotated[
+    list[str] | None, typer.Option("--workload", metavar="NAME", show_default="toy and seed")
+]
+Backend = Annotated[
+    str | None, typer.Option(metavar="NAME", show_default="an accelerator, else cpu")
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME", show_default="step, host_cost and all cold ones"),
+]
+Blocks = Annotated[
+    int | None,
+    typer.Option(help="Blocks of each turn in a pair of workers.", show_default=AS_BUDGETED),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with what was cut off, given the same options.")
+]
+Details = Annotated[bool, typer.Option("--verbose", "-v", help="All sentences and tables.")]
 
-    ONE = "one"
-    ALL = "all"
+
+def names(given: list[str] | None) -> tuple[str, ...]:
+    """Return names that were given again, or with commas in between."""
+    parts = (part.strip() for value in given or () for part in value.split(","))
+    return tuple(filter(None, parts))
 
 
-def measured[P: Plan](
-    console: Console,
-    schedule: Callable[[Options, float], P],
-    options: Options,
-    sides: Mapping[str, Environment],
-    header: Mapping[str, Any],
-    *,
-    kind: str,
-    before: float = 0.0,
-    resume: bool = False,
-) -> tuple[P, Journal]:
-    """Measure what a schedule asks for, as `experiment.measure` does, and show the progress."""
-    from bench.compare.experiment import RESUMED, measure
+def selection(
+    entrant: list[str] | None,
+    styles: tuple[str, ...],
+    workload: list[str] | None,
+    backend: str | None,
+) -> Selection:
+    """Return the cells that are asked for; raise BakeoffError where there is no such entrant."""
+    import impls
+    from bench.cells import Selection
+
+    entrants = names(entrant)
+    for name in entrants:
+        impls.require_here(name)
+    return Selection(entrants, styles, names(workload), (backend,) if backend else ())
+
+
+def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
+    """Return the metrics to measure: what was asked for, if it is measured side by side.
+
+    Raises:
+        BakeoffError: one is unknown, or is measured by `pytest bench` alone.
+    """
+    from bench.engine.sides_plan import DEFAULT_METRICS
+    from bench.metrics import EXACT, METRICS
+
+    every = [name for name in METRICS if name in DEFAULT_METRICS]
+    known = ", ".join(every)
+    for name in given:
+        if name in EXACT:
+            raise BakeoffError(
+                f"metric {name!r} is an exact count, which is compared always; give one that "
+                f"varies: {known}"
+            )
+        if name not in METRICS:
+            raise unknown("metric", name, every)
+        if name not in every:
+            raise BakeoffError(
+                f"metric {name!r} is measured by `pytest bench` alone; side by side: {known}"
+            )
+    return frozenset(given) or DEFAULT_METRICS
+
+
+def check_counts(budget: float, **counts: int | None) -> None:
+    """Raise BakeoffError unless a budget and the counts that are given can be measured."""
+    from common.config import check_rate, check_size
+
+    check_rate("--budget", budget)
+    for option, count in counts.items():
+        if count is not None:
+            check_size(f"--{option.replace('_', '-')}", count, most=MOST)
+
+
+def error_console() -> Console:
+    """Return where progress and remarks are shown."""
+    from rich.console import Console
+
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(
+    console: Console, budget: float, *, resumable: bool = True
+) -> Iterator[Callable[[Action, Spent], None]]:
+    """Show how far a measurement is; after Ctrl-C, say how to go on where something is kept."""
     from bench.report.progress import Shown
 
     begun = False
-
     try:
-        with Shown(console, options.budget) as shown:
+        with Shown(console, budget) as shown:
 
             def told(action: Action, spent: Spent) -> None:
                 nonlocal begun
                 begun = True
                 shown(action, spent)
 
-            return measure(
-                schedule,
-                options,
-                sides,
-                header,
-                kind=kind,
-                before=before,
-                resume=resume,
-                told=told,
-            )
+            yield told
     except KeyboardInterrupt:
-        if begun and kind in RESUMED:
+        if begun and resumable:
             console.print(
                 "what was measured is safe: go on with the same command and --resume", markup=False
             )

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import datetime
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from packaging.utils import canonicalize_name
 
-from bench.compare.comparison import Assessor, Comparison, Evidence, Medians, Origin
-from bench.compare.conditions import OWN, ConditionChange
+from bench.compare.comparison import (
+    Comparison,
+    Evidence,
+    Origin,
+    comparison_of,
+    missing,
+    varying,
+)
+from bench.compare.conditions import OWN, ConditionChange, moved
+from bench.compare.experiment import doubts
 from bench.compare.pairs import paired
 from bench.engine.sides_plan import BASE, NEW
 from bench.metrics import EXACT, METRICS
 from bench.runfile.writer import run_data
-from bench.watch import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.cells import Cell
-    from bench.compare.comparison import Key
+    from bench.compare.comparison import ComparedRow
     from bench.compare.experiment import Offered
     from bench.compare.gate import Gate
     from bench.engine.sides_plan import AB
-    from bench.stats.ratios import Estimate
 
 READING = (
     "Both sides were measured now, on this machine, their workers taking turns: seconds are "
@@ -41,41 +44,44 @@ def comparison(
     selected: Mapping[str, Sequence[Cell]],
     gate: Gate,
     margin: float,
-    today: datetime.date | None = None,
 ) -> Comparison:
-    """Return what the new side is beside the base.
+    """Return what the new side is beside the base, once the schedule has come to its end.
 
-    Args:
-        made: The schedule, when it has come to its end.
-        sides: Both.
-        selected: The cells that were asked for and that a side has, by side.
-        gate: What counts as worse.
-        margin: Inside of which, as a fraction, two times are equivalent.
-        today: Decides whether an accepted shift still is.
+    `selected` are the cells that were asked for and that a side has, by side.
     """
     base, new = (evidence_of(made, name, sides[name], selected[name]) for name in (BASE, NEW))
-    found = paired(made.found(BASE), made.found(NEW), made.cells)
-    times: dict[Key, tuple[Estimate, Medians]] = {}
-    for (cell, metric), estimate in found.items():
-        if metric in made.metrics:
-            before, after = (
-                float(np.median(made.found(name).cells[cell].values(metric)))
-                for name in (BASE, NEW)
-            )
-            times[cell, metric] = estimate, Medians(before, after)
-    failed = {cell for side in (base, new) for cell, why in side.failed.items() if why is not None}
-    missing = {
-        key: why for key, why in made.missing().items() if key not in times and key[0] not in failed
-    }
-    return Assessor(gate, margin, today or datetime.date.today()).comparison(
+    return comparison_of(
         base,
         new,
-        times,
-        missing,
+        rows_of(made, margin),
+        gate=gate,
+        margin=margin,
         differences=differences(sides),
-        warnings=warnings(made, sides),
+        warnings=[
+            *(
+                f"{side.environment.spec} has no {library}: {why}"
+                for side in sides.values()
+                for library, why in side.environment.gaps.items()
+            ),
+            *doubts(made, sides, NEW),
+        ],
         reading=(cores_used(made), *READING),
     )
+
+
+def rows_of(made: AB, margin: float) -> Iterator[ComparedRow]:
+    """Yield the metrics that vary, those that cannot be compared too."""
+    states = made.found(BASE), made.found(NEW)
+    known = set()
+    for key, estimate in paired(*states, made.cells).items():
+        cell, metric = key
+        if metric in made.metrics:
+            base, new = (float(np.median(state.cells[cell].values(metric))) for state in states)
+            known.add(key)
+            yield varying(key, estimate, margin, base=base, new=new)
+    for key, why in made.missing().items():
+        if key not in known and not any(state.cells[key[0]].failure for state in states):
+            yield missing(key, why)
 
 
 def evidence_of(made: AB, name: str, side: Offered, selected: Sequence[Cell]) -> Evidence:
@@ -109,47 +115,35 @@ def differences(sides: Mapping[str, Offered]) -> list[ConditionChange]:
     The environment at hand also has tools and what they need, which are not part of the stack.
     """
     base, new = (sides[name] for name in (BASE, NEW))
-    theirs, ours = releases(base), releases(new)
+    theirs, ours = base.releases, new.releases
     names = theirs.keys() | ours.keys()
     if not (base.environment.pins and new.environment.pins):
         names = (
             (theirs.keys() & ours.keys()) | base.offer.versions.keys() | new.offer.versions.keys()
         )
     return [
-        ConditionChange(name, name, theirs.get(name, "none"), ours.get(name, "none"))
-        for name in sorted(names)
-        if theirs.get(name) != ours.get(name) and name != OWN
+        ConditionChange(name, name, before or "none", after or "none")
+        for name, (before, after) in sorted(moved(theirs, ours).items())
+        if name in names and name != OWN
     ]
 
 
-def releases(side: Offered) -> dict[str, str]:
-    """Return all releases of a side."""
-    pins = dict(pin.split("==", 1) for pin in side.environment.pins)
-    if not pins:
-        found = metadata.distributions()
-        pins = {str(canonicalize_name(each.metadata["Name"])): each.version for each in found}
-    return pins | side.offer.versions
-
-
-def warnings(made: AB, sides: Mapping[str, Offered]) -> list[str]:
-    """Return reasons to doubt, in sentences."""
-    notes = [f"{name}: {note}" for name in (BASE, NEW) for note in made.found(name).notes]
-    gaps = [
-        f"{side.environment.spec} has no {library}: {why}"
-        for side in sides.values()
-        for library, why in side.environment.gaps.items()
-    ]
-    pythons = [side.environment.python for side in sides.values()]
-    if len(set(pythons)) > 1:
-        gaps.append(f"the sides run on different Pythons, {' and '.join(pythons)}: none fits both")
-    return [*notes, *gaps, *filter(None, machine(made.spent, sides[NEW].offer.conditions))]
-
-
-def run_of(made: AB, name: str, side: Offered, margin: float, **about: Any) -> dict[str, Any]:
-    """Return a side as an ordinary run file has it."""
+def runs_of(
+    made: AB, sides: Mapping[str, Offered], margin: float, arguments: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return each side as an ordinary run file has it."""
     needed = {cell: {m for m in made.metrics if METRICS[m].applies(cell)} for cell in made.cells}
     plan = {"seed": made.options.seed, "budget_seconds": made.options.budget}
-    commit = side.environment.commit
-    return run_data(
-        made.found(name), needed, side.offer, margin=margin, commit=commit, plan=plan, **about
-    )
+    return {
+        name: run_data(
+            made.found(name),
+            needed,
+            side.offer,
+            margin=margin,
+            commit=side.environment.commit,
+            plan=plan,
+            arguments=arguments,
+            spec=str(side.environment.spec),
+        )
+        for name, side in sides.items()
+    }

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import optimize
 
 from bench.metrics import METRICS, TINY, Kind
 from bench.stats.ratios import Estimate, corrected
@@ -68,7 +69,6 @@ smaller values than these: OTHER is rounded up from the larger one, the rest are
 says of such machines, whose seconds differ by 5 to 8 %."""
 LEAST_DF = 6.0
 """With fewer degrees of freedom, the estimate of several base runs does not replace the table."""
-HALVINGS = 60
 TINIEST = 1e-18
 """Variance of a log-ratio, so that none is zero."""
 KNOWN_DF = 4.0
@@ -78,10 +78,8 @@ KNOWN_DF = 4.0
 def variation(metric: str, *cells: Facts, baseline: Facts | None = None) -> Variation:
     """Return how a metric of a cell varies; where the sides differ, the larger of the two.
 
-    Args:
-        metric: Its name.
-        cells: The cell, as each side's run file has it.
-        baseline: The baseline's, whose Python calls are the fewest; None where there is none.
+    `cells` are the cell as each side's run file has it, `baseline` is the baseline's, whose Python
+    calls are the fewest; None where there is none.
     """
     if metric == "peak_rss":
         return Variation.MEMORY
@@ -107,21 +105,15 @@ def _warm(cell: Facts, baseline: Facts | None) -> Variation:
 def between_runs(
     runs: Sequence[Mapping[Key, Estimate]], variations: Mapping[Key, Variation]
 ) -> dict[Variation, Wobble]:
-    """Return what several runs of the same code vary by, pooled over the rows that vary alike.
+    """Return what runs of the same code, at least two, vary by: pooled over rows that vary alike.
 
     The variance between runs is what makes the squared distances of a row's estimates from their
     weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
     weighting factors", summed over rows. Rows of one style move together, so degrees of freedom
     count styles and not rows; and they are the fewer the more of the variance is the runs' own.
     Standard errors of few degrees of freedom make it err to the large side: where runs do not
-    vary at all, by half a standard error.
-
-    Args:
-        runs: The estimates of each run; at least two.
-        variations: Of every row.
-
-    Returns:
-        Of those that at least two runs have a row of.
+    vary at all, by half a standard error. Variations that fewer than two runs have a row of are
+    left out.
     """
     rows: dict[Variation, dict[Key, list[Estimate]]] = {}
     for key, name in variations.items():
@@ -145,15 +137,13 @@ def _wobble(rows: Mapping[Key, Sequence[Estimate]]) -> Wobble:
             total += float((weights * (x - np.average(x, weights=weights)) ** 2).sum())
         return total - spare
 
-    low, high = 0.0, max(float(np.ptp(x)) ** 2 for x, _ in found) + TINIEST
-    for _ in range(HALVINGS if excess(low) > 0 else 0):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    most = max(float(np.ptp(x)) ** 2 for x, _ in found) + TINIEST
+    variance = float(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
     styles = {(cell.entrant, cell.style) for cell, _ in rows}
     runs = max(len(several) for several in rows.values())
     within = float(np.median([np.mean(error**2) for _, error in found]))
-    own = low / (low + within) if low else 1.0
-    return Wobble(math.sqrt(low), len(styles) * (runs - 1) * own**2)
+    own = variance / (variance + within) if variance else 1.0
+    return Wobble(math.sqrt(variance), len(styles) * (runs - 1) * own**2)
 
 
 def chosen(estimated: Mapping[Variation, Wobble]) -> dict[Variation, Wobble]:
@@ -176,30 +166,26 @@ def difference(
     """Return the ratio of a new run's ratio to that of one base run, or of several.
 
     Several are weighted by what each of them knows; degrees of freedom are those of Satterthwaite
-    (1946), "An approximate distribution of estimates of variance components".
-
-    Args:
-        bases: Of the base runs.
-        new: Of the new run.
-        wobble: What all of them vary by.
-        comparisons: That the interval is corrected for.
+    (1946), "An approximate distribution of estimates of variance components". `wobble` is what all
+    of them vary by, `comparisons` the number that the interval is corrected for.
     """
     known = [e for e in bases if math.isfinite(e.standard_error)]
     if not known or math.isinf(new.standard_error):
         middle = float(np.mean([e.log_ratio for e in bases]))
         return corrected(new.log_ratio - middle, math.inf, 0.0, new.blocks, new.workers)
     between = wobble.sd**2
-    weights = np.array([1 / max(e.standard_error**2 + between, TINIEST) for e in known])
+    own = np.array([e.standard_error for e in known]) ** 2
+    weights = 1 / np.maximum(own + between, TINIEST)
     weights /= weights.sum()
     middle = float(weights @ [e.log_ratio for e in known])
-    parts = [(float(w * e.standard_error) ** 2, e.df) for w, e in zip(weights, known, strict=True)]
-    parts.append((new.standard_error**2, new.df))
-    parts.append((between * (1 + float(weights @ weights)), wobble.df))
-    variance = sum(part for part, _ in parts)
-    spread = sum(part**2 / df for part, df in parts if part)
-    df = variance**2 / spread if spread else 0.0
-    error = math.sqrt(variance)
-    return corrected(new.log_ratio - middle, error, df, new.blocks, new.workers, comparisons)
+    shared = between * (1 + weights @ weights)
+    parts = np.array([*(weights**2 * own), new.standard_error**2, shared])
+    df = np.array([*(e.df for e in known), new.df, wobble.df])
+    variance, some = float(parts.sum()), parts > 0
+    spread = float((parts[some] ** 2 / df[some]).sum())
+    free = variance**2 / spread if spread else 0.0
+    difference = new.log_ratio - middle, math.sqrt(variance), free
+    return corrected(*difference, new.blocks, new.workers, comparisons)
 
 
 def main(paths: Sequence[str]) -> int:

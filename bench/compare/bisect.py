@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import datetime
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from packaging.version import Version
 from scipy import special
 
-from bench.compare.releases import between, moved
+from bench.compare.conditions import moved
+from bench.compare.releases import between
 from bench.environments.spec import PACKAGES, of_day, parse
 from bench.environments.uv import UnsolvableError
 from bench.report.table import RATIO, Value
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     """Releases of packages that differ between two stacks; None where a stack has none."""
     type Decided = Callable[[Estimate], bool]
     """Tells, given the ratio by now, whether a step has been measured for long enough."""
-    type Trial = Callable[[Environment, Environment, Decided], tuple[Estimate | None, float, str]]
-    """Measures two sides until it is decided: the ratio, the seconds it took, why there is none."""
+    type Trial = Callable[[Environment, Environment, Decided], Estimate]
+    """Measures the ratio of two sides until it is decided; raises StoppedError if there is none."""
 
 ALPHA = 0.01
 """Odds that a step is decided wrongly."""
@@ -133,7 +135,7 @@ class Search:
 
     def search_packages(self) -> None:
         """Go to the package: the one that makes the good stack like the bad one, alone."""
-        good, bad = (self.environment(side).pins for side in (self.good, self.bad))
+        good, bad = (releases(self.environment(side)) for side in (self.good, self.bad))
         differing = moved(good, bad)
         leaders = {leader(name, differing) for name in differing}
         candidates = [n for n in PACKAGES if n in leaders and differing.get(n, (0, None))[1]]
@@ -147,7 +149,7 @@ class Search:
             pins = [f"{n}=={differing[n][1]}" for n in names if differing.get(n, (0, None))[1]]
             swapped = self.buildable([with_pins(self.good, pins)])
             if swapped is not None and self.like_bad("package", swapped):
-                drawn = moved(good, self.environment(swapped).pins)
+                drawn = moved(good, releases(self.environment(swapped)))
                 self.along = {n: v for n, v in drawn.items() if leader(n, differing) != name}
                 self.bad = swapped
                 self.settle(name, differing)
@@ -243,12 +245,10 @@ class Search:
 
     def step(self, phase: str, base: Spec, new: Spec) -> SearchStep:
         """Make one A/B, which asks on which side of the boundary the new side lies."""
-        boundary = self.boundary
-        estimate, seconds, why = self.trial(
-            self.environment(base), self.environment(new), Looks(boundary)
-        )
-        if estimate is None:
-            raise StoppedError(f"{new} cannot be measured beside {base}: {why}")
+        boundary, sides = self.boundary, (self.environment(base), self.environment(new))
+        start = time.monotonic()
+        estimate = self.trial(*sides, Looks(boundary))
+        seconds = time.monotonic() - start
         low, high = interval(estimate)
         conclusion = UNDECIDED
         if low > boundary or high < boundary:
@@ -260,6 +260,11 @@ class Search:
         self.steps.append(step)
         self.tell(f"{phase}: {new} beside {base}: {step}: {conclusion}")
         return step
+
+
+def releases(environment: Environment) -> dict[str, str]:
+    """Return the releases of an environment, by package."""
+    return dict(pin.split("==", 1) for pin in sorted(environment.pins))
 
 
 def leader(name: str, differing: Moved) -> str:

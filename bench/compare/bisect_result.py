@@ -6,7 +6,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from bench.compare.bisect import ALPHA, UNDECIDED
+from bench.compare.bisect import ALPHA, DIFFERS, LIKE_BAD, LIKE_GOOD, UNDECIDED
 from bench.metrics import label
 from bench.report import wording
 from bench.report.table import RATIO, Column, Document, Row, Section, Table, Value, percent
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from bench.report.wording import Facts
 
 SCHEMA = 2
-COLOURS = {"like good": "#2a9d62", "like bad": "#d1495b", "differs": "#5b7db1"}
-GREY = "#999999"
 
 
 def bisect_data(
@@ -48,12 +46,7 @@ def bisect_data(
 
 
 def document(data: Facts, *, figures: bool = False) -> Document:
-    """Return what a bisection says.
-
-    Args:
-        data: As `bisect_data` returns them.
-        figures: Whether it is for a page, which has a chart.
-    """
+    """Return what a bisection says, as `bisect_data` has it; with a chart for a page."""
     steps = data["steps"]
     ends = f", searched between {steps[0]['base']} and {steps[0]['new']}" if steps else ""
     return Document(
@@ -148,41 +141,24 @@ def difference(step: Facts) -> str:
 
 def figure(data: Facts) -> Figure:
     """Return the chart of all steps: on which side of half of the whole difference each lies."""
-    import altair
-
-    from bench.report.charts.drawn import ROW, Figure, chart
+    from bench.compare.comparison_charts import BLUE, GREEN, GREY, RED, intervals, ratios
+    from bench.report.charts.drawn import Figure, chart
 
     steps = data["steps"]
     rows: list[dict[str, Any]] = [
         {
-            "step": f"{number}. {step['phase']}: {difference(step)}",
+            "name": f"{number}. {step['phase']}: {difference(step)}",
             "ratio": step["ratio"],
             "low": max(step["low"], step["ratio"] / 10),
             "high": min(step["high"], step["ratio"] * 10),
-            "conclusion": step["conclusion"],
+            "verdict": step["conclusion"],
+            "said": str(value(step)),
         }
         for number, step in enumerate(steps, 1)
     ]
-
-    def x(name: str) -> Any:
-        scale = altair.Scale(type="log", nice=False, padding=12)
-        return altair.X(f"{name}:Q", title="new relative to base (log scale)", scale=scale)
-
-    colour = altair.Color(
-        "conclusion:N",
-        title=None,
-        scale=altair.Scale(domain=[*COLOURS, UNDECIDED], range=[*COLOURS.values(), GREY]),
-        legend=altair.Legend(orient="bottom"),
-    )
-    names = altair.Y("step:N", title=None, sort=None, axis=altair.Axis(labelLimit=200))
-    base = chart(rows).encode(y=names, color=colour)
-    half = math.sqrt(steps[0]["ratio"])
+    title, half = "new relative to base", math.sqrt(steps[0]["ratio"])
     rule = chart([{"half": half}]).mark_rule(strokeDash=[4, 4], color=GREY)
-    whole = altair.layer(
-        rule.encode(x=x("half")),
-        base.mark_rule(strokeWidth=2).encode(x=x("low"), x2="high:Q"),
-        base.mark_point(filled=True, size=60, opacity=1).encode(x=x("ratio")),
-    ).properties(width="container", height=max(3, len(rows)) * ROW)
+    colours = {LIKE_GOOD: GREEN, LIKE_BAD: RED, DIFFERS: BLUE, UNDECIDED: GREY}
     said = "; ".join(
         f"{step['phase']}, {difference(step)} {value(step)}, {step['conclusion']}" for step in steps
     )
@@ -190,4 +166,5 @@ def figure(data: Facts) -> Figure:
         "The ratio of each step with the interval that decided it; the dashed rule is half of the "
         f"whole difference, {Value(half)}: {said}."
     )
-    return Figure("steps", f"{len(steps)} steps: {headline(data)}", text, whole)
+    drawn = intervals(rows, title, colours, rule.encode(x=ratios("half", title)))
+    return Figure("steps", f"{len(steps)} steps: {headline(data)}", text, drawn)

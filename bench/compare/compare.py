@@ -6,16 +6,15 @@ run do not, for both sides of one were measured in turns.
 
 from __future__ import annotations
 
-import datetime
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.compare import between_run_variance, conditions
 from bench.compare.between_run_variance import Variation
-from bench.compare.comparison import Assessor, Evidence, Medians, Origin
+from bench.compare.comparison import Evidence, Origin, comparison_of, missing, varying
 from bench.compare.gate import Gate
 from bench.estimates import beside
 from bench.metrics import METRICS
@@ -26,9 +25,10 @@ from bench.stats.ratios import corrected
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from bench.compare.comparison import Comparison, Key
+    from bench.compare.comparison import ComparedRow, Comparison, Key
     from bench.compare.conditions import ConditionChange
     from bench.report.wording import Facts
     from bench.runfile.reader import Run
@@ -70,15 +70,16 @@ def compare(
     ]
     require_cells(runs, names)
     differing = conditions.check(runs, names, allowed)
-    times, missing = compared(bases, new)
-    evidence = [evidence_of(run, name) for run, name in zip(runs, names, strict=True)]
     margin = max(run.section["plan"]["margin"] for run in runs)
-    return Assessor(gate or Gate(), margin, today or datetime.date.today()).comparison(
-        evidence[-2],
-        evidence[-1],
-        times,
-        missing,
-        older=[each.origin for each in evidence[:-2]],
+    *older, base, ours = [evidence_of(run, name) for run, name in zip(runs, names, strict=True)]
+    return comparison_of(
+        base,
+        ours,
+        rows_of(bases, new, margin),
+        gate=gate or Gate(),
+        margin=margin,
+        today=today,
+        older=[each.origin for each in older],
         differences=differing,
         warnings=[*warnings, *warned(bases, new, differing, names)],
         reading=READING,
@@ -142,48 +143,40 @@ def evidence_of(run: Run, name: str) -> Evidence:
     return Evidence(origin, list(facts), failed, exact(facts))
 
 
-def compared(
-    bases: Sequence[Run], new: Run
-) -> tuple[dict[Key, tuple[Estimate, Medians]], dict[Key, str]]:
-    """Return the rows that can be compared, and why others cannot."""
+def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedRow]:
+    """Yield the metrics that vary, those that cannot be compared too."""
     theirs, ours = [measurements(run) for run in bases], measurements(new)
     before, after = cells(bases[-1]), cells(new)
     variations = {key: variation_of(key, before, after) for key in ours}
     several = between_run_variance.between_runs(theirs, variations) if len(theirs) > 1 else {}
     wobbles = between_run_variance.chosen(several)
-    times: dict[Key, tuple[Estimate, Medians]] = {}
-    missing: dict[Key, str] = {}
     for cell in [c for c in before if c in after]:
         if before[cell]["failure"] is not None or after[cell]["failure"] is not None:
             continue
         metrics = {**before[cell]["metrics"], **after[cell]["metrics"]}
         for metric in [name for name in metrics if name in METRICS]:
             key = (cell, metric)
-            found = measured(before[cell], metric), measured(after[cell], metric)
+            base, now = measured(before[cell], metric), measured(after[cell], metric)
             known = [run[key] for run in theirs if key in run]
-            if found[0] is None or found[1] is None:
-                if found != (None, None):
-                    side, facts = ("new", after) if found[1] is None else ("base", before)
-                    missing[key] = lacking(side, facts[cell], metric)
+            if base is None or now is None:
+                if base is not now:
+                    side, facts = ("new", after) if now is None else ("base", before)
+                    reason = facts[cell]["metrics"].get(metric, {}).get("missing")
+                    because = f": {reason}" if reason else ""
+                    yield missing(key, f"not measured in the {side} run{because}")
             elif not known or key not in ours:
-                missing[key] = NO_DOUBT
+                yield missing(key, NO_DOUBT)
             else:
                 family = sum(1 for c, m in ours if m == metric and c[2:] == cell[2:])
                 wobble = wobbles[variations[key]]
                 estimate = between_run_variance.difference(known, ours[key], wobble, family)
-                medians = found[0]["median"], found[1]["median"]
+                shown: dict[str, Any] = {"base": base["median"], "new": now["median"]}
                 if cell[:2] == BASELINE:
-                    times[key] = estimate, Medians(*medians, absolute=True)
+                    shown["absolute"] = True
                 else:
-                    base_ratio = math.exp(ours[key].log_ratio - estimate.log_ratio)
-                    times[key] = estimate, Medians(*medians, base_ratio, ours[key].ratio)
-    return times, missing
-
-
-def lacking(side: str, facts: Facts, metric: str) -> str:
-    """Return why a metric is on one side alone."""
-    reason = facts["metrics"].get(metric, {}).get("missing")
-    return f"not measured in the {side} run" + (f": {reason}" if reason else "")
+                    ratio = ours[key].ratio
+                    shown |= {"base_ratio": ratio / estimate.ratio, "new_ratio": ratio}
+                yield varying(key, estimate, margin, **shown)
 
 
 def variation_of(key: Key, *sides: Mapping[Cell, Facts]) -> Variation:

@@ -1,4 +1,4 @@
-"""Two sides compared, however they were measured: every row judged, and whether anything is worse.
+"""Two sides compared, however they were measured: one kind of row, judged by one gate.
 
 `bakeoff compare` makes a comparison of run files, `bakeoff ab` one of both sides measured in turns.
 Their JSON is these types.
@@ -10,8 +10,8 @@ prints its schema. Ratios are new to base; all metrics are costs, so above 1 is 
 
 from __future__ import annotations
 
+import datetime
 import json
-import math
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,15 +19,15 @@ import msgspec
 
 from bench.cells import Cell
 from bench.compare.conditions import ConditionChange
-from bench.compare.gate import Accept, Decision
+from bench.compare.gate import Accept
 from bench.metrics import EXACT, METRICS
+from bench.report import wording
 from bench.report.sentences import AGREE
 from bench.stats.verdicts import Verdict, verdict
 from bench.summary import number
 
 if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bench.compare.gate import Gate
     from bench.stats.ratios import Estimate
@@ -70,7 +70,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class CellRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of one cell."""
+    """A cell of one side or of both."""
 
     entrant: str
     style: str
@@ -82,11 +82,42 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
         """Its name."""
         return Cell(self.entrant, self.style, self.workload, self.backend)
 
+    @property
+    def arm(self) -> str:
+        """Its entrant and style, in words."""
+        return wording.name({"entrant": self.entrant, "style": self.style})
 
-class MetricRow(CellRow, frozen=True, kw_only=True):
-    """What is said of a metric in one cell."""
+    def __str__(self) -> str:
+        return f"{self.arm} at {self.workload} on {self.backend}"
 
-    metric: str
+
+class ComparedRow(CellRow, frozen=True, kw_only=True):
+    """What is said of a metric in one cell, or of a cell that failed."""
+
+    metric: str = ""
+    """Empty where a cell failed."""
+    unit: str = ""
+    base: float | str | None = None
+    """The median or the exact number, in the metric's unit; of a cell that failed, why, or null."""
+    new: float | str | None = None
+    base_ratio: float | None = None
+    """To the baseline of its own run, where those ratios are what is compared."""
+    new_ratio: float | None = None
+    absolute: bool = False
+    """Times of different hours are compared."""
+    ratio: float | None = None
+    """New to base."""
+    low: float | None = None
+    """Ends of the 95 % interval; null where there is no bound."""
+    high: float | None = None
+    p: float | None = None
+    """Of "no difference", corrected for all rows of its metric and workload."""
+    verdict: Verdict | None = None
+    """Of a metric that varies; null where the row is left out, or there is nothing to compare."""
+    outcome: CountOutcome | None = None
+    """Of an exact metric."""
+    missing: str = ""
+    """Why there is nothing to compare."""
     threshold: float | None = None
     """By how much it may be worse, as a fraction."""
     worse: bool = False
@@ -96,41 +127,6 @@ class MetricRow(CellRow, frozen=True, kw_only=True):
     ignored: bool = False
     """The gate leaves it out."""
 
-
-class Medians(NamedTuple):
-    """What is shown of a row beside its ratio."""
-
-    base: float
-    """Median, in the metric's unit."""
-    new: float
-    base_ratio: float | None = None
-    """To the baseline of its own run, where those ratios are what is compared."""
-    new_ratio: float | None = None
-    absolute: bool = False
-    """Times of different hours are compared."""
-
-
-class Compared(MetricRow, frozen=True, kw_only=True):
-    """A metric that varies."""
-
-    unit: str
-    base: float | None = None
-    """As in `Medians`; null where there is nothing to compare."""
-    new: float | None = None
-    base_ratio: float | None = None
-    new_ratio: float | None = None
-    absolute: bool = False
-    ratio: float | None = None
-    low: float | None = None
-    """Ends of the 95 % interval; null where there is no bound."""
-    high: float | None = None
-    p: float | None = None
-    """Of "no difference", corrected for all rows of its metric and workload."""
-    verdict: Verdict | None = None
-    """Null where the row is left out, or there is nothing to compare."""
-    missing: str = ""
-    """Why there is nothing to compare."""
-
     @property
     def settled(self) -> bool:
         """Whether something is known: that it differs, or surely not by more than is allowed."""
@@ -139,40 +135,16 @@ class Compared(MetricRow, frozen=True, kw_only=True):
         return self.verdict not in (None, Verdict.INCONCLUSIVE)
 
     @property
-    def changed(self) -> bool:
-        """Whether it is slower or faster."""
-        return self.verdict in (Verdict.SLOWER, Verdict.FASTER)
-
-
-class ExactCount(MetricRow, frozen=True, kw_only=True):
-    """A metric that comes out the same every time."""
-
-    base: float
-    new: float
-    outcome: CountOutcome
+    def more(self) -> bool:
+        """Whether it is known to be slower, or a larger number."""
+        return self.verdict is Verdict.SLOWER or self.outcome is CountOutcome.WORSE
 
     @property
     def changed(self) -> bool:
-        """Whether it is another number."""
-        return self.outcome is not CountOutcome.EQUAL and not self.ignored
-
-
-class FailedCell(CellRow, frozen=True, kw_only=True):
-    """A cell that failed on one side, or both."""
-
-    base: str | None
-    """Why; null where it did not."""
-    new: str | None
-    worse: bool
-    """It fails now, and did not."""
-
-
-class Shift(NamedTuple):
-    """Something that differs between the sides."""
-
-    row: Compared | ExactCount | FailedCell
-    workloads: tuple[str, ...]
-    """Where; several where the same count of a style changed in the same way."""
+        """Whether it is known to be another than before."""
+        if self.outcome is not None:
+            return self.outcome is not CountOutcome.EQUAL and not self.ignored
+        return self.verdict in (Verdict.SLOWER, Verdict.FASTER)
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -183,9 +155,12 @@ class Comparison(msgspec.Struct, frozen=True):
     new: Origin
     margin: float
     """Inside of which, as a fraction, two times are equivalent."""
-    rows: tuple[Compared, ...]
-    exact: tuple[ExactCount, ...] = ()
-    failures: tuple[FailedCell, ...] = ()
+    rows: tuple[ComparedRow, ...]
+    """Metrics that vary."""
+    exact: tuple[ComparedRow, ...] = ()
+    """Metrics that come out the same every time."""
+    failures: tuple[ComparedRow, ...] = ()
+    """Cells that failed on one side, or both."""
     only_base: tuple[CellRow, ...] = ()
     only_new: tuple[CellRow, ...] = ()
     differences: tuple[ConditionChange, ...] = ()
@@ -195,8 +170,8 @@ class Comparison(msgspec.Struct, frozen=True):
     """How to read it, in sentences."""
 
     @property
-    def judged(self) -> tuple[Compared, ...]:
-        """Rows that are compared and not left out."""
+    def judged(self) -> tuple[ComparedRow, ...]:
+        """Rows that vary, are compared and not left out."""
         return tuple(row for row in self.rows if row.verdict is not None)
 
     @property
@@ -207,31 +182,13 @@ class Comparison(msgspec.Struct, frozen=True):
         inconclusive would fail every day. But where times were asked for and none is known, exact
         counts that are the same must not pass for "nothing is slower".
         """
-        every: tuple[Compared | ExactCount | FailedCell, ...]
-        every = (*self.failures, *self.rows, *self.exact)
-        if any(row.worse for row in every):
+        if any(row.worse for row in (*self.failures, *self.rows, *self.exact)):
             return Status.WORSE
         gated = [row for row in self.rows if not row.ignored]
         if any(row.settled for row in gated):
             return Status.NOT_WORSE
         counted = any(not row.ignored for row in self.exact)
         return Status.NOT_WORSE if counted and not gated else Status.CANNOT_SAY
-
-    @property
-    def shifts(self) -> list[Shift]:
-        """What differs: first what is worse; failures, then the slowest, then counts."""
-        times = sorted((r for r in self.rows if r.changed), key=lambda row: -(row.ratio or 0.0))
-        counts: dict[tuple[Any, ...], list[ExactCount]] = {}
-        for row in self.exact:
-            if row.changed:
-                same = (row.entrant, row.style, row.backend, row.metric, row.base, row.new)
-                counts.setdefault((*same, row.note), []).append(row)
-        found = [
-            *(Shift(row, (row.workload,)) for row in self.failures),
-            *(Shift(row, (row.workload,)) for row in times),
-            *(Shift(rows[0], tuple(row.workload for row in rows)) for rows in counts.values()),
-        ]
-        return sorted(found, key=lambda shift: not shift.row.worse)
 
 
 class Evidence(NamedTuple):
@@ -244,123 +201,99 @@ class Evidence(NamedTuple):
     exact: Mapping[Key, float]
 
 
-class Assessor(NamedTuple):
-    """Judges every row by one gate."""
+def comparison_of(
+    base: Evidence,
+    new: Evidence,
+    times: Iterable[ComparedRow],
+    *,
+    gate: Gate,
+    margin: float,
+    today: datetime.date | None = None,
+    warnings: Sequence[str] = (),
+    older: Sequence[Origin] = (),
+    **about: Any,
+) -> Comparison:
+    """Return what a new side is beside a base.
 
-    gate: Gate
-    margin: float
-    """Inside of which, as a fraction, two times are equivalent."""
-    today: datetime.date
-    """Decides whether an accepted shift still is."""
+    Args:
+        base: One side.
+        new: The other one.
+        times: The rows that vary, as `varying` and `missing` make them.
+        gate: What counts as worse.
+        margin: Inside of which, as a fraction, two times are equivalent.
+        today: Decides whether an accepted shift still is.
+        warnings: Reasons to doubt it, in sentences.
+        older: Further base runs, before the base.
+        about: Conditions that differ and may, and how to read it, in sentences.
+    """
+    day = today or datetime.date.today()
 
-    def comparison(
-        self,
-        base: Evidence,
-        new: Evidence,
-        times: Mapping[Key, tuple[Estimate, Medians]],
-        missing: Mapping[Key, str],
-        *,
-        differences: Sequence[ConditionChange],
-        warnings: Sequence[str],
-        reading: Sequence[str],
-        older: Sequence[Origin] = (),
-    ) -> Comparison:
-        """Return what a new side is beside a base.
+    def judged(rows: Iterable[ComparedRow]) -> tuple[ComparedRow, ...]:
+        return tuple(gate.judged(row, margin, day) for row in rows)
 
-        Args:
-            base: One side.
-            new: The other one.
-            times: New to base, and what is shown of them.
-            missing: Why other rows cannot be compared.
-            differences: Conditions that differ, and may.
-            warnings: Reasons to doubt it, in sentences.
-            reading: How to read it, in sentences.
-            older: Further base runs, before the base.
-        """
-        rows, counts = self.times(times, missing), self.counts(base.exact, new.exact)
-        known = [(row.cell, row.metric) for row in (*rows, *counts)]
-        return Comparison(
-            base=(*older, base.origin),
-            new=new.origin,
-            margin=self.margin,
-            rows=rows,
-            exact=counts,
-            failures=self.failures(base.failed, new.failed),
-            only_base=tuple(CellRow(**c._asdict()) for c in base.cells if c not in new.cells),
-            only_new=tuple(CellRow(**c._asdict()) for c in new.cells if c not in base.cells),
-            differences=tuple(differences),
-            warnings=(*self.gate.unmatched(known), *warnings),
-            reading=tuple(reading),
-        )
+    rows, exact = judged(times), judged(counts(base.exact, new.exact))
+    return Comparison(
+        base=(*older, base.origin),
+        new=new.origin,
+        margin=margin,
+        rows=rows,
+        exact=exact,
+        failures=judged(failures(base.failed, new.failed)),
+        only_base=tuple(CellRow(**c._asdict()) for c in base.cells if c not in new.cells),
+        only_new=tuple(CellRow(**c._asdict()) for c in new.cells if c not in base.cells),
+        warnings=(*gate.unmatched((*rows, *exact)), *warnings),
+        **about,
+    )
 
-    def times(
-        self, times: Mapping[Key, tuple[Estimate, Medians]], missing: Mapping[Key, str]
-    ) -> tuple[Compared, ...]:
-        """Return what is said of metrics that vary: verdicts belong to the intervals shown."""
-        out = []
-        for (cell, metric), (estimate, medians) in times.items():
-            low, high = map(number, estimate.interval)
-            found: dict[str, Any] = {"ratio": estimate.ratio, "low": low, "high": high}
-            found |= medians._asdict()
-            if self.gate.ignores(cell, metric):
-                found["ignored"] = True
-            else:
-                said = verdict(estimate, self.margin)
-                found |= {"p": estimate.p, "verdict": said}
-                found |= self.decided(cell, metric, said is Verdict.SLOWER, estimate.ratio)
-            out.append((cell, metric, found))
-        for (cell, metric), why in missing.items():
-            left_out = self.gate.ignores(cell, metric)
-            out.append((cell, metric, {"missing": why, "ignored": left_out}))
-        return tuple(
-            Compared(**cell._asdict(), metric=metric, unit=METRICS[metric].unit, **found)
-            for cell, metric, found in out
-        )
 
-    def counts(self, base: Mapping[Key, float], new: Mapping[Key, float]) -> tuple[ExactCount, ...]:
-        """Return what is said of exact metrics that both sides have."""
-        out = []
-        for (cell, metric), before in base.items():
-            if (cell, metric) not in new:
-                continue
+def varying(key: Key, estimate: Estimate, margin: float, **shown: Any) -> ComparedRow:
+    """Return a row of a metric that varies, `estimate` being new to base.
+
+    Its verdict belongs to the interval shown. `shown` are the sides.
+    """
+    low, high = map(number, estimate.interval)
+    return ComparedRow(
+        **key[0]._asdict(),
+        metric=key[1],
+        unit=METRICS[key[1]].unit,
+        ratio=estimate.ratio,
+        low=low,
+        high=high,
+        p=estimate.p,
+        verdict=verdict(estimate, margin),
+        **shown,
+    )
+
+
+def missing(key: Key, why: str) -> ComparedRow:
+    """Return a row of a metric that cannot be compared."""
+    cell, metric = key
+    return ComparedRow(**cell._asdict(), metric=metric, unit=METRICS[metric].unit, missing=why)
+
+
+def counts(base: Mapping[Key, float], new: Mapping[Key, float]) -> Iterator[ComparedRow]:
+    """Yield the rows of exact metrics that both sides have."""
+    for (cell, metric), before in base.items():
+        if (cell, metric) in new:
             after = new[cell, metric]
-            found, ignored = outcome(metric, before, after), self.gate.ignores(cell, metric)
-            ratio = after / before if before > 0 else math.inf
-            decision = self.decided(
-                cell, metric, found is CountOutcome.WORSE and not ignored, ratio
-            )
-            row = ExactCount(
+            yield ComparedRow(
                 **cell._asdict(),
                 metric=metric,
+                unit="nats" if metric in LOSSES else "count",
                 base=before,
                 new=after,
-                outcome=found,
-                ignored=ignored,
-                **decision,
+                ratio=after / before if before > 0 else None,
+                outcome=outcome(metric, before, after),
             )
-            out.append(row)
-        return tuple(out)
 
-    def failures(
-        self, base: Mapping[Cell, str | None], new: Mapping[Cell, str | None]
-    ) -> tuple[FailedCell, ...]:
-        """Return the cells of both sides that failed: worse, if only on the new one."""
-        return tuple(
-            FailedCell(
-                **cell._asdict(),
-                base=why,
-                new=new[cell],
-                worse=why is None and not self.gate.ignores(cell, None),
-            )
-            for cell, why in base.items()
-            if cell in new and (why is not None or new[cell] is not None)
-        )
 
-    def decided(self, cell: Cell, metric: str, more: bool, ratio: float) -> dict[str, Any]:
-        """Return what the gate says of a row, which may be known to be slower, or more."""
-        if more:
-            return self.gate.decide(cell, metric, ratio, self.margin, self.today)._asdict()
-        return Decision(self.gate.limit(cell, metric, self.margin), worse=False)._asdict()
+def failures(
+    base: Mapping[Cell, str | None], new: Mapping[Cell, str | None]
+) -> Iterator[ComparedRow]:
+    """Yield the cells of both sides that failed on one of them."""
+    for cell, why in base.items():
+        if cell in new and (why is not None or new[cell] is not None):
+            yield ComparedRow(**cell._asdict(), base=why, new=new[cell])
 
 
 def outcome(metric: str, base: float, new: float) -> CountOutcome:
@@ -372,16 +305,15 @@ def outcome(metric: str, base: float, new: float) -> CountOutcome:
     return CountOutcome.WORSE if new > base else CountOutcome.BETTER
 
 
-def as_json(comparison: Comparison, headline: str) -> str:
-    """Return a comparison as a JSON text."""
-    data = {
+def comparison_data(comparison: Comparison, headline: str) -> dict[str, Any]:
+    """Return a comparison as its JSON has it."""
+    return {
         "kind": KIND,
         "version": VERSION,
         "status": int(comparison.status),
         "headline": headline,
         **msgspec.to_builtins(comparison),
     }
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The charts of a comparison's page: the intervals of each metric."""
+"""Charts of ratios with their intervals: of a comparison's metrics, and of a bisection's steps."""
 
 from __future__ import annotations
 
@@ -7,81 +7,90 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
-from bench.compare.comparison_document import called, ratio_value
+from bench.compare.comparison_document import ratio_value
 from bench.metrics import METRICS, label
 from bench.report.charts.drawn import ROW, Figure, chart
 from bench.report.table import percent
 from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from bench.compare.comparison import Compared, Comparison
+    from bench.compare.comparison import ComparedRow, Comparison
 
-COLOURS = {
-    Verdict.SLOWER: "#d1495b",
-    Verdict.FASTER: "#2a9d62",
-    Verdict.EQUIVALENT: "#5b7db1",
-    Verdict.INCONCLUSIVE: "#999999",
+RED, GREEN, BLUE, GREY = "#d1495b", "#2a9d62", "#5b7db1", "#999999"
+COLOURS: Mapping[str, str] = {
+    Verdict.SLOWER: RED,
+    Verdict.FASTER: GREEN,
+    Verdict.EQUIVALENT: BLUE,
+    Verdict.INCONCLUSIVE: GREY,
 }
 
 
 def figures(comparison: Comparison) -> Iterator[Figure]:
     """Yield a chart for each metric."""
-    groups: dict[str, list[Compared]] = defaultdict(list)
+    groups: dict[str, list[ComparedRow]] = defaultdict(list)
     for row in comparison.judged:
         if row.low is not None and row.high is not None:
             groups[row.metric].append(row)
     margin = comparison.margin
+    band = chart([{"low": 1 / (1 + margin), "high": 1 + margin}])
+    band = band.mark_rect(opacity=0.18, color="#888")
     for metric in [name for name in METRICS if name in groups]:
         rows = groups[metric]
         verdicts = Counter(row.verdict for row in rows)
         changed = [v for v in (Verdict.SLOWER, Verdict.FASTER) if verdicts[v]]
         said = " and ".join(f"{verdicts[verdict]} {verdict}" for verdict in changed)
-        cells = "; ".join(f"{cell(row)} {ratio_value(row)}, {row.verdict}" for row in rows)
+        cells = "; ".join(f"{row} {ratio_value(row)}, {row.verdict}" for row in rows)
+        data = [
+            {
+                "name": str(row),
+                "ratio": row.ratio,
+                "low": row.low,
+                "high": row.high,
+                "verdict": str(row.verdict),
+                "said": str(ratio_value(row)),
+            }
+            for row in rows
+        ]
+        title = f"{label(metric)}, new / base"
         yield Figure(
             f"ratios-{metric}",
             f"{label(metric)}: {said or 'no change found'} of {len(rows)}",
             f"{label(metric)}, new to base, with 95 % intervals; the band is the margin of "
             f"±{percent(margin)}: {cells}.",
-            intervals(label(metric), rows, margin),
+            intervals(data, title, COLOURS, band.encode(x=ratios("low", title), x2="high:Q")),
         )
 
 
-def intervals(metric: str, rows: Sequence[Compared], margin: float) -> Any:
-    """Return the chart of one metric: ratios with their intervals, the margin as a band."""
-    data = [
-        {
-            "cell": cell(row),
-            "ratio": row.ratio,
-            "low": row.low,
-            "high": row.high,
-            "verdict": str(row.verdict),
-            "said": str(ratio_value(row)),
-        }
-        for row in rows
-    ]
-    axis: dict[str, Any] = {
-        "title": f"{metric}, new / base (log scale)",
-        "scale": altair.Scale(type="log", nice=False, padding=12),
-    }
+def intervals(
+    rows: list[dict[str, Any]], title: str, colours: Mapping[str, str], behind: Any
+) -> Any:
+    """Return a chart with a row for each ratio and its interval.
+
+    Args:
+        rows: With the name, ratio, low, high, verdict and said of each.
+        title: Of the axis of ratios.
+        colours: Of each verdict.
+        behind: A layer behind the rows.
+    """
     colour = altair.Color(
         "verdict:N",
         title=None,
-        scale=altair.Scale(domain=list(map(str, COLOURS)), range=list(COLOURS.values())),
+        scale=altair.Scale(domain=list(map(str, colours)), range=list(colours.values())),
         legend=altair.Legend(orient="bottom"),
     )
-    y = altair.Y("cell:N", title=None, sort=None, axis=altair.Axis(labelLimit=260))
-    band = chart([{"low": 1 / (1 + margin), "high": 1 + margin}])
-    base = chart(data).encode(y=y, color=colour, tooltip=["cell:N", "said:N", "verdict:N"])
+    y = altair.Y("name:N", title=None, sort=None, axis=altair.Axis(labelLimit=260))
+    base = chart(rows).encode(y=y, color=colour, tooltip=["name:N", "said:N", "verdict:N"])
     whole = altair.layer(
-        band.mark_rect(opacity=0.18, color="#888").encode(x=altair.X("low:Q", **axis), x2="high:Q"),
-        base.mark_rule(strokeWidth=2).encode(x=altair.X("low:Q", **axis), x2="high:Q"),
-        base.mark_point(filled=True, size=60, opacity=1).encode(x=altair.X("ratio:Q", **axis)),
+        behind,
+        base.mark_rule(strokeWidth=2).encode(x=ratios("low", title), x2="high:Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=ratios("ratio", title)),
     )
-    return whole.properties(width="container", height=max(3, len(data)) * ROW)
+    return whole.properties(width="container", height=max(3, len(rows)) * ROW)
 
 
-def cell(row: Compared) -> str:
-    """Return what a row of a chart is called."""
-    return f"{called(row)} at {row.workload} on {row.backend}"
+def ratios(name: str, title: str) -> Any:
+    """Return the axis of ratios, in which a chart's layers agree."""
+    scale = altair.Scale(type="log", nice=False, padding=12)
+    return altair.X(f"{name}:Q", title=f"{title} (log scale)", scale=scale)

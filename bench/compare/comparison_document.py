@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.cells import BASELINE
-from bench.compare.comparison import (
-    LOSSES,
-    Compared,
-    CountOutcome,
-    ExactCount,
-    FailedCell,
-    Status,
-)
-from bench.compare.conditions import OWN
+from bench.compare.comparison import CountOutcome, Status
+from bench.compare.conditions import OWN, moved
+from bench.compare.trends import counted
 from bench.metrics import METRICS, label
-from bench.report.table import Column, Document, Row, Section, Table, Value, amount, percent
+from bench.report.table import Column, Document, Row, Section, Table, Value, percent
 from bench.report.wording import joined
 from bench.report.wording import name as name_of
 from bench.stats.verdicts import Verdict
@@ -26,9 +20,8 @@ from bench.stats.verdicts import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.compare.comparison import CellRow, Comparison, Origin, Shift
+    from bench.compare.comparison import CellRow, ComparedRow, Comparison, Origin
     from bench.report.charts.drawn import Figure
-    from bench.report.table import Content
 
 MARKER = "<!-- bakeoff comparison -->"
 """First line of the Markdown, by which a later comment finds the one that it replaces."""
@@ -46,12 +39,7 @@ READING = (
 
 
 def document(comparison: Comparison, figures: Sequence[Figure] = ()) -> Document:
-    """Return all that is said of a comparison.
-
-    Args:
-        comparison: To be shown.
-        figures: Its charts, for a page.
-    """
+    """Return all that is said of a comparison, with its charts where there is a page."""
     base, new = comparison.base, comparison.new
     sections = (
         Section("Changes", tuple(counts(comparison)), (shift_table(comparison),)),
@@ -74,17 +62,13 @@ def document(comparison: Comparison, figures: Sequence[Figure] = ()) -> Document
 def headline(comparison: Comparison) -> str:
     """Return what a comparison comes to, in a sentence that begins with what was changed."""
     base, new = comparison.base[-1].versions, comparison.new.versions
-    changed = [
-        f"{package} {base.get(package, 'none')} → {new.get(package, 'none')}"
-        for package in dict.fromkeys([*base, *new] if base and new else [])
-        if base.get(package) != new.get(package)
-    ]
+    pairs = moved(base, new) if base and new else {}
+    changed = [f"{package} {a or 'none'} → {b or 'none'}" for package, (a, b) in pairs.items()]
     subject = f"{', '.join(changed)}: " if changed else ""
-    worse = [shift for shift in comparison.shifts if shift.row.worse]
+    worse = [short(row, where) for row, where in shifts(comparison) if row.worse]
     if worse:
-        said = [short(shift, comparison) for shift in worse[:NAMED]]
         more = [f"{len(worse) - NAMED} more"] if len(worse) > NAMED else []
-        return f"{subject}Worse: {joined([*said, *more])}."
+        return f"{subject}Worse: {joined([*worse[:NAMED], *more])}."
     if comparison.status is Status.NOT_WORSE:
         known = all(row.settled for row in comparison.judged)
         return f"{subject}{'Nothing is worse' if known else 'No regression found'}."
@@ -95,16 +79,34 @@ def headline(comparison: Comparison) -> str:
     return f"{subject}Inconclusive: changes under about {seen} would not show."
 
 
-def short(shift: Shift, comparison: Comparison) -> str:
+def shifts(comparison: Comparison) -> list[tuple[ComparedRow, str]]:
+    """Return what differs, and where: what is worse first; failures, then the slowest, then counts.
+
+    The same count of a style that changed in the same way at several workloads is one shift.
+    """
+    alike: dict[tuple[object, ...], list[ComparedRow]] = {}
+    for row in comparison.exact:
+        if row.changed:
+            same = (row.entrant, row.style, row.backend, row.metric, row.base, row.new)
+            alike.setdefault((*same, row.note), []).append(row)
+    times = sorted((r for r in comparison.rows if r.changed), key=lambda row: -(row.ratio or 0.0))
+    found = [*([row] for row in (*comparison.failures, *times)), *alike.values()]
+    every = (*comparison.rows, *comparison.exact, *comparison.failures)
+    several = len({row.backend for row in every}) > 1  # only then is the backend said
+    return [
+        (rows[0], f"at {joined([row.workload for row in rows])}{backend}")
+        for rows in sorted(found, key=lambda rows: not rows[0].worse)
+        for backend in [f" on {rows[0].backend}" if several else ""]
+    ]
+
+
+def short(row: ComparedRow, where: str) -> str:
     """Return what is worse, in a few words."""
-    row = shift.row
-    if isinstance(row, FailedCell):
-        return f"{called(row)} {place(shift, comparison)} fails"
-    if isinstance(row, Compared):
-        ratio = Value(row.ratio, low=row.low, high=row.high)
-        return f"{called(row)} {label(row.metric)} {place(shift, comparison)} {ratio}"
-    before, after = amounts(row)
-    return f"{called(row)} {label(row.metric)} {before} → {after}"
+    if not row.metric:
+        return f"{row.arm} {where} fails"
+    if row.outcome is None:
+        return f"{row.arm} {label(row.metric)} {where} {ratio_value(row)}"
+    return f"{row.arm} {label(row.metric)} {' → '.join(amounts(row))}"
 
 
 def counts(comparison: Comparison) -> Iterator[str]:
@@ -121,7 +123,7 @@ def counts(comparison: Comparison) -> Iterator[str]:
     if said:
         allowed = sum(row.settled and row.verdict is Verdict.INCONCLUSIVE for row in rows)
         also = f" ({allowed} of them below the threshold)" if allowed else ""
-        yield f"{many(len(rows), 'row')}: {joined(said)}{also}."
+        yield f"{counted(len(rows), 'row')}: {joined(said)}{also}."
     outcomes = Counter(row.outcome for row in comparison.exact if not row.ignored)
     if outcomes:
         others = [f"{n} {each}" for each, n in outcomes.items() if each is not CountOutcome.EQUAL]
@@ -156,58 +158,51 @@ def shift_table(comparison: Comparison) -> Table:
         Column("new / base", number=True),
         Column("verdict", needed=False),
     )
-    shifts = comparison.shifts
-    rows = [shift_row(shift, comparison) for shift in shifts[:MOST_SHIFTS]]
-    notes = [note for shift in shifts[:MOST_SHIFTS] if (note := reason(shift, comparison))]
-    if len(shifts) > MOST_SHIFTS:
-        notes.append(f"{len(shifts) - MOST_SHIFTS} more changes; `--format json` has all of them.")
+    found = shifts(comparison)
+    rows = [shift_row(*shift) for shift in found[:MOST_SHIFTS]]
+    notes = [note for shift in found[:MOST_SHIFTS] if (note := reason(*shift))]
+    if len(found) > MOST_SHIFTS:
+        notes.append(f"{len(found) - MOST_SHIFTS} more changes; `--format json` has all of them.")
     return Table(columns, tuple(rows), notes=tuple(notes))
 
 
-def shift_row(shift: Shift, comparison: Comparison) -> Row:
+def shift_row(row: ComparedRow, where: str) -> Row:
     """Return a row of the table of changes."""
-    row, where = shift.row, f"{called(shift.row)} {place(shift, comparison)}"
+    where = f"{row.arm} {where}"
     mark = "! " if row.worse else ""
-    if isinstance(row, FailedCell):
+    if not row.metric:
         said = "works again" if row.new is None else "fails"
         return Row((where, "", "", "", mark + said, "worse" if row.worse else ""), row.worse)
-    before, after = amounts(row)
-    cells: tuple[Content, ...]
-    if isinstance(row, Compared):
-        cells, said = (before, after, ratio_value(row)), str(row.verdict)
-    else:
-        cells = "", "", f"{mark}{before} → {after}"
-        said = "more" if row.outcome is CountOutcome.WORSE else str(row.outcome)
+    said = "more" if row.outcome is CountOutcome.WORSE else str(row.outcome or row.verdict)
     if row.worse:
         said = "worse"
     elif row.note:
         said += ", accepted" if row.accepted else ", allowed"
-    return Row((where, label(row.metric), *cells, said), row.worse)
+    if row.outcome is None:
+        return Row((where, label(row.metric), *amounts(row), ratio_value(row), said), row.worse)
+    change = mark + " → ".join(amounts(row))
+    return Row((where, label(row.metric), "", "", change, said), row.worse)
 
 
-def reason(shift: Shift, comparison: Comparison) -> str:
+def reason(row: ComparedRow, where: str) -> str:
     """Return why a cell failed, or what the gate's author wrote of a shift; else nothing."""
-    row, where = shift.row, f"{called(shift.row)} {place(shift, comparison)}"
-    if not isinstance(row, FailedCell):
+    where = f"{row.arm} {where}"
+    if row.metric:
         return f"{where}, {label(row.metric)}: {row.note}." if ": " in row.note else ""
     if row.new is None:
         return f"{where} no longer fails: it did ({row.base})."
     return f"{where} fails {'now' if row.base is None else 'on both sides'}: {row.new}"
 
 
-def amounts(row: Compared | ExactCount) -> tuple[str, str]:
+def amounts(row: ComparedRow) -> tuple[str, str]:
     """Return the sides of a row: ratios to the baseline where these are compared, or amounts."""
-    if isinstance(row, ExactCount):
-        unit = "nats" if row.metric in LOSSES else "count"
-        return amount(row.base, unit), amount(row.new, unit)
-    if row.base_ratio is not None and row.new_ratio is not None:
+    if row.base_ratio is not None:
         return str(Value(row.base_ratio)), str(Value(row.new_ratio))
-    if row.base is None or row.new is None:
-        return "", ""
-    return amount(row.base, row.unit), amount(row.new, row.unit)
+    sides: tuple[Any, Any] = (row.base, row.new)
+    return str(Value(sides[0], row.unit)), str(Value(sides[1], row.unit))
 
 
-def ratio_value(row: Compared) -> Value:
+def ratio_value(row: ComparedRow) -> Value:
     """Return new to base with its interval."""
     return Value(
         row.ratio,
@@ -243,16 +238,16 @@ def matrices(comparison: Comparison) -> Iterator[Section]:
 
 def lacking(comparison: Comparison) -> Iterator[str]:
     """Yield what is not compared and why."""
-    missing: dict[str, list[Compared]] = {}
+    missing: dict[str, list[ComparedRow]] = {}
     for row in comparison.rows:
         if row.missing and not row.ignored:
             missing.setdefault(row.missing, []).append(row)
     for why, rows in missing.items():
         metrics = joined([label(metric) for metric in dict.fromkeys(row.metric for row in rows)])
-        yield f"{many(len(rows), 'row')} ({metrics}): {why}"
+        yield f"{counted(len(rows), 'row')} ({metrics}): {why}"
     ignored = sum(row.ignored for row in (*comparison.rows, *comparison.exact))
     if ignored:
-        yield f"{many(ignored, 'row')}: left out by the gate"
+        yield f"{counted(ignored, 'row')}: left out by the gate"
     for cells, side in ((comparison.only_base, "base"), (comparison.only_new, "new")):
         if cells:
             yield f"Only in the {side} run: {listed(cells)}"
@@ -261,7 +256,7 @@ def lacking(comparison: Comparison) -> Iterator[str]:
 def listed(cells: Sequence[CellRow]) -> str:
     """Return cells one by one, or how many there are of each workload."""
     if len(cells) <= LISTED:
-        return joined([f"{called(row)} at {row.workload} on {row.backend}" for row in cells])
+        return joined([str(row) for row in cells])
     found = Counter(f"{row.workload} on {row.backend}" for row in cells)
     return joined([f"{number} cells at {where}" for where, number in found.items()])
 
@@ -277,25 +272,8 @@ def conditions(comparison: Comparison) -> Iterator[str]:
         yield f"Differs: {'; '.join(map(str, comparison.differences))}."
 
 
-def called(row: CellRow) -> str:
-    """Return a cell's entrant and style."""
-    return name_of(row.cell._asdict())
-
-
-def place(shift: Shift, comparison: Comparison) -> str:
-    """Return where something changed: workloads, and the backend if there are several."""
-    rows = (*comparison.rows, *comparison.exact, *comparison.failures)
-    several = len({row.backend for row in rows}) > 1
-    return f"at {joined(shift.workloads)}{f' on {shift.row.backend}' if several else ''}"
-
-
 def described(origin: Origin) -> str:
     """Return what a side is: its name, when it was measured, its commit."""
     about = [origin.when, origin.commit and f"commit {origin.commit}"]
     said = ", ".join(filter(None, about))
     return f"{origin.name} ({said})" if said else origin.name
-
-
-def many(number: int, what: str) -> str:
-    """Return a number of things in words."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

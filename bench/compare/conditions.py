@@ -11,7 +11,7 @@ from bench.runfile.reader import cpu_of, processor_model
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import Any
 
     from bench.runfile.reader import Run
@@ -40,6 +40,12 @@ class ConditionChange(msgspec.Struct, frozen=True):
         return f"{self.what} {self.base}, then {self.new}"
 
 
+def moved[K](base: Mapping[K, str], new: Mapping[K, str]) -> dict[K, tuple[str | None, str | None]]:
+    """Return what differs between two sides, as releases of packages; None: it is not there."""
+    pairs = {name: (base.get(name), new.get(name)) for name in dict.fromkeys([*base, *new])}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def differences(base: Run, new: Run) -> list[ConditionChange]:
     """Return what differs. A condition that one of the files does not state is left out."""
     theirs, ours = dict(conditions(base)), dict(conditions(new))
@@ -47,10 +53,10 @@ def differences(base: Run, new: Run) -> list[ConditionChange]:
     unset = None if None in flags else UNSET
     absent = ABSENT if versions(base) and versions(new) else None
     found = []
-    for name, what in dict.fromkeys([*theirs, *ours]):
+    for (name, what), values in moved(theirs, ours).items():
         lacking = unset if name == "flags" else None if name in FIXED else absent
-        before, after = theirs.get((name, what), lacking), ours.get((name, what), lacking)
-        if before is not None and after is not None and before != after:
+        before, after = (lacking if value is None else value for value in values)
+        if before is not None and after is not None:
             found.append(ConditionChange(name, what, before, after))
     return found
 
@@ -117,13 +123,10 @@ def check(
 ) -> tuple[ConditionChange, ...]:
     """Return what differs between the last run and the others, if that is allowed.
 
-    Args:
-        runs: The new one is the last.
-        names: What the runs are called in a message.
-        allowed: Names of what may differ; `all` is everything.
+    `names` are what the runs are called in a message; `all` among `allowed` allows everything.
 
     Raises:
-        BakeoffError: one of these names is unknown; something else differs.
+        BakeoffError: one of the allowed names is unknown; something else differs.
     """
     known = [*FIXED, *packages(runs), ALL]
     for name in allowed:

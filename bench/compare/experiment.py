@@ -11,18 +11,23 @@ from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, Journal, newest
 from bench.engine.machine import only_one
 from bench.engine.processes import WorkerFailedError
+from bench.environments.builder import failure
 from bench.environments.offers import offer
-from bench.environments.uv import PYTHONS, UnsolvableError, minor
+from bench.environments.uv import PYTHONS, UnsolvableError, installed, minor
+from bench.report.wording import joined
 from bench.run import CODE, code_digest, new_path
+from bench.watch import machine
 from bench.worker.settings import conditions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from bench.cells import Cell, Offer, Selection
     from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
+    from bench.engine.sides_plan import SidesPlan
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
     from bench.samples import Spent
@@ -38,6 +43,12 @@ class Offered:
     environment: Environment
     offer: Offer
 
+    @property
+    def releases(self) -> dict[str, str]:
+        """All its releases, by package; at hand, those of everything that is installed."""
+        pins = self.environment.pins or installed()
+        return dict(pin.split("==", 1) for pin in pins) | self.offer.versions
+
     def gap(self, entrant: str, style: str) -> str | None:
         """Return why this side has not got an entrant's style; None if it has."""
         if style in self.offer.styles.get(entrant, ()):
@@ -46,21 +57,18 @@ class Offered:
         return missing or self.offer.problems.get(entrant) or "there is no such style"
 
 
-def built(
-    specs: Sequence[Spec], builder: Builder, pythons: Sequence[str] = ()
-) -> list[Environment]:
+def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
     """Return the environments of sides: of the same Python, if there is one that fits them all.
 
     Raises:
         BakeoffError: one of them cannot be built; which, and why.
     """
     # The oldest Python that fits is the one for which most releases of that time have wheels.
+    pythons: tuple[str, ...] = PYTHONS
     if any(spec.current for spec in specs):
         pythons = (minor(),)
     elif any(spec.revision for spec in specs):  # one with this lock runs on the Python at hand
-        pythons = tuple(dict.fromkeys([minor(), *(pythons or PYTHONS)]))
-    else:
-        pythons = pythons or PYTHONS
+        pythons = tuple(dict.fromkeys([minor(), *PYTHONS]))
     for python in pythons:
         try:
             return [builder.environment(spec, (python,)) for spec in specs]
@@ -78,8 +86,7 @@ def asked(environment: Environment, entrants: Iterable[str] = ()) -> Offered:
     try:
         found = offer(tuple(entrants), {}, place=environment.place)
     except WorkerFailedError as error:
-        said = ": ".join([error.reason, *error.stderr.splitlines()[-1:]])
-        raise BakeoffError(f"{environment.spec} cannot be measured: {said}") from error
+        raise BakeoffError(f"{environment.spec} cannot be measured: {failure(error)}") from error
     except (TypeError, OSError) as error:  # another revision's answer, or no such interpreter
         raise BakeoffError(f"{environment.spec} cannot be measured: {error}") from error
     return Offered(environment, replace(found, conditions=conditions()))
@@ -128,7 +135,7 @@ def common(found: Mapping[str, Sequence[Cell]]) -> list[Cell]:
 def measure[P: Plan](
     plan: Callable[[Options, float], P],
     options: Options,
-    sides: Mapping[str, Environment],
+    sides: Mapping[str, Offered],
     header: Mapping[str, Any],
     *,
     kind: str,
@@ -158,8 +165,9 @@ def measure[P: Plan](
         **header,
         "code": code_digest((*CODE, "bench/compare")),
         "sides": {
-            name: [[*side.pins], side.python, side.commit, side.place.command[0]]
-            for name, side in sides.items()
+            name: [each.offer.versions, where.pins, where.python, where.commit, where.place.command]
+            for name, each in sides.items()
+            for where in [each.environment]
         },
     }
     if resume:
@@ -172,7 +180,13 @@ def measure[P: Plan](
         path = folder / new_path().name
         opened = Journal.create(path, {**about, "seed": options.seed, "before": before})
     made = plan(options, before)
-    places = {name: replace(side.place, variables=shared(side)) for name, side in sides.items()}
+    # Of two processes, neither may take a whole accelerator.
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    places = {
+        name: replace(place, variables={**place.variables, **shared})
+        for name, side in sides.items()
+        for place in [side.environment.place]
+    }
     try:
         Driver(made, opened, places=places, told=told).run()
     except BaseException:
@@ -184,11 +198,6 @@ def measure[P: Plan](
     return made, opened
 
 
-def shared(side: Environment) -> dict[str, str]:
-    """Return a side's variables: of two processes, neither may take a whole accelerator."""
-    return {**side.place.variables, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-
-
 def check(journal: Journal, about: Mapping[str, Any]) -> None:
     """Raise BakeoffError unless a journal is of the same command and the same code."""
     now = json.loads(json.dumps(about, default=list))
@@ -198,3 +207,25 @@ def check(journal: Journal, about: Mapping[str, Any]) -> None:
             f"the journal {journal.path} is of another run ({', '.join(changed)} differ): give "
             "the same options as then, or start anew without --resume"
         )
+
+
+def doubts(made: SidesPlan, sides: Mapping[str, Offered], here: str) -> list[str]:
+    """Return reasons to doubt what was measured, in sentences; `here` is a side of today's."""
+    notes = [f"{name}: {note}" for name, side in made.sides.items() for note in side.state.notes]
+    pythons = sorted({side.environment.python for side in sides.values()})
+    if len(pythons) > 1:
+        notes.append(f"the sides run on different Pythons, {joined(pythons)}: none fits all")
+    return [*notes, *filter(None, machine(made.spent, sides[here].offer.conditions))]
+
+
+def write_runs(folder: Path, option: str, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write run files, by name, into a new folder.
+
+    Raises:
+        BakeoffError: the folder, or a file, cannot be written; `option` is what it was given to.
+    """
+    from bench.runfile.writer import new_folder, write
+
+    new_folder(folder, option)
+    for name, data in files.items():
+        write(folder / f"{name}.json", data)

@@ -1,4 +1,4 @@
-"""Runs in the forms of other trackers: Bencher, github-action-benchmark, asv; and Parquet.
+"""Runs and time lines for other programs: Bencher, github-action-benchmark, asv, Parquet, and more.
 
 Times of two days differ for many reasons, so the ratio to the baseline, where it is known, is given
 beside them with its interval: set a tracker's alerts on ratios.
@@ -6,22 +6,25 @@ beside them with its interval: set a tracker's alerts on ratios.
 
 from __future__ import annotations
 
+import csv
 import datetime
 import io
 import json
 import math
 from collections import defaultdict
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import special
 
 from bench.cells import BASELINE, Cell
 from bench.compare.conditions import versions
+from bench.compare.run_scan import UNITS
+from bench.compare.series import Point, SeriesKey
 from bench.estimates import Group
 from bench.report import tied
-from bench.report.rows import COLUMNS, rows
+from bench.report.rows import COLUMNS, rows, safe
 from bench.report.table import Value
 from bench.report.wording import measured
 from bench.runfile.reader import cpu_of, is_number, processor_model
@@ -30,8 +33,11 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.compare.series import Moment, Move, SeriesChange
+    from bench.compare.timeline import KeptRuns
     from bench.report.wording import Facts
     from bench.runfile.reader import Run
+    from bench.samples import Samples
     from bench.stats.ratios import Estimate
 
 RATIO = "ratio"
@@ -45,25 +51,16 @@ DIGITS = 5
 """That asv keeps of its statistics."""
 TEXTS = ("run", "when", *Cell._fields, "metric", "unit", "verdict", "missing")
 COUNTS = ("samples", "blocks", "processes")
+TIMELINE_SCHEMA = 2
+RUN = ("run", "path", "when", "commit", "dirty")
+"""Columns of a time line that say which run a row is of; its versions come last."""
 
 
-class ExportedNumber(NamedTuple):
-    """One number of a run."""
-
-    cell: Cell
-    metric: str
-    unit: str
-    value: float
-    found: Facts
-    """The metric as the run file has it; empty for an exact one."""
-
-    @property
-    def ratio(self) -> float | None:
-        """To the baseline, where it is known."""
-        return self.found.get("ratio")
+type Number = tuple[Cell, str, Facts]
+"""One number of a run: its cell, its metric, and the metric as the run file has it."""
 
 
-def numbers(runs: Sequence[Run], form: str) -> list[ExportedNumber]:
+def numbers(runs: Sequence[Run], form: str) -> list[Number]:
     """Return every number of the only run; cells that failed have none.
 
     Raises:
@@ -72,25 +69,22 @@ def numbers(runs: Sequence[Run], form: str) -> list[ExportedNumber]:
     if len(runs) != 1:
         names = ", ".join(run.name for run in runs)
         raise BakeoffError(f"--format {form} is about one run; {names} are given: give one")
-    found = []
+    out: list[Number] = []
     for facts in runs[0].section["cells"]:
         if facts["failure"] is not None:
             continue
-        cell = Cell(*(facts[name] for name in Cell._fields))
-        for metric in facts["metrics"]:
-            row = measured(facts, metric)
-            if row is not None:
-                found.append(ExportedNumber(cell, metric, row["unit"], row["median"], row))
-        for metric, value in facts["exact"].items():
-            if is_number(value):
-                unit = "B" if metric.endswith("_bytes") else "count"
-                found.append(ExportedNumber(cell, metric, unit, value, {}))
+        found = {metric: measured(facts, metric) for metric in facts["metrics"]}
+        counted = dict(facts["exact"])
         if facts["final_loss"]:
-            value = facts["final_loss"]["same_weights"]
-            found.append(ExportedNumber(cell, "final_loss", "nats", value, {}))
-    if not found:
+            counted["final_loss"] = facts["final_loss"]["same_weights"]
+        for metric, value in counted.items():
+            if is_number(value):
+                found[metric] = {"median": value, "unit": UNITS.get(metric) or "count"}
+        cell = Cell(*(facts[name] for name in Cell._fields))
+        out += [(cell, metric, row) for metric, row in found.items() if row is not None]
+    if not out:
         raise BakeoffError(f"{runs[0].name} has no number to export; give a run that has")
-    return found
+    return out
 
 
 def bencher(runs: Sequence[Run]) -> str:
@@ -100,14 +94,14 @@ def bencher(runs: Sequence[Run]) -> str:
     --adapter json`. Measures are in seconds, bytes or counts; a ratio has its 95 % interval.
     """
     out: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for each in numbers(runs, "bencher"):
-        slug = each.metric.replace("_", "-")
-        out[str(each.cell)][slug] = {"value": each.value}
-        if each.ratio is not None:
-            ends = {"lower_value": each.found.get("low"), "upper_value": each.found.get("high")}
-            known = {name: end for name, end in ends.items() if end is not None}
-            out[str(each.cell)][f"{slug}-{RATIO}"] = {"value": each.ratio} | known
-    return text(out)
+    for cell, metric, found in numbers(runs, "bencher"):
+        slug = metric.replace("_", "-")
+        out[str(cell)][slug] = {"value": found["median"]}
+        if found.get("ratio") is not None:
+            ends = {"value": "ratio", "lower_value": "low", "upper_value": "high"}
+            known = {name: found[end] for name, end in ends.items() if found.get(end) is not None}
+            out[str(cell)][f"{slug}-{RATIO}"] = known
+    return json_text(out)
 
 
 def github(runs: Sequence[Run]) -> str:
@@ -116,23 +110,23 @@ def github(runs: Sequence[Run]) -> str:
     As https://github.com/benchmark-action/github-action-benchmark has it; all metrics are costs.
     """
     out: list[dict[str, Any]] = []
-    for each in numbers(runs, "github-action-benchmark"):
-        name, found = f"{each.cell} {each.metric}", each.found
-        entry = {"name": name, "unit": each.unit, "value": each.value}
-        if found:
+    for cell, metric, found in numbers(runs, "github-action-benchmark"):
+        name, ratio = f"{cell} {metric}", found.get("ratio")
+        entry = {"name": name, "unit": found["unit"], "value": found["median"]}
+        if "samples" in found:
             sampled = [f"{found[kind]} {kind}" for kind in COUNTS if found.get(kind)]
             entry["extra"] = ", ".join(sampled)
         out.append(entry)
-        if each.ratio is not None:
+        if ratio is not None:
             low, high = found.get("low"), found.get("high")
             unit = f"{RATIO} to {BASELINE[0]}"
-            entry = {"name": f"{name} {RATIO}", "unit": unit, "value": each.ratio}
+            entry = {"name": f"{name} {RATIO}", "unit": unit, "value": ratio}
             if low is not None and high is not None:
                 entry["range"] = f"± {(high - low) / 2:.3g}"
-            value = Value(each.ratio, low=low, high=high)
+            value = Value(ratio, low=low, high=high)
             entry["extra"] = f"{value}, {found.get('verdict') or 'not judged'}"
             out.append(entry)
-    return text(out)
+    return json_text(out)
 
 
 def asv(runs: Sequence[Run]) -> str:
@@ -142,13 +136,13 @@ def asv(runs: Sequence[Run]) -> str:
     parameters style, workload and backend, and so is its ratio to the baseline.
     """
     found: dict[str, dict[tuple[str, ...], dict[str, float | None]]] = defaultdict(dict)
-    for each in numbers(runs, "asv"):
-        place = (f"{each.cell.entrant} {each.cell.style}", *each.cell[2:])
-        found[f"bakeoff.{each.metric}"][place] = of_samples(each, runs[0])
-        estimate = tied.estimate_of(each.found) if each.found else None
+    for cell, metric, each in numbers(runs, "asv"):
+        place = (f"{cell.entrant} {cell.style}", *cell[2:])
+        samples = runs[0].samples.get(Group(metric, *cell[2:]), {}).get(cell, [])
+        found[f"bakeoff.{metric}"][place] = of_samples(each, samples)
+        estimate = tied.estimate_of(each)
         if estimate is not None:
-            ratio = of_ratio(each.found["ratio"], estimate)
-            found[f"bakeoff.{each.metric}_{RATIO}"][place] = ratio
+            found[f"bakeoff.{metric}_{RATIO}"][place] = of_ratio(each["ratio"], estimate)
     run = runs[0]
     packages, about, commit = dict(versions(run)), run.machine, run.commit
     python = ".".join(packages.pop("python", "").split(".")[:2])
@@ -170,7 +164,7 @@ def asv(runs: Sequence[Run]) -> str:
         ]
         for name, cells in found.items()
     }
-    return text(
+    return json_text(
         {
             "version": ASV_VERSION,
             "commit_hash": str(commit.get("id") or ""),
@@ -193,14 +187,12 @@ def asv(runs: Sequence[Run]) -> str:
     )
 
 
-def of_samples(each: ExportedNumber, run: Run) -> dict[str, float | None]:
+def of_samples(found: Facts, samples: Sequence[Samples]) -> dict[str, float | None]:
     """Return asv's columns for a number of a run, with the quartiles of its samples."""
-    out: dict[str, float | None] = {"result": each.value}
-    if count := each.found.get("samples"):
+    out: dict[str, float | None] = {"result": found["median"]}
+    if count := found.get("samples"):
         out |= {"stats_number": 1, "stats_repeat": count}
-    group = Group(each.metric, each.cell.workload, each.cell.backend)
-    blocks = run.samples.get(group, {}).get(each.cell, []) if each.found else []
-    if values := [value for block in blocks for value in block.values]:
+    if values := [value for block in samples for value in block.values]:
         low, high = np.quantile(values, [0.25, 0.75])
         out |= {"stats_q_25": rounded(low), "stats_q_75": rounded(high)}
     return out
@@ -256,6 +248,70 @@ def parquet(runs: Sequence[Run]) -> bytes:
     return file.getvalue()
 
 
-def text(data: Any) -> str:
+def timelines_csv(found: KeptRuns) -> str:
+    """Return a row for each run, cell and metric that it has or lacks, as CSV with a header."""
+    runs = [run for timeline in found.timelines for run in timeline.moments]
+    libraries = dict.fromkeys(f"version of {name}" for run in runs for name in run.versions)
+    columns = [*RUN, *SeriesKey._fields, *Point.__struct_fields__, *libraries]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for timeline in found.timelines:
+        about = [
+            about_run(run) | {f"version of {name}": said for name, said in run.versions.items()}
+            for run in timeline.moments
+        ]
+        for series in timeline.series:
+            key = series.key._asdict()
+            for at, point in series.found.items():
+                row = about[at] | key | about_point(point)
+                writer.writerow({name: safe(value) for name, value in row.items()})
+    return out.getvalue()
+
+
+def timelines_json(found: KeptRuns) -> str:
+    """Return one object: machines with their runs, and series whose points name a run's place."""
+    lines = [
+        {
+            "machine": timeline.name,
+            "runs": [
+                {**about_run(run), "versions": run.versions, "margin": run.margin}
+                for run in timeline.moments
+            ],
+            "releases": [{"run": run, "changed": pairs} for run, pairs in timeline.releases],
+            "exact_changes": list(map(about_change, timeline.moves)),
+            "changes": list(map(about_change, timeline.changes)),
+            "series": [
+                {
+                    **series.key._asdict(),
+                    "points": [{"run": at, **about_point(p)} for at, p in series.found.items()],
+                }
+                for series in timeline.series
+            ],
+        }
+        for timeline in found.timelines
+    ]
+    whole = {"schema": TIMELINE_SCHEMA, "lines": lines}
+    return json_text(whole | {"skipped": found.problems, "notes": found.notes})
+
+
+def about_run(run: Moment) -> dict[str, Any]:
+    """Return a run's name, place, time and commit."""
+    values = (run.name, run.path, run.at, run.revision, run.dirty)
+    return dict(zip(RUN, values, strict=True))
+
+
+def about_point(point: Point) -> dict[str, Any]:
+    """Return the numbers of a point, None for what is not known."""
+    return {name: getattr(point, name) for name in Point.__struct_fields__}
+
+
+def about_change(change: Move | SeriesChange) -> dict[str, Any]:
+    """Return a change, its cell and metric by name, before and after as places of runs."""
+    found = change._asdict()
+    return {**found.pop("key")._asdict(), **found}
+
+
+def json_text(data: Any) -> str:
     """Return data as a JSON text."""
     return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -22,13 +22,15 @@ the last.
 from __future__ import annotations
 
 import datetime
+import math
 import tomllib
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 import impls
-from bench.metrics import EXACT, METRICS, Kind
+from bench.metrics import EXACT, METRICS
 from bench.report.table import percent
 from common.config import WORKLOADS
 from common.errors import BakeoffError, unknown
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from bench.cells import Cell
+    from bench.compare.comparison import ComparedRow
 
 TABLE = "tool.bakeoff.gate"
 BACKENDS = ("cpu", "gpu", "tpu")
@@ -72,13 +74,12 @@ class Scope(
     @property
     def named(self) -> dict[str, str]:
         """The names it gives, by kind."""
-        found = {kind: getattr(self, kind) for kind in Scope.__struct_fields__}
-        return {kind: name for kind, name in found.items() if name is not None}
+        kinds = Scope.__struct_fields__
+        return {kind: name for kind in kinds if (name := getattr(self, kind)) is not None}
 
-    def holds(self, cell: Cell, metric: str | None) -> bool:
-        """Tell whether it applies to a row, or without a metric to a whole cell."""
-        row = {**cell._asdict(), "metric": metric}
-        return all(row[kind] == name for kind, name in self.named.items())
+    def holds(self, row: ComparedRow) -> bool:
+        """Tell whether it applies to a row; to a cell that failed, if it names no metric."""
+        return all(getattr(row, kind) == name for kind, name in self.named.items())
 
     def __str__(self) -> str:
         return ", ".join(f"{kind} {name}" for kind, name in self.named.items())
@@ -106,16 +107,6 @@ class Accept(Scope, frozen=True, kw_only=True):
     """The last day."""
 
 
-class Decision(NamedTuple):
-    """What the gate says of a row that is slower, or more."""
-
-    threshold: float
-    worse: bool
-    accepted: Accept | None = None
-    note: str = ""
-    """Why, in words."""
-
-
 class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What counts as worse."""
 
@@ -124,75 +115,79 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rule: tuple[GateRule, ...] = ()
     accept: tuple[Accept, ...] = ()
 
-    def ignores(self, cell: Cell, metric: str | None) -> bool:
-        """Tell whether a row, or without a metric a cell, is left out."""
-        rule = best(self.rule, cell, metric)
-        return rule is not None and rule.ignore
+    def judged(self, row: ComparedRow, margin: float, today: datetime.date) -> ComparedRow:
+        """Return a row with what the gate says of it.
 
-    def limit(self, cell: Cell, metric: str, margin: float) -> float:
-        """Return the threshold of a row.
-
-        Of an exact metric it is 0 unless a rule names that metric: a rule that gives the times of a
-        workload some room shall not let a tenth more Python calls pass.
+        Two times within the `margin` are equivalent; `today` decides whether an accepted shift
+        still is.
         """
-        exact = metric not in METRICS or METRICS[metric].kind is Kind.ONCE
-        rules = [r for r in self.rule if r.threshold is not None and (r.metric or not exact)]
-        rule = best(rules, cell, metric)
-        if rule is not None and rule.threshold is not None:
-            return rule.threshold
-        if exact:
-            return 0.0
-        return margin if self.threshold is None else self.threshold
-
-    def decide(
-        self, cell: Cell, metric: str, ratio: float, margin: float, today: datetime.date
-    ) -> Decision:
-        """Say whether a row that is slower, or more, is worse."""
-        limit = self.limit(cell, metric, margin)
+        rule = best(self.rule, row)
+        if rule is not None and rule.ignore:
+            return replace(row, ignored=True, p=None, verdict=None)
+        if row.missing:
+            return row
+        if not row.metric:
+            return replace(row, worse=row.base is None)
+        limit = self.limit(row, margin)
+        row = replace(row, threshold=limit)
+        if not row.more:
+            return row
+        ratio = math.inf if row.ratio is None else row.ratio
         if ratio <= 1 + limit + SLACK:
-            return Decision(limit, worse=False, note=f"{percent(limit)} are allowed")
-        known = best(self.accept, cell, metric)
+            return replace(row, note=f"{percent(limit)} are allowed")
+        known = best(self.accept, row)
         if known is None:
-            allowed = f"more than the {percent(limit)} allowed" if limit else ""
-            return Decision(limit, worse=True, note=allowed)
+            note = f"more than the {percent(limit)} allowed" if limit else ""
+            return replace(row, worse=True, note=note)
         if today > known.until:
             note = f"was accepted until {known.until}, which has passed"
         elif ratio > known.up_to + SLACK:
             note = f"more than the accepted {known.up_to:g}"
         else:
             note = f"accepted until {known.until}: {known.reason}"
-            return Decision(limit, worse=False, accepted=known, note=note)
-        return Decision(limit, worse=True, note=f"{note}: {known.reason}")
+            return replace(row, accepted=known, note=note)
+        return replace(row, worse=True, note=f"{note}: {known.reason}")
 
-    def unmatched(self, rows: Iterable[tuple[Cell, str]]) -> Iterator[str]:
+    def limit(self, row: ComparedRow, margin: float) -> float:
+        """Return the threshold of a row.
+
+        Of an exact metric it is 0 unless a rule names that metric: a rule that gives the times of a
+        workload some room shall not let a tenth more Python calls pass.
+        """
+        exact = row.outcome is not None
+        rules = [r for r in self.rule if r.threshold is not None and (r.metric or not exact)]
+        rule = best(rules, row)
+        if rule is not None and rule.threshold is not None:
+            return rule.threshold
+        if exact:
+            return 0.0
+        return margin if self.threshold is None else self.threshold
+
+    def unmatched(self, rows: Sequence[ComparedRow]) -> Iterator[str]:
         """Yield warnings about shifts and styles that match no row.
 
         A rule may be about something that was not measured today; but nothing else would show that
         its style is mistyped.
         """
-        known = list(rows)
         for accept in self.accept:
-            if not any(accept.holds(*row) for row in known):
+            if not any(map(accept.holds, rows)):
                 yield f"the gate accepts a shift of {accept}, but there is no such row"
         for rule in self.rule:
-            styles = {cell.style for cell, _ in known if rule.entrant in (None, cell.entrant)}
+            styles = {row.style for row in rows if rule.entrant in (None, row.entrant)}
             if rule.style is not None and styles and rule.style not in styles:
                 yield f"the gate has a rule for {rule}, but there is no such style here"
 
 
-def best[S: Scope](among: Sequence[S], cell: Cell, metric: str | None) -> S | None:
+def best[S: Scope](among: Sequence[S], row: ComparedRow) -> S | None:
     """Return what decides about a row: the one that names most, of several the last."""
-    meant = [one for one in reversed(among) if one.holds(cell, metric)]
+    meant = [one for one in reversed(among) if one.holds(row)]
     return max(meant, key=lambda one: len(one.named), default=None)
 
 
 def read_gate(path: Path, entrants: Iterable[str] = (), *, needed: bool = False) -> Gate:
     """Return the gate that a TOML file asks for; the usual one where it asks for none.
 
-    Args:
-        path: A pyproject.toml, or another file with that table.
-        entrants: Known beside the project's own.
-        needed: Whether it is a mistake that there is none.
+    `entrants` are known beside the project's own; `needed` makes it a mistake that there is none.
 
     Raises:
         BakeoffError: the file cannot be read, or its table is not a gate.

@@ -5,24 +5,27 @@ Its data are `history.json`; a run file of each stack lies beside it.
 
 from __future__ import annotations
 
+import calendar
 import datetime
 import math
 import os
 import re
 import shlex
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from scipy import special
 
 from bench.cells import BASELINE, Cell
-from bench.compare import trends, windows
+from bench.compare import experiment, trends, windows
+from bench.compare.pairs import log_ratios
 from bench.compare.series import (
     ALPHA,
     Moment,
-    Move,
-    Numbers,
+    Point,
     Series,
     SeriesChange,
     SeriesKey,
@@ -33,21 +36,26 @@ from bench.compare.series import (
 )
 from bench.compare.visits import Visits, visits
 from bench.engine.sides_plan import REFERENCE
+from bench.environments.spec import of_day
+from bench.environments.uv import PYTHONS
 from bench.metrics import EXACT, METRICS, Kind
-from bench.report.table import Document, Section, Table, percent
+from bench.report.table import Document, Section, percent
+from bench.runfile.reader import processor_model
+from bench.runfile.writer import run_data
 from bench.summary import number
+from bench.worker.settings import affinity
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from bench.cells import Selection
     from bench.compare.experiment import Offered
     from bench.engine.sides_plan import History
+    from bench.environments.builder import Builder, Environment
     from bench.report.wording import Facts
 
 SCHEMA = 1
-NAME = "history.json"
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
 MOST_DAYS = 400
 
@@ -82,35 +90,88 @@ def later(day: datetime.date, count: int, unit: str) -> datetime.date:
     if unit in ("d", "w"):
         return day + datetime.timedelta(count * (7 if unit == "w" else 1))
     months = day.year * 12 + day.month - 1 + count * (12 if unit == "y" else 1)
-    first = datetime.date(months // 12, months % 12 + 1, 1)
-    following = (first + datetime.timedelta(32)).replace(day=1)
-    return first.replace(day=min(day.day, (following - first).days))
+    year, month = months // 12, months % 12 + 1
+    return datetime.date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+@dataclass
+class Stacks:
+    """The sides of a history: the reference, and the first day of each stack."""
+
+    tell: Callable[[str], None]
+    """Says what is a gap, and why."""
+    environments: dict[str, Environment] = field(default_factory=dict)
+    sides: dict[str, Offered] = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
+    """The side of each day: two days of one stack share theirs."""
+    gaps: dict[str, str] = field(default_factory=dict)
+    """Days without a side, and why."""
+
+    def build(self, days: Sequence[datetime.date], builder: Builder) -> None:
+        """Build the environments, the reference's first; the others have its Python if they can."""
+        reference = self.environments[REFERENCE] = builder.environment(of_day(days[-1]), PYTHONS)
+        pythons = dict.fromkeys([reference.python, *PYTHONS])
+        stacks: dict[Any, str] = {}
+        for day in days:
+            name = str(day)
+            builder.notify(f"the environment of {name}")
+            try:
+                found = builder.environment(of_day(day), list(pythons))
+            except BakeoffError as error:
+                self.gaps[name] = str(error)
+                self.tell(f"{name}: {error}")
+                continue
+            self.named[name] = stacks.setdefault((found.pins, found.python), name)
+            self.environments.setdefault(self.named[name], found)
+
+    def ask(self, entrants: Sequence[str]) -> None:
+        """Ask each side what it has; one that cannot be asked is a gap."""
+        for name, environment in [*self.environments.items()]:
+            try:
+                self.sides[name] = experiment.asked(environment, entrants)
+            except BakeoffError as error:
+                if name == REFERENCE:
+                    raise
+                self.tell(str(error))
+                del self.environments[name]
+                days = [day for day, stack in self.named.items() if stack == name]
+                self.gaps |= {day: str(error) for day in days if self.named.pop(day)}
+
+    def cells(self, selection: Selection) -> dict[str, list[Cell]]:
+        """Return the cells that the reference has, and each other side of these."""
+        whole = experiment.selected(selection, {REFERENCE: self.sides[REFERENCE]})[REFERENCE]
+        return {
+            name: [c for c in whole if name == REFERENCE or side.gap(c.entrant, c.style) is None]
+            for name, side in self.sides.items()
+        }
 
 
 def visited(history: History) -> dict[SeriesKey, Visits]:
-    """Return what the visits of each cell and metric found, by index of day.
-
-    Warm metrics are log-ratios to the reference's same cell, block by block; cold ones to the
-    reference's baseline in the same visit, so that their level means nothing, but their changes do.
-    """
-    sweeps = max((sweep for sweep, _ in history.visits), default=0)
-    beside = reference_cold(history)
-    found: dict[SeriesKey, np.ndarray] = {}
+    """Return what the visits of each cell and metric found, by index of day."""
+    sweeps, beside = swept(history), reference_cold(history)
+    found: dict[SeriesKey, dict[tuple[int, int], list[float]]] = {}
     for index, day in enumerate(history.days):
         for cell in history.cells[day]:
             row = history.sides[day].state.cells[cell]
             if row.failure is not None:
                 continue
-            for metric in row.blocks:
-                if metric not in history.metrics:
-                    continue
-                empty = np.full((len(history.days), sweeps), np.nan)
-                logs = found.setdefault(key_of(cell, metric), empty)
-                for sweep, values in logs_by_sweep(history, day, cell, metric, beside).items():
+            for metric in history.metrics & row.blocks.keys():
+                values = found.setdefault(key_of(cell, metric), defaultdict(list))
+                for sweep, value in logs_by_sweep(history, day, cell, metric, beside):
                     if sweep <= sweeps:
-                        logs[index, sweep - 1] = np.mean(values)
-    keys = sorted((k for k, logs in found.items() if not np.isnan(logs).all()), key=order)
-    return {key: visits(found[key]) for key in keys}
+                        values[index, sweep - 1].append(value)
+    out = {}
+    for key in sorted((key for key, values in found.items() if values), key=order):
+        logs = np.full((len(history.days), sweeps), np.nan)
+        for place, values_there in found[key].items():
+            logs[place] = np.mean(values_there)
+        out[key] = visits(logs)
+    return out
+
+
+def swept(history: History) -> int:
+    """Return the number of sweeps."""
+    return max((sweep for sweep, _ in history.visits), default=0)
 
 
 def key_of(cell: Cell, metric: str) -> SeriesKey:
@@ -125,25 +186,23 @@ def logs_by_sweep(
     cell: Cell,
     metric: str,
     beside: Mapping[tuple[str, str, int, str], float],
-) -> dict[int, list[float]]:
-    """Return the log-ratios of a day's cell to the reference, by sweep."""
-    from bench.compare.pairs import log_ratios
+) -> Iterator[tuple[int, float]]:
+    """Yield the log-ratios of a day's cell to the reference, each with its sweep.
 
-    reference = history.sides[REFERENCE].state
+    Warm metrics are relative to the reference's same cell, block by block; cold ones to the
+    reference's baseline in the same visit, so that their level means nothing, but their changes do.
+    """
     blocks = history.sides[day].state.cells[cell].blocks[metric]
-    found: dict[int, list[float]] = defaultdict(list)
     if METRICS[metric].kind is Kind.WARM:
-        theirs = reference.cells.get(cell)
-        data = log_ratios(theirs.blocks.get(metric, []) if theirs else [], blocks)
-        for pair, value in data.values():
-            found[history.visit_of[pair][0]].append(value)
-        return found
+        theirs = history.sides[REFERENCE].state.cells.get(cell)
+        for pair, value in log_ratios(theirs.blocks.get(metric, []) if theirs else [], blocks):
+            yield history.visit_of[pair][0], value
+        return
     for block in blocks:
         sweep, _ = history.visit_of[block.number]
         base = beside.get((metric, cell.workload, sweep, day))
         if base is not None:
-            found[sweep].append(math.log(block.values[0]) - base)
-    return found
+            yield sweep, math.log(block.values[0]) - base
 
 
 def reference_cold(history: History) -> dict[tuple[str, str, int, str], float]:
@@ -153,9 +212,8 @@ def reference_cold(history: History) -> dict[tuple[str, str, int, str], float]:
         for metric, blocks in row.blocks.items():
             if cell[:2] == BASELINE and METRICS[metric].kind is Kind.COLD:
                 for block in blocks:
-                    sweep, day = history.visit_of[block.number]
-                    value = math.log(block.values[0])
-                    values[metric, cell.workload, sweep, day].append(value)
+                    visit = history.visit_of[block.number]
+                    values[metric, cell.workload, *visit].append(math.log(block.values[0]))
     return {key: float(np.mean(each)) for key, each in values.items()}
 
 
@@ -165,45 +223,35 @@ def changed(found: Mapping[SeriesKey, Visits]) -> list[SeriesChange]:
     return sorted(changes(known, floor=2), key=lambda change: -abs(math.log(change.ratio)))
 
 
-def history_data(
-    history: History,
-    sides: Mapping[str, Offered],
-    named: Mapping[str, str],
-    gaps: Mapping[str, str],
-    **about: Any,
-) -> Facts:
-    """Return the content of `history.json`.
+def history_data(history: History, made: Stacks, **about: Any) -> Facts:
+    """Return the content of `history.json`, once the schedule has come to its end.
 
-    Args:
-        history: The schedule, after its end.
-        sides: By name of side.
-        named: The side of each day, in the order of time: two days of one stack share theirs.
-        gaps: Days that could not be built, and why.
-        about: Further entries: options and conditions.
+    `about` are further entries: options and conditions.
     """
-    found = visited(history)
+    found, sides = visited(history), made.sides
     stacks = list(history.days)
-    versions = {stack: sides[stack].offer.versions for stack in stacks}
     sizes = [each.days.size for each in found.values() if each.tells_changes]
     data = {
         "kind": "history",
         "schema": SCHEMA,
         **about,
+        "reference_versions": sides[REFERENCE].offer.versions,
+        "when": datetime.datetime.now(datetime.UTC).isoformat()[:19],
         "machine": this_machine(),
-        "warnings": [*warnings(history, sides), *unlike(found, stacks)],
+        "warnings": [*experiment.doubts(history, sides, REFERENCE), *unlike(found, stacks)],
         "days": [
             {
                 "day": day,
                 "stack": stack,
-                "versions": versions.get(stack, {}),
+                "versions": sides[stack].offer.versions if stack in sides else {},
                 "python": sides[stack].environment.python if stack in sides else None,
                 "gaps": day_gaps(stack, history, sides) if stack in sides else {},
-                "missing": gaps.get(day),
+                "missing": made.gaps.get(day),
             }
-            for day, stack in sorted({**named, **dict.fromkeys(gaps, "")}.items())
+            for day, stack in sorted({**made.named, **dict.fromkeys(made.gaps, "")}.items())
         ],
         "stacks": stacks,
-        "sweeps": max((sweep for sweep, _ in history.visits), default=0),
+        "sweeps": swept(history),
         "plan": history.plan,
         "alpha": ALPHA,
         "comparisons": windows.comparisons(sizes),
@@ -221,24 +269,8 @@ def history_data(
 
 def this_machine() -> str:
     """Return the name of this machine's processor, and the number of its cores."""
-    from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
-
-    from bench.runfile.reader import processor_model
-    from bench.worker.settings import affinity
-
     name = processor_model(pytest_benchmark_generate_machine_info()) or "an unknown processor"
     return f"{name}, {len(affinity() or []) or os.cpu_count() or 1} cores"
-
-
-def warnings(history: History, sides: Mapping[str, Offered]) -> list[str]:
-    """Return reasons to doubt, in sentences."""
-    from bench.watch import machine
-
-    notes = [f"{name}: {note}" for name, side in history.sides.items() for note in side.state.notes]
-    pythons = sorted({side.environment.python for side in sides.values()})
-    if len(pythons) > 1:
-        notes.append(f"Days run on different Pythons ({', '.join(pythons)}): no one fits all.")
-    return [*notes, *filter(None, machine(history.spent, sides[REFERENCE].offer.conditions))]
 
 
 def unlike(found: Mapping[SeriesKey, Visits], days: Sequence[str]) -> Iterator[str]:
@@ -313,33 +345,20 @@ def change_data(change: SeriesChange, stacks: Sequence[str]) -> Facts:
     return {**cell, **found, **{name: getattr(change, name) for name in names}}
 
 
-def write_files(
-    folder: Path,
-    history: History,
-    sides: Mapping[str, Offered],
-    data: Facts,
-    margin: float,
-) -> None:
-    """Write each stack's run and `history.json` into a new folder.
-
-    Raises:
-        BakeoffError: the folder, or a file, cannot be written.
-    """
-    from bench.runfile.writer import new_folder, run_data, write
-
-    new_folder(folder, "output")
-    for name in (*history.days, REFERENCE):
-        run = run_data(
+def runs_of(history: History, made: Stacks, data: Facts, margin: float) -> dict[str, Facts]:
+    """Return the run of each stack as an ordinary run file has it, by name of side."""
+    return {
+        name: run_data(
             history.sides[name].state,
             {cell: set(history.metrics) for cell in history.cells[name]},
-            sides[name].offer,
+            made.sides[name].offer,
             margin=margin,
             arguments=data["arguments"],
             plan={"seed": data["seed"], "budget_seconds": history.options.budget},
             history={"stack": name, "reference": data["reference"]},
         )
-        write(folder / f"{name}.json", run)
-    write(folder / NAME, data)
+        for name in (*history.days, REFERENCE)
+    }
 
 
 def timeline(data: Facts) -> Timeline:
@@ -347,12 +366,11 @@ def timeline(data: Facts) -> Timeline:
     stacks = data["stacks"]
     versions = {day["stack"]: day["versions"] for day in data["days"]}
     series = sorted(map(series_of, data["series"]), key=lambda each: order(each.key))
-    exact = [series_of(each) for each in data["exact"]]
     return Timeline(
         name="",
         moments=tuple(Moment(day, f"{day}T12:00:00", versions.get(day, {})) for day in stacks),
         series=tuple(series),
-        moves=moves_of(exact),
+        moves=moves(map(series_of, data["exact"])),
         changes=tuple(change_of(each, stacks) for each in data["changes"]),
         base="the newest day",
     )
@@ -371,31 +389,24 @@ def change_of(data: Facts, stacks: Sequence[str]) -> SeriesChange:
 
 def series_of(data: Facts) -> Series:
     """Return a series of `history.json`, of the days that have a value."""
-    exact = "value" in data
-    names = ("value",) if exact else ("median", "ratio", "low", "high")
-    columns = np.array([data[name] for name in names], float)
-    have = np.flatnonzero(~np.isnan(columns[names.index("value" if exact else "ratio")]))
-    numbers = np.full((have.size, len(Numbers._fields)), np.nan)
-    numbers[:, : len(names)] = columns[:, have].T
-    return Series(key_of(Cell(*(data[n] for n in Cell._fields)), data["metric"]), have, numbers)
-
-
-def moves_of(exact: Sequence[Series]) -> tuple[Move, ...]:
-    """Return where exact metrics changed, the newest first."""
-    found = [move for series in exact for move in moves(series)]
-    return tuple(sorted(found, key=lambda move: -move.after))
+    if "value" in data:
+        points = [Point(value) for value in data["value"]]
+    else:
+        columns = [data[name] for name in ("median", "ratio", "low", "high")]
+        points = [
+            Point(*numbers) if numbers[1] else Point() for numbers in zip(*columns, strict=True)
+        ]
+    known = {at: point for at, point in enumerate(points) if point.known}
+    return Series(key_of(Cell(*(data[n] for n in Cell._fields)), data["metric"]), known)
 
 
 def document(data: Facts, *, figures: bool = False) -> Document:
-    """Return what a history says.
-
-    Args:
-        data: The content of `history.json`.
-        figures: Whether it is for a page, which has charts.
-    """
+    """Return what a history says, given the content of `history.json`; with charts for a page."""
     found = timeline(data)
     count = len(list(trends.sentences(found)))
     spent = data["spent"]
+    days = [(day["day"], day["versions"], lacks(day)) for day in data["days"]]
+    lacking = trends.versions_table(days, "The days, and what they lack", folded=False)
     return Document(
         title=f"{data['since']} to {data['until']}: what became slower, and when",
         subtitle=(
@@ -406,7 +417,7 @@ def document(data: Facts, *, figures: bool = False) -> Document:
         warnings=tuple(data["warnings"]),
         sections=(
             *trends.sections(found, names="" if figures else None, folded=True),
-            Section("Days", tables=(days_table(data),), folded=True),
+            Section("Days", tables=(lacking,), folded=True),
         ),
         fine_print=(
             "A change is a difference between neighbouring days, or in a long history between the "
@@ -427,12 +438,6 @@ def headline(count: int, comparisons: int) -> str:
         return "Nothing could be tested: that takes two stacks, and two visits of each."
     found = trends.counted(count, "change") if count else "No change"
     return f"{found} found in {comparisons} comparisons."
-
-
-def days_table(data: Facts) -> Table:
-    """Return the versions of each day, and what it lacks."""
-    rows = [(day["day"], day["versions"], lacks(day)) for day in data["days"]]
-    return trends.versions_table(rows, "The days, and what they lack", folded=False)
 
 
 def lacks(day: Facts) -> str:

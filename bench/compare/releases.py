@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from packaging.version import Version
 
 from bench.environments.uv import WHEELS, UnsolvableError, compiled
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 MOST_RELEASES = 200
 
@@ -35,11 +30,3 @@ def between(name: str, low: str, high: str, python: str) -> list[str]:
             break
         found.append(below)
     return found[::-1]
-
-
-def moved(good: Sequence[str], bad: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
-    """Return the packages of which two environments have different releases; None: not at all."""
-    before, after = (dict(pin.split("==", 1) for pin in pins) for pins in (good, bad))
-    names = sorted(before.keys() | after.keys())
-    pairs = {name: (before.get(name), after.get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.compare.conditions import versions
-from bench.compare.series import FAILURE, VERDICTS, Moment, SeriesKey
+from bench.compare.series import FAILURE, Moment, Point, SeriesKey
 from bench.metrics import EXACT, METRICS
 from bench.report.wording import printable
-from bench.runfile import SCHEMA
+from bench.runfile import SCHEMA, CellName
 from bench.runfile.reader import MARGIN, NO_NUMBER, Run, processor, read
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
@@ -26,40 +27,27 @@ if TYPE_CHECKING:
 
     type Progress = Callable[[Sequence[Path]], Iterable[Path]]
     """Yields the files that are to be read, and shows how far that is."""
-    type Point = tuple[float | None, ...] | str
-    """`Numbers`, None for what is not known; or why there are none."""
 
 PASSED_OVER = (".git", ".venv", "node_modules", "__pycache__")
 """Folders that hold many files and no run."""
-PLACES: dict[str | None, float] = {name: place for place, name in enumerate(VERDICTS)}
+COPY = "a run that is there already"
+"""As `--benchmark-json` beside autosave leaves."""
+SIDE = "a stack of a history, or a side of an A/B"
 UNITS = {name: metric.unit for name, metric in (METRICS | EXACT).items()}
 
 
-class ScannedMetric(msgspec.Struct, gc=False):
-    """What is read of a metric of a cell: `Numbers`, or why there are none."""
+class ScannedMetric(Point, gc=False):
+    """What is read of a metric of a cell."""
 
-    median: float | None = None
-    ratio: float | None = None
-    low: float | None = None
-    high: float | None = None
-    standard_error: float | None = None
-    df: float | None = None
-    p: float | None = None
-    verdict: str | None = None
     unit: str | None = None
-    missing: str | None = None
 
 
-class ScannedCell(msgspec.Struct):
+class ScannedCell(CellName, kw_only=True):
     """What is read of a cell."""
 
-    entrant: str
-    style: str
-    workload: str
-    backend: str
     failure: str | None = None
-    metrics: dict[str, ScannedMetric] = {}
-    exact: dict[str, float | None] = {}
+    metrics: dict[str, ScannedMetric] = msgspec.field(default_factory=dict)
+    exact: dict[str, float | None] = msgspec.field(default_factory=dict)
     final_loss: dict[str, Any] | None = None
 
 
@@ -104,19 +92,13 @@ class RunScan:
     """Tells which series are kept."""
     moments: list[Moment] = field(default_factory=list)
     """Of each run once."""
-    machines: list[set[str]] = field(default_factory=list)
-    """Of each run."""
-    points: dict[SeriesKey, dict[int, Point]] = field(default_factory=dict)
-    """Of each series that is wanted, by number of the run."""
-    present: dict[tuple[Any, ...], SeriesKey] = field(default_factory=dict)
-    """All keys, wanted or not."""
+    points: dict[SeriesKey, dict[int, Point] | None] = field(default_factory=dict)
+    """Of each series, by number of the run; None for one that is not wanted."""
     problems: list[str] = field(default_factory=list)
     """Files that cannot be read, in sentences that name them."""
     files: int = 0
-    copies: int = 0
-    """Files that hold a run that is there already, as `--benchmark-json` beside autosave leaves."""
-    sides: int = 0
-    """Files that hold a stack of a history, or a side of an A/B."""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """Files that hold no run of their own, by what they hold."""
 
     def read(self, folders: Sequence[Path], progress: Progress | None = None) -> None:
         """Read all JSON files in folders and below.
@@ -134,9 +116,9 @@ class RunScan:
                 if found is None:
                     continue
                 if found.bakeoff.history is not None or found.bakeoff.spec is not None:
-                    self.sides += 1
+                    self.passed_over[SIDE] += 1
                 elif (run := fingerprint(found, path)) in runs:
-                    self.copies += 1
+                    self.passed_over[COPY] += 1
                 else:
                     runs.add(run)
                     self.add(found, path)
@@ -154,14 +136,14 @@ class RunScan:
         if top.is_file():
             yield top
             return
-        for folder, inside, names in top.walk(on_error=self.denied):
+
+        def denied(error: OSError) -> None:
+            self.problems.append(f"{error.filename} cannot be looked into ({error.strerror})")
+
+        for folder, inside, names in top.walk(on_error=denied):
             inside[:] = sorted(name for name in inside if name not in PASSED_OVER)
             paths = [folder / name for name in sorted(names) if name.endswith(".json")]
             yield from filter(Path.exists, paths)  # not links to nowhere
-
-    def denied(self, error: OSError) -> None:
-        """Note a folder that cannot be read."""
-        self.problems.append(f"{error.filename} cannot be looked into ({error.strerror})")
 
     def scanned(self, path: Path) -> ScannedFile | None:
         """Return what is needed of a file; None, and a problem noted, where it is no whole run."""
@@ -180,12 +162,17 @@ class RunScan:
 
     def add(self, found: ScannedFile, path: Path) -> None:
         """Take the numbers of a run."""
-        number = len(self.moments)
-        run = Run(
-            path.stem,
-            {"environment": msgspec.to_builtins(found.bakeoff.environment)},
-            machine=found.machine_info,
-        )
+        number, machines = len(self.moments), set()
+        environment = {"environment": msgspec.to_builtins(found.bakeoff.environment)}
+        run = Run(path.stem, environment, machine=found.machine_info)
+        for about, point in points_of(found.bakeoff, processor(run)):
+            machines.add(about[0])
+            if about not in self.points:
+                key = SeriesKey._make(about)
+                self.points[key] = {} if self.wanted(key) else None
+            series = self.points[about]  # type: ignore[index]  # equal to its key, and made faster
+            if series is not None:
+                series[number] = point
         revision, margin = found.commit_info.get("id"), found.bakeoff.plan.get("margin")
         moment = Moment(
             name=text(path.stem),
@@ -195,19 +182,9 @@ class RunScan:
             revision=revision if isinstance(revision, str) else "",
             dirty=bool(found.commit_info.get("dirty")),
             margin=margin if isinstance(margin, float) else MARGIN,
+            machines=frozenset(machines),
         )
-        machines = set()
-        for about, point in points_of(found.bakeoff, processor(run)):
-            machines.add(about[0])
-            key = self.present.get(about)
-            if key is None:
-                key = self.present[about] = SeriesKey._make(about)
-                if self.wanted(key):
-                    self.points[key] = {}
-            if key in self.points:
-                self.points[key][number] = point
         self.moments.append(moment)
-        self.machines.append(machines)
 
 
 def scanned_file(path: Path) -> ScannedFile:
@@ -252,22 +229,18 @@ def points_of(section: ScannedSection, processor: str) -> Iterator[tuple[tuple[A
         machine = ", ".join(filter(None, [processor, device])) or "unknown machine"
         about = (machine, cell.entrant, cell.style, cell.workload, cell.backend)
         if cell.failure is not None:
-            yield (*about, FAILURE, "", False), cell.failure
+            yield (*about, FAILURE, "", False), Point(missing=cell.failure)
             continue
         for name, metric in cell.metrics.items():
-            key = (*about, name, metric.unit or UNITS.get(name, ""), False)
             if metric.median is None or metric.median <= 0:
-                yield key, metric.missing or NO_NUMBER
-                continue
-            numbers = (metric.median, metric.ratio, metric.low, metric.high)
-            doubt = (metric.standard_error, metric.df, metric.p)
-            yield key, (*numbers, *doubt, PLACES.get(metric.verdict))
+                metric = ScannedMetric(unit=metric.unit, missing=metric.missing or NO_NUMBER)
+            yield (*about, name, metric.unit or UNITS.get(name, ""), False), metric
         for name, value in cell.exact.items():
             if value is not None:
-                yield (*about, name, UNITS.get(name, ""), True), (value, *[None] * 7)
+                yield (*about, name, UNITS.get(name, ""), True), Point(value)
         loss = (cell.final_loss or {}).get("same_weights")
         if isinstance(loss, float):
-            yield (*about, "final_loss", "nats", False), (loss, *[None] * 7)
+            yield (*about, "final_loss", "nats", False), Point(loss)
 
 
 def text(value: Any) -> str:

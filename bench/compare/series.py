@@ -6,7 +6,9 @@ A point of a series is a ratio to a baseline with its interval, or an amount whe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,20 +20,19 @@ from bench.compare import windows
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
 from bench.report.table import RATIO, Value
-from bench.runfile.reader import TIME
-from bench.stats.verdicts import Verdict
+from bench.runfile.reader import MARGIN, TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from jaxtyping import Float, Int
 
 ALPHA = 0.05
 """Odds of any false change among all series that are looked at together."""
-VERDICTS = tuple(map(str, Verdict))
-"""As points number them."""
 FAILURE = "failure"
 """In place of a metric, where a cell failed and has none."""
+DAY, MINUTE = 10, 16
+"""Characters of a time that is a day, or a minute."""
 ORDER = (TIME, *METRICS, *EXACT)
 """Of metrics."""
 
@@ -55,35 +56,45 @@ class SeriesKey(NamedTuple):
         return wording.name({"entrant": self.entrant, "style": self.style})
 
 
-class Numbers(NamedTuple):
-    """A point; NaN where a number is not known."""
+class Point(msgspec.Struct, gc=False):
+    """A metric of a cell at one moment, as a run file has it; None for what is not known."""
 
-    median: float
-    ratio: float = math.nan
-    low: float = math.nan
+    median: float | None = None
+    """Or the exact number."""
+    ratio: float | None = None
+    low: float | None = None
     """Ends of the 95 % interval of the ratio."""
-    high: float = math.nan
-    standard_error: float = math.nan
+    high: float | None = None
+    standard_error: float | None = None
     """Of the ratio's logarithm."""
-    df: float = math.nan
-    p: float = math.nan
-    verdict: float = math.nan
-    """Its place in `VERDICTS`."""
+    df: float | None = None
+    p: float | None = None
+    verdict: str | None = None
+    missing: str | None = None
+    """Why there is no number."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it has a number."""
+        return self.median is not None or self.ratio is not None
 
 
-class Moment(msgspec.Struct, frozen=True, array_like=True):
+@dataclass(frozen=True)
+class Moment:
     """A run of a project, or a day of a history."""
 
     name: str
     at: str
     """Year to second, UTC."""
-    versions: dict[str, str] = {}
+    versions: dict[str, str]
     path: str = ""
     """Of the run's file."""
     revision: str = ""
     dirty: bool = False
-    margin: float = 0.02
+    margin: float = MARGIN
     """Inside of which, as a fraction, two times are equivalent."""
+    machines: frozenset[str] = frozenset()
+    """Several, where the run used several devices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,44 +102,48 @@ class Series:
     """A metric of a cell over time."""
 
     key: SeriesKey
-    at: Int[np.ndarray, " points"]
-    """Which of the moments the points are of, the oldest first."""
-    numbers: Float[np.ndarray, "points numbers"]
-    """The `Numbers` of each point."""
-    gaps: Mapping[int, str] = field(default_factory=dict)
-    """Moments that have no number, and why."""
+    found: Mapping[int, Point]
+    """By number of the moment, the oldest first."""
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """The points that have a number."""
+        return [point for point in self.found.values() if point.known]
+
+    @cached_property
+    def at(self) -> Int[np.ndarray, " points"]:
+        """Which of the moments these points are of."""
+        return np.array([at for at, point in self.found.items() if point.known], int)
+
+    @property
+    def gaps(self) -> dict[int, str]:
+        """Moments that have no number, and why."""
+        return {at: str(p.missing) for at, p in self.found.items() if not p.known}
 
     def column(self, name: str) -> Float[np.ndarray, " points"]:
-        """Return one of the `Numbers` of all points."""
-        return self.numbers[:, Numbers._fields.index(name)]
+        """Return one of the numbers of all points, NaN for what is not known."""
+        return np.array([getattr(point, name) for point in self.points], float)
 
-    @property
+    @cached_property
     def compared(self) -> bool:
         """Whether it has ratios to a baseline."""
-        return bool(np.isfinite(self.column("ratio")).any())
+        return any(point.ratio is not None for point in self.points)
 
-    @property
+    @cached_property
     def values(self) -> Float[np.ndarray, " points"]:
         """The values that are shown: ratios where it has them, or else medians."""
         return self.column("ratio" if self.compared else "median")
 
     def value(self, point: int) -> Value:
         """Return a point as a table has it."""
-        found = self.record(point)
+        found = self.points[point]
         if not self.compared:
-            return Value(found["median"], self.key.unit)
-        return Value(found["ratio"], RATIO, found["low"], found["high"], found["verdict"] or "")
+            return Value(found.median, self.key.unit)
+        return Value(found.ratio, RATIO, found.low, found.high, found.verdict or "")
 
     def amount(self, value: float) -> Value:
         """Return one of `values`, without its interval."""
         return Value(float(value), RATIO if self.compared else self.key.unit)
-
-    def record(self, point: int) -> dict[str, Any]:
-        """Return all `Numbers` of a point, None for what is not known."""
-        known = [None if math.isnan(number) else number for number in self.numbers[point].tolist()]
-        found = dict(zip(Numbers._fields, known, strict=True))
-        verdict = found["verdict"]
-        return found | {"verdict": None if verdict is None else VERDICTS[int(verdict)]}
 
 
 class Move(NamedTuple):
@@ -175,15 +190,38 @@ class Timeline:
     base: str = BASELINE[0]
     """What ratios are relative to."""
 
+    @cached_property
+    def times(self) -> list[str]:
+        """When each moment was: the day, and the minute where a day has several."""
+        days = Counter(moment.at[:DAY] for moment in self.moments)
+        return [
+            m.at[:DAY] if days[m.at[:DAY]] == 1 else m.at[:MINUTE].replace("T", " ")
+            for m in self.moments
+        ]
+
+    @cached_property
+    def releases(self) -> list[tuple[int, dict[str, tuple[str, str]]]]:
+        """The moments at which versions changed, and which did."""
+        having = [(i, moment.versions) for i, moment in enumerate(self.moments) if moment.versions]
+        steps = [(i, version_changes(old, new)) for (_, old), (i, new) in pairwise(having)]
+        return [(i, changed) for i, changed in steps if changed]
+
+
+def version_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return the libraries of which both have another version; jaxlib goes with jax."""
+    moved = {n: (old[n], new[n]) for n in new if n in old and old[n] != new[n]}
+    if moved.get("jaxlib") == moved.get("jax"):
+        moved.pop("jaxlib", None)
+    return moved
+
 
 def changes(
     series: Mapping[SeriesKey, tuple[Int[np.ndarray, " points"], windows.Points]], floor: int = 1
 ) -> list[SeriesChange]:
     """Return where series change, with any false one among all of them with odds `ALPHA`.
 
-    Args:
-        series: The moments of each series' points, and what is known of these.
-        floor: The width from which on errors are at least what most differences come to.
+    A series is the moments of its points and what is known of these. `floor` is the width from
+    which on errors are at least what most differences come to.
     """
     found = windows.steps([points for _, points in series.values()], ALPHA, floor=floor)
     return [
@@ -202,13 +240,15 @@ def changes(
     ]
 
 
-def moves(series: Series) -> Iterator[Move]:
-    """Yield where an exact metric changed between neighbours."""
-    known = np.flatnonzero(~np.isnan(series.column("median"))).tolist()
-    for first, second in pairwise(known):
-        old, new = series.numbers[[first, second], 0].tolist()
-        if old != new:
-            yield Move(series.key, int(series.at[first]), int(series.at[second]), (old, new))
+def moves(several: Iterable[Series]) -> tuple[Move, ...]:
+    """Return where exact metrics changed between neighbours, the newest first."""
+    found = [
+        Move(each.key, first, second, (old, new))
+        for each in several
+        for (first, old), (second, new) in pairwise(zip(each.at.tolist(), each.values, strict=True))
+        if old != new
+    ]
+    return tuple(sorted(found, key=lambda move: -move.after))
 
 
 def order(key: SeriesKey) -> tuple[Any, ...]:

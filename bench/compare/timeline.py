@@ -6,7 +6,8 @@ several per cent where nothing has changed.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,24 +15,98 @@ import numpy as np
 from bench.cells import BASELINE
 from bench.compare import trends, windows
 from bench.compare.between_run_variance import BETWEEN, Variation
-from bench.compare.filters import Filters
 from bench.compare.run_scan import RunScan
-from bench.compare.series import FAILURE, Numbers, Series, Timeline, changes, moves, order
+from bench.compare.series import FAILURE, Series, Timeline, changes, moves, order
 from bench.metrics import METRICS, TINY, Kind
 from bench.report.table import Document, Section
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from jaxtyping import Int
 
-    from bench.compare.run_scan import Point, Progress
-    from bench.compare.series import SeriesChange, SeriesKey
+    from bench.compare.run_scan import Progress
+    from bench.compare.series import Moment, SeriesKey
 
+ALL = "all"
+"""Asks for every metric."""
+EARLIEST = "0001-01-01T00:00:00"
+LENGTHS = (4, 7, 10, 13, 16, 19)
+"""Of a text that is a year, a month, a day, an hour, a minute or a second."""
 MOST_ERROR = 1.0
 """Standard error of a log-ratio that says anything."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which runs and series are shown; empty stands for everything."""
+
+    entrants: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    """`all` stands for every metric; empty for those that the format usually shows."""
+    machines: tuple[str, ...] = ()
+    """Parts of their names, in any case."""
+    since: str = ""
+    """A year, month, day or time of day (UTC): `2026`, `2026-01`, `2026-01-31`."""
+    until: str = ""
+    """The same; all of it is included."""
+    last: int | None = None
+    """Number of runs of each machine, the newest ones."""
+
+    def __post_init__(self) -> None:
+        """Raise BakeoffError if a time or a number is not valid."""
+        for option, given in (("--since", self.since), ("--until", self.until)):
+            if given and not is_moment(given):
+                raise BakeoffError(
+                    f"{option} {given!r} is no time; give a year, a month, a day or a time of day "
+                    "(UTC), as in 2026, 2026-01, 2026-01-31 or 2026-01-31T12:00"
+                )
+        if self.last is not None and self.last < 1:
+            raise BakeoffError(f"--last is {self.last}; it must be at least 1")
+        if self.until and self.since[: len(self.until)] > self.until:
+            raise BakeoffError(
+                f"--since {self.since} is after --until {self.until}: give them the other way round"
+            )
+
+    def during(self, at: str) -> bool:
+        """Tell whether a run of this time is shown."""
+        return self.since <= at and (not self.until or at[: len(self.until)] <= self.until)
+
+    def on(self, machine: str) -> bool:
+        """Tell whether a machine is shown."""
+        name = machine.casefold()
+        return not self.machines or any(part.casefold() in name for part in self.machines)
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that are asked for, by part of a key."""
+        return {
+            "entrant": self.entrants,
+            "style": self.styles,
+            "workload": self.workloads,
+            "metric": () if ALL in self.metrics else self.metrics,
+        }
+
+    def takes(self, key: SeriesKey, usual: Sequence[str] = ()) -> bool:
+        """Tell whether a series is shown; `usual` are the metrics where none is given."""
+        asked = self.names()
+        if key.metric == FAILURE:
+            del asked["metric"]
+        elif not self.metrics:
+            asked["metric"] = tuple(usual)
+        return all(not given or getattr(key, part) in given for part, given in asked.items())
+
+
+def is_moment(text: str) -> bool:
+    """Tell whether a text is the beginning of a time."""
+    try:
+        found = datetime.fromisoformat(text + EARLIEST[len(text) :])
+    except ValueError:
+        return False
+    return len(text) in LENGTHS and found.isoformat()[: len(text)] == text
 
 
 class KeptRuns(NamedTuple):
@@ -57,29 +132,20 @@ def kept_runs(
     usual: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> KeptRuns:
-    """Return the runs in folders and below as time lines.
+    """Return the runs in folders and below as time lines; other files are passed over.
 
-    Args:
-        folders: Hold run files; other files are passed over.
-        filters: Which runs and series are shown.
-        usual: Metrics that are shown where the filters name none; empty stands for all.
-        progress: Shows how many files have been read.
+    `usual` are the metrics that are shown where the filters name none; empty stands for all.
 
     Raises:
         BakeoffError: a folder does not exist or holds no run, or no run passes the filters.
     """
     filters = filters or Filters()
-    filters.check()
     where = f"--runs {', '.join(map(str, folders))}"
     scan = RunScan(lambda key: filters.takes(key, () if key.exact else usual))
     scan.read(folders, progress)
     notes = [
         f"{count} file{' that holds' if count == 1 else 's that each hold'} {what}"
-        for count, what in (
-            (scan.copies, "a run that is there already"),
-            (scan.sides, "a stack of a history, or a side of an A/B"),
-        )
-        if count
+        for what, count in scan.passed_over.items()
     ]
     if not scan.moments:
         count = (
@@ -94,7 +160,7 @@ def kept_runs(
     check_names(filters, scan)
     timelines = [
         timeline
-        for machine, runs in chosen_runs(filters, scan, where).items()
+        for machine, runs in chosen_runs(filters, scan.moments, where).items()
         if (timeline := of_machine(machine, runs, scan, filters, usual)) is not None
     ]
     if not timelines:
@@ -102,36 +168,47 @@ def kept_runs(
             f"{where}: no run has what is asked for in all of the options at once; leave some out"
         )
     timelines.sort(key=lambda timeline: timeline.moments[-1].at, reverse=True)
-    passed_over = tuple(f"Passed over: {note}." for note in notes)
-    return KeptRuns(with_changes(timelines), tuple(scan.problems), passed_over)
+    # Exact metrics need no test.
+    tested = {
+        series.key: known_points(series)
+        for timeline in timelines
+        for series in timeline.series
+        if not series.key.exact and series.compared and series.key.metric in METRICS
+    }
+    found = sorted(changes(tested), key=lambda change: (-change.after, order(change.key)))
+    return KeptRuns(
+        tuple(
+            replace(each, changes=tuple(c for c in found if c.key.machine == each.name))
+            for each in timelines
+        ),
+        tuple(scan.problems),
+        tuple(f"Passed over: {note}." for note in notes),
+    )
 
 
 def check_names(filters: Filters, scan: RunScan) -> None:
     """Raise BakeoffError if no run has a name that a filter gives."""
-    keys = scan.present.values()
     for part, given in filters.names().items():
-        known = {getattr(key, part) for key in keys if part != "metric" or key.metric != FAILURE}
+        known = {getattr(k, part) for k in scan.points if part != "metric" or k.metric != FAILURE}
         for name in given:
             if name not in known:
                 raise unknown(part, name, sorted(filter(None, known)))
-    machines = sorted({key.machine for key in keys})
+    machines = sorted({key.machine for key in scan.points})
     for given_part in filters.machines:
         if not any(given_part.casefold() in machine.casefold() for machine in machines):
             raise unknown("machine", given_part, machines)
 
 
-def chosen_runs(filters: Filters, scan: RunScan, where: str) -> dict[str, list[int]]:
+def chosen_runs(filters: Filters, moments: Sequence[Moment], where: str) -> dict[str, list[int]]:
     """Return the numbers of the runs that are chosen by machine and time, in the order of time."""
-    in_time = sorted(
-        range(len(scan.moments)), key=lambda run: (scan.moments[run].at, scan.moments[run].path)
-    )
+    in_time = sorted(range(len(moments)), key=lambda run: (moments[run].at, moments[run].path))
     chosen: dict[str, list[int]] = {}
     for run in in_time:
-        if filters.during(scan.moments[run].at):
-            for machine in filter(filters.on, sorted(scan.machines[run])):
+        if filters.during(moments[run].at):
+            for machine in filter(filters.on, sorted(moments[run].machines)):
                 chosen.setdefault(machine, []).append(run)
     if not chosen:
-        first, last = (scan.moments[run].at for run in (in_time[0], in_time[-1]))
+        first, last = (moments[run].at for run in (in_time[0], in_time[-1]))
         raise BakeoffError(
             f"{where}: no run is of the time that is asked for; the {len(in_time)} there are from "
             f"{first} to {last}: give another --since or --until"
@@ -144,69 +221,29 @@ def of_machine(
 ) -> Timeline | None:
     """Return the time line of a machine; None where none of its runs has a series that is shown.
 
-    Args:
-        machine: Its name.
-        runs: Numbers of its runs, in the order of time.
-        scan: Of all runs.
-        filters: Which series are shown.
-        usual: Metrics that are shown where the filters name none.
+    `runs` are the numbers of its runs, in the order of time.
     """
-    own = sorted((key for key in scan.points if key.machine == machine), key=order)
-    shown = [key for key in own if filters.takes(key, usual)]
-    having = {run for key in shown for run in scan.points[key]}
+    own = {key: points for key, points in scan.points.items() if points and key.machine == machine}
+    shown = {key for key in own if filters.takes(key, usual)}
+    having = {run for key in shown for run in own[key]}
     kept = [run for run in runs if run in having][-(filters.last or 0) :]
     if not kept:
         return None
-    series = [series_of(key, scan.points[key], kept) for key in own]
-    moved = [move for each in series if each.key.exact for move in moves(each)]
+    series = [
+        Series(key, {at: own[key][run] for at, run in enumerate(kept) if run in own[key]})
+        for key in sorted(own, key=order)
+    ]
     return Timeline(
         machine,
         moments=tuple(scan.moments[run] for run in kept),
-        series=tuple(s for s in series if s.key in shown and (s.at.size or s.gaps)),
-        moves=tuple(sorted(moved, key=lambda move: -move.after)),
-    )
-
-
-def series_of(key: SeriesKey, points: Mapping[int, Point], runs: Sequence[int]) -> Series:
-    """Return the series of a key over some runs."""
-    found = [(at, points[run]) for at, run in enumerate(runs) if run in points]
-    known = [(at, point) for at, point in found if not isinstance(point, str)]
-    numbers = np.array([point for _, point in known], float)
-    return Series(
-        key,
-        np.array([at for at, _ in known], int),
-        numbers.reshape(-1, len(Numbers._fields)),
-        {at: point for at, point in found if isinstance(point, str)},
-    )
-
-
-def with_changes(timelines: Sequence[Timeline]) -> tuple[Timeline, ...]:
-    """Return time lines with the changes of their series, the newest first.
-
-    Summaries keep no proof, so arms with the baseline's own program, which vary less from run to
-    run, are taken to vary as the others do. Exact metrics need no test.
-    """
-    known = {
-        series.key: known_points(series)
-        for timeline in timelines
-        for series in timeline.series
-        if not series.key.exact and series.compared and series.key.metric in METRICS
-    }
-    by_machine: dict[str, list[SeriesChange]] = {}
-    for change in changes(known):
-        by_machine.setdefault(change.key.machine, []).append(change)
-    for several in by_machine.values():
-        several.sort(key=lambda change: (-change.after, order(change.key)))
-    return tuple(
-        replace(timeline, changes=tuple(by_machine.get(timeline.name, ())))
-        for timeline in timelines
+        series=tuple(each for each in series if each.key in shown and each.found),
+        moves=moves(each for each in series if each.key.exact),
     )
 
 
 def known_points(series: Series) -> tuple[Int[np.ndarray, " known"], windows.Points]:
     """Return the points that have a ratio and its doubt, and what these vary by between runs."""
-    names = ("ratio", "standard_error", "df")
-    ratio, error, df = (series.column(name) for name in names)
+    ratio, error, df = (series.column(name) for name in ("ratio", "standard_error", "df"))
     with np.errstate(invalid="ignore"):
         have = (ratio > 0) & np.isfinite(ratio) & (error < MOST_ERROR) & (df > 0)
     wobble = BETWEEN[variation(series.key)]
@@ -216,7 +253,11 @@ def known_points(series: Series) -> tuple[Int[np.ndarray, " known"], windows.Poi
 
 
 def variation(key: SeriesKey) -> Variation:
-    """Return how a series varies from run to run, as far as its name says it."""
+    """Return how a series varies from run to run, as far as its name says it.
+
+    Summaries keep no proof, so arms with the baseline's own program, which vary less from run to
+    run, are taken to vary as the others do.
+    """
     if key.metric == "peak_rss":
         return Variation.MEMORY
     if METRICS[key.metric].kind is Kind.COLD:
@@ -227,12 +268,7 @@ def variation(key: SeriesKey) -> Variation:
 
 
 def document(found: KeptRuns, *, figures: bool = False) -> Document:
-    """Return what time lines say.
-
-    Args:
-        found: The time lines.
-        figures: Whether it is for a page, which has charts.
-    """
+    """Return what time lines say; with charts for a page."""
     several = len(found.timelines) > 1
     parts: list[Section] = []
     for number, timeline in enumerate(found.timelines):
@@ -262,12 +298,11 @@ def headline(found: KeptRuns) -> str:
 
 def releases(timeline: Timeline, machine: str) -> Iterator[Section]:
     """Yield the section about the releases that runs were made with, if they ever changed."""
-    names = trends.moments(timeline)
     rows = []
-    for moment, changed in trends.releases(timeline):
+    for moment, changed in timeline.releases:
         others = {name: pair for name, pair in changed.items() if name not in trends.PACKAGES}
         have = {name: pair[1] for name, pair in changed.items()}
-        rows.append((names[moment], have, trends.versions_said(others, len(others))))
+        rows.append((timeline.times[moment], have, trends.versions_said(others, len(others))))
     if rows:
         title = f"Releases that runs were made with{f' on {machine}' if machine else ''}"
         folded = len(rows) > trends.FIRST

@@ -39,12 +39,9 @@ SPECIAL = re.compile(r"[^\w.-]+")
 
 
 def figure(group: Sequence[Series], timeline: Timeline, names: str) -> Figure | None:
-    """Return the chart of a group of series; None where none of them has two points.
+    """Return the chart of series of one metric, backend and workload; None if none has two points.
 
-    Args:
-        group: Of one metric, backend and workload.
-        timeline: What they are of.
-        names: What the chart's name begins with.
+    `names` is what the chart's name begins with.
     """
     kept = drawable(group)
     if not kept:
@@ -80,14 +77,13 @@ def drawn(group: Sequence[Series], timeline: Timeline) -> Any:
     """Return the chart of a group."""
     most = max(FEWEST_POINTS, MOST_POINTS // len(group))
     crowded = max(series.at.size for series in group) > CROWDED
-    names = trends.moments(timeline)
-    rows = [row for series in group for row in points(series, timeline, names, most, crowded)]
+    rows = [row for series in group for row in points(series, timeline, most, crowded)]
     x = altair.X("when:T", title="time (UTC)", scale=altair.Scale(type="utc"))
     cells = [{"entrant": series.key.entrant} for series in group]
     # The rows are the whole chart's: each layer would write them once more.
     lines = altair.Chart().encode(x=x, color=coloured(cells), detail="style:N")
     middle = values(group[0], timeline, "value")
-    layers = [*margin(group[0], timeline), *rules(group, timeline, names)]
+    layers = [*margin(group[0], timeline), *rules(group, timeline)]
     layers.append(lines.mark_line(opacity=0.8).encode(y=middle, strokeDash=dashed(rows)))
     if any("low" in row for row in rows):
         known = lines.transform_filter("isValid(datum.low)")
@@ -124,19 +120,19 @@ def margin(series: Series, timeline: Timeline) -> list[Any]:
 
 
 def points(
-    series: Series, timeline: Timeline, names: Sequence[str], most: int, crowded: bool
+    series: Series, timeline: Timeline, most: int, crowded: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the points of a series as a chart has them."""
     about = {"style": series.key.name, "entrant": series.key.entrant, "way": series.key.style}
     shown = heights(series)
     for point in picked(series, most):
         at = int(series.at[point])
-        moment, found = timeline.moments[at], series.record(point)
+        moment, found = timeline.moments[at], series.points[point]
         row = about | {"when": f"{moment.at}Z", "value": rounded(shown[point])}
-        if found["low"] and found["high"]:
-            row |= {"low": rounded(found["low"]), "high": rounded(found["high"])}
+        if found.low and found.high:
+            row |= {"low": rounded(found.low), "high": rounded(found.high)}
         if not crowded:
-            row |= {"said": str(series.value(point)), "at": names[at]}
+            row |= {"said": str(series.value(point)), "at": timeline.times[at]}
             row |= {"run": moment.name, "commit": moment.revision[: trends.SHORT]}
             have = moment.versions
             row["versions"] = ", ".join(f"{n} {have[n]}" for n in MARKED if n in have)
@@ -160,14 +156,14 @@ def marks(group: Sequence[Series], timeline: Timeline) -> list[tuple[int, dict[s
     """Return the moments between a chart's ends at which a release came, and the new releases."""
     runs = np.concatenate([series.at for series in group])
     found = []
-    for moment, changed in trends.releases(timeline):
+    for moment, changed in timeline.releases:
         new = {name: changed[name][1] for name in MARKED if name in changed}
         if new and runs.min() < moment <= runs.max():
             found.append((moment, new))
     return found
 
 
-def rules(group: Sequence[Series], timeline: Timeline, names: Sequence[str]) -> list[Any]:
+def rules(group: Sequence[Series], timeline: Timeline) -> list[Any]:
     """Return rules half way between moments whose releases differ, with the release along them."""
     found = marks(group, timeline)
     if not found:
@@ -175,7 +171,7 @@ def rules(group: Sequence[Series], timeline: Timeline, names: Sequence[str]) -> 
     rows = [
         {
             "when": halfway(timeline.moments[at - 1].at, timeline.moments[at].at),
-            "at": names[at],
+            "at": timeline.times[at],
             "versions": ", ".join(f"{name} {version}" for name, version in new.items()),
             "label": " ".join(next(iter(new.items()))) if len(found) - i <= MOST_LABELS else "",
         }
@@ -235,8 +231,7 @@ def text(drawn: Sequence[Series], group: Sequence[Series], timeline: Timeline) -
     if once:
         parts.append(f"Not drawn: {few(once, '')}.")
     if found := marks(drawn, timeline):
-        names = trends.moments(timeline)
-        said = [f"{names[at]} {' '.join(next(iter(new.items())))}" for at, new in found]
+        said = [f"{timeline.times[at]} {' '.join(next(iter(new.items())))}" for at, new in found]
         parts.append(f"Dashed rules: releases; {'; '.join(said[-MOST_LABELS:])}.")
     return " ".join(parts)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import math
-from collections import Counter, defaultdict
-from itertools import groupby, pairwise
+from collections import defaultdict
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import impls
-from bench.compare.series import FAILURE
-from bench.compare.sparkline import sparkline
+from bench.compare.series import DAY, FAILURE, version_changes
 from bench.metrics import label
 from bench.report import wording
 from bench.report.table import Column, Row, Section, Table, Value, amount, percent
@@ -21,10 +20,9 @@ from bench.runfile.reader import TIME
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
 
     from bench.compare.series import Series, SeriesChange, SeriesKey, Timeline
-    from bench.report.table import Content
 
 FIRST = 12
 """Sentences, and rows about exact metrics, that are read without asking for details."""
@@ -36,8 +34,8 @@ SHARED = ("python", "jax", "jaxlib", "numpy", "optax")
 """Distributions that are in the times of every entrant."""
 SHORT = 10
 """Digits of a commit."""
-DAY, MINUTE = 10, 16
-"""Characters of a time that is a day, or a minute."""
+LEVELS = "▁▂▃▄▅▆▇"
+"""An odd number: what wobbles around the middle stays in it."""
 BLOCKS = 24
 """Characters of a series as a line of blocks."""
 HOURS = 0.1
@@ -53,7 +51,7 @@ def sections(
     names: str | None = None,
     folded: bool = False,
 ) -> Iterator[Section]:
-    """Yield the sections of a time line: what changed, then each metric, then the releases.
+    """Yield the sections of a time line: what changed, then each metric.
 
     Args:
         timeline: The series and their changes.
@@ -93,15 +91,6 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def moments(timeline: Timeline) -> list[str]:
-    """Return when each moment was: the day, and the minute where a day has several."""
-    days = Counter(moment.at[:DAY] for moment in timeline.moments)
-    return [
-        moment.at[:DAY] if days[moment.at[:DAY]] == 1 else moment.at[:MINUTE].replace("T", " ")
-        for moment in timeline.moments
-    ]
-
-
 def span(timeline: Timeline) -> str:
     """Return how many runs of which time."""
     days = dict.fromkeys(timeline.moments[i].at[:DAY] for i in (0, -1))
@@ -129,21 +118,15 @@ def sentences(timeline: Timeline) -> Iterator[str]:
         where = change.key.metric, change.key.workload, change.key.backend
         alike[*where, change.before, change.after, change.width, change.ratio > 1].append(change)
     for several in alike.values():
-        yield told(several, timeline)
-
-
-def told(several: Sequence[SeriesChange], timeline: Timeline) -> str:
-    """Return changes of a metric, at one place in time and in one direction, as a sentence."""
-    first = several[0]
-    names = [change.key.name for change in several]
-    about = causes(first.before, first.after, timeline, {c.key.entrant for c in several})
-    means = f", by the means of {first.width} before and after" if first.width > 1 else ""
-    return f"{amount_and_place(several, timeline)}{about}{means}: {', '.join(names)}."
+        first, names = several[0], [change.key.name for change in several]
+        about = causes(first.before, first.after, timeline, {c.key.entrant for c in several})
+        means = f", by the means of {first.width} before and after" if first.width > 1 else ""
+        yield f"{amount_and_place(several, timeline)}{about}{means}: {', '.join(names)}."
 
 
 def amount_and_place(several: Sequence[SeriesChange], timeline: Timeline) -> str:
     """Return by how much a metric changed, where and when, in words."""
-    first, names = several[0], moments(timeline)
+    first, names = several[0], timeline.times
     interval = (first.low, first.high) if len(several) == 1 else None
     return (
         f"{sentence(label(first.key.metric))} {place(first.key, timeline)} "
@@ -178,11 +161,7 @@ def growth(ratios: Sequence[float], interval: tuple[float, float] | None = None)
 def causes(before: int, after: int, timeline: Timeline, entrants: Iterable[str]) -> str:
     """Return in brackets what is known to differ between two moments and can be the cause.
 
-    Args:
-        before: The earlier of the time line's moments.
-        after: The later one.
-        timeline: The time line.
-        entrants: Whose change it is: the libraries of others are no cause.
+    The libraries of other entrants than those whose change it is are no cause.
     """
     old, new = timeline.moments[before], timeline.moments[after]
     others = {series.key.entrant for series in timeline.series} - {*entrants}
@@ -211,14 +190,6 @@ def distribution(entrant: str) -> str:
     return entrant
 
 
-def version_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the libraries of which both have another version; jaxlib goes with jax."""
-    moved = {n: (old[n], new[n]) for n in new if n in old and old[n] != new[n]}
-    if moved.get("jaxlib") == moved.get("jax"):
-        moved.pop("jaxlib", None)
-    return moved
-
-
 def versions_said(changed: Mapping[str, tuple[str, str]], most: int = NAMED) -> str:
     """Return which libraries changed, in words."""
     said = [f"{library} {' → '.join(pair)}" for library, pair in [*changed.items()][:most]]
@@ -226,26 +197,16 @@ def versions_said(changed: Mapping[str, tuple[str, str]], most: int = NAMED) -> 
     return ", ".join([*said, f"{more} more"] if more > 0 else said)
 
 
-def releases(timeline: Timeline) -> list[tuple[int, dict[str, tuple[str, str]]]]:
-    """Return the moments at which versions changed, and which did."""
-    having = [(i, moment.versions) for i, moment in enumerate(timeline.moments) if moment.versions]
-    steps = [(i, version_changes(old, new)) for (_, old), (i, new) in pairwise(having)]
-    return [(i, changed) for i, changed in steps if changed]
-
-
 def failures(timeline: Timeline) -> Iterator[str]:
     """Yield which cells failed in the newest run they took part in."""
     newest: dict[tuple[object, ...], int] = {}
     for series in timeline.series:
-        if series.at.size:
-            cell = series.key[:5]
-            newest[cell] = max(newest.get(cell, -1), int(series.at[-1]))
-    names = moments(timeline)
+        cell = series.key[:5]
+        newest[cell] = max(newest.get(cell, -1), *series.at.tolist(), -1)
     for series in timeline.series:
-        if series.key.metric == FAILURE and max(series.gaps) > newest.get(series.key[:5], -1):
-            last = max(series.gaps)
+        if series.key.metric == FAILURE and (last := max(series.gaps)) > newest[series.key[:5]]:
             where = f"{series.key.name} {place(series.key, timeline)}"
-            yield f"{where} failed on {names[last]}: {series.gaps[last]}"
+            yield f"{where} failed on {timeline.times[last]}: {series.gaps[last]}"
 
 
 def moves_table(timeline: Timeline) -> Table:
@@ -254,13 +215,13 @@ def moves_table(timeline: Timeline) -> Table:
     for move in timeline.moves:
         cell = f"{move.key.name} {place(move.key, timeline)}"
         alike[move.key.metric, move.before, move.after, move.values].append(cell)
-    names = moments(timeline)
     rows = []
     for (metric, before, after, values), cells in alike.items():
         said = " → ".join(amount(value, "count") for value in values)
+        between = f"{timeline.times[before]} to {timeline.times[after]}"
         more = [f"{len(cells) - NAMED} more"] if len(cells) > NAMED else []
         where = wording.joined([*cells[:NAMED], *more])
-        rows.append(Row((label(metric), said, f"{names[before]} to {names[after]}", where)))
+        rows.append(Row((label(metric), said, between, where)))
     columns = (Column("metric"), Column("change"), Column("between"), Column("of"))
     return Table(columns, tuple(rows), "Exact metrics that changed", folded=len(rows) > FIRST)
 
@@ -274,7 +235,7 @@ def groups(timeline: Timeline) -> Iterator[list[Series]]:
 
 def series_table(group: Sequence[Series], timeline: Timeline, of: str, *, folded: bool) -> Table:
     """Return a row for each series of a group: where it is now, and where it has been."""
-    key, names = group[0].key, moments(timeline)
+    key = group[0].key
     runs = np.unique(np.concatenate([series.at for series in group]))
     columns = (
         Column(""),
@@ -284,14 +245,16 @@ def series_table(group: Sequence[Series], timeline: Timeline, of: str, *, folded
         Column("points", number=True, needed=False),
         Column("newest on", needed=False),
     )
-    rows = []
-    for series in group:
-        cells: tuple[Content, ...] = (
-            *(series.key.name, series.value(-1)),
-            *(blocks(series, runs, timeline), reach(series)),
-            *(Value(series.at.size, "count"), names[series.at[-1]]),
+    rows = [
+        Row(
+            (
+                *(series.key.name, series.value(-1)),
+                *(blocks(series, runs, timeline), reach(series)),
+                *(Value(series.at.size, "count"), timeline.times[series.at[-1]]),
+            )
         )
-        rows.append(Row(cells))
+        for series in group
+    ]
     ratios = any(series.compared for series in group)
     to = f", relative to {base(key.metric, timeline)}" if ratios else ""
     title = f"{sentence(label(key.metric))} {place(key, timeline, sized=True)}{of}{to}"
@@ -320,16 +283,50 @@ def blocks(series: Series, runs: Int[np.ndarray, " runs"], timeline: Timeline) -
     return sparkline(series.values, places, runs.size, BLOCKS, least)
 
 
+def sparkline(
+    values: Float[np.ndarray, " points"],
+    at: Int[np.ndarray, " points"],
+    places: int,
+    width: int,
+    least: float,
+) -> str:
+    """Return values as a line of blocks, a blank where there is none.
+
+    Several places share a character, as their mean, where there are more of them than width. The
+    scale is logarithmic if all values are positive.
+
+    Args:
+        values: NaN where there is none.
+        at: The place of each value.
+        places: Of the whole line.
+        width: Most characters.
+        least: Distance, of logarithms if they are taken, that fills the height at least.
+    """
+    there = np.isfinite(values)
+    if not there.any():
+        return ""
+    heights = values[there]
+    if (heights > 0).all():
+        heights = np.log(heights)
+    width = min(width, places)
+    columns = at[there] * width // places
+    counts = np.bincount(columns, minlength=width)
+    sums = np.bincount(columns, heights, minlength=width)
+    means = np.divide(sums, counts, out=np.full(width, np.nan), where=counts > 0)
+    low, high = np.nanmin(means), np.nanmax(means)
+    extra = max(0.0, least - (high - low)) / 2
+    low, high = low - extra, high + extra
+    scale = (len(LEVELS) - 1) / (high - low) if high > low else 0.0
+    middle = (len(LEVELS) - 1) // 2 if not scale else 0
+    return "".join(
+        " " if np.isnan(mean) else LEVELS[middle + round((mean - low) * scale)] for mean in means
+    )
+
+
 def versions_table(
     rows: Iterable[tuple[str, Mapping[str, str], str]], title: str, *, folded: bool
 ) -> Table:
-    """Return which versions there were when.
-
-    Args:
-        rows: When, the versions of then, and what else is to be said.
-        title: Of the table.
-        folded: Whether it is for those who look closer.
-    """
+    """Return which versions there were when: rows of that, and what else is to be said."""
     made = tuple(Row((at, *(have.get(n, "") for n in PACKAGES), note)) for at, have, note in rows)
     columns = (Column("from"), *map(Column, PACKAGES), Column("also"))
     return Table(columns, made, title, folded=folded)
