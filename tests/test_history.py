@@ -18,7 +18,6 @@ from bench.environments.builder import Environment
 from bench.environments.spec import parse
 from bench.report.markdown import markdown
 from bench.report.page.parts import document_page
-from bench.runfile.reader import read
 from tests.simulated import LANES, Machine
 
 if TYPE_CHECKING:
@@ -117,7 +116,8 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
     data = history_data(plan, sides, named, {"2026-01-15": "no jax"}, **about)
     write_files(tmp_path / "past", plan, sides, data, 0.02)
     assert json.loads((tmp_path / "past" / "history.json").read_text()) == data
-    assert read(tmp_path / "past" / f"{days[1]}.json").section["history"]["stack"] == days[1]
+    kept = json.loads((tmp_path / "past" / f"{days[1]}.json").read_text("utf-8"))
+    assert kept["bakeoff"]["history"]["stack"] == days[1]
     first, gone, *_ = data["days"]
     assert (first["gaps"], gone["missing"]) == ({"haiku pure": "no wheel"}, "no jax")
     [step] = [c for c in data["changes"] if c["metric"] == "step" and c["entrant"] == "pure_jax"]

@@ -99,7 +99,7 @@ def compare(
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path) for path in files]
-    entrants = [cell["entrant"] for run in (*bases, new) for cell in run.section["cells"]]
+    entrants = [cell.entrant for run in (*bases, new) for cell in run.section.cells]
     names = [name.strip() for given in allow or () for name in given.split(",")]
     found = compare_runs(bases, new, gate(config, entrants), [name for name in names if name])
     return finish(found, chosen, output)

@@ -12,12 +12,13 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from bench.cli.assemble import TrainingRun, assemble
 from bench.cli.launch import LAUNCHED, launch, without
 from bench.cli.where import where
-from bench.report.curves import Curve, check_picture, draw
+from bench.report.curves import Curve, Training, check_picture, draw
 from bench.worker.__main__ import end_with_parent
 from common.errors import BakeoffError, LostPeerError, require_folder, require_new
 
@@ -138,7 +139,7 @@ def train(
         follow(run, path, log, losses)
     finally:
         if plot is not None and losses:
-            draw([Curve(header(run), losses)], plot)
+            draw([Curve(msgspec.convert(header(run), Training), losses)], plot)
     return 0
 
 

@@ -14,6 +14,7 @@ from bench.compare.conditions import OWN, ConditionChange
 from bench.compare.pairs import paired
 from bench.engine.sides_plan import BASE, NEW
 from bench.metrics import EXACT, METRICS
+from bench.runfile import PlanOfRun
 from bench.runfile.writer import run_data
 from bench.watch import machine
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bench.compare.experiment import Offered
     from bench.compare.gate import Gate
     from bench.engine.sides_plan import AB
+    from bench.runfile import RunFile
     from bench.stats.ratios import Estimate
 
 READING = (
@@ -145,11 +147,10 @@ def warnings(made: AB, sides: Mapping[str, Offered]) -> list[str]:
     return [*notes, *gaps, *filter(None, machine(made.spent, sides[NEW].offer.conditions))]
 
 
-def run_of(made: AB, name: str, side: Offered, margin: float, **about: Any) -> dict[str, Any]:
+def run_of(made: AB, name: str, side: Offered, margin: float, **about: Any) -> RunFile:
     """Return a side as an ordinary run file has it."""
     needed = {cell: {m for m in made.metrics if METRICS[m].applies(cell)} for cell in made.cells}
-    plan = {"seed": made.options.seed, "budget_seconds": made.options.budget}
+    options = made.options
+    plan = PlanOfRun(margin=margin, seed=options.seed, budget_seconds=options.budget)
     commit = side.environment.commit
-    return run_data(
-        made.found(name), needed, side.offer, margin=margin, commit=commit, plan=plan, **about
-    )
+    return run_data(made.found(name), needed, side.offer, plan=plan, commit=commit, **about)

@@ -17,11 +17,10 @@ from bench.compare import between_run_variance, conditions
 from bench.compare.between_run_variance import Variation
 from bench.compare.comparison import Assessor, Evidence, Medians, Origin
 from bench.compare.gate import Gate
-from bench.estimates import beside
+from bench.estimates import beside, stored
 from bench.metrics import METRICS
-from bench.report import tied, wording
-from bench.report.wording import measured
-from bench.runfile.reader import TIME, is_number, processor_model
+from bench.report import wording
+from bench.runfile.reader import TIME, processor_model
 from bench.stats.ratios import corrected
 from common.errors import BakeoffError
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from bench.compare.comparison import Comparison, Key
     from bench.compare.conditions import ConditionChange
     from bench.engine.state import Samples
-    from bench.report.wording import Facts
+    from bench.runfile import Result
     from bench.runfile.reader import Run
     from bench.stats.ratios import Estimate
 
@@ -72,7 +71,7 @@ def compare(
     differing = conditions.check(runs, names, allowed)
     times, missing = compared(bases, new)
     evidence = [evidence_of(run, name) for run, name in zip(runs, names, strict=True)]
-    margin = max(run.section["plan"]["margin"] for run in runs)
+    margin = max(run.section.plan.margin for run in runs)
     return Assessor(gate or Gate(), margin, today or datetime.date.today()).comparison(
         evidence[-2],
         evidence[-1],
@@ -85,9 +84,9 @@ def compare(
     )
 
 
-def cells(run: Run) -> dict[Cell, Facts]:
+def cells(run: Run) -> dict[Cell, Result]:
     """Return the cells of a run by name."""
-    return {Cell(*(cell[n] for n in Cell._fields)): cell for cell in run.section["cells"]}
+    return {cell.cell: cell for cell in run.section.cells}
 
 
 def distinct(bases: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -110,16 +109,16 @@ def same(run: Run, other: Run) -> bool:
 def require_cells(runs: Sequence[Run], names: Sequence[str]) -> None:
     """Raise BakeoffError for a run without anything in common with the last one."""
     for run, name in zip(runs, names, strict=True):
-        if not run.section["cells"]:
+        if not run.section.cells:
             raise BakeoffError(f"{name} has no cells; give a run that measured something")
-        if any(TIME in cell["metrics"] for cell in run.section["cells"]):
+        if any(TIME in cell.metrics for cell in run.section.cells):
             raise BakeoffError(
                 f"{name} was written by pytest-benchmark alone, without intervals or a baseline; "
                 "give what `pytest bench --benchmark-json` wrote, or use `pytest-benchmark compare`"
             )
     for run, name in zip(runs, names, strict=True):
         if not cells(run).keys() & cells(runs[-1]).keys():
-            each = [", ".join(wording.workloads(r.section["cells"])) for r in (run, runs[-1])]
+            each = [", ".join(wording.workloads(r.section.cells)) for r in (run, runs[-1])]
             raise BakeoffError(
                 f"{name} and {names[-1]} have no cell in common (workloads {each[0]}, and {each[1]}"
                 "); give runs of the same entrants, styles and workloads"
@@ -138,7 +137,7 @@ def evidence_of(run: Run, name: str) -> Evidence:
         run.when.replace("T", " "),
     )
     facts = cells(run)
-    failed = {cell: each["failure"] for cell, each in facts.items()}
+    failed = {cell: each.failure for cell, each in facts.items()}
     return Evidence(origin, list(facts), failed, exact(facts))
 
 
@@ -154,12 +153,12 @@ def compared(
     times: dict[Key, tuple[Estimate, Medians]] = {}
     missing: dict[Key, str] = {}
     for cell in [c for c in before if c in after]:
-        if before[cell]["failure"] is not None or after[cell]["failure"] is not None:
+        if before[cell].failure is not None or after[cell].failure is not None:
             continue
-        metrics = {**before[cell]["metrics"], **after[cell]["metrics"]}
+        metrics = {**before[cell].metrics, **after[cell].metrics}
         for metric in [name for name in metrics if name in METRICS]:
             key = (cell, metric)
-            found = measured(before[cell], metric), measured(after[cell], metric)
+            found = before[cell].measured(metric), after[cell].measured(metric)
             known = [run[key] for run in theirs if key in run]
             if found[0] is None or found[1] is None:
                 if found != (None, None):
@@ -171,7 +170,7 @@ def compared(
                 family = sum(1 for c, m in ours if m == metric and c[2:] == cell[2:])
                 wobble = wobbles[variations[key]]
                 estimate = between_run_variance.difference(known, ours[key], wobble, family)
-                medians = found[0]["median"], found[1]["median"]
+                medians = found[0].median, found[1].median
                 if cell[:2] == BASELINE:
                     times[key] = estimate, Medians(*medians, absolute=True)
                 else:
@@ -180,13 +179,13 @@ def compared(
     return times, missing
 
 
-def lacking(side: str, facts: Facts, metric: str) -> str:
+def lacking(side: str, facts: Result, metric: str) -> str:
     """Return why a metric is on one side alone."""
-    reason = facts["metrics"].get(metric, {}).get("missing")
+    reason = facts.metrics[metric].missing if metric in facts.metrics else ""
     return f"not measured in the {side} run" + (f": {reason}" if reason else "")
 
 
-def variation_of(key: Key, *sides: Mapping[Cell, Facts]) -> Variation:
+def variation_of(key: Key, *sides: Mapping[Cell, Result]) -> Variation:
     """Return how much a row varies from run to run."""
     cell, metric = key
     if cell[:2] == BASELINE and metric != "peak_rss":
@@ -203,7 +202,7 @@ def measurements(run: Run) -> dict[Key, Estimate]:
     They are worked out from the samples, by the statistics of today, and taken from the file where
     it has none.
     """
-    good = {cell: facts for cell, facts in cells(run).items() if facts["failure"] is None}
+    good = {cell: facts for cell, facts in cells(run).items() if facts.failure is None}
     found: dict[Key, Estimate] = {}
     for group, arms in run.samples.items():
         alive = {c: blocks for c, blocks in arms.items() if c in good or c[:2] == CONTROL}
@@ -214,10 +213,10 @@ def measurements(run: Run) -> dict[Key, Estimate]:
             found[baseline, group.metric] = own
     out = {}
     for cell, facts in good.items():
-        for metric in facts["metrics"]:
-            row = measured(facts, metric)
+        for metric in facts.metrics:
+            row = facts.measured(metric)
             if row is not None and metric in METRICS:
-                estimate = found.get((cell, metric)) or tied.estimate_of(row)
+                estimate = found.get((cell, metric)) or stored(row)
                 if estimate is not None:
                     out[cell, metric] = estimate
     return out
@@ -237,18 +236,17 @@ def absolute(blocks: Sequence[Samples]) -> Estimate | None:
     return corrected(float(np.mean(means)), error, len(means) - 1.0, len(blocks), len(means))
 
 
-def exact(facts: Mapping[Cell, Facts]) -> dict[Key, float]:
+def exact(facts: Mapping[Cell, Result]) -> dict[Key, float]:
     """Return the numbers of a run that come out the same every time."""
     out: dict[Key, float] = {}
     for cell, each in facts.items():
-        if each["failure"] is not None:
+        if each.failure is not None:
             continue
-        out |= {(cell, name): n for name, n in each["exact"].items() if is_number(n)}
-        final = each["final_loss"]
-        if final:
-            out[cell, "final_loss"] = final["same_weights"]
-            if final.get("own_initialiser"):
-                out[cell, "final_loss_own"] = float(np.mean(final["own_initialiser"]))
+        out |= {(cell, name): n for name, n in each.exact.items() if n is not None}
+        if each.final_loss:
+            out[cell, "final_loss"] = each.final_loss.same_weights
+            if each.final_loss.own is not None:
+                out[cell, "final_loss_own"] = each.final_loss.own
     return out
 
 
@@ -269,14 +267,14 @@ def warned(
     yield from conditions.remarks(last, new)
     before, after = cells(last), cells(new)
     for cell in [c for c in before if c in after]:
-        proofs = before[cell]["proof"], after[cell]["proof"]
-        same_program = [proof and proof.get("same_program_as_baseline") for proof in proofs]
+        proofs = before[cell].proof, after[cell].proof
+        same_program = [proof and proof.same_program_as_baseline for proof in proofs]
         if None not in same_program and same_program[0] != same_program[1]:
             said = "now compiles" if same_program[1] else "no longer compiles"
             name = f"{wording.name(after[cell])} at {cell.workload} on {cell.backend}"
             yield f"{name} {said} to the same program as {BASELINE[0]}"
     for run, name in zip((last, new), names[-2:], strict=True):
-        count = len(run.section["warnings"])
+        count = len(run.section.warnings)
         if count:
             many = "a warning" if count == 1 else f"{count} warnings"
             yield f"{name} has {many} of its own; `bakeoff report` shows them"

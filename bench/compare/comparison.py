@@ -21,7 +21,7 @@ from bench.cells import Cell
 from bench.compare.conditions import ConditionChange
 from bench.compare.gate import Accept, Decision
 from bench.metrics import EXACT, METRICS
-from bench.report.sentences import AGREE
+from bench.report.findings import AGREE
 from bench.stats.verdicts import Verdict, verdict
 from bench.summary import number
 

@@ -234,7 +234,7 @@ def matrices(comparison: Comparison) -> Iterator[Section]:
             found = [here.get((cell, metric)) for metric in metrics]
             values = [ratio_value(row) if row else "" for row in found]
             worse = any(row is not None and row.worse for row in found)
-            rows.append(Row((name_of(cell._asdict()), *values), worse))
+            rows.append(Row((name_of(cell), *values), worse))
         columns = [Column(label(metric, "\n"), number=True) for metric in metrics]
         title = f"{workload} on {backend}: new / base"
         table = Table((Column("style"), *columns), tuple(rows), title)
@@ -279,7 +279,7 @@ def conditions(comparison: Comparison) -> Iterator[str]:
 
 def called(row: CellRow) -> str:
     """Return a cell's entrant and style."""
-    return name_of(row.cell._asdict())
+    return name_of(row)
 
 
 def place(shift: Shift, comparison: Comparison) -> str:

@@ -19,18 +19,16 @@ from scipy import special
 
 from bench.cells import BASELINE, Cell
 from bench.compare.conditions import versions
-from bench.estimates import Group
-from bench.report import tied
+from bench.estimates import Group, stored
 from bench.report.rows import COLUMNS, rows
 from bench.report.table import Value
-from bench.report.wording import measured
-from bench.runfile.reader import cpu_of, is_number, processor_model
+from bench.runfile.reader import cpu_of, processor_model
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.wording import Facts
+    from bench.runfile import Metric
     from bench.runfile.reader import Run
     from bench.stats.ratios import Estimate
 
@@ -54,13 +52,13 @@ class ExportedNumber(NamedTuple):
     metric: str
     unit: str
     value: float
-    found: Facts
-    """The metric as the run file has it; empty for an exact one."""
+    found: Metric | None = None
+    """The metric as the run file has it; None for an exact one."""
 
     @property
     def ratio(self) -> float | None:
         """To the baseline, where it is known."""
-        return self.found.get("ratio")
+        return self.found.ratio if self.found else None
 
 
 def numbers(runs: Sequence[Run], form: str) -> list[ExportedNumber]:
@@ -73,21 +71,18 @@ def numbers(runs: Sequence[Run], form: str) -> list[ExportedNumber]:
         names = ", ".join(run.name for run in runs)
         raise BakeoffError(f"--format {form} is about one run; {names} are given: give one")
     found = []
-    for facts in runs[0].section["cells"]:
-        if facts["failure"] is not None:
-            continue
-        cell = Cell(*(facts[name] for name in Cell._fields))
-        for metric in facts["metrics"]:
-            row = measured(facts, metric)
-            if row is not None:
-                found.append(ExportedNumber(cell, metric, row["unit"], row["median"], row))
-        for metric, value in facts["exact"].items():
-            if is_number(value):
+    for row in runs[0].section.good:
+        for metric in row.metrics:
+            if measured := row.measured(metric):
+                number = ExportedNumber(row.cell, metric, measured.unit, measured.median, measured)
+                found.append(number)
+        for metric, value in row.exact.items():
+            if value is not None:
                 unit = "B" if metric.endswith("_bytes") else "count"
-                found.append(ExportedNumber(cell, metric, unit, value, {}))
-        if facts["final_loss"]:
-            value = facts["final_loss"]["same_weights"]
-            found.append(ExportedNumber(cell, "final_loss", "nats", value, {}))
+                found.append(ExportedNumber(row.cell, metric, unit, value))
+        if row.final_loss:
+            value = row.final_loss.same_weights
+            found.append(ExportedNumber(row.cell, "final_loss", "nats", value))
     if not found:
         raise BakeoffError(f"{runs[0].name} has no number to export; give a run that has")
     return found
@@ -103,8 +98,8 @@ def bencher(runs: Sequence[Run]) -> str:
     for each in numbers(runs, "bencher"):
         slug = each.metric.replace("_", "-")
         out[str(each.cell)][slug] = {"value": each.value}
-        if each.ratio is not None:
-            ends = {"lower_value": each.found.get("low"), "upper_value": each.found.get("high")}
+        if each.found and each.ratio is not None:
+            ends = {"lower_value": each.found.low, "upper_value": each.found.high}
             known = {name: end for name, end in ends.items() if end is not None}
             out[str(each.cell)][f"{slug}-{RATIO}"] = {"value": each.ratio} | known
     return text(out)
@@ -120,17 +115,18 @@ def github(runs: Sequence[Run]) -> str:
         name, found = f"{each.cell} {each.metric}", each.found
         entry = {"name": name, "unit": each.unit, "value": each.value}
         if found:
-            sampled = [f"{found[kind]} {kind}" for kind in COUNTS if found.get(kind)]
+            counts = {kind: getattr(found, kind) for kind in COUNTS}
+            sampled = [f"{count} {kind}" for kind, count in counts.items() if count]
             entry["extra"] = ", ".join(sampled)
         out.append(entry)
-        if each.ratio is not None:
-            low, high = found.get("low"), found.get("high")
+        if found and each.ratio is not None:
+            low, high = found.low, found.high
             unit = f"{RATIO} to {BASELINE[0]}"
             entry = {"name": f"{name} {RATIO}", "unit": unit, "value": each.ratio}
             if low is not None and high is not None:
                 entry["range"] = f"± {(high - low) / 2:.3g}"
             value = Value(each.ratio, low=low, high=high)
-            entry["extra"] = f"{value}, {found.get('verdict') or 'not judged'}"
+            entry["extra"] = f"{value}, {found.verdict or 'not judged'}"
             out.append(entry)
     return text(out)
 
@@ -145,9 +141,9 @@ def asv(runs: Sequence[Run]) -> str:
     for each in numbers(runs, "asv"):
         place = (f"{each.cell.entrant} {each.cell.style}", *each.cell[2:])
         found[f"bakeoff.{each.metric}"][place] = of_samples(each, runs[0])
-        estimate = tied.estimate_of(each.found) if each.found else None
-        if estimate is not None:
-            ratio = of_ratio(each.found["ratio"], estimate)
+        estimate = stored(each.found) if each.found else None
+        if estimate is not None and each.ratio is not None:
+            ratio = of_ratio(each.ratio, estimate)
             found[f"bakeoff.{each.metric}_{RATIO}"][place] = ratio
     run = runs[0]
     packages, about, commit = dict(versions(run)), run.machine, run.commit
@@ -185,7 +181,7 @@ def asv(runs: Sequence[Run]) -> str:
             },
             "python": python,
             "requirements": packages,
-            "env_vars": dict(run.section["environment"].get("environment") or {}),
+            "env_vars": run.section.environment.environment or {},
             "result_columns": list(ASV_COLUMNS),
             "results": results,
             "durations": {},
@@ -196,8 +192,8 @@ def asv(runs: Sequence[Run]) -> str:
 def of_samples(each: ExportedNumber, run: Run) -> dict[str, float | None]:
     """Return asv's columns for a number of a run, with the quartiles of its samples."""
     out: dict[str, float | None] = {"result": each.value}
-    if count := each.found.get("samples"):
-        out |= {"stats_number": 1, "stats_repeat": count}
+    if each.found and each.found.samples:
+        out |= {"stats_number": 1, "stats_repeat": each.found.samples}
     group = Group(each.metric, each.cell.workload, each.cell.backend)
     blocks = run.samples.get(group, {}).get(each.cell, []) if each.found else []
     if values := [value for block in blocks for value in block.values]:

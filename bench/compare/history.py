@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
     from bench.compare.experiment import Offered
     from bench.engine.sides_plan import History
-    from bench.report.wording import Facts
+
+    type Facts = dict[str, Any]
+    """What `history.json` holds."""
 
 SCHEMA = 1
 NAME = "history.json"
@@ -326,6 +328,7 @@ def write_files(
     Raises:
         BakeoffError: the folder, or a file, cannot be written.
     """
+    from bench.runfile import PlanOfRun
     from bench.runfile.writer import new_folder, run_data, write
 
     new_folder(folder, "output")
@@ -334,9 +337,8 @@ def write_files(
             history.sides[name].state,
             {cell: set(history.metrics) for cell in history.cells[name]},
             sides[name].offer,
-            margin=margin,
+            plan=PlanOfRun(margin=margin, seed=data["seed"], budget_seconds=history.options.budget),
             arguments=data["arguments"],
-            plan={"seed": data["seed"], "budget_seconds": history.options.budget},
             history={"stack": name, "reference": data["reference"]},
         )
         write(folder / f"{name}.json", run)

@@ -52,7 +52,7 @@ class SeriesKey(NamedTuple):
     @property
     def name(self) -> str:
         """The entrant, and its style where that needs a name."""
-        return wording.name({"entrant": self.entrant, "style": self.style})
+        return wording.name(self)
 
 
 class Numbers(NamedTuple):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from bench.report.charts.drawn import Figure
     from bench.report.table import Document
-    from bench.report.wording import Facts
 
 HERE = Path(__file__).parent
 
@@ -118,7 +117,7 @@ def bundle() -> str:
     return base64.b64encode(packed).decode()
 
 
-def specification(figure: Figure) -> Facts:
+def specification(figure: Figure) -> dict[str, Any]:
     """Return what Vega-Embed draws."""
     import altair
 
