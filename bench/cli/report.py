@@ -182,15 +182,10 @@ def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
 
 def put(path: Path, data: str | bytes) -> None:
     """Write a new file, whole or not at all."""
-    from bench.runfile.whole import Whole
+    from bench.runfile.whole import whole_file
 
-    whole = Whole(path)
-    try:
-        whole.partial.write_bytes(data.encode() if isinstance(data, str) else data)
-        whole.finish()
-    except OSError as error:
-        whole.discard()
-        raise BakeoffError(f"output {path} cannot be written: {error.strerror}") from error
+    with whole_file(path, "output ") as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def draw(found: Sequence[Figure], folder: Path) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench.report.markdown import markdown_table
 from bench.report.palette import PALETTE, colours_of
 from bench.report.table import Column, Row, Table
-from bench.runfile.whole import Whole
+from bench.runfile.whole import whole_file
 from common.errors import BakeoffError, shortened
 from common.files import read_regular
 
@@ -108,6 +108,8 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     """
     import altair
 
+    from bench.report.charts import drawn
+
     check_picture(path)
     rows = [
         {"curve": name, "epoch": epoch, "loss": loss}
@@ -121,37 +123,21 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         title += f", {high} at {last[high]:.3f}"
     floors = {curve.run.entropy for curve in curves} - {None}
     y = "mean loss, nats per character" + ("; grey: the text's entropy" if floors else "")
-    lines = (
-        altair.Chart(altair.Data(values=rows))
-        .mark_line(opacity=0.8)
-        .encode(
-            x=altair.X("epoch:Q", title="epoch", axis=altair.Axis(tickMinStep=1)),
-            y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
-            color=altair.Color("curve:N", title=None, scale=colours(curves)),
-        )
-    )
-    floor = altair.Chart(altair.Data(values=[{"entropy": e} for e in floors])).mark_rule(
-        strokeDash=[4, 4], color="#888"
-    )
-    chart = altair.layer(lines, floor.encode(y="entropy:Q")) if floors else lines
-    chart = chart.properties(width=560, height=300, title=title).configure(background="white")
-    whole = Whole(path)
-    try:
-        chart.save(str(whole.partial), format=path.suffix[1:], ppi=144)
-        whole.finish()
-    except OSError as error:
-        whole.discard()
-        raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def colours(curves: Sequence[Curve]) -> Any:
-    """Return the colours of curves: entrants have their own, unless one has several curves."""
-    import altair
-
     entrants = [curve.run.entrant for curve in curves]
-    if len(set(entrants)) < len(entrants):
-        return altair.Scale(range=list(PALETTE))
-    return altair.Scale(domain=list(named(curves)), range=colours_of(entrants))
+    scale = altair.Scale(domain=list(named(curves)), range=colours_of(entrants))
+    if len(set(entrants)) < len(entrants):  # one has several curves
+        scale = altair.Scale(range=list(PALETTE))
+    lines = drawn.chart(rows).encode(
+        x=altair.X("epoch:Q", title="epoch", axis=altair.Axis(tickMinStep=1)),
+        y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
+        color=altair.Color("curve:N", title=None, scale=scale),
+    )
+    rules = drawn.chart([{"entropy": e} for e in floors]).encode(y="entropy:Q")
+    layers = [rules.mark_rule(strokeDash=[4, 4], color="#888")] if floors else []
+    chart = altair.layer(lines.mark_line(opacity=0.8), *layers)
+    chart = chart.properties(width=560, height=300, title=title).configure(background="white")
+    with whole_file(path) as partial:
+        chart.save(str(partial), format=path.suffix[1:], ppi=144)
 
 
 def table(curves: Sequence[Curve]) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from common.errors import BakeoffError, shortened
 from common.files import stem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SMALL = 100_000
 """Bytes of a file that is indented: people read it."""
@@ -55,6 +59,22 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
         """Remove what was written of it, if anything could be."""
         with suppress(OSError):
             self.partial.unlink()
+
+
+@contextmanager
+def whole_file(path: Path, what: str = "") -> Iterator[Path]:
+    """Yield where to write a file, which appears when all of it is written.
+
+    Raises:
+        BakeoffError: it cannot be written; `what` is what the message calls it.
+    """
+    whole = Whole(path)
+    try:
+        yield whole.partial
+        whole.finish()
+    except OSError as error:
+        whole.discard()
+        raise BakeoffError(f"{what}{path} cannot be written: {error.strerror}") from error
 
 
 def written(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from bench.metrics import METRICS, Kind
 from bench.runfile import Benchmark, Entry, PlanOfRun, RunConditions, RunFile
-from bench.runfile.whole import Whole, laid_out
+from bench.runfile.whole import laid_out, whole_file
 from bench.summary import section
 from common.errors import BakeoffError
 
@@ -111,13 +111,8 @@ def entry(cell: Cell, metric: str, found: Metric, facts: Mapping[str, Any]) -> E
 
 def write(path: Path, data: RunFile | Mapping[str, Any]) -> None:
     """Write a new file, whole or not at all."""
-    whole = Whole(path)
-    try:
-        whole.partial.write_bytes(laid_out(msgspec.json.encode(data, enc_hook=float)))
-        whole.finish()
-    except OSError as error:
-        whole.discard()
-        raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error
+    with whole_file(path) as partial:
+        partial.write_bytes(laid_out(msgspec.json.encode(data, enc_hook=float)))
 
 
 def new_folder(path: Path, option: str) -> None:
