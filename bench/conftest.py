@@ -27,9 +27,9 @@ from bench.environments.builder import Builder
 from bench.environments.offers import offers, places_of
 from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
+from bench.report import text
 from bench.report.progress import Shown
 from bench.report.run import document
-from bench.report.text import printed
 from bench.run import Header, Measurement, Request, read_header
 from bench.runfile.reader import Run
 from bench.runfile.whole import Whole, written
@@ -546,7 +546,6 @@ def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> No
     terminalreporter.section("bakeoff")
     console = console_of(config)
     found = document(Run("", measurement.section()))
-    for part in printed(found, details=config.get_verbosity() > 0):
-        console.print(part)
+    text.show(found, console, details=config.get_verbosity() > 0)
     if advice := measurement.advice():
         console.print(advice, markup=False, soft_wrap=True)

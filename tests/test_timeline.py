@@ -22,7 +22,7 @@ from bench.compare.sparkline import sparkline
 from bench.compare.timeline import KeptRuns, document, kept_runs, known_points
 from bench.compare.timeline_export import as_csv, as_json
 from bench.compare.trend_chart import picked
-from bench.report.text import printed
+from bench.report.text import show
 from bench.runfile import SCHEMA
 from common.errors import BakeoffError
 
@@ -131,8 +131,7 @@ def charts(found: KeptRuns) -> list[Figure]:
 
 def text(found: KeptRuns, width: int = 100, **options: Any) -> str:
     console = Console(width=width, file=io.StringIO(), highlight=False, **options)
-    for part in printed(document(found)):
-        console.print(part)
+    show(document(found), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -54,17 +54,16 @@ def figures(run: Run, others: Sequence[Run] = ()) -> list[Figure]:
 
     Widths are those of a sweep, if the run or one of the others is one.
     """
-    backends = run.section.backends
+    backends, found = run.section.backends, []
     with altair.utils.schemapi.debug_mode(False):  # our own charts, which tests have looked at
-        drawn = [on_backend(run, backend, others) for backend in backends]
-    found = []
-    for question in zip(*drawn, strict=True):
-        for backend, figure in zip(backends, question, strict=True):
-            if figure is not None and len(backends) > 1:
-                name, title = f"{figure.name}-{backend}", f"On {backend}: {figure.title}"
-                figure = replace(figure, name=name, title=title)
-            found.append(figure)
-    return [figure for figure in found if figure is not None][:MOST]
+        for backend in backends:
+            for question, figure in enumerate(on_backend(run, backend, others)):
+                if figure is not None and len(backends) > 1:
+                    name, title = f"{figure.name}-{backend}", f"On {backend}: {figure.title}"
+                    figure = replace(figure, name=name, title=title)
+                if figure is not None:
+                    found.append((question, figure))
+    return [figure for _, figure in sorted(found, key=lambda each: each[0])][:MOST]
 
 
 def living(run: Run, backend: str) -> list[Result]:
@@ -76,7 +75,7 @@ def on_backend(run: Run, backend: str, others: Sequence[Run]) -> list[Figure | N
     """Return a chart for each question, None where a run has not the data for one."""
     cells = living(run, backend)
     if not cells:
-        return [None] * 4
+        return []
     main = wording.main_workload([c for c in cells if c.measured("step")] or cells)
     here = shown([cell for cell in cells if cell.workload == main])
     sweep = next((each for each in [run, *others] if steps_by_width(living(each, backend))), run)
