@@ -56,7 +56,7 @@ def machines() -> Iterator[tuple[Path, list[Run]]]:
     for folder in sorted(FOLDER.iterdir()):
         runs = [read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
         if runs:
-            yield folder, sorted(runs, key=lambda run: (breadth(run), run.when), reverse=True)
+            yield folder, sorted(runs, key=breadth_and_time, reverse=True)
 
 
 def limits(folder: Path, runs: list[Run]) -> list[str]:
@@ -98,9 +98,9 @@ def pictures() -> Iterator[tuple[Path, list[Figure]]]:
             yield path.parent / PICTURES, [chart for chart in charts if chart.name in where]
 
 
-def breadth(run: Run) -> int:
-    """Return how many metrics a run has."""
-    return len({metric for cell in run.section.cells for metric in cell.metrics})
+def breadth_and_time(run: Run) -> tuple[int, str]:
+    """Return how many metrics a run has, and when it was made."""
+    return len({metric for cell in run.section.cells for metric in cell.metrics}), run.when
 
 
 def refreshed(text: str) -> str:

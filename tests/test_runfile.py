@@ -12,7 +12,7 @@ import pytest
 
 from bench.cells import Cell
 from bench.estimates import Group
-from bench.runfile import RunFile
+from bench.runfile import Result, RunFile
 from bench.runfile.reader import processor, read, run_of
 from common.errors import BakeoffError
 
@@ -73,6 +73,24 @@ def test_what_a_section_leaves_out_has_a_default() -> None:
     assert found.metrics["init"].missing
     assert (found.failure, found.proof, found.exact) == (None, None, {})
     assert len(run.lacking) == 1, "it has no samples"
+
+
+def test_numbers_of_a_block_are_in_its_unit() -> None:
+    data = json.loads(TEXT)
+    [block] = data["bakeoff"]["samples"]["blocks"] = [
+        next(b for b in data["bakeoff"]["samples"]["blocks"] if b["workload"] == "seed")
+    ]
+    block["unit"] = 1000
+    [(metric, arms)] = block["nanoseconds"].items()
+    run = run_of(json.dumps(data).encode(), Path("one.json"))
+    [found] = run.samples[Group(metric, "seed", "cpu")][BASELINE]
+    assert found.values == [1e3 * n / 1e9 for n in arms["pure_jax/pure"]]
+
+
+def test_a_cell_that_failed_has_no_number() -> None:
+    cell = {**BASELINE._asdict(), "metrics": {"step": {"unit": "s", "median": 1e-3}}}
+    assert msgspec.convert(cell, Result).measured("step")
+    assert not msgspec.convert(cell | {"failure": "not equal"}, Result).measured("step")
 
 
 def damaged(*path: str | int, value: Any = None) -> Callable[[], str]:

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.report.markdown import markdown_table
-from bench.report.palette import PALETTE, colours_of
-from bench.report.table import Column, Row, Table
 from bench.runfile.whole import whole_file
 from common.errors import BakeoffError, shortened
 from common.files import read_regular
@@ -124,9 +121,9 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     floors = {curve.run.entropy for curve in curves} - {None}
     y = "mean loss, nats per character" + ("; grey: the text's entropy" if floors else "")
     entrants = [curve.run.entrant for curve in curves]
-    scale = altair.Scale(domain=list(named(curves)), range=colours_of(entrants))
+    scale = altair.Scale(domain=list(named(curves)), range=drawn.colours_of(entrants))
     if len(set(entrants)) < len(entrants):  # one has several curves
-        scale = altair.Scale(range=list(PALETTE))
+        scale = altair.Scale(range=list(drawn.PALETTE))
     lines = drawn.chart(rows).encode(
         x=altair.X("epoch:Q", title="epoch", axis=altair.Axis(tickMinStep=1)),
         y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
@@ -142,6 +139,9 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 
 def table(curves: Sequence[Curve]) -> str:
     """Return epochs x runs in Markdown, and the largest difference of two runs in each row."""
+    from bench.report.markdown import markdown_table
+    from bench.report.table import Column, Row, Table
+
     epochs = sorted(set.intersection(*(set(curve.losses) for curve in curves)))
     every = max(1, len(epochs) // SHOWN)
     shown = [epoch for epoch in epochs if epoch % every == 0 or epoch == epochs[-1]]

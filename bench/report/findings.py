@@ -142,7 +142,8 @@ def sentences(section: BakeoffSection) -> list[str]:
 def findings(section: BakeoffSection) -> list[Finding]:
     """Return what a run found, the most important first."""
     good = section.good
-    if not any(has_number(cell) for cell in good):
+    timed = (metric for cell in good for metric in cell.metrics.values() if metric.median)
+    if not any(timed) and not any(cell.proof or cell.final_loss for cell in good):
         count = len(section.cells)
         all_failed = f": all of the {count} cells failed" if count and not good else ""
         return [Finding(Topic.NOTHING, (), f"nothing was measured{all_failed}")]
@@ -151,11 +152,6 @@ def findings(section: BakeoffSection) -> list[Finding]:
     found = [*controls(section), *(one for each in views for one in of_view(each))]
     order = list(Topic)
     return sorted(found, key=lambda finding: order.index(finding.kind))
-
-
-def has_number(cell: Result) -> bool:
-    """Tell whether anything was found for a cell."""
-    return bool(any(map(cell.measured, cell.metrics)) or cell.proof or cell.final_loss)
 
 
 def view(section: BakeoffSection, backend: str, *, several: bool = False) -> View:

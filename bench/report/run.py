@@ -147,7 +147,7 @@ def table(
     columns = [
         Column("style"),
         *(
-            Column(label(m, "\n"), False, m, METRICS[m].help if m in METRICS else "", m in NEEDED)
+            Column(label(m, "\n"), False, METRICS[m].help if m in METRICS else "", m in NEEDED)
             for m in found
         ),
         *(column for column, _ in more),
@@ -197,7 +197,7 @@ def value(row: Result, metric: str) -> Content:
 
 def counted(kind: str, base: Result | None) -> Made:
     """Return a column of counts: the baseline's, and by how much the others differ from it."""
-    column = Column(label(kind, "\n"), number=True, name=kind, help=EXACT[kind].help, needed=False)
+    column = Column(label(kind, "\n"), number=True, help=EXACT[kind].help, needed=False)
     reference = base.exact.get(kind) if base else None
 
     def content(row: Result) -> str:
@@ -243,11 +243,11 @@ CORES: Made = (
 COMPILED: Made = (Column("compiled\nfirst/warm", number=True), compilations)
 LOSSES: list[Made] = [
     (
-        Column("loss,\nsame weights", number=True, name="final_loss"),
+        Column("loss,\nsame weights", number=True),
         lambda row: loss(row.final_loss.same_weights if row.final_loss else None),
     ),
     (
-        Column("loss,\nown weights", number=True, name="final_loss_own"),
+        Column("loss,\nown weights", number=True),
         lambda row: loss(row.final_loss.own if row.final_loss else None),
     ),
 ]

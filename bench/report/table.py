@@ -97,8 +97,6 @@ class Column:
     """Lines of it may be told apart by `\\n`, for a terminal."""
     number: bool = False
     """Whether its texts end at the same place."""
-    name: str = ""
-    """In a CSV file, where it is not the title."""
     help: str = ""
     """What it is."""
     needed: bool = True

@@ -18,6 +18,7 @@ from bench.metrics import STARTUP, label
 from bench.report import scaling, wording
 from bench.report.charts.drawn import (
     MOST_STYLES,
+    PALETTE,
     ROW,
     Figure,
     chart,
@@ -28,7 +29,6 @@ from bench.report.charts.drawn import (
     picture,
 )
 from bench.report.findings import view
-from bench.report.palette import PALETTE
 from bench.report.table import Value, amount, percent
 from bench.stats.crossing import Crossing, crossing
 from common.config import WORKLOADS

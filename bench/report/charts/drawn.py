@@ -9,11 +9,31 @@ import altair
 
 from bench.cells import BASELINE
 from bench.report import wording
-from bench.report.palette import colours_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#8C6BB1",
+    "#7F7F7F",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#332288",
+)
+"""After Okabe and Ito, then Paul Tol; the first are told apart by the colour-blind too."""
+
+OWN = (
+    *("pure_jax", "equinox", "flax_linen", "flax_nnx", "haiku"),
+    *("keras", "numpy", "penzai", "stax", "torch", "trax"),
+)
+"""Entrants that have the first colours, whatever else a chart shows."""
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 WIDTH, ROW = 640, 26
 """Of pictures, in pixels; and the height of a row of a chart."""
@@ -41,6 +61,13 @@ class Figure:
 def chart(values: list[dict[str, Any]]) -> Any:
     """Return a chart over rows of data."""
     return altair.Chart(altair.Data(values=values))
+
+
+def colours_of(entrants: Sequence[str]) -> list[str]:
+    """Return a colour for each entrant: the project's own have the same in every chart."""
+    others = [entrant for entrant in entrants if entrant not in OWN]
+    order = [*OWN, *others]
+    return [PALETTE[order.index(entrant) % len(PALETTE)] for entrant in entrants]
 
 
 def coloured(entrants: Iterable[str]) -> Any:

@@ -135,7 +135,7 @@ def by_baseline(run: Run) -> dict[str, Beside]:
             continue
         for name in others:
             for cell, estimate in beside(group, known, [name]).items():
-                if cell[:2] != CONTROL and not Over.of(cell.style).weak:  # nobody's row; other work
+                if not Over.of(cell.style).weak:  # other work
                     low, high = map(number, estimate.interval)
                     said = verdict(estimate, section.plan.margin)
                     value = Value(estimate.ratio, RATIO, low, high, said)
