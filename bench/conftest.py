@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import psutil
 import pytest
 from rich.console import Console
@@ -26,13 +27,13 @@ from bench.environments.builder import Builder
 from bench.environments.offers import offers, places_of
 from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
+from bench.report import text
 from bench.report.progress import Shown
 from bench.report.run import document
-from bench.report.text import printed
 from bench.run import Header, Measurement, Request, read_header
-from bench.runfile import ENTRY
 from bench.runfile.reader import Run
 from bench.runfile.whole import Whole, written
+from bench.runfile.writer import entry, group_of
 from bench.worker.settings import conditions
 from common import devices
 from common.config import check_rate, check_size
@@ -427,21 +428,22 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         found = measure(request)
         if found.interrupted or found.broken:
             pytest.skip("interrupted" if found.interrupted else "the run broke off")
+        assert found.state is not None
         found.handed += 1
-        samples, info = found.result(cell, metric)
-        if "failure" in info:
-            pytest.fail(f"{cell}: {info['failure']}", pytrace=False)
-        if "missing" in info:
-            pytest.skip(info["missing"])
+        row = found.state.cells[cell]
+        if row.failure is not None:
+            pytest.fail(f"{cell}: {row.failure}", pytrace=False)
+        said = found.result(cell, metric)
+        if said.missing:
+            pytest.skip(said.missing)
         found.numbers += 1
         if METRICS[metric].kind is Kind.ONCE:  # a loss is no time
             return
+        samples = row.values(metric)
         clock = Replay(samples)
-        unit = METRICS[metric].unit
-        group = f"{cell.workload} {cell.backend} {metric}" + (f" ({unit})" if unit != "s" else "")
-        request.applymarker(pytest.mark.benchmark(timer=clock, group=group))
+        request.applymarker(pytest.mark.benchmark(timer=clock, group=group_of(cell, metric)))
         benchmark = request.getfixturevalue("benchmark")
-        benchmark.extra_info.update({key: info[key] for key in ENTRY if key in info})
+        benchmark.extra_info.update(msgspec.to_builtins(entry(cell, metric, said, row.facts)))
         benchmark.pedantic(clock.step, rounds=len(samples), iterations=1)
 
     return hand_over
@@ -473,7 +475,9 @@ def pytest_benchmark_update_json(
 ) -> None:
     """Add what belongs to the run as a whole, failed cells with their reasons included."""
     del benchmarks
-    output_json["bakeoff"] = config.stash[MEASUREMENT].section()
+    output_json["bakeoff"] = msgspec.to_builtins(
+        config.stash[MEASUREMENT].section(), enc_hook=float
+    )
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once
         benchmark["options"] = {}  # those of a clock that replays samples
@@ -542,7 +546,6 @@ def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> No
     terminalreporter.section("bakeoff")
     console = console_of(config)
     found = document(Run("", measurement.section()))
-    for part in printed(found, details=config.get_verbosity() > 0):
-        console.print(part)
+    text.show(found, console, details=config.get_verbosity() > 0)
     if advice := measurement.advice():
         console.print(advice, markup=False, soft_wrap=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
+    from bench.runfile import Metric
     from bench.samples import Found, Samples, State, Turn
     from bench.stats.ratios import Contrasts
 
@@ -211,6 +212,18 @@ def added(estimate: Estimate, reference: float) -> tuple[float, float, float]:
     """
     low, high = estimate.interval
     return reference * (estimate.ratio - 1), reference * (low - 1), reference * (high - 1)
+
+
+def stored(found: Metric) -> Estimate | None:
+    """Return the estimate that a ratio in a file is, if its doubt is known.
+
+    Its interval is a single comparison's.
+    """
+    if found.ratio is None or found.standard_error is None:
+        return None
+    error, df = found.standard_error, found.df or 1.0
+    blocks, workers = found.blocks or 1, found.processes or 1
+    return ratios.corrected(math.log(found.ratio), error, df, blocks, workers)
 
 
 class Settled:

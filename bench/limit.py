@@ -29,7 +29,8 @@ import typer
 
 import impls
 from bench.cells import BASELINE
-from bench.report.wording import joined, measured, seconds
+from bench.report.table import amount
+from bench.report.wording import joined
 from bench.runfile.reader import Run, read
 from bench.worker.settings import affinity
 from common import corpus
@@ -212,10 +213,10 @@ def medians(run: Run, workload: str) -> tuple[float | None, float | None]:
     The first is the median over libraries of their medians; None stands for what the run lacks.
     """
     found = {
-        (cell["entrant"], cell["style"]): metric["median"]
-        for cell in run.section["cells"]
-        if (cell["workload"], cell["backend"]) == (workload, "cpu")
-        and (metric := measured(cell, "step")) is not None
+        (cell.entrant, cell.style): metric.median
+        for cell in run.section.cells
+        if (cell.workload, cell.backend) == (workload, "cpu")
+        and (metric := cell.measured("step")) is not None
     }
     own = [name for name in impls.names() if name not in impls.OUTSIDE and impls.declared(name).jax]
     shared = [found[name, BASELINE[1]] for name in own if (name, BASELINE[1]) in found]
@@ -227,13 +228,13 @@ def sentence(
 ) -> str:
     """Return the medians of a workload, where a run has them, and its limits."""
     known = {"all libraries": libraries, "tuned": tuned}
-    words = [f"{what} {seconds(value)}" for what, value in known.items() if value is not None]
+    words = [f"{what} {amount(value, 's')}" for what, value in known.items() if value is not None]
     bounds = {
         f" on {cores} cores": limit.seconds,
         " with the chain on one of them": limit.chain_on_one,
         " on one core": limit.one_core_total,
     }
-    listed = ", ".join(f"{seconds(value)}{where}" for where, value in bounds.items())
+    listed = ", ".join(f"{amount(value, 's')}{where}" for where, value in bounds.items())
     words.append(f"the machine's limit {listed}")
     if tuned is not None:
         times = joined([f"{tuned / value:.2g}" for value in bounds.values()])

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import limit, tricks
 from bench.compare import bisect_result
 from bench.compare import history as history_file
 from bench.report import answer, scaling
+from bench.report.charts import figures
 from bench.report.markdown import markdown_table
 from bench.report.page import page
 from bench.report.page.parts import document_page
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.report.charts import Figure
-    from bench.report.wording import Facts
+    from bench.report.table import Document
 
 FOLDER = ROOT / "results"
 PAGE = "page.html"
@@ -55,7 +56,7 @@ def machines() -> Iterator[tuple[Path, list[Run]]]:
     for folder in sorted(FOLDER.iterdir()):
         runs = [read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
         if runs:
-            yield folder, sorted(runs, key=lambda run: (breadth(run), run.when), reverse=True)
+            yield folder, sorted(runs, key=breadth_and_time, reverse=True)
 
 
 def limits(folder: Path, runs: list[Run]) -> list[str]:
@@ -64,38 +65,42 @@ def limits(folder: Path, runs: list[Run]) -> list[str]:
     return limit.sentences(runs[0], path) if path.exists() else []
 
 
-def histories() -> Iterator[tuple[Path, Facts]]:
-    """Yield the folders that hold histories, and what these are."""
+def documents() -> Iterator[tuple[Path, Document]]:
+    """Yield where the page of each history and bisection is, and what it shows."""
     for path in sorted(FOLDER.glob(f"*/*/{HISTORY}")):
-        yield path.parent, json.loads(path.read_text("utf-8"))
-
-
-def bisections() -> Iterator[tuple[Path, Facts]]:
-    """Yield the files of bisections, and what these are."""
+        yield path.with_name(PAGE), history_file.document(content(path), figures=True)
     for path in sorted(FOLDER.glob(f"*/*/{BISECTION}")):
-        yield path, json.loads(path.read_text("utf-8"))
+        yield path.with_suffix(".html"), bisect_result.document(content(path), figures=True)
 
 
-def changed(history: Facts) -> list[Figure]:
-    """Return the charts of a history that show a change: those that become pictures."""
-    where = {f"{c['metric']}-{c['workload']}" for c in history["changes"]}
-    sections = history_file.document(history, figures=True).sections
-    return [f for section in sections for f in section.figures if f.name in where]
+def content(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds."""
+    return dict(json.loads(path.read_text("utf-8")))
 
 
-def history_page(history: Facts) -> str:
-    """Return the page of a history."""
-    return document_page(history_file.document(history, figures=True))
+def pages() -> Iterator[tuple[Path, str]]:
+    """Yield all pages."""
+    for folder, runs in machines():
+        yield folder / PAGE, page(runs, limits(folder, runs))
+    for path, document in documents():
+        yield path, document_page(document)
 
 
-def bisection_page(found: Facts) -> str:
-    """Return the page of a bisection."""
-    return document_page(bisect_result.document(found, figures=True))
+def pictures() -> Iterator[tuple[Path, list[Figure]]]:
+    """Yield folders of pictures: charts of runs, and those of histories that show a change."""
+    for folder, runs in machines():
+        yield folder / PICTURES, figures(runs[0], runs[1:])
+    for path, document in documents():
+        if path.name == PAGE:
+            changes = content(path.with_name(HISTORY))["changes"]
+            where = {f"{change['metric']}-{change['workload']}" for change in changes}
+            charts = [figure for section in document.sections for figure in section.figures]
+            yield path.parent / PICTURES, [chart for chart in charts if chart.name in where]
 
 
-def breadth(run: Run) -> int:
-    """Return how many metrics a run has."""
-    return len({metric for cell in run.section["cells"] for metric in cell["metrics"]})
+def breadth_and_time(run: Run) -> tuple[int, str]:
+    """Return how many metrics a run has, and when it was made."""
+    return len({metric for cell in run.section.cells for metric in cell.metrics}), run.when
 
 
 def refreshed(text: str) -> str:
@@ -122,16 +127,11 @@ MAKE: Mapping[str, Callable[[Run], str]] = {
 def results() -> None:
     """Make pages, pictures and tables anew from the committed runs."""
     from bench.cli.report import draw
-    from bench.report.charts import figures as figures_of
 
-    for folder, runs in machines():
-        write(folder / PAGE, page(runs, limits(folder, runs)))
-        draw(figures_of(runs[0], runs[1:]), folder / PICTURES)
-    for folder, history in histories():
-        write(folder / PAGE, history_page(history))
-        draw(changed(history), folder / PICTURES)
-    for path, found in bisections():
-        write(path.with_suffix(".html"), bisection_page(found))
+    for path, text in pages():
+        write(path, text)
+    for folder, charts in pictures():
+        draw(charts, folder)
     for path in TEXTS:
         write(path, refreshed(path.read_text("utf-8")))
 

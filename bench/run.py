@@ -23,11 +23,11 @@ from bench.engine.machine import Others
 from bench.engine.processes import Place
 from bench.engine.run_plan import RunPlan
 from bench.estimates import Settled
-from bench.metrics import METRICS
-from bench.report.sentences import sentences
+from bench.report.findings import sentences
+from bench.runfile import Metric, PlanOfRun, RunConditions
 from bench.samples import MIN_COLD, STARVED
 from bench.scaling import scaling
-from bench.summary import section, values_of
+from bench.summary import section
 from bench.watch import warnings
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
@@ -35,6 +35,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from bench.runfile import SectionWithSamples
     from bench.samples import OtherProcess, Spent, State
 
 CODE = ("bench/engine", "bench/worker", "bench/stats", "common", "impls")
@@ -108,7 +109,7 @@ class Measurement:
     """Benchmarks that have samples."""
     busiest: OtherProcess | None = None
     """The process that used this machine most, beside the run."""
-    said: dict[str, Any] | None = None
+    said: SectionWithSamples | None = None
 
     def run(
         self,
@@ -212,53 +213,42 @@ class Measurement:
             )
         return ""
 
-    def result(self, cell: Cell, metric: str) -> tuple[list[float], dict[str, Any]]:
-        """Return a cell's samples of a metric, and what its entry says beside them.
-
-        Samples of a training are the seconds of each run. Where there are none, the entry has
-        `failure` or `missing`: why.
-        """
+    def result(self, cell: Cell, metric: str) -> Metric:
+        """Return what is said of a metric of a cell that has not failed."""
         assert self.state is not None
-        found = self.state.cells[cell]
-        if found.failure is not None:
-            return [], {"failure": found.failure}
-        samples = values_of(found, metric)
-        [row] = [c for c in self.section()["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
-        if metric == "final_loss":
-            reason = self.state.missing.get((cell, metric), STARVED)
-            return samples, {} if row["final_loss"] else {"missing": reason}
-        info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
-        split = found.facts.get("trace_and_lower_split_by")
-        if metric in ("trace", "lower") and split:
-            info["trace_and_lower_split_by"] = split
-        return samples, info | row["metrics"][metric]
+        [row] = [each for each in self.section().cells if each.cell == cell]
+        if metric == "final_loss" and row.final_loss:
+            return Metric(median=row.final_loss.same_weights)
+        reason = self.state.missing.get((cell, metric), STARVED)
+        return row.metrics.get(metric) or Metric(missing=reason)
 
-    def section(self) -> dict[str, Any]:
+    def section(self) -> SectionWithSamples:
         """Return what the run says as a whole."""
         assert self.state is not None
         if self.said is not None:
             return self.said
         options, offer = self.header.options, self.offer
-        rows = scaling(self.state.cells)
         said = section(
             self.state,
             self.needed,
             fewest_cold=1 if options.fixed else MIN_COLD,
-            margin=options.margin,
+            plan=PlanOfRun(margin=options.margin, budget_seconds=options.budget, seed=options.seed),
             arguments=self.header.arguments,
-            environment={
-                "versions": offer.versions,
-                "devices": offer.devices,
-                "device_details": offer.details,
-                **offer.conditions,
-                **({"own_environments": offer.apart} if offer.apart else {}),
-            },
-            plan={"budget_seconds": options.budget, "seed": options.seed},
+            environment=msgspec.convert(
+                {
+                    "versions": offer.versions,
+                    "devices": offer.devices,
+                    "device_details": offer.details,
+                    **offer.conditions,
+                    "own_environments": offer.apart,
+                },
+                RunConditions,
+            ),
             notes=self.notes(),
-            **({"scaling": rows} if rows else {}),
+            scaling=scaling(self.state.cells),
         )
-        said["warnings"] = warnings(self.state, said, offer, self.busiest)
-        said["verdict"] = sentences(said)
+        said.warnings = warnings(self.state, said, offer, self.busiest)
+        said.verdict = sentences(said)
         self.said = said
         return said
 

@@ -8,11 +8,12 @@ times the work of one.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.estimates import Group, beside
+from bench.runfile import Scaling
 from bench.summary import number
 from common.devices import AT, Over
 
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.samples import Found
+    from bench.stats.ratios import Estimate
 
 STEP, COMPILE = "step", "compile"
 
 
-def scaling(cells: Mapping[Cell, Found]) -> list[dict[str, Any]]:
+def scaling(cells: Mapping[Cell, Found]) -> list[Scaling]:
     """Return a row for each style over devices that has a number, in the order of the cells.
 
     `ratio` is to the same style over one device; where there is no such style, to none. Of one
@@ -48,28 +50,23 @@ def scaling(cells: Mapping[Cell, Found]) -> list[dict[str, Any]]:
             base = over.style if over.devices == 1 else f"{over.style}{AT}1"
             estimate = known.get((cell.entrant, base), {}).get(cell)
             if estimate is not None:
-                low, high = estimate.interval
-                rows.append(row(cell, over, arms[cell], (estimate.ratio, low, high)))
+                rows.append(row(cell, over, arms[cell], estimate))
     return rows
 
 
-def row(cell: Cell, over: Over, found: Found, ratio: tuple[float, float, float]) -> dict[str, Any]:
+def row(cell: Cell, over: Over, found: Found, estimate: Estimate) -> Scaling:
     """Return what is said of one style over some devices."""
-    times = 1 if over.weak else max(1, over.devices)
-    middle, low, high = ratio
-    return {
+    low, high = estimate.interval
+    return Scaling(
         **cell._asdict(),
-        "kind": "weak" if over.weak else "strong",
-        "devices": over.devices,
-        "seconds": float(np.median(found.values(STEP))),
-        "ratio": number(middle),
-        "low": number(low),
-        "high": number(high),
-        "efficiency": number(1 / (times * middle)),
-        "efficiency_low": number(1 / (times * high)) if high else None,
-        "efficiency_high": number(1 / (times * low)) if low else None,
-        "compile_seconds": median(found.values(COMPILE)),
-    }
+        kind="weak" if over.weak else "strong",
+        devices=max(1, over.devices),
+        seconds=float(np.median(found.values(STEP))),
+        ratio=estimate.ratio,
+        low=number(low),
+        high=number(high),
+        compile_seconds=median(found.values(COMPILE)),
+    )
 
 
 def median(values: list[float]) -> float | None:

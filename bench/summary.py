@@ -20,17 +20,33 @@ from bench.estimates import (
     groups_of,
 )
 from bench.metrics import HOST, METRICS, TINY, Kind
-from bench.runfile import NANOSECONDS, SCHEMA
+from bench.runfile import (
+    NANOSECONDS,
+    Added,
+    Additivity,
+    AllSamples,
+    BlockSamples,
+    ColdSamples,
+    Control,
+    FinalLoss,
+    Metric,
+    Proof,
+    Result,
+    SectionWithSamples,
+    Ties,
+    TimeSpent,
+)
 from bench.samples import MIN_VISITS, STARVED, arm_of
 from bench.stats import ratios, verdicts
 from bench.stats.verdicts import PROGRAM, TIMING, Verdict
 from common.devices import Over
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.estimates import Arms
-    from bench.samples import Found, Samples, State
+    from bench.runfile import PlanOfRun
+    from bench.samples import Block, Samples, State
     from bench.stats.ratios import Estimate
 
 GROWTH = 3.0
@@ -51,18 +67,18 @@ def section(
     state: State,
     needed: Mapping[Cell, set[str]],
     *,
-    margin: float,
+    plan: PlanOfRun,
     fewest_cold: int = 1,
     **about: Any,
-) -> dict[str, Any]:
-    """Return all that a run says, as JSON has it.
+) -> SectionWithSamples:
+    """Return all that a run says.
 
     Args:
         state: What was found.
         needed: The metrics that were asked for, by cell.
-        margin: Inside of which, as a fraction, two times are called equivalent.
+        plan: The margin inside of which two times are called equivalent, the seed and the budget.
         fewest_cold: Samples of a cold metric, with fewer of which nothing is said of it.
-        about: Further entries.
+        about: Further fields.
     """
     groups = groups_of(state.cells)
     found = {group: compared(beside(group, arms)) for group, arms in groups.items()}
@@ -76,61 +92,61 @@ def section(
     def said(group: Group, cell: Cell, estimate: Estimate | None) -> dict[str, Any]:
         out = measured(group.metric, groups[group][cell])
         out["detectable"] = number(ratios.detectable(list(found[group].values())))
-        return out | (judged(estimate, margin, levels.get(group)) if estimate is not None else {})
+        return out | (judged(estimate, plan.margin, levels.get(group)) if estimate else {})
 
-    def result(cell: Cell, metric: str) -> dict[str, Any]:
+    def result(cell: Cell, metric: str) -> Metric:
         group = Group(metric, *cell[2:])
         samples = groups.get(group, {}).get(cell)
         cold = METRICS[metric].kind is Kind.COLD
         if not samples or (cold and len(samples) < fewest_cold):
-            return {"missing": state.missing.get((cell, metric), STARVED)}
+            return Metric(missing=state.missing.get((cell, metric), STARVED))
         estimate = found[group].get(cell) if cell[:2] != BASELINE else None
-        out = said(group, cell, estimate)
+        out = Metric(**said(group, cell, estimate))
         if estimate is not None:
             if metric == "step":
-                out["cores_used"] = cores_used(cell, state)
-                out |= settled(out, settlements[cell], margin)
+                out.cores_used = cores_used(cell, state)
+                settle(out, settlements[cell], plan.margin)
             baseline = groups[group].get(Cell(*BASELINE, *cell[2:]))
             if METRICS[metric].of_program and samples is baseline:
-                out["settled_by"] = PROGRAM
+                out.settled_by = PROGRAM
         return out
 
-    def row_of(cell: Cell, metrics: set[str]) -> dict[str, Any]:
+    def row_of(cell: Cell, metrics: set[str]) -> Result:
         row = state.cells[cell]
         names = [m for m in METRICS if m in metrics and METRICS[m].kind is not Kind.ONCE]
         names = [m for m in names if row.failure is None and METRICS[m].applies(cell)]
-        return {
+        return Result(
             **cell._asdict(),
-            "failure": row.failure,
-            "stderr": row.stderr,
-            "proof": row.proof and {k: v for k, v in row.proof.items() if k != "program"},
-            "exact": row.exact,
-            "final_loss": row.training,
-            "metrics": {metric: result(cell, metric) for metric in names},
-        }
+            failure=row.failure,
+            stderr=row.stderr,
+            proof=msgspec.convert(row.proof, Proof | None),
+            exact=row.exact,
+            final_loss=msgspec.convert(row.training, FinalLoss | None),
+            metrics={metric: result(cell, metric) for metric in names},
+        )
 
-    return {
-        "schema": SCHEMA,
+    plan.backends = state.plan
+    return SectionWithSamples(
         **about,
-        "plan": {"margin": margin, **about.get("plan", {}), "backends": state.plan},
-        "spent": spent(state),
-        "quantile": QUANTILE,
-        "comparisons": sum(len(each) for each in found.values()),
-        "control": [
-            {**group._asdict(), **said(group, Cell(*CONTROL, *group[1:]), estimate)}
+        plan=plan,
+        spent=spent(state),
+        quantile=QUANTILE,
+        comparisons=sum(len(each) for each in found.values()),
+        control=[
+            Control(**group._asdict(), **said(group, Cell(*CONTROL, *group[1:]), estimate))
             for group, arms in groups.items()
             if (estimate := control(group, arms))
         ],
-        "ties": [
-            {**group._asdict(), "groups": tied}
+        ties=[
+            Ties(**group._asdict(), groups=tied)
             for group, arms in groups.items()
             if METRICS[group.metric].kind is Kind.WARM and found[group]
             if (tied := tie_names(group, arms))
         ],
-        "additivity": additivity(hosts, settlements, groups),
-        "cells": [row_of(cell, metrics) for cell, metrics in asked.items()],
-        "samples": samples_of(state),
-    }
+        additivity=list(additivity(hosts, settlements, groups)),
+        cells=[row_of(cell, metrics) for cell, metrics in asked.items()],
+        samples=samples_of(state),
+    )
 
 
 def cores_used(cell: Cell, state: State) -> float | None:
@@ -156,14 +172,13 @@ def compared(found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
 
 
 def measured(metric: str, samples: Sequence[Samples]) -> dict[str, Any]:
-    """Return what is said of a cell's samples, beside any comparison."""
+    """Return the fields of a `Metric` that a cell's samples give, beside any comparison."""
     values = [value for each in samples for value in each.values]
     workers = len({each.process for each in samples})
     cold = METRICS[metric].kind is Kind.COLD
     return {
         "unit": METRICS[metric].unit,
         "median": float(np.median(values)),
-        "mean": float(np.mean(values)),
         "p95": float(np.quantile(values, 0.95)),
         "low_quantile": float(np.quantile(values, QUANTILE)),
         "samples": len(values),
@@ -171,12 +186,11 @@ def measured(metric: str, samples: Sequence[Samples]) -> dict[str, Any]:
         "processes": workers,
         "cores": "one" if samples[0].cores else "all",
         "preliminary": not cold and workers < MIN_VISITS,
-        **dict.fromkeys(("ratio", "low", "high", "standard_error", "df", "p", "verdict")),
     }
 
 
 def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, Any]:
-    """Return what is said of an estimate; every word of it is a property of the one interval.
+    """Return the fields that an estimate gives; every one is a property of the one interval.
 
     Args:
         estimate: The ratio and its interval.
@@ -192,13 +206,13 @@ def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, 
         "standard_error": number(estimate.standard_error),
         "df": number(estimate.df),
         "p": estimate.p,
-        "verdict": str(said),
+        "verdict": said,
         "differs": estimate.differs,
         "settled_by": None if said is Verdict.INCONCLUSIVE else TIMING,
     }
     if level is not None:
         seconds, least, most = added(estimate, level)
-        out["added"] = {"seconds": seconds, "low": number(least), "high": number(most)}
+        out["added"] = Added(seconds=seconds, low=number(least), high=number(most))
     return out
 
 
@@ -229,52 +243,45 @@ def host_cost(
     return None
 
 
-def settled(said: Mapping[str, Any], known: Settlement, margin: float) -> dict[str, Any]:
-    """Return how a step's verdict is reached where a proof settles what timing leaves open.
+def settle(said: Metric, known: Settlement, margin: float) -> None:
+    """Let a proof settle a step's verdict where timing leaves it open.
 
     Two arms that compile to the same program can differ by what they cost the host alone. Where
     that is too little to matter, they are equivalent by construction; direct timing has to agree.
     """
-    out: dict[str, Any] = {"bound": known.bound}
-    if known.bound is None or known.bound > margin or said["verdict"] != Verdict.INCONCLUSIVE:
-        return out
-    low = said["low"] if said["low"] is not None else 0.0
-    high = said["high"] if said["high"] is not None else math.inf
+    said.bound = known.bound
+    if known.bound is None or known.bound > margin or said.verdict != Verdict.INCONCLUSIVE:
+        return
+    low, high = said.low or 0.0, math.inf if said.high is None else said.high
     if low <= 1 + known.bound and high >= 1 - known.bound:
-        out |= {"verdict": str(Verdict.EQUIVALENT), "settled_by": PROGRAM}
-    return out
+        said.verdict, said.settled_by = Verdict.EQUIVALENT, PROGRAM
 
 
 def additivity(
     hosts: Mapping[Cell, tuple[float, float, float] | None],
     settlements: Mapping[Cell, Settlement],
     groups: Mapping[Group, Arms],
-) -> list[dict[str, Any]]:
-    """Return what host costs predict for steps of the baseline's program, and what timing found.
+) -> Iterator[Additivity]:
+    """Yield what host costs predict for steps of the baseline's program, and what timing found.
 
-    That is the check of what `settled` takes for granted.
+    That is the check of what `settle` takes for granted.
     """
-    out = []
     for cell, host in hosts.items():
         step = Group("step", *cell[2:])
         if host is None or not settlements[cell].program or cell.workload in TINY:
             continue
         found, level = differences(groups.get(step, {}))
-        if cell not in found:
-            continue
-        seconds, low, high = added(found[cell], level)
-        out.append(
-            {
+        if cell in found:
+            seconds, low, high = added(found[cell], level)
+            yield Additivity(
                 **cell._asdict(),
-                "predicted_seconds": host[0],
-                "predicted_low": number(host[1]),
-                "predicted_high": number(host[2]),
-                "measured_seconds": seconds,
-                "measured_low": number(low),
-                "measured_high": number(high),
-            }
-        )
-    return out
+                predicted_seconds=host[0],
+                predicted_low=number(host[1]),
+                predicted_high=number(host[2]),
+                measured_seconds=seconds,
+                measured_low=number(low),
+                measured_high=number(high),
+            )
 
 
 def tie_names(group: Group, arms: Arms) -> list[list[str]]:
@@ -286,36 +293,41 @@ def tie_names(group: Group, arms: Arms) -> list[list[str]]:
     return [[arm_of(cells[i]) for i in tied] for tied in verdicts.ties(between)]
 
 
-def samples_of(state: State) -> dict[str, Any]:
+def samples_of(state: State) -> AllSamples:
     """Return all samples, in the one place of the file where they stand."""
-    cold: dict[int, dict[str, Any]] = {}
+    cold: dict[int, ColdSamples] = {}
     for cell, row in state.cells.items():
         for metric, samples in row.blocks.items():
             for each in samples if METRICS[metric].kind is Kind.COLD else ():
-                known = cold.setdefault(
-                    each.process,
-                    {
+                if each.process not in cold:
+                    cold[each.process] = ColdSamples(
                         **cell._asdict(),
-                        "process": each.process,
-                        "cores": each.cores,
-                        "program": row.facts.get("fingerprint", ""),
-                        "values": {},
-                    },
-                )
-                if Cell(*(known[name] for name in Cell._fields)) == cell:  # else it is borrowed
-                    known["values"][metric] = each.values[0]
-    blocks = msgspec.to_builtins(state.blocks)
-    for block in blocks:
-        seconds = block.pop("seconds")
-        block["unit"] = unit = unit_of(seconds)
-        block["nanoseconds"] = {
+                        process=each.process,
+                        cores=list(each.cores),
+                        program=row.facts.get("fingerprint", ""),
+                        values={},
+                    )
+                if cold[each.process].cell == cell:  # else it is borrowed
+                    cold[each.process].values[metric] = each.values[0]
+    return AllSamples(blocks=list(map(block_samples, state.blocks)), cold=list(cold.values()))
+
+
+def block_samples(block: Block) -> BlockSamples:
+    """Return a block with its seconds as whole numbers."""
+    about = {name: getattr(block, name) for name in block.__struct_fields__}
+    seconds, used = about.pop("seconds"), about.pop("cpu_seconds")
+    unit = unit_of(seconds)
+    return BlockSamples(
+        **about | {"cores": list(block.cores)},
+        unit=unit,
+        nanoseconds={
             metric: {
                 arm: [round(v * NANOSECONDS / unit) for v in each] for arm, each in arms.items()
             }
             for metric, arms in seconds.items()
-        }
-        block["cpu_seconds"] = {arm: round(v, 3) for arm, v in block["cpu_seconds"].items()}
-    return {"blocks": blocks, "cold": list(cold.values())}
+        },
+        cpu_seconds={arm: round(v, 3) for arm, v in used.items()},
+    )
 
 
 def unit_of(seconds: Mapping[str, Mapping[str, Sequence[float]]]) -> int:
@@ -339,24 +351,17 @@ def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:
     return out
 
 
-def spent(state: State) -> dict[str, Any]:
+def spent(state: State) -> TimeSpent:
     """Return where the time went."""
     wall = state.spent.wall
-    return {
-        "wall_seconds": wall,
-        "sampling_seconds": state.spent.sampling,
-        "sampling_share": state.spent.sampling / wall if wall else 0.0,
-        "processes": state.spent.processes,
-    }
+    return TimeSpent(
+        wall_seconds=wall,
+        sampling_seconds=state.spent.sampling,
+        sampling_share=state.spent.sampling / wall if wall else 0.0,
+        processes=state.spent.processes,
+    )
 
 
 def number(value: float | None) -> float | None:
     """Return what JSON can hold: None for what is infinite, or not there."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def values_of(found: Found, metric: str) -> list[float]:
-    """Return a cell's samples; of a training, the seconds of each run."""
-    if metric == "final_loss":
-        return list((found.training or {}).get("seconds", []))
-    return found.values(metric)

@@ -176,10 +176,9 @@ def table(run: Run) -> str:
         BakeoffError: the run did not measure the tricks.
     """
     from bench.report import markdown, wording  # here, since workers import this file
+    from bench.report.table import percent
 
-    cells = {
-        (c["entrant"], c["style"], c["workload"], c["backend"]): c for c in run.section["cells"]
-    }
+    cells = {tuple(cell.cell): cell for cell in run.section.cells}
     rows = {(NAME, style): inspect.getdoc(make) or "" for style, make in STYLES.items()}
     rows[NAME, BASELINE[1]] = "Nothing: any difference is noise."
     rows[TUNED] = inspect.getdoc(impls.load(TUNED[0]).style(TUNED[1])) or ""
@@ -190,7 +189,7 @@ def table(run: Run) -> str:
             f"pytest bench --entrant {BASELINE[0]},bench/{NAME}.py --benchmark-json=tricks.json"
         )
     shown = [cell for key, cell in cells.items() if key[:2] in found]
-    backends = dict.fromkeys(cell["backend"] for cell in shown)
+    backends = dict.fromkeys(cell.backend for cell in shown)
     columns = [(w, b) for w in wording.workloads(shown) for b in backends]
     heads = [f"step at `{w}`" + (f" on {b}" if len(backends) > 1 else "") for w, b in columns]
     lines = [f"| trick | what it does | {' | '.join(heads)} |", f"|---|---|{'--:|' * len(columns)}"]
@@ -198,7 +197,7 @@ def table(run: Run) -> str:
         name = f"`{row[1]}`" if row != TUNED else f"{row[0]} `{row[1]}`: all of them"
         steps = [markdown.step(cells.get((*row, *column))) for column in columns]
         lines.append(f"| {' | '.join([name, rows[row], *steps])} |")
-    margin = wording.percent(run.section["plan"]["margin"])
+    margin = percent(run.section.plan.margin)
     legend = (
         f"Ratios to the shared step of {BASELINE[0]}, with 95 % intervals; below 1 is faster; "
         f"`=`: equivalent (within ±{margin}), `?`: inconclusive, **bold**: slower or faster."

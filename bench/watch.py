@@ -13,9 +13,8 @@ import numpy as np
 
 from bench.cells import BASELINE, CONTROL
 from bench.metrics import TINY
+from bench.stats.verdicts import Verdict
 from common.config import WORKLOADS
-
-type Facts = dict[str, Any]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from bench.cells import Offer
+    from bench.runfile import BakeoffSection
     from bench.samples import OtherProcess, Spent, State
 
 CORES = os.cpu_count() or 1
@@ -53,13 +53,13 @@ SLOW_FACTORS = (1.5, 2, 5, 10, 20, 50)
 
 
 def warnings(
-    state: State, said: Facts, offer: Offer, busiest: OtherProcess | None = None
+    state: State, said: BakeoffSection, offer: Offer, busiest: OtherProcess | None = None
 ) -> list[str]:
     """Return plain sentences, none where there is nothing to warn of.
 
     Args:
         state: What was found.
-        said: The `bakeoff` section of the run.
+        said: What the run says.
         offer: What the environment has, and under which conditions.
         busiest: The process that used the machine most, beside the run.
     """
@@ -188,23 +188,23 @@ def drift(seconds: Float[np.ndarray, " blocks"], at: Float[np.ndarray, " blocks"
     )
 
 
-def _control(said: Facts, busiest: OtherProcess | None) -> Iterator[str]:
+def _control(said: BakeoffSection, busiest: OtherProcess | None) -> Iterator[str]:
     """Yield where the control differs from the baseline, and where a run is too noisy."""
-    only = all(control["workload"] in TINY for control in said["control"])
-    for control in said["control"]:
-        place = f"{control['metric']} at {control['workload']} on {control['backend']}"
-        if control["differs"] and control["verdict"] != "equivalent":
-            low, high = control["low"] or 0, control["high"]
+    only = all(control.workload in TINY for control in said.control)
+    for control in said.control:
+        place = f"{control.metric} at {control.workload} on {control.backend}"
+        if control.differs and control.verdict != Verdict.EQUIVALENT:
+            low, high = control.low or 0.0, control.high
             ends = f"{low:.4f} to {high:.4f}" if high is not None else f"above {low:.4f}"
             yield (
                 f"{place}: the control, a second copy of the baseline, took "
-                f"{control['ratio']:.4f} times the baseline's time ({ends}). Do not trust "
+                f"{control.ratio:.4f} times the baseline's time ({ends}). Do not trust "
                 "differences of this size: measure again."
             )
-        if control["metric"] == WATCHED and (only or control["workload"] not in TINY):
+        if control.metric == WATCHED and (only or control.workload not in TINY):
             stop = f"{busiest.name} ({busiest.cores:.1f} cores)" if busiest else ""
-            budget, margin = said["plan"]["budget_seconds"], said["plan"]["margin"]
-            if words := noisy(control["detectable"], margin, budget, stop):
+            budget, margin = said.plan.budget_seconds or 0.0, said.plan.margin
+            if words := noisy(control.detectable, margin, budget, stop):
                 yield f"{place}: {words}"
 
 

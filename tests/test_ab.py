@@ -71,8 +71,8 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
     for name in ("base", "new"):
         run = read(tmp_path / "runs" / f"{name}.json")
         assert run.lacking == []
-        assert {cell["entrant"] for cell in run.section["cells"]} == {"pure_jax", "equinox"}
-        blocks = {c["entrant"]: c["metrics"]["step"]["blocks"] for c in run.section["cells"]}
+        assert {cell.entrant for cell in run.section.cells} == {"pure_jax", "equinox"}
+        blocks = {c.entrant: c.metrics["step"].blocks for c in run.section.cells}
         assert blocks["equinox"] >= 4  # the pair that was cut off has some
         assert blocks["pure_jax"] >= 2  # not asked for: it is in the first block of a pair
 

@@ -12,7 +12,7 @@ import pytest
 from bench.cells import BASELINE, Cell
 from bench.report import wording
 from bench.report.page import page
-from bench.report.ratios import by_baseline
+from bench.report.page.data import by_baseline
 from bench.report.table import Value
 from bench.runfile.reader import read
 
@@ -99,9 +99,9 @@ def cell(tab: Page, name: str, column: str) -> str:
 def test_the_table_says_what_the_run_says(tab: Page, run: Run) -> None:
     """In the terminal's words, in colour only where there is a finding."""
     seen = set()
-    for each in run.section["cells"]:
-        found = wording.measured(each, "step")
-        if each["workload"] == "seed" and found and not wording.is_baseline(each):
+    for each in run.section.cells:
+        found = each.measured("step")
+        if each.workload == "seed" and found and not each.is_baseline:
             value = Value.of(found)
             assert cell(tab, wording.name(each), "step") == f"{value.mark} {value}".strip()
             row = tab.locator("#main tbody tr").filter(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 
@@ -34,6 +35,7 @@ from bench.compare.comparison_document import MARKER, document, headline, shifts
 from bench.compare.export import json_text
 from bench.compare.gate import Accept, Gate, GateRule
 from bench.report.table import Value
+from bench.runfile import PlanOfRun, Result, RunConditions
 from bench.runfile.reader import Run, read, run_of
 from bench.samples import Found, Samples, State
 from bench.stats.ratios import Estimate, corrected
@@ -105,8 +107,12 @@ def simulated(
     needed = {c: {"step", "compile", "final_loss"} for c in state.cells if c[0] != "control"}
     about: dict[str, Any] = {"versions": VERSIONS, "devices": {"cpu": "cpu"}, "affinity": [0, 1]}
     about |= {"environment": {}, "threads": "two"}
-    said = section(with_blocks(state), needed, margin=0.02, arguments=["bench"], environment=about)
-    said |= {"warnings": [], "verdict": []}
+    conditions = msgspec.convert(about, RunConditions)
+    plan = PlanOfRun(margin=0.02)
+    made = section(
+        with_blocks(state), needed, plan=plan, arguments=["bench"], environment=conditions
+    )
+    said = msgspec.to_builtins(made, enc_hook=float)
     machine = {"cpu": {"brand_raw": "Xeon", "model": 167, "count": 2}, "system": "Linux"}
     machine |= {"python_implementation": "CPython", "release": "6.18", "machine": "x86_64"}
     return {
@@ -114,7 +120,7 @@ def simulated(
         "commit_info": {"id": f"{seed:040x}", "dirty": False},
         "datetime": f"2026-11-25T0{seed % 10}:00:00",
         "benchmarks": [],
-        "bakeoff": json.loads(json.dumps(said)),
+        "bakeoff": said,
     }
 
 
@@ -371,7 +377,8 @@ def test_who_varies_like_whom() -> None:
         ("compile", [cells[SAME]], Variation.COLD),
         ("peak_rss", [cells[SAME]], Variation.MEMORY),
     ):
-        found = between_run_variance.variation(metric, *sides, baseline=cells[PLAIN])
+        first, *others = [msgspec.convert(cell, Result) for cell in (cells[PLAIN], *sides)]
+        found = between_run_variance.variation(metric, *others, baseline=first)
         assert found is expected, metric
 
 

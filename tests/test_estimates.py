@@ -13,16 +13,19 @@ from bench.engine.actions import Options
 from bench.engine.run_plan import RunPlan
 from bench.estimates import Group, Settled, beside, datum, differences, groups_of, table
 from bench.report.choices import choices
-from bench.report.sentences import sentences
+from bench.report.findings import sentences
+from bench.runfile import PlanOfRun
 from bench.samples import Found, Samples, State
 from bench.stats.ratios import detectable
 from bench.stats.verdicts import PROGRAM
 from bench.summary import GROWTH, section
 from bench.watch import pinned
-from tests.simulated import LANES, Machine, needed
+from tests.simulated import LANES, PROOF, Machine, needed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bench.runfile import BakeoffSection, Metric
 
 STEP = Group("step", "seed", "cpu")
 PLAIN, OTHER = Cell(*BASELINE, "seed", "cpu"), Cell(*CONTROL, "seed", "cpu")
@@ -98,13 +101,13 @@ def test_of_too_few_cold_samples_nothing_is_said() -> None:
     found = cells("first_step", dict.fromkeys([PLAIN, OTHER, EQUINOX], "a"))
     found[EQUINOX].blocks["first_step"].pop()
     for fewest, shown in ((4, True), (5, False)):
-        made = section(
-            State(found), {EQUINOX: {"first_step"}}, margin=0.02, fewest_cold=fewest, warnings=[]
-        )
-        rows = {c["entrant"]: c["metrics"]["first_step"] for c in made["cells"]}
-        assert ("median" in rows["equinox"]) is shown
-        assert "median" in rows["pure_jax"]
-        assert len(made["samples"]["cold"]) == 14  # all are kept
+        asked = {EQUINOX: {"first_step"}}
+        made = section(State(found), asked, plan=PlanOfRun(), fewest_cold=fewest)
+        rows = {c.entrant: c.metrics["first_step"] for c in made.cells}
+        assert bool(rows["equinox"].median) is shown
+        assert bool(rows["equinox"].missing) is not shown
+        assert rows["pure_jax"].median
+        assert len(made.samples.cold) == 14  # all are kept
 
 
 # what a proof settles
@@ -116,7 +119,7 @@ def measured(
     same: bool = True,
     seed: int = 0,
     **effects: float,
-) -> tuple[State, dict[str, Any]]:
+) -> tuple[State, BakeoffSection]:
     """Return a run, and what it says where all arms have the baseline's program, or others."""
     wanted = needed(metrics=metrics)
     plan = RunPlan(wanted, Options(200, seed=seed), lanes=LANES, settled=Settled(0.02))
@@ -124,15 +127,14 @@ def measured(
     Machine(noise=noise, effects=named, seed=seed).drive(plan)
     state = plan.state
     for found in state.cells.values():
-        found.proof = {"whole_step": True, "same_program_as_baseline": same}
-        found.proof |= {"jax": True, "operations_beside_baseline": {}, "donates": False}
-    return state, section(state, wanted, margin=0.02, warnings=[], verdict=[])
+        found.proof = {**PROOF, "whole_step": True, "same_program_as_baseline": same}
+    return state, section(state, wanted, plan=PlanOfRun())
 
 
-def said_of(run: dict[str, Any], cell: Cell, metric: str = "step") -> dict[str, Any]:
+def said_of(run: BakeoffSection, cell: Cell, metric: str = "step") -> Metric:
     """Return what is said of a cell's metric."""
-    [row] = [c for c in run["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
-    return row["metrics"][metric]
+    [row] = [each for each in run.cells if each.cell == cell]
+    return row.metrics[metric]
 
 
 def test_a_proof_settles_what_timing_leaves_open() -> None:
@@ -140,13 +142,19 @@ def test_a_proof_settles_what_timing_leaves_open() -> None:
     state, found = measured()
     for cell in (HAIKU, EQUINOX):
         step = said_of(found, cell)
-        assert not (step["low"] >= 0.98 and step["high"] <= 1.02)
-        assert (step["verdict"], step["settled_by"]) == ("equivalent", PROGRAM)
-        added = said_of(found, cell._replace(workload="toy"), "host_cost")["added"]
+        assert step.low
+        assert step.high
+        assert not (step.low >= 0.98 and step.high <= 1.02)
+        assert (step.verdict, step.settled_by) == ("equivalent", PROGRAM)
+        added = said_of(found, cell._replace(workload="toy"), "host_cost").added
+        assert added
+        assert added.low
+        assert added.high
         _, seconds = differences(groups_of(state.cells)[STEP])
-        most = max(abs(added["low"]), abs(added["high"]))
-        assert 0 < step["bound"] == pytest.approx(GROWTH * most / seconds)
-        assert step["bound"] < 0.02
+        most = max(abs(added.low), abs(added.high))
+        assert step.bound
+        assert 0 < step.bound < 0.02
+        assert step.bound == pytest.approx(GROWTH * most / seconds)
 
 
 @pytest.mark.parametrize(
@@ -161,23 +169,25 @@ def test_nothing_is_settled_without_a_proof_and_a_host_cost_or_against_timing(
     about: dict[str, Any], bound: bool, settled_by: str | None
 ) -> None:
     step = said_of(measured(**about)[1], HAIKU)
-    assert (step["bound"] is not None, step["settled_by"]) == (bound, settled_by)
-    assert step["verdict"] == ("slower" if settled_by else "inconclusive")
+    assert (step.bound is not None, step.settled_by) == (bound, settled_by)
+    assert step.verdict == ("slower" if settled_by else "inconclusive")
 
 
 def test_what_host_costs_predict_is_beside_what_was_measured() -> None:
-    rows = {(r["entrant"], r["style"]): r for r in measured(noise=0.01)[1]["additivity"]}
+    rows = {(r.entrant, r.style): r for r in measured(noise=0.01)[1].additivity}
     nnx = rows["flax_nnx", "jit"]
-    assert nnx["predicted_seconds"] == pytest.approx(7e-4, rel=0.1)  # 8 times 0.1 ms at `toy`
-    assert nnx["measured_low"] < 0 < nnx["measured_high"]  # and nothing at `seed`: a machine's lie
+    assert nnx.predicted_seconds == pytest.approx(7e-4, rel=0.1)  # 8 times 0.1 ms at `toy`
+    assert nnx.measured_low
+    assert nnx.measured_high
+    assert nnx.measured_low < 0 < nnx.measured_high  # and nothing at `seed`: a machine's lie
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_answers_and_sentences_do_not_contradict_each_other(seed: int) -> None:
     """All are proven equal, timing is noisy: it is never said that it cannot be known."""
     _, found = measured(noise=0.02, seed=seed)
-    at_seed = [c for c in found["cells"] if c["workload"] == "seed"]
-    verdicts = {c["metrics"]["step"]["verdict"] for c in at_seed} - {None}
+    at_seed = [cell for cell in found.cells if cell.workload == "seed"]
+    verdicts = {cell.metrics["step"].verdict for cell in at_seed} - {None}
     [step] = [each for each in choices(found, "cpu") if each.values["situation"] == "step"]
     whole = " ".join(sentences(found))
     if verdicts == {"equivalent"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import importlib.util
 import json
@@ -15,8 +16,8 @@ import pytest
 
 from bench.cli import main
 from bench.compare import export
-from bench.report import wording
 from bench.report.rows import COLUMNS
+from bench.report.table import Value
 from bench.runfile.reader import Run, read
 from common.errors import BakeoffError
 
@@ -55,9 +56,9 @@ def run() -> Run:
 
 def metric(run: Run, style: str, workload: str = "seed", name: str = "step") -> Any:
     return next(
-        cell["metrics"][name]
-        for cell in run.section["cells"]
-        if (cell["style"], cell["workload"]) == (style, workload)
+        cell.metrics[name]
+        for cell in run.section.cells
+        if (cell.style, cell.workload) == (style, workload)
     )
 
 
@@ -65,9 +66,9 @@ def test_bencher(run: Run) -> None:
     found = json.loads(export.bencher([run]))
     jsonschema.Draft7Validator(BMF).validate(found)
     step, jit = found["flax_nnx-jit-seed-cpu"], metric(run, "jit")
-    assert step["step"] == {"value": jit["median"]}
-    ends = {"lower_value": jit["low"], "upper_value": jit["high"]}
-    assert step["step-ratio"] == {"value": jit["ratio"], **ends}
+    assert step["step"] == {"value": jit.median}
+    ends = {"lower_value": jit.low, "upper_value": jit.high}
+    assert step["step-ratio"] == {"value": jit.ratio, **ends}
     assert step["python-calls"]["value"] == 7227
     assert step["final-loss"]["value"] == pytest.approx(2.269, abs=1e-3)
     assert "step-ratio" not in found["pure_jax-pure-seed-cpu"]
@@ -86,14 +87,14 @@ def test_github_action_benchmark(run: Run) -> None:
         assert all(isinstance(entry[k], str) for k in ("name", "unit"))
     jit = metric(run, "jit")
     seconds = by_name["flax_nnx-jit-seed-cpu step"]
-    assert (seconds["unit"], seconds["value"]) == ("s", jit["median"])
-    counts = [f"{jit[name]} {name}" for name in ("samples", "blocks", "processes")]
+    assert (seconds["unit"], seconds["value"]) == ("s", jit.median)
+    counts = [f"{getattr(jit, name)} {name}" for name in ("samples", "blocks", "processes")]
     assert seconds["extra"] == ", ".join(counts)
     ratio = by_name["flax_nnx-jit-seed-cpu step ratio"]
-    assert (ratio["unit"], ratio["value"]) == ("ratio to pure_jax", jit["ratio"])
-    half = (jit["high"] - jit["low"]) / 2
+    assert (ratio["unit"], ratio["value"]) == ("ratio to pure_jax", jit.ratio)
+    half = (jit.high - jit.low) / 2
     assert float(ratio["range"].removeprefix("± ")) == pytest.approx(half, rel=0.01)
-    assert ratio["extra"] == f"{wording.ratio(jit)}, slower"
+    assert ratio["extra"] == f"{Value.of_ratio(jit)}, slower"
 
 
 def test_asv(run: Run) -> None:
@@ -121,12 +122,12 @@ def test_asv(run: Run) -> None:
     styles, workloads, _ = step["params"]
     place = styles.index("'flax_nnx jit'") * len(workloads) + workloads.index("'seed'")
     jit = metric(run, "jit")
-    assert step["result"][place] == jit["median"]
-    assert step["stats_q_25"][place] < jit["median"] < step["stats_q_75"][place]
-    assert step["stats_repeat"][place] == jit["samples"]
+    assert step["result"][place] == jit.median
+    assert step["stats_q_25"][place] < jit.median < step["stats_q_75"][place]
+    assert step["stats_repeat"][place] == jit.samples
     ratio = dict(zip(columns, found["results"]["bakeoff.step_ratio"], strict=False))
     low, high = ratio["stats_ci_99_a"][place], ratio["stats_ci_99_b"][place]
-    assert low < jit["ratio"] < high
+    assert low < jit.ratio < high
     base = styles.index("'pure_jax pure'") * len(workloads)
     assert ratio["result"][base] is None
 
@@ -164,15 +165,13 @@ def test_failed_cells_are_left_out_and_a_form_is_of_one_run_with_numbers(
 ) -> None:
     def changed(entrants: set[str] | None) -> Run:
         """Return the run with cells of these entrants failed, or all, and no upper ends."""
-        cells = []
-        for cell in run.section["cells"]:
-            failed = entrants is None or cell["entrant"] in entrants
-            metrics = {
-                name: found | {"high": None} if found.get("ratio") else found
-                for name, found in cell["metrics"].items()
-            }
-            cells.append(cell | {"metrics": metrics, "failure": "boom" if failed else None})
-        return replace(run, section=run.section | {"cells": cells}, samples={})
+        section = copy.deepcopy(run.section)
+        for cell in section.cells:
+            for found in cell.metrics.values():
+                found.high = None
+            if entrants is None or cell.entrant in entrants:
+                cell.failure = "boom"
+        return replace(run, section=section, samples={})
 
     assert json.loads(form([run]))
     text = form([changed({"haiku"})])

@@ -25,7 +25,6 @@ from bench.engine.processes import Place
 from bench.engine.sides_plan import REFERENCE, History
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
-from bench.runfile.reader import read
 from tests.simulated import LANES, Machine
 
 if TYPE_CHECKING:
@@ -126,7 +125,8 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
     runs = runs_of(plan, made, data, 0.02)
     write_runs(tmp_path / "past", "output", {**runs, "history": data})
     assert json.loads((tmp_path / "past" / "history.json").read_text()) == data
-    assert read(tmp_path / "past" / f"{days[1]}.json").section["history"]["stack"] == days[1]
+    kept = json.loads((tmp_path / "past" / f"{days[1]}.json").read_text("utf-8"))
+    assert kept["bakeoff"]["history"]["stack"] == days[1]
     first, gone, *_ = data["days"]
     assert (first["gaps"], gone["missing"]) == ({"haiku pure": "no wheel"}, "no jax")
     [step] = [c for c in data["changes"] if c["metric"] == "step" and c["entrant"] == "pure_jax"]

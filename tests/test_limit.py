@@ -15,6 +15,7 @@ import pytest
 from bench import limit
 from bench.cli import main, program
 from bench.limit import Limit, LimitFile, Rates
+from bench.runfile import BakeoffSection
 from bench.runfile.reader import Run, read
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint
@@ -116,7 +117,7 @@ def test_medians_are_those_of_jax_libraries_in_the_shared_step() -> None:
         cell("stax", "pure", 90.0, backend="gpu"),
         cell("pure_jax", "tuned", 2.0),
     ]
-    run = Run("made", {"cells": cells})
+    run = Run("made", msgspec.convert({"cells": cells}, BakeoffSection))
     assert limit.medians(run, "toy") == (4.0, 2.0)
     assert limit.medians(run, "seed") == (None, None)
 

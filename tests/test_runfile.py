@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from bench.cells import Cell
 from bench.estimates import Group
-from bench.runfile import check
+from bench.runfile import Result, RunFile
 from bench.runfile.reader import processor, read, run_of
 from common.errors import BakeoffError
 
@@ -27,9 +28,14 @@ BASELINE = Cell("pure_jax", "pure", "seed", "cpu")
 
 def test_a_published_run_is_read() -> None:
     run, data = read(PATH), json.loads(TEXT)["bakeoff"]
-    check(json.loads(TEXT))
-    assert run.section["cells"] == data["cells"]
-    assert "samples" not in run.section
+    assert msgspec.json.decode(TEXT, type=RunFile).bakeoff.cells == run.section.cells
+    for cell, said in zip(run.section.cells, data["cells"], strict=True):
+        assert {name: getattr(cell, name) for name in Cell._fields}.items() <= said.items()
+        for name, metric in said["metrics"].items():
+            kept = cell.metrics[name]
+            assert kept.median == metric.get("median", 0)
+            assert kept.missing == metric.get("missing", "")
+            assert (kept.ratio, kept.verdict) == (metric.get("ratio"), metric.get("verdict"))
     arm, blocks = "pure_jax/pure", data["samples"]["blocks"]
     steps = [b for b in blocks if (b["workload"], b["kind"]) == ("seed", "step")]
     ours = [b for b in steps if arm in b["nanoseconds"]["step"]]
@@ -60,13 +66,31 @@ def test_what_a_section_leaves_out_has_a_default() -> None:
     cell = {**BASELINE._asdict(), "metrics": {"step": {"median": 1e-3}, "init": {}}}
     data = {"benchmarks": [], "bakeoff": {"schema": 3, "cells": [cell], "spec": "new"}}
     run = run_of(json.dumps(data).encode(), Path("small.json"))
-    assert run.section["plan"] == {"margin": 0.02}
-    assert run.section["spec"] == "new", "what is not known of is kept"
-    [found] = run.section["cells"]
-    assert found["metrics"]["step"] == {"median": 1e-3}
-    assert found["metrics"]["init"]["missing"]
-    assert (found["failure"], found["proof"], found["exact"]) == (None, None, {})
+    assert run.section.plan.margin == 0.02
+    assert run.section.spec == "new"
+    [found] = run.section.cells
+    assert found.metrics["step"].median == 1e-3
+    assert found.metrics["init"].missing
+    assert (found.failure, found.proof, found.exact) == (None, None, {})
     assert len(run.lacking) == 1, "it has no samples"
+
+
+def test_numbers_of_a_block_are_in_its_unit() -> None:
+    data = json.loads(TEXT)
+    [block] = data["bakeoff"]["samples"]["blocks"] = [
+        next(b for b in data["bakeoff"]["samples"]["blocks"] if b["workload"] == "seed")
+    ]
+    block["unit"] = 1000
+    [(metric, arms)] = block["nanoseconds"].items()
+    run = run_of(json.dumps(data).encode(), Path("one.json"))
+    [found] = run.samples[Group(metric, "seed", "cpu")][BASELINE]
+    assert found.values == [1e3 * n / 1e9 for n in arms["pure_jax/pure"]]
+
+
+def test_a_cell_that_failed_has_no_number() -> None:
+    cell = {**BASELINE._asdict(), "metrics": {"step": {"unit": "s", "median": 1e-3}}}
+    assert msgspec.convert(cell, Result).measured("step")
+    assert not msgspec.convert(cell | {"failure": "not equal"}, Result).measured("step")
 
 
 def damaged(*path: str | int, value: Any = None) -> Callable[[], str]:
@@ -87,11 +111,22 @@ STEP_AT = ("bakeoff", "cells", 1, "metrics", "step")
 SAMPLES = ("bakeoff", "samples", "blocks", 0, "nanoseconds", "step", "pure_jax/pure")
 REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "cut": (lambda: TEXT[:5000], "is not JSON"),
+    "empty": (lambda: "", "is not JSON ("),
+    "a list": (lambda: "[1, 2]", "is JSON, but no run: it has no list of benchmarks; give what"),
+    "no benchmarks": (lambda: '{"a": 1}', "is JSON, but no run"),
     "no list": (lambda: '{"benchmarks": 3}', "is JSON, but no run"),
+    "no entry": (lambda: '{"benchmarks": [3]}', "is damaged: Expected `object`, got `int`"),
+    "no cells": (
+        lambda: '{"benchmarks": [], "bakeoff": {"schema": 3}}',
+        "is damaged: Object missing required field `cells`",
+    ),
     "deep": (lambda: '{"benchmarks":' + "[" * 100_000, "is not JSON"),
     "older": (damaged("bakeoff", "schema", value=2), "is a run of schema 2; schema 3 is read"),
     "newer": (damaged("bakeoff", "schema", value=4), "install a newer jax-bakeoff"),
-    "a number that is none": (damaged(*STEP_AT, "median", value=float("nan")), "not JSON"),
+    "not a number": (damaged(*STEP_AT, "median", value=float("nan")), "not JSON"),
+    "no median": (damaged(*STEP_AT, "median"), "$.cells[1].metrics[...].median"),
+    "no loss": (damaged("bakeoff", "cells", 1, "proof", "loss"), "$.cells[1].proof.loss"),
+    "a text": (damaged(*STEP_AT, "ratio", value="1.0"), "$.cells[1].metrics[...].ratio"),
     "a number too large": (lambda: TEXT.replace('"margin":0.02', '"margin":1e999'), "is damaged"),
     "a negative time": (damaged(*STEP_AT, "median", value=-1.0), "damaged: Expected `float`"),
     "no ratio": (damaged(*STEP_AT, "ratio", value=0), "damaged: Expected `float`"),
@@ -106,9 +141,11 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_no_run_is_refused_in_one_line(what: str) -> None:
+    """In the same words where its samples are not needed."""
     content, message = REFUSED[what]
-    with pytest.raises(BakeoffError) as caught:
-        run_of(content().encode(), Path("spoilt.json"))
-    assert str(caught.value).startswith("spoilt.json is ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    for samples in (True,) if "sample" in what else (True, False):
+        with pytest.raises(BakeoffError) as caught:
+            run_of(content().encode(), Path("spoilt.json"), samples=samples)
+        assert str(caught.value).startswith("spoilt.json is ")
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)

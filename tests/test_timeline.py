@@ -20,9 +20,8 @@ from bench.compare.series import Point, Series, SeriesKey, Timeline, changes
 from bench.compare.timeline import Filters, KeptRuns, document, kept_runs, known_points
 from bench.compare.trend_chart import picked
 from bench.compare.trends import sparkline
-from bench.report.text import printed
-from bench.runfile import SCHEMA
-from bench.runfile.reader import NO_NUMBER
+from bench.report.text import show
+from bench.runfile import NO_NUMBER, SCHEMA
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -129,8 +128,7 @@ def charts(found: KeptRuns) -> list[Figure]:
 
 def text(found: KeptRuns, width: int = 100, **options: Any) -> str:
     console = Console(width=width, file=io.StringIO(), highlight=False, **options)
-    for part in printed(document(found)):
-        console.print(part)
+    show(document(found), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -94,7 +94,7 @@ def compare(
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path) for path in files]
-    entrants = [cell["entrant"] for run in (*bases, new) for cell in run.section["cells"]]
+    entrants = [cell.entrant for run in (*bases, new) for cell in run.section.cells]
     found = compare_runs(bases, new, gate(config, entrants), names(allow))
     return finish(found, chosen, output)
 

@@ -30,11 +30,10 @@ def show(document: Document, *, details: bool = False, file: io.StringIO | None 
     """
     from rich.console import Console
 
-    from bench.report.text import printed
+    from bench.report import text
 
     console = Console(highlight=False, file=file, width=None if file is None else WIDTH)
-    for part in printed(document, details=details):
-        console.print(part)
+    text.show(document, console, details=details)
 
 
 def rendered(document: Callable[..., Document], format_: str, marker: str = "") -> str:

@@ -143,35 +143,28 @@ def by_ending(output: Path | None) -> Format:
 
 def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str | bytes:
     """Return a report as text, or as what a file of its format is."""
-    match format_:
-        case Format.HTML:
-            from bench.limit import sentences
-            from bench.report.page import page
+    if format_ is Format.HTML:
+        from bench.limit import sentences
+        from bench.report.page import page
 
-            return page(runs, sentences(runs[0], limit) if limit is not None else ())
-        case Format.MD:
-            from bench.report.markdown import markdown
-            from bench.report.run import document
+        return page(runs, sentences(runs[0], limit) if limit is not None else ())
+    if format_ is Format.MD:
+        from bench.report.markdown import markdown
+        from bench.report.run import document
 
-            return "\n\n".join(markdown(document(run), most=math.inf) for run in runs)
-        case Format.JSON:
-            from bench.report.rows import as_json
+        return "\n\n".join(markdown(document(run), most=math.inf) for run in runs)
+    from bench.compare import export
+    from bench.report import rows
 
-            return as_json(runs)
-        case Format.CSV:
-            from bench.report.rows import as_csv
-
-            return as_csv(runs)
-        case _:
-            from bench.compare import export
-
-            forms: dict[Format, Callable[[list[Run]], str | bytes]] = {
-                Format.PARQUET: export.parquet,
-                Format.BENCHER: export.bencher,
-                Format.GITHUB: export.github,
-                Format.ASV: export.asv,
-            }
-            return forms[format_](runs)
+    forms: dict[Format, Callable[[list[Run]], str | bytes]] = {
+        Format.JSON: rows.as_json,
+        Format.CSV: rows.as_csv,
+        Format.PARQUET: export.parquet,
+        Format.BENCHER: export.bencher,
+        Format.GITHUB: export.github,
+        Format.ASV: export.asv,
+    }
+    return forms[format_](runs)
 
 
 def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
@@ -189,15 +182,10 @@ def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
 
 def put(path: Path, data: str | bytes) -> None:
     """Write a new file, whole or not at all."""
-    from bench.runfile.whole import Whole
+    from bench.runfile.whole import whole_file
 
-    whole = Whole(path)
-    try:
-        whole.partial.write_bytes(data.encode() if isinstance(data, str) else data)
-        whole.finish()
-    except OSError as error:
-        whole.discard()
-        raise BakeoffError(f"output {path} cannot be written: {error.strerror}") from error
+    with whole_file(path, "output ") as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def draw(found: Sequence[Figure], folder: Path) -> None:

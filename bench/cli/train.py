@@ -13,12 +13,13 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from bench.cli.devices import Devices, peers_of
 from bench.cli.local_processes import STARTED, free_address, others
 from bench.cli.training_run import TrainingRun, assemble, described
-from bench.report.curves import Curve, check_picture, draw
+from bench.report.curves import Curve, Training, check_picture, draw
 from bench.worker.__main__ import end_with_parent
 from common.errors import (
     BakeoffError,
@@ -191,7 +192,7 @@ def follow(run: TrainingRun, path: Path | None, log: str | None, plot: Path | No
     finally:
         signal.signal(signal.SIGTERM, previous)
         if plot is not None and show.losses:
-            draw([Curve(header(run), show.losses)], plot)
+            draw([Curve(msgspec.convert(header(run), Training), show.losses)], plot)
 
 
 def stopped(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from bench.compare.experiment import doubts
 from bench.compare.pairs import paired
 from bench.engine.sides_plan import BASE, NEW
 from bench.metrics import EXACT, METRICS
+from bench.runfile import PlanOfRun
 from bench.runfile.writer import run_data
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bench.compare.experiment import Offered
     from bench.compare.gate import Gate
     from bench.engine.sides_plan import AB
+    from bench.runfile import RunFile
 
 READING = (
     "Both sides were measured now, on this machine, their workers taking turns: seconds are "
@@ -130,18 +132,18 @@ def differences(sides: Mapping[str, Offered]) -> list[ConditionChange]:
 
 def runs_of(
     made: AB, sides: Mapping[str, Offered], margin: float, arguments: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, RunFile]:
     """Return each side as an ordinary run file has it."""
     needed = {cell: {m for m in made.metrics if METRICS[m].applies(cell)} for cell in made.cells}
-    plan = {"seed": made.options.seed, "budget_seconds": made.options.budget}
+    options = made.options
+    plan = PlanOfRun(margin=margin, seed=options.seed, budget_seconds=options.budget)
     return {
         name: run_data(
             made.found(name),
             needed,
             side.offer,
-            margin=margin,
-            commit=side.environment.commit,
             plan=plan,
+            commit=side.environment.commit,
             arguments=arguments,
             spec=str(side.environment.spec),
         )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.compare.comparison import Key
-    from bench.report.wording import Facts
+    from bench.runfile import Result
 
 
 class Variation(StrEnum):
@@ -75,7 +75,7 @@ KNOWN_DF = 4.0
 """Estimates whose standard error has fewer degrees of freedom are not used."""
 
 
-def variation(metric: str, *cells: Facts, baseline: Facts | None = None) -> Variation:
+def variation(metric: str, *cells: Result, baseline: Result | None = None) -> Variation:
     """Return how a metric of a cell varies; where the sides differ, the larger of the two.
 
     `cells` are the cell as each side's run file has it, `baseline` is the baseline's, whose Python
@@ -89,17 +89,17 @@ def variation(metric: str, *cells: Facts, baseline: Facts | None = None) -> Vari
     return max((_warm(cell, baseline) for cell in cells), key=order.index)
 
 
-def _warm(cell: Facts, baseline: Facts | None) -> Variation:
-    proof = cell["proof"] or {}
-    if not proof.get("whole_step", True):
+def _warm(cell: Result, baseline: Result | None) -> Variation:
+    proof = cell.proof
+    if proof and not proof.whole_step:
         return Variation.SEVERAL
     calls, fewest = (
-        None if of is None else of["exact"].get("python_calls") for of in (cell, baseline)
+        None if of is None else of.exact.get("python_calls") for of in (cell, baseline)
     )
     as_many = calls is None or fewest is None or calls <= fewest
-    if proof.get("same_program_as_baseline") and as_many:
+    if proof and proof.same_program_as_baseline and as_many:
         return Variation.SAME
-    return Variation.HOST if cell["workload"] in TINY else Variation.OTHER
+    return Variation.HOST if cell.workload in TINY else Variation.OTHER
 
 
 def between_runs(

@@ -6,6 +6,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from bench.cells import Cell
 from bench.compare.bisect import ALPHA, DIFFERS, LIKE_BAD, LIKE_GOOD, UNDECIDED
 from bench.metrics import label
 from bench.report import wording
@@ -14,10 +15,11 @@ from bench.report.table import RATIO, Column, Document, Row, Section, Table, Val
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.cells import Cell
     from bench.compare.bisect import Search
     from bench.report.charts.drawn import Figure
-    from bench.report.wording import Facts
+
+    type Facts = dict[str, Any]
+    """What the file of a bisection holds."""
 
 SCHEMA = 2
 
@@ -70,7 +72,7 @@ def document(data: Facts, *, figures: bool = False) -> Document:
 def subject(data: Facts) -> str:
     """Return what was searched for."""
     cell = data["cell"]
-    return f"{label(data['metric'])} of {wording.name(cell)} at {cell['workload']}"
+    return f"{label(data['metric'])} of {wording.name(Cell(**cell))} at {cell['workload']}"
 
 
 def headline(data: Facts) -> str:

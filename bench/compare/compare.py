@@ -16,11 +16,10 @@ from bench.compare import between_run_variance, conditions
 from bench.compare.between_run_variance import Variation
 from bench.compare.comparison import Evidence, Origin, comparison_of, missing, varying
 from bench.compare.gate import Gate
-from bench.estimates import beside
+from bench.estimates import beside, stored
 from bench.metrics import METRICS
-from bench.report import tied, wording
-from bench.report.wording import measured
-from bench.runfile.reader import TIME, is_number, processor_model
+from bench.report import wording
+from bench.runfile.reader import TIME, processor_model
 from bench.stats.ratios import corrected
 from common.errors import BakeoffError
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from bench.compare.comparison import ComparedRow, Comparison, Key
     from bench.compare.conditions import ConditionChange
-    from bench.report.wording import Facts
+    from bench.runfile import Result
     from bench.runfile.reader import Run
     from bench.samples import Samples
     from bench.stats.ratios import Estimate
@@ -70,7 +69,7 @@ def compare(
     ]
     require_cells(runs, names)
     differing = conditions.check(runs, names, allowed)
-    margin = max(run.section["plan"]["margin"] for run in runs)
+    margin = max(run.section.plan.margin for run in runs)
     *older, base, ours = [evidence_of(run, name) for run, name in zip(runs, names, strict=True)]
     return comparison_of(
         base,
@@ -86,9 +85,9 @@ def compare(
     )
 
 
-def cells(run: Run) -> dict[Cell, Facts]:
+def cells(run: Run) -> dict[Cell, Result]:
     """Return the cells of a run by name."""
-    return {Cell(*(cell[n] for n in Cell._fields)): cell for cell in run.section["cells"]}
+    return {cell.cell: cell for cell in run.section.cells}
 
 
 def distinct(bases: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -111,16 +110,16 @@ def same(run: Run, other: Run) -> bool:
 def require_cells(runs: Sequence[Run], names: Sequence[str]) -> None:
     """Raise BakeoffError for a run without anything in common with the last one."""
     for run, name in zip(runs, names, strict=True):
-        if not run.section["cells"]:
+        if not run.section.cells:
             raise BakeoffError(f"{name} has no cells; give a run that measured something")
-        if any(TIME in cell["metrics"] for cell in run.section["cells"]):
+        if any(TIME in cell.metrics for cell in run.section.cells):
             raise BakeoffError(
                 f"{name} was written by pytest-benchmark alone, without intervals or a baseline; "
                 "give what `pytest bench --benchmark-json` wrote, or use `pytest-benchmark compare`"
             )
     for run, name in zip(runs, names, strict=True):
         if not cells(run).keys() & cells(runs[-1]).keys():
-            each = [", ".join(wording.workloads(r.section["cells"])) for r in (run, runs[-1])]
+            each = [", ".join(wording.workloads(r.section.cells)) for r in (run, runs[-1])]
             raise BakeoffError(
                 f"{name} and {names[-1]} have no cell in common (workloads {each[0]}, and {each[1]}"
                 "); give runs of the same entrants, styles and workloads"
@@ -139,7 +138,7 @@ def evidence_of(run: Run, name: str) -> Evidence:
         run.when.replace("T", " "),
     )
     facts = cells(run)
-    failed = {cell: each["failure"] for cell, each in facts.items()}
+    failed = {cell: each.failure for cell, each in facts.items()}
     return Evidence(origin, list(facts), failed, exact(facts))
 
 
@@ -151,18 +150,18 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
     several = between_run_variance.between_runs(theirs, variations) if len(theirs) > 1 else {}
     wobbles = between_run_variance.chosen(several)
     for cell in [c for c in before if c in after]:
-        if before[cell]["failure"] is not None or after[cell]["failure"] is not None:
+        if before[cell].failure is not None or after[cell].failure is not None:
             continue
-        metrics = {**before[cell]["metrics"], **after[cell]["metrics"]}
+        metrics = {**before[cell].metrics, **after[cell].metrics}
         for metric in [name for name in metrics if name in METRICS]:
             key = (cell, metric)
-            base, now = measured(before[cell], metric), measured(after[cell], metric)
+            base, now = before[cell].measured(metric), after[cell].measured(metric)
             known = [run[key] for run in theirs if key in run]
             if base is None or now is None:
                 if base is not now:
                     side, facts = ("new", after) if now is None else ("base", before)
-                    reason = facts[cell]["metrics"].get(metric, {}).get("missing")
-                    because = f": {reason}" if reason else ""
+                    given = facts[cell].metrics.get(metric)
+                    because = f": {given.missing}" if given and given.missing else ""
                     yield missing(key, f"not measured in the {side} run{because}")
             elif not known or key not in ours:
                 yield missing(key, NO_DOUBT)
@@ -170,7 +169,7 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
                 family = sum(1 for c, m in ours if m == metric and c[2:] == cell[2:])
                 wobble = wobbles[variations[key]]
                 estimate = between_run_variance.difference(known, ours[key], wobble, family)
-                shown: dict[str, Any] = {"base": base["median"], "new": now["median"]}
+                shown: dict[str, Any] = {"base": base.median, "new": now.median}
                 if cell[:2] == BASELINE:
                     shown["absolute"] = True
                 else:
@@ -179,7 +178,7 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
                 yield varying(key, estimate, margin, **shown)
 
 
-def variation_of(key: Key, *sides: Mapping[Cell, Facts]) -> Variation:
+def variation_of(key: Key, *sides: Mapping[Cell, Result]) -> Variation:
     """Return how much a row varies from run to run."""
     cell, metric = key
     if cell[:2] == BASELINE and metric != "peak_rss":
@@ -196,7 +195,7 @@ def measurements(run: Run) -> dict[Key, Estimate]:
     They are worked out from the samples, by the statistics of today, and taken from the file where
     it has none.
     """
-    good = {cell: facts for cell, facts in cells(run).items() if facts["failure"] is None}
+    good = {cell: facts for cell, facts in cells(run).items() if facts.failure is None}
     found: dict[Key, Estimate] = {}
     for group, arms in run.samples.items():
         alive = {c: blocks for c, blocks in arms.items() if c in good or c[:2] == CONTROL}
@@ -207,10 +206,10 @@ def measurements(run: Run) -> dict[Key, Estimate]:
             found[baseline, group.metric] = own
     out = {}
     for cell, facts in good.items():
-        for metric in facts["metrics"]:
-            row = measured(facts, metric)
+        for metric in facts.metrics:
+            row = facts.measured(metric)
             if row is not None and metric in METRICS:
-                estimate = found.get((cell, metric)) or tied.estimate_of(row)
+                estimate = found.get((cell, metric)) or stored(row)
                 if estimate is not None:
                     out[cell, metric] = estimate
     return out
@@ -230,18 +229,17 @@ def absolute(blocks: Sequence[Samples]) -> Estimate | None:
     return corrected(float(np.mean(means)), error, len(means) - 1.0, len(blocks), len(means))
 
 
-def exact(facts: Mapping[Cell, Facts]) -> dict[Key, float]:
+def exact(facts: Mapping[Cell, Result]) -> dict[Key, float]:
     """Return the numbers of a run that come out the same every time."""
     out: dict[Key, float] = {}
     for cell, each in facts.items():
-        if each["failure"] is not None:
+        if each.failure is not None:
             continue
-        out |= {(cell, name): n for name, n in each["exact"].items() if is_number(n)}
-        final = each["final_loss"]
-        if final:
-            out[cell, "final_loss"] = final["same_weights"]
-            if final.get("own_initialiser"):
-                out[cell, "final_loss_own"] = float(np.mean(final["own_initialiser"]))
+        out |= {(cell, name): n for name, n in each.exact.items() if n is not None}
+        if each.final_loss:
+            out[cell, "final_loss"] = each.final_loss.same_weights
+            if each.final_loss.own is not None:
+                out[cell, "final_loss_own"] = each.final_loss.own
     return out
 
 
@@ -262,14 +260,14 @@ def warned(
     yield from conditions.remarks(last, new)
     before, after = cells(last), cells(new)
     for cell in [c for c in before if c in after]:
-        proofs = before[cell]["proof"], after[cell]["proof"]
-        same_program = [proof and proof.get("same_program_as_baseline") for proof in proofs]
+        proofs = before[cell].proof, after[cell].proof
+        same_program = [proof and proof.same_program_as_baseline for proof in proofs]
         if None not in same_program and same_program[0] != same_program[1]:
             said = "now compiles" if same_program[1] else "no longer compiles"
             name = f"{wording.name(after[cell])} at {cell.workload} on {cell.backend}"
             yield f"{name} {said} to the same program as {BASELINE[0]}"
     for run, name in zip((last, new), names[-2:], strict=True):
-        count = len(run.section["warnings"])
+        count = len(run.section.warnings)
         if count:
             many = "a warning" if count == 1 else f"{count} warnings"
             yield f"{name} has {many} of its own; `bakeoff report` shows them"

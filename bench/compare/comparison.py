@@ -22,7 +22,7 @@ from bench.compare.conditions import ConditionChange
 from bench.compare.gate import Accept
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
-from bench.report.sentences import AGREE
+from bench.report.findings import AGREE
 from bench.stats.verdicts import Verdict, verdict
 from bench.summary import number
 
@@ -85,7 +85,7 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def arm(self) -> str:
         """Its entrant and style, in words."""
-        return wording.name({"entrant": self.entrant, "style": self.style})
+        return wording.name(self)
 
     def __str__(self) -> str:
         return f"{self.arm} at {self.workload} on {self.backend}"

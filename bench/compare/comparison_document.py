@@ -229,7 +229,7 @@ def matrices(comparison: Comparison) -> Iterator[Section]:
             found = [here.get((cell, metric)) for metric in metrics]
             values = [ratio_value(row) if row else "" for row in found]
             worse = any(row is not None and row.worse for row in found)
-            rows.append(Row((name_of(cell._asdict()), *values), worse))
+            rows.append(Row((name_of(cell), *values), worse))
         columns = [Column(label(metric, "\n"), number=True) for metric in metrics]
         title = f"{workload} on {backend}: new / base"
         table = Table((Column("style"), *columns), tuple(rows), title)

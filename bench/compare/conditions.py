@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.cells import BASELINE
 from bench.runfile.reader import cpu_of, processor_model
 from common.errors import BakeoffError, unknown
 
@@ -49,7 +48,7 @@ def moved[K](base: Mapping[K, str], new: Mapping[K, str]) -> dict[K, tuple[str |
 def differences(base: Run, new: Run) -> list[ConditionChange]:
     """Return what differs. A condition that one of the files does not state is left out."""
     theirs, ours = dict(conditions(base)), dict(conditions(new))
-    flags = [run.section["environment"].get("environment") for run in (base, new)]
+    flags = [run.section.environment.environment for run in (base, new)]
     unset = None if None in flags else UNSET
     absent = ABSENT if versions(base) and versions(new) else None
     found = []
@@ -63,29 +62,29 @@ def differences(base: Run, new: Run) -> list[ConditionChange]:
 
 def conditions(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what a run was made under: the name it is allowed by and what it is, and its value."""
-    machine, about = run.machine, run.section["environment"]
+    machine, about = run.machine, run.section.environment
     named = versions(run)
     for name, what, value in (
         ("machine", "processor", processor_model(machine)),
         ("machine", "cores", cpu_of(machine).get("count")),
-        ("machine", "affinity", about.get("affinity", machine.get("affinity"))),
+        ("machine", "affinity", about.affinity or machine.get("affinity")),
         ("machine", "system", " ".join(filter(None, map(machine.get, ("system", "machine"))))),
         ("python", "Python", named.get("python")),
         ("python", "implementation", machine.get("python_implementation")),
         ("python", "compiler", machine.get("python_compiler")),
-        ("measuring", "garbage collector", about.get("garbage_collector")),
-        ("measuring", "threads", about.get("threads")),
-        *(("devices", f"{k} device", kind) for k, kind in (about.get("devices") or {}).items()),
-        *_devices(about.get("device_details") or {}),
+        ("measuring", "garbage collector", about.garbage_collector),
+        ("measuring", "threads", about.threads),
+        *(("devices", f"{k} device", kind) for k, kind in about.devices.items()),
+        *_devices(about.device_details),
         *_workloads(run),
-        *(("flags", what, value) for what, value in (about.get("environment") or {}).items()),
+        *(("flags", what, value) for what, value in (about.environment or {}).items()),
         *((package, package, named[package]) for package in packages([run])),
     ):
         if value is not None and value != "":
             yield (name, what), str(value)
 
 
-def _devices(details: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+def _devices(details: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:
     """Yield what a run says of its devices; nothing where it is older than that."""
     for backend, found in details.items():
         yield "devices", f"{backend} driver", found["driver"]
@@ -95,20 +94,21 @@ def _devices(details: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 def _workloads(run: Run) -> Iterator[tuple[str, str, Any]]:
     """Yield how large each workload's model is, and which text it is trained on."""
-    for cell in run.section["cells"]:
-        if (cell["entrant"], cell["style"]) == BASELINE:
-            where = f"at {cell['workload']} on {cell['backend']}"
-            yield "workload", f"parameters {where}", cell["exact"].get("parameters")
-            yield "workload", f"text {where}", (cell["final_loss"] or {}).get("corpus_sha256")
-            donates = (cell["proof"] or {}).get("donates")
+    for cell in run.section.cells:
+        if cell.is_baseline:
+            where = f"at {cell.workload} on {cell.backend}"
+            yield "workload", f"parameters {where}", cell.exact.get("parameters")
+            text = cell.final_loss.corpus_sha256 if cell.final_loss else None
+            yield "workload", f"text {where}", text
+            donates = cell.proof.donates if cell.proof else None
             yield "measuring", f"donation of buffers {where}", donates
-            for metric, found in cell["metrics"].items():
-                yield "measuring", f"cores of {metric} {where}", found.get("cores")
+            for metric, found in cell.metrics.items():
+                yield "measuring", f"cores of {metric} {where}", found.cores
 
 
 def versions(run: Run) -> dict[str, str]:
     """Return the versions of Python and packages."""
-    found = run.section["environment"].get("versions") or run.machine.get("versions") or {}
+    found = run.section.environment.versions or run.machine.get("versions") or {}
     return {str(name): str(version) for name, version in found.items()}
 
 
@@ -153,6 +153,6 @@ def remarks(base: Run, new: Run) -> Iterator[str]:
     kernels = [str(run.machine.get("release") or "") for run in (base, new)]
     if all(kernels) and kernels[0] != kernels[1]:
         yield f"the kernels differ: {kernels[0]}, then {kernels[1]}"
-    budgets = [run.section["plan"].get("budget_seconds") for run in (base, new)]
+    budgets = [run.section.plan.budget_seconds for run in (base, new)]
     if None not in budgets and budgets[0] != budgets[1]:
         yield f"the budgets differ: {budgets[0]:g} s, then {budgets[1]:g} s"

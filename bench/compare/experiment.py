@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bench.engine.sides_plan import SidesPlan
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
+    from bench.runfile import RunFile
     from bench.samples import Spent
 
 RESUMED = ("ab", "history")
@@ -218,7 +219,7 @@ def doubts(made: SidesPlan, sides: Mapping[str, Offered], here: str) -> list[str
     return [*notes, *filter(None, machine(made.spent, sides[here].offer.conditions))]
 
 
-def write_runs(folder: Path, option: str, files: Mapping[str, Mapping[str, Any]]) -> None:
+def write_runs(folder: Path, option: str, files: Mapping[str, RunFile | Mapping[str, Any]]) -> None:
     """Write run files, by name, into a new folder.
 
     Raises:

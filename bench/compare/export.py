@@ -22,12 +22,11 @@ from bench.cells import BASELINE, Cell
 from bench.compare.conditions import versions
 from bench.compare.run_scan import UNITS
 from bench.compare.series import Point, SeriesKey
-from bench.estimates import Group
-from bench.report import tied
+from bench.estimates import Group, stored
 from bench.report.rows import COLUMNS, rows, safe
 from bench.report.table import Value
-from bench.report.wording import measured
-from bench.runfile.reader import cpu_of, is_number, processor_model
+from bench.runfile import Metric
+from bench.runfile.reader import cpu_of, processor_model
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from bench.compare.series import Moment, Move, SeriesChange
     from bench.compare.timeline import KeptRuns
-    from bench.report.wording import Facts
     from bench.runfile.reader import Run
     from bench.samples import Samples
     from bench.stats.ratios import Estimate
@@ -56,7 +54,7 @@ RUN = ("run", "path", "when", "commit", "dirty")
 """Columns of a time line that say which run a row is of; its versions come last."""
 
 
-type Number = tuple[Cell, str, Facts]
+type Number = tuple[Cell, str, Metric]
 """One number of a run: its cell, its metric, and the metric as the run file has it."""
 
 
@@ -70,18 +68,15 @@ def numbers(runs: Sequence[Run], form: str) -> list[Number]:
         names = ", ".join(run.name for run in runs)
         raise BakeoffError(f"--format {form} is about one run; {names} are given: give one")
     out: list[Number] = []
-    for facts in runs[0].section["cells"]:
-        if facts["failure"] is not None:
-            continue
-        found = {metric: measured(facts, metric) for metric in facts["metrics"]}
-        counted = dict(facts["exact"])
-        if facts["final_loss"]:
-            counted["final_loss"] = facts["final_loss"]["same_weights"]
+    for row in runs[0].section.good:
+        found = {metric: row.measured(metric) for metric in row.metrics}
+        counted = dict(row.exact)
+        if row.final_loss:
+            counted["final_loss"] = row.final_loss.same_weights
         for metric, value in counted.items():
-            if is_number(value):
-                found[metric] = {"median": value, "unit": UNITS.get(metric) or "count"}
-        cell = Cell(*(facts[name] for name in Cell._fields))
-        out += [(cell, metric, row) for metric, row in found.items() if row is not None]
+            if value is not None:
+                found[metric] = Metric(median=value, unit=UNITS.get(metric) or "count")
+        out += [(row.cell, metric, each) for metric, each in found.items() if each is not None]
     if not out:
         raise BakeoffError(f"{runs[0].name} has no number to export; give a run that has")
     return out
@@ -96,11 +91,11 @@ def bencher(runs: Sequence[Run]) -> str:
     out: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for cell, metric, found in numbers(runs, "bencher"):
         slug = metric.replace("_", "-")
-        out[str(cell)][slug] = {"value": found["median"]}
-        if found.get("ratio") is not None:
-            ends = {"value": "ratio", "lower_value": "low", "upper_value": "high"}
-            known = {name: found[end] for name, end in ends.items() if found.get(end) is not None}
-            out[str(cell)][f"{slug}-{RATIO}"] = known
+        out[str(cell)][slug] = {"value": found.median}
+        if found.ratio is not None:
+            ends = {"lower_value": found.low, "upper_value": found.high}
+            known = {name: end for name, end in ends.items() if end is not None}
+            out[str(cell)][f"{slug}-{RATIO}"] = {"value": found.ratio} | known
     return json_text(out)
 
 
@@ -111,20 +106,21 @@ def github(runs: Sequence[Run]) -> str:
     """
     out: list[dict[str, Any]] = []
     for cell, metric, found in numbers(runs, "github-action-benchmark"):
-        name, ratio = f"{cell} {metric}", found.get("ratio")
-        entry = {"name": name, "unit": found["unit"], "value": found["median"]}
-        if "samples" in found:
-            sampled = [f"{found[kind]} {kind}" for kind in COUNTS if found.get(kind)]
+        name, ratio = f"{cell} {metric}", found.ratio
+        entry = {"name": name, "unit": found.unit, "value": found.median}
+        if found.samples:
+            counts = {kind: getattr(found, kind) for kind in COUNTS}
+            sampled = [f"{count} {kind}" for kind, count in counts.items() if count]
             entry["extra"] = ", ".join(sampled)
         out.append(entry)
         if ratio is not None:
-            low, high = found.get("low"), found.get("high")
+            low, high = found.low, found.high
             unit = f"{RATIO} to {BASELINE[0]}"
             entry = {"name": f"{name} {RATIO}", "unit": unit, "value": ratio}
             if low is not None and high is not None:
                 entry["range"] = f"± {(high - low) / 2:.3g}"
             value = Value(ratio, low=low, high=high)
-            entry["extra"] = f"{value}, {found.get('verdict') or 'not judged'}"
+            entry["extra"] = f"{value}, {found.verdict or 'not judged'}"
             out.append(entry)
     return json_text(out)
 
@@ -140,9 +136,9 @@ def asv(runs: Sequence[Run]) -> str:
         place = (f"{cell.entrant} {cell.style}", *cell[2:])
         samples = runs[0].samples.get(Group(metric, *cell[2:]), {}).get(cell, [])
         found[f"bakeoff.{metric}"][place] = of_samples(each, samples)
-        estimate = tied.estimate_of(each)
-        if estimate is not None:
-            found[f"bakeoff.{metric}_{RATIO}"][place] = of_ratio(each["ratio"], estimate)
+        estimate = stored(each)
+        if estimate is not None and each.ratio is not None:
+            found[f"bakeoff.{metric}_{RATIO}"][place] = of_ratio(each.ratio, estimate)
     run = runs[0]
     packages, about, commit = dict(versions(run)), run.machine, run.commit
     python = ".".join(packages.pop("python", "").split(".")[:2])
@@ -179,7 +175,7 @@ def asv(runs: Sequence[Run]) -> str:
             },
             "python": python,
             "requirements": packages,
-            "env_vars": dict(run.section["environment"].get("environment") or {}),
+            "env_vars": run.section.environment.environment or {},
             "result_columns": list(ASV_COLUMNS),
             "results": results,
             "durations": {},
@@ -187,10 +183,10 @@ def asv(runs: Sequence[Run]) -> str:
     )
 
 
-def of_samples(found: Facts, samples: Sequence[Samples]) -> dict[str, float | None]:
+def of_samples(found: Metric, samples: Sequence[Samples]) -> dict[str, float | None]:
     """Return asv's columns for a number of a run, with the quartiles of its samples."""
-    out: dict[str, float | None] = {"result": found["median"]}
-    if count := found.get("samples"):
+    out: dict[str, float | None] = {"result": found.median}
+    if count := found.samples:
         out |= {"stats_number": 1, "stats_repeat": count}
     if values := [value for block in samples for value in block.values]:
         low, high = np.quantile(values, [0.25, 0.75])

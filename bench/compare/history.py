@@ -40,6 +40,7 @@ from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS
 from bench.metrics import EXACT, METRICS, Kind
 from bench.report.table import Document, Section, percent
+from bench.runfile import PlanOfRun
 from bench.runfile.reader import processor_model
 from bench.runfile.writer import run_data
 from bench.summary import number
@@ -53,7 +54,10 @@ if TYPE_CHECKING:
     from bench.compare.experiment import Offered
     from bench.engine.sides_plan import History
     from bench.environments.builder import Builder, Environment
-    from bench.report.wording import Facts
+    from bench.runfile import RunFile
+
+    type Facts = dict[str, Any]
+    """What `history.json` holds."""
 
 SCHEMA = 1
 EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
@@ -345,16 +349,16 @@ def change_data(change: SeriesChange, stacks: Sequence[str]) -> Facts:
     return {**cell, **found, **{name: getattr(change, name) for name in names}}
 
 
-def runs_of(history: History, made: Stacks, data: Facts, margin: float) -> dict[str, Facts]:
+def runs_of(history: History, made: Stacks, data: Facts, margin: float) -> dict[str, RunFile]:
     """Return the run of each stack as an ordinary run file has it, by name of side."""
+    plan = PlanOfRun(margin=margin, seed=data["seed"], budget_seconds=history.options.budget)
     return {
         name: run_data(
             history.sides[name].state,
             {cell: set(history.metrics) for cell in history.cells[name]},
             made.sides[name].offer,
-            margin=margin,
+            plan=plan,
             arguments=data["arguments"],
-            plan={"seed": data["seed"], "budget_seconds": history.options.budget},
             history={"stack": name, "reference": data["reference"]},
         )
         for name in (*history.days, REFERENCE)

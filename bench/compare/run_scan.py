@@ -17,8 +17,8 @@ from bench.compare.conditions import versions
 from bench.compare.series import FAILURE, Moment, Point, SeriesKey
 from bench.metrics import EXACT, METRICS
 from bench.report.wording import printable
-from bench.runfile import SCHEMA, CellName
-from bench.runfile.reader import MARGIN, NO_NUMBER, Run, processor, read
+from bench.runfile import MARGIN, NO_NUMBER, SCHEMA, BakeoffSection, CellName, RunConditions
+from bench.runfile.reader import Run, processor, read
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -51,20 +51,12 @@ class ScannedCell(CellName, kw_only=True):
     final_loss: dict[str, Any] | None = None
 
 
-class ScannedEnvironment(msgspec.Struct):
-    """What is read of a run's environment."""
-
-    versions: dict[str, str] | None = None
-    devices: dict[str, str] | None = None
-    affinity: list[int] | None = None
-
-
 class ScannedSection(msgspec.Struct):
     """What is read of a run's section: the rest, most of all samples, is skipped and not made."""
 
     schema: int
     cells: list[ScannedCell]
-    environment: ScannedEnvironment = msgspec.field(default_factory=ScannedEnvironment)
+    environment: RunConditions = msgspec.field(default_factory=RunConditions)
     plan: dict[str, Any] = {}
     history: Any = None
     """Only a stack of a history has it."""
@@ -163,8 +155,8 @@ class RunScan:
     def add(self, found: ScannedFile, path: Path) -> None:
         """Take the numbers of a run."""
         number, machines = len(self.moments), set()
-        environment = {"environment": msgspec.to_builtins(found.bakeoff.environment)}
-        run = Run(path.stem, environment, machine=found.machine_info)
+        section = BakeoffSection(cells=[], environment=found.bakeoff.environment)
+        run = Run(path.stem, section, machine=found.machine_info)
         for about, point in points_of(found.bakeoff, processor(run)):
             machines.add(about[0])
             if about not in self.points:
@@ -201,7 +193,7 @@ def scanned_file(path: Path) -> ScannedFile:
     # Another schema, a file of pytest-benchmark alone, or one that is damaged: `read` knows.
     run = read(path, samples=False)
     about = {"machine_info": run.machine, "commit_info": run.commit, "datetime": run.when}
-    found = msgspec.convert({"bakeoff": run.section, **about}, ScannedFile)
+    found = msgspec.convert({"bakeoff": msgspec.to_builtins(run.section), **about}, ScannedFile)
     msgspec.json.encode(found)  # raises where a name is no text, as "\ud800"
     return found
 
@@ -223,7 +215,7 @@ def fingerprint(found: ScannedFile, path: Path) -> int:
 
 def points_of(section: ScannedSection, processor: str) -> Iterator[tuple[tuple[Any, ...], Point]]:
     """Yield the points of a run, by what is equal to their keys."""
-    devices = section.environment.devices or {}
+    devices = section.environment.devices
     for cell in section.cells:
         device = devices.get(cell.backend)
         machine = ", ".join(filter(None, [processor, device])) or "unknown machine"

@@ -20,7 +20,8 @@ from bench.compare import windows
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
 from bench.report.table import RATIO, Value
-from bench.runfile.reader import MARGIN, TIME
+from bench.runfile import MARGIN
+from bench.runfile.reader import TIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,7 +54,7 @@ class SeriesKey(NamedTuple):
     @property
     def name(self) -> str:
         """The entrant, and its style where that needs a name."""
-        return wording.name({"entrant": self.entrant, "style": self.style})
+        return wording.name(self)
 
 
 class Point(msgspec.Struct, gc=False):

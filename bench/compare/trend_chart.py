@@ -79,9 +79,9 @@ def drawn(group: Sequence[Series], timeline: Timeline) -> Any:
     crowded = max(series.at.size for series in group) > CROWDED
     rows = [row for series in group for row in points(series, timeline, most, crowded)]
     x = altair.X("when:T", title="time (UTC)", scale=altair.Scale(type="utc"))
-    cells = [{"entrant": series.key.entrant} for series in group]
+    entrants = [series.key.entrant for series in group]
     # The rows are the whole chart's: each layer would write them once more.
-    lines = altair.Chart().encode(x=x, color=coloured(cells), detail="style:N")
+    lines = altair.Chart().encode(x=x, color=coloured(entrants), detail="style:N")
     middle = values(group[0], timeline, "value")
     layers = [*margin(group[0], timeline), *rules(group, timeline)]
     layers.append(lines.mark_line(opacity=0.8).encode(y=middle, strokeDash=dashed(rows)))

@@ -5,16 +5,20 @@ It stands in the README, with at most eight rows.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from bench.metrics import METRICS, TINY
+from msgspec import structs
+
+from bench.metrics import TINY
 from bench.report import wording
 from bench.report.findings import StyleCells, view
 from bench.report.table import Value, amount, percent
-from bench.report.wording import Facts, measured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bench.runfile import BakeoffSection, Metric
 
 MOST_ROWS = 8
 CHEAP = 1e-5
@@ -24,54 +28,43 @@ LEFT_OUT = (("pure_jax", "tuned"), ("flax_linen", "blog"))
 """What nobody chooses: how fast it could be, and the tutorial's optimiser outside of jit."""
 
 
-def table(section: Facts) -> str:
+def table(section: BakeoffSection) -> str:
     """Return the table in Markdown, its rows from cheap to dear; of one backend, the first."""
-    backend = section["cells"][0]["backend"]
-    cells = [c for c in section["cells"] if c["backend"] == backend and c["failure"] is None]
-    workloads = [w for w in WORKLOADS if any(c["workload"] == w for c in cells)]
-    shown = [cell for cell in cells if (cell["entrant"], cell["style"]) not in LEFT_OUT]
-    found = view(section | {"cells": shown}, backend)
-    base, margin = found.baseline, found.margin
-    styles = [style for style in found.styles if style.host() and is_choice(style)]
+    backend = section.cells[0].backend
+    cells = [cell for cell in section.good if cell.backend == backend]
+    workloads = [w for w in WORKLOADS if any(c.workload == w for c in cells)]
+    shown = [cell for cell in cells if (cell.entrant, cell.style) not in LEFT_OUT]
+    found = view(structs.replace(section, cells=shown), backend)
+    styles = [
+        style
+        for style in found.styles
+        if style.host() and all(c.proof is None or c.proof.jax for c in style.cells.values())
+    ]
     others = sorted(styles, key=most)
-    cheap = [style for style in others if is_cheap(style, margin)]
+    cheap = [style for style in others if is_cheap(style, found.margin)]
     dear = [style for style in others if style not in cheap]
-    rows = [reference(base, workloads)]
+    rows = [row(found.baseline, f"**{found.baseline.name}**", workloads)]
     if cheap:
-        rows.append(together(cheap, workloads, margin))
+        rows.append(together(cheap, workloads, found.margin))
     room = MOST_ROWS - len(rows)
-    rows += [alone(style, workloads) for style in dear[-room:]]
+    rows += [row(style, style.name, workloads) for style in dear[-room:]]
     head = ["style", "added to a call", *(f"step, `{w}`" for w in workloads), "compile"]
     return "\n".join(
         f"| {' | '.join(row)} |" for row in [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     )
 
 
-def is_choice(style: StyleCells) -> bool:
-    """Tell whether a style is one of a JAX library, and no outside reference."""
-    return all(
-        c["proof"] is None or wording.written_in_jax(c["proof"]) for c in style.cells.values()
-    )
-
-
 def most(style: StyleCells) -> float:
     """Return the seconds that a style adds to a call at most."""
     host = style.host()
-    high = host["added"]["high"] if host else None
-    return float("inf") if high is None else float(high)
+    high = host.added.high if host and host.added else None
+    return math.inf if high is None else high
 
 
 def is_cheap(style: StyleCells, margin: float) -> bool:
     """Tell whether it is not shown to cost anything: next to nothing a call, no step slower."""
-    steps = [measured(cell, "step") for w, cell in style.cells.items() if w not in TINY]
+    steps = [cell.measured("step") for w, cell in style.cells.items() if w not in TINY]
     return most(style) <= CHEAP and all(s is None or wording.within(s, margin) for s in steps)
-
-
-def reference(base: StyleCells, workloads: Sequence[str]) -> list[str]:
-    """Return the baseline's row, which has times."""
-    row = [f"**{base.name}**", ""]
-    row += [median(base.cells.get(workload), "step") for workload in workloads]
-    return [*row, compiled(base)]
 
 
 def together(cheap: Sequence[StyleCells], workloads: Sequence[str], margin: float) -> list[str]:
@@ -79,41 +72,28 @@ def together(cheap: Sequence[StyleCells], workloads: Sequence[str], margin: floa
     limit = max(map(most, cheap))
     row = [", ".join(style.name for style in cheap), f"at most {1e6 * limit:.0f} µs"]
     for workload in workloads:
-        found = [measured(s.cells[workload], "step") for s in cheap if workload in s.cells]
-        ratios = [f["ratio"] for f in found if f]
-        if workload in TINY:
-            row.append(f"{min(ratios):.2f}–{max(ratios):.2f}" if ratios else "")
-        else:
-            row.append(f"within ±{percent(margin)}" if ratios else "")
-    times = [m["median"] for s in cheap for c in s.cells.values() if (m := measured(c, "compile"))]
+        ratios = [found.ratio or 1.0 for s in cheap if (found := s.measured(workload, "step"))]
+        ends = f"{min(ratios):.2f}–{max(ratios):.2f}" if ratios else ""
+        row.append(f"within ±{percent(margin)}" if ratios and workload not in TINY else ends)
+    times = [m.median for s in cheap for c in s.cells.values() if (m := c.measured("compile"))]
     return [*row, amount(max(times), "s") if times else ""]
 
 
-def alone(style: StyleCells, workloads: Sequence[str]) -> list[str]:
-    """Return the row of one style, which has ratios."""
+def row(style: StyleCells, name: str, workloads: Sequence[str]) -> list[str]:
+    """Return the row of one style: ratios, or the baseline's times."""
     host = style.host()
-    row = [style.name, str(Value.of(host)) if host else ""]
-    for workload in workloads:
-        cell = style.cells.get(workload)
-        found = None if cell is None else measured(cell, "step")
-        row.append(f"{found['ratio']:.{digits(found['ratio'])}f}" if found else "")
-    return [*row, compiled(style)]
+    steps = [style.measured(workload, "step") for workload in workloads]
+    compiled = [m for cell in style.cells.values() if (m := cell.measured("compile"))]
+    return [
+        name,
+        str(Value.of(host)) if host else "",
+        *("" if found is None else short(found) for found in steps),
+        amount(compiled[-1].median, "s") if compiled else "",  # at the largest workload
+    ]
 
 
-def digits(ratio: float) -> int:
-    """Return how many digits of a ratio a small table has."""
-    return 2 if ratio < 10 else 1
-
-
-def median(cell: Facts | None, metric: str) -> str:
-    """Return a metric of a cell with its unit."""
-    found = None if cell is None else measured(cell, metric)
-    return amount(found["median"], METRICS[metric].unit) if found else ""
-
-
-def compiled(style: StyleCells) -> str:
-    """Return what compiling the step takes, at the largest workload that has it."""
-    for cell in sorted(style.cells.values(), key=lambda c: wording.size(c["workload"]))[::-1]:
-        if text := median(cell, "compile"):
-            return text
-    return ""
+def short(found: Metric) -> str:
+    """Return a ratio with the digits of a small table; where there is none, the time."""
+    if found.ratio is None:
+        return amount(found.median, found.unit)
+    return f"{found.ratio:.{2 if found.ratio < 10 else 1}f}"

@@ -6,14 +6,14 @@ wrote.
 
 from __future__ import annotations
 
-import json
-import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from bench.report.palette import PALETTE, colours_of
-from bench.runfile.whole import Whole
+import msgspec
+
+from bench.runfile.whole import whole_file
 from common.errors import BakeoffError, shortened
 from common.files import read_regular
 
@@ -26,10 +26,33 @@ SHOWN = 16
 """Rows of the table; epochs in between are left out."""
 
 
-class Curve(NamedTuple):
+class Training(msgspec.Struct):
+    """What the first line of a log says, as far as it is needed."""
+
+    entrant: str
+    style: str = ""
+    entropy: float | None = None
+    """Of the text, in nats per character."""
+
+
+class Begun(msgspec.Struct):
+    """The first line of a log."""
+
+    run: Training
+
+
+class Epoch(msgspec.Struct):
+    """A further line."""
+
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Curve:
     """One training log."""
 
-    run: dict[str, Any]
+    run: Training
     losses: dict[int, float]
     """Mean loss in nats per character, by epoch."""
     file: str = ""
@@ -43,30 +66,25 @@ def read(path: Path) -> Curve:
         BakeoffError: it cannot be read, or is not what `bakeoff train --log` wrote.
     """
     try:
-        lines = read_regular(path, MOST_BYTES).decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        first, *lines = read_regular(path, MOST_BYTES).splitlines() or [b""]
+        run = msgspec.json.decode(first, type=Begun).run
+        epochs = [msgspec.json.decode(line, type=Epoch) for line in lines]
+    except OSError as error:
         raise BakeoffError(
-            f"{shortened(path)} cannot be read ({why}); give a training log"
+            f"{shortened(path)} cannot be read ({error.strerror}); give a training log"
         ) from error
-    try:
-        header, *records = [json.loads(line) for line in lines]
-        losses = {int(record["epoch"]): float(record["loss"]) for record in records}
-        curve = Curve(dict(header["run"]), losses, path.stem)
-        assert isinstance(curve.run["entrant"], str)
-        assert all(map(math.isfinite, losses.values()))
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BakeoffError(
             f"{path} is no training log; give what `bakeoff train --log` wrote"
         ) from error
-    if not losses:
+    if not epochs:
         raise BakeoffError(f"{path} has no epoch yet; train one, or give another log")
-    return curve
+    return Curve(run, {each.epoch: each.loss for each in epochs}, path.stem)
 
 
 def named(curves: Sequence[Curve]) -> dict[str, Curve]:
     """Return curves by what they are called; two of the same style have their files' names too."""
-    plain = [f"{c.run['entrant']} {c.run.get('style', '')}".strip() for c in curves]
+    plain = [f"{c.run.entrant} {c.run.style}".strip() for c in curves]
     return {
         name if plain.count(name) == 1 else f"{name}, {curve.file}": curve
         for name, curve in zip(plain, curves, strict=True)
@@ -87,6 +105,8 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     """
     import altair
 
+    from bench.report.charts import drawn
+
     check_picture(path)
     rows = [
         {"curve": name, "epoch": epoch, "loss": loss}
@@ -98,53 +118,40 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     title = f"{low} ends at {last[low]:.3f} nats per character"
     if len(curves) > 1:
         title += f", {high} at {last[high]:.3f}"
-    floors = {e for curve in curves if isinstance(e := curve.run.get("entropy"), float)}
+    floors = {curve.run.entropy for curve in curves} - {None}
     y = "mean loss, nats per character" + ("; grey: the text's entropy" if floors else "")
-    lines = (
-        altair.Chart(altair.Data(values=rows))
-        .mark_line(opacity=0.8)
-        .encode(
-            x=altair.X("epoch:Q", title="epoch", axis=altair.Axis(tickMinStep=1)),
-            y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
-            color=altair.Color("curve:N", title=None, scale=colours(curves)),
-        )
+    entrants = [curve.run.entrant for curve in curves]
+    scale = altair.Scale(domain=list(named(curves)), range=drawn.colours_of(entrants))
+    if len(set(entrants)) < len(entrants):  # one has several curves
+        scale = altair.Scale(range=list(drawn.PALETTE))
+    lines = drawn.chart(rows).encode(
+        x=altair.X("epoch:Q", title="epoch", axis=altair.Axis(tickMinStep=1)),
+        y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
+        color=altair.Color("curve:N", title=None, scale=scale),
     )
-    floor = altair.Chart(altair.Data(values=[{"entropy": e} for e in floors])).mark_rule(
-        strokeDash=[4, 4], color="#888"
-    )
-    chart = altair.layer(lines, floor.encode(y="entropy:Q")) if floors else lines
+    rules = drawn.chart([{"entropy": e} for e in floors]).encode(y="entropy:Q")
+    layers = [rules.mark_rule(strokeDash=[4, 4], color="#888")] if floors else []
+    chart = altair.layer(lines.mark_line(opacity=0.8), *layers)
     chart = chart.properties(width=560, height=300, title=title).configure(background="white")
-    whole = Whole(path)
-    try:
-        chart.save(str(whole.partial), format=path.suffix[1:], ppi=144)
-        whole.finish()
-    except OSError as error:
-        whole.discard()
-        raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def colours(curves: Sequence[Curve]) -> Any:
-    """Return the colours of curves: entrants have their own, unless one has several curves."""
-    import altair
-
-    entrants = [str(curve.run["entrant"]) for curve in curves]
-    if len(set(entrants)) < len(entrants):
-        return altair.Scale(range=list(PALETTE))
-    return altair.Scale(domain=list(named(curves)), range=colours_of(entrants))
+    with whole_file(path) as partial:
+        chart.save(str(partial), format=path.suffix[1:], ppi=144)
 
 
 def table(curves: Sequence[Curve]) -> str:
     """Return epochs x runs in Markdown, and the largest difference of two runs in each row."""
+    from bench.report.markdown import markdown_table
+    from bench.report.table import Column, Row, Table
+
     epochs = sorted(set.intersection(*(set(curve.losses) for curve in curves)))
     every = max(1, len(epochs) // SHOWN)
     shown = [epoch for epoch in epochs if epoch % every == 0 or epoch == epochs[-1]]
-    names = list(named(curves))
-    lines = [f"| epoch | {' | '.join(names)} | spread |", "|--:|" + "--:|" * (len(names) + 1)]
+    rows = []
     for epoch in shown:
         losses = [curve.losses[epoch] for curve in curves]
-        cells = " | ".join(f"{loss:.4f}" for loss in losses)
-        lines.append(f"| {epoch} | {cells} | {max(losses) - min(losses):.1e} |")
-    return "\n".join(lines)
+        spread = f"{max(losses) - min(losses):.1e}"
+        rows.append(Row((str(epoch), *(f"{loss:.4f}" for loss in losses), spread)))
+    columns = [Column(title, number=True) for title in ("epoch", *named(curves), "spread")]
+    return "\n".join(markdown_table(Table(tuple(columns), tuple(rows))))
 
 
 if __name__ == "__main__":

@@ -1,30 +1,36 @@
-"""What a run found, as data: who is equal, slower or faster, by how much, and why.
+"""What a run found: who is equal, slower or faster, by how much, and why; as data and in words.
 
-`bench.report.sentences` puts it into words. Nothing is found that the section does not hold; what
-could not be told apart is said to be so.
+Terminal, Markdown and page say the same, from here. Nothing is found that the section does not
+hold; what could not be told apart is said to be so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from statistics import median
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE
-from bench.metrics import HOST, STARTUP, TINY
+from bench.metrics import HOST, STARTUP, TINY, label
 from bench.report import wording
-from bench.report.table import RATIO, Value
-from bench.report.wording import Facts, measured
+from bench.report.table import Value, amount, percent
+from bench.report.wording import few, joined
 from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bench.runfile import Additivity, BakeoffSection, Control, Metric, Result
 
 AGREE = 0.01
 """Nats per character within which losses from the same weights are the same."""
 MORE_CORES = 1.5
 """A step that uses so many times as many cores as the others is no fair comparison."""
+NAMED = 2
+"""Styles that are named with their number; the table has the others."""
+LISTED = 6
+"""Styles that are named without one."""
 REFERENCE = BASELINE[0]
 OPPOSITE = {Verdict.SLOWER: Verdict.FASTER, Verdict.FASTER: Verdict.SLOWER}
 
@@ -57,10 +63,16 @@ class Finding:
     """One thing that a run found."""
 
     kind: Topic
-    arms: tuple[str, ...] = ()
+    arms: tuple[str, ...]
     """Names of the styles that it is about."""
+    text: str
+    """In words, without capital and full stop."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """What the sentence needs: see where it is made."""
+    """Of what the words say, what a program can use: see where it is made."""
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        return f"{self.text[0].upper()}{self.text[1:]}."
 
 
 @dataclass(frozen=True)
@@ -68,29 +80,30 @@ class StyleCells:
     """One way of writing the step."""
 
     name: str
-    cells: Mapping[str, Facts]
+    cells: Mapping[str, Result]
     """Cells without a failure by workload, the smallest model's first."""
 
-    def step(self, workload: str) -> Facts | None:
+    def step(self, workload: str) -> Metric | None:
         """Return the step at a workload where it has a ratio to the baseline."""
-        cell = self.cells.get(workload)
-        found = None if cell is None else measured(cell, "step")
-        return found if found and found.get("ratio") is not None else None
+        return self.cells[workload].compared("step") if workload in self.cells else None
 
-    def steps(self) -> dict[str, Facts]:
+    def steps(self) -> dict[str, Metric]:
         """Return the steps that have a ratio, by workload."""
         return {w: found for w in self.cells if (found := self.step(w)) is not None}
 
-    def host(self) -> Facts | None:
+    def measured(self, workload: str, metric: str) -> Metric | None:
+        """Return a metric at a workload, or None where there is no number."""
+        return self.cells[workload].measured(metric) if workload in self.cells else None
+
+    def host(self) -> Metric | None:
         """Return what it adds to a call at a tiny size, where that is known."""
-        cells = (self.cells[w] for w in TINY if w in self.cells)
-        found = (measured(cell, HOST) for cell in cells)
-        return next((each for each in found if each and each.get("added")), None)
+        found = (self.measured(workload, HOST) for workload in TINY)
+        return next((each for each in found if each and each.added), None)
 
     def same_program(self, workload: str) -> bool:
         """Tell whether it compiles to the baseline's program."""
-        proof = self.cells[workload]["proof"] if workload in self.cells else None
-        return bool(proof and proof["whole_step"] and proof["same_program_as_baseline"])
+        proof = self.cells[workload].proof if workload in self.cells else None
+        return proof is not None and proof.same_program
 
 
 @dataclass(frozen=True)
@@ -99,11 +112,11 @@ class View:
 
     baseline: StyleCells
     styles: list[StyleCells]
-    control: list[Facts]
-    additivity: list[Facts]
+    control: list[Control]
+    additivity: list[Additivity]
     margin: float
-    backend: str
-    """Empty if there is no other."""
+    on: str
+    """` on BACKEND`; empty if there is no other."""
 
     @property
     def main(self) -> str:
@@ -111,44 +124,42 @@ class View:
         cells = [style.cells[w] for style in self.styles for w in style.steps()]
         return wording.main_workload(cells) if cells else ""
 
-    def finding(self, kind: Topic, arms: Iterable[str] = (), **values: Any) -> Finding:
-        """Return a finding on this backend."""
-        return Finding(kind, tuple(arms), {"backend": self.backend, **values})
+    def at(self, workload: str) -> str:
+        """Return a workload in words, with the backend if there are several."""
+        return wording.sized(workload) + self.on
 
     def detectable(self, workload: str) -> float | None:
         """Return the smallest difference of steps that could be seen at a workload."""
-        found = (c for c in self.control if (c["workload"], c["metric"]) == (workload, "step"))
-        return next((control["detectable"] for control in found), None)
+        found = (c for c in self.control if (c.workload, c.metric) == (workload, "step"))
+        return next((control.detectable for control in found), None)
 
 
-def findings(section: Facts) -> list[Finding]:
-    """Return what a run found, the most important first.
+def sentences(section: BakeoffSection) -> list[str]:
+    """Return what a run found, one sentence an item."""
+    return list(map(str, findings(section)))
 
-    Args:
-        section: The `bakeoff` section of a run file.
-    """
-    good = [cell for cell in section["cells"] if cell["failure"] is None]
-    if not any(has_number(cell) for cell in good):
-        return [Finding(Topic.NOTHING, (), {"cells": len(section["cells"]), "good": len(good)})]
-    backends = list(dict.fromkeys(cell["backend"] for cell in good))
+
+def findings(section: BakeoffSection) -> list[Finding]:
+    """Return what a run found, the most important first."""
+    good = section.good
+    timed = (metric for cell in good for metric in cell.metrics.values() if metric.median)
+    if not any(timed) and not any(cell.proof or cell.final_loss for cell in good):
+        count = len(section.cells)
+        all_failed = f": all of the {count} cells failed" if count and not good else ""
+        return [Finding(Topic.NOTHING, (), f"nothing was measured{all_failed}")]
+    backends = list(dict.fromkeys(cell.backend for cell in good))
     views = [view(section, backend, several=len(backends) > 1) for backend in backends]
     found = [*controls(section), *(one for each in views for one in of_view(each))]
     order = list(Topic)
     return sorted(found, key=lambda finding: order.index(finding.kind))
 
 
-def has_number(cell: Facts) -> bool:
-    """Tell whether anything was found for a cell."""
-    timed = any(measured(cell, metric) for metric in cell["metrics"])
-    return bool(timed or cell["proof"] or cell["final_loss"])
-
-
-def view(section: Facts, backend: str, *, several: bool = False) -> View:
+def view(section: BakeoffSection, backend: str, *, several: bool = False) -> View:
     """Return what was measured on a backend, which is named in sentences if there are several."""
-    found: dict[tuple[str, str], dict[str, Facts]] = {}
-    here = [c for c in section["cells"] if c["backend"] == backend and c["failure"] is None]
-    for cell in here:
-        found.setdefault((cell["entrant"], cell["style"]), {})[cell["workload"]] = cell
+    found: dict[tuple[str, str], dict[str, Result]] = {}
+    for cell in section.good:
+        if cell.backend == backend:
+            found.setdefault((cell.entrant, cell.style), {})[cell.workload] = cell
     styles = {
         key: StyleCells(
             wording.name(next(iter(cells.values()))),
@@ -159,10 +170,10 @@ def view(section: Facts, backend: str, *, several: bool = False) -> View:
     return View(
         baseline=styles.pop(BASELINE, StyleCells(REFERENCE, {})),
         styles=list(styles.values()),
-        control=[c for c in section["control"] if c["backend"] == backend],
-        additivity=[a for a in section.get("additivity") or [] if a["backend"] == backend],
-        margin=section["plan"]["margin"],
-        backend=backend if several else "",
+        control=[c for c in section.control if c.backend == backend],
+        additivity=[a for a in section.additivity if a.backend == backend],
+        margin=section.plan.margin,
+        on=f" on {backend}" if several else "",
     )
 
 
@@ -174,7 +185,8 @@ def of_view(view: View) -> Iterator[Finding]:
         yield not_compared(view)
     same = [s.name for s in view.styles if s.cells and all(map(s.same_program, s.cells))]
     if same:
-        yield view.finding(Topic.SAME_PROGRAM, same)
+        text = f"compiled to the very same program as {REFERENCE}: {few(same, LISTED)}"
+        yield Finding(Topic.SAME_PROGRAM, tuple(same), text)
     yield from hosts(view)
     yield from cores(view)
     yield from predictions(view)
@@ -184,14 +196,22 @@ def of_view(view: View) -> Iterator[Finding]:
 
 def not_compared(view: View) -> Finding:
     """Return why no step has a ratio: `untimed`, `no baseline` or `alone`."""
-    every = [*view.styles, view.baseline]
-    if not any(measured(cell, "step") for style in every for cell in style.cells.values()):
-        reason = "untimed"
-    elif not any(measured(cell, "step") for cell in view.baseline.cells.values()):
-        reason = "no baseline"
+    timed = {
+        style.name
+        for style in [*view.styles, view.baseline]
+        if any(style.measured(workload, "step") for workload in style.cells)
+    }
+    if not timed:
+        reason, text = "untimed", f"steps were not timed in this run{view.on}"
+    elif view.baseline.name not in timed:
+        reason, text = (
+            "no baseline",
+            f"steps are not compared{view.on}: {REFERENCE}, which ratios refer to, has no step "
+            "time in this run",
+        )
     else:
-        reason = "alone"
-    return view.finding(Topic.NOT_COMPARED, reason=reason)
+        reason, text = "alone", f"no step was timed beside {REFERENCE}'s in this run{view.on}"
+    return Finding(Topic.NOT_COMPARED, (), text, {"reason": reason})
 
 
 def steps(view: View) -> Iterator[Finding]:
@@ -199,12 +219,15 @@ def steps(view: View) -> Iterator[Finding]:
     main = view.main
     at = {style.name: found for style in view.styles if (found := style.step(main)) is not None}
     equal = [name for name, found in at.items() if wording.within(found, view.margin)]
-    unsure = [n for n, found in at.items() if n not in equal and wording.mark(found) == "?"]
+    unsure = [n for n, f in at.items() if f.verdict in (None, Verdict.INCONCLUSIVE)]
     if equal:
-        yield view.finding(Topic.EQUAL, equal, workload=main, margin=view.margin)
+        text = f"within ±{percent(view.margin)} of {REFERENCE} at {view.at(main)}"
+        yield Finding(Topic.EQUAL, tuple(equal), f"{text}: {few(equal, LISTED)}")
     if unsure:
         limit = view.detectable(main)
-        yield view.finding(Topic.OPEN, unsure, workload=main, detectable=limit)
+        missed = "" if limit is None else f" (differences under {percent(limit)} may be missed)"
+        text = f"inconclusive at {view.at(main)}{missed}: {few(unsure, LISTED)}"
+        yield Finding(Topic.OPEN, tuple(unsure), text, {"detectable": limit})
     different = differences(view)
     yield from different
     for each in different:
@@ -214,7 +237,10 @@ def steps(view: View) -> Iterator[Finding]:
     if level:
         slower = any(each.values["verdict"] == Verdict.SLOWER for each in different)
         every = level == libraries
-        yield view.finding(Topic.ADVICE, level, workload=main, every=every, slower=slower)
+        who = "the libraries" if every else joined([REFERENCE, *level])
+        mind = ", and mind how steps are written" if slower else ""
+        text = f"{who} are equally fast{view.on}: choose by API{mind}"
+        yield Finding(Topic.ADVICE, tuple(level), text, {"every": every, "slower": slower})
 
 
 def differences(view: View) -> list[Finding]:
@@ -230,33 +256,45 @@ def differences(view: View) -> list[Finding]:
             at = [
                 workload
                 for workload, found in steps.items()
-                if found["verdict"] == verdict and not wording.within(found, view.margin)
+                if found.verdict == verdict and not wording.within(found, view.margin)
             ]
             if at:
                 workload = view.main if view.main in at else at[-1]
                 key = verdict, workload, until(steps, workload, view.margin)
-                groups.setdefault(key, {})[style.name] = ratio_of(steps[workload])
+                groups.setdefault(key, {})[style.name] = Value.of_ratio(steps[workload])
+
+    def away(ratio: Value) -> float:
+        return abs((ratio.number or 1) - 1)
+
     out = []
-    for (verdict, workload, ends), ratios in groups.items():
-        order = sorted(ratios, key=lambda n: abs((ratios[n].number or 1) - 1), reverse=True)
-        values = {"verdict": verdict, "workload": workload, "until": ends, "ratios": ratios}
+    for (verdict, workload, (how, places)), ratios in groups.items():
+        order = sorted(ratios, key=lambda name: away(ratios[name]), reverse=True)
+        said = UNTIL[how].format(joined([view.at(place) for place in places] or [""]))
+        text = f"{verdict} at {view.at(workload)}{said}: {numbered(order, ratios)}"
+        values = {"verdict": verdict, "workload": workload, "until": (how, places)}
         kind = Topic.DIFFERENT if workload == view.main else Topic.ELSEWHERE
-        out.append(view.finding(kind, order, **values))
-    return sorted(out, key=lambda each: (each.values["verdict"] != Verdict.SLOWER, -largest(each)))
+        out.append(Finding(kind, tuple(order), text, values | {"ratios": ratios}))
+
+    def place(found: Finding) -> tuple[bool, float]:
+        return found.values["verdict"] != Verdict.SLOWER, -away(
+            found.values["ratios"][found.arms[0]]
+        )
+
+    return sorted(out, key=place)
 
 
-def largest(difference: Finding) -> float:
-    """Return by how much the first of some styles, the one that differs most, does so."""
-    return abs((difference.values["ratios"][difference.arms[0]].number or 1) - 1)
+UNTIL = {
+    "": "",
+    "within": " (within the margin from {} on)",
+    "not": " (not from {} on)",
+    "open": " (inconclusive at {})",
+    "except": " (not at {})",
+    "larger": " and at every larger size measured",
+}
+"""How a difference at one workload goes on at others."""
 
 
-def ratio_of(found: Facts) -> Value:
-    """Return a ratio to the baseline, also where people read the time that is added."""
-    ends = found.get("low"), found.get("high")
-    return Value(found.get("ratio"), RATIO, *ends, str(found.get("verdict") or ""))
-
-
-def until(steps: Mapping[str, Facts], at: str, margin: float) -> tuple[str, tuple[str, ...]]:
+def until(steps: Mapping[str, Metric], at: str, margin: float) -> tuple[str, tuple[str, ...]]:
     """Return how the difference at a workload goes on at others, and those that show it.
 
     `within`, `not`: from that one on it is within the margin, or the other way round; `open`: it
@@ -264,17 +302,17 @@ def until(steps: Mapping[str, Facts], at: str, margin: float) -> tuple[str, tupl
     """
     if len(steps) < 2:
         return "", ()
-    first, verdict = None, steps[at]["verdict"]
+    first, verdict = None, steps[at].verdict
     for workload in reversed(list(steps)):
         found = steps[workload]
-        if not (wording.within(found, margin) or found["verdict"] == OPPOSITE[verdict]):
+        if not (wording.within(found, margin) or {found.verdict, verdict} == {*OPPOSITE}):
             break
         first = workload
     if first is not None:
         after = list(steps.values())[list(steps).index(first) :]
         return ("within" if all(wording.within(f, margin) for f in after) else "not"), (first,)
     widest = list(steps)[-1]
-    if steps[widest]["verdict"] != verdict:
+    if steps[widest].verdict != verdict:
         return "open", (widest,)
     level = tuple(w for w, found in steps.items() if wording.within(found, margin))
     if level:
@@ -291,18 +329,33 @@ def causes(view: View, difference: Finding) -> Iterator[Finding]:
         groups.setdefault(cause(view, styles[name], verdict, workload), []).append(name)
     for reason, names in groups.items():
         arms = [styles[name] for name in names]
-        proofs = [style.cells[workload]["proof"] for style in arms]
-        programs = [wording.operations(p["operations_beside_baseline"]) for p in proofs if p]
-        yield view.finding(
-            Topic.CAUSE,
-            names,
-            cause=reason,
-            verdict=verdict,
-            workload=workload,
-            programs=list(dict.fromkeys(programs)),
-            calls=sorted(pair for s in arms if (pair := calls(view, s, workload)) is not None),
-            fixed=sorted(f for s in arms if (f := fixed(view, s)) is not None),
-        )
+        counts = sorted(pair for s in arms if (pair := calls(view, s, workload)) is not None)
+        extra = sorted(f for s in arms if (f := fixed(view, s)) is not None)
+        proofs = [style.cells[workload].proof for style in arms]
+        kinds = [wording.operations(p.operations_beside_baseline) for p in proofs if p]
+        programs = f" ({'; '.join(dict.fromkeys(kinds))})" if kinds else ""
+        more = evidence = ""
+        if counts:
+            ends = dict.fromkeys(str(ours) for ours, _ in (counts[0], counts[-1]))
+            evidence = more = f"{' to '.join(ends)} Python calls, not {counts[0][1]}"
+        if extra and len(extra) == len(arms) and len({workloads for _, workloads in extra}) == 1:
+            ends = dict.fromkeys(amount(seconds, "s") for seconds, _ in (extra[0], extra[-1]))
+            same = f"{' to '.join(ends)} a step, the same at {joined(extra[0][1])}"
+            evidence = "; ".join(filter(None, [same, more]))
+        why = {
+            "dispatch": f"Python dispatch ({evidence})",
+            "calls": f"the same program, but {more}",
+            "parts": "a step is several programs, not one",
+            "program": f"another program{programs}",
+            "both": f"another program{programs}, more Python dispatch ({more}), or both",
+            "compiles": "it traces and compiles again when warm",
+            "outside": "not written in JAX",
+            "unknown": "this run does not say",
+        }[reason]
+        are = "is" if len(arms) == 1 else "are"
+        text = f"why {joined(names)} {are} {verdict} at {view.at(workload)}: {why}"
+        values = {"cause": reason, "calls": counts, "fixed": extra}
+        yield Finding(Topic.CAUSE, tuple(names), text, values)
 
 
 def cause(view: View, style: StyleCells, verdict: str, workload: str) -> str:
@@ -312,13 +365,13 @@ def cause(view: View, style: StyleCells, verdict: str, workload: str) -> str:
     `calls` for the same program with more calls, whose cost is not shown to be all of it.
     """
     slower = verdict == Verdict.SLOWER
-    if slower and style.cells[workload]["exact"].get("compilations_warm"):
+    if slower and style.cells[workload].exact.get("compilations_warm"):
         return "compiles"
-    proof = style.cells[workload]["proof"]
-    if proof and not wording.written_in_jax(proof):
+    proof = style.cells[workload].proof
+    if proof and not proof.jax:
         return "outside"
     more_calls = slower and calls(view, style, workload) is not None
-    if proof and not proof["whole_step"]:
+    if proof and not proof.whole_step:
         return "parts"
     if slower and fixed(view, style) is not None:
         return "dispatch"
@@ -327,11 +380,11 @@ def cause(view: View, style: StyleCells, verdict: str, workload: str) -> str:
     return "both" if more_calls else "program"
 
 
-def calls(view: View, style: StyleCells, workload: str) -> tuple[int, int] | None:
+def calls(view: View, style: StyleCells, workload: str) -> tuple[float, float] | None:
     """Return the Python calls of a step and the baseline's, where there are more of them."""
     reference = view.baseline.cells.get(workload)
-    ours = style.cells[workload]["exact"].get("python_calls")
-    theirs = reference["exact"].get("python_calls") if reference else None
+    ours = style.cells[workload].exact.get("python_calls")
+    theirs = reference.exact.get("python_calls") if reference else None
     return (ours, theirs) if ours is not None and theirs is not None and ours > theirs else None
 
 
@@ -344,15 +397,16 @@ def fixed(view: View, style: StyleCells) -> tuple[float, tuple[str, ...]] | None
     """
     extras: dict[str, tuple[float, float, float]] = {}
     for workload, found in style.steps().items():
-        base = view.baseline.cells.get(workload)
-        reference = measured(base, "step") if base else None
-        if found["verdict"] != "slower" or not reference or None in (found["low"], found["high"]):
+        reference = view.baseline.measured(workload, "step")
+        if found.verdict != Verdict.SLOWER or not reference:
             continue
-        counted = style.cells[workload]["exact"].get("python_calls") is not None
+        if found.low is None or found.high is None:
+            continue
+        counted = style.cells[workload].exact.get("python_calls") is not None
         if counted and not calls(view, style, workload):
             return None
-        seconds = reference["median"]
-        extras[workload] = seconds, seconds * (found["low"] - 1), seconds * (found["high"] - 1)
+        seconds = reference.median
+        extras[workload] = seconds, seconds * (found.low - 1), seconds * (found.high - 1)
     if len(extras) < 2:
         return None
     (base_seconds, low, high), *others = extras.values()
@@ -367,24 +421,27 @@ def fixed(view: View, style: StyleCells) -> tuple[float, tuple[str, ...]] | None
 def hosts(view: View) -> Iterator[Finding]:
     """Yield what styles add to a call, the dearest first; those that add nothing are left out."""
     found = {s.name: host for s in view.styles if (host := s.host()) is not None}
-    dear = [name for name, host in found.items() if host["verdict"] == Verdict.SLOWER]
+    dear = {n: Value.of(host) for n, host in found.items() if host.verdict == Verdict.SLOWER}
     if dear:
-        dear.sort(key=lambda name: found[name]["added"]["seconds"], reverse=True)
-        yield view.finding(Topic.ADDED, dear, added={n: Value.of(found[n]) for n in dear})
+        order = sorted(dear, key=lambda name: dear[name].number or 0.0, reverse=True)
+        text = f"added to each call of a tiny model{view.on}: {numbered(order, dear)}"
+        yield Finding(Topic.ADDED, tuple(order), text, {"added": dear})
 
 
 def cores(view: View) -> Iterator[Finding]:
     """Yield styles whose step uses far more cores than the others' at a workload."""
     for workload in dict.fromkeys(w for style in view.styles for w in style.cells):
         used = {
-            style.name: found["cores_used"]
+            style.name: found.cores_used
             for style in view.styles
-            if (found := style.step(workload)) and found.get("cores_used")
+            if (found := style.step(workload)) and found.cores_used
         }
         usual = median(used.values()) if used else 0.0
-        more = {name: n for name, n in used.items() if n > MORE_CORES * usual}
+        more = {name: f"{n:.1f}" for name, n in used.items() if n > MORE_CORES * usual}
         if more:
-            yield view.finding(Topic.CORES, more, workload=workload, used=more, usual=usual)
+            said = f"{numbered(list(more), more)}, the others about {usual:.1f}"
+            text = f"cores used at {view.at(workload)}: {said}"
+            yield Finding(Topic.CORES, tuple(more), text)
 
 
 def predictions(view: View) -> Iterator[Finding]:
@@ -392,80 +449,92 @@ def predictions(view: View) -> Iterator[Finding]:
     apart: list[str] = []
     known: list[str] = []
     for row in view.additivity:
-        predicted, timed = (
-            [row[f"{what}_{end}"] for end in ("low", "high")] for what in ("predicted", "measured")
-        )
-        if None not in (*predicted, *timed):
-            overlap = predicted[0] <= timed[1] and timed[0] <= predicted[1]
-            (known if overlap else apart).append(f"{wording.name(row)} at {row['workload']}")
+        low, high = row.predicted_low, row.predicted_high
+        least, most = row.measured_low, row.measured_high
+        if low is not None and high is not None and least is not None and most is not None:
+            overlap = low <= most and least <= high
+            (known if overlap else apart).append(f"{wording.name(row)} at {row.workload}")
+    same = "the same program as the baseline"
     if apart:
-        yield view.finding(Topic.UNPREDICTED, apart)
+        text = f"{same}, but slower or faster than its host cost explains: {few(apart, NAMED)}"
+        yield Finding(Topic.UNPREDICTED, tuple(apart), text)
     if known:
-        yield view.finding(Topic.PREDICTED, known)
+        text = f"{same}, and their host cost explains the difference: {few(known, LISTED)}"
+        yield Finding(Topic.PREDICTED, tuple(known), text)
 
 
 def training(view: View) -> Iterator[Finding]:
     """Yield what initialisers do, where training from the same weights leads to the same loss."""
     cells = [cell for style in [view.baseline, *view.styles] for cell in style.cells.values()]
-    trained = [cell for cell in cells if cell["final_loss"]]
+    trained = [cell for cell in cells if cell.final_loss]
     if not trained:
         return
     main = wording.main_workload(trained)
-    final = {wording.name(c): c["final_loss"] for c in trained if c["workload"] == main}
-    same = [found["same_weights"] for found in final.values()]
-    own = {name: found["own_initialiser"] for name, found in final.items()}
-    own = {name: losses for name, losses in own.items() if losses}
+    final = {wording.name(c): c.final_loss for c in trained if c.final_loss and c.workload == main}
+    same = [found.same_weights for found in final.values()]
+    own = {n: found.own_initialiser for n, found in final.items() if found.own_initialiser}
     if len(own) < 2 or max(same) - min(same) > AGREE:
         return
-    means = {name: sum(losses) / len(losses) for name, losses in own.items()}
+    means = {name: mean(losses) for name, losses in own.items()}
     best, worst = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     # Seeds differ as well: only what lies beyond all of the other's seeds is a difference.
     if max(own[best]) >= min(own[worst]) or means[worst] - means[best] <= AGREE:
         return
-    yield view.finding(
-        Topic.INITIALISER,
-        (best, worst),
-        workload=main,
-        steps=next(iter(final.values()))["steps"],
-        same=(min(same), max(same)),
-        own=(means[best], means[worst]),
+    level = " to ".join(dict.fromkeys(amount(end, "nats") for end in (min(same), max(same))))
+    low, high = (f"{amount(means[name], 'nats')} ({name})" for name in (best, worst))
+    text = (
+        "where training gets to depends on the initialiser, not on the library: after "
+        f"{next(iter(final.values())).steps} steps at {view.at(main)} the loss is {level} from the "
+        f"same weights, and {low} to {high} from the libraries' own"
     )
+    yield Finding(Topic.INITIALISER, (best, worst), text, {"own": (means[best], means[worst])})
 
 
 def startup(view: View) -> Iterator[Finding]:
     """Yield the largest difference before the second step, in seconds."""
-    slower = []
+    slower: list[tuple[float, str, Result, Metric, float]] = []
     for style in view.styles:
         for workload, cell in style.cells.items():
-            base = view.baseline.cells.get(workload)
             for metric in STARTUP:
-                found, reference = measured(cell, metric), measured(base, metric) if base else None
-                if found and reference and found.get("verdict") == Verdict.SLOWER:
-                    extra = (found["ratio"] - 1) * reference["median"]
-                    slower.append((extra, metric, cell, found, reference["median"]))
+                found = cell.compared(metric)
+                reference = view.baseline.measured(workload, metric)
+                if found and reference and found.verdict == Verdict.SLOWER:
+                    extra = ((found.ratio or 1) - 1) * reference.median
+                    slower.append((extra, metric, cell, found, reference.median))
     if not slower:
         return
     main = wording.main_workload(cell for _, _, cell, _, _ in slower)
-    here = [each for each in slower if each[2]["workload"] == main]
+    here = [each for each in slower if each[2].workload == main]
     _, metric, cell, found, seconds = max(here, key=lambda each: each[0])
-    yield view.finding(
-        Topic.STARTUP,
-        [wording.name(cell)],
-        workload=main,
-        metric=metric,
-        ratio=ratio_of(found),
-        reference=Value(seconds, "s"),
+    name, ratio = wording.name(cell), Value.of_ratio(found)
+    text = (
+        f"what differs most before training is {label(metric)}: at {view.at(main)}, {name} takes "
+        f"{ratio} times {REFERENCE}'s {amount(seconds, 's')}"
     )
+    yield Finding(Topic.STARTUP, (name,), text, {"metric": metric, "ratio": ratio})
 
 
-def controls(section: Facts) -> Iterator[Finding]:
+def controls(section: BakeoffSection) -> Iterator[Finding]:
     """Yield a warning where the baseline differs from itself, or is not compared with itself."""
-    unlike = [control for control in section["control"] if control["verdict"] in OPPOSITE]
+    unlike = {
+        f"{c.metric} at {c.workload}": Value.of_ratio(c)
+        for c in section.control
+        if c.verdict in OPPOSITE
+    }
     if unlike:
-        values = {f"{c['metric']} at {c['workload']}": ratio_of(c) for c in unlike}
-        yield Finding(Topic.CONTROL, tuple(values), {"ratios": values})
-    cells: Sequence[Facts] = section["cells"]
-    if not section["control"] and any(
-        found.get("verdict") for cell in cells for found in cell["metrics"].values()
-    ):
-        yield Finding(Topic.NO_CONTROL)
+        text = (
+            f"do not trust differences of this size: the control, a second copy of {REFERENCE}, "
+            f"differs from it ({numbered(list(unlike), unlike)})"
+        )
+        yield Finding(Topic.CONTROL, tuple(unlike), text, {"ratios": unlike})
+    metrics = (found for cell in section.cells for found in cell.metrics.values())
+    if not section.control and any(found.verdict for found in metrics):
+        text = (
+            f"there is no control (a second copy of {REFERENCE}), so the noise of this run is not"
+        )
+        yield Finding(Topic.NO_CONTROL, (), f"{text} known")
+
+
+def numbered(arms: Sequence[str], numbers: Mapping[str, object]) -> str:
+    """Return styles with their numbers, the first of them if they are many."""
+    return few([f"{name} {numbers[name]}" for name in arms], NAMED)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bench.report.table import Value
-from bench.report.wording import amount, is_baseline, measured, printable
+from bench.report.table import Value, amount
+from bench.report.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.report.table import Content, Document, Section, Table
-    from bench.report.wording import Facts
+    from bench.runfile import Result
 
 MOST = 60_000
 """Characters; GitHub takes 65 536 in a comment."""
@@ -113,16 +113,16 @@ def plain(text: str) -> str:
     return LINKED.sub(rf"\1{SPACE}", ACTIVE.sub(r"\\\1", text))
 
 
-def step(row: Facts | None) -> str:
+def step(row: Result | None) -> str:
     """Return the step of a run's cell: its ratio to the baseline, and its median; or why not."""
     if row is None:
         return ""
-    if row["failure"] is not None:
-        return f"failed: {sentence(row['failure'])}"
-    found = measured(row, "step")
+    if row.failure is not None:
+        return f"failed: {sentence(row.failure)}"
+    found = row.measured("step")
     if found is None:
-        return sentence(row["metrics"].get("step", {}).get("missing", ""))
-    median = amount(found["median"], found["unit"])
-    if is_baseline(row) or found.get("ratio") is None:
-        return f"1, {median}" if is_baseline(row) else median
+        return sentence(row.metrics["step"].missing) if "step" in row.metrics else ""
+    median = amount(found.median, found.unit)
+    if row.is_baseline or found.ratio is None:
+        return f"1, {median}" if row.is_baseline else median
     return f"{cell(Value.of(found))}, {median}"

@@ -14,47 +14,31 @@ if TYPE_CHECKING:
 
     from bench.runfile.reader import Run
 
-COLUMNS = (
-    "run",
-    "when",
-    *Cell._fields,
-    "metric",
-    "unit",
-    "median",
-    "ratio",
-    "low",
-    "high",
-    "p",
-    "verdict",
-    "detectable",
-    "cores",
-    "preliminary",
-    "settled_by",
-    "samples",
-    "blocks",
-    "processes",
-    "missing",
+OF_METRICS = (
+    *("unit", "median", "ratio", "low", "high", "p", "verdict", "detectable", "cores"),
+    *("preliminary", "settled_by", "samples", "blocks", "processes"),
 )
+COLUMNS = ("run", "when", *Cell._fields, "metric", *OF_METRICS, "missing")
 """Of a row; exact metrics have a median alone."""
 
 
 def rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
     """Yield a row for each cell and metric, failed and missing ones too."""
     for run in runs:
-        for cell in run.section["cells"]:
-            about = {"run": run.name, "when": run.when, **{n: cell[n] for n in Cell._fields}}
-            if cell["failure"] is not None:
-                yield about | {"missing": f"failed: {cell['failure']}"}
+        for cell in run.section.cells:
+            about = {"run": run.name, "when": run.when, **cell.cell._asdict()}
+            if cell.failure is not None:
+                yield about | {"missing": f"failed: {cell.failure}"}
                 continue
-            for metric, found in cell["metrics"].items():
-                known = {name: found[name] for name in COLUMNS if name in found}
+            for metric, found in cell.metrics.items():
+                names = OF_METRICS if found.median else ("missing",)
+                known = {name: getattr(found, name) for name in names}
                 yield about | {"metric": metric} | known
-            for metric, value in cell["exact"].items():
+            for metric, value in cell.exact.items():
                 yield about | {"metric": metric, "median": value}
-            final = cell["final_loss"]
-            if final:
-                said = {"metric": "final_loss", "unit": "nats", "median": final["same_weights"]}
-                yield about | said
+            if cell.final_loss:
+                loss = {"unit": "nats", "median": cell.final_loss.same_weights}
+                yield about | {"metric": "final_loss"} | loss
 
 
 def as_csv(runs: Iterable[Run]) -> str:

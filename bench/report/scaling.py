@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.report import wording
 from bench.report.table import Column, Row, Table, Value
 from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.report.wording import Facts
+    from bench.runfile import BakeoffSection, Scaling
 
 STREAMS = {"strong": "the same", "weak": "as many on each"}
 LEGEND = (
@@ -23,42 +24,38 @@ COLUMNS = (
 )
 
 
-def tables(section: Facts) -> Iterator[Table]:
+def tables(section: BakeoffSection) -> Iterator[Table]:
     """Yield a table with a row for each style and number of devices, if there are several.
 
     Strong scaling stands first, then weak.
     """
-    rows = sorted(section.get("scaling") or [], key=order)
-    if rows:
-        yield Table(COLUMNS, tuple(Row(cells(row)) for row in rows), notes=(LEGEND,))
-
-
-def cells(row: Facts) -> tuple[str | Value, ...]:
-    """Return what a row says."""
-    place = f"{row['workload']} on {row['backend']}"
-    compiled = row["compile_seconds"]
-    return (
-        name(row),
-        place,
-        STREAMS[row["kind"]],
-        str(row["devices"]),
-        Value(row["seconds"], "s"),
-        efficiency(row),
-        "" if compiled is None else Value(compiled, "s"),
+    found = sorted(
+        section.scaling, key=lambda r: (r.backend, r.workload, name(r), r.kind, r.devices)
     )
+    rows = [
+        Row(
+            (
+                name(row),
+                row.place,
+                STREAMS[row.kind],
+                str(row.devices),
+                Value(row.seconds, "s"),
+                efficiency(row),
+                "" if row.compile_seconds is None else Value(row.compile_seconds, "s"),
+            )
+        )
+        for row in found
+    ]
+    if rows:
+        yield Table(COLUMNS, tuple(rows), notes=(LEGEND,))
 
 
-def order(row: Facts) -> tuple[str, str, str, str, int]:
-    """Return what rows are sorted by."""
-    return row["backend"], row["workload"], name(row), row["kind"], row["devices"]
-
-
-def name(row: Facts) -> str:
+def name(row: Scaling) -> str:
     """Return the name of a style without its devices."""
-    style = Over.of(row["style"]).style
-    return row["entrant"] if style == "pure" else f"{row['entrant']} {style}"
+    return wording.name(row.cell._replace(style=Over.of(row.style).style))
 
 
-def efficiency(row: Facts) -> Value:
+def efficiency(row: Scaling) -> Value:
     """Return an efficiency with its interval."""
-    return Value(row["efficiency"], low=row["efficiency_low"], high=row["efficiency_high"])
+    low, high = row.efficiency(row.high), row.efficiency(row.low)
+    return Value(row.efficiency(row.ratio), low=low, high=high)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.stats.verdicts import PROGRAM, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bench.report.charts.drawn import Figure
+    from bench.report.charts import Figure
+    from bench.runfile import Metric
 
 RATIO, ADDED = "ratio", "added seconds"
 """Units beside those of metrics: how many times as much, and what is added to a call."""
@@ -46,17 +45,21 @@ class Value:
     """What is said of it on a page, where there is room: the time itself, or why there is none."""
 
     @classmethod
-    def of(cls, found: Mapping[str, Any], **more: Any) -> Value:
+    def of(cls, found: Metric, help_: str = "") -> Value:
         """Return what is said of a metric in a run file, beside the baseline where it is."""
-        verdict = str(found.get("verdict") or "")
-        if found.get("added"):
-            ends = found["added"]
-            return cls(ends["seconds"], ADDED, ends["low"], ends["high"], verdict, **more)
-        if found.get("ratio") is None:
-            return cls(found.get("median"), found["unit"], **more)
-        proven = found.get("bound") if found.get("settled_by") == PROGRAM else None
-        ends = found.get("low"), found.get("high")
-        return cls(found["ratio"], RATIO, *ends, verdict, proven, **more)
+        verdict = found.verdict or ""
+        if found.added:
+            ends = found.added.low, found.added.high
+            return cls(found.added.seconds, ADDED, *ends, verdict, help=help_)
+        if found.ratio is None:
+            return cls(found.median, found.unit, help=help_)
+        proven = found.bound if found.settled_by == PROGRAM else None
+        return cls(found.ratio, RATIO, found.low, found.high, verdict, proven, help=help_)
+
+    @classmethod
+    def of_ratio(cls, found: Metric) -> Value:
+        """Return a ratio to the baseline as it was timed, also where more is known."""
+        return cls(found.ratio, RATIO, found.low, found.high, found.verdict or "")
 
     @property
     def mark(self) -> str:
@@ -94,8 +97,6 @@ class Column:
     """Lines of it may be told apart by `\\n`, for a terminal."""
     number: bool = False
     """Whether its texts end at the same place."""
-    name: str = ""
-    """In a CSV file, where it is not the title."""
     help: str = ""
     """What it is."""
     needed: bool = True

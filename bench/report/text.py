@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Group
-from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -16,9 +14,9 @@ from bench.report.table import Table, Value
 from bench.report.wording import ascii_only, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console
 
     from bench.report.table import Content, Document, Section
 
@@ -27,130 +25,115 @@ GAP = 2
 """Characters between columns."""
 
 
-def printed(document: Document, *, details: bool = False) -> Iterator[RenderableType]:
-    """Yield what is printed, in order; each part fits itself to the console.
+def show(document: Document, console: Console, *, details: bool = False) -> None:
+    """Print a document, fitted to the console.
 
     Args:
         document: To print.
+        console: Where.
         details: Whether folded parts and columns that a narrow terminal has no room for are too.
     """
-    for line in document.subtitle.splitlines():
-        yield paragraphs([line], indent=6)
+    terminal = Terminal(console, details)
+    terminal.lines(document.subtitle.splitlines(), indent=6)
     if document.headline:
-        yield paragraphs([document.headline], style=COLOURS.get(document.status, ""))
-        yield Text()
+        terminal.lines([document.headline, ""], COLOURS.get(document.status, ""))
     for section in document.sections:
         if details or (section.needed and not section.folded):
-            yield from printed_section(section, details=details)
-    if document.warnings:
-        yield paragraphs([f"warning: {text}" for text in document.warnings])
-    if document.fine_print:
-        yield paragraphs(document.fine_print)
-
-
-def printed_section(section: Section, *, details: bool) -> Iterator[RenderableType]:
-    """Yield a section: its tables, then its sentences, since these say what to make of them."""
-    if section.folded or not section.needed:
-        yield paragraphs([section.title], style="bold")
-    for table in section.tables:
-        if details or not table.folded:
-            yield Fitted(lambda width, table=table: tables(table, width, details=details))  # type: ignore[misc]
-    if section.lines:
-        yield paragraphs(section.lines, COLOURS.get(section.status, ""))
-        yield Text()
-
-
-def paragraphs(texts: Sequence[str], style: str = "", indent: int = 2) -> RenderableType:
-    """Return texts that fit the width, later lines of each indented."""
-
-    def draw(width: int) -> Iterator[RenderableType]:
-        for text in "\n".join(texts).split("\n"):
-            clean = printable(text).replace("`", "")
-            start = " " * (len(clean) - len(clean.lstrip(" ")) + indent)
-            filled = textwrap.fill(clean, width, subsequent_indent=start, break_on_hyphens=False)
-            yield Text(filled, style=style)  # no markup: what comes from outside stays what it is
-
-    return Fitted(draw)
-
-
-def tables(table: Table, width: int, *, details: bool) -> Iterator[RenderableType]:
-    """Yield a table as one, or as several where its columns do not fit beside each other.
-
-    Nothing is shortened or wrapped; what is not needed is left out, unless details are asked for.
-    """
-    table = table.without_empty()
-    if not table.rows:
-        return
-    if table.title:
-        yield Text(textwrap.fill(printable(table.title), width), style="bold")
-    texts = [[drawn(content) for content in row.cells] for row in table.rows]
-    widths = [
-        max(*map(len, column.title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
-        for i, column in enumerate(table.columns)
-    ]
-    for number, chosen in enumerate(packed(table, widths, width, details=details)):
-        yield from [Text()] if number else []
-        yield laid_out(table, texts, [0, *chosen])
-    yield from (paragraphs([note]) for note in table.notes)
-    yield Text()
-
-
-def packed(
-    table: Table, widths: Sequence[int], width: int, *, details: bool
-) -> Iterator[list[int]]:
-    """Yield the columns of each table, beside the first one; the needed ones come first."""
-    order = [i for i, c in enumerate(table.columns) if i and (c.needed or details)]
-    order += [i for i, c in enumerate(table.columns) if i and not (c.needed or details)]
-    chosen: list[int] = []
-    room = width - widths[0]
-    for i in order:
-        fits = sum(widths[j] for j in chosen) + widths[i] - GAP <= room
-        if chosen and not fits:
-            if not (table.columns[i].needed or details):
-                continue
-            yield sorted(chosen)
-            chosen = []
-        chosen.append(i)
-    yield sorted(chosen)
-
-
-def laid_out(table: Table, texts: Sequence[Sequence[Text]], columns: Sequence[int]) -> RichTable:
-    """Return some columns as a table."""
-    out = RichTable(
-        box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
-    )
-    for i in columns:
-        justify = "right" if table.columns[i].number else "left"
-        out.add_column(
-            Text(table.columns[i].title),
-            no_wrap=True,
-            vertical="bottom",
-            justify=justify,  # type: ignore[arg-type]  # one of the literals
-        )
-    for row in texts:
-        out.add_row(*(row[i] for i in columns))
-    return out
-
-
-def drawn(content: Content) -> Text:
-    """Return a cell, in colour only if it is a finding."""
-    if not isinstance(content, Value):
-        return Text(printable(content).replace("`", ""))
-    style = "bold red" if content.strong else COLOURS.get(content.colour, "")
-    return Text(f"{content.mark or ' '} {content}", style=style)
+            terminal.section(section)
+    terminal.lines([f"warning: {text}" for text in document.warnings])
+    terminal.lines(document.fine_print)
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A part that is laid out when the width is known; in ASCII where there is nothing else."""
+class Terminal:
+    """Where a document is printed, and how much of it."""
 
-    draw: Callable[[int], Iterator[RenderableType]]
+    console: Console
+    details: bool
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the segments of what fits into the console's width."""
-        segments = console.render(Group(*self.draw(options.max_width)), options)
-        if not options.ascii_only:
-            yield from segments
+    def clean(self, text: str) -> str:
+        """Return a text from anywhere as this terminal can show it."""
+        text = printable(text).replace("`", "")
+        return ascii_only(text) if self.console.options.ascii_only else text
+
+    def lines(self, texts: Sequence[str], style: str = "", indent: int = 2) -> None:
+        """Print texts that fit the width, later lines of each indented."""
+        for text in [line for each in texts for line in each.split("\n")]:
+            clean = self.clean(text)
+            start = " " * (len(clean) - len(clean.lstrip(" ")) + indent)
+            filled = textwrap.fill(
+                clean, self.console.width, subsequent_indent=start, break_on_hyphens=False
+            )
+            self.console.print(Text(filled, style=style))  # no markup: it stays what it is
+
+    def section(self, section: Section) -> None:
+        """Print a section: its tables, then its sentences, since these say what to make of them."""
+        if section.folded or not section.needed:
+            self.lines([section.title], "bold")
+        for table in section.tables:
+            if self.details or not table.folded:
+                self.table(table.without_empty())
+        if section.lines:
+            self.lines([*section.lines, ""], COLOURS.get(section.status, ""))
+
+    def table(self, table: Table) -> None:
+        """Print a table as one, or as several where its columns do not fit beside each other.
+
+        Nothing is shortened or wrapped; what is not needed is left out, unless details are asked
+        for.
+        """
+        if not table.rows:
             return
-        for text, style, control in segments:
-            yield Segment(ascii_only(text), style, control)
+        if table.title:
+            title = textwrap.fill(self.clean(table.title), self.console.width)
+            self.console.print(Text(title, style="bold"))
+        texts = [[self.cell(content) for content in row.cells] for row in table.rows]
+        widths = [
+            max(*map(len, column.title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
+            for i, column in enumerate(table.columns)
+        ]
+        for number, chosen in enumerate(self.packed(table, widths)):
+            self.lines([""] if number else [])
+            self.console.print(self.laid_out(table, texts, [0, *chosen]))
+        self.lines([*table.notes, ""])
+
+    def cell(self, content: Content) -> Text:
+        """Return a cell, in colour only if it is a finding."""
+        if not isinstance(content, Value):
+            return Text(self.clean(content))
+        style = "bold red" if content.strong else COLOURS.get(content.colour, "")
+        return Text(self.clean(f"{content.mark or ' '} {content}"), style=style)
+
+    def packed(self, table: Table, widths: Sequence[int]) -> Iterator[list[int]]:
+        """Yield the columns of each table, beside the first one; the needed ones come first."""
+        needed = [i for i, c in enumerate(table.columns) if i and (c.needed or self.details)]
+        others = [i for i in range(1, len(widths)) if i not in needed]
+        chosen: list[int] = []
+        room = self.console.width - widths[0]
+        for i in [*needed, *others]:
+            fits = sum(widths[j] for j in chosen) + widths[i] - GAP <= room
+            if chosen and not fits:
+                if i in others:
+                    continue
+                yield sorted(chosen)
+                chosen = []
+            chosen.append(i)
+        yield sorted(chosen)
+
+    def laid_out(
+        self, table: Table, texts: Sequence[Sequence[Text]], columns: Sequence[int]
+    ) -> RichTable:
+        """Return some columns as a table."""
+        out = RichTable(
+            box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
+        )
+        for i in columns:
+            out.add_column(
+                Text(self.clean(table.columns[i].title)),
+                no_wrap=True,
+                vertical="bottom",
+                justify="right" if table.columns[i].number else "left",
+            )
+        for row in texts:
+            out.add_row(*(row[i] for i in columns))
+        return out

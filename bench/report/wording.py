@@ -1,28 +1,35 @@
 """Names of what was measured, and how programs differ, in words.
 
-What is worded are parts of a run file's `bakeoff` section: its cells, and their metrics. Numbers
-are worded by `bench.report.table` alone.
+Numbers are worded by `bench.report.table` alone.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from bench.cells import BASELINE
-from bench.report.table import RATIO, Value, amount, percent
-from bench.stats.verdicts import PROGRAM
+from bench.stats.verdicts import Verdict
 from common.config import SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["amount", "percent"]  # for those who do not make a table
+    from bench.runfile import CellName, Metric, Proof
 
-type Facts = dict[str, Any]
-"""A section, one of its cells, or one metric of a cell."""
+
+class Styled(Protocol):
+    """Whatever says which style of which entrant it is."""
+
+    @property
+    def entrant(self) -> str:
+        """Its name."""
+
+    @property
+    def style(self) -> str:
+        """The way its step is written."""
+
 
 LISTED = 3
 """Kinds of operations that are named."""
@@ -31,23 +38,10 @@ ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇·", "--xu~._>1
 """One character for one, so that what fitted still does."""
 
 
-def is_baseline(cell: Facts) -> bool:
-    """Tell whether ratios refer to this cell."""
-    return (cell["entrant"], cell["style"]) == BASELINE
-
-
-def measured(cell: Facts, metric: str) -> Facts | None:
-    """Return a metric of a cell, or None where there is no number."""
-    found = cell["metrics"].get(metric)
-    if cell["failure"] is not None or found is None or found.get("median") is None:
-        return None
-    return found
-
-
-def name(cell: Facts) -> str:
+def name(cell: Styled) -> str:
     """Return `entrant style`; the style that all entrants have needs no name."""
-    style = cell["style"]
-    return f"{cell['entrant']} {style}" if style and style != BASELINE[1] else str(cell["entrant"])
+    named = cell.style and cell.style != BASELINE[1]
+    return f"{cell.entrant} {cell.style}" if named else cell.entrant
 
 
 def size(workload: str) -> tuple[float, ...]:
@@ -56,12 +50,12 @@ def size(workload: str) -> tuple[float, ...]:
     return (math.inf,) if known is None else (known.width, known.batch, known.chunk)
 
 
-def workloads(cells: Iterable[Facts]) -> list[str]:
+def workloads(cells: Iterable[CellName]) -> list[str]:
     """Return the workloads of cells, the smallest model's first."""
-    return sorted(dict.fromkeys(cell["workload"] for cell in cells), key=size)
+    return sorted(dict.fromkeys(cell.workload for cell in cells), key=size)
 
 
-def main_workload(cells: Iterable[Facts]) -> str:
+def main_workload(cells: Iterable[CellName]) -> str:
     """Return the workload that is spoken about first: the tutorial's, or else the widest."""
     names = workloads(cells)
     return "seed" if "seed" in names else names[-1]
@@ -78,33 +72,11 @@ def sized(workload: str) -> str:
     return f"{workload} (width {known.width}{batch})"
 
 
-def mark(metric: Facts) -> str:
-    """Return the sign of a ratio that is no finding, or nothing; without a verdict, none is."""
-    return Value(1.0, verdict=metric.get("verdict") or "inconclusive").mark
-
-
-def within(metric: Facts, margin: float) -> bool:
+def within(found: Metric, margin: float) -> bool:
     """Tell whether a ratio is shown to be as good as 1: equivalent, or different by too little."""
-    low, high = metric.get("low"), metric.get("high")
-    inside = low is not None and high is not None and 1 - margin <= low <= high <= 1 + margin
-    verdict = metric.get("verdict")
-    return verdict == "equivalent" or (verdict in ("slower", "faster") and inside)
-
-
-def ratio(metric: Facts) -> str:
-    """Return a ratio and its interval; also where people read the time that is added."""
-    bound = metric.get("bound") if metric.get("settled_by") == PROGRAM else None
-    return str(Value(metric["ratio"], RATIO, metric.get("low"), metric.get("high"), bound=bound))
-
-
-def seconds(value: float) -> str:
-    """Return a time with three digits and its unit."""
-    return amount(value, "s")
-
-
-def loss(value: float) -> str:
-    """Return a loss, in nats per character."""
-    return amount(value, "nats")
+    if found.verdict not in (Verdict.SLOWER, Verdict.FASTER) or None in (found.low, found.high):
+        return found.verdict == Verdict.EQUIVALENT
+    return 1 - margin <= (found.low or 0.0) and (found.high or math.inf) <= 1 + margin
 
 
 def operations(counts: dict[str, int]) -> str:
@@ -116,28 +88,18 @@ def operations(counts: dict[str, int]) -> str:
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
 
 
-def written_in_jax(proof: Facts) -> bool:
-    """Tell whether a style is one of a JAX library, and no outside reference."""
-    return bool(proof.get("jax", True))
-
-
-def program(proof: Facts | None) -> str:
+def program(proof: Proof | None) -> str:
     """Return in words how a program differs from the baseline's."""
     if proof is None:
         return ""
-    if not written_in_jax(proof):
-        settings = (f"{name}: {value}" for name, value in proof.get("settings", {}).items())
+    if not proof.jax:
+        settings = (f"{name}: {value}" for name, value in proof.settings.items())
         return ", ".join(["not JAX", *settings])
-    if not proof["whole_step"]:
+    if not proof.whole_step:
         return "several"
-    if proof["same_program_as_baseline"]:
+    if proof.same_program_as_baseline:
         return "the same"
-    return operations(proof["operations_beside_baseline"])
-
-
-def own_loss(final: Facts) -> float | None:
-    """Return the mean of the losses from a library's own initialisers, if there are any."""
-    return mean(final["own_initialiser"]) if final["own_initialiser"] else None
+    return operations(proof.operations_beside_baseline)
 
 
 def joined(words: Sequence[str]) -> str:

@@ -11,7 +11,16 @@ import msgspec
 from bench.cells import Cell
 from bench.estimates import Group, pooled
 from bench.metrics import METRICS
-from bench.runfile import NANOSECONDS, SCHEMA, AllSamples, CellName, Positive
+from bench.runfile import (
+    NANOSECONDS,
+    SCHEMA,
+    AllSamples,
+    BakeoffSection,
+    Count,
+    Metric,
+    Positive,
+    Result,
+)
 from bench.samples import Samples
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
@@ -21,80 +30,44 @@ if TYPE_CHECKING:
 
     from bench.estimates import Arms
 
-type Facts = dict[str, Any]
-"""A section, one of its cells, or one metric of a cell, as JSON has it."""
-
 TIME = "time"
 """The metric of a file that says no more than how long something took."""
-MARGIN = 0.02
-"""Where a file does not say its own."""
-NO_NUMBER = "the file has no number"
-"""Why a metric is missing, where a file does not say."""
 FEW_NAMES = 3
 """So many are listed."""
 
 
-class ReadMetric(msgspec.Struct):
-    """What has to hold of a metric of a cell."""
+class Outline(msgspec.Struct):
+    """The parts that tell what kind of file it is."""
 
-    median: Positive | None = None
-    ratio: Positive | None = None
-    missing: str | None = None
-
-
-class ReadProof(msgspec.Struct):
-    """What has to hold of a proof."""
-
-    loss: float
-    gradient: float
-    trajectory: float
+    benchmarks: list[msgspec.Raw]
+    bakeoff: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class ReadLoss(msgspec.Struct):
-    """What has to hold of a final loss."""
+class Claim(msgspec.Struct):
+    """Which schema a section is of."""
 
-    same_weights: float
-
-
-class ReadCell(CellName, kw_only=True):
-    """What has to hold of a cell, and what stands for what it leaves out."""
-
-    failure: str | None = None
-    stderr: str = ""
-    proof: ReadProof | None = None
-    exact: dict[str, float | None] = msgspec.field(default_factory=dict)
-    final_loss: ReadLoss | None = None
-    metrics: dict[str, ReadMetric] = msgspec.field(default_factory=dict)
+    schema: Any = None
 
 
-class ReadPlan(msgspec.Struct):
-    """What has to hold of a plan."""
+class Common(msgspec.Struct):
+    """What all files say."""
 
-    margin: Positive = MARGIN
+    machine_info: dict[str, Any] | None = None
+    commit_info: dict[str, Any] | None = None
+    datetime: str | None = None
 
 
-class ReadSection(msgspec.Struct):
-    """What has to hold of a section, and what stands for what it leaves out."""
+class Sampled(msgspec.Struct):
+    """The samples of a section, where they are needed."""
 
-    cells: list[ReadCell]
-    schema: int = SCHEMA
-    arguments: list[str] = []
-    environment: dict[str, Any] = {}
-    plan: ReadPlan = msgspec.field(default_factory=ReadPlan)
-    spent: dict[str, Any] = {}
-    comparisons: int = 0
-    control: list[dict[str, Any]] = []
-    ties: list[dict[str, Any]] = []
-    warnings: list[str] = []
-    verdict: list[str] = []
-    notes: dict[str, str] = {}
+    samples: AllSamples = msgspec.field(default_factory=AllSamples)
 
 
 class PlainStats(msgspec.Struct):
     """What is read of the statistics of a file that pytest-benchmark wrote alone."""
 
     median: Positive | None = None
-    rounds: int | None = None
+    rounds: Count | None = None
 
 
 class PlainEntry(msgspec.Struct):
@@ -105,18 +78,10 @@ class PlainEntry(msgspec.Struct):
     group: str | None = None
 
 
-class Outline(msgspec.Struct):
-    """The parts of a file, before they are looked at."""
+class PlainFile(msgspec.Struct):
+    """Such a file."""
 
-    benchmarks: list[msgspec.Raw]
-    machine_info: msgspec.Raw = msgspec.Raw(b"{}")
-    commit_info: msgspec.Raw = msgspec.Raw(b"{}")
-    datetime: msgspec.Raw = msgspec.Raw(b"null")
-    bakeoff: msgspec.Raw = msgspec.Raw(b"null")
-
-
-EMPTY: Facts = msgspec.to_builtins(ReadSection([]))
-EMPTY_CELL: Facts = msgspec.to_builtins(ReadCell(entrant="", style="", workload="", backend=""))
+    benchmarks: list[PlainEntry]
 
 
 @dataclass(frozen=True)
@@ -125,12 +90,12 @@ class Run:
 
     name: str
     """Of the file, without its ending."""
-    section: Facts
+    section: BakeoffSection
     """What it says of the bakeoff; of a plain pytest-benchmark file, as much as there is."""
     samples: dict[Group, Arms] = field(default_factory=dict)
     """The blocks of each cell; empty where a file has no samples."""
-    machine: Facts = field(default_factory=dict)
-    commit: Facts = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    commit: dict[str, Any] = field(default_factory=dict)
     when: str = ""
     lacking: list[str] = field(default_factory=list)
     """What a reader would look for in vain, in sentences."""
@@ -168,46 +133,34 @@ def run_of(raw: bytes, path: Path, *, samples: bool = True) -> Run:
         ) from error
     except (msgspec.DecodeError, RecursionError) as error:
         raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
+    blocks: dict[Group, Arms] = {}
     try:
-        found: dict[str, Any] = {
-            "name": path.stem,
-            "machine": decoded(outline.machine_info, dict | None) or {},
-            "commit": decoded(outline.commit_info, dict | None) or {},
-            "when": (decoded(outline.datetime, str | None) or "")[:19],
-        }
-        section = decoded(outline.bakeoff, dict[str, msgspec.Raw] | None)
-        if section is None:
-            plain = [decoded(entry, PlainEntry) for entry in outline.benchmarks]
-            return Run(**found, **plain_run(plain))
-        require_schema(decoded(section.get("schema", msgspec.Raw(b"null")), Any), path)
-        raw_samples = section.pop("samples", None)
-        said = {name: msgspec.json.decode(part) for name, part in section.items()}
-        msgspec.convert(said, ReadSection)
-        blocks = {}
-        if samples and raw_samples is not None:
-            blocks = samples_in(decoded(raw_samples, AllSamples))
+        about = msgspec.json.decode(raw, type=Common)
+        plain = bytes(outline.bakeoff) == b"null"
+        if plain:
+            section, lacking = plain_section(msgspec.json.decode(raw, type=PlainFile).benchmarks)
+        else:
+            require_schema(msgspec.json.decode(outline.bakeoff, type=Claim).schema, path)
+            section, lacking = msgspec.json.decode(outline.bakeoff, type=BakeoffSection), []
+            if samples:
+                found = msgspec.json.decode(outline.bakeoff, type=Sampled).samples
+                blocks = samples_in(found)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BakeoffError(
             f"{path} is damaged: {error}; measure it again, or give another file"
         ) from error
-    whole = EMPTY | said
-    whole["plan"] = {"margin": MARGIN} | whole["plan"]
-    whole["cells"] = [EMPTY_CELL | cell for cell in whole["cells"]]
-    for cell in whole["cells"]:
-        cell["metrics"] = {
-            name: found if found.get("median") else {"missing": found.get("missing", NO_NUMBER)}
-            for name, found in cell["metrics"].items()
-        }
-    lacking = []
-    timed = any("median" in m for c in whole["cells"] for m in c["metrics"].values())
-    if samples and timed and not blocks:
+    timed = any(metric.median for cell in section.cells for metric in cell.metrics.values())
+    if samples and timed and not plain and not blocks:
         lacking.append("The file has no samples: there is no baseline to pick, and no block.")
-    return Run(section=whole, samples=blocks, lacking=lacking, **found)
-
-
-def decoded(raw: msgspec.Raw, type_: Any) -> Any:
-    """Return a part of a file; raise ValidationError where it is of another type."""
-    return msgspec.json.decode(raw, type=type_)
+    return Run(
+        name=path.stem,
+        section=section,
+        samples=blocks,
+        machine=about.machine_info or {},
+        commit=about.commit_info or {},
+        when=(about.datetime or "")[:19],
+        lacking=lacking,
+    )
 
 
 def require_schema(schema: Any, path: Path) -> None:
@@ -240,27 +193,27 @@ def samples_in(found: AllSamples) -> dict[Group, Arms]:
                 take(cell, metric, Samples(*about, seconds, block.rounds))
     programs = {}
     for cold in found.cold:
-        cell = Cell(cold.entrant, cold.style, cold.workload, cold.backend)
-        programs[cell] = cold.program
+        programs[cold.cell] = cold.program
         for metric, value in cold.values.items():
-            take(cell, metric, Samples(cold.process, cold.process, 0.0, [value]))
+            take(cold.cell, metric, Samples(cold.process, cold.process, 0.0, [value]))
     return pooled(out, programs)
 
 
-def plain_run(entries: list[PlainEntry]) -> dict[str, Any]:
+def plain_section(entries: list[PlainEntry]) -> tuple[BakeoffSection, list[str]]:
     """Return section and remarks of a file of pytest-benchmark alone: medians, by group."""
-    cells: list[Facts] = []
+    cells: list[Result] = []
     first: dict[str, float] = {}
     for entry in entries:
         median, group = entry.stats.median, entry.group or "no group"
         if median is None:
             continue
-        found = {"unit": "s", "median": median, "samples": entry.stats.rounds, "verdict": None}
+        found = Metric(unit="s", median=median, samples=entry.stats.rounds or 0)
         if group in first:
-            found["ratio"] = median / first[group]
+            found.ratio = median / first[group]
         first.setdefault(group, median)
-        cell = {"entrant": entry.name, "workload": group, "metrics": {TIME: found}}
-        cells.append(EMPTY_CELL | cell)
+        cells.append(
+            Result(entrant=entry.name, style="", workload=group, backend="", metrics={TIME: found})
+        )
     lacking = [
         "This file was written by pytest-benchmark alone. It has no proof that its benchmarks "
         "compute the same, no intervals and no verdicts: they were timed one after the other, "
@@ -270,18 +223,18 @@ def plain_run(entries: list[PlainEntry]) -> dict[str, Any]:
     if empty := [entry.name for entry in entries if entry.stats.median is None]:
         more = f" and {len(empty) - FEW_NAMES} more" if len(empty) > FEW_NAMES else ""
         lacking.append(f"Without a median: {', '.join(empty[:FEW_NAMES])}{more}.")
-    return {"section": EMPTY | {"cells": cells}, "lacking": lacking}
+    return BakeoffSection(cells=cells), lacking
 
 
 def processor(run: Run) -> str:
     """Return the processor that a run was made on, and how many of its cores it had."""
     name = processor_model(run.machine) or run.machine.get("machine") or ""
-    affinity = run.section["environment"].get("affinity") or []
+    affinity = run.section.environment.affinity or []
     cores = len(affinity) or cpu_of(run.machine).get("count")
     return ", ".join(filter(None, [str(name), f"{cores} cores" if cores else ""]))
 
 
-def processor_model(machine: Facts) -> str:
+def processor_model(machine: dict[str, Any]) -> str:
     """Return what a processor is called, told from others of that name.
 
     Clouds have one name for several generations, and the clock that the system says may be the one
@@ -293,12 +246,7 @@ def processor_model(machine: Facts) -> str:
     return f"{brand} ({', '.join(known)})" if brand and known else str(brand)
 
 
-def cpu_of(machine: Facts) -> Facts:
+def cpu_of(machine: dict[str, Any]) -> dict[str, Any]:
     """Return what a file says of the processor."""
     found = machine.get("cpu")
     return found if isinstance(found, dict) else {}
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value of JSON is a number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

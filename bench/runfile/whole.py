@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from common.errors import BakeoffError, shortened
 from common.files import stem
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SMALL = 100_000
-"""Bytes of a file that is left as it is: people read it."""
+"""Bytes of a file that is indented: people read it."""
 
 
 class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path class
@@ -43,8 +48,9 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
     def finish(self) -> None:
         """Give the whole file its name; nothing where none was written."""
         if self.partial.exists():
-            with suppress(ValueError):  # it is not JSON: as it is
-                compact(self.partial)
+            with suppress(msgspec.DecodeError):  # it is not JSON: as it is
+                if self.partial.stat().st_size > SMALL:
+                    self.partial.write_bytes(laid_out(self.partial.read_bytes()))
             with self.partial.open("rb") as file:
                 os.fsync(file.fileno())
             self.partial.replace(str(self))
@@ -55,13 +61,27 @@ class Whole(type(Path())):  # type: ignore[misc]  # the platform's own path clas
             self.partial.unlink()
 
 
+@contextmanager
+def whole_file(path: Path, what: str = "") -> Iterator[Path]:
+    """Yield where to write a file, which appears when all of it is written.
+
+    Raises:
+        BakeoffError: it cannot be written; `what` is what the message calls it.
+    """
+    whole = Whole(path)
+    try:
+        yield whole.partial
+        whole.finish()
+    except OSError as error:
+        whole.discard()
+        raise BakeoffError(f"{what}{path} cannot be written: {error.strerror}") from error
+
+
 def written(path: Path) -> bool:
     """Tell whether a file of this name is there."""
     return Path(str(path)).exists()
 
 
-def compact(path: Path) -> None:
-    """Write a JSON file anew without indentation: of samples, that is most of the bytes."""
-    if path.suffix == ".partial" and path.stat().st_size > SMALL:
-        data = json.loads(path.read_bytes())
-        path.write_text(json.dumps(data, separators=(",", ":")) + "\n", encoding="utf-8")
+def laid_out(data: bytes) -> bytes:
+    """Return JSON as a file has it: a large one without indentation, which is most of the bytes."""
+    return msgspec.json.format(data, indent=1 if len(data) < SMALL else -1) + b"\n"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
-from bench.cells import Cell
 from bench.metrics import METRICS, Kind
-from bench.runfile import ENTRY
-from bench.runfile.whole import Whole
+from bench.runfile import Benchmark, Entry, PlanOfRun, RunConditions, RunFile
+from bench.runfile.whole import laid_out, whole_file
 from bench.summary import section
 from common.errors import BakeoffError
 
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from bench.cells import Offer
+    from bench.cells import Cell, Offer
+    from bench.runfile import Metric, SectionWithSamples
     from bench.samples import State
 
 
@@ -30,79 +30,89 @@ def run_data(
     needed: Mapping[Cell, set[str]],
     offer: Offer,
     *,
-    margin: float,
+    plan: PlanOfRun,
     commit: str | None = None,
     **about: Any,
-) -> dict[str, Any]:
+) -> RunFile:
     """Return what a run file says of one side.
 
     Args:
         state: What was found on it.
         needed: The metrics that were asked for, by cell.
         offer: What its environment has.
-        margin: Inside of which, as a fraction, two times are called equivalent.
+        plan: Its margin, seed and budget.
         commit: Of this project, where a revision was measured; None for the code at hand.
-        about: Further entries of the `bakeoff` section.
+        about: Further fields of the section.
     """
     environment = {"versions": offer.versions, "devices": offer.devices, **offer.conditions}
-    said = section(
-        state,
-        needed,
-        margin=margin,
-        environment=environment,
-        warnings=[*state.notes],
-        verdict=[],
-        **about,
-    )
-    return {
-        "machine_info": pytest_benchmark_generate_machine_info()
+    conditions = msgspec.convert(environment, RunConditions)
+    said = section(state, needed, plan=plan, environment=conditions, **about)
+    said.warnings = [*state.notes]
+    return RunFile(
+        machine_info=pytest_benchmark_generate_machine_info()
         | {"python_version": offer.versions["python"]}
         | environment,
-        "commit_info": get_commit_info(None) if commit is None else {"id": commit, "dirty": False},
-        "benchmarks": list(benchmarks(state, said)),
-        "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
-        "version": "5",
-        "bakeoff": said,
-    }
+        commit_info=get_commit_info(None) if commit is None else {"id": commit, "dirty": False},
+        benchmarks=list(benchmarks(state, said)),
+        datetime=datetime.datetime.now(datetime.UTC).isoformat(),
+        version="5",
+        bakeoff=said,
+    )
 
 
-def benchmarks(state: State, section_: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def benchmarks(state: State, said: SectionWithSamples) -> Iterator[Benchmark]:
     """Yield the entries of pytest-benchmark, one for each cell and metric that has samples."""
-    results = {Cell(*(c[name] for name in Cell._fields)): c["metrics"] for c in section_["cells"]}
-    for cell, found in state.cells.items():
-        if cell not in results or found.failure is not None:
-            continue
-        for metric in found.blocks:
-            info = results[cell].get(metric)
-            if info is None or "missing" in info or METRICS[metric].kind is Kind.ONCE:
+    for result in said.cells:
+        cell = result.cell
+        for metric, found in result.metrics.items():
+            if not found.median or METRICS[metric].kind is Kind.ONCE:
                 continue
             stats = Stats()
-            for value in found.values(metric):
+            for value in state.cells[cell].values(metric):
                 stats.update(value)
-            name, unit = f"test_{metric}[{metric}-{cell}]", METRICS[metric].unit
-            said = {**cell._asdict(), "metric": metric, **info}
-            yield {
-                "group": f"{cell.workload} {cell.backend} {metric}"
-                + (f" ({unit})" if unit != "s" else ""),
-                "name": name,
-                "fullname": name,
-                "params": None,
-                "param": f"{metric}-{cell}",
-                "extra_info": {key: value for key, value in said.items() if key in ENTRY},
-                "options": {},
-                "stats": stats.as_dict(),
-            }
+            name = f"test_{metric}[{metric}-{cell}]"
+            yield Benchmark(
+                group=group_of(cell, metric),
+                name=name,
+                fullname=name,
+                param=f"{metric}-{cell}",
+                extra_info=entry(cell, metric, found, state.cells[cell].facts),
+                stats=stats.as_dict(),
+            )
 
 
-def write(path: Path, data: Mapping[str, Any]) -> None:
+def group_of(cell: Cell, metric: str) -> str:
+    """Return what pytest-benchmark calls a metric at a workload."""
+    unit = METRICS[metric].unit
+    return f"{cell.workload} {cell.backend} {metric}" + (f" ({unit})" if unit != "s" else "")
+
+
+def entry(cell: Cell, metric: str, found: Metric, facts: Mapping[str, Any]) -> Entry:
+    """Return what an entry of pytest-benchmark says in addition.
+
+    Args:
+        cell: Whose it is.
+        metric: Its name.
+        found: What the run says of it.
+        facts: How tracing was told from lowering, where that is known.
+    """
+    split = facts.get("trace_and_lower_split_by") if metric in ("trace", "lower") else None
+    return Entry(
+        **cell._asdict(),
+        metric=metric,
+        unit=found.unit,
+        ratio=found.ratio,
+        low=found.low,
+        high=found.high,
+        verdict=found.verdict,
+        trace_and_lower_split_by=split or msgspec.UNSET,
+    )
+
+
+def write(path: Path, data: RunFile | Mapping[str, Any]) -> None:
     """Write a new file, whole or not at all."""
-    whole = Whole(path)
-    try:
-        whole.partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        whole.finish()
-    except OSError as error:
-        whole.discard()
-        raise BakeoffError(f"{path} cannot be written: {error.strerror}") from error
+    with whole_file(path) as partial:
+        partial.write_bytes(laid_out(msgspec.json.encode(data, enc_hook=float)))
 
 
 def new_folder(path: Path, option: str) -> None:

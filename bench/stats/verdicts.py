@@ -9,8 +9,6 @@ import math
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from bench.stats.ratios import Contrasts, Estimate
 
@@ -74,6 +72,8 @@ def ties(contrasts: Contrasts) -> list[list[int]]:
     A group begins with the fastest that is left, and takes in who follows as long as it is tied
     with all members. Neighbours of two groups may be tied; two of one group always are.
     """
+    import numpy as np  # here, since the types of run files need verdicts, and no array
+
     known = np.flatnonzero(~np.isnan(contrasts.log_ratio))
     groups: list[list[int]] = []
     for arm in known[np.argsort(contrasts.log_ratio[known], kind="stable")].tolist():

@@ -180,7 +180,7 @@ def arm(folder: Path, percent: float, cores: str, budget: float) -> Record:
     run = bench(*options, styles={"style": plant})
     about = {"percent": percent, "iterations": iterations, "cores": cores, "budget": budget}
     step = run["planted"]["style"]["metrics"]["step"]
-    return about | called(step) | {"took": run["took"], "detectable": step["detectable"]}
+    return about | called(step) | {"took": run["took"], "detectable": step.get("detectable")}
 
 
 def called(step: Record) -> Record:
@@ -280,7 +280,7 @@ def whole(run: Record) -> Record:
     return {
         "took": run["took"],
         "budget": run["plan"]["budget_seconds"],
-        "detectable": next((step["detectable"] for step in steps.values()), None),
+        "detectable": next((step.get("detectable") for step in steps.values()), None),
         "steps": len(steps),
         "settled": sum(verdict != "inconclusive" for verdict in verdicts),
         "host_costs": len(hosts),

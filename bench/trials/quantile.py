@@ -50,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def rows(run: Run) -> Iterator[Row]:
     """Yield each turn with its number of workers, and an error for each quantile."""
     same = {
-        (c["entrant"], c["style"], c["workload"])
-        for c in run.section["cells"]
-        if (c["proof"] or {}).get("same_program_as_baseline")
+        (c.entrant, c.style, c.workload)
+        for c in run.section.cells
+        if c.proof and c.proof.same_program_as_baseline
     }
     for group, arms in sorted(run.samples.items()):
         if group.metric not in ("step", HOST):

@@ -9,14 +9,31 @@ import altair
 
 from bench.cells import BASELINE
 from bench.report import wording
-from bench.report.palette import colours_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from bench.report.wording import Facts
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#8C6BB1",
+    "#7F7F7F",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#332288",
+)
+"""After Okabe and Ito, then Paul Tol; the first are told apart by the colour-blind too."""
 
-
+OWN = (
+    *("pure_jax", "equinox", "flax_linen", "flax_nnx", "haiku"),
+    *("keras", "numpy", "penzai", "stax", "torch", "trax"),
+)
+"""Entrants that have the first colours, whatever else a chart shows."""
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 WIDTH, ROW = 640, 26
 """Of pictures, in pixels; and the height of a row of a chart."""
@@ -41,21 +58,25 @@ class Figure:
     """An altair chart as wide as what it is in."""
 
 
-def shown(cells: Sequence[Facts]) -> list[Facts]:
-    """Return the cells that a chart has room for: the baseline, and the pure styles first."""
-    order = sorted(cells, key=lambda c: (not wording.is_baseline(c), c["style"] != BASELINE[1]))
-    kept = {id(cell) for cell in order[:MOST_STYLES]}
-    return [cell for cell in cells if id(cell) in kept]
+def chart(values: list[dict[str, Any]]) -> Any:
+    """Return a chart over rows of data."""
+    return altair.Chart(altair.Data(values=values))
 
 
-def coloured(cells: Sequence[Facts]) -> Any:
+def colours_of(entrants: Sequence[str]) -> list[str]:
+    """Return a colour for each entrant: the project's own have the same in every chart."""
+    others = [entrant for entrant in entrants if entrant not in OWN]
+    order = [*OWN, *others]
+    return [PALETTE[order.index(entrant) % len(PALETTE)] for entrant in entrants]
+
+
+def coloured(entrants: Iterable[str]) -> Any:
     """Return the colours of entrants: the same in all charts of a page."""
-    entrants = list(dict.fromkeys(cell["entrant"] for cell in cells))
-    colours = colours_of(entrants)
+    names = list(dict.fromkeys(entrants))
     return altair.Color(
         "entrant:N",
         title=None,
-        scale=altair.Scale(domain=entrants, range=colours),
+        scale=altair.Scale(domain=names, range=colours_of(names)),
         legend=altair.Legend(orient="bottom", symbolLimit=60, symbolOpacity=1),
     )
 
@@ -70,24 +91,13 @@ def dashed(rows: Sequence[dict[str, Any]]) -> Any:
     )
 
 
-def chart(values: list[dict[str, Any]]) -> Any:
-    """Return a chart over rows of data."""
-    return altair.Chart(altair.Data(values=values))
-
-
-def way(name: str, entrant: str) -> str:
-    """Return the style in a name."""
-    return name.removeprefix(entrant).strip() or BASELINE[1]
-
-
-def names(cells: Sequence[Facts]) -> list[str]:
-    """Return the names of cells in the order of the tables."""
-    return list(dict.fromkeys(wording.name(cell) for cell in cells))
-
-
-def row_axis(cells: Sequence[Facts]) -> Any:
-    """Return the axis of a chart with a row for each style."""
-    return altair.Y("style:N", title=None, sort=names(cells))
+def lines(base: Any, y: Any, detail: str, dash: Any) -> list[Any]:
+    """Return the layers of lines through points with intervals, `low` to `high`."""
+    return [
+        base.mark_line(opacity=0.7).encode(y=y, detail=detail, strokeDash=dash),
+        base.mark_rule().encode(y=altair.Y("low:Q"), y2="high:Q"),
+        base.mark_point(filled=True, opacity=1).encode(y=y),
+    ]
 
 
 def few(items: Sequence[str], none: str) -> str:

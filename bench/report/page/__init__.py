@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from bench.report.charts import figures
 from bench.report.excerpts import excerpts
+from bench.report.findings import sentences
 from bench.report.page.data import data
 from bench.report.page.parts import document_page, embedded, script
 from bench.report.run import document, legend, machine, tables
-from bench.report.sentences import sentences
 from bench.report.table import Column, Row, Section, Table
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
         skip=("table", "To the table"),
         static=static,
         legend=" ".join([*how, *closer[:1]]),
-        excerpts=excerpts(dict.fromkeys(cell["entrant"] for cell in run.section["cells"])),
+        excerpts=excerpts(dict.fromkeys(cell.entrant for cell in run.section.cells)),
         data=embedded(data(runs)),
     )
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE, Cell
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.estimates import beside
 from bench.metrics import EXACT, METRICS, label
 from bench.report import wording
-from bench.report.ratios import by_baseline, stored
 from bench.report.run import COMPARED, COUNTED, has
-from bench.report.table import Value
-from bench.report.wording import Facts, measured
+from bench.report.table import RATIO, Value
 from bench.runfile.reader import TIME
+from bench.stats.verdicts import verdict
+from bench.summary import number
+from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.runfile import Result
     from bench.runfile.reader import Run
 
 SIGNIFICANT = 5
@@ -27,15 +30,20 @@ ON_PAGE = (*COUNTED, "flops")
 FIRST_OF_GROUP = "the first of each group"
 """What ratios refer to where nothing but medians is known."""
 LOSSES = ("final_loss", "final_loss_own")
+MOST_ARMS = 200
+"""With more arms in a group, a baseline of the reader's choice would take too long."""
+
+type Beside = dict[Cell, dict[str, tuple[float, Value]]]
+"""By cell and metric: the ratio to a baseline, and what people read."""
 
 
-def data(runs: Sequence[Run]) -> Facts:
+def data(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what the page's table is made of: see the indices at the head of its script."""
-    cells = [cell for run in runs for cell in run.section["cells"]]
+    cells = [cell for run in runs for cell in run.section.cells]
     names = [m for m in [*COMPARED, TIME] if any(has(run, m) for run in runs)]
-    names += [m for m in ON_PAGE if any(m in cell["exact"] for cell in cells)]
-    names += LOSSES if any(cell["final_loss"] for cell in cells) else ()
-    beside = [
+    names += [m for m in ON_PAGE if any(m in cell.exact for cell in cells)]
+    names += LOSSES if any(cell.final_loss for cell in cells) else ()
+    known_ratios = [
         by_baseline(run) if i == 0 and not has(run, TIME) else {BASELINE[0]: stored(run)}
         for i, run in enumerate(runs)
     ]
@@ -43,17 +51,17 @@ def data(runs: Sequence[Run]) -> Facts:
     rows: list[list[Any]] = []
     ratios: dict[str, dict[int, Any]] = {}
     for i, run in enumerate(runs):
-        for cell in run.section["cells"]:
-            for name, found in beside[i].items():
-                known = found.get(Cell(*(cell[name] for name in Cell._fields)), {})
+        for cell in run.section.cells:
+            for name, found in known_ratios[i].items():
+                known = found.get(cell.cell, {})
                 said = [compared(*known[m]) if m in known else 0 for m in names]
                 if any(said):
                     base = bases[i] if name == BASELINE[0] else name
                     ratios.setdefault(base, {})[len(rows)] = said
-            program = "" if wording.is_baseline(cell) else wording.program(cell["proof"])
-            about = (cell[n] for n in (*Cell._fields, "failure"))
-            rows.append([i, *about, program, [plain(cell, name) for name in names]])
-    first = runs[0].section["cells"]
+            program = "" if cell.is_baseline else wording.program(cell.proof)
+            values = [plain(cell, name) for name in names]
+            rows.append([i, *cell.cell, cell.failure, program, values])
+    first = runs[0].section.cells
     return {
         "runs": [run.name for run in runs],
         "metrics": [column(name) for name in names],
@@ -63,15 +71,13 @@ def data(runs: Sequence[Run]) -> Facts:
         },
         "bases": bases,
         "main": wording.main_workload(first) if first and not has(runs[0], TIME) else "all",
-        "backend": first[0]["backend"] if first else "",
-        "several": len({cell["backend"] for cell in first}) > 1,
-        "sized": {
-            name: wording.sized(name) for name in dict.fromkeys(c["workload"] for c in cells)
-        },
+        "backend": first[0].backend if first else "",
+        "several": len({cell.backend for cell in first}) > 1,
+        "sized": {name: wording.sized(name) for name in dict.fromkeys(c.workload for c in cells)},
     }
 
 
-def column(name: str) -> Facts:
+def column(name: str) -> dict[str, Any]:
     """Return a column of the table."""
     known = METRICS.get(name) or EXACT.get(name)
     return {
@@ -83,19 +89,18 @@ def column(name: str) -> Facts:
     }
 
 
-def plain(cell: Facts, name: str) -> list[Any] | int:
+def plain(cell: Result, name: str) -> list[Any] | int:
     """Return a row's number in a column, and how it is said; 0 stands for none."""
+    found: float | None = None
     if name in LOSSES:
-        final = cell["final_loss"]
-        found = None
-        if final and cell["failure"] is None:
-            found = final["same_weights"] if name == LOSSES[0] else wording.own_loss(final)
-        unit = "nats"
+        unit, final = "nats", cell.final_loss if cell.failure is None else None
+        if final:
+            found = final.same_weights if name == LOSSES[0] else final.own
     elif name in EXACT:
-        found, unit = cell["exact"].get(name), EXACT[name].unit
+        found, unit = cell.exact.get(name), EXACT[name].unit
     else:
-        known = measured(cell, name) or {}
-        found, unit = known.get("median"), known.get("unit", "s")
+        known = cell.measured(name)
+        found, unit = (known.median, known.unit) if known else (None, "")
     return 0 if found is None else [rounded(found), str(Value(found, unit))]
 
 
@@ -104,6 +109,48 @@ def compared(ratio: float, value: Value) -> list[Any]:
     return [rounded(ratio), f"{value.mark} {value}".strip(), value.colour]
 
 
-def rounded(value: float | None, digits: int = SIGNIFICANT) -> float | None:
+def rounded(value: float) -> float:
     """Return a number with as many digits as the page needs."""
-    return None if value is None else float(f"{value:.{digits}g}")
+    return float(f"{value:.{SIGNIFICANT}g}")
+
+
+def by_baseline(run: Run) -> dict[str, Beside]:
+    """Return all ratios of a run, by entrant whose `pure` style they refer to.
+
+    Those to the run's own baseline are as the run has them; the others come from its samples by
+    the same statistics, and each baseline's comparisons are a family of their own.
+    """
+    section = run.section
+    out = {BASELINE[0]: stored(run)}
+    pure = dict.fromkeys(cell.entrant for cell in section.good if cell.style == BASELINE[1])
+    others = [(name, BASELINE[1]) for name in pure if name != BASELINE[0]]
+    cells = {cell.cell: cell for cell in section.good}
+    for group, arms in run.samples.items():
+        known = {
+            cell: samples
+            for cell, samples in arms.items()
+            if cell[:2] == CONTROL or (cell in cells and cells[cell].measured(group.metric))
+        }
+        if not known or len(known) > MOST_ARMS:
+            continue
+        for name in others:
+            for cell, estimate in beside(group, known, [name]).items():
+                if not Over.of(cell.style).weak:  # other work
+                    low, high = map(number, estimate.interval)
+                    said = verdict(estimate, section.plan.margin)
+                    value = Value(estimate.ratio, RATIO, low, high, said)
+                    found = out.setdefault(name[0], {}).setdefault(cell, {})
+                    found[group.metric] = estimate.ratio, value
+    return out
+
+
+def stored(run: Run) -> Beside:
+    """Return the ratios that a run's file has."""
+    return {
+        cell.cell: {
+            metric: (found.ratio, Value.of(found))
+            for metric in cell.metrics
+            if (found := cell.compared(metric)) and found.ratio
+        }
+        for cell in run.section.cells
+    }

@@ -11,49 +11,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.runfile.whole import Whole
+from bench.runfile.whole import whole_file
+from common.errors import BakeoffError
 from common.fetch import cache_folder
 from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
 
     from bench.report.charts.drawn import Figure
     from bench.report.table import Document
-    from bench.report.wording import Facts
 
 HERE = Path(__file__).parent
-
-
-def filled(
-    template: str, *, figures: Sequence[Figure], folders: Sequence[Path] = (), **values: Any
-) -> str:
-    """Return a page.
-
-    Args:
-        template: A file's name; it extends `shell.html.jinja`.
-        figures: Its charts.
-        folders: Where templates are, beside this one.
-        values: What the template names; all of it is escaped unless it says otherwise.
-    """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([HERE, *folders]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["coded"] = coded
-    return environment.get_template(template).render(
-        version=versions().get("jax-bakeoff", ""),
-        css=(HERE / "page.css").read_text("utf-8"),
-        figures=figures,
-        vega=bundle() if figures else "",
-        specs=embedded([specification(figure) for figure in figures]),
-        **values,
-    )
 
 
 def document_page(document: Document, template: str = "document.html.jinja", **values: Any) -> str:
@@ -61,18 +30,27 @@ def document_page(document: Document, template: str = "document.html.jinja", **v
 
     Args:
         document: To render; what is folded is read with a click.
-        template: One that extends the document's.
+        template: One that extends the document's. All that it shows is escaped unless it says
+            otherwise.
         values: What that template names, or other scripts than those that draw charts.
     """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["coded"] = coded
+    figures = [figure for section in document.sections for figure in section.figures]
     parts = [(f"part-{i}", section) for i, section in enumerate(document.sections, 1)]
     defaults: dict[str, Any] = {"js": script("charts.js"), "skip": ("part-1", "To the first part")}
-    return filled(
-        template,
-        figures=[figure for section in document.sections for figure in section.figures],
+    return environment.get_template(template).render(
         document=document,
-        title=document.title,
-        subtitle=document.subtitle,
         sections=[(name, section.title) for name, section in parts if not section.folded],
+        version=versions().get("jax-bakeoff", ""),
+        css=(HERE / "page.css").read_text("utf-8"),
+        figures=figures,
+        vega=bundle() if figures else "",
+        specs=embedded([specification(figure) for figure in figures]),
         **defaults | values,
     )
 
@@ -110,15 +88,14 @@ def bundle() -> str:
     except OSError:
         code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
         packed = gzip.compress(code.encode(), mtime=0)
-        with suppress(OSError):
+        with suppress(OSError, BakeoffError):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            whole = Whole(kept)
-            whole.partial.write_bytes(packed)
-            whole.finish()
+            with whole_file(kept) as partial:
+                partial.write_bytes(packed)
     return base64.b64encode(packed).decode()
 
 
-def specification(figure: Figure) -> Facts:
+def specification(figure: Figure) -> dict[str, Any]:
     """Return what Vega-Embed draws."""
     import altair
 
