@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from common.contract import Hidden, TrainStep
 
-CASE = Case(ModelConfig(11, width=16, layers=2), chunk=12, batch=8)
-DEVICES = (1, 2, 4, 8)
+CASE = Case(ModelConfig(11, width=8, layers=2), chunk=6, batch=8)
+DEVICES = (1, 4)
 
 
 def epoch(step: TrainStep) -> tuple[Hidden, Any, list[int]]:

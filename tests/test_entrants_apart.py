@@ -62,10 +62,10 @@ def test_proven_and_timed_beside_the_baseline(there: tuple[str, Offer, Place]) -
 
         loaded = ask("load", arms=arms, outside={}, cache=None, seed=0)
         assert loaded == {"failures": {}, "notes": []}
-        counts = {arm: ask("count", arm=arm, **AT) for arm in names}
+        counts = {arm: ask("count", arm=arm, **AT) for arm in names[2:]}
         assert {arm: c for arm, c in counts.items() if "failure" in c} == {}
         warm = {arm: found["exact"]["compilations_warm"] for arm, found in counts.items()}
-        assert warm == dict.fromkeys(names, 0)
+        assert warm == dict.fromkeys(names[2:], 0)
         proofs = {arm: ask("prove", arm=arm, **AT) for arm in names}
         assert {arm: p for arm, p in proofs.items() if "failure" in p} == {}
         for arm in names[2:]:
