@@ -26,9 +26,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have all processes of a test session share their compiled programs.
+    """Have programs compiled once for all processes of a test session, and quickly.
 
-    The benchmark's own workers do not: `bench.worker.settings` switches that off.
+    XLA optimises them as always, which exact counts show; LLVM does not, which takes much of the
+    time where programs are small. The benchmark's own workers share no programs:
+    `bench.worker.settings` switches that off.
     """
     if hasattr(config, "workerinput"):  # a worker of xdist has its parent's variables
         return
@@ -37,8 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = {
         "jax_compilation_cache_dir": folder.name,
         "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
     }
-    for name, value in settings.items():
+    for name, value in settings.items():  # variables are for other processes
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
 

@@ -18,7 +18,7 @@ from bench.environments.offers import offers
 from bench.metrics import COLD
 from bench.worker.settings import affinity
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
-from tests.over_devices import in_process
+from tests.over_devices import DEVICES, in_process
 
 if TYPE_CHECKING:
     from bench.cells import Offer
@@ -99,8 +99,8 @@ def test_losses_over_devices_are_those_of_one(there: tuple[str, Offer, Place]) -
     name, found, place = there
     if not impls.declared(name).jax:
         pytest.skip("not JAX's: it knows of no mesh")
-    rows = in_process(name, found.styles[name], place.command[0], **place.variables)
-    for style in found.styles[name]:
-        assert {over: row for over, row in rows[style].items() if row["away"] > 1e-5} == {}
-        looped = any(row["at_each_character"] for row in rows[style].values())
-        assert looped == (style == "train_step"), "Keras's trainer has a loss of its own"
+    asked = [f"{style}@{DEVICES}" for style in found.styles[name]]
+    for over, row in in_process(name, asked, place.command[0], **place.variables).items():
+        assert row["away"] <= 1e-5, over
+        own_loss = over.startswith("train_step")  # Keras's trainer has one
+        assert bool(row["at_each_character"]) == own_loss, over

@@ -86,17 +86,16 @@ def instructions(expression: str) -> int:
 
 
 @cache
-def losses_of(step: TrainStep) -> np.ndarray:
-    return trajectory(step, TOY)
+def losses_of(expression: str) -> np.ndarray:
+    return trajectory(step_of_plant(expression), TOY)
 
 
 @pytest.mark.parametrize("expression", ALL)
 def test_equal(expression: str, step_of: StepOf) -> None:
-    step, losses = step_of_plant(expression), losses_of(step_of_plant(expression))
-    loss, gradient = loss_and_gradient_deviation(step, TOY)
-    away = losses - losses_of(step_of(impls.BASELINE, "pure", TOY))
+    loss, gradient = loss_and_gradient_deviation(step_of_plant(expression), TOY)
+    away = losses_of(expression) - trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
     Deviation(loss, gradient, float(np.max(np.abs(away)))).require()
-    np.testing.assert_array_equal(losses, losses_of(step_of_plant("same()")))
+    np.testing.assert_array_equal(losses_of(expression), losses_of("same()"))
 
 
 # What catches each.
