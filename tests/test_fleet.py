@@ -235,7 +235,7 @@ def test_an_interrupted_comparison_goes_on(
     """Ctrl-C in the middle of a real comparison; the same command goes on from its journal."""
     (tmp_path / "plan.toml").write_text(
         "[[compare]]\nentrants = ['pure_jax']\nworkloads = ['toy']\nmetrics = ['step']\n"
-        "budget = 60\n"
+        "budget = 30\n"
     )
     given = command("matrix", "plan.toml", "--out", "out")
     first = subprocess.Popen(heard(given), **how(tmp_path), stderr=subprocess.PIPE)
