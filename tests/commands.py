@@ -26,9 +26,23 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "bench.cli", *arguments]
 
 
-def how(folder: Path) -> dict[str, Any]:
-    """Return how a command is started: in a folder, with a lock and temporary files of its own."""
+def bench(*options: str) -> list[str]:
+    """Return the command that measures; its options are `pytest bench`'s."""
+    return [sys.executable, "-m", "pytest", str(ROOT / "bench"), "-p", "no:cacheprovider", *options]
+
+
+def how(folder: Path, *paths: Path, **variables: str) -> dict[str, Any]:
+    """Return how a command is started: in a folder, with a lock and temporary files of its own.
+
+    Args:
+        folder: It is in.
+        paths: Folders that Python looks for modules in, before this project's.
+        variables: Of its environment.
+    """
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    variables = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    return {"cwd": folder, "env": variables, "text": True}
+    python_path = os.pathsep.join(map(str, [*paths, ROOT]))
+    # It is no worker of the tests' own pytest: pytest-benchmark would switch itself off.
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    env |= {"TMPDIR": str(temporary), "PYTHONPATH": python_path, "NO_COLOR": "1", **variables}
+    return {"cwd": folder, "env": env, "text": True}

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import copy
+import os
 import sys
+import tempfile
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import pytest
@@ -22,6 +23,27 @@ if TYPE_CHECKING:
     from tests.commands import Bakeoff
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have programs compiled once for all processes of a test session, and quickly.
+
+    XLA optimises them as always, which exact counts show; LLVM does not, which takes much of the
+    time where programs are small. The benchmark's own workers share no programs:
+    `bench.worker.settings` switches that off.
+    """
+    if hasattr(config, "workerinput"):  # a worker of xdist has its parent's variables
+        return
+    folder = tempfile.TemporaryDirectory(prefix="bakeoff-programs-")
+    config.add_cleanup(folder.cleanup)
+    settings = {
+        "jax_compilation_cache_dir": folder.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
+    }
+    for name, value in settings.items():  # variables are for other processes
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
 
 
 @pytest.fixture(autouse=True)
@@ -64,47 +86,6 @@ def step_of() -> Callable[[str, str, Case], TrainStep]:
         return make(impls.load(entrant).style(style), case)
 
     return made
-
-
-@pytest.fixture(scope="session")
-def many() -> Callable[[dict[str, Any], int, int, int], dict[str, Any]]:
-    """Return what makes a large run of a small one."""
-    return enlarged
-
-
-def enlarged(data: dict[str, Any], entrants: int, styles: int, workloads: int) -> dict[str, Any]:
-    """Return a run with more of everything, made of copies of what is there."""
-    whole = copy.deepcopy(data)
-    section = whole["bakeoff"]
-    cells = [c for c in section["cells"] if c["workload"] == "seed"]
-    own: dict[tuple[str, str], list[Any]] = {
-        (b["extra_info"]["entrant"], b["extra_info"]["style"]): []
-        for b in whole["benchmarks"]
-        if b["extra_info"]["workload"] == "seed"
-    }
-    for benchmark in whole["benchmarks"]:
-        info = benchmark["extra_info"]
-        if info["workload"] == "seed":
-            own[info["entrant"], info["style"]].append(benchmark)
-    names = ["toy", "seed", "wide", "batched"][:workloads]
-    section["cells"], whole["benchmarks"] = [], []
-    for workload in names:
-        for i in range(entrants):
-            for j in range(styles):
-                first = i == j == 0
-                cell = cells[0] if first else cells[1 + (i * styles + j) % (len(cells) - 1)]
-                entrant = "pure_jax" if i == 0 else f"entrant{i}"
-                name = {
-                    "entrant": entrant,
-                    "style": f"style{j}" if j else "pure",
-                    "workload": workload,
-                }
-                section["cells"].append(cell | name)
-                for benchmark in own[cell["entrant"], cell["style"]]:
-                    info = benchmark["extra_info"] | name
-                    whole["benchmarks"].append(benchmark | {"extra_info": info})
-    section["control"] = []
-    return whole
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m tests.over_devices ENTRANT STYLE…`: ten steps over several devices, as JSON."""
+"""`python -m tests.over_devices ENTRANT STYLE@DEVICES…`: ten steps over devices, as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import impls
 from bench.worker.counts import compilations
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
-from common.devices import names
+from common.devices import Over
 from common.equality import Case, make, random_chunk, random_weights, trajectory
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from common.contract import Hidden, TrainStep
 
-CASE = Case(ModelConfig(11, width=16, layers=2), chunk=12, batch=8)
-DEVICES = (1, 2, 4, 8)
+CASE = Case(ModelConfig(11, width=8, layers=2), chunk=6, batch=8)
+DEVICES = 4
 
 
 def epoch(step: TrainStep) -> tuple[Hidden, Any, list[int]]:
@@ -41,28 +42,29 @@ def epoch(step: TrainStep) -> tuple[Hidden, Any, list[int]]:
     return hidden, loss, compiled
 
 
-def over(entrant: str, style: str) -> dict[str, dict[str, Any]]:
-    """Return how far each number of devices is from none, and what further calls compile."""
-    one = trajectory(make(impls.load(entrant).style(style), CASE), CASE)
-    found = {}
-    for name in names(style, DEVICES):
-        step = make(impls.load(entrant).style(name), CASE)
-        away = float(np.max(np.abs(trajectory(step, CASE) - one)))
-        new = make(impls.load(entrant).style(name), CASE)
-        after = [*epoch(new)[2][1:], *epoch(new)[2]]
-        hidden, loss, again = epoch(step)
-        after += again
-        found[name] = {
-            "away": away,
-            "compiled": after,
-            "rows": hidden[0].shape[0],
-            "devices": len(hidden[0].sharding.device_set),
-            "divided": hidden[0].addressable_shards[0].data.shape[0],
-            "loss_everywhere": loss.sharding.is_fully_replicated,
-            "updates": step.save().updates,
-            **collectives(step, hidden),
-        }
-    return found
+@cache
+def plain(entrant: str, style: str) -> np.ndarray:
+    """Return the losses of a style without devices."""
+    return trajectory(make(impls.load(entrant).style(style), CASE), CASE)
+
+
+def over(entrant: str, name: str) -> dict[str, Any]:
+    """Return how far a style over devices is from none, and what further calls compile."""
+    step = make(impls.load(entrant).style(name), CASE)
+    away = float(np.max(np.abs(trajectory(step, CASE) - plain(entrant, Over.of(name).style))))
+    new = make(impls.load(entrant).style(name), CASE)
+    after = [*epoch(new)[2][1:], *epoch(new)[2]]
+    hidden, loss, again = epoch(step)
+    return {
+        "away": away,
+        "compiled": after + again,
+        "rows": hidden[0].shape[0],
+        "devices": len(hidden[0].sharding.device_set),
+        "divided": hidden[0].addressable_shards[0].data.shape[0],
+        "loss_everywhere": loss.sharding.is_fully_replicated,
+        "updates": step.save().updates,
+        **collectives(step, hidden),
+    }
 
 
 def collectives(step: TrainStep, hidden: Hidden) -> dict[str, Any]:
@@ -80,13 +82,13 @@ def collectives(step: TrainStep, hidden: Hidden) -> dict[str, Any]:
 
 
 def in_process(
-    entrant: str, styles: Iterable[str], python: str = sys.executable, **variables: str
+    entrant: str, names: Iterable[str], python: str = sys.executable, **variables: str
 ) -> dict[str, dict[str, Any]]:
-    """Return what styles of an entrant do over devices, in a process that has enough of them."""
+    """Return what styles over devices do, by their names, in a process that has enough of them."""
     done = subprocess.run(
-        [python, "-m", "tests.over_devices", entrant, *styles],
+        [python, "-m", "tests.over_devices", entrant, *names],
         cwd=Path(__file__).parents[1],
-        env=os.environ | variables | {"JAX_NUM_CPU_DEVICES": str(max(DEVICES))},
+        env=os.environ | variables | {"JAX_NUM_CPU_DEVICES": str(DEVICES)},
         capture_output=True,
         text=True,
         check=False,
@@ -97,9 +99,9 @@ def in_process(
 
 
 def main() -> None:
-    entrant, *styles = sys.argv[1:]
-    print(json.dumps({style: over(entrant, style) for style in styles}))
-    assert len(jax.devices()) == max(DEVICES)
+    entrant, *names = sys.argv[1:]
+    print(json.dumps({name: over(entrant, name) for name in names}))
+    assert len(jax.devices()) == DEVICES
 
 
 if __name__ == "__main__":

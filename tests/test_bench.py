@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import errno
+import importlib
 import json
+import math
 import os
 import re
 import shlex
@@ -40,6 +42,7 @@ from bench.runfile.whole import Whole
 from bench.samples import Samples
 from bench.worker.source import code_lines
 from common.errors import BakeoffError
+from tests.commands import bench, how
 from tests.simulated import with_blocks
 
 if TYPE_CHECKING:
@@ -97,7 +100,7 @@ ENTRANTS = {
 KEEP = "from bench.engine.journal import Journal\nJournal.remove = lambda self: None\n"
 """A plugin that keeps the journal of a run that has come to its end."""
 COUNTS = {"processes": 2, "blocks": 2, "rounds": 2}
-METRIC = ["step", "host_cost", "sample", "final_loss"]
+METRIC = ["step", "host_cost", "final_loss"]
 
 
 class Lab:
@@ -112,16 +115,12 @@ class Lab:
     def command(self, *options: str) -> list[str]:
         """Return the command of a run at the smallest size."""
         chosen = ["--style=pure", "--workload=toy", "--backend=cpu"]
-        return [sys.executable, "-m", "pytest", str(ROOT / "bench"), *chosen, *options]
+        return bench(*chosen, *options)
 
     @property
     def how(self) -> dict[str, Any]:
         """How its processes are started."""
-        # Runs are not workers of the tests' own pytest: pytest-benchmark would switch itself off.
-        env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-        paths = os.pathsep.join([str(self.folder), str(ROOT)])
-        env |= {"TMPDIR": str(self.folder), "PYTHONPATH": paths}
-        return {"cwd": self.folder, "env": env, "text": True}
+        return how(self.folder, self.folder)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -319,7 +318,7 @@ def test_a_run_says_how_it_was_made(run: Run) -> None:
     assert said["plan"]["budget_seconds"] == 300
     assert said["plan"]["margin"] == 0.02
     assert said["plan"]["backends"]["cpu"]["workers"]["toy step"] == COUNTS["processes"]
-    assert {c["metric"] for c in said["control"]} >= {"step", "host_cost", "sample"}
+    assert {c["metric"] for c in said["control"]} >= {"step", "host_cost"}
     started = sum(record["action"]["do"] in ("start", "cold") for record in records)
     assert said["spent"]["processes"] == started
     assert 0 < said["spent"]["sampling_share"] < 1
@@ -439,20 +438,38 @@ def test_interrupted_and_resumed(tmp_path: Path, heard: Callable[[list[str]], li
     assert [path.name for path in tmp_path.glob(".*partial")] == []
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("budget", math.inf, "--budget is inf; it"),
+        ("budget", 1e9, "it may be 604800 at most: give seconds"),
+        ("margin", 2.0, "it may be 0.5 at most: 0.02 is 2 %"),
+        ("metric", ["tiem"], "unknown metric 'tiem'; known: step, host_cost, "),
+        (
+            "entrant",
+            ["nowhere.py"],
+            "no such entrant 'nowhere.py'; give a name, or a Python file's",
+        ),
+        ("entrant", ["torhc"], "unknown entrant 'torhc'; known: pure_jax, equinox, flax_linen, "),
+        ("blocks", 0, "--blocks is 0; it must be a whole number from 1 to 100000"),
+        ("cold-samples", -1, "--cold-samples is -1; it must be a whole number from 1"),
+        ("rounds", 1_000_000, "--rounds is 1000000; it must be a whole number from 1 to 100000"),
+        ("devices", "two", "--devices is 'two'; give whole numbers, as in 1,2,4"),
+    ],
+)
+def test_wrong_options_are_named(option: str, value: Any, says: str) -> None:
+    given = {f"--{name}": about.get("default") for name, about in conftest.OPTIONS.items()}
+    given[f"--{option}"] = value
+    config: Any = SimpleNamespace(getoption=lambda name, default=None: given.get(name, default))
+    with pytest.raises(BakeoffError) as caught:
+        conftest.request_of(config)
+    assert says in str(caught.value)
+
+
 BAD = {
     "--budget=0": "--budget is 0.0; it must be a positive number",
-    "--budget=inf": "--budget is inf; it",
-    "--budget=1e9": "it may be 604800 at most: give seconds",
-    "--margin=2": "it may be 0.5 at most: 0.02 is 2 %",
-    "--metric=tiem": "unknown metric 'tiem'; known: step, host_cost, ",
-    "--entrant=nowhere.py": "no such entrant 'nowhere.py'; give a name, or a Python file's path",
     "--entrant=equinox.py": "entrant 'equinox.py': there is another 'equinox'; rename the file",
-    "--entrant=torhc": "unknown entrant 'torhc'; known: pure_jax, equinox, flax_linen, ",
     "--entrant=\x1b[31mred\n": "unknown entrant ",
-    "--blocks=0": "--blocks is 0; it must be a whole number from 1 to 100000",
-    "--cold-samples=-1": "--cold-samples is -1; it must be a whole number from 1",
-    "--rounds=1000000": "--rounds is 1000000; it must be a whole number from 1 to 100000",
-    "--devices=two": "--devices is 'two'; give whole numbers, as in 1,2,4",
     "--numprocesses=2": "-n is for tests; benchmarks are measured one at a time: leave it out",
     "--benchmark-json=there.json": "--benchmark-json there.json exists already; files are never",
     "--benchmark-json=nowhere/run.json": "there is no folder nowhere; make it first",
@@ -584,17 +601,11 @@ def test_the_parent_imports_no_library_under_test() -> None:
 
 
 def test_each_metric_is_asked_for_by_one_file() -> None:
-    code = "import importlib, json, sys; print(json.dumps({n: importlib.import_module('bench.' + n)"
-    code += ".METRICS for n in sys.argv[1:]}))"
     over_devices = "test_scaling"  # which asks for the same, of other cells
-    found = sorted(path.stem for path in (ROOT / "bench").glob("test_*.py"))
-    names = [name for name in found if name != over_devices]
-    assert len(names) == len(found) - 1
-    done = subprocess.run(
-        [sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    asked = [metric for metrics in json.loads(done.stdout).values() for metric in metrics]
-    assert sorted(asked) == sorted(METRICS)
+    found = {path.stem for path in (ROOT / "bench").glob("test_*.py")}
+    assert over_devices in found
+    modules = [importlib.import_module(f"bench.{name}") for name in found - {over_devices}]
+    assert sorted(metric for module in modules for metric in module.METRICS) == sorted(METRICS)
 
 
 def test_replay_gives_back_the_samples_to_the_last_bit() -> None:

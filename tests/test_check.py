@@ -27,18 +27,13 @@ from bench.check.runner import place_of
 from bench.check.subject import SMALL, Subject
 from bench.cli import main
 from bench.cli.check import report
+from tests.commands import command, how
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).parents[1]
 CHEATS = ROOT / "tests" / "cheats"
-HARMFUL = (
-    *("in_float64", "missing_import", "never_imported", "never_returns", "own_cores"),
-    *("slow_clock", "takes_all_memory"),
-)
-"""Cheats that may not run in the process of these tests."""
-WATCHED = "sleeps_less_when_watched"
 
 
 @pytest.fixture(autouse=True)
@@ -50,61 +45,63 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def begun(folder: Path, *arguments: str, wrapped: Any = list) -> subprocess.Popen[str]:
     """Start `bakeoff check` in a folder."""
     return subprocess.Popen(
-        wrapped([sys.executable, "-m", "bench.cli", "check", *arguments]),
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
-        text=True,
+        wrapped(command("check", *arguments)),
+        **how(folder, PYTHONWARNINGS="error"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
 
 
-class Apart:
-    """Judgements of harmful files, begun in processes of their own before anything is tested."""
+def files(*names: str) -> list[str]:
+    return [str(CHEATS / f"{name}.py") for name in names]
 
-    def __init__(self, folder: Path) -> None:
+
+GROUPS = {
+    "quick": (
+        *("syntax_error.py", *files("never_imported", "slow_clock", "takes_all_memory", "exits")),
+        *("--only=contract,purity", "--time-limit=10", "--style=pure,hungry,politely,at_once"),
+    ),
+    "contract": (
+        *files("in_float64", "missing_import", "never_returns", "own_cores"),
+        *("--only=contract", "--time-limit=10", "--style=pure,waits"),
+    ),
+    "purity": (*files("misbehaves"), "--only=contract,purity"),
+    "watched": (*files("steps", "other_baseline"), "--only=watched", "--style=sleepy,idle,pure"),
+}
+"""Arguments of `bakeoff check` with cheats that may not run in the process of these tests."""
+
+
+class Apart:
+    """Judgements of such cheats, begun in processes of their own before anything is tested."""
+
+    def __init__(self, folder: Path, groups: Iterable[str]) -> None:
         (folder / "syntax_error.py").write_text((CHEATS / "syntax_error.txt").read_text())
-        cheats = [str(CHEATS / f"{name}.py") for name in HARMFUL]
-        patient = [str(CHEATS / f"{name}.py") for name in ("exits", "misbehaves")]
-        few = ["--memory=2", "--json"]
-        hanging = ["--time-limit=8", "--only=contract", *few]
-        self.running = [
-            begun(folder, "syntax_error.py", *cheats, *hanging),
-            begun(folder, *patient, *few, "--only=contract,purity"),
-            begun(folder, str(CHEATS / f"{WATCHED}.py"), *few, "--only=watched"),
-        ]
+        few = ("--memory=2", "--json")
+        self.running = {group: begun(folder, *GROUPS[group], *few) for group in groups}
 
     @cache  # noqa: B019 -- one object, as long as the tests
-    def results(self) -> tuple[dict[str, Any], str]:
+    def results(self, group: str) -> tuple[dict[str, Any], str]:
         """Return what was found by the entrant's name, and what was said on the side."""
-        said = [process.communicate(timeout=400) for process in self.running]
-        assert [process.returncode for process in self.running] == [1, 1, 1], said
-        rows = [row for out, _ in said for row in json.loads(out)]
-        return {row["entrant"]: row for row in rows}, "".join(err for _, err in said)
+        out, err = self.running[group].communicate(timeout=400)
+        assert self.running[group].returncode == 1, err
+        return {row["entrant"]: row for row in json.loads(out)}, err
 
 
 @pytest.fixture(scope="module", autouse=True)
-def background(
+def apart(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Apart | None]:
-    """Begin what may not run here, if a test asks for it; drop what it left in the repository."""
-    if not any("apart" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        yield None
-        return
-    judgements = Apart(tmp_path_factory.mktemp("apart"))
+) -> Iterator[Apart]:
+    """Begin what the tests that were chosen ask for; drop what it left in the repository."""
+    ours = [item for item in request.session.items if item.path == Path(__file__)]
+    params = [item.callspec.params for item in ours if hasattr(item, "callspec")]
+    groups = {each["group"] for each in params if "group" in each}
+    judgements = Apart(tmp_path_factory.mktemp("apart"), groups)
     yield judgements
-    for process in judgements.running:
+    for process in judgements.running.values():
         process.kill()
         with process:  # waits, and closes its streams
             pass
     (ROOT / "left_behind.txt").unlink(missing_ok=True)
-
-
-@pytest.fixture
-def apart(background: Apart | None) -> Apart:
-    """Return the judgements that were begun."""
-    assert background is not None
-    return background
 
 
 def line_of(where: str) -> str:
@@ -119,37 +116,43 @@ subject_of = cache(Subject)
 
 # Cheats whose numbers or times tell.
 
+CALLS = [
+    ("ahead", "timed-region", r"a new chunk takes \d"),
+    ("by_all", "timed-region", r"results were computed ahead, or kept"),
+    ("by_chunk", "fresh", r"call 2 .*; this is the loss that call 1 returned"),
+    ("stale", "fresh", r"call 2 .*; this is the loss that call 1 returned"),
+    ("never_updates", "gradient", r"no update was made"),
+    ("never_updates", "ten-steps", r"no weight changed"),
+    ("sometimes_updates", "ten-steps", r"loss \d+ is \d\.\d+ instead of \d\.\d+$"),
+    ("later", "timed-region", r"work is put off until then"),
+    ("in_a_thread", "timed-region", r"something goes on in the background|does other work"),
+    ("retraces", "retrace", r"6 further calls compiled 6 programs"),
+    ("numpy_arrays", "shapes", r"hidden\[0\] is a numpy\.ndarray instead of"),
+    ("float64", "shapes", r"loss is a numpy\.float64"),
+    ("other_shape", "shapes", r"float32\[1\] instead of float32\[\]$"),
+    ("nan", "equality", r"it is nan"),
+]
+COMPUTES = [
+    ("in_bfloat16", "dtypes", r"\d+ of its operations use bf16; the first one is convert"),
+    ("in_bfloat16", "equality", r"it is 1\.5445"),
+    ("detached", "gradient", r"6 of 8 .* cells\[0\].* detached, as by stop_gradient"),
+    ("ignores_input", "equality", r"inputs are not used"),
+    ("input_first", "equality", r"cells read concatenate\(\[x, hidden\]\) instead of"),
+]
 NUMBERS = [
-    ("computes_ahead", "ahead", "timed-region", r"a new chunk takes \d"),
-    ("caches", "by_all", "timed-region", r"results were computed ahead, or kept"),
-    ("caches", "by_chunk", "fresh", r"call 2 .*; this is the loss that call 1 returned"),
-    ("stale_loss", "stale", "fresh", r"call 2 .*; this is the loss that call 1 returned"),
-    ("skips_optimiser", "never", "gradient", r"no update was made"),
-    ("skips_optimiser", "never", "ten-steps", r"no weight changed"),
-    ("skips_optimiser", "now_and_then", "ten-steps", r"loss \d+ is \d\.\d+ instead of \d\.\d+$"),
-    ("in_bfloat16", "pure", "dtypes", r"\d+ of its operations use bf16; the first one is convert"),
-    ("in_bfloat16", "pure", "equality", r"it is 1\.5445"),
-    ("detached", "pure", "gradient", r"6 of 8 .* cells\[0\].* detached, as by stop_gradient"),
-    ("ignores_input", "pure", "equality", r"inputs are not used"),
-    ("input_first", "pure", "equality", r"cells read concatenate\(\[x, hidden\]\) instead of"),
-    ("puts_off", "later", "timed-region", r"work is put off until then"),
-    (
-        "in_the_background",
-        "threaded",
-        "timed-region",
-        r"something goes on in the background|it does other work",
-    ),
-    ("retraces", "anew", "retrace", r"6 further calls compiled 6 programs"),
+    *(("steps", *row) for row in CALLS),
+    *(("models", *row) for row in COMPUTES),
     ("one_way", FILE, "weights", r"cells\[0\]\.bias differs in 8 of 8 numbers"),
     ("one_way", "pure", "weights", r"cells\[0\]\.bias differs in 8 of 8 numbers"),
-    ("returns_numpy", "numpy_arrays", "shapes", r"hidden\[0\] is a numpy\.ndarray instead of"),
-    ("returns_numpy", "float64", "shapes", r"loss is a numpy\.float64"),
-    ("returns_numpy", "other_shape", "shapes", r"float32\[1\] instead of float32\[\]$"),
-    ("returns_numpy", "nan", "equality", r"it is nan"),
 ]
+ALIKE = {"by_all", "stale", "sometimes_updates", "float64", "ignores_input"}
+"""Styles that another style's check would miss too, if it were broken."""
 
 
-@pytest.mark.parametrize(("name", "style", "check", "seen"), NUMBERS)
+@pytest.mark.parametrize(
+    ("name", "style", "check", "seen"),
+    [pytest.param(*row, marks=pytest.mark.slow if row[1] in ALIKE else ()) for row in NUMBERS],
+)
 def test_a_cheat_is_found(name: str, style: str, check: str, seen: str) -> None:
     subject = subject_of(impls.add(CHEATS / f"{name}.py"), style)
     found = findings_of(subject, check)
@@ -162,78 +165,73 @@ def test_a_cheat_is_found(name: str, style: str, check: str, seen: str) -> None:
 # Cheats that take a process of their own: what is seen, and the line that did it, even of what
 # never came back, since its stacks are written down before it is ended.
 
-OWN = [
-    ("syntax_error", FILE, "contract", r"has a syntax error in line 3: expected ':'", ""),
-    (
-        *("missing_import", FILE, "contract"),
-        r"needs the package 'a_library_that_nobody_has'",
-        "import a_library_that_nobody_has",
-    ),
-    ("never_imported", FILE, "contract", r"did not return within 8 s", "time.sleep(600)"),
-    ("in_float64", FILE, "contract", r"changed jax_enable_x64 from False to True", ""),
-    ("slow_clock", FILE, "contract", r"replaced time\.perf_counter", ""),
-    ("own_cores", FILE, "contract", r"changed the priority from \d+ to", ""),
-    ("exits", "politely", "contract", r"called sys\.exit\(3\)", "sys.exit(3)"),
-    ("exits", "at_once", "contract", r"it ended the process: exit status 4", ""),
-    ("never_returns", "waits", "contract", r"did not return within 8 s", "time.sleep(1)"),
-    ("takes_all_memory", "hungry", "contract", r"asked for more memory than it may", "np.ones("),
-    ("misbehaves", "prints", "purity", r"it printed 1048577 bytes", ""),
-    ("misbehaves", "forks", "purity", r"forks: 1", "os.fork()"),
-    (
-        *("misbehaves", "leaves_a_child", "purity"),
-        r"left behind: sleep \(\d+\); ended now",
-        "subprocess.Popen",
-    ),
-    ("misbehaves", "writes", "purity", r"it wrote to left_behind\.txt", "left_behind.txt"),
-    (WATCHED, "sleepy", "watched", r"in the program, \S+ in the worker", ""),
-    (WATCHED, "idle", "watched", r"what it computed while it was timed is not what was", ""),
-]
+OWN: dict[str, list[tuple[str, str | None, str, str, str]]] = {
+    "quick": [
+        ("syntax_error", FILE, "contract", r"has a syntax error in line 3: expected ':'", ""),
+        ("never_imported", FILE, "contract", r"did not return within 10 s", "time.sleep(600)"),
+        ("slow_clock", FILE, "contract", r"replaced time\.perf_counter", ""),
+        ("takes_all_memory", "hungry", "contract", r"more memory than it may", "np.ones("),
+        ("exits", "politely", "contract", r"called sys\.exit\(3\)", "sys.exit(3)"),
+        ("exits", "at_once", "contract", r"it ended the process: exit status 4", ""),
+    ],
+    "contract": [
+        ("missing_import", FILE, "contract", r"'a_library_that_nobody_has'", "import a_library"),
+        ("in_float64", FILE, "contract", r"changed jax_enable_x64 from False to True", ""),
+        ("own_cores", FILE, "contract", r"changed the priority from \d+ to", ""),
+        ("never_returns", "waits", "contract", r"did not return within 10 s", "time.sleep(1)"),
+    ],
+    "purity": [
+        ("misbehaves", "prints", "purity", r"it printed 1048577 bytes", ""),
+        ("misbehaves", "forks", "purity", r"forks: 1", "os.fork()"),
+        ("misbehaves", "leaves_a_child", "purity", r"left behind: sleep \(", "subprocess.Popen"),
+        ("misbehaves", "writes", "purity", r"it wrote to left_behind\.txt", "left_behind.txt"),
+    ],
+    "watched": [
+        ("steps", "sleepy", "watched", r"in the program, \S+ in the worker", ""),
+        ("steps", "idle", "watched", r"what it computed while it was timed is not what was", ""),
+        ("other_baseline", "pure", "watched", r"changed the program of pure_jax/pure", ""),
+    ],
+}
 
 
-@pytest.mark.parametrize(("name", "style", "check", "seen", "line"), OWN)
+@pytest.mark.parametrize(
+    ("group", "name", "style", "check", "seen", "line"),
+    [
+        pytest.param(group, *row, marks=() if group == "quick" else pytest.mark.slow)
+        for group, rows in OWN.items()
+        for row in rows
+    ],
+)
 def test_what_it_does_to_its_process(
-    apart: Apart, name: str, style: str, check: str, seen: str, line: str
+    apart: Apart, group: str, name: str, style: str | None, check: str, seen: str, line: str
 ) -> None:
-    rows = apart.results()[0][name]["findings"]
-    ours = [row for row in rows if (row["check"], row["style"]) == (check, style or None)]
+    rows = apart.results(group)[0][name]["findings"]
+    ours = [row for row in rows if (row["check"], row["style"]) == (check, style)]
     [found, *_] = [row for row in ours if re.search(seen, row["seen"])] or [None]
     assert found, rows
     if line:
         assert line in line_of(found["where"])
 
 
-def test_the_others_go_on(apart: Apart) -> None:
-    """A style that ends its process costs the other styles nothing, and nothing of it lives on."""
-    rows, said = apart.results()
+@pytest.mark.parametrize("group", ["quick"])
+def test_the_others_go_on(apart: Apart, group: str) -> None:
+    """A style that ends its process costs the other styles nothing."""
+    rows, said = apart.results(group)
     outcomes = {(o["check"], o["style"]): o["outcome"] for o in rows["exits"]["checks"]}
     assert outcomes["contract", "pure"] == outcomes["purity", "pure"] == "ok"
     assert outcomes["contract", "at_once"] == "finding"
     assert not any(row["equal"] for row in rows.values())
     assert rows["syntax_error"]["styles"] == []
     assert "will be executed now, with your rights" in said
-    ended = re.findall(r"\((\d+)\); ended now", str(rows["misbehaves"]["findings"]))
-    assert ended
-    assert not any(psutil.pid_exists(int(pid)) for pid in ended)
-
-
-IN_WORKER = {
-    "by_identity": r"3 updates in \d+ calls",
-    "compiles_again": "compiled again while it was timed",
-    "counts_on": "its weights are off by",
-    "low_precision": "changed jax_default_matmul_precision",
-    "other_baseline": "importing it changed the program of pure_jax/pure",
-    "slow_clock_later": "while it was timed it replaced time.perf_counter",
-    "wrong_loss": "the last loss is off by",
-}
 
 
 @pytest.mark.slow
-def test_what_the_benchmarks_worker_finds(tmp_path: Path) -> None:
-    paths = [str(CHEATS / f"{name}.py") for name in IN_WORKER]
-    out, err = begun(tmp_path, *paths, "--only=watched", "--json").communicate(timeout=400)
-    rows = {row["entrant"]: row["findings"] for row in json.loads(out)}
-    for name, seen in IN_WORKER.items():
-        assert any(re.search(seen, finding["seen"]) for finding in rows[name]), (rows[name], err)
+@pytest.mark.parametrize("group", ["purity"])
+def test_nothing_that_was_left_behind_lives_on(apart: Apart, group: str) -> None:
+    rows, _ = apart.results(group)
+    ended = re.findall(r"\((\d+)\); ended now", str(rows["misbehaves"]["findings"]))
+    assert ended
+    assert not any(psutil.pid_exists(int(pid)) for pid in ended)
 
 
 # Honest entrants.
@@ -252,7 +250,13 @@ def test_an_honest_style_has_no_finding(entrant: str, style: str) -> None:
             assert findings_of(subject_of(entrant, style), name) == [], name
 
 
-@pytest.mark.parametrize("entrant", dict(HONEST))
+@pytest.mark.parametrize(
+    "entrant",
+    [
+        pytest.param(name, marks=() if name in ("pure_jax", "equinox") else pytest.mark.slow)
+        for name, _ in HONEST
+    ],
+)
 def test_an_honest_file_has_no_finding(entrant: str) -> None:
     for name in ("contract", "shapes", "weights"):
         assert findings_of(subject_of(entrant, FILE), name) == [], name

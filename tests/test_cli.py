@@ -13,9 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save as to_bytes
 
 import impls
 from bench.cli import app
@@ -26,7 +24,7 @@ from common.contract import fresh_checkpoint
 from common.corpus import TOY
 from common.equality import random_weights
 from common.vocab import Vocab
-from tests.commands import Bakeoff, Done
+from tests.commands import Bakeoff, Done, bench, how
 
 ROOT = Path(__file__).parents[1]
 RUN = str(ROOT / "results/xeon-2-cores/2026-11-26-default.json")
@@ -76,7 +74,7 @@ HOSTILE = "\x1b[31mred\x07\n[bold]:smile:\u202e\r"
 LONG = "x" * 300
 
 
-@pytest.mark.parametrize("columns", ["60", "80", "140"])
+@pytest.mark.parametrize("columns", ["60", "140"])
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help(
     bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch, command: str, columns: str
@@ -114,7 +112,6 @@ def assert_one_line(done: Done, *words: str) -> None:
 
 def furnish(here: Path) -> None:
     """Make the files that bad input is about."""
-    (here / "empty.txt").touch()
     (here / "one.txt").write_text("a")
     (here / "latin.txt").write_bytes(b"caf\xe9\n")
     (here / "other.txt").write_text("abcd. and more")
@@ -124,34 +121,26 @@ def furnish(here: Path) -> None:
     os.mkfifo(here / "fifo")
     weights.save(here / "good", saved())
     (here / "cut").write_bytes((here / "good").read_bytes()[:-1])
-    (here / "foreign").write_bytes(to_bytes({"x": np.zeros(2)}))
     shape = random_weights(ModelConfig(5, width=9, layers=3))
     weights.save(here / "shape", saved(checkpoint=fresh_checkpoint(shape)))
 
 
-BAD = {
+BAD = {  # what else is wrong with texts, sizes and files has its own tests
     "--corpus missing.txt": "no such file 'missing.txt'; give",
     "--corpus tiny": "unknown corpus 'tiny'; known: toy, ",
-    "--corpus ''": "unknown corpus ''; known",
-    "--corpus empty.txt": "holds no text",
-    "--corpus one.txt": "holds only 1 character",
-    "--corpus folder": "'folder' is a directory; give",
     "--corpus latin.txt": "not UTF-8 (byte 0xe9 at offset 3); convert it",
     "--prompt aZ": "'Z' at position 1",
     "--entrant flex_linen": "unknown entrant 'flex_linen'; known: pure_jax, equinox",
     "--style jit": "unknown style of pure_jax 'jit'; known: pure, tuned",
     "--entrant haiku --style jit": "unknown style of haiku 'jit'; known: pure, transform",
     "--width 0": "width is 0; it must be a whole number from 1 to 16384",
-    "--width 99999999": "width is 99999999; it must be",
     "--width wide": "'--width': Input should be a valid integer, unable to parse",
     "--layers 1.5": "not '1.5'",
-    "--chunk ''": "not ''",
     "--batch nan": "not 'nan'",
     "--epoch-chars 1": "it must be a whole number from 2",
     "--epochs -1": "epochs is -1",
     "--sample-every -1": "sample-every is -1",
     "--learning-rate inf": "learning rate is inf; it must be a positive number",
-    "--learning-rate fast": "not 'fast'",
     "--weight-decay -1": "weight decay is -1.0; it must be zero or a positive number",
     "--seed 2147483648": "seed is 2147483648; it must be from 0 to 2147483647",
     "--epoch-mode fast": "it must be 'chunk' or 'scan'",
@@ -176,21 +165,17 @@ BAD = {
     "--coordinator a:1 --process-id 0 --processes 2 --devices 3": "give a multiple of 2",
 }
 WEIGHTS = {
-    "none": "there is no weights file none",
     "folder": "folder is a folder",
     "fifo": "is a pipe, not a regular file",
     "loop": "loop",
     LONG: "File name too long",
     "/dev/zero": "is a character device, not a regular file",
-    "exists": "is not a whole safetensors file",
     "cut": "is not a whole safetensors file",
-    "empty.txt": "is not a whole safetensors file",
-    "foreign": "is a safetensors file of format None",
     "shape": "has (14, 9) for cells.0.kernel, where its configuration says (13, 8)",
 }
 REFUSED = {
     **{f"train {given}": says for given, says in BAD.items()},
-    **{f"train --resume {file}": says for file, says in WEIGHTS.items()},
+    "train --resume cut": WEIGHTS["cut"],
     **{f"sample {file}": says for file, says in WEIGHTS.items()},
     "sample": "Missing argument 'WEIGHTS'",
     "sample good --entrant nobody": "unknown entrant 'nobody'; known",
@@ -468,7 +453,7 @@ def test_any_entrant_samples_what_one_has_trained(bakeoff: Bakeoff, tmp_path: Pa
     weights.save(tmp_path / "w", saved())
     texts = {
         bakeoff("sample", "w", "--prompt", "ab", "--length", "50", "--entrant", name)
-        for name in impls.usual()
+        for name in ("pure_jax", "haiku")
     }
     [done] = texts
     assert re.fullmatch(r"ab[.abcd]{50}\n", done.out)
@@ -547,6 +532,12 @@ def test_what_styles_compile_to_fits_80_columns(
 
 # In processes of their own
 
+
+def slowly(*rows: tuple[Any, ...]) -> list[Any]:
+    """Return rows of a table that are left to `make test-all`: the others fail for most of it."""
+    return [pytest.param(*row, marks=pytest.mark.slow) for row in rows]
+
+
 PROGRAM = (
     "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "runpy.run_module('bench.cli', run_name='__main__')"
@@ -601,7 +592,7 @@ def wait_for(stream: Any, sign: bytes) -> bytes:
     raise AssertionError(f"it ended without {sign!r}: {seen!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, *slowly((signal.SIGTERM,))])
 def test_a_signal_saves_and_says_how_to_go_on(
     bakeoff: Bakeoff, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -630,7 +621,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert re.findall(r"^epoch +(\d+) ", resumed.out, re.MULTILINE) == [str(done)]
 
 
-@pytest.mark.parametrize("colour", [True, False], ids=["colour", "NO_COLOR"])
+@pytest.mark.parametrize("colour", [True, *slowly((False,))], ids=["colour", "NO_COLOR"])
 def test_a_terminal_shows_a_bar(tmp_path: Path, colour: bool) -> None:
     ours, theirs = pty.openpty()
     setting: dict[str, Any] = {} if colour else {"NO_COLOR": "1"}
@@ -689,13 +680,14 @@ full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /d
     [
         ("", ""),
         ("--help", "1"),
-        *((f"{command} --help", "") for command in COMMANDS),
-        ("entrants --json", ""),
-        ("sample w", ""),
-        ("new mine", ""),
-        (f"compare {RUN} {RUN}", ""),
         (f"report {RUN} --format md", "1"),
-        (f"report {RUN} --format csv", ""),
+        *slowly(
+            ("entrants --json", ""),
+            ("sample w", ""),
+            ("new mine", ""),
+            (f"compare {RUN} {RUN}", ""),
+            (f"report {RUN} --format csv", ""),
+        ),
     ],
 )
 def test_a_full_standard_output_is_one_line(tmp_path: Path, command: str, unbuffered: str) -> None:
@@ -712,7 +704,7 @@ def test_a_full_standard_output_is_one_line(tmp_path: Path, command: str, unbuff
 
 
 @full
-@pytest.mark.parametrize("files", [(), ("--log", "-"), ("--save", "w")], ids=" ".join)
+@pytest.mark.parametrize("files", [("--save", "w"), *slowly((("--log", "-"),))], ids=" ".join)
 def test_training_onto_a_full_standard_output(tmp_path: Path, files: tuple[str, ...]) -> None:
     arguments = ("train", *SMALL, "--epochs", "2", *files)
     with Path("/dev/full").open("w") as file:
@@ -751,16 +743,13 @@ def test_a_reader_that_has_left_is_quiet(tmp_path: Path, command: str, unbuffere
 
 
 @full
+@pytest.mark.slow
 def test_measuring_goes_on_where_standard_output_is_full(tmp_path: Path) -> None:
     """What is shown is lost, and that is said once; the run file is there."""
-    command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), "-q", "--budget=10"]
-    command += ["--entrant=haiku", "--style=pure", "--workload=toy", "--metric=step"]
-    command += ["--blocks=1", "--rounds=1", "-p", "no:cacheprovider", "--benchmark-json=run.json"]
-    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    command = bench("-q", "--budget=10", "--entrant=pure_jax", "--style=pure", "--workload=toy")
+    command += ["--metric=step", "--blocks=1", "--rounds=1", "--benchmark-json=run.json"]
     with Path("/dev/full").open("w") as file:
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, stdout=file, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, **how(tmp_path), stdout=file, stderr=subprocess.PIPE)
     assert done.returncode == 2
     assert done.stderr.startswith(FULL)
     assert done.stderr.count("bakeoff: ") == 1

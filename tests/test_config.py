@@ -1,11 +1,9 @@
 import math
-from dataclasses import FrozenInstanceError
 from typing import Any
 
 import pytest
 
 from common.config import (
-    WORKLOADS,
     DataConfig,
     ModelConfig,
     OptimiserConfig,
@@ -75,30 +73,9 @@ def test_a_configuration_checks_itself(make: Any, named: str) -> None:
         make()
 
 
-def test_the_blogs_numbers_are_the_defaults() -> None:
-    assert ModelConfig(80) == ModelConfig(80, width=128, layers=3)
-    assert OptimiserConfig() == OptimiserConfig(learning_rate=0.002, weight_decay=1e-7)
-    assert DataConfig() == DataConfig(chunk=256, batch=1, epoch_chars=10_000)
-
-
 def test_in_features_are_the_hidden_state_and_the_layer_below() -> None:
     assert ModelConfig(5, width=8, layers=3).in_features == (13, 16, 16)
     assert ModelConfig(5, width=8, layers=1).in_features == (13,)
-
-
-def test_configurations_are_frozen_and_hashable() -> None:
-    config = ModelConfig(5)
-    with pytest.raises(FrozenInstanceError):
-        config.width = 3  # type: ignore[misc]
-    assert len({config, ModelConfig(5), ModelConfig(6)}) == 2
-
-
-def test_workloads_are_found_by_their_names() -> None:
-    assert list(WORKLOADS)[:5] == ["toy", "seed", "wide", "batched", "crowded"]
-    assert [WORKLOADS[name].width for name in list(WORKLOADS)[5:]] == [2**n for n in range(3, 11)]
-    assert all(name == workload.name for name, workload in WORKLOADS.items())
-    assert WORKLOADS["seed"].width == ModelConfig(60).width
-    assert WORKLOADS["seed"].chunk == DataConfig().chunk
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:

@@ -12,7 +12,6 @@ import threading
 import time
 import tracemalloc
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,11 +21,12 @@ from bench.fleet import cluster
 from bench.fleet.plan import CompareTable, PlannedComparison, plan
 from bench.fleet.process import measure_here, run_file, save, write_index
 from common.errors import BakeoffError
+from tests.commands import command, how
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
 PLAN = """
 [defaults]
 budget = 60
@@ -195,10 +195,10 @@ def test_a_failed_comparison_goes_on_from_its_journal(tmp_path: Path) -> None:
     begins = "import pathlib as p; p.Path('.bakeoff').mkdir(); p.Path('.bakeoff/a.journal')"
     fails = (sys.executable, "-c", f"{begins}.write_text('x'); print('no'); raise SystemExit(3)")
     goes_on = (*WRITER[:2], f"{WRITER[2]}; assert '--resume' in sys.argv")
-    for command, suffixes in ((fails, {".unfinished", ".txt"}), (goes_on, {".json"})):
-        for done, result in measure_here([comparison()], tmp_path, print, command):
+    for measuring, suffixes in ((fails, {".unfinished", ".txt"}), (goes_on, {".json"})):
+        for done, result in measure_here([comparison()], tmp_path, print, measuring):
             save(tmp_path, done, result)
-            assert result.log == {fails: "no", goes_on: "exit status 0"}[command]
+            assert result.log == {fails: "no", goes_on: "exit status 0"}[measuring]
         assert {path.suffix for path in tmp_path.iterdir()} == suffixes
 
 
@@ -234,15 +234,10 @@ def test_an_interrupted_comparison_goes_on(
     """Ctrl-C in the middle of a real comparison; the same command goes on from its journal."""
     (tmp_path / "plan.toml").write_text(
         "[[compare]]\nentrants = ['pure_jax']\nworkloads = ['toy']\nmetrics = ['step']\n"
-        "budget = 60\n"
+        "budget = 30\n"
     )
-    command = [sys.executable, "-m", "bench.cli", "matrix", "plan.toml", "--out", "out"]
-    # They are no workers of the tests' own pytest: pytest-benchmark would switch itself off.
-    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    env |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    first = subprocess.Popen(
-        heard(command), cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
-    )
+    given = command("matrix", "plan.toml", "--out", "out")
+    first = subprocess.Popen(heard(given), **how(tmp_path), stderr=subprocess.PIPE)
     end = time.monotonic() + 100
     while time.monotonic() < end and first.poll() is None:
         journals = list((tmp_path / "out").glob("*.unfinished/.bakeoff/*.journal"))
@@ -254,9 +249,7 @@ def test_an_interrupted_comparison_goes_on(
     assert first.returncode == 130, error
     assert "interrupted" in error
     assert list((tmp_path / "out").glob("*.unfinished/.bakeoff/*.journal"))
-    second = subprocess.run(
-        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=200
-    )
+    second = subprocess.run(given, **how(tmp_path), capture_output=True, check=False, timeout=200)
     assert second.returncode == 0, second.stderr
     [path] = (tmp_path / "out").glob("compare1-*.json")
     assert json.loads(path.read_text())["bakeoff"]["cells"]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -20,27 +17,25 @@ import pytest
 from bench.cli.train import without
 from common.errors import BakeoffError
 from common.hosts import Peers, unlike
+from tests.commands import command, how
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
 TRAIN = (
     *("train", "--corpus", "toy", "--width", "16", "--layers", "2", "--chunk", "8"),
     *("--batch", "2", "--epoch-chars", "80", "--sample-every", "0"),
 )
 
 
-def bakeoff(*arguments: str, cwd: Path, paths: Sequence[str] = ()) -> subprocess.Popen[str]:
+def bakeoff(*arguments: str, cwd: Path, paths: Sequence[Path] = ()) -> subprocess.Popen[str]:
     """Start the command line."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", *arguments],
-        cwd=cwd,
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([*paths, str(ROOT)]), "JAX_PLATFORMS": "cpu"},
+        command(*arguments),
+        **how(cwd, *paths, JAX_PLATFORMS="cpu"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 
@@ -197,7 +192,7 @@ def test_hosts_with_other_versions_are_refused_and_named(tmp_path: Path) -> None
             *(*TRAIN, "--epochs", "5", "--processes", "2", "--process-id", str(number)),
             *("--coordinator", f"127.0.0.1:{port}"),
             cwd=tmp_path,
-            paths=[str(other.parent)] * number,
+            paths=[other.parent] * number,
         )
         for number in (0, 1)
     ]

@@ -8,7 +8,6 @@ import json
 import subprocess
 import sys
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,11 +116,13 @@ def test_offers_what_the_contract_asks(entrant: str) -> None:
     assert importlib.metadata.version(loaded.distribution)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 5])
 @each_entrant
-def test_any_number_of_layers(entrant: str, layers: int) -> None:
-    """Loss and gradient are the reference's, and a fresh init has the sizes that were asked for."""
-    case = Case(ModelConfig(7, 6, layers), chunk=4, batch=2)
+def test_one_layer(entrant: str) -> None:
+    """Loss and gradient are the reference's, and a fresh init has the sizes that were asked for.
+
+    Two and three layers are in the table of test_equality.py.
+    """
+    case = Case(ModelConfig(7, 6, layers=1), chunk=4, batch=2)
     model, weights = impls.load(entrant).build(case.model), random_weights(case.model)
     hidden, chunk = random_hidden(case), random_chunk(case, 1, masked=1)
 
@@ -139,7 +140,7 @@ def test_any_number_of_layers(entrant: str, layers: int) -> None:
     assert relative_norm(grads, answer.grads) <= GRADIENT_TOLERANCE
 
     fresh = jax.eval_shape(lambda: model.to_weights(model.init(jax.random.key(0))))
-    assert [len(fresh.cells), *map(len, fresh.cells)] == [layers, *[2] * layers]
+    assert [len(fresh.cells), *map(len, fresh.cells)] == [1, 2]
     for ours, theirs in zip(jax.tree.leaves(fresh), jax.tree.leaves(weights), strict=True):
         assert (ours.shape, ours.dtype) == (theirs.shape, np.float32)
 
@@ -200,17 +201,6 @@ def test_what_is_reported_needs_no_engine() -> None:
         waiting += new
         seen |= new
     assert ROOT / "bench" / "samples.py" in seen
-
-
-@each_entrant
-def test_an_entrant_imports_its_own_library_alone(entrant: str) -> None:
-    """Read from the file: what a library brings along itself is the library's affair."""
-    tops = {name.split(".")[0] for name in imported(ROOT / "impls" / f"{entrant}.py")}
-    others = tops - set(sys.stdlib_module_names) - {"common", "jax", "jaxtyping", "optax", "numpy"}
-    origins = metadata.packages_distributions()
-    assert {origin for top in others for origin in origins[top]} <= {
-        impls.load(entrant).distribution
-    }
 
 
 def test_relative_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,9 +74,9 @@ def test_values_and_all_gradients_are_the_shared_ones(layers: int, chunk: int, b
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6), ours, theirs)
 
 
-@pytest.mark.parametrize("batch", [7, 12, 22, 24])
+@pytest.mark.parametrize("batch", [7, 12, 24])
 def test_groups_change_nothing(batch: int) -> None:
-    """7 and 22 are one group, 12 are groups of 6, 24 of 8."""
+    """7 are one group, 12 are groups of 6, 24 of 8."""
     case = case_of(2, 4, batch)
     weights, hidden = random_weights(case.model), random_hidden(case)
     grouped = jax.jit(partial(in_groups, layerwise_loss))
@@ -89,9 +89,7 @@ def test_groups_change_nothing(batch: int) -> None:
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("batch", "sizes"), [(8, [8]), (12, [6, 6]), (16, [8, 8]), (17, [17]), (24, [8, 8, 8])]
-)
+@pytest.mark.parametrize(("batch", "sizes"), [(12, [6, 6]), (17, [17]), (24, [8, 8, 8])])
 def test_streams_of_a_group(batch: int, sizes: list[int]) -> None:
     """Each stream comes once, in order, and a group sees the number of all that count."""
     seen = []
@@ -125,14 +123,9 @@ def test_a_group_where_nothing_counts() -> None:
     assert relative_norm(grads, answer.grads) <= GRADIENT_TOLERANCE
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(Case(ModelConfig(5, 8), chunk=8, batch=1), id="toy"),
-        pytest.param(Case(ModelConfig(7, 16), chunk=8, batch=24), id="three groups"),
-    ],
-)
-def test_tuned_is_equal(case: Case, step_of: Callable[[str, str, Case], TrainStep]) -> None:
+def test_tuned_is_equal_in_three_groups(step_of: Callable[[str, str, Case], TrainStep]) -> None:
+    """In one group it is one of the rows of test_equality.py."""
+    case = Case(ModelConfig(7, 8), chunk=4, batch=24)
     baseline = trajectory(step_of("pure_jax", "pure", case), case)
     deviation(make(pure_jax.tuned, case), case, baseline).require()
 

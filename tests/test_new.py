@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import resource
 import shlex
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ import impls
 from bench.check.checks import CHECKS
 from bench.cli import main
 from bench.cli.new import skeleton
+from tests.commands import bench, how
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,15 +73,8 @@ def run(command: str, capsys: pytest.CaptureFixture[str], here: Path) -> str:
         main(words[1:])
         return capsys.readouterr().out
     assert words[:2] == ["pytest", "bench"]
-    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(ROOT / "bench"), "--backend=cpu", *words[2:]],
-        cwd=here,
-        env=env | {"TMPDIR": str(here)},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    measuring = bench("--backend=cpu", *words[2:])
+    done = subprocess.run(measuring, **how(here), capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

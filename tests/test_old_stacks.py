@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections import Counter
 from pathlib import Path
@@ -20,7 +19,6 @@ from bench.environments.spec import parse
 from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
 from common.older import release
-from impls import older
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,23 +145,6 @@ def test_every_entrant_is_measured_cold(stack: Stack) -> None:
         found = ask_once(command, stack.place, SILENCE)
         assert set(found["values"]) == set(COLD), entrant
         assert all(found["values"].values())
-
-
-def test_nothing_of_it_is_imported_today() -> None:
-    """Today's releases are what the entrants are written for."""
-    for name, (library, enough) in older.UNTIL.items():
-        entrant = impls.load(name)
-        assert release(__import__(library).__version__) >= enough
-        assert entrant.missing == {}
-
-
-def test_every_adapted_entrant_has_its_module() -> None:
-    folder = Path(older.__path__[0])
-    assert {path.stem for path in folder.glob("[!_]*.py")} == set(older.UNTIL)
-    assert set(older.UNTIL) < set(impls.usual())
-    for name in older.UNTIL:
-        tree = ast.parse((folder / f"{name}.py").read_text())
-        assert any(isinstance(n, ast.FunctionDef) and n.name == "adapt" for n in tree.body)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import jax
 import numpy as np
 import pytest
@@ -21,29 +18,16 @@ from tests.over_devices import DEVICES, in_process
 CASE = Case(ModelConfig(5, width=8, layers=2), chunk=6, batch=4)
 AWAY = 1e-5
 """Nats per character, that the losses of several devices may be from one's."""
-QUICK = ("pure_jax", "pure")
-STYLES = [(name, style) for name in impls.usual() for style in impls.load(name).styles]
+QUICK = "pure_jax"
 
-of_all_styles = pytest.mark.parametrize(
-    ("entrant", "style"),
-    [
-        pytest.param(*arm, marks=() if arm == QUICK else pytest.mark.slow, id="-".join(arm))
-        for arm in STYLES
-    ],
+
+@pytest.mark.parametrize(
+    "entrant",
+    [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in impls.usual()],
 )
-
-
-@cache
-def over_devices(entrant: str, style: str) -> dict[str, dict[str, Any]]:
-    """Return what a style does over devices, in a process that has enough of them."""
-    return in_process(entrant, [style])[style]
-
-
-@of_all_styles
-def test_losses_are_those_of_one_device(entrant: str, style: str) -> None:
-    found = over_devices(entrant, style)
-    assert list(found) == names(style, DEVICES)
-    for name, row in found.items():
+def test_styles_over_devices(entrant: str) -> None:
+    asked = [n for style in impls.load(entrant).styles for n in names(style, (1, DEVICES))]
+    for name, row in in_process(entrant, asked).items():
         devices, weak = Over.of(name)[1:]
         assert row["away"] <= AWAY, name
         assert row["devices"] == devices, name
@@ -51,19 +35,8 @@ def test_losses_are_those_of_one_device(entrant: str, style: str) -> None:
         assert row["divided"] == row["rows"] // devices, f"{name}: streams are not shared"
         assert row["loss_everywhere"], name
         assert row["updates"] == 3, name
-
-
-@of_all_styles
-def test_nothing_is_compiled_again(entrant: str, style: str) -> None:
-    for name, row in over_devices(entrant, style).items():
         assert row["compiled"] == [0] * 8, name  # two steps of a new one, three, and three
-
-
-@of_all_styles
-def test_devices_speak_once_in_a_step(entrant: str, style: str) -> None:
-    """Gradients are added up over devices after the scan, and not at each of its characters."""
-    for name, row in over_devices(entrant, style).items():
-        assert row["at_each_character"] == [], name
+        assert row["at_each_character"] == [], f"{name}: gradients are added up after the scan"
         assert row["sums"] > 0, name
 
 

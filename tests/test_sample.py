@@ -2,6 +2,7 @@ import math
 from functools import cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,20 +32,25 @@ def write(prompt: str = "ab", name: str = impls.BASELINE, **options: Any) -> str
     return sample(model, params, CONFIG, VOCAB, prompt, **{"length": LENGTH, **options})
 
 
+@cache
+def step_of_model(name: str) -> Any:
+    return jax.jit(entrant(name)[0].step)
+
+
 def greedy_loop(name: str, prompt: str, length: int) -> str:
     """Return what the likeliest characters are, one at a time and without a jitted scan."""
-    model, params = entrant(name)
+    params, step = entrant(name)[1], step_of_model(name)
     state: Any = tuple(jnp.zeros(CONFIG.width) for _ in range(CONFIG.layers))
     for token in VOCAB.encode(prompt):
-        state, logits = model.step(params, state, jnp.int32(token))
+        state, logits = step(params, state, jnp.int32(token))
     for _ in range(length):
         token = np.argmax(np.asarray(logits)).astype(np.int32)
         prompt += VOCAB.characters[token]
-        state, logits = model.step(params, state, jnp.int32(token))
+        state, logits = step(params, state, jnp.int32(token))
     return prompt
 
 
-@pytest.mark.parametrize("name", impls.usual())
+@pytest.mark.parametrize("name", ["pure_jax", "haiku"])
 def test_greedy_is_a_loop_with_argmax(name: str) -> None:
     text = write("ab", name)
     assert text == greedy_loop(name, "ab", LENGTH)

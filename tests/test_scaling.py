@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from bench.samples import Found, Samples
 from bench.scaling import scaling
 from bench.worker.workloads import use
 from common.errors import BakeoffError
+from tests.commands import how
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
@@ -126,26 +126,17 @@ def test_text_markdown_and_page_show_it(tmp_path: Path) -> None:
     assert "Efficiency of 2 devices: 0.62" in html
 
 
-def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def measured(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the benchmarks of scaling."""
-    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     command = [sys.executable, "-m", "pytest", str(ROOT / "bench" / "test_scaling.py"), *options]
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=env | {"TMPDIR": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-    )
+    return subprocess.run(command, **how(folder), capture_output=True, check=False, timeout=400)
 
 
 @pytest.mark.slow
 def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     chosen = ("--entrant=pure_jax", "--style=pure", "--workload=batched", "--backend=cpu")
     few = ("--processes=2", "--blocks=2", "--rounds=1", "--metric=step")
-    done = bench(tmp_path, *chosen, *few, "--devices=2", "--benchmark-json=run.json")
+    done = measured(tmp_path, *chosen, *few, "--devices=2", "--benchmark-json=run.json")
     assert done.returncode == 0, done.stdout
     run: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
     msgspec.convert(run, runfile.RunFile)
@@ -166,6 +157,6 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_devices_have_to_be_named(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--entrant=pure_jax", "--workload=batched")
+    done = measured(tmp_path, "--entrant=pure_jax", "--workload=batched")
     assert done.returncode == 2
     assert "no devices to share streams between; give --devices 1,2" in done.stdout + done.stderr

@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    import numpy as np
-
     from common.contract import TrainStep
 
-TOY = Case(ModelConfig(5, 8), chunk=8, batch=1)
+    type StepOf = Callable[[str, str, Case], TrainStep]
+
 GROUPS = Case(ModelConfig(5, 4, layers=2), chunk=4, batch=16)
 
 
@@ -36,11 +35,6 @@ def entrant() -> Iterator[impls.Entrant]:
     impls.OUTSIDE.pop(name)
 
 
-@pytest.fixture(scope="module")
-def baselines(step_of: Callable[[str, str, Case], TrainStep]) -> dict[Case, np.ndarray]:
-    return {case: trajectory(step_of("pure_jax", "pure", case), case) for case in (TOY, GROUPS)}
-
-
 def test_tricks_are_an_entrant_from_outside(entrant: impls.Entrant) -> None:
     assert entrant.name == tricks.NAME
     assert list(entrant.styles) == list(tricks.STYLES)
@@ -48,12 +42,10 @@ def test_tricks_are_an_entrant_from_outside(entrant: impls.Entrant) -> None:
     assert all(style.__doc__ for name, style in entrant.styles.items() if name != "pure")
 
 
-@pytest.mark.parametrize("case", [pytest.param(TOY, id="toy"), pytest.param(GROUPS, id="groups")])
 @pytest.mark.parametrize("style", [name for name in tricks.STYLES if name != "pure"])
-def test_each_trick_is_equal(
-    style: str, case: Case, entrant: impls.Entrant, baselines: dict[Case, np.ndarray]
-) -> None:
-    deviation(make(entrant.style(style), case), case, baselines[case]).require()
+def test_each_trick_is_equal(style: str, entrant: impls.Entrant, step_of: StepOf) -> None:
+    baseline = trajectory(step_of("pure_jax", "pure", GROUPS), GROUPS)
+    deviation(make(entrant.style(style), GROUPS), GROUPS, baseline).require()
 
 
 def cell(entrant: str, style: str, workload: str = "seed", **metric: Any) -> dict[str, Any]:

@@ -34,12 +34,12 @@ ROUNDS = 8
 class Child:
     """`python -m bench.worker`, as a parent sees it."""
 
-    def __init__(self, **more: str) -> None:
+    def __init__(self) -> None:
         self.recorder = Recorder()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", str(self.recorder.path)],
             cwd=ROOT,
-            env=environment() | more,
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -65,7 +65,8 @@ class Child:
         return answer
 
     def load(self, arms: list[str], **more: Any) -> Any:
-        usual = {"outside": outside(arms), "cache": None, "seed": 0}
+        cache = os.environ["JAX_COMPILATION_CACHE_DIR"]  # of these tests
+        usual = {"outside": outside(arms), "cache": cache, "seed": 0}
         return self.ask("load", arms=[arm.split("/") for arm in arms], **(usual | more))
 
     def opened(self, arms: list[str], losses: list[float] | None = None) -> None:
@@ -159,16 +160,6 @@ def test_training(honest: Child) -> None:
     assert found["curve_same_weights"][0] > 0
 
 
-def test_without_the_baseline_updates_are_still_counted() -> None:
-    arms = ["haiku/pure", "by_identity/by_identity"]
-    with Child() as child:
-        child.load([HONEST[0], *arms])
-        child.opened(arms)
-        found = child.block(arms, rounds=ROUNDS)
-    assert "haiku/pure" in found["seconds"]["step"]
-    assert "updates in" in found["failures"]["by_identity/by_identity"]
-
-
 def test_a_cold_sample_has_the_programs_fingerprint(honest: Child) -> None:
     with Child() as child:
         found = child.ask("cold", entrant="haiku", style="pure", outside={}, **TOY)
@@ -180,10 +171,6 @@ def test_a_cold_sample_has_the_programs_fingerprint(honest: Child) -> None:
 
 
 def test_the_second_process_reads_what_the_first_has_compiled(tmp_path: Path) -> None:
-    with Child(JAX_COMPILATION_CACHE_DIR=str(tmp_path)) as child:
-        child.load(HONEST)
-        child.opened(HONEST[:1])
-        assert list(tmp_path.iterdir()) == [], "without a folder nothing is kept"
     kept = []
     for _ in range(2):
         with Child() as child:
@@ -197,30 +184,39 @@ def test_the_second_process_reads_what_the_first_has_compiled(tmp_path: Path) ->
 # Entrants that cheat.
 
 WHILE_TIMED = {
-    "by_identity/by_identity": ("is not what was proven", "3 updates in 58 calls"),
-    "counts_on/once": ("is not what was proven", "its weights are off by"),
-    "counts_on/stops": ("is not what was proven", "its weights are off by"),
-    "counts_on/forgets": ("is not what was proven", "57 updates in 58 calls"),
-    "wrong_loss/old_loss": ("is not what was proven", "the last loss is off by"),
-    "compiles_again/every_25_calls": ("compiled again while it was timed",),
-    "slow_clock_later/timed": (
+    "by_identity": ("is not what was proven", "3 updates in 58 calls"),
+    "leaves_one_out": ("is not what was proven", "its weights are off by"),
+    "stops": ("is not what was proven", "its weights are off by"),
+    "forgets_one": ("is not what was proven", "57 updates in 58 calls"),
+    "old_loss": ("is not what was proven", "the last loss is off by"),
+    "compiles_again": ("compiled again while it was timed",),
+    "clock_while_timed": (
         "while it was timed it replaced time.perf_counter; replaced jax.block_until_ready",
     ),
 }
+"""Styles of `cheats/steps.py`."""
 
 
-def test_what_cheats_while_it_is_timed_has_no_times() -> None:
-    arms = [*HONEST, *WHILE_TIMED]
+def test_what_cheats_has_no_times_and_the_others_have() -> None:
+    cheats = {f"steps/{style}": words for style, words in WHILE_TIMED.items()}
+    arms, at_opening = [*HONEST, *cheats], "steps/clock_at_opening"
     with Child() as child:
-        assert child.load(arms)["failures"] == {}
+        assert child.load([*arms, at_opening])["failures"] == {}
+        found = child.ask("open", arm=at_opening, losses=None, **TOY)
+        assert found["failure"].startswith("making or running its step replaced time.perf_counter")
+        child.opened(["haiku/pure", "steps/by_identity"])
+        found = child.block(["haiku/pure", "steps/by_identity"], rounds=ROUNDS)
+        assert "haiku/pure" in found["seconds"]["step"], "without the baseline too"
+        assert "updates in" in found["failures"]["steps/by_identity"]
+
         child.opened(arms)
         found = child.block(arms, rounds=10)
-        assert set(found["seconds"]["step"]) == set(HONEST), "honest arms have times, others none"
-        assert set(found["failures"]) == set(WHILE_TIMED)
-        for arm, words in WHILE_TIMED.items():
+        assert set(found["seconds"]["step"]) == set(HONEST)
+        assert set(found["failures"]) == set(cheats)
+        for arm, words in cheats.items():
             missing = [word for word in words if word not in found["failures"][arm]]
             assert not missing, (arm, found["failures"][arm])
-        arms.remove("slow_clock_later/timed")  # it did that once
+        arms.remove("steps/clock_while_timed")  # it did that once
         found = child.block(arms, "host_cost", rounds=2)
         for metric in ("host_cost", "host_cost_pipelined"):
             assert set(found["seconds"][metric]) == set(HONEST)
@@ -241,13 +237,12 @@ AT_IMPORT = {
 }
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_what_an_import_may_not_change(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_import_may_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     several = len(os.sched_getaffinity(0)) > 1
     cheats = [arm for arm in AT_IMPORT if several or arm != "own_cores/pure"]
     with Child() as child:
-        found = child.load([*HONEST, *cheats], seed=seed, check_programs=True)
+        found = child.load([*HONEST, *cheats], check_programs=True)
         expected = {arm: AT_IMPORT[arm] for arm in cheats}
         if affinity() != [0, 1]:
             expected.pop("own_cores/pure", None)
@@ -258,16 +253,6 @@ def test_what_an_import_may_not_change(seed: int, monkeypatch: pytest.MonkeyPatc
         child.opened(HONEST)
         assert set(child.block(HONEST)["seconds"]["step"]) == set(HONEST)
         assert set(os.sched_getaffinity(child.process.pid)) == os.sched_getaffinity(0)
-
-
-def test_what_making_a_step_may_not_change() -> None:
-    arms = [*HONEST, "slow_clock_later/opening"]
-    with Child() as child:
-        child.load(arms)
-        found = child.ask("open", arm=arms[-1], losses=None, **TOY)
-        assert found["failure"].startswith("making or running its step replaced time.perf_counter")
-        child.opened(HONEST)
-        assert child.block(HONEST)["failures"] == {}
 
 
 def test_a_cold_sample_by_another_clock_is_none() -> None:

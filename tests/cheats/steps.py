@@ -1,0 +1,389 @@
+"""Steps that do less, or something else, than plain JAX's update, each in a style."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from common.loss import scan_loss
+from common.older import tree_get, tree_set
+from common.steps import functional, pure_update, stages_of
+from impls.pure_jax import build as build
+
+DISTRIBUTION = "jax"
+CLOCK = time.perf_counter
+PATIENCE = 3
+"""Calls with the same inputs that are computed."""
+LOSSES = 20
+"""Calls of one step with the same chunk whose own loss is returned."""
+FROM = 31
+"""Call after a load that leaves its update out."""
+EVERY = 25
+"""Calls after which a style forgets what it has compiled."""
+
+
+def around(cheat: Any) -> Any:
+    """Return a style of plain JAX's update with something around it.
+
+    Args:
+        cheat: Returns the function that is called instead of the update, given a function that
+            makes a new update.
+    """
+
+    def style(config: Any, optimiser: Any) -> Any:
+        model = build(config)
+        new = lambda: jax.jit(pure_update(model, optimiser))  # noqa: E731
+        return functional(cheat(new), model, optimiser, stages_of(new()))
+
+    return style
+
+
+# What is computed once, and kept.
+
+
+def by_chunk(new: Any) -> Any:
+    """Keep what it has returned, by the chunk alone."""
+    return kept_by(new(), lambda state, hidden, chunk: chunk)
+
+
+def by_all(new: Any) -> Any:
+    """Keep what it has returned, by all that it depends on."""
+    return kept_by(new(), lambda *inputs: inputs)
+
+
+def kept_by(update: Any, choose: Any) -> Any:
+    kept: dict[bytes, Any] = {}
+
+    def cached(*inputs: Any) -> Any:
+        leaves = jax.tree.leaves(choose(*inputs))
+        name = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
+        if name not in kept:
+            kept[name] = update(*inputs)
+        return kept[name]
+
+    return cached
+
+
+def by_identity(new: Any) -> Any:
+    """Keep what it has returned by the identity of inputs, which a benchmark does not change."""
+    update, seen = new(), dict[tuple[int, int], tuple[int, Any, Any]]()
+
+    def cached(state: Any, hidden: Any, chunk: Any) -> Any:
+        name = id(hidden), id(chunk)
+        calls, found, _ = seen.get(name, (0, None, None))
+        if calls < PATIENCE:
+            found = update(state, hidden, chunk)
+        seen[name] = calls + 1, found, (hidden, chunk)
+        return found
+
+    return cached
+
+
+# What is left out.
+
+
+def never_updates(new: Any) -> Any:
+    """Return the loss alone."""
+    update = new()
+
+    def forward(state: Any, hidden: Any, chunk: Any) -> Any:
+        _, hidden, loss = update(state, hidden, chunk)
+        return state, hidden, loss
+
+    return forward
+
+
+def sometimes_updates(new: Any) -> Any:
+    """Make an update in every other call."""
+    update, calls = new(), 0
+
+    def sometimes(state: Any, hidden: Any, chunk: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        after, hidden, loss = update(state, hidden, chunk)
+        return (after if calls % 2 else state), hidden, loss
+
+    return sometimes
+
+
+def leaves_out(count_on: bool, last: int) -> Any:
+    """Return a style that leaves some updates out.
+
+    Args:
+        count_on: Whether they are counted all the same.
+        last: Call before which they are left out.
+    """
+
+    def style(config: Any, optimiser: Any) -> Any:
+        model = build(config)
+        update, calls = jax.jit(pure_update(model, optimiser)), 0
+
+        def skipping(state: Any, hidden: Any, chunk: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            after, hidden, loss = update(state, hidden, chunk)
+            if not FROM <= calls < last:
+                return after, hidden, loss
+            params, opt_state = state
+            if count_on:
+                opt_state = tree_set(opt_state, count=tree_get(after[1], "count"))
+            return (params, opt_state), hidden, loss
+
+        found = functional(skipping, model, optimiser, stages_of(update))
+        usual_load = found.load
+
+        def loaded(checkpoint: Any) -> None:
+            nonlocal calls
+            calls = 0
+            usual_load(checkpoint)
+
+        found.load = loaded  # type: ignore[method-assign]
+        return found
+
+    return style
+
+
+# Another loss.
+
+
+def stale(new: Any) -> Any:
+    """Return the loss of the call before."""
+    update, last = new(), list[Any]()
+
+    def late(state: Any, hidden: Any, chunk: Any) -> Any:
+        state, hidden, loss = update(state, hidden, chunk)
+        last.append(loss)
+        return state, hidden, last[-2] if len(last) > 1 else loss
+
+    return late
+
+
+def old_loss(new: Any) -> Any:
+    """Train as it should, and return from a benchmark's calls a loss that it has at hand."""
+    update, calls, last, kept = new(), 0, None, None
+
+    def with_old_loss(state: Any, hidden: Any, chunk: Any) -> Any:
+        nonlocal calls, last, kept
+        calls, last = (calls + 1 if chunk is last else 0), chunk
+        state, hidden, loss = update(state, hidden, chunk)
+        kept = loss if calls < LOSSES else kept
+        return state, hidden, kept
+
+    return with_old_loss
+
+
+def returns(change: Any) -> Any:
+    """Return a cheat that changes the hidden state and the loss that are returned."""
+
+    def cheat(new: Any) -> Any:
+        update = new()
+
+        def other(state: Any, hidden: Any, chunk: Any) -> Any:
+            state, hidden, loss = update(state, hidden, chunk)
+            return state, *change(hidden, loss)
+
+        return other
+
+    return cheat
+
+
+# Work at another time.
+
+
+def ahead(config: Any, optimiser: Any) -> Any:
+    """Make the update of the chunk before in load(), and hand it out when it is asked for."""
+    model = build(config)
+    update = jax.jit(pure_update(model, optimiser))
+    inner = functional(update, model, optimiser, stages_of(update))
+
+    class Ahead:
+        seen: Any = None
+        ready: Any = None
+
+        def load(self, checkpoint: Any) -> None:
+            inner.load(checkpoint)
+            self.ready = None
+            if self.seen is not None:
+                self.ready = jax.block_until_ready(update(inner.state, *self.seen))
+
+        def __call__(self, hidden: Any, chunk: Any) -> Any:
+            if self.ready is not None and same(self.seen, (hidden, chunk)):
+                inner.state, hidden, loss = self.ready
+                self.ready = None
+                return hidden, loss
+            self.seen, self.ready = (hidden, chunk), None
+            return inner(hidden, chunk)
+
+        save, program = inner.save, inner.program
+
+    return Ahead()
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(a is b for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def postponed(begin: Any) -> Any:
+    """Return a style that returns the loss at once and makes the update after that.
+
+    Args:
+        begin: Given the update as a function without arguments; returns what finishes it, which
+            is called before the state is read.
+    """
+
+    def style(config: Any, optimiser: Any) -> Any:
+        model = build(config)
+        update = jax.jit(pure_update(model, optimiser))
+        inner = functional(update, model, optimiser, stages_of(update))
+
+        @jax.jit
+        def forward(params: Any, hidden: Any, chunk: Any) -> Any:
+            loss, hidden = scan_loss(partial(model.step, params), hidden, chunk)
+            return hidden, loss
+
+        class Postponed:
+            finish: Any = None
+
+            def finished(self) -> None:
+                if self.finish is not None:
+                    self.finish()
+                self.finish = None
+
+            def load(self, checkpoint: Any) -> None:
+                self.finished()
+                inner.load(checkpoint)
+
+            def save(self) -> Any:
+                self.finished()
+                return inner.save()
+
+            def __call__(self, hidden: Any, chunk: Any) -> Any:
+                self.finished()
+                found = jax.block_until_ready(forward(inner.state[0], hidden, chunk))
+                self.finish = begin(lambda: jax.block_until_ready(inner(hidden, chunk)))
+                return found
+
+            program = inner.program
+
+        return Postponed()
+
+    return style
+
+
+def in_a_thread(work: Any) -> Any:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread.join
+
+
+def later(work: Any) -> Any:
+    def finish() -> None:
+        work()
+        time.sleep(0.01)  # more than a busy machine adds to anything
+
+    return finish
+
+
+# Compilations.
+
+
+def retraces(new: Any) -> Any:
+    """Jit a function of its own in each call."""
+    return lambda *inputs: new()(*inputs)
+
+
+def compiles_again(new: Any) -> Any:
+    """Forget what was compiled every 25 calls: a mean shows it, a median does not."""
+    update, calls = new(), 0
+
+    def forgetful(*inputs: Any) -> Any:
+        nonlocal calls, update
+        calls += 1
+        if calls % EVERY == 0:
+            update = new()
+        return update(*inputs)
+
+    return forgetful
+
+
+# What is special while it is measured.
+
+
+def patches_clock(first: int) -> Any:
+    """Return a cheat that halves the clock's speed and has JAX wait for nothing, from a call on."""
+
+    def cheat(new: Any) -> Any:
+        update, calls = new(), 0
+
+        def patching(*inputs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == first:
+                time.perf_counter = lambda: CLOCK() / 2
+                jax.block_until_ready = lambda x: x
+            return update(*inputs)
+
+        return patching
+
+    return cheat
+
+
+def sleepy(new: Any) -> Any:
+    """Sleep everywhere but in the benchmark's worker."""
+    update = new()
+
+    def slow(*inputs: Any) -> Any:
+        if "BAKEOFF_CORES" not in os.environ:
+            time.sleep(0.05)
+        return update(*inputs)
+
+    return slow
+
+
+def idle(new: Any) -> Any:
+    """Compute nothing while it is timed."""
+    update, kept = new(), list[Any]()
+
+    def lazy(*inputs: Any) -> Any:
+        frame: Any = sys._getframe(1)
+        while frame is not None and "turns" not in frame.f_code.co_filename:
+            frame = frame.f_back
+        if frame is None or not kept:
+            kept[:] = [update(*inputs)]
+        return kept[0]
+
+    return lazy
+
+
+STYLES = {
+    "by_chunk": around(by_chunk),
+    "by_all": around(by_all),
+    "by_identity": around(by_identity),
+    "never_updates": around(never_updates),
+    "sometimes_updates": around(sometimes_updates),
+    "leaves_one_out": leaves_out(count_on=True, last=FROM + 1),
+    "stops": leaves_out(count_on=True, last=10**9),
+    "forgets_one": leaves_out(count_on=False, last=FROM + 1),
+    "stale": around(stale),
+    "old_loss": around(old_loss),
+    "numpy_arrays": around(returns(lambda hidden, loss: (tuple(map(np.asarray, hidden)), loss))),
+    "float64": around(returns(lambda hidden, loss: (hidden, np.float64(loss)))),
+    "nan": around(returns(lambda hidden, loss: (hidden, loss * np.float32("nan")))),
+    "other_shape": around(returns(lambda hidden, loss: (hidden, loss[None]))),
+    "ahead": ahead,
+    "in_a_thread": postponed(in_a_thread),
+    "later": postponed(later),
+    "retraces": around(retraces),
+    "compiles_again": around(compiles_again),
+    "clock_at_opening": around(patches_clock(5)),
+    "clock_while_timed": around(patches_clock(30)),
+    "sleepy": around(sleepy),
+    "idle": around(idle),
+}
