@@ -34,7 +34,6 @@ from bench.runfile import ENTRY
 from bench.runfile.reader import Run
 from bench.runfile.whole import Whole, written
 from bench.worker.settings import conditions
-from common import devices
 from common.config import check_rate, check_size
 from common.devices import MOST_DEVICES
 from common.errors import BakeoffError, require_new, unknown
@@ -308,7 +307,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for name in metafunc.module.METRICS
             if not asked or name in asked
             for cell in metafunc.config.stash[CELLS]
-            if (devices.AT in cell.style) == over_devices(metafunc.module)
+            if bool(cell.devices) == over_devices(metafunc.module)
             if METRICS[name].applies(cell) and (asked or METRICS[name].usual(cell))
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
@@ -351,7 +350,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         found = benchmark_of(item)
         if isinstance(cell := found.get("cell"), Cell):
             needed.setdefault(cell, set()).add(found["metric"])
-            alone = cell._replace(style=devices.Over.of(cell.style).style)
+            alone = replace(cell, devices=0, weak=False)
             if alone != cell:  # beside it: what sharing costs where nothing is shared
                 needed.setdefault(alone, set()).add("step")
     session.config.stash[MEASUREMENT].needed = needed
@@ -477,6 +476,7 @@ def pytest_benchmark_update_json(
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once
         benchmark["options"] = {}  # those of a clock that replays samples
+        benchmark["params"] = {name: str(value) for name, value in benchmark["params"].items()}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

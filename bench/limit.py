@@ -28,7 +28,7 @@ import numpy as np
 import typer
 
 import impls
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Arm, Cell
 from bench.report.wording import joined, measured, seconds
 from bench.runfile.reader import Run, read
 from bench.worker.settings import affinity
@@ -212,14 +212,15 @@ def medians(run: Run, workload: str) -> tuple[float | None, float | None]:
     The first is the median over libraries of their medians; None stands for what the run lacks.
     """
     found = {
-        (cell["entrant"], cell["style"]): metric["median"]
+        Cell.of(cell).arm: metric["median"]
         for cell in run.section["cells"]
         if (cell["workload"], cell["backend"]) == (workload, "cpu")
         and (metric := measured(cell, "step")) is not None
     }
     own = [name for name in impls.names() if name not in impls.OUTSIDE and impls.declared(name).jax]
-    shared = [found[name, BASELINE[1]] for name in own if (name, BASELINE[1]) in found]
-    return median(shared) if shared else None, found.get(TUNED)
+    pure = [Arm(name, BASELINE[1]) for name in own]
+    shared = [found[arm] for arm in pure if arm in found]
+    return median(shared) if shared else None, found.get(Arm(*TUNED))
 
 
 def sentence(

@@ -64,7 +64,8 @@ class Metric:
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        fits_style = not self.pure_only or cell.style == "pure" or cell[:2] in self.also
+        also = (cell.entrant, cell.style) in self.also and not cell.devices
+        fits_style = not self.pure_only or cell.is_pure or also
         return fits_style and (not self.tiny_only or cell.workload in TINY)
 
     def usual(self, cell: Cell) -> bool:

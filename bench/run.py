@@ -72,8 +72,8 @@ class Header(msgspec.Struct):
 
     arguments: list[str]
     options: Options
-    needed: list[tuple[str, str, str, str, list[str]]]
-    """Cells, each with its metrics."""
+    needed: dict[str, list[str]]
+    """Metrics, by cell."""
     outside: dict[str, str]
     """SHA-256 of these files, by name."""
     code: str
@@ -167,7 +167,7 @@ class Measurement:
         return Header(
             arguments=list(self.request.arguments),
             options=options,
-            needed=[(*cell, sorted(metrics)) for cell, metrics in self.needed.items()],
+            needed={str(cell): sorted(metrics) for cell, metrics in self.needed.items()},
             outside={name: digest(path) for name, path in self.request.outside.items()},
             code=code_digest(),
             offer=self.offer,
@@ -225,11 +225,11 @@ class Measurement:
         if found.failure is not None:
             return [], {"failure": found.failure}
         samples = values_of(found, metric)
-        [row] = [c for c in self.section()["cells"] if Cell(*(c[n] for n in Cell._fields)) == cell]
+        [row] = [c for c in self.section()["cells"] if Cell.of(c) == cell]
         if metric == "final_loss":
             reason = self.state.missing.get((cell, metric), STARVED)
             return samples, {} if row["final_loss"] else {"missing": reason}
-        info: dict[str, Any] = {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
+        info: dict[str, Any] = {**cell.facts, "metric": metric, "unit": METRICS[metric].unit}
         split = found.facts.get("trace_and_lower_split_by")
         if metric in ("trace", "lower") and split:
             info["trace_and_lower_split_by"] = split

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 import impls
+from bench.cells import Arm, Selection
 from bench.worker.counts import compilations
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
-from common.devices import names
 from common.equality import Case, make, random_chunk, random_weights, trajectory
 
 if TYPE_CHECKING:
@@ -45,14 +45,15 @@ def over(entrant: str, style: str) -> dict[str, dict[str, Any]]:
     """Return how far each number of devices is from none, and what further calls compile."""
     one = trajectory(make(impls.load(entrant).style(style), CASE), CASE)
     found = {}
-    for name in names(style, DEVICES):
-        step = make(impls.load(entrant).style(name), CASE)
+    for mesh in Selection(devices=DEVICES).meshes:
+        arm = Arm(entrant, style, *mesh)
+        step = make(arm.load(), CASE)
         away = float(np.max(np.abs(trajectory(step, CASE) - one)))
-        new = make(impls.load(entrant).style(name), CASE)
+        new = make(arm.load(), CASE)
         after = [*epoch(new)[2][1:], *epoch(new)[2]]
         hidden, loss, again = epoch(step)
         after += again
-        found[name] = {
+        found[arm.full_style] = {
             "away": away,
             "compiled": after,
             "rows": hidden[0].shape[0],

@@ -116,11 +116,11 @@ def simulated(
                 "group": cell["workload"],
                 "name": metric,
                 "stats": {"median": row["median"]},
-                "extra_info": {**key._asdict(), "metric": metric, "unit": "s"},
+                "extra_info": {**key.facts, "metric": metric, "unit": "s"},
             }
             for cell in said["cells"]
             for metric, row in cell["metrics"].items()
-            for key in [Cell(*(cell[n] for n in Cell._fields))]
+            for key in [Cell.of(cell)]
         ],
         "bakeoff": json.loads(json.dumps(said)),
     }
@@ -149,7 +149,7 @@ def cell_of(data: dict[str, Any], name: tuple[str, str], workload: str = "seed")
 
 
 def row_of(found: Comparison, name: tuple[str, str], metric: str = "step") -> Any:
-    return next(r for r in found.rows if r.cell[:2] == name and r.metric == metric)
+    return next(r for r in found.rows if (r.entrant, r.style) == name and r.metric == metric)
 
 
 BASE = simulated(1)

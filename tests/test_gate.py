@@ -93,7 +93,7 @@ def test_the_rule_that_names_most_decides_then_the_last(
 
 @pytest.mark.parametrize("kind", ["metric", "entrant", "style", "workload", "backend"])
 def test_every_name_selects(kind: str) -> None:
-    row = {**JIT._asdict(), "metric": "step"}
+    row = {**JIT.facts, "metric": "step"}
     assert Scope(**{kind: row[kind]}).holds(JIT, "step")
     assert best([Scope(**{kind: "another"})], JIT, "step") is None
 

@@ -57,7 +57,7 @@ def test_arms_of_one_program_share_its_compilations() -> None:
 
 
 def test_what_a_section_leaves_out_has_a_default() -> None:
-    cell = {**BASELINE._asdict(), "metrics": {"step": {"median": 1e-3}, "init": {}}}
+    cell = {**BASELINE.facts, "metrics": {"step": {"median": 1e-3}, "init": {}}}
     data = {"benchmarks": [], "bakeoff": {"schema": 3, "cells": [cell], "spec": "new"}}
     run = run_of(json.dumps(data).encode(), Path("small.json"))
     assert run.section["plan"] == {"margin": 0.02}

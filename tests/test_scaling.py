@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from bench import runfile
-from bench.cells import Cell, Offer, Selection
+from bench.cells import Arm, Cell, Offer, Selection
 from bench.engine.state import Found, Samples
+from bench.metrics import METRICS
+from bench.report import wording
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.run import document
@@ -38,7 +40,12 @@ OFFER = Offer(
 
 
 def cell(style: str) -> Cell:
-    return Cell("pure_jax", style, "batched", "cpu")
+    return Arm.of(f"pure_jax/{style}").at("batched", "cpu")
+
+
+def style_of(row: dict[str, Any]) -> str:
+    """Return the style of a row of a file, with its devices."""
+    return Cell.of(row).arm.full_style
 
 
 def found(factor: float) -> Found:
@@ -53,11 +60,33 @@ def found(factor: float) -> Found:
 
 def test_styles_over_devices_are_cells_beside_the_plain_ones() -> None:
     chosen = Selection(styles=("pure", "eager"), workloads=("batched",), devices=(1, 2))
-    styles = [(c.entrant, c.style) for c in chosen.cells(OFFER)]
-    assert styles == [
-        *(("pure_jax", name) for name in ("pure", "pure@1", "pure@2", "pure@2x")),
-        ("torch", "eager"),
-    ]
+    arms = [c.arm for c in chosen.cells(OFFER)]
+    shared = [Arm("pure_jax", "pure", *mesh) for mesh in ((0,), (1,), (2,), (2, True))]
+    assert arms == [*shared, Arm("torch", "eager")]
+    assert list(map(str, arms))[2:4] == ["pure_jax/pure@2", "pure_jax/pure@2x"]
+
+
+def test_rows_of_files_name_devices_only_where_there_are_some() -> None:
+    assert cell("pure").facts.keys() == {"entrant", "style", "workload", "backend"}
+    said = {
+        "pure": "pure_jax",
+        "pure@1": "pure_jax, 1 device",
+        "tuned@4": "pure_jax tuned, 4 devices",
+    }
+    for style, name in (said | {"pure@2x": "pure_jax, 2 devices (weak)"}).items():
+        row = {**cell(style).facts, "failure": None}
+        assert Cell.of(row) == cell(style)
+        assert wording.name(row) == name
+
+
+def test_the_baseline_knows_of_no_mesh() -> None:
+    assert cell("pure").is_baseline
+    shared = cell("pure@2")
+    assert not (shared.is_baseline or wording.is_baseline(shared.facts) or shared.is_pure)
+    assert shared.baseline == cell("pure")
+    sampled = [name for name, metric in METRICS.items() if metric.applies(shared)]
+    assert "step" in sampled
+    assert not {"sample", "epoch_by_scan"} & set(sampled), "these take the step that all share"
 
 
 @pytest.mark.parametrize(
@@ -86,13 +115,13 @@ def test_a_device_is_named_by_its_index() -> None:
 def test_efficiency_is_a_ratio_to_one_device() -> None:
     """Two devices take 0.6 of one's time, and 1.25 of it with as many streams on each."""
     times = {"pure": 1.0, "pure@1": 1.01, "pure@2": 0.606, "pure@2x": 1.2625}
-    rows = {row["style"]: row for row in scaling({cell(s): found(t) for s, t in times.items()})}
+    rows = {style_of(row): row for row in scaling({cell(s): found(t) for s, t in times.items()})}
     assert list(rows) == ["pure@1", "pure@2", "pure@2x"]
     assert rows["pure@1"]["ratio"] == pytest.approx(1.01)
     assert rows["pure@2"]["ratio"] == pytest.approx(0.6)
     assert rows["pure@2"]["efficiency"] == pytest.approx(1 / 1.2)
     assert rows["pure@2x"]["efficiency"] == pytest.approx(0.8)
-    assert [rows[name]["kind"] for name in rows] == ["strong", "strong", "weak"]
+    assert [row.get("weak", False) for row in rows.values()] == [False, False, True]
     assert rows["pure@2"]["compile_seconds"] == pytest.approx(0.6)
     for row in rows.values():
         assert row["efficiency_low"] <= row["efficiency"] <= row["efficiency_high"]
@@ -101,7 +130,7 @@ def test_efficiency_is_a_ratio_to_one_device() -> None:
 def test_what_failed_or_has_no_devices_is_no_row() -> None:
     cells = {cell("pure"): found(1.0), cell("pure@1"): found(1.0), cell("pure@2"): found(1.0)}
     cells[cell("pure@2")].failure = "batch 8 does not divide"
-    assert [row["style"] for row in scaling(cells)] == ["pure@1"]
+    assert [style_of(row) for row in scaling(cells)] == ["pure@1"]
     assert scaling({cell("pure"): found(1.0)}) == []
 
 
@@ -148,14 +177,12 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     run: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
     runfile.check(run)
     rows = run["bakeoff"]["scaling"]
-    assert [(row["style"], row["devices"]) for row in rows] == [
-        *(("pure@1", 1), ("pure@2", 2), ("pure@2x", 2)),
-    ]
-    steps = {c["style"]: c["metrics"].get("step", {}) for c in run["bakeoff"]["cells"]}
+    assert [style_of(row) for row in rows] == ["pure@1", "pure@2", "pure@2x"]
+    steps = {style_of(c): c["metrics"].get("step", {}) for c in run["bakeoff"]["cells"]}
     assert steps["pure@2"]["ratio"] is not None
     assert steps["pure@2x"]["ratio"] is steps["pure@2x"]["verdict"] is None, "it does more work"
     assert steps["pure@2x"]["median"] > 0
-    proofs = {c["style"]: c["proof"] for c in run["bakeoff"]["cells"]}
+    proofs = {style_of(c): c["proof"] for c in run["bakeoff"]["cells"]}
     assert proofs["pure@2"]["settings"] == {"devices": 2}
     assert proofs["pure@2"]["trajectory"] <= 1e-5
     assert run["bakeoff"]["environment"]["environment"]["JAX_NUM_CPU_DEVICES"] == "2"

@@ -144,7 +144,7 @@ def ab(
     header = {
         "specs": [str(spec) for spec in specs],
         "versions": [side.offer.versions for side in offered.values()],
-        "cells": [list(cell) for cell in cells],
+        "cells": [str(cell) for cell in cells],
         "metrics": sorted(metrics),
         "counts": [budget, *counts.values(), cores.value],
     }

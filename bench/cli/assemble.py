@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.cli.where import Devices
-from common.devices import AT, Over
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ def assemble(
     where: Devices = ALONE,
 ) -> TrainingRun:
     """Return the run that options ask for; raise BakeoffError before anything is written."""
+    from bench.cells import read_style
     from common import corpus as corpora
     from common import weights as disk
     from common.config import check_size
@@ -61,11 +61,9 @@ def assemble(
         raise BakeoffError(
             f"epoch-mode is {epoch_mode!r}; it must be 'chunk' or 'scan': choose one"
         )
-    if given["style"] is not None and AT in given["style"]:
-        over = Over.of(given["style"])
-        raise BakeoffError(
-            f"style is {given['style']!r}; give --style {over.style} --devices {over.devices}"
-        )
+    style, devices, _ = read_style(given["style"] or "")
+    if devices:
+        raise BakeoffError(f"style is {given['style']!r}; give --style {style} --devices {devices}")
     saved = disk.load(resume) if resume else None
     if saved and epochs < saved.epoch:
         raise BakeoffError(
@@ -90,8 +88,8 @@ def assemble(
 
     about = asdict(replace(start, checkpoint=None, vocab=None))  # type: ignore[arg-type]
     where.together(about | {"epochs": epochs, "epoch mode": epoch_mode})
-    style = impls.load(start.entrant).style(where.shared(start.style))
-    step = style(start.model, adamw(start.optimiser))
+    chosen_style = impls.load(start.entrant).style(start.style, where.sharing)
+    step = chosen_style(start.model, adamw(start.optimiser))
     if where.devices or where.peers:
         check_shared(start, step)
     return TrainingRun(

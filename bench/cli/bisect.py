@@ -192,11 +192,11 @@ class Bisection:
 
     def run(self, good: Spec, bad: Spec) -> Search:
         """Search between two sides, on one backend that both have."""
-        from bench.cells import Selection
+        from bench.cells import Arm, Selection
         from bench.compare import experiment
         from bench.compare.bisect import Search
 
-        entrant, style, workload, _ = self.cell
+        entrant, style, workload = self.cell.entrant, self.cell.style, self.cell.workload
         ends = experiment.built((good, bad), self.builder)
         pythons = {end.python for end in ends}
         if len(pythons) > 1:
@@ -216,7 +216,7 @@ class Bisection:
         backends = (self.backend,) if self.backend else ()
         selection = Selection((entrant,), (style,), (workload,), backends)
         cells = experiment.common(experiment.selected(selection, sides))
-        self.cell = next(cell for cell in cells if cell[:2] == (entrant, style))
+        self.cell = next(cell for cell in cells if cell.arm == Arm(entrant, style))
         self.search = Search(self.environment, self.trial, self.tell, good, bad)
         self.search.run()
         return self.search
@@ -262,7 +262,7 @@ class Bisection:
             partial(self.schedule, decided=decided),
             Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1]),
             {name: side.environment for name, side in sides.items()},
-            {"metric": self.metric, "cell": list(self.cell)},
+            {"metric": self.metric, "cell": str(self.cell)},
             kind="bisect",
         )
         journal.remove()
@@ -309,7 +309,7 @@ class Bisection:
         found = self.search
         if found is None:
             return "interrupted; nothing is known yet"
-        options = {"metric": self.metric, **self.cell._asdict()}
+        options = {"metric": self.metric, **self.cell.facts}
         del options["backend"]
         options |= {"backend": self.backend} if self.backend else {}
         options |= {"good": str(found.good), "bad": str(found.bad)}

@@ -445,7 +445,7 @@ class Past:
             self.environments,
             {
                 "days": [str(day) for day in self.days],
-                "cells": [list(cell) for cell in self.cells[REFERENCE]],
+                "cells": [str(cell) for cell in self.cells[REFERENCE]],
                 "metrics": sorted(self.metrics),
                 "counts": [budget, sweeps, blocks],
             },

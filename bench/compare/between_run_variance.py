@@ -149,7 +149,7 @@ def _wobble(rows: Mapping[Key, Sequence[Estimate]]) -> Wobble:
     for _ in range(HALVINGS if excess(low) > 0 else 0):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    styles = {(cell.entrant, cell.style) for cell, _ in rows}
+    styles = {cell.arm for cell, _ in rows}
     runs = max(len(several) for several in rows.values())
     within = float(np.median([np.mean(error**2) for _, error in found]))
     own = low / (low + within) if low else 1.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, Cell
 from bench.compare import between_run_variance, conditions
 from bench.compare.between_run_variance import Variation
 from bench.compare.comparison import Assessor, Evidence, Medians, Origin
@@ -87,7 +87,7 @@ def compare(
 
 def cells(run: Run) -> dict[Cell, Facts]:
     """Return the cells of a run by name."""
-    return {Cell(*(cell[n] for n in Cell._fields)): cell for cell in run.section["cells"]}
+    return {Cell.of(cell): cell for cell in run.section["cells"]}
 
 
 def distinct(bases: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -168,11 +168,12 @@ def compared(
             elif not known or key not in ours:
                 missing[key] = NO_DOUBT
             else:
-                family = sum(1 for c, m in ours if m == metric and c[2:] == cell[2:])
+                here = [c for c, m in ours if m == metric and c.baseline == cell.baseline]
+                family = len(here)
                 wobble = wobbles[variations[key]]
                 estimate = between_run_variance.difference(known, ours[key], wobble, family)
                 medians = found[0]["median"], found[1]["median"]
-                if cell[:2] == BASELINE:
+                if cell.is_baseline:
                     times[key] = estimate, Medians(*medians, absolute=True)
                 else:
                     base_ratio = math.exp(ours[key].log_ratio - estimate.log_ratio)
@@ -189,10 +190,10 @@ def lacking(side: str, facts: Facts, metric: str) -> str:
 def variation_of(key: Key, *sides: Mapping[Cell, Facts]) -> Variation:
     """Return how much a row varies from run to run."""
     cell, metric = key
-    if cell[:2] == BASELINE and metric != "peak_rss":
+    if cell.is_baseline and metric != "peak_rss":
         return Variation.ABSOLUTE
     having = [side for side in sides if cell in side]
-    baseline = having[-1].get(Cell(*BASELINE, *cell[2:]))
+    baseline = having[-1].get(cell.baseline)
     facts = [side[cell] for side in having]
     return between_run_variance.variation(metric, *facts, baseline=baseline)
 
@@ -206,7 +207,7 @@ def measurements(run: Run) -> dict[Key, Estimate]:
     good = {cell: facts for cell, facts in cells(run).items() if facts["failure"] is None}
     found: dict[Key, Estimate] = {}
     for group, arms in run.samples.items():
-        alive = {c: blocks for c, blocks in arms.items() if c in good or c[:2] == CONTROL}
+        alive = {c: blocks for c, blocks in arms.items() if c in good or c.is_control}
         ratios = beside(group, alive)
         found |= {(cell, group.metric): estimate for cell, estimate in ratios.items()}
         baseline = Cell(*BASELINE, *group[1:])

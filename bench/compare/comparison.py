@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from bench.cells import Cell
+from bench.cells import CELL, Cell
 from bench.compare.conditions import ConditionChange
 from bench.compare.gate import Accept, Decision
 from bench.metrics import EXACT, METRICS
@@ -76,11 +76,13 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     style: str
     workload: str
     backend: str
+    devices: int = 0
+    weak: bool = False
 
     @property
     def cell(self) -> Cell:
         """Its name."""
-        return Cell(self.entrant, self.style, self.workload, self.backend)
+        return Cell.of({name: getattr(self, name) for name in CELL})
 
 
 class MetricRow(CellRow, frozen=True, kw_only=True):
@@ -224,7 +226,7 @@ class Comparison(msgspec.Struct, frozen=True):
         counts: dict[tuple[Any, ...], list[ExactCount]] = {}
         for row in self.exact:
             if row.changed:
-                same = (row.entrant, row.style, row.backend, row.metric, row.base, row.new)
+                same = (row.cell.arm, row.backend, row.metric, row.base, row.new)
                 counts.setdefault((*same, row.note), []).append(row)
         found = [
             *(Shift(row, (row.workload,)) for row in self.failures),
@@ -286,8 +288,8 @@ class Assessor(NamedTuple):
             rows=rows,
             exact=counts,
             failures=self.failures(base.failed, new.failed),
-            only_base=tuple(CellRow(**c._asdict()) for c in base.cells if c not in new.cells),
-            only_new=tuple(CellRow(**c._asdict()) for c in new.cells if c not in base.cells),
+            only_base=tuple(CellRow(**c.facts) for c in base.cells if c not in new.cells),
+            only_new=tuple(CellRow(**c.facts) for c in new.cells if c not in base.cells),
             differences=tuple(differences),
             warnings=(*self.gate.unmatched(known), *warnings),
             reading=tuple(reading),
@@ -313,7 +315,7 @@ class Assessor(NamedTuple):
             left_out = self.gate.ignores(cell, metric)
             out.append((cell, metric, {"missing": why, "ignored": left_out}))
         return tuple(
-            Compared(**cell._asdict(), metric=metric, unit=METRICS[metric].unit, **found)
+            Compared(**cell.facts, metric=metric, unit=METRICS[metric].unit, **found)
             for cell, metric, found in out
         )
 
@@ -330,7 +332,7 @@ class Assessor(NamedTuple):
                 cell, metric, found is CountOutcome.WORSE and not ignored, ratio
             )
             row = ExactCount(
-                **cell._asdict(),
+                **cell.facts,
                 metric=metric,
                 base=before,
                 new=after,
@@ -347,7 +349,7 @@ class Assessor(NamedTuple):
         """Return the cells of both sides that failed: worse, if only on the new one."""
         return tuple(
             FailedCell(
-                **cell._asdict(),
+                **cell.facts,
                 base=why,
                 new=new[cell],
                 worse=why is None and not self.gate.ignores(cell, None),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.cells import BASELINE
 from bench.compare.comparison import (
     LOSSES,
     Compared,
@@ -223,18 +222,20 @@ def ratio_value(row: Compared) -> Value:
 def matrices(comparison: Comparison) -> Iterator[Section]:
     """Yield the ratios of each workload: a row for each style, a column for each metric."""
     compared = [row for row in comparison.rows if row.ratio is not None]
-    for workload, backend in dict.fromkeys(row.cell[2:] for row in compared):
+    for workload, backend in dict.fromkeys((row.workload, row.backend) for row in compared):
         here = {
-            (row.cell, row.metric): row for row in compared if row.cell[2:] == (workload, backend)
+            (row.cell, row.metric): row
+            for row in compared
+            if (row.workload, row.backend) == (workload, backend)
         }
         metrics = [metric for metric in METRICS if any(metric == key[1] for key in here)]
-        cells = sorted(dict.fromkeys(key[0] for key in here), key=lambda cell: cell[:2] != BASELINE)
+        cells = sorted(dict.fromkeys(key[0] for key in here), key=lambda cell: not cell.is_baseline)
         rows = []
         for cell in cells:
             found = [here.get((cell, metric)) for metric in metrics]
             values = [ratio_value(row) if row else "" for row in found]
             worse = any(row is not None and row.worse for row in found)
-            rows.append(Row((name_of(cell._asdict()), *values), worse))
+            rows.append(Row((name_of(cell.facts), *values), worse))
         columns = [Column(label(metric, "\n"), number=True) for metric in metrics]
         title = f"{workload} on {backend}: new / base"
         table = Table((Column("style"), *columns), tuple(rows), title)
@@ -279,7 +280,7 @@ def conditions(comparison: Comparison) -> Iterator[str]:
 
 def called(row: CellRow) -> str:
     """Return a cell's entrant and style."""
-    return name_of(row.cell._asdict())
+    return name_of(row.cell.facts)
 
 
 def place(shift: Shift, comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.cells import BASELINE
+from bench.cells import Cell
 from bench.runfile.reader import cpu_of, processor_model
 from common.errors import BakeoffError, unknown
 
@@ -90,7 +90,7 @@ def _devices(details: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
 def _workloads(run: Run) -> Iterator[tuple[str, str, Any]]:
     """Yield how large each workload's model is, and which text it is trained on."""
     for cell in run.section["cells"]:
-        if (cell["entrant"], cell["style"]) == BASELINE:
+        if Cell.of(cell).is_baseline:
             where = f"at {cell['workload']} on {cell['backend']}"
             yield "workload", f"parameters {where}", cell["exact"].get("parameters")
             yield "workload", f"text {where}", (cell["final_loss"] or {}).get("corpus_sha256")

@@ -43,8 +43,12 @@ ASV_COLUMNS = (
 )
 DIGITS = 5
 """That asv keeps of its statistics."""
-TEXTS = ("run", "when", *Cell._fields, "metric", "unit", "verdict", "missing")
+TEXTS = (
+    *("run", "when", "entrant", "style", "workload", "backend"),
+    *("metric", "unit", "verdict", "cores", "settled_by", "missing"),
+)
 COUNTS = ("samples", "blocks", "processes")
+FLAGS = ("weak", "preliminary")
 
 
 class ExportedNumber(NamedTuple):
@@ -76,7 +80,7 @@ def numbers(runs: Sequence[Run], form: str) -> list[ExportedNumber]:
     for facts in runs[0].section["cells"]:
         if facts["failure"] is not None:
             continue
-        cell = Cell(*(facts[name] for name in Cell._fields))
+        cell = Cell.of(facts)
         for metric in facts["metrics"]:
             row = measured(facts, metric)
             if row is not None:
@@ -143,7 +147,7 @@ def asv(runs: Sequence[Run]) -> str:
     """
     found: dict[str, dict[tuple[str, ...], dict[str, float | None]]] = defaultdict(dict)
     for each in numbers(runs, "asv"):
-        place = (f"{each.cell.entrant} {each.cell.style}", *each.cell[2:])
+        place = (str(each.cell.arm).replace("/", " "), each.cell.workload, each.cell.backend)
         found[f"bakeoff.{each.metric}"][place] = of_samples(each, runs[0])
         estimate = tied.estimate_of(each.found) if each.found else None
         if estimate is not None:
@@ -249,7 +253,8 @@ def parquet(runs: Sequence[Run]) -> bytes:
             "--format parquet needs the package 'pyarrow', which is not installed: install "
             "it, as with pip install --editable '.[parquet]', or give --format csv"
         ) from error
-    kinds = {name: pa.string() for name in TEXTS} | {name: pa.int64() for name in COUNTS}
+    kinds = {name: pa.string() for name in TEXTS} | {name: pa.bool_() for name in FLAGS}
+    kinds |= {name: pa.int64() for name in (*COUNTS, "devices")}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
     file = io.BytesIO()
     write_table(pa.Table.from_pylist(list(rows(runs)), schema=schema), file)

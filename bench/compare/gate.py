@@ -77,7 +77,7 @@ class Scope(
 
     def holds(self, cell: Cell, metric: str | None) -> bool:
         """Tell whether it applies to a row, or without a metric to a whole cell."""
-        row = {**cell._asdict(), "metric": metric}
+        row = {**cell.facts, "style": cell.arm.full_style, "metric": metric}
         return all(row[kind] == name for kind, name in self.named.items())
 
     def __str__(self) -> str:
@@ -175,7 +175,9 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not any(accept.holds(*row) for row in known):
                 yield f"the gate accepts a shift of {accept}, but there is no such row"
         for rule in self.rule:
-            styles = {cell.style for cell, _ in known if rule.entrant in (None, cell.entrant)}
+            styles = {
+                cell.arm.full_style for cell, _ in known if rule.entrant in (None, cell.entrant)
+            }
             if rule.style is not None and styles and rule.style not in styles:
                 yield f"the gate has a rule for {rule}, but there is no such style here"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from bench.cells import BASELINE, Cell
+from bench.cells import Cell
 from bench.compare import trends
 from bench.compare.series import (
     ALPHA,
@@ -117,7 +117,8 @@ def visited(history: History) -> dict[SeriesKey, Visits]:
 def key_of(cell: Cell, metric: str) -> SeriesKey:
     """Return the key of a cell's series."""
     known = METRICS.get(metric) or EXACT.get(metric)
-    return SeriesKey("", *cell, metric, known.unit if known else "", metric in EXACT)
+    unit = known.unit if known else ""
+    return SeriesKey("", **vars(cell), metric=metric, unit=unit, exact=metric in EXACT)
 
 
 def logs_by_sweep(
@@ -152,7 +153,7 @@ def reference_cold(history: History) -> dict[tuple[str, str, int, str], float]:
     values: dict[tuple[str, str, int, str], list[float]] = defaultdict(list)
     for cell, row in history.sides[REFERENCE].state.cells.items():
         for metric, blocks in row.blocks.items():
-            if cell[:2] == BASELINE and METRICS[metric].kind is Kind.COLD:
+            if cell.is_baseline and METRICS[metric].kind is Kind.COLD:
                 for block in blocks:
                     sweep, day = history.visit_of[block.number]
                     value = math.log(block.values[0])
@@ -276,11 +277,11 @@ def series_data(key: SeriesKey, found: Visits, history: History) -> Facts:
         error = np.hypot(found.error(), found.error()[last])
         half = special.stdtrit(found.df, 0.975) * error
     half[last] = np.nan  # the others are relative to it
-    cell = Cell(*key[1:5])
+    cell = key.cell
     rows = [history.sides[day].state.cells.get(cell) for day in history.days]
     samples = [[] if row is None or row.failure else row.values(key.metric) for row in rows]
     return {
-        **cell._asdict(),
+        **cell.facts,
         "metric": key.metric,
         "unit": key.unit,
         "ratio": [number(v) for v in np.exp(logs).tolist()],
@@ -301,7 +302,7 @@ def exact_series(history: History) -> list[Facts]:
         for metric in EXACT:
             values = [row.exact.get(metric) if row is not None else None for row in rows]
             if len({value for value in values if value is not None}) > 1:
-                out.append({**cell._asdict(), "metric": metric, "value": values})
+                out.append({**cell.facts, "metric": metric, "value": values})
     return out
 
 
@@ -310,8 +311,7 @@ def change_data(change: SeriesChange, stacks: Sequence[str]) -> Facts:
     key, before, after, *_ = change
     found = {"metric": key.metric, "before": stacks[before], "after": stacks[after]}
     names = ("width", "ratio", "low", "high", "p")
-    cell = Cell(*key[1:5])._asdict()
-    return {**cell, **found, **{name: getattr(change, name) for name in names}}
+    return {**key.cell.facts, **found, **{name: getattr(change, name) for name in names}}
 
 
 def write_files(
@@ -362,7 +362,7 @@ def timeline(data: Facts) -> Timeline:
 def change_of(data: Facts, stacks: Sequence[str]) -> SeriesChange:
     """Return a change of `history.json`."""
     return SeriesChange(
-        key_of(Cell(*(data[name] for name in Cell._fields)), data["metric"]),
+        key_of(Cell.of(data), data["metric"]),
         before=stacks.index(data["before"]),
         after=stacks.index(data["after"]),
         **{name: data[name] for name in ("ratio", "low", "high", "p")},
@@ -378,7 +378,7 @@ def series_of(data: Facts) -> Series:
     have = np.flatnonzero(~np.isnan(columns[names.index("value" if exact else "ratio")]))
     numbers = np.full((have.size, len(Numbers._fields)), np.nan)
     numbers[:, : len(names)] = columns[:, have].T
-    return Series(key_of(Cell(*(data[n] for n in Cell._fields)), data["metric"]), have, numbers)
+    return Series(key_of(Cell.of(data), data["metric"]), have, numbers)
 
 
 def moves_of(exact: Sequence[Series]) -> tuple[Move, ...]:

@@ -35,7 +35,7 @@ def paired(base: State, new: State, cells: Iterable[Cell]) -> dict[tuple[Cell, s
         for metric in [name for name in ours.blocks if name in theirs.blocks]:
             blocks = in_turns(theirs.blocks[metric], ours.blocks[metric])
             if blocks:
-                groups[Group(metric, *cell[2:])][cell] = blocks
+                groups[Group.of(metric, cell)][cell] = blocks
     return {
         (cell, group.metric): estimate
         for group, found in groups.items()

@@ -57,6 +57,8 @@ class ScannedCell(msgspec.Struct):
     style: str
     workload: str
     backend: str
+    devices: int = 0
+    weak: bool = False
     failure: str | None = None
     metrics: dict[str, ScannedMetric] = {}
     exact: dict[str, float | None] = {}
@@ -251,11 +253,12 @@ def points_of(section: ScannedSection, processor: str) -> Iterator[tuple[tuple[A
         device = devices.get(cell.backend)
         machine = ", ".join(filter(None, [processor, device])) or "unknown machine"
         about = (machine, cell.entrant, cell.style, cell.workload, cell.backend)
+        over = (cell.devices, cell.weak)
         if cell.failure is not None:
-            yield (*about, FAILURE, "", False), cell.failure
+            yield (*about, FAILURE, "", False, *over), cell.failure
             continue
         for name, metric in cell.metrics.items():
-            key = (*about, name, metric.unit or UNITS.get(name, ""), False)
+            key = (*about, name, metric.unit or UNITS.get(name, ""), False, *over)
             if metric.median is None or metric.median <= 0:
                 yield key, metric.missing or NO_NUMBER
                 continue
@@ -264,10 +267,10 @@ def points_of(section: ScannedSection, processor: str) -> Iterator[tuple[tuple[A
             yield key, (*numbers, *doubt, PLACES.get(metric.verdict))
         for name, value in cell.exact.items():
             if value is not None:
-                yield (*about, name, UNITS.get(name, ""), True), (value, *[None] * 7)
+                yield (*about, name, UNITS.get(name, ""), True, *over), (value, *[None] * 7)
         loss = (cell.final_loss or {}).get("same_weights")
         if isinstance(loss, float):
-            yield (*about, "final_loss", "nats", False), (loss, *[None] * 7)
+            yield (*about, "final_loss", "nats", False, *over), (loss, *[None] * 7)
 
 
 def text(value: Any) -> str:

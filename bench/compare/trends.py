@@ -238,11 +238,12 @@ def failures(timeline: Timeline) -> Iterator[str]:
     newest: dict[tuple[object, ...], int] = {}
     for series in timeline.series:
         if series.at.size:
-            cell = series.key[:5]
+            cell = series.key.machine, series.key.cell
             newest[cell] = max(newest.get(cell, -1), int(series.at[-1]))
     names = moments(timeline)
     for series in timeline.series:
-        if series.key.metric == FAILURE and max(series.gaps) > newest.get(series.key[:5], -1):
+        cell = series.key.machine, series.key.cell
+        if series.key.metric == FAILURE and max(series.gaps) > newest.get(cell, -1):
             last = max(series.gaps)
             where = f"{series.key.name} {place(series.key, timeline)}"
             yield f"{where} failed on {names[last]}: {series.gaps[last]}"

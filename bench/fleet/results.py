@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from bench.cells import CELL
 from common.files import atomic_write
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
 
     Only one run file is in memory at a time.
     """
-    kept = ("entrant", "style", "workload", "backend", "failure", "metrics")
+    kept = (*CELL, "failure", "metrics")
     lines = []
     for comparison in comparisons:
         path = run_file(folder, comparison)
@@ -48,7 +49,11 @@ def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
                 "number": comparison.number,
             }
             for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
-                row = about | {name: cell[name] for name in kept} | {"file": path.name}
+                row = (
+                    about
+                    | {name: cell[name] for name in kept if name in cell}
+                    | {"file": path.name}
+                )
                 lines.append(f"{json.dumps(row)}\n")
     atomic_write(folder / INDEX, "".join(lines))
     return len(lines)

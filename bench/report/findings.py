@@ -11,7 +11,7 @@ from enum import StrEnum
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Arm, Cell
 from bench.metrics import HOST, STARTUP, TINY
 from bench.report import wording
 from bench.report.table import RATIO, Value
@@ -145,10 +145,10 @@ def has_number(cell: Facts) -> bool:
 
 def view(section: Facts, backend: str, *, several: bool = False) -> View:
     """Return what was measured on a backend, which is named in sentences if there are several."""
-    found: dict[tuple[str, str], dict[str, Facts]] = {}
+    found: dict[Arm, dict[str, Facts]] = {}
     here = [c for c in section["cells"] if c["backend"] == backend and c["failure"] is None]
     for cell in here:
-        found.setdefault((cell["entrant"], cell["style"]), {})[cell["workload"]] = cell
+        found.setdefault(Cell.of(cell).arm, {})[cell["workload"]] = cell
     styles = {
         key: StyleCells(
             wording.name(next(iter(cells.values()))),
@@ -157,7 +157,7 @@ def view(section: Facts, backend: str, *, several: bool = False) -> View:
         for key, cells in found.items()
     }
     return View(
-        baseline=styles.pop(BASELINE, StyleCells(REFERENCE, {})),
+        baseline=styles.pop(Arm(*BASELINE), StyleCells(REFERENCE, {})),
         styles=list(styles.values()),
         control=[c for c in section["control"] if c["backend"] == backend],
         additivity=[a for a in section.get("additivity") or [] if a["backend"] == backend],

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, Cell
 from bench.estimates import beside
 from bench.report.table import RATIO, Value
 from bench.report.wording import measured
 from bench.stats.verdicts import verdict
 from bench.summary import number
-from common.devices import Over
 
 if TYPE_CHECKING:
     from bench.runfile.reader import Run
@@ -30,10 +29,10 @@ def by_baseline(run: Run) -> dict[str, Beside]:
     """
     out = {BASELINE[0]: stored(run)}
     good = [cell for cell in run.section["cells"] if cell["failure"] is None]
-    pure = dict.fromkeys(cell["entrant"] for cell in good if cell["style"] == BASELINE[1])
+    pure = dict.fromkeys(cell["entrant"] for cell in good if Cell.of(cell).is_pure)
     others = [(name, BASELINE[1]) for name in pure if name != BASELINE[0]]
     wanted = {
-        (Cell(*(cell[n] for n in Cell._fields)), metric)
+        (Cell.of(cell), metric)
         for cell in good
         for metric in cell["metrics"]
         if measured(cell, metric) is not None
@@ -43,13 +42,13 @@ def by_baseline(run: Run) -> dict[str, Beside]:
         known = {
             cell: samples
             for cell, samples in arms.items()
-            if (cell, group.metric) in wanted or cell[:2] == CONTROL
+            if (cell, group.metric) in wanted or cell.is_control
         }
         if not known or len(known) > MOST_ARMS:
             continue
         for name in others:
             for cell, estimate in beside(group, known, [name]).items():
-                if cell[:2] != CONTROL and not Over.of(cell.style).weak:  # nobody's row; other work
+                if not (cell.is_control or cell.weak):  # nobody's row; other work
                     low, high = map(number, estimate.interval)
                     said = str(verdict(estimate, margin))
                     value = Value(estimate.ratio, RATIO, low, high, said)
@@ -61,7 +60,7 @@ def by_baseline(run: Run) -> dict[str, Beside]:
 def stored(run: Run) -> Beside:
     """Return the ratios that a run's file has."""
     return {
-        Cell(*(cell[name] for name in Cell._fields)): {
+        Cell.of(cell): {
             metric: (found["ratio"], Value.of(found))
             for metric in cell["metrics"]
             if (found := measured(cell, metric)) and found.get("ratio") is not None

@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import Cell
+from bench.cells import CELL, Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     "run",
     "when",
-    *Cell._fields,
+    *CELL,
     "metric",
     "unit",
     "median",
@@ -42,7 +42,7 @@ def rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
     """Yield a row for each cell and metric, failed and missing ones too."""
     for run in runs:
         for cell in run.section["cells"]:
-            about = {"run": run.name, "when": run.when, **{n: cell[n] for n in Cell._fields}}
+            about = {"run": run.name, "when": run.when, **Cell.of(cell).facts}
             if cell["failure"] is not None:
                 yield about | {"missing": f"failed: {cell['failure']}"}
                 continue

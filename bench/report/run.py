@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Arm, Cell
 from bench.engine.planner import MIN_VISITS
 from bench.metrics import EXACT, HOST, METRICS, STARTUP, Kind, label
 from bench.report import scaling, wording
@@ -112,7 +112,7 @@ def places(cells: Sequence[Facts]) -> Iterator[tuple[str, list[Facts]]]:
         order = {entrant: i for i, entrant in enumerate(dict.fromkeys(r["entrant"] for r in rows))}
 
         def place(row: Facts, order: dict[str, int] = order) -> tuple[bool, int, bool]:
-            return row["entrant"] != BASELINE[0], order[row["entrant"]], row["style"] != BASELINE[1]
+            return row["entrant"] != BASELINE[0], order[row["entrant"]], not Cell.of(row).is_pure
 
         yield f"{workload} on {backend}" if backend else workload, sorted(rows, key=place)
 
@@ -335,7 +335,8 @@ def failures(cells: Sequence[Facts]) -> Section:
     failed: dict[tuple[str, str, str], list[str]] = {}
     for cell in cells:
         if cell["failure"] is not None:
-            key = (f"{cell['entrant']} {cell['style']}", cell["failure"], cell["stderr"])
+            arm = f"{cell['entrant']} {cell['style']}{wording.over_devices(cell)}"
+            key = (arm, cell["failure"], cell["stderr"])
             failed.setdefault(key, []).append(f"{cell['workload']} on {cell['backend']}")
     lines = []
     for (who, why, stderr), where in failed.items():
@@ -373,8 +374,7 @@ def ties(section: Facts) -> Iterator[str]:
 
 def named(arm: str) -> str:
     """Return the name of `entrant/style`."""
-    entrant, _, style = arm.partition("/")
-    return wording.name({"entrant": entrant, "style": style})
+    return wording.name(Arm.of(arm)._asdict())
 
 
 def additivity(section: Facts) -> Iterator[Table]:

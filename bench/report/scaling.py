@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.report import wording
 from bench.report.table import Column, Row, Table, Value
-from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.report.wording import Facts
 
-STREAMS = {"strong": "the same", "weak": "as many on each"}
+STREAMS = {False: "the same", True: "as many on each"}
+"""By whether a style scales weakly."""
 LEGEND = (
     "Efficiency: 1 where n devices do n times the work of one in its time; 95 % intervals, each "
     "for itself. Of one device: the step that knows of no devices, beside the same over one."
@@ -40,7 +41,7 @@ def cells(row: Facts) -> tuple[str | Value, ...]:
     return (
         name(row),
         place,
-        STREAMS[row["kind"]],
+        STREAMS[row.get("weak", False)],
         str(row["devices"]),
         Value(row["seconds"], "s"),
         efficiency(row),
@@ -48,15 +49,14 @@ def cells(row: Facts) -> tuple[str | Value, ...]:
     )
 
 
-def order(row: Facts) -> tuple[str, str, str, str, int]:
+def order(row: Facts) -> tuple[str, str, str, bool, int]:
     """Return what rows are sorted by."""
-    return row["backend"], row["workload"], name(row), row["kind"], row["devices"]
+    return row["backend"], row["workload"], name(row), row.get("weak", False), row["devices"]
 
 
 def name(row: Facts) -> str:
     """Return the name of a style without its devices."""
-    style = Over.of(row["style"]).style
-    return row["entrant"] if style == "pure" else f"{row['entrant']} {style}"
+    return wording.name({"entrant": row["entrant"], "style": row["style"]})
 
 
 def efficiency(row: Facts) -> Value:

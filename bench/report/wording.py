@@ -33,7 +33,7 @@ ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇·", "--xu~._>1
 
 def is_baseline(cell: Facts) -> bool:
     """Tell whether ratios refer to this cell."""
-    return (cell["entrant"], cell["style"]) == BASELINE
+    return (cell["entrant"], cell["style"]) == BASELINE and not cell.get("devices")
 
 
 def measured(cell: Facts, metric: str) -> Facts | None:
@@ -45,9 +45,18 @@ def measured(cell: Facts, metric: str) -> Facts | None:
 
 
 def name(cell: Facts) -> str:
-    """Return `entrant style`; the style that all entrants have needs no name."""
+    """Return `entrant style, 4 devices`; the style that all entrants have needs no name."""
     style = cell["style"]
-    return f"{cell['entrant']} {style}" if style and style != BASELINE[1] else str(cell["entrant"])
+    named = f"{cell['entrant']} {style}" if style and style != BASELINE[1] else cell["entrant"]
+    return f"{named}{over_devices(cell)}"
+
+
+def over_devices(cell: Facts) -> str:
+    """Return what follows the name of a style over devices; nothing without a mesh."""
+    number = cell.get("devices")
+    if not number:
+        return ""
+    return f", {number} device{'s' * (number > 1)}{' (weak)' * cell.get('weak', False)}"
 
 
 def size(workload: str) -> tuple[float, ...]:

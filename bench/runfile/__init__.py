@@ -25,7 +25,7 @@ type Number = Annotated[int, msgspec.Meta(ge=1)]
 NANOSECONDS = 10**9
 """In a second: calls of warm blocks are whole numbers of them, which are short."""
 ENTRY = (
-    *("entrant", "style", "workload", "backend", "metric", "unit"),
+    *("entrant", "style", "workload", "backend", "devices", "weak", "metric", "unit"),
     *("ratio", "low", "high", "verdict", "trace_and_lower_split_by"),
 )
 """What is said of a metric in pytest-benchmark's entry, beside its own statistics."""
@@ -34,12 +34,16 @@ type Verdict = Literal["faster", "slower", "equivalent", "inconclusive"]
 
 
 class CellName(msgspec.Struct, kw_only=True):
-    """A cell: an entrant's style at a workload on a backend."""
+    """A cell: an entrant's style at a workload on a backend, over devices where there are some."""
 
     entrant: str
     style: str
     workload: str
     backend: str
+    devices: Count = 0
+    """That share the streams of a batch; 0: the step knows of no mesh."""
+    weak: bool = False
+    """Each device has as many streams as there are without others (weak scaling)."""
 
 
 class Added(msgspec.Struct, kw_only=True):
@@ -191,8 +195,6 @@ class Additivity(CellName, kw_only=True):
 class Scaling(CellName, kw_only=True):
     """What devices are worth to a style."""
 
-    kind: Literal["strong", "weak"]
-    devices: Number
     seconds: Positive
     efficiency: float | None = None
     efficiency_low: float | None = None

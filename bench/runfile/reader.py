@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.cells import Cell
+from bench.cells import Arm, Cell
 from bench.engine.state import Samples
 from bench.estimates import Group, pooled
 from bench.metrics import METRICS
@@ -234,13 +234,12 @@ def samples_in(found: AllSamples) -> dict[Group, Arms]:
         about = block.process, block.number, block.at
         for metric, arms in block.nanoseconds.items():
             for arm, calls in arms.items():
-                entrant, _, style = arm.partition("/")
                 seconds = [block.unit * call / NANOSECONDS for call in calls]
-                cell = Cell(entrant, style, block.workload, block.backend)
+                cell = Arm.of(arm).at(block.workload, block.backend)
                 take(cell, metric, Samples(*about, seconds, block.rounds))
     programs = {}
     for cold in found.cold:
-        cell = Cell(cold.entrant, cold.style, cold.workload, cold.backend)
+        cell = Cell.of(msgspec.structs.asdict(cold))
         programs[cell] = cold.program
         for metric, value in cold.values.items():
             take(cell, metric, Samples(cold.process, cold.process, 0.0, [value]))

@@ -68,7 +68,7 @@ def run_data(
 
 def benchmarks(state: State, section_: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the entries of pytest-benchmark, one for each cell and metric that has samples."""
-    results = {Cell(*(c[name] for name in Cell._fields)): c["metrics"] for c in section_["cells"]}
+    results = {Cell.of(c): c["metrics"] for c in section_["cells"]}
     for cell, found in state.cells.items():
         if cell not in results or found.failure is not None:
             continue
@@ -80,7 +80,7 @@ def benchmarks(state: State, section_: Mapping[str, Any]) -> Iterator[dict[str, 
             for value in found.values(metric):
                 stats.update(value)
             name, unit = f"test_{metric}[{metric}-{cell}]", METRICS[metric].unit
-            said = {**cell._asdict(), "metric": metric, **info}
+            said = {**cell.facts, "metric": metric, **info}
             yield {
                 "group": f"{cell.workload} {cell.backend} {metric}"
                 + (f" ({unit})" if unit != "s" else ""),

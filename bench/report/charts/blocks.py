@@ -31,7 +31,7 @@ def blocks(run: Run, cells: Sequence[Facts], workload: str, backend: str) -> Fig
     arms = run.samples.get(Group("step", workload, backend), {})
     baseline = Cell(*BASELINE, workload, backend)
     rows, ends = [], []
-    kept = {Cell(*(c[n] for n in Cell._fields)): c for c in cells}
+    kept = {Cell.of(c): c for c in cells}
     known = [cell for cell in arms if cell in kept]
     if baseline in known and len(known) > 1:
         whole = table({cell: arms[cell] for cell in known})

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from bench.report.wording import Facts
     from bench.runfile.reader import Run
 
-STREAMS = {"strong": "the same streams, shared", "weak": "as many streams on each"}
+STREAMS = {False: "the same streams, shared", True: "as many streams on each"}
+"""By whether a style scales weakly."""
 
 
 def devices(run: Run, cells: Sequence[Facts], backend: str) -> Figure | None:
@@ -24,8 +25,8 @@ def devices(run: Run, cells: Sequence[Facts], backend: str) -> Figure | None:
         {
             "style": scaling.name(row),
             "entrant": row["entrant"],
-            "where": f"{row['workload']}: {STREAMS[row['kind']]}",
-            "line": f"{scaling.name(row)} {row['workload']} {row['kind']}",
+            "where": f"{row['workload']}: {STREAMS[row.get('weak', False)]}",
+            "line": f"{scaling.name(row)} {row['workload']} {row.get('weak', False)}",
             "devices": row["devices"],
             "efficiency": row["efficiency"],
             "low": row["efficiency_low"],

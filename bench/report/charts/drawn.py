@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair
 
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Cell
 from bench.report import wording
 from bench.report.palette import colours_of
 
@@ -43,7 +43,7 @@ class Figure:
 
 def shown(cells: Sequence[Facts]) -> list[Facts]:
     """Return the cells that a chart has room for: the baseline, and the pure styles first."""
-    order = sorted(cells, key=lambda c: (not wording.is_baseline(c), c["style"] != BASELINE[1]))
+    order = sorted(cells, key=lambda c: (not wording.is_baseline(c), not Cell.of(c).is_pure))
     kept = {id(cell) for cell in order[:MOST_STYLES]}
     return [cell for cell in cells if id(cell) in kept]
 

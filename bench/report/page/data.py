@@ -45,14 +45,17 @@ def data(runs: Sequence[Run]) -> Facts:
     for i, run in enumerate(runs):
         for cell in run.section["cells"]:
             for name, found in beside[i].items():
-                known = found.get(Cell(*(cell[name] for name in Cell._fields)), {})
+                known = found.get(Cell.of(cell), {})
                 said = [compared(*known[m]) if m in known else 0 for m in names]
                 if any(said):
                     base = bases[i] if name == BASELINE[0] else name
                     ratios.setdefault(base, {})[len(rows)] = said
             program = "" if wording.is_baseline(cell) else wording.program(cell["proof"])
-            about = (cell[n] for n in (*Cell._fields, "failure"))
-            rows.append([i, *about, program, [plain(cell, name) for name in names]])
+            style = f"{cell['style']}{wording.over_devices(cell)}"
+            about = (cell[n] for n in ("workload", "backend", "failure"))
+            rows.append(
+                [i, cell["entrant"], style, *about, program, [plain(cell, name) for name in names]]
+            )
     first = runs[0].section["cells"]
     return {
         "runs": [run.name for run in runs],
