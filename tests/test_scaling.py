@@ -68,12 +68,12 @@ def test_styles_over_devices_are_cells_beside_the_plain_ones() -> None:
 
 def test_rows_of_files_name_devices_only_where_there_are_some() -> None:
     assert cell("pure").facts.keys() == {"entrant", "style", "workload", "backend"}
-    said = {
+    for style, name in {
         "pure": "pure_jax",
         "pure@1": "pure_jax, 1 device",
         "tuned@4": "pure_jax tuned, 4 devices",
-    }
-    for style, name in (said | {"pure@2x": "pure_jax, 2 devices (weak)"}).items():
+        "pure@2x": "pure_jax, 2 devices (weak)",
+    }.items():
         row = {**cell(style).facts, "failure": None}
         assert Cell.of(row) == cell(style)
         assert wording.name(row) == name
@@ -82,7 +82,7 @@ def test_rows_of_files_name_devices_only_where_there_are_some() -> None:
 def test_the_baseline_knows_of_no_mesh() -> None:
     assert cell("pure").is_baseline
     shared = cell("pure@2")
-    assert not (shared.is_baseline or wording.is_baseline(shared.facts) or shared.is_pure)
+    assert {shared.is_baseline, wording.is_baseline(shared.facts), shared.is_pure} == {False}
     assert shared.baseline == cell("pure")
     sampled = [name for name, metric in METRICS.items() if metric.applies(shared)]
     assert "step" in sampled
