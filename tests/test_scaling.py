@@ -70,9 +70,9 @@ def test_rows_of_files_name_devices_only_where_there_are_some() -> None:
     assert cell("pure").facts.keys() == {"entrant", "style", "workload", "backend"}
     for style, name in {
         "pure": "pure_jax",
-        "pure@1": "pure_jax, 1 device",
-        "tuned@4": "pure_jax tuned, 4 devices",
-        "pure@2x": "pure_jax, 2 devices (weak)",
+        "pure@1": "pure_jax on 1 device",
+        "tuned@4": "pure_jax tuned on 4 devices",
+        "pure@2x": "pure_jax on 2 devices (weak)",
     }.items():
         row = {**cell(style).facts, "failure": None}
         assert Cell.of(row) == cell(style)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.cells import BASELINE
 from bench.compare import trends
 from bench.compare.between_run_variance import BETWEEN, Variation
 from bench.compare.filters import Filters
@@ -224,7 +223,7 @@ def variation(key: SeriesKey) -> Variation:
         return Variation.COLD
     if key.workload in TINY:
         return Variation.HOST
-    return Variation.OTHER if key.style == BASELINE[1] else Variation.SEVERAL
+    return Variation.OTHER if key.cell.is_pure else Variation.SEVERAL
 
 
 def document(found: KeptRuns, *, figures: bool = False) -> Document:

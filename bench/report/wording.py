@@ -45,7 +45,7 @@ def measured(cell: Facts, metric: str) -> Facts | None:
 
 
 def name(cell: Facts) -> str:
-    """Return `entrant style, 4 devices`; the style that all entrants have needs no name."""
+    """Return `entrant style on 4 devices`; the style that all entrants have needs no name."""
     style = cell["style"]
     named = f"{cell['entrant']} {style}" if style and style != BASELINE[1] else cell["entrant"]
     return f"{named}{over_devices(cell)}"
@@ -56,7 +56,7 @@ def over_devices(cell: Facts) -> str:
     number = cell.get("devices")
     if not number:
         return ""
-    return f", {number} device{'s' * (number > 1)}{' (weak)' * cell.get('weak', False)}"
+    return f" on {number} device{'s' * (number > 1)}{' (weak)' * cell.get('weak', False)}"
 
 
 def size(workload: str) -> tuple[float, ...]:
