@@ -100,7 +100,7 @@ def simulated(
                 for number in range(6)
             ]
             state.cells[Cell(*name, workload, "cpu")] = found
-    needed = {c: {"step", "compile", "final_loss"} for c in state.cells if c[0] != "control"}
+    needed = {c: {"step", "compile", "final_loss"} for c in state.cells if not c.is_control}
     about: dict[str, Any] = {"versions": VERSIONS, "devices": {"cpu": "cpu"}, "affinity": [0, 1]}
     about |= {"environment": {}, "threads": "two"}
     said = section(with_blocks(state), needed, margin=0.02, arguments=["bench"], environment=about)
