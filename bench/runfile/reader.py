@@ -117,6 +117,7 @@ class Outline(msgspec.Struct):
 
 EMPTY: Facts = msgspec.to_builtins(ReadSection([]))
 EMPTY_CELL: Facts = msgspec.to_builtins(ReadCell(entrant="", style="", workload="", backend=""))
+del EMPTY_CELL["devices"], EMPTY_CELL["weak"]  # a cell that knows of no mesh says nothing of them
 
 
 @dataclass(frozen=True)

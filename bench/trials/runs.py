@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from bench.cells import Cell
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.runfile import NANOSECONDS
 from bench.summary import unit_of
@@ -270,7 +269,7 @@ def losses(folder: Path, metrics: Sequence[str]) -> Record:
     for block in run["samples"]["blocks"]:
         written.update(samples(block["nanoseconds"]))
     for cold in run["samples"]["cold"]:
-        arm = str(Cell.of(cold).arm)
+        arm = f"{cold['entrant']}/{cold['style']}"
         written.update(samples({arm: cold["values"]}, NANOSECONDS))
     return {
         "journalled": measured.total(),
