@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from bench.engine.processes import Place
 
 MEASUREMENT = pytest.StashKey[Measurement]()
-REQUEST = pytest.StashKey[Request]()
 CELLS = pytest.StashKey[list[Cell]]()
 LOCK = pytest.StashKey[Any]()
 EVERYBODY = "all"
@@ -193,7 +192,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if request.selection.devices:  # before any worker is started; a GPU does not look at it
             os.environ[CPU_DEVICES] = str(max(request.selection.devices))
         found, places = offered(request, header)
-        config.stash[REQUEST] = request
         config.stash[CELLS] = request.selection.cells(found)
         config.stash[MEASUREMENT] = Measurement(request, found, journal, places=places)
 
@@ -301,7 +299,7 @@ def place_of(environment: str | None) -> Place | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
-        asked = metafunc.config.stash[REQUEST].metrics
+        asked = metafunc.config.stash[MEASUREMENT].request.metrics
         pairs = [
             (name, cell)
             for name in metafunc.module.METRICS
@@ -320,9 +318,10 @@ def over_devices(module: Any) -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
-    request = config.stash.get(REQUEST, None)
+    measurement = config.stash.get(MEASUREMENT, None)
     empty = [item for item in items if not isinstance(benchmark_of(item).get("cell"), Cell)]
-    if request is not None and empty and empty == items:
+    if measurement is not None and empty and empty == items:
+        request = measurement.request
         if request.metrics:
             pytest.exit(
                 "nothing to measure: no selected style and workload has the metric "

@@ -6,7 +6,6 @@ import hashlib
 import secrets
 import shlex
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -266,11 +265,8 @@ class Measurement:
 
     def notes(self) -> dict[str, str]:
         """Return the notes of the entrants that were measured."""
-        found = {}
-        for name in dict.fromkeys(cell.entrant for cell in self.needed):
-            with suppress(BakeoffError):  # then it is a failed cell
-                found[name] = impls.declared(name).note
-        return {name: note for name, note in found.items() if note}
+        names = dict.fromkeys(cell.entrant for cell in self.needed)
+        return {name: note for name in names if (note := impls.readable(name).note)}
 
 
 def read_header(journal: Journal) -> Header:
