@@ -77,12 +77,8 @@ class Filters:
             del asked["metric"]
         elif not self.metrics:
             asked["metric"] = tuple(usual)
-        return all(not given or part_of(key, part) in given for part, given in asked.items())
-
-
-def part_of(key: SeriesKey, part: str) -> str:
-    """Return what a filter of one part is compared with."""
-    return key.cell.arm.full_style if part == "style" else str(getattr(key, part))
+        known = key._asdict() | {"style": key.cell.arm.full_style}
+        return all(not given or known[part] in given for part, given in asked.items())
 
 
 def is_moment(text: str) -> bool:

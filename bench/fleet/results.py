@@ -47,13 +47,10 @@ def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
                 "compare": comparison.table.name,
                 "environment": comparison.environment,
                 "number": comparison.number,
+                "file": path.name,
             }
             for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
-                row = (
-                    about
-                    | {name: cell[name] for name in kept if name in cell}
-                    | {"file": path.name}
-                )
-                lines.append(f"{json.dumps(row)}\n")
+                found = {name: cell[name] for name in kept if name in cell}
+                lines.append(f"{json.dumps(about | found)}\n")
     atomic_write(folder / INDEX, "".join(lines))
     return len(lines)
