@@ -1,16 +1,23 @@
-"""What is measured: cells of entrant × style × workload × backend, and what was found in them."""
+"""What is measured: cells of entrant × style × workload × backend × devices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from common import devices
+import impls
 from common.config import SWEEP, WORKLOADS
 from common.devices import Device
 from common.errors import BakeoffError, unknown
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from common.contract import Style
+
+AT, WEAK = "@", "x"
+"""In the text of a style over devices: what stands before their number, and after it."""
 BASELINE = ("pure_jax", "pure")
 CONTROL = ("control", "pure")
 """The baseline under a second name: what differs from it is noise."""
@@ -20,16 +27,114 @@ TOGETHER = {"sweep": tuple(workload.name for workload in SWEEP)}
 """Names that stand for several workloads."""
 
 
-class Cell(NamedTuple):
+def read_style(text: str) -> tuple[str, int, bool]:
+    """Return the style, `devices` and `weak` of what `Arm.full_style` returns.
+
+    Raises:
+        BakeoffError: what stands behind the `@` is no number of devices.
+    """
+    style, at, given = text.partition(AT)
+    number = given.removesuffix(WEAK)
+    if at and not (number.isdecimal() and int(number)):
+        raise BakeoffError(
+            f"style {text!r} is to run on {given!r} devices; give a number, as in "
+            f"{style}{AT}4, or {style}{AT}4{WEAK} for as many streams on each"
+        )
+    return style, int(number or 0), given.endswith(WEAK)
+
+
+class Arm(NamedTuple):
+    """An entrant's style over some devices, named `pure_jax/pure` or `pure_jax/pure@4`."""
+
+    entrant: str
+    style: str
+    devices: int = 0
+    """That share the streams of a batch; 0: the step knows of no mesh."""
+    weak: bool = False
+    """Each device has as many streams as there are without others (weak scaling)."""
+
+    @property
+    def full_style(self) -> str:
+        """The style with its devices: `pure`, `pure@4`, or `pure@4x` for weak scaling."""
+        return f"{self.style}{AT}{self.devices}{WEAK * self.weak}" if self.devices else self.style
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Return the arm of this name."""
+        entrant, _, style = name.partition("/")
+        return cls(entrant, *read_style(style))
+
+    def __str__(self) -> str:
+        return f"{self.entrant}/{self.full_style}"
+
+    @property
+    def code(self) -> Arm:
+        """Whose code it runs: the control runs the baseline's."""
+        return Arm(*BASELINE) if self == Arm(*CONTROL) else self
+
+    def load(self) -> Style:
+        """Return its style, imported if it was not."""
+        entrant, style, devices, weak = self.code
+        return impls.load(entrant).style(style, devices, copies=weak)
+
+    def at(self, workload: str, backend: str) -> Cell:
+        """Return its cell at a workload on a backend."""
+        return Cell(self.entrant, self.style, workload, backend, self.devices, self.weak)
+
+
+@dataclass(frozen=True)
+class Cell:
     """One combination, which has one result for each metric."""
 
     entrant: str
     style: str
     workload: str
     backend: str
+    devices: int = 0
+    """As in `Arm`."""
+    weak: bool = False
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Self:
+        """Return the cell that a row of a file is about, whatever else the row says."""
+        return cls(**{name: facts[name] for name in CELL if name in facts})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What such a row says of it: nothing of devices, where it knows of no mesh."""
+        return {name: value for name, value in vars(self).items() if value != 0}
+
+    @property
+    def arm(self) -> Arm:
+        """What is measured in it."""
+        return Arm(self.entrant, self.style, self.devices, self.weak)
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether it is the step that all entrants share, without a mesh."""
+        return self.style == BASELINE[1] and not self.devices
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether ratios refer to it."""
+        return self.is_pure and self.entrant == BASELINE[0]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is the baseline under its second name."""
+        return self.is_pure and self.entrant == CONTROL[0]
+
+    @property
+    def baseline(self) -> Cell:
+        """The cell that its ratios refer to."""
+        return Cell(*BASELINE, self.workload, self.backend)
 
     def __str__(self) -> str:
-        return "-".join(self)
+        return f"{self.entrant}-{self.arm.full_style}-{self.workload}-{self.backend}"
+
+
+CELL = tuple(each.name for each in fields(Cell))
+"""What a cell is told by, in a row of a file."""
 
 
 @dataclass(frozen=True)
@@ -122,20 +227,22 @@ class Selection:
                     "choose another --workload, as batched, or --devices"
                 )
         chosen = [
-            Cell(entrant, style, workload, backend)
+            Cell(entrant, style, workload, backend, number, weak)
             for backend in self.backends or offer.backends
             for workload in workloads
             for entrant in entrants
             if Device.of(backend).backend not in offer.lacking.get(entrant, ())
             for style in offer.styles.get(entrant, ["pure"])
             if not self.styles or style in self.styles
-            for style in (style, *self.over(entrant, style, offer))
+            for number, weak in [(0, False), *([] if entrant in offer.foreign else self.meshes)]
         ]
         if not chosen:
             having = sorted({s for e in entrants for s in offer.styles.get(e, [])})
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), having)
         return chosen
 
-    def over(self, entrant: str, style: str, offer: Offer) -> list[str]:
-        """Return the names of a style over the devices that are asked for."""
-        return [] if entrant in offer.foreign else devices.names(style, self.devices)
+    @property
+    def meshes(self) -> list[tuple[int, bool]]:
+        """The devices and `weak` of further cells: strong scaling first, then weak."""
+        strong = [(number, False) for number in self.devices]
+        return strong + [(number, True) for number in self.devices if number > 1]

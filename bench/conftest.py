@@ -35,7 +35,6 @@ from bench.runfile.reader import Run
 from bench.runfile.whole import Whole, written
 from bench.runfile.writer import entry, group_of
 from bench.worker.settings import conditions
-from common import devices
 from common.config import check_rate, check_size
 from common.devices import MOST_DEVICES
 from common.errors import BakeoffError, require_new, unknown
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from bench.engine.processes import Place
 
 MEASUREMENT = pytest.StashKey[Measurement]()
-REQUEST = pytest.StashKey[Request]()
 CELLS = pytest.StashKey[list[Cell]]()
 LOCK = pytest.StashKey[Any]()
 EVERYBODY = "all"
@@ -195,7 +193,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if request.selection.devices:  # before any worker is started; a GPU does not look at it
             os.environ[CPU_DEVICES] = str(max(request.selection.devices))
         found, places = offered(request, header)
-        config.stash[REQUEST] = request
         config.stash[CELLS] = request.selection.cells(found)
         config.stash[MEASUREMENT] = Measurement(request, found, journal, places=places)
 
@@ -303,13 +300,13 @@ def place_of(environment: str | None) -> Place | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
-        asked = metafunc.config.stash[REQUEST].metrics
+        asked = metafunc.config.stash[MEASUREMENT].request.metrics
         pairs = [
             (name, cell)
             for name in metafunc.module.METRICS
             if not asked or name in asked
             for cell in metafunc.config.stash[CELLS]
-            if (devices.AT in cell.style) == over_devices(metafunc.module)
+            if bool(cell.devices) == over_devices(metafunc.module)
             if METRICS[name].applies(cell) and (asked or METRICS[name].usual(cell))
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
@@ -322,9 +319,10 @@ def over_devices(module: Any) -> bool:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
-    request = config.stash.get(REQUEST, None)
+    measurement = config.stash.get(MEASUREMENT, None)
     empty = [item for item in items if not isinstance(benchmark_of(item).get("cell"), Cell)]
-    if request is not None and empty and empty == items:
+    if measurement is not None and empty and empty == items:
+        request = measurement.request
         if request.metrics:
             pytest.exit(
                 "nothing to measure: no selected style and workload has the metric "
@@ -352,7 +350,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         found = benchmark_of(item)
         if isinstance(cell := found.get("cell"), Cell):
             needed.setdefault(cell, set()).add(found["metric"])
-            alone = cell._replace(style=devices.Over.of(cell.style).style)
+            alone = replace(cell, devices=0, weak=False)
             if alone != cell:  # beside it: what sharing costs where nothing is shared
                 needed.setdefault(alone, set()).add("step")
     session.config.stash[MEASUREMENT].needed = needed
@@ -481,6 +479,7 @@ def pytest_benchmark_update_json(
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once
         benchmark["options"] = {}  # those of a clock that replays samples
+        benchmark["params"] = {name: str(value) for name, value in benchmark["params"].items()}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import symtable
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -89,7 +90,7 @@ def style_lines(path: Path) -> dict[str, int]:
         )
     definitions: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
-        for name in names_defined(statement) - {"STYLES"}:
+        for name in names_of(statement)[0] - {"STYLES"}:
             definitions.setdefault(name, []).append(statement)
     core = used([ast.Name("build", ast.Load()), *styles.pop("pure", [])], definitions)
     code = code_line_numbers(path)
@@ -125,28 +126,16 @@ def style_values(tree: ast.Module) -> dict[str, list[ast.AST]]:
     return styles
 
 
-def names_defined(node: ast.AST) -> set[str]:
-    """Return the names that a top-level statement defines; those of imports belong to the core."""
-    match node:
-        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-            return {name}
-        case ast.Name(id=name, ctx=ast.Store()):
-            return {name}
-    return set().union(*(names_defined(inner) for inner in ast.iter_child_nodes(node)))
-
-
-def names_used(node: ast.AST) -> set[str]:
-    """Return the names that some code reads and does not define itself."""
-    read, own = set(), set()
-    for inner in ast.walk(node):
-        match inner:
-            case ast.Name(id=name, ctx=ast.Load()):
-                read.add(name)
-            case ast.Name(id=name) | ast.arg(arg=name):
-                own.add(name)
-            case ast.FunctionDef(name=name) if inner is not node:
-                own.add(name)
-    return read - own
+def names_of(code: ast.AST) -> tuple[set[str], set[str]]:
+    """Return the global names that some code defines, imports left out, and those that it reads."""
+    tables = [symtable.symtable(ast.unparse(code), "", "exec")]
+    defined = {symbol.get_name() for symbol in tables[0].get_symbols() if symbol.is_assigned()}
+    read = set()
+    for table in tables:
+        tables += table.get_children()
+        found = (s for s in table.get_symbols() if s.is_referenced() and s.is_global())
+        read |= {symbol.get_name() for symbol in found}
+    return defined, read
 
 
 def used(roots: Iterable[ast.AST], definitions: Definitions) -> set[ast.stmt]:
@@ -154,7 +143,7 @@ def used(roots: Iterable[ast.AST], definitions: Definitions) -> set[ast.stmt]:
     found: set[ast.stmt] = set()
     remaining = list(roots)
     while remaining:
-        for name in names_used(remaining.pop()):
+        for name in names_of(remaining.pop())[1]:
             new = set(definitions.get(name, ())) - found
             found |= new
             remaining += new

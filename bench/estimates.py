@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.metrics import METRICS, Kind
 from bench.samples import arm_of
 from bench.stats import ratios, verdicts
@@ -35,8 +35,8 @@ milliseconds may never be known to `HOST_FRACTION`, and steps need the time."""
 
 type Arms = Mapping[Cell, Sequence[Samples]]
 """The samples of each cell that is compared within a group, by block."""
-type Names = Iterable[tuple[str, str]]
-"""Entrants and styles of one program, which together are the reference."""
+type Names = Iterable[tuple[str, str] | Arm]
+"""Arms of one program, which together are the reference."""
 
 
 class Group(NamedTuple):
@@ -45,6 +45,11 @@ class Group(NamedTuple):
     metric: str
     workload: str
     backend: str
+
+    @classmethod
+    def of(cls, metric: str, cell: Cell) -> Self:
+        """Return the group of a cell's metric."""
+        return cls(metric, cell.workload, cell.backend)
 
 
 class BlockTable(NamedTuple):
@@ -55,9 +60,10 @@ class BlockTable(NamedTuple):
     """Log of each arm's datum; NaN where it took no part."""
     worker: Int[np.ndarray, " blocks"]
 
-    def columns(self, *names: tuple[str, str]) -> list[int]:
+    def columns(self, *names: tuple[str, str] | Arm) -> list[int]:
         """Return the columns of some arms, of those that are there."""
-        return [i for i, cell in enumerate(self.cells) if cell[:2] in names]
+        arms = arms_of(names)
+        return [i for i, cell in enumerate(self.cells) if cell.arm in arms]
 
     def compared(self, reference: Names) -> tuple[list[int], list[int]]:
         """Return the columns of a reference, and of the family that is compared with it."""
@@ -70,6 +76,11 @@ class BlockTable(NamedTuple):
         return {c: e for c, e in zip(self.cells, found, strict=True) if e is not None}
 
 
+def arms_of(names: Names) -> frozenset[Arm]:
+    """Return the arms of some names."""
+    return frozenset(Arm(*name) for name in names)
+
+
 def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, Arms]:
     """Return the samples of all cells that have not failed, by group."""
     found: dict[Group, dict[Cell, Sequence[Samples]]] = defaultdict(dict)
@@ -77,7 +88,7 @@ def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, Arms]:
         if each.failure is None:
             for metric, samples in each.blocks.items():
                 if samples:
-                    found[Group(metric, *cell[2:])][cell] = samples
+                    found[Group.of(metric, cell)][cell] = samples
     return pooled(found, {c: each.facts.get("fingerprint", "") for c, each in cells.items()})
 
 
@@ -99,7 +110,7 @@ def pooled(groups: Mapping[Group, Arms], programs: Mapping[Cell, str]) -> dict[G
         keys = {
             cell: cell.entrant if metric.of_library else programs.get(cell, "")
             for cell in arms
-            if (metric.of_library or metric.of_program) and cell[:2] != CONTROL
+            if (metric.of_library or metric.of_program) and not cell.is_control
         }
         for cell, key in keys.items():
             pools[key].update({one.process: one for one in arms[cell]})
@@ -132,8 +143,8 @@ def beside(
     group: Group, arms: Arms, reference: Names = (BASELINE, CONTROL)
 ) -> dict[Cell, Estimate]:
     """Return each cell's ratio to a reference, with intervals that are corrected for the group."""
-    names = tuple(reference)
-    if not any(cell[:2] in names for cell in arms):
+    names = arms_of(reference)
+    if not any(cell.arm in names for cell in arms):
         return {}
     if METRICS[group.metric].added:
         return differences(arms, names)[0]
@@ -146,9 +157,9 @@ def beside(
 
 def fresh(arms: Arms, reference: Names) -> dict[Cell, Estimate]:
     """Return the same of samples that are one a process; cells may share the reference's."""
-    names = tuple(reference)
+    names = arms_of(reference)
     pools = {id(samples): samples for samples in arms.values()}
-    own = [id(samples) for cell, samples in arms.items() if cell[:2] in names]
+    own = [id(samples) for cell, samples in arms.items() if cell.arm in names]
     others = [key for key in pools if key not in own]
 
     def logs(keys: Iterable[int]) -> Float[np.ndarray, " samples"]:
@@ -161,7 +172,7 @@ def fresh(arms: Arms, reference: Names) -> dict[Cell, Estimate]:
     return {
         cell: each
         for cell, samples in arms.items()
-        if cell[:2] not in names
+        if cell.arm not in names
         if (each := same if id(samples) in own else found[id(samples)]) is not None
     }
 
@@ -171,7 +182,7 @@ def differences(
 ) -> tuple[dict[Cell, Estimate], float]:
     """Return each cell's ratio to a reference, known from what it adds, and that one's seconds."""
     whole = table(arms)
-    columns, members = whole.compared(tuple(reference))
+    columns, members = whole.compared(reference)
     if not columns:
         return {}, math.nan
     found, level = ratios.added(np.exp(whole.logs), whole.worker, columns, members=members)
@@ -180,7 +191,7 @@ def differences(
 
 def control(group: Group, arms: Arms) -> Estimate | None:
     """Return the control's ratio to the baseline: what differs between the two is noise."""
-    own = {cell: samples for cell, samples in arms.items() if cell[:2] in (BASELINE, CONTROL)}
+    own = {cell: samples for cell, samples in arms.items() if cell.is_baseline or cell.is_control}
     if METRICS[group.metric].kind is Kind.COLD:
         return beside(group, own, [BASELINE]).get(Cell(*CONTROL, *group[1:]))
     whole = table(arms)
@@ -257,7 +268,7 @@ class Settled:
         else:
             found = beside(group, arms)
             enough = [cell for cell, e in found.items() if verdicts.decided(e, self.margin)]
-        return frozenset(arm_of(cell) for cell in enough if cell[:2] != CONTROL)
+        return frozenset(arm_of(cell) for cell in enough if not cell.is_control)
 
 
 def known(estimate: Estimate, reference: float) -> bool:

@@ -28,7 +28,7 @@ import numpy as np
 import typer
 
 import impls
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Arm
 from bench.report.table import amount
 from bench.report.wording import joined
 from bench.runfile.reader import Run, read
@@ -46,7 +46,7 @@ EXAMPLES = """Examples:\n
 python -m bench.limit --run run.json\n
 python -m bench.limit --workload toy,seed,wide --json > limit.json\n
 bakeoff report run.json --limit limit.json -o run.html"""
-TUNED = (BASELINE[0], "tuned")
+TUNED = Arm(BASELINE[0], "tuned")
 STREAM_BYTES = 7 * 4
 """Of a parameter: AdamW reads it, its gradient and two moments, and writes all but the gradient."""
 MOST_PRODUCTS = 32
@@ -150,17 +150,14 @@ def product_seconds(rows: int, width: int, spend: float) -> float:
     take longer than two. So are fewer rows, one product after another, since products of many rows
     can be slower.
     """
-
-    def by_columns(x: np.ndarray, kernel: np.ndarray, out: np.ndarray) -> None:
-        np.matmul(x, kernel.T, out)
-
+    products = (np.matmul, lambda x, kernel, out: np.matmul(x, kernel.T, out))
     tried = [rows, 2 * rows, *(few for few in FEWER_ROWS if few < rows)]
     found = []
     for each in tried:
         stack = min(MOST_PRODUCTS, int(CALL_FLOPS / (2 * each * width**2)) + 1)
         shapes = [(stack, each, width), (width, width), (stack, each, width)]
-        for function in (np.matmul, by_columns):
-            least = least_seconds(function, shapes, spend / len(tried) / 2) / stack
+        for product in products:
+            least = least_seconds(product, shapes, spend / len(tried) / 2) / stack
             found.append(least * max(1.0, rows / each))
     return min(found)
 
@@ -168,9 +165,6 @@ def product_seconds(rows: int, width: int, spend: float) -> float:
 def rates_of(model: ModelConfig, chunk: int, batch: int, spend: float) -> Rates:
     """Return the rates of this thread at one size; `spend` seconds go on each of them."""
     width, characters, parameters = model.width, chunk * batch, model.parameters
-
-    def kernel_gradient(x: np.ndarray, other: np.ndarray, out: np.ndarray) -> None:
-        np.matmul(x.T, other, out)
 
     def stream(first: np.ndarray, second: np.ndarray, third: np.ndarray, out: np.ndarray) -> None:
         np.add(first, second, second)
@@ -181,7 +175,7 @@ def rates_of(model: ModelConfig, chunk: int, batch: int, spend: float) -> Rates:
     product = product_seconds(batch, width, spend)
     over_chunk = min(
         product_seconds(characters, width, spend),
-        least_seconds(kernel_gradient, [*states, (width, width)], spend),
+        least_seconds(lambda x, y, out: np.matmul(x.T, y, out), [*states, (width, width)], spend),
     )
     return Rates(
         product_seconds=product,
@@ -213,13 +207,14 @@ def medians(run: Run, workload: str) -> tuple[float | None, float | None]:
     The first is the median over libraries of their medians; None stands for what the run lacks.
     """
     found = {
-        (cell.entrant, cell.style): metric.median
+        cell.cell.arm: metric.median
         for cell in run.section.cells
         if (cell.workload, cell.backend) == (workload, "cpu")
         and (metric := cell.measured("step")) is not None
     }
     own = [name for name in impls.names() if name not in impls.OUTSIDE and impls.declared(name).jax]
-    shared = [found[name, BASELINE[1]] for name in own if (name, BASELINE[1]) in found]
+    pure = [Arm(name, BASELINE[1]) for name in own]
+    shared = [found[arm] for arm in pure if arm in found]
     return median(shared) if shared else None, found.get(TUNED)
 
 

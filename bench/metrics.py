@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from bench.cells import TOGETHER
+from bench.cells import TOGETHER, Arm
 
 if TYPE_CHECKING:
     from bench.cells import Cell
@@ -51,8 +51,8 @@ class Metric:
     """It belongs to the program: all arms that lower to the same one share their samples."""
     pure_only: bool = False
     """Only the step that all entrants share has it: it can be called within a larger program."""
-    also: tuple[tuple[str, str], ...] = ()
-    """Entrants and styles that have it too."""
+    also: tuple[Arm, ...] = ()
+    """That have it too."""
     tiny_only: bool = False
     """It is the host's time, which shows where the device has next to nothing to do."""
     weight: float = 1.0
@@ -64,7 +64,7 @@ class Metric:
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        fits_style = not self.pure_only or cell.style == "pure" or cell[:2] in self.also
+        fits_style = not self.pure_only or cell.is_pure or cell.arm in self.also
         return fits_style and (not self.tiny_only or cell.workload in TINY)
 
     def usual(self, cell: Cell) -> bool:
@@ -72,7 +72,7 @@ class Metric:
         return self.name == "step" or cell.workload not in TOGETHER["sweep"]
 
 
-TUNED = (("pure_jax", "tuned"),)
+TUNED = (Arm("pure_jax", "tuned"),)
 TINY = ("toy",)
 """Workloads whose device work is negligible."""
 HOST = "host_cost"

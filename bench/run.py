@@ -6,7 +6,6 @@ import hashlib
 import secrets
 import shlex
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,8 +70,8 @@ class Header(msgspec.Struct):
 
     arguments: list[str]
     options: Options
-    needed: list[tuple[str, str, str, str, list[str]]]
-    """Cells, each with its metrics."""
+    needed: dict[str, list[str]]
+    """Metrics, by cell."""
     outside: dict[str, str]
     """SHA-256 of these files, by name."""
     code: str
@@ -166,7 +165,7 @@ class Measurement:
         return Header(
             arguments=list(self.request.arguments),
             options=options,
-            needed=[(*cell, sorted(metrics)) for cell, metrics in self.needed.items()],
+            needed={str(cell): sorted(metrics) for cell, metrics in self.needed.items()},
             outside={name: digest(path) for name, path in self.request.outside.items()},
             code=code_digest(),
             offer=self.offer,
@@ -254,11 +253,8 @@ class Measurement:
 
     def notes(self) -> dict[str, str]:
         """Return the notes of the entrants that were measured."""
-        found = {}
-        for name in dict.fromkeys(cell.entrant for cell in self.needed):
-            with suppress(BakeoffError):  # then it is a failed cell
-                found[name] = impls.declared(name).note
-        return {name: note for name, note in found.items() if note}
+        names = dict.fromkeys(cell.entrant for cell in self.needed)
+        return {name: note for name in names if (note := impls.readable(name).note)}
 
 
 def read_header(journal: Journal) -> Header:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.cells import Arm
 from bench.estimates import Group, beside
 from bench.runfile import Scaling
 from bench.summary import number
-from common.devices import AT, Over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,31 +36,29 @@ def scaling(cells: Mapping[Cell, Found]) -> list[Scaling]:
     groups: dict[Group, dict[Cell, Found]] = defaultdict(dict)
     for cell, found in cells.items():
         if found.failure is None and found.blocks.get(STEP):
-            groups[Group(STEP, cell.workload, cell.backend)][cell] = found
+            groups[Group.of(STEP, cell)][cell] = found
     rows = []
     for group, arms in groups.items():
-        own = {cell: Over.of(cell.style) for cell in arms}
-        shared = {cell: over for cell, over in own.items() if over.devices}
-        first = [(c.entrant, f"{over.style}{AT}1") for c, over in shared.items()]
-        plain = [(c.entrant, over.style) for c, over in shared.items()]
         blocks = {cell: found.blocks[STEP] for cell, found in arms.items()}
-        names = list(dict.fromkeys([*first, *plain])) if shared else []
-        known = {name: beside(group, blocks, [name]) for name in names}
-        for cell, over in shared.items():
-            base = over.style if over.devices == 1 else f"{over.style}{AT}1"
-            estimate = known.get((cell.entrant, base), {}).get(cell)
+        bases = {cell: base_of(cell) for cell in arms if cell.devices}
+        known = {base: beside(group, blocks, [base]) for base in dict.fromkeys(bases.values())}
+        for cell, base in bases.items():
+            estimate = known[base].get(cell)
             if estimate is not None:
-                rows.append(row(cell, over, arms[cell], estimate))
+                rows.append(row(cell, arms[cell], estimate))
     return rows
 
 
-def row(cell: Cell, over: Over, found: Found, estimate: Estimate) -> Scaling:
+def base_of(cell: Cell) -> Arm:
+    """Return what a style over devices is compared with: itself on one, or without a mesh."""
+    return Arm(cell.entrant, cell.style, devices=int(cell.devices > 1))
+
+
+def row(cell: Cell, found: Found, estimate: Estimate) -> Scaling:
     """Return what is said of one style over some devices."""
     low, high = estimate.interval
     return Scaling(
-        **cell._asdict(),
-        kind="weak" if over.weak else "strong",
-        devices=max(1, over.devices),
+        **cell.facts,
         seconds=float(np.median(found.values(STEP))),
         ratio=estimate.ratio,
         low=number(low),

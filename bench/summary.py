@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import CONTROL, Cell
 from bench.estimates import (
     QUANTILE,
     Group,
@@ -39,7 +40,6 @@ from bench.runfile import (
 from bench.samples import MIN_VISITS, STARVED, arm_of
 from bench.stats import ratios, verdicts
 from bench.stats.verdicts import PROGRAM, TIMING, Verdict
-from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,18 +95,18 @@ def section(
         return out | (judged(estimate, plan.margin, levels.get(group)) if estimate else {})
 
     def result(cell: Cell, metric: str) -> Metric:
-        group = Group(metric, *cell[2:])
+        group = Group.of(metric, cell)
         samples = groups.get(group, {}).get(cell)
         cold = METRICS[metric].kind is Kind.COLD
         if not samples or (cold and len(samples) < fewest_cold):
             return Metric(missing=state.missing.get((cell, metric), STARVED))
-        estimate = found[group].get(cell) if cell[:2] != BASELINE else None
+        estimate = found[group].get(cell) if not cell.is_baseline else None
         out = Metric(**said(group, cell, estimate))
         if estimate is not None:
             if metric == "step":
                 out.cores_used = cores_used(cell, state)
                 settle(out, settlements[cell], plan.margin)
-            baseline = groups[group].get(Cell(*BASELINE, *cell[2:]))
+            baseline = groups[group].get(cell.baseline)
             if METRICS[metric].of_program and samples is baseline:
                 out.settled_by = PROGRAM
         return out
@@ -116,7 +116,7 @@ def section(
         names = [m for m in METRICS if m in metrics and METRICS[m].kind is not Kind.ONCE]
         names = [m for m in names if row.failure is None and METRICS[m].applies(cell)]
         return Result(
-            **cell._asdict(),
+            **cell.facts,
             failure=row.failure,
             stderr=row.stderr,
             proof=msgspec.convert(row.proof, Proof | None),
@@ -155,7 +155,7 @@ def cores_used(cell: Cell, state: State) -> float | None:
     found = [
         block.cpu_seconds[arm]
         for block in state.blocks
-        if (block.kind, block.workload, block.backend) == ("step", *cell[2:])
+        if (block.kind, block.workload, block.backend) == Group.of("step", cell)
         and not block.cores
         and arm in block.cpu_seconds
     ]
@@ -168,7 +168,7 @@ def compared(found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
     A style that gives each device as many streams does more work, so that it is neither slower nor
     faster: see `bench.scaling`.
     """
-    return {c: e for c, e in found.items() if not Over.of(c.style).weak and c[:2] != CONTROL}
+    return {c: e for c, e in found.items() if not (c.weak or c.is_control)}
 
 
 def measured(metric: str, samples: Sequence[Samples]) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def settlement(
     """Return what a proof says of a cell's step, with what its style costs the host."""
     proof = state.cells[cell].proof or {}
     same = bool(proof.get("whole_step") and proof.get("same_program_as_baseline"))
-    step = Group("step", *cell[2:])
+    step = Group.of("step", cell)
     if not same or host is None or step not in groups or cell.workload in TINY:
         return Settlement(same, None)
     return Settlement(same, GROWTH * max(map(abs, host[1:])) / differences(groups[step])[1])
@@ -237,7 +237,7 @@ def host_cost(
     """Return the seconds that an arm adds to a call at a tiny size, with its interval."""
     for workload in TINY:
         group = Group(HOST, workload, cell.backend)
-        estimate = found.get(group, {}).get(cell._replace(workload=workload))
+        estimate = found.get(group, {}).get(replace(cell, workload=workload))
         if estimate is not None and math.isfinite(estimate.standard_error):
             return added(estimate, levels[group])
     return None
@@ -267,14 +267,14 @@ def additivity(
     That is the check of what `settle` takes for granted.
     """
     for cell, host in hosts.items():
-        step = Group("step", *cell[2:])
+        step = Group.of("step", cell)
         if host is None or not settlements[cell].program or cell.workload in TINY:
             continue
         found, level = differences(groups.get(step, {}))
         if cell in found:
             seconds, low, high = added(found[cell], level)
             yield Additivity(
-                **cell._asdict(),
+                **cell.facts,
                 predicted_seconds=host[0],
                 predicted_low=number(host[1]),
                 predicted_high=number(host[2]),
@@ -301,7 +301,7 @@ def samples_of(state: State) -> AllSamples:
             for each in samples if METRICS[metric].kind is Kind.COLD else ():
                 if each.process not in cold:
                     cold[each.process] = ColdSamples(
-                        **cell._asdict(),
+                        **cell.facts,
                         process=each.process,
                         cores=list(each.cores),
                         program=row.facts.get("fingerprint", ""),
@@ -346,7 +346,7 @@ def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:
     """Return what is needed, and of each baseline whatever is needed beside it."""
     out: dict[Cell, set[str]] = {}
     for cell, metrics in needed.items():
-        out.setdefault(Cell(*BASELINE, *cell[2:]), set()).update(metrics - {"final_loss"})
+        out.setdefault(cell.baseline, set()).update(metrics - {"final_loss"})
         out.setdefault(cell, set()).update(metrics)
     return out
 

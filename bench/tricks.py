@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import impls
+from bench.cells import BASELINE, Arm
 from common.errors import BakeoffError
 from common.layerwise import in_groups, kernel_gradient, mean_loss
 from common.loss import cross_entropy, scan_loss
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "jax"
 NAME = "tricks"
-BASELINE, TUNED = ("pure_jax", "pure"), ("pure_jax", "tuned")
+TUNED = Arm("pure_jax", "tuned")
 
 
 def by_loss(loss_of: LossOf) -> Style:
@@ -178,25 +178,25 @@ def table(run: Run) -> str:
     from bench.report import markdown, wording  # here, since workers import this file
     from bench.report.table import percent
 
-    cells = {tuple(cell.cell): cell for cell in run.section.cells}
-    rows = {(NAME, style): inspect.getdoc(make) or "" for style, make in STYLES.items()}
-    rows[NAME, BASELINE[1]] = "Nothing: any difference is noise."
-    rows[TUNED] = inspect.getdoc(impls.load(TUNED[0]).style(TUNED[1])) or ""
-    found = [row for row in rows if any(row == key[:2] for key in cells)]
-    if not any(entrant == NAME for entrant, _ in found):
+    rows = {Arm(NAME, style): inspect.getdoc(make) or "" for style, make in STYLES.items()}
+    rows[Arm(NAME, BASELINE[1])] = "Nothing: any difference is noise."
+    rows[TUNED] = inspect.getdoc(TUNED.load()) or ""
+    cells = {each.cell: each for each in run.section.cells if each.cell.arm in rows}
+    if not any(cell.entrant == NAME for cell in cells):
         raise BakeoffError(
             f"{run.name} has no tricks; measure them: "
             f"pytest bench --entrant {BASELINE[0]},bench/{NAME}.py --benchmark-json=tricks.json"
         )
-    shown = [cell for key, cell in cells.items() if key[:2] in found]
-    backends = dict.fromkeys(cell.backend for cell in shown)
-    columns = [(w, b) for w in wording.workloads(shown) for b in backends]
+    backends = dict.fromkeys(cell.backend for cell in cells)
+    columns = [(w, b) for w in wording.workloads(cells.values()) for b in backends]
     heads = [f"step at `{w}`" + (f" on {b}" if len(backends) > 1 else "") for w, b in columns]
     lines = [f"| trick | what it does | {' | '.join(heads)} |", f"|---|---|{'--:|' * len(columns)}"]
-    for row in found:
-        name = f"`{row[1]}`" if row != TUNED else f"{row[0]} `{row[1]}`: all of them"
-        steps = [markdown.step(cells.get((*row, *column))) for column in columns]
-        lines.append(f"| {' | '.join([name, rows[row], *steps])} |")
+    measured = {cell.arm for cell in cells}
+    for arm, text in rows.items():
+        if arm in measured:
+            name = f"`{arm.style}`" if arm != TUNED else f"{arm.entrant} `{arm.style}`: all of them"
+            steps = [markdown.step(cells.get(arm.at(*column))) for column in columns]
+            lines.append(f"| {' | '.join([name, text, *steps])} |")
     margin = percent(run.section.plan.margin)
     legend = (
         f"Ratios to the shared step of {BASELINE[0]}, with 95 % intervals; below 1 is faster; "

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL
 from bench.metrics import TINY
 from bench.stats.verdicts import Verdict
 from common.config import WORKLOADS
@@ -151,7 +150,7 @@ def _baseline(state: State) -> Iterator[str]:
     """Yield what the baseline's blocks say of the machine."""
     for cell, row in state.cells.items():
         blocks = row.blocks.get(WATCHED, [])
-        if cell[:2] != BASELINE or not blocks:
+        if not cell.is_baseline or not blocks:
             continue
         seconds = np.array([np.median(block.values) for block in blocks])
         words = drift(seconds, np.array([block.at for block in blocks]))
@@ -232,8 +231,8 @@ def _slow_calls(state: State) -> Iterator[str]:
     """Yield which arms have a mean far above their median."""
     for cell, row in state.cells.items():
         words = slow_calls(row.values(WATCHED)) if row.failure is None else None
-        if words and cell[:2] != CONTROL:
-            yield f"{cell.entrant} {cell.style} at {cell.workload}: {words}"
+        if words and not cell.is_control:
+            yield f"{cell.entrant} {cell.arm.full_style} at {cell.workload}: {words}"
 
 
 def slow_calls(seconds: Sequence[float]) -> str | None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from common.config import ModelConfig
     from common.contract import AnyArray, Hidden, Program, Style, TrainStep
-    from common.devices import Over
     from common.steps import Configured
 
 
@@ -180,10 +179,10 @@ def repeated[Tree](tree: Tree, times: int, axis: int) -> Tree:
     return jax.tree.map(lambda array: np.concatenate([np.asarray(array)] * times, axis), tree)
 
 
-def over(style: Style, wanted: Over) -> Style:
-    """Return a style whose streams are shared between devices, as its name says."""
+def over(style: Style, devices: int, *, copies: bool = False) -> Style:
+    """Return a style whose streams are shared between devices; with copies, as many on each."""
 
     def shared(config: ModelConfig, optimiser: Configured) -> TrainStep:
-        return Sharded(style(config, optimiser), placement(wanted.devices), copies=wanted.weak)
+        return Sharded(style(config, optimiser), placement(devices), copies=copies)
 
     return shared

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.declaration import Declaration, declaration
-from common.devices import Over
 from common.errors import BakeoffError, unknown
 from impls import older
 
@@ -42,21 +41,25 @@ class Entrant(NamedTuple):
     missing: Mapping[str, str] = MappingProxyType({})
     """Styles that this release of the library cannot have, and why."""
 
-    def style(self, name: str) -> Style:
-        """Return the style called `name`, over devices as in `pure@4` if it says so.
+    def style(self, name: str, devices: int = 0, *, copies: bool = False) -> Style:
+        """Return the style called `name`.
+
+        Args:
+            name: Of `STYLES`.
+            devices: That share the streams of a batch; 0 for a step that knows of no mesh.
+            copies: Whether each device has all streams of its own.
 
         Raises:
             BakeoffError: there is no such style.
         """
-        wanted = Over.of(name)
-        if wanted.style not in self.styles:
-            raise unknown(f"style of {self.name}", wanted.style, self.styles)
-        found = self.styles[wanted.style]
-        if not wanted.devices:
+        if name not in self.styles:
+            raise unknown(f"style of {self.name}", name, self.styles)
+        found = self.styles[name]
+        if not devices:
             return found
         from common.parallel import over
 
-        return over(found, wanted)
+        return over(found, devices, copies=copies)
 
 
 def names() -> list[str]:

@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 import impls
+from bench.cells import Arm
 from bench.worker.counts import compilations
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
-from common.devices import Over
 from common.equality import Case, make, random_chunk, random_weights, trajectory
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ def plain(entrant: str, style: str) -> np.ndarray:
     return trajectory(make(impls.load(entrant).style(style), CASE), CASE)
 
 
-def over(entrant: str, name: str) -> dict[str, Any]:
+def over(arm: Arm) -> dict[str, Any]:
     """Return how far a style over devices is from none, and what further calls compile."""
-    step = make(impls.load(entrant).style(name), CASE)
-    away = float(np.max(np.abs(trajectory(step, CASE) - plain(entrant, Over.of(name).style))))
-    new = make(impls.load(entrant).style(name), CASE)
+    step = make(arm.load(), CASE)
+    away = float(np.max(np.abs(trajectory(step, CASE) - plain(arm.entrant, arm.style))))
+    new = make(arm.load(), CASE)
     after = [*epoch(new)[2][1:], *epoch(new)[2]]
     hidden, loss, again = epoch(step)
     return {
@@ -100,7 +100,7 @@ def in_process(
 
 def main() -> None:
     entrant, *names = sys.argv[1:]
-    print(json.dumps({name: over(entrant, name) for name in names}))
+    print(json.dumps({name: over(Arm.of(f"{entrant}/{name}")) for name in names}))
     assert len(jax.devices()) == DEVICES
 
 

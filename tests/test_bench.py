@@ -581,7 +581,7 @@ def test_an_entrant_whose_import_kills_its_worker_is_a_problem_of_its_own(
 
 def test_selection() -> None:
     cells = Selection(workloads=("toy",)).cells(OFFER)
-    assert [c[:2] for c in cells] == [
+    assert [(c.entrant, c.style) for c in cells] == [
         ("pure_jax", "pure"),
         ("equinox", "pure"),
         ("equinox", "filter_jit"),

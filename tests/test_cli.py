@@ -156,6 +156,7 @@ BAD = {  # what else is wrong with texts, sizes and files has its own tests
     "--width": "Option '--width' requires an argument",
     "more": "unexpected extra argument",
     "--devices 0": "devices is 0; it must be a whole number from 1",
+    "--style pure@4": "style is 'pure@4'; give --style pure --devices 4",
     "--processes 0": "--processes is 0; it must be a whole number from 1",
     "--processes 1000": "whole number from 1 to 64",
     "--process-id 1": "without --coordinator and --processes",

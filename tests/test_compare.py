@@ -104,7 +104,7 @@ def simulated(
                 for number in range(6)
             ]
             state.cells[Cell(*name, workload, "cpu")] = found
-    needed = {c: {"step", "compile", "final_loss"} for c in state.cells if c[0] != "control"}
+    needed = {c: {"step", "compile", "final_loss"} for c in state.cells if not c.is_control}
     about: dict[str, Any] = {"versions": VERSIONS, "devices": {"cpu": "cpu"}, "affinity": [0, 1]}
     about |= {"environment": {}, "threads": "two"}
     conditions = msgspec.convert(about, RunConditions)
@@ -147,7 +147,7 @@ def cell_of(data: dict[str, Any], name: tuple[str, str], workload: str = "seed")
 
 
 def row_of(found: Comparison, name: tuple[str, str], metric: str = "step") -> Any:
-    return next(r for r in found.rows if r.cell[:2] == name and r.metric == metric)
+    return next(r for r in found.rows if (r.entrant, r.style) == name and r.metric == metric)
 
 
 BASE = simulated(1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench import estimates
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, Arm, Cell
 from bench.engine.actions import ALL, ONE, Action, Options
 from bench.engine.planner import cold_count, rounds_for, sitting
 from bench.engine.run_plan import RunPlan
@@ -74,7 +75,7 @@ def test_what_has_time_and_what_says_that_it_has_none() -> None:
     for cell, found in usual(60)[0].state.cells.items():
         assert cell.workload not in ("seed", "toy") or len(found.blocks["step"]) >= 2, cell
     missing = usual(30)[0].state.missing
-    assert missing[GOOD_CELL._replace(workload="toy"), "host_cost"] == STARVED
+    assert missing[replace(GOOD_CELL, workload="toy"), "host_cost"] == STARVED
     assert missing[GOOD_CELL, "compile"] == STARVED
 
 
@@ -252,7 +253,7 @@ def test_backends_and_environments_have_parts_of_their_own() -> None:
         assert {arm, BASELINE_ARM, CONTROL_ARM} <= arms
         assert ("keras/pure" in arms) == (side == "keras")
     found = plan.state.cells
-    assert found[GOOD_CELL._replace(backend="gpu")].values("step")
+    assert found[replace(GOOD_CELL, backend="gpu")].values("step")
     everywhere, own = (
         {samples.process for samples in found[Cell(*names, "seed", "cpu")].blocks["step"]}
         for names in (BASELINE, ("keras", "pure"))
@@ -265,8 +266,8 @@ def test_backends_and_environments_have_parts_of_their_own() -> None:
 # deaths
 
 
-def failed(plan: RunPlan) -> set[tuple[str, str]]:
-    return {cell[:2] for cell, found in plan.state.cells.items() if found.failure}
+def failed(plan: RunPlan) -> set[Arm]:
+    return {cell.arm for cell, found in plan.state.cells.items() if found.failure}
 
 
 DOINGS = ("start", "load", "prove", "open", "block", "count", "train", "cold")
@@ -285,7 +286,7 @@ def test_one_death_costs_no_cell_and_no_block(do: str, arm: str) -> None:
 @pytest.mark.parametrize("do", ["prove", "open", "block"])
 def test_an_arm_that_always_kills_its_worker_fails_alone(do: str) -> None:
     plan, _ = run(machine=Machine(dies(do, BAD, times=99)))
-    assert failed(plan) == {BAD_CELL[:2]}
+    assert failed(plan) == {BAD_CELL.arm}
     assert plan.state.cells[GOOD_CELL].values("step")
     assert "twice in a row" in str(plan.state.cells[BAD_CELL].failure)
 
@@ -320,7 +321,7 @@ def test_an_answer_that_fails_costs_its_own_cells() -> None:
         mine = action.do == "prove" and action.workload == "toy" and BASELINE_ARM in action.arms
         return "not equal" if mine else None
 
-    assert failed(run(AT_SEED, machine=Machine(changed))[0]) == {BAD_CELL[:2]}
+    assert failed(run(AT_SEED, machine=Machine(changed))[0]) == {BAD_CELL.arm}
     plan, _ = run(machine=Machine(unequal))
     assert {c.workload for c, f in plan.state.cells.items() if f.failure} == {"toy"}
     assert plan.state.cells[GOOD_CELL].values("step")
@@ -329,7 +330,7 @@ def test_an_answer_that_fails_costs_its_own_cells() -> None:
 def test_a_baseline_that_cannot_be_loaded() -> None:
     plan = RunPlan(needed(), Options(60), problems={"pure_jax": "import failed"}, lanes=LANES)
     assert not Machine().drive(plan)
-    failures = [f.failure for c, f in plan.state.cells.items() if c[:2] != CONTROL]
+    failures = [f.failure for c, f in plan.state.cells.items() if not c.is_control]
     assert all("import failed" in str(failure) for failure in failures)
 
 

@@ -514,7 +514,11 @@ def no_memory(action: Action) -> Death | None:
 )
 def test_an_environment_that_fails_costs_its_own_cells(fault: Any, words: str) -> None:
     plan, _ = run(SIDES, fault=fault)
-    failed = {c[:2]: f.failure for c, f in plan.state.cells.items() if f.failure is not None}
+    failed = {
+        (c.entrant, c.style): f.failure
+        for c, f in plan.state.cells.items()
+        if f.failure is not None
+    }
     assert failed.keys() == {("haiku", "pure"), ("haiku", "transform")}
     assert all(words in failure for failure in failed.values())
 
@@ -529,7 +533,7 @@ def test_a_style_may_have_workers_of_its_own() -> None:
     beside = {"pure_jax/pure", "control/pure"}
     assert loads["haiku"] - beside == {"haiku/pure"}
     assert loads["haiku/transform"] - beside == {"haiku/transform"}
-    over = Cell("haiku", "transform@2", "toy", "cpu")
+    over = Cell("haiku", "transform", "toy", "cpu", devices=2)
     assert plan.side_of(over) == "haiku/transform", "and so have its devices"
     assert offer.environment("haiku/transform") == offer.environment("haiku") == "haiku"
     assert replace(offer, apart={}).environment("haiku/transform") == ""

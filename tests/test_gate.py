@@ -92,7 +92,7 @@ def test_the_rule_that_names_most_decides_then_the_last(
 
 @pytest.mark.parametrize("kind", ["metric", "entrant", "style", "workload", "backend"])
 def test_every_name_selects(kind: str) -> None:
-    row = ComparedRow(**JIT._asdict(), metric="step")
+    row = ComparedRow(**JIT.facts, metric="step")
     assert Scope(**{kind: getattr(row, kind)}).holds(row)
     assert best([Scope(**{kind: "another"})], row) is None
 
@@ -167,7 +167,7 @@ def test_accepted_shifts(shifts: list[Accept], today: date, worse: bool, note: s
 
 def test_what_matches_no_row_is_a_warning() -> None:
     rows = [
-        ComparedRow(**cell._asdict(), metric=metric)
+        ComparedRow(**cell.facts, metric=metric)
         for cell, metric in ((JIT, "step"), (HAIKU, "python_calls"))
     ]
     rules = [

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import impls
+from bench.cells import Arm, Selection, read_style
 from common.config import ModelConfig
 from common.contract import zero_hidden
-from common.devices import Over, names
 from common.equality import Case, make, random_chunk, random_hidden
 from common.errors import BakeoffError
 from common.parallel import Sharded, check_batch, placement
@@ -26,9 +26,11 @@ QUICK = "pure_jax"
     [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in impls.usual()],
 )
 def test_styles_over_devices(entrant: str) -> None:
-    asked = [n for style in impls.load(entrant).styles for n in names(style, (1, DEVICES))]
+    meshes = Selection(devices=(1, DEVICES)).meshes
+    styles = impls.load(entrant).styles
+    asked = [Arm(entrant, style, *mesh).full_style for style in styles for mesh in meshes]
     for name, row in in_process(entrant, asked).items():
-        devices, weak = Over.of(name)[1:]
+        _, devices, weak = read_style(name)
         assert row["away"] <= AWAY, name
         assert row["devices"] == devices, name
         assert row["rows"] == 8 * (devices if weak else 1), name
@@ -40,14 +42,18 @@ def test_styles_over_devices(entrant: str) -> None:
         assert row["sums"] > 0, name
 
 
-def test_names_of_styles_over_devices() -> None:
-    assert names("pure", (1, 2)) == ["pure@1", "pure@2", "pure@2x"]
-    assert Over.of("pure") == ("pure", 0, False)
-    assert Over.of("pure@4") == ("pure", 4, False)
-    assert Over.of("pure@16x") == ("pure", 16, True)
+def test_names_of_arms_over_devices() -> None:
+    arms = {
+        "e/pure": Arm("e", "pure"),
+        "e/pure@1": Arm("e", "pure", 1),
+        "e/pure@4": Arm("e", "pure", 4),
+        "e/pure@16x": Arm("e", "pure", 16, weak=True),
+    }
+    assert {str(arm): arm for arm in arms.values()} == arms
+    assert {name: Arm.of(name) for name in arms} == arms
     for wrong in ("pure@", "pure@x", "pure@0", "pure@-1", "pure@2y"):
         with pytest.raises(BakeoffError, match="give a number, as in pure@4, or pure@4x"):
-            Over.of(wrong)
+            Arm.of(f"e/{wrong}")
 
 
 def test_more_devices_than_there_are() -> None:
@@ -72,7 +78,7 @@ def test_a_batch_that_does_not_divide() -> None:
 
 def test_what_was_placed_is_known_again() -> None:
     """A loop over the same arrays times the step, and not their way to the devices."""
-    step = make(impls.load("pure_jax").style("pure@1"), CASE)
+    step = make(impls.load("pure_jax").style("pure", 1), CASE)
     assert isinstance(step, Sharded)
     hidden, chunk = random_hidden(CASE), random_chunk(CASE, 1)
     first, second = step.placed(hidden, chunk), step.placed(hidden, chunk)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from bench.cells import Arm
 from bench.engine.processes import Place, Worker, WorkerFailedError, ask_once
 from bench.worker import turns
-from bench.worker.arms import Arm
 from bench.worker.protocol import PROTOCOL, Failures
 from bench.worker.recorder import NOBODY, Recorder, TurnMarker
 from bench.worker.session import Session

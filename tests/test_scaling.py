@@ -13,11 +13,14 @@ import msgspec
 import pytest
 
 from bench import runfile
-from bench.cells import Cell, Offer, Selection
+from bench.cells import Arm, Cell, Offer, Selection
+from bench.metrics import METRICS
+from bench.report import wording
 from bench.report.markdown import markdown
 from bench.report.page import page
 from bench.report.run import document
 from bench.report.scaling import efficiency, tables
+from bench.runfile import Result
 from bench.runfile.reader import read
 from bench.samples import Found, Samples
 from bench.scaling import scaling
@@ -39,7 +42,12 @@ OFFER = Offer(
 
 
 def cell(style: str) -> Cell:
-    return Cell("pure_jax", style, "batched", "cpu")
+    return Arm.of(f"pure_jax/{style}").at("batched", "cpu")
+
+
+def style_of(row: dict[str, Any]) -> str:
+    """Return the style of a row of a file, with its devices."""
+    return Cell.of(row).arm.full_style
 
 
 def found(factor: float) -> Found:
@@ -54,11 +62,34 @@ def found(factor: float) -> Found:
 
 def test_styles_over_devices_are_cells_beside_the_plain_ones() -> None:
     chosen = Selection(styles=("pure", "eager"), workloads=("batched",), devices=(1, 2))
-    styles = [(c.entrant, c.style) for c in chosen.cells(OFFER)]
-    assert styles == [
-        *(("pure_jax", name) for name in ("pure", "pure@1", "pure@2", "pure@2x")),
-        ("torch", "eager"),
-    ]
+    arms = [c.arm for c in chosen.cells(OFFER)]
+    shared = [Arm("pure_jax", "pure", *mesh) for mesh in ((0,), (1,), (2,), (2, True))]
+    assert arms == [*shared, Arm("torch", "eager")]
+    assert list(map(str, arms))[2:4] == ["pure_jax/pure@2", "pure_jax/pure@2x"]
+
+
+def test_rows_of_files_name_devices_only_where_there_are_some() -> None:
+    assert cell("pure").facts.keys() == {"entrant", "style", "workload", "backend"}
+    for style, name in {
+        "pure": "pure_jax",
+        "pure@1": "pure_jax on 1 device",
+        "tuned@4": "pure_jax tuned on 4 devices",
+        "pure@2x": "pure_jax on 2 devices (weak)",
+    }.items():
+        assert Cell.of({**cell(style).facts, "failure": None}) == cell(style)
+        assert wording.name(cell(style)) == name
+
+
+def test_the_baseline_knows_of_no_mesh() -> None:
+    assert cell("pure").is_baseline
+    shared = cell("pure@2")
+    row = msgspec.convert(shared.facts, Result)
+    assert {shared.is_baseline, row.is_baseline, shared.is_pure} == {False}
+    assert row.cell == shared
+    assert shared.baseline == cell("pure")
+    sampled = [name for name, metric in METRICS.items() if metric.applies(shared)]
+    assert "step" in sampled
+    assert not {"sample", "epoch_by_scan"} & set(sampled), "these take the step that all share"
 
 
 @pytest.mark.parametrize(
@@ -87,13 +118,13 @@ def test_a_device_is_named_by_its_index() -> None:
 def test_efficiency_is_a_ratio_to_one_device() -> None:
     """Two devices take 0.6 of one's time, and 1.25 of it with as many streams on each."""
     times = {"pure": 1.0, "pure@1": 1.01, "pure@2": 0.606, "pure@2x": 1.2625}
-    rows = {row.style: row for row in scaling({cell(s): found(t) for s, t in times.items()})}
+    found_rows = scaling({cell(s): found(t) for s, t in times.items()})
+    rows = {row.cell.arm.full_style: row for row in found_rows}
     assert list(rows) == ["pure@1", "pure@2", "pure@2x"]
     assert rows["pure@1"].ratio == pytest.approx(1.01)
     assert rows["pure@2"].ratio == pytest.approx(0.6)
     assert efficiency(rows["pure@2"]).number == pytest.approx(1 / 1.2)
     assert efficiency(rows["pure@2x"]).number == pytest.approx(0.8)
-    assert [rows[name].kind for name in rows] == ["strong", "strong", "weak"]
     assert rows["pure@2"].compile_seconds == pytest.approx(0.6)
     for row in rows.values():
         assert row.low
@@ -104,7 +135,7 @@ def test_efficiency_is_a_ratio_to_one_device() -> None:
 def test_what_failed_or_has_no_devices_is_no_row() -> None:
     cells = {cell("pure"): found(1.0), cell("pure@1"): found(1.0), cell("pure@2"): found(1.0)}
     cells[cell("pure@2")].failure = "batch 8 does not divide"
-    assert [row.style for row in scaling(cells)] == ["pure@1"]
+    assert [row.cell for row in scaling(cells)] == [cell("pure@1")]
     assert scaling({cell("pure"): found(1.0)}) == []
 
 
@@ -148,7 +179,7 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     assert steps["pure@2"]["ratio"] > 0
     assert not {"ratio", "verdict"} & steps["pure@2x"].keys(), "it does more work"
     assert steps["pure@2x"]["median"] > 0
-    proofs = {c["style"]: c["proof"] for c in run["bakeoff"]["cells"]}
+    proofs = {style_of(c): c["proof"] for c in run["bakeoff"]["cells"]}
     assert proofs["pure@2"]["settings"] == {"devices": 2}
     assert proofs["pure@2"]["trajectory"] <= 1e-5
     assert run["bakeoff"]["environment"]["environment"]["JAX_NUM_CPU_DEVICES"] == "2"

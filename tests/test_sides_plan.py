@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.cells import Cell
+from bench.cells import Arm, Cell
 from bench.compare.history import changed, days_of, visited
 from bench.compare.pairs import paired
 from bench.engine.actions import ALL, Action, Options
@@ -20,11 +20,7 @@ from common.errors import BakeoffError
 from tests.simulated import LANES, Machine, dies
 
 STYLES = ("pure_jax/pure", "haiku/pure", "haiku/transform")
-CELLS = [
-    Cell(arm.partition("/")[0], arm.partition("/")[2], workload, "cpu")
-    for workload in ("toy", "seed")
-    for arm in STYLES
-]
+CELLS = [Arm.of(arm).at(workload, "cpu") for workload in ("toy", "seed") for arm in STYLES]
 SEED = [cell for cell in CELLS if cell.workload == "seed"]
 STEP = frozenset({"step"})
 BAD = "haiku/transform"

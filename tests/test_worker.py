@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from bench.worker.arms import Arm
+from bench.cells import Arm
 from bench.worker.block import TimedBlock
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import PROTOCOL

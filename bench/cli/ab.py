@@ -121,7 +121,7 @@ def ab(
             sides,
             {
                 "specs": [str(spec) for spec in specs],
-                "cells": [list(cell) for cell in cells],
+                "cells": [str(cell) for cell in cells],
                 "metrics": sorted(metrics),
                 "counts": [budget, *counts.values(), cores.value],
             },

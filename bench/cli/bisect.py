@@ -170,11 +170,11 @@ class Bisection:
 
     def run(self, good: Spec, bad: Spec) -> Search:
         """Search between two sides, on one backend that both have."""
-        from bench.cells import Selection
+        from bench.cells import Arm, Selection
         from bench.compare import experiment
         from bench.compare.bisect import Search
 
-        entrant, style, workload, _ = self.cell
+        entrant, style, workload = self.cell.entrant, self.cell.style, self.cell.workload
         ends = experiment.built((good, bad), self.builder)
         pythons = {end.python for end in ends}
         if len(pythons) > 1:
@@ -193,7 +193,7 @@ class Bisection:
         backends = (self.backend,) if self.backend else ()
         selection = Selection((entrant,), (style,), (workload,), backends)
         cells = experiment.common(experiment.selected(selection, sides))
-        self.cell = next(cell for cell in cells if cell[:2] == (entrant, style))
+        self.cell = next(cell for cell in cells if cell.arm == Arm(entrant, style))
         self.search = Search(self.environment, self.trial, self.tell, good, bad)
         self.search.run()
         return self.search
@@ -225,7 +225,9 @@ class Bisection:
         from bench.engine.sides_plan import AB, BASE, NEW
 
         sides = {BASE: self.offered(base.spec), NEW: self.offered(new.spec)}
-        gaps = {e.environment.spec: e.gap(*self.cell[:2]) for e in sides.values()}
+        gaps = {
+            e.environment.spec: e.gap(self.cell.entrant, self.cell.style) for e in sides.values()
+        }
         why = "; ".join(f"{spec}: {gap}" for spec, gap in gaps.items() if gap)
         left = self.deadline - time.monotonic()
         if why or left <= 0:
@@ -251,7 +253,7 @@ class Bisection:
                 schedule,
                 Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1]),
                 sides,
-                {"metric": self.metric, "cell": list(self.cell)},
+                {"metric": self.metric, "cell": str(self.cell)},
                 kind="bisect",
                 told=told,
             )
@@ -268,7 +270,7 @@ class Bisection:
         found = self.search
         if found is None:
             return "interrupted; nothing is known yet"
-        options = {"metric": self.metric, **self.cell._asdict()}
+        options = {"metric": self.metric, **self.cell.facts}
         del options["backend"]
         options |= {"backend": self.backend} if self.backend else {}
         options |= {"good": str(found.good), "bad": str(found.bad)}

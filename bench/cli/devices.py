@@ -99,15 +99,14 @@ class Devices:
         if self.peers is not None:
             require_alike({"devices": self.devices, "backend": self.backend})
 
-    def shared(self, style: str) -> str:
-        """Return the name of a style over the devices that were asked for."""
+    @property
+    def sharing(self) -> int:
+        """How many devices share the streams; 0 where none were asked for."""
         import jax
 
-        from common.devices import AT
-
         if self.peers is None and self.devices is None:
-            return style
-        return f"{style}{AT}{self.devices or len(jax.devices())}"
+            return 0
+        return self.devices or len(jax.devices())
 
 
 def peers_of(

@@ -313,7 +313,7 @@ def measured(
             stacks.sides,
             {
                 "days": [str(day) for day in days],
-                "cells": [list(cell) for cell in cells[REFERENCE]],
+                "cells": [str(cell) for cell in cells[REFERENCE]],
                 "metrics": sorted(metrics),
                 "counts": list(counts),
             },

@@ -6,7 +6,6 @@ import sys
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from common.devices import AT, Over
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ def assemble(
 ) -> TrainingRun:
     """Return the run that options ask for; raise BakeoffError before anything is written."""
     import impls
+    from bench.cells import read_style
     from common import corpus as corpora
     from common import weights as disk
     from common.config import check_size
@@ -61,11 +61,9 @@ def assemble(
         raise BakeoffError(
             f"epoch-mode is {epoch_mode!r}; it must be 'chunk' or 'scan': choose one"
         )
-    if given["style"] is not None and AT in given["style"]:
-        over = Over.of(given["style"])
-        raise BakeoffError(
-            f"style is {given['style']!r}; give --style {over.style} --devices {over.devices}"
-        )
+    plain, number, _ = read_style(given["style"] or "")
+    if number:
+        raise BakeoffError(f"style is {given['style']!r}; give --style {plain} --devices {number}")
     saved = disk.load(resume) if resume else None
     if saved and epochs < saved.epoch:
         raise BakeoffError(
@@ -88,7 +86,7 @@ def assemble(
         )
     if devices.peers:
         require_alike(described(start) | {"epochs": epochs, "epoch mode": epoch_mode})
-    style = impls.load(start.entrant).style(devices.shared(start.style))
+    style = impls.load(start.entrant).style(start.style, devices.sharing)
     step = style(start.model, adamw(start.optimiser))
     if isinstance(step, Sharded):
         if not impls.declared(start.entrant).jax:

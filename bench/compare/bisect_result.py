@@ -31,7 +31,7 @@ def bisect_data(
     data = {
         "kind": "bisect",
         "schema": SCHEMA,
-        "cell": cell._asdict(),
+        "cell": cell.facts,
         "metric": metric,
         "good": str(found.good),
         "bad": str(found.bad),

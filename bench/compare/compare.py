@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, Cell
 from bench.compare import between_run_variance, conditions
 from bench.compare.between_run_variance import Variation
 from bench.compare.comparison import Evidence, Origin, comparison_of, missing, varying
@@ -166,11 +166,12 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
             elif not known or key not in ours:
                 yield missing(key, NO_DOUBT)
             else:
-                family = sum(1 for c, m in ours if m == metric and c[2:] == cell[2:])
+                here = [c for c, m in ours if m == metric and c.baseline == cell.baseline]
+                family = len(here)
                 wobble = wobbles[variations[key]]
                 estimate = between_run_variance.difference(known, ours[key], wobble, family)
                 shown: dict[str, Any] = {"base": base.median, "new": now.median}
-                if cell[:2] == BASELINE:
+                if cell.is_baseline:
                     shown["absolute"] = True
                 else:
                     ratio = ours[key].ratio
@@ -181,10 +182,10 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
 def variation_of(key: Key, *sides: Mapping[Cell, Result]) -> Variation:
     """Return how much a row varies from run to run."""
     cell, metric = key
-    if cell[:2] == BASELINE and metric != "peak_rss":
+    if cell.is_baseline and metric != "peak_rss":
         return Variation.ABSOLUTE
     having = [side for side in sides if cell in side]
-    baseline = having[-1].get(Cell(*BASELINE, *cell[2:]))
+    baseline = having[-1].get(cell.baseline)
     facts = [side[cell] for side in having]
     return between_run_variance.variation(metric, *facts, baseline=baseline)
 
@@ -198,7 +199,7 @@ def measurements(run: Run) -> dict[Key, Estimate]:
     good = {cell: facts for cell, facts in cells(run).items() if facts.failure is None}
     found: dict[Key, Estimate] = {}
     for group, arms in run.samples.items():
-        alive = {c: blocks for c, blocks in arms.items() if c in good or c[:2] == CONTROL}
+        alive = {c: blocks for c, blocks in arms.items() if c in good or c.is_control}
         ratios = beside(group, alive)
         found |= {(cell, group.metric): estimate for cell, estimate in ratios.items()}
         baseline = Cell(*BASELINE, *group[1:])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from bench.cells import Cell
+from bench.cells import CELL, Cell
 from bench.compare.conditions import ConditionChange
 from bench.compare.gate import Accept
 from bench.metrics import EXACT, METRICS
@@ -76,11 +76,13 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
     style: str
     workload: str
     backend: str
+    devices: int = 0
+    weak: bool = False
 
     @property
     def cell(self) -> Cell:
         """Its name."""
-        return Cell(self.entrant, self.style, self.workload, self.backend)
+        return Cell.of({name: getattr(self, name) for name in CELL})
 
     @property
     def arm(self) -> str:
@@ -239,8 +241,8 @@ def comparison_of(
         rows=rows,
         exact=exact,
         failures=judged(failures(base.failed, new.failed)),
-        only_base=tuple(CellRow(**c._asdict()) for c in base.cells if c not in new.cells),
-        only_new=tuple(CellRow(**c._asdict()) for c in new.cells if c not in base.cells),
+        only_base=tuple(CellRow(**c.facts) for c in base.cells if c not in new.cells),
+        only_new=tuple(CellRow(**c.facts) for c in new.cells if c not in base.cells),
         warnings=(*gate.unmatched((*rows, *exact)), *warnings),
         **about,
     )
@@ -253,7 +255,7 @@ def varying(key: Key, estimate: Estimate, margin: float, **shown: Any) -> Compar
     """
     low, high = map(number, estimate.interval)
     return ComparedRow(
-        **key[0]._asdict(),
+        **key[0].facts,
         metric=key[1],
         unit=METRICS[key[1]].unit,
         ratio=estimate.ratio,
@@ -268,7 +270,7 @@ def varying(key: Key, estimate: Estimate, margin: float, **shown: Any) -> Compar
 def missing(key: Key, why: str) -> ComparedRow:
     """Return a row of a metric that cannot be compared."""
     cell, metric = key
-    return ComparedRow(**cell._asdict(), metric=metric, unit=METRICS[metric].unit, missing=why)
+    return ComparedRow(**cell.facts, metric=metric, unit=METRICS[metric].unit, missing=why)
 
 
 def counts(base: Mapping[Key, float], new: Mapping[Key, float]) -> Iterator[ComparedRow]:
@@ -277,7 +279,7 @@ def counts(base: Mapping[Key, float], new: Mapping[Key, float]) -> Iterator[Comp
         if (cell, metric) in new:
             after = new[cell, metric]
             yield ComparedRow(
-                **cell._asdict(),
+                **cell.facts,
                 metric=metric,
                 unit="nats" if metric in LOSSES else "count",
                 base=before,
@@ -293,7 +295,7 @@ def failures(
     """Yield the cells of both sides that failed on one of them."""
     for cell, why in base.items():
         if cell in new and (why is not None or new[cell] is not None):
-            yield ComparedRow(**cell._asdict(), base=why, new=new[cell])
+            yield ComparedRow(**cell.facts, base=why, new=new[cell])
 
 
 def outcome(metric: str, base: float, new: float) -> CountOutcome:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.cells import BASELINE
 from bench.compare.comparison import CountOutcome, Status
 from bench.compare.conditions import OWN, moved
 from bench.compare.trends import counted
@@ -218,12 +217,14 @@ def ratio_value(row: ComparedRow) -> Value:
 def matrices(comparison: Comparison) -> Iterator[Section]:
     """Yield the ratios of each workload: a row for each style, a column for each metric."""
     compared = [row for row in comparison.rows if row.ratio is not None]
-    for workload, backend in dict.fromkeys(row.cell[2:] for row in compared):
+    for workload, backend in dict.fromkeys((row.workload, row.backend) for row in compared):
         here = {
-            (row.cell, row.metric): row for row in compared if row.cell[2:] == (workload, backend)
+            (row.cell, row.metric): row
+            for row in compared
+            if (row.workload, row.backend) == (workload, backend)
         }
         metrics = [metric for metric in METRICS if any(metric == key[1] for key in here)]
-        cells = sorted(dict.fromkeys(key[0] for key in here), key=lambda cell: cell[:2] != BASELINE)
+        cells = sorted(dict.fromkeys(key[0] for key in here), key=lambda cell: not cell.is_baseline)
         rows = []
         for cell in cells:
             found = [here.get((cell, metric)) for metric in metrics]

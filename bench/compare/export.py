@@ -47,8 +47,12 @@ ASV_COLUMNS = (
 )
 DIGITS = 5
 """That asv keeps of its statistics."""
-TEXTS = ("run", "when", *Cell._fields, "metric", "unit", "verdict", "missing")
+TEXTS = (
+    *("run", "when", "entrant", "style", "workload", "backend"),
+    *("metric", "unit", "verdict", "cores", "settled_by", "missing"),
+)
 COUNTS = ("samples", "blocks", "processes")
+FLAGS = ("weak", "preliminary")
 TIMELINE_SCHEMA = 2
 RUN = ("run", "path", "when", "commit", "dirty")
 """Columns of a time line that say which run a row is of; its versions come last."""
@@ -133,8 +137,8 @@ def asv(runs: Sequence[Run]) -> str:
     """
     found: dict[str, dict[tuple[str, ...], dict[str, float | None]]] = defaultdict(dict)
     for cell, metric, each in numbers(runs, "asv"):
-        place = (f"{cell.entrant} {cell.style}", *cell[2:])
-        samples = runs[0].samples.get(Group(metric, *cell[2:]), {}).get(cell, [])
+        place = (str(cell.arm).replace("/", " "), cell.workload, cell.backend)
+        samples = runs[0].samples.get(Group.of(metric, cell), {}).get(cell, [])
         found[f"bakeoff.{metric}"][place] = of_samples(each, samples)
         estimate = stored(each)
         if estimate is not None and each.ratio is not None:
@@ -237,7 +241,8 @@ def parquet(runs: Sequence[Run]) -> bytes:
             "--format parquet needs the package 'pyarrow', which is not installed: install "
             "it, as with pip install --editable '.[parquet]', or give --format csv"
         ) from error
-    kinds = {name: pa.string() for name in TEXTS} | {name: pa.int64() for name in COUNTS}
+    kinds = {name: pa.string() for name in TEXTS} | {name: pa.bool_() for name in FLAGS}
+    kinds |= {name: pa.int64() for name in (*COUNTS, "devices")}
     schema = pa.schema([(name, kinds.get(name, pa.float64())) for name in COLUMNS])
     file = io.BytesIO()
     write_table(pa.Table.from_pylist(list(rows(runs)), schema=schema), file)

@@ -79,7 +79,10 @@ class Scope(
 
     def holds(self, row: ComparedRow) -> bool:
         """Tell whether it applies to a row; to a cell that failed, if it names no metric."""
-        return all(getattr(row, kind) == name for kind, name in self.named.items())
+        of_row = {kind: getattr(row, kind) for kind in self.named}
+        if "style" in of_row:
+            of_row["style"] = row.cell.arm.full_style
+        return of_row == self.named
 
     def __str__(self) -> str:
         return ", ".join(f"{kind} {name}" for kind, name in self.named.items())

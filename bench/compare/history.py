@@ -19,7 +19,7 @@ import numpy as np
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from scipy import special
 
-from bench.cells import BASELINE, Cell
+from bench.cells import Cell
 from bench.compare import experiment, trends, windows
 from bench.compare.pairs import log_ratios
 from bench.compare.series import (
@@ -181,7 +181,8 @@ def swept(history: History) -> int:
 def key_of(cell: Cell, metric: str) -> SeriesKey:
     """Return the key of a cell's series."""
     known = METRICS.get(metric) or EXACT.get(metric)
-    return SeriesKey("", *cell, metric, known.unit if known else "", metric in EXACT)
+    unit = known.unit if known else ""
+    return SeriesKey("", **vars(cell), metric=metric, unit=unit, exact=metric in EXACT)
 
 
 def logs_by_sweep(
@@ -214,7 +215,7 @@ def reference_cold(history: History) -> dict[tuple[str, str, int, str], float]:
     values: dict[tuple[str, str, int, str], list[float]] = defaultdict(list)
     for cell, row in history.sides[REFERENCE].state.cells.items():
         for metric, blocks in row.blocks.items():
-            if cell[:2] == BASELINE and METRICS[metric].kind is Kind.COLD:
+            if cell.is_baseline and METRICS[metric].kind is Kind.COLD:
                 for block in blocks:
                     visit = history.visit_of[block.number]
                     values[metric, cell.workload, *visit].append(math.log(block.values[0]))
@@ -311,11 +312,11 @@ def series_data(key: SeriesKey, found: Visits, history: History) -> Facts:
         error = np.hypot(found.error(), found.error()[last])
         half = special.stdtrit(found.df, 0.975) * error
     half[last] = np.nan  # the others are relative to it
-    cell = Cell(*key[1:5])
+    cell = key.cell
     rows = [history.sides[day].state.cells.get(cell) for day in history.days]
     samples = [[] if row is None or row.failure else row.values(key.metric) for row in rows]
     return {
-        **cell._asdict(),
+        **cell.facts,
         "metric": key.metric,
         "unit": key.unit,
         "ratio": [number(v) for v in np.exp(logs).tolist()],
@@ -336,7 +337,7 @@ def exact_series(history: History) -> list[Facts]:
         for metric in EXACT:
             values = [row.exact.get(metric) if row is not None else None for row in rows]
             if len({value for value in values if value is not None}) > 1:
-                out.append({**cell._asdict(), "metric": metric, "value": values})
+                out.append({**cell.facts, "metric": metric, "value": values})
     return out
 
 
@@ -345,8 +346,7 @@ def change_data(change: SeriesChange, stacks: Sequence[str]) -> Facts:
     key, before, after, *_ = change
     found = {"metric": key.metric, "before": stacks[before], "after": stacks[after]}
     names = ("width", "ratio", "low", "high", "p")
-    cell = Cell(*key[1:5])._asdict()
-    return {**cell, **found, **{name: getattr(change, name) for name in names}}
+    return {**key.cell.facts, **found, **{name: getattr(change, name) for name in names}}
 
 
 def runs_of(history: History, made: Stacks, data: Facts, margin: float) -> dict[str, RunFile]:
@@ -383,7 +383,7 @@ def timeline(data: Facts) -> Timeline:
 def change_of(data: Facts, stacks: Sequence[str]) -> SeriesChange:
     """Return a change of `history.json`."""
     return SeriesChange(
-        key_of(Cell(*(data[name] for name in Cell._fields)), data["metric"]),
+        key_of(Cell.of(data), data["metric"]),
         before=stacks.index(data["before"]),
         after=stacks.index(data["after"]),
         **{name: data[name] for name in ("ratio", "low", "high", "p")},
@@ -401,7 +401,7 @@ def series_of(data: Facts) -> Series:
             Point(*numbers) if numbers[1] else Point() for numbers in zip(*columns, strict=True)
         ]
     known = {at: point for at, point in enumerate(points) if point.known}
-    return Series(key_of(Cell(*(data[n] for n in Cell._fields)), data["metric"]), known)
+    return Series(key_of(Cell.of(data), data["metric"]), known)
 
 
 def document(data: Facts, *, figures: bool = False) -> Document:

@@ -29,7 +29,7 @@ def paired(base: State, new: State, cells: Iterable[Cell]) -> dict[tuple[Cell, s
         if ours is None or theirs is None or ours.failure or theirs.failure:
             continue
         for metric in [name for name in ours.blocks if name in theirs.blocks]:
-            groups[Group(metric, *cell[2:])][cell] = theirs.blocks[metric], ours.blocks[metric]
+            groups[Group.of(metric, cell)][cell] = theirs.blocks[metric], ours.blocks[metric]
     out: dict[tuple[Cell, str], Estimate] = {}
     for group, found in groups.items():
         columns: Any = {(c, side): found[c][side] for side in (0, 1) for c in found}

@@ -220,19 +220,20 @@ def points_of(section: ScannedSection, processor: str) -> Iterator[tuple[tuple[A
         device = devices.get(cell.backend)
         machine = ", ".join(filter(None, [processor, device])) or "unknown machine"
         about = (machine, cell.entrant, cell.style, cell.workload, cell.backend)
+        over = (cell.devices, cell.weak)
         if cell.failure is not None:
-            yield (*about, FAILURE, "", False), Point(missing=cell.failure)
+            yield (*about, FAILURE, "", False, *over), Point(missing=cell.failure)
             continue
         for name, metric in cell.metrics.items():
             if metric.median is None or metric.median <= 0:
                 metric = ScannedMetric(unit=metric.unit, missing=metric.missing or NO_NUMBER)
-            yield (*about, name, metric.unit or UNITS.get(name, ""), False), metric
+            yield (*about, name, metric.unit or UNITS.get(name, ""), False, *over), metric
         for name, value in cell.exact.items():
             if value is not None:
-                yield (*about, name, UNITS.get(name, ""), True), Point(value)
+                yield (*about, name, UNITS.get(name, ""), True, *over), Point(value)
         loss = (cell.final_loss or {}).get("same_weights")
         if isinstance(loss, float):
-            yield (*about, "final_loss", "nats", False), Point(loss)
+            yield (*about, "final_loss", "nats", False, *over), Point(loss)
 
 
 def text(value: Any) -> str:

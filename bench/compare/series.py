@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Cell
 from bench.compare import windows
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
@@ -50,11 +50,18 @@ class SeriesKey(NamedTuple):
     metric: str
     unit: str
     exact: bool
+    devices: int = 0
+    weak: bool = False
 
     @property
     def name(self) -> str:
         """The entrant, and its style where that needs a name."""
         return wording.name(self)
+
+    @property
+    def cell(self) -> Cell:
+        """What is measured."""
+        return Cell.of(self._asdict())
 
 
 class Point(msgspec.Struct, gc=False):
@@ -258,4 +265,5 @@ def order(key: SeriesKey) -> tuple[Any, ...]:
         *(ORDER.index(key.metric) if key.metric in ORDER else len(ORDER), key.metric),
         *(key.backend, wording.size(key.workload), key.workload),
         *(key.entrant != BASELINE[0], key.entrant, key.style != BASELINE[1], key.style),
+        *(key.devices, key.weak),
     )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bench.cells import BASELINE
 from bench.compare import trends, windows
 from bench.compare.between_run_variance import BETWEEN, Variation
 from bench.compare.run_scan import RunScan
@@ -97,7 +96,8 @@ class Filters:
             del asked["metric"]
         elif not self.metrics:
             asked["metric"] = tuple(usual)
-        return all(not given or getattr(key, part) in given for part, given in asked.items())
+        known = key._asdict() | {"style": key.cell.arm.full_style}
+        return all(not given or known[part] in given for part, given in asked.items())
 
 
 def is_moment(text: str) -> bool:
@@ -264,7 +264,7 @@ def variation(key: SeriesKey) -> Variation:
         return Variation.COLD
     if key.workload in TINY:
         return Variation.HOST
-    return Variation.OTHER if key.style == BASELINE[1] else Variation.SEVERAL
+    return Variation.OTHER if key.cell.is_pure else Variation.SEVERAL
 
 
 def document(found: KeptRuns, *, figures: bool = False) -> Document:

@@ -64,7 +64,7 @@ def drawable(group: Sequence[Series]) -> list[Series]:
         and (series.compared or not ratios)
         and (not series.key.exact or (np.ptp(series.values) > 0 and (series.values > 0).all()))
     ]
-    found.sort(key=lambda series: series.key.style != BASELINE[1])
+    found.sort(key=lambda series: not series.key.cell.is_pure)
     return found[:MOST_STYLES]
 
 
@@ -123,7 +123,8 @@ def points(
     series: Series, timeline: Timeline, most: int, crowded: bool
 ) -> Iterator[dict[str, Any]]:
     """Yield the points of a series as a chart has them."""
-    about = {"style": series.key.name, "entrant": series.key.entrant, "way": series.key.style}
+    way = series.key.cell.arm.full_style
+    about = {"style": series.key.name, "entrant": series.key.entrant, "way": way}
     shown = heights(series)
     for point in picked(series, most):
         at = int(series.at[point])

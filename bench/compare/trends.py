@@ -201,10 +201,11 @@ def failures(timeline: Timeline) -> Iterator[str]:
     """Yield which cells failed in the newest run they took part in."""
     newest: dict[tuple[object, ...], int] = {}
     for series in timeline.series:
-        cell = series.key[:5]
+        cell = series.key.machine, series.key.cell
         newest[cell] = max(newest.get(cell, -1), *series.at.tolist(), -1)
     for series in timeline.series:
-        if series.key.metric == FAILURE and (last := max(series.gaps)) > newest[series.key[:5]]:
+        cell = series.key.machine, series.key.cell
+        if series.key.metric == FAILURE and (last := max(series.gaps)) > newest[cell]:
             where = f"{series.key.name} {place(series.key, timeline)}"
             yield f"{where} failed on {timeline.times[last]}: {series.gaps[last]}"
 

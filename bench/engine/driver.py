@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import psutil
 
-from bench.cells import BASELINE, CONTROL
+from bench.cells import Arm
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.answers import AnswerError, typed
 from bench.engine.processes import Place, Worker, WorkerFailedError
@@ -262,9 +262,9 @@ class Driver:
                 "check_programs": action.check,
             }
         if action.do == "cold":
-            arm = tuple(action.arms[0].split("/"))
-            entrant, style = BASELINE if arm == CONTROL else arm
-            return command | {"entrant": entrant, "style": style, "outside": self.outside}
+            code = Arm.of(action.arms[0]).code
+            about = {"entrant": code.entrant, "style": code.full_style}
+            return command | about | {"outside": self.outside}
         if action.do in ("block", "prepare"):
             command |= {"kind": action.kind, "arms": list(action.arms)}
             block = {"rounds": action.rounds, "seed": action.seed}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE, CONTROL, TOGETHER, Cell
+from bench.cells import BASELINE, TOGETHER, Cell
 from bench.engine.actions import ALL, AUTO, ONE, rounds_of
 from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting
 from bench.engine.scheduler import PREPARED, Scheduler, Visit
@@ -145,7 +145,7 @@ class EnvironmentPlan:
         return any(
             arm_of(cell) not in settled
             for cell in self.side.alive(turn.workload)
-            if cell[:2] not in (BASELINE, CONTROL)
+            if not (cell.is_baseline or cell.is_control)
         )
 
     # the order of things
@@ -245,7 +245,7 @@ class EnvironmentPlan:
         others = bool(self.turns("step") or self.turns(HOST))
         end = self.work.now + (PREPARED_SHARE if others else ALONE) * self.left
         for turn, weight in self.turns(*PREPARED).items():
-            arms = [c for c in self.side.alive(turn.workload) if c.style == BASELINE[1]]
+            arms = [c for c in self.side.alive(turn.workload) if c.is_pure]
             programs = PROGRAMS[turn.kind] * len(arms) * PROVE
             opening, block = self.work.costs(self.names, [turn])
             each = opening + programs / 3 + block  # later workers have a compilation cache
@@ -370,7 +370,7 @@ class EnvironmentPlan:
                 for cell in self.side.alive(workload)
                 if "final_loss" in self.needed.get(cell, ())
             ]
-            runs = sum(PURE_RUNS if cell.style == "pure" else 1 for cell in cells)
+            runs = sum(PURE_RUNS if cell.is_pure else 1 for cell in cells)
             cost = (
                 1.2 * runs * TRAINING_STEPS * self.work.step_cost(self.side.name, workload) / lanes
             )
@@ -420,13 +420,17 @@ class EnvironmentPlan:
                 metric.name in self.needed.get(cell, ()) and (first or not metric.of_library)
                 for metric in cold
             )
-            if self.with_reference if cell[:2] in (BASELINE, CONTROL) else wanted:
+            if self.with_reference if cell.is_baseline or cell.is_control else wanted:
                 found.append(cell)
         return found
 
     def same_library(self, cell: Cell) -> Iterator[Cell]:
         """Yield the cells of all styles of a cell's library, the baseline and its control first."""
-        return (c for c in with_references(self.cells) if (c[0], c[2:]) == (cell[0], cell[2:]))
+        return (
+            other
+            for other in with_references(self.cells)
+            if (other.entrant, other.baseline) == (cell.entrant, cell.baseline)
+        )
 
     def cold(self, cell: Cell, cores: Cores) -> Steps[None]:
         """Measure one cold process, unless the time is over."""

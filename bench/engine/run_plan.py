@@ -11,7 +11,6 @@ from bench.engine.scheduler import Scheduler
 from bench.engine.state import Side, with_references
 from bench.metrics import METRICS, Kind
 from bench.samples import State
-from common.devices import AT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,9 +57,8 @@ class RunPlan:
 
     def side_of(self, cell: Cell) -> str:
         """Return the environment that a cell is measured in; empty for the shared one."""
-        style = cell.style.partition(AT)[0]
         own = self.environments.get(cell.entrant, "")
-        return self.environments.get(f"{cell.entrant}/{style}", own)
+        return self.environments.get(f"{cell.entrant}/{cell.style}", own)
 
     def actions(self) -> Lanes:
         """Yield what to do, one environment and backend after the other."""

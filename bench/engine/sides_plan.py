@@ -88,7 +88,7 @@ class SidesPlan:
             and metric.applies(cell)
         }
         self.is_cold = any(METRICS[name].kind is Kind.COLD for name in metrics)
-        baseline_asked = any(cell[:2] == BASELINE for cell in asked)
+        baseline_asked = any(cell.is_baseline for cell in asked)
         self.beside = frozenset() if baseline_asked else frozenset([BASELINE_ARM])
         self.plan: dict[str, Any] = {}
         """What was decided, for the file."""
@@ -286,7 +286,7 @@ class History(SidesPlan):
         """Return what cold processes are measured of, from all there is to nothing."""
         every = list(self.cells[REFERENCE]) if self.is_cold else []
         first = [cell for cell in every if cell.workload == every[0].workload]
-        return [every, first, [cell for cell in first if cell[:2] == BASELINE], []]
+        return [every, first, [cell for cell in first if cell.is_baseline], []]
 
     def actions(self) -> Lanes:
         """Yield what to do; expects the outcome of each."""

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action
 from bench.samples import Found, State, arm_of
 
@@ -51,8 +51,7 @@ class Side:
 
     def cell(self, arm: str, workload: str) -> Cell:
         """Return an arm's cell."""
-        entrant, _, style = arm.partition("/")
-        return Cell(entrant, style, workload, self.backend)
+        return Arm.of(arm).at(workload, self.backend)
 
     def proven(self, cell: Cell) -> bool:
         """Tell whether a cell has been shown to be equal."""
@@ -69,7 +68,7 @@ class Side:
         found = self.state.cells[cell]
         if found.failure is None:
             found.failure, found.stderr = failure, stderr
-        if cell[:2] == BASELINE:
+        if cell.is_baseline:
             for each in self.alive(cell.workload):
                 self.fail(each, f"there is no baseline: {failure}", stderr)
 
@@ -106,5 +105,5 @@ def with_references(cells: Iterable[Cell], *, control: bool = True) -> list[Cell
     """Return cells, before those of each workload its baseline, and its control if wanted."""
     cells = list(cells)
     names = (BASELINE, CONTROL) if control else (BASELINE,)
-    references = [Cell(*name, *cell[2:]) for cell in cells for name in names]
+    references = [Cell(*name, cell.workload, cell.backend) for cell in cells for name in names]
     return list(dict.fromkeys([*references, *cells]))

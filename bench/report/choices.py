@@ -17,7 +17,6 @@ from bench.report import wording
 from bench.report.findings import NAMED, REFERENCE, Finding, StyleCells, Topic, View, view
 from bench.report.table import Value, percent
 from bench.report.wording import few
-from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +86,7 @@ def is_candidate(style: StyleCells) -> bool:
     first, *_ = cells = list(style.cells.values())
     library = known_libraries().libraries.get(first.entrant)
     in_jax = all(cell.proof is None or cell.proof.jax for cell in cells)
-    return bool(library and library.considered and in_jax and not Over.of(first.style).devices)
+    return bool(library and library.considered and in_jax and not first.devices)
 
 
 def situations(found: View, styles: Sequence[StyleCells]) -> Iterator[Finding | None]:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Arm
 from bench.metrics import HOST, STARTUP, TINY, label
 from bench.report import wording
 from bench.report.table import Value, amount, percent
@@ -156,10 +156,10 @@ def findings(section: BakeoffSection) -> list[Finding]:
 
 def view(section: BakeoffSection, backend: str, *, several: bool = False) -> View:
     """Return what was measured on a backend, which is named in sentences if there are several."""
-    found: dict[tuple[str, str], dict[str, Result]] = {}
+    found: dict[Arm, dict[str, Result]] = {}
     for cell in section.good:
         if cell.backend == backend:
-            found.setdefault((cell.entrant, cell.style), {})[cell.workload] = cell
+            found.setdefault(cell.cell.arm, {})[cell.workload] = cell
     styles = {
         key: StyleCells(
             wording.name(next(iter(cells.values()))),
@@ -168,7 +168,7 @@ def view(section: BakeoffSection, backend: str, *, several: bool = False) -> Vie
         for key, cells in found.items()
     }
     return View(
-        baseline=styles.pop(BASELINE, StyleCells(REFERENCE, {})),
+        baseline=styles.pop(Arm(*BASELINE), StyleCells(REFERENCE, {})),
         styles=list(styles.values()),
         control=[c for c in section.control if c.backend == backend],
         additivity=[a for a in section.additivity if a.backend == backend],

@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import Cell
+from bench.cells import CELL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ OF_METRICS = (
     *("unit", "median", "ratio", "low", "high", "p", "verdict", "detectable", "cores"),
     *("preliminary", "settled_by", "samples", "blocks", "processes"),
 )
-COLUMNS = ("run", "when", *Cell._fields, "metric", *OF_METRICS, "missing")
+COLUMNS = ("run", "when", *CELL, "metric", *OF_METRICS, "missing")
 """Of a row; exact metrics have a median alone."""
 
 
@@ -26,7 +26,7 @@ def rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
     """Yield a row for each cell and metric, failed and missing ones too."""
     for run in runs:
         for cell in run.section.cells:
-            about = {"run": run.name, "when": run.when, **cell.cell._asdict()}
+            about = {"run": run.name, "when": run.when, **cell.cell.facts}
             if cell.failure is not None:
                 yield about | {"missing": f"failed: {cell.failure}"}
                 continue

@@ -319,7 +319,7 @@ def failures(cells: Sequence[Result]) -> Section:
     failed: dict[tuple[str, str, str], list[str]] = {}
     for cell in cells:
         if cell.failure is not None:
-            key = (f"{cell.entrant} {cell.style}", cell.failure, cell.stderr)
+            key = (f"{cell.entrant} {cell.cell.arm.full_style}", cell.failure, cell.stderr)
             failed.setdefault(key, []).append(cell.place)
     lines = []
     for (who, why, stderr), where in failed.items():

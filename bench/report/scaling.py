@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.cells import Arm
 from bench.report import wording
 from bench.report.table import Column, Row, Table, Value
-from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.runfile import BakeoffSection, Scaling
 
-STREAMS = {"strong": "the same", "weak": "as many on each"}
+STREAMS = {False: "the same", True: "as many on each"}
+"""By whether a style scales weakly."""
 LEGEND = (
     "Efficiency: 1 where n devices do n times the work of one in its time; 95 % intervals, each "
     "for itself. Of one device: the step that knows of no devices, beside the same over one."
@@ -30,14 +31,14 @@ def tables(section: BakeoffSection) -> Iterator[Table]:
     Strong scaling stands first, then weak.
     """
     found = sorted(
-        section.scaling, key=lambda r: (r.backend, r.workload, name(r), r.kind, r.devices)
+        section.scaling, key=lambda r: (r.backend, r.workload, name(r), r.weak, r.devices)
     )
     rows = [
         Row(
             (
                 name(row),
                 row.place,
-                STREAMS[row.kind],
+                STREAMS[row.weak],
                 str(row.devices),
                 Value(row.seconds, "s"),
                 efficiency(row),
@@ -52,7 +53,7 @@ def tables(section: BakeoffSection) -> Iterator[Table]:
 
 def name(row: Scaling) -> str:
     """Return the name of a style without its devices."""
-    return wording.name(row.cell._replace(style=Over.of(row.style).style))
+    return wording.name(Arm(row.entrant, row.style))
 
 
 def efficiency(row: Scaling) -> Value:

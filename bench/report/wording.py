@@ -30,6 +30,14 @@ class Styled(Protocol):
     def style(self) -> str:
         """The way its step is written."""
 
+    @property
+    def devices(self) -> int:
+        """That share the streams of a batch; 0 without a mesh."""
+
+    @property
+    def weak(self) -> bool:
+        """Whether each has as many streams as there are without others."""
+
 
 LISTED = 3
 """Kinds of operations that are named."""
@@ -39,9 +47,16 @@ ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇·", "--xu~._>1
 
 
 def name(cell: Styled) -> str:
-    """Return `entrant style`; the style that all entrants have needs no name."""
+    """Return `entrant style on 4 devices`; the style that all entrants have needs no name."""
     named = cell.style and cell.style != BASELINE[1]
-    return f"{cell.entrant} {cell.style}" if named else cell.entrant
+    return f"{cell.entrant}{f' {cell.style}' if named else ''}{over_devices(cell)}"
+
+
+def over_devices(cell: Styled) -> str:
+    """Return what follows the name of a style over devices; nothing without a mesh."""
+    if not cell.devices:
+        return ""
+    return f" on {cell.devices} device{'s' * (cell.devices > 1)}{' (weak)' * cell.weak}"
 
 
 def size(workload: str) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from bench.cells import BASELINE, Cell
+from bench.cells import Arm, Cell
 from bench.stats.verdicts import Verdict
 
 SCHEMA: Literal[3] = 3
@@ -35,22 +35,27 @@ NO_NUMBER = "the file has no number"
 
 
 class CellName(msgspec.Struct, kw_only=True):
-    """A cell: an entrant's style at a workload on a backend."""
+    """A cell: an entrant's style at a workload on a backend, over devices where there are some."""
 
     entrant: str
     style: str
     workload: str
     backend: str
+    devices: Count = 0
+    """That share the streams of a batch; 0: the step knows of no mesh."""
+    weak: bool = False
+    """Each device has as many streams as there are without others (weak scaling)."""
 
     @property
     def cell(self) -> Cell:
-        """The four names."""
-        return Cell(self.entrant, self.style, self.workload, self.backend)
+        """Its name."""
+        arm = Arm(self.entrant, self.style, self.devices, self.weak)
+        return arm.at(self.workload, self.backend)
 
     @property
     def is_baseline(self) -> bool:
         """Whether ratios refer to this cell."""
-        return (self.entrant, self.style) == BASELINE
+        return self.cell.is_baseline
 
     @property
     def place(self) -> str:
@@ -230,8 +235,6 @@ class Additivity(CellName, kw_only=True):
 class Scaling(CellName, kw_only=True):
     """What devices are worth to a style."""
 
-    kind: Literal["strong", "weak"]
-    devices: Number
     seconds: Positive
     ratio: Positive
     """To the same style over one device; of one, to the style that knows of no devices."""
@@ -241,7 +244,7 @@ class Scaling(CellName, kw_only=True):
 
     def efficiency(self, ratio: float | None) -> float | None:
         """Return which part of a device's time is of use, at a ratio or an end of its interval."""
-        times = 1 if self.kind == "weak" else self.devices
+        times = 1 if self.weak else self.devices
         return 1 / (times * ratio) if ratio else None
 
 

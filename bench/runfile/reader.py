@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.cells import Cell
+from bench.cells import Arm, Cell
 from bench.estimates import Group, pooled
 from bench.metrics import METRICS
 from bench.runfile import (
@@ -187,9 +187,8 @@ def samples_in(found: AllSamples) -> dict[Group, Arms]:
         about = block.process, block.number, block.at
         for metric, arms in block.nanoseconds.items():
             for arm, calls in arms.items():
-                entrant, _, style = arm.partition("/")
                 seconds = [block.unit * call / NANOSECONDS for call in calls]
-                cell = Cell(entrant, style, block.workload, block.backend)
+                cell = Arm.of(arm).at(block.workload, block.backend)
                 take(cell, metric, Samples(*about, seconds, block.rounds))
     programs = {}
     for cold in found.cold:

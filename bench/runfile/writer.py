@@ -98,7 +98,7 @@ def entry(cell: Cell, metric: str, found: Metric, facts: Mapping[str, Any]) -> E
     """
     split = facts.get("trace_and_lower_split_by") if metric in ("trace", "lower") else None
     return Entry(
-        **cell._asdict(),
+        **cell.facts,
         metric=metric,
         unit=found.unit,
         ratio=found.ratio,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL
+from bench.cells import BASELINE, CONTROL, Arm
 from bench.estimates import datum
 from bench.metrics import HOST
 from bench.runfile.reader import read
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5)
 PROVING = 2
-REFERENCES = (BASELINE, CONTROL)
+REFERENCES = (Arm(*BASELINE), Arm(*CONTROL))
 FEWEST_WORKERS = 4
 LEAST_ADDED = 20e-6
 """Seconds of a host cost that is looked at."""
@@ -49,16 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def rows(run: Run) -> Iterator[Row]:
     """Yield each turn with its number of workers, and an error for each quantile."""
-    same = {
-        (c.entrant, c.style, c.workload)
-        for c in run.section.cells
-        if c.proof and c.proof.same_program_as_baseline
-    }
+    same = {c.cell for c in run.section.cells if c.proof and c.proof.same_program_as_baseline}
     for group, arms in sorted(run.samples.items()):
         if group.metric not in ("step", HOST):
             continue
         host = group.metric == HOST
-        kept = {c: s for c, s in arms.items() if host or c[:2] in REFERENCES or c[:3] in same}
+        kept = {c: s for c, s in arms.items() if host or c.arm in REFERENCES or c in same}
         spread = [of_workers(kept, quantile, host=host) for quantile in QUANTILES]
         workers = {one.process for samples in kept.values() for one in samples} - {
             *range(PROVING + 1)
@@ -73,14 +69,14 @@ def of_workers(arms: Arms, quantile: float, *, host: bool) -> list[float]:
 
     Of host cost, what is added is looked at, as a part of it.
     """
-    blocks: dict[int, dict[tuple[str, str], float]] = defaultdict(dict)
+    blocks: dict[int, dict[Arm, float]] = defaultdict(dict)
     worker = {}
     for cell, samples in arms.items():
         for one in samples:
             if one.process > PROVING:
                 worker[one.number] = one.process
-                blocks[one.number][cell.entrant, cell.style] = datum(one.values, quantile)
-    means: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+                blocks[one.number][cell.arm] = datum(one.values, quantile)
+    means: dict[Arm, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for number, block in blocks.items():
         if not all(name in block for name in REFERENCES):
             continue

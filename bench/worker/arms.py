@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-import impls
-from bench.cells import BASELINE, CONTROL
+from bench.cells import BASELINE, Arm
 from bench.worker.program import ProgramFacts, facts
 from bench.worker.protocol import Failed
 from bench.worker.turns import stream
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from bench.worker.turns import Fresh
     from bench.worker.workloads import LoadedWorkload
-    from common.contract import Program, Style, TrainStep
+    from common.contract import Program, TrainStep
     from common.equality import Case
 
 CHUNKS = 8
@@ -36,31 +35,6 @@ SECOND_MOMENT = 1.0
 """Adam's, that it starts with."""
 TRACEBACK_LINES = 12
 """Lines of a failure's traceback that are kept."""
-
-
-class Arm(NamedTuple):
-    """An entrant's style; the control is one."""
-
-    entrant: str
-    style: str
-
-    @classmethod
-    def of(cls, name: str) -> Arm:
-        """Return the arm of this name."""
-        entrant, _, style = name.partition("/")
-        return cls(entrant, style)
-
-    def __str__(self) -> str:
-        return f"{self.entrant}/{self.style}"
-
-    @property
-    def code(self) -> Arm:
-        """Whose code it runs: the control runs the baseline's."""
-        return Arm(*BASELINE) if self == CONTROL else self
-
-    def load(self) -> Style:
-        """Return its style, imported if it was not."""
-        return impls.load(self.code.entrant).style(self.code.style)
 
 
 def guarded[Found](action: Callable[[], Found]) -> Found | Failed:

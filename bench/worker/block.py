@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from bench.cells import BASELINE
-from bench.worker.arms import STARTED, Arm, guarded
+from bench.cells import BASELINE, Arm
+from bench.worker.arms import STARTED, guarded
 from bench.worker.counts import collector_off
 from bench.worker.protocol import Failed, Timed
 from bench.worker.settings import affinity

@@ -42,6 +42,7 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
 
     import jax
 
+    from bench.cells import read_style
     from bench.worker.program import fingerprint
     from bench.worker.workloads import load_workload, use
     from common.contract import fresh_checkpoint, zero_hidden
@@ -67,7 +68,8 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     params = jax.block_until_ready(model.init(key))
     seconds["init"] = clock() - start
 
-    step = make(loaded.style(style), case)
+    name, devices, weak = read_style(style)
+    step = make(loaded.style(name, devices, copies=weak), case)
     step.load(fresh_checkpoint(on_host(model.to_weights(params))))
     inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
     jax.block_until_ready(inputs)

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 import impls
-from bench.cells import BASELINE
+from bench.cells import BASELINE, Arm
 from bench.metrics import TINY
-from bench.worker.arms import Arm, Arms, guarded, program_of
+from bench.worker.arms import Arms, guarded, program_of
 from bench.worker.block import TimedBlock
 from bench.worker.counts import exact, heard
 from bench.worker.integrity import Surroundings
@@ -86,7 +86,7 @@ class Session:
         """
         for path in outside.values():
             impls.add(path)
-        self.index = {Arm(*arm): i for i, arm in enumerate(arms)}
+        self.index = {Arm.of("/".join(arm)): i for i, arm in enumerate(arms)}
         found = Failures({})
         if cache is not None:
             found.notes += filter(None, [use_cache(cache)])

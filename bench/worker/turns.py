@@ -31,7 +31,8 @@ from common.vocab import Vocab
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bench.worker.arms import Arm, Arms
+    from bench.cells import Arm
+    from bench.worker.arms import Arms
     from common.contract import Checkpoint, Hidden, TrainStep
     from common.equality import Case
 
@@ -291,7 +292,7 @@ def final_loss(arm: Arm, step: TrainStep, arms: Arms) -> dict[str, Any]:
         return seconds, means
 
     runs = [run(BASELINE[0], 0)]
-    if arm.style == "pure":
+    if arm.style == "pure" and not arm.devices:
         runs += [run(arm.entrant, seed) for seed in range(OWN_SEEDS)]
     seconds, (same, *own) = zip(*runs, strict=True)
     return {

@@ -46,7 +46,8 @@ MOST = 4
 TICKS = 100
 """Blocks of a style that are drawn at most; of more, it is every second, third and so on."""
 THROUGHOUT = "at every width"
-STREAMS = {"strong": "the same streams, shared", "weak": "as many streams on each"}
+STREAMS = {False: "the same streams, shared", True: "as many streams on each"}
+"""By whether a style scales weakly."""
 
 
 def figures(run: Run, others: Sequence[Run] = ()) -> list[Figure]:
@@ -278,8 +279,8 @@ def devices(run: Run, cells: Sequence[Result], backend: str) -> Figure | None:
         {
             "style": scaling.name(row),
             "entrant": row.entrant,
-            "where": f"{row.workload}: {STREAMS[row.kind]}",
-            "line": f"{scaling.name(row)} {row.workload} {row.kind}",
+            "where": f"{row.workload}: {STREAMS[row.weak]}",
+            "line": f"{scaling.name(row)} {row.workload} {row.weak}",
             "devices": row.devices,
             "efficiency": row.efficiency(row.ratio),
             "low": row.efficiency(row.high),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE, CONTROL, Cell
+from bench.cells import BASELINE, Cell
 from bench.estimates import beside
 from bench.metrics import EXACT, METRICS, label
 from bench.report import wording
@@ -13,7 +13,6 @@ from bench.report.table import RATIO, Value
 from bench.runfile.reader import TIME
 from bench.stats.verdicts import verdict
 from bench.summary import number
-from common.devices import Over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +59,9 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
                     ratios.setdefault(base, {})[len(rows)] = said
             program = "" if cell.is_baseline else wording.program(cell.proof)
             values = [plain(cell, name) for name in names]
-            rows.append([i, *cell.cell, cell.failure, program, values])
+            style = f"{cell.style}{wording.over_devices(cell)}"
+            about = (cell.entrant, style, cell.workload, cell.backend, cell.failure)
+            rows.append([i, *about, program, values])
     first = runs[0].section.cells
     return {
         "runs": [run.name for run in runs],
@@ -129,13 +130,13 @@ def by_baseline(run: Run) -> dict[str, Beside]:
         known = {
             cell: samples
             for cell, samples in arms.items()
-            if cell[:2] == CONTROL or (cell in cells and cells[cell].measured(group.metric))
+            if cell.is_control or (cell in cells and cells[cell].measured(group.metric))
         }
         if not known or len(known) > MOST_ARMS:
             continue
         for name in others:
             for cell, estimate in beside(group, known, [name]).items():
-                if not Over.of(cell.style).weak:  # other work
+                if not cell.weak:  # other work
                     low, high = map(number, estimate.interval)
                     said = verdict(estimate, section.plan.margin)
                     value = Value(estimate.ratio, RATIO, low, high, said)
