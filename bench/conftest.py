@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import impls
-from bench import stdout
+from bench import streams
 from bench.cells import Cell, Selection
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE, Options
@@ -151,7 +151,7 @@ def wrong_use_ends() -> Iterator[None]:
     try:
         yield
     except (BakeoffError, WorkerFailedError) as error:
-        pytest.exit(stdout.one_line(error), returncode=2)
+        pytest.exit(streams.one_line(error), returncode=2)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -172,7 +172,7 @@ def pytest_plugin_registered(plugin: Any) -> None:
     """Have a full standard output cost what is shown, not what was measured."""
     if isinstance(plugin, pytest.TerminalReporter) and plugin._tw._file is sys.stdout:
         with suppress(OSError, ValueError):  # no file, as in a test: it stays as it is
-            plugin._tw._file = stdout.opened(sys.stdout.fileno(), sys.stdout, lenient=True)
+            plugin._tw._file = streams.opened(sys.stdout.fileno(), sys.stdout, lenient=True)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -503,7 +503,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         session.exitstatus = pytest.ExitCode.INTERRUPTED
         place = str(path or error.filename or "the saved run")
         say(config, journals.disk_words(error, place), red=True)
-    if reporter is not None and stdout.is_lost(reporter._tw._file):
+    if reporter is not None and streams.is_lost(reporter._tw._file):
         session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 

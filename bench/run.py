@@ -24,10 +24,10 @@ from bench.engine.run_plan import RunPlan
 from bench.estimates import Settled
 from bench.report.findings import sentences
 from bench.runfile import Metric, PlanOfRun, RunConditions
+from bench.runfile.scaling import scaling
+from bench.runfile.section import section
+from bench.runfile.warnings import warnings
 from bench.samples import MIN_COLD, STARVED
-from bench.scaling import scaling
-from bench.summary import section
-from bench.watch import warnings
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     from bench.runfile import SectionWithSamples
     from bench.samples import OtherProcess, Spent, State
 
-CODE = ("bench/engine", "bench/worker", "bench/stats", "common", "impls")
-"""Folders of the code that a run's numbers depend on."""
+CODE = (
+    *("bench/engine", "bench/worker", "bench/stats", "common", "impls"),
+    *("bench/cells.py", "bench/estimates.py", "bench/metrics.py", "bench/samples.py"),
+)
+"""Folders and files of the code that a run's numbers depend on."""
 
 SAME = {
     "options": "other options",
@@ -284,11 +287,11 @@ def without_resume(arguments: Iterable[str]) -> list[str]:
     return kept
 
 
-def code_digest(folders: Iterable[str] = CODE) -> str:
+def code_digest(places: Iterable[str] = CODE) -> str:
     """Return the SHA-256 of the code that a run's numbers depend on."""
     found = hashlib.sha256()
-    for folder in folders:
-        for path in sorted((ROOT / folder).rglob("*.py")):
+    for place in map(ROOT.joinpath, places):
+        for path in sorted(place.rglob("*.py")) or [place]:
             found.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return found.hexdigest()
 

@@ -131,4 +131,4 @@ class State:
 
 def arm_of(cell: Cell) -> str:
     """Return what a worker calls a cell's code."""
-    return f"{cell.entrant}/{cell.style}"
+    return str(cell.arm)

@@ -37,10 +37,10 @@ from bench.compare.gate import Accept, Gate, GateRule
 from bench.report.table import Value
 from bench.runfile import PlanOfRun, Result, RunConditions
 from bench.runfile.reader import Run, read, run_of
+from bench.runfile.section import section
 from bench.samples import Found, Samples, State
 from bench.stats.ratios import Estimate, corrected
 from bench.stats.verdicts import Verdict
-from bench.summary import section
 from common.errors import BakeoffError
 from tests.simulated import with_blocks
 

@@ -11,9 +11,9 @@ import pytest
 
 import impls
 from bench.cli import main
-from bench.details import details, installation, style_lines
 from bench.environments.builder import MARK, Builder, Resolution, python_of
 from bench.environments.request import of_entrant
+from bench.library_details import details, installation, style_lines
 from bench.report.choices import LIBRARIES
 from bench.worker.source import code_lines
 from common.errors import BakeoffError

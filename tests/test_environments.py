@@ -37,7 +37,7 @@ from bench.environments.request import (
 )
 from bench.environments.spec import parse
 from bench.environments.uv import NetworkError, UnsolvableError, minor, one_line
-from bench.watch import unlike
+from bench.runfile.warnings import unlike
 from bench.worker.settings import ROOT
 from common.declaration import Declaration, declaration
 from common.errors import BakeoffError

@@ -16,11 +16,11 @@ from bench.estimates import Group, Settled, beside, datum, differences, groups_o
 from bench.report.choices import choices
 from bench.report.findings import sentences
 from bench.runfile import PlanOfRun
+from bench.runfile.section import GROWTH, section
+from bench.runfile.warnings import pinned
 from bench.samples import Found, Samples, State
 from bench.stats.ratios import detectable
 from bench.stats.verdicts import PROGRAM
-from bench.summary import GROWTH, section
-from bench.watch import pinned
 from tests.simulated import LANES, PROOF, Machine, needed
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import pytest
 
-from bench import results
+from bench import published
 from bench.cells import BASELINE, Cell
 from bench.cli import main
 from bench.engine.actions import Options
@@ -34,7 +34,7 @@ from bench.report.run import document
 from bench.report.table import Value
 from bench.runfile import PlanOfRun
 from bench.runfile.reader import read
-from bench.summary import section
+from bench.runfile.section import section
 from tests.simulated import LANES, Machine, needed
 
 if TYPE_CHECKING:
@@ -474,11 +474,11 @@ def test_training_draws_its_curve(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_pages_and_pictures_are_of_their_results() -> None:
     """`make results` was called after the last change."""
-    for path, text in results.pages():
+    for path, text in published.pages():
         kept = path.read_text("utf-8")
         assert VEGA.sub("", kept) == VEGA.sub("", text), path
         assert len(kept.encode()) < 1_000_000
-    for folder, charts in results.pictures():
+    for folder, charts in published.pictures():
         for figure in charts:
             svg = io.StringIO()
             picture(figure).save(svg, format="svg")
@@ -488,39 +488,39 @@ def test_pages_and_pictures_are_of_their_results() -> None:
             assert path.with_suffix(".png").stat().st_size > 2000
 
 
-def published() -> Iterator[Run]:
+def committed_runs() -> Iterator[Run]:
     """Yield every committed run that a text may take ratios from."""
-    for _, runs in results.machines():
+    for _, runs in published.machines():
         yield from runs
-    for path in sorted(results.TUNED.glob("*/*.json")):
-        if path.name != results.LIMIT:
+    for path in sorted(published.TUNED.glob("*/*.json")):
+        if path.name != published.LIMIT:
             yield read(path)
 
 
-@pytest.mark.parametrize("path", results.TEXTS, ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", published.TEXTS, ids=lambda p: p.parent.name)
 def test_ratios_in_prose_are_of_published_runs(path: Path) -> None:
     known = {
         str(Value.of_ratio(found))
-        for run in published()
+        for run in committed_runs()
         for cell in run.section.cells
         for metric in cell.metrics
         if (found := cell.compared(metric))
     }
     said = RATIO.findall(
-        results.TABLE.sub("", path.read_text("utf-8")).split("## How it measures")[0]
+        published.TABLE.sub("", path.read_text("utf-8")).split("## How it measures")[0]
     )
     assert set(said) <= known
 
 
-@pytest.mark.parametrize("path", results.TEXTS, ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", published.TEXTS, ids=lambda p: p.parent.name)
 def test_tables_are_of_their_runs(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert results.refreshed(text) == text
+    assert published.refreshed(text) == text
 
 
 def test_the_readme_shows_the_answer() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    [shown] = results.TABLE.finditer(text)
+    [shown] = published.TABLE.finditer(text)
     assert shown["what"] == "answer"
     assert 3 < shown[0].count("\n| ") - 2 <= answer.MOST_ROWS
 

@@ -22,8 +22,8 @@ from bench.report.run import document
 from bench.report.scaling import efficiency, tables
 from bench.runfile import Result
 from bench.runfile.reader import read
+from bench.runfile.scaling import scaling
 from bench.samples import Found, Samples
-from bench.scaling import scaling
 from bench.worker.workloads import use
 from common.errors import BakeoffError
 from tests.commands import how
@@ -172,10 +172,8 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
     run: dict[str, Any] = json.loads((tmp_path / "run.json").read_text())
     msgspec.convert(run, runfile.RunFile)
     rows = run["bakeoff"]["scaling"]
-    assert [(row["style"], row["devices"]) for row in rows] == [
-        *(("pure@1", 1), ("pure@2", 2), ("pure@2x", 2)),
-    ]
-    steps = {c["style"]: c["metrics"].get("step", {}) for c in run["bakeoff"]["cells"]}
+    assert [style_of(row) for row in rows] == ["pure@1", "pure@2", "pure@2x"]
+    steps = {style_of(c): c["metrics"].get("step", {}) for c in run["bakeoff"]["cells"]}
     assert steps["pure@2"]["ratio"] > 0
     assert not {"ratio", "verdict"} & steps["pure@2x"].keys(), "it does more work"
     assert steps["pure@2x"]["median"] > 0

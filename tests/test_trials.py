@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bench.engine.journal import FOLDER, Journal
-from bench.summary import unit_of
+from bench.runfile.section import unit_of
 from bench.trials import engine
 from bench.trials.plants import PLANTED, of_side
 from bench.trials.runs import RUN, link_journals, load, losses, started, threshold

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bench import stdout
+from bench import streams
 from bench.cli import (
     ab,
     bisect,
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
             raise
         message, status = known
         if status == BROKEN_PIPE:  # before Python's own last flush
-            stdout.to_nowhere(sys.stdout.fileno())
+            streams.to_nowhere(sys.stdout.fileno())
         elif message:
             say(message)
         hosts = sys.modules.get("common.hosts")
@@ -142,7 +142,7 @@ def run() -> None:
 
 def run_program(program: typer.Typer) -> None:
     """Run a command line as a program: `main`, with its exit status."""
-    stdout.guard()
+    streams.guard()
     try:
         status = main(program=program)
     except Exception:
@@ -155,7 +155,7 @@ def run_program(program: typer.Typer) -> None:
 def say(message: str) -> None:
     """Print one line on standard error, unless that is full, too."""
     try:
-        print(f"bakeoff: {stdout.one_line(message)}", file=sys.stderr)
+        print(f"bakeoff: {streams.one_line(message)}", file=sys.stderr)
     except OSError:
         with suppress(OSError):
-            stdout.to_nowhere(sys.stderr.fileno())
+            streams.to_nowhere(sys.stderr.fileno())

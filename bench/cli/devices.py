@@ -29,7 +29,7 @@ def own_stdout() -> None:
     import os
     import sys
 
-    from bench.stdout import opened, to_nowhere
+    from bench.streams import opened, to_nowhere
 
     sys.stdout.flush()
     kept = os.dup(sys.stdout.fileno())

@@ -58,8 +58,8 @@ def entrants(
     measured, or with --build.
     """
     import impls
-    from bench.details import details
     from bench.environments.builder import Builder
+    from bench.library_details import details
     from common.config import WORKLOADS
 
     if workload not in WORKLOADS:
@@ -92,7 +92,7 @@ def describe(name: str, builder: Builder) -> Row:
     One with an environment of its own is asked there, if it has been built.
     """
     import impls
-    from bench.details import styles_of
+    from bench.library_details import styles_of
     from bench.worker.source import code_lines
 
     row: Row = {"entrant": name, "library": "-", "styles": [], "code_lines": "-"}

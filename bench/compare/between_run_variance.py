@@ -139,7 +139,7 @@ def _wobble(rows: Mapping[Key, Sequence[Estimate]]) -> Wobble:
 
     most = max(float(np.ptp(x)) ** 2 for x, _ in found) + TINIEST
     variance = float(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
-    styles = {(cell.entrant, cell.style) for cell, _ in rows}
+    styles = {cell.arm for cell, _ in rows}
     runs = max(len(several) for several in rows.values())
     within = float(np.median([np.mean(error**2) for _, error in found]))
     own = variance / (variance + within) if variance else 1.0

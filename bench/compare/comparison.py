@@ -23,8 +23,8 @@ from bench.compare.gate import Accept
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
 from bench.report.findings import AGREE
+from bench.runfile.section import number
 from bench.stats.verdicts import Verdict, verdict
-from bench.summary import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -86,7 +86,7 @@ def shifts(comparison: Comparison) -> list[tuple[ComparedRow, str]]:
     alike: dict[tuple[object, ...], list[ComparedRow]] = {}
     for row in comparison.exact:
         if row.changed:
-            same = (row.entrant, row.style, row.backend, row.metric, row.base, row.new)
+            same = (row.cell.arm, row.backend, row.metric, row.base, row.new)
             alike.setdefault((*same, row.note), []).append(row)
     times = sorted((r for r in comparison.rows if r.changed), key=lambda row: -(row.ratio or 0.0))
     found = [*([row] for row in (*comparison.failures, *times)), *alike.values()]

@@ -16,7 +16,7 @@ from bench.environments.offers import offer
 from bench.environments.uv import PYTHONS, UnsolvableError, installed, minor
 from bench.report.wording import joined
 from bench.run import CODE, code_digest, new_path
-from bench.watch import machine
+from bench.runfile.warnings import machine
 from bench.worker.settings import conditions
 from common.errors import BakeoffError
 

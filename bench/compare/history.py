@@ -42,8 +42,8 @@ from bench.metrics import EXACT, METRICS, Kind
 from bench.report.table import Document, Section, percent
 from bench.runfile import PlanOfRun
 from bench.runfile.reader import processor_model
+from bench.runfile.section import number
 from bench.runfile.writer import run_data
-from bench.summary import number
 from bench.worker.settings import affinity
 from common.errors import BakeoffError
 

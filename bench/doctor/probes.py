@@ -27,7 +27,7 @@ from bench.doctor.finding import Area, Level, MachineFinding
 from bench.engine.processes import WorkerFailedError, ask_once
 from bench.environments.builder import failure
 from bench.environments.uv import uv_path
-from bench.watch import LOAD, OTHERS, STEAL
+from bench.runfile.warnings import LOAD, OTHERS, STEAL
 from bench.worker.gpus import Gpu, gpus
 from bench.worker.settings import affinity
 from common.errors import BakeoffError

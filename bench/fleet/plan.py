@@ -16,8 +16,8 @@ import msgspec
 
 import impls
 from bench.compare.gate import BACKENDS
-from bench.details import styles_of
 from bench.environments import spec
+from bench.library_details import styles_of
 from bench.metrics import METRICS
 from common.config import WORKLOADS
 from common.devices import MOST_DEVICES

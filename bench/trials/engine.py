@@ -30,7 +30,7 @@ from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.processes import Place
 from bench.engine.sides_plan import AB, BASE, NEW
-from bench.summary import judged
+from bench.runfile.section import judged
 from bench.trials.plants import PLANTED, write_entrant
 from bench.trials.runs import (
     TrialFailedError,

@@ -19,7 +19,7 @@ import psutil
 
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.runfile import NANOSECONDS
-from bench.summary import unit_of
+from bench.runfile.section import unit_of
 from bench.trials.plants import write_entrant
 from bench.worker.settings import ROOT, environment
 

@@ -11,8 +11,8 @@ from bench.report import wording
 from bench.report.run import COMPARED, COUNTED, has
 from bench.report.table import RATIO, Value
 from bench.runfile.reader import TIME
+from bench.runfile.section import number
 from bench.stats.verdicts import verdict
-from bench.summary import number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

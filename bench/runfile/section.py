@@ -166,7 +166,7 @@ def compared(found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
     """Return the estimates of cells that are compared.
 
     A style that gives each device as many streams does more work, so that it is neither slower nor
-    faster: see `bench.scaling`.
+    faster: see `bench.runfile.scaling`.
     """
     return {c: e for c, e in found.items() if not (c.weak or c.is_control)}
 

@@ -15,7 +15,7 @@ import numpy as np
 from bench.cells import Arm
 from bench.estimates import Group, beside
 from bench.runfile import Scaling
-from bench.summary import number
+from bench.runfile.section import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bench import watch
+from bench.runfile import warnings
 from bench.samples import Busy, Spent
 
 
@@ -19,16 +19,16 @@ def test_drift() -> None:
         (1 + 0.3 * at / 60, "more time in the last third"),
         (1 - 0.3 * at / 60, "less time in the last third"),
     ):
-        assert words in (watch.drift(noise * speed, at) or "")
-    assert watch.drift(noise * (1 + 0.04 * at / 60), at) is None
-    assert watch.drift(np.ones(30), at) is None
-    assert watch.drift(np.arange(1.0, 9.0), np.arange(8.0)) is None
+        assert words in (warnings.drift(noise * speed, at) or "")
+    assert warnings.drift(noise * (1 + 0.04 * at / 60), at) is None
+    assert warnings.drift(np.ones(30), at) is None
+    assert warnings.drift(np.arange(1.0, 9.0), np.arange(8.0)) is None
 
 
 @pytest.mark.parametrize("sd", [0.05, 0.3])
 def test_noise_is_no_drift(sd: float) -> None:
     times = np.exp(np.random.default_rng(0).normal(size=(300, 20)) * sd)
-    assert sum(watch.drift(row, np.arange(20.0)) is not None for row in times) <= 6
+    assert sum(warnings.drift(row, np.arange(20.0)) is not None for row in times) <= 6
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def test_other_processes(
     load: float, cores: int, steal: float, others: float, words: tuple[str, ...]
 ) -> None:
     spent = Spent(busy=[Busy(10.0, steal * cores * 10, others * cores * 10)])
-    said = list(watch.machine(spent, {"load_average": [load]}, cores))
+    said = list(warnings.machine(spent, {"load_average": [load]}, cores))
     assert len(said) == bool(words)
     assert all(word in said[0] for word in words)
-    assert ("load" in "".join(said)) is (load / cores > watch.LOAD)
+    assert ("load" in "".join(said)) is (load / cores > warnings.LOAD)
 
 
 def test_compiled_from_source() -> None:
-    assert not list(watch.compiled_from_source(0))
-    [said] = watch.compiled_from_source(512)
+    assert not list(warnings.compiled_from_source(0))
+    [said] = warnings.compiled_from_source(512)
     assert "no bytecode of 512 modules" in said
 
 
@@ -68,14 +68,14 @@ def test_compiled_from_source() -> None:
 def test_noise_has_advice_that_can_be_followed(
     detectable: float | None, advice: str | None
 ) -> None:
-    said = watch.noisy(detectable, 0.02, 300, "cc (0.9 cores)")
+    said = warnings.noisy(detectable, 0.02, 300, "cc (0.9 cores)")
     assert said is None if advice is None else advice in (said or "")
 
 
 def test_slow_calls_that_a_quantile_hides() -> None:
     quick = [0.0039] * 339
-    assert watch.slow_calls(quick) is None
-    said = watch.slow_calls([*quick, *[0.8] * 13])
+    assert warnings.slow_calls(quick) is None
+    said = warnings.slow_calls([*quick, *[0.8] * 13])
     assert said is not None
     assert said.startswith("13 of 352 calls took over 50 times the median (3.9 ms; the mean is")
-    assert watch.slow_calls([0.001, 0.1]) is None  # of too few, nothing is said
+    assert warnings.slow_calls([0.001, 0.1]) is None  # of too few, nothing is said
