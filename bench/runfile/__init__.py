@@ -34,7 +34,7 @@ NO_NUMBER = "the file has no number"
 """Why a metric is missing, where a file does not say."""
 
 
-class CellName(msgspec.Struct, kw_only=True, omit_defaults=True):
+class CellName(msgspec.Struct, kw_only=True):
     """A cell: an entrant's style at a workload on a backend, over devices where there are some."""
 
     entrant: str
