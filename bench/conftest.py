@@ -31,8 +31,8 @@ from bench.report import text
 from bench.report.progress import Shown
 from bench.report.run import document
 from bench.run import Header, Measurement, Request, read_header
+from bench.runfile.atomic_write import Whole, written
 from bench.runfile.reader import Run
-from bench.runfile.whole import Whole, written
 from bench.runfile.writer import entry, group_of
 from bench.worker.settings import conditions
 from common.config import check_rate, check_size

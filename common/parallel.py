@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from common.compatibility import set_mesh
 from common.contract import Checkpoint, Chunk
 from common.errors import BakeoffError
-from common.older import set_mesh
 from common.shares import AXIS
 
 if TYPE_CHECKING:

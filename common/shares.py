@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 from jax.sharding import PartitionSpec
 
-from common.older import abstract_mesh
+from common.compatibility import abstract_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,9 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding
 
+from common.compatibility import program_of, tree_get, tree_set
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.loss import scan_loss
-from common.older import program_of, tree_get, tree_set
 from common.shares import divided
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from common.chunker import chunks, window
+from common.compatibility import set_mesh
 from common.contract import Chunk, zero_hidden
 from common.errors import BakeoffError
-from common.older import set_mesh
 from common.parallel import Sharded
 
 if TYPE_CHECKING:

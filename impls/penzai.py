@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from penzai import pz
 from penzai.toolshed import basic_training
 
+from common.compatibility import program_of
 from common.contract import Dense, Model, Weights, flat
 from common.loss import scan_loss
-from common.older import program_of
 from common.steps import load_adam, pure_style, save_adam
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ from bench.metrics import METRICS
 from bench.report.markdown import markdown
 from bench.report.run import document
 from bench.run import Measurement, Request, read_header, without_resume
+from bench.runfile.atomic_write import Whole
 from bench.runfile.reader import Run as RunFile
-from bench.runfile.whole import Whole
 from bench.samples import Samples
 from bench.worker.source import code_lines
 from common.errors import BakeoffError

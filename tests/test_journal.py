@@ -13,7 +13,7 @@ import pytest
 
 from bench.engine.journal import VERSION, DiskError, Journal, disk_words, newest
 from bench.engine.machine import LOCK, only_one
-from bench.runfile.whole import Whole, written
+from bench.runfile.atomic_write import Whole, written
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

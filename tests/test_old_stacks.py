@@ -18,7 +18,7 @@ from bench.environments.builder import Builder
 from bench.environments.spec import parse
 from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
-from common.older import release
+from common.compatibility import release
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

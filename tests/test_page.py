@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import pytest
 
-from bench import published
+from bench import result_pages
 from bench.cells import BASELINE, Cell
 from bench.cli import main
 from bench.engine.actions import Options
@@ -474,11 +474,11 @@ def test_training_draws_its_curve(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_pages_and_pictures_are_of_their_results() -> None:
     """`make results` was called after the last change."""
-    for path, text in published.pages():
+    for path, text in result_pages.pages():
         kept = path.read_text("utf-8")
         assert VEGA.sub("", kept) == VEGA.sub("", text), path
         assert len(kept.encode()) < 1_000_000
-    for folder, charts in published.pictures():
+    for folder, charts in result_pages.pictures():
         for figure in charts:
             svg = io.StringIO()
             picture(figure).save(svg, format="svg")
@@ -490,14 +490,14 @@ def test_pages_and_pictures_are_of_their_results() -> None:
 
 def committed_runs() -> Iterator[Run]:
     """Yield every committed run that a text may take ratios from."""
-    for _, runs in published.machines():
+    for _, runs in result_pages.machines():
         yield from runs
-    for path in sorted(published.TUNED.glob("*/*.json")):
-        if path.name != published.LIMIT:
+    for path in sorted(result_pages.TUNED.glob("*/*.json")):
+        if path.name != result_pages.LIMIT:
             yield read(path)
 
 
-@pytest.mark.parametrize("path", published.TEXTS, ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", result_pages.TEXTS, ids=lambda p: p.parent.name)
 def test_ratios_in_prose_are_of_published_runs(path: Path) -> None:
     known = {
         str(Value.of_ratio(found))
@@ -507,20 +507,20 @@ def test_ratios_in_prose_are_of_published_runs(path: Path) -> None:
         if (found := cell.compared(metric))
     }
     said = RATIO.findall(
-        published.TABLE.sub("", path.read_text("utf-8")).split("## How it measures")[0]
+        result_pages.TABLE.sub("", path.read_text("utf-8")).split("## How it measures")[0]
     )
     assert set(said) <= known
 
 
-@pytest.mark.parametrize("path", published.TEXTS, ids=lambda p: p.parent.name)
+@pytest.mark.parametrize("path", result_pages.TEXTS, ids=lambda p: p.parent.name)
 def test_tables_are_of_their_runs(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert published.refreshed(text) == text
+    assert result_pages.refreshed(text) == text
 
 
 def test_the_readme_shows_the_answer() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
-    [shown] = published.TABLE.finditer(text)
+    [shown] = result_pages.TABLE.finditer(text)
     assert shown["what"] == "answer"
     assert 3 < shown[0].count("\n| ") - 2 <= answer.MOST_ROWS
 

@@ -291,7 +291,7 @@ def measured(
     from bench.engine.cores import one_core_lanes
     from bench.engine.sides_plan import REFERENCE, History
     from bench.environments.builder import Builder
-    from bench.published import PAGE
+    from bench.result_pages import PAGE
 
     budget, sweeps, blocks = counts
     console = turns.error_console()

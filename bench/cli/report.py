@@ -182,7 +182,7 @@ def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
 
 def put(path: Path, data: str | bytes) -> None:
     """Write a new file, whole or not at all."""
-    from bench.runfile.whole import whole_file
+    from bench.runfile.atomic_write import whole_file
 
     with whole_file(path, "output ") as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.compare.bisect import Search
-    from bench.report.charts.drawn import Figure
+    from bench.report.charts.figure import Figure
 
     type Facts = dict[str, Any]
     """What the file of a bisection holds."""
@@ -144,7 +144,7 @@ def difference(step: Facts) -> str:
 def figure(data: Facts) -> Figure:
     """Return the chart of all steps: on which side of half of the whole difference each lies."""
     from bench.compare.comparison_charts import BLUE, GREEN, GREY, RED, intervals, ratios
-    from bench.report.charts.drawn import Figure, chart
+    from bench.report.charts.figure import Figure, chart
 
     steps = data["steps"]
     rows: list[dict[str, Any]] = [

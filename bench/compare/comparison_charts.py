@@ -9,7 +9,7 @@ import altair
 
 from bench.compare.comparison_document import ratio_value
 from bench.metrics import METRICS, label
-from bench.report.charts.drawn import ROW, Figure, chart
+from bench.report.charts.figure import ROW, Figure, chart
 from bench.report.table import percent
 from bench.stats.verdicts import Verdict
 

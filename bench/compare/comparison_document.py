@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.compare.comparison import CellRow, ComparedRow, Comparison, Origin
-    from bench.report.charts.drawn import Figure
+    from bench.report.charts.figure import Figure
 
 MARKER = "<!-- bakeoff comparison -->"
 """First line of the Markdown, by which a later comment finds the one that it replaces."""

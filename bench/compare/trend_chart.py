@@ -12,7 +12,7 @@ import numpy as np
 from bench.cells import BASELINE
 from bench.compare import trends
 from bench.metrics import label
-from bench.report.charts.drawn import MOST_STYLES, Figure, chart, coloured, dashed, few
+from bench.report.charts.figure import MOST_STYLES, Figure, chart, coloured, dashed, few
 from bench.report.table import percent
 
 if TYPE_CHECKING:

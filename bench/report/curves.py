@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bench.runfile.whole import whole_file
+from bench.runfile.atomic_write import whole_file
 from common.errors import BakeoffError, shortened
 from common.files import read_regular
 
@@ -105,7 +105,7 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     """
     import altair
 
-    from bench.report.charts import drawn
+    from bench.report.charts import figure
 
     check_picture(path)
     rows = [
@@ -121,15 +121,15 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     floors = {curve.run.entropy for curve in curves} - {None}
     y = "mean loss, nats per character" + ("; grey: the text's entropy" if floors else "")
     entrants = [curve.run.entrant for curve in curves]
-    scale = altair.Scale(domain=list(named(curves)), range=drawn.colours_of(entrants))
+    scale = altair.Scale(domain=list(named(curves)), range=figure.colours_of(entrants))
     if len(set(entrants)) < len(entrants):  # one has several curves
-        scale = altair.Scale(range=list(drawn.PALETTE))
-    lines = drawn.chart(rows).encode(
+        scale = altair.Scale(range=list(figure.PALETTE))
+    lines = figure.chart(rows).encode(
         x=altair.X("epoch:Q", title="epoch", axis=altair.Axis(tickMinStep=1)),
         y=altair.Y("loss:Q", title=y, scale=altair.Scale(zero=False)),
         color=altair.Color("curve:N", title=None, scale=scale),
     )
-    rules = drawn.chart([{"entropy": e} for e in floors]).encode(y="entropy:Q")
+    rules = figure.chart([{"entropy": e} for e in floors]).encode(y="entropy:Q")
     layers = [rules.mark_rule(strokeDash=[4, 4], color="#888")] if floors else []
     chart = altair.layer(lines.mark_line(opacity=0.8), *layers)
     chart = chart.properties(width=560, height=300, title=title).configure(background="white")

@@ -12,8 +12,8 @@ from pytest_benchmark.utils import get_commit_info
 
 from bench.metrics import METRICS, Kind
 from bench.runfile import Benchmark, Entry, PlanOfRun, RunConditions, RunFile
+from bench.runfile.atomic_write import laid_out, whole_file
 from bench.runfile.section import section
-from bench.runfile.whole import laid_out, whole_file
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

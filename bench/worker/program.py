@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from common.older import attributes_of, costs
+from common.compatibility import attributes_of, costs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -20,7 +20,7 @@ def adapt(name: str, entrant: Any) -> None:
     """Let an entrant that has just been imported run under the release that is installed."""
     if name not in UNTIL or hasattr(entrant, "MISSING"):
         return
-    from common.older import release  # which imports jax, as the entrant has done by now
+    from common.compatibility import release  # which imports jax, as the entrant has done by now
 
     library, enough = UNTIL[name]
     if release(sys.modules[library].__version__) < enough:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import flax.nnx
 import jax
 
+from common.compatibility import TRACES, program_of, release
 from common.contract import Program
-from common.older import TRACES, program_of, release
 from common.steps import load_adam, save_adam
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from common.compatibility import tree_get, tree_set
 from common.loss import scan_loss
-from common.older import tree_get, tree_set
 from common.steps import functional, pure_update, stages_of
 from impls.pure_jax import build as build
 

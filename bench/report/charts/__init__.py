@@ -16,7 +16,7 @@ from bench.cells import BASELINE, TOGETHER, Cell
 from bench.estimates import Group, stored, table
 from bench.metrics import STARTUP, label
 from bench.report import scaling, wording
-from bench.report.charts.drawn import (
+from bench.report.charts.figure import (
     MOST_STYLES,
     PALETTE,
     ROW,

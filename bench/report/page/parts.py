@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.runfile.whole import whole_file
+from bench.runfile.atomic_write import whole_file
 from common.errors import BakeoffError
 from common.fetch import cache_folder
 from common.versions import versions
@@ -19,7 +19,7 @@ from common.versions import versions
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from bench.report.charts.drawn import Figure
+    from bench.report.charts.figure import Figure
     from bench.report.table import Document
 
 HERE = Path(__file__).parent

@@ -145,4 +145,4 @@ def write(path: Path, text: str) -> None:
 if __name__ == "__main__":
     from bench.cli import program, run_program
 
-    run_program(program(results, "python -m bench.published"))
+    run_program(program(results, "python -m bench.result_pages"))
