@@ -26,22 +26,23 @@ def lines(header: Sequence[str], rows: Iterable[Row], words: int = 1) -> Iterato
 
 def markdown(records: Sequence[Record], source: str) -> str:
     """Return tables of all records of the engine's trials, with a link to their file."""
-    cpus = sorted({record["cpu"] for record in records})
-    days = sorted({record["at"][:10] for record in records})
     parts = [
         "# Trials of the engine",
         f"Made by `python -m bench.trials.engine`; every record is in [{source}]({source}). "
         "Called: the interval leaves out 1. Lost: the run file lacks a sample of the journal.",
-        f"{', '.join(days)}, on {', '.join(cpus)}, {os.cpu_count()} cores.",
     ]
-    by_part: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        by_part["failed" if "failed" in record else record["part"]].append(record)
-    for header, make, names in TABLES:
-        if rows := list(make([r for name in names for r in by_part[name]])):
-            parts.append("\n".join(lines(header, rows)))
-    if failed := [f"* {record['part']}: {record['failed']}" for record in by_part["failed"]]:
-        parts.append("\n".join(["Failed:", "", *failed]))
+    for cpu in sorted({record["cpu"] for record in records}):
+        own = [record for record in records if record["cpu"] == cpu]
+        days = sorted({record["at"][:10] for record in own})
+        parts.append(f"## {cpu}, {os.cpu_count()} cores, {', '.join(days)}")
+        by_part: dict[str, list[Record]] = defaultdict(list)
+        for record in own:
+            by_part["failed" if "failed" in record else record["part"]].append(record)
+        for header, make, names in TABLES:
+            if rows := list(make([r for name in names for r in by_part[name]])):
+                parts.append("\n".join(lines(header, rows)))
+        if failed := [f"* {record['part']}: {record['failed']}" for record in by_part["failed"]]:
+            parts.append("\n".join(["Failed:", "", *failed]))
     return "\n\n".join(parts) + "\n"
 
 
