@@ -268,4 +268,5 @@ def test_what_is_planted_is_caught_or_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_threshold_of_pytest_benchmark() -> None:
-    assert threshold(50.0, 600, 14)["called"] == "slower"
+    # Twenty times as slow: no load of the machine hides that, whichever of both runs it meets.
+    assert threshold(2000.0, 20_000, 14)["called"] == "slower"
