@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, TOGETHER, Cell
 from bench.engine.actions import ALL, AUTO, ONE, rounds_of
-from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting
+from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting, usual
 from bench.engine.scheduler import PREPARED, Scheduler, Visit
 from bench.engine.state import Side, with_references
 from bench.metrics import HOST, METRICS, TINY, Kind
@@ -227,18 +227,21 @@ class EnvironmentPlan:
             opened = yield from self.work.opened(lanes, [visit] * len(lanes))
         in_a_row = 1 if pinned else max(1, len(opened))
         opening, block = self.work.costs(self.names, turns)
-        each = self.left / in_a_row
-        for blocks in (1, 2):  # as many as leave time for other workers
-            if self.left >= in_a_row * blocks * block + (opening + in_a_row * block):
-                each = blocks * block
+        wanted = usual(opening, in_a_row, side_by_side=pinned, short=self.short(pinned))
+        spare = (self.left - opening) / in_a_row - block  # others have time for a block too
+        each = min(max(block, wanted), spare) if spare >= block else self.left / in_a_row
         yield from self.measured(opened, each)
 
     def measure(self, turns: Turns, pinned: bool, end: float | None = None) -> Lanes:
-        """Measure turns until `end`, in as few workers as it takes, each as short as sensible."""
+        """Measure turns until `end`, in as few workers as it takes."""
         end = self.deadline if end is None else end
-        count = self.count or MIN_VISITS
-        while (yield from self.one_sitting(turns, pinned, end, count=count, short=True)):
+        count, short = self.count or MIN_VISITS, self.short(pinned)
+        while (yield from self.one_sitting(turns, pinned, end, count=count, short=short)):
             pass
+
+    def short(self, pinned: bool) -> bool:
+        """Tell whether the first workers measure no longer than is sensible: more is to come."""
+        return not pinned or bool(self.turns(HOST))
 
     def apart(self) -> Lanes:
         """Measure what compiles programs of its own, where there is time for enough workers."""

@@ -20,12 +20,24 @@ SEED_STEP, LEAST_STEP, CALLS = 4.5e-3, 2e-4, 6
 OPEN_PART = 0.18
 """Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
 MOST_COLD = 15
-LONG, LONG_PINNED, SHORT = 4.0, 1.2, 0.75
-"""Seconds of blocks in a worker, for each second that opening it takes, and the part of them in a
-short one. On all cores, a block at `seed` varies by 1.75 % within a worker and a worker by 0.65 %,
-so that anything from 1.5 to 4 is about as precise for the same time, and longer ones leave more of
-it to samples. On one core, blocks vary less, so that more workers tell more."""
+LONG, SHORT = {False: 4.0, True: 3.0}, {False: 3.0, True: 0.9}
+"""Seconds of blocks in a worker for each second that opening it takes, and as few as are sensible;
+on all cores, and on one core each. At `seed` a block varies by 1.75 % within a worker on all cores
+and by 1.4 % on one, and a worker by 0.65 and at most 0.4 %: anything from 1.5 to 6 is about as
+precise for the same time, and longer ones leave more of it to samples."""
 FEWEST_ROUNDS = 3
+
+
+def usual(opening: float, in_a_row: int, *, side_by_side: bool, short: bool) -> float:
+    """Return the seconds of blocks that a worker usually measures.
+
+    Args:
+        opening: Seconds that it takes to open workers.
+        in_a_row: Of these, how many measure one after the other.
+        side_by_side: Whether they measure at the same time instead.
+        short: Whether it is to be as short as is sensible.
+    """
+    return (SHORT if short else LONG)[side_by_side] * opening / in_a_row
 
 
 def sitting(
@@ -54,10 +66,9 @@ def sitting(
         in_a_row = 1 if side_by_side else count
         if seconds < opening + in_a_row * least:
             continue
-        long = LONG_PINNED if side_by_side else LONG
-        wanted = max(least, long * opening / in_a_row)
+        wanted = max(least, usual(opening, in_a_row, side_by_side=side_by_side, short=short))
         if short:
-            return count, min((seconds - opening) / in_a_row, max(least, SHORT * wanted))
+            return count, min((seconds - opening) / in_a_row, wanted)
         sittings = max(1, math.floor(seconds / (opening + in_a_row * wanted)))
         return count, (seconds / sittings - opening) / in_a_row
     return None
