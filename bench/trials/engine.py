@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pytest_benchmark.utils import get_commit_info
 
 from bench.cells import BASELINE, Cell
 from bench.compare.pairs import of_pairs
@@ -97,6 +98,7 @@ def keep(folder: Path, record: Record) -> None:
     about = {
         "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
         "cpu": processor(),
+        "code": str(get_commit_info()["id"])[:7],
         "load": round(os.getloadavg()[0], 2),
     }
     with (folder / NAME).open("a", encoding="utf-8") as file:

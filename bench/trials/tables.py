@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     type Record = dict[str, Any]
     type Row = Sequence[object]
 
+EARLIER = "before 74fe176"
+"""Code of records that do not say of which they are."""
+
 
 def lines(header: Sequence[str], rows: Iterable[Row], words: int = 1) -> Iterator[str]:
     """Yield the lines of a table, each when its row comes; the first columns hold `words`."""
@@ -31,10 +34,11 @@ def markdown(records: Sequence[Record], source: str) -> str:
         f"Made by `python -m bench.trials.engine`; every record is in [{source}]({source}). "
         "Called: the interval leaves out 1. Lost: the run file lacks a sample of the journal.",
     ]
-    for cpu in sorted({record["cpu"] for record in records}):
-        own = [record for record in records if record["cpu"] == cpu]
+    machines = {(record["cpu"], record.get("code", EARLIER)) for record in records}
+    for cpu, code in sorted(machines):
+        own = [r for r in records if (r["cpu"], r.get("code", EARLIER)) == (cpu, code)]
         days = sorted({record["at"][:10] for record in own})
-        parts.append(f"## {cpu}, {os.cpu_count()} cores, {', '.join(days)}")
+        parts.append(f"## {cpu}, {os.cpu_count()} cores, {', '.join(days)}, commit {code}")
         by_part: dict[str, list[Record]] = defaultdict(list)
         for record in own:
             by_part["failed" if "failed" in record else record["part"]].append(record)
