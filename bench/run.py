@@ -18,7 +18,6 @@ from bench.engine.actions import Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal
-from bench.engine.machine import Others
 from bench.engine.processes import Place
 from bench.engine.run_plan import RunPlan
 from bench.estimates import Settled
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bench.runfile import SectionWithSamples
-    from bench.samples import OtherProcess, Spent, State
+    from bench.samples import Spent, State
 
 CODE = (
     *("bench/engine", "bench/worker", "bench/stats", "common", "impls"),
@@ -109,8 +108,6 @@ class Measurement:
     """Benchmarks whose samples were handed to pytest-benchmark, or that have none."""
     numbers: int = 0
     """Benchmarks that have samples."""
-    busiest: OtherProcess | None = None
-    """The process that used this machine most, beside the run."""
     said: SectionWithSamples | None = None
 
     def run(
@@ -147,7 +144,6 @@ class Measurement:
             settled=Settled(self.header.options.margin),
         )
         planned(plan.outline())
-        others = Others()
         try:
             of = {side: offer.environment(side) for side in ["", *offer.sides.values()]}
             places = {side: self.places[name] for side, name in of.items()}
@@ -161,7 +157,6 @@ class Measurement:
             raise
         finally:
             self.state = plan.state
-            self.busiest = others.busiest()
 
     def new_header(self, options: Options, before: float) -> Header:
         """Return what the first line of a new journal says."""
@@ -249,7 +244,7 @@ class Measurement:
             notes=self.notes(),
             scaling=scaling(self.state.cells),
         )
-        said.warnings = warnings(self.state, said, offer, self.busiest)
+        said.warnings = warnings(self.state, said, offer)
         said.verdict = sentences(said)
         self.said = said
         return said

@@ -83,22 +83,23 @@ class Found:
         return [value for samples in self.blocks.get(metric, []) for value in samples.values]
 
 
-class Busy(msgspec.Struct, frozen=True):
-    """What else the machine did while something was timed, in seconds."""
-
-    wall: float
-    stolen: float
-    """Processor time that the hypervisor gave to other guests."""
-    others: float
-    """Processor time that other processes of this machine used."""
-
-
 class OtherProcess(NamedTuple):
     """A process that is not ours."""
 
     name: str
     cores: float
     """That it kept busy, on the average."""
+
+
+class Elsewhere(NamedTuple):
+    """Where a machine's processor time went beside the run, as parts of all of it."""
+
+    stolen: float = 0.0
+    """The hypervisor gave it to other guests."""
+    others: float = 0.0
+    """Other processes used it."""
+    busiest: OtherProcess | None = None
+    """The one that used most, where that is worth a sentence."""
 
 
 @dataclass
@@ -110,8 +111,7 @@ class Spent:
     """Blocks, trainings, and in cold processes what was timed; where several workers are at work,
     each counts for its share."""
     processes: int = 0
-    busy: list[Busy] = field(default_factory=list)
-    """For each block."""
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
 
 
 @dataclass

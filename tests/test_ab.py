@@ -58,7 +58,7 @@ def test_an_ab_is_measured_interrupted_taken_up_and_written(
     [journal] = tmp_path.glob(".bakeoff/ab/*.journal")
     kept = len(journal.read_text().splitlines())
 
-    again = command(*SELF, *COUNTS, "--resume", "--runs", "runs", "-o", "ab.json")
+    again = command(*SELF, *COUNTS, "--resume", "--save-runs", "runs", "-o", "ab.json")
     done = subprocess.run(again, **how(tmp_path), **streams, timeout=120, check=False)
     assert done.returncode in (0, 2), done.stderr  # noise may leave every row open
     assert not journal.exists(), done.stderr

@@ -237,7 +237,7 @@ WRITERS = {
     "--plot": "train --corpus missing.txt --plot",
     "output": "report missing.json -o",
     "--pictures": "report missing.json --pictures",
-    "--runs": "ab --base current --new current --workload nope --runs",
+    "--save-runs": "ab --base current --new current --workload nope --save-runs",
 }
 
 
@@ -246,7 +246,7 @@ WRITERS = {
 def test_a_place_that_cannot_be_written_to_is_refused_first(
     bakeoff: Bakeoff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, place: str
 ) -> None:
-    if option in ("--pictures", "--runs") and place == "none/new":
+    if option in ("--pictures", "--save-runs") and place == "none/new":
         pytest.skip("folders are made with all that is above them")
     furnish(tmp_path)
     ending = {"--plot": ".svg", "output": ".md"}.get(option, "")

@@ -82,7 +82,6 @@ class FakeDriver(Driver):
             if action.do in ("start", "cold"):
                 worker: Any = SimpleNamespace(
                     kill=lambda: None,
-                    cpu_now=lambda: 0.0,
                     close=lambda: self.lab.living.discard(action.worker),
                     recorder=SimpleNamespace(who=lambda: None),
                 )
@@ -100,7 +99,6 @@ class FakeDriver(Driver):
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     made = Lab()
     monkeypatch.setattr(FakeDriver, "lab", made, raising=False)
-    monkeypatch.setattr("bench.engine.driver.busy_seconds", lambda: (0.0, 0.0))
     monkeypatch.setattr(os, "fsync", lambda _: None)
     return made
 
@@ -338,9 +336,13 @@ def test_the_process_that_uses_the_machine_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("bench.engine.machine.processor_seconds", lambda: seen.pop(0))
     others = Others()
     others.start -= 100
-    busy = others.busiest()
-    assert busy is not None
-    assert (busy.name, round(busy.cores, 1)) == ("cc", 0.9)
+    others.machine = (others.machine[0] - 10, others.machine[1] - 50)
+    cores = os.cpu_count() or 1
+    stolen, used, busiest = others.seen()
+    assert busiest is not None
+    assert (busiest.name, round(busiest.cores, 1)) == ("cc", 0.9)
+    assert stolen == pytest.approx(0.1 / cores, rel=0.1)
+    assert used == pytest.approx(0.5 / cores, rel=0.1)
 
 
 def test_the_cache_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def test_wrong_use_is_one_line(bakeoff: Bakeoff, given: str) -> None:
         ("compare", "[tool.bakeoff.gate]"),
         ("history", "[default: (step, host_cost and all cold ones)]"),
         ("history", "[default: (as the budget goes, 2 at least)]"),
-        ("bisect", "--runs"),
+        ("bisect", "--save-runs"),
     ],
 )
 def test_the_help_shows_words_in_brackets(bakeoff: Bakeoff, command: str, words: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.runfile import warnings
-from bench.samples import Busy, Spent
+from bench.samples import Elsewhere, Spent
 
 
 def test_drift() -> None:
@@ -43,7 +43,7 @@ def test_noise_is_no_drift(sd: float) -> None:
 def test_other_processes(
     load: float, cores: int, steal: float, others: float, words: tuple[str, ...]
 ) -> None:
-    spent = Spent(busy=[Busy(10.0, steal * cores * 10, others * cores * 10)])
+    spent = Spent(elsewhere=Elsewhere(steal, others))
     said = list(warnings.machine(spent, {"load_average": [load]}, cores))
     assert len(said) == bool(words)
     assert all(word in said[0] for word in words)

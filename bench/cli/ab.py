@@ -19,7 +19,7 @@ EXAMPLES = """Examples:\n
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12\n
 bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300\n
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md\n
-bakeoff ab --base current --new current --runs both"""
+bakeoff ab --base current --new current --save-runs both"""
 
 
 class Cores(StrEnum):
@@ -68,7 +68,7 @@ def ab(
     config: Config = None,
     output: Output = None,
     format_: Form = None,
-    runs: Annotated[
+    save_runs: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="A new folder for both sides as ordinary run files."),
     ] = None,
@@ -93,8 +93,8 @@ def ab(
     from common.config import check_rate
 
     chosen = format_of(format_, output, ComparisonFormat)
-    if runs is not None:
-        require_new(runs, "--runs")
+    if save_runs is not None:
+        require_new(save_runs, "--save-runs")
     counts = {"pairs": pairs, "blocks": blocks, "cold_samples": cold_samples}
     turns.check_counts(budget, **counts)
     check_rate("--margin", margin)
@@ -130,8 +130,9 @@ def ab(
             resume=resume,
             told=told,
         )
-    if runs is not None:
-        experiment.write_runs(runs, "--runs", ab_result.runs_of(made, sides, margin, sys.argv[1:]))
+    if save_runs is not None:
+        files = ab_result.runs_of(made, sides, margin, sys.argv[1:])
+        experiment.write_runs(save_runs, "--save-runs", files)
     found = ab_result.comparison(made, sides, selected, limits, margin)
     status = finish(found, chosen, output)
     journal.remove()

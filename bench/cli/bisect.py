@@ -30,7 +30,8 @@ EXAMPLES = """Examples:\n
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01\n
 bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
 --bad @2026-06-01\n
-bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.json --runs steps"""
+bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.json
+--save-runs steps"""
 FORMATS = ("html", "json", "md")
 BLOCKS = 6
 """Of each turn in a pair of workers."""
@@ -58,7 +59,7 @@ def bisect(
             help="A new file: .json has all of it, .html is a page, .md a comment.",
         ),
     ] = None,
-    runs: Annotated[
+    save_runs: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER", help="A new folder for both sides of each step as run files."
@@ -85,8 +86,8 @@ def bisect(
     cell = checked_cell(entrant, style, workload, backend, metric)
     ends = checked_ends(good, bad)
     format_ = format_of(None, output, FORMATS, hint="")
-    if runs is not None:
-        require_new(runs, "--runs")
+    if save_runs is not None:
+        require_new(save_runs, "--save-runs")
     console = turns.error_console()
     builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
     start = time.monotonic()
@@ -98,11 +99,11 @@ def bisect(
         raise
     data = bisect_data(found, search.cell, metric, time.monotonic() - start, sys.argv[1:])
     show(document(data), details=details)
-    if runs is not None:
+    if save_runs is not None:
         steps = enumerate(search.evidence, 1)
         files = {f"{n:02d}-{name}": run for n, sides in steps for name, run in sides.items()}
-        write_runs(runs, "--runs", files)
-        print(runs)
+        write_runs(save_runs, "--save-runs", files)
+        print(save_runs)
     if output is not None and format_ == "json":
         write(output, data | {"runs": search.evidence})
         print(output)

@@ -24,6 +24,7 @@ import psutil
 
 import impls
 from bench.doctor.finding import Area, Level, MachineFinding
+from bench.engine.machine import machine_seconds
 from bench.engine.processes import WorkerFailedError, ask_once
 from bench.environments.builder import failure
 from bench.environments.uv import uv_path
@@ -145,21 +146,16 @@ def watched(seconds: float) -> tuple[float, float, Float[np.ndarray, " times"]]:
     The loop runs on one core all the time; its own time is not counted as that of others.
     """
     clock, took = time.perf_counter, list[float]()
-    before, own = psutil.cpu_times(), time.process_time()
+    before, own = machine_seconds(), time.process_time()
     start = clock()
     while not took or clock() - start < seconds:
         begun = clock()
         sum(range(LOOP))
         took.append(clock() - begun)
     wall, own = clock() - start, time.process_time() - own
-    after = psutil.cpu_times()
-
-    def spent(*names: str) -> float:
-        return sum(getattr(after, name, 0.0) - getattr(before, name, 0.0) for name in names)
-
+    stolen, used = (now - then for now, then in zip(machine_seconds(), before, strict=True))
     whole = wall * (os.cpu_count() or 1)
-    used = spent("user", "nice", "system", "irq", "softirq") - own
-    return spent("steal") / whole, max(0.0, used) / whole, np.array(took)
+    return stolen / whole, max(0.0, used - own) / whole, np.array(took)
 
 
 def findings(machine: Machine) -> Iterator[MachineFinding]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from bench.samples import Busy, Cores, Turn
+from bench.samples import Cores, Turn
 from common.config import WORKLOADS
 
 type Steps[T] = Generator[Action, Outcome, T]
@@ -75,7 +75,6 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     answer: Any = None
     """The dataclass of `bench.worker.protocol` that belongs to the action; None after a death."""
     death: Death | None = None
-    busy: Busy | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import threading
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-import psutil
 
 from bench.cells import Arm
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.answers import AnswerError, typed
+from bench.engine.machine import Others
 from bench.engine.processes import Place, Worker, WorkerFailedError
-from bench.samples import Busy
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -118,7 +116,7 @@ class Driver:
         """
         self.zero = self.clock() - self.plan.spent.wall
         self.cache = new_cache()
-        pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
+        pool, others = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane"), Others()
         try:
             lanes = self.plan.actions()
             with suppress(StopIteration):
@@ -127,6 +125,7 @@ class Driver:
                     begin = lanes.send(self.next(begin, pool))
         finally:
             self.close(pool)
+            self.plan.spent.elsewhere = others.seen()
             shutil.rmtree(self.cache, ignore_errors=True)
 
     def close(self, pool: ThreadPoolExecutor) -> None:
@@ -198,15 +197,9 @@ class Driver:
 
     def perform(self, action: Action) -> Outcome:
         """Let a worker do something, and see how long it takes; the run's clock is not known."""
-        start, before = time.perf_counter(), busy_seconds()
-        used = self.processor_seconds()
+        start = time.perf_counter()
         answer, death = self.answered(action)
-        took = time.perf_counter() - start
-        busy = None
-        if action.do == "block":
-            stolen, others = (a - b for a, b in zip(busy_seconds(), before, strict=True))
-            busy = Busy(took, stolen, max(0.0, others - (self.processor_seconds() - used)))
-        return Outcome(action.worker, took, 0.0, answer, death, busy)
+        return Outcome(action.worker, time.perf_counter() - start, 0.0, answer, death)
 
     def answered(self, action: Action) -> tuple[Any, Death | None]:
         """Return the typed answer of a worker, or how it died."""
@@ -294,11 +287,6 @@ class Driver:
             return ""
         return arms[error.arm]
 
-    def processor_seconds(self) -> float:
-        """Return the processor seconds of this process and all workers, the ended ones too."""
-        living = sum(worker.cpu_now() for worker in list(self.workers.values()))
-        return sum(os.times()[:4]) + living
-
     def end(self, action: Action) -> None:
         """End an action's worker, if it lives."""
         worker = self.workers.pop(action.worker, None)
@@ -309,10 +297,3 @@ class Driver:
 def kind_of(action: Action) -> tuple[str, str, str, str]:
     """Return what actions have in common that take about as long."""
     return action.do, action.workload, action.kind, action.side
-
-
-def busy_seconds() -> tuple[float, float]:
-    """Return the processor seconds of this machine so far: stolen from it, and used on it."""
-    times = psutil.cpu_times()
-    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
-    return getattr(times, "steal", 0.0), used

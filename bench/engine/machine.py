@@ -11,7 +11,7 @@ from pathlib import Path
 import filelock
 import psutil
 
-from bench.samples import OtherProcess
+from bench.samples import Elsewhere, OtherProcess
 from common.errors import BakeoffError
 
 LOCK = "jax-bakeoff.lock"
@@ -47,25 +47,37 @@ def only_one() -> filelock.BaseFileLock:
 
 
 class Others:
-    """Other processes: looked at once when a run begins, and once when it ends."""
+    """Other processes and guests: looked at once when a run begins, and once when it ends."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
         self.before = processor_seconds()
+        self.machine, self.own = machine_seconds(), sum(os.times()[:4])
 
-    def busiest(self) -> OtherProcess | None:
-        """Return the process that used most since then; None if none used a notable part."""
+    def seen(self) -> Elsewhere:
+        """Return what they have used since then; what our children used counts when they end."""
+        seconds = max(1e-9, time.monotonic() - self.start)
+        whole, own = seconds * (os.cpu_count() or 1), sum(os.times()[:4]) - self.own
+        stolen, used = (a - b for a, b in zip(machine_seconds(), self.machine, strict=True))
         ours = {psutil.Process().pid}
         with suppress(psutil.Error):
             ours |= {child.pid for child in psutil.Process().children(recursive=True)}
-        seconds = max(1e-9, time.monotonic() - self.start)
-        used = [
+        processes = [
             OtherProcess(name, (now - self.before.get(pid, (name, 0.0))[1]) / seconds)
             for pid, (name, now) in processor_seconds().items()
             if pid not in ours
         ]
-        most = max(used, key=lambda process: process.cores, default=None)
-        return most if most is not None and most.cores >= NOTABLE else None
+        most = max(processes, key=lambda process: process.cores, default=None)
+        notable = most is not None and most.cores >= NOTABLE
+        others = max(0.0, used - own) / whole
+        return Elsewhere(stolen / whole, others, most if notable else None)
+
+
+def machine_seconds() -> tuple[float, float]:
+    """Return the processor seconds of this machine so far: stolen from it, and used on it."""
+    times = psutil.cpu_times()
+    used = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return getattr(times, "steal", 0.0), used
 
 
 def processor_seconds() -> dict[int, tuple[str, float]]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-import psutil
 
 from bench.worker.protocol import PROTOCOL
 from bench.worker.recorder import Recorder
@@ -113,13 +112,6 @@ class Worker:
         if len(records) != 1:
             raise self._failed(f"it said {len(records)} records where one belongs")
         return records[0]
-
-    def cpu_now(self) -> float:
-        """Return the processor seconds that the process has used until now; 0 when it has ended."""
-        with suppress(psutil.Error):
-            times = psutil.Process(self.process.pid).cpu_times()
-            return times.user + times.system
-        return 0.0
 
     def close(self) -> None:
         """End the process, whatever it does."""

@@ -193,8 +193,6 @@ class Scheduler:
         self.spent.wall = max(self.spent.wall, outcome.at)
         if action.do in ("block", "train") and outcome.death is None:
             self.spent.sampling += outcome.took / self.width
-        if outcome.busy is not None:
-            self.spent.busy.append(outcome.busy)
         return outcome
 
     def done(self, side: Side, action: Action) -> Steps[Outcome | None]:

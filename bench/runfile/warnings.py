@@ -51,16 +51,13 @@ FAR_ABOVE = 1.5
 SLOW_FACTORS = (1.5, 2, 5, 10, 20, 50)
 
 
-def warnings(
-    state: State, said: BakeoffSection, offer: Offer, busiest: OtherProcess | None = None
-) -> list[str]:
+def warnings(state: State, said: BakeoffSection, offer: Offer) -> list[str]:
     """Return plain sentences, none where there is nothing to warn of.
 
     Args:
         state: What was found.
         said: What the run says.
         offer: What the environment has, and under which conditions.
-        busiest: The process that used the machine most, beside the run.
     """
     return [
         *state.notes,
@@ -68,7 +65,7 @@ def warnings(
         *compiled_from_source(offer.uncached),
         *unlike(offer),
         *_baseline(state),
-        *_control(said, busiest),
+        *_control(said, state.spent.elsewhere.busiest),
         *_slow_calls(state),
         *pinned(state),
     ]
@@ -93,16 +90,12 @@ def machine(spent: Spent, conditions: Mapping[str, Any], cores: int = CORES) -> 
     """Yield what else used the machine.
 
     Args:
-        spent: With what was seen while blocks were timed; where the system does not tell, NaN.
+        spent: With what else used the processor meanwhile.
         conditions: With the load average of one minute at the start, less what is our own.
         cores: That the machine has: load and times are of all of them.
     """
-    whole = sum(each.wall for each in spent.busy) * cores
-    if not whole:
-        return
     load = conditions.get("load_average", [0.0])[0]
-    steal = sum(each.stolen for each in spent.busy) / whole
-    others = sum(each.others for each in spent.busy) / whole
+    steal, others, _ = spent.elsewhere
     found = []
     if load / cores > LOAD:
         found.append(f"a load average of {load:.1f} on {cores} cores when it started")

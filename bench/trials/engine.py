@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from bench.trials.tables import Record
 
 NAME = "engine.jsonl"
-ITERATIONS = (2, 20, 40, 80)
+ITERATIONS = (5, 10, 20, 40)
 """Of planted work, whose cost is measured first."""
 ESTIMATE = ("ratio", "low", "high", "standard_error")
 STEP_AT_SEED = ("--workload=seed", "--metric=step")
@@ -98,7 +98,7 @@ def keep(folder: Path, record: Record) -> None:
     about = {
         "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
         "cpu": processor(),
-        "code": str(get_commit_info()["id"])[:7],
+        "code": code(),
         "load": round(os.getloadavg()[0], 2),
     }
     with (folder / NAME).open("a", encoding="utf-8") as file:
@@ -112,6 +112,11 @@ def read(folder: Path) -> list[Record]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def code() -> str:
+    """Return the commit of this code, as far as records tell it."""
+    return str(get_commit_info()["id"])[:7]
 
 
 def processor() -> str:
@@ -136,7 +141,7 @@ def iterations_of(percent: float, folder: Path) -> int:
     """Return the planted work that comes nearest to a slowdown, by a line through calibrations.
 
     Raises:
-        SystemExit: the folder has no calibration of this processor.
+        SystemExit: the folder has no calibration of this code on this processor.
     """
     if not percent:
         return 0
@@ -144,7 +149,7 @@ def iterations_of(percent: float, folder: Path) -> int:
         record
         for record in read(folder)
         if record["part"] == "calibration"
-        and record["cpu"] == processor()
+        and (record["cpu"], record.get("code")) == (processor(), code())
         and "failed" not in record
     ]
     if not known:
@@ -153,7 +158,7 @@ def iterations_of(percent: float, folder: Path) -> int:
     y = np.array([r["ratio"] - 1 for r in known])
     weights = 1 / np.array([r["standard_error"] for r in known])
     slope, base = np.polyfit(x, y, 1, w=weights)
-    return max(2, round((percent / 100 - base) / slope))
+    return max(1, round((percent / 100 - base) / slope))
 
 
 def two_arms(folder: Path) -> Iterator[Record]:
