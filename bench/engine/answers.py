@@ -19,7 +19,6 @@ TYPES: dict[str, Any] = {
     "count": protocol.Counted,
     "prove": protocol.Proven,
     "open": protocol.Opened,
-    "prepare": protocol.Failures,
     "block": protocol.Timed,
     "train": protocol.Trained,
     "cold": protocol.Cold,

@@ -258,10 +258,9 @@ class Driver:
             code = Arm.of(action.arms[0]).code
             about = {"entrant": code.entrant, "style": code.full_style}
             return command | about | {"outside": self.outside}
-        if action.do in ("block", "prepare"):
+        if action.do == "block":
             command |= {"kind": action.kind, "arms": list(action.arms)}
-            block = {"rounds": action.rounds, "seed": action.seed}
-            return command | (block if action.do == "block" else {})
+            return command | {"rounds": action.rounds, "seed": action.seed}
         command["arm"] = action.arms[0]
         return command | ({"losses": list(action.losses) or None} if action.do == "open" else {})
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cells import BASELINE, TOGETHER, Cell
 from bench.engine.actions import ALL, AUTO, ONE, rounds_of
 from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting, usual
-from bench.engine.scheduler import PREPARED, Scheduler, Visit
+from bench.engine.scheduler import Scheduler, Visit
 from bench.engine.state import Side, with_references
 from bench.metrics import HOST, METRICS, TINY, Kind
 from bench.samples import MIN_VISITS, STARVED, Turn, arm_of
@@ -35,7 +35,7 @@ OPEN_SHARE = 0.45
 PROVE_FIRST, PROVE_SHARE = 0.6, 0.42
 """Of the budget, after which the first workers prove no more arms of the first workload, and of the
 others: they measure what they have."""
-COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.33, 0.15, 0.1, 0.45, 0.15
+COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, APART_SHARE = 0.33, 0.15, 0.1, 0.45, 0.15
 """Of the time that is left after the fewest visits, where steps are measured too."""
 ALONE = 0.95
 """The same share, where nothing else is asked for."""
@@ -54,7 +54,7 @@ OVER = 0.03
 SETTLED_SHARE = 1 / 3
 """Of visits, those that an arm still takes part in when its verdict is beyond doubt."""
 PROGRAMS = {"sample": 1, "epoch": 2}
-"""That each `pure` style compiles for a turn."""
+"""By kind of turns that need more than steps: what each `pure` style compiles for it."""
 TRIES = 3
 """Of a sitting whose workers all died."""
 
@@ -174,7 +174,7 @@ class EnvironmentPlan:
         kinds = (Kind.COLD, Kind.ONCE)
         once = [m for kind in kinds for m in METRICS if METRICS[m].kind is kind]
         once = [m for m in once if any(m in self.needed[cell] for cell in self.cells)]
-        names = ", ".join(dict.fromkeys([*once, *(t.kind for t in self.turns(*PREPARED))]))
+        names = ", ".join(dict.fromkeys([*once, *(t.kind for t in self.turns(*PROGRAMS))]))
         yield f"where there is time: {names}" if names else "", self.once()
         yield "", self.apart()
         yield "", self.rest()
@@ -246,8 +246,8 @@ class EnvironmentPlan:
     def apart(self) -> Lanes:
         """Measure what compiles programs of its own, where there is time for enough workers."""
         others = bool(self.turns("step") or self.turns(HOST))
-        end = self.work.now + (PREPARED_SHARE if others else ALONE) * self.left
-        for turn, weight in self.turns(*PREPARED).items():
+        end = self.work.now + (APART_SHARE if others else ALONE) * self.left
+        for turn, weight in self.turns(*PROGRAMS).items():
             arms = [c for c in self.side.alive(turn.workload) if c.is_pure]
             programs = PROGRAMS[turn.kind] * len(arms) * PROVE
             opening, block = self.work.costs(self.names, [turn])

@@ -21,9 +21,10 @@ from bench.metrics import METRICS, Kind
 from bench.samples import BASELINE_ARM, STARVED, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
     from bench.engine.actions import Lanes, Options, Phases, Steps
+    from bench.engine.scheduler import Job
     from bench.samples import Cores, State
 
 BASE, NEW, REFERENCE = "base", "new", "reference"
@@ -149,7 +150,6 @@ class AB(SidesPlan):
         """Pairs of workers that came to their end."""
         self.numbers = count(1)
         """Of pairs, warm or cold."""
-        self.cold_left: list[Cell] = []
 
     def found(self, name: str) -> State:
         """Return what was found on a side."""
@@ -166,21 +166,16 @@ class AB(SidesPlan):
             yield from self.some_pairs(LEAST)
             if self.made or not self.goes_on():
                 break
-        if not self.made or self.decided():
+        if not self.made:
             return
-        self.plan_cold()
-        while self.goes_on() and not self.decided():
-            seconds = self.seconds()
-            if self.cold_left and (seconds is None or self.cold_behind()):
-                yield from self.some_cold()
-            elif seconds is not None:
-                yield from self.some_pairs(seconds)
-            else:
-                return
+        yield from self.work.phase(self.lanes, self.cold_jobs())
+        while (seconds := self.seconds()) is not None and self.goes_on():
+            yield from self.some_pairs(seconds)
 
     def goes_on(self) -> bool:
-        """Tell whether anything can still be measured on both sides."""
-        return bool(self.alive()) and not any(side.given_up for side in self.sides.values())
+        """Tell whether more can be measured on both sides, and is of use."""
+        lost = any(side.given_up for side in self.sides.values())
+        return bool(self.alive()) and not lost and not self.decided()
 
     def some_pairs(self, seconds: float) -> Lanes:
         """Measure as many pairs of workers as there are lanes."""
@@ -191,29 +186,19 @@ class AB(SidesPlan):
         workloads = () if self.turns else tuple(dict.fromkeys(c.workload for c in self.cells))
         self.made += len((yield from self.pairs_of_workers(pairs, seconds, workloads)))
 
-    def some_cold(self) -> Lanes:
-        """Measure as many pairs of cold processes as there are lanes."""
-        jobs = [
-            partial(self.work.cold, (BASE, NEW), cell, number=next(self.numbers))
-            for cell in self.cold_left[-len(self.lanes) :]
-        ]
-        del self.cold_left[-len(self.lanes) :]
-        yield from self.work.phase(self.lanes, jobs)
-
     def seconds(self) -> float | None:
         """Return the seconds of blocks in the next pairs; None where there is no time for them."""
         if not self.turns or (self.pairs is not None and self.made >= self.pairs):
             return None
         opening, least, usual = self.pair_cost((BASE, NEW))
-        cold = 2 * len(self.cold_left) * self.work.most_cold_cost()
-        left = self.end - self.work.now - cold / len(self.lanes)
+        left = self.left
         if self.pairs is None and not self.options.fixed and left < opening + least:
             return None
         last = left < 2 * (opening + usual)  # there is no time for another one after this
         return max(least, left - opening) if last else usual
 
-    def plan_cold(self) -> None:
-        """Choose how many cold processes each cell gets, and shuffle them sweep by sweep."""
+    def cold_jobs(self) -> Iterator[Job]:
+        """Yield pairs of cold processes, sweep by sweep, each sweep in another random order."""
         if not self.is_cold:
             return
         alive = self.alive()
@@ -225,16 +210,11 @@ class AB(SidesPlan):
             for w in dict.fromkeys(cell.workload for cell in alive)
         ]
         chosen, samples = cold_cells(groups, allowed, each, self.options.cold_samples)
-        rng = self.work.rng
-        self.cold_left = [c for _ in range(samples) for c in rng.sample(chosen, len(chosen))]
-        self.cold_all = max(1, len(self.cold_left))
-        self.cold_begun = self.work.now
         self.plan |= {"cold_pairs_per_cell": samples, "cold_cells": len(chosen)}
-
-    def cold_behind(self) -> bool:
-        """Tell whether cold processes are behind their share of the time that has gone."""
-        whole = max(1e-9, self.end - self.cold_begun)
-        return 1 - len(self.cold_left) / self.cold_all <= (self.work.now - self.cold_begun) / whole
+        for _ in range(samples):
+            for cell in self.work.rng.sample(chosen, len(chosen)):
+                if self.goes_on():
+                    yield partial(self.work.cold, (BASE, NEW), cell, number=next(self.numbers))
 
     def missing(self) -> dict[tuple[Cell, str], str]:
         """Return why cells that have no samples on both sides have none."""
