@@ -7,7 +7,7 @@ Identical arms, seeded noise; prints Markdown tables. Parts: `table` (error rate
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -122,22 +122,12 @@ class Noise:
             truth = np.linspace(0, np.log(LONGEST), c.arms)
             speed = self.normal(c.workers, 1) * c.common
             seconds = np.exp(data + speed[worker] + np.array([0, 0, *truth]))
-            found, level = ratios.added(seconds, worker, [0, 1])
-            return [e and in_units_of_one(e, level) for e in found[2:]], truth
+            return ratios.added(seconds, worker, [0, 1])[0][2:], truth
         if c.stopping:
             truth[c.arms // 2 :] = DIFFERENCE
             seed = int(self.random.integers(1 << 31))
             data = stopped(data + np.array([0, 0, *truth]), worker, seed)
         return ratios.many_to_one(data, worker, [0, 1])[2:], truth
-
-
-def in_units_of_one(estimate: Estimate, level: float) -> Estimate:
-    """Return the same added time beside a reference that takes one second, as is the truth."""
-    middle, low, high = (
-        float(np.log(max(1 + level * (ratio - 1), 1e-9)))
-        for ratio in (estimate.ratio, *estimate.interval)
-    )
-    return replace(estimate, log_ratio=middle, low=low, high=high)
 
 
 def stopped(data: np.ndarray, worker: np.ndarray, seed: int) -> np.ndarray:
