@@ -142,6 +142,17 @@ def test_cores_can_be_asked_for(cores: str, expected: set[tuple[int, ...]]) -> N
     assert {a.cores for a in found} == expected
 
 
+@pytest.mark.parametrize("budget", [30, 60, 120])
+def test_on_one_core_most_of_the_time_goes_to_blocks(budget: float) -> None:
+    """The first workers too, which prove, measure longer than it takes to open others."""
+    two = needed(("seed",), ("step",), ("haiku",), styles={"haiku": ["pure"]})
+    plan, machine = run(two, budget, cores=ONE)
+    per_worker = Counter(a.worker for a in blocks(machine))
+    assert sorted(per_worker.values())[len(per_worker) // 2] >= 5
+    assert min(per_worker[worker] for worker in (1, 2)) >= 3
+    assert plan.state.spent.sampling / plan.state.spent.wall > (0.4 if budget == 30 else 0.6)
+
+
 def test_no_worker_is_closed_without_a_block() -> None:
     for budget in (30, 60, 300):
         _, machine = run(needed(metrics=("step", "host_cost")), budget)

@@ -221,6 +221,38 @@ def test_added_seconds_by_hand() -> None:
     assert (lone.low, lone.high, lone.p) == (-math.inf, math.inf, 1)
 
 
+def test_a_worker_on_a_slowed_core_adds_no_more() -> None:
+    """All arms of one worker take twice as long: what they add is the same part of the time."""
+    us = np.array([[80.0, 80, 84, 160], [80, 80, 86, 164], [80, 80, 88, 156]]) * 1e-6
+    quick, level = added(us, np.arange(3), [0, 1])
+    slow = added(us * [[1], [2], [1]], np.arange(3), [0, 1])
+    assert slow[1] == level == pytest.approx(80e-6)
+    assert [each.interval for each in known(slow[0])] == [
+        pytest.approx(each.interval) for each in known(quick)
+    ]
+
+
+def slowed(by: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return four workers of seven blocks, in one of which the last arm's turns were slower."""
+    data = np.random.default_rng(1).normal(scale=0.01, size=(28, 3))
+    data[10, 2] += by
+    return data, np.repeat(np.arange(4), 7)
+
+
+@pytest.mark.parametrize("sides", [False, True])
+def test_a_block_far_from_its_workers_others_counts_less(sides: bool) -> None:
+    def estimate(by: float) -> Estimate:
+        data, worker = slowed(by)
+        if sides:
+            return known(paired_sides(np.zeros((28, 1)), data[:, 2:], worker))[0]
+        return known(many_to_one(data, worker, [0, 1]))[0]
+
+    usual = estimate(0.0)
+    for by in (0.4, 4.0):
+        assert abs(estimate(by).log_ratio - usual.log_ratio) < 0.1 * 0.4 / 28
+        assert estimate(by).standard_error < 1.5 * usual.standard_error
+
+
 def test_ties_of_added_time_follow_both_intervals() -> None:
     us = np.array([[80, 80, 84, 85, 180], [80, 80, 86, 84, 178], [80, 80, 88, 89, 183]]) * 1e-6
     found, _ = added(us, np.arange(3), [0, 1])

@@ -36,9 +36,9 @@ TAIL = 0.1
 """Share of the largest variances whose size does not count: only that they are large."""
 LIKELY = 0.5
 """An arm's own variance counts from the odds on at which chance alone gives one so large."""
-FAR, FITS, MAD = 2.0, 2, 1.4826
-"""Standard deviations from which on a residual counts as so many; fits that this takes; and a
-normal variable's standard deviation by its median absolute deviation."""
+FAR, MAD = 2.0, 1.4826
+"""Standard deviations from which on a residual counts as so many, and a normal variable's standard
+deviation by its median absolute deviation."""
 BORROWED = 4.0
 """An arm with d degrees of freedom of its own has at most 4 d^2, the others' included."""
 
@@ -122,7 +122,7 @@ def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Seque
     arms = data.shape[1]
     padded = by_worker(data, worker)
     have = ~np.isnan(padded)
-    padded = winsorised(padded, lambda table: two_way(table, have.astype(float))[1])
+    padded = winsorised(padded, (2, 1, 2, 1))
     table, rest = two_way(padded, have.astype(float))
     counts = have.sum(1)
     present = counts > 0
@@ -166,12 +166,8 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     padded = by_worker(data, pair)
     have = ~np.isnan(padded)
     counts = have.sum(1)
-
-    def means(table: Table) -> Table:
-        return np.where(have, table, 0).sum(1) / np.where(counts > 0, counts, 1)
-
-    padded = winsorised(padded, lambda table: table - means(table)[:, None])
-    table = means(padded)
+    padded = winsorised(padded, (1,))
+    table = np.where(have, padded, 0).sum(1) / np.where(counts > 0, counts, 1)
     rest = np.where(have, padded - table[:, None], 0)
     free = (counts - (counts > 0)).sum(0).astype(float)
     squares = (rest**2).sum((0, 1))
@@ -194,27 +190,30 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     return _fit(layer, counts, of_blocks, np.arange(free.size))
 
 
-def winsorised(table: Table, residuals: Callable[[Table], Table]) -> Table:
+def winsorised(table: Table, axes: Sequence[int]) -> Table:
     """Return blocks without what is far from the others of their worker: it is moved nearer.
 
     Another guest of the host may slow one arm's turns of a block down by half and leave the others
-    alone. Residuals count as `FAR` robust standard deviations of their arm at most (Huber 1981,
-    section 7.5), of all arms if these vary more.
+    alone. Residuals of a median polish (Tukey 1977) count as `FAR` robust standard deviations of
+    their arm at most, of all arms if these vary more.
 
     Args:
         table: Workers x blocks x arms; NaN where there is no datum.
-        residuals: Of a table, once the means that are to be kept are fitted; NaN is ignored.
+        axes: Along which medians are taken out, one after the other: 1 has those of an arm in a
+            worker, 2 those of a block.
     """
+    rest = table
+    for axis in axes:
+        known = ~np.isnan(rest).all(axis, keepdims=True)
+        rest = rest - np.nanmedian(np.where(known, rest, 0.0), axis, keepdims=True)
+    rest = np.nan_to_num(rest)
     have = ~np.isnan(table)
-    for _ in range(FITS):
-        rest = np.where(have, residuals(table), 0.0)
-        size = [
-            np.median(np.abs(column[here])) if here.any() else 0.0
-            for column, here in zip(rest.T, have.T, strict=True)
-        ]
-        bound = FAR * MAD * np.maximum(size, np.median(np.abs(rest[have])))
-        table = table - np.where(bound > 0, rest - np.clip(rest, -bound, bound), 0.0)
-    return table
+    own = [
+        np.median(np.abs(column[here])) if here.any() else 0.0
+        for column, here in zip(rest.T, have.T, strict=True)
+    ]
+    bound = FAR * MAD * np.maximum(own, np.median(np.abs(rest[have])))
+    return table - np.where(bound > 0, rest - np.clip(rest, -bound, bound), 0.0)
 
 
 def by_worker(data: Table, worker: Int[np.ndarray, " blocks"]) -> Table:
