@@ -107,6 +107,7 @@ class Machine:
                 "count": 0.5,
                 "prove": 1.2 * one + 20 * step,
                 "open": 0.2 + 12 * step,
+                "prepare": 4.0,
                 "train": 0.3 + 800 * step,
                 "cold": 3.0,
                 "close": 0.01,
@@ -136,7 +137,7 @@ class Machine:
             del self.cores[worker]
         if do == "load":
             self.loaded[worker] = action.arms
-        if do == "load":
+        if do in ("load", "prepare"):
             return protocol.Failures({wrong: "it cannot"} if wrong else {})
         if do == "cold":
             cost = self.cost(action, action.arms[0])

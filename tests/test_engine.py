@@ -16,7 +16,7 @@ from bench.engine.planner import cold_count, rounds_for, sitting
 from bench.engine.run_plan import RunPlan
 from bench.estimates import MOST_HOST_WORKERS, Settled
 from bench.metrics import COLD, METRICS, Kind
-from bench.samples import BASELINE_ARM, CONTROL_ARM, MIN_COLD, STARVED
+from bench.samples import BASELINE_ARM, CONTROL_ARM, MIN_COLD, MIN_VISITS, STARVED
 from tests.simulated import LANES, STYLES, Machine, dies, needed
 
 if TYPE_CHECKING:
@@ -151,6 +151,21 @@ def test_on_one_core_most_of_the_time_goes_to_blocks(budget: float) -> None:
     assert sorted(per_worker.values())[len(per_worker) // 2] >= 5
     assert min(per_worker[worker] for worker in (1, 2)) >= 3
     assert plan.state.spent.sampling / plan.state.spent.wall > (0.4 if budget == 30 else 0.6)
+
+
+@pytest.mark.parametrize("lanes", [LANES, LANES[:1]])
+@pytest.mark.parametrize("budget", [40, 60, 120])
+def test_steps_on_one_core_leave_time_for_enough_workers_and_for_the_rest(
+    budget: float, lanes: list[tuple[int, ...]]
+) -> None:
+    wanted = needed(("seed",), ("step", "compile"), ("haiku",), styles={"haiku": ["pure"]})
+    plan = RunPlan(wanted, Options(budget, cores=ONE), 5.0, lanes=lanes)
+    machine = Machine()
+    machine.drive(plan)
+    assert machine.now <= 1.05 * budget
+    assert len({a.worker for a in blocks(machine)}) >= MIN_VISITS
+    [found] = [f for c, f in plan.state.cells.items() if c.entrant == "haiku"]
+    assert len(found.values("compile")) >= MIN_COLD or budget / 40 * len(lanes) < 4
 
 
 def test_no_worker_is_closed_without_a_block() -> None:

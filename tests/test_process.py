@@ -17,8 +17,7 @@ import pytest
 from bench.cells import Arm
 from bench.engine.processes import Place, Worker, WorkerFailedError, ask_once
 from bench.worker import turns
-from bench.worker.block import TimedBlock
-from bench.worker.protocol import PROTOCOL
+from bench.worker.protocol import PROTOCOL, Failures
 from bench.worker.recorder import NOBODY, Recorder, TurnMarker
 from bench.worker.session import Session
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
@@ -235,30 +234,28 @@ def session() -> Iterator[Session]:
         yield made
 
 
-def test_what_turns_need_is_compiled_once_at_the_turn_of_whom_it_is_for(
+def test_preparing_is_the_turn_of_whom_it_is_for(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
 
     class Opened:
-        turns: dict[Any, Any] = {}  # noqa: RUF012 -- one test's
-        chunks = (0.0,)
+        prepared: dict[Any, Any] = {}  # noqa: RUF012 -- one test's
 
-    def made(_: object, arm: Arm) -> Any:
+    def prepared(_: object, arm: Arm) -> Any:
         seen.append((arm.entrant, session.turn.page[0]))
         if arm.entrant == "haiku":
             raise OSError("no such planet")
-        return lambda chunk: chunk
+        return dict
 
-    monkeypatch.setitem(turns.KINDS, "sample", made)
-    arms = [Arm.of(name) for name in ("pure_jax/pure", "haiku/pure", "control/pure")]
-    block = TimedBlock(session.at, lambda: 0, str, 0)
-    opened: Any = Opened()
-    assert set(block.turns(opened, "sample", arms)) == {arms[0], arms[2]}
-    assert set(seen) == {("pure_jax", 0), ("haiku", 2), ("control", 1)}
-    assert block.failures == {arms[1]: "raised OSError: no such planet (before it was timed)"}
-    assert set(block.turns(opened, "sample", arms[::2])) == {arms[0], arms[2]}
-    assert len(seen) == 3
+    monkeypatch.setitem(turns.KINDS, "sample", prepared)
+    monkeypatch.setattr(session, "on", lambda *_: Opened())
+    arms = ["pure_jax/pure", "haiku/pure", "control/pure"]
+    found = session.prepare("toy", "cpu", "sample", arms)
+    assert seen == [("pure_jax", 0), ("haiku", 2), ("control", 1)]
+    assert found == Failures({"haiku/pure": "raised OSError: no such planet"})
+    assert Opened.prepared.keys() == {("sample", Arm.of(arms[0])), ("sample", Arm.of(arms[2]))}
+    assert session.turn.page[0] == NOBODY
 
 
 NOISY = """

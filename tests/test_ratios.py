@@ -239,6 +239,16 @@ def slowed(by: float) -> tuple[np.ndarray, np.ndarray]:
     return data, np.repeat(np.arange(4), 7)
 
 
+def test_arms_that_rest_may_be_the_most() -> None:
+    """Far from the baseline, and in two blocks of eight: what they take is no outlier."""
+    rng = np.random.default_rng(2)
+    truth = np.array([0.0, 0.0, *np.log([3.0, 3.3, 3.6, 1.5])])
+    data = rng.normal(scale=0.01, size=(32, 6)) + truth + rng.normal(scale=0.3, size=(32, 1))
+    data[np.arange(32) % 4 > 0, 2:5] = np.nan
+    found = known(many_to_one(data, np.repeat(np.arange(4), 8), [0, 1]))
+    assert [each.log_ratio for each in found] == pytest.approx(list(truth[2:]), abs=0.015)
+
+
 @pytest.mark.parametrize("sides", [False, True])
 def test_a_block_far_from_its_workers_others_counts_less(sides: bool) -> None:
     def estimate(by: float) -> Estimate:
@@ -249,8 +259,8 @@ def test_a_block_far_from_its_workers_others_counts_less(sides: bool) -> None:
 
     usual = estimate(0.0)
     for by in (0.4, 4.0):
-        assert abs(estimate(by).log_ratio - usual.log_ratio) < 0.1 * 0.4 / 28
-        assert estimate(by).standard_error < 1.5 * usual.standard_error
+        assert abs(estimate(by).log_ratio - usual.log_ratio) < 0.2 * 0.4 / 28
+        assert estimate(by).standard_error < 2 * usual.standard_error
 
 
 def test_ties_of_added_time_follow_both_intervals() -> None:

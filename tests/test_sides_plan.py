@@ -83,6 +83,26 @@ def test_cold_metrics_alone_need_no_blocks() -> None:
     assert all(len(f.values("compile")) >= 5 for f in plan.found(BASE).cells.values())
 
 
+def test_cold_pairs_end_when_it_is_decided_be_it_said_once() -> None:
+    plan = AB(SEED, {"compile", "step"}, Options(600), 0.0, LANES)
+    asked = iter([False] * 9 + [True])
+    plan.decided = lambda: next(asked, False)
+    machine = Machine()
+    machine.drive(plan)
+    assert len([a for *_, a in machine.log if a.do == "cold"]) <= 2 * 10
+    assert not any(a.do == "start" for _, start, a in machine.log if start > 60)
+
+
+def test_a_slow_cold_process_leaves_time_for_blocks() -> None:
+    class Slow(Machine):
+        def seconds(self, action: Action) -> float:
+            return super().seconds(action) * (4 if action.do == "cold" else 1)
+
+    plan, machine = ab(DEFAULT_METRICS, 300, Slow())
+    assert machine.now <= 1.05 * 300
+    assert plan.made >= 6
+
+
 def test_numbers_that_are_given_are_kept() -> None:
     plan, _ = ab(budget=9, pairs=3, blocks=2)
     found = plan.found(NEW).cells[SEED[0]]

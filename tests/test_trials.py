@@ -247,7 +247,7 @@ def test_load_comes_and_goes(wanted: bool) -> None:
 # Real runs.
 
 
-@pytest.mark.parametrize("iterations", [0, 77])
+@pytest.mark.parametrize("iterations", [0, 177])
 def test_one_side_of_an_ab_has_planted_work(
     iterations: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +256,7 @@ def test_one_side_of_an_ab_has_planted_work(
     program = program_of(make(of_side(), case), case)
     assert program
     text = program.lower().compile().as_text() or ""
-    assert ('"known_trip_count":{"n":"77"' in text) == bool(iterations)
+    assert ('"known_trip_count":{"n":"177"' in text) == bool(iterations)
 
 
 @pytest.mark.slow

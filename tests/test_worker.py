@@ -127,6 +127,9 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_block_of_some_arms(honest: Child, kind: str) -> None:
     arms = ["pure_jax/pure", "haiku/pure"]
+    if kind in ("sample", "epoch"):
+        found = honest.ask("prepare", kind=kind, arms=arms, **TOY)
+        assert found == {"failures": {}, "notes": []}
     found = honest.block(arms, kind)
     assert found["failures"] == {}
     counts = {

@@ -20,7 +20,9 @@ type Lanes = Phases[None]
 ALL, ONE, AUTO = "all", "one", "auto"
 """Settings of `--cores`: as users run it; one core each; what fits each metric."""
 
-type Do = Literal["start", "load", "count", "prove", "open", "block", "train", "close", "cold"]
+type Do = Literal[
+    "start", "load", "count", "prove", "open", "prepare", "block", "train", "close", "cold"
+]
 
 
 class Action(msgspec.Struct, frozen=True, omit_defaults=True):

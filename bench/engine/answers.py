@@ -19,6 +19,7 @@ TYPES: dict[str, Any] = {
     "count": protocol.Counted,
     "prove": protocol.Proven,
     "open": protocol.Opened,
+    "prepare": protocol.Failures,
     "block": protocol.Timed,
     "train": protocol.Trained,
     "cold": protocol.Cold,

@@ -36,6 +36,8 @@ LAST_SILENCE = 20.0
 """The same, where the budget is nearly spent."""
 USUAL, LEAST_USUAL = 10, 10.0
 """Once something of its kind has been done: so many times as long, and so many seconds at least."""
+LEAST_SEEN = 0.1
+"""Of a run that was taken up, the part that has to be left to say what else the machine did."""
 MOST_LANES = 256
 COMPILED = "bakeoff-compiled-"
 """How folders of compiled programs are called."""
@@ -117,6 +119,7 @@ class Driver:
         self.zero = self.clock() - self.plan.spent.wall
         self.cache = new_cache()
         pool, others = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane"), Others()
+        begun = self.clock()
         try:
             lanes = self.plan.actions()
             with suppress(StopIteration):
@@ -125,8 +128,9 @@ class Driver:
                     begin = lanes.send(self.next(begin, pool))
         finally:
             self.close(pool)
-            self.plan.spent.elsewhere = others.seen()
             shutil.rmtree(self.cache, ignore_errors=True)
+            if self.clock() - begun > LEAST_SEEN * self.plan.spent.wall:
+                self.plan.spent.elsewhere = others.seen()
 
     def close(self, pool: ThreadPoolExecutor) -> None:
         """End all workers, those that a lane is starting at this moment too."""
@@ -258,9 +262,10 @@ class Driver:
             code = Arm.of(action.arms[0]).code
             about = {"entrant": code.entrant, "style": code.full_style}
             return command | about | {"outside": self.outside}
-        if action.do == "block":
+        if action.do in ("block", "prepare"):
             command |= {"kind": action.kind, "arms": list(action.arms)}
-            return command | {"rounds": action.rounds, "seed": action.seed}
+            block = {"rounds": action.rounds, "seed": action.seed}
+            return command | (block if action.do == "block" else {})
         command["arm"] = action.arms[0]
         return command | ({"losses": list(action.losses) or None} if action.do == "open" else {})
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cells import BASELINE, TOGETHER, Cell
 from bench.engine.actions import ALL, AUTO, ONE, rounds_of
 from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting, usual
-from bench.engine.scheduler import Scheduler, Visit
+from bench.engine.scheduler import PREPARED, Scheduler, Visit
 from bench.engine.state import Side, with_references
 from bench.metrics import HOST, METRICS, TINY, Kind
 from bench.samples import MIN_VISITS, STARVED, Turn, arm_of
@@ -35,7 +35,7 @@ OPEN_SHARE = 0.45
 PROVE_FIRST, PROVE_SHARE = 0.6, 0.42
 """Of the budget, after which the first workers prove no more arms of the first workload, and of the
 others: they measure what they have."""
-COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, APART_SHARE = 0.33, 0.15, 0.1, 0.45, 0.15
+COLD_SHARE, TRAINING_SHARE, COUNT_SHARE, HOST_SHARE, PREPARED_SHARE = 0.33, 0.15, 0.1, 0.45, 0.15
 """Of the time that is left after the fewest visits, where steps are measured too."""
 ALONE = 0.95
 """The same share, where nothing else is asked for."""
@@ -54,7 +54,7 @@ OVER = 0.03
 SETTLED_SHARE = 1 / 3
 """Of visits, those that an arm still takes part in when its verdict is beyond doubt."""
 PROGRAMS = {"sample": 1, "epoch": 2}
-"""By kind of turns that need more than steps: what each `pure` style compiles for it."""
+"""That each `pure` style compiles for a turn."""
 TRIES = 3
 """Of a sitting whose workers all died."""
 
@@ -174,7 +174,7 @@ class EnvironmentPlan:
         kinds = (Kind.COLD, Kind.ONCE)
         once = [m for kind in kinds for m in METRICS if METRICS[m].kind is kind]
         once = [m for m in once if any(m in self.needed[cell] for cell in self.cells)]
-        names = ", ".join(dict.fromkeys([*once, *(t.kind for t in self.turns(*PROGRAMS))]))
+        names = ", ".join(dict.fromkeys([*once, *(t.kind for t in self.turns(*PREPARED))]))
         yield f"where there is time: {names}" if names else "", self.once()
         yield "", self.apart()
         yield "", self.rest()
@@ -228,7 +228,8 @@ class EnvironmentPlan:
         in_a_row = 1 if pinned else max(1, len(opened))
         opening, block = self.work.costs(self.names, turns)
         wanted = usual(opening, in_a_row, side_by_side=pinned, short=self.short(pinned))
-        spare = (self.left - opening) / in_a_row - block  # others have time for a block too
+        others = self.owed(len(opened)) or 1
+        spare = (self.left - others * opening) / in_a_row - others * block  # a block in each
         each = min(max(block, wanted), spare) if spare >= block else self.left / in_a_row
         yield from self.measured(opened, each)
 
@@ -241,13 +242,20 @@ class EnvironmentPlan:
 
     def short(self, pinned: bool) -> bool:
         """Tell whether the first workers measure no longer than is sensible: more is to come."""
-        return not pinned or bool(self.turns(HOST))
+        once = {name for name, metric in METRICS.items() if metric.kind in (Kind.COLD, Kind.ONCE)}
+        others = self.turns(HOST, *PREPARED) or any(once & self.needed[c] for c in self.cells)
+        return not pinned or bool(others)
+
+    def owed(self, have: int) -> int:
+        """Return how many sittings it takes at least until a turn has the fewest workers."""
+        fewest = MIN_VISITS if self.count is None else self.count
+        return max(0, math.ceil((fewest - have) / self.at_once))
 
     def apart(self) -> Lanes:
         """Measure what compiles programs of its own, where there is time for enough workers."""
         others = bool(self.turns("step") or self.turns(HOST))
-        end = self.work.now + (APART_SHARE if others else ALONE) * self.left
-        for turn, weight in self.turns(*PROGRAMS).items():
+        end = self.work.now + (PREPARED_SHARE if others else ALONE) * self.left
+        for turn, weight in self.turns(*PREPARED).items():
             arms = [c for c in self.side.alive(turn.workload) if c.is_pure]
             programs = PROGRAMS[turn.kind] * len(arms) * PROVE
             opening, block = self.work.costs(self.names, [turn])
@@ -297,7 +305,9 @@ class EnvironmentPlan:
                 first = not any(self.visits[turn] for turn in live)
                 left = end - self.work.now + (OVER * self.options.budget if first else 0.0)
                 opening, least = self.work.costs(self.names, live)
-                plan = sitting(left, opening, least, most, side_by_side=pinned, short=short)
+                plan = sitting(
+                    *(left, opening, least, most, self.owed(have)), side_by_side=pinned, short=short
+                )
             if plan is None:
                 return False
             number, each = plan

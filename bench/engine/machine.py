@@ -55,7 +55,7 @@ class Others:
         self.machine, self.own = machine_seconds(), sum(os.times()[:4])
 
     def seen(self) -> Elsewhere:
-        """Return what they have used since then; what our children used counts when they end."""
+        """Return what they have used since then. Our children have to have ended."""
         seconds = max(1e-9, time.monotonic() - self.start)
         whole, own = seconds * (os.cpu_count() or 1), sum(os.times()[:4]) - self.own
         stolen, used = (a - b for a, b in zip(machine_seconds(), self.machine, strict=True))

@@ -24,7 +24,8 @@ LONG, SHORT = {False: 4.0, True: 3.0}, {False: 3.0, True: 0.9}
 """Seconds of blocks in a worker for each second that opening it takes, and as few as are sensible;
 on all cores, and on one core each. At `seed` a block varies by 1.75 % within a worker on all cores
 and by 1.4 % on one, and a worker by 0.65 and at most 0.4 %: anything from 1.5 to 6 is about as
-precise for the same time, and longer ones leave more of it to samples."""
+precise for the same time, and longer ones leave more of it to samples. Host cost varies from worker
+to worker: many short ones tell most."""
 FEWEST_ROUNDS = 3
 
 
@@ -45,6 +46,7 @@ def sitting(
     opening: float,
     least: float,
     most: int,
+    fewest: int = 1,
     *,
     side_by_side: bool,
     short: bool = False,
@@ -56,6 +58,7 @@ def sitting(
         opening: Seconds that it takes to open workers, one or several at the same time.
         least: Seconds of one block of each turn.
         most: Workers at the same time.
+        fewest: Sittings that the time is to be for, where it is long enough.
         side_by_side: Whether they measure at the same time too, or one after the other.
         short: Whether each is to be as short as is sensible, since more is to come.
 
@@ -69,7 +72,9 @@ def sitting(
         wanted = max(least, usual(opening, in_a_row, side_by_side=side_by_side, short=short))
         if short:
             return count, min((seconds - opening) / in_a_row, wanted)
-        sittings = max(1, math.floor(seconds / (opening + in_a_row * wanted)))
+        possible = math.floor(seconds / (opening + in_a_row * least))
+        usually = math.floor(seconds / (opening + in_a_row * wanted))
+        sittings = max(1, usually, min(fewest, possible))
         return count, (seconds / sittings - opening) / in_a_row
     return None
 

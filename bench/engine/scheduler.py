@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.actions import Action, Do, Lanes, Options, Outcome, Phases, Steps
     from bench.engine.state import Side
-    from bench.metrics import Metric
     from bench.samples import Cores
 
     type Job = Callable[[Cores], Steps[Any]]
     """Something to do on a lane's cores."""
 
+PREPARED = ("epoch", "sample")
+"""Kinds of turns that compile programs of their own in each worker."""
 FAR, FAR_HOST, SELDOM = 2.0, 20.0, 4
 """An arm that takes so many times the baseline's time in a visit's first block is in every fourth
 of the others: it is decided, and would take most of the time. What an arm costs the host is wanted
@@ -98,6 +99,8 @@ class Scheduler:
         self.held: dict[int, set[tuple[str, str]]] = defaultdict(set)
         """Workloads and arms whose steps a worker holds."""
         self.dead: set[int] = set()
+        self.prepared: dict[tuple[int, Turn], set[str]] = {}
+        """Arms that a worker has compiled for a turn that needs more than steps."""
 
     @property
     def now(self) -> float:
@@ -372,6 +375,10 @@ class Scheduler:
                 yield from self.close(workers)
                 return
             workers[name] = worker
+        for turn in visit.turns:
+            if turn.kind in PREPARED and not (yield from self.prepare(workers, turn, cores)):
+                yield from self.close(workers)
+                return
         found.append(visit._replace(cores=cores, workers=workers))
 
     def blocks_of(self, visit: Visit, end: float) -> Steps[bool]:
@@ -432,8 +439,8 @@ class Scheduler:
         rounds = self.options.rounds or min(usual, visit.rounds or usual)
         for name in self.rng.sample(visit.sides, len(visit.sides)):
             side, worker = self.sides[name], visit.workers[name]
-            cells = [side.cell(arm, turn.workload) for arm in arms]
-            mine = [arm_of(c) for c in cells if any(m.applies(c) for m in metrics_of(turn))]
+            ready = self.prepared.get((worker, turn), ()) if turn.kind in PREPARED else arms
+            mine = [arm for arm in arms if arm in ready]
             action = side.action(
                 "block",
                 worker,
@@ -480,6 +487,23 @@ class Scheduler:
             self.cost[side.name, turn, arm] = took * seconds / total
             if seconds > far * timed.get(BASELINE_ARM, seconds):
                 self.far[side.name, turn].add(arm)
+
+    def prepare(self, workers: Mapping[str, int], turn: Turn, cores: Cores) -> Steps[bool]:
+        """Compile what turns need beyond the steps; False where a worker died."""
+        metrics = [metric for metric in METRICS.values() if metric.turn == turn.kind]
+        for name, worker in workers.items():
+            side = self.sides[name]
+            alive = side.alive(turn.workload)
+            arms = [arm_of(cell) for cell in alive if any(m.applies(cell) for m in metrics)]
+            arms = self.rng.sample(arms, len(arms))
+            action = side.action(
+                "prepare", worker, turn.workload, arms, kind=turn.kind, cores=cores
+            )
+            outcome = yield from self.done(side, action)
+            if outcome is None:
+                return False
+            self.prepared[worker, turn] = set(arms) - set(outcome.answer.failures)
+        return True
 
     def close(self, workers: Mapping[str, int]) -> Steps[None]:
         """End the workers, by side, that have not died."""
@@ -544,8 +568,3 @@ class Scheduler:
                 left.pop(0)
             else:
                 yield from self.close({name: worker})
-
-
-def metrics_of(turn: Turn) -> list[Metric]:
-    """Return the metrics that a turn samples."""
-    return [metric for metric in METRICS.values() if metric.turn == turn.kind]

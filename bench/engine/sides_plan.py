@@ -33,8 +33,9 @@ COLD_SHARE = 0.35
 COLD_ALONE = 0.97
 """The same share, where nothing warm is."""
 EQUAL_TO_OPENING, LEAST, MOST = 1.0, 2.0, 10.0
-"""Seconds of blocks in a pair for each second that opening it takes, and at least and at most:
-what a pair of processes adds is most of the noise, so many short pairs beat few long ones."""
+"""Seconds of blocks in a pair for each second that opening it takes, and at least and at most. At
+`seed` a block varies by 2.3 % within a pair and a pair by 0.8 %, so that some eight blocks tell
+most for their time."""
 TURNS = ("step", "host_cost")
 """Kinds of turns that sides are compared by: what others need is compiled apart."""
 DEFAULT_METRICS = frozenset(
@@ -146,6 +147,8 @@ class AB(SidesPlan):
         self.cells, self.pairs = cells, pairs
         self.decided: Callable[[], bool] = lambda: False
         """Asked before each pair, warm or cold: whether more would be a waste."""
+        self.over = False
+        """More was a waste when last asked."""
         self.made = 0
         """Pairs of workers that came to their end."""
         self.numbers = count(1)
@@ -174,8 +177,9 @@ class AB(SidesPlan):
 
     def goes_on(self) -> bool:
         """Tell whether more can be measured on both sides, and is of use."""
+        self.over = self.over or self.decided()
         lost = any(side.given_up for side in self.sides.values())
-        return bool(self.alive()) and not lost and not self.decided()
+        return bool(self.alive()) and not lost and not self.over
 
     def some_pairs(self, seconds: float) -> Lanes:
         """Measure as many pairs of workers as there are lanes."""
@@ -201,20 +205,32 @@ class AB(SidesPlan):
         """Yield pairs of cold processes, sweep by sweep, each sweep in another random order."""
         if not self.is_cold:
             return
-        alive = self.alive()
-        allowed = self.left * (COLD_SHARE if self.turns else COLD_ALONE)
-        each = 2 * self.work.most_cold_cost() / len(self.lanes)
+        alive, asked = self.alive(), self.options.cold_samples
+        end = self.work.now + self.left * (COLD_SHARE if self.turns else COLD_ALONE)
+
+        def pair(cell: Cell) -> Job:
+            return partial(self.work.cold, (BASE, NEW), cell, number=next(self.numbers))
+
         groups = [
             [[c for c in alive if c.workload == w and (c.style == BASELINE[1]) == pure]]
             for pure in (True, False)
             for w in dict.fromkeys(cell.workload for cell in alive)
         ]
-        chosen, samples = cold_cells(groups, allowed, each, self.options.cold_samples)
+
+        def fit() -> tuple[list[Cell], int]:
+            each = 2 * self.work.most_cold_cost() / len(self.lanes)
+            return cold_cells(groups, max(0.0, end - self.work.now), each, asked)
+
+        chosen, samples = fit()
+        if asked is None and chosen and self.goes_on():
+            yield from map(pair, chosen[: len(self.lanes)])  # which says what one costs
+            chosen, samples = fit()
         self.plan |= {"cold_pairs_per_cell": samples, "cold_cells": len(chosen)}
         for _ in range(samples):
             for cell in self.work.rng.sample(chosen, len(chosen)):
-                if self.goes_on():
-                    yield partial(self.work.cold, (BASE, NEW), cell, number=next(self.numbers))
+                if not self.goes_on() or (asked is None and self.work.now > self.end):
+                    return
+                yield pair(cell)
 
     def missing(self) -> dict[tuple[Cell, str], str]:
         """Return why cells that have no samples on both sides have none."""

@@ -21,6 +21,7 @@ WORDS = {
     "count": "counting what {0} does",
     "prove": "proving {0} equal",
     "open": "compiling {0}",
+    "prepare": "compiling programs for {1}",
     "block": "{1} at {2}, {3} blocks so far",
     "train": "training {0}",
     "cold": "a fresh process of {0}",

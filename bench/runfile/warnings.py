@@ -102,7 +102,7 @@ def machine(spent: Spent, conditions: Mapping[str, Any], cores: int = CORES) -> 
     if steal > STEAL:
         found.append(f"{steal:.0%} of the processor time taken by other guests of the host")
     if others > OTHERS:
-        found.append(f"{others:.0%} of the machine used by other processes while it measured")
+        found.append(f"{others:.0%} of the machine used by other processes meanwhile")
     if found:
         yield (
             f"Other processes were using this machine: {', '.join(found)}. Ratios hold, because "

@@ -3,8 +3,9 @@
 A log datum of an arm in a block is the arm's effect + the block's (common to all its arms) + the
 worker's luck with this arm (variance `tau^2`) + the block's (variance `sigma^2`): the nested
 random-effects model of Kalibera & Jones (2013, "Rigorous benchmarking in reasonable time") with
-block effects (intrablock analysis, Yates 1940). Blocks are fitted within each worker; then workers
-are the rows of a second table, whose cells weigh 1 / (tau^2 + sigma^2 / blocks).
+block effects (intrablock analysis, Yates 1940). Blocks are fitted within each worker, once what is
+far from the others is nearer (`winsorised`); then workers are the rows of a second table, whose
+cells weigh 1 / (tau^2 + sigma^2 / blocks).
 
 Arms share one variance; an arm that is noisier than the rest may say something against it. Other
 rules were compared by simulation before `shared_unless_noisy` was taken: 400 runs, one of two arms
@@ -39,6 +40,7 @@ LIKELY = 0.5
 FAR, MAD = 2.0, 1.4826
 """Standard deviations from which on a residual counts as so many, and a normal variable's standard
 deviation by its median absolute deviation."""
+NOTHING = 1e-12
 BORROWED = 4.0
 """An arm with d degrees of freedom of its own has at most 4 d^2, the others' included."""
 
@@ -122,8 +124,9 @@ def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Seque
     arms = data.shape[1]
     padded = by_worker(data, worker)
     have = ~np.isnan(padded)
-    padded = winsorised(padded, (2, 1, 2, 1))
-    table, rest = two_way(padded, have.astype(float))
+    weight = have.astype(float)
+    padded = winsorised(padded, two_way(padded, weight)[1], (1, 2, 1))
+    table, rest = two_way(padded, weight)
     counts = have.sum(1)
     present = counts > 0
     total = float(have.sum() - have.any(2).sum() - present.sum() + len(padded))
@@ -166,7 +169,7 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     padded = by_worker(data, pair)
     have = ~np.isnan(padded)
     counts = have.sum(1)
-    padded = winsorised(padded, (1,))
+    padded = winsorised(padded, np.nan_to_num(padded))
     table = np.where(have, padded, 0).sum(1) / np.where(counts > 0, counts, 1)
     rest = np.where(have, padded - table[:, None], 0)
     free = (counts - (counts > 0)).sum(0).astype(float)
@@ -190,29 +193,29 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     return _fit(layer, counts, of_blocks, np.arange(free.size))
 
 
-def winsorised(table: Table, axes: Sequence[int]) -> Table:
+def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,)) -> Table:
     """Return blocks without what is far from the others of their worker: it is moved nearer.
 
     Another guest of the host may slow one arm's turns of a block down by half and leave the others
-    alone. Residuals of a median polish (Tukey 1977) count as `FAR` robust standard deviations of
-    their arm at most, of all arms if these vary more.
+    alone. What is left of residuals once medians are taken out (Tukey 1977, median polish) counts
+    as `FAR` robust standard deviations of its arm at most, of all arms if these vary more. Of an
+    arm with one or two blocks in a worker, the mean is kept: nobody knows which one is far.
 
     Args:
         table: Workers x blocks x arms; NaN where there is no datum.
-        axes: Along which medians are taken out, one after the other: 1 has those of an arm in a
-            worker, 2 those of a block.
+        rest: Its residuals; whatever for NaN.
+        axes: Along which medians are taken out: 1 has those of an arm in a worker, 2 those of a
+            block.
     """
-    rest = table
-    for axis in axes:
-        known = ~np.isnan(rest).all(axis, keepdims=True)
-        rest = rest - np.nanmedian(np.where(known, rest, 0.0), axis, keepdims=True)
-    rest = np.nan_to_num(rest)
     have = ~np.isnan(table)
-    own = [
-        np.median(np.abs(column[here])) if here.any() else 0.0
-        for column, here in zip(rest.T, have.T, strict=True)
-    ]
-    bound = FAR * MAD * np.maximum(own, np.median(np.abs(rest[have])))
+    for axis in axes:
+        known = np.where(have | ~have.any(axis, keepdims=True), np.where(have, rest, 0), np.nan)
+        rest = rest - np.nanmedian(known, axis, keepdims=True)
+    rest = np.where(have, rest, 0.0)
+    size = np.where(np.abs(rest) > NOTHING, np.abs(rest), np.nan)  # a median itself has none
+    own = [np.median(column[~np.isnan(column)]) if (column > 0).any() else 0.0 for column in size.T]
+    everybody = np.median(size[~np.isnan(size)]) if (size > 0).any() else 0.0
+    bound = FAR * MAD * np.maximum(own, everybody)
     return table - np.where(bound > 0, rest - np.clip(rest, -bound, bound), 0.0)
 
 

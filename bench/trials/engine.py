@@ -17,6 +17,7 @@ import random
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,8 +115,9 @@ def read(folder: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+@cache
 def code() -> str:
-    """Return the commit of this code, as far as records tell it."""
+    """Return the commit of this code, as records have it."""
     return str(get_commit_info()["id"])[:7]
 
 

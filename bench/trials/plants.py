@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PLANTED = "BAKEOFF_PLANTED"
 """Variable with the iterations of planted work on one side of a comparison."""
-UNROLLED = 60
+UNROLLED = 100
 """Characters that `work` reads without a loop."""
 STORES = 8
 """Numbers that the loop of `temp` stores one by one; a loop of one would be no loop."""

@@ -54,7 +54,7 @@ class Condition:
     missing: float = 0.0
     """Share of the blocks that the last arm misses; the others miss fewer in proportion."""
     common: float = 0.0
-    """Standard deviation of what all arms of a pair share; of added time, of a worker."""
+    """Standard deviation of what all arms of a pair share; of added time, those of a worker."""
     rows: float = 0.2
     """Standard deviation of what all arms of a block share."""
     stopping: bool = False
@@ -120,8 +120,8 @@ class Noise:
         data, worker = self.table(2)
         if c.kind == "added":
             truth = np.linspace(0, np.log(LONGEST), c.arms)
-            speed = self.normal(c.workers, 1) * c.common
-            seconds = np.exp(data + speed[worker] + np.array([0, 0, *truth]))
+            luck = self.normal(c.workers, 1) * c.common  # of all arms beside the references
+            seconds = np.exp(data + luck[worker] * [0, 0, *np.ones(c.arms)] + [0, 0, *truth])
             return ratios.added(seconds, worker, [0, 1])[0][2:], truth
         if c.stopping:
             truth[c.arms // 2 :] = DIFFERENCE

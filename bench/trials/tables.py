@@ -34,8 +34,7 @@ def markdown(records: Sequence[Record], source: str) -> str:
         f"Made by `python -m bench.trials.engine`; every record is in [{source}]({source}). "
         "Called: the interval leaves out 1. Lost: the run file lacks a sample of the journal.",
     ]
-    machines = {(record["cpu"], record.get("code", EARLIER)) for record in records}
-    for cpu, code in sorted(machines):
+    for cpu, code in dict.fromkeys((r["cpu"], r.get("code", EARLIER)) for r in records):
         own = [r for r in records if (r["cpu"], r.get("code", EARLIER)) == (cpu, code)]
         days = sorted({record["at"][:10] for record in own})
         parts.append(f"## {cpu}, {os.cpu_count()} cores, {', '.join(days)}, commit {code}")

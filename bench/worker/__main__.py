@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from bench.worker.session import Session
 
-OF_SESSION = ("load", "count", "prove", "open", "block", "train")
+OF_SESSION = ("load", "count", "prove", "open", "prepare", "block", "train")
 """Commands about steps that stay compiled from command to command."""
 
 

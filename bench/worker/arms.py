@@ -70,7 +70,7 @@ class Arms:
         self.start = gentle(self.weights)
         self.chunks = list(islice(stream(self.case, self.tokens), CHUNKS))
         self.steps: dict[Arm, TrainStep] = {}
-        self.turns: dict[tuple[str, Arm], Fresh] = {}
+        self.prepared: dict[tuple[str, Arm], Fresh] = {}
         """What gives turns of a kind to an arm: made once, since some compile for it."""
 
     @cached_property

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from bench.worker.arms import Arms
     from bench.worker.turns import Call, End, Samples, Turns
-    from common.contract import Chunk
 
 WEIGHTS_TOLERANCE = 1e-5
 """Norm of the difference to the baseline's weights, relative to their norm, for each array.
@@ -92,18 +91,13 @@ class TimedBlock:
             self.at(arm)
             size = self.rng.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
-            turns = guarded(partial(self.fresh, arms, kind, arm, chunk))
+            fresh = arms.prepared.get((kind, arm)) or KINDS[kind](arms, arm)
+            turns = guarded(partial(fresh, chunk))
             if isinstance(turns, Failed):
                 self.failures[arm] = f"{turns.failure} (before it was timed)"
             else:
                 found[arm] = turns
         return found
-
-    def fresh(self, arms: Arms, kind: str, arm: Arm, chunk: Chunk) -> Turns:
-        """Return an arm's turns over fresh buffers; what they need is compiled the first time."""
-        if (kind, arm) not in arms.turns:
-            arms.turns[kind, arm] = KINDS[kind](arms, arm)
-        return arms.turns[kind, arm](chunk)
 
     def interleave(
         self, turns: Mapping[Arm, Callable[[], Samples]], rounds: int, untimed: int

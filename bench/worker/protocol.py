@@ -42,7 +42,7 @@ class Failed:
 
 @dataclass
 class Failures:
-    """Answer to `load`: why arms failed, by arm; the others are ready."""
+    """Answer to `load` and `prepare`: why arms failed, by arm; the others are ready."""
 
     failures: dict[str, str]
     notes: list[str] = field(default_factory=list)

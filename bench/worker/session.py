@@ -22,7 +22,7 @@ from bench.worker.integrity import Surroundings
 from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
 from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
 from bench.worker.source import code_lines
-from bench.worker.turns import final_loss
+from bench.worker.turns import KINDS, final_loss
 from bench.worker.workloads import load_workload, use
 from common.config import ModelConfig
 from common.equality import Case, Deviation, NotEqualError, make, trajectory
@@ -214,6 +214,18 @@ class Session:
         found = self.one(arm, make_first)
         if isinstance(found, Failed):
             arms.steps.pop(arm, None)
+        return found
+
+    def prepare(self, workload: str, backend: str, kind: str, arms: list[str]) -> Failures:
+        """Compile what turns of this kind need beyond the steps."""
+        opened = self.on(workload, backend)
+        found = Failures({})
+        for arm in map(Arm.of, arms):
+            ready = self.one(arm, partial(KINDS[kind], opened, arm))
+            if isinstance(ready, Failed):
+                found.failures[str(arm)] = ready.failure
+            else:
+                opened.prepared[kind, arm] = ready
         return found
 
     def block(
