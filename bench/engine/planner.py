@@ -20,12 +20,13 @@ SEED_STEP, LEAST_STEP, CALLS = 4.5e-3, 2e-4, 6
 OPEN_PART = 0.18
 """Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
 MOST_COLD = 15
-LONG, SHORT = {False: 4.0, True: 3.0}, {False: 3.0, True: 0.9}
+LONG, SHORT = {False: 4.0, True: 2.0}, {False: 3.0, True: 0.9}
 """Seconds of blocks in a worker for each second that opening it takes, and as few as are sensible;
 on all cores, and on one core each. At `seed` a block varies by 1.75 % within a worker on all cores
 and by 1.4 % on one, and a worker by 0.65 and at most 0.4 %: anything from 1.5 to 6 is about as
-precise for the same time, and longer ones leave more of it to samples. Host cost varies from worker
-to worker: many short ones tell most."""
+precise for the same time. Longer ones leave more of it to samples; shorter ones give more degrees
+of freedom, which twenty seconds on one core lack. Host cost varies from worker to worker: many
+short ones tell most."""
 FEWEST_ROUNDS = 3
 
 
