@@ -208,10 +208,10 @@ def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,)) -> Table:
             block.
     """
     have = ~np.isnan(table)
-    for axis in axes:
-        known = np.where(have | ~have.any(axis, keepdims=True), np.where(have, rest, 0), np.nan)
-        rest = rest - np.nanmedian(known, axis, keepdims=True)
     rest = np.where(have, rest, 0.0)
+    for axis in axes:
+        known = np.where(have | ~have.any(axis, keepdims=True), rest, np.nan)
+        rest = np.where(have, rest - np.nanmedian(known, axis, keepdims=True), 0.0)
     size = np.where(np.abs(rest) > NOTHING, np.abs(rest), np.nan)  # a median itself has none
     own = [np.median(column[~np.isnan(column)]) if (column > 0).any() else 0.0 for column in size.T]
     everybody = np.median(size[~np.isnan(size)]) if (size > 0).any() else 0.0
