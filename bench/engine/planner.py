@@ -22,11 +22,9 @@ OPEN_PART = 0.18
 MOST_COLD = 15
 LONG, SHORT = {False: 4.0, True: 2.0}, {False: 3.0, True: 0.9}
 """Seconds of blocks in a worker for each second that opening it takes, and as few as are sensible;
-on all cores, and on one core each. At `seed` a block varies by 1.75 % within a worker on all cores
-and by 1.4 % on one, and a worker by 0.65 and at most 0.4 %: anything from 1.5 to 6 is about as
-precise for the same time. Longer ones leave more of it to samples; shorter ones give more degrees
-of freedom, which twenty seconds on one core lack. Host cost varies from worker to worker: many
-short ones tell most."""
+on all cores, and on one core each. A wide range is about as precise for the same time. Longer ones
+leave more of it to samples; shorter ones give more degrees of freedom, which twenty seconds on one
+core lack. Host cost varies from worker to worker: many short ones tell most."""
 FEWEST_ROUNDS = 3
 
 

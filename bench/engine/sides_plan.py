@@ -33,9 +33,7 @@ COLD_SHARE = 0.35
 COLD_ALONE = 0.97
 """The same share, where nothing warm is."""
 EQUAL_TO_OPENING, LEAST, MOST = 1.0, 2.0, 10.0
-"""Seconds of blocks in a pair for each second that opening it takes, and at least and at most. At
-`seed` a block varies by 2.3 % within a pair and a pair by 0.8 %, so that some eight blocks tell
-most for their time."""
+"""Seconds of blocks in a pair for each second that opening it takes, and at least and at most."""
 TURNS = ("step", "host_cost")
 """Kinds of turns that sides are compared by: what others need is compiled apart."""
 DEFAULT_METRICS = frozenset(

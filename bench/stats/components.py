@@ -7,14 +7,9 @@ block effects (intrablock analysis, Yates 1940). Blocks are fitted within each w
 far from the others is nearer (`winsorised`); then workers are the rows of a second table, whose
 cells weigh 1 / (tau^2 + sigma^2 / blocks).
 
-Arms share one variance; an arm that is noisier than the rest may say something against it. Other
-rules were compared by simulation before `shared_unless_noisy` was taken: 400 runs, one of two arms
-four times noisier. With 4 workers of 6 blocks, false calls were 15.8 % with the pooled variance
-alone, 7.2 % with a moderated one (Smyth 2004), 5.8 % with a robust moderated one (after Phipson et
-al. 2016), 2.2 % with the larger of pooled and own, and 3.2 % with `shared_unless_noisy`. With 2
-workers of one block they were 16.0, 12.8, 12.8, 8.2 and 5.5 %. Where all arms were alike, with 4
-workers of 6, intervals were 1.04, 1.07, 1.08, 1.20 and 1.15 % wide (half), so that this rule was
-the narrowest of those that keep to 5 %, but for what chance adds to 400 runs.
+Arms share one variance; an arm that is noisier than the rest may say something against it. Where
+one arm is, the pooled variance alone and moderated ones (Smyth 2004; Phipson et al. 2016) call too
+much in simulations; the larger of pooled and own does not, but is wider than `shared_unless_noisy`.
 """
 
 from __future__ import annotations

@@ -119,9 +119,7 @@ def added(
     In each block it is a part of what the references take there: a core that another guest of the
     host slows down by half slows down both. Such parts are averaged within workers, and vary
     between them; they are scaled by the arm's own level, which makes the noise of all alike enough
-    to pool. In a run where one of 22 workers was twice as slow, the standard error of +151 us was
-    0.5 us, and of differences in seconds 6.1 us. In a quiet run both were alike; in another the
-    noise of the references raised that of `nnx.jit` from 0.42 to 0.85 % of what it adds.
+    to pool. Differences in seconds vary far more where one worker is slower than the rest.
 
     `seconds` are an arm's datum in a block, not its log; NaN where it has none.
 
