@@ -11,6 +11,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bench import limit, tricks
 from bench.compare import bisect_result
 from bench.compare import history as history_file
@@ -70,7 +72,8 @@ def documents() -> Iterator[tuple[Path, Document]]:
     for path in sorted(FOLDER.glob(f"*/*/{HISTORY}")):
         yield path.with_name(PAGE), history_file.document(content(path), figures=True)
     for path in sorted(FOLDER.glob(f"*/*/{BISECTION}")):
-        yield path.with_suffix(".html"), bisect_result.document(content(path), figures=True)
+        found = msgspec.json.decode(path.read_bytes(), type=bisect_result.BisectResult)
+        yield path.with_suffix(".html"), bisect_result.document(found, figures=True)
 
 
 def content(path: Path) -> dict[str, Any]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from bench.cells import Cell
 from bench.compare import bisect as bisects
 from bench.compare.bisect import Looks, Search, StoppedError, interval
-from bench.compare.bisect_result import bisect_data, document
-from bench.compare.conditions import moved
+from bench.compare.bisect_result import BisectResult, document
 from bench.engine.processes import Place
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
@@ -92,10 +91,12 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bisects, "between", between)
 
 
-def search(world: World, good: str, bad: str, trial: Any = None) -> Search:
+def search(world: World, good: str, bad: str, trial: Any = None) -> BisectResult:
+    about: dict[str, Any] = {"cell": CELL.facts, "metric": "compile", "good": good, "bad": bad}
+    found = BisectResult(**about, arguments=["bisect", "--good", "a b"])
     ends = parse(good), parse(bad)
-    found = Search(world.environment, trial or world.trial, lambda _: None, *ends)
-    found.run()
+    Search(world.environment, trial or world.trial, lambda _: None, *ends, found).run()
+    found.finish(9.0)
     return found
 
 
@@ -104,81 +105,55 @@ def jumps(name: str, release: str, factor: float = 2.0) -> Callable[[dict[str, s
     return lambda pins: factor if pins[name] >= release else 1.0
 
 
+JAX_6, JAX_7, LIB_6 = jumps("jax", "0.6.0"), jumps("jax", "0.7.0", 0.5), jumps("jaxlib", "0.6.0")
+FLAX = jumps("flax", "0.11.0", 1.5)
+
+
 @pytest.mark.parametrize(
-    ("seconds", "good", "bad", "package", "releases"),
+    ("seconds", "good", "bad", "found", "impossible"),
     [
-        (jumps("jax", "0.6.0"), "@2025-01-15", "@2025-07-01", "jax", ("0.5.0", "0.6.0")),
+        (JAX_6, "@2025-01-15", "@2025-07-01", "jax 0.5.0 0.6.0", ()),
         # two packages of one day: the one that does it
-        (jumps("jax", "0.7.0", 1.5), "@2025-05-01", "@2025-12-01", "jax", ("0.6.0", "0.7.0")),
-        (jumps("flax", "0.11.0", 1.5), "@2025-05-01", "@2025-12-01", "flax", ("0.10.0", "0.11.0")),
+        (FLAX, "@2025-05-01", "@2025-12-01", "flax 0.10.0 0.11.0", ()),
         # it became faster
-        (
-            jumps("jax", "0.7.0", 0.5),
-            "jax==0.5.0,flax==0.10.0",
-            "jax==0.7.1,flax==0.12.0",
-            "jax",
-            ("0.6.0", "0.7.0"),
-        ),
+        (JAX_7, "jax==0.5.0,flax==0.10.0", "jax==0.7.1,flax==0.12.0", "jax 0.6.0 0.7.0", ()),
         # what is released together is pinned together, or the last jax would be blamed
-        (
-            jumps("jaxlib", "0.6.0"),
-            "jax==0.5.0,jaxlib==0.5.0",
-            "jax==0.7.0,jaxlib==0.7.0",
-            "jax",
-            ("0.5.0", "0.6.0"),
-        ),
+        (LIB_6, "jax==0.5.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0", "jax 0.5.0 0.6.0", ()),
         # unless its leader has not moved
-        (
-            jumps("jaxlib", "0.6.0"),
-            "jax==0.7.0,jaxlib==0.5.0",
-            "jax==0.7.0,jaxlib==0.7.0",
-            "jaxlib",
-            ("0.5.0", "0.6.0"),
-        ),
+        (LIB_6, "jax==0.7.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0", "jaxlib 0.5.0 0.6.0", ()),
         # backwards
-        (jumps("jax", "0.6.0"), "@2025-07-01", "@2025-01-15", "jax", ("0.6.0", "0.5.0")),
+        (JAX_6, "@2025-07-01", "@2025-01-15", "jax 0.6.0 0.5.0", ()),
+        # what cannot be built is passed over
+        (
+            *(JAX_6, "@2025-01-15", "@2025-07-01", "jax 0.5.0 0.6.0"),
+            tuple(f"@2025-04-{day:02d}" for day in range(7, 12)),
+        ),
+        (
+            *(JAX_6, "@2025-04-01", "@2025-04-04", "jax 0.5.0 0.6.0"),
+            ("@2025-04-02", "@2025-04-03"),  # all days between
+        ),
+        (
+            *(jumps("jax", "0.7.1", 3.0), "jax==0.5.0", "jax==0.7.1", "jax 0.7.0 0.7.1"),
+            ("jax==0.6.0", "jax==0.6.0,jaxlib==0.6.0"),
+        ),
     ],
 )
 def test_package_and_release_are_found(
-    seconds: Any, good: str, bad: str, package: str, releases: tuple[str, str]
+    seconds: Any, good: str, bad: str, found: str, impossible: tuple[str, ...]
 ) -> None:
-    found = search(World(seconds), good, bad)
-    assert (found.stopped, found.package, found.releases) == (None, package, releases)
-    assert found.along == {}
+    result = search(World(seconds, impossible=impossible), good, bad)
+    assert (result.stopped, result.moved_along) == (None, {})
+    assert " ".join(map(str, (result.package, *result.releases))) == found
 
 
 def test_the_day_is_found_without_measuring_the_same_stack_again() -> None:
     found = search(World(jumps("jax", "0.6.0")), "@2025-01-15", "@2025-07-01")
-    assert (str(found.good), str(found.bad)) == ("@2025-04-01", "@2025-04-02")
+    assert (found.good, found.bad) == ("@2025-04-01", "@2025-04-02")
     assert [step.phase for step in found.steps] == ["whole"]
     assert found.steps[-1].ratio == pytest.approx(2, rel=0.1)
     several = search(World(jumps("flax", "0.11.0", 1.5)), "@2025-05-01", "@2025-12-01")
     assert several.steps[-1].phase == "confirm"
     assert several.steps[-1].ratio == pytest.approx(1.5, rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("impossible", "good", "bad", "seconds", "releases"),
-    [
-        (
-            [f"@2025-04-{day:02d}" for day in range(7, 12)],
-            *("@2025-01-15", "@2025-07-01", jumps("jax", "0.6.0"), ("0.5.0", "0.6.0")),
-        ),
-        (
-            ["@2025-04-02", "@2025-04-03"],  # all days between
-            *("@2025-04-01", "@2025-04-04", jumps("jax", "0.6.0"), ("0.5.0", "0.6.0")),
-        ),
-        (
-            ["jax==0.6.0", "jax==0.6.0,jaxlib==0.6.0"],
-            *("jax==0.5.0", "jax==0.7.1", jumps("jax", "0.7.1", 3.0), ("0.7.0", "0.7.1")),
-        ),
-    ],
-)
-def test_what_cannot_be_built_is_passed_over(
-    impossible: list[str], good: str, bad: str, seconds: Any, releases: tuple[str, str]
-) -> None:
-    found = search(World(seconds, impossible=tuple(impossible)), good, bad)
-    assert (found.stopped, found.package, found.releases) == (None, "jax", releases)
 
 
 def halfway(pins: dict[str, str]) -> float:
@@ -204,8 +179,7 @@ def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why:
     found = search(world, good, bad)
     assert found.stopped is not None
     assert why in found.stopped
-    data = bisect_data(found, CELL, "compile", 9.0, ["bisect"])
-    assert document(data).headline == f"Stopped: {found.stopped}."
+    assert document(found).headline == f"Stopped: {found.stopped}."
 
 
 def test_what_fails_on_the_way_keeps_what_is_known() -> None:
@@ -222,22 +196,21 @@ def test_what_fails_on_the_way_keeps_what_is_known() -> None:
     with pytest.raises(BakeoffError, match="another run"):  # nothing is known yet
         search(world, "jax==0.5.0", "jax==0.7.1", trial)
 
-
-def test_what_cannot_be_measured_stops_it_with_the_reason() -> None:
-    def trial(*_: Any) -> Any:
+    def impossible(*_: Any) -> Any:
         raise StoppedError("it cannot be measured: why")
 
-    none = search(World(lambda _: 1.0), "@2025-01-15", "@2025-07-01", trial)
-    assert none.stopped == "it cannot be measured: why"
-    assert document(bisect_data(none, CELL, "step", 1.0, [])).sections[0].lines == ()
+    none = search(world, "jax==0.5.0", "jax==0.7.1", impossible)
+    assert (none.stopped, none.steps) == ("it cannot be measured: why", [])
+    assert document(none).sections[0].lines == ()
 
 
 def test_the_document_says_what_was_found_and_shows_every_step() -> None:
     found = search(World(jumps("flax", "0.11.0", 1.5)), "@2025-05-01", "@2025-12-01")
-    found.along = {"chex": ("0.1", None)}
-    data = bisect_data(found, CELL, "compile", 9.0, ["bisect", "--good", "a b"])
-    assert json.loads(json.dumps(data))["package"] == "flax"
-    said = document(data, figures=True)
+    found.moved_along = {"chex": ("0.1", None)}
+    found.finish(9.0)
+    kept = msgspec.json.decode(msgspec.json.encode(found), type=BisectResult)
+    assert kept.said[0] == kept.headline
+    said = document(kept, figures=True)
     assert said.headline == "compile of pure_jax at toy changed with flax: from 0.10.0 to 0.11.0."
     result, steps = said.sections
     assert result.lines[1] == "These had to change with it: chex 0.1 → none."
@@ -276,8 +249,3 @@ def test_a_look_is_taken_however_many_pairs_come_at_a_time(at_once: int) -> None
 
 def test_nothing_known_is_an_endless_interval() -> None:
     assert interval(corrected(0.1, math.inf, 0, 1, 1)) == (-math.inf, math.inf)
-
-
-def test_packages_that_moved() -> None:
-    base, new = dict.fromkeys("abc", "1"), {"a": "1", "b": "2", "d": "1"}
-    assert moved(base, new) == {"b": ("1", "2"), "c": ("1", None), "d": (None, "1")}

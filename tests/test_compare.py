@@ -11,13 +11,13 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from bench.cells import Cell
-from bench.cli.compare import ComparisonFormat, written
+from bench.cli.compare import written
 from bench.compare import between_run_variance, comparison
 from bench.compare.between_run_variance import BETWEEN, Variation, Wobble
 from bench.compare.compare import compare
@@ -27,16 +27,14 @@ from bench.compare.comparison import (
     Evidence,
     Origin,
     Status,
-    comparison_data,
     comparison_of,
-    schema,
 )
 from bench.compare.comparison_document import MARKER, document, headline, shifts
-from bench.compare.export import json_text
+from bench.compare.conditions import BENEATH
 from bench.compare.gate import Accept, Gate, GateRule
 from bench.report.table import Value
 from bench.runfile import PlanOfRun, Result, RunConditions
-from bench.runfile.reader import Run, read, run_of
+from bench.runfile.reader import Run, run_of
 from bench.runfile.section import section
 from bench.samples import Found, Samples, State
 from bench.stats.ratios import Estimate, corrected
@@ -49,8 +47,6 @@ if TYPE_CHECKING:
 
     from tests.commands import Bakeoff
 
-ROOT = Path(__file__).parents[1]
-XEON = ROOT / "results" / "xeon-2-cores" / "2026-11-26-default.json"
 TODAY = date(2026, 11, 25)
 SECONDS = {"toy": 1.2e-4, "seed": 4e-3}
 PLAIN = ("pure_jax", "pure")
@@ -196,24 +192,21 @@ def test_a_change_is_found_and_fails_if_it_is_slower(
 
 
 def test_statistics_in_the_file_do_where_there_are_no_samples() -> None:
-    new = simulated(2, {SAME: 1.05})
-    expected = row_of(both(BASE, new), SAME)
-    base = copy.deepcopy(BASE)
+    base, new = copy.deepcopy(BASE), simulated(2, {SAME: 1.05})
+    expected = row_of(both(base, new), SAME)
     for data in (base, new):
         del data["bakeoff"]["samples"]
-    found = both(base, new)
-    row = row_of(found, SAME)
+    row = row_of(both(base, new), SAME)
     assert row.verdict is Verdict.SLOWER
     assert row.ratio == pytest.approx(expected.ratio, rel=1e-5)  # samples are rounded
-    assert expected.low < row.low < row.ratio  # without the baseline's row, the family is smaller
-    lacking = "the file has neither samples nor a standard error"
-    assert row_of(found, PLAIN).missing == lacking
     for cell in base["bakeoff"]["cells"]:
         for metric in cell["metrics"].values():
             metric.pop("standard_error", None)
-    found = both(base, LATER)
+    found = both(base, new)
     assert found.status is Status.CANNOT_SAY
-    assert {row.missing for row in found.rows} == {lacking}
+    assert {row.missing for row in found.rows} == {
+        "the file has neither samples nor a standard error"
+    }
 
 
 def test_exact_metrics_are_compared_exactly() -> None:
@@ -347,51 +340,47 @@ def test_several_base_runs_know_more_than_one() -> None:
     difference = between_run_variance.difference
     new, wobble = corrected(0.0, 0.004, 9, 40, 5), Wobble(0.01, 20)
     known = [corrected(x, 0.004, 9, 40, 5) for x in (0.01, -0.01, 0.03, -0.03)]
-    one, four = difference(known[:1], new, wobble), difference(known, new, wobble)
-    assert one.log_ratio == pytest.approx(-0.01)
-    assert one.standard_error == pytest.approx(math.sqrt(2 * (0.004**2 + 0.01**2)))
+    four = difference(known, new, wobble)
     assert four.standard_error == pytest.approx(math.sqrt(1.25 * (0.004**2 + 0.01**2)))
-    assert four.log_ratio == pytest.approx(0.0)
     unknown = corrected(5.0, math.inf, 0, 1, 1)
     assert difference([*known, unknown], new, wobble) == four
     assert math.isinf(difference([unknown], new, wobble).standard_error)
     bases = [run(simulated(seed), f"base{seed}") for seed in (1, 3, 5)]
-    found = compare([*bases, bases[0]], run(LATER, "new"), today=TODAY)
+    found = compare(bases, run(LATER, "new"), today=TODAY)
     assert [origin.name for origin in found.base] == ["base1", "base3", "base5"]
-    assert "base1 is given twice as a base; it counts once" in found.warnings
     wide = row_of(compare(bases[-1:], run(LATER, "new"), today=TODAY), SEVERAL)
     narrow = row_of(found, SEVERAL)
     assert narrow.high / narrow.low < wide.high / wide.low
 
 
 def test_who_varies_like_whom() -> None:
-    cells = {name: cell_of(BASE, name) for name in PROGRAMS if name[0] != "control"}
-    calls = cells[SAME] | {"exact": {"python_calls": 343}}
-    for metric, sides, expected in (
-        ("step", [cells[SAME]], Variation.SAME),
-        ("step", [cells[OTHER]], Variation.OTHER),
-        ("step", [cells[SEVERAL]], Variation.SEVERAL),
-        ("step", [cells[SAME], cells[OTHER]], Variation.OTHER),
-        ("step", [cells[OTHER] | {"workload": "toy"}], Variation.HOST),
+    names = (PLAIN, SAME, OTHER, SEVERAL)
+    plain, same, other, several = msgspec.convert([cell_of(BASE, n) for n in names], list[Result])
+    calls = replace(same, exact={"python_calls": 343})
+    for metric, rows, expected in (
+        ("step", [same], Variation.SAME),
+        ("step", [other], Variation.OTHER),
+        ("step", [several], Variation.SEVERAL),
+        ("step", [same, other], Variation.OTHER),
+        ("step", [replace(other, workload="toy")], Variation.HOST),
         ("step", [calls], Variation.OTHER),
-        ("compile", [cells[SAME]], Variation.COLD),
-        ("peak_rss", [cells[SAME]], Variation.MEMORY),
+        ("step", [plain], Variation.ABSOLUTE),
+        ("compile", [same], Variation.COLD),
+        ("peak_rss", [plain], Variation.MEMORY),
     ):
-        first, *others = [msgspec.convert(cell, Result) for cell in (cells[PLAIN], *sides)]
-        found = between_run_variance.variation(metric, *others, baseline=first)
-        assert found is expected, metric
+        cell = rows[0].cell
+        sides = [{plain.cell: plain, cell: row} for row in rows]
+        assert between_run_variance.variation((cell, metric), *sides) is expected, metric
 
 
 def test_the_table_can_be_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = [str(tmp_path / f"{seed}.json") for seed in (1, 3, 5)]
+    paths = [tmp_path / f"{seed}.json" for seed in (1, 3, 5)]
     for seed, path in zip((1, 3, 5), paths, strict=True):
-        Path(path).write_text(json.dumps(simulated(seed)))
-    assert between_run_variance.main(paths) == 0
+        path.write_text(json.dumps(simulated(seed)))
+    between_run_variance.print_table(paths)
     said = capsys.readouterr().out
     assert re.search(r"Variation\.OTHER: Wobble\(0\.00\d\d, \d+\),", said)
     assert "Variation.ABSOLUTE: " in said
-    assert between_run_variance.main(paths[:1]) == 2
-    assert "give two or more of the same code" in capsys.readouterr().err
 
 
 # --- what it comes to
@@ -465,9 +454,7 @@ CONDITIONS: list[tuple[str, tuple[Any, ...], Any, str]] = [
     ("machine", (MACHINE, "system"), "Darwin", "system Linux x86_64, then Darwin x86_64"),
     ("devices", (*ABOUT, "devices"), {"cpu": "arm"}, "cpu device cpu, then arm"),
     ("python", (*ABOUT, "versions", "python"), "3.12.1", "Python 3.13.5, then 3.12.1"),
-    ("python", (MACHINE, "python_implementation"), "PyPy", "implementation CPython, then PyPy"),
     ("jax", (*ABOUT, "versions", "jax"), "0.12.1", "jax 0.12.0, then 0.12.1"),
-    ("flax", (*ABOUT, "versions", "flax"), "0.12.9", "flax 0.12.8, then 0.12.9"),
     ("chex", (*ABOUT, "versions", "chex"), "1.0", "chex not installed, then 1.0"),
     ("flags", (*ABOUT, "environment"), {"XLA_FLAGS": "-x"}, "XLA_FLAGS unset, then -x"),
     ("measuring", (*ABOUT, "threads"), "one", "threads two, then one"),
@@ -480,17 +467,17 @@ def test_other_conditions_are_refused_by_name_unless_allowed(
     name: str, path: tuple[Any, ...], value: Any, said: str
 ) -> None:
     new = changed(path, value)
-    for allowed in ((), ("numpy",)):
-        with pytest.raises(BakeoffError) as error:
-            both(BASE, new, None, *allowed)
-        message = str(error.value)
-        assert message.startswith(f"base and new were made under different conditions: {said}")
-        assert f"give --allow {name} (known: machine, devices, " in message
-        assert "\n" not in message
+    with pytest.raises(BakeoffError) as error:
+        both(BASE, new, None, "numpy")
+    message = str(error.value)
+    assert message.startswith(f"base and new were made under different conditions: {said}")
+    assert f"give --allow {name} (known: machine, devices, " in message
     for allow in (name, "all"):
         found = both(BASE, new, None, allow)
         assert [d.name for d in found.differences] == [name]
         assert found.status is Status.NOT_WORSE
+        assert any("affects pure_jax too" in text for text in found.warnings) == (name in BENEATH)
+        assert headline(found).startswith("jax 0.12.0 → 0.12.1: No reg") == (name == "jax")
 
 
 def test_the_code_is_no_condition() -> None:
@@ -499,24 +486,8 @@ def test_the_code_is_no_condition() -> None:
         ((*ABOUT, "versions", "jax-bakeoff"), "another"),
         ((*ABOUT, "affinity"), None),  # what a file does not say is not known to differ
         (("machine_info",), {}),
-        ((*ABOUT, "environment"), None),
     ):
         assert both(BASE, changed(path, value)).differences == ()
-
-
-@pytest.mark.parametrize(("package", "beneath"), [("jax", True), ("flax", False)])
-def test_a_package_stands_in_the_headline_and_may_move_the_baseline(
-    package: str, beneath: bool
-) -> None:
-    found = both(BASE, changed((*ABOUT, "versions", package), "9.9"), None, package)
-    was = VERSIONS[package]
-    assert headline(found).startswith(f"{package} {was} → 9.9: No regression found.")
-    assert any("affects pure_jax too" in text for text in found.warnings) == beneath
-
-
-def test_a_published_run_is_no_slower_than_itself() -> None:
-    found = compare([read(XEON)], read(XEON))
-    assert (found.status, len(found.judged) > 100) == (Status.NOT_WORSE, True)
 
 
 # --- how it is shown
@@ -529,10 +500,14 @@ def everything() -> Comparison:
     cell_of(new, OTHER)["failure"] = "boom"
     cell_of(new, SAME)["exact"]["python_calls"] = 12
     cell_of(new, SAME, "toy")["exact"]["python_calls"] = 12
+    cell_of(new, SEVERAL)["exact"]["python_calls"] += 1
     new["bakeoff"]["environment"]["versions"] = VERSIONS | {"flax": "1.0"}
     about: dict[str, Any] = {"up_to": 2.0, "reason": "a known reason", "until": TODAY}
-    known = Accept(entrant="haiku", metric="step", workload="toy", **about)
-    return both(base, new, Gate(accept=(known,)), "flax")
+    known = (
+        Accept(entrant="haiku", metric="step", workload="toy", **about),
+        Accept(entrant="flax_linen", metric="python_calls", **about),
+    )
+    return both(base, new, Gate(accept=known), "flax")
 
 
 def test_what_changed_is_a_table_with_what_is_worse_first() -> None:
@@ -546,6 +521,7 @@ def test_what_changed_is_a_table_with_what_is_worse_first() -> None:
         ("haiku at seed", "step", "worse", True),
         ("haiku at seed and toy", "Python calls", "worse", True),
         ("haiku at toy", "step", "slower, accepted", False),
+        ("flax_linen blog at seed", "Python calls", "more, accepted", False),
     ]
     slower = table.rows[3].cells
     assert [str(text) for text in slower[2:4]] == ["1.00", "1.10"]
@@ -555,6 +531,7 @@ def test_what_changed_is_a_table_with_what_is_worse_first() -> None:
     assert table.notes == (
         "equinox filter_jit at seed fails now: boom",
         "haiku at toy, step: accepted until 2026-11-25: a known reason.",
+        "flax_linen blog at seed, Python calls: accepted until 2026-11-25: a known reason.",
     )
     said = headline(found)
     assert said.startswith("flax 0.12.8 → 1.0: Worse: equinox filter_jit at seed fails, ")
@@ -563,60 +540,24 @@ def test_what_changed_is_a_table_with_what_is_worse_first() -> None:
 
 ORIGIN = "base: base (2026-11-25 01:00:00, commit 0000"
 SHOWN = {
-    ComparisonFormat.TEXT: ("seed on cpu: new / base", ORIGIN),
-    ComparisonFormat.MD: (
+    "text": ("seed on cpu: new / base", ORIGIN),
+    "md": (
         *(f"{MARKER}\n❌ **flax 0.12.8 → 1.0", "<details><summary>seed on cpu: new / base"),
         "| haiku at seed and toy | Python calls |  |  | ! 4 → 12 | worse |",
     ),
-    ComparisonFormat.JSON: ('"status": 1', '"verdict": "slower"'),
+    "json": ('"kind": "jax-bakeoff comparison"', '"status": 1', '"slower"'),
     # a failed cell is not drawn
-    ComparisonFormat.HTML: ("step: 4 slower of 7", 'id="chart-ratios-compile"'),
+    "html": ("step: 4 slower of 7", 'id="chart-ratios-compile"'),
 }
 
 
-@pytest.mark.parametrize("format_", ComparisonFormat)
-def test_every_form_says_the_same(format_: ComparisonFormat) -> None:
+@pytest.mark.parametrize("format_", SHOWN)
+def test_every_form_says_the_same(format_: str) -> None:
     text = written(everything(), format_)
     for said in ("Worse: ", "haiku", "a known reason", *SHOWN[format_]):
         assert said in text
-    if format_ is ComparisonFormat.MD:
+    if format_ == "md":
         assert "| = " not in text.partition("<details>")[0]  # what has not changed is folded
-
-
-def test_each_row_has_its_own_reason_or_none() -> None:
-    """Also where only exact counts have changed."""
-    new = copy.deepcopy(BASE)
-    cell_of(new, SAME)["exact"]["python_calls"] = 8
-    cell_of(new, OTHER)["exact"]["python_calls"] = 2000
-    about: dict[str, Any] = {"up_to": 2.0, "reason": "a known reason", "until": TODAY}
-    gate = Gate(accept=(Accept(entrant="haiku", metric="python_calls", **about),))
-    found = both(BASE, new, gate)
-    [table] = document(found).sections[0].tables
-    verdicts = {str(row.cells[0]): row.cells[-1] for row in table.rows}
-    assert verdicts == {
-        "equinox filter_jit at seed": "worse",
-        "haiku at seed": "more, accepted",
-    }
-    assert [note.partition(",")[0] for note in table.notes] == ["haiku at seed"]
-    assert "| haiku at seed | Python calls | 4 → 8 | more, accepted |" in written(
-        found, ComparisonFormat.MD
-    )
-
-
-def test_json_is_as_its_schema_says() -> None:
-    made_schema = json.loads(json.dumps(schema()))
-    jsonschema.Draft202012Validator.check_schema(made_schema)
-    validator = jsonschema.Draft202012Validator(made_schema)
-    for found in (everything(), both(BASE, LATER), made(UNSURE, SLOW)):
-        data = json.loads(json_text(comparison_data(found, headline(found))))
-        validator.validate(data)
-        assert not validator.is_valid(data | {"status": 3})
-        assert not validator.is_valid({k: v for k, v in data.items() if k != "rows"})
-    found = both(BASE, simulated(2, {SAME: 1.1}))
-    data = json.loads(json_text(comparison_data(found, headline(found))))
-    assert (data["kind"], data["version"], data["status"]) == ("jax-bakeoff comparison", 1, 1)
-    [row] = [r for r in data["rows"] if r["worse"]]
-    assert (row["entrant"], row["metric"], row["verdict"]) == ("haiku", "step", "slower")
 
 
 # --- the command
@@ -635,7 +576,6 @@ def compared(bakeoff: Bakeoff, tmp_path: Path) -> Bakeoff:
         "plain": {"benchmarks": plain},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
-    (tmp_path / "strict.toml").write_text("[tool.bakeoff.gate]\nthreshold = 0.01\n")
     (tmp_path / "loose.toml").write_text("[tool.bakeoff.gate]\nthreshold = 0.2\n")
     (tmp_path / "bad.toml").write_text("[tool.bakeoff.gate\n")
     (tmp_path / "exists").write_text("mine")
@@ -647,10 +587,8 @@ def compared(bakeoff: Bakeoff, tmp_path: Path) -> Bakeoff:
     [
         ("base.json later.json", 0, "base: base (2026-11-25 01:00:00"),
         ("base.json slow.json", 1, "base: base ("),
-        ("base.json slow.json --config strict.toml", 1, "base: base ("),
         ("base.json slow.json --config loose.toml", 0, "base: base ("),
         ("base.json slow.json --format md", 1, MARKER),
-        ("base.json base.json later.json --format json", 0, "{"),
         ("base.json slow.json -o out.json", 1, "out.json\n"),
         ("base.json later.json -o out.txt", 0, "out.txt\n"),
     ],
@@ -675,12 +613,13 @@ def test_the_gate_of_this_folder_holds(compared: Bakeoff, tmp_path: Path) -> Non
 
 BAD = {
     "base.json": "one run is given, base.json; give two: BASE.json NEW.json",
-    "base.json empty.json": "empty has no cells; give a run that measured something",
-    "base.json plain.json": "plain was written by pytest-benchmark alone, without intervals",
+    "empty.json later.json": "empty has no cells; give what `pytest bench",
+    "plain.json later.json": "plain has no cells; give what `pytest bench",
     "base.json toy.json": "base and toy have no cell in common (workloads seed, and toy); give",
     "base.json later.json --allow nope": "--allow: unknown name 'nope'; known: machine, devices, "
     "python, flags, measuring, workload, jax, jaxlib, flax, numpy, all; choose one of them",
-    "base.json later.json --config bad.toml": "--config bad.toml is not TOML (",
+    "base.json later.json --config bad.toml": "--config bad.toml is wrong: ",
+    "base.json base.json later.json": "base (2) is given twice as a base",
     "base.json later.json -o exists": "output exists ends in nothing; .txt, .text, .md, "
     ".markdown, .json, .html, .htm are known: name it so, or give --format",
 }

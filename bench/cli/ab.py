@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path  # noqa: TC003 -- typer reads the annotation
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from bench.cli import turns
-from bench.cli.compare import ComparisonFormat, Config, Form, Output, finish, gate
+from bench.cli.compare import FORMATS, Config, Form, Output, finish
 from bench.cli.documents import format_of
 from common.errors import BakeoffError, require_new
 
@@ -20,13 +19,6 @@ bakeoff ab --base flax==0.12.9 --new flax==0.12.12\n
 bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300\n
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md\n
 bakeoff ab --base current --new current --save-runs both"""
-
-
-class Cores(StrEnum):
-    """What `--cores` takes where sides are compared."""
-
-    ONE = "one"
-    ALL = "all"
 
 
 def ab(
@@ -59,12 +51,12 @@ def ab(
         typer.Option(help="Pairs of cold processes of each cell.", show_default=turns.AS_BUDGETED),
     ] = None,
     cores: Annotated[
-        Cores,
+        Literal["one", "all"],
         typer.Option(
             help="one: each worker on one core, several at a time, which is the more precise; "
             "all: as users run it."
         ),
-    ] = Cores.ONE,
+    ] = "one",
     config: Config = None,
     output: Output = None,
     format_: Form = None,
@@ -85,6 +77,7 @@ def ab(
     2 cannot say, or wrong use; 130 Ctrl-C.
     """
     from bench.compare import ab_result, experiment
+    from bench.compare.gate import read_gate
     from bench.engine.actions import Options
     from bench.engine.cores import one_core_lanes
     from bench.engine.sides_plan import AB, BASE, NEW
@@ -92,7 +85,7 @@ def ab(
     from bench.environments.spec import parse
     from common.config import check_rate
 
-    chosen = format_of(format_, output, ComparisonFormat)
+    chosen = format_of(format_, output, FORMATS)
     if save_runs is not None:
         require_new(save_runs, "--save-runs")
     counts = {"pairs": pairs, "blocks": blocks, "cold_samples": cold_samples}
@@ -102,7 +95,7 @@ def ab(
         raise BakeoffError(f"--margin is {margin:g}; it is a fraction below 1: 0.05 for 5 %")
     specs = parse(base, "--base"), parse(new, "--new")
     metrics = turns.metrics_of(turns.names(metric))
-    limits = gate(config, turns.names(entrant))
+    limits = read_gate(config, turns.names(entrant))
     selection = turns.selection(entrant, turns.names(style), workload, backend)
     console = turns.error_console()
     with turns.announced(console, "building environments") as say:
@@ -117,13 +110,13 @@ def ab(
     with turns.progress(console, budget) as told:
         made, journal = experiment.measure(
             lambda options, before: AB(cells, metrics, options, before, one_core_lanes(), pairs),
-            Options(budget, blocks=blocks, cold_samples=cold_samples, cores=cores.value),
+            Options(budget, blocks=blocks, cold_samples=cold_samples, cores=cores),
             sides,
             {
                 "specs": [str(spec) for spec in specs],
                 "cells": [str(cell) for cell in cells],
                 "metrics": sorted(metrics),
-                "counts": [budget, *counts.values(), cores.value],
+                "counts": [budget, *counts.values(), cores],
             },
             kind="ab",
             before=time.monotonic() - start,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path  # noqa: TC003 -- typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,8 +18,9 @@ from common.errors import BakeoffError, require_new, unknown
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.cells import Cell
-    from bench.compare.bisect import Decided, Search
+    from bench.cells import Cell, Selection
+    from bench.compare.bisect import Decided
+    from bench.compare.bisect_result import BisectResult
     from bench.compare.experiment import Offered
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
@@ -77,80 +77,69 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.compare.bisect_result import bisect_data, document
+    from bench.cells import Cell
+    from bench.compare.bisect_result import BisectResult, document
     from bench.compare.experiment import write_runs
     from bench.environments.builder import Builder
+    from bench.metrics import METRICS
     from bench.runfile.writer import write
+    from common.config import WORKLOADS
 
     turns.check_counts(budget)
-    cell = checked_cell(entrant, style, workload, backend, metric)
-    ends = checked_ends(good, bad)
+    turns.metrics_of((metric,))
+    if workload not in WORKLOADS:
+        raise unknown("workload", workload, WORKLOADS)
+    selection = turns.selection([entrant], (style,), [workload], backend)
+    cell = Cell(entrant, style, workload, backend or "cpu")
+    if not METRICS[metric].applies(cell):
+        raise BakeoffError(
+            f"metric {metric!r} is not measured of {style} at {workload}; choose another workload"
+        )
+    ends = checked_end(good, "--good"), checked_end(bad, "--bad")
+    if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
+        raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
     format_ = format_of(None, output, FORMATS, hint="")
     if save_runs is not None:
         require_new(save_runs, "--save-runs")
     console = turns.error_console()
     builder = Builder(notify=lambda text: console.print(f"  {text}", markup=False))
     start = time.monotonic()
-    search = Bisection(cell, backend, metric, console, start + budget, builder)
+    result = BisectResult(
+        cell=cell.facts, metric=metric, good=good, bad=bad, arguments=sys.argv[1:]
+    )
+    search = Bisection(cell, selection, console, start + budget, builder, result)
     try:
-        found = search.run(*ends)
+        search.run(*ends)
     except KeyboardInterrupt:
-        console.print(search.how_to_go_on(), markup=False)
+        search.tell(f"what is left to search is between --good {result.good} --bad {result.bad}")
         raise
-    data = bisect_data(found, search.cell, metric, time.monotonic() - start, sys.argv[1:])
-    show(document(data), details=details)
+    result.finish(time.monotonic() - start)
+    show(document(result), details=details)
     if save_runs is not None:
-        steps = enumerate(search.evidence, 1)
+        steps = enumerate(result.runs, 1)
         files = {f"{n:02d}-{name}": run for n, sides in steps for name, run in sides.items()}
         write_runs(save_runs, "--save-runs", files)
         print(save_runs)
     if output is not None and format_ == "json":
-        write(output, data | {"runs": search.evidence})
+        write(output, result)
         print(output)
     elif output is not None and format_ is not None:
-        give(rendered(partial(document, data), format_), output)
-    return 0 if found.stopped is None else 1
+        give(rendered(partial(document, result), format_), output)
+    return 0 if result.stopped is None else 1
 
 
-def checked_cell(entrant: str, style: str, workload: str, backend: str | None, metric: str) -> Cell:
-    """Return the cell that is asked for; raise BakeoffError if it cannot have the metric."""
-    import impls
-    from bench.cells import Cell
-    from bench.metrics import METRICS
-    from common.config import WORKLOADS
-
-    turns.metrics_of((metric,))
-    if workload not in WORKLOADS:
-        raise unknown("workload", workload, WORKLOADS)
-    impls.require_here(entrant)
-    cell = Cell(entrant, style, workload, backend or "cpu")
-    if not METRICS[metric].applies(cell):
-        raise BakeoffError(
-            f"metric {metric!r} is not measured of {style} at {workload}; choose another workload"
-        )
-    return cell
-
-
-def checked_ends(good: str, bad: str) -> tuple[Spec, Spec]:
-    """Return the ends of the search; raise BakeoffError unless both are of releases, and differ."""
+def checked_end(given: str, option: str) -> Spec:
+    """Return an end of the search; raise BakeoffError unless it is a stack of releases."""
     from bench.environments.spec import parse
 
-    ends = parse(good, "--good"), parse(bad, "--bad")
-    for option, spec in zip(("--good", "--bad"), ends, strict=True):
-        if spec.revision is not None:
-            raise BakeoffError(
-                f"{option} {spec} is a revision of this project; bisect is for releases and days: "
-                "give @2025-12-01 or flax==0.12.8. For revisions, docs/tracking.md has a command "
-                "for `git bisect run`"
-            )
-        if spec.current:
-            raise BakeoffError(
-                f"{option} is current, whose packages need not be releases; give a day or pins, "
-                "@2025-12-01 or flax==0.12.8"
-            )
-    if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
-        raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
-    return ends
+    spec = parse(given, option)
+    if spec.current or spec.revision is not None:
+        raise BakeoffError(
+            f"{option} {spec} is not made of releases; give a day or pins, @2025-12-01 or "
+            "flax==0.12.8. For revisions of this project, docs/tracking.md has a command for "
+            "`git bisect run`"
+        )
+    return spec
 
 
 @dataclass
@@ -158,24 +147,20 @@ class Bisection:
     """Builds and measures what a search asks for."""
 
     cell: Cell
-    backend: str | None
-    metric: str
+    selection: Selection
+    """Of that cell alone; its backend, where one is asked for."""
     console: Console
     deadline: float
     builder: Builder
+    result: BisectResult
     pythons: tuple[str, ...] = ()
     sides: dict[Spec, Offered] = field(default_factory=dict)
-    search: Search | None = None
-    evidence: list[dict[str, Any]] = field(default_factory=list)
-    """Both sides of each step, as run files have them."""
 
-    def run(self, good: Spec, bad: Spec) -> Search:
+    def run(self, good: Spec, bad: Spec) -> None:
         """Search between two sides, on one backend that both have."""
-        from bench.cells import Arm, Selection
         from bench.compare import experiment
         from bench.compare.bisect import Search
 
-        entrant, style, workload = self.cell.entrant, self.cell.style, self.cell.workload
         ends = experiment.built((good, bad), self.builder)
         pythons = {end.python for end in ends}
         if len(pythons) > 1:
@@ -187,17 +172,10 @@ class Bisection:
         else:
             self.pythons = tuple(pythons)
         sides = {str(spec): self.offered(spec) for spec in (good, bad)}
-        for name, side in sides.items():
-            gap = side.gap(entrant, style)
-            if gap is not None:
-                raise BakeoffError(f"{name}: {entrant} has no style {style!r} there: {gap}")
-        backends = (self.backend,) if self.backend else ()
-        selection = Selection((entrant,), (style,), (workload,), backends)
-        cells = experiment.common(experiment.selected(selection, sides))
-        self.cell = next(cell for cell in cells if cell.arm == Arm(entrant, style))
-        self.search = Search(self.environment, self.trial, self.tell, good, bad)
-        self.search.run()
-        return self.search
+        self.require_style(*sides.values())
+        [self.cell] = experiment.common(experiment.selected(self.selection, sides))
+        self.result.cell = self.cell.facts
+        Search(self.environment, self.trial, self.tell, good, bad, self.result).run()
 
     def tell(self, text: str) -> None:
         """Say how far the search is."""
@@ -212,8 +190,19 @@ class Bisection:
         from bench.compare.experiment import asked
 
         if spec not in self.sides:
-            self.sides[spec] = asked(self.environment(spec), (self.cell.entrant,))
+            self.sides[spec] = asked(self.environment(spec), self.selection.entrants)
         return self.sides[spec]
+
+    def require_style(self, *sides: Offered) -> None:
+        """Raise StoppedError if a side has not got the style."""
+        from bench.compare.bisect import StoppedError
+
+        entrant, style = self.cell.entrant, self.cell.style
+        for side in sides:
+            gap = side.gap(entrant, style)
+            if gap is not None:
+                spec = side.environment.spec
+                raise StoppedError(f"{spec}: {entrant} has no style {style!r} there: {gap}")
 
     def trial(self, base: Environment, new: Environment, decided: Decided) -> Estimate:
         """Measure two sides until it is decided, or there is no time left."""
@@ -225,28 +214,22 @@ class Bisection:
         from bench.engine.cores import one_core_lanes
         from bench.engine.sides_plan import AB, BASE, NEW
 
+        metric = self.result.metric
         sides = {BASE: self.offered(base.spec), NEW: self.offered(new.spec)}
-        gaps = {
-            e.environment.spec: e.gap(self.cell.entrant, self.cell.style) for e in sides.values()
-        }
-        why = "; ".join(f"{spec}: {gap}" for spec, gap in gaps.items() if gap)
+        self.require_style(*sides.values())
         left = self.deadline - time.monotonic()
-        if why or left <= 0:
-            why = why or "the budget is spent"
-            raise StoppedError(f"{new.spec} cannot be measured beside {base.spec}: {why}")
+        if left <= 0:
+            raise StoppedError("the budget is spent")
 
         def estimate(made: AB) -> Estimate | None:
-            return of_pairs(made.found(BASE), made.found(NEW), self.cell, self.metric)
+            return of_pairs(made.found(BASE), made.found(NEW), self.cell, metric)
 
         def schedule(options: Options, before: float) -> AB:
-            made = AB([self.cell], {self.metric}, options, before, one_core_lanes(), LOOKS[-1])
-
-            def enough() -> bool:
-                found = estimate(made)
-                late = time.monotonic() > self.deadline
-                return late or (found is not None and decided(found))
-
-            made.decided = enough
+            made = AB([self.cell], {metric}, options, before, one_core_lanes(), LOOKS[-1])
+            made.decided = lambda: (
+                time.monotonic() > self.deadline
+                or ((found := estimate(made)) is not None and decided(found))
+            )
             return made
 
         with turns.progress(self.console, left, resumable=False) as told:
@@ -254,29 +237,14 @@ class Bisection:
                 schedule,
                 Options(left, blocks=BLOCKS, cold_samples=LOOKS[-1]),
                 sides,
-                {"metric": self.metric, "cell": str(self.cell)},
+                {"metric": metric, "cell": str(self.cell)},
                 kind="bisect",
                 told=told,
             )
         journal.remove()
         found = estimate(made)
         if found is None:
-            why = made.missing().get((self.cell, self.metric), "")
+            why = made.missing().get((self.cell, metric), "")
             raise StoppedError(f"{new.spec} cannot be measured beside {base.spec}: {why}")
-        self.evidence.append(runs_of(made, sides, turns.MARGIN, sys.argv[1:]))
+        self.result.runs.append(runs_of(made, sides, turns.MARGIN, sys.argv[1:]))
         return found
-
-    def how_to_go_on(self) -> str:
-        """Say how an interrupted search is taken up: between what is known by now."""
-        found = self.search
-        if found is None:
-            return "interrupted; nothing is known yet"
-        options = {"metric": self.metric, **self.cell.facts}
-        del options["backend"]
-        options |= {"backend": self.backend} if self.backend else {}
-        options |= {"good": str(found.good), "bad": str(found.bad)}
-        words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return (
-            "interrupted; what is known by now is in these ends. Go on with:\n"
-            f"  bakeoff bisect {shlex.join(words)}"
-        )

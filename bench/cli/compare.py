@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,42 +14,27 @@ from bench.cli.turns import names
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from bench.compare.comparison import Comparison
-    from bench.compare.gate import Gate
-    from bench.report.table import Document
 
-CONFIG = "pyproject.toml"
 EXAMPLES = """Examples:\n
 bakeoff compare before.json after.json\n
 bakeoff compare before.json after.json --allow flax\n
 bakeoff compare monday.json tuesday.json wednesday.json new.json\n
 bakeoff compare before.json after.json --format md -o comment.md\n
 bakeoff compare before.json after.json --config gate.toml --format json"""
-
-
-class ComparisonFormat(StrEnum):
-    """What a comparison can be written as."""
-
-    TEXT = "text"
-    MD = "md"
-    JSON = "json"
-    HTML = "html"
-
-
+FORMATS = ("text", "md", "json", "html")
 Config = Annotated[
     Path | None,
     typer.Option(
         help=r"A TOML file with the gate, \[tool.bakeoff.gate].",
-        show_default=f"{CONFIG}, if there is one",
+        show_default="pyproject.toml, if there is one",
     ),
 ]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
 ]
 Form = Annotated[
-    ComparisonFormat | None,
+    Literal["text", "md", "json", "html"] | None,
     typer.Option(
         "--format",
         help="text for a terminal, md for a pull request, html for a page, json for programs.",
@@ -88,47 +73,36 @@ def compare(
     is enough to pass: the summary says how many of each there are.
     """
     from bench.compare.compare import compare as compare_runs
+    from bench.compare.gate import read_gate
     from bench.runfile.reader import read
 
-    chosen = format_of(format_, output, ComparisonFormat)
+    chosen = format_of(format_, output, FORMATS)
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path) for path in files]
     entrants = [cell.entrant for run in (*bases, new) for cell in run.section.cells]
-    found = compare_runs(bases, new, gate(config, entrants), names(allow))
+    found = compare_runs(bases, new, read_gate(config, entrants), names(allow))
     return finish(found, chosen, output)
 
 
-def gate(config: Path | None, entrants: Iterable[str]) -> Gate:
-    """Return the gate of a file, or of this folder's, or the usual one."""
-    from bench.compare.gate import read_gate
-
-    return read_gate(config or Path(CONFIG), entrants, needed=config is not None)
-
-
-def finish(found: Comparison, format_: ComparisonFormat | None, output: Path | None) -> int:
+def finish(found: Comparison, format_: str | None, output: Path | None) -> int:
     """Write a comparison to a new file or to standard output; return the exit status."""
-    if format_ is None or (output is None and format_ is ComparisonFormat.TEXT):
-        from bench.compare.comparison_document import document
+    from bench.compare.comparison_document import document
 
+    if output is None and format_ in (None, "text"):
         made = document(found)
         show(replace(made, sections=tuple(replace(each, folded=False) for each in made.sections)))
     else:
-        give(written(found, format_), output)
+        give(written(found, format_ or "text"), output)
     return int(found.status)
 
 
-def written(found: Comparison, format_: ComparisonFormat) -> str:
+def written(found: Comparison, format_: str) -> str:
     """Return a comparison as the content of a file."""
     from bench.compare.comparison import comparison_data
-    from bench.compare.comparison_charts import figures as charts
     from bench.compare.comparison_document import MARKER, document, headline
     from bench.compare.export import json_text
 
-    if format_ is ComparisonFormat.JSON:
+    if format_ == "json":
         return json_text(comparison_data(found, headline(found)))
-
-    def made(*, figures: bool = False) -> Document:
-        return document(found, list(charts(found)) if figures else ())
-
-    return rendered(made, format_, MARKER)
+    return rendered(partial(document, found), format_, MARKER)

@@ -13,9 +13,8 @@ prints what runs of the same code vary by, which `BETWEEN` is made of.
 from __future__ import annotations
 
 import math
-import sys
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 -- typer reads the annotation
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,11 +22,11 @@ from scipy import optimize
 
 from bench.metrics import METRICS, TINY, Kind
 from bench.stats.ratios import Estimate, corrected
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bench.cells import Cell
     from bench.compare.comparison import Key
     from bench.runfile import Result
 
@@ -75,31 +74,33 @@ KNOWN_DF = 4.0
 """Estimates whose standard error has fewer degrees of freedom are not used."""
 
 
-def variation(metric: str, *cells: Result, baseline: Result | None = None) -> Variation:
-    """Return how a metric of a cell varies; where the sides differ, the larger of the two.
+def variation(key: Key, *sides: Mapping[Cell, Result]) -> Variation:
+    """Return how a row varies; where the sides differ, the larger of the two.
 
-    `cells` are the cell as each side's run file has it, `baseline` is the baseline's, whose Python
-    calls are the fewest; None where there is none.
+    `sides` are the cells of each side's run file, one of which has the row's.
     """
+    cell, metric = key
     if metric == "peak_rss":
         return Variation.MEMORY
+    if cell.is_baseline:
+        return Variation.ABSOLUTE
     if METRICS[metric].kind is not Kind.WARM:
         return Variation.COLD
-    order = list(Variation)
-    return max((_warm(cell, baseline) for cell in cells), key=order.index)
+    found = (_warm(side[cell], side.get(cell.baseline)) for side in sides if cell in side)
+    return max(found, key=list(Variation).index)
 
 
-def _warm(cell: Result, baseline: Result | None) -> Variation:
-    proof = cell.proof
+def _warm(row: Result, baseline: Result | None) -> Variation:
+    """Return how a warm metric varies; the baseline's Python calls are the fewest."""
+    proof = row.proof
     if proof and not proof.whole_step:
         return Variation.SEVERAL
-    calls, fewest = (
-        None if of is None else of.exact.get("python_calls") for of in (cell, baseline)
-    )
+    calls = row.exact.get("python_calls")
+    fewest = baseline.exact.get("python_calls") if baseline else None
     as_many = calls is None or fewest is None or calls <= fewest
     if proof and proof.same_program_as_baseline and as_many:
         return Variation.SAME
-    return Variation.HOST if cell.workload in TINY else Variation.OTHER
+    return Variation.HOST if row.workload in TINY else Variation.OTHER
 
 
 def between_runs(
@@ -188,24 +189,19 @@ def difference(
     return corrected(*difference, new.blocks, new.workers, comparisons)
 
 
-def main(paths: Sequence[str]) -> int:
-    """Print the table."""
-    from bench.compare.compare import cells, measurements, variation_of
+def print_table(runs: list[Path]) -> None:
+    """Print what runs of the same code vary by."""
+    from bench.compare.compare import cells, measurements
     from bench.runfile.reader import read
 
-    try:
-        if len(paths) < 2:
-            raise BakeoffError(f"{len(paths)} runs are given; give two or more of the same code")
-        runs = [read(Path(path)) for path in paths]
-    except BakeoffError as error:
-        print(f"bakeoff: {error}", file=sys.stderr)
-        return error.exit_status
-    found, facts = [measurements(run) for run in runs], [cells(run) for run in runs]
-    keys = dict.fromkeys(key for run in found for key in run)
-    for name, wobble in between_runs(found, {k: variation_of(k, *facts) for k in keys}).items():
+    read_runs = [read(path) for path in runs]
+    found, sides = [measurements(run) for run in read_runs], [cells(run) for run in read_runs]
+    variations = {key: variation(key, *sides) for run in found for key in run}
+    for name, wobble in between_runs(found, variations).items():
         print(f"Variation.{name.name}: Wobble({wobble.sd:.4f}, {wobble.df:.0f}),")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from bench.cli import program, run_program
+
+    run_program(program(print_table, "python -m bench.compare.between_run_variance"))

@@ -10,93 +10,64 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from packaging.version import Version
 from scipy import special
 
+from bench.compare.bisect_result import (
+    ALPHA,
+    DIFFERS,
+    LIKE_BAD,
+    LIKE_GOOD,
+    UNDECIDED,
+    BisectResult,
+    SearchStep,
+)
 from bench.compare.conditions import moved
 from bench.compare.releases import between
 from bench.environments.spec import PACKAGES, of_day, parse
 from bench.environments.uv import UnsolvableError
-from bench.report.table import RATIO, Value
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from bench.compare.bisect_result import Moved
     from bench.environments.builder import Environment
     from bench.environments.spec import Spec
     from bench.stats.ratios import Estimate
 
-    type Moved = dict[str, tuple[str | None, str | None]]
-    """Releases of packages that differ between two stacks; None where a stack has none."""
     type Decided = Callable[[Estimate], bool]
     """Tells, given the ratio by now, whether a step has been measured for long enough."""
     type Trial = Callable[[Environment, Environment, Decided], Estimate]
     """Measures the ratio of two sides until it is decided; raises StoppedError if there is none."""
 
-ALPHA = 0.01
-"""Odds that a step is decided wrongly."""
 LOOKS = (3, 4, 6, 8, 12, 18, 26)
 """Numbers of pairs at which the data are looked at; each has its part of the odds (Bonferroni)."""
 MOST_LOG = 700.0
 """Of an end of an interval, as a logarithm, that a file can hold: beyond it nothing is known."""
-TOGETHER = {"jaxlib": "jax"}
-"""Packages that are released together with another."""
+JAX = ("jax", "jaxlib")
+"""They are released together."""
 MOST_TRIED = 10
 """Days or releases that are tried for one whose stack can be built."""
-DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
 
 
 class StoppedError(BakeoffError):
     """A search goes no further, and why."""
 
 
-class SearchStep(NamedTuple):
-    """One A/B, and what was concluded."""
-
-    phase: str
-    """`whole`, `day`, `package`, `release` or `confirm`."""
-    base: str
-    new: str
-    ratio: float
-    low: float
-    """Ends of the interval at the last look: that of its part of the odds."""
-    high: float
-    pairs: int
-    conclusion: str
-    """`differs`, `like good`, `like bad` or `undecided`."""
-    seconds: float
-
-    def __str__(self) -> str:
-        """Return the ratio with its interval: `1.58 (1.37–1.83) in 3 pairs`."""
-        return f"{Value(self.ratio, RATIO, self.low, self.high)} in {self.pairs} pairs"
-
-
 @dataclass
 class Search:
-    """One bisection: what it asks for, and where it has come to."""
+    """One bisection: between which sides it is by now, and what it has found."""
 
     environment: Callable[[Spec], Environment]
     trial: Trial
     tell: Callable[[str], None]
     good: Spec
     bad: Spec
-    steps: list[SearchStep] = field(default_factory=list)
-    package: str | None = None
-    releases: tuple[str | None, str | None] = (None, None)
-    along: Moved = field(default_factory=dict)
-    """What had to change together with the package."""
-    stopped: str | None = None
-    """Why it went no further."""
-
-    @property
-    def sure(self) -> float:
-        """Odds that every step was decided rightly, at least."""
-        decided = [step for step in self.steps if step.conclusion != UNDECIDED]
-        return max(0.0, 1 - ALPHA * len(decided))
+    found: BisectResult
 
     def run(self) -> None:
         """Search; what is known stays known when it stops.
@@ -116,13 +87,15 @@ class Search:
             self.search_days()
             self.search_packages()
             self.search_releases()
-            if len(self.steps) > 1:
+            if len(self.found.steps) > 1:
                 self.boundary = 0.0
                 self.step("confirm", self.good, self.bad)
         except BakeoffError as error:
-            if not self.steps and not isinstance(error, StoppedError):
+            if not self.found.steps and not isinstance(error, StoppedError):
                 raise
-            self.stopped = str(error)
+            self.found.stopped = str(error)
+        finally:
+            self.found.good, self.found.bad = str(self.good), str(self.bad)
 
     def search_days(self) -> None:
         """Go to the last day that is like the good one, and the first that is like the bad one."""
@@ -138,19 +111,21 @@ class Search:
         good, bad = (releases(self.environment(side)) for side in (self.good, self.bad))
         differing = moved(good, bad)
         leaders = {leader(name, differing) for name in differing}
-        candidates = [n for n in PACKAGES if n in leaders and differing.get(n, (0, None))[1]]
+        candidates = [name for name in PACKAGES if name in leaders and name in bad]
         if not candidates:
             raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
         if len(candidates) == 1:
             self.settle(candidates[0], differing)
             return
         for name in candidates:
-            names = [name, *(n for n, first in TOGETHER.items() if first == name)]
-            pins = [f"{n}=={differing[n][1]}" for n in names if differing.get(n, (0, None))[1]]
+            names = JAX if name == JAX[0] else (name,)
+            pins = {n: bad[n] for n in names if n in differing and n in bad}
             swapped = self.buildable([with_pins(self.good, pins)])
             if swapped is not None and self.like_bad("package", swapped):
                 drawn = moved(good, releases(self.environment(swapped)))
-                self.along = {n: v for n, v in drawn.items() if leader(n, differing) != name}
+                self.found.moved_along = {
+                    n: v for n, v in drawn.items() if leader(n, differing) != name
+                }
                 self.bad = swapped
                 self.settle(name, differing)
                 return
@@ -161,32 +136,28 @@ class Search:
 
     def settle(self, name: str, differing: Moved) -> None:
         """It is this package."""
-        self.package, self.releases = name, differing.get(name, (None, None))
-        self.tell(f"package: {name} {self.releases[0]} to {self.releases[1]}")
+        self.found.package, self.found.releases = name, differing[name]
+        low, high = differing[name]
+        self.tell(f"package: {name} {low} to {high}")
 
     def search_releases(self) -> None:
         """Go to the release of that package."""
-        name, (low, high) = str(self.package), self.releases
+        name, (low, high) = str(self.found.package), self.found.releases
         if low is None or high is None:
             return
         self.tell(f"looking up the releases of {name} between {low} and {high}")
         python = self.environment(self.good).place.command[0]
         older, newer = sorted((low, high), key=Version)
         known = between(name, older, newer, python)
-        if Version(low) > Version(high):
-            known = known[::-1]
+        known.sort(key=Version, reverse=Version(low) > Version(high))
         # Without those that are released with it named, uv would keep them as old as they may be.
-        together = [name, *(each for each, first in TOGETHER.items() if first == name)]
+        ways: list[tuple[str, ...]] = [JAX, (name,)] if name == JAX[0] else [(name,)]
         specs = [
-            [
-                with_pins(self.good, [f"{each}=={release}" for each in names])
-                for names in dict.fromkeys((tuple(together), (name,)))
-            ]
-            for release in known
+            [with_pins(self.good, dict.fromkeys(way, release)) for way in ways] for release in known
         ]
         good, bad = self.halve("release", specs)
         ends = [low, *known, high]
-        self.releases = (ends[good + 1], ends[bad + 1])
+        self.found.releases = (ends[good + 1], ends[bad + 1])
 
     def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> tuple[int, int]:
         """Move the good and the bad side to neighbours in a list of stacks between them.
@@ -211,13 +182,8 @@ class Search:
             else:
                 break
             pins = self.environment(spec).pins
-            if pins == self.environment(self.good).pins:
-                like_bad = False
-            elif pins == self.environment(self.bad).pins:
-                like_bad = True
-            else:
-                like_bad = self.like_bad(phase, spec)
-            if like_bad:
+            ends = [self.environment(end).pins for end in (self.good, self.bad)]
+            if pins == ends[1] or (pins != ends[0] and self.like_bad(phase, spec)):
                 self.bad, bad = spec, place
                 left = [each for each in left if each < place]
             else:
@@ -257,7 +223,7 @@ class Search:
         ends = math.exp(max(-MOST_LOG, low)), math.exp(min(MOST_LOG, high))
         found = estimate.ratio, *ends, estimate.workers, conclusion, seconds
         step = SearchStep(phase, str(base), str(new), *found)
-        self.steps.append(step)
+        self.found.steps.append(step)
         self.tell(f"{phase}: {new} beside {base}: {step}: {conclusion}")
         return step
 
@@ -269,8 +235,7 @@ def releases(environment: Environment) -> dict[str, str]:
 
 def leader(name: str, differing: Moved) -> str:
     """Return the package that another one is released with, if that has moved too."""
-    first = TOGETHER.get(name, name)
-    return first if first in differing else name
+    return JAX[0] if name in JAX and JAX[0] in differing else name
 
 
 class Looks:
@@ -301,9 +266,8 @@ def interval(estimate: Estimate) -> tuple[float, float]:
     return estimate.log_ratio - half, estimate.log_ratio + half
 
 
-def with_pins(spec: Spec, pins: Sequence[str]) -> Spec:
-    """Return a side with further pins, in place of those of the same packages."""
-    names = {pin.split("==")[0] for pin in pins}
-    kept = [f"{name}{value}" for name, value in spec.pins if name not in names]
+def with_pins(spec: Spec, releases: Mapping[str, str]) -> Spec:
+    """Return a side with further releases pinned, in place of its pins of the same packages."""
+    kept = [f"{name}{value}" for name, value in spec.pins if name not in releases]
     date = [f"@{spec.date}"] if spec.date else []
-    return parse(",".join([*date, *kept, *pins]))
+    return parse(",".join([*date, *kept, *(f"{n}=={release}" for n, release in releases.items())]))

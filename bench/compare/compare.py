@@ -7,15 +7,16 @@ run do not, for both sides of one were measured in turns.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.cells import BASELINE, Cell
 from bench.compare import between_run_variance, conditions
-from bench.compare.between_run_variance import Variation
 from bench.compare.comparison import Evidence, Origin, comparison_of, missing, varying
 from bench.compare.gate import Gate
+from bench.compare.trends import counted
 from bench.estimates import beside, stored
 from bench.metrics import METRICS
 from bench.report import wording
@@ -57,17 +58,19 @@ def compare(
     """Return what a new run is beside a base run, or several of the same code.
 
     Raises:
-        BakeoffError: a run has no cells of ours, the runs have none in common, or they were made
-            under different conditions that are not allowed.
+        BakeoffError: a run has no cells of ours, the runs have none in common, one is given twice
+            as a base, or they were made under different conditions that are not allowed.
     """
-    bases, warnings = distinct(bases)
     runs = [*bases, new]
-    names = [run.name for run in runs]
+    alike = Counter(run.name for run in runs)
     names = [
-        name if names.count(name) == 1 else f"{name} ({number})"
-        for number, name in enumerate(names, 1)
+        f"{run.name} ({number})" if alike[run.name] > 1 else run.name
+        for number, run in enumerate(runs, 1)
     ]
     require_cells(runs, names)
+    for number, name in enumerate(names[:-1]):
+        if any(same(bases[number], other) for other in bases[:number]):
+            raise BakeoffError(f"{name} is given twice as a base; give each run once")
     differing = conditions.check(runs, names, allowed)
     margin = max(run.section.plan.margin for run in runs)
     *older, base, ours = [evidence_of(run, name) for run, name in zip(runs, names, strict=True)]
@@ -80,7 +83,7 @@ def compare(
         today=today,
         older=[each.origin for each in older],
         differences=differing,
-        warnings=[*warnings, *warned(bases, new, differing, names)],
+        warnings=list(warned(bases, new, differing, names)),
         reading=READING,
     )
 
@@ -90,18 +93,6 @@ def cells(run: Run) -> dict[Cell, Result]:
     return {cell.cell: cell for cell in run.section.cells}
 
 
-def distinct(bases: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Return the base runs without those that are given twice, and warnings that say so."""
-    kept: list[Run] = []
-    said = []
-    for run in bases:
-        if any(same(run, other) for other in kept):
-            said.append(f"{run.name} is given twice as a base; it counts once")
-        else:
-            kept.append(run)
-    return kept, said
-
-
 def same(run: Run, other: Run) -> bool:
     """Tell whether two files are of one run."""
     return run.when == other.when and run.section == other.section
@@ -109,17 +100,15 @@ def same(run: Run, other: Run) -> bool:
 
 def require_cells(runs: Sequence[Run], names: Sequence[str]) -> None:
     """Raise BakeoffError for a run without anything in common with the last one."""
+    last = runs[-1]
     for run, name in zip(runs, names, strict=True):
-        if not run.section.cells:
-            raise BakeoffError(f"{name} has no cells; give a run that measured something")
-        if any(TIME in cell.metrics for cell in run.section.cells):
+        if not run.section.cells or any(TIME in cell.metrics for cell in run.section.cells):
             raise BakeoffError(
-                f"{name} was written by pytest-benchmark alone, without intervals or a baseline; "
-                "give what `pytest bench --benchmark-json` wrote, or use `pytest-benchmark compare`"
+                f"{name} has no cells; give what `pytest bench --benchmark-json` wrote. For what "
+                "pytest-benchmark wrote alone, there is `pytest-benchmark compare`"
             )
-    for run, name in zip(runs, names, strict=True):
-        if not cells(run).keys() & cells(runs[-1]).keys():
-            each = [", ".join(wording.workloads(r.section.cells)) for r in (run, runs[-1])]
+        if not cells(run).keys() & cells(last).keys():
+            each = [", ".join(wording.workloads(r.section.cells)) for r in (run, last)]
             raise BakeoffError(
                 f"{name} and {names[-1]} have no cell in common (workloads {each[0]}, and {each[1]}"
                 "); give runs of the same entrants, styles and workloads"
@@ -146,9 +135,9 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
     """Yield the metrics that vary, those that cannot be compared too."""
     theirs, ours = [measurements(run) for run in bases], measurements(new)
     before, after = cells(bases[-1]), cells(new)
-    variations = {key: variation_of(key, before, after) for key in ours}
-    several = between_run_variance.between_runs(theirs, variations) if len(theirs) > 1 else {}
-    wobbles = between_run_variance.chosen(several)
+    variations = {key: between_run_variance.variation(key, before, after) for key in ours}
+    wobbles = between_run_variance.chosen(between_run_variance.between_runs(theirs, variations))
+    families = Counter((metric, cell.baseline) for cell, metric in ours)
     for cell in [c for c in before if c in after]:
         if before[cell].failure is not None or after[cell].failure is not None:
             continue
@@ -161,14 +150,12 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
                 if base is not now:
                     side, facts = ("new", after) if now is None else ("base", before)
                     given = facts[cell].metrics.get(metric)
-                    because = f": {given.missing}" if given and given.missing else ""
+                    because = f": {given.missing}" if given else ""
                     yield missing(key, f"not measured in the {side} run{because}")
             elif not known or key not in ours:
                 yield missing(key, NO_DOUBT)
             else:
-                here = [c for c, m in ours if m == metric and c.baseline == cell.baseline]
-                family = len(here)
-                wobble = wobbles[variations[key]]
+                wobble, family = wobbles[variations[key]], families[metric, cell.baseline]
                 estimate = between_run_variance.difference(known, ours[key], wobble, family)
                 shown: dict[str, Any] = {"base": base.median, "new": now.median}
                 if cell.is_baseline:
@@ -179,17 +166,6 @@ def rows_of(bases: Sequence[Run], new: Run, margin: float) -> Iterator[ComparedR
                 yield varying(key, estimate, margin, **shown)
 
 
-def variation_of(key: Key, *sides: Mapping[Cell, Result]) -> Variation:
-    """Return how much a row varies from run to run."""
-    cell, metric = key
-    if cell.is_baseline and metric != "peak_rss":
-        return Variation.ABSOLUTE
-    having = [side for side in sides if cell in side]
-    baseline = having[-1].get(cell.baseline)
-    facts = [side[cell] for side in having]
-    return between_run_variance.variation(metric, *facts, baseline=baseline)
-
-
 def measurements(run: Run) -> dict[Key, Estimate]:
     """Return the ratio of each cell's metric to the baseline, and the baseline's own log-seconds.
 
@@ -197,23 +173,20 @@ def measurements(run: Run) -> dict[Key, Estimate]:
     it has none.
     """
     good = {cell: facts for cell, facts in cells(run).items() if facts.failure is None}
-    found: dict[Key, Estimate] = {}
+    found: dict[Key, Estimate | None] = {}
     for group, arms in run.samples.items():
         alive = {c: blocks for c, blocks in arms.items() if c in good or c.is_control}
-        ratios = beside(group, alive)
-        found |= {(cell, group.metric): estimate for cell, estimate in ratios.items()}
+        found |= {(cell, group.metric): each for cell, each in beside(group, alive).items()}
         baseline = Cell(*BASELINE, *group[1:])
-        if baseline in alive and (own := absolute(alive[baseline])) is not None:
-            found[baseline, group.metric] = own
-    out = {}
-    for cell, facts in good.items():
-        for metric in facts.metrics:
-            row = facts.measured(metric)
-            if row is not None and metric in METRICS:
-                estimate = found.get((cell, metric)) or stored(row)
-                if estimate is not None:
-                    out[cell, metric] = estimate
-    return out
+        if baseline in alive:
+            found[baseline, group.metric] = absolute(alive[baseline])
+    estimates = {
+        (cell, metric): found.get((cell, metric)) or stored(row)
+        for cell, facts in good.items()
+        for metric in facts.metrics
+        if metric in METRICS and (row := facts.measured(metric))
+    }
+    return {key: estimate for key, estimate in estimates.items() if estimate is not None}
 
 
 def absolute(blocks: Sequence[Samples]) -> Estimate | None:
@@ -254,21 +227,21 @@ def warned(
     moved = list(dict.fromkeys(d.name for d in differing if d.name in conditions.BENEATH))
     if moved:
         yield (
-            f"{wording.joined(moved)} {'differs' if len(moved) == 1 else 'differ'} between the "
-            f"runs, which affects {BASELINE[0]} too: a ratio may have changed because the baseline "
-            "did; `bakeoff ab` compares seconds"
+            f"what differs ({wording.joined(moved)}) affects {BASELINE[0]} too: a ratio may have "
+            "changed because the baseline did; `bakeoff ab` compares seconds"
         )
-    yield from conditions.remarks(last, new)
+    kernels = [run.machine.get("release") for run in (last, new)]
+    if all(kernels) and kernels[0] != kernels[1]:
+        yield f"the kernels differ: {kernels[0]}, then {kernels[1]}"
     before, after = cells(last), cells(new)
     for cell in [c for c in before if c in after]:
         proofs = before[cell].proof, after[cell].proof
         same_program = [proof and proof.same_program_as_baseline for proof in proofs]
         if None not in same_program and same_program[0] != same_program[1]:
             said = "now compiles" if same_program[1] else "no longer compiles"
-            name = f"{wording.name(after[cell])} at {cell.workload} on {cell.backend}"
+            name = f"{wording.name(after[cell])} at {after[cell].place}"
             yield f"{name} {said} to the same program as {BASELINE[0]}"
     for run, name in zip((last, new), names[-2:], strict=True):
-        count = len(run.section.warnings)
-        if count:
-            many = "a warning" if count == 1 else f"{count} warnings"
-            yield f"{name} has {many} of its own; `bakeoff report` shows them"
+        if run.section.warnings:
+            count = counted(len(run.section.warnings), "warning")
+            yield f"{name} has {count} of its own; `bakeoff report` shows them"

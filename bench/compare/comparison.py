@@ -1,34 +1,30 @@
 """Two sides compared, however they were measured: one kind of row, judged by one gate.
 
 `bakeoff compare` makes a comparison of run files, `bakeoff ab` one of both sides measured in turns.
-Their JSON is these types.
-
-    python -m bench.compare.comparison
-
-prints its schema. Ratios are new to base; all metrics are costs, so above 1 is slower.
+Their JSON is these types. Ratios are new to base; all metrics are costs, so above 1 is slower.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from bench.cells import CELL, Cell
 from bench.compare.conditions import ConditionChange
 from bench.compare.gate import Accept
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
 from bench.report.findings import AGREE
+from bench.runfile import CellName
 from bench.runfile.section import number
 from bench.stats.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from bench.cells import Cell
     from bench.compare.gate import Gate
     from bench.stats.ratios import Estimate
 
@@ -69,20 +65,8 @@ class Origin(msgspec.Struct, frozen=True):
     when: str = ""
 
 
-class CellRow(msgspec.Struct, frozen=True, kw_only=True):
+class CellRow(CellName, kw_only=True):
     """A cell of one side or of both."""
-
-    entrant: str
-    style: str
-    workload: str
-    backend: str
-    devices: int = 0
-    weak: bool = False
-
-    @property
-    def cell(self) -> Cell:
-        """Its name."""
-        return Cell.of({name: getattr(self, name) for name in CELL})
 
     @property
     def arm(self) -> str:
@@ -90,10 +74,10 @@ class CellRow(msgspec.Struct, frozen=True, kw_only=True):
         return wording.name(self)
 
     def __str__(self) -> str:
-        return f"{self.arm} at {self.workload} on {self.backend}"
+        return f"{self.arm} at {self.place}"
 
 
-class ComparedRow(CellRow, frozen=True, kw_only=True):
+class ComparedRow(CellRow, kw_only=True):
     """What is said of a metric in one cell, or of a cell that failed."""
 
     metric: str = ""
@@ -316,21 +300,3 @@ def comparison_data(comparison: Comparison, headline: str) -> dict[str, Any]:
         "headline": headline,
         **msgspec.to_builtins(comparison),
     }
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of such a text."""
-    made = msgspec.json.schema(Comparison)
-    whole = made["$defs"][Comparison.__name__]
-    whole["properties"] |= {
-        "kind": {"const": KIND},
-        "version": {"const": VERSION},
-        "status": {"enum": [int(status) for status in Status]},
-        "headline": {"type": "string"},
-    }
-    whole["required"] += ["kind", "version", "status", "headline"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
-
-
-if __name__ == "__main__":
-    print(json.dumps(schema(), indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from bench.report.table import percent
 from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.compare.comparison import ComparedRow, Comparison
+    from bench.report.table import Value
 
 RED, GREEN, BLUE, GREY = "#d1495b", "#2a9d62", "#5b7db1", "#999999"
 COLOURS: Mapping[str, str] = {
@@ -31,8 +33,7 @@ def figures(comparison: Comparison) -> Iterator[Figure]:
     """Yield a chart for each metric."""
     groups: dict[str, list[ComparedRow]] = defaultdict(list)
     for row in comparison.judged:
-        if row.low is not None and row.high is not None:
-            groups[row.metric].append(row)
+        groups[row.metric].append(row)
     margin = comparison.margin
     band = chart([{"low": 1 / (1 + margin), "high": 1 + margin}])
     band = band.mark_rect(opacity=0.18, color="#888")
@@ -42,17 +43,7 @@ def figures(comparison: Comparison) -> Iterator[Figure]:
         changed = [v for v in (Verdict.SLOWER, Verdict.FASTER) if verdicts[v]]
         said = " and ".join(f"{verdicts[verdict]} {verdict}" for verdict in changed)
         cells = "; ".join(f"{row} {ratio_value(row)}, {row.verdict}" for row in rows)
-        data = [
-            {
-                "name": str(row),
-                "ratio": row.ratio,
-                "low": row.low,
-                "high": row.high,
-                "verdict": str(row.verdict),
-                "said": str(ratio_value(row)),
-            }
-            for row in rows
-        ]
+        data = [(str(row), str(row.verdict), ratio_value(row)) for row in rows]
         title = f"{label(metric)}, new / base"
         yield Figure(
             f"ratios-{metric}",
@@ -64,16 +55,28 @@ def figures(comparison: Comparison) -> Iterator[Figure]:
 
 
 def intervals(
-    rows: list[dict[str, Any]], title: str, colours: Mapping[str, str], behind: Any
+    rows: Sequence[tuple[str, str, Value]], title: str, colours: Mapping[str, str], behind: Any
 ) -> Any:
-    """Return a chart with a row for each ratio and its interval.
+    """Return a chart with a row for each ratio and its interval, drawn as far as ten times that.
 
     Args:
-        rows: With the name, ratio, low, high, verdict and said of each.
+        rows: The name of each, its verdict and the ratio.
         title: Of the axis of ratios.
         colours: Of each verdict.
         behind: A layer behind the rows.
     """
+    data = [
+        {
+            "name": name,
+            "ratio": ratio,
+            "low": max(value.low or 0.0, ratio / 10),
+            "high": min(value.high or math.inf, ratio * 10),
+            "verdict": verdict,
+            "said": str(value),
+        }
+        for name, verdict, value in rows
+        if (ratio := value.number) is not None
+    ]
     colour = altair.Color(
         "verdict:N",
         title=None,
@@ -81,7 +84,7 @@ def intervals(
         legend=altair.Legend(orient="bottom"),
     )
     y = altair.Y("name:N", title=None, sort=None, axis=altair.Axis(labelLimit=260))
-    base = chart(rows).encode(y=y, color=colour, tooltip=["name:N", "said:N", "verdict:N"])
+    base = chart(data).encode(y=y, color=colour, tooltip=["name:N", "said:N", "verdict:N"])
     whole = altair.layer(
         behind,
         base.mark_rule(strokeWidth=2).encode(x=ratios("low", title), x2="high:Q"),

@@ -12,22 +12,19 @@ from bench.compare.conditions import OWN, moved
 from bench.compare.trends import counted
 from bench.metrics import METRICS, label
 from bench.report.table import Column, Document, Row, Section, Table, Value, percent
-from bench.report.wording import joined
+from bench.report.wording import few, joined
 from bench.report.wording import name as name_of
 from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from bench.compare.comparison import CellRow, ComparedRow, Comparison, Origin
-    from bench.report.charts.figure import Figure
+    from bench.compare.comparison import ComparedRow, Comparison, Origin
 
 MARKER = "<!-- bakeoff comparison -->"
 """First line of the Markdown, by which a later comment finds the one that it replaces."""
 NAMED = 3
-"""Of what is worse, as many as the headline names."""
-LISTED = 8
-"""Cells that are named one by one."""
+"""Of what is worse, and of what is on one side alone, as many as a sentence names."""
 MOST_SHIFTS = 60
 """In the table of changes, since a comment has limited room; what is worse comes first."""
 STATUS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
@@ -37,12 +34,15 @@ READING = (
 )
 
 
-def document(comparison: Comparison, figures: Sequence[Figure] = ()) -> Document:
-    """Return all that is said of a comparison, with its charts where there is a page."""
+def document(comparison: Comparison, *, figures: bool = False) -> Document:
+    """Return all that is said of a comparison; with charts for a page."""
+    from bench.compare import comparison_charts  # which needs this module
+
+    charts = tuple(comparison_charts.figures(comparison)) if figures else ()
     base, new = comparison.base, comparison.new
     sections = (
         Section("Changes", tuple(counts(comparison)), (shift_table(comparison),)),
-        Section("Intervals", figures=tuple(figures)),
+        Section("Intervals", figures=charts),
         *matrices(comparison),
         Section("Not compared", tuple(lacking(comparison)), folded=True),
         Section("How to read this", (*comparison.reading, READING), folded=True),
@@ -66,8 +66,7 @@ def headline(comparison: Comparison) -> str:
     subject = f"{', '.join(changed)}: " if changed else ""
     worse = [short(row, where) for row, where in shifts(comparison) if row.worse]
     if worse:
-        more = [f"{len(worse) - NAMED} more"] if len(worse) > NAMED else []
-        return f"{subject}Worse: {joined([*worse[:NAMED], *more])}."
+        return f"{subject}Worse: {few(worse, NAMED)}."
     if comparison.status is Status.NOT_WORSE:
         known = all(row.settled for row in comparison.judged)
         return f"{subject}{'Nothing is worse' if known else 'No regression found'}."
@@ -250,16 +249,12 @@ def lacking(comparison: Comparison) -> Iterator[str]:
     if ignored:
         yield f"{counted(ignored, 'row')}: left out by the gate"
     for cells, side in ((comparison.only_base, "base"), (comparison.only_new, "new")):
-        if cells:
-            yield f"Only in the {side} run: {listed(cells)}"
-
-
-def listed(cells: Sequence[CellRow]) -> str:
-    """Return cells one by one, or how many there are of each workload."""
-    if len(cells) <= LISTED:
-        return joined([str(row) for row in cells])
-    found = Counter(f"{row.workload} on {row.backend}" for row in cells)
-    return joined([f"{number} cells at {where}" for where, number in found.items()])
+        arms: dict[str, list[str]] = {}
+        for cell in cells:
+            arms.setdefault(cell.place, []).append(cell.arm)
+        if arms:
+            said = (f"{few(names, NAMED)} at {place}" for place, names in arms.items())
+            yield f"Only in the {side} run: {'; '.join(said)}"
 
 
 def conditions(comparison: Comparison) -> Iterator[str]:

@@ -46,16 +46,16 @@ def moved[K](base: Mapping[K, str], new: Mapping[K, str]) -> dict[K, tuple[str |
 
 
 def differences(base: Run, new: Run) -> list[ConditionChange]:
-    """Return what differs. A condition that one of the files does not state is left out."""
-    theirs, ours = dict(conditions(base)), dict(conditions(new))
-    flags = [run.section.environment.environment for run in (base, new)]
-    unset = None if None in flags else UNSET
-    absent = ABSENT if versions(base) and versions(new) else None
+    """Return what differs.
+
+    A condition that one of the files does not state is left out, unless it is a variable or a
+    package: those that are there are all stated.
+    """
     found = []
-    for (name, what), values in moved(theirs, ours).items():
-        lacking = unset if name == "flags" else None if name in FIXED else absent
-        before, after = (lacking if value is None else value for value in values)
-        if before is not None and after is not None:
+    for (name, what), values in moved(dict(conditions(base)), dict(conditions(new))).items():
+        lacking = UNSET if name == "flags" else None if name in FIXED else ABSENT
+        before, after = (value or lacking for value in values)
+        if before and after:
             found.append(ConditionChange(name, what, before, after))
     return found
 
@@ -64,7 +64,7 @@ def conditions(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what a run was made under: the name it is allowed by and what it is, and its value."""
     machine, about = run.machine, run.section.environment
     named = versions(run)
-    for name, what, value in (
+    found: list[tuple[str, str, Any]] = [
         ("machine", "processor", processor_model(machine)),
         ("machine", "cores", cpu_of(machine).get("count")),
         ("machine", "affinity", about.affinity or machine.get("affinity")),
@@ -75,35 +75,28 @@ def conditions(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
         ("measuring", "garbage collector", about.garbage_collector),
         ("measuring", "threads", about.threads),
         *(("devices", f"{k} device", kind) for k, kind in about.devices.items()),
-        *_devices(about.device_details),
-        *_workloads(run),
-        *(("flags", what, value) for what, value in (about.environment or {}).items()),
-        *((package, package, named[package]) for package in packages([run])),
-    ):
-        if value is not None and value != "":
-            yield (name, what), str(value)
-
-
-def _devices(details: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:
-    """Yield what a run says of its devices; nothing where it is older than that."""
-    for backend, found in details.items():
-        yield "devices", f"{backend} driver", found["driver"]
+    ]
+    for backend, details in about.device_details.items():
+        found.append(("devices", f"{backend} driver", details["driver"]))
         for what in ("matmul_precision", "preallocation", "autotuning"):
-            yield "measuring", f"{what.replace('_', ' ')} on {backend}", found.get(what)
-
-
-def _workloads(run: Run) -> Iterator[tuple[str, str, Any]]:
-    """Yield how large each workload's model is, and which text it is trained on."""
+            said = f"{what.replace('_', ' ')} on {backend}"
+            found.append(("measuring", said, details.get(what)))
     for cell in run.section.cells:
         if cell.is_baseline:
-            where = f"at {cell.workload} on {cell.backend}"
-            yield "workload", f"parameters {where}", cell.exact.get("parameters")
             text = cell.final_loss.corpus_sha256 if cell.final_loss else None
-            yield "workload", f"text {where}", text
             donates = cell.proof.donates if cell.proof else None
-            yield "measuring", f"donation of buffers {where}", donates
-            for metric, found in cell.metrics.items():
-                yield "measuring", f"cores of {metric} {where}", found.cores
+            found += [
+                ("workload", f"parameters at {cell.place}", cell.exact.get("parameters")),
+                ("workload", f"text at {cell.place}", text),
+                ("measuring", f"donation of buffers at {cell.place}", donates),
+            ]
+            for metric, each in cell.metrics.items():
+                found.append(("measuring", f"cores of {metric} at {cell.place}", each.cores))
+    found += [("flags", what, value) for what, value in (about.environment or {}).items()]
+    found += [(package, package, named[package]) for package in packages([run])]
+    for name, what, value in found:
+        if value is not None and value != "":
+            yield (name, what), str(value)
 
 
 def versions(run: Run) -> dict[str, str]:
@@ -146,13 +139,3 @@ def check(
             )
         found |= dict.fromkeys(here)
     return tuple(found)
-
-
-def remarks(base: Run, new: Run) -> Iterator[str]:
-    """Yield what differs and is no reason to refuse."""
-    kernels = [str(run.machine.get("release") or "") for run in (base, new)]
-    if all(kernels) and kernels[0] != kernels[1]:
-        yield f"the kernels differ: {kernels[0]}, then {kernels[1]}"
-    budgets = [run.section.plan.budget_seconds for run in (base, new)]
-    if None not in budgets and budgets[0] != budgets[1]:
-        yield f"the budgets differ: {budgets[0]:g} s, then {budgets[1]:g} s"

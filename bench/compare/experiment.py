@@ -173,7 +173,13 @@ def measure[P: Plan](
     }
     if resume:
         opened = Journal.open(newest(folder))
-        check(opened, about)
+        now = json.loads(json.dumps(about, default=list))
+        changed = [name for name, value in now.items() if opened.header.get(name) != value]
+        if changed:
+            raise BakeoffError(
+                f"the journal {opened.path} is of another run ({', '.join(changed)} differ): give "
+                "the same options as then, or start anew without --resume"
+            )
         options = replace(options, seed=opened.header["seed"])
         before = opened.header["before"]
     else:
@@ -181,13 +187,7 @@ def measure[P: Plan](
         path = folder / new_path().name
         opened = Journal.create(path, {**about, "seed": options.seed, "before": before})
     made = plan(options, before)
-    # Of two processes, neither may take a whole accelerator.
-    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    places = {
-        name: replace(place, variables={**place.variables, **shared})
-        for name, side in sides.items()
-        for place in [side.environment.place]
-    }
+    places = {name: side.environment.place for name, side in sides.items()}
     try:
         Driver(made, opened, places=places, told=told).run()
     except BaseException:
@@ -197,17 +197,6 @@ def measure[P: Plan](
     finally:
         lock.release()
     return made, opened
-
-
-def check(journal: Journal, about: Mapping[str, Any]) -> None:
-    """Raise BakeoffError unless a journal is of the same command and the same code."""
-    now = json.loads(json.dumps(about, default=list))
-    changed = [name for name, value in now.items() if journal.header.get(name) != value]
-    if changed:
-        raise BakeoffError(
-            f"the journal {journal.path} is of another run ({', '.join(changed)} differ): give "
-            "the same options as then, or start anew without --resume"
-        )
 
 
 def doubts(made: SidesPlan, sides: Mapping[str, Offered], here: str) -> list[str]:

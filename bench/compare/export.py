@@ -35,18 +35,16 @@ if TYPE_CHECKING:
     from bench.compare.series import Moment, Move, SeriesChange
     from bench.compare.timeline import KeptRuns
     from bench.runfile.reader import Run
-    from bench.samples import Samples
     from bench.stats.ratios import Estimate
 
 RATIO = "ratio"
 """Added to a metric's name where it is the ratio to the baseline."""
 ASV_VERSION = 2
-ASV_COLUMNS = (
-    *("result", "params", "version", "started_at", "duration", "stats_ci_99_a", "stats_ci_99_b"),
-    *("stats_q_25", "stats_q_75", "stats_number", "stats_repeat"),
+ASV_COLUMNS = ("result", "params", "version", "started_at", "duration")
+ASV_STATISTICS = (
+    *("stats_ci_99_a", "stats_ci_99_b", "stats_q_25", "stats_q_75"),
+    *("stats_number", "stats_repeat"),
 )
-DIGITS = 5
-"""That asv keeps of its statistics."""
 TEXTS = (
     *("run", "when", "entrant", "style", "workload", "backend"),
     *("metric", "unit", "verdict", "cores", "settled_by", "missing"),
@@ -110,21 +108,16 @@ def github(runs: Sequence[Run]) -> str:
     """
     out: list[dict[str, Any]] = []
     for cell, metric, found in numbers(runs, "github-action-benchmark"):
-        name, ratio = f"{cell} {metric}", found.ratio
+        name = f"{cell} {metric}"
+        counts = [f"{count} {kind}" for kind in COUNTS if (count := getattr(found, kind))]
         entry = {"name": name, "unit": found.unit, "value": found.median}
-        if found.samples:
-            counts = {kind: getattr(found, kind) for kind in COUNTS}
-            sampled = [f"{count} {kind}" for kind, count in counts.items() if count]
-            entry["extra"] = ", ".join(sampled)
-        out.append(entry)
-        if ratio is not None:
-            low, high = found.low, found.high
+        out.append(entry | ({"extra": ", ".join(counts)} if counts else {}))
+        if found.ratio is not None:
+            said = f"{Value.of_ratio(found)}, {found.verdict or 'not judged'}"
             unit = f"{RATIO} to {BASELINE[0]}"
-            entry = {"name": f"{name} {RATIO}", "unit": unit, "value": ratio}
-            if low is not None and high is not None:
-                entry["range"] = f"± {(high - low) / 2:.3g}"
-            value = Value(ratio, low=low, high=high)
-            entry["extra"] = f"{value}, {found.verdict or 'not judged'}"
+            entry = {"name": f"{name} {RATIO}", "unit": unit, "value": found.ratio, "extra": said}
+            if found.low is not None and found.high is not None:
+                entry["range"] = f"± {(found.high - found.low) / 2:.3g}"
             out.append(entry)
     return json_text(out)
 
@@ -139,7 +132,14 @@ def asv(runs: Sequence[Run]) -> str:
     for cell, metric, each in numbers(runs, "asv"):
         place = (str(cell.arm).replace("/", " "), cell.workload, cell.backend)
         samples = runs[0].samples.get(Group.of(metric, cell), {}).get(cell, [])
-        found[f"bakeoff.{metric}"][place] = of_samples(each, samples)
+        values = [value for block in samples for value in block.values]
+        sampled: dict[str, float | None] = {"result": each.median}
+        if each.samples:
+            sampled |= {"stats_number": 1, "stats_repeat": each.samples}
+        if values:
+            low, high = np.quantile(values, [0.25, 0.75]).tolist()
+            sampled |= {"stats_q_25": low, "stats_q_75": high}
+        found[f"bakeoff.{metric}"][place] = sampled
         estimate = stored(each)
         if estimate is not None and each.ratio is not None:
             found[f"bakeoff.{metric}_{RATIO}"][place] = of_ratio(each.ratio, estimate)
@@ -149,18 +149,13 @@ def asv(runs: Sequence[Run]) -> str:
     known = [place for cells in found.values() for place in cells]
     params = [list(dict.fromkeys(values)) for values in zip(*known, strict=True)]
     places = list(product(*params))
-    shared: dict[str, Any] = {
-        "params": [[repr(value) for value in values] for values in params],
-        "version": None,
-        "started_at": milliseconds(run.when),
-        "duration": None,
-    }
+    started = milliseconds(run.when)
     results = {
         name: [
-            shared[column]
-            if column in shared
-            else [cells.get(place, {}).get(column) for place in places]
-            for column in ASV_COLUMNS
+            [cells.get(place, {}).get("result") for place in places],
+            [[repr(value) for value in values] for values in params],
+            *(None, started, None),  # version, started_at, duration
+            *([cells.get(place, {}).get(column) for place in places] for column in ASV_STATISTICS),
         ]
         for name, cells in found.items()
     }
@@ -180,45 +175,25 @@ def asv(runs: Sequence[Run]) -> str:
             "python": python,
             "requirements": packages,
             "env_vars": run.section.environment.environment or {},
-            "result_columns": list(ASV_COLUMNS),
+            "result_columns": [*ASV_COLUMNS, *ASV_STATISTICS],
             "results": results,
             "durations": {},
         }
     )
 
 
-def of_samples(found: Metric, samples: Sequence[Samples]) -> dict[str, float | None]:
-    """Return asv's columns for a number of a run, with the quartiles of its samples."""
-    out: dict[str, float | None] = {"result": found.median}
-    if count := found.samples:
-        out |= {"stats_number": 1, "stats_repeat": count}
-    if values := [value for block in samples for value in block.values]:
-        low, high = np.quantile(values, [0.25, 0.75])
-        out |= {"stats_q_25": rounded(low), "stats_q_75": rounded(high)}
-    return out
-
-
 def of_ratio(ratio: float, estimate: Estimate) -> dict[str, float | None]:
-    """Return asv's columns for a ratio, with its intervals."""
+    """Return asv's columns for a ratio, with its 99 % interval and its quartiles."""
     out: dict[str, float | None] = {"result": ratio}
-    if math.isfinite(estimate.standard_error):
-        for level, low, high in (
-            (0.99, "stats_ci_99_a", "stats_ci_99_b"),
-            (0.5, "stats_q_25", "stats_q_75"),
-        ):
-            half = float(special.stdtrit(estimate.df, (1 + level) / 2)) * estimate.standard_error
-            out[low] = rounded(np.exp(estimate.log_ratio - half))
-            out[high] = rounded(np.exp(estimate.log_ratio + half))
+    ends = ("stats_ci_99_a", "stats_q_25", "stats_q_75", "stats_ci_99_b")
+    for name, quantile in zip(ends, (0.005, 0.25, 0.75, 0.995), strict=True):
+        distance = float(special.stdtrit(estimate.df, quantile)) * estimate.standard_error
+        out[name] = math.exp(estimate.log_ratio + distance)
     return out
-
-
-def rounded(value: float) -> float | None:
-    """Return a statistic with the digits that asv keeps; None for what is not finite."""
-    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
 
 
 def milliseconds(when: str) -> int | None:
-    """Return a time in milliseconds since 1970; UTC where no zone is given."""
+    """Return a time in milliseconds since 1970; UTC where no zone is given, None of no time."""
     try:
         found = datetime.datetime.fromisoformat(when)
     except ValueError:

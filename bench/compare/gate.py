@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import datetime
 import math
-import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -38,7 +38,6 @@ from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from bench.compare.comparison import ComparedRow
 
@@ -48,7 +47,8 @@ SLACK = 1e-9
 """Added to a threshold: 110 calls are not more than 10 % above 100."""
 HINT = (
     "a rule has a threshold (a fraction: 0.1 is 10 %) or ignore = true; an accept has up_to "
-    "(a ratio: 1.1), reason and until (a day: 2026-12-31); both name one or more of "
+    "(a ratio: 1.1), reason and until (a day: 2026-12-31); both name one or more of metric, "
+    "entrant, style, workload, backend"
 )
 
 type Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -69,7 +69,7 @@ class Scope(
 
     def __post_init__(self) -> None:
         if not self.named:
-            raise ValueError(f"names none of {', '.join(Scope.__struct_fields__)}")
+            raise ValueError("names no rows")
 
     @property
     def named(self) -> dict[str, str]:
@@ -167,18 +167,14 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return margin if self.threshold is None else self.threshold
 
     def unmatched(self, rows: Sequence[ComparedRow]) -> Iterator[str]:
-        """Yield warnings about shifts and styles that match no row.
+        """Yield warnings about accepted shifts, and rules with a style, that match no row.
 
-        A rule may be about something that was not measured today; but nothing else would show that
-        its style is mistyped.
+        Another rule may be about something that was not measured today; but nothing else would show
+        that a style is mistyped.
         """
-        for accept in self.accept:
-            if not any(map(accept.holds, rows)):
-                yield f"the gate accepts a shift of {accept}, but there is no such row"
-        for rule in self.rule:
-            styles = {row.style for row in rows if rule.entrant in (None, row.entrant)}
-            if rule.style is not None and styles and rule.style not in styles:
-                yield f"the gate has a rule for {rule}, but there is no such style here"
+        for scope in (*self.accept, *(rule for rule in self.rule if rule.style is not None)):
+            if not any(map(scope.holds, rows)):
+                yield f"the gate names {scope}, but there is no such row"
 
 
 def best[S: Scope](among: Sequence[S], row: ComparedRow) -> S | None:
@@ -187,45 +183,30 @@ def best[S: Scope](among: Sequence[S], row: ComparedRow) -> S | None:
     return max(meant, key=lambda one: len(one.named), default=None)
 
 
-def read_gate(path: Path, entrants: Iterable[str] = (), *, needed: bool = False) -> Gate:
-    """Return the gate that a TOML file asks for; the usual one where it asks for none.
+def read_gate(config: Path | None, entrants: Iterable[str] = ()) -> Gate:
+    """Return the gate that a TOML file asks for; given none, this folder's or the usual one.
 
-    `entrants` are known beside the project's own; `needed` makes it a mistake that there is none.
+    `entrants` are known beside the project's own.
 
     Raises:
-        BakeoffError: the file cannot be read, or its table is not a gate.
+        BakeoffError: the file cannot be read, its table is not a gate, or names something unknown.
     """
+    path = config or Path("pyproject.toml")
     option = f"--config {path}"
+    if config is None and not path.exists():
+        return Gate()
     try:
-        found: Any = tomllib.loads(read_regular(path, MOST_JSON).decode("utf-8"))
-    except FileNotFoundError as error:
-        if not needed:
-            return Gate()
-        raise BakeoffError(f"{option}: there is no such file; give a TOML file") from error
+        found: Any = msgspec.toml.decode(read_regular(path, MOST_JSON))
+        for name in TABLE.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        gate = msgspec.convert(found, Gate | None)
     except OSError as error:
-        raise BakeoffError(f"{option} cannot be read ({error.strerror}); give another") from error
-    except ValueError as error:
-        raise BakeoffError(f"{option} is not TOML ({error}); mend it, or give another") from error
-    for name in TABLE.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    if found is not None:
-        return gate_of(found, str(path), entrants)
-    if needed:
+        raise BakeoffError(f"{option} cannot be read ({error.strerror}); give a file") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BakeoffError(f"{option} is wrong: {error}; in [{TABLE}], {HINT}") from error
+    if gate is None and config is not None:
         raise BakeoffError(f"{option} has no table [{TABLE}]; add it, or leave the option out")
-    return Gate()
-
-
-def gate_of(table: Any, source: str, entrants: Iterable[str] = ()) -> Gate:
-    """Return the gate that a table asks for.
-
-    Raises:
-        BakeoffError: it is not a gate, or names something unknown.
-    """
-    try:
-        gate = msgspec.convert(table, Gate)
-    except msgspec.ValidationError as error:
-        kinds = ", ".join(Scope.__struct_fields__)
-        raise BakeoffError(f"{source}: [{TABLE}] is wrong: {error}; {HINT}{kinds}") from error
+    gate = gate or Gate()
     names = {
         "metric": [*METRICS, *EXACT],
         "entrant": list(dict.fromkeys([*impls.names(), *entrants])),
@@ -235,5 +216,5 @@ def gate_of(table: Any, source: str, entrants: Iterable[str] = ()) -> Gate:
     for scope in (*gate.rule, *gate.accept):
         for kind, name in scope.named.items():
             if kind in names and name not in names[kind]:
-                raise BakeoffError(f"{source}: [{TABLE}]: {unknown(kind, name, names[kind])}")
+                raise BakeoffError(f"{option}: [{TABLE}]: {unknown(kind, name, names[kind])}")
     return gate

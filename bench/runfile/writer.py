@@ -109,7 +109,7 @@ def entry(cell: Cell, metric: str, found: Metric, facts: Mapping[str, Any]) -> E
     )
 
 
-def write(path: Path, data: RunFile | Mapping[str, Any]) -> None:
+def write(path: Path, data: msgspec.Struct | Mapping[str, Any]) -> None:
     """Write a new file, whole or not at all."""
     with whole_file(path) as partial:
         partial.write_bytes(laid_out(msgspec.json.encode(data, enc_hook=float)))
