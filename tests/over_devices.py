@@ -36,9 +36,9 @@ def epoch(step: TrainStep) -> tuple[Hidden, Any, list[int]]:
     hidden = zero_hidden(CASE.model, CASE.batch)
     compiled = []
     for i in range(3):
-        with compilations() as count:
-            hidden, loss = step(hidden, random_chunk(CASE, i))
-        compiled.append(count())
+        chunk, programs = random_chunk(CASE, i), compilations()
+        hidden, loss = step(hidden, chunk)
+        compiled.append(programs())
     return hidden, loss, compiled
 
 

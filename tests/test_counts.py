@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ import impls
 from bench.worker import counts
 from bench.worker.counts import (
     PythonCounts,
-    UnsteadyCountsError,
     compilations,
     exact,
     python_counts,
@@ -27,7 +27,7 @@ from common.equality import Case, make, random_chunk, random_hidden, random_weig
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from common.contract import TrainStep
 
@@ -55,17 +55,6 @@ def tools() -> list[str | None]:
     return [MONITORING.get_tool(tool) for tool in counts.TOOL_IDS]
 
 
-@pytest.fixture
-def taken() -> Iterator[list[str | None]]:
-    """Every id of sys.monitoring in somebody's hands."""
-    free = [tool for tool in counts.TOOL_IDS if MONITORING.get_tool(tool) is None]
-    for tool in free:
-        MONITORING.use_tool_id(tool, f"test tool {tool}")
-    yield tools()
-    for tool in free:
-        MONITORING.free_tool_id(tool)
-
-
 # Python starts and calls.
 
 
@@ -85,21 +74,9 @@ def test_a_generator_starts_once() -> None:
         for _ in (i for i in "abc"):
             pass
 
-    assert python_counts(function).starts == len(["function", "generator"])
-
-
-def test_what_changes_from_call_to_call_is_an_error() -> None:
-    done: list[int] = []
-
-    def more_each_time() -> None:
-        done.append(0)
-        for _ in done:
-            inner()
-
-    # Three calls before; then each has one more of inner, which itself calls abs.
-    found = "5 starts and 9 calls, 6 starts and 11 calls, 7 starts and 13 calls"
-    with pytest.raises(UnsteadyCountsError, match=f"not the same every time: {found}; look for"):
-        python_counts(more_each_time)
+    found = python_counts(function)
+    assert found is not None
+    assert found.starts == len(["function", "generator"])
 
 
 def test_other_threads_are_not_counted() -> None:
@@ -154,10 +131,12 @@ def test_everything_is_restored(on: bool, request: pytest.FixtureRequest) -> Non
         assert [MONITORING.register_callback(tool, event, None) for event in events] == [None, None]
 
 
-def test_no_free_tool_id(taken: list[str | None]) -> None:
-    with pytest.raises(BakeoffError, match=r"every tool id .* taken, by .*test tool .* without a"):
-        python_counts(outer)
-    assert tools() == taken
+def test_no_free_tool_id() -> None:
+    with ExitStack() as stack:
+        for _ in range(tools().count(None)):
+            stack.enter_context(tool_id())
+        with pytest.raises(BakeoffError, match=r"every tool id of sys.monitoring is taken"):
+            python_counts(outer)
 
 
 def test_another_tool_stays_and_changes_nothing() -> None:
@@ -177,6 +156,7 @@ def test_another_tool_stays_and_changes_nothing() -> None:
         MONITORING.register_callback(other, events.PY_START, None)
     assert beside == alone
     assert kept == events.PY_START
+    assert alone is not None
     assert seen > alone.starts
 
 
@@ -185,56 +165,29 @@ def test_another_tool_stays_and_changes_nothing() -> None:
 
 def test_compilations_by_hand() -> None:
     x = np.ones(3, np.float32)
-    jitted = jax.jit(lambda x: x + 1)
-    with compilations() as programs:
-        assert programs() == 0
-        jitted(x)
-        assert programs() == 1
-        jitted(x)
-        assert programs() == 1
-        jitted(np.ones(4, np.float32))
+    jitted, programs = jax.jit(lambda x: x + 1), compilations()
+    assert programs() == 0
+    jitted(x)
+    jitted(x)
+    assert programs() == len(["three"])
+    jitted(np.ones(4, np.float32))
     assert programs() == len(["three", "four"])
-    jitted(np.ones(5, np.float32))
-    assert programs() == len(["three", "four"])
-
-
-def test_compilations_within_compilations_and_after_an_exception() -> None:
-    def compile_one() -> None:
-        jax.jit(lambda: jnp.zeros(2))()
-
-    def compile_one_and_fail() -> None:
-        compile_one()
-        raise BoomError
-
-    with compilations() as outside:
-        compile_one()
-        with pytest.raises(BoomError), compilations() as within:
-            compile_one_and_fail()
-        # The inner one compiles a program of its own, to hear whether it hears.
-        assert outside() == len(["one", "listening", "another"])
-        compile_one()
-    assert within() == 1
 
 
 def test_a_listener_that_was_cleared_away_is_back() -> None:
-    with compilations() as before:
-        jax.jit(lambda: 1)()
-    listener = counts._listener()
-    jax.monitoring.unregister_event_duration_listener(listener)
-    with compilations() as after:
-        jax.jit(lambda: 1)()
-    assert before() == after() == 1
+    compilations()
+    jax.monitoring.unregister_event_duration_listener(counts.LISTENER)
+    after = compilations()
+    jax.jit(lambda: 1)()
+    assert after() == 1
 
 
 def test_a_jax_that_does_not_say_when_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "COMPILED", "/no/such/event")
-    deaf = counts._Listener()
-    monkeypatch.setattr(counts, "_listener", lambda: deaf)
-    said = pytest.raises(RuntimeError, match="does not say /no/such/event when it compiles")
-    with said, compilations():
-        pass
-    jax.monitoring.unregister_event_duration_listener(deaf)
-    jax.monitoring.unregister_event_duration_listener(deaf)
+    with pytest.raises(RuntimeError, match="does not say /no/such/event when it compiles"):
+        compilations()
+    jax.monitoring.unregister_event_duration_listener(counts.LISTENER)
+    jax.monitoring.unregister_event_duration_listener(counts.LISTENER)
 
 
 # Of styles.
@@ -245,6 +198,7 @@ def test_plain_jax_starts_next_to_nothing(step_of: StepOf) -> None:
     step = step_of(impls.BASELINE, "pure", TOY)
     step.load(fresh_checkpoint(random_weights(TOY.model)))
     found = python_counts(partial(step, random_hidden(TOY), random_chunk(TOY, 1)))
+    assert found is not None
     assert found.starts == found.calls < 10
 
 

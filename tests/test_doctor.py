@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bench.cli import main
 from bench.doctor.finding import Area, Level, MachineFinding, report
-from bench.doctor.probes import TOOLS, Machine, findings, holdups, throttles, watched
+from bench.doctor.probes import Machine, findings, throttles, watched
 from bench.worker import gpus, settings
 from bench.worker.gpus import Gpu
 from bench.worker.offers import details, of_accelerator, platforms
@@ -31,7 +31,6 @@ QUIET = Machine(
     stolen=0.0,
     others=0.01,
     loop=np.full(100, 1e-3),
-    tools=frozenset(TOOLS),
     jax={
         "devices": {"cpu": "cpu"},
         "versions": {"jax": "0.12.0", "jaxlib": "0.12.0"},
@@ -78,8 +77,7 @@ def test_a_quiet_machine_needs_nothing() -> None:
         ({"gpus": [replace(GPU, temperature=90.0)]}, "GPU 0 slowed", WARNING, "90 °C"),
         ({"gpus": [replace(GPU, divided=True)]}, "GPU 0 divided", NOTE, "MIG"),
         ({"gpus": [replace(GPU, persistent=False)]}, "GPU 0 driver", NOTE, "unloaded"),
-        ({"tools": QUIET.tools - {"extra ray"}}, "extra ray", NOTE, "not installed"),
-        ({"tools": QUIET.tools - {"uv"}}, "uv", NOTE, "not installed"),
+        ({"missing": {"git": "Install it."}}, "git", NOTE, "not installed"),
         ({"usable": (0, 2)}, "processor", OK, "2 of 4 cores"),
     ],
 )
@@ -135,29 +133,19 @@ def test_what_files_of_the_system_say(
     assert found is None or words in found.seen
 
 
-def test_counters_of_the_system(tmp_path: Path) -> None:
-    assert throttles(tmp_path, [0, 1]) == holdups(tmp_path) == 0
+def test_counters_of_heat(tmp_path: Path) -> None:
+    assert throttles(tmp_path, [0, 1]) == 0
     for core in (0, 1):
         path = tmp_path / f"{CORES}/cpu{core}/thermal_throttle/core_throttle_count"
         path.parent.mkdir(parents=True)
         path.write_text("3\n")
-    group = tmp_path / "sys/fs/cgroup"
-    group.mkdir(parents=True)
-    (group / "cpu.stat").write_text("usage_usec 5\nnr_throttled 7\n")
-    (group / "cpu.max").write_text("400000 100000\n")
     assert throttles(tmp_path, [0, 1]) == 6
-    assert holdups(tmp_path) == 7
-    found = by_name(replace(QUIET, root=tmp_path, held_back=2))["quota of this container"]
-    assert (found.level, "used up 2 times" in found.seen) == (WARNING, True)
-    only = replace(QUIET, root=tmp_path, usable=(0,))
-    assert "two threads on a core" not in by_name(only), "the other thread is not ours"
 
 
 ANSWER = (
-    "NVIDIA H100 80GB HBM3, 580.65.06, 81559, 1024, 7, 35, Enabled, Disabled, Default, "
-    "Not Active, Not Active, 345, 1980\n"
-    "Tesla T4, 535.1, 15360, 0, 0, [N/A], Disabled, [N/A], Default, Active, Not Active, "
-    "[N/A], 1590\n"
+    "NVIDIA H100 80GB HBM3, 580.65.06, 81559, 1024, 7, 35, Enabled, Disabled, Not Active, "
+    "Not Active, 345, 1980\n"
+    "Tesla T4, 535.1, 15360, 0, 0, [N/A], Disabled, [N/A], Active, Not Active, [N/A], 1590\n"
 )
 
 
@@ -169,7 +157,7 @@ def test_what_nvidia_smi_says() -> None:
     assert (second.temperature, second.persistent, second.slowed) == (None, False, True)
     assert [(gpu.clock, gpu.fastest) for gpu in (first, second)] == [(345, 1980), (None, 1590)]
     assert gpus.parsed("") == []
-    with pytest.raises(ValueError, match="2 fields where 13 were asked for"):
+    with pytest.raises(ValueError, match="shorter"):
         gpus.parsed("a, b")
 
 
@@ -201,7 +189,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert levels <= {"ok", "note", "warning"}
     assert status == int("warning" in levels)
     assert main(["doctor", "--seconds", "0"]) == 2
-    assert "--seconds is 0; more than 0 and at most 3600" in capsys.readouterr().err
+    assert "--seconds is 0.0; it must be a positive number" in capsys.readouterr().err
 
 
 # What is set for each backend
@@ -225,11 +213,6 @@ def test_what_is_set_for_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None
     assert of_accelerator(flags) == {"preallocation": "false", "autotuning": "level 0"}
     plugin = [object()]
     monkeypatch.setattr(settings, "entry_points", lambda group: plugin * (group == "jax_plugins"))
-    settings.accelerated.cache_clear()
-    try:
-        assert settings.environment()["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
-        plugin.clear()
-        settings.accelerated.cache_clear()
-        assert settings.accelerated() == {}
-    finally:
-        settings.accelerated.cache_clear()
+    assert settings.environment()["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
+    plugin.clear()
+    assert settings.accelerated() == {}

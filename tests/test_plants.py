@@ -75,7 +75,9 @@ def facts_of(expression: str) -> ProgramFacts:
 @cache
 def python_of(expression: str) -> PythonCounts:
     step = loaded(step_of_plant(expression))
-    return python_counts(partial(step, random_hidden(TOY), random_chunk(TOY, 1)))
+    found = python_counts(partial(step, random_hidden(TOY), random_chunk(TOY, 1)))
+    assert found is not None
+    return found
 
 
 def instructions(expression: str) -> int:
@@ -149,8 +151,8 @@ def compiled(expression: str, calls: int) -> Iterator[int]:
     step = loaded(make(ALL[expression], TOY))
     hidden, chunk = random_hidden(TOY), random_chunk(TOY, 1)
     for _ in range(calls):
-        with compilations() as programs:
-            hidden, _ = step(hidden, chunk)
+        programs = compilations()
+        hidden, _ = step(hidden, chunk)
         yield programs()
 
 

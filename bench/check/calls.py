@@ -7,7 +7,6 @@ same seconds, with wide margins, and a finding has to show three times in a row.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 
 from bench.check.subject import plain
-from bench.worker.counts import COUNTED, UNCOUNTED, UnsteadyCountsError, compilations, python_counts
+from bench.worker.counts import COUNTED, UNCOUNTED, compilations, python_counts
 from common.config import ModelConfig
 from common.contract import Chunk, fresh_checkpoint, zero_hidden
 from common.equality import Case, random_chunk, random_hidden, random_weights
@@ -39,20 +38,19 @@ WARM, FURTHER = 3, 6
 def fresh(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Look for results that were not computed from the arguments of their call."""
     right = _losses(plain().step(case), case, CHUNKS)
-    for circumstance, repeat in REPEATS.items():
-        for losses in repeat(subject, case):
-            first = len(right) - len(losses)
-            wrong = ~np.isclose(losses, right[first:], rtol=LOOSE, atol=0)
-            if np.any(wrong):
-                at = int(np.argmax(wrong))
-                seen = f"call {first + at + 1} returned {losses[at]:.6f}, plain JAX's returns "
-                seen += f"{right[first + at]:.6f}"
-                if losses[at] in losses[:at]:
-                    same = first + losses.index(losses[at]) + 1
-                    seen += f"; this is the loss that call {same} returned"
-                expected = "a call returns the loss of its chunk, at the weights before its update"
-                yield subject.finding(f"{expected}{circumstance}", seen)
-                return
+    for circumstance, losses in _circumstances(subject, case):
+        first = len(right) - len(losses)
+        wrong = ~np.isclose(losses, right[first:], rtol=LOOSE, atol=0)
+        if np.any(wrong):
+            at = int(np.argmax(wrong))
+            seen = f"call {first + at + 1} returned {losses[at]:.6f}, plain JAX's returns "
+            seen += f"{right[first + at]:.6f}"
+            if losses[at] in losses[:at]:
+                same = first + losses.index(losses[at]) + 1
+                seen += f"; this is the loss that call {same} returned"
+            expected = "a call returns the loss of its chunk, at the weights before its update"
+            yield subject.finding(f"{expected}{circumstance}", seen)
+            return
     yield from _kept(subject, case)
 
 
@@ -62,30 +60,25 @@ def _losses(step: TrainStep, case: Case, seeds: Sequence[int]) -> list[float]:
     return [float(step(hidden, random_chunk(case, seed))[1]) for seed in seeds]
 
 
-def _first_calls(subject: Subject, case: Case) -> Iterator[list[float]]:
-    yield _losses(subject.step(case), case, CHUNKS)
+def _circumstances(subject: Subject, case: Case) -> Iterator[tuple[str, list[float]]]:
+    """Make the calls of CHUNKS in several circumstances; yield each, and the last calls' losses."""
+    yield "", _losses(subject.step(case), case, CHUNKS)
 
-
-def _after_other_calls(subject: Subject, case: Case) -> Iterator[list[float]]:
     step = subject.step(case)
     step.load(fresh_checkpoint(random_weights(case.model, 5)))
     _losses(step, case, range(10, 14))
-    yield _losses(subject.step(case), case, CHUNKS)
+    losses = _losses(subject.step(case), case, CHUNKS)
+    yield ", also after other calls and a load of the same checkpoint", losses
 
-
-def _in_turns(subject: Subject, case: Case) -> Iterator[list[float]]:
-    """Let two steps make the same calls, one of them a call ahead."""
     ahead, step = subject.new_step(case), subject.step(case)
     ahead.load(fresh_checkpoint(random_weights(case.model)))
-    first, second = _losses(ahead, case, CHUNKS[:1]), list[float]()
+    losses, behind = _losses(ahead, case, CHUNKS[:1]), list[float]()
     for index, seed in enumerate(CHUNKS):
-        second += _losses(step, case, [seed])
-        first += _losses(ahead, case, CHUNKS[index + 1 : index + 2])
-    yield from (first, second)
+        behind += _losses(step, case, [seed])
+        losses += _losses(ahead, case, CHUNKS[index + 1 : index + 2])
+    for each in (losses, behind):
+        yield ", also in turns with another step of the same style", each
 
-
-def _in_place(subject: Subject, case: Case) -> Iterator[list[float]]:
-    """Give the same NumPy arrays in each call, with other characters in them."""
     step, hidden, losses = subject.step(case), random_hidden(case), []
     given = Chunk(*(np.array(part) for part in random_chunk(case, 0)))
     for seed in CHUNKS:
@@ -93,25 +86,12 @@ def _in_place(subject: Subject, case: Case) -> Iterator[list[float]]:
             part[...] = np.asarray(new)
         losses.append(float(step(hidden, given)[1]))
         step.save()  # waits for all that still reads the arrays
-    yield losses
+    yield ", also if arrays are changed in place", losses
 
-
-def _counted(subject: Subject, case: Case) -> Iterator[list[float]]:
     step = subject.step(case)
-    with suppress(UnsteadyCountsError):  # the counts are of no interest here
-        python_counts(partial(step, random_hidden(case), random_chunk(case, CHUNKS[0])))
-    yield _losses(step, case, CHUNKS[UNCOUNTED + COUNTED :])
-
-
-REPEATS: dict[str, Callable[[Subject, Case], Iterator[list[float]]]] = {
-    "": _first_calls,
-    ", also after other calls and a load of the same checkpoint": _after_other_calls,
-    ", also in turns with another step of the same style": _in_turns,
-    ", also if arrays are changed in place": _in_place,
-    ", also when the benchmark counts Python's work": _counted,
-}
-"""What makes the calls of CHUNKS in some circumstance, and yields the losses of the last calls, of
-each step that made them."""
+    python_counts(partial(step, random_hidden(case), random_chunk(case, CHUNKS[0])))
+    losses = _losses(step, case, CHUNKS[UNCOUNTED + COUNTED :])
+    yield ", also when the benchmark counts Python's work", losses
 
 
 def _kept(subject: Subject, case: Case) -> Iterator[CheckFinding]:
@@ -125,12 +105,12 @@ def _kept(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     equal = partial(np.array_equal, equal_nan=True)
     try:
         same = all(map(equal, (*hidden, *after, loss), before))
-        seen = "" if same else "a later call wrote into them"
-    except RuntimeError as error:
-        seen = f"a later call took their buffers: {' '.join(str(error).split())[:120]}"
-    if seen:
+    except RuntimeError:  # a donated buffer cannot be read
+        same = False
+    if not same:
         yield subject.finding(
-            "arguments and results of a call stay as they are (buffers must not be donated)", seen
+            "arguments and results of a call stay as they are (buffers must not be donated)",
+            "a later call wrote into them, or took their buffers",
         )
     if not all(map(equal, saved, weights)):
         yield subject.finding("save() returns a copy", "later calls wrote into it", "save")
@@ -160,9 +140,9 @@ def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
 def _compiled(step: TrainStep, case: Case, calls: int) -> int:
     """Return how many programs these calls compile, the state carried over."""
     hidden, chunks = random_hidden(case), [random_chunk(case, seed) for seed in range(calls)]
-    with compilations() as programs:
-        for chunk in chunks:
-            hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    programs = compilations()
+    for chunk in chunks:
+        hidden, _ = jax.block_until_ready(step(hidden, chunk))
     return programs()
 
 

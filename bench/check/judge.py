@@ -10,8 +10,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
-import re
-import signal
+import resource
 import sys
 import threading
 from dataclasses import asdict, replace
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 1 << 28
 """Bytes that the process may write into one file, its output included."""
-LONGEST_SEEN = 1000
-"""Characters of a finding."""
+LONGEST_SEEN = 600
+"""Characters of a finding: JAX's exceptions can be pages."""
 LOUD = 4096
 """Bytes on standard output and error that are still a line or two."""
 CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".git", ".venv", ".uv"}
@@ -42,7 +41,6 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 FORKS = {"os.fork", "os.forkpty"}
 STARTS = {*FORKS, "subprocess.Popen", "os.posix_spawn", "os.system"}
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main() -> None:
@@ -81,7 +79,7 @@ class Judge:
             self.subject = Subject(self.name, style, self.workloads)
         subject, before = self.subject, Surroundings()
         faulthandler.dump_traceback_later(seconds, file=self.stacks)
-        findings = findings_of(subject, check)
+        findings = [*self.traces.findings()] if check == "purity" else findings_of(subject, check)
         faulthandler.cancel_dump_traceback_later()
         if changes := before.changes():
             expected = "an entrant changes nothing that all entrants of a process share"
@@ -89,7 +87,6 @@ class Judge:
         imported = "entrant" in vars(subject)
         return {
             "findings": [_record(finding) for finding in findings],
-            "traces": [_record(finding) for finding in self.traces.findings()],
             "styles": list(subject.entrant.styles) if imported else [],
             "started": self.traces.started,
         }
@@ -114,7 +111,7 @@ class Traces:
             self.started = self._line()
             self.forks += event in FORKS
         for path in changed_paths(event, arguments):
-            full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 -- it need not exist
+            full = Path(os.path.abspath(path))  # noqa: PTH100 -- it need not exist
             if full.is_relative_to(ROOT) and not CACHES & {*full.parts}:
                 self.writes.setdefault(str(full.relative_to(ROOT)), self._line())
 
@@ -142,7 +139,7 @@ class Traces:
         self.writes, self.forks, self.printed = {}, 0, _bytes_printed()
 
 
-def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
+def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[str]:
     """Return the paths that an audit event is about to change.
 
     A path that is relative to a descriptor, the last argument, is left out: its name says nothing.
@@ -151,10 +148,9 @@ def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[Any]:
         changed = arguments[:1] if arguments[2] & WRITES else ()
     else:
         changed = arguments[:-1] if event in CHANGES and arguments[-1] == -1 else ()
-    paths = [path for path in changed if isinstance(path, (str, bytes, os.PathLike))]
-    if event in ("open", "os.mkdir"):  # which fail for a folder that is there
-        return [path for path in paths if not os.path.isdir(path)]  # noqa: PTH112 -- bytes too
-    return paths
+    new = event in ("open", "os.mkdir")  # these fail for a folder that is there
+    paths = [os.fsdecode(path) for path in changed if not isinstance(path, int)]
+    return [path for path in paths if not (new and Path(path).is_dir())]
 
 
 def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
@@ -175,7 +171,7 @@ def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
 
 
 def _record(finding: CheckFinding) -> dict[str, Any]:
-    return asdict(replace(finding, seen=COLOUR.sub("", finding.seen)[:LONGEST_SEEN]))
+    return asdict(replace(finding, seen=finding.seen[:LONGEST_SEEN]))
 
 
 def _bytes_printed() -> int:
@@ -189,15 +185,10 @@ def _limit(memory: int) -> None:
 
     Data is limited, not addresses: of those, JAX reserves many times what it uses.
     """
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if hard != resource.RLIM_INFINITY:  # it can only be lowered
         memory = min(memory, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write that fails says more
     resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
 
 

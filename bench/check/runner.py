@@ -46,14 +46,11 @@ START_SECONDS = 120.0
 
 def entrant_name(given: str) -> str:
     """Return the entrant that a name or a path stands for; raise BakeoffError if there is none."""
-    if given in impls.names() and given not in impls.OUTSIDE:
-        return given
-    if not given.endswith(".py"):
-        raise BakeoffError(
-            f"no such entrant {given!r}; give a Python file's path, or one of "
-            f"{', '.join(impls.names())}"
-        )
-    return impls.add(given)
+    if given.endswith(".py"):
+        return impls.add(given)
+    if given not in impls.names():
+        raise unknown("entrant", given, [*impls.names(), "a Python file's path"])
+    return given
 
 
 def judge(given: str, options: CheckOptions, progress: Progress) -> Judgement:
@@ -64,15 +61,10 @@ def judge(given: str, options: CheckOptions, progress: Progress) -> Judgement:
     """
     name = entrant_name(given)
     shown = given if name in impls.OUTSIDE else os.path.relpath(impls.source(name))
-    expected = "the file is Python, its constants are literals"
     try:
-        impls.declared(name)
-        expected = "its environment can be built"
         place = place_of(name, options.backend)
-    except BakeoffError as error:
-        line = re.search(r"in line (\d+)", str(error))
-        where = f"{shown}:{line[1]}" if line else shown
-        finding = CheckFinding(expected, str(error), where, check="contract")
+    except BakeoffError as error:  # the file is no Python, or its environment cannot be built
+        finding = CheckFinding(CHECKS["contract"].about, str(error), shown, check="contract")
         failed = CheckResult("contract", FILE, (finding,))
         return Judgement(name, given, (), (failed,), options.complete)
     runner, order = Runner(name, shown, options, place), list(CHECKS)
@@ -85,7 +77,7 @@ def place_of(name: str, backend: str) -> Place:
     """Return where an entrant runs: its own environment, built if need be, or this one.
 
     Raises:
-        BakeoffError: its environment cannot be built; why.
+        BakeoffError: its file cannot be read, or its environment cannot be built; why.
     """
     place = Place()
     if impls.declared(name).own_environment:
@@ -106,8 +98,6 @@ class Runner:
         self.styles: tuple[str, ...] = ()
         """Those that are checked; known once the file is imported."""
         self.results: list[CheckResult] = []
-        self.traces: list[CheckFinding] = []
-        """What the style at hand has left behind."""
         self.started = ""
         """The line that started a process."""
         self.worker: Worker | None = None
@@ -129,7 +119,7 @@ class Runner:
 
     def _run_checks(self, style: str | None, progress: Progress) -> None:
         """Run the checks of one style, or of the file."""
-        self.traces, self.started = [], ""
+        self.started = ""
         subject = Subject(self.name, style)
         for name, check in CHECKS.items():
             requested = name in ("contract", *self.options.checks)
@@ -157,21 +147,20 @@ class Runner:
         style, where = subject.style, subject.location()
         try:
             if name == "purity":
-                found = [*self.traces, *self._end_children(where)]
+                found = self._examined(name, style) if self.worker else []
+                found += self._end_children()
             elif name == "watched":
-                seen = same_times(self.place, (self.name, style or ""), self.path, self.options)
-                found = [CheckFinding(*pair, where) for pair in seen.items()]
+                found = same_times(self.place, (self.name, style or ""), self.path, self.options)
             else:
                 found = self._examined(name, style)
         except WorkerFailedError as error:
-            found = [self._death(error, where)]
+            found = [self._death(error)]
             self._end()
         of_file = {f.seen for r in self.results if r.style is FILE for f in r.findings}
         return [
-            replace(
-                f, check=name, style=style, where=f.where.replace(str(subject.path), self.shown)
-            )
+            replace(f, check=name, style=style, where=at.replace(str(subject.path), self.shown))
             for f in dict.fromkeys(found)
+            for at in [f.where or where]
             if not style or f.seen not in of_file  # a style's process imports the file again
         ]
 
@@ -187,7 +176,6 @@ class Runner:
         question = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
         answer = self.worker.ask(question, seconds)
         self.started = answer["started"]
-        self.traces += [CheckFinding(**finding) for finding in answer["traces"]]
         if check == "contract" and style is FILE:
             offered, chosen = answer["styles"], self.options.styles
             self.styles = tuple(style for style in offered if not chosen or style in chosen)
@@ -195,7 +183,7 @@ class Runner:
                 raise unknown(f"style of {self.name}", " and ".join(chosen), offered)
         return [CheckFinding(**finding) for finding in answer["findings"]]
 
-    def _death(self, error: WorkerFailedError, where: str) -> CheckFinding:
+    def _death(self, error: WorkerFailedError) -> CheckFinding:
         """Return the finding that a process did not finish the check."""
         reason = error.reason.removeprefix("worker failed (").removesuffix(")")
         if reason.startswith("silent for"):
@@ -206,11 +194,11 @@ class Runner:
         said = f"; its last line of output: {last[0][:200]}" if last else ""
         source = str(impls.source(self.name).resolve())
         stacks = self.stacks.read_text(errors="replace") if self.stacks.exists() else ""
-        if line := re.search(rf'File "{re.escape(source)}", line (\d+) in (\S+)', stacks):
-            where = f"{source}:{line[1]}, {line[2]}"
+        line = re.search(rf'File "{re.escape(source)}", line (\d+) in (\S+)', stacks)
+        where = f"{source}:{line[1]}, {line[2]}" if line else ""
         return CheckFinding("the check finishes", seen + said, where)
 
-    def _end_children(self, where: str = "") -> list[CheckFinding]:
+    def _end_children(self) -> list[CheckFinding]:
         """End the processes that the entrant has started and that still run.
 
         A process that has ended leaves its own children to this one.
@@ -226,8 +214,7 @@ class Runner:
         if not ended:
             return []
         seen = f"left behind: {', '.join(ended[:4])}; ended now"
-        where = self.started or where
-        return [CheckFinding("no process runs on after the calls", seen, where)]
+        return [CheckFinding("no process runs on after the calls", seen, self.started)]
 
     def _children(self) -> list[psutil.Process]:
         """Return the processes that the entrant has started, and that still run."""

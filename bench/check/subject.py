@@ -34,8 +34,6 @@ PARTS = ("weights", "mu", "nu")
 """Of a checkpoint, each with an array for every weight."""
 UPDATES = 7
 """Made before `checkpoint_under_way`."""
-LONGEST_EXCEPTION = 400
-"""Characters of an exception that are shown: JAX's can be pages."""
 
 
 class FirstCall(NamedTuple):
@@ -106,23 +104,14 @@ class Subject:
 
     def exception(self, expected: str, error: BaseException) -> CheckFinding:
         """Return the finding that an exception was raised."""
-        match error:
-            case SystemExit():
-                seen = f"called sys.exit({error.code!r})"
-            case BakeoffError():
-                seen = str(error)
-            case _:
-                what = "raised"
-                if isinstance(error, MemoryError):
-                    what = "it asked for more memory than it may have:"
-                words = "".join(traceback.format_exception_only(error)).split()
-                seen = " ".join([what, *words])
+        words = " ".join("".join(traceback.format_exception_only(error)).split())
+        seen = str(error) if isinstance(error, BakeoffError) else f"raised {words}"
         frames = traceback.extract_tb(error.__traceback__)
         if error.__cause__ is not None:
             frames += traceback.extract_tb(error.__cause__.__traceback__)
         own = [frame for frame in frames if Path(frame.filename) == self.path]
         where = f"{self.path}:{own[-1].lineno}, {own[-1].name}" if own else str(self.path)
-        return CheckFinding(expected, seen[:LONGEST_EXCEPTION], where)
+        return CheckFinding(expected, seen, where)
 
 
 @cache
@@ -145,16 +134,11 @@ def named_arrays(weights: Weights) -> dict[str, Any]:
     return {jax.tree_util.keystr(path).removeprefix("."): leaf for path, leaf in leaves}
 
 
-def arrays(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the arrays of weights by name, bottom up, as NumPy's."""
-    return {name: np.asarray(value) for name, value in named_arrays(weights).items()}
-
-
 def difference(given: Weights, back: Weights) -> str:
     """Return in words how the first array that differs does, bit by bit; empty if none does."""
-    returned = arrays(back)
-    for name, ours in arrays(given).items():
-        theirs = returned[name]
+    returned = named_arrays(back)
+    for name, array in named_arrays(given).items():
+        ours, theirs = np.asarray(array), np.asarray(returned[name])
         if ours.shape != theirs.shape:
             return f"{name} is {theirs.shape} instead of {ours.shape}"
         if not np.array_equal(ours, theirs):

@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 
-READY = {"ready": 0.0, "protocol": 4}
+READY = {"ready": True, "protocol": 4}
 
 
 def answer(arms: list[list[str]], path: str, workload: str, rounds: int) -> dict[str, object]:

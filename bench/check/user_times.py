@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.engine.processes import Worker
+from bench.check.findings import CheckFinding
+from bench.engine.processes import Worker, ask_once
 from common.tolerances import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
@@ -34,11 +35,8 @@ LEAST_SECONDS = 30.0
 
 def same_times(
     place: Place, arm: tuple[str, str], path: str, options: CheckOptions
-) -> dict[str, str]:
+) -> list[CheckFinding]:
     """Compare a step in the benchmark's worker with the same step in a user's program.
-
-    Returns:
-        What is seen by what is expected; empty if all is well.
 
     Raises:
         WorkerFailedError: one of the two processes died, or took too long.
@@ -47,16 +45,14 @@ def same_times(
     variables = {k: v for k, v in place.variables.items() if not k.startswith(HIDDEN)}
     command = (place.command[0], "-c", USER_PROGRAM.read_text(encoding="utf-8"))
     question = {"arms": arms, "path": path, "workload": WORKLOAD, "rounds": ROUNDS}
-    found: dict[str, str] = {}
     for _ in range(ATTEMPTS):
         with Worker(place, silence) as worker:
             worker.start()
             timed, failures = _block(worker, arms, path, options.backend)
         if failures:
-            return {"the benchmark's worker accepts the step": next(iter(failures.values()))}
-        with Worker(replace(place, command=command, variables=variables), silence) as program:
-            program.start()
-            found = differing_times(timed, program.ask(question))
+            return [CheckFinding("the benchmark's worker accepts the step", failures[0])]
+        user = replace(place, command=command, variables=variables)
+        found = differing_times(timed, ask_once(question, user, silence))
         if not found:
             break
     return found
@@ -64,41 +60,42 @@ def same_times(
 
 def _block(
     worker: Worker, arms: list[tuple[str, str]], path: str, backend: str
-) -> tuple[list[float], dict[str, str]]:
+) -> tuple[list[float], list[str]]:
     """Return each arm's median seconds in a block of the benchmark; else why arms failed."""
     names = ["/".join(arm) for arm in arms]
     load: dict[str, Any] = {"do": "load", "arms": arms, "cache": None, "seed": 0}
     load |= {"check_programs": True, "outside": {arms[1][0]: path} if path else {}}
     where = {"workload": WORKLOAD, "backend": backend}
-    failures: dict[str, str] = worker.ask(load)["failures"]
-    for name in names:
-        proof = worker.ask(where | {"do": "prove", "arm": name})
-        if "failure" in proof:
-            failures = {name: proof["failure"]} | failures
+    failures = [*worker.ask(load)["failures"].values()]
+    proofs = [worker.ask(where | {"do": "prove", "arm": name}) for name in names]
+    failures = [proof["failure"] for proof in proofs if "failure" in proof] + failures
     if failures:
         return [], failures
     turns = {"do": "block", "kind": "step", "arms": names, "rounds": ROUNDS, "seed": 0}
     block = worker.ask(where | turns)
-    steps = block["seconds"].get("step", {})
-    return [statistics.median(steps[name]) for name in names if name in steps], block["failures"]
+    failures = [*block["failures"].values()]
+    if failures:
+        return [], failures
+    return [statistics.median(block["seconds"]["step"][name]) for name in names], []
 
 
-def differing_times(timed: list[float], user: dict[str, list[float]]) -> dict[str, str]:
-    """Return what differs, as `same_times` does.
+def differing_times(timed: list[float], user: dict[str, list[float]]) -> list[CheckFinding]:
+    """Return what differs between the worker and the user's program.
 
     Each has the baseline's and the entrant's: seconds in the worker; `seconds` and last `losses` in
     the user's program.
     """
-    found = {}
+    found = []
     plain, loss = user["losses"]
     if not abs(loss - plain) <= TRAJECTORY_TOLERANCE:
-        found["in a user's program, training has plain JAX's loss"] = (
-            f"after {2 * ROUNDS + 3} updates the loss is {loss:.6f}, plain JAX's is {plain:.6f}"
-        )
+        seen = f"after {2 * ROUNDS + 3} updates the loss is {loss:.6f}, plain JAX's is {plain:.6f}"
+        found.append(CheckFinding("in a user's program, training has plain JAX's loss", seen))
     ratios = timed[1] / timed[0], user["seconds"][1] / user["seconds"][0]
     if max(ratios) > RATIO * min(ratios):
-        found["a step takes as long in a user's program as in the benchmark's worker"] = (
+        expected = "a step takes as long in a user's program as in the benchmark's worker"
+        seen = (
             f"relative to plain JAX it takes {ratios[1]:.2g} in the program, {ratios[0]:.2g} in "
             "the worker"
         )
+        found.append(CheckFinding(expected, seen))
     return found

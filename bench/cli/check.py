@@ -31,8 +31,6 @@ bakeoff check mine.py theirs.py haiku --json\n
 bakeoff check mine.py --style pure --only equality,gradient --workload seed"""
 
 GIB = 1 << 30
-LEAST_MEMORY = 1.0
-"""GiB that it takes to import jax and compile a small step."""
 WIDE = 100
 """Columns from which on there is room for what a check is about."""
 COLOURS = {"ok": "green", "note": "yellow", "not run": "dim", "finding": "bold red"}
@@ -77,10 +75,6 @@ def check(
 
     check_rate("--time-limit", time_limit)
     check_rate("--memory", memory)
-    if memory < LEAST_MEMORY:
-        raise BakeoffError(
-            f"--memory is {memory:g}; jax alone needs {LEAST_MEMORY:g} GiB: give more"
-        )
     options = CheckOptions(
         styles=split(style),
         checks=known("check", only, CHECKS) or tuple(CHECKS),

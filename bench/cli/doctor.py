@@ -9,13 +9,10 @@ from typing import Annotated
 
 import typer
 
-from common.errors import BakeoffError
-
 EXAMPLES = """Examples:\n
 bakeoff doctor\n
 bakeoff doctor --seconds 30\n
 bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
-MOST_SECONDS = 3600.0
 
 
 def doctor(
@@ -29,16 +26,13 @@ def doctor(
 
     Nothing is changed. Other programs that run meanwhile are reported.
     """
-    if not 0 < seconds <= MOST_SECONDS:
-        raise BakeoffError(
-            f"--seconds is {seconds:g}; more than 0 and at most {MOST_SECONDS:g} are allowed: "
-            "give another one"
-        )
     from rich.console import Console
 
     from bench.doctor.finding import Level, report
     from bench.doctor.probes import findings, look
+    from common.config import check_rate
 
+    check_rate("--seconds", seconds)
     with Console(stderr=True).status(f"watching this machine for {seconds:g} s", spinner="line"):
         found = list(findings(look(seconds)))
     if as_json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import shlex
-from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from typing import Annotated
 import typer
 
 from common.errors import BakeoffError, require_new
+from common.files import atomic_write
 
 EXAMPLES = """Examples:\n
 bakeoff new mine\n
@@ -27,15 +27,7 @@ def new(
     path = into / f"{name}.py"
     require_name(name)
     require_new(path, "entrant file")
-    try:
-        path.write_text(skeleton(name), encoding="utf-8")
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()  # a part of it was written
-        raise BakeoffError(
-            f"cannot write {path}: {error.strerror}; make room there, or name another folder with "
-            "--into"
-        ) from error
+    atomic_write(path, skeleton(name))
     print(f"wrote {path}; next: bakeoff check {shlex.quote(str(path))}")
 
 

@@ -7,7 +7,6 @@ of the system below a folder that stands for `/`. A file that does not exist yie
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import platform
 import re
@@ -27,11 +26,9 @@ from bench.doctor.finding import Area, Level, MachineFinding
 from bench.engine.machine import machine_seconds
 from bench.engine.processes import WorkerFailedError, ask_once
 from bench.environments.builder import failure
-from bench.environments.uv import uv_path
 from bench.runfile.warnings import LOAD, OTHERS, STEAL
 from bench.worker.gpus import Gpu, gpus
 from bench.worker.settings import affinity
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,20 +48,15 @@ IN_USE = 0.05
 STEADY = ("performance", "userspace")
 """Governors that do not change a core's frequency with its load."""
 CPU = "sys/devices/system/cpu"
-GROUP = "sys/fs/cgroup"
-"""The control group (version 2) of this container."""
-EXTRA = "pip install --editable '.[{}]', if you need it."
-TOOLS = {
-    "uv": "pip install uv: it builds environments of other releases and of some entrants.",
+QUOTA = "sys/fs/cgroup/cpu.max"
+"""Of this container's control group (version 2)."""
+PROGRAMS = {
     "git": "Install it: `bakeoff ab` and `bisect` take revisions of this project from it.",
     "c++": "Install a C++ compiler to measure PyTorch's style `compile`.",
-    "extra ray": EXTRA.format("ray"),
-    "extra parquet": EXTRA.format("parquet"),
-    "extra histogram": EXTRA.format("histogram"),
 }
-"""Programs and extras that parts of this project use, and how to get them."""
-MODULES = {"extra ray": "ray", "extra parquet": "pyarrow", "extra histogram": "pygal"}
-"""A module of each extra."""
+"""Those that parts of this project use, and how to get them."""
+EXTRAS = {"ray": "ray", "parquet": "pyarrow", "histogram": "pygal"}
+"""Of this project, each with a module that it installs."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +83,9 @@ class Machine:
     """Seconds of a loop that always does the same."""
     throttled: int = 0
     """Times that heat slowed cores down."""
-    held_back: int = 0
-    """Times that the container's quota was used up."""
     on_battery: bool = False
-    tools: frozenset[str] = frozenset()
-    """Programs and extras that are installed."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Programs and extras that are not installed, and how to get them."""
     gpus: Sequence[Gpu] = ()
     jax: Mapping[str, Any] = field(default_factory=dict)
     """A worker's description of backends, devices and versions; empty if it failed."""
@@ -107,14 +97,15 @@ def look(seconds: float) -> Machine:
     """Watch this machine for so many seconds, and ask a worker what jax finds."""
     root = Path("/")
     usable = tuple(affinity() or range(os.cpu_count() or 1))
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
-    before = throttles(root, usable), holdups(root)
+    before = throttles(root, usable)
     stolen, others, loop = watched(seconds)
-    battery = getattr(psutil, "sensors_battery", lambda: None)()
-    there = {name for name in TOOLS if shutil.which(name)}
-    there |= {name for name, module in MODULES.items() if importlib.util.find_spec(module)}
-    with suppress(BakeoffError):
-        there |= {"uv"} if uv_path() else set()
+    battery, memory = psutil.sensors_battery(), psutil.virtual_memory()
+    missing = {name: advice for name, advice in PROGRAMS.items() if not shutil.which(name)}
+    missing |= {
+        f"extra {name}": f"pip install --editable '.[{name}]', if you need it."
+        for name, module in EXTRAS.items()
+        if not importlib.util.find_spec(module)
+    }
     jax, failed = {}, ""
     try:
         jax = ask_once({"do": "describe", "entrants": [impls.BASELINE], "outside": {}})
@@ -124,16 +115,15 @@ def look(seconds: float) -> Machine:
         root=root,
         count=os.cpu_count() or 1,
         usable=usable,
-        memory=psutil.virtual_memory().total,
-        free=psutil.virtual_memory().available,
-        load=load,
+        memory=memory.total,
+        free=memory.available,
+        load=os.getloadavg()[0],
         stolen=stolen,
         others=others,
         loop=loop,
-        throttled=throttles(root, usable) - before[0],
-        held_back=holdups(root) - before[1],
+        throttled=throttles(root, usable) - before,
         on_battery=battery is not None and not battery.power_plugged,
-        tools=frozenset(there),
+        missing=missing,
         gpus=gpus() or (),
         jax=jax,
         failure=failed,
@@ -203,9 +193,8 @@ def backends(machine: Machine) -> Iterator[MachineFinding]:
 
 def programs(machine: Machine) -> Iterator[MachineFinding]:
     """Yield the programs and extras that are not installed."""
-    for name, advice in TOOLS.items():
-        if name not in machine.tools:
-            yield MachineFinding(Area.MISSING, name, "not installed", Level.NOTE, advice)
+    for name, advice in machine.missing.items():
+        yield MachineFinding(Area.MISSING, name, "not installed", Level.NOTE, advice)
 
 
 def activity(machine: Machine) -> Iterator[MachineFinding]:
@@ -243,15 +232,15 @@ def frequency(machine: Machine) -> Iterator[MachineFinding]:
         changing = bool(governors.keys() - set(STEADY))
         advice = "sudo cpupower frequency-set -g performance"
         yield timed("frequency governor", seen, *warning(changing, advice))
-    boost = read(root / CPU / "cpufreq/boost") or ""
-    turbo = {"0": "1", "1": "0"}.get(read(root / CPU / "intel_pstate/no_turbo") or "", "")
-    if boost == "1" or (not boost and turbo == "1"):
+    turbo = {"0": "1", "1": "0"}.get(read(root / CPU / "intel_pstate/no_turbo"))
+    boost = read(root / CPU / "cpufreq/boost") or turbo
+    if boost == "1":
         seen = "on: the frequency depends on heat and on the number of busy cores"
         advice = "Turn it off to compare seconds between runs; ratios of one run do not need it."
         yield timed("boost", seen, Level.NOTE, advice)
-    elif boost or turbo:
+    elif boost:
         yield timed("boost", "off")
-    if not (governors or boost or turbo):
+    if not (governors or boost):
         yield timed("frequency", "not known on this system", Level.NOTE)
     if machine.throttled:
         seen = f"cores were slowed down {machine.throttled} times while they were watched"
@@ -274,16 +263,15 @@ def sharing(machine: Machine) -> Iterator[MachineFinding]:
         first = ",".join(str(group[0]) for group in groups if group)
         advice = f"taskset -c {first} pytest bench … uses one thread of each."
         yield timed("two threads on a core", f"these share one: {seen}", Level.NOTE, advice)
-    cores = quota_of(root)
-    if cores is not None:
-        used_up = f", used up {machine.held_back} times just now" if machine.held_back else ""
-        short = cores < len(usable) or machine.held_back > 0
+    quota, _, period = read(root / QUOTA).partition(" ")
+    if quota not in ("", "max"):
+        cores = int(quota) / int(period)
         advice = (
             "Give it whole cores (docker run --cpuset-cpus): a process that exceeds the quota is "
             "stopped for the rest of a tenth of a second."
         )
-        seen = f"{cores:g} cores' time{used_up}"
-        yield timed("quota of this container", seen, *warning(short, advice))
+        short = warning(cores < len(usable), advice)
+        yield timed("quota of this container", f"{cores:g} cores' time", *short)
 
 
 def accelerators(machine: Machine) -> Iterator[MachineFinding]:
@@ -325,17 +313,16 @@ def warning(bad: bool, advice: str) -> tuple[Level, str]:
     return (Level.WARNING, advice) if bad else (Level.OK, "")
 
 
-def read(path: Path) -> str | None:
-    """Return the text of a file without its end of line; None if it cannot be read."""
+def read(path: Path) -> str:
+    """Return the text of a file without its end of line; nothing if it cannot be read."""
     with suppress(OSError, UnicodeDecodeError):
         return path.read_text("utf-8").strip()
-    return None
+    return ""
 
 
 def of_cpuinfo(root: Path, key: str) -> str:
     """Return a value of the first core in /proc/cpuinfo, or an empty string."""
-    text = read(root / "proc/cpuinfo") or ""
-    found = re.search(rf"^{key}\s*:(.*)$", text, re.MULTILINE)
+    found = re.search(rf"^{key}\s*:(.*)$", read(root / "proc/cpuinfo"), re.MULTILINE)
     return found[1].strip() if found else ""
 
 
@@ -350,18 +337,6 @@ def throttles(root: Path, cores: Sequence[int]) -> int:
     """Return how many times heat has slowed these cores down since the start."""
     files = (f"{CPU}/cpu{core}/thermal_throttle/core_throttle_count" for core in cores)
     return sum(int(read(root / file) or 0) for file in files)
-
-
-def quota_of(root: Path) -> float | None:
-    """Return the cores whose time a container may use; None where it may use all."""
-    quota, _, period = (read(root / GROUP / "cpu.max") or "max").partition(" ")
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def holdups(root: Path) -> int:
-    """Return how many times the quota has been used up."""
-    found = re.search(r"^nr_throttled (\d+)$", read(root / GROUP / "cpu.stat") or "", re.MULTILINE)
-    return int(found[1]) if found else 0
 
 
 def gib(count: float) -> str:

@@ -14,13 +14,12 @@ import json
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache, partial
 from typing import IO, TYPE_CHECKING, Any
 
-from bench.worker.protocol import PROTOCOL, Ready
+from bench.worker.protocol import Ready
 from bench.worker.recorder import TurnMarker
 from bench.worker.settings import CORES
 
@@ -61,18 +60,14 @@ def answer_commands(out: IO[str], answer_to: Callable[..., Any]) -> None:
         record = answer if isinstance(answer, dict) else asdict(answer)
         print(json.dumps(record), file=out, flush=True)
 
-    clock, took, pid = time.perf_counter, 0.0, os.getpid()
-    while True:
-        emit(Ready(took, PROTOCOL, time.process_time()))
-        line = sys.stdin.readline()
-        if not line:
-            return
-        start = clock()
+    pid = os.getpid()
+    emit(Ready())
+    for line in sys.stdin:
         answer = answer_to(**json.loads(line))
         if os.getpid() != pid:  # a fork that an entrant made came back to here
             os._exit(0)
         emit(answer)
-        took = clock() - start
+        emit(Ready())
 
 
 def answer_to(turn: TurnMarker, do: str, **arguments: Any) -> Any:
@@ -115,8 +110,7 @@ def closed_in_forks(descriptor: int) -> None:
             with suppress(OSError):
                 os.close(left.pop())
 
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=close)
+    os.register_at_fork(after_in_child=close)
 
 
 def end_with_parent(sign: signal.Signals = signal.SIGKILL) -> None:

@@ -127,11 +127,9 @@ def stages(
     return lowered
 
 
-def peak_rss() -> float | None:
-    """Return the largest resident set of this process so far, in bytes; None where unknown."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
+def peak_rss() -> float:
+    """Return the largest resident set of this process so far, in bytes."""
+    import resource  # here, since it would add to what is imported before an import is timed
+
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)

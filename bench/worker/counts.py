@@ -8,8 +8,8 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from contextlib import contextmanager, suppress
-from functools import cache, partial
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -38,10 +38,6 @@ FIRST_CALLS = 3
 WARM_CALLS = 10
 """Calls, each with a chunk of its own, in which a warm step should compile nothing."""
 COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
-
-
-class UnsteadyCountsError(BakeoffError):
-    """A call does not start and call the same number of functions every time."""
 
 
 class PythonCounts(NamedTuple):
@@ -74,27 +70,27 @@ def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
     hidden = random_hidden(case)
     step.load(fresh_checkpoint(random_weights(case.model)))
     jax.clear_caches()
-    with compilations() as first:
-        for chunk in chunks[:FIRST_CALLS]:
-            hidden, _ = jax.block_until_ready(step(hidden, chunk))
-    with compilations() as warm:
-        for chunk in chunks[FIRST_CALLS:]:
-            hidden, _ = jax.block_until_ready(step(hidden, chunk))
-    starts, calls = None, None
-    if not warm():
-        with suppress(UnsteadyCountsError):
-            starts, calls = python_counts(partial(step, hidden, chunks[0]))
+    programs = compilations()
+    for chunk in chunks[:FIRST_CALLS]:
+        hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    first = programs()
+    for chunk in chunks[FIRST_CALLS:]:
+        hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    warm = programs() - first
+    counts = None if warm else python_counts(partial(step, hidden, chunks[0]))
     return {
-        "python_starts": starts,
-        "python_calls": calls,
-        "compilations_first": first(),
-        "compilations_warm": warm(),
+        "python_starts": counts and counts.starts,
+        "python_calls": counts and counts.calls,
+        "compilations_first": first,
+        "compilations_warm": warm,
         "parameters": sum(array.size for dense in flat(step.save().weights) for array in dense),
     }
 
 
-def python_counts(call: Callable[[], Any]) -> PythonCounts:
+def python_counts(call: Callable[[], Any]) -> PythonCounts | None:
     """Return what the interpreter does in one call of `call`, in this thread.
+
+    None where that is not the same in each of several calls.
 
     Waiting for the result is not counted, nor is the call of `call` itself; bind arguments with
     `functools.partial`, which adds nothing. Of a TrainStep, its `__call__` is counted: one start
@@ -107,20 +103,13 @@ def python_counts(call: Callable[[], Any]) -> PythonCounts:
     returns, which starts from cleared caches.
 
     Raises:
-        UnsteadyCountsError: the calls' counts differ.
         BakeoffError: other tools have taken every id of `sys.monitoring`.
     """
     for _ in range(UNCOUNTED):
         jax.block_until_ready(call())
     with collector_off(), tool_id() as tool:
         counts = [_count(call, tool) for _ in range(COUNTED)]
-    if len(set(counts)) > 1:
-        found = ", ".join(f"{starts} starts and {calls} calls" for starts, calls in counts)
-        raise UnsteadyCountsError(
-            f"Python's work in a warm call is not the same every time: {found}; "
-            "look for what the step keeps from call to call"
-        )
-    return counts[0]
+    return counts[0] if len(set(counts)) == 1 else None
 
 
 def _count(call: Callable[[], Any], tool: int) -> PythonCounts:
@@ -152,13 +141,11 @@ def _count(call: Callable[[], Any], tool: int) -> PythonCounts:
 @contextmanager
 def tool_id() -> Iterator[int]:
     """Hold a free id of `sys.monitoring`; raise BakeoffError where there is none."""
-    taken = {tool: sys.monitoring.get_tool(tool) for tool in TOOL_IDS}
-    free = [tool for tool, name in taken.items() if name is None]
+    free = [tool for tool in TOOL_IDS if sys.monitoring.get_tool(tool) is None]
     if not free:
-        names = ", ".join(str(name) for name in taken.values())
         raise BakeoffError(
-            f"every tool id of sys.monitoring is taken, by {names}: count Python calls without a "
-            "debugger, a profiler or a coverage tool"
+            "every tool id of sys.monitoring is taken: count Python calls without a debugger, a "
+            "profiler or a coverage tool"
         )
     tool = free[-1]  # debuggers and profilers ask for the first ones by their numbers
     sys.monitoring.use_tool_id(tool, TOOL)
@@ -181,40 +168,23 @@ def collector_off() -> Iterator[None]:
             ENABLE()
 
 
-@contextmanager
-def compilations() -> Iterator[Callable[[], int]]:
-    """Count the programs that this process compiles in the block.
+def compilations() -> Callable[[], int]:
+    """Return what tells how many programs this process has compiled since then.
 
-    Yields what tells how many there have been so far; after the block it stays as it is. A program
-    that is read from the persistent compilation cache counts as well.
-
-    Raises:
-        RuntimeError: this JAX does not tell when it compiles.
-    """
-    compiled, end = heard(), None
-    start = compiled()
-    try:
-        yield lambda: (compiled() if end is None else end) - start
-    finally:
-        end = compiled()
-
-
-def heard() -> Callable[[], int]:
-    """Return what tells how many programs this process has compiled so far.
-
-    It compiles one itself, to know that it would hear: no other zero can be trusted.
+    A program that is read from the persistent compilation cache counts as well. One is compiled
+    here, to know that it would be heard: no other zero can be trusted.
 
     Raises:
         RuntimeError: this JAX does not tell when it compiles.
     """
-    listener = _listener()
     for _ in range(2):
-        before = listener.heard
+        before = LISTENER.heard
         jax.block_until_ready(jax.jit(lambda: 0)())
-        if listener.heard > before:
-            return lambda: listener.heard
+        start = LISTENER.heard
+        if start > before:
+            return lambda: LISTENER.heard - start
         # The first time, or somebody has cleared all of JAX's listeners.
-        jax.monitoring.register_event_duration_secs_listener(listener)
+        jax.monitoring.register_event_duration_secs_listener(LISTENER)
     raise RuntimeError(
         f"jax {jax.__version__} does not say {COMPILED} when it compiles, so compilations cannot "
         "be counted; is jit disabled?"
@@ -222,6 +192,8 @@ def heard() -> Callable[[], int]:
 
 
 class _Listener:
+    """Counts the programs that JAX says it has compiled."""
+
     heard = 0
 
     def __call__(self, event: str, duration_secs: float, **_: str | int) -> None:
@@ -229,7 +201,5 @@ class _Listener:
         self.heard += event == COMPILED
 
 
-@cache
-def _listener() -> _Listener:
-    """Return the one listener; not every release can unregister, so there are no more of them."""
-    return _Listener()
+LISTENER = _Listener()
+"""The only one: not every release of JAX can unregister it."""

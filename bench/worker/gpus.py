@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 
 PROGRAM = "nvidia-smi"
-REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
-"""What the tool calls the reasons for slow clocks; the second name is before driver 535."""
+SLOWED = ("clocks_event_reasons.hw_slowdown", "clocks_event_reasons.sw_thermal_slowdown")
+"""Reasons for slow clocks, as drivers from 535 on call them."""
 FIELDS = (
     *("name", "driver_version", "memory.total", "memory.used", "utilization.gpu"),
-    *("temperature.gpu", "persistence_mode", "mig.mode.current", "compute_mode"),
-    *(f"{REASONS[0]}.{reason}" for reason in ("hw_slowdown", "sw_thermal_slowdown")),
+    *("temperature.gpu", "persistence_mode", "mig.mode.current", *SLOWED),
     *("clocks.sm", "clocks.max.sm"),
 )
 SECONDS = 20
@@ -49,18 +47,15 @@ class Gpu:
 
 def gpus() -> list[Gpu] | None:
     """Return the GPUs; None where the tool is not installed, or does not answer."""
-    program = shutil.which(PROGRAM)
-    for reasons in REASONS if program else ():
-        fields = ",".join(FIELDS).replace(REASONS[0], reasons)
-        with suppress(OSError, subprocess.SubprocessError, ValueError):
-            done = subprocess.run(  # noqa: S603 -- the driver's own tool
-                [str(program), f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=True,
-            )
-            return parsed(done.stdout)
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        done = subprocess.run(  # noqa: S603 -- the driver's own tool
+            [PROGRAM, f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=True,
+        )
+        return parsed(done.stdout)
     return None
 
 
@@ -70,27 +65,24 @@ def parsed(text: str) -> list[Gpu]:
     Raises:
         ValueError: a line has other fields than were asked for.
     """
-    return [gpu(*row) for row in csv.reader(text.splitlines(), skipinitialspace=True)]
+    rows = csv.reader(text.splitlines(), skipinitialspace=True)
+    return [gpu(dict(zip(FIELDS, row, strict=True))) for row in rows]
 
 
-def gpu(*row: str) -> Gpu:
-    """Return the GPU of a line."""
-    if len(row) != len(FIELDS):
-        raise ValueError(f"{len(row)} fields where {len(FIELDS)} were asked for")
-    name, driver, memory, used, busy, temperature, persistent, divided, _, *more = row
-    hardware, thermal, clock, fastest = more
+def gpu(said: dict[str, str]) -> Gpu:
+    """Return the GPU of a line, given by its fields."""
     return Gpu(
-        name,
-        driver,
-        memory=int(number(memory) or 0) * MIB,
-        used=int(number(used) or 0) * MIB,
-        busy=(number(busy) or 0) / 100,
-        temperature=number(temperature),
-        persistent=persistent == "Enabled",
-        divided=divided == "Enabled",
-        slowed="Active" in (hardware, thermal),
-        clock=number(clock),
-        fastest=number(fastest),
+        said["name"],
+        said["driver_version"],
+        memory=int(number(said["memory.total"]) or 0) * MIB,
+        used=int(number(said["memory.used"]) or 0) * MIB,
+        busy=(number(said["utilization.gpu"]) or 0) / 100,
+        temperature=number(said["temperature.gpu"]),
+        persistent=said["persistence_mode"] == "Enabled",
+        divided=said["mig.mode.current"] == "Enabled",
+        slowed="Active" in [said[reason] for reason in SLOWED],
+        clock=number(said["clocks.sm"]),
+        fastest=number(said["clocks.max.sm"]),
     )
 
 

@@ -87,12 +87,10 @@ def variables() -> Values:
 
 
 def scheduling() -> Values:
-    """Return the cores and the nice value of this process, where the system has them."""
-    found: Values = {}
+    """Return the cores and the nice value of this process; macOS does not tell the cores."""
+    found: Values = {"the priority": os.getpriority(os.PRIO_PROCESS, 0)}
     if hasattr(os, "sched_getaffinity"):
-        found["the affinity"] = sorted(os.sched_getaffinity(0))
-    if hasattr(os, "getpriority"):
-        found["the priority"] = os.getpriority(os.PRIO_PROCESS, 0)
+        found = {"the affinity": sorted(os.sched_getaffinity(0))} | found
     return found
 
 

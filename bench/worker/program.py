@@ -76,9 +76,9 @@ def facts(program: Program) -> ProgramFacts:
 
 def difference(ours: dict[str, int], baseline: dict[str, int]) -> dict[str, int]:
     """Return by how many of each kind two programs differ; nothing where they do not."""
-    kinds = sorted(ours.keys() | baseline.keys())
-    counts = {kind: ours.get(kind, 0) - baseline.get(kind, 0) for kind in kinds}
-    return {kind: count for kind, count in counts.items() if count}
+    found = Counter(ours)
+    found.subtract(baseline)
+    return {kind: count for kind, count in sorted(found.items()) if count}
 
 
 def proof_of(ours: ProgramFacts | None, baseline: ProgramFacts) -> dict[str, Any]:

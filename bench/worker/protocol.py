@@ -24,11 +24,8 @@ PROTOCOL = 4
 class Ready:
     """The worker waits for its next command."""
 
-    ready: float
-    """Seconds that the last command took."""
-    protocol: int
-    cpu_seconds: float
-    """Processor time of the process so far."""
+    ready: bool = True
+    protocol: int = PROTOCOL
 
 
 @dataclass

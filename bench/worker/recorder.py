@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -26,8 +25,7 @@ class Recorder:
 
     def taken(self) -> None:
         """Drop the file's name: the worker has mapped it, and nothing is left behind by a crash."""
-        with suppress(OSError):  # Windows keeps what is open
-            self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def who(self) -> int | None:
         """Return the index of the arm whose turn it is, or None."""

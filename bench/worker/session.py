@@ -17,7 +17,7 @@ from bench.cells import BASELINE, Arm
 from bench.metrics import TINY
 from bench.worker.arms import Arms, guarded, program_of
 from bench.worker.block import TimedBlock
-from bench.worker.counts import exact, heard
+from bench.worker.counts import compilations, exact
 from bench.worker.integrity import Surroundings
 from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
 from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
@@ -57,7 +57,7 @@ class Session:
         """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
         self.functions = Surroundings(everything=False)
         self.compiled: Callable[[], int] | None = None
-        """Returns how many programs the process has compiled so far."""
+        """Returns how many programs the process has compiled since the first block."""
         self.cached = False
         self.cache_hits = 0
         """Programs that came from the persistent compilation cache."""
@@ -101,7 +101,7 @@ class Session:
             self.at(ours[0])
             before = Surroundings()
             for arm in rng.sample(ours, len(ours)):
-                problem = guarded(partial(arm.load))
+                problem = guarded(arm.load)
                 if isinstance(problem, Failed):
                     found.failures[str(arm)] = problem.failure
             changes = before.changes()
@@ -233,7 +233,7 @@ class Session:
     ) -> Timed:
         """Measure one block of turns of this kind: fresh buffers, then rounds in random order."""
         opened = self.on(workload, backend)
-        self.compiled = self.compiled or heard()
+        self.compiled = self.compiled or compilations()
         block = TimedBlock(self.at, self.compiled, self.functions.changes, seed)
         untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
         found = block.run(opened, kind, [*map(Arm.of, arms)], rounds, untimed)

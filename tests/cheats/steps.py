@@ -48,27 +48,22 @@ def around(cheat: Any) -> Any:
 # What is computed once, and kept.
 
 
-def by_chunk(new: Any) -> Any:
-    """Keep what it has returned, by the chunk alone."""
-    return kept_by(new(), lambda state, hidden, chunk: chunk)
+def kept_by(choose: Any) -> Any:
+    """Return a cheat that keeps what it has returned, by some of its inputs."""
 
+    def cheat(new: Any) -> Any:
+        update, kept = new(), dict[bytes, Any]()
 
-def by_all(new: Any) -> Any:
-    """Keep what it has returned, by all that it depends on."""
-    return kept_by(new(), lambda *inputs: inputs)
+        def cached(*inputs: Any) -> Any:
+            leaves = jax.tree.leaves(choose(*inputs))
+            name = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
+            if name not in kept:
+                kept[name] = update(*inputs)
+            return kept[name]
 
+        return cached
 
-def kept_by(update: Any, choose: Any) -> Any:
-    kept: dict[bytes, Any] = {}
-
-    def cached(*inputs: Any) -> Any:
-        leaves = jax.tree.leaves(choose(*inputs))
-        name = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
-        if name not in kept:
-            kept[name] = update(*inputs)
-        return kept[name]
-
-    return cached
+    return cheat
 
 
 def by_identity(new: Any) -> Any:
@@ -363,8 +358,8 @@ def idle(new: Any) -> Any:
 
 
 STYLES = {
-    "by_chunk": around(by_chunk),
-    "by_all": around(by_all),
+    "by_chunk": around(kept_by(lambda state, hidden, chunk: chunk)),
+    "by_all": around(kept_by(lambda *inputs: inputs)),
     "by_identity": around(by_identity),
     "never_updates": around(never_updates),
     "sometimes_updates": around(sometimes_updates),
