@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,8 +80,13 @@ def read_regular(path: Path, most: int) -> bytes:
 def atomic_write(path: Path, data: str | bytes) -> None:
     """Write a file that appears complete or not at all; replace it if it exists."""
     partial = path.with_name(f".{stem(path)}.{os.getpid()}.partial")
-    partial.write_bytes(data.encode() if isinstance(data, str) else data)
-    partial.replace(path)
+    try:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        partial.replace(path)
+    except OSError:  # as on a full disk
+        with suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def stem(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import resource
 import shlex
 import subprocess
 import textwrap
@@ -112,6 +113,21 @@ def test_new_writes_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "mine.py"
     assert path.read_text() == skeleton("mine")
     assert f"bakeoff check {path}\n" in capsys.readouterr().out
+
+
+def test_new_leaves_nothing_on_a_full_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that may not grow stands for it: the write fails after the file was made."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        status = main(["new", "mine", "--into", str(tmp_path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 2
+    assert capsys.readouterr().err.startswith(f"bakeoff: cannot write {tmp_path / 'mine.py'}: ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from bench.check.subject import Subject
     from common.equality import Case
 
+NAMES = {
+    "build": "build(config) -> Model: the model as pure functions",
+    "STYLES": 'STYLES = {"pure": pure_style(build)}: ways to write a training step',
+    "DISTRIBUTION": 'DISTRIBUTION = "…": the name of the installed package',
+}
+"""What a file has to define."""
 OTHER_PRECISION = re.compile(
     r"stablehlo\.(\w+).*tensor<(?:[\d?]+x)*(bf16|f16|f64|f[84]\w+|complex<f\d+>)>"
 )
@@ -36,8 +42,12 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     try:
         entrant = subject.entrant
     except BaseException as error:
-        expected = "the file can be imported, and defines build, STYLES and DISTRIBUTION"
-        yield subject.exception(expected, error)
+        module = sys.modules.get(f"impls.{subject.name}")
+        lacking = [name for name in NAMES if module and not hasattr(module, name)]
+        for name in lacking:
+            yield subject.finding(f"the file defines {NAMES[name]}", f"there is no {name}")
+        if not lacking:
+            yield subject.exception("the file can be imported", error)
         return
     yield from _constants(subject)
     try:

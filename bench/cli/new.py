@@ -27,7 +27,13 @@ def new(
     path = into / f"{name}.py"
     require_name(name)
     require_new(path, "entrant file")
-    atomic_write(path, skeleton(name))
+    try:
+        atomic_write(path, skeleton(name))
+    except OSError as error:
+        raise BakeoffError(
+            f"cannot write {path}: {error.strerror}; make room there, or name another folder with "
+            "--into"
+        ) from error
     print(f"wrote {path}; next: bakeoff check {shlex.quote(str(path))}")
 
 
