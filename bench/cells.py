@@ -165,6 +165,11 @@ class Offer:
     """By entrant: styles that have workers of their own."""
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a run file says of it."""
+        return {"versions": self.versions, "devices": self.devices, **self.conditions}
+
+    @property
     def sides(self) -> dict[str, str]:
         """What has workers of its own: entrants by their environment, and styles, `torch/eager`."""
         arms = (f"{name}/{style}" for name, styles in self.alone.items() for style in styles)

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,8 @@ from bench.report import text
 from bench.report.progress import Shown
 from bench.report.run import document
 from bench.run import Header, Measurement, Request, read_header
-from bench.runfile.atomic_write import Whole, written
 from bench.runfile.reader import Run
-from bench.runfile.writer import entry, group_of
+from bench.runfile.writer import entry, group_of, write
 from bench.worker.settings import conditions
 from common.config import check_rate, check_size
 from common.devices import MOST_DEVICES
@@ -61,88 +61,76 @@ MOST_BEFORE = 600.0
 """Seconds that pytest may have run before anything is measured."""
 
 
-def names(what: str, default: str) -> dict[str, Any]:
-    """Return the settings of an option that takes names."""
-    text = f"measure this {what} only; may be given again, or as a,b (default: {default})"
-    return {"action": "append", "default": [], "metavar": "NAME", "help": text}
-
-
-def count(what: str, default: str = "the planner chooses, within the budget") -> dict[str, Any]:
-    """Return the settings of an option that takes a number."""
-    return {"type": int, "metavar": "N", "help": f"{what} (default: {default})"}
-
-
-def number(text: str, default: float, metavar: str) -> dict[str, Any]:
-    """Return the settings of an option that takes a number with a default."""
-    return {"type": float, "default": default, "metavar": metavar, "help": text}
-
-
-def words(text: str, metavar: str, **settings: Any) -> dict[str, Any]:
-    """Return the settings of any other option."""
-    return {"help": text, "metavar": metavar, **settings}
-
-
+NAMES = {
+    "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
+    "missing; an entrant of your own by the path of its .py file",
+    "style": "all",
+    "workload": "toy and seed; sweep stands for widths 8 to 1024",
+    "backend": "all that jax offers",
+    "metric": "all; of a sweep, step",
+}
+"""Options that take names, and their defaults."""
+COUNTS = {
+    "processes": "workers that share the blocks; 1 where --blocks is given",
+    "blocks": "blocks of interleaved rounds over fresh buffers, in each worker",
+    "rounds": "rounds in a block: one turn of everybody",
+    "cold-samples": "fresh processes for each cell's cold metrics, twice as many of the baseline",
+}
+"""Options that take numbers; the planner chooses those that are not given."""
 OPTIONS: dict[str, dict[str, Any]] = {
-    "entrant": names(
-        "entrant",
-        "the JAX libraries of this environment; all for everybody's, which builds what is missing; "
-        "an entrant of your own by the path of its .py file",
-    ),
-    "style": names("style", "all"),
-    "workload": names("workload", "toy and seed; sweep stands for widths 8 to 1024"),
-    "backend": names("backend", "all that jax offers"),
-    "metric": names("metric", "all; of a sweep, step"),
-    "budget": number(
-        "wall time for the whole run, shared out by a planner (default: 300)", 300.0, "SECONDS"
-    ),
-    "margin": number(
-        "within this fraction, two times are called equivalent (default: 0.02)", 0.02, "FRACTION"
-    ),
-    "resume": words(
-        "go on with a run that was cut off, given the same options: the newest one in "
+    "budget": {
+        "help": "wall time for the whole run, shared out by a planner (default: 300)",
+        "metavar": "SECONDS",
+        "type": float,
+        "default": 300.0,
+    },
+    "margin": {
+        "help": "within this fraction, two times are called equivalent (default: 0.02)",
+        "metavar": "FRACTION",
+        "type": float,
+        "default": 0.02,
+    },
+    "resume": {
+        "help": "go on with a run that was cut off, given the same options: the newest one in "
         f"{journals.FOLDER}/, or this one",
-        "JOURNAL",
-        nargs="?",
-        const="",
-    ),
-    "devices": words(
-        "share streams between so many devices, as in 1,2,4, for bench/test_scaling.py; on a CPU, "
-        "XLA is told to make as many of it (default: none)",
-        "N,N",
-        default="",
-    ),
-    "environment": words(
-        "measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
-        "releases, flax==0.12.8 (default: the one at hand)",
-        "SPEC",
-    ),
-    "cores": words(
-        "which cores workers use: all, as users run it; one each, pinned and several workers at a "
-        "time, which is far more precise; auto takes all for the time of a step, and one for what "
-        "the host costs and what happens once (default: auto)",
-        "all|one|auto",
-        choices=(AUTO, ALL, ONE),
-        default=AUTO,
-    ),
-    "processes": count(
-        "workers that share the blocks",
-        "1 where --blocks is given, else the planner chooses, within the budget",
-    ),
-    "blocks": count("blocks of interleaved rounds over fresh buffers, in each worker"),
-    "rounds": count("rounds in a block: one turn of everybody"),
-    "cold-samples": count(
-        "fresh processes for each cell's cold metrics, twice as many of the baseline"
-    ),
+        "metavar": "JOURNAL",
+        "nargs": "?",
+        "const": "",
+    },
+    "devices": {
+        "help": "share streams between so many devices, as in 1,2,4, for bench/test_scaling.py; "
+        "on a CPU, XLA is told to make as many of it (default: none)",
+        "metavar": "N,N",
+        "default": "",
+    },
+    "environment": {
+        "help": "measure in an environment of other releases, which uv builds: a day, "
+        "@2025-12-01, or releases, flax==0.12.8 (default: the one at hand)",
+        "metavar": "SPEC",
+    },
+    "cores": {
+        "help": "which cores workers use: all, as users run it; one each, pinned and several "
+        "workers at a time, which is far more precise; auto takes all for the time of a step, and "
+        "one for what the host costs and what happens once (default: auto)",
+        "metavar": "all|one|auto",
+        "choices": (AUTO, ALL, ONE),
+        "default": AUTO,
+    },
 }
 MOST = {"budget": (7 * 24 * 3600, "give seconds"), "margin": (0.5, "0.02 is 2 %")}
-COUNTS = ("processes", "blocks", "rounds", "cold-samples")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cells, and how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
+    for option, default in NAMES.items():
+        text = f"measure this {option} only; may be given again, or as a,b (default: {default})"
+        group.addoption(f"--{option}", action="append", default=[], metavar="NAME", help=text)
     for option, settings in OPTIONS.items():
         group.addoption(f"--{option}", **settings)
+    for option, what in COUNTS.items():
+        text = f"{what} (default: the planner chooses, within the budget)"
+        group.addoption(f"--{option}", type=int, metavar="N", help=text)
 
 
 @contextmanager
@@ -155,10 +143,7 @@ def wrong_use_ends() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the run file appear whole or not at all."""
-    path = config.getoption("benchmark_json")
-    if path is not None:
-        config.option.benchmark_json = Whole(path)
+    """Set what is ours of pytest-benchmark's options."""
     # pytest-benchmark looks for its fixture in a test's arguments, where ours are not.
     config.option.benchmark_only = False
     # Its own table takes whatever is fastest as 1.0: it is shown to who asks it for something.
@@ -172,7 +157,7 @@ def pytest_plugin_registered(plugin: Any) -> None:
     """Have a full standard output cost what is shown, not what was measured."""
     if isinstance(plugin, pytest.TerminalReporter) and plugin._tw._file is sys.stdout:
         with suppress(OSError, ValueError):  # no file, as in a test: it stays as it is
-            plugin._tw._file = streams.opened(sys.stdout.fileno(), sys.stdout, lenient=True)
+            plugin._tw._file = streams.opened(sys.stdout.fileno(), sys.stdout)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -180,10 +165,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     with wrong_use_ends():
         request = request_of(config)
-        path = config.getoption("benchmark_json")
-        if path is not None:
-            require_new(Path(str(path)), "--benchmark-json")
-            path.check()
+        if path := config.getoption("benchmark_json"):
+            require_new(path, "--benchmark-json")
+            writer: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+            writer.save_json = partial(write, path)
         if not config.getoption("collectonly"):
             config.stash[LOCK] = only_one()
         journal = header = None
@@ -200,9 +185,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def request_of(config: pytest.Config) -> Request:
     """Return what was asked for; raise BakeoffError where a name is unknown or a number wrong."""
     given = {option: config.getoption(f"--{option}") for option in OPTIONS}
+    counts = {option: config.getoption(f"--{option}") for option in COUNTS}
     listed = {
-        option: tuple(name for text in given[option] for name in text.split(",") if name)
-        for option in ("entrant", "style", "workload", "backend", "metric")
+        option: tuple(name for name in ",".join(config.getoption(option)).split(",") if name)
+        for option in NAMES
     }
     if config.getoption("numprocesses", None):
         raise BakeoffError("-n is for tests; benchmarks are measured one at a time: leave it out")
@@ -212,14 +198,16 @@ def request_of(config: pytest.Config) -> Request:
             raise BakeoffError(
                 f"--{option} is {given[option]:g}; it may be {most} at most: {advice}"
             )
-    for option in COUNTS:
-        if given[option] is not None:
-            check_size(f"--{option}", given[option], most=100_000)
-    numbers = [text.strip() for text in given["devices"].split(",") if text]
-    if not all(text.isdecimal() for text in numbers):
-        raise BakeoffError(f"--devices is {given['devices']!r}; give whole numbers, as in 1,2,4")
-    for number in numbers:
-        check_size("--devices", int(number), most=MOST_DEVICES)
+    for option, number in counts.items():
+        if number is not None:
+            check_size(f"--{option}", number, most=100_000)
+    try:
+        devices = {int(text) for text in given["devices"].split(",") if text}
+    except ValueError as error:
+        text = f"--devices is {given['devices']!r}; give whole numbers, as in 1,2,4"
+        raise BakeoffError(text) from error
+    for number in devices:
+        check_size("--devices", number, most=MOST_DEVICES)
     for name in listed["metric"]:
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
@@ -231,8 +219,6 @@ def request_of(config: pytest.Config) -> Request:
     for name in entrants:
         if name not in impls.names():
             raise unknown("entrant", name, [*impls.names(), EVERYBODY])
-    sampling = {name: given[name] for name in ("budget", "margin", "cores")}
-    sampling |= {option.replace("-", "_"): given[option] for option in COUNTS}
     return Request(
         arguments=tuple(config.invocation_params.args),
         selection=Selection(
@@ -240,11 +226,14 @@ def request_of(config: pytest.Config) -> Request:
             styles=listed["style"],
             workloads=listed["workload"],
             backends=listed["backend"],
-            devices=tuple(sorted({1, *map(int, numbers)})) if numbers else (),
+            devices=tuple(sorted({1, *devices})) if devices else (),
         ),
         metrics=listed["metric"],
         outside=outside,
-        options=Options(**sampling),
+        options=Options(
+            **{name: given[name] for name in ("budget", "margin", "cores")},
+            **{option.replace("-", "_"): number for option, number in counts.items()},
+        ),
         resume=given["resume"],
         environment=given["environment"],
     )
@@ -301,37 +290,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
         asked = metafunc.config.stash[MEASUREMENT].request.metrics
+        over_devices = getattr(metafunc.module, "OVER_DEVICES", False)
         pairs = [
             (name, cell)
             for name in metafunc.module.METRICS
             if not asked or name in asked
             for cell in metafunc.config.stash[CELLS]
-            if bool(cell.devices) == over_devices(metafunc.module)
+            if bool(cell.devices) == over_devices
             if METRICS[name].applies(cell) and (asked or METRICS[name].usual(cell))
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 
 
-def over_devices(module: Any) -> bool:
-    """Tell whether a file measures styles over several devices."""
-    return getattr(module, "OVER_DEVICES", False)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
-    measurement = config.stash.get(MEASUREMENT, None)
     empty = [item for item in items if not isinstance(benchmark_of(item).get("cell"), Cell)]
-    if measurement is not None and empty and empty == items:
-        request = measurement.request
-        if request.metrics:
-            pytest.exit(
-                "nothing to measure: no selected style and workload has the metric "
-                f"{', '.join(request.metrics)}; choose others, or leave --metric out",
-                returncode=2,
-            )
-        modules = [getattr(item.getparent(pytest.Module), "obj", None) for item in items]
-        if not request.selection.devices and all(map(over_devices, modules)):
-            pytest.exit("no devices to share streams between; give --devices 1,2", returncode=2)
+    if empty and empty == items and MEASUREMENT in config.stash:
+        pytest.exit(
+            "nothing to measure: no selected style and workload has a metric that is asked for; "
+            "choose others, or leave --metric out. test_scaling.py needs --devices, as in 1,2",
+            returncode=2,
+        )
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
@@ -356,17 +335,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[MEASUREMENT].needed = needed
 
 
-def say(config: pytest.Config, line: str, **how: bool) -> None:
-    """Write a line of its own where pytest reports."""
+def reporter_of(config: pytest.Config) -> Any:
+    """Return what writes where pytest reports, on a line of its own."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     reporter.ensure_newline()
-    reporter.write_line(line, **how)
+    return reporter
 
 
 def console_of(config: pytest.Config) -> Console:
     """Return a console that writes where pytest reports, as wide and as colourful."""
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    writer = reporter._tw
+    writer = reporter_of(config)._tw
     return Console(
         file=writer._file,
         width=writer.fullwidth,
@@ -381,39 +359,20 @@ def measure(request: pytest.FixtureRequest) -> Measurement:
     config = request.config
     measurement = config.stash[MEASUREMENT]
     if measurement.state is None:
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
         if not 0 <= before <= MOST_BEFORE:  # where /proc is not this machine's
             before = 0.0
         before_run = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
-            with capture.global_and_fixture_disabled(), wrong_use_ends():
-                reporter.ensure_newline()
-                with Shown(console_of(config), measurement.request.options.budget) as shown:
-                    measurement.run(before, shown, shown.plan)
+            shown = Shown(console_of(config), measurement.request.options.budget)
+            with capture.global_and_fixture_disabled(), wrong_use_ends(), shown:
+                measurement.run(before, shown, shown.plan)
         finally:
             signal.signal(signal.SIGTERM, before_run)
         if measurement.interrupted:
             request.session.shouldstop = "interrupted"
     return measurement
-
-
-class Replay:
-    """A clock that moves by the seconds that a worker measured, one sample a round."""
-
-    def __init__(self, seconds: list[float]) -> None:
-        self.seconds, self.now, self.taken = seconds, 0.0, 0
-
-    def __call__(self) -> float:
-        """Return the time, and begin at zero again: so differences are samples to the last bit."""
-        now, self.now = self.now, 0.0
-        return now
-
-    def step(self) -> None:
-        """Let the next sample pass."""
-        self.now = self.seconds[self.taken % len(self.seconds)]
-        self.taken += 1
 
 
 @pytest.fixture
@@ -427,7 +386,6 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         if found.interrupted or found.broken:
             pytest.skip("interrupted" if found.interrupted else "the run broke off")
         assert found.state is not None
-        found.handed += 1
         row = found.state.cells[cell]
         if row.failure is not None:
             pytest.fail(f"{cell}: {row.failure}", pytrace=False)
@@ -437,12 +395,13 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         found.numbers += 1
         if METRICS[metric].kind is Kind.ONCE:  # a loss is no time
             return
-        samples = row.values(metric)
-        clock = Replay(samples)
-        request.applymarker(pytest.mark.benchmark(timer=clock, group=group_of(cell, metric)))
         benchmark = request.getfixturevalue("benchmark")
-        benchmark.extra_info.update(msgspec.to_builtins(entry(cell, metric, said, row.facts)))
-        benchmark.pedantic(clock.step, rounds=len(samples), iterations=1)
+        benchmark.group = group_of(cell, metric)
+        benchmark.extra_info |= msgspec.to_builtins(entry(cell, metric, said, row.facts))
+        if benchmark.enabled:
+            stats = benchmark._make_stats(iterations=1)
+            for value in row.values(metric):
+                stats.update(value)
 
     return hand_over
 
@@ -452,11 +411,9 @@ def pytest_benchmark_update_machine_info(
 ) -> None:
     """Add versions of everything measured, devices, flags, affinity and load."""
     measurement = config.stash.get(MEASUREMENT, None)
-    if measurement is None:  # `--benchmark-compare` wants it before there is a worker
-        machine_info |= {"versions": versions(), **conditions()}
-        return
-    found = measurement.offer
-    machine_info |= {"versions": found.versions, "devices": found.devices, **found.conditions}
+    # `--benchmark-compare` wants it before there is a worker
+    early = {"versions": versions(), **conditions()}
+    machine_info |= measurement.offer.facts if measurement else early
 
 
 def pytest_benchmark_compare_machine_info(
@@ -473,56 +430,47 @@ def pytest_benchmark_update_json(
 ) -> None:
     """Add what belongs to the run as a whole, failed cells with their reasons included."""
     del benchmarks
-    output_json["bakeoff"] = msgspec.to_builtins(
-        config.stash[MEASUREMENT].section(), enc_hook=float
-    )
+    said = config.stash[MEASUREMENT].section
+    output_json["bakeoff"] = msgspec.to_builtins(said, enc_hook=float)
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once
-        benchmark["options"] = {}  # those of a clock that replays samples
+        benchmark["options"] = {}  # of no use to samples that workers took
         benchmark["params"] = {name: str(value) for name, value in benchmark["params"].items()}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
-    """Write the run file, then drop the journal: all that it holds is in the file."""
+    """Say where the run file is, then drop the journal: all that it holds is in the file."""
     config = session.config
     path = config.getoption("benchmark_json")
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     try:
-        try:
-            yield
-        except OSError:
-            raise
-        except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
-            finish(session, path)
-            raise
-        finish(session, path)
-    except OSError as error:
-        if path is not None:
-            path.discard()
+        yield
+    except (OSError, BakeoffError) as error:  # the run file, or one that pytest-benchmark saves
         session.exitstatus = pytest.ExitCode.INTERRUPTED
-        place = str(path or error.filename or "the saved run")
-        say(config, journals.disk_words(error, place), red=True)
-    if reporter is not None and streams.is_lost(reporter._tw._file):
+        problem: Any = error.__cause__ or error
+        place = str(path or problem.filename or "the saved run")
+        reporter_of(config).write_line(journals.disk_words(problem, place), red=True)
+    except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
+        conclude(session, path)
+        raise
+    else:
+        conclude(session, path)
+    if streams.is_lost(reporter_of(config)._tw._file):
         session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
-def finish(session: pytest.Session, path: Any) -> None:
-    """Give the run file its name, and drop the journal if nobody needs it any more."""
+def conclude(session: pytest.Session, path: Path | None) -> None:
+    """Set the status of a run, and drop its journal if nobody needs it any more."""
     measurement = session.config.stash.get(MEASUREMENT, None)
-    if path is not None and measurement is not None and measurement.broken:
-        path.discard()
-    elif path is not None:
-        path.finish()
-        if written(path):
-            say(session.config, f"run file: {path}")
-    if measurement is None or measurement.broken:
+    if measurement is None or measurement.state is None or measurement.broken:
         return
+    if path is not None and path.exists():
+        reporter_of(session.config).write_line(f"run file: {path}")
     if measurement.interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
-    elif measurement.complete and not measurement.numbers:
+    elif not measurement.numbers:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    elif measurement.handed == len(session.items) and (path is None or written(path)):
+    elif path is None or path.exists():
         measurement.done()
 
 
@@ -544,7 +492,7 @@ def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> No
         return
     terminalreporter.section("bakeoff")
     console = console_of(config)
-    found = document(Run("", measurement.section()))
+    found = document(Run("", measurement.section))
     text.show(found, console, details=config.get_verbosity() > 0)
     if advice := measurement.advice():
         console.print(advice, markup=False, soft_wrap=True)

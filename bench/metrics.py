@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from bench.cells import TOGETHER, Arm
+from bench.cells import TOGETHER
 
 if TYPE_CHECKING:
     from bench.cells import Cell
@@ -34,27 +34,25 @@ class Metric:
     """One thing measured. All are costs, less is better, unless it says otherwise."""
 
     name: str
-    kind: Kind
     label: str
     """In a table's head; a line break where a narrow column has one."""
     help: str
     """What it is, in a few words."""
-    unit: str = "s"
+    kind: Kind = Kind.EXACT
+    unit: str = ""
     """`s`, `B`, `nats`, or nothing for a number."""
     turn: str = ""
     """Name of the turn whose samples it gets; a turn can serve several metrics."""
     added: bool = False
-    """What people read is the time that it adds to the baseline's, not their ratio."""
+    """What people read is the time that it adds to the baseline's, not their ratio. It is the
+    host's time, which shows at `TINY` workloads."""
     of_library: bool = False
     """It belongs to the library: all styles of an entrant share their samples."""
     of_program: bool = False
     """It belongs to the program: all arms that lower to the same one share their samples."""
-    pure_only: bool = False
-    """Only the step that all entrants share has it: it can be called within a larger program."""
-    also: tuple[Arm, ...] = ()
-    """That have it too."""
-    tiny_only: bool = False
-    """It is the host's time, which shows where the device has next to nothing to do."""
+    styles: tuple[str, ...] = ()
+    """That have it, without a mesh: they can be called within a larger program. None: all styles
+    have it."""
     weight: float = 1.0
     """Share of the warm time that its turn gets, beside the others'."""
     neutral: bool = False
@@ -64,161 +62,135 @@ class Metric:
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        fits_style = not self.pure_only or cell.is_pure or cell.arm in self.also
-        return fits_style and (not self.tiny_only or cell.workload in TINY)
+        fits_style = not self.styles or (cell.style in self.styles and not cell.devices)
+        return fits_style and (not self.added or cell.workload in TINY)
 
     def usual(self, cell: Cell) -> bool:
         """Tell whether it is measured where no metric is named: of a sweep, that is the step."""
         return self.name == "step" or cell.workload not in TOGETHER["sweep"]
 
 
-TUNED = (Arm("pure_jax", "tuned"),)
 TINY = ("toy",)
-"""Workloads whose device work is negligible."""
+"""Workloads where the device has next to nothing to do."""
 HOST = "host_cost"
 
 TABLE = (
     Metric(
         "step",
-        Kind.WARM,
         "step",
         "one synchronised training step",
+        Kind.WARM,
+        "s",
         turn="step",
         weight=3,
         shown=True,
     ),
     Metric(
         HOST,
-        Kind.WARM,
         "host\ncost",
         "what a style adds to a call at a tiny size, each call waited for",
+        Kind.WARM,
+        "s",
         turn=HOST,
-        tiny_only=True,
         added=True,
         shown=True,
     ),
     Metric(
         "host_cost_pipelined",
-        Kind.WARM,
         "host cost,\npipelined",
         "the same, when only the last of several calls is waited for",
+        Kind.WARM,
+        "s",
         turn=HOST,
-        tiny_only=True,
         added=True,
     ),
     Metric(
         "epoch_by_chunk",
-        Kind.WARM,
         "epoch\nby chunk",
         "an epoch, one call a chunk",
+        Kind.WARM,
+        "s",
         turn="epoch",
-        pure_only=True,
-        also=TUNED,
+        styles=("pure", "tuned"),
         weight=0.3,
     ),
     Metric(
         "epoch_by_scan",
-        Kind.WARM,
         "epoch\nby scan",
         "an epoch as one compiled scan",
+        Kind.WARM,
+        "s",
         turn="epoch",
-        pure_only=True,
-        also=TUNED,
+        styles=("pure", "tuned"),
         weight=0.3,
     ),
     Metric(
         "sample",
-        Kind.WARM,
         "500\ncharacters",
         "500 characters written",
+        Kind.WARM,
+        "s",
         turn="sample",
-        pure_only=True,
+        styles=("pure",),
         weight=0.3,
     ),
     Metric(
         "import",
-        Kind.COLD,
         "import",
         "importing the library in a fresh process",
+        Kind.COLD,
+        "s",
         of_library=True,
         shown=True,
     ),
-    Metric("init", Kind.COLD, "init", "the library's own initialiser", of_library=True),
-    Metric("trace", Kind.COLD, "trace", "Python to jaxpr"),
-    Metric("lower", Kind.COLD, "lower", "jaxpr to StableHLO"),
+    Metric("init", "init", "the library's own initialiser", Kind.COLD, "s", of_library=True),
+    Metric("trace", "trace", "Python to jaxpr", Kind.COLD, "s"),
+    Metric("lower", "lower", "jaxpr to StableHLO", Kind.COLD, "s"),
     Metric(
         "compile",
-        Kind.COLD,
         "compile",
         "StableHLO to a program, by XLA",
+        Kind.COLD,
+        "s",
         of_program=True,
         shown=True,
     ),
-    Metric("first_step", Kind.COLD, "first\nstep", "the first call after compiling"),
+    Metric("first_step", "first\nstep", "the first call after compiling", Kind.COLD, "s"),
     Metric(
         "peak_rss",
-        Kind.COLD,
         "peak\nmemory",
         "largest resident memory of a fresh process",
-        unit="B",
+        Kind.COLD,
+        "B",
         shown=True,
     ),
     Metric(
         "final_loss",
-        Kind.ONCE,
         "loss,\nsame weights",
         "after a short training, from the same weights",
-        unit="nats",
+        Kind.ONCE,
+        "nats",
     ),
     Metric(
         "final_loss_own",
-        Kind.EXACT,
         "loss,\nown weights",
         "the same from the library's own initialiser",
         unit="nats",
     ),
+    Metric("python_calls", "Python\ncalls", "calls of one warm step", shown=True),
+    Metric("python_starts", "Python\nstarts", "functions that a warm step starts"),
+    Metric("jaxpr_equations", "jaxpr\nequations", "of the step, nested ones included"),
+    Metric("hlo_instructions", "HLO\ninstr.", "of the optimised program"),
+    Metric("flops", "flops", "of the compiled program, by XLA's count"),
     Metric(
-        "python_calls", Kind.EXACT, "Python\ncalls", "calls of one warm step", unit="", shown=True
+        "bytes_accessed", "bytes\naccessed", "by the compiled program, by XLA's count", unit="B"
     ),
-    Metric(
-        "python_starts", Kind.EXACT, "Python\nstarts", "functions that a warm step starts", unit=""
-    ),
-    Metric(
-        "jaxpr_equations",
-        Kind.EXACT,
-        "jaxpr\nequations",
-        "of the step, nested ones included",
-        unit="",
-    ),
-    Metric("hlo_instructions", Kind.EXACT, "HLO\ninstr.", "of the optimised program", unit=""),
-    Metric("flops", Kind.EXACT, "flops", "of the compiled program, by XLA's count", unit=""),
-    Metric(
-        "bytes_accessed",
-        Kind.EXACT,
-        "bytes\naccessed",
-        "by the compiled program, by XLA's count",
-        unit="B",
-    ),
-    Metric(
-        "temp_bytes",
-        Kind.EXACT,
-        "temp\nbytes",
-        "that the program needs beside its arguments",
-        unit="B",
-    ),
-    Metric("argument_bytes", Kind.EXACT, "argument\nbytes", "of the program", unit="B"),
-    Metric(
-        "compilations_first",
-        Kind.EXACT,
-        "compiled\nat first",
-        "programs in the first call",
-        unit="",
-    ),
-    Metric("compilations_warm", Kind.EXACT, "compiled\nwarm", "programs in later calls", unit=""),
-    Metric(
-        "parameters", Kind.EXACT, "parameters", "numbers that are trained", unit="", neutral=True
-    ),
-    Metric("code_lines", Kind.EXACT, "lines", "of the entrant's file", unit="", neutral=True),
+    Metric("temp_bytes", "temp\nbytes", "that the program needs beside its arguments", unit="B"),
+    Metric("argument_bytes", "argument\nbytes", "of the program", unit="B"),
+    Metric("compilations_first", "compiled\nat first", "programs in the first call"),
+    Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
+    Metric("parameters", "parameters", "numbers that are trained", neutral=True),
+    Metric("code_lines", "lines", "of the entrant's file", neutral=True),
 )
 """All metrics, in the order of tables."""
 METRICS = {metric.name: metric for metric in TABLE if metric.kind is not Kind.EXACT}
@@ -228,7 +200,6 @@ EXACT = {metric.name: metric for metric in TABLE if metric.kind is Kind.EXACT}
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
 STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")
 """What a process pays for before its second step."""
-WARM = tuple(m.name for m in TABLE if m.kind is Kind.WARM)
 
 
 def label(name: str, between: str = " ") -> str:

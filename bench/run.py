@@ -7,6 +7,7 @@ import secrets
 import shlex
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,17 +99,12 @@ class Measurement:
     places: dict[str, Place] = field(default_factory=lambda: {"": Place()})
     """Where workers run, by environment."""
     state: State | None = None
-    complete: bool = False
-    """The schedule came to its end."""
     interrupted: bool = False
     """Ctrl-C came; nothing more is measured."""
     broken: bool = False
     """An unforeseen error: there is no result, but a journal."""
-    handed: int = 0
-    """Benchmarks whose samples were handed to pytest-benchmark, or that have none."""
     numbers: int = 0
     """Benchmarks that have samples."""
-    said: SectionWithSamples | None = None
 
     def run(
         self,
@@ -149,7 +145,6 @@ class Measurement:
             places = {side: self.places[name] for side, name in of.items()}
             heavy = frozenset(side for side, name in of.items() if name)
             Driver(plan, self.journal, self.request.outside, places, told, heavy=heavy).run()
-            self.complete = True
         except KeyboardInterrupt:
             self.interrupted = True
         except BaseException:
@@ -164,7 +159,10 @@ class Measurement:
             arguments=list(self.request.arguments),
             options=options,
             needed={str(cell): sorted(metrics) for cell, metrics in self.needed.items()},
-            outside={name: digest(path) for name, path in self.request.outside.items()},
+            outside={
+                name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                for name, path in self.request.outside.items()
+            },
             code=code_digest(),
             offer=self.offer,
             before=before,
@@ -181,17 +179,21 @@ class Measurement:
             what for name, what in SAME.items() if getattr(now, name) != getattr(self.header, name)
         ]
         if differing:
-            given = shlex.join(without_resume(self.header.arguments))
-            path = self.journal.path
             raise BakeoffError(
-                f"the journal {path} is of another run ({', '.join(differing)}): go on with it by "
-                f"`pytest {given} --resume={path}`, or start anew without --resume"
+                f"the journal {self.journal.path} is of another run ({', '.join(differing)}): go "
+                f"on with it by `{self.resuming}`, or start anew without --resume"
             )
+
+    @property
+    def resuming(self) -> str:
+        """The command that goes on with this run."""
+        assert self.journal is not None
+        return f"pytest {shlex.join(self.header.arguments)} --resume={self.journal.path}"
 
     def done(self) -> None:
         """Drop the journal of a run that has come to its end: nobody needs it any more."""
-        if self.complete and self.journal is not None:
-            self.journal.remove()
+        assert self.journal is not None
+        self.journal.remove()
 
     def advice(self) -> str:
         """Return how to go on where there is no run file; empty where there is one."""
@@ -199,10 +201,9 @@ class Measurement:
         if self.interrupted:
             return (
                 "interrupted: no run file is written; what was measured is safe. Go on with:\n"
-                f"  pytest {shlex.join(without_resume(self.request.arguments))} "
-                f"--resume={self.journal.path}"
+                f"  {self.resuming}"
             )
-        if self.complete and not self.numbers:
+        if not self.numbers:
             return (
                 "no benchmark has a number, so no run file is written: give a larger --budget than "
                 f"{self.header.options.budget:g}, or fewer entrants, styles or workloads. What was "
@@ -213,18 +214,18 @@ class Measurement:
     def result(self, cell: Cell, metric: str) -> Metric:
         """Return what is said of a metric of a cell that has not failed."""
         assert self.state is not None
-        [row] = [each for each in self.section().cells if each.cell == cell]
+        [row] = [each for each in self.section.cells if each.cell == cell]
         if metric == "final_loss" and row.final_loss:
             return Metric(median=row.final_loss.same_weights)
         reason = self.state.missing.get((cell, metric), STARVED)
         return row.metrics.get(metric) or Metric(missing=reason)
 
+    @cached_property
     def section(self) -> SectionWithSamples:
-        """Return what the run says as a whole."""
+        """What the run says as a whole."""
         assert self.state is not None
-        if self.said is not None:
-            return self.said
         options, offer = self.header.options, self.offer
+        entrants = dict.fromkeys(cell.entrant for cell in self.needed)
         said = section(
             self.state,
             self.needed,
@@ -232,27 +233,15 @@ class Measurement:
             plan=PlanOfRun(margin=options.margin, budget_seconds=options.budget, seed=options.seed),
             arguments=self.header.arguments,
             environment=msgspec.convert(
-                {
-                    "versions": offer.versions,
-                    "devices": offer.devices,
-                    "device_details": offer.details,
-                    **offer.conditions,
-                    "own_environments": offer.apart,
-                },
+                offer.facts | {"device_details": offer.details, "own_environments": offer.apart},
                 RunConditions,
             ),
-            notes=self.notes(),
+            notes={name: note for name in entrants if (note := impls.readable(name).note)},
             scaling=scaling(self.state.cells),
         )
         said.warnings = warnings(self.state, said, offer)
         said.verdict = sentences(said)
-        self.said = said
         return said
-
-    def notes(self) -> dict[str, str]:
-        """Return the notes of the entrants that were measured."""
-        names = dict.fromkeys(cell.entrant for cell in self.needed)
-        return {name: note for name in names if (note := impls.readable(name).note)}
 
 
 def read_header(journal: Journal) -> Header:
@@ -270,18 +259,6 @@ def read_header(journal: Journal) -> Header:
         ) from error
 
 
-def without_resume(arguments: Iterable[str]) -> list[str]:
-    """Return what was typed without `--resume`, its journal included."""
-    kept: list[str] = []
-    after = False
-    for argument in arguments:
-        journal = after and argument.endswith(SUFFIX)
-        after = argument == "--resume"
-        if not (journal or argument.startswith("--resume")):
-            kept.append(argument)
-    return kept
-
-
 def code_digest(places: Iterable[str] = CODE) -> str:
     """Return the SHA-256 of the code that a run's numbers depend on."""
     found = hashlib.sha256()
@@ -289,11 +266,6 @@ def code_digest(places: Iterable[str] = CODE) -> str:
         for path in sorted(place.rglob("*.py")) or [place]:
             found.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return found.hexdigest()
-
-
-def digest(path: str) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def new_path() -> Path:

@@ -5,32 +5,23 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
-
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Buffer
 
 
-class OutputError(BakeoffError):
-    """Standard output cannot be written to, as on a disk that is full."""
-
-
 class OutputBytes(io.FileIO):
     """The bytes of standard output. A reader that has left raises BrokenPipeError, as ever."""
 
-    lenient = False
-    """Whether a full disk costs one line on standard error instead of an OutputError."""
     lost = False
     """Whether something could not be written."""
 
     def write(self, data: Buffer, /) -> int:
-        """Write to the descriptor, or nowhere.
+        """Write to the descriptor; where it is full, say so once, and write nowhere from then on.
 
-        Raises:
-            OutputError: the system refuses. What else is written then goes nowhere, so that
-                nothing is said twice, nor by Python's own flush when it ends.
+        So what is shown is lost, and nothing else.
         """
         try:
             return super().write(data)
@@ -38,16 +29,22 @@ class OutputBytes(io.FileIO):
             raise
         except OSError as error:
             to_nowhere(self.fileno())
-            full = OutputError(
-                f"cannot write to standard output: {error.strerror}; make room there, or send it "
-                "elsewhere, as with > FILE"
-            )
-            if not self.lenient:
-                raise full from error
             if not self.lost:  # where output is captured, the descriptor may come back
-                print(f"bakeoff: {full}", file=sys.stderr, flush=True)
+                say(
+                    f"cannot write to standard output: {error.strerror}; make room there, or send "
+                    "it elsewhere, as with > FILE"
+                )
             self.lost = True
             return len(memoryview(data))
+
+
+def say(message: object) -> None:
+    """Print one line on standard error, unless that is full, too."""
+    try:
+        print(f"bakeoff: {one_line(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        with suppress(OSError):
+            to_nowhere(sys.stderr.fileno())
 
 
 def one_line(message: object) -> str:
@@ -62,13 +59,11 @@ def to_nowhere(descriptor: int) -> None:
     os.close(nowhere)
 
 
-def opened(descriptor: int, like: TextIO, *, lenient: bool = False) -> TextIO:
+def opened(descriptor: int, like: TextIO) -> TextIO:
     """Return a text stream that writes to a descriptor, flushed as another one is."""
     like.flush()
-    raw = OutputBytes(descriptor, "w", closefd=False)
-    raw.lenient = lenient
     at_once = os.isatty(descriptor) or getattr(like, "write_through", False)
-    buffered = io.BufferedWriter(raw)
+    buffered = io.BufferedWriter(OutputBytes(descriptor, "w", closefd=False))
     return io.TextIOWrapper(buffered, like.encoding, like.errors, line_buffering=at_once)
 
 
@@ -80,7 +75,7 @@ def is_lost(stream: TextIO) -> bool:
 
 
 def guard() -> None:
-    """Have `sys.stdout` raise OutputError; one that is closed goes nowhere."""
+    """Have `sys.stdout` go on where it is full; one that is closed goes nowhere."""
     if sys.stdout is None:  # `>&-`, which also lets the next file be descriptor 1
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
         return

@@ -8,6 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common import weights
+from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common.contract import fresh_checkpoint
+from common.corpus import TOY
+from common.equality import random_weights
+from common.vocab import Vocab
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -46,3 +53,25 @@ def how(folder: Path, *paths: Path, **variables: str) -> dict[str, Any]:
     env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     env |= {"TMPDIR": str(temporary), "PYTHONPATH": python_path, "NO_COLOR": "1", **variables}
     return {"cwd": folder, "env": env, "text": True}
+
+
+def saved(**about: Any) -> weights.Saved:
+    """Return a run of 3 epochs on the toy corpus that is quickly made."""
+    vocab = Vocab.of(TOY)
+    config = ModelConfig(len(vocab), width=8, layers=3)
+    return weights.Saved(
+        **{
+            "checkpoint": fresh_checkpoint(random_weights(config)),
+            "vocab": vocab,
+            "model": config,
+            "data": DataConfig(chunk=16),
+            "optimiser": OptimiserConfig(),
+            "seed": 0,
+            "epoch": 3,
+            "corpus": "toy",
+            "corpus_sha256": "a7096eb0d137e69a3fd613a8dce4134734ba811e4f05640d9cae7335de15fbe5",
+            "entrant": "equinox",
+            "style": "filter_jit",
+            **about,
+        }
+    )

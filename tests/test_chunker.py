@@ -1,5 +1,4 @@
-from collections.abc import Iterator
-from itertools import pairwise
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -7,60 +6,34 @@ import pytest
 
 from common.chunker import chunks, window
 from common.config import DataConfig
-from common.contract import Chunk
-
-LENGTHS = [*range(2, 20), 33, 64, 65, 66, 100]
-SIZES = [1, 2, 3, 5, 8, 16, 64, 200]
-BATCHES = [1, 2, 3, 7, 32, 150]
-
-
-def cuts() -> Iterator[tuple[np.ndarray, int, int, Chunk]]:
-    """Yield texts without a repeated token, sizes and batches, and what they are cut into."""
-    for length in LENGTHS:
-        tokens = np.arange(100, 100 + length, dtype=np.int32)
-        for size in SIZES:
-            for batch in BATCHES:
-                yield tokens, size, batch, chunks(tokens, size, batch)
 
 
 def in_order(values: Any) -> np.ndarray:
-    """Return `values` as they are read: stream after stream, chunk after chunk."""
-    return np.asarray(values).transpose(2, 0, 1).reshape(-1)
+    """Return `values` stream after stream, as they are read."""
+    return np.asarray(values).transpose(2, 0, 1).reshape(values.shape[2], -1)
 
 
-def test_every_target_counts_once_and_in_order() -> None:
-    for tokens, size, batch, cut in cuts():
-        counted = in_order(cut.targets)[in_order(cut.mask) == 1]
-        assert counted.tolist() == tokens[1:].tolist(), (len(tokens), size, batch)
-
-
-def test_targets_are_inputs_shifted_by_one_within_and_across_chunks() -> None:
-    for tokens, size, batch, cut in cuts():
-        counts = cut.mask == 1
-        assert (cut.targets[counts] == cut.inputs[counts] + 1).all(), (len(tokens), size, batch)
-        streams = cut.inputs.transpose(2, 0, 1).reshape(batch, -1)
-        counted = cut.mask.transpose(2, 0, 1).reshape(batch, -1)
-        for stream, valid in zip(np.asarray(streams), np.asarray(counted), strict=True):
-            assert all(b == a + 1 for a, b in pairwise(stream[valid == 1].tolist()))
-
-
-def test_padding_is_token_zero_at_the_ends_of_streams_only() -> None:
-    for tokens, size, batch, cut in cuts():
-        pad = cut.mask == 0
-        assert not cut.inputs[pad].any()
-        assert not cut.targets[pad].any()
-        counted = cut.mask.transpose(2, 0, 1).reshape(batch, -1)
-        assert (np.diff(counted, axis=1) <= 0).all(), (len(tokens), size, batch)
-
-
-def test_chunks_have_one_shape_and_none_is_masked_as_a_whole() -> None:
-    for tokens, size, batch, cut in cuts():
-        stream = -(-(len(tokens) - 1) // batch)
+@pytest.mark.parametrize("length", [*range(2, 20), 33, 64, 65, 66, 100])
+def test_every_target_counts_once_and_in_order(length: int) -> None:
+    tokens = np.arange(100, 100 + length, dtype=np.int32)  # no token comes twice
+    for size, batch in product([1, 2, 3, 5, 8, 16, 64, 200], [1, 2, 3, 7, 32, 150]):
+        cut, about = chunks(tokens, size, batch), (size, batch)
+        stream = -(-(length - 1) // batch)
         shape = (-(-stream // size), size, batch)
-        assert cut.inputs.shape == cut.targets.shape == cut.mask.shape == shape
-        assert (cut.mask.sum(axis=(1, 2)) > 0).all(), (len(tokens), size, batch)
+        assert cut.inputs.shape == cut.targets.shape == cut.mask.shape == shape, about
         assert cut.inputs.dtype == cut.targets.dtype == np.int32
         assert cut.mask.dtype == np.float32
+        inputs, targets, mask = map(in_order, cut)
+        counts = mask == 1
+        assert targets[counts].tolist() == tokens[1:].tolist(), about
+        # Targets are inputs shifted by one, within and across chunks.
+        assert (targets[counts] == inputs[counts] + 1).all(), about
+        assert (np.diff(inputs, axis=1)[counts[:, 1:]] == 1).all(), about
+        # Padding is token zero at the ends of streams only, and masks no chunk as a whole.
+        assert not inputs[~counts].any(), about
+        assert not targets[~counts].any(), about
+        assert (np.diff(mask, axis=1) <= 0).all(), about
+        assert (cut.mask.sum(axis=(1, 2)) > 0).all(), about
 
 
 def test_a_text_shorter_than_a_chunk_is_one_padded_chunk() -> None:

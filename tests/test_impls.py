@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 import subprocess
 import sys
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,49 +34,29 @@ if TYPE_CHECKING:
     from common.contract import Weights
 
 ROOT = Path(impls.__file__).parents[1]
-OTHERS = sorted(path.stem for path in (ROOT / "impls").glob("[!_]*.py") if path.stem != "pure_jax")
-KNOWN = ", ".join(["pure_jax", *OTHERS])
 LIBRARIES = {"flax", "haiku", "equinox"}
-ALLOWED = {
-    "common": {"common"},
-    "impls": {"common", "impls"},
-    "bench": {"common", "impls", "bench"},
-}
-FILES = [path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))]
+PACKAGES = ("bench", "impls", "common")
+"""Each may know those that come after it."""
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 each_entrant = pytest.mark.parametrize("entrant", impls.usual())
 
 
 def imported(path: Path) -> set[str]:
-    """Return the absolute dotted names that a file imports anywhere, `from a import b` as `a.b`."""
-    package = ".".join(path.relative_to(ROOT).parts[:-1])
+    """Return the dotted names that a file imports anywhere, `from a import b` as `a.b`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            origin = node.module or ""
-            if node.level:
-                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
-                origin = ".".join(filter(None, [*parts, origin]))
-            found |= {f"{origin}.{alias.name}" for alias in node.names}
+            assert not node.level, f"{path}: relative imports hide what is imported"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
 def test_names_baseline_first_then_in_order() -> None:
-    assert ", ".join(impls.names()) == KNOWN
-    assert impls.names()[0] == impls.BASELINE
-
-
-def test_finding_entrants_imports_none() -> None:
-    script = "import sys, impls; print(impls.names(), impls.usual(), 'jax' in sys.modules)"
-    assert run(script) == f"{impls.names()} {impls.usual()} False"
-
-
-def test_unknown_entrant() -> None:
-    with pytest.raises(BakeoffError) as error:
-        impls.load("flex_linen")
-    assert str(error.value) == (f"unknown entrant 'flex_linen'; known: {KNOWN}; choose one of them")
+    others = [path.stem for path in (ROOT / "impls").glob("[!_]*.py") if path.stem != "pure_jax"]
+    assert impls.names() == [impls.BASELINE, *sorted(others)]
 
 
 @pytest.mark.parametrize("name", ["", "os", "pure_jax.dense", "__init__", "../impls/haiku"])
@@ -85,35 +65,13 @@ def test_nothing_but_entrants_is_imported(name: str) -> None:
         impls.load(name)
 
 
-def test_unknown_style() -> None:
-    with pytest.raises(BakeoffError) as error:
-        impls.load("equinox").style("jit")
-    assert str(error.value) == (
-        "unknown style of equinox 'jit'; known: pure, filter_jit; choose one of them"
-    )
-
-
-def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> object:
-        raise ModuleNotFoundError("No module named 'haiku'", name="haiku")
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(BakeoffError) as error:
-        impls.load("haiku")
-    assert str(error.value) == (
-        "entrant 'haiku' needs the package 'haiku', which is not installed; "
-        "install it, or choose another entrant"
-    )
-    assert isinstance(error.value.__cause__, ModuleNotFoundError)
-
-
 @each_entrant
 def test_offers_what_the_contract_asks(entrant: str) -> None:
     loaded = impls.load(entrant)
     assert loaded.name == entrant
     assert next(iter(loaded.styles)) == "pure"
     assert all(loaded.style(name) is style for name, style in loaded.styles.items())
-    assert importlib.metadata.version(loaded.distribution)
+    assert metadata.version(loaded.distribution)
 
 
 @each_entrant
@@ -156,18 +114,6 @@ def test_init_depends_on_the_key(entrant: str) -> None:
     assert not np.array_equal(one.cells[1].kernel, one.cells[2].kernel)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_follow_the_arrows(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    ours = {name for name in imported(path) if name.split(".")[0] in {*ALLOWED, "tests"}}
-    assert {name.split(".")[0] for name in ours} <= ALLOWED[package]
-    if package == "impls":
-        siblings = {name for name in ours if name.startswith("impls")}
-        if path.parent.name == "impls" and path.name == "__init__.py":
-            siblings -= {"impls.older"}
-        assert not siblings, "an entrant never imports a sibling, nor the registry an entrant"
-
-
 ROOMS = (
     *("cli", "fleet", "trials", "compare", "check", "doctor", "report"),
     *("runfile", "environments", "engine", "stats", "worker"),
@@ -180,13 +126,20 @@ def test_every_room_has_its_place() -> None:
     assert folders == set(ROOMS)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_know_only_what_comes_after_them(room: str) -> None:
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path: Path) -> None:
     """The engine knows no report, reports know no comparison, nobody knows the command line."""
-    after = ROOMS[ROOMS.index(room) :]
-    for path in sorted((ROOT / "bench" / room).rglob("*.py")):
-        known = {name.split(".")[1] for name in imported(path) if name.startswith("bench.")}
-        assert known & set(ROOMS) <= set(after), path.relative_to(ROOT)
+    package, room = path.relative_to(ROOT).parts[:2]
+    for name in imported(path):
+        top, below = f"{name}.".split(".")[:2]
+        assert top != "tests"
+        if top in PACKAGES:
+            assert PACKAGES.index(top) >= PACKAGES.index(package), name
+        if package == top == "impls":
+            # An entrant never imports a sibling, nor the registry an entrant.
+            assert (name, room) == ("impls.older", "__init__.py")
+        if top == "bench" and {room, below} <= set(ROOMS):
+            assert ROOMS.index(below) >= ROOMS.index(room), name
 
 
 def test_what_is_reported_needs_no_engine() -> None:
@@ -203,14 +156,6 @@ def test_what_is_reported_needs_no_engine() -> None:
     assert ROOT / "bench" / "samples.py" in seen
 
 
-def test_relative_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
-    path = tmp_path / "impls" / "a.py"
-    path.parent.mkdir()
-    path.write_text("from . import b\nfrom .c import d\nfrom ..bench import e\nimport f.g\n")
-    assert imported(path) == {"impls.b", "impls.c.d", "bench.e", "f.g"}
-
-
 def run(script: str) -> str:
     """Return what a fresh interpreter prints, started as a worker is."""
     done = subprocess.run(
@@ -224,6 +169,27 @@ def run(script: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+HELP = """
+from bench.cli import app, main
+for command in app.registered_commands:
+    assert main([command.name, "--help"]) == 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "unwanted"),
+    [
+        ("import impls; impls.names(), impls.usual()", {"jax"}),
+        ("import bench.conftest", {"jax", *LIBRARIES}),
+        (HELP, {"jax", "numpy", *LIBRARIES}),
+    ],
+    ids=["names", "the parent", "help"],
+)
+def test_what_needs_no_library_imports_none(script: str, unwanted: set[str]) -> None:
+    found = run(f"{script}\nimport sys; print({unwanted!r} & set(sys.modules))")
+    assert found.splitlines()[-1] == "set()"
 
 
 def test_a_worker_imports_no_more_than_it_needs() -> None:
@@ -245,4 +211,4 @@ def test_a_worker_imports_no_more_than_it_needs() -> None:
     )
     new = set(json.loads(run(script)))
     assert not new & unwanted
-    assert new <= {*sys.stdlib_module_names, *ALLOWED, "numpy", "jax", "jaxlib", "optax"}
+    assert new <= {*sys.stdlib_module_names, *PACKAGES, "numpy", "jax", "jaxlib", "optax"}

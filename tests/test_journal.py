@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,11 @@ import pytest
 
 from bench.engine.journal import VERSION, DiskError, Journal, disk_words, newest
 from bench.engine.machine import LOCK, only_one
-from bench.runfile.atomic_write import Whole, written
+from bench.runfile.atomic_write import whole_file
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[1]
 RECORDS: list[dict[str, Any]] = [{"n": 1}, {"n": 2, "values": [0.1, 1e-9]}, {"n": 3, "words": "ä"}]
@@ -109,23 +110,19 @@ def test_nothing_is_overwritten_and_nowhere_to_write(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def full(descriptor: int) -> None:
+    """Fail as `os.fsync` does where there is no room, with the last bytes lost."""
+    with suppress(OSError):  # it is open for reading
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - 1)
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`/dev/full` fails as a disk without room does; half a record is dropped later."""
-    before = path.read_bytes()
+    """Half a record is dropped later."""
     journal = Journal.open(path)
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "path", Path("/dev/full"))
-        with pytest.raises(DiskError, match=r"^the disk is full: /dev/full cannot.*--resume$"):
-            journal.write({"n": 4})
-    assert path.read_bytes() == before
-
-    def full(descriptor: int) -> None:
-        os.ftruncate(descriptor, os.fstat(descriptor).st_size - 5)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(DiskError, match="the disk is full"):
+        with pytest.raises(DiskError, match=rf"^the disk is full: {path} cannot.*--resume$"):
             journal.write({"n": 4})
     assert Journal.open(path).records == RECORDS
     other = disk_words(OSError(errno.EIO, "Input/output error"), "run.json")
@@ -135,31 +132,17 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_appears_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = Whole("run.json")
-    path.check()
-    assert list(tmp_path.iterdir()) == []
-    with open(path, "w") as file:  # noqa: PTH123 -- as pytest-benchmark may
-        file.write("{}")
-    assert not written(path)
-    assert [each.name for each in tmp_path.iterdir()] == [path.partial.name]
-    path.discard()
-    path.finish()
-    assert list(tmp_path.iterdir()) == []
-    path.write_text("{}")
-    path.finish()
-    assert written(path)
+    path = tmp_path / "run.json"
+    with whole_file(path) as partial:
+        partial.write_text("{}")
+        assert not path.exists()
+        assert partial.parent == tmp_path, "so that it can be renamed"
+    monkeypatch.setattr(os, "fsync", full)
+    message = rf"^output {path} cannot be written: No space left on device$"
+    with pytest.raises(BakeoffError, match=message), whole_file(path, "output ") as partial:
+        partial.write_text("other")
     assert [each.name for each in tmp_path.iterdir()] == ["run.json"]
-    assert (tmp_path / "run.json").read_text() == "{}"
-
-
-@pytest.mark.parametrize("below", ["/proc", "file"])
-def test_nowhere_to_write_a_file(below: str, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    path = Whole(tmp_path / below / "run.json")
-    with pytest.raises(BakeoffError) as caught:
-        path.check()
-    assert str(caught.value).startswith(f"--benchmark-json {path}: cannot write there (")
+    assert path.read_text() == "{}"
 
 
 @pytest.fixture
@@ -169,48 +152,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-HOLDER = """
-import sys, tempfile
-tempfile.tempdir = sys.argv[1]
+KILLED = """
+import os
 from bench.engine.machine import only_one
 lock = only_one()
-print("it is mine", flush=True)
-sys.stdin.read()
+os.kill(os.getpid(), 9)
 """
 
 
-@pytest.fixture
-def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Return another process that has the lock."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "it is mine\n"
-        yield process
-        process.kill()
-
-
-def test_a_second_run_is_refused_until_the_first_is_killed(
-    holder: subprocess.Popen[str], folder: Path
-) -> None:
-    owner = (folder / LOCK).with_suffix(".owner")
-    for text, process in ((None, f" (process {holder.pid})"), ("", ""), ("nonsense", "")):
-        if text is not None:
-            owner.write_text(text)
+def test_a_second_run_is_refused_but_not_after_one_that_was_killed(folder: Path) -> None:
+    here = os.environ | {"TMPDIR": str(folder)}
+    killed = subprocess.run([sys.executable, "-c", KILLED], cwd=ROOT, env=here, check=False)
+    assert killed.returncode == -9
+    first, owner = only_one(), (folder / LOCK).with_suffix(".owner")
+    assert owner.read_text() == str(os.getpid())
+    for text, process in (("17", " (process 17)"), ("", ""), ("nonsense", "")):
+        owner.write_text(text)
         with pytest.raises(BakeoffError, match="is measuring on this machine") as caught:
             only_one()
         assert str(caught.value).startswith(f"another run{process} is measuring")
-    holder.kill()  # SIGKILL
-    holder.wait()
-    for _ in range(2):
-        lock = only_one()
-        assert owner.read_text() == str(os.getpid())
-        lock.release()
+    first.release()
 
 
 def test_a_lock_that_cannot_be_made(folder: Path) -> None:

@@ -263,7 +263,7 @@ def test_what_is_no_run_is_one_clear_line(report: Callable[..., Done], tmp_path:
 def test_files_that_cannot_be_read_or_written(report: Callable[..., Done], tmp_path: Path) -> None:
     assert "nowhere.json cannot be read (No such file" in report("nowhere.json").err
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
-    assert "is not text" in report(tmp_path / "bytes.json").err
+    assert "is not JSON" in report(tmp_path / "bytes.json").err
     there = tmp_path / "there.html"
     there.write_text("mine")
     done = report(PATH, "-o", there)

@@ -109,33 +109,28 @@ def damaged(*path: str | int, value: Any = None) -> Callable[[], str]:
 
 STEP_AT = ("bakeoff", "cells", 1, "metrics", "step")
 SAMPLES = ("bakeoff", "samples", "blocks", 0, "nanoseconds", "step", "pure_jax/pure")
+NO_RUN = "is no run, or is damaged: "
 REFUSED: dict[str, tuple[Callable[[], str], str]] = {
     "cut": (lambda: TEXT[:5000], "is not JSON"),
     "empty": (lambda: "", "is not JSON ("),
-    "a list": (lambda: "[1, 2]", "is JSON, but no run: it has no list of benchmarks; give what"),
-    "no benchmarks": (lambda: '{"a": 1}', "is JSON, but no run"),
-    "no list": (lambda: '{"benchmarks": 3}', "is JSON, but no run"),
-    "no entry": (lambda: '{"benchmarks": [3]}', "is damaged: Expected `object`, got `int`"),
+    "deep": (lambda: '{"benchmarks":' + "[" * 100_000, "is not JSON"),
+    "not a number": (damaged(*STEP_AT, "median", value=float("nan")), "is not JSON"),
+    "a list": (lambda: "[1, 2]", NO_RUN),
+    "no benchmarks": (lambda: '{"a": 1}', f"{NO_RUN}Object missing required field `benchmarks`;"),
     "no cells": (
         lambda: '{"benchmarks": [], "bakeoff": {"schema": 3}}',
-        "is damaged: Object missing required field `cells`",
+        f"{NO_RUN}Object missing required field `cells`; give what `pytest bench",
     ),
-    "deep": (lambda: '{"benchmarks":' + "[" * 100_000, "is not JSON"),
     "older": (damaged("bakeoff", "schema", value=2), "is a run of schema 2; schema 3 is read"),
     "newer": (damaged("bakeoff", "schema", value=4), "install a newer jax-bakeoff"),
-    "not a number": (damaged(*STEP_AT, "median", value=float("nan")), "not JSON"),
     "no median": (damaged(*STEP_AT, "median"), "$.cells[1].metrics[...].median"),
-    "no loss": (damaged("bakeoff", "cells", 1, "proof", "loss"), "$.cells[1].proof.loss"),
     "a text": (damaged(*STEP_AT, "ratio", value="1.0"), "$.cells[1].metrics[...].ratio"),
-    "a number too large": (lambda: TEXT.replace('"margin":0.02', '"margin":1e999'), "is damaged"),
-    "a negative time": (damaged(*STEP_AT, "median", value=-1.0), "damaged: Expected `float`"),
-    "no ratio": (damaged(*STEP_AT, "ratio", value=0), "damaged: Expected `float`"),
-    "no name": (damaged("bakeoff", "cells", 0, "style", value=3), "damaged: Expected `str`"),
-    "no list of cells": (damaged("bakeoff", "cells", value={}), "damaged: Expected `array`"),
-    "a sample that is none": (damaged(*SAMPLES, 0, value=0), "damaged: Expected `int`"),
-    "a sample that is text": (damaged(*SAMPLES, 0, value="1000"), "damaged: Expected `int`"),
-    "half a proof": (damaged("bakeoff", "cells", 0, "proof", value={}), "damaged: Object missing"),
-    "no machine": (damaged("machine_info", value=[1]), "damaged: Expected `object"),
+    "a number too large": (lambda: TEXT.replace('"margin":0.02', '"margin":1e999'), NO_RUN),
+    "a negative time": (damaged(*STEP_AT, "median", value=-1.0), f"{NO_RUN}Expected `float`"),
+    "no ratio": (damaged(*STEP_AT, "ratio", value=0), f"{NO_RUN}Expected `float`"),
+    "half a proof": (damaged("bakeoff", "cells", 0, "proof", value={}), f"{NO_RUN}Object missing"),
+    "no machine": (damaged("machine_info", value=[1]), f"{NO_RUN}Expected `object"),
+    "a sample that is none": (damaged(*SAMPLES, 0, value=0), f"{NO_RUN}Expected `int`"),
 }
 
 

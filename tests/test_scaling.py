@@ -188,4 +188,4 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
 def test_devices_have_to_be_named(tmp_path: Path) -> None:
     done = measured(tmp_path, "--entrant=pure_jax", "--workload=batched")
     assert done.returncode == 2
-    assert "no devices to share streams between; give --devices 1,2" in done.stdout + done.stderr
+    assert "test_scaling.py needs --devices, as in 1,2" in done.stdout + done.stderr

@@ -9,7 +9,6 @@ import errno
 import os
 import sys
 import traceback
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -52,18 +51,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command("train", epilog=train.EXAMPLES)(train.train)
-app.command("sample", epilog=sample.EXAMPLES)(sample.sample)
-app.command("entrants", epilog=entrants.EXAMPLES)(entrants.entrants)
-app.command("report", epilog=report.EXAMPLES)(report.report)
-app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
-app.command("ab", epilog=ab.EXAMPLES)(ab.ab)
-app.command("bisect", epilog=bisect.EXAMPLES)(bisect.bisect)
-app.command("history", epilog=history.EXAMPLES)(history.history)
-app.command("check", epilog=check.EXAMPLES)(check.check)
-app.command("new", epilog=new.EXAMPLES)(new.new)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
-app.command("matrix", epilog=matrix.EXAMPLES)(matrix.matrix)
+for module in (
+    *(train, sample, entrants, report, compare, ab),
+    *(bisect, history, check, new, doctor, matrix),
+):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name, epilog=module.EXAMPLES)(getattr(module, name))
 
 
 def program(command: Callable[..., object], name: str, examples: str = "") -> typer.Typer:
@@ -96,7 +89,7 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
         if status == BROKEN_PIPE:  # before Python's own last flush
             streams.to_nowhere(sys.stdout.fileno())
         elif message:
-            say(message)
+            streams.say(message)
         hosts = sys.modules.get("common.hosts")
         joined = hosts is not None and hosts.joined()
         if joined or isinstance(error, LostPeerError):
@@ -145,17 +138,10 @@ def run_program(program: typer.Typer) -> None:
     streams.guard()
     try:
         status = main(program=program)
+        if streams.is_lost(sys.stdout):
+            status = max(status, 2)
     except Exception:
         traceback.print_exc()
         status = INTERNAL
-        say("this is a mistake of bakeoff's own; please report it")
+        streams.say("this is a mistake of bakeoff's own; please report it")
     sys.exit(status)
-
-
-def say(message: str) -> None:
-    """Print one line on standard error, unless that is full, too."""
-    try:
-        print(f"bakeoff: {streams.one_line(message)}", file=sys.stderr)
-    except OSError:
-        with suppress(OSError):
-            streams.to_nowhere(sys.stderr.fileno())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,27 +72,16 @@ def selection(
 
 
 def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
-    """Return the metrics to measure: what was asked for, if it is measured side by side.
-
-    Raises:
-        BakeoffError: one is unknown, or is measured by `pytest bench` alone.
-    """
+    """Return the metrics to measure; raise BakeoffError unless each is measured side by side."""
     from bench.engine.sides_plan import DEFAULT_METRICS
-    from bench.metrics import EXACT, METRICS
+    from bench.metrics import METRICS
 
-    every = [name for name in METRICS if name in DEFAULT_METRICS]
-    known = ", ".join(every)
     for name in given:
-        if name in EXACT:
+        if name not in DEFAULT_METRICS:
+            known = ", ".join(name for name in METRICS if name in DEFAULT_METRICS)
             raise BakeoffError(
-                f"metric {name!r} is an exact count, which is compared always; give one that "
-                f"varies: {known}"
-            )
-        if name not in METRICS:
-            raise unknown("metric", name, every)
-        if name not in every:
-            raise BakeoffError(
-                f"metric {name!r} is measured by `pytest bench` alone; side by side: {known}"
+                f"metric {name!r} is not measured side by side; give one of {known}. Exact counts "
+                "are compared always; `pytest bench` measures the others"
             )
     return frozenset(given) or DEFAULT_METRICS
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from bench.runfile import BakeoffSection, Result
     from bench.runfile.reader import Run
 
-PURE_ONLY = [m.name for m in METRICS.values() if m.pure_only]
-PER_CALL = [m.name for m in METRICS.values() if m.kind is Kind.WARM and not m.pure_only]
+PURE_ONLY = [m.name for m in METRICS.values() if m.styles]
+PER_CALL = [m.name for m in METRICS.values() if m.kind is Kind.WARM and not m.styles]
 MEMORY = [m.name for m in METRICS.values() if m.kind is Kind.COLD and m.unit == "B"]
 COMPARED = [*PER_CALL, *PURE_ONLY, *STARTUP, *MEMORY]
 """All metrics that have ratios."""

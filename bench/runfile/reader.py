@@ -32,35 +32,6 @@ if TYPE_CHECKING:
 
 TIME = "time"
 """The metric of a file that says no more than how long something took."""
-FEW_NAMES = 3
-"""So many are listed."""
-
-
-class Outline(msgspec.Struct):
-    """The parts that tell what kind of file it is."""
-
-    benchmarks: list[msgspec.Raw]
-    bakeoff: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class Claim(msgspec.Struct):
-    """Which schema a section is of."""
-
-    schema: Any = None
-
-
-class Common(msgspec.Struct):
-    """What all files say."""
-
-    machine_info: dict[str, Any] | None = None
-    commit_info: dict[str, Any] | None = None
-    datetime: str | None = None
-
-
-class Sampled(msgspec.Struct):
-    """The samples of a section, where they are needed."""
-
-    samples: AllSamples = msgspec.field(default_factory=AllSamples)
 
 
 class PlainStats(msgspec.Struct):
@@ -78,10 +49,26 @@ class PlainEntry(msgspec.Struct):
     group: str | None = None
 
 
-class PlainFile(msgspec.Struct):
-    """Such a file."""
+class Outline(msgspec.Struct):
+    """What all files say; the section of a run is read by its schema."""
 
     benchmarks: list[PlainEntry]
+    bakeoff: msgspec.Raw = msgspec.Raw(b"null")
+    machine_info: dict[str, Any] | None = None
+    commit_info: dict[str, Any] | None = None
+    datetime: str | None = None
+
+
+class Claim(msgspec.Struct):
+    """Which schema a section is of."""
+
+    schema: Any = None
+
+
+class Sampled(msgspec.Struct):
+    """The samples of a section, where they are needed."""
+
+    samples: AllSamples = msgspec.field(default_factory=AllSamples)
 
 
 @dataclass(frozen=True)
@@ -121,44 +108,36 @@ def run_of(raw: bytes, path: Path, *, samples: bool = True) -> Run:
     Raises:
         BakeoffError: they are no run; the message names `path`.
     """
-    try:
-        raw.decode("utf-8")
-        outline = msgspec.json.decode(raw, type=Outline)
-    except UnicodeDecodeError as error:
-        raise BakeoffError(f"{path} is not text; give a run file, which is JSON") from error
-    except msgspec.ValidationError as error:
-        raise BakeoffError(
-            f"{path} is JSON, but no run: it has no list of benchmarks; give what "
-            "`pytest bench --benchmark-json=RUN.json` wrote"
-        ) from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
     blocks: dict[Group, Arms] = {}
     try:
-        about = msgspec.json.decode(raw, type=Common)
-        plain = bytes(outline.bakeoff) == b"null"
-        if plain:
-            section, lacking = plain_section(msgspec.json.decode(raw, type=PlainFile).benchmarks)
+        raw.decode("utf-8")
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
+    try:
+        file = msgspec.json.decode(raw, type=Outline)
+        if plain := bytes(file.bakeoff) == b"null":
+            section, lacking = plain_section(file.benchmarks)
         else:
-            require_schema(msgspec.json.decode(outline.bakeoff, type=Claim).schema, path)
-            section, lacking = msgspec.json.decode(outline.bakeoff, type=BakeoffSection), []
+            require_schema(msgspec.json.decode(file.bakeoff, type=Claim).schema, path)
+            section, lacking = msgspec.json.decode(file.bakeoff, type=BakeoffSection), []
             if samples:
-                found = msgspec.json.decode(outline.bakeoff, type=Sampled).samples
-                blocks = samples_in(found)
+                blocks = samples_in(msgspec.json.decode(file.bakeoff, type=Sampled).samples)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BakeoffError(
-            f"{path} is damaged: {error}; measure it again, or give another file"
+            f"{path} is no run, or is damaged: {error}; give what "
+            "`pytest bench --benchmark-json=RUN.json` wrote"
         ) from error
     timed = any(metric.median for cell in section.cells for metric in cell.metrics.values())
-    if samples and timed and not plain and not blocks:
+    if samples and timed and not blocks and not plain:
         lacking.append("The file has no samples: there is no baseline to pick, and no block.")
     return Run(
         name=path.stem,
         section=section,
         samples=blocks,
-        machine=about.machine_info or {},
-        commit=about.commit_info or {},
-        when=(about.datetime or "")[:19],
+        machine=file.machine_info or {},
+        commit=file.commit_info or {},
+        when=(file.datetime or "")[:19],
         lacking=lacking,
     )
 
@@ -220,8 +199,7 @@ def plain_section(entries: list[PlainEntry]) -> tuple[BakeoffSection, list[str]]
         "of each group."
     ]
     if empty := [entry.name for entry in entries if entry.stats.median is None]:
-        more = f" and {len(empty) - FEW_NAMES} more" if len(empty) > FEW_NAMES else ""
-        lacking.append(f"Without a median: {', '.join(empty[:FEW_NAMES])}{more}.")
+        lacking.append(f"Without a median: {', '.join(empty)}.")
     return BakeoffSection(cells=cells), lacking
 
 

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from bench.cells import Cell
     from bench.samples import Found
-    from bench.stats.ratios import Estimate
 
-STEP, COMPILE = "step", "compile"
+STEP = "step"
 
 
 def scaling(cells: Mapping[Cell, Found]) -> list[Scaling]:
@@ -43,30 +42,22 @@ def scaling(cells: Mapping[Cell, Found]) -> list[Scaling]:
         bases = {cell: base_of(cell) for cell in arms if cell.devices}
         known = {base: beside(group, blocks, [base]) for base in dict.fromkeys(bases.values())}
         for cell, base in bases.items():
-            estimate = known[base].get(cell)
-            if estimate is not None:
-                rows.append(row(cell, arms[cell], estimate))
+            if estimate := known[base].get(cell):
+                low, high = estimate.interval
+                compiling = arms[cell].values("compile")
+                rows.append(
+                    Scaling(
+                        **cell.facts,
+                        seconds=float(np.median(arms[cell].values(STEP))),
+                        ratio=estimate.ratio,
+                        low=number(low),
+                        high=number(high),
+                        compile_seconds=float(np.median(compiling)) if compiling else None,
+                    )
+                )
     return rows
 
 
 def base_of(cell: Cell) -> Arm:
     """Return what a style over devices is compared with: itself on one, or without a mesh."""
     return Arm(cell.entrant, cell.style, devices=int(cell.devices > 1))
-
-
-def row(cell: Cell, found: Found, estimate: Estimate) -> Scaling:
-    """Return what is said of one style over some devices."""
-    low, high = estimate.interval
-    return Scaling(
-        **cell.facts,
-        seconds=float(np.median(found.values(STEP))),
-        ratio=estimate.ratio,
-        low=number(low),
-        high=number(high),
-        compile_seconds=median(found.values(COMPILE)),
-    )
-
-
-def median(values: list[float]) -> float | None:
-    """Return the median of some values; None where there are none."""
-    return float(np.median(values)) if values else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -55,14 +55,6 @@ two of a tiny one: Python's own working set is evicted by it. On one core, NNX's
 seen to take 2.6 times as much at `seed`, `nnx.jit` 1.3 times (docs/measuring.md)."""
 
 
-class Settlement(NamedTuple):
-    """What a proof says of a step: the same program, and a host cost that is known."""
-
-    program: bool
-    bound: float | None
-    """By which fraction the step can differ at most; None where nothing is known."""
-
-
 def section(
     state: State,
     needed: Mapping[Cell, set[str]],
@@ -81,13 +73,21 @@ def section(
         about: Further fields.
     """
     groups = groups_of(state.cells)
-    found = {group: compared(beside(group, arms)) for group, arms in groups.items()}
+    found = {  # weak scaling does more work, so that it is neither slower nor faster
+        group: {c: e for c, e in beside(group, arms).items() if not (c.weak or c.is_control)}
+        for group, arms in groups.items()
+    }
     levels = {
         group: differences(arms)[1] for group, arms in groups.items() if METRICS[group.metric].added
     }
     asked = with_baselines(needed)
-    hosts = {cell: host_cost(cell, found, levels) for cell in asked}
-    settlements = {cell: settlement(cell, state, groups, hosts[cell]) for cell in asked}
+    proofs = {cell: msgspec.convert(state.cells[cell].proof, Proof | None) for cell in asked}
+    hosts = {
+        cell: host
+        for cell, proof in proofs.items()
+        if proof and proof.same_program and cell.workload not in TINY
+        if (host := host_cost(cell, found, levels))
+    }
 
     def said(group: Group, cell: Cell, estimate: Estimate | None) -> dict[str, Any]:
         out = measured(group.metric, groups[group][cell])
@@ -105,7 +105,8 @@ def section(
         if estimate is not None:
             if metric == "step":
                 out.cores_used = cores_used(cell, state)
-                settle(out, settlements[cell], plan.margin)
+                if cell in hosts:
+                    settle(out, hosts[cell], differences(groups[group])[1], plan.margin)
             baseline = groups[group].get(cell.baseline)
             if METRICS[metric].of_program and samples is baseline:
                 out.settled_by = PROGRAM
@@ -119,17 +120,22 @@ def section(
             **cell.facts,
             failure=row.failure,
             stderr=row.stderr,
-            proof=msgspec.convert(row.proof, Proof | None),
+            proof=proofs[cell],
             exact=row.exact,
             final_loss=msgspec.convert(row.training, FinalLoss | None),
             metrics={metric: result(cell, metric) for metric in names},
         )
 
-    plan.backends = state.plan
+    plan.backends, wall = state.plan, state.spent.wall
     return SectionWithSamples(
         **about,
         plan=plan,
-        spent=spent(state),
+        spent=TimeSpent(
+            wall_seconds=wall,
+            sampling_seconds=state.spent.sampling,
+            sampling_share=state.spent.sampling / wall if wall else 0.0,
+            processes=state.spent.processes,
+        ),
         quantile=QUANTILE,
         comparisons=sum(len(each) for each in found.values()),
         control=[
@@ -143,7 +149,7 @@ def section(
             if METRICS[group.metric].kind is Kind.WARM and found[group]
             if (tied := tie_names(group, arms))
         ],
-        additivity=list(additivity(hosts, settlements, groups)),
+        additivity=list(additivity(hosts, groups)),
         cells=[row_of(cell, metrics) for cell, metrics in asked.items()],
         samples=samples_of(state),
     )
@@ -160,15 +166,6 @@ def cores_used(cell: Cell, state: State) -> float | None:
         and arm in block.cpu_seconds
     ]
     return float(np.median(found)) if found else None
-
-
-def compared(found: Mapping[Cell, Estimate]) -> dict[Cell, Estimate]:
-    """Return the estimates of cells that are compared.
-
-    A style that gives each device as many streams does more work, so that it is neither slower nor
-    faster: see `bench.runfile.scaling`.
-    """
-    return {c: e for c, e in found.items() if not (c.weak or c.is_control)}
 
 
 def measured(metric: str, samples: Sequence[Samples]) -> dict[str, Any]:
@@ -216,21 +213,6 @@ def judged(estimate: Estimate, margin: float, level: float | None) -> dict[str, 
     return out
 
 
-def settlement(
-    cell: Cell,
-    state: State,
-    groups: Mapping[Group, Arms],
-    host: tuple[float, float, float] | None,
-) -> Settlement:
-    """Return what a proof says of a cell's step, with what its style costs the host."""
-    proof = state.cells[cell].proof or {}
-    same = bool(proof.get("whole_step") and proof.get("same_program_as_baseline"))
-    step = Group.of("step", cell)
-    if not same or host is None or step not in groups or cell.workload in TINY:
-        return Settlement(same, None)
-    return Settlement(same, GROWTH * max(map(abs, host[1:])) / differences(groups[step])[1])
-
-
 def host_cost(
     cell: Cell, found: Mapping[Group, Mapping[Cell, Estimate]], levels: Mapping[Group, float]
 ) -> tuple[float, float, float] | None:
@@ -243,34 +225,37 @@ def host_cost(
     return None
 
 
-def settle(said: Metric, known: Settlement, margin: float) -> None:
+def settle(
+    said: Metric, host: tuple[float, float, float], baseline_seconds: float, margin: float
+) -> None:
     """Let a proof settle a step's verdict where timing leaves it open.
 
     Two arms that compile to the same program can differ by what they cost the host alone. Where
     that is too little to matter, they are equivalent by construction; direct timing has to agree.
+
+    Args:
+        said: What timing says of the step.
+        host: Seconds that its style adds to a call, with their interval.
+        baseline_seconds: The baseline's step.
+        margin: Inside of which two times are equivalent.
     """
-    said.bound = known.bound
-    if known.bound is None or known.bound > margin or said.verdict != Verdict.INCONCLUSIVE:
+    said.bound = bound = GROWTH * max(map(abs, host[1:])) / baseline_seconds
+    if bound > margin or said.verdict != Verdict.INCONCLUSIVE:
         return
     low, high = said.low or 0.0, math.inf if said.high is None else said.high
-    if low <= 1 + known.bound and high >= 1 - known.bound:
+    if low <= 1 + bound and high >= 1 - bound:
         said.verdict, said.settled_by = Verdict.EQUIVALENT, PROGRAM
 
 
 def additivity(
-    hosts: Mapping[Cell, tuple[float, float, float] | None],
-    settlements: Mapping[Cell, Settlement],
-    groups: Mapping[Group, Arms],
+    hosts: Mapping[Cell, tuple[float, float, float]], groups: Mapping[Group, Arms]
 ) -> Iterator[Additivity]:
     """Yield what host costs predict for steps of the baseline's program, and what timing found.
 
     That is the check of what `settle` takes for granted.
     """
     for cell, host in hosts.items():
-        step = Group.of("step", cell)
-        if host is None or not settlements[cell].program or cell.workload in TINY:
-            continue
-        found, level = differences(groups.get(step, {}))
+        found, level = differences(groups.get(Group.of("step", cell), {}))
         if cell in found:
             seconds, low, high = added(found[cell], level)
             yield Additivity(
@@ -349,17 +334,6 @@ def with_baselines(needed: Mapping[Cell, set[str]]) -> dict[Cell, set[str]]:
         out.setdefault(cell.baseline, set()).update(metrics - {"final_loss"})
         out.setdefault(cell, set()).update(metrics)
     return out
-
-
-def spent(state: State) -> TimeSpent:
-    """Return where the time went."""
-    wall = state.spent.wall
-    return TimeSpent(
-        wall_seconds=wall,
-        sampling_seconds=state.spent.sampling,
-        sampling_share=state.spent.sampling / wall if wall else 0.0,
-        processes=state.spent.processes,
-    )
 
 
 def number(value: float | None) -> float | None:

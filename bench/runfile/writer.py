@@ -12,7 +12,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from bench.metrics import METRICS, Kind
 from bench.runfile import Benchmark, Entry, PlanOfRun, RunConditions, RunFile
-from bench.runfile.atomic_write import laid_out, whole_file
+from bench.runfile.atomic_write import whole_file
 from bench.runfile.section import section
 from common.errors import BakeoffError
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from bench.cells import Cell, Offer
     from bench.runfile import Metric, SectionWithSamples
     from bench.samples import State
+
+SMALL = 100_000
+"""Bytes of a file that is indented, since people read it; of a large one, indentation would be
+most of the bytes."""
 
 
 def run_data(
@@ -44,14 +48,13 @@ def run_data(
         commit: Of this project, where a revision was measured; None for the code at hand.
         about: Further fields of the section.
     """
-    environment = {"versions": offer.versions, "devices": offer.devices, **offer.conditions}
-    conditions = msgspec.convert(environment, RunConditions)
+    conditions = msgspec.convert(offer.facts, RunConditions)
     said = section(state, needed, plan=plan, environment=conditions, **about)
     said.warnings = [*state.notes]
     return RunFile(
         machine_info=pytest_benchmark_generate_machine_info()
         | {"python_version": offer.versions["python"]}
-        | environment,
+        | offer.facts,
         commit_info=get_commit_info(None) if commit is None else {"id": commit, "dirty": False},
         benchmarks=list(benchmarks(state, said)),
         datetime=datetime.datetime.now(datetime.UTC).isoformat(),
@@ -110,9 +113,11 @@ def entry(cell: Cell, metric: str, found: Metric, facts: Mapping[str, Any]) -> E
 
 
 def write(path: Path, data: msgspec.Struct | Mapping[str, Any]) -> None:
-    """Write a new file, whole or not at all."""
+    """Write a new file, whole or not at all; a large one without indentation."""
+    encoded = msgspec.json.encode(data, enc_hook=float)
+    indent = 1 if len(encoded) < SMALL else -1
     with whole_file(path) as partial:
-        partial.write_bytes(laid_out(msgspec.json.encode(data, enc_hook=float)))
+        partial.write_bytes(msgspec.json.format(encoded, indent=indent) + b"\n")
 
 
 def new_folder(path: Path, option: str) -> None:
