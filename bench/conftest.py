@@ -23,9 +23,9 @@ from bench.cells import Cell, Selection
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE, Options
 from bench.engine.machine import only_one
-from bench.engine.processes import SILENCE_SECONDS, WorkerFailedError
+from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError
 from bench.environments.builder import Builder
-from bench.environments.offers import offers, places_of
+from bench.environments.offers import offers
 from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
 from bench.report import text
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from bench.cells import Offer
-    from bench.engine.processes import Place
 
 MEASUREMENT = pytest.StashKey[Measurement]()
 CELLS = pytest.StashKey[list[Cell]]()
@@ -265,7 +264,7 @@ def offered(request: Request, header: Header | None) -> tuple[Offer, dict[str, P
             f"the journal was made under other conditions: {'; '.join(changed)}; have those again, "
             "or start anew without --resume"
         )
-    return found, places_of(found.apart, builder, place)
+    return found, {"": place or Place()} | {name: builder.place_of(name) for name in found.apart}
 
 
 def notify(line: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,11 +80,13 @@ def atomic_write(path: Path, data: str | bytes) -> None:
     """Write a file that appears complete or not at all; replace it if it exists."""
     partial = path.with_name(f".{stem(path)}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        with partial.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:  # as on a full disk
-        with suppress(OSError):
-            partial.unlink()
+    except BaseException:
+        partial.unlink(missing_ok=True)
         raise
 
 

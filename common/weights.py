@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +16,12 @@ import numpy as np
 from common.config import DataConfig, ModelConfig, OptimiserConfig, check_size
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.errors import BakeoffError, shortened
-from common.files import UnfitFileError, require_regular, stem
+from common.files import UnfitFileError, atomic_write, require_regular
 from common.vocab import Vocab
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from common.contract import AnyArray
 
@@ -67,32 +66,12 @@ def save(path: Path, saved: Saved) -> None:
     about["vocab"] = saved.vocab.characters
     about["checkpoint"] = {"updates": saved.checkpoint.updates}
     metadata = {"format": FORMAT, "about": json.dumps(about)}
-    write_whole(path, to_bytes(tensors, metadata))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside `path` and move it there, so that nobody sees half of it."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=stem(path), delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).chmod(0o666 & ~_umask())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        atomic_write(path, to_bytes(tensors, metadata))
     except OSError as error:
         raise BakeoffError(
             f"cannot write {path}: {error.strerror}; choose another path, or make room there"
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def named(weights: Weights, prefix: str = "") -> dict[str, AnyArray]:

@@ -78,14 +78,7 @@ def test_a_style_adds_what_it_uses_and_the_core_does_not(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("use", "added"),
-    [
-        ("return cell(x)", 1),
-        ("return [cell for cell in x]", 0),
-        ("cell = x; return cell", 0),
-        ("return lambda x: cell", 1),
-        ("return x.cell", 0),
-        ("class A(cell): pass", 1),
-    ],
+    [("cell = x; return cell", 0), ("return lambda x: cell", 1), ("return x.cell", 0)],
 )
 def test_a_definition_is_used_where_no_local_name_hides_it(
     tmp_path: Path, use: str, added: int
@@ -93,13 +86,6 @@ def test_a_definition_is_used_where_no_local_name_hides_it(
     path = tmp_path / "scopes.py"
     path.write_text(f"def jit(x):\n  {use}\ncell: int = 1\nSTYLES: Styles = {{'jit': jit}}\n")
     assert style_lines(path) == {"core": 2 - added, "jit": 2 + added}
-
-
-def test_styles_that_are_not_written_out_cannot_be_counted(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text("STYLES = made()")
-    with pytest.raises(BakeoffError, match=r"'mine' cannot be counted by style.*written out"):
-        style_lines(path)
 
 
 @pytest.mark.parametrize("name", impls.names())
@@ -145,13 +131,6 @@ def test_an_installation_is_what_a_library_needs_beyond_jax(tmp_path: Path) -> N
         installation("other", tmp_path)
 
 
-def test_the_running_environment_is_the_default() -> None:
-    assert installation("jax") == {"bytes": 0, "packages": {}}
-    packages = installation("dm-haiku")["packages"]
-    assert packages["dm-haiku"] > 100_000
-    assert not {"jax", "jaxlib", "numpy", "optax"} & packages.keys()
-
-
 # Releases
 
 
@@ -167,15 +146,14 @@ def test_the_dated_file_knows_every_library() -> None:
 # The command
 
 
-@pytest.mark.parametrize("columns", [80, 160])
 def test_the_table_fits_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["entrants", "--details"]) == 0
     done = capsys.readouterr()
     assert done.err == ""
-    assert max(map(len, done.out.splitlines())) <= columns
+    assert max(map(len, done.out.splitlines())) <= 80
     assert "…" not in done.out
     assert re.search(
         r"^ *equinox +core \d+ +\d+\.\d+\.\d+ on .* [\d.]+ [kM]B +\d+ +\d+", done.out, re.M
@@ -197,13 +175,14 @@ def test_details_for_machines(
         if name not in outside:
             assert rows[name]["problems"] == []
             assert rows[name]["lines"] == style_lines(impls.source(name))
-    assert rows["flax_nnx"]["install"]["bytes"] > rows["pure_jax"]["install"]["bytes"] == 0
+    assert rows["flax_nnx"]["install"]["bytes"] > 100_000
+    assert rows["pure_jax"]["install"] == {"bytes": 0, "packages": {}}
     assert rows["torch"]["releases"]["releases_in_a_year"] > 0
     [problem] = rows["bad"].pop("problems")
     assert "syntax error" in problem
     assert rows["bad"] == {"lines": None, "install": None, "releases": None}
     [problem] = rows["other"]["problems"]
-    assert "written out" in problem
+    assert "'other' cannot be counted by style" in problem
     assert rows["other"]["lines"] is None
     assert rows["other"]["install"] == rows["equinox"]["install"]
 

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 import impls
-from common import reference, sample, weights
-from common.chunker import chunks
-from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common import reference
+from common.config import ModelConfig, OptimiserConfig
 from common.contract import (
     Checkpoint,
     Chunk,
@@ -45,25 +44,22 @@ from common.equality import (
     relative_norm,
     trajectory,
 )
-from common.steps import FunctionalStep, adamw, functional, on_host, pure_style, stages_of
+from common.steps import FunctionalStep, adamw, functional, pure_style, stages_of
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
-from common.vocab import Vocab
 from impls import pure_jax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from jaxtyping import Array
 
-    from common.contract import Hidden, Program, State, TrainStep
+    from common.contract import Hidden, State, TrainStep
 
     type StepOf = Callable[[str, str, Case], TrainStep]
     type Build = Callable[[ModelConfig], Model]
 
 ENTRANTS = [*impls.usual(), "numpy"]
 ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
-FIRST = {entrant: next(iter(impls.load(entrant).styles)) for entrant in ENTRANTS}
 TOY = Case(ModelConfig(5, 8), chunk=8, batch=1)
 DECAYING = OptimiserConfig(0.01, weight_decay=10.0)
 """With a decay that shows; ten steps do not see the default one, nor what it is taken of."""
@@ -71,15 +67,8 @@ FEW = {"toy": TOY, "batch": Case(ModelConfig(7, 6, layers=2), 5, 8, optimiser=DE
 """Cases of all but the baseline: a chunk alone and a batch. A run proves each arm once more at the
 sizes that it measures."""
 CASES = FEW | {"seed-8": Case(ModelConfig(64, 128), chunk=256, batch=8)}
-VOCAB = Vocab("abcde")
-TEXT = "abcde" * 40
 BASELINE = (impls.BASELINE, "pure")
-
-RING = list(zip(impls.usual(), [*impls.usual()[1:], impls.BASELINE], strict=True))
-"""Each entrant, and the one that reads its files."""
-
 each_row = pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 CELLS = {
     f"{entrant}-{style}-{name}": (entrant, style, case)
     for name, case in CASES.items()
@@ -87,18 +76,9 @@ CELLS = {
     if (entrant, style) == BASELINE or name in FEW
 }
 each_cell = pytest.mark.parametrize(("entrant", "style", "case"), CELLS.values(), ids=CELLS)
-each_entrant = pytest.mark.parametrize("entrant", ENTRANTS)
 
 
 # The checks. Entrants have to pass all of them; each plant below fails those that it can.
-
-
-def check_loss(away: tuple[float, float]) -> None:
-    assert away[0] <= LOSS_TOLERANCE
-
-
-def check_gradient(away: tuple[float, float]) -> None:
-    assert away[1] <= GRADIENT_TOLERANCE
 
 
 def check_ten_steps(step: TrainStep, case: Case, expected: np.ndarray) -> None:
@@ -118,17 +98,7 @@ def check_fresh_init(model: Model, config: ModelConfig) -> None:
     fresh = model.init(jax.random.key(0))
     exported = model.to_weights(fresh)
     assert describe(exported) == describe(random_weights(config))
-    again = model.from_weights(exported)
-    assert_same_structure(again, fresh)
-    assert describe(again) == describe(fresh)
-    for ours, theirs in zip(jax.tree.leaves(again), jax.tree.leaves(fresh), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def check_samples(model: Model, path: Path, expected: tuple[str, ...]) -> None:
-    """What a file of weights samples is what the model it was saved from sampled."""
-    saved = weights.load(path)
-    assert texts(model, model.from_weights(saved.checkpoint.weights)) == expected
+    assert_same(model.from_weights(exported), fresh)
 
 
 def describe(tree: Params) -> list[tuple[tuple[int, ...], np.dtype, bool]]:
@@ -139,14 +109,10 @@ def describe(tree: Params) -> list[tuple[tuple[int, ...], np.dtype, bool]]:
     ]
 
 
-def assert_same_structure(ours: Params, theirs: Params) -> None:
-    one: Any = jax.tree.structure(ours)
-    assert one == jax.tree.structure(theirs)
-
-
-def assert_same(ours: Weights | Checkpoint, theirs: Weights | Checkpoint) -> None:
-    """Assert that two trees are the same bit by bit, dtypes included."""
-    assert_same_structure(ours, theirs)
+def assert_same(ours: Any, theirs: Any) -> None:
+    """Assert that two trees are the same bit by bit, structure and dtypes included."""
+    structure: Any = jax.tree.structure(ours)
+    assert structure == jax.tree.structure(theirs)
     assert describe(ours) == describe(theirs)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -162,66 +128,24 @@ def baseline_losses(step_of: StepOf, case: Case) -> np.ndarray:
     return trajectory(step_of(*BASELINE, case), case)
 
 
-def texts(model: Model, params: Params) -> tuple[str, ...]:
-    """Return a greedy sample and one by temperature.
-
-    Sampling reads the step alone; without the rest, equal steps compile once.
-    """
-    alone = model_of(impls.BASELINE)._replace(step=model.step)
-    kinds = (None, 1.5)
-    return tuple(
-        sample.sample(alone, params, TOY.model, VOCAB, "abc", length=40, temperature=t, seed=5)
-        for t in kinds
-    )
-
-
-def train(step: TrainStep, start: Checkpoint, updates: int) -> list[float]:
-    """Train on the alphabet over and over; return the losses."""
-    step.load(start)
-    return go_on(step, range(updates))
-
-
-def go_on(step: TrainStep, numbers: range) -> list[float]:
+def train(step: TrainStep, start: Checkpoint, numbers: range) -> list[float]:
     """Make the updates `numbers`, each from the zero state; return their losses."""
-    epoch = chunks(VOCAB.encode(TEXT), TOY.chunk, TOY.batch)
-    cut = [Chunk(*arrays) for arrays in zip(*epoch, strict=True)]
-    return [float(step(zero_hidden(TOY.model), cut[i % len(cut)])[1]) for i in numbers]
-
-
-def save(path: Path, checkpoint: Checkpoint, entrant: str, style: str) -> Path:
-    about = weights.Saved(
-        checkpoint,
-        VOCAB,
-        TOY.model,
-        DataConfig(TOY.chunk),
-        OPTIMISER,
-        0,
-        1,
-        "toy",
-        "",
-        entrant,
-        style,
-    )
-    weights.save(path, about)
-    return path
+    step.load(start)
+    return [float(step(zero_hidden(TOY.model), random_chunk(TOY, i))[1]) for i in numbers]
 
 
 # Every entrant and style.
 
 
 @each_cell
-def test_loss_and_gradient(entrant: str, style: str, case: Case, step_of: StepOf) -> None:
-    away = loss_and_gradient_deviation(step_of(entrant, style, case), case)
-    check_loss(away)
-    check_gradient(away)
-
-
-@each_cell
-def test_ten_steps(entrant: str, style: str, case: Case, step_of: StepOf) -> None:
+def test_loss_gradient_and_ten_steps(entrant: str, style: str, case: Case, step_of: StepOf) -> None:
+    loss, gradient = loss_and_gradient_deviation(step_of(entrant, style, case), case)
+    assert loss <= LOSS_TOLERANCE
+    assert gradient <= GRADIENT_TOLERANCE
     check_ten_steps(step_of(entrant, style, case), case, baseline_losses(step_of, case))
 
 
-@each_case
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_ten_steps_of_the_baseline_are_the_references(case: Case, step_of: StepOf) -> None:
     checkpoint, losses = fresh_checkpoint(random_weights(case.model)), []
     hidden: tuple[Array | np.ndarray, ...] = zero_hidden(case.model, case.batch)
@@ -247,13 +171,9 @@ def test_the_state_after_a_chunk(entrant: str, style: str, case: Case, step_of: 
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-@each_entrant
-def test_weights_in_and_out_is_the_identity(entrant: str) -> None:
+@pytest.mark.parametrize("entrant", ENTRANTS)
+def test_weights_come_in_and_go_out(entrant: str) -> None:
     check_identity(model_of(entrant), TOY.model)
-
-
-@each_entrant
-def test_a_fresh_init_comes_back(entrant: str) -> None:
     check_fresh_init(model_of(entrant), TOY.model)
 
 
@@ -265,7 +185,7 @@ def test_a_checkpoint_comes_back(entrant: str, style: str, step_of: StepOf) -> N
     given = Checkpoint(trees[0], mu=trees[1], nu=jax.tree.map(np.square, trees[2]), updates=7)
     step.load(given)
     assert_same(step.save(), given)
-    train(step, given, 2)
+    train(step, given, range(2))
     trained = step.save()
     assert trained.updates == 9
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(trained[:3]))
@@ -281,36 +201,19 @@ def test_a_checkpoint_comes_back(entrant: str, style: str, step_of: StepOf) -> N
     ids=map("-".join, ROWS),
 )
 def test_training_goes_on_in_another_style(
-    first: tuple[str, str], second: tuple[str, str], step_of: StepOf, tmp_path: Path
+    first: tuple[str, str], second: tuple[str, str], step_of: StepOf
 ) -> None:
-    """Three steps, a file, and three steps in the next row are six steps straight."""
+    """Three steps, and three steps in the next row, are six steps straight."""
     start = fresh_checkpoint(random_weights(TOY.model))
-    straight = train(step_of(*first, TOY), start, 6)
+    straight = train(step_of(*first, TOY), start, range(6))
     expected = step_of(*first, TOY).save()
-    before = train(step_of(*first, TOY), start, 3)
-    path = save(tmp_path / "half", step_of(*first, TOY).save(), *first)
-    step_of(*second, TOY).load(weights.load(path).checkpoint)
-    after = go_on(step_of(*second, TOY), range(3, 6))
+    before = train(step_of(*first, TOY), start, range(3))
+    after = train(step_of(*second, TOY), step_of(*first, TOY).save(), range(3, 6))
     np.testing.assert_allclose(before + after, straight, rtol=0, atol=1e-6)
     given = step_of(*second, TOY).save()
     assert given.updates == expected.updates == 6
     for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("entrant", "other"), RING, ids=map("-".join, RING))
-def test_a_saved_model_samples_the_same_in_another_library(
-    entrant: str, other: str, step_of: StepOf, tmp_path: Path
-) -> None:
-    model = model_of(entrant)
-    step = step_of(entrant, FIRST[entrant], TOY)
-    fresh = fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(1)))))
-    losses = train(step, fresh, 150)
-    assert losses[-1] < losses[0]
-    path = save(tmp_path / "model", step.save(), entrant, FIRST[entrant])
-    expected = texts(model, model.from_weights(step.save().weights))
-    assert all(len(set(text[3:])) > 1 for text in expected)
-    check_samples(model_of(other), path, expected)
 
 
 # Planted differences.
@@ -325,49 +228,29 @@ class Plant(NamedTuple):
     caught_by: str
 
 
-class Altered:
-    """A training step that is called with another chunk, or gives back another state."""
-
-    def __init__(self, step: TrainStep, call: Callable[..., tuple[Hidden, Array]]) -> None:
-        self.step, self.call = step, call
-
-    def load(self, checkpoint: Checkpoint) -> None:
-        self.step.load(checkpoint)
-
-    def save(self) -> Checkpoint:
-        return self.step.save()
-
-    def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
-        return self.call(self.step, hidden, chunk)
-
-    def program(self, hidden: Hidden, chunk: Chunk) -> Program | None:
-        return self.step.program(hidden, chunk)
-
-
-def fed_by(step: FunctionalStep, model: Model) -> TrainStep:
+def fed_by(
+    step: FunctionalStep, model: Model, change: Callable[[Any], Any] = lambda update: update
+) -> TrainStep:
     """Return the baseline's step, which loads and saves through the functions of `model`."""
-    return functional(step.update, model, adamw(OPTIMISER), stages_of(step.update))
+    return functional(change(step.update), model, adamw(OPTIMISER), stages_of(step.update))
 
 
-def compiled(_: FunctionalStep, model: Model) -> TrainStep:
-    return pure_style(lambda _: model)(TOY.model, adamw(OPTIMISER))
+def shifted(update: Any) -> Any:
+    def changed(state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        targets = jnp.roll(chunk.targets, 1, axis=0)
+        return update(state, hidden, chunk._replace(targets=targets))
+
+    return changed
 
 
-def shift_targets(step: TrainStep, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
-    return step(hidden, chunk._replace(targets=jnp.roll(chunk.targets, 1, axis=0)))
-
-
-def forget(step: TrainStep, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
-    _, loss = step(hidden, chunk)
-    return hidden, loss
-
-
-def with_step(step: Callable[..., tuple[State, Array]]) -> Build:
-    """Return the baseline with another step."""
-    return lambda config: pure_jax.build(config)._replace(step=step)
+def compiled(_: FunctionalStep, model: Model, rate: float = OPTIMISER.learning_rate) -> TrainStep:
+    tuned = dataclasses.replace(OPTIMISER, learning_rate=rate)
+    return pure_style(lambda _: model)(TOY.model, adamw(tuned))
 
 
 def with_cell(cell: Callable[..., Array]) -> Build:
+    """Return the baseline with another cell."""
+
     def step(params: Params, state: State, token: Array) -> tuple[State, Array]:
         *cells, readout = params
         x, new_state = jax.nn.one_hot(token, readout["bias"].shape[0]), []
@@ -376,11 +259,7 @@ def with_cell(cell: Callable[..., Array]) -> Build:
             new_state.append(x)
         return tuple(new_state), pure_jax.dense(readout, x)
 
-    return with_step(step)
-
-
-def relu(layer: dict[str, Array], hidden: Array, x: Array) -> Array:
-    return jax.nn.relu(pure_jax.dense(layer, jnp.concatenate([hidden, x])))
+    return lambda config: pure_jax.build(config)._replace(step=step)
 
 
 def no_memory(layer: dict[str, Array], hidden: Array, x: Array) -> Array:
@@ -429,89 +308,52 @@ def wrong_path(config: ModelConfig) -> Model:
     return model._replace(to_weights=to_weights, from_weights=from_weights, step=step)
 
 
-def double_precision(config: ModelConfig) -> Model:
-    """Return one that hands its weights out in another dtype."""
-    model = pure_jax.build(config)
-
-    def to_weights(params: Params) -> Weights:
-        return reference.double(model.to_weights(params))
-
-    return model._replace(to_weights=to_weights)
-
-
-def faster(_: FunctionalStep, model: Model) -> TrainStep:
-    tuned = dataclasses.replace(OPTIMISER, learning_rate=OPTIMISER.learning_rate * 1.01)
-    return pure_style(lambda _: model)(TOY.model, adamw(tuned))
-
-
 # What cannot be caught, and why:
 # identity, fresh: weights go in and out the same whatever is computed from them; so only plants in
 #   `to_weights` and `from_weights` show. A bias that is swapped both ways shows in neither, which
 #   is why a weight test alone proves nothing.
 # fresh: a fresh bias is zero, and a swapped zero is still zero (identity has other biases).
-# sample: shifted targets, forgetting between chunks, a gradient cut short and a learning rate
-#   change training; what given weights sample, from one state to the next, does not have them.
 # loss: with the gradient cut short, or another learning rate, the first loss is the same.
 # gradient: it is taken before the learning rate.
 PLANTS = {
     "nothing": Plant(pure_jax.build, fed_by, ""),
-    "relu": Plant(with_cell(relu), compiled, "loss, gradient, ten steps, sample"),
-    "swapped bias": Plant(swapped_bias, fed_by, "loss, gradient, ten steps, identity, sample"),
-    "swapped bias, both ways": Plant(
-        swapped_bias_both_ways, fed_by, "loss, gradient, ten steps, sample"
-    ),
+    "swapped bias": Plant(swapped_bias, fed_by, "loss, gradient, ten steps, identity"),
+    "swapped bias, both ways": Plant(swapped_bias_both_ways, fed_by, "loss, gradient, ten steps"),
     "no state from character to character": Plant(
-        with_cell(no_memory), compiled, "loss, gradient, ten steps, sample"
-    ),
-    "no state from chunk to chunk": Plant(
-        pure_jax.build, lambda step, _: Altered(step, forget), "loss, gradient, ten steps"
+        with_cell(no_memory), compiled, "loss, gradient, ten steps"
     ),
     "shifted targets": Plant(
-        pure_jax.build, lambda step, _: Altered(step, shift_targets), "loss, gradient, ten steps"
+        pure_jax.build, partial(fed_by, change=shifted), "loss, gradient, ten steps"
     ),
     "gradient cut at each character": Plant(with_cell(no_time), compiled, "gradient, ten steps"),
-    "learning rate": Plant(pure_jax.build, faster, "ten steps"),
+    "learning rate": Plant(
+        pure_jax.build, partial(compiled, rate=OPTIMISER.learning_rate * 1.01), "ten steps"
+    ),
     "wrong path": Plant(wrong_path, compiled, "fresh"),
-    "float64 weights": Plant(double_precision, fed_by, "identity, fresh"),
 }
 
 
-@cache
-def trained(step_of: StepOf) -> Checkpoint:
-    step = step_of(*BASELINE, TOY)
-    train(step, fresh_checkpoint(random_weights(TOY.model)), 150)
-    return step.save()
-
-
-def fails(check: Callable[[], None]) -> bool:
-    try:
-        check()
-    except AssertionError:
-        return True
-    return False
-
-
 @pytest.mark.parametrize("name", PLANTS)
-def test_a_planted_difference_fails(name: str, step_of: StepOf, tmp_path: Path) -> None:
-    baseline, right = step_of(*BASELINE, TOY), model_of(impls.BASELINE)
+def test_a_planted_difference_fails(name: str, step_of: StepOf) -> None:
+    baseline, losses = step_of(*BASELINE, TOY), baseline_losses(step_of, TOY)
     assert isinstance(baseline, FunctionalStep)
-    path = save(tmp_path / "model", trained(step_of), *BASELINE)
-    expected = texts(right, right.from_weights(trained(step_of).weights))
-    losses = baseline_losses(step_of, TOY)
-
     plant = PLANTS[name]
     model = plant.build(TOY.model)
     step = plant.around(baseline, model)
-    away = loss_and_gradient_deviation(step, TOY)
+    loss, gradient = loss_and_gradient_deviation(step, TOY)
+    caught = {"loss": loss > LOSS_TOLERANCE, "gradient": gradient > GRADIENT_TOLERANCE}
     checks: dict[str, Callable[[], None]] = {
-        "loss": partial(check_loss, away),
-        "gradient": partial(check_gradient, away),
         "ten steps": partial(check_ten_steps, step, TOY, losses),
         "identity": partial(check_identity, model, TOY.model),
         "fresh": partial(check_fresh_init, model, TOY.model),
-        "sample": partial(check_samples, model, path, expected),
     }
-    assert ", ".join(check for check in checks if fails(checks[check])) == plant.caught_by
+    for name, check in checks.items():
+        caught[name] = False
+        try:
+            check()
+        except AssertionError:
+            caught[name] = True
+    assert ", ".join(name for name, failed in caught.items() if failed) == plant.caught_by
 
 
 def test_a_deviation_says_what_differs(step_of: StepOf) -> None:
@@ -519,28 +361,22 @@ def test_a_deviation_says_what_differs(step_of: StepOf) -> None:
     away = deviation(baseline, TOY, losses)
     away.require()
     assert away.trajectory == 0
+    assert isinstance(baseline, FunctionalStep)
+    other = fed_by(baseline, model_of(impls.BASELINE), shifted)
     with pytest.raises(
         NotEqualError,
-        match=r"^not equal: loss off by \S+ relative to the float64 reference "
-        r"\(allowed: 1e-06\); gradient off by \S+ in norm, relative to the reference "
-        r"\(allowed: 1e-05\); ten steps' losses off by \S+ nats from the baseline "
-        r"\(allowed: 1e-05\)$",
+        match=r"^not equal: loss off by \S+ relative to the float64 reference \(allowed: 1e-06\); "
+        r"gradient off by .* \(allowed: 1e-05\); ten steps' losses off by .* \(allowed: 1e-05\)$",
     ):
-        deviation(Altered(baseline, shift_targets), TOY, losses).require()
+        deviation(other, TOY, losses).require()
 
 
 @pytest.mark.parametrize("field", ["loss", "gradient", "trajectory"])
 def test_what_is_no_number_is_not_equal(field: str) -> None:
-    right = Deviation(0.0, 0.0, 0.0)
-    right.require()
     with pytest.raises(NotEqualError, match="nan"):
-        dataclasses.replace(right, **{field: float("nan")}).require()
-
-
-def test_one_gradient_that_is_not_a_number_is_found() -> None:
-    """`max` passes NaN over, or not, by where it stands: no array may hide one."""
+        dataclasses.replace(Deviation(0.0, 0.0, 0.0), **{field: float("nan")}).require()
     expected = reference.double(random_weights(TOY.model))
-    for number in range(len(flat(expected))):
+    for number, layer in enumerate(flat(expected)):  # `max` passes NaN over by where it stands
         layers = list(flat(expected))
-        layers[number] = layers[number]._replace(bias=layers[number].bias * np.nan)
+        layers[number] = layer._replace(bias=layer.bias * np.nan)
         assert not relative_norm(unflat(layers), expected) <= GRADIENT_TOLERANCE

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,13 @@ repeat = 2
 CELL = {"entrant": "haiku", "style": "pure", "workload": "seed", "backend": "cpu", "failure": None}
 METRICS = {"step": {"median": 1, "ratio": 1, "low": 1, "high": 1, "verdict": "equivalent"}}
 RUN = {"bakeoff": {"cells": [CELL | {"metrics": METRICS, "proof": "not kept"}]}}
+SHORT = """
+[[compare]]
+entrants = ["pure_jax"]
+workloads = ["toy"]
+metrics = ["step"]
+budget = 30
+"""
 WRITER = (
     *(sys.executable, "-c"),
     f"import json, sys; json.dump({RUN!r}, open(sys.argv[-1].split('=')[1], 'w'))",
@@ -85,37 +91,23 @@ def test_a_plan_is_expanded(path: Path) -> None:
     assert found == plan(path)
 
 
-@pytest.mark.parametrize(
-    ("entrants", "devices", "cells"),
-    [
-        (["haiku"], [1, 2, 4], 6),  # without devices, 1, 2, 4, and weak scaling over 2 and 4
-        (["haiku", "haiku"], [2, 2], 4),  # one device is always among them
-    ],
-)
-def test_a_plan_over_devices(
-    entrants: list[str], devices: list[int], cells: int, path: Path
-) -> None:
-    path.write_text(f"[[compare]]\nentrants = {entrants}\ndevices = {devices}\n")
-    [found] = plan(path)
-    assert f"--devices={','.join(map(str, devices))}" in found.arguments
-    assert found.cells == cells
-
-
 def test_plans_include_others(path: Path) -> None:
     (path.parent / "below").mkdir()
     (path.parent / "below" / "common.toml").write_text(
-        "[defaults]\nbudget = 7\nworkloads = ['toy']\n[[compare]]\nname = 'shared'\n"
+        "[defaults]\nbudget = 7\nworkloads = ['toy']\n"
+        "[[compare]]\nname = 'shared'\nentrants = ['haiku', 'haiku']\ndevices = [1, 2, 4]\n"
     )
     path.write_text("include = ['below/common.toml']\n[defaults]\nbudget = 9\n")
     [found] = plan(path)
     assert (found.table.name, found.workload, found.table.budget) == ("shared", "toy", 9.0)
+    assert "--devices=1,2,4" in found.arguments
+    assert found.cells == 6, "without devices, 1, 2, 4, and weak scaling over 2 and 4"
 
 
 def test_a_plan_is_listed_with_its_cost(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", str(path), "--json"]) == 0
-    counts = json.loads(capsys.readouterr().out)
     expected = {"comparisons": 6, "cells": 12, "seconds": 300, "with_too_little_budget": 0}
-    assert counts == expected
+    assert json.loads(capsys.readouterr().out) == expected
     path.write_text("[[compare]]\nname = 'short'\nentrants = ['haiku', 'equinox']\nbudget = 5\n")
     assert main(["matrix", str(path)]) == 0
     found = capsys.readouterr()
@@ -127,21 +119,15 @@ def test_a_plan_is_listed_with_its_cost(path: Path, capsys: pytest.CaptureFixtur
     ("text", "message"),
     {
         "[[compare]]\nentrnts = ['haiku']": "unknown field `entrnts`",
-        "[[compre]]": "unknown field `compre`",
-        "budget = ": "is not TOML",
+        "budget = ": "is not a plan in TOML",
         "": "has no cell; write at least one [[compare]]",
         "[[compare]]\nentrants = []": "length >= 1 - at `$.entrants`",
         "[[compare]]\nentrants = ['flex']": "compare 1: unknown entrant 'flex'; known: pure_jax",
         "[[compare]]\nworkloads = ['huge']": "unknown workload 'huge'; known: toy",
         "[[compare]]\nstyles = ['pur']": "unknown style 'pur'; known: pure, tuned",
-        "[[compare]]\nstyles = ['pure@2']": "unknown style 'pure@2'",
         "[[compare]]\nmetrics = ['stepp']": "unknown metric 'stepp'; known: ",
-        "[[compare]]\nbackends = ['cppu']": "unknown backend 'cppu'; known: cpu, gpu, tpu",
         "[[compare]]\nbackends = ['cpu:0']": "unknown backend 'cpu:0'; known: cpu, gpu, tpu",
         "[[compare]]\nrepeat = 0": ">= 1 - at `$.repeat`",
-        "[[compare]]\nrepeat = 10001": "<= 10000 - at `$.repeat`",
-        "[[compare]]\nrepeat = 0.5": "Expected `int`, got `float` - at `$.repeat`",
-        "[[compare]]\nbudget = -1": "at `$.budget`",
         "[[compare]]\nbudget = nan": "at `$.budget`",
         "[[compare]]\nbudget = inf": "at `$.budget`",
         "[[compare]]\nbudget = 'long'": "got `str` - at `$.budget`",
@@ -150,7 +136,7 @@ def test_a_plan_is_listed_with_its_cost(path: Path, capsys: pytest.CaptureFixtur
         "[[compare]]\nname = '../x'": "at `$.name`",
         "[[compare]]\ndevices = [0]": "at `$.devices[0]`",
         "include = ['nowhere.toml']": "cannot read the plan",
-        "include = ['plan.toml']": "includes itself (plan.toml -> plan.toml): take one of them out",
+        "include = ['plan.toml']": "plan.toml includes itself",
     }.items(),
 )
 def test_a_wrong_plan(
@@ -214,28 +200,12 @@ def test_what_has_a_run_file_is_not_measured_again(
     assert counts == {"comparisons": 6, "done": 6, "failed": 0, "cells": 6}
 
 
-def test_memory_does_not_grow_with_the_number_of_run_files(tmp_path: Path) -> None:
-    peaks = []
-    for count in (5, 50):
-        many = [comparison(number=number) for number in range(count)]
-        for each in many:  # samples are most of a run file
-            run_file(tmp_path, each).write_text(json.dumps(RUN | {"benchmarks": [1.5] * 20_000}))
-        tracemalloc.start()
-        assert write_index(tmp_path, many) == count
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
-
-
 @pytest.mark.slow
 def test_an_interrupted_comparison_goes_on(
     tmp_path: Path, heard: Callable[[list[str]], list[str]]
 ) -> None:
     """Ctrl-C in the middle of a real comparison; the same command goes on from its journal."""
-    (tmp_path / "plan.toml").write_text(
-        "[[compare]]\nentrants = ['pure_jax']\nworkloads = ['toy']\nmetrics = ['step']\n"
-        "budget = 30\n"
-    )
+    (tmp_path / "plan.toml").write_text(SHORT)
     given = command("matrix", "plan.toml", "--out", "out")
     first = subprocess.Popen(heard(given), **how(tmp_path), stderr=subprocess.PIPE)
     end = time.monotonic() + 100
@@ -259,12 +229,9 @@ def test_an_interrupted_comparison_goes_on(
 # A Ray cluster
 
 
-def node(**resources: float) -> dict[str, Any]:
-    return {"Resources": resources}
-
-
 def test_a_comparison_asks_for_all_of_the_smallest_node() -> None:
-    nodes = [node(CPU=8, GPU=2), node(CPU=4, GPU=1), node(CPU=8)]
+    having = {"CPU": 8, "GPU": 2}, {"CPU": 4, "GPU": 1}, {"CPU": 8}
+    nodes = [{"Resources": resources} for resources in having]
     options = cluster.requirements(nodes, {})
     assert (options["num_cpus"], options["num_gpus"]) == (4, 0)
     assert "label_selector" not in options
@@ -325,10 +292,7 @@ def test_a_node_with_other_packages_is_left_out(local: Any, tmp_path: Path) -> N
 def test_a_real_comparison_whose_node_is_killed(local: Any, tmp_path: Path) -> None:
     """Both nodes are on this machine; if the lost one was measuring, the other one starts anew."""
     path = tmp_path / "plan.toml"
-    path.write_text(
-        "[[compare]]\nentrants = ['pure_jax']\nworkloads = ['toy']\nmetrics = ['step']\n"
-        "budget = 30\n"
-    )
+    path.write_text(SHORT)
     first = local.add_node(num_cpus=1)
     local.add_node(num_cpus=1)
     threading.Timer(12, local.remove_node, [first], {"allow_graceful": False}).start()

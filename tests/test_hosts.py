@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from bench.cli.train import without
+from common import hosts
 from common.errors import BakeoffError
 from common.hosts import Peers, unlike
 from tests.commands import command, how
@@ -99,59 +99,68 @@ def test_a_process_that_is_lost_ends_the_others(
     assert alive == []
     if "go on with: " in said:
         [command] = re.findall("go on with: bakeoff (.*)", said)
-        assert (
-            command
-            == shlex.join(
-                ["train", "--resume", "kept.safetensors", *TRAIN[1:], "--epochs", "100000"]
-            )
-            + " --processes 2"
-        )
+        given = [*TRAIN[1:], "--epochs", "100000", "--processes", "2"]
+        assert command == shlex.join(["train", "--resume", "kept.safetensors", *given])
     again = bakeoff("train", "--resume", "kept.safetensors", "--epochs", "1", cwd=tmp_path)
     assert "but the resumed run has done" in again.communicate(timeout=100)[1]
 
 
-@pytest.mark.slow
-def test_what_differs_between_processes_is_named_and_ends_both(tmp_path: Path) -> None:
-    for more, words in (
-        (
-            (("--devices", "2"), ("--devices", "4")),
-            ("devices is 2 in process 0 but 4 in process 1",) * 2,
-        ),
-        (
-            ((), ("--corpus", "/nope.txt")),
-            ("another process was lost before training began", "no such file '/nope.txt'"),
-        ),
-    ):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        peers = [
-            bakeoff(
-                *(*TRAIN, "--batch", "4", "--processes", "2", "--process-id", str(number)),
-                *("--coordinator", f"127.0.0.1:{port}", "--epochs", "2", *options),
-                cwd=tmp_path,
-            )
-            for number, options in enumerate(more)
-        ]
-        for process, message in zip(peers, words, strict=True):
-            _, said = process.communicate(timeout=100)
-            assert process.returncode in (1, 2), said
-            assert message in said
-            assert "Check failure" not in said
-
-
-@pytest.mark.slow
-def test_a_coordinator_that_does_not_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from common import hosts
-
-    monkeypatch.chdir(tmp_path)
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("second", "other", "words"),
+    [
+        (("--devices", "4"), False, ["devices is 2 in process 0 but 4 in process 1"] * 2),
+        (
+            ("--corpus", "/nope.txt"),
+            False,
+            ["another process was lost before training began", "no such file '/nope.txt'"],
+        ),
+        ((), True, [r"optax is \S+ in process 0 but 0\.0\.1 in process 1"] * 2),
+    ],
+    ids=["devices", "corpus", "versions"],
+)
+def test_what_differs_between_processes_is_named_and_ends_both(
+    second: Sequence[str], other: bool, words: Sequence[str], tmp_path: Path
+) -> None:
+    """Where versions differ, the second process finds the metadata of another optax first."""
+    optax = tmp_path / "other" / "optax-0.0.1.dist-info"
+    optax.mkdir(parents=True)
+    (optax / "METADATA").write_text("Metadata-Version: 2.1\nName: optax\nVersion: 0.0.1\n")
+    address = f"127.0.0.1:{free_port()}"
+    peers = [
+        bakeoff(
+            *(*TRAIN, "--batch", "4", "--processes", "2", "--devices", "2", "--epochs", "2"),
+            *("--process-id", str(number), "--coordinator", address, *more),
+            cwd=tmp_path,
+            paths=[optax.parent] * (number if other else 0),
+        )
+        for number, more in enumerate(((), second))
+    ]
+    for process, message in zip(peers, words, strict=True):
+        _, said = process.communicate(timeout=100)
+        assert process.returncode in (1, 2), said
+        assert re.search(message, said), said
+        assert "Check failure" not in said
+
+
+def test_what_differs_between_hosts_is_named() -> None:
+    same = {"jax": "0.12.0", "python": "3.13.1", "epochs": 5}
+    assert list(unlike([same, dict(same)])) == []
+    assert list(unlike([same, same | {"jax": "0.11.0"}, dict(same)])) == [
+        "jax is 0.12.0 in process 0, 2 but 0.11.0 in process 1"
+    ]
+
+
+@pytest.mark.slow
+def test_a_coordinator_that_does_not_answer() -> None:
     with pytest.raises(BakeoffError, match=r"does not answer for 0\.3 s: start process 0 there"):
-        hosts.answers(Peers(f"127.0.0.1:{port}", 1, 2), 0.3)
+        hosts.answers(Peers(f"127.0.0.1:{free_port()}", 1, 2), 0.3)
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
@@ -176,42 +185,3 @@ def test_what_does_not_fit_is_refused(arguments: str, words: str, tmp_path: Path
     _, said = process.communicate(timeout=100)
     assert process.returncode == 2, said
     assert words in said
-
-
-@pytest.mark.slow
-def test_hosts_with_other_versions_are_refused_and_named(tmp_path: Path) -> None:
-    """One of the two finds the metadata of another optax first."""
-    other = tmp_path / "other" / "optax-0.0.1.dist-info"
-    other.mkdir(parents=True)
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: optax\nVersion: 0.0.1\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    peers = [
-        bakeoff(
-            *(*TRAIN, "--epochs", "5", "--processes", "2", "--process-id", str(number)),
-            *("--coordinator", f"127.0.0.1:{port}"),
-            cwd=tmp_path,
-            paths=[other.parent] * number,
-        )
-        for number in (0, 1)
-    ]
-    for process in peers:
-        _, said = process.communicate(timeout=100)
-        assert process.returncode == 2, said
-        assert re.search(
-            r"processes differ: optax is \S+ in process 0 but 0\.0\.1 in process 1", said
-        )
-
-
-def test_what_differs_between_hosts_is_named() -> None:
-    same = {"jax": "0.12.0", "python": "3.13.1", "epochs": 5}
-    assert list(unlike([same, dict(same)])) == []
-    assert list(unlike([same, same | {"jax": "0.11.0"}, dict(same)])) == [
-        "jax is 0.12.0 in process 0, 2 but 0.11.0 in process 1"
-    ]
-
-
-def test_an_option_is_taken_out_of_the_arguments() -> None:
-    given = ["train", "--processes", "2", "--batch", "4", "--processes=2"]
-    assert without(given, "--processes") == ["train", "--batch", "4"]

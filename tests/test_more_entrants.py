@@ -7,7 +7,6 @@ can be read without their library is judged here.
 from __future__ import annotations
 
 import ast
-import importlib
 import importlib.util
 import sys
 from dataclasses import replace
@@ -19,45 +18,36 @@ import numpy as np
 import pytest
 
 import impls
+from bench.library_details import styles_of
 from common.config import ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, flat, fresh_checkpoint, unflat
 from common.equality import (
     Case,
-    NotEqualError,
-    deviation,
     loss_and_gradient_deviation,
     make,
     random_chunk,
     random_hidden,
     random_weights,
-    trajectory,
 )
 from common.errors import BakeoffError
 from common.reference import loss_and_grads
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from common.contract import TrainStep, Weights
 
     type StepOf = Callable[[str, str, Case], TrainStep]
 
-PACKAGES = {"keras": "keras", "penzai": "penzai", "trax": "trax", "torch": "torch"}
 """Entrants with an environment of their own, and the one package that each may import."""
+APART = ("keras", "penzai", "trax", "torch")
+"""Entrants with an environment of their own; each may import the one package of its name."""
 TOY = Case(ModelConfig(5, 8), chunk=8, batch=1)
-
-each_elsewhere = pytest.mark.parametrize("entrant", PACKAGES)
-each_file = pytest.mark.parametrize("entrant", ["stax", "numpy", *PACKAGES])
 
 
 def numpy_step(case: Case) -> TrainStep:
     return make(impls.load("numpy").style("loop"), case)
-
-
-def checkpoint_of(config: ModelConfig) -> Checkpoint:
-    trees = [random_weights(config, seed) for seed in range(3)]
-    return Checkpoint(trees[0], mu=trees[1], nu=jax.tree.map(np.square, trees[2]), updates=7)
 
 
 # What the reference says.
@@ -68,26 +58,6 @@ def test_one_layer() -> None:
     loss, gradient = loss_and_gradient_deviation(numpy_step(case), case)
     assert loss <= LOSS_TOLERANCE
     assert gradient <= GRADIENT_TOLERANCE
-
-
-@pytest.mark.parametrize("layer", range(TOY.model.layers + 1))
-def test_a_bias_forgotten_by_hand_is_seen(
-    layer: int, step_of: StepOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The proof must be able to fail: NumPy's gradient is written by hand, so break it there."""
-    module = importlib.import_module("impls.numpy")
-    right, (rows, columns) = module.backward, np.shape(flat(random_weights(TOY.model))[layer][0])
-
-    def wrong(params: Any, grads: Any, *arrays: Any) -> Any:
-        d_x = right(params, grads, *arrays)
-        if params.kernel.shape == (rows, columns):
-            grads.bias[...] = 0
-        return d_x
-
-    baseline = trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
-    monkeypatch.setattr(module, "backward", wrong)
-    with pytest.raises(NotEqualError, match="gradient off by"):
-        deviation(numpy_step(TOY), TOY, baseline).require()
 
 
 @pytest.mark.parametrize("arm", [("numpy", "loop"), (impls.BASELINE, "pure")], ids="-".join)
@@ -116,17 +86,23 @@ def test_numpy_draws_lecun_normal() -> None:
         assert not bias.any()
 
 
+def copied(tree: Any) -> Any:
+    return jax.tree.map(np.array, tree)
+
+
 def test_what_was_given_or_given_back_is_left_alone() -> None:
     """Updates in place must not reach the caller's arrays, nor those of another step."""
     step, other = numpy_step(TOY), numpy_step(TOY)
-    given, hidden, chunk = checkpoint_of(TOY.model), random_hidden(TOY), random_chunk(TOY, 1)
+    trees = [random_weights(TOY.model, seed) for seed in range(3)]
+    given = Checkpoint(trees[0], mu=trees[1], nu=jax.tree.map(np.square, trees[2]), updates=7)
+    before, hidden, chunk = copied(given), random_hidden(TOY), random_chunk(TOY, 1)
     step.load(given)
     other.load(given)
     after, loss = step(hidden, chunk)
-    kept = jax.tree.map(np.array, (after, loss, saved := step.save()))
+    kept = copied((after, loss, saved := step.save()))
     step(after, chunk)
     jax.tree.map(np.testing.assert_array_equal, (after, loss, saved), kept)
-    jax.tree.map(np.testing.assert_array_equal, given, checkpoint_of(TOY.model))
+    jax.tree.map(np.testing.assert_array_equal, given, before)
     jax.tree.map(np.testing.assert_array_equal, hidden, random_hidden(TOY))
     jax.tree.map(np.testing.assert_array_equal, other.save(), given)
 
@@ -147,85 +123,39 @@ def test_numpy_computes_in_float32() -> None:
 # What a file says of itself, without its library.
 
 
-def tree_of(entrant: str) -> ast.Module:
-    return ast.parse(impls.source(entrant).read_text("utf-8"))
-
-
-def imported(nodes: list[ast.stmt]) -> Iterator[str]:
-    """Yield the top-level packages that statements import, those for type checkers apart."""
-    for node in nodes:
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        for each in ast.walk(node):
-            if isinstance(each, ast.Import):
-                yield from (alias.name.split(".")[0] for alias in each.names)
-            elif isinstance(each, ast.ImportFrom):
-                assert each.level == 0
-                yield str(each.module).split(".")[0]
-
-
 @pytest.mark.parametrize("entrant", impls.names())
 def test_imports_its_own_library_alone(entrant: str) -> None:
     """Read from the file: what a library brings along itself is the library's affair."""
     own, origins = impls.declared(entrant).distribution, metadata.packages_distributions()
     packages = {package for package, found in origins.items() if own in found} | {entrant}
     allowed = {*sys.stdlib_module_names, "common", "jax", "optax", "numpy", *packages}
-    assert set(imported(tree_of(entrant).body)) <= allowed
+    for node in ast.parse(impls.source(entrant).read_text("utf-8")).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        for each in ast.walk(node):
+            if isinstance(each, ast.Import):
+                assert {alias.name.split(".")[0] for alias in each.names} <= allowed
+            elif isinstance(each, ast.ImportFrom):
+                assert str(each.module).split(".")[0] in allowed
 
 
-@pytest.mark.parametrize(
-    ("code", "found"),
-    [
-        ("import a.b as c, d", {"a", "d"}),
-        ("def f():\n    from e.f import g", {"e"}),
-        ("if TYPE_CHECKING:\n    import h", set()),
-    ],
-)
-def test_imports_are_seen(code: str, found: set[str]) -> None:
-    assert set(imported(ast.parse(code).body)) == found
-
-
-@each_file
+@pytest.mark.parametrize("entrant", ["stax", "numpy", *APART])
 def test_declares_what_it_is(entrant: str) -> None:
-    about = impls.declared(entrant)
+    about, first = impls.declared(entrant), {"numpy": "loop", "torch": "eager"}
     assert about.distribution == {"stax": "jax"}.get(entrant, entrant)
-    assert about.jax == (entrant not in {"numpy", "torch"})
-    assert about.own_environment == (entrant in PACKAGES)
+    assert about.jax == (entrant not in first)
+    assert about.own_environment == (entrant in APART)
+    words = {"trax": "2021"} | dict.fromkeys(first, "not a JAX library")
+    assert words.get(entrant, "") in about.note
     assert about.note.endswith(".") or not about.note
-    assert ast.get_docstring(tree_of(entrant))
-
-
-def test_what_is_no_longer_kept_up_or_not_jax_is_said() -> None:
-    assert "2021" in impls.declared("trax").note
-    for entrant in ("torch", "numpy"):
-        assert "not a JAX library" in impls.declared(entrant).note
-
-
-@each_file
-def test_styles_are_named_and_pure_is_first_where_there_is_jax(entrant: str) -> None:
-    for node in tree_of(entrant).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STYLES":
-            assert isinstance(node.value, ast.Dict)
-            styles = [ast.literal_eval(key) for key in node.value.keys if key is not None]
-    first = {"numpy": "loop", "torch": "eager"}.get(entrant, "pure")
-    assert styles[0] == first
+    styles = styles_of(entrant)
+    assert styles[0] == first.get(entrant, "pure")
     assert all(style.isidentifier() for style in styles)
+    if entrant in APART and importlib.util.find_spec(entrant) is None:
+        with pytest.raises(BakeoffError, match=f"needs the package '{entrant}', which is not inst"):
+            impls.load(entrant)
 
 
 def test_keras_is_imported_after_its_backend_is_chosen() -> None:
-    lines = [ast.unparse(node) for node in tree_of("keras").body]
-    assert lines.index("os.environ.setdefault('KERAS_BACKEND', 'jax')") < lines.index(
-        "import keras"
-    )
-
-
-@each_elsewhere
-def test_a_library_that_is_not_installed_is_named(entrant: str) -> None:
-    package = PACKAGES[entrant]
-    if importlib.util.find_spec(package) is not None:
-        pytest.skip(f"{package} is installed here")
-    with pytest.raises(BakeoffError) as error:
-        impls.load(entrant)
-    assert str(error.value).startswith(
-        f"entrant {entrant!r} needs the package {package!r}, which is not installed"
-    )
+    text = impls.source("keras").read_text("utf-8")
+    assert text.index('os.environ.setdefault("KERAS_BACKEND", "jax")') < text.index("import keras")

@@ -56,24 +56,13 @@ def test_names_of_arms_over_devices() -> None:
             Arm.of(f"e/{wrong}")
 
 
-def test_more_devices_than_there_are() -> None:
+def test_what_does_not_fit() -> None:
     here = len(jax.devices())
-    with pytest.raises(BakeoffError) as error:
+    with pytest.raises(BakeoffError, match=f"devices is {here + 1}; cpu has {here} here: give"):
         placement(here + 1)
-    assert str(error.value).startswith(
-        f"devices is {here + 1}; cpu has {here} here: give a smaller number"
-    )
-    assert f"JAX_NUM_CPU_DEVICES={here + 1}" in str(error.value)
-
-
-def test_a_batch_that_does_not_divide() -> None:
     check_batch(8, 4)
-    with pytest.raises(BakeoffError) as error:
+    with pytest.raises(BakeoffError, match="batch 8 does not divide among 3 devices; give a mult"):
         check_batch(8, 3)
-    assert str(error.value) == (
-        "batch 8 does not divide among 3 devices; give a multiple of 3, or another number of "
-        "devices"
-    )
 
 
 def test_what_was_placed_is_known_again() -> None:

@@ -1,7 +1,6 @@
 import math
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import impls
-from common import reference, weights
+from common import reference
 from common.chunker import chunks, window
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, Chunk, Dense, Model, fresh_checkpoint
@@ -108,15 +107,6 @@ def test_the_state_is_carried_within_an_epoch_and_zero_at_its_start() -> None:
         assert np.max(np.abs(np.subtract(ours, other))) > 1e-3
 
 
-def test_epochs_are_numbered_timed_and_hold_their_checkpoint() -> None:
-    done = train(range(3, 5))
-    assert [epoch.number for epoch in done] == [3, 4]
-    assert all(epoch.seconds > 0 for epoch in done)
-    assert [epoch.checkpoint.updates for epoch in done] == [5, 10]
-    first, second = (epoch.checkpoint.weights.readout.bias for epoch in done)
-    assert not np.array_equal(first, second)
-
-
 @pytest.mark.parametrize("entrant", ["pure_jax", "haiku"])
 def test_an_epoch_as_one_scan_has_the_losses_of_chunk_by_chunk(entrant: str) -> None:
     expected = train(range(5), WINDOWS, entrant=entrant)
@@ -127,42 +117,18 @@ def test_an_epoch_as_one_scan_has_the_losses_of_chunk_by_chunk(entrant: str) -> 
     assert done[-1].checkpoint.updates == expected[-1].checkpoint.updates == 15
 
 
-def through_a_file(epoch: Epoch, path: Path) -> Checkpoint:
-    """Return the checkpoint as a resumed run finds it."""
-    saved = weights.Saved(
-        checkpoint=epoch.checkpoint,
-        vocab=VOCAB,
-        model=CONFIG,
-        data=WINDOWS,
-        optimiser=OptimiserConfig(),
-        seed=5,
-        epoch=epoch.number + 1,
-        corpus="toy",
-        corpus_sha256="",
-        entrant=impls.BASELINE,
-        style="pure",
-    )
-    weights.save(path, saved)
-    return weights.load(path).checkpoint
-
-
-def same_weights(one: Checkpoint, other: Checkpoint) -> bool:
-    return bool(jax.tree.all(jax.tree.map(np.array_equal, one, other)))
-
-
-def test_a_resumed_run_goes_on_exactly(tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_exactly() -> None:
+    """Also in another library; that a file keeps a checkpoint to the bit is in test_weights.py."""
     whole = train(range(6), WINDOWS, seed=5)
-    half = through_a_file(train(range(2), WINDOWS, seed=5)[-1], tmp_path / "w")
+    assert [epoch.number for epoch in whole] == [*range(6)]
+    assert all(epoch.seconds > 0 for epoch in whole)
+    assert [epoch.checkpoint.updates for epoch in whole] == [3 * n for n in range(1, 7)]
+    half = train(range(2), WINDOWS, seed=5)[-1].checkpoint
     rest = train(range(2, 6), WINDOWS, half, seed=5)
     assert losses(rest) == losses(whole)[2:]
-    assert same_weights(rest[-1].checkpoint, whole[-1].checkpoint)
-
-
-def test_a_run_resumed_in_another_library_goes_on(tmp_path: Path) -> None:
-    whole = train(range(6), WINDOWS, seed=5)
-    half = through_a_file(whole[1], tmp_path / "w")
-    rest = train(range(2, 6), WINDOWS, half, "haiku", seed=5)
-    np.testing.assert_allclose(losses(rest), losses(whole)[2:], rtol=0, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, rest[-1].checkpoint, whole[-1].checkpoint)
+    other = train(range(2, 6), WINDOWS, half, "haiku", seed=5)
+    np.testing.assert_allclose(losses(other), losses(whole)[2:], rtol=0, atol=1e-5)
 
 
 class Fake:
@@ -187,9 +153,7 @@ class Fake:
     ("wrong", "what"),
     [
         ({"loss": math.nan}, "the loss became nan"),
-        ({"loss": math.inf}, "the loss became inf"),
         ({"weights": math.nan}, "a weight, or a moment of Adam, became NaN or infinite"),
-        ({"mu": math.inf}, "a weight, or a moment of Adam, became NaN or infinite"),
         ({"nu": math.inf}, "a weight, or a moment of Adam, became NaN or infinite"),
     ],
 )

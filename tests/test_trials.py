@@ -41,51 +41,38 @@ def rows(records: list[dict[str, Any]]) -> list[list[str]]:
 # Records.
 
 
-def test_records_are_kept_and_read(tmp_path: Path) -> None:
-    engine.keep(tmp_path, {"part": "default", "took": 1.5})
-    engine.keep(tmp_path, {"part": "kills", "lost": 0})
-    first, second = engine.read(tmp_path)
-    assert (first["part"], first["took"], second["lost"]) == ("default", 1.5, 0)
-    assert {"at", "cpu", "load"} <= first.keys()
-
-
-def calibrated(folder: Path, base: float, slope: float, *iterations: int) -> None:
-    for n in iterations:
-        point = {"iterations": n, "ratio": 1 + base + slope * n, "standard_error": 1e-3}
-        engine.keep(folder, {"part": "calibration", **point})
-
-
 def test_planted_work_is_sized_by_a_line_through_the_calibrations(tmp_path: Path) -> None:
-    calibrated(tmp_path, 0.002, 0.001, 2, 40, 80)
+    for part, iterations, ratio, error in (
+        *(("calibration", n, 1.002 + 0.001 * n, 1e-3) for n in (2, 40, 80)),
+        ("calibration", 10, 1.9, 1e9),
+        ("two_arms", 5, 9, 1e-9),
+    ):
+        point = {"iterations": iterations, "ratio": ratio, "standard_error": error}
+        engine.keep(tmp_path, {"part": part, **point})
     engine.keep(tmp_path, {"part": "calibration", "failed": "no budget"})
-    engine.keep(tmp_path, {"part": "two_arms", "iterations": 5, "ratio": 9, "standard_error": 1e-9})
-    noisy = {"iterations": 10, "ratio": 1.9, "standard_error": 1e9}
-    engine.keep(tmp_path, {"part": "calibration", **noisy})
     found = [engine.iterations_of(percent, tmp_path) for percent in (5, 2, 1, 0.1, 0)]
     assert found == [48, 18, 8, 1, 0]
 
 
-def test_parts_that_plant_work_need_a_calibration(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="run the part `calibration` first"):
-        engine.main(["--folder", str(tmp_path), "--part", "all_cores"])
-
-
-def test_an_unknown_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("all_cores", "run the part `calibration` first"), ("two_arms,pwoer", "unknown part 'pwoer'")],
+)
+def test_parts_that_cannot_be_run(
+    part: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        engine.main(["--folder", str(tmp_path / "new"), "--part", "two_arms,pwoer"])
-    assert caught.value.code == 2
-    assert "unknown part 'pwoer'; known: calibration, two_arms" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+        engine.main(["--folder", str(tmp_path), "--part", part])
+    assert words in f"{caught.value}{capsys.readouterr().err}"
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_run_calls() -> None:
+@pytest.mark.parametrize(
+    ("ratio", "differs", "called"), [(1.01, True, "slower"), (0.99, True, "faster"), (2, False, "")]
+)
+def test_what_a_run_calls(ratio: float, differs: bool, called: str) -> None:
     step = dict.fromkeys(("low", "high", "standard_error", "df", "blocks", "processes"))
-    for ratio, differs, called in (
-        (1.01, True, "slower"),
-        (0.99, True, "faster"),
-        (1.01, False, ""),
-    ):
-        assert engine.called(step | {"ratio": ratio, "differs": differs})["called"] == called
+    assert engine.called(step | {"ratio": ratio, "differs": differs})["called"] == called
 
 
 def test_what_a_whole_run_has_decided() -> None:
@@ -139,14 +126,9 @@ def test_calls_are_counted_by_trial_budget_and_size() -> None:
 
 
 def test_tables_of_other_parts() -> None:
-    whole: dict[str, Any] = {
-        "took": 29.6,
-        "budget": 30.0,
-        "steps": 13,
-        "settled": 5,
-        "detectable": None,
-    }
+    whole: dict[str, Any] = {"took": 29.6, "budget": 30.0, "steps": 13, "settled": 5}
     whole |= {"host_costs": 3, "host_costs_wide": {"a": 1e-5}, "sampling_share": 0.44}
+    whole["detectable"] = None
     records = [
         ABOUT | {"part": "budgets", "cold_samples": 2} | whole,
         ABOUT | {"part": "exact", "plant": "copy()", "caught": True},

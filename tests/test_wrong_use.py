@@ -91,7 +91,6 @@ REFUSED = {  # what else is wrong with texts, sizes and files has its own tests
     "train --width": "Option '--width' requires an argument",
     "train more": "unexpected extra argument",
     "train --devices 0": "devices is 0; it must be a whole number from 1",
-    "train --style pure@4": "style is 'pure@4'; give --style pure --devices 4",
     "train --processes 0": "--processes is 0; it must be a whole number from 1",
     "train --processes 1000": "whole number from 1 to 64",
     "train --process-id 1": "without --coordinator and --processes",

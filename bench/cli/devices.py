@@ -1,36 +1,39 @@
-"""The devices of a training run: which backend, how many, and which of several processes."""
+"""Where a training run runs: its backend and devices, and the processes that train as one.
+
+The first of several processes on this machine is this one; it starts the others.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
+from bench.streams import opened, to_nowhere
+from bench.worker.gpus import gpus
+from common.config import check_size
 from common.devices import MOST_DEVICES, Device
-from common.errors import BakeoffError, words_of
+from common.errors import BakeoffError, LostPeerError, words_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from common.hosts import Peers
 
-Backend = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="cpu, gpu, tpu, … or one device of it, as gpu:1",
-        show_default="what jax prefers",
-    ),
-]
-"""`--backend` of what runs in this very process."""
+MOST = 64
+STARTED = "BAKEOFF_STARTED"
+"""Tells a process that it ends with the one that has started it."""
+LAST_SECONDS = 5.0
+"""Once the first has ended, the others have so long to end too."""
 
 
 def own_stdout() -> None:
     """Keep standard output to Python: Gloo prints lines of its own, which are nobody's log."""
-    import os
-    import sys
-
-    from bench.streams import opened, to_nowhere
-
     sys.stdout.flush()
     kept = os.dup(sys.stdout.fileno())
     to_nowhere(sys.stdout.fileno())
@@ -47,8 +50,6 @@ class Devices:
     peers: Peers | None = None
 
     def __post_init__(self) -> None:
-        from common.config import check_size
-
         if self.backend is not None:
             Device.of(self.backend)
         if self.devices is not None:
@@ -130,3 +131,69 @@ def peers_of(
     if coordinator is None or process_id is None or processes is None:
         return None
     return Peers(coordinator, process_id, processes)
+
+
+def free_address(processes: int) -> str:
+    """Return `host:port` of this machine, for so many processes to meet at."""
+    check_size("--processes", processes, most=MOST)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@contextmanager
+def others(coordinator: str, processes: int) -> Iterator[None]:
+    """Start the other processes with this one's arguments, and end them with the block.
+
+    Their output is not shown. If the block fails because one of them was lost, what each failed
+    one said last is printed on standard error.
+    """
+    with ExitStack() as stack:
+        running = []
+        for number in range(1, processes):
+            said = stack.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+            process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
+                [
+                    *(sys.executable, "-m", "bench.cli", *sys.argv[1:]),
+                    *("--coordinator", coordinator, "--process-id", str(number)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env=os.environ | {STARTED: "1"} | cards(number, processes),
+                process_group=0,  # Ctrl-C is for the first process, which saves
+            )
+            running.append((process, said))
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        os.environ.update(cards(0, processes))
+        try:
+            yield
+            import jax
+
+            with suppress(jax.errors.JaxRuntimeError):  # one was lost after the last step
+                jax.distributed.shutdown()  # waits for the others
+        except LostPeerError:
+            for number, (process, said) in enumerate(running, 1):
+                with suppress(subprocess.TimeoutExpired):
+                    if code := process.wait(LAST_SECONDS):
+                        how = f"signal {-code}" if code < 0 else f"exit status {code}"
+                        said.seek(0)
+                        words = "".join(f" ({line})" for line in said.read().splitlines()[-1:])
+                        print(
+                            f"bakeoff: process {number} of {processes} ended with {how}{words}",
+                            file=sys.stderr,
+                        )
+            raise
+        for process, _ in running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LAST_SECONDS)
+
+
+def cards(number: int, processes: int) -> dict[str, str]:
+    """Return the variable that shares this machine's GPUs out, where there are enough of them."""
+    share = len(gpus() or ()) // processes
+    if not share or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return {}
+    mine = range(number * share, (number + 1) * share)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))}

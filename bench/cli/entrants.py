@@ -14,15 +14,13 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from bench.report.wording import operations
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from bench.environments.builder import Builder
 
     type Row = dict[str, Any]
-
-LISTED = 3
-"""Kinds of operations that are named; the others are in `--json`."""
 
 EXAMPLES = """Examples:\n
 bakeoff entrants\n
@@ -249,9 +247,4 @@ def difference(proof: Row) -> str:
         return "the same"
     if not proof["program"]["whole"]:
         return "gradient alone"
-    counts = proof["operations_beside_baseline"]
-    if not counts:
-        return "another order"
-    if len(counts) > LISTED:
-        return f"{sum(counts.values()):+d} operations"
-    return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
+    return operations(proof["operations_beside_baseline"])

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.devices import Backend
+from bench.cli.devices import Devices
 
 EXAMPLES = """Examples:\n
 bakeoff sample book.safetensors --prompt Gregor\n
@@ -30,11 +30,16 @@ def sample(
     entrant: Annotated[
         str | None, typer.Option(help="Library that samples.", show_default="the one that trained")
     ] = None,
-    backend: Backend = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="cpu, gpu, tpu, … or one device of it, as gpu:1",
+            show_default="what jax prefers",
+        ),
+    ] = None,
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
-    from bench.cli.devices import Devices
-
     Devices(backend).settle()
     import impls
     from common import weights as disk

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from bench.cli.devices import Devices, peers_of
-from bench.cli.local_processes import STARTED, free_address, others
+from bench.cli.devices import STARTED, Devices, free_address, others, peers_of
 from bench.cli.training_run import TrainingRun, assemble, described
 from bench.report.curves import Curve, Training, check_picture, draw
 from bench.worker.__main__ import end_with_parent

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 import impls
 from bench.engine.processes import Place, WorkerFailedError, ask_once
@@ -169,17 +169,13 @@ class Builder:
         """
         path = self._folder(found, python)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{path}.lock")
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            self.notify(f"another process builds {request.title}: waiting for it; Ctrl-C stops")
-            held = lock.acquire()
-        with held:
+        if is_complete(path):
+            return path
+        self.notify(f"building {request.title}")
+        with FileLock(f"{path}.lock"):  # another process may be building it
             if is_complete(path):
                 return path
             shutil.rmtree(path, ignore_errors=True)
-            self.notify(f"building {request.title}")
             uv("venv", "--quiet", "--no-project", "--python", python, str(path))
             pins, interpreter = path / "requirements.txt", python_of(path)
             pins.write_text("\n".join(found.pins), encoding="utf-8")

@@ -14,7 +14,7 @@ from bench.environments.builder import failure
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from bench.environments.builder import Builder
 
@@ -84,17 +84,6 @@ def offers(
             places[name] = there
             found = joined_apart(found, name, one)
     return found, places
-
-
-def places_of(
-    names: Iterable[str], builder: Builder, place: Place | None = None
-) -> dict[str, Place]:
-    """Return where workers run, by entrant with an environment of its own; others at "".
-
-    Raises:
-        BakeoffError: an environment cannot be built.
-    """
-    return {"": place or Place()} | {name: builder.place_of(name) for name in names}
 
 
 def joined(found: Offer, name: str, one: Offer) -> Offer:

@@ -130,16 +130,13 @@ def comparisons(
     """
     real = path.resolve()
     if real in including:
-        chain = " -> ".join(each.name for each in (*including[including.index(real) :], real))
-        raise BakeoffError(f"the plan {path} includes itself ({chain}): take one of them out")
+        raise BakeoffError(f"the plan {path} includes itself: take it out of `include`")
     try:
         file = msgspec.toml.decode(read_regular(path, MOST_JSON), type=PlanFile)
     except OSError as error:
         raise BakeoffError(f"cannot read the plan {path}: {error.strerror}") from error
-    except msgspec.ValidationError as error:
-        raise BakeoffError(f"the plan {path}: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BakeoffError(f"the plan {path} is not TOML: {error}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BakeoffError(f"the plan {path} is not a plan in TOML: {error}") from error
     defaults = file.defaults | outer
     for name in file.include:
         yield from comparisons(path.parent / name, (*including, real), defaults)

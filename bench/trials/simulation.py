@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from bench.stats.estimates import Estimate, detectable
 from bench.trials.tables import lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from jaxtyping import Float
 
@@ -184,57 +185,49 @@ def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:
     )
 
 
+def conditions(shapes: Sequence[tuple[int, int, int]], **others: Any) -> list[Condition]:
+    """Return conditions of these arms, workers and blocks that are otherwise alike."""
+    return [Condition(*shape, **others) for shape in shapes]
+
+
 SHAPES = [(2, 2, 1), (2, 4, 3), (13, 2, 1), (13, 4, 3), (25, 8, 1)]
+SMALL = [(1, 1, 3), (13, 1, 3), (1, 2, 1), (1, 2, 3), (1, 4, 3)]
+NOISY = [(1, 2, 1), (1, 2, 3), (1, 4, 3), (1, 8, 3), *SHAPES, (13, 12, 3), (25, 25, 2)]
+STOPPING = [(2, 8, 4), (4, 12, 4), (13, 12, 4)]
+MISSING = [(2, 4, 3), (13, 4, 3), (13, 12, 3)]
 SIDES = [(1, 3, 3), (1, 12, 1), (1, 40, 2), (3, 3, 2), (10, 6, 2), (10, 40, 1)]
+ADDED = [(2, 4, 6), (13, 4, 6), (13, 12, 4)]
 CONDITIONS = {
-    "alike": [
-        Condition(*shape)
-        for shape in [(1, 1, 3), (13, 1, 3), (1, 2, 1), (1, 2, 3), (1, 4, 3), *SHAPES, (25, 25, 2)]
-    ],
-    "no luck": [Condition(2, 4, 3, tau=0), Condition(13, 12, 3, tau=0)],
-    "first arm noisy": [
-        Condition(*shape, noisy=4)
-        for shape in [(1, 2, 1), (1, 2, 3), (1, 4, 3), (1, 8, 3), *SHAPES, (13, 12, 3), (25, 25, 2)]
-    ],
-    "its luck alone": [
-        Condition(*shape, noisy_tau=4) for shape in [(2, 4, 3), (13, 2, 3), (13, 4, 3)]
-    ],
-    "reference twice": [Condition(*shape, noisy_reference=2) for shape in SHAPES],
-    "t with 3 df": [Condition(*shape, tails="t3") for shape in [(1, 4, 3), *SHAPES]],
-    "outlying workers": [Condition(*shape, tails="outliers") for shape in [(1, 4, 3), *SHAPES]],
+    "alike": conditions([*SMALL, *SHAPES, (25, 25, 2)]),
+    "no luck": conditions([(2, 4, 3), (13, 12, 3)], tau=0),
+    "first arm noisy": conditions(NOISY, noisy=4),
+    "its luck alone": conditions([(2, 4, 3), (13, 2, 3), (13, 4, 3)], noisy_tau=4),
+    "reference twice": conditions(SHAPES, noisy_reference=2),
+    "t with 3 df": conditions([(1, 4, 3), *SHAPES], tails="t3"),
+    "outlying workers": conditions([(1, 4, 3), *SHAPES], tails="outliers"),
     "missing blocks": [
-        Condition(*shape, missing=0.7, noisy=noisy)
-        for noisy in (1, 4)
-        for shape in [(2, 4, 3), (13, 4, 3), (13, 12, 3)]
+        c for noisy in (1, 4) for c in conditions(MISSING, missing=0.7, noisy=noisy)
     ],
     "optional stopping": [
-        Condition(*shape, stopping=True, noisy=noisy)
-        for noisy in (1, 4)
-        for shape in [(2, 8, 4), (4, 12, 4), (13, 12, 4)]
+        c for noisy in (1, 4) for c in conditions(STOPPING, stopping=True, noisy=noisy)
     ],
     "A/B": [
-        Condition(arms, pairs, blocks, kind="ab", common=common)
-        for arms, pairs, blocks in SIDES
-        for common in ((0.0,) if arms == 1 else (0.0, 0.01))
+        Condition(*shape, kind="ab", common=common)
+        for shape in SIDES
+        for common in ((0.0,) if shape[0] == 1 else (0.0, 0.01))
     ],
-    "A/B, first arm noisy": [
-        Condition(*shape, noisy=4, kind="ab", common=0.005)
-        for shape in [(3, 3, 2), (3, 12, 1), (10, 6, 2)]
-    ],
-    "A/B, t with 3 df": [
-        Condition(*shape, tails="t3", kind="ab", common=0.005) for shape in [(1, 6, 2), (10, 6, 2)]
-    ],
+    "A/B, first arm noisy": conditions(
+        [(3, 3, 2), (3, 12, 1), (10, 6, 2)], noisy=4, kind="ab", common=0.005
+    ),
+    "A/B, t with 3 df": conditions([(1, 6, 2), (10, 6, 2)], tails="t3", kind="ab", common=0.005),
     "added time": [
-        Condition(*shape, kind="added", rows=0.01, common=common, noisy=noisy)
-        for common in (0.0, 0.02)
-        for noisy in (1, 4)
-        for shape in [(2, 4, 6), (13, 4, 6), (13, 12, 4)]
+        c
+        for common, noisy in product((0.0, 0.02), (1, 4))
+        for c in conditions(ADDED, kind="added", rows=0.01, common=common, noisy=noisy)
     ],
     "cold": [
         Condition(arms, size, sigma=0.05, noisy=noisy, kind="cold")
-        for arms in (2, 13)
-        for size in (3, 6)
-        for noisy in (1, 4)
+        for arms, size, noisy in product((2, 13), (3, 6), (1, 4))
     ],
 }
 MEASURED = {

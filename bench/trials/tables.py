@@ -19,10 +19,10 @@ EARLIER = "before 74fe176"
 """Code of records that do not say of which they are."""
 
 
-def lines(header: Sequence[str], rows: Iterable[Row], words: int = 1) -> Iterator[str]:
-    """Yield the lines of a table, each when its row comes; the first columns hold `words`."""
+def lines(header: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of a table, each when its row comes; only the first column holds words."""
     yield f"| {' | '.join(header)} |"
-    yield "|" + "---|" * words + "--:|" * (len(header) - words)
+    yield "|---|" + "--:|" * (len(header) - 1)
     for row in rows:
         yield f"| {' | '.join(map(str, row))} |"
 
