@@ -10,7 +10,6 @@ import numpy as np
 
 from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.metrics import METRICS, Kind
-from bench.samples import arm_of
 from bench.stats import ratios, verdicts
 from bench.stats.ratios import Estimate
 
@@ -268,7 +267,7 @@ class Settled:
         else:
             found = beside(group, arms)
             enough = [cell for cell, e in found.items() if verdicts.decided(e, self.margin)]
-        return frozenset(arm_of(cell) for cell in enough if not cell.is_control)
+        return frozenset(str(cell.arm) for cell in enough if not cell.is_control)
 
 
 def known(estimate: Estimate, reference: float) -> bool:

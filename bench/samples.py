@@ -127,8 +127,3 @@ class State:
     notes: list[str] = field(default_factory=list)
     """What went wrong on the way, in sentences."""
     spent: Spent = field(default_factory=Spent)
-
-
-def arm_of(cell: Cell) -> str:
-    """Return what a worker calls a cell's code."""
-    return str(cell.arm)

@@ -19,7 +19,7 @@ from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitt
 from bench.engine.scheduler import PREPARED, Scheduler, Visit
 from bench.engine.state import Side, with_references
 from bench.metrics import HOST, METRICS, TINY, Kind
-from bench.samples import MIN_VISITS, STARVED, Turn, arm_of
+from bench.samples import MIN_VISITS, STARVED, Turn
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class EnvironmentPlan:
         """Tell whether an arm of a turn is not settled yet."""
         settled = self.settled(self.side.state, turn)
         return any(
-            arm_of(cell) not in settled
+            str(cell.arm) not in settled
             for cell in self.side.alive(turn.workload)
             if not (cell.is_baseline or cell.is_control)
         )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.engine.actions import rounds_of
 from bench.engine.planner import CALLS, COLD, LEAST_STEP, LOADING, OPEN_PART, SEED_STEP
 from bench.metrics import HOST, METRICS
-from bench.samples import BASELINE_ARM, CONTROL_ARM, Block, Found, Samples, Spent, Turn, arm_of
+from bench.samples import BASELINE_ARM, CONTROL_ARM, Block, Found, Samples, Spent, Turn
 from bench.worker import protocol
 from common.config import WORKLOADS
 
@@ -109,7 +109,7 @@ class Scheduler:
 
     def in_common(self, names: Sequence[str], workload: str) -> list[str]:
         """Return the arms that are alive at a workload on all of some sides."""
-        first, *others = [[arm_of(c) for c in self.sides[name].alive(workload)] for name in names]
+        first, *others = [[str(c.arm) for c in self.sides[name].alive(workload)] for name in names]
         return [arm for arm in first if all(arm in each for each in others)]
 
     # what things cost
@@ -245,7 +245,7 @@ class Scheduler:
                 cell
                 for workload in workloads
                 for cell in side.alive(workload)
-                if arms is None or arm_of(cell) in {*arms, *REFERENCES}
+                if arms is None or str(cell.arm) in {*arms, *REFERENCES}
             ]
             if not wanted:
                 return None
@@ -259,7 +259,7 @@ class Scheduler:
 
     def loaded(self, side: Side, worker: int, wanted: Sequence[Cell], cores: Cores) -> Steps[bool]:
         """Start a worker and let it import; False if it died."""
-        arms = tuple(dict.fromkeys(map(arm_of, wanted)))
+        arms = tuple(dict.fromkeys(str(cell.arm) for cell in wanted))
         arms = tuple(self.rng.sample(arms, len(arms)))
         started = yield from self.done(side, side.action("start", worker, cores=cores))
         if started is None:
@@ -289,19 +289,19 @@ class Scheduler:
             cell = (free or waiting)[0]
             waiting.remove(cell)
             late = self.now > prove_until.get(cell.workload, math.inf)
-            late = late and arm_of(cell) not in REFERENCES
+            late = late and str(cell.arm) not in REFERENCES
             if side.state.cells[cell].failure is not None or (late and not side.proven(cell)):
                 continue
             do: Do = "open" if side.proven(cell) else "prove"
             if not (yield from self.one(side, worker, do, cell)):
                 return False
             if side.state.cells[cell].failure is None:
-                self.held[worker].add((cell.workload, arm_of(cell)))
+                self.held[worker].add((cell.workload, str(cell.arm)))
         return True
 
     def one(self, side: Side, worker: int, do: Do, cell: Cell) -> Steps[bool]:
         """Do one arm's own thing; False where the worker died of it."""
-        found, arm = side.state.cells[cell], arm_of(cell)
+        found, arm = side.state.cells[cell], str(cell.arm)
         baseline = side.state.cells[side.cell(BASELINE_ARM, cell.workload)]
         losses = baseline.losses if do == "open" else ()
         if do == "prove":
@@ -317,7 +317,7 @@ class Scheduler:
             found.exact |= answer.exact
         elif isinstance(answer, protocol.Counted):
             for each in side.alive():  # at all workloads it is the same
-                if arm_of(each) == arm:
+                if str(each.arm) == arm:
                     side.state.cells[each].exact |= answer.exact
         elif isinstance(answer, protocol.Trained):
             found.training = answer.training
@@ -494,7 +494,7 @@ class Scheduler:
         for name, worker in workers.items():
             side = self.sides[name]
             alive = side.alive(turn.workload)
-            arms = [arm_of(cell) for cell in alive if any(m.applies(cell) for m in metrics)]
+            arms = [str(cell.arm) for cell in alive if any(m.applies(cell) for m in metrics)]
             arms = self.rng.sample(arms, len(arms))
             action = side.action(
                 "prepare", worker, turn.workload, arms, kind=turn.kind, cores=cores
@@ -525,7 +525,7 @@ class Scheduler:
                 if found.failure or side.cold_deaths[cell] >= COLD_DEATHS:
                     break
                 worker = self.next_worker()
-                action = side.action("cold", worker, cell.workload, [arm_of(cell)], cores=cores)
+                action = side.action("cold", worker, cell.workload, [str(cell.arm)], cores=cores)
                 outcome = yield from self.do(action)
                 self.cold_cost[name] = outcome.took
                 if outcome.death is None:
@@ -554,14 +554,14 @@ class Scheduler:
         side = self.sides[name]
         while left and not side.given_up:
             workloads = list(dict.fromkeys(cell.workload for cell in left))
-            arms = {arm_of(cell) for cell in left}
+            arms = {str(cell.arm) for cell in left}
             worker = yield from self.open(name, workloads, cores, arms, make=do == "train")
             if worker is None:
                 return
             while left:
                 cell = left[0]
                 late = self.now > self.end and not self.options.fixed
-                held = do == "count" or (cell.workload, arm_of(cell)) in self.held[worker]
+                held = do == "count" or (cell.workload, str(cell.arm)) in self.held[worker]
                 skipped = late or not held or side.state.cells[cell].failure is not None
                 if not skipped and not (yield from self.one(side, worker, do, cell)):
                     break

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action
-from bench.samples import Found, State, arm_of
+from bench.samples import Found, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +75,7 @@ class Side:
     def fail_arm(self, arm: str, failure: str, workload: str = "", stderr: str = "") -> None:
         """Fail an arm's cells, at one workload or at all."""
         for cell in self.alive(workload or None):
-            if arm_of(cell) == arm:
+            if str(cell.arm) == arm:
                 self.fail(cell, failure, stderr)
 
     def did_well(self, action: Action) -> None:

@@ -37,7 +37,7 @@ from bench.runfile import (
     Ties,
     TimeSpent,
 )
-from bench.samples import MIN_VISITS, STARVED, arm_of
+from bench.samples import MIN_VISITS, STARVED
 from bench.stats import ratios, verdicts
 from bench.stats.verdicts import PROGRAM, TIMING, Verdict
 
@@ -157,7 +157,7 @@ def section(
 
 def cores_used(cell: Cell, state: State) -> float | None:
     """Return the processor's seconds for each second of a step, where it might use all cores."""
-    arm = arm_of(cell)
+    arm = str(cell.arm)
     found = [
         block.cpu_seconds[arm]
         for block in state.blocks
@@ -275,7 +275,7 @@ def tie_names(group: Group, arms: Arms) -> list[list[str]]:
     if known is None:
         return []
     cells, between = known
-    return [[arm_of(cells[i]) for i in tied] for tied in verdicts.ties(between)]
+    return [[str(cells[i].arm) for i in tied] for tied in verdicts.ties(between)]
 
 
 def samples_of(state: State) -> AllSamples:
