@@ -7,15 +7,13 @@ between `<!-- KIND RUN.json -->` and `<!-- end -->`, where `KIND` is one of `MAK
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench import limit, tricks
-from bench.compare import bisect_result
-from bench.compare import history as history_file
+from bench.compare import bisect_result, history_result
 from bench.report import answer, scaling
 from bench.report.charts import figures
 from bench.report.markdown import markdown_table
@@ -70,15 +68,10 @@ def limits(folder: Path, runs: list[Run]) -> list[str]:
 def documents() -> Iterator[tuple[Path, Document]]:
     """Yield where the page of each history and bisection is, and what it shows."""
     for path in sorted(FOLDER.glob(f"*/*/{HISTORY}")):
-        yield path.with_name(PAGE), history_file.document(content(path), figures=True)
+        yield path.with_name(PAGE), history_result.document(history_result.read(path), figures=True)
     for path in sorted(FOLDER.glob(f"*/*/{BISECTION}")):
         found = msgspec.json.decode(path.read_bytes(), type=bisect_result.BisectResult)
         yield path.with_suffix(".html"), bisect_result.document(found, figures=True)
-
-
-def content(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds."""
-    return dict(json.loads(path.read_text("utf-8")))
 
 
 def pages() -> Iterator[tuple[Path, str]]:
@@ -95,8 +88,8 @@ def pictures() -> Iterator[tuple[Path, list[Figure]]]:
         yield folder / PICTURES, figures(runs[0], runs[1:])
     for path, document in documents():
         if path.name == PAGE:
-            changes = content(path.with_name(HISTORY))["changes"]
-            where = {f"{change['metric']}-{change['workload']}" for change in changes}
+            changes = history_result.read(path.with_name(HISTORY)).changes
+            where = {f"{change.metric}-{change.workload}" for change in changes}
             charts = [figure for section in document.sections for figure in section.figures]
             yield path.parent / PICTURES, [chart for chart in charts if chart.name in where]
 

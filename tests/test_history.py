@@ -6,25 +6,21 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from bench.cells import Cell, Offer
 from bench.compare.experiment import Offered, write_runs
-from bench.compare.history import (
-    Stacks,
-    document,
-    history_data,
-    key_of,
-    runs_of,
-    timeline,
-    visited,
-)
+from bench.compare.history import Stacks, history_data, runs_of, visited
+from bench.compare.history_result import HistoryFile, document, read, timeline
+from bench.compare.series import SeriesKey
 from bench.compare.trends import growth
 from bench.engine.actions import Options
 from bench.engine.processes import Place
 from bench.engine.sides_plan import REFERENCE, History
 from bench.environments.builder import Environment
 from bench.environments.spec import parse
+from bench.worker.settings import ROOT
 from tests.simulated import LANES, Machine
 
 if TYPE_CHECKING:
@@ -50,40 +46,40 @@ def change(entrant: str, ratio: float, **more: Any) -> dict[str, Any]:
     return {**CELL, **about, **ends, **more}
 
 
-def past(**more: Any) -> dict[str, Any]:
-    """Return a small history."""
+def past(**more: Any) -> HistoryFile:
+    """Return a small history, as its file has it."""
     versions = ("0.6.1", "0.8.1", "0.8.1")
     days: list[dict[str, Any]] = [
         {"day": day, "stack": day, "versions": {"jax": jax, "jaxlib": jax, "flax": f"0.{i}"}}
-        | {"python": "3.12", "gaps": {}, "missing": None}
         for i, (day, jax) in enumerate(zip(DAYS, versions, strict=True))
     ]
     days[0]["gaps"] = {"haiku pure": "no wheel", "haiku jit": "no wheel"}
-    gone = {"day": "2025-09-01", "stack": "", "versions": {}, "missing": "no jax", "gaps": {}}
-    return {
-        "kind": "history",
-        "since": DAYS[0],
-        "until": DAYS[-1],
-        "every": "6mo",
-        "when": "2026-01-01T00:00:00",
-        "machine": "Xeon, 2 cores",
-        "reference": DAYS[-1],
-        "arguments": ["history", "-o", "a b; rm"],
-        "seed": 1,
-        "sweeps": 2,
-        "alpha": 0.05,
-        "comparisons": 4,
-        "stacks": DAYS,
-        "warnings": ["The machine was busy."],
-        "days": [*days, gone],
-        "series": [series("pure_jax", [0.53, 1.0, 1.0]), series("haiku", [0.5, None, 1.0])],
-        "exact": [
-            {**CELL, "entrant": entrant, "metric": "python_calls", "value": [4, None, 6]}
-            for entrant in ("pure_jax", "haiku")
-        ],
-        "changes": [change("pure_jax", 1.9)],
-        "spent": {"wall_seconds": 10.0, "sampling_seconds": 5.0, "processes": 4},
-    } | more
+    return msgspec.convert(
+        {
+            "since": DAYS[0],
+            "until": DAYS[-1],
+            "every": "6mo",
+            "when": "2026-01-01T00:00:00",
+            "machine": "Xeon, 2 cores",
+            "reference": DAYS[-1],
+            "arguments": ["history", "-o", "a b; rm"],
+            "seed": 1,
+            "sweeps": 2,
+            "comparisons": 4,
+            "stacks": DAYS,
+            "warnings": ["The machine was busy."],
+            "days": [*days, {"day": "2025-09-01", "missing": "no jax"}],
+            "series": [series("pure_jax", [0.53, 1.0, 1.0]), series("haiku", [0.5, None, 1.0])],
+            "exact": [
+                {**CELL, "entrant": entrant, "metric": "python_calls", "value": [4, None, 6]}
+                for entrant in ("pure_jax", "haiku")
+            ],
+            "changes": [change("pure_jax", 1.9)],
+            "spent": {"wall_seconds": 10.0, "sampling_seconds": 5.0, "processes": 4},
+            **more,
+        },
+        HistoryFile,
+    )
 
 
 def tables(found: Document) -> dict[str, Table]:
@@ -103,43 +99,48 @@ def test_what_was_measured_becomes_files_and_a_document(tmp_path: Path) -> None:
         LANES,
     )
     Machine(noise=0.005, effects=effects).drive(plan)
-    versions = {name: {"python": "3.12.1", "jax": name[-5:]} for name in (*days, REFERENCE)}
     sides = {
         name: Offered(
             Environment(parse("current"), Place(), python="3.12"),
-            Offer({"pure_jax": ["pure"]}, {"haiku": "no wheel"}, ["cpu"], versions[name], {}),
+            Offer(
+                {"pure_jax": ["pure"]},
+                {"haiku": "no wheel"},
+                ["cpu"],
+                {"python": "3.12.1", "jax": name[-5:]},
+                {},
+            ),
         )
-        for name in versions
+        for name in (*days, REFERENCE)
     }
-    about: dict[str, Any] = {
-        "since": days[0],
-        "until": days[2],
-        "every": "1mo",
-        "reference": days[2],
-    }
-    about |= {"arguments": ["history"], "seed": 1}
-    made = Stacks(print, {}, sides, {day: day for day in days}, {"2026-01-15": "no jax"})
-    cold = visited(plan)[key_of(cells[0], "compile")]  # relative to the reference's baseline
+    about = {"since": days[0], "until": days[2], "every": "1mo", "reference": days[2]}
+    made = Stacks(sides, {day: day for day in days}, {"2026-01-15": "no jax"})
+    cold = visited(plan)[SeriesKey.of(cells[0], "compile")]  # relative to the reference's baseline
     assert cold.mean == pytest.approx([0, math.log(1.2), math.log(1.2)], abs=1e-9)
-    data = history_data(plan, made, **about)
+    data = history_data(plan, made, **about, arguments=["history"], seed=1)
     runs = runs_of(plan, made, data, 0.02)
     write_runs(tmp_path / "past", "output", {**runs, "history": data})
-    assert json.loads((tmp_path / "past" / "history.json").read_text()) == data
+    assert read(tmp_path / "past" / "history.json") == data
     kept = json.loads((tmp_path / "past" / f"{days[1]}.json").read_text("utf-8"))
     assert kept["bakeoff"]["history"]["stack"] == days[1]
-    first, gone, *_ = data["days"]
-    assert (first["gaps"], gone["missing"]) == ({"haiku pure": "no wheel"}, "no jax")
-    [step] = [c for c in data["changes"] if c["metric"] == "step" and c["entrant"] == "pure_jax"]
-    assert (step["before"], step["after"]) == (days[0], days[1])
-    assert step["low"] < 1.2 < step["high"]
+    first, gone, *_ = data.days
+    assert (first.gaps, gone.missing) == ({"haiku pure": "no wheel"}, "no jax")
+    [step] = [c for c in data.changes if c.metric == "step" and c.entrant == "pure_jax"]
+    assert (step.before, step.after) == (days[0], days[1])
+    assert step.low < 1.2 < step.high
     found = timeline(data)
-    assert next(each for each in found.changes if each.key.metric == "step").ratio == step["ratio"]
+    assert next(each for each in found.changes if each.key.metric == "step").ratio == step.ratio
     haiku = next(s for s in found.series if s.key.entrant == "haiku" and s.key.metric == "step")
     assert haiku.at.tolist() == [1, 2]
     assert haiku.value(-1).number == 1.0
     first_day = haiku.points[0]
     assert (first_day.low or 0) < (first_day.ratio or 0) < (first_day.high or 0)
-    assert data["sentences"] == list(document(data).sections[0].lines)
+    assert data.sentences == list(document(data).sections[0].lines)
+
+
+def test_a_published_history_is_read_and_its_page_says_what_changed() -> None:
+    data = read(ROOT / "results" / "tracking" / "2024-06-to-2026-11" / "history.json")
+    assert {change.width for change in data.changes} == {1}  # it is older than that field
+    assert document(data).headline == "24 changes found in 480 comparisons."
 
 
 def test_a_document_says_what_changed_and_what_days_lack() -> None:
@@ -150,9 +151,8 @@ def test_a_document_says_what_changed_and_what_days_lack() -> None:
         "Compile at toy rose by 90 % (80–100 %) between 2025-06-01 and 2025-12-01 "
         "(jax 0.6.1 → 0.8.1, flax 0.0 → 0.1): pure_jax."
     )
-    linen = past()
-    linen["series"].append(series("flax_linen", [1.0, 1.0, 1.0]))
-    [said] = document(linen).sections[0].lines
+    linen = [series("pure_jax", [0.53, 1.0, 1.0]), series("flax_linen", [1.0, 1.0, 1.0])]
+    [said] = document(past(series=linen)).sections[0].lines
     assert "flax" not in said  # another entrant's library is no cause
     exact = tables(found)["Exact metrics that changed"]
     assert [row.cells for row in exact.rows] == [
@@ -164,14 +164,6 @@ def test_a_document_says_what_changed_and_what_days_lack() -> None:
     assert days["2025-09-01"][-1] == "could not be built: no jax"
     assert found.warnings == ("The machine was busy.",)
     assert found.fine_print[-1] == "To repeat it: `bakeoff history -o 'a b; rm'`"
-
-
-def test_series_keep_their_days_and_their_values_are_relative_to_the_newest() -> None:
-    found = timeline(past())
-    haiku = next(each for each in found.series if each.key.entrant == "haiku")
-    assert haiku.at.tolist() == [0, 2]
-    assert [point.ratio for point in haiku.points] == [0.5, 1.0]
-    assert [(move.before, move.after, move.values) for move in found.moves] == [(0, 2, (4, 6))] * 2
 
 
 FELL = change("haiku", 0.5, before=DAYS[0], after=DAYS[2])

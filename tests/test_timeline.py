@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ from rich.console import Console
 from bench.cli import main
 from bench.cli.documents import rendered
 from bench.compare.export import timelines_csv, timelines_json
-from bench.compare.series import Point, Series, SeriesKey, Timeline, changes
+from bench.compare.series import Point, Series, SeriesKey, Timeline
 from bench.compare.timeline import Filters, KeptRuns, document, kept_runs, known_points
 from bench.compare.trend_chart import picked
 from bench.compare.trends import sparkline
+from bench.compare.windows import changes
 from bench.report.text import show
 from bench.runfile import NO_NUMBER, SCHEMA
 from common.errors import BakeoffError
@@ -35,10 +37,9 @@ CELLS = (("pure_jax", "pure", None), ("equinox", "pure", 1.2), ("flax_nnx", "jit
 
 def metric(median: float, ratio: float | None, **more: Any) -> dict[str, Any]:
     """Return a metric as a run has it."""
-    out: dict[str, Any] = {"unit": "s", "median": median, "ratio": ratio, "verdict": None}
-    out |= {"low": None, "high": None, "p": None, "standard_error": None, "df": None}
+    out: dict[str, Any] = {"unit": "s", "median": median}
     if ratio is not None:
-        out |= {"median": median * ratio, "low": ratio * 0.98, "high": ratio * 1.02}
+        out |= {"median": median * ratio, "ratio": ratio, "low": ratio * 0.98, "high": ratio * 1.02}
         out |= {"verdict": "slower", "p": 1e-5, "standard_error": 0.01, "df": 12.0}
     return out | more
 
@@ -63,11 +64,11 @@ def a_run(
             found = {"step": metric(1e-4, slower), "compile": metric(0.3, slower)}
             exact = {"python_calls": calls if entrant == "flax_nnx" else 4, "temp_bytes": 64}
             cells.append(cell | {"backend": backend, "metrics": found, "exact": exact})
-    device = {"cpu": "cpu", "gpu": "NVIDIA Y"}[backend]
     where: dict[str, Any] = {
-        "versions": {"jax": "0.9.0", "jaxlib": "0.9.0", "flax": "0.12.0"} | versions
+        "versions": {"jax": "0.9.0", "jaxlib": "0.9.0", "flax": "0.12.0"} | versions,
+        "devices": {backend: {"cpu": "cpu", "gpu": "NVIDIA Y"}[backend]},
+        "affinity": [0, 1],
     }
-    where |= {"devices": {backend: device}, "affinity": [0, 1]}
     return {
         "machine_info": {"cpu": {"brand_raw": cpu, "count": 4}},
         "commit_info": {"id": commit, "dirty": False},
@@ -132,10 +133,6 @@ def text(found: KeptRuns, width: int = 100, **options: Any) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def page(found: KeptRuns) -> str:
-    return rendered(partial(document, found), "html")
-
-
 # --- runs, machines, points
 
 
@@ -155,7 +152,7 @@ def test_a_time_line_has_each_run_s_numbers_in_the_order_of_time(runs: Path) -> 
     assert calls.column("median").tolist() == [343] * 4 + [350] * 2
     assert calls.key.exact
     assert not of(found, "pure_jax").compared
-    assert (found.status, found.problems, found.notes) == (0, (), ())
+    assert (found.problems, found.notes) == ((), ())
 
 
 def test_autosaved_runs_and_results_and_plain_files_are_found_below(tmp_path: Path) -> None:
@@ -172,8 +169,7 @@ def test_autosaved_runs_and_results_and_plain_files_are_found_below(tmp_path: Pa
         ("CPU X, 2 cores, cpu", 2),
     ]
     assert of(found, "test_a", "time", "g").column("median").tolist() == [0.002]
-    one = kept_runs([tmp_path / "b" / "machine" / "run.json"])
-    assert (len(only(one).moments), one.status) == (1, 0)
+    assert len(only(kept_runs([tmp_path / "b" / "machine" / "run.json"])).moments) == 1
 
 
 def test_a_machine_is_its_processor_its_cores_and_its_device(tmp_path: Path) -> None:
@@ -204,7 +200,6 @@ def test_a_run_that_was_saved_twice_is_one(runs: Path) -> None:
     found = kept_runs([runs])
     assert len(only(found).moments) == 6
     assert found.notes == ("Passed over: 1 file that holds a run that is there already.",)
-    assert found.status == 0
 
 
 def test_a_failure_is_reported_until_the_cell_is_measured_again(tmp_path: Path) -> None:
@@ -216,8 +211,6 @@ def test_a_failure_is_reported_until_the_cell_is_measured_again(tmp_path: Path) 
     saved(tmp_path / "2.json", broken)
     found = kept_runs([tmp_path])
     assert "equinox at toy failed on 2026-01-02: it broke" in lines(found)
-    assert of(found, "flax_nnx").gaps == {1: "too few blocks"}
-    assert of(found, "pure_jax").gaps == {1: NO_NUMBER}
     rows = list(csv.DictReader(io.StringIO(timelines_csv(found))))
     assert {row["missing"] for row in rows} == {"", "it broke", "too few blocks", NO_NUMBER}
     saved(tmp_path / "3.json", a_run("2026-01-03T00:00:00", times=1.2))
@@ -231,17 +224,14 @@ def test_a_failure_is_reported_until_the_cell_is_measured_again(tmp_path: Path) 
     ("asked", "series", "count"),
     [
         ({}, 24, 6),
-        ({"entrants": ("equinox", "pure_jax")}, 16, 6),
-        ({"styles": ("jit",)}, 8, 6),
-        ({"workloads": ("toy",), "metrics": ("step", "python_calls")}, 6, 6),
-        ({"metrics": ("all",)}, 24, 6),
+        ({"names": {"entrant": ("equinox", "pure_jax")}}, 16, 6),
+        ({"names": {"style": ("jit",)}}, 8, 6),
+        ({"names": {"workload": ("toy",), "metric": ("step", "python_calls")}}, 6, 6),
         ({"machines": ("cpu x",)}, 24, 6),
-        ({"since": "2026-03"}, 24, 4),
-        ({"since": "2026-03-15T08:00:01"}, 24, 3),
-        ({"until": "2026-03"}, 24, 3),
-        ({"since": "2026", "until": "2026"}, 24, 6),
+        ({"since": date(2026, 3, 15)}, 24, 4),
+        ({"until": date(2026, 3, 15)}, 24, 3),
         ({"last": 2}, 24, 2),
-        ({"until": "2026-05", "last": 1}, 24, 1),
+        ({"until": date(2026, 5, 31), "last": 1}, 24, 1),
     ],
     ids=str,
 )
@@ -249,29 +239,26 @@ def test_filters(asked: dict[str, Any], series: int, count: int, runs: Path) -> 
     timeline = only(kept_runs([runs], Filters(**asked)))
     assert (len(timeline.series), len(timeline.moments)) == (series, count)
     assert all(each.at.size == count for each in timeline.series)
-    newest = "2026-05" if asked.get("until") == "2026-05" else timeline.moments[-1].at
-    assert timeline.moments[-1].at.startswith(newest)
+    assert timeline.moments[-1].at[:10] <= str(asked.get("until", "2026-06-15"))
 
 
 def test_the_last_ones_are_those_that_have_what_is_asked_for(runs: Path) -> None:
     saved(runs / "toy.json", a_run("2026-08-01T00:00:00", workloads=("toy",), times=2))
-    timeline = only(kept_runs([runs], Filters(workloads=("seed",), last=1)))
+    timeline = only(kept_runs([runs], Filters({"workload": ("seed",)}, last=1)))
     assert [run.at[:10] for run in timeline.moments] == ["2026-06-15"]
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"entrants": ("equinox", "flex")}, "unknown entrant 'flex'; known: equinox, flax_nnx, pu"),
-        ({"metrics": ("stp",)}, "unknown metric 'stp'; known: compile, python_calls, step, temp"),
+        ({"names": {"entrant": ("equinox", "flex")}}, "unknown entrant 'flex'; known: equinox, fl"),
+        ({"names": {"metric": ("stp",)}}, "unknown metric 'stp'; known: compile, python_calls, s"),
         ({"machines": ("epyc",)}, "unknown machine 'epyc'; known: CPU X, 2 cores, cpu; choose"),
-        ({"since": "yesterday"}, "--since 'yesterday' is no time; give a year, a month, a day"),
-        ({"since": "2026-0"}, "--since '2026-0' is no time"),
-        ({"until": "2026-02-30"}, "--until '2026-02-30' is no time"),
-        ({"since": "2026-05", "until": "2026-04"}, "--since 2026-05 is after --until 2026-04"),
-        ({"since": "2027"}, "no run is of the time that is asked for; the 6 there are from 2026-0"),
-        ({"last": 0}, "--last is 0; it must be at least 1"),
-        ({"entrants": ("equinox",), "styles": ("jit",)}, "in all of the options at once"),
+        ({"since": date(2027, 1, 1)}, "of the time that is asked for; the 6 there are from 2026-0"),
+        (
+            {"names": {"entrant": ("equinox",), "style": ("jit",)}},
+            "no run has what is asked for in all of the options at once",
+        ),
     ],
     ids=str,
 )
@@ -287,26 +274,12 @@ def test_filters_that_nothing_passes_are_an_error_of_one_line(
 # --- other files
 
 
-def altered(**more: Any) -> dict[str, Any]:
-    """Return a run whose second cell says something else."""
-    content = a_run()
-    content["bakeoff"]["cells"][1] |= more
-    return content
-
-
 BAD = {
     "cut.json": (json.dumps(a_run())[:-20], "is not JSON"),
-    "empty.json": ("", "is not JSON"),
     "newer.json": ({"benchmarks": [], "bakeoff": {"schema": 999, "cells": []}}, "of schema 999"),
-    "section.json": ({"benchmarks": [], "bakeoff": {"schema": SCHEMA}}, "is damaged: "),
+    "number.json": (json.dumps(a_run()).replace("1e-05", '"1"'), "is damaged: "),
     "unnamed.json": (a_run() | {"datetime": None}, "does not say when it was measured"),
-    "undated.json": (a_run() | {"datetime": "tomorrow"}, "is damaged: "),
-    "listed.json": (a_run() | {"machine_info": [1]}, "is damaged: "),
-    "name.json": (altered(entrant="\ud800"), "is not JSON"),
-    "huge.json": (altered(exact={"flops": 10**400}), "is damaged: "),
-    "number.json": (altered(metrics={"step": metric(1.0, 1.2, low="1")}), "is damaged: "),
-    "none.json": ({"benchmarks": 3}, "no run"),
-    "nan.json": (altered(metrics={"step": metric(float("nan"), None)}), "is not JSON"),
+    "undated.json": (a_run() | {"datetime": "tomorrow"}, "does not say when it was measured"),
 }
 
 
@@ -318,12 +291,11 @@ def test_a_corrupt_file_among_many_is_named_and_skipped_and_others_are_passed_ov
         saved(runs / name, content)
     (runs / "nowhere.json").symlink_to(runs / "gone.json")
     (runs / "dir.json").mkdir()
-    assert (kept_runs([runs]).status, kept_runs([runs]).problems) == (0, ())
+    assert kept_runs([runs]).problems == ()
     for name, (content, _) in BAD.items():
         saved(runs / name, content)
     (runs / "bytes.json").write_bytes(b"\xff\xfe\x00")
     found = kept_runs([runs])
-    assert found.status == 1
     assert len(only(found).moments) == 6
     assert len(found.problems) == len(BAD) + 1
     for name, (_, message) in BAD.items():
@@ -336,29 +308,17 @@ def test_a_corrupt_file_among_many_is_named_and_skipped_and_others_are_passed_ov
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "there is no JSON file; give folders with what `pytest bench --benchmark-autosave`"),
-        ({"a": 1}, "none of 1 JSON files is a run; give"),
-        ("[1", "none of 1 JSON files is a run (the first problem: "),
+        ({"a": 1}, "none of 1 JSON files is a run; give folders with what `pytest bench --bench"),
+        ("{", "none of 1 JSON files is a run (the first problem: "),
     ],
 )
 def test_nothing_left_is_an_error(content: Any, message: str, tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    if content is not None:
-        saved(folder / "x.json", content)
+    saved(tmp_path / "x.json", content)
     with pytest.raises(BakeoffError, match=re.escape(message)):
-        kept_runs([folder])
-    with pytest.raises(BakeoffError, match="nowhere: there is no such folder; give folders"):
-        kept_runs([folder, tmp_path / "nowhere"])
+        kept_runs([tmp_path])
 
 
 # --- changes
-
-
-def a_series(ratios: list[float], name: str = "step") -> Series:
-    key = SeriesKey("m", "haiku", "pure", "seed", "cpu", name, "s", False)
-    points = [Point(1.0, ratio, standard_error=0.003, df=20.0) for ratio in ratios]
-    return Series(key, dict(enumerate(points)))
 
 
 @pytest.mark.parametrize(
@@ -372,20 +332,17 @@ def a_series(ratios: list[float], name: str = "step") -> Series:
 def test_own_runs_that_differ_by_more_than_runs_wander_are_changes(
     ratios: list[float], expected: list[tuple[int, int]]
 ) -> None:
-    series = a_series(ratios)
-    found = changes({series.key: known_points(series)})
+    key = SeriesKey("m", "haiku", "pure", "seed", "cpu", "step", "s", False)
+    points = [Point(1.0, ratio, standard_error=0.003, df=20.0) for ratio in ratios]
+    found = changes({key: known_points(Series(key, dict(enumerate(points))))})
     assert [(change.before, change.after) for change in found] == expected
     assert all(change.low < 1.3 < change.high for change in found)
 
 
 def test_changes_of_exact_metrics_need_no_test(runs: Path) -> None:
     found = kept_runs([runs], usual=("step",))
-    timeline = only(found)
-    assert {series.key.metric for series in timeline.series} == {"step"}
-    assert [(m.key.metric, m.before, m.after, m.values) for m in timeline.moves] == [
-        ("python_calls", 3, 4, (343, 350))
-    ] * 2
-    assert timeline.changes == ()
+    assert {series.key.metric for series in only(found).series} == {"step"}
+    assert only(found).changes == ()
     [table] = document(found).sections[0].tables
     cells = "flax_nnx jit at toy and flax_nnx jit at seed"
     assert [row.cells for row in table.rows] == [
@@ -406,12 +363,8 @@ def test_a_planted_change_is_found_and_reported_by_every_format(runs: Path) -> N
     [said] = lines(found)
     assert said.startswith("Step at toy rose by 86 % (")
     assert "(jax 0.9.0 → 0.10.0; commit 2222222222 → 3333333333): equinox." in said
-    for form in (
-        " ".join(text(found).split()),
-        page(found),
-        rendered(partial(document, found), "md"),
-    ):
-        assert "Step at toy rose by 86 %" in form
+    for form in ("html", "md", "text"):
+        assert "Step at toy rose by 86 %" in rendered(partial(document, found), form)
     assert charts(found)[0].title == f"{said.partition(' (jax')[0]} (equinox)"
     [row] = json.loads(timelines_json(found))["lines"][0]["changes"]
     assert (row["entrant"], row["before"], row["after"]) == ("equinox", 2, 3)
@@ -423,28 +376,17 @@ def test_a_planted_change_is_found_and_reported_by_every_format(runs: Path) -> N
 def test_csv_and_json_say_the_same(runs: Path) -> None:
     found = kept_runs([runs])
     [machine] = json.loads(timelines_json(found))["lines"]
-    runs_of = [
-        (run["path"], run["when"], run["commit"], run["versions"]["jax"]) for run in machine["runs"]
-    ]
-    expected = [
-        ["" if value is None else str(value) for value in [*run, *key.values(), *point.values()]]
-        for key in machine["series"]
-        for point in key.pop("points")
-        for run in [runs_of[point.pop("run")]]
-    ]
-    named = [
-        "path",
-        "when",
-        "commit",
-        "version of jax",
-        *SeriesKey._fields,
-        *Point.__struct_fields__,
-    ]
-    rows = [
-        [row[name] for name in named] for row in csv.DictReader(io.StringIO(timelines_csv(found)))
-    ]
+    versions = "version of jax"
+    expected = []
+    for key in machine["series"]:
+        for point in key.pop("points"):
+            run = machine["runs"][point.pop("run")]
+            about = {name: run[name] for name in ("run", "path", "when", "commit", "dirty")}
+            row = {**about, **key, **point, versions: run["versions"]["jax"]}
+            expected.append({n: "" if v is None else str(v) for n, v in row.items()})
+    rows = list(csv.DictReader(io.StringIO(timelines_csv(found))))
     assert len(rows) == 24 * 6
-    assert rows == expected
+    assert [{name: row[name] for name in expected[0]} for row in rows] == expected
     assert machine["exact_changes"][0]["values"] == [343, 350]
     assert machine["releases"] == [
         {"run": 3, "changed": {"jax": ["0.9.0", "0.10.0"]}}  # jaxlib goes with it
@@ -455,7 +397,7 @@ def test_text_from_files_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
     for i in (1, 2):
         content = a_run(f"2026-01-0{i}T00:00:00", times=i, flax="=1+1")
         content["bakeoff"]["cells"][0]["style"] = "=2+2"
-        content["bakeoff"]["cells"][1]["metrics"]["step"]["verdict"] = "+3"
+        content["bakeoff"]["cells"][1]["metrics"]["step"] = {"missing": "+3"}
         content["bakeoff"]["cells"][2]["failure"] = "-4"
         saved(tmp_path / f"@{i}.json", content)
     found = kept_runs([tmp_path])
@@ -465,36 +407,32 @@ def test_text_from_files_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "start"),
-    {
-        "line.html": "<!doctype html>",
-        "line.csv": "run,path,when,commit",
-        "line.JSON": "{",
-        "line.md": "**",
-        "line.txt": "CPU X, 2 cores, cpu: 6 runs",
-        "line --format csv": "run,path,when,commit",
-    }.items(),
+    ("output", "files"),
+    [
+        ("line.html", {"line.html": "<!doctype html>"}),
+        ("line.JSON", {"line.JSON": "{"}),
+        ("line.txt", {"line.txt": "CPU X, 2 cores, cpu: 6 runs"}),
+        ("line --format csv", {"line": "run,path,when,commit"}),
+        (
+            "line",
+            {
+                "line/page.html": "<!doctype html>",
+                "line/timeline.csv": "run,path,when,commit",
+                "line/timeline.json": "{",
+            },
+        ),
+    ],
 )
-def test_a_file_is_what_its_ending_or_the_format_says(
-    output: str, start: str, runs: Path, tmp_path: Path
+def test_a_file_is_what_its_ending_or_the_format_says_and_a_folder_has_three(
+    output: str, files: dict[str, str], runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, *more = output.split()
-    assert main(["history", "--runs", str(runs), "-o", str(tmp_path / name), *more]) == 0
-    assert (tmp_path / name).read_text().startswith(start)
-
-
-def test_a_folder_gets_the_page_and_the_data(
-    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "past"
-    assert main(["history", "--runs", str(runs), "-o", str(folder)]) == 0
-    assert capsys.readouterr().out == f"{folder}\n"
-    files = {path.name: path.read_text() for path in folder.iterdir()}
-    assert set(files) == {"page.html", "timeline.csv", "timeline.json"}
-    rows = list(csv.DictReader(files["timeline.csv"].splitlines()))
-    [machine] = json.loads(files["timeline.json"])["lines"]
-    assert len(rows) == sum(len(series["points"]) for series in machine["series"]) > 0
-    assert machine["machine"] in files["page.html"]
+    top = runs.parent
+    assert main(["history", "--runs", str(runs), "-o", str(top / name), *more]) == 0
+    assert capsys.readouterr().out == f"{top / name}\n"
+    assert {path for path in top.glob("line*/*") if path.is_file()} <= {top / n for n in files}
+    for path, start in files.items():
+        assert (top / path).read_text().startswith(start)
 
 
 def test_the_terminal_shows_a_row_for_each_series(runs: Path) -> None:
@@ -509,28 +447,26 @@ def test_the_terminal_shows_a_row_for_each_series(runs: Path) -> None:
         assert row.split() == f"{name} {expected}".split()
     assert re.search(r"2026-04-15 +0\.10\.0", out)
     assert "\x1b" not in out
-    for width in (40, 60, 80, 160):
-        narrow = text(kept_runs([runs]), width)
-        assert max(map(len, narrow.splitlines())) <= width
-        assert narrow.count("8.4 (8.2–8.6)") == 4
+    narrow = text(kept_runs([runs]), 40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert narrow.count("8.4 (8.2–8.6)") == 4
 
 
 def test_noise_is_flat_and_what_moves_is_seen_to() -> None:
     at = np.arange(8)
     noise = 1 + 0.001 * np.array([1, -1, 1, -1, 1, -1, 1, -1.0])
-    assert len(set(sparkline(noise, at, 8, 80, 0.1))) == 1
-    assert sparkline(np.exp(at / 7), at, 8, 80, 0.1) == "▁▂▃▄▄▅▆▇"
-    assert sparkline(np.exp(at / 7), at, 8, 4, 0.1) == "▁▃▅▇"
-    assert sparkline(np.array([1.0, np.nan, 1.5]), np.array([0, 1, 3]), 4, 80, 0.0) == "▁  ▇"
-    assert sparkline(np.array([-1.0, 0.0, 1.0]), np.arange(3), 3, 80, 0.0) == "▁▄▇"
-    assert sparkline(np.array([5.0, 5.0]), np.arange(2), 2, 80, 0.0) == "▄▄"
-    assert sparkline(np.array([np.nan]), np.arange(1), 1, 80, 0.0) == ""
+    assert len(set(sparkline(noise, at, 8, 0.1))) == 1
+    assert sparkline(np.exp(at / 7), at, 8, 0.1) == "▁▂▃▄▄▅▆▇"
+    assert sparkline(np.exp(np.arange(96) / 95), np.arange(96), 96, 0.1)[::8] == "▁▃▅"
+    assert sparkline(np.array([1.0, np.nan, 1.5]), np.array([0, 1, 3]), 4, 0.0) == "▁  ▇"
+    assert sparkline(np.array([-1.0, 0.0, 1.0]), np.arange(3), 3, 0.0) == "▁▄▇"
+    assert sparkline(np.array([5.0, 5.0]), np.arange(2), 2, 0.0) == "▄▄"
+    assert sparkline(np.array([np.nan]), np.arange(1), 1, 0.0) == ""
 
 
 def test_each_chart_says_what_it_found(runs: Path) -> None:
     found = charts(kept_runs([runs]))
-    assert len({figure.name for figure in found}) == len(found)
-    assert [figure.title.split(";")[0] for figure in found] == [
+    assert [figure.title for figure in found] == [
         "Step at toy: no change found",
         "Step at seed: no change found",
         "Compile at toy: no change found",
@@ -538,7 +474,6 @@ def test_each_chart_says_what_it_found(runs: Path) -> None:
         "Python calls at toy changed for flax_nnx jit",
         "Python calls at seed changed for flax_nnx jit",
     ]
-    assert re.search("; equinox ranges most, 1.20–1.26$|jit ranges most, 8", found[0].title)
     for figure in found:
         assert "Dashed rules: releases; 2026-04-15 jax 0.10.0." in figure.text
     assert "equinox 1.20 (1.18–1.22) → 1.26 (1.23–1.29)" in found[0].text
@@ -552,18 +487,7 @@ def test_a_page_of_many_runs_stays_small(tmp_path: Path) -> None:
         at = f"2026-{1 + i // 28:02d}-{1 + i % 28:02d}T00:00:00"
         saved(tmp_path / "runs" / f"{i}.json", a_run(at, times=1 + 0.001 * i, jax=f"0.9.{i // 20}"))
     found = kept_runs([tmp_path / "runs"])
-    spec = charts(found)[0].chart.to_dict()
-    rows = [row for row in spec["data"]["values"] if row["style"] == "equinox"]
-    assert len(rows) == 300
-    assert "said" not in rows[0]
-    assert any(layer["mark"].get("type") == "area" for layer in spec["layer"])
-    labels = [
-        r["label"]
-        for layer in spec["layer"]
-        for r in layer.get("data", {}).get("values", [])
-        if "label" in r and layer["mark"]["type"] == "text"
-    ]
-    assert [bool(label) for label in labels] == [False] * 4 + [True] * 10
-    assert len(page(found).encode()) < 3_000_000
+    assert len(charts(found)[0].chart.to_dict()["data"]["values"]) == 600
+    assert len(rendered(partial(document, found), "html").encode()) < 3_000_000
     assert picked(of(found, "equinox"), 7) == [0, 50, 100, 150, 199, 249, 299]
     assert len(only(found).releases) == 14

@@ -45,7 +45,8 @@ WRONG = {
     "history --metric sample": "metric 'sample' is not measured side by side",
     "history --format csv": "--format is for --runs",
     "history --runs nowhere": "--runs nowhere: there is no such folder",
-    "history --runs . --budget 5": "--budget is for measuring; with --runs",
+    "history --runs . --until 2026-02-30": "--until: '2026-02-30' is not a day",
+    "history --runs . --last 0": "--last",
     "history --runs . --resume": "--resume is for measuring; with --runs",
     "history --runs . -o line.pdf": "output line.pdf ends in .pdf; .txt, .text, .md, .markdown, ",
     "history -o none/past": "there is no folder none; make it first",
@@ -115,32 +116,19 @@ def test_equal_ends_are_refused(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatc
     assert "@2025-10-01 and @2025-10-02 are the same stack" in done.err
 
 
-def test_stacks_of_a_history_are_no_runs_of_this_code(bakeoff: Bakeoff, tmp_path: Path) -> None:
-    data = json.loads(PUBLISHED.read_bytes())
-    data["bakeoff"]["spec"] = "2025-12-01"
-    past = tmp_path / "past"
-    past.mkdir()
+def test_files_that_hold_no_run_of_this_code_are_said(bakeoff: Bakeoff, tmp_path: Path) -> None:
+    """Sides of an A/B, and a corrupt file, which the exit status tells too."""
+    side = json.loads(PUBLISHED.read_bytes())
+    side["bakeoff"]["spec"] = "2025-12-01"
     for name in ("base.json", "new.json"):
-        (past / name).write_text(json.dumps(data))
-    none = bakeoff("history", "--runs", str(past))
-    assert none.status == 2
-    assert "2 files that each hold a stack of a history, or a side of an A/B" in none.err
-    both = bakeoff("history", "--runs", str(past), "--runs", str(PUBLISHED), "--metric", "step")
-    assert both.status == 0
-    assert "2 files that each hold a stack of a history" in " ".join(both.out.split())
-
-
-def test_a_corrupt_run_of_many_is_named_and_the_status_says_so(
-    bakeoff: Bakeoff, tmp_path: Path
-) -> None:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    (folder / "good.json").write_bytes(PUBLISHED.read_bytes())
-    (folder / "bad.json").write_bytes(PUBLISHED.read_bytes()[:5000])
-    done = bakeoff("history", "--runs", "runs", "--metric", "step", "--workload", "seed")
-    assert done.status == 1
-    assert "bad.json" in done.out
-    assert "equinox" in done.out
-    page = bakeoff("history", "--runs", "runs", "-o", "line.html")
-    assert page.status == 1
-    assert "bad.json" in (tmp_path / "line.html").read_text()
+        (tmp_path / name).write_text(json.dumps(side))
+    sides = "2 files that each hold a stack of a history, or a side of an A/B"
+    none = bakeoff("history", "--runs", ".")
+    assert (none.status, sides in none.err) == (2, True)
+    (tmp_path / "good.json").write_bytes(PUBLISHED.read_bytes())
+    options = ("--runs", ".", "--metric", "step", "--workload", "seed")
+    good = bakeoff("history", *options)
+    assert (good.status, sides in " ".join(good.out.split())) == (0, True)
+    (tmp_path / "bad.json").write_bytes(PUBLISHED.read_bytes()[:5000])
+    some = bakeoff("history", *options)
+    assert (some.status, "bad.json" in some.out, "equinox" in some.out) == (1, True, True)

@@ -93,21 +93,6 @@ def test_a_change_has_the_interval_that_it_should() -> None:
     assert inside / 1000 == pytest.approx(0.95, abs=0.025)
 
 
-@pytest.mark.slow
-def test_a_long_history_shows_what_no_two_neighbours_do() -> None:
-    rng = np.random.default_rng(5)
-    means = np.where(np.arange(104) < 60, 0.0, 0.12)
-    found = narrow = 0
-    for _ in range(50):
-        series = [visits(logs(rng, means, 2, 0.04))]
-        series += [visits(logs(rng, np.zeros(104), 2, 0.04)) for _ in range(9)]
-        near = [c for c in changes(*series)[0] if abs(c.after - 60) < c.width]
-        found += bool(near)
-        narrow += any(change.width == 1 for change in near)
-    assert found >= 3 * narrow > 0
-    assert found >= 30
-
-
 def test_a_day_that_varies_by_far_more_than_the_others_is_named() -> None:
     rng = np.random.default_rng(7)
     found = logs(rng, np.zeros(16), 3, 0.02)

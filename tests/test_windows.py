@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.compare import windows
-from bench.compare.windows import Points, Step, steps
+from bench.compare.series import SeriesChange, SeriesKey
+from bench.compare.windows import Points
 
 ERROR, WOBBLE = 0.008, 0.005
 
@@ -14,7 +16,14 @@ ERROR, WOBBLE = 0.008, 0.005
 def known(values: np.ndarray, error: float = ERROR, wobble: float = WOBBLE) -> Points:
     size = values.size
     own, df = np.full(size, error**2), np.full(size, 12.0)
-    return Points(values, own, df, np.full(size, wobble**2), 10)
+    return Points(np.arange(size), values, own, df, np.full(size, wobble**2), 10)
+
+
+def changes(*series: Points) -> list[list[SeriesChange]]:
+    """Return the changes of each series."""
+    keys = [SeriesKey("", f"e{i}", "", "toy", "", "step", "", False) for i in range(len(series))]
+    found = windows.changes(dict(zip(keys, series, strict=True)))
+    return [[change for change in found if change.key == key] for key in keys]
 
 
 def noise(rng: np.random.Generator, size: int, wander: float = 0.0, moods: float = 1) -> np.ndarray:
@@ -27,20 +36,18 @@ def noise(rng: np.random.Generator, size: int, wander: float = 0.0, moods: float
 
 
 def test_widths_double_while_there_is_room_for_eight_windows() -> None:
-    counts = (0, 1, 2, 31, 32, 64, 3000)
-    found = [list(windows.widths(count)) for count in counts]
-    assert found[:6] == [[], [], [1], [1], [1, 2, 4], [1, 2, 4, 8]]
-    assert found[6] == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    counts = (0, 1, 2, 31, 32, 64)
+    assert [list(windows.widths(count)) for count in counts] == [
+        *([], [], [1], [1], [1, 2, 4], [1, 2, 4, 8])
+    ]
     family = [known(np.zeros(count)) for count in (2, 64)]
     looks = [windows.windows(each, w) for each in family for w in windows.widths(each.value.size)]
-    assert (
-        windows.comparisons([2, 64]) == sum(look.p.size for look in looks) == 1 + 63 + 61 + 57 + 49
-    )
+    compared = sum(look.p.size for look in looks)
+    assert windows.comparisons([2, 64]) == compared == 1 + 63 + 61 + 57 + 49
 
 
 def test_differences_are_those_of_means() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.normal(0, 1, 70)
+    values = np.random.default_rng(0).normal(0, 1, 70)
     look = windows.windows(known(values), 4)
     for first, difference in zip(look.first, look.difference, strict=True):
         means = values[first - 4 : first].mean(), values[first : first + 4].mean()
@@ -51,8 +58,6 @@ def test_differences_are_those_of_means() -> None:
 
 def test_neighbours_have_the_odds_of_a_t_test() -> None:
     """The variances of both and what they share, as Satterthwaite adds them."""
-    from scipy import stats
-
     [p] = windows.windows(known(np.array([0.0, 0.03])), 1).p
     parts = [(ERROR**2, 12), (ERROR**2, 12), (2 * WOBBLE**2, 10)]
     variance = sum(part for part, _ in parts)
@@ -70,15 +75,8 @@ def test_false_alarms_are_as_rare_as_is_said(wander: float, moods: float) -> Non
         given = known(noise(rng, 128, wander, moods))
         return given._replace(own=given.own * rng.chisquare(12, 128) / 12)
 
-    wrong = sum(any(steps([one() for _ in range(10)])) for _ in range(200))
+    wrong = sum(any(changes(*[one() for _ in range(10)])) for _ in range(200))
     assert wrong / 200 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
-
-
-def test_without_a_floor_a_moody_machine_would_cry_wolf() -> None:
-    rng = np.random.default_rng(1)
-    series = [[known(noise(rng, 128, 0.0, 3)) for _ in range(10)] for _ in range(20)]
-    assert sum(any(steps(each, floor=10**6)) for each in series) > 15
-    assert sum(any(steps(each)) for each in series) < 5
 
 
 def test_a_small_step_shows_in_a_long_series_and_not_between_neighbours() -> None:
@@ -87,8 +85,8 @@ def test_a_small_step_shows_in_a_long_series_and_not_between_neighbours() -> Non
     for _ in range(100):
         jump = np.where(np.arange(256) < 100, 0, 0.03)
         rest = [known(noise(rng, 256)) for _ in range(9)]
-        [first, *others] = steps([known(jump + noise(rng, 256)), *rest])
-        near = [step for step in first if abs(step.first - 100) < step.width]
+        [first, *others] = changes(known(jump + noise(rng, 256)), *rest)
+        near = [step for step in first if abs(step.after - 100) < step.width]
         found += len(near) == 1
         narrow += any(step.width == 1 for step in first)
         wrong += any(others)
@@ -97,30 +95,17 @@ def test_a_small_step_shows_in_a_long_series_and_not_between_neighbours() -> Non
     assert narrow <= 2
 
 
-def test_a_large_step_is_said_once_by_the_two_runs_that_show_it() -> None:
-    rng = np.random.default_rng(3)
-    jump = np.where(np.arange(256) < 100, 0, 0.3)
-    [[step]] = steps([known(jump + noise(rng, 256))])
-    assert step[:2] == (100, 1)
-    assert step.low < 0.3 < step.high
-
-
-def test_steps_are_in_order_and_two_of_them_are_two() -> None:
+def test_a_large_step_is_said_once_and_a_small_one_elsewhere_beside_it() -> None:
     rng = np.random.default_rng(4)
     place = np.arange(512)
     jumps = np.where(place < 100, 0, 0.3) + np.where(place < 300, 0, 0.03)
-    [found] = steps([known(jumps + noise(rng, 512))])
-    assert [isinstance(step, Step) for step in found] == [True, True]
-    assert found[0].first == 100
-    assert abs(found[1].first - 300) < found[1].width
+    [[large, small]] = changes(known(jumps + noise(rng, 512)))
+    assert (large.before, large.after, large.width) == (99, 100, 1)
+    assert np.log(large.low) < 0.3 < np.log(large.high)
+    assert abs(small.after - 300) < small.width
 
 
 def test_what_has_no_doubt_says_nothing() -> None:
-    assert steps([known(np.array([0.0, 1.0, 1.0]), error=0, wobble=0)]) == [[]]
-    assert steps([known(np.zeros(n)) for n in (0, 1)]) == [[], []]
-    assert steps([]) == []
-
-
-def test_alpha_is_checked() -> None:
-    with pytest.raises(ValueError, match="alpha is 0"):
-        steps([], alpha=0)
+    assert changes(known(np.array([0.0, 1.0, 1.0]), error=0, wobble=0)) == [[]]
+    assert changes(known(np.zeros(0)), known(np.zeros(1))) == [[], []]
+    assert changes() == []

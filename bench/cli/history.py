@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import date
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,12 @@ from bench.cli.documents import format_of, give, rendered, show
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    import datetime
+    from collections.abc import Sequence
 
     from bench.cells import Selection
-    from bench.compare.timeline import Filters, KeptRuns
+    from bench.compare.history_result import HistoryFile
+    from bench.compare.timeline import Filters
+    from bench.engine.actions import Options
 
 SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
 EXAMPLES = """Examples:\n
@@ -39,6 +42,10 @@ class HistoryFormat(StrEnum):
     JSON = "json"
 
 
+SHORT = (HistoryFormat.TEXT, HistoryFormat.MD)
+"""Show few metrics, unless others are asked for."""
+DATA = (HistoryFormat.CSV, HistoryFormat.JSON)
+"""Have all metrics."""
 FILES = {
     "page.html": HistoryFormat.HTML,
     "timeline.csv": HistoryFormat.CSV,
@@ -113,7 +120,7 @@ def history(
         list[str] | None, typer.Option(metavar="WORDS", help="Of --runs: part of its name.")
     ] = None,
     last: Annotated[
-        int | None, typer.Option(help="Of --runs: so many of each machine's newest runs.")
+        int | None, typer.Option(help="Of --runs: so many of each machine's newest runs.", min=1)
     ] = None,
     details: turns.Details = False,
 ) -> int:
@@ -125,7 +132,13 @@ def history(
 
     Exit status: 0 done, 1 some of the runs of --runs cannot be read, 2 wrong use, 130 Ctrl-C.
     """
+    from bench.environments.spec import day, today
+
     styles, metrics = turns.names(style), turns.names(metric)
+    if resume and until is None and not runs:  # a day that has begun is another history's
+        until = last_day()
+    first = day(since, "--since") if since else None
+    newest = day(until, "--until", last=True) if until else None
     if runs:
         refuse(
             {
@@ -139,42 +152,44 @@ def history(
             "for measuring; with --runs nothing is: leave it out",
         )
         from bench.compare.timeline import Filters
+        from bench.report.page.data import SHOWN
+        from bench.runfile.reader import TIME
 
         filters = Filters(
-            entrants=turns.names(entrant),
-            styles=() if styles == ("all",) else styles,
-            workloads=turns.names(workload),
-            metrics=metrics,
+            names={
+                "entrant": turns.names(entrant),
+                "style": () if styles == ("all",) else styles,
+                "workload": turns.names(workload),
+                "metric": () if "all" in metrics else metrics,
+            },
             machines=tuple(machine or ()),
-            since=since or "",
-            until=until or "",
+            since=first or date.min,
+            until=newest or date.max,
             last=last,
         )
         chosen = format_of(format_, output, HistoryFormat, folder=True)
-        return kept(runs, filters, output, chosen, details=details)
+        short = (TIME, "step") if chosen in SHORT else () if chosen in DATA else SHOWN
+        usual = () if "all" in metrics else short
+        return kept(runs, filters, usual, output, chosen, details=details)
     refuse(
         {"--format": format_, "--machine": machine, "--last": last},
         "for --runs; leave it out, or give --runs FOLDER",
     )
     from bench.compare.history import days_of
-    from bench.environments.spec import day, today
+    from bench.compare.history_result import document
+    from bench.engine.actions import Options
 
     budget, every = BUDGET if budget is None else budget, every or EVERY
     turns.check_counts(budget, sweeps=sweeps, blocks=blocks)
-    if resume and until is None:  # a day that has begun meanwhile is another history's
-        until = last_day()
-    newest = day(until, "--until", last=True) if until else today()
-    days = days_of(day(since or SINCE, "--since"), newest, every)
+    days = days_of(first or day(SINCE, "--since"), newest or today(), every)
     folder = output or Path(f"history-{time.strftime('%Y%m%d-%H%M%S')}")
     require_new(folder, "output")
     styles = () if styles == ("all",) else styles or ("pure",)
     selection = turns.selection(entrant, styles, workload, backend)
-    counts = budget, sweeps, blocks
+    options = Options(budget, blocks=blocks)
     data = measured(
-        days, every, selection, turns.metrics_of(metrics), counts, folder, resume=resume
+        days, every, selection, turns.metrics_of(metrics), options, sweeps, folder, resume=resume
     )
-    from bench.compare.history import document
-
     show(document(data), details=details)
     print(folder)
     return 0
@@ -200,6 +215,7 @@ def last_day() -> str:
 def kept(
     folders: list[Path],
     filters: Filters,
+    usual: Sequence[str],
     output: Path | None,
     format_: HistoryFormat | None,
     *,
@@ -207,28 +223,24 @@ def kept(
 ) -> int:
     """Show the runs in folders as time lines; return the exit status.
 
-    `output` is a new file or folder, or None for standard output; without a format it is a folder,
-    with a page, CSV and JSON.
+    `usual` are the metrics where the filters name none. `output` is a new file or folder, or None
+    for standard output; without a format it is a folder, with a page, CSV and JSON.
 
     Raises:
         BakeoffError: there is nothing to show, or the output cannot be written.
     """
-    from rich.console import Console
     from rich.progress import track
 
     from bench.cli.report import put
+    from bench.compare.export import timelines_csv, timelines_json
     from bench.compare.timeline import document, kept_runs
-    from bench.report.page.data import SHOWN
-    from bench.runfile.reader import TIME
     from bench.runfile.writer import new_folder
 
-    short = (HistoryFormat.TEXT, HistoryFormat.MD)
-    usual = (TIME, "step") if format_ in short else SHOWN
-    console = Console(stderr=True)
+    console = turns.error_console()
     found = kept_runs(
         folders,
         filters,
-        usual=() if format_ in (HistoryFormat.CSV, HistoryFormat.JSON) else usual,
+        usual=usual,
         progress=partial(
             track,
             description="reading run files",
@@ -237,42 +249,39 @@ def kept(
             disable=not console.is_terminal,
         ),
     )
+
+    def written(form: HistoryFormat) -> str:
+        match form:
+            case HistoryFormat.CSV:
+                return timelines_csv(found)
+            case HistoryFormat.JSON:
+                return timelines_json(found)
+            case _:
+                return rendered(partial(document, found), form)
+
     if output is None and format_ is HistoryFormat.TEXT:
         show(document(found), details=details)
     elif format_ is not None:
-        give(written(found, format_), output)
+        give(written(format_), output)
     elif output is not None:
         new_folder(output, "output")
-        for name, each in FILES.items():
-            put(output / name, written(found, each))
+        for name, form in FILES.items():
+            put(output / name, written(form))
         print(output)
-    return found.status
-
-
-def written(found: KeptRuns, format_: HistoryFormat) -> str:
-    """Return time lines as the content of a file."""
-    from bench.compare.export import timelines_csv, timelines_json
-    from bench.compare.timeline import document
-
-    match format_:
-        case HistoryFormat.CSV:
-            return timelines_csv(found)
-        case HistoryFormat.JSON:
-            return timelines_json(found)
-        case _:
-            return rendered(partial(document, found), format_)
+    return 1 if found.problems else 0
 
 
 def measured(
-    days: list[datetime.date],
+    days: list[date],
     every: str,
     selection: Selection,
     metrics: frozenset[str],
-    counts: tuple[float, int | None, int | None],
+    options: Options,
+    sweeps: int | None,
     folder: Path,
     *,
     resume: bool,
-) -> dict[str, Any]:
+) -> HistoryFile:
     """Measure the stacks of days and write what was found; return the content of `history.json`.
 
     Args:
@@ -280,45 +289,44 @@ def measured(
         every: How far they are apart.
         selection: Cells to measure.
         metrics: To measure.
-        counts: The budget, sweeps and blocks.
+        options: The budget and blocks.
+        sweeps: Visits of each day.
         folder: For all files.
         resume: Go on with what was cut off.
     """
     from bench.cli.report import put
     from bench.compare.experiment import measure, write_runs
-    from bench.compare.history import Stacks, document, history_data, runs_of
-    from bench.engine.actions import Options
+    from bench.compare.history import Stacks, history_data, runs_of
+    from bench.compare.history_result import document
     from bench.engine.cores import one_core_lanes
     from bench.engine.sides_plan import REFERENCE, History
     from bench.environments.builder import Builder
     from bench.result_pages import PAGE
 
-    budget, sweeps, blocks = counts
     console = turns.error_console()
-    stacks = Stacks(partial(console.print, markup=False))
+    stacks = Stacks()
     with turns.announced(console, "building environments") as say:
-        stacks.build(days, Builder(notify=say))
-    start = time.monotonic()
-    stacks.ask(selection.entrants)
+        tell = partial(console.print, markup=False)
+        stacks.build(days, selection.entrants, Builder(notify=say), tell)
     cells = stacks.cells(selection)
-    names = [name for name in stacks.environments if name != REFERENCE]
+    names = [name for name in stacks.sides if name != REFERENCE]
 
-    def schedule(options: Options, before: float) -> History:
-        return History(names, cells, metrics, options, before, one_core_lanes(), sweeps)
+    def schedule(seeded: Options, before: float) -> History:
+        return History(names, cells, metrics, seeded, before, one_core_lanes(), sweeps)
 
-    with turns.progress(console, budget) as told:
+    with turns.progress(console, options.budget) as told:
         past, journal = measure(
             schedule,
-            Options(budget, blocks=blocks),
+            options,
             stacks.sides,
             {
                 "days": [str(day) for day in days],
                 "cells": [str(cell) for cell in cells[REFERENCE]],
                 "metrics": sorted(metrics),
-                "counts": list(counts),
+                "counts": [options.budget, sweeps, options.blocks],
             },
             kind="history",
-            before=time.monotonic() - start,
+            before=stacks.asking,
             resume=resume,
             told=told,
         )
@@ -332,8 +340,7 @@ def measured(
         arguments=sys.argv[1:],
         seed=journal.header["seed"],
     )
-    runs = runs_of(past, stacks, data, turns.MARGIN)
-    write_runs(folder, "output", {**runs, "history": data})
+    write_runs(folder, "output", {**runs_of(past, stacks, data, turns.MARGIN), "history": data})
     put(folder / PAGE, rendered(partial(document, data), "html"))
     journal.remove()
     return data

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from msgspec import Struct
+
     from bench.cells import Cell, Offer, Selection
     from bench.engine.actions import Action, Options
     from bench.engine.driver import Plan
     from bench.engine.sides_plan import SidesPlan
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
-    from bench.runfile import RunFile
     from bench.samples import Spent
 
 RESUMED = ("ab", "history")
@@ -208,7 +209,7 @@ def doubts(made: SidesPlan, sides: Mapping[str, Offered], here: str) -> list[str
     return [*notes, *filter(None, machine(made.spent, sides[here].offer.conditions))]
 
 
-def write_runs(folder: Path, option: str, files: Mapping[str, RunFile | Mapping[str, Any]]) -> None:
+def write_runs(folder: Path, option: str, files: Mapping[str, Struct | Mapping[str, Any]]) -> None:
     """Write run files, by name, into a new folder.
 
     Raises:

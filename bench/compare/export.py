@@ -6,7 +6,6 @@ beside them with its interval: set a tracker's alerts on ratios.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import io
 import json
@@ -20,10 +19,9 @@ from scipy import special
 
 from bench.cells import BASELINE, Cell
 from bench.compare.conditions import versions
-from bench.compare.run_scan import UNITS
-from bench.compare.series import Point, SeriesKey
+from bench.compare.series import UNITS, Point, SeriesKey
 from bench.estimates import Group, stored
-from bench.report.rows import COLUMNS, rows, safe
+from bench.report.rows import COLUMNS, csv_text, rows
 from bench.report.table import Value
 from bench.runfile import Metric
 from bench.runfile.reader import cpu_of, processor_model
@@ -228,21 +226,19 @@ def timelines_csv(found: KeptRuns) -> str:
     """Return a row for each run, cell and metric that it has or lacks, as CSV with a header."""
     runs = [run for timeline in found.timelines for run in timeline.moments]
     libraries = dict.fromkeys(f"version of {name}" for run in runs for name in run.versions)
-    columns = [*RUN, *SeriesKey._fields, *Point.__struct_fields__, *libraries]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for timeline in found.timelines:
-        about = [
-            about_run(run) | {f"version of {name}": said for name, said in run.versions.items()}
-            for run in timeline.moments
-        ]
-        for series in timeline.series:
-            key = series.key._asdict()
-            for at, point in series.found.items():
-                row = about[at] | key | about_point(point)
-                writer.writerow({name: safe(value) for name, value in row.items()})
-    return out.getvalue()
+    columns = (*RUN, *SeriesKey._fields, *Point._fields, *libraries)
+    return csv_text(
+        columns,
+        (
+            about_run(timeline.moments[at])
+            | {f"version of {n}": said for n, said in timeline.moments[at].versions.items()}
+            | series.key._asdict()
+            | point._asdict()
+            for timeline in found.timelines
+            for series in timeline.series
+            for at, point in series.found.items()
+        ),
+    )
 
 
 def timelines_json(found: KeptRuns) -> str:
@@ -260,7 +256,7 @@ def timelines_json(found: KeptRuns) -> str:
             "series": [
                 {
                     **series.key._asdict(),
-                    "points": [{"run": at, **about_point(p)} for at, p in series.found.items()],
+                    "points": [{"run": at, **p._asdict()} for at, p in series.found.items()],
                 }
                 for series in timeline.series
             ],
@@ -275,11 +271,6 @@ def about_run(run: Moment) -> dict[str, Any]:
     """Return a run's name, place, time and commit."""
     values = (run.name, run.path, run.at, run.revision, run.dirty)
     return dict(zip(RUN, values, strict=True))
-
-
-def about_point(point: Point) -> dict[str, Any]:
-    """Return the numbers of a point, None for what is not known."""
-    return {name: getattr(point, name) for name in Point.__struct_fields__}
 
 
 def about_change(change: Move | SeriesChange) -> dict[str, Any]:

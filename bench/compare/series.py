@@ -5,18 +5,15 @@ A point of a series is a ratio to a baseline with its interval, or an amount whe
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import msgspec
 import numpy as np
 
 from bench.cells import BASELINE, Cell
-from bench.compare import windows
 from bench.metrics import EXACT, METRICS
 from bench.report import wording
 from bench.report.table import RATIO, Value
@@ -28,14 +25,13 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
-ALPHA = 0.05
-"""Odds of any false change among all series that are looked at together."""
 FAILURE = "failure"
 """In place of a metric, where a cell failed and has none."""
 DAY, MINUTE = 10, 16
 """Characters of a time that is a day, or a minute."""
 ORDER = (TIME, *METRICS, *EXACT)
 """Of metrics."""
+UNITS = {name: metric.unit for name, metric in (METRICS | EXACT).items()}
 
 
 class SeriesKey(NamedTuple):
@@ -53,6 +49,14 @@ class SeriesKey(NamedTuple):
     devices: int = 0
     weak: bool = False
 
+    @classmethod
+    def of(
+        cls, cell: Cell, metric: str, machine: str = "", unit: str = "", *, exact: bool = False
+    ) -> Self:
+        """Return the key of a metric of a cell, in its usual unit unless another one is given."""
+        unit = unit or UNITS.get(metric, "")
+        return cls(machine, **vars(cell), metric=metric, unit=unit, exact=exact)
+
     @property
     def name(self) -> str:
         """The entrant, and its style where that needs a name."""
@@ -64,7 +68,7 @@ class SeriesKey(NamedTuple):
         return Cell.of(self._asdict())
 
 
-class Point(msgspec.Struct, gc=False):
+class Point(NamedTuple):
     """A metric of a cell at one moment, as a run file has it; None for what is not known."""
 
     median: float | None = None
@@ -101,8 +105,8 @@ class Moment:
     dirty: bool = False
     margin: float = MARGIN
     """Inside of which, as a fraction, two times are equivalent."""
-    machines: frozenset[str] = frozenset()
-    """Several, where the run used several devices."""
+    points: Mapping[SeriesKey, Point] = field(default_factory=dict)
+    """All that a run found; a history has its series alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +126,6 @@ class Series:
     def at(self) -> Int[np.ndarray, " points"]:
         """Which of the moments these points are of."""
         return np.array([at for at, point in self.found.items() if point.known], int)
-
-    @property
-    def gaps(self) -> dict[int, str]:
-        """Moments that have no number, and why."""
-        return {at: str(p.missing) for at, p in self.found.items() if not p.known}
 
     def column(self, name: str) -> Float[np.ndarray, " points"]:
         """Return one of the numbers of all points, NaN for what is not known."""
@@ -221,31 +220,6 @@ def version_changes(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str,
     if moved.get("jaxlib") == moved.get("jax"):
         moved.pop("jaxlib", None)
     return moved
-
-
-def changes(
-    series: Mapping[SeriesKey, tuple[Int[np.ndarray, " points"], windows.Points]], floor: int = 1
-) -> list[SeriesChange]:
-    """Return where series change, with any false one among all of them with odds `ALPHA`.
-
-    A series is the moments of its points and what is known of these. `floor` is the width from
-    which on errors are at least what most differences come to.
-    """
-    found = windows.steps([points for _, points in series.values()], ALPHA, floor=floor)
-    return [
-        SeriesChange(
-            key,
-            before=int(at[step.first - 1]),
-            after=int(at[step.first]),
-            ratio=math.exp(step.log_ratio),
-            low=math.exp(step.low),
-            high=math.exp(step.high),
-            p=step.p,
-            width=step.width,
-        )
-        for (key, (at, _)), steps in zip(series.items(), found, strict=True)
-        for step in steps
-    ]
 
 
 def moves(several: Iterable[Series]) -> tuple[Move, ...]:

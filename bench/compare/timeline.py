@@ -6,34 +6,30 @@ several per cent where nothing has changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bench.compare import trends, windows
 from bench.compare.between_run_variance import BETWEEN, Variation
 from bench.compare.run_scan import RunScan
-from bench.compare.series import FAILURE, Series, Timeline, changes, moves, order
+from bench.compare.series import DAY, FAILURE, Series, Timeline, moves, order
 from bench.metrics import METRICS, TINY, Kind
 from bench.report.table import Document, Section
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from jaxtyping import Int
-
     from bench.compare.run_scan import Progress
-    from bench.compare.series import Moment, SeriesKey
+    from bench.compare.series import Moment, Point, SeriesKey
+    from bench.report.table import Table
 
-ALL = "all"
-"""Asks for every metric."""
-EARLIEST = "0001-01-01T00:00:00"
-LENGTHS = (4, 7, 10, 13, 16, 19)
-"""Of a text that is a year, a month, a day, an hour, a minute or a second."""
 MOST_ERROR = 1.0
 """Standard error of a log-ratio that says anything."""
 
@@ -42,71 +38,37 @@ MOST_ERROR = 1.0
 class Filters:
     """Which runs and series are shown; empty stands for everything."""
 
-    entrants: tuple[str, ...] = ()
-    styles: tuple[str, ...] = ()
-    workloads: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    """`all` stands for every metric; empty for those that the format usually shows."""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By part of a key: `entrant`, `style`, `workload`, `metric`."""
     machines: tuple[str, ...] = ()
     """Parts of their names, in any case."""
-    since: str = ""
-    """A year, month, day or time of day (UTC): `2026`, `2026-01`, `2026-01-31`."""
-    until: str = ""
-    """The same; all of it is included."""
+    since: date = date.min
+    until: date = date.max
+    """All of it is included (UTC)."""
     last: int | None = None
     """Number of runs of each machine, the newest ones."""
 
-    def __post_init__(self) -> None:
-        """Raise BakeoffError if a time or a number is not valid."""
-        for option, given in (("--since", self.since), ("--until", self.until)):
-            if given and not is_moment(given):
-                raise BakeoffError(
-                    f"{option} {given!r} is no time; give a year, a month, a day or a time of day "
-                    "(UTC), as in 2026, 2026-01, 2026-01-31 or 2026-01-31T12:00"
-                )
-        if self.last is not None and self.last < 1:
-            raise BakeoffError(f"--last is {self.last}; it must be at least 1")
-        if self.until and self.since[: len(self.until)] > self.until:
-            raise BakeoffError(
-                f"--since {self.since} is after --until {self.until}: give them the other way round"
-            )
-
     def during(self, at: str) -> bool:
         """Tell whether a run of this time is shown."""
-        return self.since <= at and (not self.until or at[: len(self.until)] <= self.until)
+        return str(self.since) <= at[:DAY] <= str(self.until)
 
     def on(self, machine: str) -> bool:
         """Tell whether a machine is shown."""
         name = machine.casefold()
         return not self.machines or any(part.casefold() in name for part in self.machines)
 
-    def names(self) -> dict[str, tuple[str, ...]]:
-        """Return the names that are asked for, by part of a key."""
-        return {
-            "entrant": self.entrants,
-            "style": self.styles,
-            "workload": self.workloads,
-            "metric": () if ALL in self.metrics else self.metrics,
-        }
-
     def takes(self, key: SeriesKey, usual: Sequence[str] = ()) -> bool:
         """Tell whether a series is shown; `usual` are the metrics where none is given."""
-        asked = self.names()
+        known = parts(key)
+        asked = {**self.names, "metric": self.names.get("metric") or usual}
         if key.metric == FAILURE:
             del asked["metric"]
-        elif not self.metrics:
-            asked["metric"] = tuple(usual)
-        known = key._asdict() | {"style": key.cell.arm.full_style}
         return all(not given or known[part] in given for part, given in asked.items())
 
 
-def is_moment(text: str) -> bool:
-    """Tell whether a text is the beginning of a time."""
-    try:
-        found = datetime.fromisoformat(text + EARLIEST[len(text) :])
-    except ValueError:
-        return False
-    return len(text) in LENGTHS and found.isoformat()[: len(text)] == text
+def parts(key: SeriesKey) -> dict[str, Any]:
+    """Return the parts of a key as filters name them."""
+    return key._asdict() | {"style": key.cell.arm.full_style}
 
 
 class KeptRuns(NamedTuple):
@@ -119,18 +81,13 @@ class KeptRuns(NamedTuple):
     notes: tuple[str, ...] = ()
     """Other remarks, in sentences."""
 
-    @property
-    def status(self) -> int:
-        """The exit status: 1 where a file was skipped that may be a run."""
-        return 1 if self.problems else 0
-
 
 def kept_runs(
     folders: Sequence[Path],
     filters: Filters | None = None,
     *,
     usual: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = iter,
 ) -> KeptRuns:
     """Return the runs in folders and below as time lines; other files are passed over.
 
@@ -141,33 +98,37 @@ def kept_runs(
     """
     filters = filters or Filters()
     where = f"--runs {', '.join(map(str, folders))}"
-    scan = RunScan(lambda key: filters.takes(key, () if key.exact else usual))
+    scan = RunScan()
     scan.read(folders, progress)
     notes = [
         f"{count} file{' that holds' if count == 1 else 's that each hold'} {what}"
         for what, count in scan.passed_over.items()
     ]
-    if not scan.moments:
-        count = (
-            f"none of {scan.files} JSON files is a run" if scan.files else "there is no JSON file"
-        )
-        also = [f" (the first problem: {scan.problems[0]})"] if scan.problems else []
-        also += [f" ({note})" for note in notes]
+    if not scan.runs:
+        also = [*(f"the first problem: {problem}" for problem in scan.problems[:1]), *notes]
         raise BakeoffError(
-            f"{where}: {count}{''.join(also)}; give folders with what "
+            f"{where}: none of {scan.files} JSON files is a run"
+            f"{f' ({"; ".join(also)})' if also else ''}; give folders with what "
             "`pytest bench --benchmark-autosave` or --benchmark-json wrote"
         )
-    check_names(filters, scan)
-    timelines = [
-        timeline
-        for machine, runs in chosen_runs(filters, scan.moments, where).items()
-        if (timeline := of_machine(machine, runs, scan, filters, usual)) is not None
-    ]
+    in_time = sorted(scan.runs, key=lambda run: (run.at, run.path))
+    keys = dict.fromkeys(key for run in in_time for key in run.points)
+    check_names(filters, keys)
+    runs = [run for run in in_time if filters.during(run.at)]
+    if not runs:
+        first, last = in_time[0].at, in_time[-1].at
+        raise BakeoffError(
+            f"{where}: no run is of the time that is asked for; the {len(in_time)} there are from "
+            f"{first} to {last}: give another --since or --until"
+        )
+    machines = filter(filters.on, dict.fromkeys(key.machine for key in keys))
+    timelines = [of_machine(machine, runs, filters, usual) for machine in machines]
+    timelines = [timeline for timeline in timelines if timeline.moments]
+    timelines.sort(key=lambda timeline: timeline.moments[-1].at, reverse=True)
     if not timelines:
         raise BakeoffError(
             f"{where}: no run has what is asked for in all of the options at once; leave some out"
         )
-    timelines.sort(key=lambda timeline: timeline.moments[-1].at, reverse=True)
     # Exact metrics need no test.
     tested = {
         series.key: known_points(series)
@@ -175,10 +136,10 @@ def kept_runs(
         for series in timeline.series
         if not series.key.exact and series.compared and series.key.metric in METRICS
     }
-    found = sorted(changes(tested), key=lambda change: (-change.after, order(change.key)))
+    changed = sorted(windows.changes(tested), key=lambda change: (-change.after, order(change.key)))
     return KeptRuns(
         tuple(
-            replace(each, changes=tuple(c for c in found if c.key.machine == each.name))
+            replace(each, changes=tuple(c for c in changed if c.key.machine == each.name))
             for each in timelines
         ),
         tuple(scan.problems),
@@ -186,62 +147,47 @@ def kept_runs(
     )
 
 
-def check_names(filters: Filters, scan: RunScan) -> None:
-    """Raise BakeoffError if no run has a name that a filter gives."""
-    for part, given in filters.names().items():
-        known = {getattr(k, part) for k in scan.points if part != "metric" or k.metric != FAILURE}
+def check_names(filters: Filters, keys: Collection[SeriesKey]) -> None:
+    """Raise BakeoffError if no series has a name that a filter gives."""
+    for part, given in filters.names.items():
+        known = sorted({parts(key)[part] for key in keys} - {"", FAILURE})
         for name in given:
             if name not in known:
-                raise unknown(part, name, sorted(filter(None, known)))
-    machines = sorted({key.machine for key in scan.points})
-    for given_part in filters.machines:
-        if not any(given_part.casefold() in machine.casefold() for machine in machines):
-            raise unknown("machine", given_part, machines)
-
-
-def chosen_runs(filters: Filters, moments: Sequence[Moment], where: str) -> dict[str, list[int]]:
-    """Return the numbers of the runs that are chosen by machine and time, in the order of time."""
-    in_time = sorted(range(len(moments)), key=lambda run: (moments[run].at, moments[run].path))
-    chosen: dict[str, list[int]] = {}
-    for run in in_time:
-        if filters.during(moments[run].at):
-            for machine in filter(filters.on, sorted(moments[run].machines)):
-                chosen.setdefault(machine, []).append(run)
-    if not chosen:
-        first, last = (moments[run].at for run in (in_time[0], in_time[-1]))
-        raise BakeoffError(
-            f"{where}: no run is of the time that is asked for; the {len(in_time)} there are from "
-            f"{first} to {last}: give another --since or --until"
-        )
-    return chosen
+                raise unknown(part, name, known)
+    machines = sorted({key.machine for key in keys})
+    for name in filters.machines:
+        if not any(name.casefold() in machine.casefold() for machine in machines):
+            raise unknown("machine", name, machines)
 
 
 def of_machine(
-    machine: str, runs: Sequence[int], scan: RunScan, filters: Filters, usual: Sequence[str]
-) -> Timeline | None:
-    """Return the time line of a machine; None where none of its runs has a series that is shown.
+    machine: str, runs: Sequence[Moment], filters: Filters, usual: Sequence[str]
+) -> Timeline:
+    """Return the time line of a machine, empty where none of its runs has a series that is shown.
 
-    `runs` are the numbers of its runs, in the order of time.
+    `runs` are in the order of time.
     """
-    own = {key: points for key, points in scan.points.items() if points and key.machine == machine}
-    shown = {key for key in own if filters.takes(key, usual)}
-    having = {run for key in shown for run in own[key]}
-    kept = [run for run in runs if run in having][-(filters.last or 0) :]
-    if not kept:
-        return None
-    series = [
-        Series(key, {at: own[key][run] for at, run in enumerate(kept) if run in own[key]})
-        for key in sorted(own, key=order)
-    ]
+
+    @cache
+    def shown(key: SeriesKey) -> bool:
+        return key.machine == machine and filters.takes(key, usual)
+
+    kept = [run for run in runs if any(map(shown, run.points))][-(filters.last or 0) :]
+    found: dict[SeriesKey, dict[int, Point]] = defaultdict(dict)
+    for at, run in enumerate(kept):
+        for key, point in run.points.items():
+            if key.machine == machine:
+                found[key][at] = point
+    series = [Series(key, found[key]) for key in sorted(found, key=order)]
     return Timeline(
         machine,
-        moments=tuple(scan.moments[run] for run in kept),
-        series=tuple(each for each in series if each.key in shown and each.found),
-        moves=moves(each for each in series if each.key.exact),
+        moments=tuple(kept),
+        series=tuple(each for each in series if shown(each.key)),
+        moves=moves(each for each in series if each.key.exact and filters.takes(each.key)),
     )
 
 
-def known_points(series: Series) -> tuple[Int[np.ndarray, " known"], windows.Points]:
+def known_points(series: Series) -> windows.Points:
     """Return the points that have a ratio and its doubt, and what these vary by between runs."""
     ratio, error, df = (series.column(name) for name in ("ratio", "standard_error", "df"))
     with np.errstate(invalid="ignore"):
@@ -249,7 +195,7 @@ def known_points(series: Series) -> tuple[Int[np.ndarray, " known"], windows.Poi
     wobble = BETWEEN[variation(series.key)]
     shared = np.full(int(have.sum()), wobble.sd**2)
     values = np.log(ratio[have]), error[have] ** 2, df[have]
-    return series.at[have], windows.Points(*values, shared, wobble.df)
+    return windows.Points(series.at[have], *values, shared, wobble.df)
 
 
 def variation(key: SeriesKey) -> Variation:
@@ -270,18 +216,19 @@ def variation(key: SeriesKey) -> Variation:
 def document(found: KeptRuns, *, figures: bool = False) -> Document:
     """Return what time lines say; with charts for a page."""
     several = len(found.timelines) > 1
-    parts: list[Section] = []
+    sections: list[Section] = []
     for number, timeline in enumerate(found.timelines):
-        machine = timeline.name if several else ""
+        of = f" on {timeline.name}" if several else ""
         names = f"{number}-" if figures else None
-        parts += trends.sections(timeline, machine=machine, names=names)
-        parts += releases(timeline, machine)
+        sections += trends.sections(timeline, of, names=names)
+        table = releases(timeline, of)
+        sections += [Section(table.title, tables=(table,))] if table.rows else []
     return Document(
         title="Time line",
         subtitle="\n".join(f"{t.name}: {trends.span(t)}" for t in found.timelines),
         headline=headline(found),
         warnings=tuple(f"skipped: {problem}" for problem in found.problems),
-        sections=tuple(parts),
+        sections=tuple(sections),
         fine_print=found.notes,
     )
 
@@ -296,15 +243,12 @@ def headline(found: KeptRuns) -> str:
     return f"{trends.counted(count, 'change')} of times, relative to the baseline."
 
 
-def releases(timeline: Timeline, machine: str) -> Iterator[Section]:
-    """Yield the section about the releases that runs were made with, if they ever changed."""
+def releases(timeline: Timeline, of: str) -> Table:
+    """Return the releases that runs were made with, the newest first."""
     rows = []
-    for moment, changed in timeline.releases:
+    for moment, changed in reversed(timeline.releases):
         others = {name: pair for name, pair in changed.items() if name not in trends.PACKAGES}
         have = {name: pair[1] for name, pair in changed.items()}
         rows.append((timeline.times[moment], have, trends.versions_said(others, len(others))))
-    if rows:
-        title = f"Releases that runs were made with{f' on {machine}' if machine else ''}"
-        folded = len(rows) > trends.FIRST
-        table = trends.versions_table(rows[::-1], title, folded=folded)
-        yield Section(title, tables=(table,))
+    title = f"Releases that runs were made with{of}"
+    return trends.versions_table(rows, title, folded=len(rows) > trends.FIRST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import altair
@@ -12,23 +11,22 @@ import numpy as np
 from bench.cells import BASELINE
 from bench.compare import trends
 from bench.metrics import label
-from bench.report.charts.figure import MOST_STYLES, Figure, chart, coloured, dashed, few
+from bench.report import wording
+from bench.report.charts.figure import MOST_STYLES, Figure, chart, coloured, dashed
 from bench.report.table import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
 
     from bench.compare.series import Series, Timeline
 
 HEIGHT = 320
-MOST_POINTS = 1200
+MOST_POINTS = 600
 """In a chart; of more moments, some are picked evenly."""
 FEWEST_POINTS = 25
 """Of a series that are drawn, however many series there are."""
-CROWDED = 40
-"""Points of a series above which its intervals are a band, and points are not marked."""
 MARKED = ("jax", "flax", "dm-haiku", "equinox")
 """Distributions whose releases are marked."""
 MOST_LABELS = 10
@@ -76,23 +74,20 @@ def heights(series: Series) -> Float[np.ndarray, " points"]:
 def drawn(group: Sequence[Series], timeline: Timeline) -> Any:
     """Return the chart of a group."""
     most = max(FEWEST_POINTS, MOST_POINTS // len(group))
-    crowded = max(series.at.size for series in group) > CROWDED
-    rows = [row for series in group for row in points(series, timeline, most, crowded)]
+    rows = [row for series in group for row in points(series, timeline, most)]
     x = altair.X("when:T", title="time (UTC)", scale=altair.Scale(type="utc"))
     entrants = [series.key.entrant for series in group]
+    tips = ["style:N", "at:N", "said:N", "run:N", "commit:N", "versions:N"]
     # The rows are the whole chart's: each layer would write them once more.
-    lines = altair.Chart().encode(x=x, color=coloured(entrants), detail="style:N")
-    middle = values(group[0], timeline, "value")
-    layers = [*margin(group[0], timeline), *rules(group, timeline)]
-    layers.append(lines.mark_line(opacity=0.8).encode(y=middle, strokeDash=dashed(rows)))
-    if any("low" in row for row in rows):
-        known = lines.transform_filter("isValid(datum.low)")
-        doubt = known.mark_area(opacity=0.2) if crowded else known.mark_rule(opacity=0.7)
-        layers.append(doubt.encode(y=values(group[0], timeline, "low"), y2="high:Q"))
-    if not crowded:
-        tips = ["style:N", "at:N", "said:N", "run:N", "commit:N", "versions:N"]
-        dots = lines.mark_point(filled=True, opacity=1, size=40)
-        layers.append(dots.encode(y=middle, tooltip=tips))
+    base = altair.Chart().encode(x=x, color=coloured(entrants), detail="style:N")
+    middle, low = (values(group[0], timeline, name) for name in ("value", "low"))
+    layers = [
+        *margin(group[0], timeline),
+        *rules(group, timeline),
+        base.mark_line(opacity=0.8).encode(y=middle, strokeDash=dashed(rows)),
+        base.transform_filter("isValid(datum.low)").mark_rule(opacity=0.7).encode(y=low, y2="high"),
+        base.mark_point(filled=True, opacity=1, size=40).encode(y=middle, tooltip=tips),
+    ]
     whole = altair.layer(*layers, data=altair.Data(values=rows))
     return whole.properties(width="container", height=HEIGHT)
 
@@ -119,25 +114,27 @@ def margin(series: Series, timeline: Timeline) -> list[Any]:
     return [band.encode(y=values(series, timeline, "low"), y2="high:Q")]
 
 
-def points(
-    series: Series, timeline: Timeline, most: int, crowded: bool
-) -> Iterator[dict[str, Any]]:
+def points(series: Series, timeline: Timeline, most: int) -> Iterator[dict[str, Any]]:
     """Yield the points of a series as a chart has them."""
-    way = series.key.cell.arm.full_style
-    about = {"style": series.key.name, "entrant": series.key.entrant, "way": way}
     shown = heights(series)
     for point in picked(series, most):
         at = int(series.at[point])
         moment, found = timeline.moments[at], series.points[point]
-        row = about | {"when": f"{moment.at}Z", "value": rounded(shown[point])}
-        if found.low and found.high:
-            row |= {"low": rounded(found.low), "high": rounded(found.high)}
-        if not crowded:
-            row |= {"said": str(series.value(point)), "at": timeline.times[at]}
-            row |= {"run": moment.name, "commit": moment.revision[: trends.SHORT]}
-            have = moment.versions
-            row["versions"] = ", ".join(f"{n} {have[n]}" for n in MARKED if n in have)
-        yield row
+        have = moment.versions
+        yield {
+            "style": series.key.name,
+            "entrant": series.key.entrant,
+            "way": series.key.cell.arm.full_style,
+            "when": f"{moment.at}Z",
+            "value": rounded(shown[point]),
+            "low": rounded(found.low) if found.low and found.high else None,
+            "high": rounded(found.high) if found.low and found.high else None,
+            "said": str(series.value(point)),
+            "at": timeline.times[at],
+            "run": moment.name,
+            "commit": moment.revision[: trends.SHORT],
+            "versions": ", ".join(f"{name} {have[name]}" for name in MARKED if name in have),
+        }
 
 
 def picked(series: Series, most: int) -> list[int]:
@@ -165,13 +162,13 @@ def marks(group: Sequence[Series], timeline: Timeline) -> list[tuple[int, dict[s
 
 
 def rules(group: Sequence[Series], timeline: Timeline) -> list[Any]:
-    """Return rules half way between moments whose releases differ, with the release along them."""
+    """Return rules at the first moment of each release, with the release along them."""
     found = marks(group, timeline)
     if not found:
         return []
     rows = [
         {
-            "when": halfway(timeline.moments[at - 1].at, timeline.moments[at].at),
+            "when": f"{timeline.moments[at].at}Z",
             "at": timeline.times[at],
             "versions": ", ".join(f"{name} {version}" for name, version in new.items()),
             "label": " ".join(next(iter(new.items()))) if len(found) - i <= MOST_LABELS else "",
@@ -188,49 +185,34 @@ def rules(group: Sequence[Series], timeline: Timeline) -> list[Any]:
     ]
 
 
-def halfway(before: str, after: str) -> str:
-    """Return the time in the middle."""
-    first, last = (datetime.fromisoformat(at).replace(tzinfo=UTC) for at in (before, after))
-    return f"{(first + (last - first) / 2).isoformat(timespec='seconds')[:19]}Z"
-
-
 def title(group: Sequence[Series], timeline: Timeline) -> str:
     """Return what a chart found: its largest change, or that there is none."""
     keys = {series.key for series in group}
-    found = [change for change in timeline.changes if change.key in keys]
+    found = trends.alike(change for change in timeline.changes if change.key in keys)
     if found:
-        largest = max(found, key=lambda change: abs(np.log(change.ratio)))
-        place = largest.before, largest.after, largest.width, largest.ratio > 1
-        alike = [c for c in found if (c.before, c.after, c.width, c.ratio > 1) == place]
-        who = alike[0].key.name if len(alike) == 1 else f"{len(alike)} styles"
-        return f"{trends.amount_and_place(alike, timeline)} ({who})"
+        largest = max(found, key=lambda several: max(abs(np.log(each.ratio)) for each in several))
+        who = largest[0].key.name if len(largest) == 1 else f"{len(largest)} styles"
+        return f"{trends.amount_and_place(largest, timeline)} ({who})"
     key = group[0].key
     what = f"{trends.sentence(label(key.metric))} {trends.place(key, timeline)}"
     if key.exact:
-        return f"{what} changed for {few([series.key.name for series in group], '')}"
-    widest = max(group, key=spread)
-    return f"{what}: no change found; {widest.key.name} ranges most, {trends.reach(widest)}"
-
-
-def spread(series: Series) -> float:
-    """Return the logarithm of the largest value of a series over its smallest."""
-    known = np.abs(series.values[np.isfinite(series.values)])
-    return float(np.ptp(np.log(known))) if known.min() > 0 else 0.0
+        return f"{what} changed for {wording.few([each.key.name for each in group], trends.NAMED)}"
+    return f"{what}: no change found"
 
 
 def text(drawn: Sequence[Series], group: Sequence[Series], timeline: Timeline) -> str:
     """Return a chart in words, for readers who cannot see it."""
     parts = []
     if drawn[0].compared:
-        parts.append(f"Relative to {trends.base(drawn[0].key.metric, timeline)}, with 95 %")
-        parts[-1] += " intervals"
-        within = f"; grey: ±{percent(timeline.moments[-1].margin)}"
-        parts[-1] += f"{within if timeline.base == BASELINE[0] else ''}."
+        grey = f"; grey: ±{percent(timeline.moments[-1].margin)}"
+        within = grey if timeline.base == BASELINE[0] else ""
+        base = trends.base(drawn[0].key.metric, timeline)
+        parts.append(f"Relative to {base}, with 95 % intervals{within}.")
     ends = "; ".join(f"{series.key.name} {first_and_newest(series)}" for series in drawn)
     parts.append(f"First and newest: {ends}.")
     once = [s.key.name for s in group if s.compared and s not in drawn]
     if once:
-        parts.append(f"Not drawn: {few(once, '')}.")
+        parts.append(f"Not drawn: {wording.few(once, trends.NAMED)}.")
     if found := marks(drawn, timeline):
         said = [f"{timeline.times[at]} {' '.join(next(iter(new.items())))}" for at, new in found]
         parts.append(f"Dashed rules: releases; {'; '.join(said[-MOST_LABELS:])}.")
@@ -239,6 +221,4 @@ def text(drawn: Sequence[Series], group: Sequence[Series], timeline: Timeline) -
 
 def first_and_newest(series: Series) -> str:
     """Return the first and the newest value of a series."""
-    there: Int[np.ndarray, " known"] = np.flatnonzero(np.isfinite(series.values))
-    ends = dict.fromkeys(str(series.value(int(point))) for point in there[[0, -1]])
-    return " → ".join(ends)
+    return " → ".join(dict.fromkeys(str(series.value(point)) for point in picked(series, 2)))

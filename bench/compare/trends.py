@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections import defaultdict
 from itertools import groupby
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float, Int
 
+    from bench.cells import Cell
     from bench.compare.series import Series, SeriesChange, SeriesKey, Timeline
+    from bench.report.charts.figure import Figure
 
 FIRST = 12
 """Sentences, and rows about exact metrics, that are read without asking for details."""
@@ -45,21 +46,16 @@ HALF = 4
 
 
 def sections(
-    timeline: Timeline,
-    *,
-    machine: str = "",
-    names: str | None = None,
-    folded: bool = False,
+    timeline: Timeline, of: str = "", *, names: str | None = None, folded: bool = False
 ) -> Iterator[Section]:
     """Yield the sections of a time line: what changed, then each metric.
 
     Args:
         timeline: The series and their changes.
-        machine: Its name, where there are several.
+        of: What titles end with: ` on MACHINE`, where there are several.
         names: What the names of charts begin with; None for no charts.
         folded: Whether the tables of series are for those who look closer.
     """
-    of = f" on {machine}" if machine else ""
     said = [*sentences(timeline), *failures(timeline)]
     moves = moves_table(timeline)
     yield Section(f"What changed{of}", tuple(said[:FIRST]), (moves,) if moves.rows else ())
@@ -68,16 +64,15 @@ def sections(
         yield Section(title, tuple(said[FIRST:]), folded=True)
     for metric, several in groupby(groups(timeline), lambda group: group[0].key.metric):
         listed = list(several)
-        figures = []
+        figures: list[Figure | None] = []
         if names is not None:
             from bench.compare.trend_chart import figure
 
-            found = [figure(group, timeline, names) for group in listed]
-            figures = [each for each in found if each is not None]
+            figures = [figure(group, timeline, names) for group in listed]
         yield Section(
             f"{sentence(label(metric))}{of}",
             tables=tuple(series_table(group, timeline, of, folded=folded) for group in listed),
-            figures=tuple(figures),
+            figures=tuple(filter(None, figures)),
         )
 
 
@@ -113,15 +108,20 @@ def base(metric: str, timeline: Timeline) -> str:
 
 def sentences(timeline: Timeline) -> Iterator[str]:
     """Yield the changes as sentences, one for all entrants that changed alike."""
-    alike: dict[tuple[object, ...], list[SeriesChange]] = defaultdict(list)
-    for change in timeline.changes:
-        where = change.key.metric, change.key.workload, change.key.backend
-        alike[*where, change.before, change.after, change.width, change.ratio > 1].append(change)
-    for several in alike.values():
+    for several in alike(timeline.changes):
         first, names = several[0], [change.key.name for change in several]
         about = causes(first.before, first.after, timeline, {c.key.entrant for c in several})
         means = f", by the means of {first.width} before and after" if first.width > 1 else ""
         yield f"{amount_and_place(several, timeline)}{about}{means}: {', '.join(names)}."
+
+
+def alike(found: Iterable[SeriesChange]) -> list[list[SeriesChange]]:
+    """Return changes in groups: of one metric and place, at one time, in one direction."""
+    groups: dict[tuple[object, ...], list[SeriesChange]] = defaultdict(list)
+    for change in found:
+        where = change.key.metric, change.key.workload, change.key.backend
+        groups[*where, change.before, change.after, change.width, change.ratio > 1].append(change)
+    return list(groups.values())
 
 
 def amount_and_place(several: Sequence[SeriesChange], timeline: Timeline) -> str:
@@ -181,13 +181,9 @@ def causes(before: int, after: int, timeline: Timeline, entrants: Iterable[str])
 
 
 def distribution(entrant: str) -> str:
-    """Return the distribution of an entrant's library, read from its file without running it."""
-    path = impls.source(entrant)
-    for node in ast.parse(path.read_text("utf-8")).body if path.is_file() else ():
-        match node:
-            case ast.Assign([ast.Name("DISTRIBUTION")], ast.Constant(value)):
-                return str(value)
-    return entrant
+    """Return the distribution of an entrant's library, or its own name where it is not known."""
+    known = entrant in impls.names()
+    return (impls.declared(entrant).distribution if known else "") or entrant
 
 
 def versions_said(changed: Mapping[str, tuple[str, str]], most: int = NAMED) -> str:
@@ -199,15 +195,13 @@ def versions_said(changed: Mapping[str, tuple[str, str]], most: int = NAMED) -> 
 
 def failures(timeline: Timeline) -> Iterator[str]:
     """Yield which cells failed in the newest run they took part in."""
-    newest: dict[tuple[object, ...], int] = {}
+    newest: dict[Cell, int] = defaultdict(lambda: -1)
     for series in timeline.series:
-        cell = series.key.machine, series.key.cell
-        newest[cell] = max(newest.get(cell, -1), *series.at.tolist(), -1)
+        newest[series.key.cell] = max(newest[series.key.cell], *series.at.tolist(), -1)
     for series in timeline.series:
-        cell = series.key.machine, series.key.cell
-        if series.key.metric == FAILURE and (last := max(series.gaps)) > newest[cell]:
+        if series.key.metric == FAILURE and (last := max(series.found)) > newest[series.key.cell]:
             where = f"{series.key.name} {place(series.key, timeline)}"
-            yield f"{where} failed on {timeline.times[last]}: {series.gaps[last]}"
+            yield f"{where} failed on {timeline.times[last]}: {series.found[last].missing}"
 
 
 def moves_table(timeline: Timeline) -> Table:
@@ -246,16 +240,11 @@ def series_table(group: Sequence[Series], timeline: Timeline, of: str, *, folded
         Column("points", number=True, needed=False),
         Column("newest on", needed=False),
     )
-    rows = [
-        Row(
-            (
-                *(series.key.name, series.value(-1)),
-                *(blocks(series, runs, timeline), reach(series)),
-                *(Value(series.at.size, "count"), timeline.times[series.at[-1]]),
-            )
-        )
-        for series in group
-    ]
+    rows = []
+    for series in group:
+        shape, count = blocks(series, runs, timeline), Value(series.at.size, "count")
+        newest = series.key.name, series.value(-1)
+        rows.append(Row((*newest, shape, reach(series), count, timeline.times[series.at[-1]])))
     ratios = any(series.compared for series in group)
     to = f", relative to {base(key.metric, timeline)}" if ratios else ""
     title = f"{sentence(label(key.metric))} {place(key, timeline, sized=True)}{of}{to}"
@@ -280,27 +269,24 @@ def blocks(series: Series, runs: Int[np.ndarray, " runs"], timeline: Timeline) -
         halves = np.diff(np.log(ends[:, (ends > 0).all(0)]), axis=0) / 2
         doubt = HALF * float(np.median(halves)) if halves.size else HOURS
         least = max(2 * timeline.moments[-1].margin, doubt)
-    places = np.searchsorted(runs, series.at)
-    return sparkline(series.values, places, runs.size, BLOCKS, least)
+    return sparkline(series.values, np.searchsorted(runs, series.at), runs.size, least)
 
 
 def sparkline(
     values: Float[np.ndarray, " points"],
     at: Int[np.ndarray, " points"],
     places: int,
-    width: int,
     least: float,
 ) -> str:
     """Return values as a line of blocks, a blank where there is none.
 
-    Several places share a character, as their mean, where there are more of them than width. The
-    scale is logarithmic if all values are positive.
+    Several places share a character, as their mean, where there are more than `BLOCKS`. The scale
+    is logarithmic if all values are positive.
 
     Args:
         values: NaN where there is none.
         at: The place of each value.
         places: Of the whole line.
-        width: Most characters.
         least: Distance, of logarithms if they are taken, that fills the height at least.
     """
     there = np.isfinite(values)
@@ -309,7 +295,7 @@ def sparkline(
     heights = values[there]
     if (heights > 0).all():
         heights = np.log(heights)
-    width = min(width, places)
+    width = min(BLOCKS, places)
     columns = at[there] * width // places
     counts = np.bincount(columns, minlength=width)
     sums = np.bincount(columns, heights, minlength=width)

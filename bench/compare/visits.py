@@ -51,7 +51,7 @@ class Visits(NamedTuple):
         """Return the days that have a value: all together know what a visit varies by."""
         none = np.zeros(self.days.size)
         shared = self.sd**2 / self.visits[self.days]
-        return windows.Points(self.mean[self.days], none, none + 1, shared, self.df)
+        return windows.Points(self.days, self.mean[self.days], none, none + 1, shared, self.df)
 
 
 def visits(logs: Float[np.ndarray, "days sweeps"]) -> Visits:

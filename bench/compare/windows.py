@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy import special
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from bench.compare.series import SeriesChange
 
-    from jaxtyping import Float
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from jaxtyping import Float, Int
+
+    from bench.compare.series import SeriesKey
 
     type Numbers = Float[np.ndarray, " points"]
 
@@ -26,8 +30,8 @@ LONG = 32
 """Points of a series that is looked at in wider windows than one."""
 PLACES = 15
 """Of a width, at which its differences are known well enough to say what they wander by."""
-MOST = 0.3
-"""Odds of a false step that can be asked for: one standard error away says less."""
+ALPHA = 0.05
+"""Odds of any false change among all series that are looked at together."""
 NORMAL = 1.4826
 """Standard deviations in the median absolute deviation of a normal distribution."""
 EFFICIENCY = 0.37
@@ -37,6 +41,8 @@ EFFICIENCY = 0.37
 class Points(NamedTuple):
     """A series in its order, all of it known."""
 
+    at: Int[np.ndarray, " points"]
+    """The moment of each."""
     value: Numbers
     """Logarithms."""
     own: Numbers
@@ -60,22 +66,7 @@ class Windows(NamedTuple):
     """Standard error of that."""
     df: Numbers
     p: Numbers
-    """Of "no change", not corrected; 1 where it is more than `MOST` by far."""
-
-
-class Step(NamedTuple):
-    """A place where a series changes."""
-
-    first: int
-    """Index of the first point after it."""
-    width: int
-    """Points on either side whose means were compared."""
-    log_ratio: float
-    low: float
-    """Lower end of the 95 % interval of the log-ratio, not corrected for other comparisons."""
-    high: float
-    p: float
-    """Of "no change", after Holm over all places and widths of all series."""
+    """Of "no change", not corrected."""
 
 
 def widths(points: int) -> Iterator[int]:
@@ -120,71 +111,65 @@ def windows(points: Points, width: int, *, floor: int = 1) -> Windows:
     else:
         more = np.zeros(places.size)
     variance = own + shared + more
+    error = np.sqrt(variance)
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = np.where(known > 0, variance**2 / known, np.inf)
-        error = np.sqrt(variance)
-        away = np.abs(difference) / error
-    p = np.ones(places.size)
-    near = np.flatnonzero((away > 1) & (error > 0))
-    p[near] = 2 * special.stdtr(df[near], -away[near])
+        df = variance**2 / known
+        p = np.where(error > 0, 2 * special.stdtr(df, -np.abs(difference) / error), 1)
     return Windows(width, places, difference, error, df, p)
 
 
-def steps(series: Sequence[Points], alpha: float = 0.05, *, floor: int = 1) -> list[list[Step]]:
-    """Return where each series changes, in its order.
+def changes(series: Mapping[SeriesKey, Points], *, floor: int = 1) -> list[SeriesChange]:
+    """Return where series change.
 
-    Any false one among them, with odds `alpha` at most: Holm over all places and widths of all
+    Any false one among them, with odds `ALPHA` at most: Holm over all places and widths of all
     series. A place that the narrowest windows tell is said by them; wider ones add what no narrower
     ones see within their width.
 
     Args:
-        series: Each in its order.
-        alpha: The odds.
+        series: By key.
         floor: The least width at which errors are at least what most differences come to; 2 where
             every point's variance was measured, and many neighbours may truly differ.
-
-    Raises:
-        ValueError: `alpha` is not between 0 and `MOST`.
     """
-    if not 0 < alpha < MOST:
-        raise ValueError(f"alpha is {alpha}; it must be between 0 and {MOST}")
     looks = [
-        (number, windows(each, width, floor=floor))
-        for number, each in enumerate(series)
-        for width in widths(each.value.size)
+        (key, windows(points, width, floor=floor))
+        for key, points in series.items()
+        for width in widths(points.value.size)
     ]
-    out: list[list[Step]] = [[] for _ in series]
     if not looks:
-        return out
-    adjusted = np.concatenate([look.p for _, look in looks])
-    small = adjusted < MOST
-    adjusted[small] = holm(adjusted[small], more=int(adjusted.size - small.sum()))
+        return []
+    adjusted = holm(np.concatenate([look.p for _, look in looks]))
     ends = np.cumsum([look.p.size for _, look in looks])
-    for (number, look), p in zip(looks, np.split(adjusted, ends[:-1]), strict=True):
-        out[number] += chosen(look, p, alpha, [step.first for step in out[number]])
-    return [sorted(found) for found in out]
+    taken: dict[SeriesKey, list[int]] = {key: [] for key in series}
+    return [
+        change
+        for (key, look), p in zip(looks, np.split(adjusted, ends[:-1]), strict=True)
+        for change in chosen(key, series[key], look, p, taken[key])
+    ]
 
 
-def chosen(look: Windows, p: Numbers, alpha: float, known: Sequence[int]) -> Iterator[Step]:
-    """Yield the steps of one width, the clearest of those that are nearer than that width.
+def chosen(
+    key: SeriesKey, points: Points, look: Windows, p: Numbers, taken: list[int]
+) -> Iterator[SeriesChange]:
+    """Yield the changes of one width, the clearest of those that are nearer than that width.
 
     Args:
+        key: Of the series.
+        points: All of it.
         look: The windows.
         p: Corrected.
-        alpha: Most that a step may have.
-        known: Places that narrower windows told.
+        taken: Places that were told; new ones are added.
     """
-    taken = np.array(known, float)
-    significant = np.flatnonzero(p <= alpha)
+    significant = np.flatnonzero(p <= ALPHA)
     clearness = np.abs(look.difference[significant]) / look.error[significant]
     for i in significant[np.argsort(-clearness, kind="stable")]:
-        if taken.size and np.abs(taken - look.first[i]).min() < look.width:
+        first = int(look.first[i])
+        if any(abs(place - first) < look.width for place in taken):
             continue
-        taken = np.append(taken, look.first[i])
-        middle = float(look.difference[i])
-        half = float(special.stdtrit(min(look.df[i], 1e9), 0.975) * look.error[i])
-        low, high = middle - half, middle + half
-        yield Step(int(look.first[i]), look.width, middle, low, high, float(p[i]))
+        taken.append(first)
+        half = float(special.stdtrit(look.df[i], 0.975) * look.error[i])
+        ratio, low, high = np.exp(look.difference[i] + np.array([0, -half, half])).tolist()
+        before, after = points.at[first - 1 : first + 1].tolist()
+        yield SeriesChange(key, before, after, ratio, low, high, float(p[i]), look.width)
 
 
 def comparisons(sizes: Sequence[int]) -> int:
@@ -192,24 +177,14 @@ def comparisons(sizes: Sequence[int]) -> int:
     return sum(size - 2 * width + 1 for size in sizes for width in widths(size))
 
 
-def holm(p: Float[np.ndarray, " n"], more: int = 0) -> Float[np.ndarray, " n"]:
+def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Return adjusted p-values: rejecting those up to alpha is wrong anywhere with at most alpha.
 
     Holm (1979), "A simple sequentially rejective multiple test procedure"; whatever the dependence
     between the tests, which here share a baseline.
-
-    Args:
-        p: Of each test.
-        more: Further tests, whose p is larger than all of these.
-
-    Raises:
-        ValueError: A value outside of 0 to 1.
     """
-    p = np.asarray(p, float)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p-values must be between 0 and 1; found {p.tolist()}")
     order = np.argsort(p)
     adjusted = np.empty_like(p)
-    steps = p[order] * np.arange(p.size + more, more, -1)
+    steps = p[order] * np.arange(p.size, 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted

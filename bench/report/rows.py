@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cells import CELL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bench.runfile.reader import Run
 
@@ -43,10 +43,15 @@ def rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
 
 def as_csv(runs: Iterable[Run]) -> str:
     """Return rows as CSV with a header; what is not known is empty."""
+    return csv_text(COLUMNS, rows(runs))
+
+
+def csv_text(columns: Sequence[str], found: Iterable[dict[str, Any]]) -> str:
+    """Return rows as CSV with a header; a column that a row lacks is empty there."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    for row in rows(runs):
+    for row in found:
         writer.writerow({name: safe(value) for name, value in row.items()})
     return out.getvalue()
 

@@ -34,6 +34,10 @@ TIME = "time"
 """The metric of a file that says no more than how long something took."""
 
 
+class NoRunError(BakeoffError):
+    """A file is JSON that makes no claim to be a run."""
+
+
 class PlainStats(msgspec.Struct):
     """What is read of the statistics of a file that pytest-benchmark wrote alone."""
 
@@ -106,15 +110,12 @@ def run_of(raw: bytes, path: Path, *, samples: bool = True) -> Run:
     """Return the run that the bytes of a file are.
 
     Raises:
-        BakeoffError: they are no run; the message names `path`.
+        BakeoffError: they are no run; the message names `path`. NoRunError: they are JSON without
+            a list of benchmarks.
     """
     blocks: dict[Group, Arms] = {}
     try:
         raw.decode("utf-8")
-        msgspec.json.decode(raw, type=msgspec.Raw)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
-        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
-    try:
         file = msgspec.json.decode(raw, type=Outline)
         if plain := bytes(file.bakeoff) == b"null":
             section, lacking = plain_section(file.benchmarks)
@@ -123,11 +124,8 @@ def run_of(raw: bytes, path: Path, *, samples: bool = True) -> Run:
             section, lacking = msgspec.json.decode(file.bakeoff, type=BakeoffSection), []
             if samples:
                 blocks = samples_in(msgspec.json.decode(file.bakeoff, type=Sampled).samples)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BakeoffError(
-            f"{path} is no run, or is damaged: {error}; give what "
-            "`pytest bench --benchmark-json=RUN.json` wrote"
-        ) from error
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise unreadable(raw, path, error) from error
     timed = any(metric.median for cell in section.cells for metric in cell.metrics.values())
     if samples and timed and not blocks and not plain:
         lacking.append("The file has no samples: there is no baseline to pick, and no block.")
@@ -139,6 +137,20 @@ def run_of(raw: bytes, path: Path, *, samples: bool = True) -> Run:
         commit=file.commit_info or {},
         when=(file.datetime or "")[:19],
         lacking=lacking,
+    )
+
+
+def unreadable(raw: bytes, path: Path, error: Exception) -> BakeoffError:
+    """Return what is said of a file that cannot be decoded as a run."""
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+        raw.decode("utf-8")
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as problem:
+        return BakeoffError(f"{path} is not JSON ({problem}); give a run file")
+    claims = any(name in raw for name in (b'"benchmarks"', b'"bakeoff"'))
+    return (BakeoffError if claims else NoRunError)(
+        f"{path} is no run, or is damaged: {error}; give what "
+        "`pytest bench --benchmark-json=RUN.json` wrote"
     )
 
 
