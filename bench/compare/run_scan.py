@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,24 +53,28 @@ class RunScan:
         paths = list(dict.fromkeys(path for each in folders for path in json_files(each)))
         self.files = len(paths)
         known: set[int] = set()
-        for path in progress(paths):
-            try:
-                run = read(path, samples=False)
-                at = datetime.fromisoformat(run.when)
-            except NoRunError:
-                continue
-            except (BakeoffError, ValueError) as error:
-                undated = f"{path} does not say when it was measured"
-                said = str(error) if isinstance(error, BakeoffError) else undated
-                self.problems.append(" ".join(printable(said).split()))
-                continue
-            if {run.section.history, run.section.spec} != {msgspec.UNSET}:
-                self.passed_over[SIDE] += 1
-            elif (same := fingerprint(run, path)) in known:
-                self.passed_over[COPY] += 1
-            else:
-                known.add(same)
-                self.runs.append(moment(run, at, printable(str(path))))
+        gc.disable()  # there are many small objects and no cycle
+        try:
+            for path in progress(paths):
+                try:
+                    run = read(path, samples=False)
+                    at = datetime.fromisoformat(run.when)
+                except NoRunError:
+                    continue
+                except (BakeoffError, ValueError) as error:
+                    undated = f"{path} does not say when it was measured"
+                    said = str(error) if isinstance(error, BakeoffError) else undated
+                    self.problems.append(" ".join(printable(said).split()))
+                    continue
+                if {run.section.history, run.section.spec} != {msgspec.UNSET}:
+                    self.passed_over[SIDE] += 1
+                elif (same := fingerprint(run, path)) in known:
+                    self.passed_over[COPY] += 1
+                else:
+                    known.add(same)
+                    self.runs.append(moment(run, at, printable(str(path))))
+        finally:
+            gc.enable()
 
 
 def json_files(top: Path) -> Iterator[Path]:
@@ -113,17 +118,21 @@ def points_of(run: Run) -> Iterator[tuple[SeriesKey, Point]]:
     where, devices = processor(run), run.section.environment.devices
     for cell in run.section.cells:
         machine = ", ".join(filter(None, [where, devices.get(cell.backend)])) or "unknown machine"
+        own = cell.cell
         if cell.failure is not None:
-            yield SeriesKey.of(cell.cell, FAILURE, machine), Point(missing=cell.failure)
+            yield SeriesKey.of(own, FAILURE, machine), Point(missing=cell.failure)
             continue
         for name, found in cell.metrics.items():
             point = Point(missing=found.missing)
             if found.median:
-                point = Point(*(getattr(found, each) for each in Point._fields[:-1]))
-            yield SeriesKey.of(cell.cell, name, machine, found.unit), point
+                point = Point(
+                    *(found.median, found.ratio, found.low, found.high),
+                    *(found.standard_error, found.df, found.p, found.verdict),
+                )
+            yield SeriesKey.of(own, name, machine, found.unit), point
         for name, value in cell.exact.items():
             if value is not None:
-                yield SeriesKey.of(cell.cell, name, machine, exact=True), Point(float(value))
+                yield SeriesKey.of(own, name, machine, exact=True), Point(float(value))
         if cell.final_loss:
             loss = cell.final_loss.same_weights
-            yield SeriesKey.of(cell.cell, "final_loss", machine), Point(loss)
+            yield SeriesKey.of(own, "final_loss", machine), Point(loss)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -50,6 +50,7 @@ class SeriesKey(NamedTuple):
     weak: bool = False
 
     @classmethod
+    @cache  # thousands of runs have the same few series
     def of(
         cls, cell: Cell, metric: str, machine: str = "", unit: str = "", *, exact: bool = False
     ) -> Self:
