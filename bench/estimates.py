@@ -14,7 +14,7 @@ from bench.stats import ratios, verdicts
 from bench.stats.ratios import Estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jaxtyping import Float, Int
 
@@ -34,8 +34,8 @@ milliseconds may never be known to `HOST_FRACTION`, and steps need the time."""
 
 type Arms = Mapping[Cell, Sequence[Samples]]
 """The samples of each cell that is compared within a group, by block."""
-type Names = Iterable[tuple[str, str] | Arm]
-"""Arms of one program, which together are the reference."""
+REFERENCE = (Arm(*BASELINE), Arm(*CONTROL))
+"""Arms of one program, which together are what others are compared with."""
 
 
 class Group(NamedTuple):
@@ -59,25 +59,19 @@ class BlockTable(NamedTuple):
     """Log of each arm's datum; NaN where it took no part."""
     worker: Int[np.ndarray, " blocks"]
 
-    def columns(self, *names: tuple[str, str] | Arm) -> list[int]:
+    def columns(self, *arms: Arm) -> list[int]:
         """Return the columns of some arms, of those that are there."""
-        arms = arms_of(names)
         return [i for i, cell in enumerate(self.cells) if cell.arm in arms]
 
-    def compared(self, reference: Names) -> tuple[list[int], list[int]]:
+    def compared(self, reference: Iterable[Arm]) -> tuple[list[int], list[int]]:
         """Return the columns of a reference, and of the family that is compared with it."""
         columns = self.columns(*reference)
-        left_out = {*columns, *self.columns(CONTROL)}
+        left_out = self.columns(*reference, Arm(*CONTROL))
         return columns, [i for i in range(len(self.cells)) if i not in left_out]
 
     def by_cell(self, found: Sequence[Estimate | None]) -> dict[Cell, Estimate]:
         """Return the estimates of columns that have one."""
         return {c: e for c, e in zip(self.cells, found, strict=True) if e is not None}
-
-
-def arms_of(names: Names) -> frozenset[Arm]:
-    """Return the arms of some names."""
-    return frozenset(Arm(*name) for name in names)
 
 
 def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, Arms]:
@@ -139,26 +133,24 @@ def table(arms: Arms) -> BlockTable:
 
 
 def beside(
-    group: Group, arms: Arms, reference: Names = (BASELINE, CONTROL)
+    group: Group, arms: Arms, reference: Collection[Arm] = REFERENCE
 ) -> dict[Cell, Estimate]:
     """Return each cell's ratio to a reference, with intervals that are corrected for the group."""
-    names = arms_of(reference)
-    if not any(cell.arm in names for cell in arms):
+    if not any(cell.arm in reference for cell in arms):
         return {}
     if METRICS[group.metric].added:
-        return differences(arms, names)[0]
+        return differences(arms, reference)[0]
     if METRICS[group.metric].kind is Kind.COLD:
-        return fresh(arms, names)
+        return fresh(arms, reference)
     whole = table(arms)
-    columns, members = whole.compared(names)
+    columns, members = whole.compared(reference)
     return whole.by_cell(ratios.many_to_one(whole.logs, whole.worker, columns, members=members))
 
 
-def fresh(arms: Arms, reference: Names) -> dict[Cell, Estimate]:
+def fresh(arms: Arms, reference: Collection[Arm]) -> dict[Cell, Estimate]:
     """Return the same of samples that are one a process; cells may share the reference's."""
-    names = arms_of(reference)
     pools = {id(samples): samples for samples in arms.values()}
-    own = [id(samples) for cell, samples in arms.items() if cell.arm in names]
+    own = [id(samples) for cell, samples in arms.items() if cell.arm in reference]
     others = [key for key in pools if key not in own]
 
     def logs(keys: Iterable[int]) -> Float[np.ndarray, " samples"]:
@@ -171,13 +163,13 @@ def fresh(arms: Arms, reference: Names) -> dict[Cell, Estimate]:
     return {
         cell: each
         for cell, samples in arms.items()
-        if cell.arm not in names
+        if cell.arm not in reference
         if (each := same if id(samples) in own else found[id(samples)]) is not None
     }
 
 
 def differences(
-    arms: Arms, reference: Names = (BASELINE, CONTROL)
+    arms: Arms, reference: Collection[Arm] = REFERENCE
 ) -> tuple[dict[Cell, Estimate], float]:
     """Return each cell's ratio to a reference, known from what it adds, and that one's seconds."""
     whole = table(arms)
@@ -190,20 +182,21 @@ def differences(
 
 def control(group: Group, arms: Arms) -> Estimate | None:
     """Return the control's ratio to the baseline: what differs between the two is noise."""
-    own = {cell: samples for cell, samples in arms.items() if cell.is_baseline or cell.is_control}
+    baseline, control_ = REFERENCE
     if METRICS[group.metric].kind is Kind.COLD:
-        return beside(group, own, [BASELINE]).get(Cell(*CONTROL, *group[1:]))
+        own = {cell: samples for cell, samples in arms.items() if cell.arm in REFERENCE}
+        return beside(group, own, [baseline]).get(Cell(*CONTROL, *group[1:]))
     whole = table(arms)
-    columns, control_ = whole.columns(BASELINE), whole.columns(CONTROL)
-    if not columns or not control_:
+    columns, members = whole.columns(baseline), whole.columns(control_)
+    if not columns or not members:
         return None
-    return ratios.many_to_one(whole.logs, whole.worker, columns, members=control_)[control_[0]]
+    return ratios.many_to_one(whole.logs, whole.worker, columns, members=members)[members[0]]
 
 
 def contrasts(group: Group, arms: Arms) -> tuple[list[Cell], Contrasts] | None:
     """Return how any two arms of a group differ; None without a reference."""
     whole = table(arms)
-    columns = whole.columns(BASELINE, CONTROL)
+    columns = whole.columns(*REFERENCE)
     if not columns:
         return None
     if METRICS[group.metric].added:
@@ -252,22 +245,18 @@ class Settled:
         """
         key = (id(state), turn, len(state.blocks))
         if key not in self.known:
-            self.known[key] = self.settled(state, turn)
+            metric = next(metric for metric in METRICS.values() if metric.turn == turn.kind)
+            backend = next(iter(state.cells)).backend
+            group = Group(metric.name, turn.workload, backend)
+            arms = groups_of(state.cells).get(group, {})
+            if metric.added:
+                found, seconds = differences(arms)
+                enough = [cell for cell, each in found.items() if known(each, seconds)]
+            else:
+                found = beside(group, arms)
+                enough = [cell for cell, e in found.items() if verdicts.decided(e, self.margin)]
+            self.known[key] = frozenset(str(cell.arm) for cell in enough if not cell.is_control)
         return self.known[key]
-
-    def settled(self, state: State, turn: Turn) -> frozenset[str]:
-        """Work it out."""
-        metric = next(metric for metric in METRICS.values() if metric.turn == turn.kind)
-        backend = next(iter(state.cells)).backend
-        group = Group(metric.name, turn.workload, backend)
-        arms = groups_of(state.cells).get(group, {})
-        if metric.added:
-            found, seconds = differences(arms)
-            enough = [cell for cell, each in found.items() if known(each, seconds)]
-        else:
-            found = beside(group, arms)
-            enough = [cell for cell, e in found.items() if verdicts.decided(e, self.margin)]
-        return frozenset(str(cell.arm) for cell in enough if not cell.is_control)
 
 
 def known(estimate: Estimate, reference: float) -> bool:

@@ -8,6 +8,7 @@ between `<!-- KIND RUN.json -->` and `<!-- end -->`, where `KIND` is one of `MAK
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,15 +34,10 @@ FOLDER = ROOT / "results"
 PAGE = "page.html"
 PICTURES = "pictures"
 HISTORY = "history.json"
-BISECTION = "bisect-*.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
 """Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
-TEXTS = (
-    ROOT / "README.md",
-    FOLDER / "README.md",
-    TUNED / "README.md",
-)
+TEXTS = (ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md")
 TABLE = re.compile(
     r"(<!-- (?P<what>\w+) (?P<run>\S+\.json) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
@@ -54,8 +50,7 @@ def machines() -> Iterator[tuple[Path, list[Run]]]:
     That is the newest of those with most metrics: a whole run, and a sweep beside it.
     """
     for folder in sorted(FOLDER.iterdir()):
-        runs = [read(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
-        if runs:
+        if runs := [read(path) for path in sorted(folder.glob("*.json"))]:
             yield folder, sorted(runs, key=breadth_and_time, reverse=True)
 
 
@@ -69,7 +64,7 @@ def documents() -> Iterator[tuple[Path, Document]]:
     """Yield where the page of each history and bisection is, and what it shows."""
     for path in sorted(FOLDER.glob(f"*/*/{HISTORY}")):
         yield path.with_name(PAGE), history_result.document(history_result.read(path), figures=True)
-    for path in sorted(FOLDER.glob(f"*/*/{BISECTION}")):
+    for path in sorted(FOLDER.glob("*/*/bisect-*.json")):
         found = msgspec.json.decode(path.read_bytes(), type=bisect_result.BisectResult)
         yield path.with_suffix(".html"), bisect_result.document(found, figures=True)
 
@@ -103,8 +98,7 @@ def refreshed(text: str) -> str:
     """Return a Markdown text with its tables made anew."""
 
     def anew(match: re.Match[str]) -> str:
-        run = read(ROOT / match["run"])
-        made = MAKE[match["what"]](run)
+        made = MAKE[match["what"]](read(ROOT / match["run"]))
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return TABLE.sub(anew, text)
@@ -124,18 +118,12 @@ def results() -> None:
     """Make pages, pictures and tables anew from the committed runs."""
     from bench.cli.report import draw
 
-    for path, text in pages():
-        write(path, text)
+    texts = ((path, refreshed(path.read_text("utf-8"))) for path in TEXTS)
+    for path, text in chain(pages(), texts):
+        path.write_text(text, encoding="utf-8")
+        print(path)
     for folder, charts in pictures():
         draw(charts, folder)
-    for path in TEXTS:
-        write(path, refreshed(path.read_text("utf-8")))
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file and say so."""
-    path.write_text(text, encoding="utf-8")
-    print(path)
 
 
 if __name__ == "__main__":

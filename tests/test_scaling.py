@@ -16,12 +16,8 @@ from bench import runfile
 from bench.cells import Arm, Cell, Offer, Selection
 from bench.metrics import METRICS
 from bench.report import wording
-from bench.report.markdown import markdown
-from bench.report.page import page
-from bench.report.run import document
-from bench.report.scaling import efficiency, tables
+from bench.report.scaling import efficiency
 from bench.runfile import Result
-from bench.runfile.reader import read
 from bench.runfile.scaling import scaling
 from bench.samples import Found, Samples
 from bench.worker.workloads import use
@@ -137,24 +133,6 @@ def test_what_failed_or_has_no_devices_is_no_row() -> None:
     cells[cell("pure@2")].failure = "batch 8 does not divide"
     assert [row.cell for row in scaling(cells)] == [cell("pure@1")]
     assert scaling({cell("pure"): found(1.0)}) == []
-
-
-def test_text_markdown_and_page_show_it(tmp_path: Path) -> None:
-    data = json.loads(PUBLISHED.read_text())
-    assert "What more devices are worth" not in page([read(PUBLISHED)])
-    cells = {cell(s): found(t) for s, t in {"pure": 1.0, "pure@1": 1.0, "pure@2": 0.8}.items()}
-    data["bakeoff"]["scaling"] = msgspec.to_builtins(scaling(cells))
-    path = tmp_path / "run.json"
-    path.write_text(json.dumps(data))
-    run = read(path)
-    [table] = tables(run.section)
-    row = ["pure_jax", "batched on cpu", "the same", "2", "803 ms", "0.625 (0.625–0.625)", "600 ms"]
-    assert [str(content) for content in table.rows[1].cells] == row
-    assert f"| {' | '.join(row)} |" in markdown(document(run))
-    html = page([run])
-    assert "What more devices are worth" in html
-    assert "0.625 (0.625–0.625)" in html
-    assert "Efficiency of 2 devices: 0.62" in html
 
 
 def measured(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -20,20 +20,13 @@ ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "
 """Of files, where they are not the name of a format."""
 
 
-def show(document: Document, *, details: bool = False, file: io.StringIO | None = None) -> None:
-    """Print a document on standard output, or as wide as a file may be.
-
-    Args:
-        document: To print.
-        details: Whether its folded parts are printed too.
-        file: In place of standard output.
-    """
+def show(document: Document, *, details: bool = False) -> None:
+    """Print a document on standard output, with its folded parts if `details` are asked for."""
     from rich.console import Console
 
     from bench.report import text
 
-    console = Console(highlight=False, file=file, width=None if file is None else WIDTH)
-    text.show(document, console, details=details)
+    text.show(document, Console(highlight=False), details=details)
 
 
 def rendered(document: Callable[..., Document], format_: str, marker: str = "") -> str:
@@ -52,9 +45,13 @@ def rendered(document: Callable[..., Document], format_: str, marker: str = "") 
         from bench.report.markdown import markdown
 
         return markdown(document(), marker)
-    text = io.StringIO()
-    show(document(), details=True, file=text)
-    return text.getvalue()
+    from rich.console import Console
+
+    from bench.report import text
+
+    file = io.StringIO()
+    text.show(document(), Console(highlight=False, file=file, width=WIDTH), details=True)
+    return file.getvalue()
 
 
 def format_of[F: str](
@@ -91,12 +88,18 @@ def format_of[F: str](
     return given or known.get(ending)
 
 
-def give(text: str, output: Path | None) -> None:
-    """Write a text to a new file, and say so, or to standard output."""
-    if output is None:
-        sys.stdout.write(text)
-        return
-    from bench.cli.report import put
+def put(path: Path, data: str | bytes) -> None:
+    """Write a new file, whole or not at all."""
+    from bench.runfile.atomic_write import whole_file
 
-    put(output, text)
-    print(output)
+    with whole_file(path, "output ") as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def give(made: str | bytes, output: Path | None) -> None:
+    """Write what was made to a new file, and say so; a text may go to standard output."""
+    if output is not None:
+        put(output, made)
+        print(output)
+    elif isinstance(made, str):
+        sys.stdout.write(made)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import turns
-from bench.cli.documents import format_of, give, rendered, show
+from bench.cli.documents import format_of, give, put, rendered, show
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
@@ -231,7 +231,6 @@ def kept(
     """
     from rich.progress import track
 
-    from bench.cli.report import put
     from bench.compare.export import timelines_csv, timelines_json
     from bench.compare.timeline import document, kept_runs
     from bench.runfile.writer import new_folder
@@ -294,7 +293,6 @@ def measured(
         folder: For all files.
         resume: Go on with what was cut off.
     """
-    from bench.cli.report import put
     from bench.compare.experiment import measure, write_runs
     from bench.compare.history import Stacks, history_data, runs_of
     from bench.compare.history_result import document

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import sys
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cli.documents import format_of, give, rendered, show
 from common.errors import BakeoffError, require_folder_to_be, require_new
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Format(StrEnum):
 
 
 BY_ENDING = (Format.HTML, Format.MD, Format.JSON, Format.CSV, Format.PARQUET)
-"""Formats that a file's ending asks for; the others are all JSON."""
+"""Formats that a file's ending asks for; the others are text, or JSON."""
 OWN_FILE = (Format.HTML, Format.PARQUET)
 """Formats that do not go to standard output."""
 
@@ -96,67 +96,46 @@ def report(
             raise BakeoffError("of logs of training, their curves alone are drawn: give just -o")
         training(files, output)
         return
+    from bench.report.run import document
     from bench.runfile.reader import read
 
     if details and (output or format_ not in (None, Format.TEXT)):
         raise BakeoffError("--details is for text on the terminal; other forms have all: leave it")
-    chosen = format_ or (Format.TEXT if details else by_ending(output))
+    chosen = format_of(Format.TEXT if details else format_, output, BY_ENDING) or Format.HTML
     if limit is not None and chosen is not Format.HTML:
         raise BakeoffError("--limit is for the page; leave it out, or give --format html")
     if output is None and chosen in OWN_FILE:
         output = Path(f"{files[0].stem}.{chosen}")
-    if output is not None:
         require_new(output, "output")
     if pictures is not None:
         require_folder_to_be(pictures, "--pictures")
-    gc.disable()  # a run is many small lists and no cycle: looking for one took a fifth of the time
-    try:
-        runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
-        made = None if chosen is Format.TEXT else written(runs, chosen, limit)
-    finally:
-        gc.enable()
+    runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
+    on_terminal = chosen is Format.TEXT and output is None
+    made = "" if on_terminal else written(runs, chosen, limit)
     if pictures is not None:  # first, for they are more likely to go wrong
         from bench.report.charts import figures
 
         draw(figures(runs[0], runs[1:]), pictures)
-    if made is None:
-        show(runs, output, details=details)
-    elif output is not None:
-        put(output, made)
-        print(output)
-    elif isinstance(made, str):
-        sys.stdout.write(made)
+    for run in runs if on_terminal else ():
+        show(document(run), details=details)
+    give(made, output)
 
 
-def by_ending(output: Path | None) -> Format:
-    """Return the format that a file's name asks for."""
-    if output is None:
-        return Format.HTML
-    endings = {f".{f}": f for f in BY_ENDING} | {".htm": Format.HTML, ".markdown": Format.MD}
-    if output.suffix.lower() not in endings:
-        raise BakeoffError(
-            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(endings)} are "
-            "known: name it so, or give --format"
-        )
-    return endings[output.suffix.lower()]
-
-
-def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str | bytes:
-    """Return a report as text, or as what a file of its format is."""
+def written(runs: list[Run], format_: Format, limit: Path | None) -> str | bytes:
+    """Return a report as what a file of its format holds."""
     if format_ is Format.HTML:
         from bench.limit import sentences
         from bench.report.page import page
 
         return page(runs, sentences(runs[0], limit) if limit is not None else ())
-    if format_ is Format.MD:
-        from bench.report.markdown import markdown
-        from bench.report.run import document
-
-        return "\n\n".join(markdown(document(run), most=math.inf) for run in runs)
     from bench.compare import export
     from bench.report import rows
+    from bench.report.markdown import markdown
+    from bench.report.run import document
 
     forms: dict[Format, Callable[[list[Run]], str | bytes]] = {
+        Format.TEXT: lambda runs: "".join(rendered(partial(document, run), "text") for run in runs),
+        Format.MD: lambda runs: "\n\n".join(markdown(document(r), most=math.inf) for r in runs),
         Format.JSON: rows.as_json,
         Format.CSV: rows.as_csv,
         Format.PARQUET: export.parquet,
@@ -165,27 +144,6 @@ def written(runs: list[Run], format_: Format, limit: Path | None = None) -> str 
         Format.ASV: export.asv,
     }
     return forms[format_](runs)
-
-
-def show(runs: Sequence[Run], output: Path | None, *, details: bool) -> None:
-    """Print what a terminal shows of runs, or write all that they say to a new file."""
-    from bench.cli import documents
-    from bench.report.run import document
-
-    if output is None:
-        for run in runs:
-            documents.show(document(run), details=details)
-        return
-    put(output, "".join(documents.rendered(partial(document, run), "text") for run in runs))
-    print(output)
-
-
-def put(path: Path, data: str | bytes) -> None:
-    """Write a new file, whole or not at all."""
-    from bench.runfile.atomic_write import whole_file
-
-    with whole_file(path, "output ") as partial:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def draw(found: Sequence[Figure], folder: Path) -> None:
@@ -211,8 +169,6 @@ def training(logs: list[Path], output: Path | None) -> None:
         curves.check_picture(output)
         require_new(output, "output")
     read = [curves.read(path) for path in logs]
-    if output is None:
-        print(curves.table(read))
-        return
-    curves.draw(read, output)
-    print(output)
+    if output is not None:
+        curves.draw(read, output)
+    print(output or curves.table(read))

@@ -18,7 +18,7 @@ import typer
 
 from bench.cli.devices import STARTED, Devices, free_address, others, peers_of
 from bench.cli.training_run import TrainingRun, assemble, described
-from bench.report.curves import Curve, Training, check_picture, draw
+from bench.report.curves import Curve, check_picture, draw
 from bench.worker.__main__ import end_with_parent
 from common.errors import (
     BakeoffError,
@@ -191,7 +191,7 @@ def follow(run: TrainingRun, path: Path | None, log: str | None, plot: Path | No
     finally:
         signal.signal(signal.SIGTERM, previous)
         if plot is not None and show.losses:
-            draw([Curve(msgspec.convert(header(run), Training), show.losses)], plot)
+            draw([msgspec.convert(header(run) | {"losses": show.losses}, Curve)], plot)
 
 
 def stopped(

@@ -71,7 +71,7 @@ class CellRow(CellName, kw_only=True):
     @property
     def arm(self) -> str:
         """Its entrant and style, in words."""
-        return wording.name(self)
+        return wording.name(self.cell)
 
     def __str__(self) -> str:
         return f"{self.arm} at {self.place}"

@@ -61,7 +61,7 @@ class SeriesKey(NamedTuple):
     @property
     def name(self) -> str:
         """The entrant, and its style where that needs a name."""
-        return wording.name(self)
+        return wording.name(self.cell)
 
     @property
     def cell(self) -> Cell:

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from bench.metrics import TINY
 from bench.report import wording
+from bench.report.choices import CHEAP
 from bench.report.findings import StyleCells, view
 from bench.report.table import Value, amount, percent
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from bench.runfile import BakeoffSection, Metric
 
 MOST_ROWS = 8
-CHEAP = 1e-5
-"""Seconds added to a call, at most, of styles that share a row."""
 WORKLOADS = ("toy", "seed", "wide")
 LEFT_OUT = (("pure_jax", "tuned"), ("flax_linen", "blog"))
 """What nobody chooses: how fast it could be, and the tutorial's optimiser outside of jit."""

@@ -1,14 +1,7 @@
-"""Loss curves of training logs on top of each other, as a Markdown table.
-
-`python -m bench.report.curves LOG.jsonl [MORE.jsonl ...]`, logs being what `bakeoff train --log`
-wrote.
-"""
+"""Loss curves of training logs, which `bakeoff train --log` wrote: a picture or a table."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +12,7 @@ from common.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 MOST_BYTES = 1 << 30
 """Of a log: ten million epochs."""
@@ -26,19 +20,23 @@ SHOWN = 16
 """Rows of the table; epochs in between are left out."""
 
 
-class Training(msgspec.Struct):
-    """What the first line of a log says, as far as it is needed."""
+class Curve(msgspec.Struct):
+    """One training: what its log says of it in the first line, and its losses."""
 
     entrant: str
     style: str = ""
     entropy: float | None = None
     """Of the text, in nats per character."""
+    losses: dict[int, float] = {}
+    """Mean loss in nats per character, by epoch."""
+    file: str = ""
+    """Name of the log."""
 
 
-class Begun(msgspec.Struct):
-    """The first line of a log."""
+class FirstLine(msgspec.Struct):
+    """Of a log."""
 
-    run: Training
+    run: Curve
 
 
 class Epoch(msgspec.Struct):
@@ -46,17 +44,6 @@ class Epoch(msgspec.Struct):
 
     epoch: int
     loss: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One training log."""
-
-    run: Training
-    losses: dict[int, float]
-    """Mean loss in nats per character, by epoch."""
-    file: str = ""
-    """Name of the log."""
 
 
 def read(path: Path) -> Curve:
@@ -67,7 +54,7 @@ def read(path: Path) -> Curve:
     """
     try:
         first, *lines = read_regular(path, MOST_BYTES).splitlines() or [b""]
-        run = msgspec.json.decode(first, type=Begun).run
+        curve = msgspec.json.decode(first, type=FirstLine).run
         epochs = [msgspec.json.decode(line, type=Epoch) for line in lines]
     except OSError as error:
         raise BakeoffError(
@@ -79,12 +66,14 @@ def read(path: Path) -> Curve:
         ) from error
     if not epochs:
         raise BakeoffError(f"{path} has no epoch yet; train one, or give another log")
-    return Curve(run, {each.epoch: each.loss for each in epochs}, path.stem)
+    curve.losses = {each.epoch: each.loss for each in epochs}
+    curve.file = path.stem
+    return curve
 
 
 def named(curves: Sequence[Curve]) -> dict[str, Curve]:
     """Return curves by what they are called; two of the same style have their files' names too."""
-    plain = [f"{c.run.entrant} {c.run.style}".strip() for c in curves]
+    plain = [f"{c.entrant} {c.style}".strip() for c in curves]
     return {
         name if plain.count(name) == 1 else f"{name}, {curve.file}": curve
         for name, curve in zip(plain, curves, strict=True)
@@ -108,20 +97,21 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     from bench.report.charts import figure
 
     check_picture(path)
+    curves_by_name = named(curves)
     rows = [
         {"curve": name, "epoch": epoch, "loss": loss}
-        for name, curve in named(curves).items()
+        for name, curve in curves_by_name.items()
         for epoch, loss in curve.losses.items()
     ]
-    last = {name: curve.losses[max(curve.losses)] for name, curve in named(curves).items()}
+    last = {name: curve.losses[max(curve.losses)] for name, curve in curves_by_name.items()}
     low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
     title = f"{low} ends at {last[low]:.3f} nats per character"
     if len(curves) > 1:
         title += f", {high} at {last[high]:.3f}"
-    floors = {curve.run.entropy for curve in curves} - {None}
+    floors = {curve.entropy for curve in curves} - {None}
     y = "mean loss, nats per character" + ("; grey: the text's entropy" if floors else "")
-    entrants = [curve.run.entrant for curve in curves]
-    scale = altair.Scale(domain=list(named(curves)), range=figure.colours_of(entrants))
+    entrants = [curve.entrant for curve in curves]
+    scale = altair.Scale(domain=list(curves_by_name), range=figure.colours_of(entrants))
     if len(set(entrants)) < len(entrants):  # one has several curves
         scale = altair.Scale(range=list(figure.PALETTE))
     lines = figure.chart(rows).encode(
@@ -152,7 +142,3 @@ def table(curves: Sequence[Curve]) -> str:
         rows.append(Row((str(epoch), *(f"{loss:.4f}" for loss in losses), spread)))
     columns = [Column(title, number=True) for title in ("epoch", *named(curves), "spread")]
     return "\n".join(markdown_table(Table(tuple(columns), tuple(rows))))
-
-
-if __name__ == "__main__":
-    print(table([read(Path(name)) for name in sys.argv[1:]]))

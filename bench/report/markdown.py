@@ -7,13 +7,14 @@ mention of anybody.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from bench.report.table import Value, amount
 from bench.report.wording import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from bench.report.table import Content, Document, Section, Table
     from bench.runfile import Result
@@ -41,40 +42,37 @@ def markdown(document: Document, marker: str = "", most: float = MOST) -> str:
         head += [f"{SIGNS.get(document.status, '')}**{sentence(document.headline)}**", ""]
     head += [f"* warning: {sentence(text)}" for text in document.warnings]
     head += [""] if document.warnings else []
-    parts = [list(rendered(section)) for section in document.sections]
-    small = [list(rendered(section)) for section in document.sections if not section.folded]
     about = " ".join(document.subtitle.split())
     fine_print = " ".join(map(sentence, [*([f"{about}."] if about else []), *document.fine_print]))
     tail = [f"<sub>{fine_print}</sub>"] if fine_print else []
-    text = "\n".join([*head, *(line for part in parts for line in part), *tail])
+    text = "\n".join([*head, *chain.from_iterable(map(rendered, document.sections)), *tail])
     if len(text) > most:
+        small = [section for section in document.sections if not section.folded]
         left_out = "All rows are too many for a comment; `--format json` has them."
-        lines = [*head, *(line for part in small for line in part), left_out]
-        text = "\n".join(lines)
+        text = "\n".join([*head, *chain.from_iterable(map(rendered, small)), left_out])
         if len(text) > most:  # whole lines, and nothing that would have to be closed
             text = text[: int(most)].rpartition("\n")[0]
     return text + "\n"
 
 
-def rendered(section: Section) -> Iterator[str]:
-    """Yield the lines of a section."""
-    if section.folded:
-        yield f"<details><summary>{sentence(section.title)}</summary>"
-        yield ""
+def rendered(section: Section) -> list[str]:
+    """Return the lines of a section."""
+    out = []
     for table in section.tables:
-        if table.title:
-            title = sentence(table.title)
-            yield f"<details><summary>{title}</summary>" if table.folded else f"**{title}**"
-            yield ""
-        yield from markdown_table(table)
-        yield from ["", "</details>"] if table.title and table.folded else []
-        yield ""
-    yield from (f"* {sentence(text)}" for text in section.lines)
+        lines = [*markdown_table(table), ""]
+        if table.title and table.folded:
+            lines = folded(table.title, lines)
+        elif table.title:
+            lines = [f"**{sentence(table.title)}**", "", *lines]
+        out += lines
     if section.lines:
-        yield ""
-    if section.folded:
-        yield "</details>"
-        yield ""
+        out += [*(f"* {sentence(text)}" for text in section.lines), ""]
+    return folded(section.title, out) if section.folded else out
+
+
+def folded(title: str, lines: Sequence[str]) -> list[str]:
+    """Return lines that are read with a click on their title."""
+    return [f"<details><summary>{sentence(title)}</summary>", "", *lines, "</details>", ""]
 
 
 def markdown_table(table: Table) -> Iterator[str]:
@@ -100,12 +98,8 @@ def cell(content: Content) -> str:
 def sentence(text: str) -> str:
     """Return a sentence that may hold names from outside; its code spans stay code."""
     parts = re.split(r"(`[^`]+`)", " ".join(printable(text).split()))
-    return "".join(code(p[1:-1]) if i % 2 else plain(p) for i, p in enumerate(parts))
-
-
-def code(text: str) -> str:
-    """Return a text as a code span, which is safe in a table too."""
-    return f"`{text}`".replace("|", r"\|")
+    # In a table, a bar would end the cell even within code.
+    return "".join(p.replace("|", r"\|") if i % 2 else plain(p) for i, p in enumerate(parts))
 
 
 def plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bench.engine.actions import Action
     from bench.samples import Spent
 
 LINES = 10
@@ -29,25 +30,11 @@ WORDS = {
 }
 
 
-class Doing(Protocol):
-    """What a worker is about to do."""
-
-    @property
-    def do(self) -> str: ...  # noqa: D102 -- a key of WORDS
-    @property
-    def workload(self) -> str: ...  # noqa: D102
-    @property
-    def arms(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102 -- of turns
-
-
-class Shown:
+class Shown(Progress):
     """Shows actions; redrawn between them only, so that nothing runs while a block is timed."""
 
     def __init__(self, console: Console, budget: float) -> None:
-        self.console, self.budget, self.blocks, self.lines = console, budget, 0, 0
-        self.bar = Progress(
+        super().__init__(
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:3.0f} %"),
             TimeElapsedColumn(),
@@ -57,21 +44,15 @@ class Shown:
             auto_refresh=False,
             disable=not console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=budget, left=clock_words(budget))
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.budget, self.blocks, self.lines = budget, 0, 0
+        self.task = self.add_task("", total=budget, left=clock_words(budget))
 
     def plan(self, parts: Sequence[str]) -> None:
         """Show what is going to be done."""
         for part in parts:
             self.console.print(f"plan for {self.budget:g} s, {part}", markup=False, highlight=False)
 
-    def __call__(self, action: Doing, spent: Spent) -> None:
+    def __call__(self, action: Action, spent: Spent) -> None:
         """Show what comes next."""
         self.blocks += action.do == "block"
         what = WORDS[action.do].format(
@@ -80,8 +61,8 @@ class Shown:
         now = spent.wall
         left = clock_words(max(0.0, self.budget - now))
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=now, description=what, left=left)
-            self.bar.refresh()
+            self.update(self.task, completed=now, description=what, left=left)
+            self.refresh()
         elif now >= self.lines * self.budget / LINES:
             self.lines = int(LINES * now / self.budget) + 1
             self.console.print(f"{now:.0f} of {self.budget:g} s: {what}", markup=False)

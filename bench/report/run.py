@@ -22,16 +22,18 @@ from common.config import WORKLOADS
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bench.report.table import Content
-    from bench.runfile import BakeoffSection, Result
+    from bench.runfile import BakeoffSection, FinalLoss, Result
     from bench.runfile.reader import Run
 
-PURE_ONLY = [m.name for m in METRICS.values() if m.styles]
-PER_CALL = [m.name for m in METRICS.values() if m.kind is Kind.WARM and not m.styles]
+PER_CALL = [
+    *(m.name for m in METRICS.values() if m.kind is Kind.WARM and not m.styles),
+    *(m.name for m in METRICS.values() if m.styles),
+]
 MEMORY = [m.name for m in METRICS.values() if m.kind is Kind.COLD and m.unit == "B"]
-COMPARED = [*PER_CALL, *PURE_ONLY, *STARTUP, *MEMORY]
+COMPARED = [*PER_CALL, *STARTUP, *MEMORY]
 """All metrics that have ratios."""
 MAIN = [TIME, "step", HOST, "compile", *MEMORY]
 """Metrics of the table that is read first."""
@@ -57,6 +59,7 @@ def document(run: Run, limits: Sequence[str] = ()) -> Document:
     short, more = divided([] if has(run, TIME) else sentences(section))
     how, closer = legend(section)
     limited = [f"How far from what the machine can do, at {text}." for text in limits]
+    missing = [f"{at}: {why}" for at, rows in places(cells) for why in lacking(rows, COMPARED)]
     subtitle = ", ".join(filter(None, [run.when.replace("T", " "), machine(run)]))
     parts = [
         *tables(run),
@@ -69,8 +72,8 @@ def document(run: Run, limits: Sequence[str] = ()) -> Document:
         Section("Styles that were not told apart", tuple(ties(section)), folded=True),
         Section("Host costs and steps", (), tuple(additivity(section)), folded=True),
         Section("How to read every cell", tuple(closer), folded=True),
-        Section("What was not measured", tuple(missing(cells)), folded=True),
-        Section(PROOF, tuple(proof_text(section)), tuple(proofs(section)), folded=True),
+        Section("What was not measured", tuple(missing), folded=True),
+        proofs(section),
         Section("How it was measured, and how to repeat it", tuple(method(run)), folded=True),
     ]
     return Document(
@@ -122,16 +125,15 @@ def tables(run: Run) -> Iterator[Section]:
         calls, *counts = (counted(kind, base) for kind in COUNTED)
         compiled = {compilations(row) for row in rows} - {"", "1/0"}
         training = [*counts, *([COMPILED] if compiled else []), *LOSSES]
-        per_call = [*(m for m in PER_CALL if m not in MAIN), *PURE_ONLY]
+        per_call = [m for m in PER_CALL if m not in MAIN]
         stages = [m for m in STARTUP if m not in MAIN]
-        programs = table(good, f"{where}, programs and training", [], training)
-        made = [
-            table(rows, about(where, rows), MAIN, [calls, PROGRAM]),
-            replace(table(good, f"{where}, calls", per_call, [CORES]), notes=(), folded=True),
-            replace(programs, notes=tuple(entropy(rows)), folded=True),
-            replace(table(good, f"{where}, once a process", stages, []), notes=(), folded=True),
+        first = table(rows, about(where, rows), MAIN, [calls, PROGRAM], notes(rows))
+        others = [
+            table(good, f"{where}, calls", per_call, [CORES]),
+            table(good, f"{where}, programs and training", [], training, entropy(good)),
+            table(good, f"{where}, once a process", stages, []),
         ]
-        made = [each.without_empty() for each in made]
+        made = [first, *(replace(each, folded=True) for each in others)]
         yield Section(where, (), tuple(each for each in made if len(each.columns) > 1))
 
 
@@ -140,7 +142,11 @@ type Made = tuple[Column, Callable[[Result], Content]]
 
 
 def table(
-    rows: Sequence[Result], title: str, metrics: Sequence[str], more: Sequence[Made]
+    rows: Sequence[Result],
+    title: str,
+    metrics: Sequence[str],
+    more: Sequence[Made],
+    notes: Iterable[str] = (),
 ) -> Table:
     """Return a table of those metrics that were measured, and of further columns."""
     found = [m for m in metrics if any(row.measured(m) for row in rows)]
@@ -159,7 +165,7 @@ def table(
         if row.failure is not None:
             cells = ["failed", *[""] * (len(columns) - 2)]
         lines.append(Row((wording.name(row), *cells)))
-    return Table(tuple(columns), tuple(lines), title, tuple(notes(rows)))
+    return Table(tuple(columns), tuple(lines), title, tuple(notes)).without_empty()
 
 
 def entropy(rows: Sequence[Result]) -> Iterator[str]:
@@ -215,21 +221,26 @@ def counted(kind: str, base: Result | None) -> Made:
     return column, content
 
 
-def cores_used(row: Result) -> str:
-    """Return how many cores a step uses, where it might use all."""
-    step = row.measured("step")
-    return "" if step is None or step.cores_used is None else f"{step.cores_used:.2f}"
-
-
 def compilations(row: Result) -> str:
     """Return how often a style compiles, at its first call and once it is warm."""
     first, warm = (row.exact.get(f"compilations_{when}") for when in ("first", "warm"))
     return "" if first is None or warm is None else f"{first}/{warm}"
 
 
-def loss(value: float | None) -> str:
-    """Return a loss, if it is known."""
-    return "" if value is None else amount(value, "nats")
+def cores_used(row: Result) -> str:
+    """Return how many cores a step uses, where it might use all."""
+    step = row.measured("step")
+    return "" if step is None or step.cores_used is None else f"{step.cores_used:.2f}"
+
+
+def losses(title: str, of: Callable[[FinalLoss], float | None]) -> Made:
+    """Return a column of losses that training ends at."""
+
+    def content(row: Result) -> str:
+        loss = of(row.final_loss) if row.final_loss else None
+        return "" if loss is None else amount(loss, "nats")
+
+    return Column(title, number=True), content
 
 
 PROGRAM: Made = (
@@ -241,15 +252,9 @@ CORES: Made = (
     cores_used,
 )
 COMPILED: Made = (Column("compiled\nfirst/warm", number=True), compilations)
-LOSSES: list[Made] = [
-    (
-        Column("loss,\nsame weights", number=True),
-        lambda row: loss(row.final_loss.same_weights if row.final_loss else None),
-    ),
-    (
-        Column("loss,\nown weights", number=True),
-        lambda row: loss(row.final_loss.own if row.final_loss else None),
-    ),
+LOSSES = [
+    losses("loss,\nsame weights", lambda final: final.same_weights),
+    losses("loss,\nown weights", lambda final: final.own),
 ]
 
 
@@ -259,12 +264,6 @@ def notes(rows: Sequence[Result]) -> Iterator[str]:
     thin = [m for m in COMPARED if any(f.preliminary for r in rows if (f := r.measured(m)))]
     if thin:
         yield f"Preliminary, from fewer than {MIN_VISITS} workers: {', '.join(thin)}."
-
-
-def missing(cells: Sequence[Result]) -> Iterator[str]:
-    """Yield for each workload why numbers are missing."""
-    for where, rows in places(cells):
-        yield from (f"{where}: {text}" for text in lacking(rows, COMPARED))
 
 
 def lacking(rows: Sequence[Result], metrics: Sequence[str]) -> Iterator[str]:
@@ -331,17 +330,14 @@ def failures(cells: Sequence[Result]) -> Section:
 
 def which(run: Run) -> Section:
     """Return what to take in each situation."""
-    section, backends = run.section, [] if has(run, TIME) else run.section.backends
-    found = [
-        str(finding)
-        for backend in backends
-        for finding in choices(section, backend, several=len(backends) > 1)
-    ]
-    rule = considered(list(dict.fromkeys(cell.entrant for cell in section.cells)))
-    said = " ".join(rule if found else [])
+    section = run.section
+    backends = [] if has(run, TIME) else section.backends
+    several = len(backends) > 1
+    found = [str(f) for b in backends for f in choices(section, b, several=several)]
+    rule = considered(list(dict.fromkeys(c.entrant for c in section.cells))) if found else []
+    said = " ".join(rule)
     noted = [text for name, text in section.notes.items() if f"{name} (" not in said]
-    lines = (*found, *(rule if found else []), *noted)
-    return Section("Which library for me?", lines, needed=False)
+    return Section("Which library for me?", (*found, *rule, *noted), needed=False)
 
 
 def ties(section: BakeoffSection) -> Iterator[str]:
@@ -358,54 +354,46 @@ def ties(section: BakeoffSection) -> Iterator[str]:
 def additivity(section: BakeoffSection) -> Iterator[Table]:
     """Yield what host costs predict for steps of the baseline's program, and what timing found."""
     rows = [
-        Row(
-            (
-                wording.name(row),
-                row.place,
-                Value(row.predicted_seconds, ADDED, row.predicted_low, row.predicted_high),
-                Value(row.measured_seconds, ADDED, row.measured_low, row.measured_high),
-            )
+        (
+            wording.name(row),
+            row.place,
+            Value(row.predicted_seconds, ADDED, row.predicted_low, row.predicted_high),
+            Value(row.measured_seconds, ADDED, row.measured_low, row.measured_high),
         )
         for row in section.additivity
     ]
     if rows:
         columns = (Column("style"), Column("at"), Column("by host cost"), Column("by timing steps"))
         note = "What styles with the baseline's program add to a step, said in two ways."
-        yield Table(columns, tuple(rows), notes=(note,))
+        yield Table(columns, tuple(map(Row, rows)), notes=(note,))
 
 
-def proofs(section: BakeoffSection) -> Iterator[Table]:
-    """Yield how far each style is from the reference."""
+def proofs(section: BakeoffSection) -> Section:
+    """Return what was proven with the largest deviations, and how far each style is off."""
+    found = [(cell, cell.proof) for cell in section.good if cell.proof]
+    if not found:
+        return Section(PROOF)
     rows = [
-        Row(
-            (
-                wording.name(cell),
-                cell.place,
-                "the baseline" if cell.is_baseline else wording.program(proof),
-                *(f"{each:.1e}" for each in (proof.loss, proof.gradient, proof.trajectory)),
-            )
+        (
+            wording.name(cell),
+            cell.place,
+            "the baseline" if cell.is_baseline else wording.program(proof),
+            *(f"{each:.1e}" for each in (proof.loss, proof.gradient, proof.trajectory)),
         )
-        for cell in section.good
-        if (proof := cell.proof)
+        for cell, proof in found
     ]
     heads = [Column(head, number=True) for head in ("loss", "gradient", "ten steps,\nnats")]
-    if rows:
-        yield Table((Column("style"), Column("at"), Column("program"), *heads), tuple(rows))
-
-
-def proof_text(section: BakeoffSection) -> Iterator[str]:
-    """Yield what was proven, with the largest deviations."""
-    found = [cell.proof for cell in section.good if cell.proof]
-    if found:
-        same = sum(proof.same_program for proof in found)
-        yield (
-            "From the same weights, every style computes a float64 reference's loss to "
-            f"{max(p.loss for p in found):.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
-            f"{max(p.gradient for p in found):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten "
-            f"training steps of plain JAX to {max(p.trajectory for p in found):.1e} nats (allowed: "
-            f"{TRAJECTORY_TOLERANCE:g}). {same} of {len(found)} compile to the very same program "
-            "as the baseline, itself included."
-        )
+    columns = (Column("style"), Column("at"), Column("program"), *heads)
+    all_proofs = [proof for _, proof in found]
+    text = (
+        "From the same weights, every style computes a float64 reference's loss to "
+        f"{max(p.loss for p in all_proofs):.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
+        f"{max(p.gradient for p in all_proofs):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten "
+        f"training steps of plain JAX to {max(p.trajectory for p in all_proofs):.1e} nats "
+        f"(allowed: {TRAJECTORY_TOLERANCE:g}). {sum(p.same_program for p in all_proofs)} of "
+        f"{len(found)} compile to the very same program as the baseline, itself included."
+    )
+    return Section(PROOF, (text,), (Table(columns, tuple(map(Row, rows))),), folded=True)
 
 
 def machine(run: Run) -> str:

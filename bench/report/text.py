@@ -85,8 +85,7 @@ class Terminal:
         if not table.rows:
             return
         if table.title:
-            title = textwrap.fill(self.clean(table.title), self.console.width)
-            self.console.print(Text(title, style="bold"))
+            self.lines([table.title], "bold", indent=0)
         texts = [[self.cell(content) for content in row.cells] for row in table.rows]
         widths = [
             max(*map(len, column.title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
@@ -94,7 +93,20 @@ class Terminal:
         ]
         for number, chosen in enumerate(self.packed(table, widths)):
             self.lines([""] if number else [])
-            self.console.print(self.laid_out(table, texts, [0, *chosen]))
+            columns = [0, *chosen]
+            out = RichTable(
+                box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
+            )
+            for i in columns:
+                out.add_column(
+                    Text(self.clean(table.columns[i].title)),
+                    no_wrap=True,
+                    vertical="bottom",
+                    justify="right" if table.columns[i].number else "left",
+                )
+            for row in texts:
+                out.add_row(*(row[i] for i in columns))
+            self.console.print(out)
         self.lines([*table.notes, ""])
 
     def cell(self, content: Content) -> Text:
@@ -119,21 +131,3 @@ class Terminal:
                 chosen = []
             chosen.append(i)
         yield sorted(chosen)
-
-    def laid_out(
-        self, table: Table, texts: Sequence[Sequence[Text]], columns: Sequence[int]
-    ) -> RichTable:
-        """Return some columns as a table."""
-        out = RichTable(
-            box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
-        )
-        for i in columns:
-            out.add_column(
-                Text(self.clean(table.columns[i].title)),
-                no_wrap=True,
-                vertical="bottom",
-                justify="right" if table.columns[i].number else "left",
-            )
-        for row in texts:
-            out.add_row(*(row[i] for i in columns))
-        return out

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE
 from bench.stats.verdicts import Verdict
@@ -16,29 +16,12 @@ from common.config import SWEEP, WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from bench.cells import Arm, Cell
     from bench.runfile import CellName, Metric, Proof
 
 
-class Styled(Protocol):
-    """Whatever says which style of which entrant it is."""
-
-    @property
-    def entrant(self) -> str:
-        """Its name."""
-
-    @property
-    def style(self) -> str:
-        """The way its step is written."""
-
-    @property
-    def devices(self) -> int:
-        """That share the streams of a batch; 0 without a mesh."""
-
-    @property
-    def weak(self) -> bool:
-        """Whether each has as many streams as there are without others."""
-
-
+type Styled = Arm | Cell | CellName
+"""What says which style of which entrant it is."""
 LISTED = 3
 """Kinds of operations that are named."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
@@ -127,6 +110,11 @@ def few(words: Sequence[str], most: int) -> str:
     if len(words) <= most + 1:
         return joined(words)
     return joined([*words[:most], f"{len(words) - most} more"])
+
+
+def full_sentence(text: str) -> str:
+    """Return a text with a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def printable(text: str) -> str:

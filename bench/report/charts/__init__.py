@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import altair
@@ -17,7 +18,6 @@ from bench.estimates import Group, stored, table
 from bench.metrics import STARTUP, label
 from bench.report import scaling, wording
 from bench.report.charts.figure import (
-    MOST_STYLES,
     PALETTE,
     ROW,
     Figure,
@@ -55,16 +55,17 @@ def figures(run: Run, others: Sequence[Run] = ()) -> list[Figure]:
 
     Widths are those of a sweep, if the run or one of the others is one.
     """
-    backends, found = run.section.backends, []
+    backends, found = list(dict.fromkeys(cell.backend for cell in run.section.good)), []
     with altair.utils.schemapi.debug_mode(False):  # our own charts, which tests have looked at
-        for backend in backends:
-            for question, figure in enumerate(on_backend(run, backend, others)):
+        for question in (blocks, partial(widths, others=others), devices, startup):
+            for backend in backends:
+                figure = question(run, backend)
                 if figure is not None and len(backends) > 1:
                     name, title = f"{figure.name}-{backend}", f"On {backend}: {figure.title}"
                     figure = replace(figure, name=name, title=title)
                 if figure is not None:
-                    found.append((question, figure))
-    return [figure for _, figure in sorted(found, key=lambda each: each[0])][:MOST]
+                    found.append(figure)
+    return found[:MOST]
 
 
 def living(run: Run, backend: str) -> list[Result]:
@@ -72,31 +73,11 @@ def living(run: Run, backend: str) -> list[Result]:
     return [cell for cell in run.section.good if cell.backend == backend]
 
 
-def on_backend(run: Run, backend: str, others: Sequence[Run]) -> list[Figure | None]:
-    """Return a chart for each question, None where a run has not the data for one."""
+def at_main(run: Run, backend: str) -> tuple[str, list[Result]]:
+    """Return the main workload, and the cells there."""
     cells = living(run, backend)
-    if not cells:
-        return []
     main = wording.main_workload([c for c in cells if c.measured("step")] or cells)
-    here = shown([cell for cell in cells if cell.workload == main])
-    sweep = next((each for each in [run, *others] if steps_by_width(living(each, backend))), run)
-    over_widths = widths(sweep, living(sweep, backend))
-    if over_widths is not None and sweep is not run:
-        text = f"{over_widths.text} From the run {sweep.name}."
-        over_widths = replace(over_widths, text=text)
-    return [
-        blocks(run, here, main, backend),
-        over_widths,
-        devices(run, cells, backend),
-        startup(here, main),
-    ]
-
-
-def shown(cells: Sequence[Result]) -> list[Result]:
-    """Return the cells that a chart has room for: the baseline, and the pure styles first."""
-    order = sorted(cells, key=lambda c: (not c.is_baseline, c.style != BASELINE[1]))
-    kept = {cell.cell for cell in order[:MOST_STYLES]}
-    return [cell for cell in cells if cell.cell in kept]
+    return main, [cell for cell in cells if cell.workload == main]
 
 
 def row_axis(cells: Sequence[Result]) -> Any:
@@ -104,8 +85,9 @@ def row_axis(cells: Sequence[Result]) -> Any:
     return altair.Y("style:N", title=None, sort=list(dict.fromkeys(map(wording.name, cells))))
 
 
-def blocks(run: Run, cells: Sequence[Result], workload: str, backend: str) -> Figure | None:
+def blocks(run: Run, backend: str) -> Figure | None:
     """Return the ratio of each block and the intervals, over the band of the A/A control."""
+    workload, cells = at_main(run, backend)
     ends = [
         {
             "style": wording.name(cell),
@@ -198,15 +180,18 @@ def steps_by_width(cells: Sequence[Result]) -> dict[str, dict[int, Metric]]:
     return {name: dict(sorted(found.items())) for name, found in at.items()}
 
 
-def widths(run: Run, cells: Sequence[Result]) -> Figure | None:
+def widths(run: Run, backend: str, others: Sequence[Run] = ()) -> Figure | None:
     """Return the overhead of a step against the width of the model, of a sweep.
 
     Other workloads differ in more than their width.
     """
-    at = steps_by_width([cell for cell in cells if not cell.is_baseline])
+    sweeps = [each for each in (run, *others) if steps_by_width(living(each, backend))]
+    sweep = next(iter(sweeps), run)
+    cells = living(sweep, backend)
+    at = steps_by_width(cells)
     if not any(len(found) > 1 for found in at.values()):
         return None
-    margin = run.section.plan.margin
+    margin = sweep.section.plan.margin
     named = {wording.name(cell): cell for cell in cells}
     rows = [
         {
@@ -238,7 +223,8 @@ def widths(run: Run, cells: Sequence[Result]) -> Figure | None:
     text = "; ".join(f"{name}: {widths}" for name, widths in measured_at.items())
     if len(set(measured_at.values())) == 1:
         text = next(iter(measured_at.values()))
-    return Figure("widths", title, f"Widths measured: {text}. {every}", made)
+    source = "" if sweep is run else f" From the run {sweep.name}."
+    return Figure("widths", title, f"Widths measured: {text}. {every}{source}", made)
 
 
 def about_widths(at: Mapping[str, Mapping[int, Metric]], margin: float) -> tuple[str, str]:
@@ -269,7 +255,7 @@ def where(found: Crossing, smallest: float) -> str:
     return f"from width {found.at:.0f} on ({end(found.low)} to {end(found.high)})"
 
 
-def devices(run: Run, cells: Sequence[Result], backend: str) -> Figure | None:
+def devices(run: Run, backend: str) -> Figure | None:
     """Return the efficiency of each style over devices, strong and weak."""
     known = [row for row in run.section.scaling if row.backend == backend]
     most = max((row.devices for row in known), default=0)
@@ -291,7 +277,7 @@ def devices(run: Run, cells: Sequence[Result], backend: str) -> Figure | None:
     ]
     y = altair.Y("efficiency:Q", title="efficiency", scale=altair.Scale(domainMin=0))
     x = altair.X("devices:O", title="devices", axis=altair.Axis(labelAngle=0))
-    colour = coloured(cell.entrant for cell in cells)
+    colour = coloured(cell.entrant for cell in living(run, backend))
     base = chart(rows).encode(x=x, color=colour, tooltip=["style:N", "where:N", "interval:N"])
     way = altair.StrokeDash(
         "where:N", title=None, legend=altair.Legend(orient="bottom", columns=2, labelLimit=400)
@@ -303,8 +289,9 @@ def devices(run: Run, cells: Sequence[Result], backend: str) -> Figure | None:
     return Figure("devices", title, scaling.LEGEND, made)
 
 
-def startup(cells: Sequence[Result], workload: str) -> Figure | None:
+def startup(run: Run, backend: str) -> Figure | None:
     """Return the medians of all that comes before the second step, of styles that have all."""
+    workload, cells = at_main(run, backend)
     costs: dict[str, dict[str, float]] = {}
     for cell in cells:
         found = {metric: f.median for metric in STARTUP if (f := cell.measured(metric))}

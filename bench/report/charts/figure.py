@@ -38,7 +38,7 @@ DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3,
 WIDTH, ROW = 640, 26
 """Of pictures, in pixels; and the height of a row of a chart."""
 MOST_STYLES = 24
-"""A chart with more rows than that cannot be read; the table has all of them."""
+"""A chart with more lines than that cannot be read; the table has all of them."""
 NAMED = 3
 LONG = 1400
 """Of a legend's symbols, in square pixels: long enough for a dash to be seen."""

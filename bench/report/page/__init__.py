@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from bench.runfile.reader import Run
 
-__all__ = ["embedded", "page"]
-
 
 def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
     """Return the HTML of one or more runs; the first one is what its text and charts are about.

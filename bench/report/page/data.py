@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.cells import BASELINE, Cell
+from bench.cells import BASELINE, Arm, Cell
 from bench.estimates import beside
 from bench.metrics import EXACT, METRICS, label
 from bench.report import wording
@@ -15,9 +15,9 @@ from bench.runfile.section import number
 from bench.stats.verdicts import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from bench.runfile import Result
+    from bench.runfile import FinalLoss, Result
     from bench.runfile.reader import Run
 
 SIGNIFICANT = 5
@@ -28,9 +28,10 @@ ON_PAGE = (*COUNTED, "flops")
 """What is counted that the page has."""
 FIRST_OF_GROUP = "the first of each group"
 """What ratios refer to where nothing but medians is known."""
-LOSSES = ("final_loss", "final_loss_own")
-MOST_ARMS = 200
-"""With more arms in a group, a baseline of the reader's choice would take too long."""
+LOSSES: dict[str, Callable[[FinalLoss], float | None]] = {
+    "final_loss": lambda final: final.same_weights,
+    "final_loss_own": lambda final: final.own,
+}
 
 type Beside = dict[Cell, dict[str, tuple[float, Value]]]
 """By cell and metric: the ratio to a baseline, and what people read."""
@@ -42,16 +43,13 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
     names = [m for m in [*COMPARED, TIME] if any(has(run, m) for run in runs)]
     names += [m for m in ON_PAGE if any(m in cell.exact for cell in cells)]
     names += LOSSES if any(cell.final_loss for cell in cells) else ()
-    known_ratios = [
-        by_baseline(run) if i == 0 and not has(run, TIME) else {BASELINE[0]: stored(run)}
-        for i, run in enumerate(runs)
-    ]
     bases = [FIRST_OF_GROUP if has(run, TIME) else BASELINE[0] for run in runs]
     rows: list[list[Any]] = []
     ratios: dict[str, dict[int, Any]] = {}
     for i, run in enumerate(runs):
+        known_ratios = by_baseline(run) if i == 0 else {BASELINE[0]: stored(run)}
         for cell in run.section.cells:
-            for name, found in known_ratios[i].items():
+            for name, found in known_ratios.items():
                 known = found.get(cell.cell, {})
                 said = [compared(*known[m]) if m in known else 0 for m in names]
                 if any(said):
@@ -92,11 +90,10 @@ def column(name: str) -> dict[str, Any]:
 
 def plain(cell: Result, name: str) -> list[Any] | int:
     """Return a row's number in a column, and how it is said; 0 stands for none."""
-    found: float | None = None
+    if cell.failure is not None:
+        return 0
     if name in LOSSES:
-        unit, final = "nats", cell.final_loss if cell.failure is None else None
-        if final:
-            found = final.same_weights if name == LOSSES[0] else final.own
+        found, unit = LOSSES[name](cell.final_loss) if cell.final_loss else None, "nats"
     elif name in EXACT:
         found, unit = cell.exact.get(name), EXACT[name].unit
     else:
@@ -124,7 +121,7 @@ def by_baseline(run: Run) -> dict[str, Beside]:
     section = run.section
     out = {BASELINE[0]: stored(run)}
     pure = dict.fromkeys(cell.entrant for cell in section.good if cell.style == BASELINE[1])
-    others = [(name, BASELINE[1]) for name in pure if name != BASELINE[0]]
+    others = [Arm(name, BASELINE[1]) for name in pure if name != BASELINE[0]]
     cells = {cell.cell: cell for cell in section.good}
     for group, arms in run.samples.items():
         known = {
@@ -132,15 +129,13 @@ def by_baseline(run: Run) -> dict[str, Beside]:
             for cell, samples in arms.items()
             if cell.is_control or (cell in cells and cells[cell].measured(group.metric))
         }
-        if not known or len(known) > MOST_ARMS:
-            continue
-        for name in others:
-            for cell, estimate in beside(group, known, [name]).items():
+        for arm in others:
+            for cell, estimate in beside(group, known, [arm]).items():
                 if not cell.weak:  # other work
                     low, high = map(number, estimate.interval)
                     said = verdict(estimate, section.plan.margin)
                     value = Value(estimate.ratio, RATIO, low, high, said)
-                    found = out.setdefault(name[0], {}).setdefault(cell, {})
+                    found = out.setdefault(arm.entrant, {}).setdefault(cell, {})
                     found[group.metric] = estimate.ratio, value
     return out
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from contextlib import suppress
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.runfile.atomic_write import whole_file
-from common.errors import BakeoffError
-from common.fetch import cache_folder
 from common.versions import versions
 
 if TYPE_CHECKING:
@@ -76,36 +71,16 @@ def script(*names: str) -> str:
 
 @cache
 def bundle() -> str:
-    """Return the scripts that draw charts, compressed and in base64: Vega, Lite and Embed.
-
-    They are kept in the cache folder: to put them together takes longer than the rest of a page.
-    """
+    """Return the scripts that draw charts, compressed and in base64: Vega, Lite and Embed."""
     import vl_convert
 
-    kept = cache_folder() / "scripts" / f"vega-{metadata.version('vl-convert-python')}.gz"
-    try:
-        packed = kept.read_bytes()
-    except OSError:
-        code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-        packed = gzip.compress(code.encode(), mtime=0)
-        with suppress(OSError, BakeoffError):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(kept) as partial:
-                partial.write_bytes(packed)
-    return base64.b64encode(packed).decode()
+    code = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return base64.b64encode(gzip.compress(code.encode(), mtime=0)).decode()
 
 
 def specification(figure: Figure) -> dict[str, Any]:
     """Return what Vega-Embed draws."""
-    import altair
-
-    chart = figure.chart.copy(deep=False)
-    rows = altair.Undefined if chart.data is altair.Undefined else chart.data.values
-    if isinstance(rows, list):  # plain JSON: altair would look at each of thousands of values
-        chart.data = altair.Data(name="rows")
-    made = chart.to_dict(validate=False)  # our own, and tests have looked at it
-    if isinstance(rows, list):
-        made["data"] = {"values": rows}
+    made = figure.chart.to_dict(validate=False)  # our own, and tests have looked at it
     made.pop("config", None)  # the page has its own, light or dark
     return dict(made)
 
