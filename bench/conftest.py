@@ -305,9 +305,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Drop the placeholders of files that have nothing to measure in this run."""
     empty = [item for item in items if not isinstance(benchmark_of(item).get("cell"), Cell)]
     if empty and empty == items and MEASUREMENT in config.stash:
+        asked = ", ".join(config.stash[MEASUREMENT].request.metrics)
         pytest.exit(
-            "nothing to measure: no selected style and workload has a metric that is asked for; "
-            "choose others, or leave --metric out. test_scaling.py needs --devices, as in 1,2",
+            f"nothing to measure: no selected style and workload has the metric {asked}; choose "
+            "others, or leave --metric out"
+            if asked
+            else "nothing to measure; test_scaling.py needs --devices, as in --devices 1,2",
             returncode=2,
         )
     if empty:
@@ -364,8 +367,11 @@ def measure(request: pytest.FixtureRequest) -> Measurement:
             before = 0.0
         before_run = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
-            shown = Shown(console_of(config), measurement.request.options.budget)
-            with capture.global_and_fixture_disabled(), wrong_use_ends(), shown:
+            with (
+                capture.global_and_fixture_disabled(),
+                wrong_use_ends(),
+                Shown(console_of(config), measurement.request.options.budget) as shown,
+            ):
                 measurement.run(before, shown, shown.plan)
         finally:
             signal.signal(signal.SIGTERM, before_run)
@@ -397,6 +403,7 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         benchmark = request.getfixturevalue("benchmark")
         benchmark.group = group_of(cell, metric)
         benchmark.extra_info |= msgspec.to_builtins(entry(cell, metric, said, row.facts))
+        benchmark._mode = "replay"  # else it warns that it was not used
         if benchmark.enabled:
             stats = benchmark._make_stats(iterations=1)
             for value in row.values(metric):
@@ -446,9 +453,11 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         yield
     except (OSError, BakeoffError) as error:  # the run file, or one that pytest-benchmark saves
         session.exitstatus = pytest.ExitCode.INTERRUPTED
-        problem: Any = error.__cause__ or error
-        place = str(path or problem.filename or "the saved run")
-        reporter_of(config).write_line(journals.disk_words(problem, place), red=True)
+        problem = error.__cause__ or error
+        said = str(problem)
+        if isinstance(problem, OSError):
+            said = journals.disk_words(problem, str(path or problem.filename or "the saved run"))
+        reporter_of(config).write_line(said, red=True)
     except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
         conclude(session, path)
         raise

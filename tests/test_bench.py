@@ -318,6 +318,7 @@ def test_a_run_is_shown(run: Run) -> None:
     text = " ".join(done.stdout.split())
     assert " ".join(found["bakeoff"]["verdict"][0].split()) in text
     assert "detectable difference" in text
+    assert "not used at all" not in text
     section = msgspec.convert(found["bakeoff"], runfile.BakeoffSection)
     table = markdown(document(RunFile("run", section)))
     assert "| pure_jax | " in table

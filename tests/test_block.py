@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from bench.worker import block
+from bench.worker import block, turns
 from bench.worker.turns import Call
 
 QUIET = [Call(1.0 + 0.01 * number, 0.002) for number in range(10)]
@@ -37,3 +39,22 @@ def test_time_that_others_had_the_core_is_not_counted(
 ) -> None:
     monkeypatch.setattr(block, "affinity", lambda: cores)
     assert block.seconds_of(calls) == pytest.approx(seconds)
+
+
+def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+
+    def step(hidden: Any, _chunk: Any) -> Any:
+        nonlocal now
+        now += 2.0
+        return hidden, 1.0
+
+    monkeypatch.setattr(turns, "CLOCK", lambda: now)
+    monkeypatch.setattr(turns, "CPU_CLOCK", lambda: now)
+    samples = turns.HostCostTurn(step, (), None)()  # type: ignore[arg-type]
+    assert {metric: {call.seconds for call in calls} for metric, calls in samples.items()} == {
+        "host_cost": {2.0},
+        "host_cost_pipelined": {2.0},
+    }

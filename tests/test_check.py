@@ -70,14 +70,16 @@ def judged(group: str) -> tuple[dict[str, Any], str]:
     """Return what is found in a group by the entrant's name, and what is said on the side."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "syntax_error.py").write_text((CHEATS / "syntax_error.txt").read_text())
-        done = subprocess.run(
-            command("check", *GROUPS[group], "--memory=2", "--json"),
-            **how(Path(folder), PYTHONWARNINGS="error"),
-            capture_output=True,
-            timeout=400,
-            check=False,
-        )
-    (ROOT / "left_behind.txt").unlink(missing_ok=True)
+        try:
+            done = subprocess.run(
+                command("check", *GROUPS[group], "--memory=2", "--json"),
+                **how(Path(folder), PYTHONWARNINGS="error"),
+                capture_output=True,
+                timeout=400,
+                check=False,
+            )
+        finally:
+            (ROOT / "left_behind.txt").unlink(missing_ok=True)
     assert done.returncode == 1, done.stderr
     return {row["entrant"]: row for row in json.loads(done.stdout)}, done.stderr
 
@@ -100,7 +102,7 @@ CALLS = [
     ("by_chunk", "fresh", r"call 2 .*; this is the loss that call 1 returned"),
     ("stale", "fresh", r"call 2 .*; this is the loss that call 1 returned"),
     ("never_updates", "gradient", r"no update was made"),
-    ("never_updates", "ten-steps", r"loss 2 is \d\.\d+ instead of \d\.\d+$"),
+    ("never_updates", "ten-steps", r"no weight changed"),
     ("sometimes_updates", "ten-steps", r"loss \d+ is \d\.\d+ instead of \d\.\d+$"),
     ("later", "timed-region", r"work is put off until then"),
     ("in_a_thread", "timed-region", r"something goes on in the background|does other work"),
@@ -402,6 +404,7 @@ def test_files_that_lack_a_style_cost_the_others_nothing(
         "haiku --workload huge": "unknown workload 'huge'; known: toy, seed",
         "haiku --time-limit nan": "--time-limit is nan; it must be a positive number",
         "haiku --memory 0": "--memory is 0.0; it must be a positive number",
+        "haiku --memory 0.1": "--memory is 0.1; jax alone needs 1 GiB: give more",
         "haiku --style jit --only contract": "unknown style of haiku 'jit'; known: pure, transform",
         "": "Missing argument 'PATH...'",
     }.items(),

@@ -560,6 +560,24 @@ def test_every_form_says_the_same(format_: str) -> None:
         assert "| = " not in text.partition("<details>")[0]  # what has not changed is folded
 
 
+def test_each_row_has_its_own_reason_or_none() -> None:
+    """Also where only exact counts have changed."""
+    new = copy.deepcopy(BASE)
+    cell_of(new, SAME)["exact"]["python_calls"] = 8
+    cell_of(new, OTHER)["exact"]["python_calls"] = 2000
+    about: dict[str, Any] = {"up_to": 2.0, "reason": "a known reason", "until": TODAY}
+    gate = Gate(accept=(Accept(entrant="haiku", metric="python_calls", **about),))
+    found = both(BASE, new, gate)
+    [table] = document(found).sections[0].tables
+    verdicts = {str(row.cells[0]): row.cells[-1] for row in table.rows}
+    assert verdicts == {
+        "equinox filter_jit at seed": "worse",
+        "haiku at seed": "more, accepted",
+    }
+    assert [note.partition(",")[0] for note in table.notes] == ["haiku at seed"]
+    assert "| haiku at seed | Python calls | 4 → 8 | more, accepted |" in written(found, "md")
+
+
 # --- the command
 
 
@@ -613,8 +631,9 @@ def test_the_gate_of_this_folder_holds(compared: Bakeoff, tmp_path: Path) -> Non
 
 BAD = {
     "base.json": "one run is given, base.json; give two: BASE.json NEW.json",
+    "base.json empty.json": "empty has no cells; give what `pytest bench",
     "empty.json later.json": "empty has no cells; give what `pytest bench",
-    "plain.json later.json": "plain has no cells; give what `pytest bench",
+    "base.json plain.json": "plain has no cells; give what `pytest bench",
     "base.json toy.json": "base and toy have no cell in common (workloads seed, and toy); give",
     "base.json later.json --allow nope": "--allow: unknown name 'nope'; known: machine, devices, "
     "python, flags, measuring, workload, jax, jaxlib, flax, numpy, all; choose one of them",

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from bench.cli import main
+from bench.doctor import probes
 from bench.doctor.finding import Area, Level, MachineFinding, report
 from bench.doctor.probes import Machine, findings, throttles, watched
 from bench.worker import gpus, settings
@@ -110,6 +111,10 @@ def test_what_was_watched(change: dict[str, Any], name: str, level: Level, words
             },
             *("two threads on a core", NOTE, "0+2, 1+3"),
         ),
+        (
+            {f"{CORES}/cpu0/topology/thread_siblings_list": "0,4"},  # 4 is not ours
+            *("two threads on a core", None, ""),
+        ),
         ({"proc/cpuinfo": "model name : X\nflags\t\t: fpu avx"}, "processor", OK, "X, 4 cores"),
         ({"proc/cpuinfo": "flags\t\t: fpu hypervisor avx"}, "virtual machine", NOTE, "a guest"),
         (
@@ -131,6 +136,13 @@ def test_what_files_of_the_system_say(
     found = by_name(replace(QUIET, root=tmp_path)).get(name)
     assert (found and found.level) is level
     assert found is None or words in found.seen
+
+
+def test_what_is_missing_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "ask_once", lambda _: {})
+    monkeypatch.setattr("shutil.which", {"git": "/bin/git"}.get)
+    monkeypatch.setattr("importlib.util.find_spec", {"ray": "spec", "pygal": "spec"}.get)
+    assert set(probes.look(1e-9).missing) == {"c++", "extra parquet"}
 
 
 def test_counters_of_heat(tmp_path: Path) -> None:
@@ -213,6 +225,7 @@ def test_what_is_set_for_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None
     assert of_accelerator(flags) == {"preallocation": "false", "autotuning": "level 0"}
     plugin = [object()]
     monkeypatch.setattr(settings, "entry_points", lambda group: plugin * (group == "jax_plugins"))
+    monkeypatch.setattr(settings, "accelerated", settings.accelerated.__wrapped__)
     assert settings.environment()["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
     plugin.clear()
     assert settings.accelerated() == {}

@@ -17,7 +17,7 @@ import pytest
 
 import impls
 from common import reference
-from common.config import ModelConfig, OptimiserConfig
+from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import (
     Checkpoint,
     Chunk,
@@ -44,12 +44,16 @@ from common.equality import (
     relative_norm,
     trajectory,
 )
+from common.sample import sample
 from common.steps import FunctionalStep, adamw, functional, pure_style, stages_of
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
+from common.vocab import Vocab
+from common.weights import Saved, load, save
 from impls import pure_jax
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from jaxtyping import Array
 
@@ -216,6 +220,29 @@ def test_training_goes_on_in_another_style(
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("entrant", "other"),
+    list(zip(impls.usual(), [*impls.usual()[1:], impls.BASELINE], strict=True)),
+)
+def test_a_saved_model_samples_the_same_in_another_library(
+    entrant: str, other: str, step_of: StepOf, tmp_path: Path
+) -> None:
+    step, vocab, path = step_of(entrant, "pure", TOY), Vocab("abcde"), tmp_path / "model"
+    train(step, fresh_checkpoint(random_weights(TOY.model)), range(3))
+    data = DataConfig(TOY.chunk)
+    about = (vocab, TOY.model, data, OPTIMISER, 0, 1, "toy", "", entrant, "pure")
+    save(path, Saved(step.save(), *about))
+    texts = [
+        sample(model, model.from_weights(weights), TOY.model, vocab, "abc", 80, temperature=1.5)
+        for model, weights in (
+            (model_of(entrant), step.save().weights),
+            (model_of(other), load(path).checkpoint.weights),
+        )
+    ]
+    assert texts[0] == texts[1]
+    assert set(texts[0][3:]) == set("abcde")
+
+
 # Planted differences.
 
 
@@ -243,6 +270,14 @@ def shifted(update: Any) -> Any:
     return changed
 
 
+def forgetful(update: Any) -> Any:
+    def changed(state: Any, hidden: Hidden, chunk: Chunk) -> Any:
+        state, _, loss = update(state, hidden, chunk)
+        return state, hidden, loss
+
+    return changed
+
+
 def compiled(_: FunctionalStep, model: Model, rate: float = OPTIMISER.learning_rate) -> TrainStep:
     tuned = dataclasses.replace(OPTIMISER, learning_rate=rate)
     return pure_style(lambda _: model)(TOY.model, adamw(tuned))
@@ -260,6 +295,10 @@ def with_cell(cell: Callable[..., Array]) -> Build:
         return tuple(new_state), pure_jax.dense(readout, x)
 
     return lambda config: pure_jax.build(config)._replace(step=step)
+
+
+def relu(layer: dict[str, Array], hidden: Array, x: Array) -> Array:
+    return jax.nn.relu(pure_jax.dense(layer, jnp.concatenate([hidden, x])))
 
 
 def no_memory(layer: dict[str, Array], hidden: Array, x: Array) -> Array:
@@ -308,6 +347,12 @@ def wrong_path(config: ModelConfig) -> Model:
     return model._replace(to_weights=to_weights, from_weights=from_weights, step=step)
 
 
+def double_precision(config: ModelConfig) -> Model:
+    """Return one that hands its weights out in another dtype."""
+    model = pure_jax.build(config)
+    return model._replace(to_weights=lambda params: reference.double(model.to_weights(params)))
+
+
 # What cannot be caught, and why:
 # identity, fresh: weights go in and out the same whatever is computed from them; so only plants in
 #   `to_weights` and `from_weights` show. A bias that is swapped both ways shows in neither, which
@@ -317,10 +362,14 @@ def wrong_path(config: ModelConfig) -> Model:
 # gradient: it is taken before the learning rate.
 PLANTS = {
     "nothing": Plant(pure_jax.build, fed_by, ""),
+    "relu": Plant(with_cell(relu), compiled, "loss, gradient, ten steps"),
     "swapped bias": Plant(swapped_bias, fed_by, "loss, gradient, ten steps, identity"),
     "swapped bias, both ways": Plant(swapped_bias_both_ways, fed_by, "loss, gradient, ten steps"),
     "no state from character to character": Plant(
         with_cell(no_memory), compiled, "loss, gradient, ten steps"
+    ),
+    "no state from chunk to chunk": Plant(
+        pure_jax.build, partial(fed_by, change=forgetful), "loss, gradient, ten steps"
     ),
     "shifted targets": Plant(
         pure_jax.build, partial(fed_by, change=shifted), "loss, gradient, ten steps"
@@ -330,6 +379,7 @@ PLANTS = {
         pure_jax.build, partial(compiled, rate=OPTIMISER.learning_rate * 1.01), "ten steps"
     ),
     "wrong path": Plant(wrong_path, compiled, "fresh"),
+    "float64 weights": Plant(double_precision, fed_by, "identity, fresh"),
 }
 
 

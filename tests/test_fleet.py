@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,19 @@ def test_what_has_a_run_file_is_not_measured_again(
     assert main(["matrix", str(path), "--out", str(out), "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)
     assert counts == {"comparisons": 6, "done": 6, "failed": 0, "cells": 6}
+
+
+def test_memory_does_not_grow_with_the_number_of_run_files(tmp_path: Path) -> None:
+    peaks = []
+    for count in (2, 20):
+        many = [comparison(number=number) for number in range(count)]
+        for each in many:  # samples are most of a run file
+            run_file(tmp_path, each).write_text(json.dumps(RUN | {"benchmarks": [1.5] * 20_000}))
+        tracemalloc.start()
+        assert write_index(tmp_path, many) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import reference
+from common import layerwise, reference
 from common.config import ModelConfig
 from common.contract import Weights, fresh_checkpoint
 from common.equality import (
@@ -66,6 +66,14 @@ def test_values_and_all_gradients_are_the_shared_ones(layers: int, chunk: int, b
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6), ours, theirs)
 
 
+def test_a_wrong_derivative_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: the kernel's gradient pairs a state with its own sum, not with the next one."""
+    right = layerwise.kernel_gradient
+    monkeypatch.setattr(layerwise, "kernel_gradient", lambda x, g: right(x, jnp.roll(g, 1, 0)))
+    with pytest.raises(AssertionError):
+        test_values_and_all_gradients_are_the_shared_ones(3, 6, 1)
+
+
 @pytest.mark.parametrize("batch", [7, 12, 24])
 def test_groups_change_nothing(batch: int) -> None:
     """7 are one group, 12 are groups of 6, 24 of 8; in the last chunk, some have no character."""
@@ -81,6 +89,26 @@ def test_groups_change_nothing(batch: int) -> None:
         assert relative_norm(grads, answer.grads) <= GRADIENT_TOLERANCE
         for ours, theirs in zip(after, answer.hidden, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(12, [6, 6]), (17, [17]), (24, [8, 8, 8])])
+def test_streams_of_a_group(batch: int, sizes: list[int]) -> None:
+    """Each stream comes once, in order, and a group sees the number of all that count."""
+    seen = []
+
+    def loss_of(weights: Any, hidden: Hidden, chunk: Chunk, total: Any) -> tuple[Any, Hidden]:
+        jax.debug.callback(lambda *found: seen.append(found), hidden[0][:, 0], total, ordered=True)
+        return weights * jnp.sum(chunk.inputs), hidden
+
+    rows = jnp.arange(batch * 6.0).reshape(batch, 6)
+    chunk = random_chunk(Case(ModelConfig(7, 6, 1), 3, batch), 1, masked=1)
+    loss, after, grad = in_groups(loss_of, jnp.float32(2.0), (rows,), chunk)
+    jax.effects_barrier()
+    assert [len(first) for first, _ in seen] == sizes
+    np.testing.assert_array_equal(np.concatenate([first for first, _ in seen]), rows[:, 0])
+    assert {float(total) for _, total in seen} == {2.0 * batch}
+    np.testing.assert_array_equal(after[0], rows)
+    assert float(loss) == 2 * float(grad) == 2 * float(jnp.sum(chunk.inputs))
 
 
 def test_tuned_is_equal_in_three_groups(step_of: Callable[[str, str, Case], TrainStep]) -> None:

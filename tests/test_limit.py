@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from bench import limit
@@ -17,7 +18,14 @@ from bench.limit import Limit, LimitFile, Rates
 from bench.runfile import BakeoffSection
 from bench.runfile.reader import Run, read
 from common.config import ModelConfig
+from common.contract import fresh_checkpoint
+from common.equality import Case, random_chunk, random_hidden, random_weights
 from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from common.contract import TrainStep
 
 ROOT = Path(__file__).parents[1]
 ONES = Rates(1.0, 1.0, 1.0, 1.0, 1.0)
@@ -43,6 +51,35 @@ def test_parts_and_limits_by_hand() -> None:
     }
     by_hand = {"chain": 20.0, "products": 10.0, "elementwise": 7.0, "optimiser": 10.0}
     assert limit.limit_of(by_hand, 2) == Limit(23.5, 20 + 27 / 2, 47)
+
+
+def test_flops_are_those_of_the_program(step_of: Callable[[str, str, Case], TrainStep]) -> None:
+    """A step of one character, whose one-hot vector the shared step multiplies like any other."""
+    case = Case(ModelConfig(7, 32), chunk=1, batch=1)
+    found = limit.parts(case.model, 1, 1, ONES)
+    one_hot = 3 * 2 * 7 * 32  # forwards, and the gradients of both factors
+    step = step_of("pure_jax", "pure", case)
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    program = step.program(random_hidden(case), random_chunk(case, 1))
+    assert program is not None
+    flops = found["products"] + found["chain"] * 2 * 32 * 32
+    assert dot_flops(program.jaxpr().jaxpr) == flops + one_hot
+
+
+def dot_flops(jaxpr: Any) -> int:
+    """Return the flops of the matrix products of a program, each counted once."""
+    flops = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (summed, _), _ = equation.params["dimension_numbers"]
+            (left, _), [out] = equation.invars, equation.outvars
+            sizes = (*(left.aval.shape[axis] for axis in summed), *out.aval.shape)
+            flops += 2 * int(np.prod(sizes))
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                flops += dot_flops(inner)
+    return flops
 
 
 def cell(entrant: str, style: str, median: float | None = None, **about: str) -> dict[str, Any]:

@@ -32,15 +32,15 @@ from common.equality import (
 from common.errors import BakeoffError
 from common.reference import loss_and_grads
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE
+from impls import numpy as by_hand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from common.contract import TrainStep, Weights
+    from common.contract import Dense, TrainStep, Weights
 
     type StepOf = Callable[[str, str, Case], TrainStep]
 
-"""Entrants with an environment of their own, and the one package that each may import."""
 APART = ("keras", "penzai", "trax", "torch")
 """Entrants with an environment of their own; each may import the one package of its name."""
 TOY = Case(ModelConfig(5, 8), chunk=8, batch=1)
@@ -58,6 +58,25 @@ def test_one_layer() -> None:
     loss, gradient = loss_and_gradient_deviation(numpy_step(case), case)
     assert loss <= LOSS_TOLERANCE
     assert gradient <= GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("shape", [(13, 8), (16, 8), (8, 5)])
+def test_a_bias_forgotten_by_hand_is_seen(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proof must be able to fail: NumPy's gradient is written by hand, so break it there."""
+    right = by_hand.backward
+
+    def wrong(params: Dense, grads: Dense, *arrays: Any) -> Any:
+        d_x = right(params, grads, *arrays)
+        if params.kernel.shape == shape:
+            grads.bias[...] = 0
+        return d_x
+
+    monkeypatch.setattr(by_hand, "backward", wrong)
+    loss, gradient = loss_and_gradient_deviation(numpy_step(TOY), TOY)
+    assert loss <= LOSS_TOLERANCE
+    assert gradient > GRADIENT_TOLERANCE
 
 
 @pytest.mark.parametrize("arm", [("numpy", "loop"), (impls.BASELINE, "pure")], ids="-".join)

@@ -411,3 +411,14 @@ def test_the_readme_shows_the_answer() -> None:
     [shown] = result_pages.TABLE.finditer((ROOT / "README.md").read_text("utf-8"))
     assert shown["what"] == "answer"
     assert 3 < shown[0].count("\n| ") - 2 <= answer.MOST_ROWS
+
+
+def test_the_answer_is_a_small_table(made: Run) -> None:
+    """From cheap to dear; who adds next to nothing shares a row."""
+    head, _, base, cheap, dear = answer.table(made.section).splitlines()
+    assert head == "| style | added to a call | step, `toy` | step, `seed` | compile |"
+    assert base.startswith("| **pure_jax** |")
+    names, added, *_ = cheap[2:].split(" | ")
+    assert {"haiku", "haiku transform", "equinox"} <= set(names.split(", "))
+    assert added == "at most 1 µs"
+    assert re.match(r"\| flax_nnx jit \| \+(69|70)\d µs .* \| 8\.00 \|", dear)  # as slow there

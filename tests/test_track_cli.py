@@ -118,10 +118,11 @@ def test_equal_ends_are_refused(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatc
 
 def test_files_that_hold_no_run_of_this_code_are_said(bakeoff: Bakeoff, tmp_path: Path) -> None:
     """Sides of an A/B, and a corrupt file, which the exit status tells too."""
-    side = json.loads(PUBLISHED.read_bytes())
-    side["bakeoff"]["spec"] = "2025-12-01"
-    for name in ("base.json", "new.json"):
-        (tmp_path / name).write_text(json.dumps(side))
+    run = json.loads(PUBLISHED.read_bytes())
+    for name, about in {"new": {"spec": "2025-12-01"}, "day": {"history": {"day": "x"}}}.items():
+        side = run | {"bakeoff": run["bakeoff"] | about}
+        (tmp_path / f"{name}.json").write_text(json.dumps(side))
+    (tmp_path / "bisection.json").write_text(json.dumps({"kind": "bisect", "runs": [run]}))
     sides = "2 files that each hold a stack of a history, or a side of an A/B"
     none = bakeoff("history", "--runs", ".")
     assert (none.status, sides in none.err) == (2, True)

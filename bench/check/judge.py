@@ -79,7 +79,7 @@ class Judge:
             self.subject = Subject(self.name, style, self.workloads)
         subject, before = self.subject, Surroundings()
         faulthandler.dump_traceback_later(seconds, file=self.stacks)
-        findings = [*self.traces.findings()] if check == "purity" else findings_of(subject, check)
+        findings = findings_of(subject, check)
         faulthandler.cancel_dump_traceback_later()
         if changes := before.changes():
             expected = "an entrant changes nothing that all entrants of a process share"
@@ -87,6 +87,7 @@ class Judge:
         imported = "entrant" in vars(subject)
         return {
             "findings": [_record(finding) for finding in findings],
+            "traces": [_record(finding) for finding in self.traces.findings()],
             "styles": list(subject.entrant.styles) if imported else [],
             "started": self.traces.started,
         }

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.check.subject import PARTS, SMALL, checkpoint_under_way, named_arrays, plain
+from bench.check.subject import (
+    PARTS,
+    SMALL,
+    checkpoint_under_way,
+    difference,
+    named_arrays,
+    plain,
+)
 from common import reference
 from common.contract import Chunk, Dense, flat, fresh_checkpoint, unflat, zero_hidden
 from common.equality import TRAJECTORY_STEPS, Case, pair, random_weights, relative_norm
@@ -80,7 +87,7 @@ def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare updates with plain JAX's, from new weights and in the middle of a run."""
     for start in (fresh_checkpoint(random_weights(case.model)), checkpoint_under_way(case.model)):
         right = _run(plain().step(case), case, start)
-        if seen := _wrong_run(start.updates, _run(subject.step(case), case, start), right):
+        if seen := _wrong_run(start, _run(subject.step(case), case, start), right):
             yield subject.finding(
                 f"ten updates are AdamW's: they have plain JAX's losses, within "
                 f"{TRAJECTORY_TOLERANCE:g} nats, and lead to its checkpoint, with learning rate "
@@ -102,19 +109,20 @@ def _run(step: TrainStep, case: Case, start: Checkpoint) -> tuple[np.ndarray, Ch
 
 
 def _wrong_run(
-    before: int, given: tuple[np.ndarray, Checkpoint], right: tuple[np.ndarray, Checkpoint]
+    start: Checkpoint, given: tuple[np.ndarray, Checkpoint], right: tuple[np.ndarray, Checkpoint]
 ) -> str:
-    """Return in words what is wrong with ten updates after others; empty if nothing is."""
+    """Return in words what is wrong with ten updates; empty if nothing is."""
     (losses, saved), (right_losses, right_saved) = given, right
     wrong = ~(np.abs(losses - right_losses) <= TRAJECTORY_TOLERANCE)
     if np.any(wrong):
         at = int(np.argmax(wrong))
-        return f"loss {at + 1} is {losses[at]:.6f} instead of {right_losses[at]:.6f}"
+        unchanged = "" if difference(start.weights, saved.weights) else "; no weight changed"
+        return f"loss {at + 1} is {losses[at]:.6f} instead of {right_losses[at]:.6f}{unchanged}"
     if saved.updates != right_saved.updates:
         return f"save().updates is {saved.updates} instead of {right_saved.updates}"
     for part in PARTS:
         away = relative_norm(getattr(saved, part), getattr(right_saved, part))
-        if before and not away <= PART_TOLERANCE:  # the first updates follow mere signs
+        if start.updates and not away <= PART_TOLERANCE:  # the first updates follow mere signs
             return f"save().{part} is off by {away:.2g} of its norm"
     return ""
 
@@ -127,6 +135,8 @@ def state(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         if not np.max(away) <= HIDDEN_TOLERANCE:
             expected = "a call returns the state after its last character, the reference's within"
             seen = f"layer {int(np.argmax(away))} is off by {np.max(away):.2g}"
+            if all(np.array_equal(a, b) for a, b in zip(after, call.hidden, strict=True)):
+                seen += "; it is the state that the call was given"
             yield subject.finding(f"{expected} {HIDDEN_TOLERANCE:g}", seen)
             return
 

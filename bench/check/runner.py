@@ -61,10 +61,15 @@ def judge(given: str, options: CheckOptions, progress: Progress) -> Judgement:
     """
     name = entrant_name(given)
     shown = given if name in impls.OUTSIDE else os.path.relpath(impls.source(name))
+    expected = "the file is Python, its constants are literals"
     try:
+        impls.declared(name)
+        expected = "its environment can be built"
         place = place_of(name, options.backend)
-    except BakeoffError as error:  # the file is no Python, or its environment cannot be built
-        finding = CheckFinding(CHECKS["contract"].about, str(error), shown, check="contract")
+    except BakeoffError as error:
+        line = re.search(r"in line (\d+)", str(error))
+        where = f"{shown}:{line[1]}" if line else shown
+        finding = CheckFinding(expected, str(error), where, check="contract")
         failed = CheckResult("contract", FILE, (finding,))
         return Judgement(name, given, (), (failed,), options.complete)
     runner, order = Runner(name, shown, options, place), list(CHECKS)
@@ -98,6 +103,8 @@ class Runner:
         self.styles: tuple[str, ...] = ()
         """Those that are checked; known once the file is imported."""
         self.results: list[CheckResult] = []
+        self.traces: list[CheckFinding] = []
+        """What the style at hand has left behind."""
         self.started = ""
         """The line that started a process."""
         self.worker: Worker | None = None
@@ -119,7 +126,7 @@ class Runner:
 
     def _run_checks(self, style: str | None, progress: Progress) -> None:
         """Run the checks of one style, or of the file."""
-        self.started = ""
+        self.traces, self.started = [], ""
         subject = Subject(self.name, style)
         for name, check in CHECKS.items():
             requested = name in ("contract", *self.options.checks)
@@ -147,8 +154,7 @@ class Runner:
         style, where = subject.style, subject.location()
         try:
             if name == "purity":
-                found = self._examined(name, style) if self.worker else []
-                found += self._end_children()
+                found = [*self.traces, *self._end_children()]
             elif name == "watched":
                 found = same_times(self.place, (self.name, style or ""), self.path, self.options)
             else:
@@ -176,6 +182,7 @@ class Runner:
         question = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
         answer = self.worker.ask(question, seconds)
         self.started = answer["started"]
+        self.traces += [CheckFinding(**finding) for finding in answer["traces"]]
         if check == "contract" and style is FILE:
             offered, chosen = answer["styles"], self.options.styles
             self.styles = tuple(style for style in offered if not chosen or style in chosen)

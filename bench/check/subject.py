@@ -106,6 +106,8 @@ class Subject:
         """Return the finding that an exception was raised."""
         words = " ".join("".join(traceback.format_exception_only(error)).split())
         seen = str(error) if isinstance(error, BakeoffError) else f"raised {words}"
+        if isinstance(error, MemoryError):
+            seen += "; it may have as much memory as --memory says"
         frames = traceback.extract_tb(error.__traceback__)
         if error.__cause__ is not None:
             frames += traceback.extract_tb(error.__cause__.__traceback__)

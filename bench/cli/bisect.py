@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -77,7 +78,8 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.cells import Cell
+    import impls
+    from bench.cells import Cell, Selection
     from bench.compare.bisect_result import BisectResult, document
     from bench.compare.experiment import write_runs
     from bench.environments.builder import Builder
@@ -89,7 +91,8 @@ def bisect(
     turns.metrics_of((metric,))
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
-    selection = turns.selection([entrant], (style,), [workload], backend)
+    impls.require_here(entrant)
+    selection = Selection((entrant,), (style,), (workload,), (backend,) if backend else ())
     cell = Cell(entrant, style, workload, backend or "cpu")
     if not METRICS[metric].applies(cell):
         raise BakeoffError(
@@ -111,7 +114,11 @@ def bisect(
     try:
         search.run(*ends)
     except KeyboardInterrupt:
-        search.tell(f"what is left to search is between --good {result.good} --bad {result.bad}")
+        about = {"entrant": entrant, "style": style, "workload": workload, "metric": metric}
+        about |= {"backend": backend} if backend else {}
+        about |= {"good": result.good, "bad": result.bad}
+        words = [word for name, value in about.items() for word in (f"--{name}", value)]
+        search.tell(f"go on between what is known by now: bakeoff bisect {shlex.join(words)}")
         raise
     result.finish(time.monotonic() - start)
     show(document(result), details=details)

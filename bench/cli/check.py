@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.check.findings import ERROR, FILE
+from bench.report.wording import printable
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ bakeoff check mine.py theirs.py haiku --json\n
 bakeoff check mine.py --style pure --only equality,gradient --workload seed"""
 
 GIB = 1 << 30
+LEAST_MEMORY = 1.0
+"""GiB that it takes to import jax and compile a small step."""
 WIDE = 100
 """Columns from which on there is room for what a check is about."""
 COLOURS = {"ok": "green", "note": "yellow", "not run": "dim", "finding": "bold red"}
@@ -75,6 +78,10 @@ def check(
 
     check_rate("--time-limit", time_limit)
     check_rate("--memory", memory)
+    if memory < LEAST_MEMORY:
+        raise BakeoffError(
+            f"--memory is {memory:g}; jax alone needs {LEAST_MEMORY:g} GiB: give more"
+        )
     options = CheckOptions(
         styles=split(style),
         checks=known("check", only, CHECKS) or tuple(CHECKS),
@@ -200,7 +207,7 @@ def _findings(judgement: Judgement) -> Iterator[RenderableType]:
         grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")
         grid.add_row("expected", Text(finding.expected))
-        grid.add_row("seen", Text(finding.seen))
+        grid.add_row("seen", Text(printable(finding.seen)))
         grid.add_row("look at", Text(finding.where))
         yield Padding(grid, (0, 0, 1, 3), expand=False)
 

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+from common.errors import BakeoffError
+
+MOST_SECONDS = 3600.0
 EXAMPLES = """Examples:\n
 bakeoff doctor\n
 bakeoff doctor --seconds 30\n
@@ -33,6 +36,8 @@ def doctor(
     from common.config import check_rate
 
     check_rate("--seconds", seconds)
+    if seconds > MOST_SECONDS:
+        raise BakeoffError(f"--seconds is {seconds:g}; at most {MOST_SECONDS:g} are allowed")
     with Console(stderr=True).status(f"watching this machine for {seconds:g} s", spinner="line"):
         found = list(findings(look(seconds)))
     if as_json:

@@ -137,8 +137,10 @@ def history(
     styles, metrics = turns.names(style), turns.names(metric)
     if resume and until is None and not runs:  # a day that has begun is another history's
         until = last_day()
-    first = day(since, "--since") if since else None
-    newest = day(until, "--until", last=True) if until else None
+    first = day(since, "--since", released=not runs) if since else None
+    newest = day(until, "--until", last=True, released=not runs) if until else None
+    if first and newest and first > newest:
+        raise BakeoffError(f"--since {first} is after --until {newest}; turn them around")
     if runs:
         refuse(
             {

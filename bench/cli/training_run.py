@@ -47,6 +47,7 @@ def assemble(
 ) -> TrainingRun:
     """Return the run that options ask for; raise BakeoffError before anything is written."""
     import impls
+    from bench.cells import read_style
     from common import corpus as corpora
     from common import weights as disk
     from common.config import check_size
@@ -60,6 +61,9 @@ def assemble(
         raise BakeoffError(
             f"epoch-mode is {epoch_mode!r}; it must be 'chunk' or 'scan': choose one"
         )
+    plain, number, _ = read_style(given["style"] or "")
+    if number:
+        raise BakeoffError(f"style is {given['style']!r}; give --style {plain} --devices {number}")
     saved = disk.load(resume) if resume else None
     if saved and epochs < saved.epoch:
         raise BakeoffError(

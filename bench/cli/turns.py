@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,9 +74,11 @@ def selection(
 def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
     """Return the metrics to measure; raise BakeoffError unless each is measured side by side."""
     from bench.engine.sides_plan import DEFAULT_METRICS
-    from bench.metrics import METRICS
+    from bench.metrics import EXACT, METRICS
 
     for name in given:
+        if name not in METRICS | EXACT:
+            raise unknown("metric", name, [name for name in METRICS if name in DEFAULT_METRICS])
         if name not in DEFAULT_METRICS:
             known = ", ".join(name for name in METRICS if name in DEFAULT_METRICS)
             raise BakeoffError(

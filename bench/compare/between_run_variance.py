@@ -13,8 +13,9 @@ prints what runs of the same code vary by, which `BETWEEN` is made of.
 from __future__ import annotations
 
 import math
+import sys
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003 -- typer reads the annotation
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -194,6 +195,8 @@ def print_table(runs: list[Path]) -> None:
     from bench.compare.compare import cells, measurements
     from bench.runfile.reader import read
 
+    if len(runs) < 2:
+        raise SystemExit(f"{len(runs)} runs are given; give two or more of the same code")
     read_runs = [read(path) for path in runs]
     found, sides = [measurements(run) for run in read_runs], [cells(run) for run in read_runs]
     variations = {key: variation(key, *sides) for run in found for key in run}
@@ -202,6 +205,4 @@ def print_table(runs: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    from bench.cli import program, run_program
-
-    run_program(program(print_table, "python -m bench.compare.between_run_variance"))
+    print_table([Path(argument) for argument in sys.argv[1:]])

@@ -101,7 +101,7 @@ def same(run: Run, other: Run) -> bool:
 def require_cells(runs: Sequence[Run], names: Sequence[str]) -> None:
     """Raise BakeoffError for a run without anything in common with the last one."""
     last = runs[-1]
-    for run, name in zip(runs, names, strict=True):
+    for run, name in zip((last, *runs), (names[-1], *names), strict=True):
         if not run.section.cells or any(TIME in cell.metrics for cell in run.section.cells):
             raise BakeoffError(
                 f"{name} has no cells; give what `pytest bench --benchmark-json` wrote. For what "

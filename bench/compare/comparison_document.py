@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.compare.comparison import ComparedRow, Comparison, Origin
+    from bench.report.charts.figure import Figure
 
 MARKER = "<!-- bakeoff comparison -->"
 """First line of the Markdown, by which a later comment finds the one that it replaces."""
@@ -36,9 +37,11 @@ READING = (
 
 def document(comparison: Comparison, *, figures: bool = False) -> Document:
     """Return all that is said of a comparison; with charts for a page."""
-    from bench.compare import comparison_charts  # which needs this module
+    charts: tuple[Figure, ...] = ()
+    if figures:
+        from bench.compare import comparison_charts  # altair is needed for a page alone
 
-    charts = tuple(comparison_charts.figures(comparison)) if figures else ()
+        charts = tuple(comparison_charts.figures(comparison))
     base, new = comparison.base, comparison.new
     sections = (
         Section("Changes", tuple(counts(comparison)), (shift_table(comparison),)),

@@ -167,14 +167,18 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return margin if self.threshold is None else self.threshold
 
     def unmatched(self, rows: Sequence[ComparedRow]) -> Iterator[str]:
-        """Yield warnings about accepted shifts, and rules with a style, that match no row.
+        """Yield warnings about accepted shifts and styles of rules that match no row.
 
-        Another rule may be about something that was not measured today; but nothing else would show
-        that a style is mistyped.
+        A rule may be about something that was not measured today; but nothing else would show that
+        its style is mistyped.
         """
-        for scope in (*self.accept, *(rule for rule in self.rule if rule.style is not None)):
-            if not any(map(scope.holds, rows)):
-                yield f"the gate names {scope}, but there is no such row"
+        for accept in self.accept:
+            if not any(map(accept.holds, rows)):
+                yield f"the gate names {accept}, but there is no such row"
+        for rule in self.rule:
+            styles = {row.style for row in rows if rule.entrant in (None, row.entrant)}
+            if rule.style is not None and styles and rule.style not in styles:
+                yield f"the gate names {rule}, but there is no such style here"
 
 
 def best[S: Scope](among: Sequence[S], row: ComparedRow) -> S | None:

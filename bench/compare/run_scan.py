@@ -50,7 +50,7 @@ class RunScan:
         Raises:
             BakeoffError: a folder does not exist.
         """
-        paths = list(dict.fromkeys(path for each in folders for path in json_files(each)))
+        paths = list(dict.fromkeys(path for each in folders for path in self.json_files(each)))
         self.files = len(paths)
         known: set[int] = set()
         gc.disable()  # there are many small objects and no cycle
@@ -58,38 +58,44 @@ class RunScan:
             for path in progress(paths):
                 try:
                     run = read(path, samples=False)
-                    at = datetime.fromisoformat(run.when)
+                    found = moment(run, datetime.fromisoformat(run.when), printable(str(path)))
                 except NoRunError:
+                    continue
+                except OverflowError as error:
+                    self.problems.append(f"{path} is damaged: {error}")
                     continue
                 except (BakeoffError, ValueError) as error:
                     undated = f"{path} does not say when it was measured"
                     said = str(error) if isinstance(error, BakeoffError) else undated
                     self.problems.append(" ".join(printable(said).split()))
                     continue
-                if {run.section.history, run.section.spec} != {msgspec.UNSET}:
+                if (run.section.history, run.section.spec) != (msgspec.UNSET, msgspec.UNSET):
                     self.passed_over[SIDE] += 1
                 elif (same := fingerprint(run, path)) in known:
                     self.passed_over[COPY] += 1
                 else:
                     known.add(same)
-                    self.runs.append(moment(run, at, printable(str(path))))
+                    self.runs.append(found)
         finally:
             gc.enable()
 
+    def json_files(self, top: Path) -> Iterator[Path]:
+        """Yield the paths of JSON files in a folder and below, or the only one that is given."""
+        if not top.exists():
+            raise BakeoffError(
+                f"--runs {top}: there is no such folder; give folders that hold run files, such as "
+                ".benchmarks or results"
+            )
+        if top.is_file():
+            yield top.absolute()
 
-def json_files(top: Path) -> Iterator[Path]:
-    """Yield the paths of JSON files in a folder and below, or the only one that is given."""
-    if not top.exists():
-        raise BakeoffError(
-            f"--runs {top}: there is no such folder; give folders that hold run files, such as "
-            ".benchmarks or results"
-        )
-    top = top.absolute()
-    if top.is_file():
-        yield top
-    for path in sorted(top.rglob("*.json")):
-        if path.is_file() and PASSED_OVER.isdisjoint(path.relative_to(top).parts):
-            yield path
+        def denied(error: OSError) -> None:
+            self.problems.append(f"{error.filename} cannot be looked into ({error.strerror})")
+
+        for folder, inside, names in top.absolute().walk(on_error=denied if top.is_dir() else None):
+            inside[:] = sorted({*inside} - PASSED_OVER)
+            paths = [folder / name for name in sorted(names) if name.endswith(".json")]
+            yield from filter(Path.is_file, paths)  # not links to nowhere
 
 
 def moment(run: Run, at: datetime, path: str) -> Moment:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 import impls
 from bench.engine.processes import Place, WorkerFailedError, ask_once
@@ -169,12 +169,16 @@ class Builder:
         """
         path = self._folder(found, python)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if is_complete(path):
-            return path
-        self.notify(f"building {request.title}")
-        with FileLock(f"{path}.lock"):  # another process may be building it
+        lock = FileLock(f"{path}.lock")
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            self.notify(f"another process builds {request.title}: waiting for it; Ctrl-C stops")
+            held = lock.acquire()
+        with held:
             if is_complete(path):
                 return path
+            self.notify(f"building {request.title}")
             shutil.rmtree(path, ignore_errors=True)
             uv("venv", "--quiet", "--no-project", "--python", python, str(path))
             pins, interpreter = path / "requirements.txt", python_of(path)

@@ -115,11 +115,18 @@ def of_day(date: datetime.date) -> Spec:
     return Spec(f"@{date}", date=date)
 
 
-def day(text: str, option: str, *, last: bool = False) -> datetime.date:
+def day(text: str, option: str, *, last: bool = False, released: bool = True) -> datetime.date:
     """Return a day, as in `2025-12-01`; for a month, as in `2025-12`, its first or last day.
 
+    Args:
+        text: As it was given.
+        option: By which.
+        last: Whether it is a month's last day.
+        released: Whether packages of that day are wanted.
+
     Raises:
-        BakeoffError: it is malformed, in the future, or before the first release of jax.
+        BakeoffError: it is malformed; where packages are wanted, it is in the future, or before the
+            first release of jax.
     """
     month = re.fullmatch(r"\d{4}-\d{2}", text)
     try:
@@ -131,7 +138,7 @@ def day(text: str, option: str, *, last: bool = False) -> datetime.date:
     if month and last:
         following = (found + datetime.timedelta(31)).replace(day=1)
         found = min(following - datetime.timedelta(1), today())
-    if not FIRST_DAY <= found <= today():
+    if released and not FIRST_DAY <= found <= today():
         raise BakeoffError(
             f"{option}: {found} is not between {FIRST_DAY} and today; give another day"
         )

@@ -130,7 +130,8 @@ def comparisons(
     """
     real = path.resolve()
     if real in including:
-        raise BakeoffError(f"the plan {path} includes itself: take it out of `include`")
+        chain = " -> ".join(each.name for each in (*including[including.index(real) :], real))
+        raise BakeoffError(f"the plan {path} includes itself ({chain}): take one of them out")
     try:
         file = msgspec.toml.decode(read_regular(path, MOST_JSON), type=PlanFile)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.engine.actions import Action
     from bench.samples import Spent
 
 LINES = 10
@@ -28,6 +27,19 @@ WORDS = {
     "cold": "a fresh process of {0}",
     "close": "ending a worker",
 }
+
+
+class Doing(Protocol):
+    """What a worker is about to do."""
+
+    @property
+    def do(self) -> str: ...  # noqa: D102 -- a key of WORDS
+    @property
+    def workload(self) -> str: ...  # noqa: D102
+    @property
+    def arms(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
 
 
 class Shown(Progress):
@@ -52,7 +64,7 @@ class Shown(Progress):
         for part in parts:
             self.console.print(f"plan for {self.budget:g} s, {part}", markup=False, highlight=False)
 
-    def __call__(self, action: Action, spent: Spent) -> None:
+    def __call__(self, action: Doing, spent: Spent) -> None:
         """Show what comes next."""
         self.blocks += action.do == "block"
         what = WORDS[action.do].format(

@@ -34,6 +34,10 @@ TIME = "time"
 """The metric of a file that says no more than how long something took."""
 
 
+FEW = 3
+"""So many names are listed."""
+
+
 class NoRunError(BakeoffError):
     """A file is JSON that makes no claim to be a run."""
 
@@ -147,8 +151,11 @@ def unreadable(raw: bytes, path: Path, error: Exception) -> BakeoffError:
         raw.decode("utf-8")
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as problem:
         return BakeoffError(f"{path} is not JSON ({problem}); give a run file")
-    claims = any(name in raw for name in (b'"benchmarks"', b'"bakeoff"'))
-    return (BakeoffError if claims else NoRunError)(
+    try:
+        parts = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:  # a list, a number
+        parts = {}
+    return (BakeoffError if {"benchmarks", "bakeoff"} & parts.keys() else NoRunError)(
         f"{path} is no run, or is damaged: {error}; give what "
         "`pytest bench --benchmark-json=RUN.json` wrote"
     )
@@ -211,7 +218,8 @@ def plain_section(entries: list[PlainEntry]) -> tuple[BakeoffSection, list[str]]
         "of each group."
     ]
     if empty := [entry.name for entry in entries if entry.stats.median is None]:
-        lacking.append(f"Without a median: {', '.join(empty)}.")
+        more = f" and {len(empty) - FEW} more" if len(empty) > FEW else ""
+        lacking.append(f"Without a median: {', '.join(empty[:FEW])}{more}.")
     return BakeoffSection(cells=cells), lacking
 
 

@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 PROGRAM = "nvidia-smi"
-SLOWED = ("clocks_event_reasons.hw_slowdown", "clocks_event_reasons.sw_thermal_slowdown")
-"""Reasons for slow clocks, as drivers from 535 on call them."""
+REASONS = ("clocks_event_reasons", "clocks_throttle_reasons")
+"""What the tool calls the reasons for slow clocks; the second name is before driver 535."""
+SLOWED = (f"{REASONS[0]}.hw_slowdown", f"{REASONS[0]}.sw_thermal_slowdown")
 FIELDS = (
     *("name", "driver_version", "memory.total", "memory.used", "utilization.gpu"),
     *("temperature.gpu", "persistence_mode", "mig.mode.current", *SLOWED),
@@ -47,15 +48,17 @@ class Gpu:
 
 def gpus() -> list[Gpu] | None:
     """Return the GPUs; None where the tool is not installed, or does not answer."""
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        done = subprocess.run(  # noqa: S603 -- the driver's own tool
-            [PROGRAM, f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=True,
-        )
-        return parsed(done.stdout)
+    for reasons in REASONS:
+        fields = ",".join(FIELDS).replace(REASONS[0], reasons)
+        with suppress(OSError, subprocess.SubprocessError, ValueError):
+            done = subprocess.run(  # noqa: S603 -- the driver's own tool
+                [PROGRAM, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=True,
+            )
+            return parsed(done.stdout)
     return None
 
 

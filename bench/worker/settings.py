@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
     return kept | set_here | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+@cache
 def accelerated() -> dict[str, str]:
     """Return the variables that an accelerator needs; none where jax has no plugin for one."""
     return ACCELERATED if entry_points(group="jax_plugins") else {}

@@ -18,6 +18,7 @@ from bench.estimates import Group, stored, table
 from bench.metrics import STARTUP, label
 from bench.report import scaling, wording
 from bench.report.charts.figure import (
+    MOST_STYLES,
     PALETTE,
     ROW,
     Figure,
@@ -74,10 +75,13 @@ def living(run: Run, backend: str) -> list[Result]:
 
 
 def at_main(run: Run, backend: str) -> tuple[str, list[Result]]:
-    """Return the main workload, and the cells there."""
+    """Return the main workload, and the cells there that a chart has room for."""
     cells = living(run, backend)
     main = wording.main_workload([c for c in cells if c.measured("step")] or cells)
-    return main, [cell for cell in cells if cell.workload == main]
+    here = [cell for cell in cells if cell.workload == main]
+    here.sort(key=lambda c: (not c.is_baseline, c.style != BASELINE[1]))
+    kept = {cell.cell for cell in here[:MOST_STYLES]}
+    return main, [cell for cell in cells if cell.workload == main and cell.cell in kept]
 
 
 def row_axis(cells: Sequence[Result]) -> Any:
