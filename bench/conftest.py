@@ -310,7 +310,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             f"nothing to measure: no selected style and workload has the metric {asked}; choose "
             "others, or leave --metric out"
             if asked
-            else "nothing to measure; test_scaling.py needs --devices, as in --devices 1,2",
+            else "nothing to measure; test_scaling.py needs --devices, as in 1,2",
             returncode=2,
         )
     if empty:
