@@ -480,6 +480,13 @@ def test_other_conditions_are_refused_by_name_unless_allowed(
         assert headline(found).startswith("jax 0.12.0 → 0.12.1: No reg") == (name == "jax")
 
 
+def test_a_number_that_is_written_as_a_float_is_no_other_condition() -> None:
+    new = copy.deepcopy(BASE)
+    for cell in new["bakeoff"]["cells"]:
+        cell["exact"]["parameters"] = float(cell["exact"]["parameters"])
+    assert not both(BASE, new).differences
+
+
 def test_the_code_is_no_condition() -> None:
     for path, value in (
         (("commit_info", "id"), "another"),

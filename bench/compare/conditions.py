@@ -85,8 +85,10 @@ def conditions(run: Run) -> Iterator[tuple[tuple[str, str], str]]:
         if cell.is_baseline:
             text = cell.final_loss.corpus_sha256 if cell.final_loss else None
             donates = cell.proof.donates if cell.proof else None
+            parameters = cell.exact.get("parameters")
+            count = None if parameters is None else int(parameters)  # 98752.0 is no other model
             found += [
-                ("workload", f"parameters at {cell.place}", cell.exact.get("parameters")),
+                ("workload", f"parameters at {cell.place}", count),
                 ("workload", f"text at {cell.place}", text),
                 ("measuring", f"donation of buffers at {cell.place}", donates),
             ]
