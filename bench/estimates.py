@@ -112,9 +112,9 @@ def pooled(groups: Mapping[Group, Arms], programs: Mapping[Cell, str]) -> dict[G
     return out
 
 
-def datum(values: Sequence[float], quantile: float = QUANTILE) -> float:
+def datum(values: Sequence[float]) -> float:
     """Return what a block says of an arm: a low quantile of its calls."""
-    return float(np.quantile(values, quantile))
+    return float(np.quantile(values, QUANTILE))
 
 
 def table(arms: Arms) -> BlockTable:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 KINDS = {
@@ -76,18 +78,24 @@ def read_regular(path: Path, most: int) -> bytes:
         return b"".join(parts)
 
 
-def atomic_write(path: Path, data: str | bytes) -> None:
-    """Write a file that appears complete or not at all; replace it if it exists."""
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """Yield where to write a file, which gets its name when all of it is on the disk."""
     partial = path.with_name(f".{stem(path)}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def atomic_write(path: Path, data: str | bytes) -> None:
+    """Write a file that appears complete or not at all; replace it if it exists."""
+    with partial_file(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def stem(path: Path) -> str:

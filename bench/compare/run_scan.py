@@ -88,11 +88,12 @@ class RunScan:
             )
         if top.is_file():
             yield top.absolute()
+            return
 
         def denied(error: OSError) -> None:
             self.problems.append(f"{error.filename} cannot be looked into ({error.strerror})")
 
-        for folder, inside, names in top.absolute().walk(on_error=denied if top.is_dir() else None):
+        for folder, inside, names in top.absolute().walk(on_error=denied):
             inside[:] = sorted({*inside} - PASSED_OVER)
             paths = [folder / name for name in sorted(names) if name.endswith(".json")]
             yield from filter(Path.is_file, paths)  # not links to nowhere

@@ -112,11 +112,6 @@ def few(words: Sequence[str], most: int) -> str:
     return joined([*words[:most], f"{len(words) - most} more"])
 
 
-def full_sentence(text: str) -> str:
-    """Return a text with a capital and a full stop."""
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def printable(text: str) -> str:
     """Return a text from outside without what would steer a terminal; lines stay lines."""
     text = ESCAPE_SEQUENCE.sub("", text).expandtabs(4)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from common.errors import BakeoffError
-from common.files import stem
+from common.files import partial_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +20,8 @@ def whole_file(path: Path, what: str = "") -> Iterator[Path]:
     Raises:
         BakeoffError: it cannot be written; `what` is what the message calls it.
     """
-    partial = path.with_name(f".{stem(path)}.{os.getpid()}.partial")
     try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with partial_file(path) as partial:
+            yield partial
     except OSError as error:
         raise BakeoffError(f"{what}{path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
