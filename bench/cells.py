@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import impls
-from common.config import SWEEP, WORKLOADS
+from common.config import DEPTH, SWEEP, WORKLOADS
 from common.devices import Device
 from common.errors import BakeoffError, unknown
 
@@ -23,7 +23,10 @@ CONTROL = ("control", "pure")
 """The baseline under a second name: what differs from it is noise."""
 DEFAULT_WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: the two ends, dispatch alone and the blog's size."""
-TOGETHER = {"sweep": tuple(workload.name for workload in SWEEP)}
+TOGETHER = {
+    "sweep": tuple(workload.name for workload in SWEEP),
+    "depth": tuple(workload.name for workload in DEPTH),
+}
 """Names that stand for several workloads."""
 
 

@@ -66,11 +66,18 @@ class Metric:
         return fits_style and (not self.added or cell.workload in TINY)
 
     def usual(self, cell: Cell) -> bool:
-        """Tell whether it is measured where no metric is named: of a sweep, that is the step."""
-        return self.name == "step" or cell.workload not in TOGETHER["sweep"]
+        """Tell whether it is measured where no metric is named.
+
+        At the widths, that is the step; at the depths, what the host and a fresh process pay.
+        """
+        if cell.workload in TOGETHER["sweep"]:
+            return self.name == "step"
+        if cell.workload in TOGETHER["depth"]:
+            return self.kind is Kind.COLD or self.turn == HOST
+        return True
 
 
-TINY = ("toy",)
+TINY = ("toy", *TOGETHER["depth"])
 """Workloads where the device has next to nothing to do."""
 HOST = "host_cost"
 

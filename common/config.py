@@ -108,11 +108,13 @@ class Workload:
     """Streams side by side."""
     learning_rate: float = 0.002
     """Adam's step size. Where training is unstable, ten steps blow up the last digits."""
+    layers: int = 3
+    """Tanh layers."""
 
     @property
     def work(self) -> int:
         """What a step's time is about proportional to, where it is not all dispatch."""
-        return self.width**2 * self.chunk * self.batch
+        return self.width**2 * self.chunk * self.batch * self.layers
 
 
 SWEEP = tuple(
@@ -126,6 +128,11 @@ SWEEP = tuple(
     for width in (8, 16, 32, 64, 128, 256, 512, 1024)
 )
 """From which width on does a difference stop mattering?"""
+DEPTH = tuple(
+    Workload(f"depth{layers}", corpus="toy", width=8, chunk=4, layers=layers)
+    for layers in (3, 6, 12, 24, 48, 96)
+)
+"""What does each further array cost the host? The device has next to nothing to do."""
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -135,7 +142,8 @@ WORKLOADS = {
         Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
         Workload("crowded", corpus="synthetic", width=128, chunk=256, batch=64),
         *SWEEP,
+        *DEPTH,
     )
 }
 """`toy` is dispatch alone, `seed` is the blog's size; `wide`, `batched` and `crowded` stretch one
-size each, and the sweep does nothing but widen."""
+size each, the sweep does nothing but widen, and the depths nothing but deepen."""

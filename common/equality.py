@@ -47,7 +47,7 @@ class Case:
     def of(cls, workload: Workload, vocab_size: int) -> Case:
         """Return the sizes of `workload` over a vocabulary of `vocab_size`."""
         optimiser = replace(OPTIMISER, learning_rate=workload.learning_rate)
-        model = ModelConfig(vocab_size, workload.width)
+        model = ModelConfig(vocab_size, workload.width, workload.layers)
         return cls(model, workload.chunk, workload.batch, optimiser)
 
 

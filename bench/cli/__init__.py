@@ -19,6 +19,7 @@ from bench.cli import (
     bisect,
     check,
     compare,
+    cost,
     doctor,
     entrants,
     history,
@@ -53,7 +54,7 @@ app = typer.Typer(
 )
 for module in (
     *(train, sample, entrants, report, compare, ab),
-    *(bisect, history, check, new, doctor, matrix),
+    *(bisect, history, check, new, cost, doctor, matrix),
 ):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=module.EXAMPLES)(getattr(module, name))

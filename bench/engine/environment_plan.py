@@ -86,8 +86,8 @@ class EnvironmentPlan:
     def __post_init__(self) -> None:
         self.options, self.names = self.work.options, (self.side.name,)
         self.cells = list(self.needed)
-        # The large one first: it is what people ask about. A sweep comes last and goes up.
-        sweep = TOGETHER["sweep"]
+        # The large one first: it is what people ask about. Sweeps come last and go up.
+        sweep = [workload for several in TOGETHER.values() for workload in several]
         self.workloads = sorted(
             dict.fromkeys(cell.workload for cell in self.cells),
             key=lambda w: (w in sweep, WORKLOADS[w].work * (1 if w in sweep else -1)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE
 from bench.stats.verdicts import Verdict
-from common.config import SWEEP, WORKLOADS
+from common.config import DEPTH, SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ def over_devices(cell: Styled) -> str:
 def size(workload: str) -> tuple[float, ...]:
     """Return what sorts workloads by the size of the model, then of the batch."""
     known = WORKLOADS.get(workload)
-    return (math.inf,) if known is None else (known.width, known.batch, known.chunk)
+    return (math.inf,) if known is None else (known.width, known.layers, known.batch, known.chunk)
 
 
 def workloads(cells: Iterable[CellName]) -> list[str]:
@@ -66,6 +66,8 @@ def sized(workload: str) -> str:
         return workload
     if known in SWEEP:
         return f"width {known.width}"
+    if known in DEPTH:
+        return f"{known.layers} layers"
     batch = "" if known.batch == 1 else f", batch {known.batch}"
     return f"{workload} (width {known.width}{batch})"
 

@@ -1,0 +1,87 @@
+"""A law of costs: a fixed part, and a part for each of several things, as arrays of a model.
+
+Workers are the unit: each gives a line of its own through what it measured, and the lines of
+workers vary. So whatever moves all sizes of a worker alike is in the doubt of both parts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy import special
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+LEAST_WORKERS = 3
+LEAST_SIZES = 2
+
+
+class Range(NamedTuple):
+    """A value with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Law(NamedTuple):
+    """cost = fixed + each * size, in seconds."""
+
+    fixed: float
+    each: float
+    covariance: tuple[float, float, float]
+    """Of the two parts: the variance of `fixed`, their covariance, the variance of `each`."""
+    workers: int
+    misfit: float
+    """Largest distance of a size's mean from the line, as a part of the line there."""
+
+    def at(self, size: float) -> Range:
+        """Return the cost of a size."""
+        first, both, second = self.covariance
+        variance = first + 2 * size * both + size**2 * second
+        return self._range(self.fixed + self.each * size, variance)
+
+    @property
+    def of_each(self) -> Range:
+        """The part for each, with its interval."""
+        return self._range(self.each, self.covariance[2])
+
+    @property
+    def of_fixed(self) -> Range:
+        """The fixed part, with its interval."""
+        return self._range(self.fixed, self.covariance[0])
+
+    def _range(self, value: float, variance: float) -> Range:
+        half = float(special.stdtrit(self.workers - 1, 0.975)) * math.sqrt(max(0.0, variance))
+        return Range(value, value - half, value + half)
+
+
+def law(
+    sizes: Float[np.ndarray, " sizes"],
+    costs: Float[np.ndarray, "workers sizes"],
+    level: Float[np.ndarray, " sizes"],
+) -> Law | None:
+    """Fit a line in each worker, by least squares; None from fewer than three workers.
+
+    Args:
+        sizes: Increasing.
+        costs: In seconds; NaN where a worker has not measured a size.
+        level: What the noise of a cost is about proportional to, as the time of the whole call.
+    """
+    lines = [
+        np.polyfit(sizes[have], row[have], 1, w=1 / level[have])
+        for row in costs
+        if (have := ~np.isnan(row)).sum() >= LEAST_SIZES
+    ]
+    if len(lines) < LEAST_WORKERS:
+        return None
+    each, fixed = np.mean(lines, 0)
+    second, both, _, first = (np.cov(np.array(lines).T) / len(lines)).ravel()
+    known = ~np.isnan(costs).all(0)
+    expected = fixed + each * sizes[known]
+    away = np.abs(np.nanmean(costs[:, known], 0) - expected) / np.abs(expected)
+    covariance = float(first), float(both), float(second)
+    return Law(float(fixed), float(each), covariance, len(lines), float(away.max()))

@@ -1,0 +1,169 @@
+"""`bakeoff cost`: the law in a run, and what it says of a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
+from bench.cost import CostTable, arrays_of, cost_table, document, json_of, read_table
+from bench.estimates import Group
+from bench.metrics import HOST
+from bench.runfile import BakeoffSection
+from bench.runfile.reader import Run
+from bench.samples import Samples
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from tests.commands import Bakeoff
+
+PLANTED = {"flax_nnx/jit": (5e-5, 9e-5), "equinox/filter_jit": (1e-5, 1.7e-5)}
+"""Fixed cost, and cost of each array, in seconds."""
+PLAIN = (6e-5, 1e-6)
+
+
+def run(workers: int = 5, depths: int = 6) -> Run:
+    """Return a run whose workers are as fast as they please."""
+    rng, samples, number = np.random.default_rng(0), {}, 0
+    speed = rng.normal(1, 0.1, workers)
+    for workload in TOGETHER["depth"][:depths]:
+        arms: dict[Any, list[Samples]] = {}
+        for worker in range(workers):
+            number += 1
+            slow = speed[worker] * rng.normal(1, 0.2)  # the same for all arms of a block
+            for name in ("/".join(BASELINE), "/".join(CONTROL), *PLANTED):
+                fixed, each = PLANTED.get(name, (0.0, 0.0))
+                n = arrays_of(workload)
+                seconds = PLAIN[0] + fixed + (PLAIN[1] + each) * n
+                values = [slow * seconds * rng.normal(1, 0.002)]
+                cell = Arm.of(name).at(workload, "cpu")
+                arms.setdefault(cell, []).append(Samples(worker, number, 0.0, values))
+        samples[Group(HOST, workload, "cpu")] = arms
+    return Run("deep", BakeoffSection(cells=[]), samples, when="2026-11-26T00:00:00")
+
+
+@pytest.fixture(scope="module")
+def table() -> CostTable:
+    return cost_table(run())
+
+
+@pytest.fixture
+def file(table: CostTable, tmp_path: Path) -> Path:
+    path = tmp_path / "costs.json"
+    path.write_text(json_of(table), "utf-8")
+    return path
+
+
+def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
+    table: CostTable,
+) -> None:
+    assert {f"{s.entrant}/{s.style}" for s in table.styles} == set(PLANTED)
+    for style in table.styles:
+        _fixed, each = PLANTED[f"{style.entrant}/{style.style}"]
+        assert style.each == pytest.approx(each, rel=0.2)  # the level is that of a few workers
+        low, high = style.law.of_each[1:]
+        assert (high - low) / 2 < 0.03 * style.each, "blocks' speed is no part of the doubt"
+        assert len(style.measured) == 6
+    ratio = {s.style: s.each for s in table.styles}
+    assert ratio["jit"] / ratio["filter_jit"] == pytest.approx(9 / 1.7, rel=0.02)
+    assert table.most_arrays == 194
+
+
+def test_a_table_comes_back_from_its_file(table: CostTable, file: Path) -> None:
+    assert read_table(file) == table
+
+
+def test_too_little_to_fit() -> None:
+    for few in (run(workers=2), run(depths=1), run(depths=0)):
+        with pytest.raises(BakeoffError, match="no host costs at two depths from three workers"):
+            cost_table(few)
+
+
+def test_what_is_said_of_a_model(table: CostTable) -> None:
+    [first, second] = document(table, 147, 0.040, table.styles).sections[0].tables[0].rows
+    assert first.cells[0] == "equinox filter_jit"
+    style = {s.style: s for s in table.styles}["jit"]
+    added = style.fixed + 147 * style.each
+    assert second.cells[1].number == pytest.approx(added)  # type: ignore[union-attr]
+    assert second.cells[2].number == pytest.approx(added / 0.040)  # type: ignore[union-attr]
+    assert second.cells[3].number == 0.0  # type: ignore[union-attr]  # the device takes longer
+    assert second.cells[4].number == pytest.approx(added / 0.01)  # type: ignore[union-attr]
+    rows = document(table, 147, 0.001, table.styles, host=2.0).sections[0].tables[0].rows
+    late = 2 * (added + table.baseline.law.at(147).value) - 0.001
+    assert rows[1].cells[3].number == pytest.approx(late / 0.001)  # type: ignore[union-attr]
+    said = " ".join(document(table, 500, 0.04, table.styles).sections[1].lines)
+    assert "more is extrapolated" in said
+
+
+def test_arrays_are_counted_in_weights_and_in_what_a_function_returns(
+    file: Path, tmp_path: Path, bakeoff: Bakeoff
+) -> None:
+    save_file({f"w{i}": np.zeros(2, np.float32) for i in range(5)}, tmp_path / "w.safetensors")
+    (tmp_path / "mine.py").write_text(
+        "import equinox as eqx, jax\n"
+        "def model(): return eqx.nn.MLP(2, 2, 4, 3, key=jax.random.key(0))\n"
+    )
+    for model, count in (("w.safetensors", 5), ("mine.py:model", 8)):
+        done = bakeoff("cost", "--model", f"{tmp_path / model}", "--from", str(file))
+        assert (done.status, done.err) == (0, "")
+        assert f"{count} parameter arrays" in done.out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "neither is given"),
+        (["--arrays", "0"], "--arrays is 0"),
+        (["--arrays", "-3"], "--arrays is -3"),
+        (["--arrays", "8", "--step-ms", "0"], "--step-ms is 0"),
+        (["--arrays", "8", "--step-ms", "nan"], "--step-ms is nan"),
+        (["--arrays", "8", "--model", "x"], "both are given"),
+        (["--model", "missing.safetensors"], "there is no file missing.safetensors"),
+        (["--model", "bad.safetensors"], "is no safetensors file"),
+        (["--model", "mine.py:raises"], "raised ValueError: no luck"),
+        (["--model", "mine.py:nothing"], "has no arrays"),
+        (["--model", "mine.py:unknown"], "raised AttributeError"),
+        (["--arrays", "8", "--style", "flax_nnx/jet"], "unknown style 'flax_nnx/jet'"),
+        (["--arrays", "8", "--from", "missing.json"], "missing.json"),
+        (["--arrays", "8", "--from", "bad.safetensors"], "bad.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line(
+    given: list[str],
+    said: str,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    bakeoff: Bakeoff,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.safetensors").write_text("{}")
+    Path("mine.py").write_text(
+        "def raises(): raise ValueError('no luck')\ndef nothing(): return [1, 'a']\n"
+    )
+    source = [] if "--from" in given else ["--from", str(file)]
+    done = bakeoff("cost", *given, *source)
+    assert (done.status, done.out) == (2, "")
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_it_needs_no_jax(file: Path) -> None:
+    code = (
+        "import sys; from bench.cli import main\n"
+        f"assert main(['cost', '--arrays', '8', '--from', {str(file)!r}]) == 0\n"
+        "assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_json_is_the_table(table: CostTable, file: Path, bakeoff: Bakeoff) -> None:
+    done = bakeoff("cost", "--from", str(file), "--format", "json")
+    assert msgspec.json.decode(done.out, type=CostTable) == table
