@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
+from bench.cells import BASELINE, TOGETHER, Arm
 from bench.compare.conditions import versions
-from bench.estimates import Group, differences, table
+from bench.estimates import REFERENCE, Group, differences, table
 from bench.estimates import added as added_seconds
 from bench.metrics import HOST
 from bench.report import wording
@@ -154,7 +154,7 @@ def by_worker(
     level: dict[Arm, np.ndarray] = {}
     baseline = empty.copy()
     for column, each in enumerate(tables.values()):
-        references, others = each.compared((BASELINE, CONTROL))
+        references, others = each.compared(REFERENCE)
         seconds = np.exp(each.logs)
         beside = seconds[:, references].mean(1)
         usual = float(np.nanmedian(beside))
