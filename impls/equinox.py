@@ -10,7 +10,14 @@ import jax.numpy as jnp
 
 from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
-from common.steps import FunctionalStep, load_adam, pure_style, save_adam
+from common.steps import (
+    FunctionalStep,
+    load_adam,
+    pure_style,
+    pure_update,
+    save_adam,
+    stages_of,
+)
 
 if TYPE_CHECKING:
     import optax
@@ -128,4 +135,26 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
     return FunctionalStep(update, load, save, stages)
 
 
-STYLES = {"pure": pure_style(build), "filter_jit": filter_jit}
+def flat(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    """`jax.jit` over arrays alone: the tree is flattened once, and put together while tracing."""
+    model = build(config)
+    update = pure_update(model, optimiser)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    structure = jax.tree.structure((params, jax.eval_shape(optimiser.init, params)))
+
+    @jax.jit
+    def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
+        state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
+        return jax.tree.leaves(state), hidden, loss
+
+    def load(checkpoint: Checkpoint) -> list[Array]:
+        params = model.from_weights(checkpoint.weights)
+        return jax.tree.leaves((params, load_adam(optimiser, params, model, checkpoint)))
+
+    def save(arrays: list[Array]) -> Checkpoint:
+        return save_adam(*jax.tree.unflatten(structure, arrays), model)
+
+    return FunctionalStep(flat_update, load, save, stages_of(flat_update))
+
+
+STYLES = {"pure": pure_style(build), "filter_jit": filter_jit, "flat": flat}

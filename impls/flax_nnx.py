@@ -13,7 +13,8 @@ from flax import nnx
 
 from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
-from common.steps import beside, load_adam, pure_style, save_adam
+from common.steps import FunctionalStep, beside, load_adam, pure_style, save_adam
+from common.steps import stages_of as jax_stages_of
 
 if TYPE_CHECKING:
     import optax
@@ -78,7 +79,7 @@ def build(config: ModelConfig) -> Model:
 def train_step(
     model: CharRNN, optimizer: nnx.Optimizer, hidden: Hidden, chunk: Chunk
 ) -> tuple[Hidden, Array]:
-    """Update model and optimiser in place; all three styles below compile this function."""
+    """Update model and optimiser in place; all styles below but `pure` compile this function."""
 
     def loss_fn(model: CharRNN) -> tuple[Array, Hidden]:
         return scan_loss(model, hidden, chunk)
@@ -88,23 +89,22 @@ def train_step(
     return hidden, loss
 
 
+type Pair = tuple[CharRNN, nnx.Optimizer]
 type Call = Callable[[Hidden, Chunk], tuple[Hidden, Array]]
 type Stages = Callable[[Hidden, Chunk], Program]
 type Bind = Callable[[CharRNN, nnx.Optimizer], tuple[Call, Stages]]
 
 
-class InPlace:
-    """A training step around one model and one optimiser, whose arrays are replaced in place."""
+class Objects:
+    """One model and one optimiser, whose arrays are replaced in place."""
 
-    def __init__(
-        self, config: ModelConfig, optimiser: optax.GradientTransformation, bind: Bind
-    ) -> None:
+    def __init__(self, config: ModelConfig, optimiser: optax.GradientTransformation) -> None:
         self.pure, self.tx = build(config), optimiser
         self.model = CharRNN(config, nnx.Rngs(0))
         self.optimizer = nnx.Optimizer(self.model, optimiser, wrt=nnx.Param)
-        self.call, self.program = bind(self.model, self.optimizer)
 
-    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
+    def loaded(self, checkpoint: Checkpoint) -> Pair:
+        """Return them with the arrays of `checkpoint`."""
         params = self.pure.from_weights(checkpoint.weights)
         nnx.update(self.model, params)
         opt_state = load_adam(self.tx, params, self.pure, checkpoint)
@@ -112,12 +112,31 @@ class InPlace:
         for variable, value in zip(variables, jax.tree.leaves(opt_state), strict=True):
             variable.set_value(value)
         self.optimizer.step.set_value(beside(params, np.uint32(checkpoint.updates)))
+        return self.model, self.optimizer
+
+    def saved(self, pair: Pair) -> Checkpoint:
+        """Return the checkpoint of a model and its optimiser."""
+        model, optimizer = pair
+        opt_state = jax.tree.map(
+            lambda variable: variable.get_value(), optimizer.opt_state, is_leaf=is_variable
+        )
+        return save_adam(nnx.state(model, nnx.Param), opt_state, self.pure)
+
+
+class InPlace(Objects):
+    """A training step that updates its objects in place."""
+
+    def __init__(
+        self, config: ModelConfig, optimiser: optax.GradientTransformation, bind: Bind
+    ) -> None:
+        super().__init__(config, optimiser)
+        self.call, self.program = bind(self.model, self.optimizer)
+
+    def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
+        self.loaded(checkpoint)
 
     def save(self) -> Checkpoint:  # noqa: D102
-        opt_state = jax.tree.map(
-            lambda variable: variable.get_value(), self.optimizer.opt_state, is_leaf=is_variable
-        )
-        return save_adam(nnx.state(self.model, nnx.Param), opt_state, self.pure)
+        return self.saved((self.model, self.optimizer))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
         return self.call(hidden, chunk)
@@ -138,6 +157,16 @@ def jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainSt
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
         function = nnx.jit(train_step)
+        return partial(function, model, optimizer), stages_of(function, model, optimizer)
+
+    return InPlace(config, optimiser, bind)
+
+
+def jit_tree(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    """`nnx.jit` in tree mode, in which `graph_updates=False` changes nothing more."""
+
+    def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
+        function = nnx.jit(train_step, graph=False)
         return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
     return InPlace(config, optimiser, bind)
@@ -165,9 +194,46 @@ def jit_partial(config: ModelConfig, optimiser: optax.GradientTransformation) ->
     return InPlace(config, optimiser, bind)
 
 
+def jax_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    """`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
+
+    @jax.jit
+    def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
+        hidden, loss = train_step(*pair, hidden, chunk)
+        return pair, hidden, loss
+
+    objects = Objects(config, optimiser)
+    return FunctionalStep(update, objects.loaded, objects.saved, jax_stages_of(update))
+
+
+def flat(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    """`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
+    objects = Objects(config, optimiser)
+    structure = jax.tree.structure((objects.model, objects.optimizer))
+
+    @jax.jit
+    def update(
+        arrays: list[Array], hidden: Hidden, chunk: Chunk
+    ) -> tuple[list[Array], Hidden, Array]:
+        pair = jax.tree.unflatten(structure, arrays)
+        hidden, loss = train_step(*pair, hidden, chunk)
+        return jax.tree.leaves(pair), hidden, loss
+
+    def load(checkpoint: Checkpoint) -> list[Array]:
+        return jax.tree.leaves(objects.loaded(checkpoint))
+
+    def save(arrays: list[Array]) -> Checkpoint:
+        return objects.saved(jax.tree.unflatten(structure, arrays))
+
+    return FunctionalStep(update, load, save, jax_stages_of(update))
+
+
 STYLES = {
     "pure": pure_style(build),
     "jit": jit,
+    "jit_tree": jit_tree,
     "cached_partial": cached_partial,
     "jit_partial": jit_partial,
+    "jax_jit": jax_jit,
+    "flat": flat,
 }

@@ -31,10 +31,11 @@ TOY = Case(ModelConfig(5, 8), 8, 1)
 
 DIFFERENT = {
     # weights are stored out by in: each layer's product comes out the other way round
-    *(("equinox", "pure"), ("equinox", "filter_jit")),
+    *(("equinox", "pure"), ("equinox", "filter_jit"), ("equinox", "flat")),
     # TrainState and nnx.Optimizer count steps, besides Adam's own count
     *(("flax_linen", "train_state"), ("flax_nnx", "jit")),
-    *(("flax_nnx", "cached_partial"), ("flax_nnx", "jit_partial")),
+    *(("flax_nnx", "jit_tree"), ("flax_nnx", "cached_partial"), ("flax_nnx", "jit_partial")),
+    *(("flax_nnx", "jax_jit"), ("flax_nnx", "flat")),
     # the batch is Haiku's own, not vmap's: a bias is broadcast to it in another way
     ("haiku", "transform"),
     # layer by layer, six scans instead of two, and products for a whole chunk around them

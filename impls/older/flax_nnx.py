@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 
 nnx: Any = flax.nnx  # the type checker sees today's, and this is about the others
 FLAX = release(flax.__version__)
-FUNCTIONS = {"cached_partial": (0, 10, 4), "jit_partial": (0, 12, 5)}
-"""Functions of NNX that the styles of the same names need, and since when there are any."""
+NEEDS = {
+    "jit_tree": ("nnx.jit(graph=False)", (0, 12, 4)),
+    "cached_partial": ("nnx.cached_partial", (0, 10, 4)),
+    "jit_partial": ("nnx.jit_partial", (0, 12, 5)),
+    "jax_jit": ("modules that are pytrees", (0, 11, 0)),
+    "flat": ("modules that are pytrees", (0, 11, 0)),
+}
+"""What styles need of NNX, and since when there is that."""
 
 
 def adapt(entrant: Any) -> None:
     """Let the entrant run under the release that is installed."""
     entrant.MISSING = {
-        name: f"needs nnx.{name}, which flax {flax.__version__} does not have"
-        for name, since in FUNCTIONS.items()
+        name: f"needs {what}, which flax {flax.__version__} does not have"
+        for name, (what, since) in NEEDS.items()
         if since > FLAX
     }
     entrant.STYLES = {n: s for n, s in entrant.STYLES.items() if n not in entrant.MISSING}
