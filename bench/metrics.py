@@ -57,6 +57,8 @@ class Metric:
     """Share of the warm time that its turn gets, beside the others'."""
     neutral: bool = False
     """Less is not better."""
+    named: bool = False
+    """It is measured only where it is asked for by name."""
     shown: bool = False
     """Whether a page shows it before its reader picks columns."""
 
@@ -70,6 +72,8 @@ class Metric:
 
         At the widths, that is the step; at the depths, what the host and a fresh process pay.
         """
+        if self.named:
+            return False
         if cell.workload in TOGETHER["sweep"]:
             return self.name == "step"
         if cell.workload in TOGETHER["depth"]:
@@ -91,6 +95,15 @@ TABLE = (
         turn="step",
         weight=3,
         shown=True,
+    ),
+    Metric(
+        "step_pipelined",
+        "step,\npipelined",
+        "the same, of 50 in a row of which only the last is waited for; measured if named",
+        Kind.WARM,
+        "s",
+        turn="pipelined",
+        named=True,
     ),
     Metric(
         HOST,

@@ -1,8 +1,8 @@
-"""How long is one training step? All entrants interleaved, each call synchronised."""
+"""How long is one training step? All entrants interleaved, each call synchronised, or in a row."""
 
 from collections.abc import Callable
 
-METRICS = ("step",)
+METRICS = ("step", "step_pipelined")
 
 
 def test_step(replay: Callable[[], None]) -> None:

@@ -58,3 +58,5 @@ def test_a_call_in_a_row_takes_as_long_as_one_that_is_waited_for(
         "host_cost": {2.0},
         "host_cost_pipelined": {2.0},
     }
+    [call] = turns.PipelinedTurn(step, (), None)()["step_pipelined"]  # type: ignore[arg-type]
+    assert call.seconds == 2.0

@@ -13,7 +13,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
-from bench.cost import CostTable, arrays_of, cost_table, document, json_of, read_table
+from bench.cost.document import Asked, document
+from bench.cost.fit import arrays_of, cost_table
+from bench.cost.table import CostTable, json_of, read_table
 from bench.estimates import Group
 from bench.metrics import HOST
 from bench.runfile import BakeoffSection
@@ -51,7 +53,7 @@ def run(workers: int = 5, depths: int = 6) -> Run:
 
 @pytest.fixture(scope="module")
 def table() -> CostTable:
-    return cost_table(run())
+    return cost_table([run()])
 
 
 @pytest.fixture
@@ -83,11 +85,11 @@ def test_a_table_comes_back_from_its_file(table: CostTable, file: Path) -> None:
 def test_too_little_to_fit() -> None:
     for few in (run(workers=2), run(depths=1), run(depths=0)):
         with pytest.raises(BakeoffError, match="no host costs at two depths from three workers"):
-            cost_table(few)
+            cost_table([few])
 
 
 def test_what_is_said_of_a_model(table: CostTable) -> None:
-    [first, second] = document(table, 147, 0.040, table.styles).sections[0].tables[0].rows
+    [first, second] = document(table, Asked(147, 0.040), table.styles).sections[0].tables[0].rows
     assert first.cells[0] == "equinox filter_jit"
     style = {s.style: s for s in table.styles}["jit"]
     added = style.fixed + 147 * style.each
@@ -95,10 +97,10 @@ def test_what_is_said_of_a_model(table: CostTable) -> None:
     assert second.cells[2].number == pytest.approx(added / 0.040)  # type: ignore[union-attr]
     assert second.cells[3].number == 0.0  # type: ignore[union-attr]  # the device takes longer
     assert second.cells[4].number == pytest.approx(added / 0.01)  # type: ignore[union-attr]
-    rows = document(table, 147, 0.001, table.styles, host=2.0).sections[0].tables[0].rows
+    rows = document(table, Asked(147, 0.001, host=2.0), table.styles).sections[0].tables[0].rows
     late = 2 * (added + table.baseline.law.at(147).value) - 0.001
     assert rows[1].cells[3].number == pytest.approx(late / 0.001)  # type: ignore[union-attr]
-    said = " ".join(document(table, 500, 0.04, table.styles).sections[1].lines)
+    said = " ".join(document(table, Asked(500, 0.04), table.styles).sections[0].lines)
     assert "more is extrapolated" in said
 
 

@@ -85,6 +85,7 @@ def test_a_proof_needs_no_baseline_before_it(honest: Child) -> None:
 
 KINDS = {
     "step": {"step": 8},
+    "pipelined": {"step_pipelined": 2},
     "host_cost": {"host_cost": 20, "host_cost_pipelined": 2},
     "sample": {"sample": 2},
     "epoch": {"epoch_by_chunk": 2, "epoch_by_scan": 2},

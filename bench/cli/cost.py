@@ -16,14 +16,16 @@ from common.config import check_size
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from bench.cost import CostTable
-    from bench.report.table import Document
+    from collections.abc import Sequence
+
+    from bench.cost.table import CostTable
 
 EXAMPLES = """Examples:\n
 bakeoff cost --arrays 147 --step-ms 40\n
 bakeoff cost --model weights.safetensors --step-ms 40 --style flax_nnx/jit\n
 bakeoff cost --model mine.py:make_model --step-ms 3 --here\n
-bakeoff cost --from run.json -o costs.json"""
+bakeoff cost --from run.json -o costs.json\n
+bakeoff cost --from run.json --check --arrays 50 -o costs.html"""
 MOST_ARRAYS = 1_000_000
 MOST_MILLISECONDS = 86_400_000.0
 
@@ -59,14 +61,20 @@ def cost(
         bool, typer.Option("--here", help="Measure for 20 s how fast this machine's Python is.")
     ] = False,
     from_: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A table of costs, or a run of `pytest bench --workload depth`.",
+            help="A table of costs, or runs of `pytest bench --workload depth`.",
             show_default="the published table",
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Measure other models too, in 12 minutes: does the law hold for them?"
+        ),
+    ] = False,
     format_: Annotated[
         CostFormat | None,
         typer.Option("--format", show_default="by the output's ending, else text"),
@@ -81,7 +89,8 @@ def cost(
     What it adds depends on the number of parameter arrays and on how fast Python runs, whatever
     the model computes and on whichever device.
     """
-    from bench.cost import document, json_of, speed_here
+    from bench.cost.document import Asked, document, page
+    from bench.cost.table import json_of
 
     chosen = format_of(format_, output, CostFormat)
     if not 0 < step_ms <= MOST_MILLISECONDS:  # NaN is not
@@ -97,38 +106,60 @@ def cost(
     count = arrays_in(model) if model is not None else arrays
     if count is not None:
         check_size("--arrays", count, most=MOST_ARRAYS)
-    costs = table_from(from_)
+    costs = table_from(from_ or [])
     known = {f"{each.entrant}/{each.style}": each for each in costs.styles}
     asked = names(style)
     for name in asked:
         if name not in known:
             raise unknown("style", name, sorted(known))
+    if check:
+        costs = checked(costs)
     if chosen is CostFormat.JSON:
         give(json_of(costs), output)
         return 0
-    host = speed_here(costs) if here else 1.0
+    host = 1.0
+    if here:
+        from bench.cost.speed import speed_here
+
+        host = speed_here(costs)
     assert count is not None
     chosen_styles = [known[name] for name in asked or known]
-
-    def made(*, figures: bool = False) -> Document:
-        del figures
-        return document(costs, count, step_ms / 1e3, chosen_styles, host)
-
-    if output is None and chosen is CostFormat.TEXT:
-        show(made())
+    model_asked = Asked(count, step_ms / 1e3, host)
+    if chosen is CostFormat.HTML:
+        give(page(costs, model_asked, chosen_styles), output)
+    elif output is None and chosen is CostFormat.TEXT:
+        show(document(costs, model_asked, chosen_styles))
     else:
-        give(rendered(made, str(chosen)), output)
+        give(rendered(lambda: document(costs, model_asked, chosen_styles), str(chosen)), output)
     return 0
 
 
-def table_from(path: Path | None) -> CostTable:
-    """Return the table of a file: one of costs, or a run that costs can be read from."""
-    from bench.cost import PUBLISHED, cost_table, is_table, read_table
+def table_from(paths: Sequence[Path]) -> CostTable:
+    """Return the table of a file of costs, or of runs that costs can be read from."""
+    from bench.cost.table import PUBLISHED, is_table, read_table
+
+    if not paths or is_table(paths[0]):
+        return read_table(paths[0] if paths else PUBLISHED)
+    from bench.cost.fit import cost_table
     from bench.runfile.reader import read
 
-    if path is None:
-        return read_table(PUBLISHED)
-    return read_table(path) if is_table(path) else cost_table(read(path))
+    return cost_table([read(path) for path in paths])
+
+
+def checked(costs: CostTable) -> CostTable:
+    """Return a table with models beside it that are measured now."""
+    import msgspec
+
+    from bench.cost.held_out import measured, models
+    from bench.cost.table import Checked
+
+    found = []
+    for each in measured(models()):
+        library, kind, depth = each.model
+        about = f"{kind}, {depth} blocks", library, each.style
+        found.append(Checked(*about, each.arrays, each.modules, *each.seconds))
+        typer.echo(f"measured {', '.join(about)}", err=True)
+    return msgspec.structs.replace(costs, checked=tuple(found))
 
 
 def arrays_in(model: str) -> int:

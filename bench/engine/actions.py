@@ -103,7 +103,9 @@ class Options:
         return self.blocks is not None
 
 
-ROUNDS = {"step": 8, "host_cost": 6, "sample": 5, "epoch": 2}
+STEPS = ("step", "pipelined")
+"""Kinds of turns that are steps as users run them, on all cores."""
+ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6, "sample": 5, "epoch": 2}
 """Rounds in a block. Of a step at `seed`, from eight on a block is worth what it costs."""
 FEW_ROUNDS = 3
 """Of a step that does more than `seed`'s: there a round takes seconds."""
@@ -113,3 +115,8 @@ def rounds_of(turn: Turn) -> int:
     """Return the rounds in a block."""
     long = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
     return FEW_ROUNDS if long and turn.kind == "step" else ROUNDS[turn.kind]
+
+
+def calls_of(turn: Turn) -> int:
+    """Return about how many calls a turn takes."""
+    return 50 if turn.kind == "pipelined" else 6

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, TOGETHER, Cell
-from bench.engine.actions import ALL, AUTO, ONE, rounds_of
+from bench.engine.actions import ALL, AUTO, ONE, STEPS, rounds_of
 from bench.engine.planner import COLD, LOAD, PROVE, cold_cells, rounds_for, sitting, usual
 from bench.engine.scheduler import PREPARED, Scheduler, Visit
 from bench.engine.state import Side, with_references
@@ -165,7 +165,7 @@ class EnvironmentPlan:
         names = " and ".join(self.workloads)
         proofs = f"proofs that {arms} arms are equal, at {names} (about {seconds:.0f} s)"
         yield proofs, self.prove()
-        if steps := self.turns("step"):
+        if steps := self.turns(*STEPS):
             yield self.said(steps, self.pinned), self.measure(steps, self.pinned)
         if host := self.turns(HOST):
             auto = self.options.cores == AUTO
@@ -206,7 +206,7 @@ class EnvironmentPlan:
 
     def prove(self) -> Lanes:
         """Open the first workers, which prove everything and measure what they can."""
-        steps, host = self.turns("step"), self.turns(HOST)
+        steps, host = self.turns(*STEPS), self.turns(HOST)
         pinned = self.pinned or (not steps and self.options.cores != ALL)
         turns = steps if steps and not self.pinned else steps | host
         until = {
@@ -253,7 +253,7 @@ class EnvironmentPlan:
 
     def apart(self) -> Lanes:
         """Measure what compiles programs of its own, where there is time for enough workers."""
-        others = bool(self.turns("step") or self.turns(HOST))
+        others = bool(self.turns(*STEPS) or self.turns(HOST))
         end = self.work.now + (PREPARED_SHARE if others else ALONE) * self.left
         for turn, weight in self.turns(*PREPARED).items():
             arms = [c for c in self.side.alive(turn.workload) if c.is_pure]
@@ -272,7 +272,7 @@ class EnvironmentPlan:
         """
         used = {False: 0.0, True: 0.0}
         while True:
-            steps, host = self.turns("step"), self.turns(HOST)
+            steps, host = self.turns(*STEPS), self.turns(HOST)
             unsettled = self.count is not None or any(map(self.open, host))
             if self.options.cores == ALL or self.pinned:
                 steps, host = (steps | host if unsettled or not steps else steps), {}
@@ -367,7 +367,7 @@ class EnvironmentPlan:
     def jobs(self) -> Iterator[Job]:
         """Yield what is done once, if there is time for it."""
         left, lanes = self.left, len(self.one_core)
-        alone = not self.turns("step") and not self.turns(HOST)
+        alone = not self.turns(*STEPS) and not self.turns(HOST)
         workload = min(self.workloads, key=lambda w: WORKLOADS[w].work)
         arms = self.side.alive(workload)
         cost = 2 * len(arms) * self.each_cost(workload) / lanes

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 LOAD, LOADING, PROVE, COLD = 2.0, 3.0, 1.2, 3.6
 """Seconds on one core of a 2-core EPYC: to start a worker and import (of a side that nothing is
 known of, with room to spare), to prove one arm at one workload, for a cold process."""
-SEED_STEP, LEAST_STEP, CALLS = 4.5e-3, 2e-4, 6
-"""Seconds of a step at `seed`, over all arms, and of the smallest step; calls in a round."""
+SEED_STEP, LEAST_STEP = 4.5e-3, 2e-4
+"""Seconds of a step at `seed`, over all arms, and of the smallest step."""
 OPEN_PART = 0.18
 """Of a proof, what opening the same arm takes in a worker that has a compilation cache."""
 MOST_COLD = 15

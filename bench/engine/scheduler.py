@@ -19,8 +19,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.engine.actions import rounds_of
-from bench.engine.planner import CALLS, COLD, LEAST_STEP, LOADING, OPEN_PART, SEED_STEP
+from bench.engine.actions import calls_of, rounds_of
+from bench.engine.planner import COLD, LEAST_STEP, LOADING, OPEN_PART, SEED_STEP
 from bench.metrics import HOST, METRICS
 from bench.samples import BASELINE_ARM, CONTROL_ARM, Block, Found, Samples, Spent, Turn
 from bench.worker import protocol
@@ -131,7 +131,12 @@ class Scheduler:
         total = 0.0
         for turn in turns:
             arms = self.in_common(names, turn.workload)
-            guess = len(arms) * rounds_of(turn) * CALLS * self.step_cost(names[0], turn.workload)
+            guess = (
+                len(arms)
+                * rounds_of(turn)
+                * calls_of(turn)
+                * self.step_cost(names[0], turn.workload)
+            )
             total += self.block_cost(names, turn, arms) or guess
         return total
 

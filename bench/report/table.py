@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from bench.report.charts import Figure
     from bench.runfile import Metric
 
-RATIO, ADDED = "ratio", "added seconds"
-"""Units beside those of metrics: how many times as much, and what is added to a call."""
+RATIO, ADDED, EACH = "ratio", "added seconds", "seconds each"
+"""Units beside those of metrics: how many times as much, what is added to a call, and what each of
+many things takes of that."""
 MARKS = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """What stands before a ratio that is no finding; slower and faster have a colour instead."""
 
@@ -77,6 +78,8 @@ class Value:
             return "–"
         if self.unit == ADDED:
             return _added(self.number, self.low, self.high)
+        if self.unit == EACH:
+            return _each(self.number, self.low, self.high)
         if self.unit != RATIO:
             return amount(self.number, self.unit)
         if self.bound is not None:
@@ -202,6 +205,14 @@ def _added(middle: float, low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return text
     return f"{text} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
+
+
+def _each(middle: float, low: float | None, high: float | None) -> str:
+    digits = 1 if abs(middle) >= 1e-5 else 2
+    text = f"{middle * 1e6:.{digits}f} µs"
+    if low is None or high is None:
+        return text
+    return f"{text} ({low * 1e6:.{digits}f} to {high * 1e6:.{digits}f})"
 
 
 def amount(value: float, unit: str) -> str:

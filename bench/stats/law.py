@@ -13,6 +13,8 @@ import numpy as np
 from scipy import special
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from jaxtyping import Float
 
 LEAST_WORKERS = 3
@@ -55,7 +57,7 @@ class Law(NamedTuple):
         return self._range(self.fixed, self.covariance[0])
 
     def _range(self, value: float, variance: float) -> Range:
-        half = float(special.stdtrit(self.workers - 1, 0.975)) * math.sqrt(max(0.0, variance))
+        half = quantile(self.workers) * math.sqrt(max(0.0, variance))
         return Range(value, value - half, value + half)
 
 
@@ -85,3 +87,29 @@ def law(
     away = np.abs(np.nanmean(costs[:, known], 0) - expected) / np.abs(expected)
     covariance = float(first), float(both), float(second)
     return Law(float(fixed), float(each), covariance, len(lines), float(away.max()))
+
+
+def power_law(costs: Mapping[int, Sequence[float]]) -> Range:
+    """Return the power of a size that costs grow with: the slope of their logarithms.
+
+    Args:
+        costs: By size, of independent processes.
+    """
+    from scipy import stats  # which takes a second to import
+
+    sizes, logs = np.array([(math.log(n), math.log(c)) for n, own in costs.items() for c in own]).T
+    fit = stats.linregress(sizes, logs)
+    half = float(special.stdtrit(len(logs) - 2, 0.975)) * float(fit.stderr)
+    return Range(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
+
+
+def mean_of_workers(values: Sequence[float]) -> Range:
+    """Return the mean of one value from each worker, with its 95 % interval."""
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = quantile(len(values)) * error
+    return Range(mean, mean - half, mean + half)
+
+
+def quantile(workers: int) -> float:
+    """Return Student's quantile of a 95 % interval from so many workers."""
+    return float(special.stdtrit(workers - 1, 0.975))

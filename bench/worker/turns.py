@@ -51,6 +51,8 @@ CALLS = 4
 """Timed calls of a step in a turn."""
 HOST_COST_CALLS = 10
 """Calls of a step that are each waited for, and as many of which only the last is."""
+CALLS_IN_A_ROW = 50
+"""Calls of a step of which a training loop waits for the last, to print its loss."""
 EPOCH_CHUNKS = 39
 """As many whole chunks as the blog's epoch has, or as the text has."""
 EPOCH_TOLERANCE = 1e-3
@@ -155,6 +157,22 @@ class HostCostTurn(StepTurn):
         return {"host_cost": waited_for, "host_cost_pipelined": [in_a_row]}
 
 
+class PipelinedTurn(StepTurn):
+    """Calls of a step in a row, as a training loop makes them: only the last is waited for."""
+
+    def __call__(self) -> Samples:
+        """Take one turn, after a call that is waited for."""
+        step, hidden, chunk = self.step, self.hidden, self.chunk
+        WAIT(step(hidden, chunk))
+        cpu, start = CPU_CLOCK(), CLOCK()
+        for _ in range(CALLS_IN_A_ROW):
+            found = step(hidden, chunk)
+        WAIT(found)
+        in_a_row = Call.since(start, cpu, CLOCK(), CALLS_IN_A_ROW)
+        self.loss, self.calls = found[1], self.calls + 1 + CALLS_IN_A_ROW
+        return {"step_pipelined": [in_a_row]}
+
+
 class ProgramTurn:
     """Single calls of programs that are no step: each gives a metric a sample."""
 
@@ -248,6 +266,7 @@ def of_sample(arms: Arms, arm: Arm) -> Fresh:
 
 KINDS: dict[str, Callable[[Arms, Arm], Fresh]] = {
     "step": partial(of_step, StepTurn),
+    "pipelined": partial(of_step, PipelinedTurn),
     "host_cost": partial(of_step, HostCostTurn),
     "epoch": of_epoch,
     "sample": of_sample,

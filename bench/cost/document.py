@@ -1,0 +1,148 @@
+"""What styles cost a model, as a document and as a page on which a reader gives the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.cost import advice
+from bench.report.table import ADDED, EACH, Column, Document, Row, Section, Table, Value
+from bench.stats.law import Range, quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.cost.table import CostTable, StyleCost
+
+SMALL = 0.01
+"""Of a step: a cost below it does not matter."""
+
+
+class Asked(NamedTuple):
+    """A model, and the machine that runs it."""
+
+    arrays: int
+    """Parameter arrays."""
+    step_seconds: float
+    """Of its training step on the device, without what a style adds."""
+    host: float = 1.0
+    """How many times as long the machine's Python takes as the table's."""
+
+
+def document(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Document:
+    """Return what some styles of a table cost a model."""
+    columns = (
+        Column("style"),
+        Column("added per step", number=True),
+        Column("of your step", number=True, help="if nothing overlaps"),
+        Column("if all\noverlaps", number=True, help="if the device never waits for the host"),
+        Column("below 1 %\nfrom", number=True, help="the step time from which it is below 1 %"),
+    )
+    rows = tuple(
+        cost_row(style, costs, asked)
+        for style in sorted(styles, key=lambda style: style.law.at(asked.arrays).value)
+    )
+    return Document(
+        title="What each style costs your model",
+        subtitle=f"{asked.arrays} parameter arrays, {Value(asked.step_seconds, 's')} a step",
+        sections=(
+            Section("Cost of a step", tuple(reading(costs, asked)), (Table(columns, rows),)),
+        ),
+        fine_print=(
+            f"Measured on {costs.machine}, {costs.when[:10]}, with "
+            f"{', '.join(f'{n} {v}' for n, v in costs.versions.items() if n != 'jax-bakeoff')}.",
+        ),
+    )
+
+
+def cost_row(style: StyleCost, costs: CostTable, asked: Asked) -> Row:
+    """Return what one style costs."""
+    found = Range(*(asked.host * end for end in style.law.at(asked.arrays)))
+    own = asked.host * costs.baseline.law.at(asked.arrays).value
+    late = max(0.0, own + found.value - asked.step_seconds) / asked.step_seconds
+    return Row(
+        (
+            style.name,
+            Value(found.value, ADDED, found.low, found.high),
+            Value(max(0.0, found.value) / asked.step_seconds, "fraction"),
+            Value(late, "fraction"),
+            Value(max(0.0, found.value) / SMALL, "s"),
+        )
+    )
+
+
+def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
+    """Yield how to read it, and what it rests on."""
+    yield (
+        "What a style adds to plain JAX's step, each call waited for: a fixed part and one for "
+        "each weight and bias array. If the device is never waited for, a style costs time only "
+        "where the host takes longer than the device."
+    )
+    if asked.arrays > costs.most_arrays:
+        yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
+    if asked.host != 1.0:
+        yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
+    else:
+        yield (
+            "It grows with the time that Python takes: `bakeoff cost --here` measures this "
+            "machine, in 20 seconds."
+        )
+
+
+def laws(costs: CostTable) -> Table:
+    """Return the law of each style, the dearest array last."""
+    return Table(
+        (
+            Column("style"),
+            Column("each array", number=True, help="with a 95 % interval"),
+            Column("fixed", number=True),
+            Column("largest misfit", number=True, help="of a measured depth, from the law"),
+        ),
+        tuple(
+            Row(
+                (
+                    style.name,
+                    Value(style.each, EACH, *style.law.of_each[1:]),
+                    Value(style.fixed, ADDED, *style.law.of_fixed[1:]),
+                    Value(style.misfit, "fraction"),
+                )
+            )
+            for style in sorted(costs.styles, key=lambda style: style.each)
+        ),
+    )
+
+
+def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
+    """Return the page of a table: its first table follows what a reader enters."""
+    from dataclasses import replace
+
+    from bench.report.page.parts import document_page, embedded, script
+
+    whole = document(costs, asked, styles)
+    more = (
+        Section("The law of each style", tables=(laws(costs),)),
+        Section("What to write instead", tables=(advice.table(costs),)),
+    )
+    return document_page(
+        replace(whole, sections=(*whole.sections, *more)),
+        "cost.html.jinja",
+        js=script("cost.js"),
+        data=embedded(
+            {
+                "plain": part(costs.baseline),
+                "styles": [part(style) | {"name": style.name} for style in styles],
+            }
+        ),
+        arrays=asked.arrays,
+        step_ms=f"{asked.step_seconds * 1e3:g}",
+        host=f"{asked.host:.3g}",
+    )
+
+
+def part(style: StyleCost) -> dict[str, Any]:
+    """Return what a page needs of a law."""
+    return {
+        "fixed": style.fixed,
+        "each": style.each,
+        "covariance": style.covariance,
+        "t": quantile(style.workers),
+    }

@@ -1,0 +1,111 @@
+"""Models of other kinds, by which the law of costs is checked: none of them is in its fit.
+
+Each module has one library's models, written as its own tutorials write them, and the styles of its
+entrant, for any model. Sizes of arrays are tiny; what counts is how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+WIDTH, LENGTH, TOKENS = 8, 8, 16
+"""Features, examples or positions, and distinct tokens."""
+KINDS = ("mlp", "transformer")
+"""A deep perceptron with layer normalisation, and a transformer."""
+LIBRARIES = ("equinox", "flax_linen", "flax_nnx")
+PLAIN = "plain"
+"""The same program over plain nested dictionaries, under one `jax.jit`."""
+
+type Step = Callable[[Array, Array], Array]
+"""A training step that keeps its own state: inputs and targets to the loss before it."""
+
+
+class Subject(NamedTuple):
+    """One model in one library, and ways to write its training step."""
+
+    arrays: int
+    modules: int
+    """Objects that hold arrays or other such objects."""
+    steps: dict[str, Callable[[], Step]]
+    """By style, what makes a step; `PLAIN` is the one that the others are compared with."""
+
+
+def data(kind: str) -> tuple[Array, Array]:
+    """Return inputs and targets: `LENGTH` rows of features, or tokens and those after them."""
+    rng = np.random.default_rng(0)
+    if kind == "mlp":
+        rows = rng.normal(size=(2, LENGTH, WIDTH)).astype(np.float32)
+        return jnp.asarray(rows[0]), jnp.asarray(rows[1])
+    tokens = rng.integers(0, TOKENS, LENGTH + 1)
+    return jnp.asarray(tokens[:-1]), jnp.asarray(tokens[1:])
+
+
+def loss_of(outputs: Array, targets: Array) -> Array:
+    """Return the mean squared error of rows, or the cross-entropy of tokens."""
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
+    return jnp.mean((outputs - targets) ** 2)
+
+
+def optimiser() -> optax.GradientTransformation:
+    """Return the optimiser of every model."""
+    return optax.adamw(1e-3)
+
+
+def functional(update: Callable[..., Any], state: Any) -> Step:
+    """Return a step around a function of state, inputs and targets to new state and loss."""
+    box = [state]
+
+    def step(inputs: Array, targets: Array) -> Array:
+        box[0], loss = update(box[0], inputs, targets)
+        return loss
+
+    return step
+
+
+def updated(
+    loss: Callable[[Any, Array, Array], Array], optimiser: optax.GradientTransformation
+) -> Callable[..., Any]:
+    """Return the update of `(params, opt_state)` by a loss."""
+
+    def update(state: Any, inputs: Array, targets: Array) -> Any:
+        params, opt_state = state
+        value, grads = jax.value_and_grad(loss)(params, inputs, targets)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), value
+
+    return update
+
+
+def plain(
+    loss: Callable[[Any, Array, Array], Array], params: Any, optimiser: optax.GradientTransformation
+) -> Callable[[], Step]:
+    """Return what makes the same step over nested dictionaries, as plain JAX has parameters.
+
+    The library's own structure is put together while tracing only, so that the program is the same.
+    """
+    paths, structure = jax.tree.flatten_with_path(params)
+    names = [[jax.tree_util.keystr((key,)) for key in path] for path, _ in paths]
+
+    def leaf(tree: dict[str, Any], path: list[str]) -> Any:
+        return leaf(tree[path[0]], path[1:]) if path else tree
+
+    def inside(tree: dict[str, Any], inputs: Array, targets: Array) -> Array:
+        return loss(jax.tree.unflatten(structure, [leaf(tree, n) for n in names]), inputs, targets)
+
+    tree: dict[str, Any] = {}
+    for (*above, last), (_, array) in zip(names, paths, strict=True):
+        inner = tree
+        for name in above:
+            inner = inner.setdefault(name, {})
+        inner[last] = array
+    return lambda: functional(jax.jit(updated(inside, optimiser)), (tree, optimiser.init(tree)))

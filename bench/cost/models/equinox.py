@@ -1,0 +1,169 @@
+"""Models in Equinox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from bench.cost.models import (
+    PLAIN,
+    TOKENS,
+    WIDTH,
+    Subject,
+    functional,
+    loss_of,
+    optimiser,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+    from bench.cost.models import Step
+
+
+class Block(eqx.Module):
+    """A normalised hidden layer with a residual connection."""
+
+    norm: eqx.nn.LayerNorm
+    linear: eqx.nn.Linear
+
+    def __init__(self, key: PRNGKeyArray) -> None:
+        self.norm = eqx.nn.LayerNorm(WIDTH)
+        self.linear = eqx.nn.Linear(WIDTH, WIDTH, key=key)
+
+    def __call__(self, x: Float[Array, " width"]) -> Array:
+        """Return the features of one row."""
+        return x + jax.nn.gelu(self.linear(self.norm(x)))
+
+
+class MLP(eqx.Module):
+    """Blocks, and a readout."""
+
+    blocks: list[Block]
+    readout: eqx.nn.Linear
+
+    def __init__(self, depth: int, key: PRNGKeyArray) -> None:
+        *keys, last = jax.random.split(key, depth + 1)
+        self.blocks = [Block(key) for key in keys]
+        self.readout = eqx.nn.Linear(WIDTH, WIDTH, key=last)
+
+    def __call__(self, rows: Float[Array, "rows width"]) -> Array:
+        """Return one output for each row."""
+
+        def one(x: Float[Array, " width"]) -> Array:
+            for block in self.blocks:
+                x = block(x)
+            return self.readout(x)
+
+        return jax.vmap(one)(rows)
+
+
+class Layer(eqx.Module):
+    """A block of a transformer, normalised first."""
+
+    norms: list[eqx.nn.LayerNorm]
+    attention: eqx.nn.MultiheadAttention
+    up: eqx.nn.Linear
+    down: eqx.nn.Linear
+
+    def __init__(self, key: PRNGKeyArray) -> None:
+        attention, up, down = jax.random.split(key, 3)
+        self.norms = [eqx.nn.LayerNorm(WIDTH), eqx.nn.LayerNorm(WIDTH)]
+        self.attention = eqx.nn.MultiheadAttention(2, WIDTH, key=attention)
+        self.up = eqx.nn.Linear(WIDTH, 2 * WIDTH, key=up)
+        self.down = eqx.nn.Linear(2 * WIDTH, WIDTH, key=down)
+
+    def __call__(self, x: Float[Array, "length width"]) -> Array:
+        """Return the features of all positions."""
+        normal = jax.vmap(self.norms[0])(x)
+        mask = jnp.tril(jnp.ones((len(x), len(x)), bool))
+        x = x + self.attention(normal, normal, normal, mask)
+        normal = jax.vmap(self.norms[1])(x)
+        return x + jax.vmap(self.down)(jax.nn.gelu(jax.vmap(self.up)(normal)))
+
+
+class Transformer(eqx.Module):
+    """Embedding, layers, and a readout."""
+
+    embedding: eqx.nn.Embedding
+    layers: list[Layer]
+    norm: eqx.nn.LayerNorm
+    readout: eqx.nn.Linear
+
+    def __init__(self, depth: int, key: PRNGKeyArray) -> None:
+        first, *keys, last = jax.random.split(key, depth + 2)
+        self.embedding = eqx.nn.Embedding(TOKENS, WIDTH, key=first)
+        self.layers = [Layer(key) for key in keys]
+        self.norm = eqx.nn.LayerNorm(WIDTH)
+        self.readout = eqx.nn.Linear(WIDTH, TOKENS, key=last)
+
+    def __call__(self, tokens: Int[Array, " length"]) -> Array:
+        """Return the logits of each position's next token."""
+        x = jax.vmap(self.embedding)(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        return jax.vmap(self.readout)(jax.vmap(self.norm)(x))
+
+
+def subject(kind: str, depth: int) -> Subject:
+    """Return a model of a kind, and the styles of a step for it."""
+    make = {"mlp": MLP, "transformer": Transformer}[kind]
+    model, tx = make(depth, jax.random.key(0)), optimiser()
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    opt_state = tx.init(params)
+
+    def loss(params: Any, inputs: Array, targets: Array) -> Array:
+        return loss_of(eqx.combine(params, static)(inputs), targets)
+
+    def filter_jit() -> Step:
+        @eqx.filter_jit
+        def step(state: Any, inputs: Array, targets: Array) -> Any:
+            model, opt_state = state
+            value, grads = eqx.filter_value_and_grad(model_loss)(model, inputs, targets)
+            updates, opt_state = tx.update(grads, opt_state, eqx.filter(model, eqx.is_array))
+            return (eqx.apply_updates(model, updates), opt_state), value
+
+        return functional(step, (model, opt_state))
+
+    def pure() -> Step:
+        @jax.jit
+        def step(state: Any, inputs: Array, targets: Array) -> Any:
+            params, opt_state = state
+            value, grads = jax.value_and_grad(loss)(params, inputs, targets)
+            updates, opt_state = tx.update(grads, opt_state, params)
+            return (eqx.apply_updates(params, updates), opt_state), value
+
+        return functional(step, (params, opt_state))
+
+    def flat() -> Step:
+        arrays, structure = jax.tree.flatten((params, opt_state))
+
+        @jax.jit
+        def step(arrays: list[Array], inputs: Array, targets: Array) -> Any:
+            params, opt_state = jax.tree.unflatten(structure, arrays)
+            value, grads = jax.value_and_grad(loss)(params, inputs, targets)
+            updates, opt_state = tx.update(grads, opt_state, params)
+            return jax.tree.leaves((eqx.apply_updates(params, updates), opt_state)), value
+
+        return functional(step, arrays)
+
+    own = (pure, filter_jit, flat)
+    steps = {PLAIN: plain(loss, params, tx)} | {make.__name__: make for make in own}
+    return Subject(len(jax.tree.leaves(params)), modules(model), steps)
+
+
+def model_loss(model: Any, inputs: Array, targets: Array) -> Array:
+    """Return the loss of a whole model."""
+    return loss_of(model(inputs), targets)
+
+
+def modules(node: Any) -> int:
+    """Return the number of modules that a tree has."""
+    inner = jax.tree.leaves(node, is_leaf=lambda n: n is not node and isinstance(n, eqx.Module))
+    return isinstance(node, eqx.Module) + sum(
+        modules(each) for each in inner if isinstance(each, eqx.Module)
+    )

@@ -1,0 +1,107 @@
+"""Models in Flax Linen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax.training.train_state import TrainState
+
+from bench.cost.models import (
+    PLAIN,
+    TOKENS,
+    WIDTH,
+    Subject,
+    data,
+    functional,
+    loss_of,
+    optimiser,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+    from bench.cost.models import Step
+
+
+class Block(nn.Module):
+    """A normalised hidden layer with a residual connection."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows width"]) -> Array:
+        """Return the features of all rows."""
+        return x + nn.gelu(nn.Dense(WIDTH)(nn.LayerNorm()(x)))
+
+
+class MLP(nn.Module):
+    """Blocks, and a readout."""
+
+    depth: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows width"]) -> Array:
+        """Return one output for each row."""
+        for _ in range(self.depth):
+            x = Block()(x)
+        return nn.Dense(WIDTH)(x)
+
+
+class Layer(nn.Module):
+    """A block of a transformer, normalised first."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "length width"]) -> Array:
+        """Return the features of all positions."""
+        mask = nn.make_causal_mask(jnp.ones(len(x)))
+        x = x + nn.MultiHeadDotProductAttention(num_heads=2)(nn.LayerNorm()(x), mask=mask)
+        return x + nn.Dense(WIDTH)(nn.gelu(nn.Dense(2 * WIDTH)(nn.LayerNorm()(x))))
+
+
+class Transformer(nn.Module):
+    """Embedding, layers, and a readout."""
+
+    depth: int
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, " length"]) -> Array:
+        """Return the logits of each position's next token."""
+        x = nn.Embed(TOKENS, WIDTH)(tokens)
+        for _ in range(self.depth):
+            x = Layer()(x)
+        return nn.Dense(TOKENS)(nn.LayerNorm()(x))
+
+
+def subject(kind: str, depth: int) -> Subject:
+    """Return a model of a kind, and the styles of a step for it."""
+    model: Any = {"mlp": MLP, "transformer": Transformer}[kind](depth)
+    params, tx = model.init(jax.random.key(0), data(kind)[0]), optimiser()
+
+    def loss(params: Any, inputs: Array, targets: Array) -> Array:
+        return loss_of(model.apply(params, inputs), targets)
+
+    def pure() -> Step:
+        @jax.jit
+        def step(state: Any, inputs: Array, targets: Array) -> Any:
+            params, opt_state = state
+            value, grads = jax.value_and_grad(loss)(params, inputs, targets)
+            updates, opt_state = tx.update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), value
+
+        return functional(step, (params, tx.init(params)))
+
+    def train_state() -> Step:
+        @jax.jit
+        def step(state: TrainState, inputs: Array, targets: Array) -> Any:
+            value, grads = jax.value_and_grad(loss)(state.params, inputs, targets)
+            return state.apply_gradients(grads=grads), value
+
+        return functional(step, TrainState.create(apply_fn=model.apply, params=params, tx=tx))
+
+    leaves, structure = jax.tree.flatten(params)
+    modules = structure.num_nodes - len(leaves)
+    steps = {PLAIN: plain(loss, params, tx), "pure": pure, "train_state": train_state}
+    return Subject(len(leaves), modules, steps)

@@ -1,0 +1,144 @@
+"""The table of costs: the law of each style on one machine, and its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from bench.cells import Arm
+from bench.report import wording
+from bench.stats.law import Law
+from common.errors import BakeoffError
+
+KIND, VERSION = "jax-bakeoff cost", 1
+PUBLISHED = Path(__file__).parent / "host-cost.json"
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What a style was measured to add to a call."""
+
+    arrays: int
+    seconds: float
+    low: float
+    high: float
+
+
+class StyleCost(msgspec.Struct, frozen=True):
+    """The law of one style: seconds added to a call of plain JAX."""
+
+    entrant: str
+    style: str
+    fixed: float
+    each: float
+    """Seconds for each parameter array."""
+    covariance: tuple[float, float, float]
+    """Of both parts, as in `bench.stats.law.Law`."""
+    workers: int
+    misfit: float
+    measured: tuple[Measured, ...] = ()
+    devices: int = 0
+    weak: bool = False
+
+    @property
+    def law(self) -> Law:
+        """The law itself."""
+        return Law(self.fixed, self.each, self.covariance, self.workers, self.misfit)
+
+    @property
+    def name(self) -> str:
+        """The entrant, and its style where that needs a name."""
+        return wording.name(self)
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """How a time of a fresh process grows with the depth of a model: seconds ~ layers ** power."""
+
+    entrant: str
+    style: str
+    metric: str
+    power: float
+    low: float
+    high: float
+    seconds: tuple[float, float]
+    """Medians at the fewest and at the most layers."""
+    layers: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """The entrant, and its style where that needs a name."""
+        return wording.name(Arm(self.entrant, self.style))
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What a style was measured to add to a call of a model that is not in the fit."""
+
+    model: str
+    library: str
+    style: str
+    arrays: int
+    modules: int
+    seconds: float
+    low: float
+    high: float
+
+
+class CostTable(msgspec.Struct, frozen=True):
+    """The laws of all styles on one machine."""
+
+    kind: str
+    version: int
+    machine: str
+    versions: dict[str, str]
+    when: str
+    run: str
+    """Name of the run file."""
+    baseline: StyleCost
+    """Of a whole call of plain JAX: what it has to do too, and what its device takes there."""
+    styles: tuple[StyleCost, ...]
+    growth: tuple[Growth, ...] = ()
+    checked: tuple[Checked, ...] = ()
+
+    @property
+    def most_arrays(self) -> int:
+        """The largest number that was measured."""
+        return max(point.arrays for style in self.styles for point in style.measured)
+
+
+def read_table(path: Path = PUBLISHED) -> CostTable:
+    """Return a table of costs from its file.
+
+    Raises:
+        BakeoffError: it cannot be read, or is none.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=CostTable)
+    except OSError as error:
+        raise BakeoffError(
+            f"the table of costs {path} cannot be read ({error.strerror}); make one with "
+            "`bakeoff cost --from RUN.json`"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise BakeoffError(f"{path} is no table of costs ({error})") from error
+    if (found.kind, found.version) != (KIND, VERSION):
+        raise BakeoffError(f"{path} is {found.kind} {found.version}; {KIND} {VERSION} is needed")
+    return found
+
+
+def json_of(costs: CostTable) -> str:
+    """Return a table as the content of its file."""
+    return msgspec.json.format(msgspec.json.encode(costs), indent=1).decode() + "\n"
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether a file claims to be a table of costs."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Claim).kind == KIND
+    except (OSError, msgspec.MsgspecError):
+        return False
+
+
+class Claim(msgspec.Struct):
+    """What a file says that it is."""
+
+    kind: str = ""

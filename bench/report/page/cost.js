@@ -1,0 +1,46 @@
+  /* Recomputes the first table for the numbers that a reader gives, as `bakeoff cost` does. */
+  const DATA = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const [arrays, step, host] = ["arrays", "step", "host"].map($);
+  const body = document.querySelector("main table tbody");
+  const rows = new Map([...body.rows].map((row) => [row.cells[0].textContent.trim(), row]));
+
+  const added = (value, low, high) => {
+    const milli = Math.abs(value) >= 1e-3, scale = milli ? 1e3 : 1e6;
+    const digits = milli ? 2 : Math.abs(value) >= 1e-5 ? 0 : 1;
+    const text = (number) => (number * scale).toFixed(digits).replace("-", "−");
+    return `${value < 0 ? "" : "+"}${text(value)} ${milli ? "ms" : "µs"} (${text(low)} to ${text(high)})`;
+  };
+  const percent = (fraction) => {
+    const value = 100 * fraction;
+    if (value === 0) return "0 %";
+    return value >= 0.1 ? `${value.toFixed(value < 10 ? 1 : 0).replace(/\.0$/, "")} %` : `${Number(value.toPrecision(1))} %`;
+  };
+  const seconds = (value) => {
+    const [unit, scale] = [["s", 1], ["ms", 1e-3], ["µs", 1e-6]].find(([, size]) => value >= size) || ["ns", 1e-9];
+    return value ? `${Number((value / scale).toPrecision(3))} ${unit}` : "0";
+  };
+
+  function update() {
+    const n = arrays.valueAsNumber, own = step.valueAsNumber / 1e3, slower = host.valueAsNumber;
+    const wrong = !(n >= 1) || !Number.isInteger(n) ? "parameter arrays: a whole number from 1" : !(own > 0) ? "milliseconds: more than 0" : !(slower > 0) ? "times as long: more than 0" : "";
+    $("status").textContent = wrong;
+    if (wrong) return;
+    const at = ({ fixed, each, covariance: [first, both, second], t }) => {
+      const half = t * Math.sqrt(Math.max(0, first + 2 * n * both + n * n * second)), value = fixed + each * n;
+      return [value, value - half, value + half].map((end) => end * slower);
+    };
+    const [plain] = at(DATA.plain);
+    const found = DATA.styles.map((style) => [style.name, at(style)]).sort((a, b) => a[1][0] - b[1][0]);
+    for (const [name, [value, low, high]] of found) {
+      const row = rows.get(name), cost = Math.max(0, value);
+      const late = Math.max(0, plain + value - own) / own;
+      [added(value, low, high), percent(cost / own), percent(late), seconds(100 * cost)]
+        .forEach((text, i) => { row.cells[i + 1].textContent = text; });
+      body.append(row);
+    }
+    document.querySelector("header .soft").textContent = `${n} parameter arrays, ${seconds(own)} a step`;
+  }
+  for (const input of [arrays, step, host]) input.addEventListener("input", update);
+  $("tools").addEventListener("submit", (event) => event.preventDefault());
+  $("tools").hidden = false;
