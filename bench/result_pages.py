@@ -15,6 +15,9 @@ import msgspec
 
 from bench import limit, tricks
 from bench.compare import bisect_result, history_result
+from bench.cost import advice, hidden
+from bench.cost import document as costs
+from bench.cost.table import read_table
 from bench.report import answer, scaling
 from bench.report.charts import figures
 from bench.report.markdown import markdown_table
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.report.charts import Figure
-    from bench.report.table import Document
+    from bench.report.table import Document, Table
 
 FOLDER = ROOT / "results"
 PAGE = "page.html"
@@ -37,7 +40,8 @@ HISTORY = "history.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
 """Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
-TEXTS = (ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md")
+COST = FOLDER / "cost"
+TEXTS = (ROOT / "README.md", *(folder / "README.md" for folder in (FOLDER, TUNED, COST)))
 TABLE = re.compile(
     r"(<!-- (?P<what>\w+) (?P<run>\S+\.json) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
@@ -75,6 +79,8 @@ def pages() -> Iterator[tuple[Path, str]]:
         yield folder / PAGE, page(runs, limits(folder, runs))
     for path, document in documents():
         yield path, document_page(document)
+    table = read_table()
+    yield COST / PAGE, costs.page(table, costs.Asked(100, 0.010), table.styles)
 
 
 def pictures() -> Iterator[tuple[Path, list[Figure]]]:
@@ -98,20 +104,38 @@ def refreshed(text: str) -> str:
     """Return a Markdown text with its tables made anew."""
 
     def anew(match: re.Match[str]) -> str:
-        made = MAKE[match["what"]](read(ROOT / match["run"]))
+        made = MAKE[match["what"]](ROOT / match["run"])
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return TABLE.sub(anew, text)
 
 
-MAKE: Mapping[str, Callable[[Run], str]] = {
-    "answer": lambda run: answer.table(run.section),
-    "tricks": tricks.table,
-    "scaling": lambda run: "\n".join(
-        line for table in scaling.tables(run.section) for line in markdown_table(table)
-    ),
+def lines(*tables: Table) -> str:
+    """Return tables in Markdown."""
+    return "\n".join(line for table in tables for line in markdown_table(table))
+
+
+def diffs(path: Path) -> str:
+    """Return the changes that save something, each as a diff."""
+    return "\n\n".join(
+        f"In place of {change.library} `{change.before}`, `{change.after}`, saves {value}:\n\n"
+        f"```diff\n{advice.diff(change)}```"
+        for change, value in advice.best(read_table(path))
+    )
+
+
+MAKE: Mapping[str, Callable[[Path], str]] = {
+    "answer": lambda path: answer.table(read(path).section),
+    "tricks": lambda path: tricks.table(read(path)),
+    "scaling": lambda path: lines(*scaling.tables(read(path).section)),
+    "laws": lambda path: lines(costs.laws(read_table(path))),
+    "checked": lambda path: lines(costs.checked_table(read_table(path))),
+    "growth": lambda path: lines(costs.growth_table(read_table(path))),
+    "instead": lambda path: lines(advice.table(read_table(path))),
+    "diffs": diffs,
+    "hidden": lambda path: lines(hidden.table(read(path).section, read_table())),
 }
-"""What makes each kind of table."""
+"""What makes each kind of table, of a run or a table of costs."""
 
 
 def results() -> None:

@@ -13,14 +13,16 @@ import pytest
 from safetensors.numpy import save_file
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
-from bench.cost.document import Asked, document
+from bench.cost import advice, hidden
+from bench.cost.document import Asked, checked_table, document
 from bench.cost.fit import arrays_of, cost_table
-from bench.cost.table import CostTable, json_of, read_table
+from bench.cost.table import Checked, CostTable, json_of, read_table
 from bench.estimates import Group
 from bench.metrics import HOST
-from bench.runfile import BakeoffSection
+from bench.runfile import BakeoffSection, Metric, Result
 from bench.runfile.reader import Run
 from bench.samples import Samples
+from common.config import WORKLOADS
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -76,6 +78,70 @@ def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
     ratio = {s.style: s.each for s in table.styles}
     assert ratio["jit"] / ratio["filter_jit"] == pytest.approx(9 / 1.7, rel=0.02)
     assert table.most_arrays == 194
+
+
+def test_times_of_fresh_processes_grow_with_a_power_of_the_depth() -> None:
+    rng, samples = np.random.default_rng(1), {}
+    for workload in ("depth3", "depth12", "depth48"):
+        layers = WORKLOADS[workload].layers
+        arms = {
+            Arm.of(name).at(workload, "cpu"): [
+                Samples(i, i, 0.0, [scale * layers**power * rng.normal(1, 0.01)]) for i in range(5)
+            ]
+            for name, scale, power in (("pure_jax/pure", 0.1, 1.5), ("haiku/pure", 0.2, 1.0))
+        }
+        samples[Group("compile", workload, "cpu")] = arms
+    cold = Run("cold", BakeoffSection(cells=[]), samples)
+    found = {each.entrant: each for each in cost_table([run(), cold]).growth}
+    for name, power, scale in (("pure_jax", 1.5, 0.1), ("haiku", 1.0, 0.2)):
+        each = found[name]
+        assert each.low < power < each.high
+        assert each.power == pytest.approx(power, abs=0.02)
+        assert each.seconds == pytest.approx((scale * 3**power, scale * 48**power), rel=0.03)
+
+
+def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) -> None:
+    style = {s.style: s for s in table.styles}["jit"]
+    seconds = style.law.at(50).value
+    checked = Checked("mlp, 12 blocks", "flax_nnx", "jit", 50, 49, seconds / 1.1, 0.0, 1.0)
+    [row] = checked_table(msgspec.structs.replace(table, checked=(checked,))).rows
+    assert row.cells[:3] == ("mlp, 12 blocks", "50", "flax_nnx jit")
+    assert row.cells[3].number == pytest.approx(seconds)  # type: ignore[union-attr]
+    assert row.cells[5] == "+10 %"
+
+
+def test_changes_are_named_that_save_something(table: CostTable) -> None:
+    assert advice.table(table).rows == ()  # no style of the table replaces another
+    jit, filtered = table.styles[1], table.styles[0]
+    tree = msgspec.structs.replace(jit, style="jit_tree", each=jit.each / 2)
+    flat = msgspec.structs.replace(filtered, style="flat")  # as dear
+    more = msgspec.structs.replace(table, styles=(*table.styles, tree, flat))
+    [row] = advice.table(more).rows
+    assert row.cells[:2] == ("flax_nnx `jit`", "`jit_tree`")
+    assert row.cells[2].number == pytest.approx(jit.each / 2)  # type: ignore[union-attr]
+
+
+def test_what_of_a_host_cost_is_hidden_in_a_row(table: CostTable) -> None:
+    host = {s.style: s for s in table.styles}["jit"].measured[0].seconds
+
+    def cell(entrant: str, style: str, **metrics: Metric) -> Result:
+        place = {"workload": "wide", "backend": "cpu"}
+        return Result(entrant=entrant, style=style, **place, metrics=metrics)
+
+    def ratio(added: float, doubt: float) -> Metric:
+        ends = (1 + (added + s * doubt) / 0.05 for s in (-1, 1))
+        low, high = ends
+        return Metric(median=0.05, unit="s", ratio=1 + added / 0.05, low=low, high=high)
+
+    plain = Metric(median=0.05, unit="s")
+    cells = [
+        cell("pure_jax", "pure", step=plain, step_pipelined=plain),
+        cell("flax_nnx", "jit", step=ratio(host, 1e-5), step_pipelined=ratio(host / 4, host / 10)),
+        cell("equinox", "filter_jit", step=ratio(1e-4, 1e-5), step_pipelined=ratio(0.0, 1e-3)),
+    ]
+    rows = {r.cells[0]: r.cells for r in hidden.table(BakeoffSection(cells=cells), table).rows}
+    assert rows["flax_nnx jit"][5] == "75 % (65 % to 85 %)"
+    assert rows["equinox filter_jit"][5] == "?"
 
 
 def test_a_table_comes_back_from_its_file(table: CostTable, file: Path) -> None:

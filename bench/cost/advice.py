@@ -48,7 +48,6 @@ CHANGES = (
 
 def table(costs: CostTable) -> Table:
     """Return what each change saves, the most first; changes that save nothing are left out."""
-    rows = sorted(saved(costs), key=lambda row: -(row[1].number or 0))
     return Table(
         (
             Column("in place of"),
@@ -57,9 +56,15 @@ def table(costs: CostTable) -> Table:
             Column("if"),
         ),
         tuple(
-            Row((f"{c.library} `{c.before}`", f"`{c.after}`", saving, c.note)) for c, saving in rows
+            Row((f"{c.library} `{c.before}`", f"`{c.after}`", saving, c.note))
+            for c, saving in best(costs)
         ),
     )
+
+
+def best(costs: CostTable) -> list[tuple[Change, Value]]:
+    """Return the changes that save something, the one that saves most first."""
+    return sorted(saved(costs), key=lambda each: -(each[1].number or 0))
 
 
 def saved(costs: CostTable) -> Iterator[tuple[Change, Value]]:

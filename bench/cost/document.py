@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.cells import Arm
 from bench.cost import advice
-from bench.report.table import ADDED, EACH, Column, Document, Row, Section, Table, Value
+from bench.metrics import label
+from bench.report import wording
+from bench.report.table import (
+    ADDED,
+    EACH,
+    Column,
+    Document,
+    Row,
+    Section,
+    Table,
+    Value,
+    amount,
+)
 from bench.stats.law import Range, quantile
 
 if TYPE_CHECKING:
@@ -111,6 +124,55 @@ def laws(costs: CostTable) -> Table:
     )
 
 
+def checked_table(costs: CostTable) -> Table:
+    """Return what was predicted and measured of models that are not in the fit."""
+    laws = {(style.entrant, style.style): style.law for style in costs.styles}
+    rows = []
+    for each in costs.checked:
+        law = laws.get((each.library, each.style))
+        if law is not None:
+            said, found = law.at(each.arrays), each.seconds
+            name = wording.name(Arm(each.library, each.style))
+            rows.append(
+                Row(
+                    (
+                        *(each.model, str(each.arrays), name),
+                        Value(said.value, ADDED, said.low, said.high),
+                        Value(found, ADDED, each.low, each.high),
+                        f"{100 * (said.value / found - 1):+.0f} %",
+                    )
+                )
+            )
+    columns = (
+        *(Column("model"), Column("arrays", number=True), Column("style")),
+        *(Column(title, number=True) for title in ("predicted", "measured", "off by")),
+    )
+    return Table(columns, tuple(rows))
+
+
+def growth_table(costs: CostTable) -> Table:
+    """Return the powers of depth that the times of a fresh process grow with."""
+    metrics = list(dict.fromkeys(each.metric for each in costs.growth))
+    found = {(each.name, each.metric): each for each in costs.growth}
+    rows = []
+    for name in dict.fromkeys(each.name for each in costs.growth):
+        own = [found.get((name, metric)) for metric in metrics]
+        cells = [
+            ""
+            if each is None
+            else f"{each.power:.2f} ({each.low:.2f} to {each.high:.2f}), "
+            f"{amount(each.seconds[1], 's')}"
+            for each in own
+        ]
+        rows.append(Row((name, *cells)))
+    most = max((each.layers[1] for each in costs.growth), default=0)
+    return Table(
+        (Column("style"), *(Column(label(metric), number=True) for metric in metrics)),
+        tuple(rows),
+        notes=(f"The power of the depth, with a 95 % interval, and the time at {most} layers.",),
+    )
+
+
 def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
     """Return the page of a table: its first table follows what a reader enters."""
     from dataclasses import replace
@@ -121,7 +183,10 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
     more = (
         Section("The law of each style", tables=(laws(costs),)),
         Section("What to write instead", tables=(advice.table(costs),)),
+        Section("Other models", tables=(checked_table(costs),)),
+        Section("Deeper models", tables=(growth_table(costs),)),
     )
+    more = tuple(section for section in more if section.tables[0].rows)
     return document_page(
         replace(whole, sections=(*whole.sections, *more)),
         "cost.html.jinja",
