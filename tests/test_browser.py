@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.cells import BASELINE, Cell
+from bench.cost import document
+from bench.cost.document import Asked
+from bench.cost.table import read_table
 from bench.report import wording
 from bench.report.page import page
 from bench.report.page.data import by_baseline
@@ -296,3 +299,29 @@ def test_it_is_not_too_long(tab: Page) -> None:
     assert table.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
     assert tab.evaluate("document.documentElement.scrollHeight") <= 5500
     assert tab.evaluate("document.querySelectorAll('details[open]').length") == 0
+
+
+def test_costs_follow_what_a_reader_enters(browser: Browser, tmp_path: Path) -> None:
+    """In the terminal's words, in its order."""
+    costs = read_table()
+    path = tmp_path / "cost.html"
+    path.write_text(document.page(costs, Asked(100, 0.01), costs.styles), encoding="utf-8")
+    context = browser.new_context(viewport=PHONE)
+    tab = context.new_page()
+    said: list[str] = []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(path.as_uri())
+    for asked in (Asked(8, 0.001), Asked(147, 0.040), Asked(500, 0.0004, host=1.5)):
+        tab.get_by_label("parameter arrays").fill(str(asked.arrays))
+        tab.get_by_label("milliseconds of a step").fill(f"{asked.step_seconds * 1e3:g}")
+        tab.get_by_label("times as long").fill(f"{asked.host:g}")
+        shown = tab.locator("main table").first.locator("tbody tr")
+        [table] = document.document(costs, asked, costs.styles).sections[0].tables
+        expected = [[str(cell) for cell in row.cells] for row in table.rows]
+        assert [row.locator("th,td").all_inner_texts() for row in shown.all()] == expected
+    tab.get_by_label("parameter arrays").fill("-3")
+    assert "whole number from 1" in tab.locator("#status").inner_text()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    context.close()
+    assert said == []

@@ -49,7 +49,7 @@ def test_what_workers_measure_is_taken_beside_the_plain_step_of_the_same_block()
 
 
 def test_a_worker_that_fails_says_why() -> None:
-    with pytest.raises(BakeoffError, match="equinox poem 1 could not be measured: .*poem"):
+    with pytest.raises(BakeoffError, match=r"equinox poem 1 could not be measured: .*poem"):
         held_out.ask(Model("equinox", "poem", 1), (), 0)
 
 
