@@ -66,6 +66,16 @@ type Phase = tuple[str, Lanes | tuple[()]]
 """A part of the plan: what is said of it before the run begins, and what is done."""
 
 
+def share(workload: str) -> float:
+    """Return the share of the time that a workload's turns get, beside others'.
+
+    Of depths, the deeper ones get the time that their calls take: a law needs both of its ends.
+    """
+    if workload not in TINY:
+        return LARGE
+    return WORKLOADS[workload].layers / WORKLOADS["toy"].layers
+
+
 @dataclass
 class EnvironmentPlan:
     """The part of a run in one environment, on one backend."""
@@ -126,7 +136,7 @@ class EnvironmentPlan:
     def turns(self, *kinds: str) -> Turns:
         """Return the turns of some kinds that can still be measured, as wanted."""
         return {
-            Turn(workload, metric.turn): metric.weight * (1 if workload in TINY else LARGE)
+            Turn(workload, metric.turn): metric.weight * share(workload)
             for workload in self.workloads
             for metric in METRICS.values()
             if metric.kind is Kind.WARM
