@@ -61,13 +61,18 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     if not isinstance(entrant.styles, Mapping) or not entrant.styles:
         seen = f"it is {entrant.styles!r}"
         yield subject.finding("STYLES maps names to styles", seen, "STYLES")
-    elif subject.jax and "pure" not in entrant.styles:
+    elif subject.jax and "pure" not in entrant.styles and own_model(entrant):
         yield subject.finding(
             'one style is "pure", pure_style(build): the step that all entrants share',
             f"the styles are {', '.join(entrant.styles)}",
             "STYLES",
             severity=NOTE,
         )
+
+
+def own_model(entrant: impls.Entrant) -> bool:
+    """Tell whether a file has a model of its own; the entrant that it takes one from has `pure`."""
+    return getattr(entrant.build, "__module__", None) in (None, f"impls.{entrant.name}")
 
 
 def _constants(subject: Subject) -> Iterator[CheckFinding]:
