@@ -36,7 +36,6 @@ PURE = "pure"
 KEPT = ("functional", "stages_of")
 """Of `common.steps`: what the step of `pure` needs beside its update; imported, not copied."""
 OURS = ("common", "impls")
-WIDTH = 100
 
 ABOUT = '''"""The style `{style}` of {entrant}, to change; the model is that of impls/{entrant}.py.
 
@@ -236,14 +235,6 @@ def grouped(statements: Iterable[ast.stmt]) -> str:
         package = module.partition(".")[0]
         group = (package in OURS) - (package in sys.stdlib_module_names) if package else None
         lines += [""] if lines and (group is None or group != before) else []
-        lines.append(wrapped(ast.unparse(statement)))
+        lines.append(ast.unparse(statement))
         before = group
     return "\n".join(lines) + "\n"
-
-
-def wrapped(line: str) -> str:
-    """Return an import on as many lines as it takes."""
-    head, names = line.split(" import ", 1) if " import " in line else (line, "")
-    if len(line) <= WIDTH or not names:
-        return line
-    return f"{head} import (\n    " + ",\n    ".join(names.split(", ")) + ",\n)"
