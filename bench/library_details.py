@@ -82,24 +82,31 @@ def style_lines(path: Path) -> dict[str, int]:
         BakeoffError: it has no `STYLES` that can be read without running it.
     """
     tree = ast.parse(path.read_bytes(), str(path))
-    styles = style_values(tree)
-    if not styles:
+    if not style_values(tree):
         raise BakeoffError(
             f"the lines of entrant {path.stem!r} cannot be counted by style, for STYLES is not a "
             'dict that is written out; write STYLES = {"pure": pure_style(build), …}'
         )
-    definitions: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        for name in names_of(statement)[0] - {"STYLES"}:
-            definitions.setdefault(name, []).append(statement)
-    core = used([ast.Name("build", ast.Load()), *styles.pop("pure", [])], definitions)
     code = code_line_numbers(path)
-    added = {
-        style: code & line_numbers(used(expressions, definitions) - core)
-        for style, expressions in styles.items()
-    }
+    added = {style: code & line_numbers(found) for style, found in added_by_style(tree).items()}
     sizes = {style: len(lines) for style, lines in added.items()}
     return {CORE: len(code.difference(*added.values())), **sizes}
+
+
+def added_by_style(tree: ast.Module) -> dict[str, set[ast.stmt]]:
+    """Return the top-level definitions that each style adds to the core, as `style_lines` says."""
+    styles, definitions = style_values(tree), definitions_of(tree)
+    core = used([ast.Name("build", ast.Load()), *styles.pop("pure", [])], definitions)
+    return {style: used(values, definitions) - core for style, values in styles.items()}
+
+
+def definitions_of(tree: ast.Module) -> dict[str, list[ast.stmt]]:
+    """Return the top-level statements that define each name but `STYLES`; imports are left out."""
+    found: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in names_of(statement)[0] - {"STYLES"}:
+            found.setdefault(name, []).append(statement)
+    return found
 
 
 def styles_of(entrant: str) -> list[str]:

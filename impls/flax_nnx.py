@@ -79,7 +79,7 @@ def build(config: ModelConfig) -> Model:
 def train_step(
     model: CharRNN, optimizer: nnx.Optimizer, hidden: Hidden, chunk: Chunk
 ) -> tuple[Hidden, Array]:
-    """Update model and optimiser in place; all styles below but `pure` compile this function."""
+    """Update model and optimiser in place: the function that each style of NNX's own compiles."""
 
     def loss_fn(model: CharRNN) -> tuple[Array, Hidden]:
         return scan_loss(model, hidden, chunk)

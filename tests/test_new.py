@@ -1,8 +1,9 @@
-"""`bakeoff new`, and the tutorial that begins with it: every block is executed, in order."""
+"""`bakeoff new`, and the pages that begin with it: every block is executed, in order."""
 
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import resource
 import shlex
@@ -14,18 +15,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 import impls
-from bench.check.checks import CHECKS
+from bench.check.contract import file_contract
+from bench.check.style_file import PURE, chosen_style, style_file
+from bench.check.subject import SMALL, Subject
 from bench.cli import main
 from bench.cli.new import skeleton
+from bench.environments.request import of_entrant
+from bench.library_details import definitions_of, names_of, style_lines, style_values, styles_of
+from common.declaration import declaration
 from tests.commands import bench, how
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.commands import Bakeoff
+
 ROOT = Path(__file__).parents[1]
-TUTORIAL = (ROOT / "docs" / "adding.md").read_text()
-BLOCKS = re.findall(r"(?:In place of `(\w+)`:\n\n)?```(python|console)\n(.*?)```", TUTORIAL, re.S)
-"""The name that a block replaces, its language, its text."""
+BLOCK = re.compile(r"(?:In (place of )?`([\w.]+)`:\n\n)?```(python|console)\n(.*?)```", re.S)
+"""Whether a block replaces a name of mine.py or makes a file, that name, its language, its text."""
+SHORT = "--metric step --processes 1 --blocks 2 --rounds 2"
+"""Instead of the budgets of the pages: a few seconds, on any machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +76,8 @@ def replaced(source: str, name: str, new: str) -> str:
 
 
 def run(command: str, capsys: pytest.CaptureFixture[str], here: Path) -> str:
-    """Run a command of the tutorial; return what it printed."""
-    words = shlex.split(command)
+    """Run a command of a page; return what it printed."""
+    words = shlex.split(re.sub(r"--budget \d+", SHORT, command))
     if words[0] == "bakeoff":
         main(words[1:])
         return capsys.readouterr().out
@@ -80,15 +89,18 @@ def run(command: str, capsys: pytest.CaptureFixture[str], here: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_tutorial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["adding.md", "your-step.md"])
+def test_a_page(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    page = (ROOT / "docs" / name).read_text("utf-8")
+    blocks = BLOCK.findall(page)
+    assert len(blocks) == len(re.findall(r"^```\w+$", page, re.M))
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "mine.py"
-    assert len(BLOCKS) == len(re.findall(r"^```\w+$", TUTORIAL, re.M))
-    for replaces, kind, text in BLOCKS:
+    for replaces, where, kind, text in blocks:
         if kind == "python":
-            path.write_text(replaced(path.read_text(), replaces, text))
+            path = Path("mine.py" if replaces else where)
+            path.write_text(replaced(path.read_text(), where, text) if replaces else text)
             continue
         for command, expected in commands(text):
             printed = squeezed(run(command, capsys, tmp_path))
@@ -96,16 +108,97 @@ def test_the_tutorial(
                 assert squeezed(part) in printed, f"{command} does not say: {part}"
 
 
-def test_its_table_is_the_checks() -> None:
-    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", TUTORIAL, re.M)
-    assert rows == [(name, check.about) for name, check in CHECKS.items()]
-
-
 def test_the_skeleton_is_python_and_names_its_stages_in_order() -> None:
     text = skeleton("mine")
     ast.parse(text)
     assert "NAME" not in text
     assert sorted(re.findall(r"# (\d)\. ", text)) == list("123456")
+
+
+# With --from
+
+
+def everything() -> list[tuple[str, str]]:
+    """Return every style of every entrant."""
+    return [(name, style) for name in impls.names() for style in styles_of(name)]
+
+
+@pytest.mark.parametrize(("entrant", "style"), everything())
+def test_every_style_can_be_begun_with(entrant: str, style: str, tmp_path: Path) -> None:
+    """Its file defines all that it reads, offers this style, and declares what the entrant does."""
+    text = style_file("mine", entrant, style)
+    path = tmp_path / "mine.py"
+    path.write_text(text, "utf-8")
+    tree = ast.parse(text)
+    assert [*style_values(tree)] == [style]
+    defined = {*dir(builtins), *definitions_of(tree)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            defined |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    assert names_of(tree)[1] <= defined
+    ours, theirs = declaration(path), impls.declared(entrant)
+    for name in ("distribution", "jax", "requirements", "requires_python", "installed"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.alone == tuple({style} & {*theirs.alone})
+    assert style == PURE or style_lines(path)[style] == style_lines(impls.source(entrant))[style]
+
+
+@pytest.mark.parametrize(
+    ("given", "style"),
+    {
+        "flax_nnx": "jit",
+        "equinox": "filter_jit",
+        "flax_linen": "train_state",
+        "haiku": "transform",
+        "pure_jax": "pure",
+        "stax": "pure",
+        "flax_nnx/jit_partial": "jit_partial",
+    }.items(),
+)
+def test_the_style_that_is_begun_with(given: str, style: str) -> None:
+    assert chosen_style(given) == (given.partition("/")[0], style)
+
+
+@pytest.mark.parametrize("given", ["pure_jax", "haiku"])
+def test_a_style_that_was_begun_with_is_equal(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
+) -> None:
+    """As it is: with code from the entrant's file, and with the step that all entrants share."""
+    monkeypatch.chdir(tmp_path)
+    assert bakeoff("new", "mine", "--from", given).status == 0
+    done = bakeoff("check", "mine.py", "--only", "equality,gradient,ten-steps,retrace")
+    assert done.status == 0, done.out
+    assert "note" not in done.out
+
+
+def test_a_file_with_packages_and_without_a_model_of_its_own_keeps_the_contract(
+    tmp_path: Path,
+) -> None:
+    """Its packages are read from the comment block alone; `pure` is the other entrant's."""
+    text = style_file("borrowed", "flax_nnx", "jit")
+    block = '# /// script\n# dependencies = ["flax"]\n# ///\n'
+    path = tmp_path / "borrowed.py"
+    path.write_text(text.replace("from __future__", f"{block}\nfrom __future__", 1))
+    impls.add(path)
+    assert impls.declared("borrowed").requirements == ("flax",)
+    assert list(file_contract(Subject("borrowed", None), SMALL)) == []
+
+
+def test_an_environment_of_its_own_is_the_one_that_is_locked(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(style_file("mine", "penzai", "stateful_trainer"))
+    impls.add(path)
+    assert of_entrant("mine").lock == of_entrant("penzai").lock != ()
+    path.write_text(path.read_text().replace("penzai==", "penzai>="))
+    assert of_entrant("mine").lock == ()
+
+
+def test_no_entrant_imports_another(bakeoff: Bakeoff) -> None:
+    folder = ROOT / "impls"
+    done = bakeoff("new", "mine", "--from", "haiku", "--into", str(folder))
+    assert (done.status, done.out) == (2, "")
+    assert "the file would import haiku, and no entrant there imports another" in done.err
+    assert not (folder / "mine.py").exists()
 
 
 def test_new_writes_where_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +234,9 @@ def test_new_leaves_nothing_on_a_full_disk(
         "mine --into nowhere": "there is no folder nowhere; make it first",
         "mine --into here.py": "here.py is not a folder; name another one",
         "": "Missing argument 'NAME'",
+        "mine --from flex": "unknown entrant 'flex'; known: pure_jax, ",
+        "mine --from haiku/jit": "unknown style of haiku 'jit'; known: pure, transform; choose",
+        "mine --from haiku/": "unknown style of haiku ''; known: pure, transform; choose",
     }.items(),
 )
 def test_wrong_use(

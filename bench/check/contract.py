@@ -16,6 +16,7 @@ import impls
 from bench.check.findings import NOTE
 from bench.check.subject import PARTS, checkpoint_under_way, difference, named_arrays
 from common.contract import Checkpoint, Program
+from common.declaration import OF_BLOCK
 from common.equality import random_chunk, random_hidden, random_weights
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     if not isinstance(entrant.styles, Mapping) or not entrant.styles:
         seen = f"it is {entrant.styles!r}"
         yield subject.finding("STYLES maps names to styles", seen, "STYLES")
-    elif subject.jax and "pure" not in entrant.styles:
+    elif subject.jax and "pure" not in entrant.styles and own_model(entrant):
         yield subject.finding(
             'one style is "pure", pure_style(build): the step that all entrants share',
             f"the styles are {', '.join(entrant.styles)}",
@@ -70,10 +71,15 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
         )
 
 
+def own_model(entrant: impls.Entrant) -> bool:
+    """Tell whether a file has a model of its own; the entrant that it takes one from has `pure`."""
+    return getattr(entrant.build, "__module__", None) in (None, f"impls.{entrant.name}")
+
+
 def _constants(subject: Subject) -> Iterator[CheckFinding]:
     """Compare the module's constants with those that are read without running it."""
     entrant, declared = subject.entrant, impls.declared(subject.name)
-    for field in fields(declared):
+    for field in (each for each in fields(declared) if each.name not in OF_BLOCK):
         name, read = field.name.upper(), getattr(declared, field.name)
         value = getattr(sys.modules[f"impls.{subject.name}"], name, field.default)
         if (tuple(value) if isinstance(value, list) else value) != read:

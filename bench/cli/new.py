@@ -15,20 +15,35 @@ from common.files import atomic_write
 
 EXAMPLES = """Examples:\n
 bakeoff new mine\n
-bakeoff new mine --into impls"""
+bakeoff new mine --into impls\n
+bakeoff new mine --from flax_nnx\n
+bakeoff new mine --from pure_jax/tuned"""
 TEMPLATE = "skeleton.py.txt"
 
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The entrant: an identifier.")],
     into: Annotated[Path, typer.Option(help="Folder for the file.")] = Path(),
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="ENTRANT[/STYLE]",
+            help="Begin with a style of this entrant, to change it.",
+            show_default="a skeleton of a whole library",
+        ),
+    ] = None,
 ) -> None:
-    """Write NAME.py, a commented skeleton; `bakeoff check NAME.py` then says what to write next."""
+    """Write NAME.py, a commented skeleton; `bakeoff check NAME.py` then says what to write next.
+
+    With --from, write a training step of an entrant instead, to change it.
+    """
     path = into / f"{name}.py"
     require_name(name)
+    text = skeleton(name) if from_ is None else style_of(name, from_, into)
     require_new(path, "entrant file")
     try:
-        atomic_write(path, skeleton(name))
+        atomic_write(path, text)
     except OSError as error:
         raise BakeoffError(
             f"cannot write {path}: {error.strerror}; make room there, or name another folder with "
@@ -54,6 +69,24 @@ def require_name(name: str) -> None:
             f"there is an entrant {name!r} already; known: {', '.join(impls.names())}: "
             "give another name"
         )
+
+
+def style_of(name: str, from_: str, into: Path) -> str:
+    """Return the text of a file with a style of an entrant.
+
+    Raises:
+        BakeoffError: there is no such style, or the folder is that of the entrants.
+    """
+    import impls
+    from bench.check.style_file import chosen_style, style_file
+
+    entrant, chosen = chosen_style(from_)
+    if into.resolve() in map(Path.resolve, map(Path, impls.__path__)):
+        raise BakeoffError(
+            f"--into {into} --from {from_}: the file would import {entrant}, and no entrant there "
+            f"imports another; name another folder, or add the style to {impls.source(entrant)}"
+        )
+    return style_file(name, entrant, chosen)
 
 
 def skeleton(name: str) -> str:

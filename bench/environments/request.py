@@ -100,9 +100,20 @@ def of_entrant(name: str) -> BuildRequest:
 
 
 def lock_of(name: str) -> str:
-    """Return the text of an entrant's lock; empty if it has none."""
+    """Return the text of an entrant's lock; empty if it has none.
+
+    A file that lies elsewhere has the lock of the entrant whose packages it asks for, if any.
+    """
+    if name in impls.OUTSIDE:
+        name = next(each for each in impls.names() if packages_of(each) == packages_of(name))
     path = LOCKS / f"{name}.txt"
-    return path.read_text("utf-8") if path.exists() and name not in impls.OUTSIDE else ""
+    return path.read_text("utf-8") if path.exists() else ""
+
+
+def packages_of(name: str) -> tuple[object, ...]:
+    """Return what an entrant's environment has to have."""
+    about = impls.readable(name)
+    return about.requirements, about.requires_python
 
 
 def pins_of(lock: Path) -> tuple[str, ...]:
