@@ -22,6 +22,7 @@ from bench.metrics import HOST
 from bench.runfile import BakeoffSection, Metric, Result
 from bench.runfile.reader import Run
 from bench.samples import Samples
+from bench.stats.law import law
 from common.config import WORKLOADS
 from common.errors import BakeoffError
 
@@ -112,7 +113,7 @@ def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) ->
 
 def test_changes_are_named_that_save_something(table: CostTable) -> None:
     assert advice.table(table).rows == ()  # no style of the table replaces another
-    jit, filtered = table.styles[1], table.styles[0]
+    jit, filtered = ({s.style: s for s in table.styles}[name] for name in ("jit", "filter_jit"))
     tree = msgspec.structs.replace(jit, style="jit_tree", each=jit.each / 2)
     flat = msgspec.structs.replace(filtered, style="flat")  # as dear
     more = msgspec.structs.replace(table, styles=(*table.styles, tree, flat))
@@ -142,6 +143,16 @@ def test_what_of_a_host_cost_is_hidden_in_a_row(table: CostTable) -> None:
     rows = {r.cells[0]: r.cells for r in hidden.table(BakeoffSection(cells=cells), table).rows}
     assert rows["flax_nnx jit"][5] == "75 % (65 % to 85 %)"
     assert rows["equinox filter_jit"][5] == "?"
+
+
+def test_a_table_has_what_its_laws_are_fitted_to(table: CostTable) -> None:
+    for style in (*table.styles, *read_table().styles):
+        sizes = np.array([point.arrays for point in style.measured], float)
+        again = law(sizes, np.array(style.seconds, float), np.array(style.levels))
+        assert again is not None
+        assert again.covariance == pytest.approx(style.covariance)
+        assert (again.fixed, again.each) == pytest.approx((style.fixed, style.each))
+        assert again.workers == style.workers
 
 
 def test_a_table_comes_back_from_its_file(table: CostTable, file: Path) -> None:

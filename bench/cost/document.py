@@ -78,7 +78,7 @@ def cost_row(style: StyleCost, costs: CostTable, asked: Asked) -> Row:
             Value(found.value, ADDED, found.low, found.high),
             Value(max(0.0, found.value) / asked.step_seconds, "fraction"),
             Value(late, "fraction"),
-            Value(max(0.0, found.value) / SMALL, "s"),
+            Value(found.value / SMALL, "s") if found.value > 0 else "any",
         )
     )
 

@@ -72,7 +72,14 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
         run=run.name,
         baseline=StyleCost(*BASELINE, *plain),
         styles=tuple(
-            StyleCost(arm.entrant, arm.full_style, *own, measured[arm])
+            StyleCost(
+                arm.entrant,
+                arm.full_style,
+                *own,
+                measured[arm],
+                tuple(tuple(None if np.isnan(c) else float(c) for c in row) for row in costs[arm]),
+                tuple(map(float, levels[arm])),
+            )
             for arm, own in laws.items()
             if own is not None
         ),

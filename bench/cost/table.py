@@ -37,6 +37,11 @@ class StyleCost(msgspec.Struct, frozen=True):
     workers: int
     misfit: float
     measured: tuple[Measured, ...] = ()
+    """The fewest arrays first."""
+    seconds: tuple[tuple[float | None, ...], ...] = ()
+    """What the law is fitted to: added to a call in each worker, at each of these numbers."""
+    levels: tuple[float, ...] = ()
+    """Seconds of a whole call there, which the fit weighs them by."""
     devices: int = 0
     weak: bool = False
 

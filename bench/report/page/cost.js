@@ -8,7 +8,7 @@
   const added = (value, low, high) => {
     const milli = Math.abs(value) >= 1e-3, scale = milli ? 1e3 : 1e6;
     const digits = milli ? 2 : Math.abs(value) >= 1e-5 ? 0 : 1;
-    const text = (number) => (number * scale).toFixed(digits).replace("-", "−");
+    const text = (number) => (number * scale).toFixed(digits);
     return `${value < 0 ? "" : "+"}${text(value)} ${milli ? "ms" : "µs"} (${text(low)} to ${text(high)})`;
   };
   const percent = (fraction) => {
@@ -18,7 +18,8 @@
   };
   const seconds = (value) => {
     const [unit, scale] = [["s", 1], ["ms", 1e-3], ["µs", 1e-6]].find(([, size]) => value >= size) || ["ns", 1e-9];
-    return value ? `${Number((value / scale).toPrecision(3))} ${unit}` : "0";
+    const digits = Math.max(0, 2 - Math.floor(Math.log10(value / scale)));
+    return `${(value / scale).toFixed(digits)} ${unit}`;
   };
 
   function update() {
@@ -35,7 +36,7 @@
     for (const [name, [value, low, high]] of found) {
       const row = rows.get(name), cost = Math.max(0, value);
       const late = Math.max(0, plain + value - own) / own;
-      [added(value, low, high), percent(cost / own), percent(late), seconds(100 * cost)]
+      [added(value, low, high), percent(cost / own), percent(late), cost ? seconds(100 * cost) : "any"]
         .forEach((text, i) => { row.cells[i + 1].textContent = text; });
       body.append(row);
     }
