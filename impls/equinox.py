@@ -152,7 +152,8 @@ def flat(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainS
         return jax.tree.leaves((params, load_adam(optimiser, params, model, checkpoint)))
 
     def save(arrays: list[Array]) -> Checkpoint:
-        return save_adam(*jax.tree.unflatten(structure, arrays), model)
+        params, opt_state = jax.tree.unflatten(structure, arrays)
+        return save_adam(params, opt_state, model)
 
     return FunctionalStep(flat_update, load, save, stages_of(flat_update))
 

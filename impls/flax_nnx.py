@@ -215,9 +215,9 @@ def flat(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainS
     def update(
         arrays: list[Array], hidden: Hidden, chunk: Chunk
     ) -> tuple[list[Array], Hidden, Array]:
-        pair = jax.tree.unflatten(structure, arrays)
-        hidden, loss = train_step(*pair, hidden, chunk)
-        return jax.tree.leaves(pair), hidden, loss
+        model, optimizer = jax.tree.unflatten(structure, arrays)
+        hidden, loss = train_step(model, optimizer, hidden, chunk)
+        return jax.tree.leaves((model, optimizer)), hidden, loss
 
     def load(checkpoint: Checkpoint) -> list[Array]:
         return jax.tree.leaves(objects.loaded(checkpoint))

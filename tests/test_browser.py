@@ -315,7 +315,7 @@ def test_costs_follow_what_a_reader_enters(browser: Browser, tmp_path: Path) -> 
     for asked in (Asked(8, 0.001), Asked(147, 0.040), Asked(500, 0.0004, host=1.5)):
         tab.get_by_label("parameter arrays").fill(str(asked.arrays))
         tab.get_by_label("milliseconds of a step").fill(f"{asked.step_seconds * 1e3:g}")
-        tab.get_by_label("times as long").fill(f"{asked.host:g}")
+        tab.get_by_label("time of your Python").fill(f"{asked.host:g}")
         shown = tab.locator("main table").first.locator("tbody tr")
         [table] = document.document(costs, asked, costs.styles).sections[0].tables
         expected = [[str(cell) for cell in row.cells] for row in table.rows]

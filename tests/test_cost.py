@@ -17,7 +17,7 @@ from bench.cost import advice, hidden
 from bench.cost.document import Asked, checked_table, document
 from bench.cost.fit import arrays_of, cost_table
 from bench.cost.table import Checked, CostTable, json_of, read_table
-from bench.estimates import Group
+from bench.estimates import Arms, Group
 from bench.metrics import HOST
 from bench.runfile import BakeoffSection, Metric, Result
 from bench.runfile.reader import Run
@@ -36,7 +36,7 @@ PLAIN = (6e-5, 1e-6)
 
 def run(workers: int = 5, depths: int = 6) -> Run:
     """Return a run whose workers are as fast as they please."""
-    rng, samples, number = np.random.default_rng(0), {}, 0
+    rng, samples, number = np.random.default_rng(0), dict[Group, Arms](), 0
     speed = rng.normal(1, 0.1, workers)
     for workload in TOGETHER["depth"][:depths]:
         arms: dict[Any, list[Samples]] = {}
@@ -82,7 +82,7 @@ def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
 
 
 def test_times_of_fresh_processes_grow_with_a_power_of_the_depth() -> None:
-    rng, samples = np.random.default_rng(1), {}
+    rng, samples = np.random.default_rng(1), dict[Group, Arms]()
     for workload in ("depth3", "depth12", "depth48"):
         layers = WORKLOADS[workload].layers
         arms = {
@@ -126,8 +126,7 @@ def test_what_of_a_host_cost_is_hidden_in_a_row(table: CostTable) -> None:
     host = {s.style: s for s in table.styles}["jit"].measured[0].seconds
 
     def cell(entrant: str, style: str, **metrics: Metric) -> Result:
-        place = {"workload": "wide", "backend": "cpu"}
-        return Result(entrant=entrant, style=style, **place, metrics=metrics)
+        return Result(entrant=entrant, style=style, workload="wide", backend="cpu", metrics=metrics)
 
     def ratio(added: float, doubt: float) -> Metric:
         ends = (1 + (added + s * doubt) / 0.05 for s in (-1, 1))

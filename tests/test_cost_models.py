@@ -41,7 +41,7 @@ def test_what_workers_measure_is_taken_beside_the_plain_step_of_the_same_block()
         for s, f in ((1.0, 3.0), (1.1, 3.1), (0.9, 2.9))
     ]
     model = Model("flax_nnx", "mlp", 2)
-    [found] = held_out.found(model, workers)  # type: ignore[arg-type]
+    [found] = held_out.found(model, workers)
     assert (found.arrays, found.modules, found.style) == (8, 3, "jit")
     assert found.plain == pytest.approx(1.1e-4)
     assert found.seconds.value == pytest.approx(2 * 1.1e-4)

@@ -210,5 +210,5 @@ def arrays_of_function(path: Path, function: str) -> list[Any]:
     return [
         leaf
         for leaf in leaves
-        if hasattr(leaf, "shape") and jnp.issubdtype(getattr(leaf, "dtype", None), jnp.inexact)
+        if hasattr(leaf, "shape") and jnp.issubdtype(getattr(leaf, "dtype", bool), jnp.inexact)
     ]

@@ -84,9 +84,9 @@ def diff(change: Change) -> str:
     """Return the change as a unified diff of both steps."""
     tree = ast.parse((MODELS / f"{change.library}.py").read_text("utf-8"))
     functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    sides = [
+    before, after = (
         [f"{line}\n" for each in functions[name].body for line in ast.unparse(each).splitlines()]
         for name in (change.before, change.after)
-    ]
-    lines = difflib.unified_diff(*sides, change.before, change.after, n=20)
+    )
+    lines = difflib.unified_diff(before, after, change.before, change.after, n=20)
     return "".join(line for line in lines if not line.startswith("@@"))

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 SMALL = 0.01
 """Of a step: a cost below it does not matter."""
 
+ROUGH = 0.2
+"""Half of an interval, as a part of the cost."""
+
 
 class Asked(NamedTuple):
     """A model, and the machine that runs it."""
@@ -116,12 +119,18 @@ def laws(costs: CostTable) -> Table:
                     style.name,
                     Value(style.each, EACH, *style.law.of_each[1:]),
                     Value(style.fixed, ADDED, *style.law.of_fixed[1:]),
-                    Value(style.misfit, "fraction"),
+                    Value(style.misfit, "fraction") if known(style) else "",
                 )
             )
             for style in sorted(costs.styles, key=lambda style: style.each)
         ),
     )
+
+
+def known(style: StyleCost) -> bool:
+    """Tell whether a style's cost of an array is known well enough to say how straight a law is."""
+    _, low, high = style.law.of_each
+    return (high - low) / 2 <= ROUGH * abs(style.each)
 
 
 def checked_table(costs: CostTable) -> Table:
@@ -186,9 +195,9 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
         Section("Other models", tables=(checked_table(costs),)),
         Section("Deeper models", tables=(growth_table(costs),)),
     )
-    more = tuple(section for section in more if section.tables[0].rows)
+    kept = tuple(section for section in more if section.tables[0].rows)
     return document_page(
-        replace(whole, sections=(*whole.sections, *more)),
+        replace(whole, sections=(*whole.sections, *kept)),
         "cost.html.jinja",
         js=script("cost.js"),
         data=embedded(

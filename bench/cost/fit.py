@@ -70,18 +70,20 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
         versions=versions(run),
         when=run.when,
         run=run.name,
-        baseline=StyleCost(*BASELINE, *plain),
+        baseline=StyleCost(*BASELINE, **plain._asdict()),
         styles=tuple(
             StyleCost(
                 arm.entrant,
                 arm.full_style,
-                *own,
-                measured[arm],
-                tuple(tuple(None if np.isnan(c) else float(c) for c in row) for row in costs[arm]),
-                tuple(map(float, levels[arm])),
+                **own._asdict(),
+                measured=measured[arm],
+                seconds=tuple(
+                    tuple(None if np.isnan(c) else float(c) for c in row) for row in costs[arm]
+                ),
+                levels=tuple(map(float, levels[arm])),
             )
             for arm, own in laws.items()
-            if own is not None
+            if own is not None and arm.entrant != BASELINE[0]  # its other styles do other work
         ),
         growth=tuple(each for one in runs for each in growth(one, backend)),
     )
@@ -114,10 +116,10 @@ def by_worker(
             if not mine.any():
                 continue
             baseline[row, column] = beside[mine].mean()
-            for arm in others:
-                parts = seconds[mine, arm] / beside[mine] - 1
+            for other in others:
+                parts = seconds[mine, other] / beside[mine] - 1
                 if not np.isnan(parts).all():
-                    own = costs.setdefault(each.cells[arm].arm, empty.copy())
+                    own = costs.setdefault(each.cells[other].arm, empty.copy())
                     own[row, column] = usual * np.nanmean(parts)
         for arm, own in costs.items():
             known = own[:, column]

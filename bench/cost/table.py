@@ -42,8 +42,6 @@ class StyleCost(msgspec.Struct, frozen=True):
     """What the law is fitted to: added to a call in each worker, at each of these numbers."""
     levels: tuple[float, ...] = ()
     """Seconds of a whole call there, which the fit weighs them by."""
-    devices: int = 0
-    weak: bool = False
 
     @property
     def law(self) -> Law:
@@ -53,7 +51,7 @@ class StyleCost(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """The entrant, and its style where that needs a name."""
-        return wording.name(self)
+        return wording.name(Arm(self.entrant, self.style))
 
 
 class Growth(msgspec.Struct, frozen=True):

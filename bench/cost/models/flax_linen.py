@@ -101,7 +101,11 @@ def subject(kind: str, depth: int) -> Subject:
 
         return functional(step, TrainState.create(apply_fn=model.apply, params=params, tx=tx))
 
-    leaves, structure = jax.tree.flatten(params)
-    modules = structure.num_nodes - len(leaves)
+    leaves = jax.tree.leaves(params)
     steps = {PLAIN: plain(loss, params, tx), "pure": pure, "train_state": train_state}
-    return Subject(len(leaves), modules, steps)
+    return Subject(len(leaves), modules(params["params"]), steps)
+
+
+def modules(params: dict[str, Any]) -> int:
+    """Return the number of modules that have parameters, or contain such."""
+    return 1 + sum(modules(inner) for inner in params.values() if isinstance(inner, dict))

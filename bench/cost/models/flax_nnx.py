@@ -102,7 +102,8 @@ def subject(kind: str, depth: int) -> Subject:
         model = make_model(depth, nnx.Rngs(0))
         return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
 
-    graphdef, params, rest = nnx.split(objects()[0], nnx.Param, ...)
+    parts: Any = nnx.split(objects()[0], nnx.Param, ...)
+    graphdef, params, rest = parts
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:
         return loss_of(nnx.merge(graphdef, params, rest)(inputs), targets)
