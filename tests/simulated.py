@@ -43,7 +43,7 @@ LANES = [(0,), (1,)]
 
 def needed(
     workloads: Iterable[str] = ("toy", "seed"),
-    metrics: Iterable[str] = tuple(METRICS),
+    metrics: Iterable[str] = tuple(m for m in METRICS if not METRICS[m].named),
     entrants: Iterable[str] = tuple(STYLES),
     backend: str = "cpu",
     styles: Mapping[str, list[str]] = STYLES,
