@@ -203,10 +203,11 @@ class Selection:
         """
         known_styles = sorted({style for styles in offer.styles.values() for style in styles})
         known_entrants = [*offer.styles, *offer.problems]
+        others = [name for name in self.workloads if name not in WORKLOADS]
         for kind, given, known in (
             ("entrant", self.entrants, known_entrants),
             ("style", self.styles, known_styles),
-            ("workload", self.workloads, [*WORKLOADS, *TOGETHER]),
+            ("workload", others, [*WORKLOADS, *TOGETHER]),
             ("backend", [Device.of(name).backend for name in self.backends], offer.backends),
         ):
             for name in given:

@@ -22,7 +22,7 @@ from bench import streams
 from bench.cells import Cell, Selection
 from bench.engine import journal as journals
 from bench.engine.actions import ALL, AUTO, ONE, Options
-from bench.engine.machine import only_one
+from bench.engine.machine import only_one, require_memory
 from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
@@ -64,9 +64,10 @@ NAMES = {
     "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
     "missing; an entrant of your own by the path of its .py file",
     "style": "all",
-    "workload": "toy and seed; sweep stands for widths 8 to 1024",
+    "workload": "toy and seed; sweep stands for widths 8 to 1024, depth for 3 to 96 layers, "
+    "seedx12 for seed with 12 layers",
     "backend": "all that jax offers",
-    "metric": "all; of a sweep, step",
+    "metric": "all; of a sweep, step; of depth, host_cost and the cold ones",
 }
 """Options that take names, and their defaults."""
 COUNTS = {
@@ -178,6 +179,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             os.environ[CPU_DEVICES] = str(max(request.selection.devices))
         found, places = offered(request, header)
         config.stash[CELLS] = request.selection.cells(found)
+        require_memory(config.stash[CELLS])
         config.stash[MEASUREMENT] = Measurement(request, found, journal, places=places)
 
 

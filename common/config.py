@@ -1,12 +1,14 @@
 """Frozen configurations; each checks itself, so that a wrong number is named where it was given."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from common.errors import BakeoffError
 
 MAX_SIZE = 1 << 20
 """Largest chunk, … accepted: a typo should not ask for a terabyte."""
+MAX_LAYERS = 256
 MAX_PARAMETERS = 1 << 28
 """One gigabyte of float32 weights, and Adam keeps two times as much beside them."""
 
@@ -41,7 +43,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check_size("vocabulary size", self.vocab_size)
         check_size("width", self.width, most=1 << 14)
-        check_size("layers", self.layers, most=256)
+        check_size("layers", self.layers, most=MAX_LAYERS)
         if self.parameters > MAX_PARAMETERS:
             raise BakeoffError(
                 f"width {self.width} and layers {self.layers} make {self.parameters} parameters; "
@@ -133,17 +135,49 @@ DEPTH = tuple(
     for layers in (3, 6, 12, 24, 48, 96)
 )
 """What does each further array cost the host? The device has next to nothing to do."""
-WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        Workload("toy", corpus="toy", width=8, chunk=8),
-        Workload("seed", corpus="synthetic", width=128, chunk=256),
-        Workload("wide", corpus="synthetic", width=512, chunk=64, learning_rate=0.0005),
-        Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
-        Workload("crowded", corpus="synthetic", width=128, chunk=256, batch=64),
-        *SWEEP,
-        *DEPTH,
-    )
-}
+
+
+class Workloads(dict[str, Workload]):
+    """Workloads by name; `seedx12` is `seed` with 12 layers, and so on for others."""
+
+    def __missing__(self, name: object) -> Workload:
+        """Return a workload with another number of layers.
+
+        Raises:
+            KeyError: the name is none.
+            BakeoffError: there cannot be so many layers.
+        """
+        base, x, layers = str(name).rpartition("x")
+        if not (x and layers.isdecimal() and dict.__contains__(self, base)):
+            raise KeyError(name)
+        check_size(f"the number of layers of {name}", int(layers), most=MAX_LAYERS)
+        return replace(self[base], name=str(name), layers=int(layers))
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a name is a workload's, with another number of layers or not."""
+        return self.get(name) is not None
+
+    def get(self, name: object, default: Any = None) -> Any:
+        """Return a workload, or the default."""
+        try:
+            return self[name]  # type: ignore[index]
+        except KeyError:
+            return default
+
+
+WORKLOADS = Workloads(
+    {
+        workload.name: workload
+        for workload in (
+            Workload("toy", corpus="toy", width=8, chunk=8),
+            Workload("seed", corpus="synthetic", width=128, chunk=256),
+            Workload("wide", corpus="synthetic", width=512, chunk=64, learning_rate=0.0005),
+            Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
+            Workload("crowded", corpus="synthetic", width=128, chunk=256, batch=64),
+            *SWEEP,
+            *DEPTH,
+        )
+    }
+)
 """`toy` is dispatch alone, `seed` is the blog's size; `wide`, `batched` and `crowded` stretch one
 size each, the sweep does nothing but widen, and the depths nothing but deepen."""

@@ -1,11 +1,19 @@
 """Each configuration names the number that is wrong; sizes add up to those of the weights."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from common.config import DataConfig, ModelConfig, OptimiserConfig, check_rate, check_size
+from common.config import (
+    WORKLOADS,
+    DataConfig,
+    ModelConfig,
+    OptimiserConfig,
+    check_rate,
+    check_size,
+)
 from common.contract import flat
 from common.equality import random_weights
 from common.errors import BakeoffError, unknown
@@ -73,3 +81,16 @@ def test_sizes_are_those_of_the_weights() -> None:
     assert config.in_features == tuple(cell.kernel.shape[0] for cell in weights.cells)
     assert config.in_features == (13, 16, 16)
     assert config.parameters == sum(array.size for dense in flat(weights) for array in dense)
+
+
+def test_any_workload_can_be_deeper() -> None:
+    deeper = WORKLOADS["seedx12"]
+    assert deeper == replace(WORKLOADS["seed"], name="seedx12", layers=12)
+    assert "seedx12" in WORKLOADS
+    assert WORKLOADS.get("seedx12") == deeper
+    for name in ("seedx", "x12", "nopex12", "seedx-1", "seedx3x4"):
+        assert name not in WORKLOADS
+        assert WORKLOADS.get(name) is None
+    for layers in (0, 257):
+        with pytest.raises(BakeoffError, match=f"layers of toyx{layers} is {layers}; .* 1 to 256"):
+            WORKLOADS[f"toyx{layers}"]

@@ -11,13 +11,15 @@ from collections import defaultdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
+from bench.cells import Cell
 from bench.engine.actions import Action, Options
 from bench.engine.answers import AnswerError, typed
 from bench.engine.driver import COMPILED, Driver, new_cache
 from bench.engine.journal import DiskError, Journal
-from bench.engine.machine import Others
+from bench.engine.machine import Others, require_memory
 from bench.engine.processes import WorkerFailedError
 from bench.engine.run_plan import RunPlan
 from common.errors import BakeoffError
@@ -356,3 +358,12 @@ def test_the_cache_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nosuch"))
     with pytest.raises(BakeoffError, match="No such file or directory; make room there, or set"):
         new_cache()
+
+
+def test_arms_that_memory_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [Cell("pure_jax", style, "widex128", "cpu") for style in ("pure", "tuned")]
+    require_memory(cells[:1])
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=3e9))
+    with pytest.raises(BakeoffError, match=r"2 styles at widex128 need about 3 GB .* 3.0 GB are"):
+        require_memory(cells)
+    require_memory([dataclasses.replace(cell, workload="wide") for cell in cells])

@@ -5,16 +5,26 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 import psutil
 
 from bench.samples import Elsewhere, OtherProcess
+from common.config import WORKLOADS, ModelConfig
 from common.errors import BakeoffError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bench.cells import Cell
+
 LOCK = "jax-bakeoff.lock"
+VOCABULARY = 64
+"""About as many characters as a text has."""
 NOTABLE = 0.1
 """Of a core: less is not worth a sentence."""
 
@@ -44,6 +54,24 @@ def only_one() -> filelock.BaseFileLock:
     with suppress(OSError):  # another user's; it is for a message only
         owner.write_text(str(os.getpid()))
     return lock
+
+
+def require_memory(cells: Iterable[Cell]) -> None:
+    """Raise BakeoffError if this machine's free memory cannot hold the arms of a workload.
+
+    A worker has weights, two moments and gradients of each arm, and of the control, in float32.
+    """
+    free = psutil.virtual_memory().available
+    arms = Counter(cell.workload for cell in cells if cell.backend == "cpu")
+    for name, number in arms.items():
+        workload = WORKLOADS[name]
+        model = ModelConfig(VOCABULARY, workload.width, workload.layers)
+        needed = (number + 1) * 4 * 4 * model.parameters
+        if needed > free:
+            raise BakeoffError(
+                f"{number} styles at {name} need about {needed / 1e9:.0f} GB of memory, and "
+                f"{free / 1e9:.1f} GB are free: choose fewer styles, or a smaller workload"
+            )
 
 
 class Others:
