@@ -93,11 +93,12 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def filter_jit(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`eqx.filter_jit` over the whole module, as the documentation writes it."""
 
-    @eqx.filter_jit
-    def update(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
+    def plain(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
         @eqx.filter_value_and_grad(has_aux=True)
         def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:
             return scan_loss(rnn, hidden, chunk)
@@ -108,6 +109,16 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
         updates, opt_state = optimiser.update(grads, opt_state, params)
         return (eqx.apply_updates(rnn, updates), opt_state), hidden_after, loss
 
+    def data_first(function: Any) -> Any:
+        """Return a function of state, hidden state and chunk, by one of the last two and state."""
+        return lambda state, *data: function(data, state)
+
+    update: Any = eqx.filter_jit(plain)
+    lower = update.lower
+    if donate:  # everything but the first argument: so what is kept comes first
+        last = eqx.filter_jit(lambda data, state: plain(state, *data), donate="all-except-first")
+        update, lower = data_first(last), data_first(last.lower)
+
     model, (_, static) = build(config), partitioned(config)
 
     def load(checkpoint: Checkpoint) -> tuple[CharRNN, Any]:
@@ -116,8 +127,6 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
 
     def save(state: tuple[CharRNN, Any]) -> Checkpoint:
         return save_adam(eqx.filter(state[0], eqx.is_inexact_array), state[1], model)
-
-    lower = update.lower  # type: ignore[attr-defined]  # declared as a plain function
 
     def stages(*arguments: Any) -> Program:
         def jaxpr() -> ClosedJaxpr:

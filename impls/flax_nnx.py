@@ -13,7 +13,7 @@ from flax import nnx
 
 from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
-from common.steps import beside, load_adam, pure_style, save_adam
+from common.steps import beside, donated, load_adam, pure_style, save_adam
 
 if TYPE_CHECKING:
     import optax
@@ -133,21 +133,25 @@ def stages_of(function: Any, *arguments: Any) -> Stages:
     return lambda *data: Program.traced(lambda: function.trace(*arguments, *data).traced)
 
 
-def jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def jit(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`nnx.jit` over model and optimiser, as most tutorials write it."""
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step)
+        function = nnx.jit(train_step, donate_argnums=(0, 1) if donate else ())
         return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
     return InPlace(config, optimiser, bind)
 
 
-def cached_partial(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def cached_partial(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`nnx.cached_partial`: the graph is traversed once, when the step is made."""
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step)
+        function = nnx.jit(train_step, donate_argnums=(0, 1) if donate else ())
         # What it returns offers no stages; it runs the program of the function that it wraps.
         cached = nnx.cached_partial(function, model, optimizer)
         return cached, stages_of(function, model, optimizer)
@@ -155,11 +159,16 @@ def cached_partial(config: ModelConfig, optimiser: optax.GradientTransformation)
     return InPlace(config, optimiser, bind)
 
 
-def jit_partial(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def jit_partial(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit_partial(train_step, model, optimizer, graph=False)
+        # Of the function that it makes, where model and optimiser are the first argument together
+        function = nnx.jit_partial(
+            train_step, model, optimizer, graph=False, donate_argnums=donated(donate)
+        )
         return function, stages_of(function)
 
     return InPlace(config, optimiser, bind)
