@@ -2,7 +2,7 @@
 
 A folder of `results/` is a machine. Its page shows its newest whole run first, then the others.
 Histories and bisections are in folders below `results/tracking/`. Tables stand in Markdown files
-between `<!-- KIND RUN.json -->` and `<!-- end -->`, where `KIND` is one of `MAKE`.
+between `<!-- KIND RUN.json … -->` and `<!-- end -->`, where `KIND` is one of `MAKE`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from bench import limit, tricks
 from bench.compare import bisect_result, history_result
-from bench.report import answer, scaling
+from bench.report import answer, donation, scaling
 from bench.report.charts import figures
 from bench.report.markdown import markdown_table
 from bench.report.page import page
@@ -24,11 +24,11 @@ from bench.runfile.reader import Run, read
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bench.report.charts import Figure
-    from bench.report.table import Document
+    from bench.report.table import Document, Table
 
 FOLDER = ROOT / "results"
 PAGE = "page.html"
@@ -37,9 +37,13 @@ HISTORY = "history.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
 """Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
-TEXTS = (ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md")
+DONATION = FOLDER / "donation"
+TEXTS = (
+    *(ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md"),
+    DONATION / "README.md",
+)
 TABLE = re.compile(
-    r"(<!-- (?P<what>\w+) (?P<run>\S+\.json) -->\n).*?(?P<end><!-- end -->)",
+    r"(<!-- (?P<what>\w+) (?P<runs>\S+\.json(?: \S+\.json)*) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
@@ -98,20 +102,27 @@ def refreshed(text: str) -> str:
     """Return a Markdown text with its tables made anew."""
 
     def anew(match: re.Match[str]) -> str:
-        made = MAKE[match["what"]](read(ROOT / match["run"]))
+        made = MAKE[match["what"]](*(read(ROOT / path) for path in match["runs"].split()))
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return TABLE.sub(anew, text)
 
 
-MAKE: Mapping[str, Callable[[Run], str]] = {
+def rendered(tables: Iterable[Table]) -> str:
+    """Return tables in Markdown, each below its title if it has one."""
+    return "\n\n".join(
+        "\n".join([*([f"**{table.title}**", ""] if table.title else []), *markdown_table(table)])
+        for table in tables
+    )
+
+
+MAKE: Mapping[str, Callable[..., str]] = {
     "answer": lambda run: answer.table(run.section),
     "tricks": tricks.table,
-    "scaling": lambda run: "\n".join(
-        line for table in scaling.tables(run.section) for line in markdown_table(table)
-    ),
+    "scaling": lambda run: rendered(scaling.tables(run.section)),
+    "donation": lambda *runs: rendered(donation.tables(*(run.section for run in runs))),
 }
-"""What makes each kind of table."""
+"""What makes each kind of table, of one run or of several."""
 
 
 def results() -> None:
