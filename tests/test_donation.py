@@ -17,6 +17,8 @@ from bench.check.findings import DONATES, NOTE, CheckResult, Judgement
 from bench.check.judge import findings_of
 from bench.check.subject import Subject
 from bench.cli import check as cli
+from bench.report import donation
+from bench.report.run import document
 from bench.worker import offers
 from bench.worker.donation import WITH, WITHOUT, live_arrays, live_bytes, taken_arguments
 from bench.worker.program import facts
@@ -24,7 +26,7 @@ from common.config import ModelConfig
 from common.contract import fresh_checkpoint
 from common.equality import Case, deviation, make, random_chunk, random_hidden, trajectory
 from common.errors import BakeoffError
-from tests.test_compare import PLAIN, both, cell_of, simulated
+from tests.test_compare import PLAIN, SAME, both, cell_of, run, simulated
 from tests.test_worker import Child
 
 if TYPE_CHECKING:
@@ -262,3 +264,45 @@ def test_runs_with_and_without_are_not_compared() -> None:
     with pytest.raises(BakeoffError, match=r"donation of buffers at seed on cpu False, then True"):
         both(base, new)
     assert both(base, new, None, "measuring").differences
+
+
+def with_memory(seed: int, aliased: int) -> dict[str, Any]:
+    """Return a run whose second style holds a second copy of its state."""
+    data = simulated(seed)
+    counts = {"parameters": 429, "temp_bytes": 1216, "argument_bytes": 6000}
+    for cell in data["bakeoff"]["cells"]:
+        copies = 2 if (cell["entrant"], cell["style"]) == SAME else 1
+        live = copies * 3 * 4 * 429
+        cell["exact"] |= counts | {"alias_bytes": aliased, "live_bytes": live}
+    return data
+
+
+def test_a_report_says_who_holds_a_second_copy() -> None:
+    data = with_memory(1, 0)
+    data["bakeoff"]["left_out"] = {"flax_linen/blog": "cannot donate: it cannot"}
+    shown = document(run(data))
+    [memory] = [t for s in shown.sections for t in s.tables if t.title.endswith(", memory")]
+    assert [c.title.replace("\n", " ") for c in memory.columns][-2:] == [
+        "aliased bytes",
+        "live bytes",
+    ]
+    rows = {row.cells[0]: [str(cell) for cell in row.cells[1:]] for row in memory.rows}
+    assert rows["pure_jax"][-2:] == ["0 B", "5.15 kB"]
+    assert rows["haiku"][-2:] == ["=", "+5.15 kB"]
+    lines = [line for section in shown.sections for line in section.lines]
+    assert "flax_linen blog: cannot donate: it cannot." in lines
+
+
+def test_two_runs_beside_each_other() -> None:
+    without, donating = (run(with_memory(seed, by)).section for seed, by in ((1, 0), (2, 5148)))
+    donating.cells = [cell for cell in donating.cells if cell.style != "blog"]
+    [table] = donation.tables(without, donating)
+    titles = [column.title.replace("\n", " ") for column in table.columns]
+    assert titles == [
+        *("style", "step", "step, donating", "temp bytes", "temp bytes, donating"),
+        *("aliased bytes", "live"),
+    ]
+    rows = {row.cells[0]: [str(cell) for cell in row.cells[1:]] for row in table.rows}
+    assert rows["pure_jax"][2:] == ["1.22 kB", "1.22 kB", "5.15 kB", "1.00"]
+    assert rows["haiku"][-1] == "2.00"
+    assert rows["flax_linen blog"][1] == rows["flax_linen blog"][4] == ""

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from common.contract import TrainStep
     from common.equality import Case
 
-WITHOUT = "its program donates its state, and this run's baseline does not: measure with --donate"
+WITHOUT = (
+    "its program donates its state, and this run's baseline does not: measure it with "
+    "`pytest bench --donate`"
+)
 WITH = (
     "its program donates nothing, and this run's baseline donates its state: give the style's "
     "factory a keyword, `donate: bool = False`, and let it donate where that is set, or leave out "
