@@ -18,6 +18,7 @@ from bench.check.judge import findings_of
 from bench.check.subject import Subject
 from bench.cli import check as cli
 from bench.report import donation
+from bench.report.page.data import data as data_of
 from bench.report.run import document
 from bench.worker import offers
 from bench.worker.donation import WITH, WITHOUT, live_arrays, live_bytes, taken_arguments
@@ -291,6 +292,10 @@ def test_a_report_says_who_holds_a_second_copy() -> None:
     assert rows["haiku"][-2:] == ["=", "+5.15 kB"]
     lines = [line for section in shown.sections for line in section.lines]
     assert "flax_linen blog: cannot donate: it cannot." in lines
+    for aliased, columns in ((0, {"live_bytes"}), (5148, {"alias_bytes", "live_bytes"})):
+        page = data_of([run(with_memory(1, aliased))])
+        names = {metric["name"] for metric in page["metrics"]}
+        assert names & {"alias_bytes", "live_bytes"} == columns
 
 
 def test_two_runs_beside_each_other() -> None:
