@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -75,10 +75,10 @@ class Arm(NamedTuple):
         """Whose code it runs: the control runs the baseline's."""
         return Arm(*BASELINE) if self == Arm(*CONTROL) else self
 
-    def load(self) -> Style:
-        """Return its style, imported if it was not."""
+    def load(self, *, donate: bool = False) -> Style:
+        """Return its style, imported if it was not; one that donates its state if it can."""
         entrant, style, devices, weak = self.code
-        return impls.load(entrant).style(style, devices, copies=weak)
+        return impls.load(entrant).style(style, devices, copies=weak, donate=donate)
 
     def at(self, workload: str, backend: str) -> Cell:
         """Return its cell at a workload on a backend."""
@@ -166,6 +166,8 @@ class Offer:
     """Entrants that are not JAX's, and know of no mesh."""
     alone: dict[str, list[str]] = field(default_factory=dict)
     """By entrant: styles that have workers of their own."""
+    keeping: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entrant: styles that cannot donate their state, and why."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -177,6 +179,21 @@ class Offer:
         """What has workers of its own: entrants by their environment, and styles, `torch/eager`."""
         arms = (f"{name}/{style}" for name, styles in self.alone.items() for style in styles)
         return {name: name for name in self.apart} | {arm: arm for arm in arms}
+
+    @property
+    def kept_styles(self) -> dict[str, str]:
+        """Why styles cannot donate their state, by `entrant/style`."""
+        found = self.keeping.items()
+        return {f"{name}/{style}": why for name, styles in found for style, why in styles.items()}
+
+    @property
+    def donating(self) -> Offer:
+        """The same without the styles that cannot donate their state."""
+        styles = {
+            entrant: [style for style in found if style not in self.keeping.get(entrant, ())]
+            for entrant, found in self.styles.items()
+        }
+        return replace(self, styles=styles)
 
     def environment(self, side: str) -> str:
         """Return the entrant in whose environment a side's workers run; empty: everybody's."""
@@ -194,6 +211,11 @@ class Selection:
     backends: tuple[str, ...] = ()
     devices: tuple[int, ...] = ()
     """Numbers of devices that streams are shared between, beside one that knows of no others."""
+
+    def has(self, arm: str) -> bool:
+        """Tell whether an arm, `entrant/style`, is among what was asked for."""
+        entrant, _, style = arm.partition("/")
+        return entrant in (self.entrants or (entrant,)) and style in (self.styles or (style,))
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells, the baseline's first.

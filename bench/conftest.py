@@ -108,6 +108,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "@2025-12-01, or releases, flax==0.12.8 (default: the one at hand)",
         "metavar": "SPEC",
     },
+    "donate": {
+        "help": "let every style donate its state, parameters and Adam's moments, as large "
+        "models do; those that cannot are left out (default: nothing is donated)",
+        "action": "store_true",
+    },
     "cores": {
         "help": "which cores workers use: all, as users run it; one each, pinned and several "
         "workers at a time, which is far more precise; auto takes all for the time of a step, and "
@@ -178,6 +183,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if request.selection.devices:  # before any worker is started; a GPU does not look at it
             os.environ[CPU_DEVICES] = str(max(request.selection.devices))
         found, places = offered(request, header)
+        if request.options.donate:
+            notify_kept(found, request.selection)
+            found = found.donating
         config.stash[CELLS] = request.selection.cells(found)
         require_memory(config.stash[CELLS])
         config.stash[MEASUREMENT] = Measurement(request, found, journal, places=places)
@@ -232,7 +240,7 @@ def request_of(config: pytest.Config) -> Request:
         metrics=listed["metric"],
         outside=outside,
         options=Options(
-            **{name: given[name] for name in ("budget", "margin", "cores")},
+            **{name: given[name] for name in ("budget", "margin", "cores", "donate")},
             **{option.replace("-", "_"): number for option, number in counts.items()},
         ),
         resume=given["resume"],
@@ -267,6 +275,24 @@ def offered(request: Request, header: Header | None) -> tuple[Offer, dict[str, P
             "or start anew without --resume"
         )
     return found, {"": place or Place()} | {name: builder.place_of(name) for name in found.apart}
+
+
+def notify_kept(offer: Offer, selection: Selection) -> None:
+    """Say which styles are left out, since they cannot donate their state.
+
+    Raises:
+        BakeoffError: one was asked for, and no entrant has one of this name that can.
+    """
+    chosen = {arm: why for arm, why in offer.kept_styles.items() if selection.has(arm)}
+    able = {style for styles in offer.donating.styles.values() for style in styles}
+    for arm, why in chosen.items():
+        style = arm.partition("/")[2]
+        if style in selection.styles and style not in able:
+            raise BakeoffError(
+                f"--donate: {arm} cannot donate its state, for {why}; choose another style, or "
+                "leave out --donate"
+            )
+        notify(f"--donate leaves out {arm}: {why}")
 
 
 def notify(line: str) -> None:

@@ -2,7 +2,7 @@
 
 A folder of `results/` is a machine. Its page shows its newest whole run first, then the others.
 Histories and bisections are in folders below `results/tracking/`. Tables stand in Markdown files
-between `<!-- KIND RUN.json -->` and `<!-- end -->`, where `KIND` is one of `MAKE`.
+between `<!-- KIND RUN.json … -->` and `<!-- end -->`, where `KIND` is one of `MAKE`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.compare import bisect_result, history_result
 from bench.cost import advice, hidden
 from bench.cost import document as costs
 from bench.cost.table import read_table
-from bench.report import answer, scaling
+from bench.report import answer, donation, scaling
 from bench.report.charts import figures
 from bench.report.markdown import markdown_table
 from bench.report.page import page
@@ -27,7 +27,7 @@ from bench.runfile.reader import Run, read
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bench.report.charts import Figure
@@ -40,10 +40,10 @@ HISTORY = "history.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
 """Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
-COST = FOLDER / "cost"
-TEXTS = (ROOT / "README.md", *(folder / "README.md" for folder in (FOLDER, TUNED, COST)))
+COST, DONATION = FOLDER / "cost", FOLDER / "donation"
+TEXTS = (ROOT / "README.md", *(f / "README.md" for f in (FOLDER, TUNED, COST, DONATION)))
 TABLE = re.compile(
-    r"(<!-- (?P<what>\w+) (?P<run>\S+\.json) -->\n).*?(?P<end><!-- end -->)",
+    r"(<!-- (?P<what>\w+) (?P<runs>\S+\.json(?: \S+\.json)*) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
@@ -104,15 +104,18 @@ def refreshed(text: str) -> str:
     """Return a Markdown text with its tables made anew."""
 
     def anew(match: re.Match[str]) -> str:
-        made = MAKE[match["what"]](ROOT / match["run"])
+        made = MAKE[match["what"]](*(ROOT / path for path in match["runs"].split()))
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return TABLE.sub(anew, text)
 
 
-def lines(*tables: Table) -> str:
-    """Return tables in Markdown."""
-    return "\n".join(line for table in tables for line in markdown_table(table))
+def rendered(*tables: Table) -> str:
+    """Return tables in Markdown, each below its title if it has one."""
+    return "\n\n".join(
+        "\n".join([*([f"**{table.title}**", ""] if table.title else []), *markdown_table(table)])
+        for table in tables
+    )
 
 
 def diffs(path: Path) -> str:
@@ -124,18 +127,19 @@ def diffs(path: Path) -> str:
     )
 
 
-MAKE: Mapping[str, Callable[[Path], str]] = {
+MAKE: Mapping[str, Callable[..., str]] = {
     "answer": lambda path: answer.table(read(path).section),
     "tricks": lambda path: tricks.table(read(path)),
-    "scaling": lambda path: lines(*scaling.tables(read(path).section)),
-    "laws": lambda path: lines(costs.laws(read_table(path))),
-    "checked": lambda path: lines(costs.checked_table(read_table(path))),
-    "growth": lambda path: lines(costs.growth_table(read_table(path))),
-    "instead": lambda path: lines(advice.table(read_table(path))),
+    "scaling": lambda path: rendered(*scaling.tables(read(path).section)),
+    "donation": lambda *paths: rendered(*donation.tables(*(read(p).section for p in paths))),
+    "laws": lambda path: rendered(costs.laws(read_table(path))),
+    "checked": lambda path: rendered(costs.checked_table(read_table(path))),
+    "growth": lambda path: rendered(costs.growth_table(read_table(path))),
+    "instead": lambda path: rendered(advice.table(read_table(path))),
     "diffs": diffs,
-    "hidden": lambda path: lines(hidden.table(read(path).section, read_table())),
+    "hidden": lambda path: rendered(hidden.table(read(path).section, read_table())),
 }
-"""What makes each kind of table, of a run or a table of costs."""
+"""What makes each kind of table, of one file or of several."""
 
 
 def results() -> None:

@@ -220,6 +220,14 @@ class Measurement:
         reason = self.state.missing.get((cell, metric), STARVED)
         return row.metrics.get(metric) or Metric(missing=reason)
 
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Styles that were asked for and are not in the run, and why."""
+        if not self.request.options.donate:
+            return {}
+        kept, asked = self.offer.kept_styles, self.request.selection
+        return {arm: f"cannot donate: {why}" for arm, why in kept.items() if asked.has(arm)}
+
     @cached_property
     def section(self) -> SectionWithSamples:
         """What the run says as a whole."""
@@ -233,9 +241,15 @@ class Measurement:
             plan=PlanOfRun(margin=options.margin, budget_seconds=options.budget, seed=options.seed),
             arguments=self.header.arguments,
             environment=msgspec.convert(
-                offer.facts | {"device_details": offer.details, "own_environments": offer.apart},
+                offer.facts
+                | {
+                    "device_details": offer.details,
+                    "own_environments": offer.apart,
+                    "donation": options.donate,
+                },
                 RunConditions,
             ),
+            left_out=self.left_out,
             notes={name: note for name in entrants if (note := impls.readable(name).note)},
             scaling=scaling(self.state.cells),
         )

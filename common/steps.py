@@ -1,7 +1,8 @@
 """The optimiser, the shared jitted step over pure parameters, and what styles are made from.
 
-Buffers are donated in no style: `donate_argnums` appears nowhere, and a test reads from every
-compiled program that it aliases nothing. So a second use of the same arrays is always allowed.
+A style whose factory takes the keyword `donate` can donate its state, parameters and moments, where
+a whole run does (`pytest bench --donate`). Else no style does, and what it is called with never is:
+hidden state and chunk can be used again. Both are read from compiled programs.
 """
 
 from __future__ import annotations
@@ -119,6 +120,11 @@ class FunctionalStep:
         return self._stages(self.state, hidden, chunk)
 
 
+def donated(donate: bool) -> tuple[int, ...]:
+    """Return which argument of an update is donated: its state, or none."""
+    return (0,) if donate else ()
+
+
 def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
     """Return what makes the stages of a function that `jax.jit` returned."""
     return lambda *arguments: program_of(jitted, *arguments, whole=whole)
@@ -176,9 +182,11 @@ def functional(
 def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
     """Return the style that each entrant has: one `jax.jit` over pure parameters."""
 
-    def pure(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+    def pure(
+        config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+    ) -> TrainStep:
         model = build(config)
-        update = jax.jit(pure_update(model, optimiser))
+        update = jax.jit(pure_update(model, optimiser), donate_argnums=donated(donate))
         return functional(update, model, optimiser, stages_of(update))
 
     return pure

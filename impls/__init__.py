@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,20 +43,32 @@ class Entrant(NamedTuple):
     missing: Mapping[str, str] = MappingProxyType({})
     """Styles that this release of the library cannot have, and why."""
 
-    def style(self, name: str, devices: int = 0, *, copies: bool = False) -> Style:
+    def can_donate(self, name: str) -> bool:
+        """Tell whether the style called `name` can be told to donate its state."""
+        try:
+            return "donate" in inspect.signature(self.styles[name]).parameters
+        except (TypeError, ValueError):  # it is no function of Python's
+            return False
+
+    def style(
+        self, name: str, devices: int = 0, *, copies: bool = False, donate: bool = False
+    ) -> Style:
         """Return the style called `name`.
 
         Args:
             name: Of `STYLES`.
             devices: That share the streams of a batch; 0 for a step that knows of no mesh.
             copies: Whether each device has all streams of its own.
+            donate: Whether it is to donate its state, if it can be told to; see `can_donate`.
 
         Raises:
             BakeoffError: there is no such style.
         """
         if name not in self.styles:
             raise unknown(f"style of {self.name}", name, self.styles)
-        found = self.styles[name]
+        found: Any = self.styles[name]
+        if donate and self.can_donate(name):
+            found = partial(found, donate=True)
         if not devices:
             return found
         from common.parallel import over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
 from common.steps import (
     FunctionalStep,
+    donated,
     load_adam,
     pure_style,
     pure_update,
@@ -100,11 +102,12 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def filter_jit(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`eqx.filter_jit` over the whole module, as the documentation writes it."""
 
-    @eqx.filter_jit
-    def update(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
+    def plain(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
         @eqx.filter_value_and_grad(has_aux=True)
         def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:
             return scan_loss(rnn, hidden, chunk)
@@ -115,6 +118,16 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
         updates, opt_state = optimiser.update(grads, opt_state, params)
         return (eqx.apply_updates(rnn, updates), opt_state), hidden_after, loss
 
+    def data_first(function: Any) -> Any:
+        """Return a function of state, hidden state and chunk, by one of the last two and state."""
+        return lambda state, *data: function(data, state)
+
+    update: Any = eqx.filter_jit(plain)
+    lower = update.lower
+    if donate:  # everything but the first argument: so what is kept comes first
+        last = eqx.filter_jit(lambda data, state: plain(state, *data), donate="all-except-first")
+        update, lower = data_first(last), data_first(last.lower)
+
     model, (_, static) = build(config), partitioned(config)
 
     def load(checkpoint: Checkpoint) -> tuple[CharRNN, Any]:
@@ -123,8 +136,6 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
 
     def save(state: tuple[CharRNN, Any]) -> Checkpoint:
         return save_adam(eqx.filter(state[0], eqx.is_inexact_array), state[1], model)
-
-    lower = update.lower  # type: ignore[attr-defined]  # declared as a plain function
 
     def stages(*arguments: Any) -> Program:
         def jaxpr() -> ClosedJaxpr:
@@ -135,14 +146,16 @@ def filter_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> 
     return FunctionalStep(update, load, save, stages)
 
 
-def flat(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def flat(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`jax.jit` over arrays alone: the tree is flattened once, and put together while tracing."""
     model = build(config)
     update = pure_update(model, optimiser)
     params = jax.eval_shape(model.init, jax.random.key(0))
     structure = jax.tree.structure((params, jax.eval_shape(optimiser.init, params)))
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=donated(donate))
     def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
         state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
         return jax.tree.leaves(state), hidden, loss

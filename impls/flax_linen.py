@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
 from common.contract import Dense, Model, Weights
 from common.loss import scan_loss
-from common.steps import FunctionalStep, functional, load_adam, pure_style, save_adam, stages_of
+from common.steps import (
+    FunctionalStep,
+    beside,
+    donated,
+    functional,
+    load_adam,
+    pure_style,
+    save_adam,
+    stages_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,11 +87,13 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def train_state(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def train_state(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """One jitted step over Flax's TrainState, as its examples write it."""
     model, rnn = build(config), CharRNN(config)
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=donated(donate))
     def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
         def loss_fn(params: Params) -> tuple[Array, Hidden]:
             return scan_loss(partial(state.apply_fn, {"params": params}), hidden, chunk)
@@ -93,7 +105,8 @@ def train_state(config: ModelConfig, optimiser: optax.GradientTransformation) ->
         params = model.from_weights(checkpoint.weights)
         state = TrainState.create(apply_fn=rnn.apply, params=params, tx=optimiser)
         opt_state = load_adam(optimiser, params, model, checkpoint)
-        return state.replace(step=opt_state[0].count, opt_state=opt_state)
+        # A buffer of its own: Adam's count would be donated twice
+        return state.replace(step=beside(params, np.int32(checkpoint.updates)), opt_state=opt_state)
 
     def save(state: TrainState) -> Checkpoint:
         return save_adam(state.params, state.opt_state, model)

@@ -13,7 +13,7 @@ from flax import nnx
 
 from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
-from common.steps import FunctionalStep, beside, load_adam, pure_style, save_adam
+from common.steps import FunctionalStep, beside, donated, load_adam, pure_style, save_adam
 from common.steps import stages_of as jax_stages_of
 
 if TYPE_CHECKING:
@@ -95,48 +95,49 @@ type Stages = Callable[[Hidden, Chunk], Program]
 type Bind = Callable[[CharRNN, nnx.Optimizer], tuple[Call, Stages]]
 
 
-class Objects:
-    """One model and one optimiser, whose arrays are replaced in place."""
-
-    def __init__(self, config: ModelConfig, optimiser: optax.GradientTransformation) -> None:
-        self.pure, self.tx = build(config), optimiser
-        self.model = CharRNN(config, nnx.Rngs(0))
-        self.optimizer = nnx.Optimizer(self.model, optimiser, wrt=nnx.Param)
-
-    def loaded(self, checkpoint: Checkpoint) -> Pair:
-        """Return them with the arrays of `checkpoint`."""
-        params = self.pure.from_weights(checkpoint.weights)
-        nnx.update(self.model, params)
-        opt_state = load_adam(self.tx, params, self.pure, checkpoint)
-        variables = jax.tree.leaves(self.optimizer.opt_state, is_leaf=is_variable)
-        for variable, value in zip(variables, jax.tree.leaves(opt_state), strict=True):
-            variable.set_value(value)
-        self.optimizer.step.set_value(beside(params, np.uint32(checkpoint.updates)))
-        return self.model, self.optimizer
-
-    def saved(self, pair: Pair) -> Checkpoint:
-        """Return the checkpoint of a model and its optimiser."""
-        model, optimizer = pair
-        opt_state = jax.tree.map(
-            lambda variable: variable.get_value(), optimizer.opt_state, is_leaf=is_variable
-        )
-        return save_adam(nnx.state(model, nnx.Param), opt_state, self.pure)
+def objects(config: ModelConfig, optimiser: optax.GradientTransformation) -> Pair:
+    """Return a model and its optimiser."""
+    model = CharRNN(config, nnx.Rngs(0))
+    return model, nnx.Optimizer(model, optimiser, wrt=nnx.Param)
 
 
-class InPlace(Objects):
-    """A training step that updates its objects in place."""
+def loaded(pair: Pair, pure: Model, checkpoint: Checkpoint) -> Pair:
+    """Return a model and its optimiser with the arrays of `checkpoint`, replaced in place."""
+    model, optimizer = pair
+    params = pure.from_weights(checkpoint.weights)
+    nnx.update(model, params)
+    opt_state = load_adam(optimizer.tx, params, pure, checkpoint)
+    variables = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
+    for variable, value in zip(variables, jax.tree.leaves(opt_state), strict=True):
+        variable.set_value(value)
+    optimizer.step.set_value(beside(params, np.uint32(checkpoint.updates)))
+    return pair
+
+
+def saved(pair: Pair, pure: Model) -> Checkpoint:
+    """Return the checkpoint of a model and its optimiser."""
+    model, optimizer = pair
+    opt_state = jax.tree.map(
+        lambda variable: variable.get_value(), optimizer.opt_state, is_leaf=is_variable
+    )
+    return save_adam(nnx.state(model, nnx.Param), opt_state, pure)
+
+
+class InPlace:
+    """A training step around one model and one optimiser, whose arrays are replaced in place."""
 
     def __init__(
         self, config: ModelConfig, optimiser: optax.GradientTransformation, bind: Bind
     ) -> None:
-        super().__init__(config, optimiser)
+        self.pure, self.tx = build(config), optimiser
+        self.model, self.optimizer = objects(config, optimiser)
         self.call, self.program = bind(self.model, self.optimizer)
 
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        self.loaded(checkpoint)
+        loaded((self.model, self.optimizer), self.pure, checkpoint)
 
     def save(self) -> Checkpoint:  # noqa: D102
-        return self.saved((self.model, self.optimizer))
+        return saved((self.model, self.optimizer), self.pure)
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
         return self.call(hidden, chunk)
@@ -152,31 +153,37 @@ def stages_of(function: Any, *arguments: Any) -> Stages:
     return lambda *data: Program.traced(lambda: function.trace(*arguments, *data).traced)
 
 
-def jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def jit(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`nnx.jit` over model and optimiser, as most tutorials write it."""
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step)
+        function = nnx.jit(train_step, donate_argnums=(0, 1) if donate else ())
         return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
     return InPlace(config, optimiser, bind)
 
 
-def jit_tree(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def jit_tree(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`nnx.jit` in tree mode, in which `graph_updates=False` changes nothing more."""
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step, graph=False)
+        function = nnx.jit(train_step, graph=False, donate_argnums=(0, 1) if donate else ())
         return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
     return InPlace(config, optimiser, bind)
 
 
-def cached_partial(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def cached_partial(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`nnx.cached_partial`: the graph is traversed once, when the step is made."""
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step)
+        function = nnx.jit(train_step, donate_argnums=(0, 1) if donate else ())
         # What it returns offers no stages; it runs the program of the function that it wraps.
         cached = nnx.cached_partial(function, model, optimizer)
         return cached, stages_of(function, model, optimizer)
@@ -184,34 +191,48 @@ def cached_partial(config: ModelConfig, optimiser: optax.GradientTransformation)
     return InPlace(config, optimiser, bind)
 
 
-def jit_partial(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def jit_partial(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
 
     def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit_partial(train_step, model, optimizer, graph=False)
+        # Of the function that it makes, where model and optimiser are the first argument together
+        function = nnx.jit_partial(
+            train_step, model, optimizer, graph=False, donate_argnums=donated(donate)
+        )
         return function, stages_of(function)
 
     return InPlace(config, optimiser, bind)
 
 
-def jax_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def jax_jit(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=donated(donate))
     def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
         hidden, loss = train_step(*pair, hidden, chunk)
         return pair, hidden, loss
 
-    objects = Objects(config, optimiser)
-    return FunctionalStep(update, objects.loaded, objects.saved, jax_stages_of(update))
+    pure = build(config)
+    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: objects(config, optimiser)))
+
+    def load(checkpoint: Checkpoint) -> Pair:
+        return loaded(jax.tree.unflatten(structure, shapes), pure, checkpoint)
+
+    return FunctionalStep(update, load, lambda pair: saved(pair, pure), jax_stages_of(update))
 
 
-def flat(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def flat(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
-    objects = Objects(config, optimiser)
-    structure = jax.tree.structure((objects.model, objects.optimizer))
+    pure = build(config)
+    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: objects(config, optimiser)))
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=donated(donate))
     def update(
         arrays: list[Array], hidden: Hidden, chunk: Chunk
     ) -> tuple[list[Array], Hidden, Array]:
@@ -220,10 +241,11 @@ def flat(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainS
         return jax.tree.leaves((model, optimizer)), hidden, loss
 
     def load(checkpoint: Checkpoint) -> list[Array]:
-        return jax.tree.leaves(objects.loaded(checkpoint))
+        pair = jax.tree.unflatten(structure, shapes)
+        return jax.tree.leaves(loaded(pair, pure, checkpoint))
 
     def save(arrays: list[Array]) -> Checkpoint:
-        return objects.saved(jax.tree.unflatten(structure, arrays))
+        return saved(jax.tree.unflatten(structure, arrays), pure)
 
     return FunctionalStep(update, load, save, jax_stages_of(update))
 

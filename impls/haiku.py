@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from common.contract import Dense, Model, Weights
 from common.loss import cross_entropy
-from common.steps import functional, pure_style, stages_of, update_of
+from common.steps import donated, functional, pure_style, stages_of, update_of
 
 if TYPE_CHECKING:
     import optax
@@ -73,7 +73,9 @@ def build(config: ModelConfig) -> Model:
     return Model(init, rnn.apply, to_weights, from_weights)
 
 
-def transform(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def transform(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """The loss of a whole sequence is transformed, and Haiku unrolls: as its RNN example does."""
 
     def sequence_loss(hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
@@ -82,7 +84,7 @@ def transform(config: ModelConfig, optimiser: optax.GradientTransformation) -> T
 
     loss_fn = hk.without_apply_rng(hk.transform(sequence_loss)).apply
 
-    update = jax.jit(update_of(loss_fn, optimiser))
+    update = jax.jit(update_of(loss_fn, optimiser), donate_argnums=donated(donate))
     return functional(update, build(config), optimiser, stages_of(update))
 
 

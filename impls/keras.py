@@ -13,7 +13,7 @@ set already. Layers want a batch, be it of one, and sequences come batch first.
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -26,7 +26,7 @@ import keras
 from keras import ops
 
 from common.contract import Checkpoint, Dense, Model, Weights
-from common.steps import FunctionalStep, beside, on_host, pure_style, stages_of
+from common.steps import FunctionalStep, beside, donated, on_host, pure_style, stages_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -165,11 +165,11 @@ def trainer(config: ModelConfig, optimiser: Configured, batch: int) -> keras.Mod
     return model
 
 
-def train_step(config: ModelConfig, optimiser: Configured) -> TrainStep:
+def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = False) -> TrainStep:
     """The trainer's own `train_step`, which `fit` jits, with Keras's RNN, loss and AdamW.
 
-    It is jitted here, for `fit` also donates its arguments, which no style does. A carried state
-    has one batch size, so a model is made for each that comes.
+    It is jitted here, for `fit` also donates what it is called with. A carried state has one batch
+    size, so a model is made for each that comes.
     """
     model = build(config)
 
@@ -177,7 +177,7 @@ def train_step(config: ModelConfig, optimiser: Configured) -> TrainStep:
     def jitted(batch: int) -> Any:
         keras_model = trainer(config, optimiser, batch)
 
-        @jax.jit
+        @partial(jax.jit, donate_argnums=donated(donate))
         def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> Any:
             params, of_optimizer = state
             of_metrics = [jnp.zeros(v.shape, v.dtype) for v in keras_model.metrics_variables]

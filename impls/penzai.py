@@ -109,12 +109,14 @@ def loss_fn(
 class Trained:
     """A training step around Penzai's trainer, whose parameters are updated in place."""
 
-    def __init__(self, config: ModelConfig, optimiser: optax.GradientTransformation) -> None:
+    def __init__(
+        self, config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool
+    ) -> None:
         self.pure, self.tx = build(config), optimiser
         model = CharRNN.from_config(config, jax.random.key(0))
         self.params = pz.unbind_params(model)[1]
         self.trainer = basic_training.StatefulTrainer.build(
-            jax.random.key(0), model, optimiser, loss_fn
+            jax.random.key(0), model, optimiser, loss_fn, donate_states=donate
         )
 
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
@@ -149,9 +151,11 @@ class Trained:
         return program_of(self.trainer.step_fn, named=arguments)
 
 
-def stateful_trainer(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def stateful_trainer(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`basic_training.StatefulTrainer`, which unbinds and updates the parameters in each call."""
-    return Trained(config, optimiser)
+    return Trained(config, optimiser, donate=donate)
 
 
 STYLES = {"pure": pure_style(build), "stateful_trainer": stateful_trainer}

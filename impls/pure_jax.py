@@ -5,6 +5,7 @@ The baseline: what the others add to this is what a library costs.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,7 +14,7 @@ import optax
 
 from common.contract import Dense, Model, Weights, flat
 from common.layerwise import loss_and_gradient
-from common.steps import functional, pure_style, stages_of
+from common.steps import donated, functional, pure_style, stages_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -72,11 +73,13 @@ def build(config: ModelConfig) -> Model:
     return Model(init, char_rnn, to_weights, from_weights)
 
 
-def tuned(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def tuned(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """The same function written for speed, layer by layer: how much is not the library's doing."""
     model = build(config)
 
-    @jax.jit
+    @partial(jax.jit, donate_argnums=donated(donate))
     def update(state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk) -> Any:
         params, opt_state = state
         weights = model.to_weights(params)

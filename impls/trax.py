@@ -21,7 +21,7 @@ from trax.shapes import ShapeDtype
 
 from common.contract import Dense, Model, Weights
 from common.loss import cross_entropy
-from common.steps import functional, pure_style, stages_of, update_of
+from common.steps import donated, functional, pure_style, stages_of, update_of
 
 if TYPE_CHECKING:
     import optax
@@ -89,7 +89,9 @@ def build(config: ModelConfig, *, scan: bool = False) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def scan(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
+def scan(
+    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
+) -> TrainStep:
     """`tl.Scan` over whole sequences, layer by layer: as Trax writes recurrent layers."""
     model = build(config, scan=True)
 
@@ -97,7 +99,7 @@ def scan(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainS
         hidden, logits = model.step(params, hidden, jnp.asarray(chunk.inputs))
         return cross_entropy(logits, chunk), hidden
 
-    update = jax.jit(update_of(loss, optimiser))
+    update = jax.jit(update_of(loss, optimiser), donate_argnums=donated(donate))
     return functional(update, model, optimiser, stages_of(update))
 
 

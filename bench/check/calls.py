@@ -109,7 +109,7 @@ def _kept(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         same = False
     if not same:
         yield subject.finding(
-            "arguments and results of a call stay as they are (buffers must not be donated)",
+            "arguments and results of a call stay as they are (donate only your state)",
             "a later call wrote into them, or took their buffers",
         )
     if not all(map(equal, saved, weights)):

@@ -13,17 +13,19 @@ import jax
 import numpy as np
 
 import impls
-from bench.check.findings import NOTE
+from bench.check.findings import DONATES, ERROR, NOTE
 from bench.check.subject import PARTS, checkpoint_under_way, difference, named_arrays
+from bench.worker.donation import donates, taken_arguments
 from common.contract import Checkpoint, Program
 from common.declaration import OF_BLOCK
-from common.equality import random_chunk, random_hidden, random_weights
+from common.equality import make, random_chunk, random_hidden, random_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.check.findings import CheckFinding
     from bench.check.subject import Subject
+    from common.contract import TrainStep
     from common.equality import Case
 
 NAMES = {
@@ -96,7 +98,12 @@ def _constants(subject: Subject) -> Iterator[CheckFinding]:
 
 
 def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Make a step, and call each of its methods once."""
+    """Make a step, and call each of its methods once; see what it donates."""
+    step = subject.step(case)
+    taken = list(_donation(subject, case, step))
+    yield from taken
+    if any(finding.severity == ERROR for finding in taken):
+        return
     step = subject.step(case)
     arguments = random_hidden(case), random_chunk(case, 1)
     _hidden, _loss = step(*arguments)
@@ -107,6 +114,23 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         if not isinstance(value, kind):
             expected = f"{name}() returns a common.contract.{kind.__name__}"
             yield subject.finding(expected, f"it returned {type(value).__name__}", name)
+
+
+def _donation(subject: Subject, case: Case, step: TrainStep) -> Iterator[CheckFinding]:
+    """See that a step donates its state alone, and does so where it can be told to."""
+    expected = "hidden state and chunk can be used again after a call"
+    assert subject.style is not None
+    if taken := taken_arguments(step, case):
+        yield subject.finding(expected, taken)
+    elif donates(step, case):
+        yield subject.finding(DONATES, "it does so always", severity=NOTE)
+    if subject.entrant.can_donate(subject.style):
+        donating = make(subject.entrant.style(subject.style, donate=True), case)
+        if taken := taken_arguments(donating, case):
+            yield subject.finding(f"{expected}, with donate=True too", taken)
+        elif not donates(donating, case):
+            expected = "with donate=True, a step donates its state"
+            yield subject.finding(expected, "its program donates nothing")
 
 
 def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:

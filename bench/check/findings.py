@@ -10,6 +10,10 @@ FILE = None
 """Takes the place of a style's name where the file as a whole is checked."""
 
 
+DONATES = "a step that donates its state is measured beside others that do, with --donate"
+"""What is expected of one that always does: `pytest bench` needs the option for it."""
+
+
 @dataclass(frozen=True)
 class CheckFinding:
     """One way in which an entrant breaks the contract."""

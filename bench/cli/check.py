@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.check.findings import ERROR, FILE
+from bench.check.findings import DONATES, ERROR, FILE
 from bench.report.wording import printable
 from common.errors import BakeoffError, unknown
 
@@ -222,4 +222,6 @@ def _verdict(judgement: Judgement) -> str:
     if not judgement.complete:
         return "no findings in these checks; run all checks before you measure it"
     command = f"pytest bench --entrant {shlex.quote(judgement.path)} --workload toy,seed"
+    if any(finding.expected == DONATES for finding in judgement.findings):
+        command += " --donate"
     return f"equal; to measure it: {command}"

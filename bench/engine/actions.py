@@ -94,6 +94,8 @@ class Options:
     """Cold processes for each cell."""
     cores: str = AUTO
     """`all`, `one` or `auto`."""
+    donate: bool = False
+    """Whether every style donates its state; those that cannot are left out."""
     margin: float = 0.02
     """Inside of which two times are equivalent: what is settled gets fewer turns."""
 

@@ -243,6 +243,7 @@ class Driver:
 
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""
+        donate = {"donate": True} if self.plan.options.donate else {}  # old workers know of none
         command: dict[str, Any] = {
             "do": action.do,
             "workload": action.workload,
@@ -257,11 +258,11 @@ class Driver:
                 "cache": str(cache),
                 "seed": action.seed,
                 "check_programs": action.check,
-            }
+            } | donate
         if action.do == "cold":
             code = Arm.of(action.arms[0]).code
             about = {"entrant": code.entrant, "style": code.full_style}
-            return command | about | {"outside": self.outside}
+            return command | about | {"outside": self.outside} | donate
         if action.do in ("block", "prepare"):
             command |= {"kind": action.kind, "arms": list(action.arms)}
             block = {"rounds": action.rounds, "seed": action.seed}

@@ -39,6 +39,8 @@ MAIN = [TIME, "step", HOST, "compile", *MEMORY]
 """Metrics of the table that is read first."""
 NEEDED = (TIME, "step", HOST)
 """Of those, what the narrowest terminal shows."""
+MEMORY_COUNTED = ("temp_bytes", "argument_bytes", "alias_bytes", "live_bytes")
+"""What is counted of memory."""
 COUNTED = ("python_calls", "jaxpr_equations", "hlo_instructions", "temp_bytes")
 """What is counted that tables have."""
 LINES, WIDTH = 8, 80
@@ -59,7 +61,8 @@ def document(run: Run, limits: Sequence[str] = ()) -> Document:
     short, more = divided([] if has(run, TIME) else sentences(section))
     how, closer = legend(section)
     limited = [f"How far from what the machine can do, at {text}." for text in limits]
-    missing = [f"{at}: {why}" for at, rows in places(cells) for why in lacking(rows, COMPARED)]
+    missing = [f"{name.replace('/', ' ')}: {why}." for name, why in section.left_out.items()]
+    missing += [f"{at}: {why}" for at, rows in places(cells) for why in lacking(rows, COMPARED)]
     subtitle = ", ".join(filter(None, [run.when.replace("T", " "), machine(run)]))
     parts = [
         *tables(run),
@@ -132,9 +135,17 @@ def tables(run: Run) -> Iterator[Section]:
             table(good, f"{where}, calls", per_call, [CORES]),
             table(good, f"{where}, programs and training", [], training, entropy(good)),
             table(good, f"{where}, once a process", stages, []),
+            *memory(good, where, base),
         ]
         made = [first, *(replace(each, folded=True) for each in others)]
         yield Section(where, (), tuple(each for each in made if len(each.columns) > 1))
+
+
+def memory(rows: Sequence[Result], where: str, base: Result | None) -> Iterator[Table]:
+    """Yield the table of memory: the process's peak, the program's, and who holds a second copy."""
+    if any("live_bytes" in row.exact for row in rows):
+        counts = [counted(kind, base) for kind in MEMORY_COUNTED]
+        yield table(rows, f"{where}, memory", MEMORY, counts)
 
 
 type Made = tuple[Column, Callable[[Result], Content]]

@@ -317,6 +317,7 @@ class RunConditions(msgspec.Struct, kw_only=True, omit_defaults=True):
     affinity: list[int] | None = None
     load_average: list[float] | None = None
     donation: bool | None = None
+    """Whether every style donates its state."""
     garbage_collector: str | None = None
     threads: str | None = None
     own_environments: dict[str, dict[str, str | None]] = {}
@@ -342,6 +343,8 @@ class BakeoffSection(msgspec.Struct, kw_only=True):
     verdict: list[str] = []
     notes: dict[str, str] = {}
     """Remarks on entrants."""
+    left_out: dict[str, str] = {}
+    """Styles that could not take part, as `entrant/style`, and why."""
     scaling: list[Scaling] = []
     spec: str | msgspec.UnsetType = msgspec.UNSET
     """Only a side of an A/B has it."""

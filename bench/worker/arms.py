@@ -64,7 +64,9 @@ class Reference(NamedTuple):
 class Arms:
     """One workload on one backend."""
 
-    def __init__(self, workload: LoadedWorkload) -> None:
+    def __init__(self, workload: LoadedWorkload, *, donate: bool = False) -> None:
+        self.donate = donate
+        """Whether steps donate their state."""
         self.case, self.corpus, self.tokens = workload
         self.weights = random_weights(self.case.model)
         self.start = gentle(self.weights)
@@ -80,10 +82,14 @@ class Arms:
         That step is not the one that is timed: which arm a process makes first shows in its times,
         so the timed one is made like all others, in whatever order they come.
         """
-        step = make(Arm(*BASELINE).load(), self.case)
+        step = self.make(Arm(*BASELINE))
         program = program_of(step, self.case)
         assert program is not None, "the baseline is JAX's"
         return Reference(trajectory(step, self.case), facts(program))
+
+    def make(self, arm: Arm) -> TrainStep:
+        """Return a new step of an arm."""
+        return make(arm.load(donate=self.donate), self.case)
 
     def load(self, step: TrainStep) -> None:
         """Give a step fresh buffers: copies, so that no two arms share one."""

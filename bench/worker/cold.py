@@ -23,7 +23,14 @@ CLOCK = time.perf_counter
 """Bound before an entrant is imported."""
 
 
-def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[str, str]) -> Cold:
+def cold(
+    entrant: str,
+    style: str,
+    workload: str,
+    backend: str,
+    outside: dict[str, str],
+    donate: bool = False,
+) -> Cold:
     """Return the seconds of each stage, and the bytes of the process's largest resident set.
 
     Raises:
@@ -69,7 +76,7 @@ def cold(entrant: str, style: str, workload: str, backend: str, outside: dict[st
     seconds["init"] = clock() - start
 
     name, devices, weak = read_style(style)
-    step = make(loaded.style(name, devices, copies=weak), case)
+    step = make(loaded.style(name, devices, copies=weak, donate=donate), case)
     step.load(fresh_checkpoint(on_host(model.to_weights(params))))
     inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
     jax.block_until_ready(inputs)

@@ -22,11 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+NO_KEYWORD = "its factory has no keyword `donate`"
+NOT_JAX = "it is not JAX's"
+"""Why a style cannot donate its state."""
+
+
 def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     """Say what this environment offers; of all entrants, or of those named."""
     for path in outside.values():
         impls.add(path)
-    found: dict[str, Any] = {"styles": {}, "problems": {}, "missing": {}, "alone": {}}
+    found: dict[str, Any] = {
+        name: {} for name in ("styles", "problems", "missing", "alone", "keeping")
+    }
     libraries, foreign = [], []
     for name in entrants or impls.usual():
         try:
@@ -43,6 +50,10 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
             found["missing"][name] = dict(entrant.missing)
         if not declared.jax:
             foreign.append(name)
+        if name not in impls.OUTSIDE:  # one from outside may always donate: its program tells
+            why = NO_KEYWORD if declared.jax else NOT_JAX
+            keeping = [style for style in entrant.styles if not entrant.can_donate(style)]
+            found["keeping"][name] = dict.fromkeys(keeping, why)
         if own := [style for style in declared.alone if style in entrant.styles]:
             found["alone"][name] = own
     devices = offered_devices()

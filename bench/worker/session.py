@@ -18,6 +18,12 @@ from bench.metrics import TINY
 from bench.worker.arms import Arms, guarded, program_of
 from bench.worker.block import TimedBlock
 from bench.worker.counts import compilations, exact
+from bench.worker.donation import (
+    live_arrays,
+    live_bytes,
+    require_alike,
+    require_arguments_kept,
+)
 from bench.worker.integrity import Surroundings
 from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
 from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
@@ -58,6 +64,8 @@ class Session:
         self.functions = Surroundings(everything=False)
         self.compiled: Callable[[], int] | None = None
         """Returns how many programs the process has compiled since the first block."""
+        self.donate = False
+        """Whether steps donate their state."""
         self.cached = False
         self.cache_hits = 0
         """Programs that came from the persistent compilation cache."""
@@ -74,6 +82,7 @@ class Session:
         cache: str | None,
         seed: int,
         check_programs: bool = False,
+        donate: bool = False,
     ) -> Failures:
         """Import the entrants of all arms in random order; one that changes something fails.
 
@@ -83,7 +92,9 @@ class Session:
             cache: Folder of the compilation cache; None for a process that uses none.
             seed: Draws the order.
             check_programs: Whether an import may change the program of the baseline, neither.
+            donate: Whether steps donate their state.
         """
+        self.donate = donate
         for path in outside.values():
             impls.add(path)
         self.index = {Arm.of("/".join(arm)): i for i, arm in enumerate(arms)}
@@ -129,7 +140,7 @@ class Session:
         key = (workload, backend)
         use(backend)
         if key not in self.workloads:
-            self.workloads[key] = Arms(load_workload(workload))
+            self.workloads[key] = Arms(load_workload(workload), donate=self.donate)
         return self.workloads[key]
 
     def one[Answer](self, arm: Arm, action: Callable[[], Answer]) -> Answer | Failed:
@@ -150,11 +161,11 @@ class Session:
         JAX's caches are cleared for that, so that whatever was compiled is compiled anew when it is
         called next: count in a worker that does nothing else.
         """
-        case, name = self.on(workload, backend).case, Arm.of(arm)
+        arms, name = self.on(workload, backend), Arm.of(arm)
 
         def counts() -> Counted:
-            self.counted.append(make(name.load(), case))
-            return Counted(exact(self.counted[-1], case))
+            self.counted.append(arms.make(name))
+            return Counted(exact(self.counted[-1], arms.case))
 
         return self.one(name, counts)
 
@@ -162,20 +173,27 @@ class Session:
         """Make an arm's step, and show that it is equal."""
         arms, name = self.on(workload, backend), Arm.of(arm)
         baseline, case = arms.reference, arms.case
+        arms.steps.pop(name, None)
+        before = live_arrays(backend)
 
         def proof(step: TrainStep) -> Proven:
+            require_arguments_kept(step, case)
             loss, gradient = deviation_of_call(step, case)
             losses = trajectory(step, case)
             away = Deviation(loss, gradient, float(np.max(np.abs(losses - baseline.losses))))
             away.require()
-            program = program_of(step, case)
+            live = live_bytes(step, case, before, backend)
+            program = program_of(step, case)  # which holds arrays, too
             found = facts(program) if program else None
+            require_alike(found, donate=self.donate)
             about = asdict(away) | proof_of(found, baseline.program)
             about["settings"] = dict(getattr(step, "settings", {}))
             constant: dict[str, float | None] = {
                 "parameters": case.model.parameters,
                 "code_lines": code_lines(impls.source(name.code.entrant)),
             }
+            if found and not name.devices:  # a mesh keeps what a call was given, too
+                constant["live_bytes"] = live
             return Proven(about, constant | exact_metrics(found), losses.tolist())
 
         return self.kept(arms, name, proof)
@@ -208,7 +226,7 @@ class Session:
 
         def make_first() -> Answer:
             arms.steps.pop(arm, None)
-            arms.steps[arm] = make(arm.load(), arms.case)
+            arms.steps[arm] = arms.make(arm)
             return action(arms.steps[arm])
 
         found = self.one(arm, make_first)

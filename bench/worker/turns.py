@@ -21,7 +21,7 @@ import impls
 from bench.cells import BASELINE
 from common.chunker import chunks
 from common.contract import Chunk, fresh_checkpoint, zero_hidden
-from common.equality import make, random_weights
+from common.equality import random_weights
 from common.errors import BakeoffError
 from common.sample import sample
 from common.steps import FunctionalStep, on_host
@@ -214,7 +214,7 @@ def of_epoch(arms: Arms, arm: Arm) -> Fresh:
     epoch = chunks(arms.tokens[:size], case.chunk, case.batch)
     steps, runs, losses = {}, {}, {}
     for metric, mode in (("epoch_by_chunk", by_chunk), ("epoch_by_scan", by_scan)):
-        step = make(arm.load(), case)
+        step = arms.make(arm)
         assert isinstance(step, FunctionalStep), "these styles thread their state"
         step.load(fresh_checkpoint(arms.weights))
         steps[metric], runs[metric] = step, mode(step)

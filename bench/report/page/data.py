@@ -24,8 +24,8 @@ SIGNIFICANT = 5
 """Digits of a number that sorts rows; the run file has all."""
 SHOWN = (TIME, *(m.name for m in (*METRICS.values(), *EXACT.values()) if m.shown))
 """Columns that are shown until the reader picks others."""
-ON_PAGE = (*COUNTED, "flops")
-"""What is counted that the page has."""
+ON_PAGE = (*COUNTED, "alias_bytes", "live_bytes", "flops")
+"""What is counted that the page has, where it is not 0 for all."""
 FIRST_OF_GROUP = "the first of each group"
 """What ratios refer to where nothing but medians is known."""
 LOSSES: dict[str, Callable[[FinalLoss], float | None]] = {
@@ -41,7 +41,7 @@ def data(runs: Sequence[Run]) -> dict[str, Any]:
     """Return what the page's table is made of: see the indices at the head of its script."""
     cells = [cell for run in runs for cell in run.section.cells]
     names = [m for m in [*COMPARED, TIME] if any(has(run, m) for run in runs)]
-    names += [m for m in ON_PAGE if any(m in cell.exact for cell in cells)]
+    names += [m for m in ON_PAGE if any(cell.exact.get(m) for cell in cells)]
     names += LOSSES if any(cell.final_loss for cell in cells) else ()
     bases = [FIRST_OF_GROUP if has(run, TIME) else BASELINE[0] for run in runs]
     rows: list[list[Any]] = []
