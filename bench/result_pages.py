@@ -27,7 +27,7 @@ from bench.runfile.reader import Run, read
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from bench.report.charts import Figure
