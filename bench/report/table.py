@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from bench.report.charts import Figure
     from bench.runfile import Metric
 
-RATIO, ADDED = "ratio", "added seconds"
-"""Units beside those of metrics: how many times as much, and what is added to a call."""
+RATIO, ADDED, DIFFERENCE = "ratio", "added seconds", "difference in nats"
+"""Units beside those of metrics: how many times as much, what is added to a call, and to a loss."""
+ENDS = ("count", "nats", DIFFERENCE)
+"""Units whose values are shown with their intervals, beside the first two."""
 MARKS = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """What stands before a ratio that is no finding; slower and faster have a colour instead."""
 
@@ -77,6 +79,8 @@ class Value:
             return "–"
         if self.unit == ADDED:
             return _added(self.number, self.low, self.high)
+        if self.unit in ENDS:
+            return _between(self.number, self.unit, self.low, self.high)
         if self.unit != RATIO:
             return amount(self.number, self.unit)
         if self.bound is not None:
@@ -204,6 +208,19 @@ def _added(middle: float, low: float | None, high: float | None) -> str:
     return f"{text} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
 
 
+def _between(middle: float, unit: str, low: float | None, high: float | None) -> str:
+    """Return an amount and the ends of its interval that there are: 1 160 (920 to 2 000)."""
+    text, *ends = (None if x is None else amount(x, unit) for x in (middle, low, high))
+    match ends:
+        case [None, None]:
+            return str(text)
+        case [_, None]:
+            return f"{text} (>{ends[0]})"
+        case [None, _]:
+            return f"{text} (<{ends[1]})"
+    return f"{text} ({ends[0]} to {ends[1]})"
+
+
 def amount(value: float, unit: str) -> str:
     """Return a value with three digits and its unit: 5.14 ms, 318 MB, 2.305 nats."""
     if unit == "s":
@@ -214,6 +231,8 @@ def amount(value: float, unit: str) -> str:
         return _scaled(value, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)))
     if unit == "nats":
         return f"{value:.3f}"
+    if unit == DIFFERENCE:
+        return f"{value:+.3f}"
     if unit == "fraction":
         return percent(value)
     if unit in ("count", ""):

@@ -1,0 +1,108 @@
+"""From loss curves to steps to a target, final losses, and their intervals over seeds.
+
+Intervals are of the median, from order statistics: they assume nothing of the losses' distribution,
+and a seed that never gets there counts as one that takes longest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from bench.stats.family import ALPHA
+from bench.stats.law import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float
+
+    from bench.initialisers.losses import Measurement, Start
+
+SMOOTHED = 5
+"""Epochs whose mean has to reach the target: each reads another part of the text."""
+LAST = 10
+"""Epochs whose mean is the final loss."""
+PARTS = (1 / 3, 2 / 3)
+"""Of all epochs, after which the first start's median gives the targets, if none are given."""
+
+
+def table(start: Start, epochs: int) -> Float[np.ndarray, "seeds epochs"]:
+    """Return a start's losses by seed; infinite from where a training diverged."""
+    rows = [start.losses[seed] for seed in sorted(start.losses)]
+    return np.array([row + [math.inf] * (epochs - len(row)) for row in rows]).reshape(-1, epochs)
+
+
+def smoothed(losses: Float[np.ndarray, "seeds epochs"]) -> Float[np.ndarray, "seeds ends"]:
+    """Return means over `SMOOTHED` epochs, or over all if there are fewer, by their last epoch."""
+    size = min(SMOOTHED, losses.shape[1])
+    return np.lib.stride_tricks.sliding_window_view(losses, size, axis=1).mean(-1)
+
+
+def steps_to(
+    losses: Float[np.ndarray, "seeds epochs"], target: float, steps: int
+) -> Float[np.ndarray, " seeds"]:
+    """Return how many steps each seed takes to a target; infinite if it does not get there.
+
+    Args:
+        losses: By seed and epoch.
+        target: That the mean over `SMOOTHED` epochs has to reach, in nats per character.
+        steps: Of an epoch.
+    """
+    reached = smoothed(losses) <= target
+    epochs = np.argmax(reached, axis=1) + min(SMOOTHED, losses.shape[1])
+    return np.where(reached.any(1), epochs * steps, np.inf)
+
+
+def final(losses: Float[np.ndarray, "seeds epochs"]) -> Float[np.ndarray, " seeds"]:
+    """Return each seed's mean loss over the last epochs."""
+    return np.asarray(losses[:, -LAST:].mean(1))
+
+
+def median(values: Float[np.ndarray, " seeds"], comparisons: int = 1) -> Range:
+    """Return the median and its 95 % interval: order statistics, by the binomial distribution.
+
+    Args:
+        values: May be infinite.
+        comparisons: That hold together (Bonferroni).
+
+    Returns:
+        An end is infinite where there are too few values for it, or those are.
+    """
+    middle = np.sort(values)[(values.size - 1) // 2 : values.size // 2 + 1]
+    level = 1 - ALPHA / comparisons
+    ends = stats.quantile_test(values, q=0, p=0.5).confidence_interval(level)
+    low = float(ends.low) if math.isfinite(ends.low) else -math.inf
+    high = float(ends.high) if math.isfinite(ends.high) else math.inf
+    return Range(float(middle.mean()), low, high)
+
+
+def paired(start: Start, base: Start, epochs: int, comparisons: int) -> Range | None:
+    """Return the median difference of final losses of the same seeds; None where none is known."""
+    seeds = [seed for seed in start.losses if seed in base.losses]
+    if not seeds:
+        return None
+    ends = [final(table(_only(each, seeds), epochs)) for each in (start, base)]
+    with np.errstate(invalid="ignore"):
+        differences = ends[0] - ends[1]
+    known = differences[~np.isnan(differences)]  # NaN: both have diverged
+    return median(known, comparisons) if known.size else None
+
+
+def _only(start: Start, seeds: Sequence[int]) -> Start:
+    from msgspec.structs import replace
+
+    return replace(start, losses={seed: start.losses[seed] for seed in seeds})
+
+
+def targets(measurement: Measurement) -> list[float]:
+    """Return what the first start's median reaches after some parts of the epochs."""
+    losses = table(measurement.starts[0], measurement.settings.epochs)
+    if not losses.size:
+        return []
+    middle = np.median(smoothed(losses), axis=0)
+    ends = [round(part * (middle.size - 1)) for part in PARTS]
+    return list(dict.fromkeys(round(float(middle[end]), 2) for end in ends))
