@@ -2,7 +2,8 @@
 
 A folder of `results/` is a machine. Its page shows its newest whole run first, then the others.
 Histories and bisections are in folders below `results/tracking/`. Tables stand in Markdown files
-between `<!-- KIND RUN.json -->` and `<!-- end -->`, where `KIND` is one of `MAKE`.
+between `<!-- KIND RUN.json -->` and `<!-- end -->`, where `KIND` is one of `MAKE`. Losses from
+initialisers are in `results/initialisers/losses/`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ import msgspec
 
 from bench import limit, tricks
 from bench.compare import bisect_result, history_result
+from bench.initialisers import alternatives
+from bench.initialisers import document as initialisers
+from bench.initialisers.chart import figure as curves
+from bench.initialisers.losses import read as read_losses
 from bench.report import answer, scaling
 from bench.report.charts import figures
-from bench.report.markdown import markdown_table
+from bench.report.markdown import markdown_table, rendered, sentence
 from bench.report.page import page
 from bench.report.page.parts import document_page
 from bench.runfile.reader import Run, read
@@ -37,9 +42,13 @@ HISTORY = "history.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
 """Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
-TEXTS = (ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md")
+INITIALISERS = FOLDER / "initialisers"
+TEXTS = (
+    *(ROOT / "README.md", FOLDER / "README.md", TUNED / "README.md"),
+    INITIALISERS / "README.md",
+)
 TABLE = re.compile(
-    r"(<!-- (?P<what>\w+) (?P<run>\S+\.json) -->\n).*?(?P<end><!-- end -->)",
+    r"(<!-- (?P<what>\w+) (?P<of>\S+) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
@@ -87,6 +96,8 @@ def pictures() -> Iterator[tuple[Path, list[Figure]]]:
             where = {f"{change.metric}-{change.workload}" for change in changes}
             charts = [figure for section in document.sections for figure in section.figures]
             yield path.parent / PICTURES, [chart for chart in charts if chart.name in where]
+    losses = sorted(INITIALISERS.glob("losses/*.json"))
+    yield INITIALISERS / PICTURES, [curves(read_losses(path)) for path in losses]
 
 
 def breadth_and_time(run: Run) -> tuple[int, str]:
@@ -98,20 +109,31 @@ def refreshed(text: str) -> str:
     """Return a Markdown text with its tables made anew."""
 
     def anew(match: re.Match[str]) -> str:
-        made = MAKE[match["what"]](read(ROOT / match["run"]))
+        made = MAKE[match["what"]](match["of"])
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return TABLE.sub(anew, text)
 
 
-MAKE: Mapping[str, Callable[[Run], str]] = {
-    "answer": lambda run: answer.table(run.section),
-    "tricks": tricks.table,
+def of_losses(file: str, title: str) -> str:
+    """Return the sentences and tables of a section about initialisers."""
+    found = initialisers.document(read_losses(ROOT / file))
+    [section] = [each for each in found.sections if each.title == title]
+    head = [] if title else [f"**{sentence(found.headline)}**", ""]
+    return "\n".join([*head, *rendered(section)]).rstrip()
+
+
+MAKE: Mapping[str, Callable[[str], str]] = {
+    "answer": lambda run: answer.table(read(ROOT / run).section),
+    "tricks": lambda run: tricks.table(read(ROOT / run)),
     "scaling": lambda run: "\n".join(
-        line for table in scaling.tables(run.section) for line in markdown_table(table)
+        line for table in scaling.tables(read(ROOT / run).section) for line in markdown_table(table)
     ),
+    "steps": lambda file: of_losses(file, ""),
+    "start": lambda file: of_losses(file, "Why"),
+    "diff": lambda name: f"```diff\n{alternatives.diff(alternatives.Named.of(name))}\n```",
 }
-"""What makes each kind of table."""
+"""What makes each kind of table, from a run file or from what else stands behind the kind."""
 
 
 def results() -> None:

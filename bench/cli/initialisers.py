@@ -14,6 +14,8 @@ from bench.cli.turns import names
 from common.errors import BakeoffError, InterruptedRunError, require_folder, require_new
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.initialisers.losses import Measurement
     from bench.initialisers.measure import Trainings
     from bench.report.table import Document
@@ -41,6 +43,11 @@ def option(text: str, panel: str = DATA, **more: Any) -> Any:
     return typer.Option(help=text, rich_help_panel=panel, **more)
 
 
+def sized(text: str, default: str) -> Any:
+    """Return an option of `Settings`, whose default a file that is resumed may replace."""
+    return option(text, show_default=default)
+
+
 def initialisers(
     entrant: Annotated[
         list[str] | None,
@@ -53,27 +60,30 @@ def initialisers(
         str | None,
         option("As for `bakeoff train`: a name, or a UTF-8 file.", show_default="synthetic"),
     ] = None,
-    seeds: Annotated[int, option("Trainings from each initialiser: seeds 0, 1, …")] = 10,
-    epochs: Annotated[int, option("Epochs of each training.")] = 150,
-    width: Annotated[int, option("Units of each layer.")] = 128,
-    layers: Annotated[int, option("Tanh layers.")] = 3,
-    chunk: Annotated[int, option("Characters of one step.")] = 256,
-    epoch_chars: Annotated[int, option("Characters of an epoch.")] = 10_000,
-    learning_rate: Annotated[float, option("Adam's step.")] = 0.002,
-    weight_decay: Annotated[float, option("Decoupled weight decay.")] = 1e-7,
+    seeds: Annotated[
+        int | None, sized("Trainings from each initialiser: seeds 0, 1, …", "10")
+    ] = None,
+    epochs: Annotated[int | None, sized("Epochs of each training.", "150")] = None,
+    width: Annotated[int | None, sized("Units of each layer.", "128")] = None,
+    layers: Annotated[int | None, sized("Tanh layers.", "3")] = None,
+    chunk: Annotated[int | None, sized("Characters of one step.", "256")] = None,
+    epoch_chars: Annotated[int | None, sized("Characters of an epoch.", "10000")] = None,
+    learning_rate: Annotated[float | None, sized("Adam's step.", "0.002")] = None,
+    weight_decay: Annotated[float | None, sized("Decoupled weight decay.", "1e-7")] = None,
     target: Annotated[
         list[float] | None,
         option(
             "Loss to reach, in nats per character; again for another one.",
             SHOWN,
-            show_default="what plain JAX reaches after one and two thirds of the epochs",
+            show_default="what plain JAX reaches after a tenth and a third of the epochs",
         ),
     ] = None,
     save: Annotated[
         Path | None, option("New file for the losses; kept after each training.", SHOWN)
     ] = None,
     resume: Annotated[
-        Path | None, option("Losses to go on with, and to save to; settings are its own.", SHOWN)
+        Path | None,
+        option("Losses to go on with, and to save to: what is missing is trained.", SHOWN),
     ] = None,
     from_: Annotated[
         Path | None,
@@ -103,7 +113,8 @@ def initialisers(
     """Train from each library's own initialiser, with several seeds; say which needs fewer steps.
 
     All libraries compute the same function, so that plain JAX trains for all. Every start reads
-    the same text in the same order. The tutorial's settings take about 3 minutes a start.
+    the same text in the same order. On two cores, ten seeds take about a minute and a half
+    for each initialiser.
     """
     from bench.initialisers.document import check_targets, document
     from bench.initialisers.losses import json_of, read
@@ -116,20 +127,26 @@ def initialisers(
     given = [name for name, path in files.items() if path is not None]
     if len(given) > 1:
         raise BakeoffError(f"{' and '.join(given)} are given; give one of them")
-    if from_ is not None:
-        measurement = read(from_)
-    else:
-        options = {
-            "seeds": seeds,
-            "epochs": epochs,
-            "width": width,
-            "layers": layers,
-            "chunk": chunk,
-            "epoch_chars": epoch_chars,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-        }
+    sizes = {
+        "seeds": seeds,
+        "epochs": epochs,
+        "width": width,
+        "layers": layers,
+        "chunk": chunk,
+        "epoch_chars": epoch_chars,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    options = {name: value for name, value in sizes.items() if value is not None}
+    if from_ is None:
         measurement = measured(names(entrant), corpus, options, save, resume)
+    elif entrant or corpus or options:
+        raise BakeoffError(
+            "--from trains nothing, and what is to be trained is given; use --resume, or leave it "
+            "out"
+        )
+    else:
+        measurement = read(from_)
 
     def made(*, figures: bool = False) -> Document:
         return document(measurement, target or (), figures=figures)
@@ -157,15 +174,17 @@ def show_diff(text: str) -> int:
 
 
 def measured(
-    entrants: list[str],
+    entrants: Sequence[str],
     corpus: str | None,
     options: dict[str, Any],
     save: Path | None,
     resume: Path | None,
 ) -> Measurement:
     """Train what is asked for and not yet in the file; return all of it."""
+    from msgspec.structs import asdict
+
     from bench.initialisers.alternatives import Named
-    from bench.initialisers.losses import Settings, read
+    from bench.initialisers.losses import OF_TEXT, read
     from bench.initialisers.measure import Trainings, settings_of, usual
     from common import corpus as corpora
 
@@ -175,11 +194,9 @@ def measured(
     if resume is not None:
         before = read(resume)
         require_folder(resume, "--resume")
-        own = before.settings
-        options = {
-            name: getattr(own, name) for name in options if name in Settings.__struct_fields__
-        }
-        corpus = corpus or own.text.name
+        own = asdict(before.settings)
+        options = {name: own[name] for name in own if name not in OF_TEXT} | options
+        corpus = corpus or before.settings.text.name
     named = [Named.of(text) for text in entrants] or ([] if before else usual())
     settings, tokens = settings_of(corpora.load(corpus or "synthetic"), options)
     trainings = Trainings(settings, tokens, named, before)
@@ -217,7 +234,7 @@ def follow(trainings: Trainings, path: Path | None) -> None:
         write(trainings.measurement, path)
     try:
         with bar:
-            for name, seed in trainings.run(max(1, len(affinity()))):
+            for name, seed in trainings.run(len(affinity() or (0,))):
                 done += 1
                 bar.update(task, advance=1, description=f"{name}, seed {seed}")
                 if not console.is_terminal:

@@ -117,7 +117,7 @@ def build(start: Named) -> Callable[[ModelConfig], Model]:
         sys.modules[name] = module = types.ModuleType(name)  # dataclasses look themselves up there
         code = compile(changed(start), f"{start.entrant} with {start.initialiser}", "exec")
         exec(code, vars(module))  # noqa: S102 -- our own text
-    return sys.modules[name].build  # type: ignore[no-any-return]
+    return sys.modules[name].build
 
 
 def changed(start: Named) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.initialisers.losses import Measurement, Settings, Start
+    from bench.report.charts import Figure
     from bench.report.table import Content
     from bench.runfile.reader import Run
     from bench.stats.law import Range
@@ -70,7 +71,7 @@ def document(
         raise BakeoffError("nothing was trained yet; go on with --resume")
     targets = targets or summary.targets(measurement)
     run = published(measurement.settings)
-    charts = ()
+    charts: tuple[Figure, ...] = ()
     if figures:
         from bench.initialisers.chart import figure  # altair is needed for a page alone
 
@@ -244,12 +245,28 @@ def sentences(measurement: Measurement, targets: Sequence[float]) -> Iterator[st
                     f"{named(start)}: {lacking} of {found.size} seeds do not reach {target:g} "
                     f"within {limit} steps."
                 )
+    yield from chance(measurement)
     yield (
         f"A target is reached when the mean loss of {summary.SMOOTHED} epochs is no higher. Each "
         "is the median over seeds with its 95 % interval, by order statistics; differences are of "
         "the same seeds, which read the same text in the same order, and are corrected for their "
         "number. ?: inconclusive."
     )
+
+
+def chance(measurement: Measurement) -> Iterator[str]:
+    """Yield how far medians of starts with the same distribution are apart."""
+    settings, base = measurement.settings, measurement.starts[0]
+    same = [start for start in measurement.starts if start is base or start.like == base.name]
+    ends = [
+        summary.median(summary.final(summary.table(start, settings.epochs))).value for start in same
+    ]
+    if len(same) > 1:
+        yield (
+            f"{', '.join(map(named, same))} start from the same distribution: that their final "
+            f"losses lie between {amount(min(ends), 'nats')} and {amount(max(ends), 'nats')} is "
+            "chance."
+        )
 
 
 def start_table(measurement: Measurement) -> Table:

@@ -73,6 +73,10 @@ class Settings(msgspec.Struct, frozen=True):
     weight_decay: float = 1e-7
 
 
+OF_TEXT = ("text", "vocab_size", "steps")
+"""Fields of `Settings` that follow from the text and the others."""
+
+
 class Measurement(msgspec.Struct):
     """All of it."""
 
@@ -82,11 +86,6 @@ class Measurement(msgspec.Struct):
     starts: list[Start]
     versions: dict[str, str] = {}
     when: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """Whether every start was trained from every seed."""
-        return all(len(start.losses) == self.settings.seeds for start in self.starts)
 
 
 def read(path: Path) -> Measurement:

@@ -26,7 +26,7 @@ SMOOTHED = 5
 """Epochs whose mean has to reach the target: each reads another part of the text."""
 LAST = 10
 """Epochs whose mean is the final loss."""
-PARTS = (1 / 3, 2 / 3)
+PARTS = (1 / 10, 1 / 3)
 """Of all epochs, after which the first start's median gives the targets, if none are given."""
 
 
