@@ -8,6 +8,7 @@ import altair
 import numpy as np
 
 from bench.initialisers import summary
+from bench.initialisers.losses import name
 from bench.report.charts.figure import DASHES, Figure, chart, coloured
 from bench.report.table import amount
 
@@ -57,11 +58,6 @@ def figure(measurement: Measurement) -> Figure:
         f"Loss by epoch, median over seeds, with the middle half of the seeds. {seen}.",
         whole.properties(width="container", height=HEIGHT),
     )
-
-
-def name(start: Start) -> str:
-    """Return what a start is called in a sentence."""
-    return f"{start.entrant} with {start.initialiser}" if start.initialiser else start.entrant
 
 
 def ends(start: Start, measurement: Measurement) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE
 from bench.initialisers import summary
+from bench.initialisers.losses import name
 from bench.report.table import (
     DIFFERENCE,
     Column,
@@ -160,21 +161,16 @@ def main_table(measurement: Measurement, targets: Sequence[float], run: Run | No
         rows.append(
             Row(
                 (
-                    named(start),
+                    name(start),
                     f"{like}{FORMULAS.get((start.entrant, start.initialiser), '')}".strip(": "),
                     *(said(each, limit) for each in found),
-                    *seconds(start, found[0].value, run),
+                    *seconds(start, found[0].value, limit, run),
                     final(start, settings.epochs),
                     beside(start, base, measurement),
                 )
             )
         )
     return Table(tuple(columns), tuple(rows)).without_empty()
-
-
-def named(start: Start) -> str:
-    """Return what a start is called in a table."""
-    return f"{start.entrant}, {start.initialiser}" if start.initialiser else start.entrant
 
 
 def final(start: Start, epochs: int) -> Content:
@@ -221,14 +217,17 @@ def step_seconds(run: Run, entrant: str) -> dict[str, float]:
     }
 
 
-def seconds(start: Start, count: float, run: Run | None) -> tuple[Content, Content]:
+def seconds(start: Start, count: float, limit: int, run: Run | None) -> tuple[str, str]:
     """Return the time that steps take, at the `pure` style's and at the slowest style's."""
     times = step_seconds(run, start.entrant) if run else {}
-    if BASELINE[1] not in times or math.isinf(count):
+    if BASELINE[1] not in times:
         return "", ""
     slowest = max(times, key=times.__getitem__)
-    of_slowest = "" if len(times) < 2 else f"{amount(count * times[slowest], 's')} (`{slowest}`)"
-    return Value(count * times[BASELINE[1]], "s"), of_slowest
+    more = "more than " if math.isinf(count) else ""
+    of_pure, of_slowest = (
+        f"{more}{amount(min(count, limit) * times[style], 's')}" for style in (BASELINE[1], slowest)
+    )
+    return of_pure, f"{of_slowest} (`{slowest}`)" if len(times) > 1 else ""
 
 
 def sentences(measurement: Measurement, targets: Sequence[float]) -> Iterator[str]:
@@ -242,7 +241,7 @@ def sentences(measurement: Measurement, targets: Sequence[float]) -> Iterator[st
             lacking = int((~(found < math.inf)).sum())
             if lacking:
                 yield (
-                    f"{named(start)}: {lacking} of {found.size} seeds do not reach {target:g} "
+                    f"{name(start)}: {lacking} of {found.size} seeds do not reach {target:g} "
                     f"within {limit} steps."
                 )
     yield from chance(measurement)
@@ -263,7 +262,7 @@ def chance(measurement: Measurement) -> Iterator[str]:
     ]
     if len(same) > 1:
         yield (
-            f"{', '.join(map(named, same))} start from the same distribution: that their final "
+            f"{', '.join(map(name, same))} start from the same distribution: that their final "
             f"losses lie between {amount(min(ends), 'nats')} and {amount(max(ends), 'nats')} is "
             "chance."
         )
@@ -301,7 +300,7 @@ def start_table(measurement: Measurement) -> Table:
             rows.append(
                 Row(
                     (
-                        named(start) if not number else "",
+                        name(start) if not number else "",
                         "readout" if readout else str(number + 1),
                         *("" if x is None else f"{x:.3g}" for x in texts),
                     )

@@ -88,6 +88,11 @@ class Measurement(msgspec.Struct):
     when: str = ""
 
 
+def name(start: Start) -> str:
+    """Return what a start is called where people read."""
+    return f"{start.entrant} with {start.initialiser}" if start.initialiser else start.entrant
+
+
 def read(path: Path) -> Measurement:
     """Return a measurement from its file.
 
