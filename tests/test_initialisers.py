@@ -162,7 +162,7 @@ def planted(epochs: int = 60) -> Measurement:
 
     slow = made("equinox", "", 40)
     slow.losses[3] = [3.0] * epochs
-    slow.losses[4] = [3.0] * 7  # diverged
+    slow.losses[4] = [3.0] * epochs
     starts = [made("pure_jax", "", 8), slow, made("equinox", "lecun_normal", 8, "pure_jax")]
     return Measurement(losses.KIND, losses.VERSION, settings, starts, {"jax": "1"}, "2026-11-26")
 
@@ -174,13 +174,24 @@ def test_a_slow_start_is_called_and_its_lost_seeds_counted() -> None:
     assert "equinox: 2 of 10 seeds do not reach 2 within 2 400 steps." in text
     assert "a loss of 2 takes" in said.headline.lower()
     assert "from equinox's own initialiser" in said.headline
+    assert "equinox with lecun_normal, final loss beside equinox's own: -1." in text
     rows = {str(row.cells[0]): row for row in said.sections[0].tables[0].rows}
-    assert "more than 2 400" in [str(cell) for cell in rows["equinox"].cells]
+    assert any("more than 2 400" in str(cell) for cell in rows["equinox"].cells)
     assert rows["equinox"].cells[-1].verdict == "slower"  # type: ignore[union-attr]
     assert rows["equinox with lecun_normal"].cells[-1].verdict == "inconclusive"  # type: ignore[union-attr]
     svg = io.StringIO()
     picture(said.sections[1].figures[0]).save(svg, format="svg")
     assert "lecun_normal" in svg.getvalue()
+
+
+def test_what_has_diverged_never_gets_there() -> None:
+    found = planted()
+    found.starts[1].losses[4] = [3.0, 2.0, 1.0, 1.0, 1.0, 1.0]
+    steps = summary.steps_to(summary.table(found.starts[1], 60), 1.2, steps=40)
+    assert steps[4] == math.inf
+    assert document.beside(found.starts[1], found.starts[0], found) == ""
+    found.starts[1].losses = {seed: [3.0] for seed in range(10)}
+    assert document.final(found.starts[1], 60) == "diverged"
 
 
 def test_seconds_are_those_of_a_published_run() -> None:

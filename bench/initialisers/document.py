@@ -126,9 +126,10 @@ def headline(measurement: Measurement, target: float) -> str:
 
 def said(found: Range, limit: int) -> Content:
     """Return a number of steps with its interval, as far as training went."""
-    if math.isinf(found.value):
-        return f"more than {amount(limit, 'count')}"
     low, high = (None if math.isinf(end) else end for end in (found.low, found.high))
+    if math.isinf(found.value):
+        above = "" if low is None else f" (>{amount(low, 'count')})"
+        return f"more than {amount(limit, 'count')}{above}"
     return Value(found.value, "count", low, high)
 
 
@@ -151,7 +152,7 @@ def main_table(measurement: Measurement, targets: Sequence[float], run: Run | No
         Column(f"seconds to\n{targets[0]:g}", number=True, help="at the `pure` step's time"),
         Column("with the\nslowest style", number=True, help="that the library has here"),
         Column("final loss", number=True, help=f"mean of the last {summary.LAST} epochs"),
-        Column(f"beside\n{base.name}", number=True, help="of the same seeds"),
+        Column(f"beside\n{base.name}", number=True, help="mean difference of the same seeds"),
     ]
     limit = settings.steps * settings.epochs
     rows = []
@@ -188,11 +189,12 @@ def beside(start: Start, base: Start, measurement: Measurement) -> Content:
         return ""
     comparisons = len(measurement.starts) - 1
     found = summary.paired(start, base, measurement.settings.epochs, comparisons)
-    if found is None or math.isinf(found.value):
+    if found is None:
         return ""
-    verdict = Verdict.SLOWER if found.low > 0 else Verdict.FASTER if found.high < 0 else ""
-    low, high = (None if math.isinf(end) else end for end in (found.low, found.high))
-    return Value(found.value, DIFFERENCE, low, high, verdict or Verdict.INCONCLUSIVE)
+    verdict = Verdict.INCONCLUSIVE
+    if found.low > 0 or found.high < 0:
+        verdict = Verdict.SLOWER if found.low > 0 else Verdict.FASTER
+    return Value(found.value, DIFFERENCE, found.low, found.high, verdict)
 
 
 def published(settings: Settings) -> Run | None:
@@ -244,27 +246,34 @@ def sentences(measurement: Measurement, targets: Sequence[float]) -> Iterator[st
                     f"{name(start)}: {lacking} of {found.size} seeds do not reach {target:g} "
                     f"within {limit} steps."
                 )
+    own = {start.entrant: start for start in measurement.starts if not start.initialiser}
+    for start in measurement.starts:
+        if start.initialiser and start.entrant in own:
+            difference = beside(start, own[start.entrant], measurement)
+            if not isinstance(difference, Value):
+                continue
+            yield f"{name(start)}, final loss beside {start.entrant}'s own: {difference}."
     yield from chance(measurement)
     yield (
-        f"A target is reached when the mean loss of {summary.SMOOTHED} epochs is no higher. Each "
-        "is the median over seeds with its 95 % interval, by order statistics; differences are of "
-        "the same seeds, which read the same text in the same order, and are corrected for their "
-        "number. ?: inconclusive."
+        f"A target is reached when the mean loss of {summary.SMOOTHED} epochs is no higher. Steps "
+        "and final losses are medians over seeds, with 95 % intervals by order statistics. "
+        "Differences are means over the same seeds, which read the same text in the same order, "
+        "with 95 % t intervals corrected for the number of rows. ?: inconclusive."
     )
 
 
 def chance(measurement: Measurement) -> Iterator[str]:
-    """Yield how far medians of starts with the same distribution are apart."""
+    """Yield how far starts with the same distribution are apart, and their seeds."""
     settings, base = measurement.settings, measurement.starts[0]
     same = [start for start in measurement.starts if start is base or start.like == base.name]
-    ends = [
-        summary.median(summary.final(summary.table(start, settings.epochs))).value for start in same
-    ]
+    ends = [summary.final(summary.table(start, settings.epochs)) for start in same]
+    medians = [summary.median(each).value for each in ends]
     if len(same) > 1:
         yield (
-            f"{', '.join(map(name, same))} start from the same distribution: that their final "
-            f"losses lie between {amount(min(ends), 'nats')} and {amount(max(ends), 'nats')} is "
-            "chance."
+            f"The same distribution: {', '.join(map(name, same))}. What their medians, "
+            f"{amount(min(medians), 'nats')} to {amount(max(medians), 'nats')}, differ by is "
+            f"chance; single seeds end between {amount(min(map(min, ends)), 'nats')} and "
+            f"{amount(max(map(max, ends)), 'nats')}."
         )
 
 

@@ -1,7 +1,7 @@
 """From loss curves to steps to a target, final losses, and their intervals over seeds.
 
-Intervals are of the median, from order statistics: they assume nothing of the losses' distribution,
-and a seed that never gets there counts as one that takes longest.
+Intervals of medians are from order statistics: they assume nothing of the distribution, and a seed
+that never gets there counts as one that takes longest.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace
 from scipy import stats
 
 from bench.stats.family import ALPHA
 from bench.stats.law import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from jaxtyping import Float
 
     from bench.initialisers.losses import Measurement, Start
@@ -26,6 +25,7 @@ SMOOTHED = 5
 """Epochs whose mean has to reach the target: each reads another part of the text."""
 LAST = 10
 """Epochs whose mean is the final loss."""
+MIN_PAIRS = 2
 PARTS = (1 / 10, 1 / 3)
 """Of all epochs, after which the first start's median gives the targets, if none are given."""
 
@@ -81,21 +81,25 @@ def median(values: Float[np.ndarray, " seeds"], comparisons: int = 1) -> Range:
 
 
 def paired(start: Start, base: Start, epochs: int, comparisons: int) -> Range | None:
-    """Return the median difference of final losses of the same seeds; None where none is known."""
+    """Return the mean difference of final losses of the same seeds, and its interval: Student's t.
+
+    None where fewer than two seeds are in both, or one has diverged.
+
+    Args:
+        start: Compared with `base`.
+        base: What is subtracted.
+        epochs: Of each training.
+        comparisons: That hold together (Bonferroni).
+    """
     seeds = [seed for seed in start.losses if seed in base.losses]
-    if not seeds:
+    ends = [
+        final(table(replace(each, losses={seed: each.losses[seed] for seed in seeds}), epochs))
+        for each in (start, base)
+    ]
+    if len(seeds) < MIN_PAIRS or not np.isfinite(ends).all():
         return None
-    ends = [final(table(_only(each, seeds), epochs)) for each in (start, base)]
-    with np.errstate(invalid="ignore"):
-        differences = ends[0] - ends[1]
-    known = differences[~np.isnan(differences)]  # NaN: both have diverged
-    return median(known, comparisons) if known.size else None
-
-
-def _only(start: Start, seeds: Sequence[int]) -> Start:
-    from msgspec.structs import replace
-
-    return replace(start, losses={seed: start.losses[seed] for seed in seeds})
+    found = stats.ttest_rel(*ends).confidence_interval(1 - ALPHA / comparisons)
+    return Range(float((ends[0] - ends[1]).mean()), float(found.low), float(found.high))
 
 
 def targets(measurement: Measurement) -> list[float]:
