@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import impls
+from bench import result_pages
 from bench.initialisers import alternatives, document, losses, measure, start, summary, training
 from bench.initialisers.alternatives import Named
 from bench.initialisers.losses import Layer, Measurement, Settings, Start, Text
@@ -242,6 +243,25 @@ def test_the_command_keeps_shows_and_goes_on(bakeoff: Bakeoff, tmp_path: Path) -
     assert (other.status, "other settings (text" in other.err) == (2, True)
     other = bakeoff("initialisers", "--resume", "l.json", "--seeds", "3")
     assert (other.status, "(seeds 3 instead of 2)" in other.err) == (2, True)
+
+
+def test_the_readme_says_what_was_found() -> None:
+    found = losses.read(result_pages.INITIALISERS / "losses" / "metamorphosis.json")
+    settings, [target, _] = found.settings, summary.targets(found)
+    steps = {
+        each.name: summary.steps_to(summary.table(each, settings.epochs), target, settings.steps)
+        for each in found.starts
+    }
+    assert {each.size for each in steps.values()} == {settings.seeds}
+    never = {name: int(np.isinf(each).sum()) for name, each in steps.items()}
+    middle = {name: summary.median(each).value for name, each in steps.items()}
+    text = " ".join((result_pages.ROOT / "README.md").read_text("utf-8").split())
+    assert (
+        f"from Equinox's default {never['equinox']} of {settings.seeds} trainings on a book do not "
+        f"reach a loss of {target:g} within {amount(settings.steps * settings.epochs, 'count')} "
+        f"steps; from plain JAX's {settings.seeds - never['pure_jax']} of {settings.seeds} do, "
+        f"after {amount(middle['pure_jax'], 'count')} (median); a few lines change that"
+    ) in text
 
 
 def test_a_diff_is_printed(bakeoff: Bakeoff) -> None:

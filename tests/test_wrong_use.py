@@ -159,6 +159,7 @@ def test_bad_input_is_one_line_and_no_file(bakeoff: Bakeoff, tmp_path: Path, giv
         *(f"train --{name} no/" for name in ("resume", "prompt", "coordinator", "width")),
         *("sample no/", "entrants --workload no/", "entrants --build no/", "report no/", "new no/"),
         *("compare no/", "check no/", "matrix no/", "history --runs no/", "report x.json -o no/"),
+        *(f"initialisers --{name} no/" for name in ("entrant", "corpus", "from", "resume", "diff")),
         *("ab --base current --new no/", "nope no/", "--", "train --"),
     ],
 )
