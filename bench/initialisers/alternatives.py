@@ -34,7 +34,7 @@ def linear(rows: int, width: int, key: PRNGKeyArray) -> eqx.nn.Linear:
     """Return a layer with a LeCun-normal kernel and no bias to begin with."""
     made = eqx.nn.Linear(rows, width, key=key)
     kernel = jax.nn.initializers.lecun_normal(in_axis=1, out_axis=0)(key, made.weight.shape)
-    return eqx.tree_at(lambda l: (l.weight, l.bias), made, (kernel, jnp.zeros(width)))
+    return eqx.tree_at(lambda it: (it.weight, it.bias), made, (kernel, jnp.zeros(width)))
 
 
 class Cell(eqx.Module):''',
@@ -52,15 +52,15 @@ class Cell(eqx.Module):''',
         (
             "class Cell(hk.RNNCore):",
             """\
-LECUN = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
+INIT = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 
 
 class Cell(hk.RNNCore):""",
         ),
-        ("hk.Linear(self.width)", "hk.Linear(self.width, w_init=LECUN)"),
+        ("hk.Linear(self.width)", "hk.Linear(self.width, w_init=INIT)"),
         (
             'hk.Linear(config.vocab_size, name="readout")',
-            'hk.Linear(config.vocab_size, w_init=LECUN, name="readout")',
+            'hk.Linear(config.vocab_size, w_init=INIT, name="readout")',
         ),
     ),
 }
