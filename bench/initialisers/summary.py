@@ -98,8 +98,9 @@ def paired(start: Start, base: Start, epochs: int, comparisons: int) -> Range | 
     ]
     if len(seeds) < MIN_PAIRS or not np.isfinite(ends).all():
         return None
-    found = stats.ttest_rel(*ends).confidence_interval(1 - ALPHA / comparisons)
-    return Range(float((ends[0] - ends[1]).mean()), float(found.low), float(found.high))
+    ours, theirs = (each.tolist() for each in ends)
+    found = stats.ttest_rel(ours, theirs).confidence_interval(1 - ALPHA / comparisons)
+    return Range(float(np.mean(ends[0] - ends[1])), float(found.low), float(found.high))
 
 
 def targets(measurement: Measurement) -> list[float]:
