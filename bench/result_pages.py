@@ -2,7 +2,8 @@
 
 A folder of `results/` is a machine. Its page shows its newest whole run first, then the others.
 Histories and bisections are in folders below `results/tracking/`. Tables stand in Markdown files
-between `<!-- KIND RUN.json … -->` and `<!-- end -->`, where `KIND` is one of `MAKE`.
+between `<!-- KIND FILE … -->` and `<!-- end -->`, where `KIND` is one of `MAKE`. Losses from
+initialisers are in `results/initialisers/losses/`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from bench.compare import bisect_result, history_result
 from bench.cost import advice, hidden
 from bench.cost import document as costs
 from bench.cost.table import read_table
+from bench.initialisers import alternatives
+from bench.initialisers import document as initialisers
+from bench.initialisers.chart import figure as curves
+from bench.initialisers.losses import read as read_losses
 from bench.report import answer, donation, scaling
 from bench.report.charts import figures
-from bench.report.markdown import markdown_table
+from bench.report.markdown import rendered, sentence
 from bench.report.page import page
 from bench.report.page.parts import document_page
+from bench.report.table import Section
 from bench.runfile.reader import Run, read
 from bench.worker.settings import ROOT
 
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 
     from bench.report.charts import Figure
     from bench.report.table import Document, Table
+    from bench.runfile import BakeoffSection
 
 FOLDER = ROOT / "results"
 PAGE = "page.html"
@@ -40,10 +47,12 @@ HISTORY = "history.json"
 TUNED = FOLDER / "tuned"
 LIMIT = "limit.json"
 """Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
-COST, DONATION = FOLDER / "cost", FOLDER / "donation"
-TEXTS = (ROOT / "README.md", *(f / "README.md" for f in (FOLDER, TUNED, COST, DONATION)))
+COST, DONATION, INITIALISERS = (FOLDER / name for name in ("cost", "donation", "initialisers"))
+TEXTS = tuple(
+    folder / "README.md" for folder in (ROOT, FOLDER, TUNED, COST, DONATION, INITIALISERS)
+)
 TABLE = re.compile(
-    r"(<!-- (?P<what>\w+) (?P<runs>\S+\.json(?: \S+\.json)*) -->\n).*?(?P<end><!-- end -->)",
+    r"(<!-- (?P<what>\w+) (?P<of>\S+(?: \S+)*) -->\n).*?(?P<end><!-- end -->)",
     re.DOTALL,
 )
 
@@ -93,6 +102,8 @@ def pictures() -> Iterator[tuple[Path, list[Figure]]]:
             where = {f"{change.metric}-{change.workload}" for change in changes}
             charts = [figure for section in document.sections for figure in section.figures]
             yield path.parent / PICTURES, [chart for chart in charts if chart.name in where]
+    losses = sorted(INITIALISERS.glob("losses/*.json"))
+    yield INITIALISERS / PICTURES, [curves(read_losses(path)) for path in losses]
 
 
 def breadth_and_time(run: Run) -> tuple[int, str]:
@@ -104,42 +115,55 @@ def refreshed(text: str) -> str:
     """Return a Markdown text with its tables made anew."""
 
     def anew(match: re.Match[str]) -> str:
-        made = MAKE[match["what"]](*(ROOT / path for path in match["runs"].split()))
+        made = MAKE[match["what"]](*match["of"].split())
         return f"{match[1]}\n{made}\n\n{match['end']}"
 
     return TABLE.sub(anew, text)
 
 
-def rendered(*tables: Table) -> str:
-    """Return tables in Markdown, each below its title if it has one."""
-    return "\n\n".join(
-        "\n".join([*([f"**{table.title}**", ""] if table.title else []), *markdown_table(table)])
-        for table in tables
-    )
+def of_losses(file: str, title: str) -> str:
+    """Return the sentences and tables of a section about initialisers."""
+    found = initialisers.document(read_losses(ROOT / file))
+    [section] = [each for each in found.sections if each.title == title]
+    head = [] if title else [f"**{sentence(found.headline)}**", ""]
+    return "\n".join([*head, *rendered(section)]).rstrip()
 
 
-def diffs(path: Path) -> str:
+def in_markdown(*tables: Table) -> str:
+    """Return tables, each below its title if it has one."""
+    return "\n".join(rendered(Section("", tables=tables))).rstrip()
+
+
+def diffs(file: str) -> str:
     """Return the changes that save something, each as a diff."""
     return "\n\n".join(
         f"In place of {change.library} `{change.before}`, `{change.after}`, saves {value}:\n\n"
         f"```diff\n{advice.diff(change)}```"
-        for change, value in advice.best(read_table(path))
+        for change, value in advice.best(read_table(ROOT / file))
     )
 
 
+def section(file: str) -> BakeoffSection:
+    """Return what a run file says."""
+    return read(ROOT / file).section
+
+
 MAKE: Mapping[str, Callable[..., str]] = {
-    "answer": lambda path: answer.table(read(path).section),
-    "tricks": lambda path: tricks.table(read(path)),
-    "scaling": lambda path: rendered(*scaling.tables(read(path).section)),
-    "donation": lambda *paths: rendered(*donation.tables(*(read(p).section for p in paths))),
-    "laws": lambda path: rendered(costs.laws(read_table(path))),
-    "checked": lambda path: rendered(costs.checked_table(read_table(path))),
-    "growth": lambda path: rendered(costs.growth_table(read_table(path))),
-    "instead": lambda path: rendered(advice.table(read_table(path))),
+    "answer": lambda file: answer.table(section(file)),
+    "tricks": lambda file: tricks.table(read(ROOT / file)),
+    "scaling": lambda file: in_markdown(*scaling.tables(section(file))),
+    "donation": lambda *files: in_markdown(*donation.tables(*map(section, files))),
+    "laws": lambda file: in_markdown(costs.laws(read_table(ROOT / file))),
+    "checked": lambda file: in_markdown(costs.checked_table(read_table(ROOT / file))),
+    "growth": lambda file: in_markdown(costs.growth_table(read_table(ROOT / file))),
+    "instead": lambda file: in_markdown(advice.table(read_table(ROOT / file))),
     "diffs": diffs,
-    "hidden": lambda path: rendered(hidden.table(read(path).section, read_table())),
+    "hidden": lambda file: in_markdown(hidden.table(section(file), read_table())),
+    "steps": lambda file: of_losses(file, ""),
+    "start": lambda file: of_losses(file, "Why"),
+    "diff": lambda name: f"```diff\n{alternatives.diff(alternatives.Named.of(name))}\n```",
 }
-"""What makes each kind of table, of one file or of several."""
+"""What makes each kind of table, from the words behind its name."""
 
 
 def results() -> None:

@@ -115,7 +115,7 @@ def test_init_depends_on_the_key(entrant: str) -> None:
 
 
 ROOMS = (
-    *("cli", "cost", "fleet", "trials", "compare", "check", "doctor", "report"),
+    *("cli", "cost", "initialisers", "fleet", "trials", "compare", "check", "doctor", "report"),
     *("runfile", "environments", "engine", "stats", "worker"),
 )
 """Folders of `bench/`: each may know those that come after it."""

@@ -23,6 +23,7 @@ from bench.cli import (
     doctor,
     entrants,
     history,
+    initialisers,
     matrix,
     new,
     report,
@@ -54,7 +55,7 @@ app = typer.Typer(
 )
 for module in (
     *(train, sample, entrants, report, compare, ab),
-    *(bisect, history, check, new, cost, doctor, matrix),
+    *(bisect, history, check, new, cost, initialisers, doctor, matrix),
 ):
     name = module.__name__.rpartition(".")[2]
     app.command(name, epilog=module.EXAMPLES)(getattr(module, name))

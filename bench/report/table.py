@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from bench.report.charts import Figure
     from bench.runfile import Metric
 
-RATIO, ADDED, EACH = "ratio", "added seconds", "seconds each"
-"""Units beside those of metrics: how many times as much, what is added to a call, and what each of
-many things takes of that."""
+RATIO, ADDED, EACH, DIFFERENCE = "ratio", "added seconds", "seconds each", "difference in nats"
+"""Units beside those of metrics: how many times as much, what is added to a call, what each of many
+things takes of that, and what is added to a loss."""
+ENDS = ("count", "nats", DIFFERENCE)
+"""Units whose values are shown with their intervals, beside the first three."""
 MARKS = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """What stands before a ratio that is no finding; slower and faster have a colour instead."""
 
@@ -80,6 +82,8 @@ class Value:
             return _added(self.number, self.low, self.high)
         if self.unit == EACH:
             return _each(self.number, self.low, self.high)
+        if self.unit in ENDS:
+            return _between(self.number, self.unit, self.low, self.high)
         if self.unit != RATIO:
             return amount(self.number, self.unit)
         if self.bound is not None:
@@ -215,6 +219,19 @@ def _each(middle: float, low: float | None, high: float | None) -> str:
     return f"{text} ({low * 1e6:.{digits}f} to {high * 1e6:.{digits}f})"
 
 
+def _between(middle: float, unit: str, low: float | None, high: float | None) -> str:
+    """Return an amount and the ends of its interval that there are: 1 160 (920 to 2 000)."""
+    text, *ends = (None if x is None else amount(x, unit) for x in (middle, low, high))
+    match ends:
+        case [None, None]:
+            return str(text)
+        case [_, None]:
+            return f"{text} (>{ends[0]})"
+        case [None, _]:
+            return f"{text} (<{ends[1]})"
+    return f"{text} ({ends[0]} to {ends[1]})"
+
+
 def amount(value: float, unit: str) -> str:
     """Return a value with three digits and its unit: 5.14 ms, 318 MB, 2.305 nats."""
     if unit == "s":
@@ -225,6 +242,8 @@ def amount(value: float, unit: str) -> str:
         return _scaled(value, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)))
     if unit == "nats":
         return f"{value:.3f}"
+    if unit == DIFFERENCE:
+        return f"{value:+.3f}"
     if unit == "fraction":
         return percent(value)
     if unit in ("count", ""):
