@@ -158,6 +158,7 @@ MAKE: Mapping[str, Callable[..., str]] = {
     "growth": lambda file: in_markdown(costs.growth_table(read_table(ROOT / file))),
     "instead": lambda file: in_markdown(advice.table(read_table(ROOT / file))),
     "diffs": diffs,
+    "widths": lambda file: in_markdown(hidden.by_width(section(file))),
     "hidden": lambda file: in_markdown(hidden.table(section(file), read_table())),
     "steps": lambda file: of_losses(file, ""),
     "start": lambda file: of_losses(file, "Why"),

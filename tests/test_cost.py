@@ -139,7 +139,11 @@ def test_what_of_a_host_cost_is_hidden_in_a_row(table: CostTable) -> None:
         cell("flax_nnx", "jit", step=ratio(host, 1e-5), step_pipelined=ratio(host / 4, host / 10)),
         cell("equinox", "filter_jit", step=ratio(1e-4, 1e-5), step_pipelined=ratio(0.0, 1e-3)),
     ]
-    rows = {r.cells[0]: r.cells for r in hidden.table(BakeoffSection(cells=cells), table).rows}
+    section = BakeoffSection(cells=cells)
+    [dear, _] = hidden.by_width(section).rows
+    assert dear.cells[0] == "flax_nnx jit"
+    assert dear.cells[1].number == pytest.approx(host)  # type: ignore[union-attr]
+    rows = {r.cells[0]: r.cells for r in hidden.table(section, table).rows}
     assert rows["flax_nnx jit"][5] == "75 % (65 % to 85 %)"
     assert rows["equinox filter_jit"][5] == "?"
 

@@ -1,4 +1,4 @@
-"""How much of a host cost is hidden behind the device where steps are not waited for."""
+"""What is left of a host cost where steps are not waited for, and how it grows with the program."""
 
 from __future__ import annotations
 
@@ -21,6 +21,20 @@ NOTE = (
     "in a row of which only the last is waited for, on all cores. Hidden is the part of the first "
     "that the second does not have; `?`: the second is known too roughly to say."
 )
+
+
+def by_width(section: BakeoffSection) -> Table:
+    """Return what each style adds to a step at each workload of a run."""
+    plain = {c.workload: c for c in section.cells if Arm(c.entrant, c.style) == Arm(*BASELINE)}
+    arms = dict.fromkeys(Arm(c.entrant, c.style) for c in section.cells)
+    cells = {(Arm(c.entrant, c.style), c.workload): c for c in section.cells}
+    rows = [
+        Row((wording.name(arm), *(added(cells[arm, at], plain[at], "step") for at in plain)))
+        for arm in arms
+        if arm not in (Arm(*BASELINE), Arm(*CONTROL))
+    ]
+    titles = map(wording.sized, plain)
+    return Table((Column("style"), *(Column(t, number=True) for t in titles)), tuple(rows))
 
 
 def table(section: BakeoffSection, costs: CostTable) -> Table:
