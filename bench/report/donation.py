@@ -1,4 +1,4 @@
-"""Two runs beside each other, one whose styles donate their state: what that is worth."""
+"""Runs beside each other without and with donated state: what donation is worth."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from bench.report.run import MEMORY, places, value
 from bench.report.table import Column, Row, Table, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from bench.cells import Cell
     from bench.report.table import Content
     from bench.runfile import BakeoffSection, Result
 
@@ -23,10 +24,15 @@ NOTE = (
 )
 
 
-def tables(without: BakeoffSection, donating: BakeoffSection) -> Iterator[Table]:
-    """Yield a table for each workload and backend, with a row for each style."""
-    theirs = {row.cell: row for row in donating.good}
-    for where, rows in places(without.good):
+def tables(*sections: BakeoffSection) -> Iterator[Table]:
+    """Yield a table for each workload and backend, with a row for each style.
+
+    Args:
+        sections: What runs say in turns, without and with donation; what the first two have not
+            measured is taken from those that come after them.
+    """
+    without, donating = (by_cell(runs) for runs in (sections[::2], sections[1::2]))
+    for where, rows in places(sections[0].good):
         columns = [Column("style")]
         for name in BOTH:
             title = label(name, "\n")
@@ -34,21 +40,29 @@ def tables(without: BakeoffSection, donating: BakeoffSection) -> Iterator[Table]
         columns += [Column(label("alias_bytes", "\n"), number=True), Column("live", number=True)]
         lines = []
         for row in rows:
-            other = theirs.get(row.cell)
-            cells = [said(each, name) for name in BOTH for each in (row, other)]
+            plain, other = (found.get(row.cell, []) for found in (without, donating))
+            cells = [said(each, name) for name in BOTH for each in (plain, other)]
             lines.append(Row((wording.name(row), *cells, said(other, "alias_bytes"), copies(row))))
         yield Table(tuple(columns), tuple(lines), where, (NOTE,)).without_empty()
 
 
-def said(row: Result | None, metric: str) -> Content:
-    """Return what a cell says of a metric, measured or counted; nothing where there is no cell."""
-    if row is None:
-        return ""
-    if metric not in EXACT:
-        return value(row, metric)
-    found = row.exact.get(metric)
-    whole = row.proof is None or row.proof.whole_step
-    return Value(found, EXACT[metric].unit) if found is not None and whole else ""
+def by_cell(sections: Sequence[BakeoffSection]) -> dict[Cell, list[Result]]:
+    """Return what runs found in each cell that has not failed, in the order of the runs."""
+    found: dict[Cell, list[Result]] = {}
+    for row in (row for section in sections for row in section.good):
+        found.setdefault(row.cell, []).append(row)
+    return found
+
+
+def said(rows: Sequence[Result], metric: str) -> Content:
+    """Return what the first that has a metric says of it, measured or counted."""
+    for row in rows:
+        if row.measured(metric):
+            return value(row, metric)
+        count = row.exact.get(metric)
+        if count is not None and (row.proof is None or row.proof.whole_step):
+            return Value(count, EXACT[metric].unit)
+    return ""
 
 
 def copies(row: Result) -> str:
