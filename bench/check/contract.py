@@ -16,6 +16,7 @@ import impls
 from bench.check.findings import NOTE
 from bench.check.subject import PARTS, checkpoint_under_way, difference, named_arrays
 from common.contract import Checkpoint, Program
+from common.declaration import OF_BLOCK
 from common.equality import random_chunk, random_hidden, random_weights
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def _constants(subject: Subject) -> Iterator[CheckFinding]:
     """Compare the module's constants with those that are read without running it."""
     entrant, declared = subject.entrant, impls.declared(subject.name)
     for field in fields(declared):
+        if field.name in OF_BLOCK:
+            continue
         name, read = field.name.upper(), getattr(declared, field.name)
         value = getattr(sys.modules[f"impls.{subject.name}"], name, field.default)
         if (tuple(value) if isinstance(value, list) else value) != read:
