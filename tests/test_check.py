@@ -348,6 +348,16 @@ def test_constants_that_are_not_what_they_have_to_be(tmp_path: Path) -> None:
     assert "fast" in found[2].seen
 
 
+def test_packages_of_an_environment_of_its_own_are_no_constants(tmp_path: Path) -> None:
+    """They are in a comment, which the imported file does not have."""
+    block = '# /// script\n# requires-python = ">=3.12"\n# dependencies = ["jax"]\n# ///\n'
+    text = impls.source("stax").read_text("utf-8")
+    (tmp_path / "apart.py").write_text(block + text)
+    subject = Subject(impls.add(tmp_path / "apart.py"), FILE)
+    assert impls.declared("apart").requirements == ("jax",)
+    assert list(findings_of(subject, "contract")) == []
+
+
 # The command.
 
 WRONG = CheckFinding("the loss is 1", "it is 2; [bold]not[/bold] markup", "mine.py:3")

@@ -1,7 +1,7 @@
 """What is particular to NumPy, and what the files of the other entrants show.
 
-Keras, Penzai, Trax and PyTorch have environments of their own, where their equality is proven; what
-can be read without their library is judged here.
+The equality of entrants with an environment of their own is proven there; what can be read without
+their library is judged here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 import impls
 from bench.library_details import styles_of
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
 
     type StepOf = Callable[[str, str, Case], TrainStep]
 
-APART = ("keras", "penzai", "trax", "torch")
-"""Entrants with an environment of their own; each may import the one package of its name."""
+APART = ("blox", "brainstate", "haliax", "inox", "keras", "penzai", "trax", "torch")
+"""Entrants with an environment of their own, each named as the package that it imports."""
+DISTRIBUTIONS = {"blox": "jax-blox", "haliax": "marin-haliax", "stax": "jax"}
+"""Those that are not named as their package is imported."""
 TOY = Case(ModelConfig(5, 8), chunk=8, batch=1)
 
 
@@ -145,8 +148,9 @@ def test_numpy_computes_in_float32() -> None:
 @pytest.mark.parametrize("entrant", impls.names())
 def test_imports_its_own_library_alone(entrant: str) -> None:
     """Read from the file: what a library brings along itself is the library's affair."""
-    own, origins = impls.declared(entrant).distribution, metadata.packages_distributions()
-    packages = {package for package, found in origins.items() if own in found} | {entrant}
+    about, origins = impls.declared(entrant), metadata.packages_distributions()
+    own = {about.distribution, *(Requirement(text).name for text in about.requirements)}
+    packages = {package for package, found in origins.items() if own & {*found}} | {entrant}
     allowed = {*sys.stdlib_module_names, "common", "jax", "optax", "numpy", *packages}
     for node in ast.parse(impls.source(entrant).read_text("utf-8")).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -161,7 +165,7 @@ def test_imports_its_own_library_alone(entrant: str) -> None:
 @pytest.mark.parametrize("entrant", ["stax", "numpy", *APART])
 def test_declares_what_it_is(entrant: str) -> None:
     about, first = impls.declared(entrant), {"numpy": "loop", "torch": "eager"}
-    assert about.distribution == {"stax": "jax"}.get(entrant, entrant)
+    assert about.distribution == DISTRIBUTIONS.get(entrant, entrant)
     assert about.jax == (entrant not in first)
     assert about.own_environment == (entrant in APART)
     words = {"trax": "2021"} | dict.fromkeys(first, "not a JAX library")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+import impls
 from bench import result_pages
 from bench.cells import BASELINE, Cell
 from bench.engine.actions import Options
@@ -25,6 +26,7 @@ from bench.estimates import beside
 from bench.metrics import METRICS
 from bench.report import answer
 from bench.report.charts import picture
+from bench.report.charts.figure import colours_of
 from bench.report.markdown import markdown
 from bench.report.page import page, parts
 from bench.report.page.data import by_baseline, stored
@@ -405,6 +407,13 @@ def test_ratios_in_prose_are_of_published_runs() -> None:
 def test_tables_are_of_their_runs(path: Path) -> None:
     text = path.read_text("utf-8")
     assert result_pages.refreshed(text) == text
+
+
+def test_each_entrant_of_this_project_has_its_own_colour() -> None:
+    names = impls.names()
+    colours = colours_of(names)
+    assert len(set(colours)) == len(names)
+    assert [colours_of([name, "mine"])[0] for name in names] == colours
 
 
 def test_the_readme_shows_the_answer() -> None:

@@ -26,12 +26,16 @@ PALETTE = (
     "#44AA99",
     "#999933",
     "#332288",
+    "#CC6677",
+    "#88CCEE",
+    "#117733",
 )
 """After Okabe and Ito, then Paul Tol; the first are told apart by the colour-blind too."""
 
 OWN = (
     *("pure_jax", "equinox", "flax_linen", "flax_nnx", "haiku"),
     *("keras", "numpy", "penzai", "stax", "torch", "trax"),
+    *("blox", "brainstate", "haliax", "inox"),
 )
 """Entrants that have the first colours, whatever else a chart shows."""
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
