@@ -12,7 +12,7 @@ from bench.cost.held_out import Model
 from common.errors import BakeoffError
 
 CASES = [(lib, kind) for lib in models.LIBRARIES for kind in models.KINDS]
-ARRAYS = {"mlp": 6, "transformer": 21}
+ARRAYS = {"layers": 2, "mlp": 6, "transformer": 21}
 """Of one block."""
 WITHOUT_BIASES = 4
 """Of Equinox's attention."""

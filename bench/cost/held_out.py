@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
     from bench.samples import Cores
 
-DEPTHS = {"mlp": (8, 36), "transformer": (2, 8)}
-"""Blocks of each kind of model."""
-WORKERS, SECONDS, ROUNDS = 4, 8.0, 4
-"""Processes for each model, for how long each of them is timed, and rounds of a block."""
+DEPTHS = {"layers": (12, 40), "mlp": (8, 24), "transformer": (2, 6)}
+"""Blocks of each kind of model: as many arrays as the fit's models have."""
+WORKERS, SECONDS, BLOCKS, ROUNDS = 4, 8.0, 4, 4
+"""Processes for each model; for how long each of them is timed, at least, and how many blocks;
+rounds of a block."""
 
 
 class Model(NamedTuple):
@@ -56,7 +57,7 @@ class Found(NamedTuple):
     style: str
     seconds: Range
     plain: float
-    """Seconds of the same step over plain dictionaries."""
+    """Seconds of the same step over plain tuples."""
 
 
 def models() -> list[Model]:
@@ -133,7 +134,7 @@ def work(model: Model, seed: int) -> dict[str, Any]:
             raise BakeoffError(f"{style} has the losses {own}, the same step {losses[PLAIN]}")
     blocks: dict[str, list[float]] = defaultdict(list)
     end = CLOCK() + SECONDS
-    while time.perf_counter() < end:
+    while time.perf_counter() < end or len(blocks[PLAIN]) < BLOCKS:
         calls: dict[str, list[Any]] = defaultdict(list)
         with collector_off():
             for number in range(-1, ROUNDS):

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 WIDTH, LENGTH, TOKENS = 8, 8, 16
 """Features, examples or positions, and distinct tokens."""
-KINDS = ("mlp", "transformer")
-"""A deep perceptron with layer normalisation, and a transformer."""
+KINDS = ("layers", "mlp", "transformer")
+"""Linear layers alone, a deep perceptron with layer normalisation, and a transformer."""
 LIBRARIES = ("equinox", "flax_linen", "flax_nnx")
 PLAIN = "plain"
-"""The same program over plain nested dictionaries, under one `jax.jit`."""
+"""The same program over tuples of arrays, under one `jax.jit`."""
 
 type Step = Callable[[Array, Array], Array]
 """A training step that keeps its own state: inputs and targets to the loss before it."""
@@ -42,7 +42,7 @@ class Subject(NamedTuple):
 def data(kind: str) -> tuple[Array, Array]:
     """Return inputs and targets: `LENGTH` rows of features, or tokens and those after them."""
     rng = np.random.default_rng(0)
-    if kind == "mlp":
+    if kind != "transformer":
         rows = rng.normal(size=(2, LENGTH, WIDTH)).astype(np.float32)
         return jnp.asarray(rows[0]), jnp.asarray(rows[1])
     tokens = rng.integers(0, TOKENS, LENGTH + 1)
@@ -89,23 +89,21 @@ def updated(
 def plain(
     loss: Callable[[Any, Array, Array], Array], params: Any, optimiser: optax.GradientTransformation
 ) -> Callable[[], Step]:
-    """Return what makes the same step over nested dictionaries, as plain JAX has parameters.
+    """Return what makes the same step over tuples of tuples, one for each module, as `pure_jax`'s.
 
     The library's own structure is put together while tracing only, so that the program is the same.
     """
     paths, structure = jax.tree.flatten_with_path(params)
-    names = [[jax.tree_util.keystr((key,)) for key in path] for path, _ in paths]
+    modules: dict[Any, list[Any]] = {}
+    for path, array in paths:
+        modules.setdefault(path[:-1], []).append(array)
+    order = [path for path, _ in paths]
+    grouped = [path for module in modules for path in order if path[:-1] == module]
+    places = [grouped.index(path) for path in order]
 
-    def leaf(tree: dict[str, Any], path: list[str]) -> Any:
-        return leaf(tree[path[0]], path[1:]) if path else tree
+    def inside(tree: tuple[tuple[Any, ...], ...], inputs: Array, targets: Array) -> Array:
+        arrays = [array for module in tree for array in module]
+        return loss(jax.tree.unflatten(structure, [arrays[i] for i in places]), inputs, targets)
 
-    def inside(tree: dict[str, Any], inputs: Array, targets: Array) -> Array:
-        return loss(jax.tree.unflatten(structure, [leaf(tree, n) for n in names]), inputs, targets)
-
-    tree: dict[str, Any] = {}
-    for (*above, last), (_, array) in zip(names, paths, strict=True):
-        inner = tree
-        for name in above:
-            inner = inner.setdefault(name, {})
-        inner[last] = array
+    tree = tuple(map(tuple, modules.values()))
     return lambda: functional(jax.jit(updated(inside, optimiser)), (tree, optimiser.init(tree)))

@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from bench.cost.models import Step
 
 
+class Layers(eqx.Module):
+    """Layers, each with a tanh."""
+
+    linears: list[eqx.nn.Linear]
+
+    def __init__(self, depth: int, key: PRNGKeyArray) -> None:
+        keys = jax.random.split(key, depth)
+        self.linears = [eqx.nn.Linear(WIDTH, WIDTH, key=key) for key in keys]
+
+    def __call__(self, rows: Float[Array, "rows width"]) -> Array:
+        """Return one output for each row."""
+        for linear in self.linears:
+            rows = jnp.tanh(jax.vmap(linear)(rows))
+        return rows
+
+
 class Block(eqx.Module):
     """A normalised hidden layer with a residual connection."""
 
@@ -111,7 +127,7 @@ class Transformer(eqx.Module):
 
 def subject(kind: str, depth: int) -> Subject:
     """Return a model of a kind, and the styles of a step for it."""
-    make = {"mlp": MLP, "transformer": Transformer}[kind]
+    make = {"layers": Layers, "mlp": MLP, "transformer": Transformer}[kind]
     model, tx = make(depth, jax.random.key(0)), optimiser()
     params, static = eqx.partition(model, eqx.is_inexact_array)
     opt_state = tx.init(params)

@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from bench.cost.models import Step
 
 
+class Layers(nn.Module):
+    """Layers, each with a tanh."""
+
+    depth: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows width"]) -> Array:
+        """Return one output for each row."""
+        for _ in range(self.depth):
+            x = jnp.tanh(nn.Dense(WIDTH)(x))
+        return x
+
+
 class Block(nn.Module):
     """A normalised hidden layer with a residual connection."""
 
@@ -77,7 +90,7 @@ class Transformer(nn.Module):
 
 def subject(kind: str, depth: int) -> Subject:
     """Return a model of a kind, and the styles of a step for it."""
-    model: Any = {"mlp": MLP, "transformer": Transformer}[kind](depth)
+    model: Any = {"layers": Layers, "mlp": MLP, "transformer": Transformer}[kind](depth)
     params, tx = model.init(jax.random.key(0), data(kind)[0]), optimiser()
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:

@@ -27,6 +27,19 @@ if TYPE_CHECKING:
     from bench.cost.models import Step
 
 
+class Layers(nnx.Module):
+    """Layers, each with a tanh."""
+
+    def __init__(self, depth: int, rngs: nnx.Rngs) -> None:
+        self.linears = nnx.List([nnx.Linear(WIDTH, WIDTH, rngs=rngs) for _ in range(depth)])
+
+    def __call__(self, x: Float[Array, "rows width"]) -> Array:
+        """Return one output for each row."""
+        for linear in self.linears:
+            x = jnp.tanh(linear(x))
+        return x
+
+
 class Block(nnx.Module):
     """A normalised hidden layer with a residual connection."""
 
@@ -95,7 +108,7 @@ def train_step(model: nnx.Module, optimizer: nnx.Optimizer, inputs: Array, targe
 
 def subject(kind: str, depth: int) -> Subject:
     """Return a model of a kind, and the styles of a step for it."""
-    make_model: Any = {"mlp": MLP, "transformer": Transformer}[kind]
+    make_model: Any = {"layers": Layers, "mlp": MLP, "transformer": Transformer}[kind]
     tx = optimiser()
 
     def objects() -> tuple[Any, nnx.Optimizer]:
