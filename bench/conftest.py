@@ -186,8 +186,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if request.options.donate:
             notify_kept(found, request.selection)
             found = found.donating
-        config.stash[CELLS] = request.selection.cells(found)
-        require_memory(config.stash[CELLS])
+        config.stash[CELLS] = cells = request.selection.cells(found)
+        require_memory(cells)
         config.stash[MEASUREMENT] = Measurement(request, found, journal, places=places)
 
 

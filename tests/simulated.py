@@ -39,11 +39,13 @@ for _metric in METRICS.values():
     if _metric.kind is Kind.WARM:
         METRICS_OF[_metric.turn].append(_metric.name)
 LANES = [(0,), (1,)]
+UNASKED = tuple(name for name, metric in METRICS.items() if not metric.named)
+"""Metrics that a run measures unless others are named."""
 
 
 def needed(
     workloads: Iterable[str] = ("toy", "seed"),
-    metrics: Iterable[str] = tuple(m for m in METRICS if not METRICS[m].named),
+    metrics: Iterable[str] = UNASKED,
     entrants: Iterable[str] = tuple(STYLES),
     backend: str = "cpu",
     styles: Mapping[str, list[str]] = STYLES,

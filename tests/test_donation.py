@@ -46,7 +46,7 @@ STATE = 3 * 4 * TOY.model.parameters + COUNT
 KEEPS = {("flax_linen", "blog")}
 """Its optimiser is outside of jit, so no program returns the state that it is given."""
 COUNTS_TWICE = {("flax_linen", "train_state")} | {
-    ("flax_nnx", style) for style in ("jit", "cached_partial", "jit_partial")
+    ("flax_nnx", style) for style in impls.load("flax_nnx").styles if style != "pure"
 }
 DONATING = """
 import jax

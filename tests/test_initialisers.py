@@ -261,7 +261,7 @@ def test_the_readme_says_what_was_found() -> None:
         f"from Equinox's default {never['equinox']} of {settings.seeds} trainings on a book do not "
         f"reach a loss of {target:g} within {amount(settings.steps * settings.epochs, 'count')} "
         f"steps; from plain JAX's {settings.seeds - never['pure_jax']} of {settings.seeds} do, "
-        f"after {amount(middle['pure_jax'], 'count')} (median); a few lines change that"
+        f"after {amount(middle['pure_jax'], 'count')} (median). [A few lines]"
     ) in text
 
 

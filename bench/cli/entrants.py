@@ -168,7 +168,9 @@ def note(line: str) -> None:
 
 def plain_table(*left: str, right: tuple[str, ...] = (), **settings: Any) -> Table:
     """Return an empty table: columns aligned to the left, then those aligned to the right."""
-    out = Table(*left, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left", **settings)
+    out = Table(box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left", **settings)
+    for name in left:
+        out.add_column(name, overflow="fold")
     for name in right:
         out.add_column(name, justify="right", no_wrap=True)
     return out
