@@ -154,6 +154,9 @@ MAKE: Mapping[str, Callable[..., str]] = {
     "scaling": lambda file: in_markdown(*scaling.tables(section(file))),
     "donation": lambda *files: in_markdown(*donation.tables(*map(section, files))),
     "laws": lambda file: in_markdown(costs.laws(read_table(ROOT / file))),
+    "repeated": lambda *files: in_markdown(
+        costs.repeated(*(read_table(ROOT / file) for file in files))
+    ),
     "checked": lambda file: in_markdown(costs.checked_table(read_table(ROOT / file))),
     "growth": lambda file: in_markdown(costs.growth_table(read_table(ROOT / file))),
     "instead": lambda file: in_markdown(advice.table(read_table(ROOT / file))),

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
 from bench.cost import advice, hidden
-from bench.cost.document import Asked, checked_table, document
+from bench.cost.document import Asked, checked_table, document, repeated
 from bench.cost.fit import arrays_of, cost_table
 from bench.cost.table import Checked, CostTable, json_of, read_table
 from bench.estimates import Arms, Group
@@ -109,6 +109,16 @@ def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) ->
     assert row.cells[:3] == ("mlp, 12 blocks", "50", "flax_nnx jit")
     assert row.cells[3].number == pytest.approx(seconds)  # type: ignore[union-attr]
     assert row.cells[5] == "+10 %"
+
+
+def test_two_runs_stand_side_by_side(table: CostTable) -> None:
+    again = msgspec.structs.replace(
+        table,
+        styles=tuple(msgspec.structs.replace(s, each=1.1 * s.each) for s in table.styles[1:]),
+    )
+    [row] = repeated(table, again).rows  # of the style that both have
+    assert row.cells[0] == table.styles[1].name
+    assert row.cells[3] == "+10 %"
 
 
 def test_changes_are_named_that_save_something(table: CostTable) -> None:

@@ -127,6 +127,19 @@ def laws(costs: CostTable) -> Table:
     )
 
 
+def repeated(costs: CostTable, again: CostTable) -> Table:
+    """Return the cost of an array in two runs, of styles that are known well enough in both."""
+    other = {style.name: style for style in again.styles}
+    rows = []
+    for style in sorted(costs.styles, key=lambda style: style.each):
+        second = other.get(style.name)
+        if second is not None and known(style) and known(second):
+            each = (Value(one.each, EACH, *one.law.of_each[1:]) for one in (style, second))
+            rows.append(Row((style.name, *each, f"{100 * (second.each / style.each - 1):+.0f} %")))
+    columns = (costs.when[:16].replace("T", " "), again.when[:16].replace("T", " "), "difference")
+    return Table((Column("style"), *(Column(c, number=True) for c in columns)), tuple(rows))
+
+
 def known(style: StyleCost) -> bool:
     """Tell whether a style's cost of an array is known well enough to say how straight a law is."""
     _, low, high = style.law.of_each
