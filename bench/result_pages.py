@@ -16,7 +16,7 @@ import msgspec
 
 from bench import limit, tricks
 from bench.compare import bisect_result, history_result
-from bench.cost import advice, hidden
+from bench.cost import advice, hidden, modules
 from bench.cost import document as costs
 from bench.cost.table import read_table
 from bench.initialisers import alternatives
@@ -154,6 +154,7 @@ MAKE: Mapping[str, Callable[..., str]] = {
     "scaling": lambda file: in_markdown(*scaling.tables(section(file))),
     "donation": lambda *files: in_markdown(*donation.tables(*map(section, files))),
     "laws": lambda file: in_markdown(costs.laws(read_table(ROOT / file))),
+    "modules": lambda file: in_markdown(modules.table(read_table(ROOT / file))),
     "repeated": lambda *files: in_markdown(
         costs.repeated(*(read_table(ROOT / file) for file in files))
     ),

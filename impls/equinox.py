@@ -125,9 +125,8 @@ def filter_jit(
     update: Any = eqx.filter_jit(plain)
     lower = update.lower
     if donate:  # everything but the first argument: so what is kept comes first
-        last: Any = eqx.filter_jit(
-            lambda data, state: plain(state, *data), donate="all-except-first"
-        )
+        jit: Any = eqx.filter_jit(donate="all-except-first")
+        last = jit(lambda data, state: plain(state, *data))
         update, lower = data_first(last), data_first(last.lower)
 
     model, (_, static) = build(config), partitioned(config)

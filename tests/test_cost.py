@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
-from bench.cost import advice, hidden
+from bench.cost import advice, hidden, modules
 from bench.cost.document import Asked, checked_table, document, repeated
 from bench.cost.fit import arrays_of, cost_table
 from bench.cost.table import Checked, CostTable, json_of, read_table
@@ -109,6 +109,31 @@ def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) ->
     assert row.cells[:3] == ("mlp, 12 blocks", "50", "flax_nnx jit")
     assert row.cells[3].number == pytest.approx(seconds)  # type: ignore[union-attr]
     assert row.cells[5] == "+10 %"
+
+
+def test_modules_and_arrays_are_told_apart(table: CostTable) -> None:
+    """Planted: 2 µs fixed, 30 µs for an array and 20 µs for a module."""
+
+    def cost(arrays: int, count: int) -> float:
+        return 2e-6 + 3e-5 * arrays + 2e-5 * count
+
+    def other(model: str, arrays: int, count: int) -> Checked:
+        return Checked(model, "flax_nnx", "jit", arrays, count, cost(arrays, count), 0.0, 1.0)
+
+    style = {s.style: s for s in table.styles}["jit"]
+    measured = tuple(
+        msgspec.structs.replace(p, seconds=cost(p.arrays, p.arrays + 1)) for p in style.measured
+    )
+    style = msgspec.structs.replace(style, measured=measured)
+    found = (other("layers, 12", 24, 14), other("layers, 40", 80, 42), other("mlp, 8", 34, 27))
+    assert modules.fit(style, list(found)) == pytest.approx((2e-6, 3e-5, 2e-5))
+    costs = msgspec.structs.replace(table, styles=(style,), checked=found)
+    [row] = modules.table(costs).rows
+    assert row.cells[0] == "flax_nnx jit"
+    assert str(row.cells[4]).replace("-0", "+0") == "+0 to +0 %"
+    assert modules.fit(style, [other("mlp, 8", 34, 27)]) is None
+    said = " ".join(document(costs, Asked(8, 0.01), costs.styles).sections[0].lines)
+    assert "For 3 models of other kinds it was off by" in said
 
 
 def test_two_runs_stand_side_by_side(table: CostTable) -> None:

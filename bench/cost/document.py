@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.cells import Arm
-from bench.cost import advice
+from bench.cost import advice, modules
 from bench.metrics import label
 from bench.report import wording
 from bench.report.table import (
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 SMALL = 0.01
 """Of a step: a cost below it does not matter."""
-
-ROUGH = 0.2
-"""Half of an interval, as a part of the cost."""
 
 
 class Asked(NamedTuple):
@@ -95,6 +92,11 @@ def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
     )
     if asked.arrays > costs.most_arrays:
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
+    if off := deviations(costs):
+        yield (
+            f"For {len({c.model for c in costs.checked})} models of other kinds it was off by "
+            f"{modules.spread(off)}: modules cost something, too."
+        )
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
     else:
@@ -102,6 +104,16 @@ def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
             "It grows with the time that Python takes: `bakeoff cost --here` measures this "
             "machine, in 20 seconds."
         )
+
+
+def deviations(costs: CostTable) -> list[float]:
+    """Return predicted over measured cost, less one, of all models that are not in the fit."""
+    laws = {(style.entrant, style.style): style.law for style in costs.styles if style.known}
+    return [
+        laws[each.library, each.style].at(each.arrays).value / each.seconds - 1
+        for each in costs.checked
+        if (each.library, each.style) in laws
+    ]
 
 
 def laws(costs: CostTable) -> Table:
@@ -119,7 +131,7 @@ def laws(costs: CostTable) -> Table:
                     style.name,
                     Value(style.each, EACH, *style.law.of_each[1:]),
                     Value(style.fixed, ADDED, *style.law.of_fixed[1:]),
-                    Value(style.misfit, "fraction") if known(style) else "",
+                    Value(style.misfit, "fraction") if style.known else "",
                 )
             )
             for style in sorted(costs.styles, key=lambda style: style.each)
@@ -133,17 +145,11 @@ def repeated(costs: CostTable, again: CostTable) -> Table:
     rows = []
     for style in sorted(costs.styles, key=lambda style: style.each):
         second = other.get(style.name)
-        if second is not None and known(style) and known(second):
+        if second is not None and style.known and second.known:
             each = (Value(one.each, EACH, *one.law.of_each[1:]) for one in (style, second))
             rows.append(Row((style.name, *each, f"{100 * (second.each / style.each - 1):+.0f} %")))
     columns = (costs.when[:16].replace("T", " "), again.when[:16].replace("T", " "), "difference")
     return Table((Column("style"), *(Column(c, number=True) for c in columns)), tuple(rows))
-
-
-def known(style: StyleCost) -> bool:
-    """Tell whether a style's cost of an array is known well enough to say how straight a law is."""
-    _, low, high = style.law.of_each
-    return (high - low) / 2 <= ROUGH * abs(style.each)
 
 
 def checked_table(costs: CostTable) -> Table:
@@ -205,7 +211,7 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
     more = (
         Section("The law of each style", tables=(laws(costs),)),
         Section("What to write instead", tables=(advice.table(costs),)),
-        Section("Other models", tables=(checked_table(costs),)),
+        Section("Other models", tables=(modules.table(costs), checked_table(costs))),
         Section("Deeper models", tables=(growth_table(costs),)),
     )
     kept = tuple(section for section in more if section.tables[0].rows)

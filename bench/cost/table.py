@@ -12,6 +12,8 @@ from bench.stats.law import Law
 from common.errors import BakeoffError
 
 KIND, VERSION = "jax-bakeoff cost", 1
+ROUGH, LITTLE = 0.2, 2e-6
+"""Half of an interval, as a part of a cost; seconds of an array that nobody has to care about."""
 PUBLISHED = Path(__file__).parent / "host-cost.json"
 
 
@@ -42,6 +44,12 @@ class StyleCost(msgspec.Struct, frozen=True):
     """What the law is fitted to: added to a call in each worker, at each of these numbers."""
     levels: tuple[float, ...] = ()
     """Seconds of a whole call there, which the fit weighs them by."""
+
+    @property
+    def known(self) -> bool:
+        """Whether its cost of an array is more than a rough guess, or than next to nothing."""
+        _, low, high = self.law.of_each
+        return (high - low) / 2 <= ROUGH * abs(self.each) and abs(self.each) >= LITTLE
 
     @property
     def law(self) -> Law:
