@@ -104,7 +104,7 @@ class InPlace:
         def loss_fn(hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
             return scan_loss(rnn, hidden, chunk)
 
-        @bs.transform.jit
+        @bs.transform.jit  # type: ignore[untyped-decorator]
         def update(hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:
             gradient = bs.transform.grad(loss_fn, self.params, has_aux=True, return_value=True)
             grads, loss, hidden = gradient(hidden, chunk)

@@ -102,7 +102,7 @@ def build(config: ModelConfig) -> Model:
 def named_jit(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
     """`hax.named_jit`, and Equinox's gradient over the whole module, as the tutorials write it."""
 
-    @hax.named_jit
+    @hax.named_jit  # type: ignore[untyped-decorator]
     def update(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
         @eqx.filter_value_and_grad(has_aux=True)
         def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:

@@ -96,7 +96,7 @@ def build(config: ModelConfig) -> Model:
 def lifted(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
     """`inox.jit` and `inox.value_and_grad` over the whole module, as the documentation does."""
 
-    @inox.jit
+    @inox.jit  # type: ignore[untyped-decorator]
     def update(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
         @partial(inox.value_and_grad, has_aux=True)
         def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:
