@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.cells import Arm
@@ -203,15 +204,19 @@ def growth_table(costs: CostTable) -> Table:
 
 def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
     """Return the page of a table: its first table follows what a reader enters."""
-    from dataclasses import replace
-
     from bench.report.page.parts import document_page, embedded, script
 
     whole = document(costs, asked, styles)
     more = (
         Section("The law of each style", tables=(laws(costs),)),
         Section("What to write instead", tables=(advice.table(costs),)),
-        Section("Other models", tables=(modules.table(costs), checked_table(costs))),
+        Section(
+            "Other models",
+            tables=(
+                modules.table(costs),
+                replace(checked_table(costs), title="Each model and style", folded=True),
+            ),
+        ),
         Section("Deeper models", tables=(growth_table(costs),)),
     )
     kept = tuple(section for section in more if section.tables[0].rows)
