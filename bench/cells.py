@@ -166,6 +166,8 @@ class Offer:
     """Entrants that are not JAX's, and know of no mesh."""
     alone: dict[str, list[str]] = field(default_factory=dict)
     """By entrant: styles that have workers of their own."""
+    if_named: dict[str, list[str]] = field(default_factory=dict)
+    """By entrant: styles that are measured where they or the entrant are named, and at depths."""
     keeping: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant: styles that cannot donate their state, and why."""
 
@@ -264,13 +266,20 @@ class Selection:
             for entrant in entrants
             if Device.of(backend).backend not in offer.lacking.get(entrant, ())
             for style in offer.styles.get(entrant, ["pure"])
-            if not self.styles or style in self.styles
+            if self.wants(entrant, style, workload, offer)
             for number, weak in [(0, False), *([] if entrant in offer.foreign else self.meshes)]
         ]
         if not chosen:
             having = sorted({s for e in entrants for s in offer.styles.get(e, [])})
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), having)
         return chosen
+
+    def wants(self, entrant: str, style: str, workload: str, offer: Offer) -> bool:
+        """Tell whether a style of an entrant is measured at a workload."""
+        if self.styles:
+            return style in self.styles
+        named = entrant in self.entrants or workload in TOGETHER["depth"]
+        return named or style not in offer.if_named.get(entrant, ())
 
     @property
     def meshes(self) -> list[tuple[int, bool]]:

@@ -35,6 +35,8 @@ class Declaration:
     """`NOTE`: a sentence that results say of it."""
     alone: tuple[str, ...] = ()
     """`ALONE`: styles measured in a worker of their own, for they set what a process has once."""
+    if_named: tuple[str, ...] = ()
+    """`IF_NAMED`: styles that a run measures where they or the entrant are named, and at depths."""
     requirements: tuple[str, ...] = ()
     """`dependencies` of the block: packages of an environment of its own; empty for none."""
     requires_python: str = ""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "equinox"
+IF_NAMED = ("flat",)
 
 
 class Cell(eqx.Module):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "flax"
+IF_NAMED = ("jax_jit", "flat")
 
 
 class Cell(nnx.Module):

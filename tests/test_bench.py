@@ -462,6 +462,20 @@ def test_selection() -> None:
     assert one == [Cell("equinox", "pure", "toy", "cpu")]
 
 
+def test_some_styles_are_measured_where_they_are_named() -> None:
+    rare = replace(OFFER, if_named={"equinox": ["filter_jit"]})
+
+    def styles(selection: Selection) -> set[tuple[str, str]]:
+        return {(c.style, c.workload) for c in selection.cells(rare)}
+
+    assert styles(Selection()) == {("pure", "toy"), ("pure", "seed")}
+    assert styles(Selection(workloads=("toy", "depth3"))) == {
+        *(("pure", "toy"), ("pure", "depth3"), ("filter_jit", "depth3")),
+    }
+    assert ("filter_jit", "toy") in styles(Selection(entrants=("equinox",)))
+    assert ("filter_jit", "toy") in styles(Selection(styles=("filter_jit",)))
+
+
 def test_each_metric_is_asked_for_by_one_file() -> None:
     over_devices = "test_scaling"  # which asks for the same, of other cells
     found = {path.stem for path in (ROOT / "bench").glob("test_*.py")}

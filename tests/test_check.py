@@ -334,6 +334,7 @@ if True:
     DISTRIBUTION = "jax"
 JAX, NOTE = True, "said at once"
 ALONE = ("pure", "fast")
+IF_NAMED = ("slow",)
 STYLES = {"pure": pure_style(build)}
 """
 
@@ -343,9 +344,12 @@ def test_constants_that_are_not_what_they_have_to_be(tmp_path: Path) -> None:
     (tmp_path / "hidden.py").write_text(HIDDEN)
     subject = Subject(impls.add(tmp_path / "hidden.py"), FILE)
     found = findings_of(subject, "contract")
-    assert [finding.expected.split()[0] for finding in found] == ["DISTRIBUTION", "NOTE", "ALONE"]
+    assert [finding.expected.split()[0] for finding in found] == [
+        *("DISTRIBUTION", "NOTE", "ALONE", "IF_NAMED"),
+    ]
     assert line_of(found[0].where).strip() == 'DISTRIBUTION = "jax"'
     assert "fast" in found[2].seen
+    assert "slow" in found[3].seen
 
 
 def test_packages_of_an_environment_of_its_own_are_no_constants(tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from bench.cost import advice, held_out, models
-from bench.cost.held_out import Model
+from bench.cost import advice, measure, models, own
+from bench.cost.measure import Model
 from common.errors import BakeoffError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 CASES = [(lib, kind) for lib in models.LIBRARIES for kind in models.KINDS]
-ARRAYS = {"layers": 2, "mlp": 6, "transformer": 21}
+ARRAYS = {"linear": 2, "bare": 1, "norm": 2, "nested": 2, "mlp": 6, "transformer": 21}
 """Of one block."""
 WITHOUT_BIASES = 4
 """Of Equinox's attention."""
@@ -20,9 +24,41 @@ WITHOUT_BIASES = 4
 
 @pytest.mark.parametrize(("library", "kind"), CASES)
 def test_every_style_has_the_losses_of_plain_jax(library: str, kind: str) -> None:
-    subject = importlib.import_module(f"bench.cost.models.{library}").subject(kind, 1)
+    subject = importlib.import_module(f"bench.cost.models.{library}").of_kind(kind, 1)
     fewer = WITHOUT_BIASES if (library, kind) == ("equinox", "transformer") else 0
-    assert subject.arrays == ARRAYS[kind] - fewer
+    assert subject.counts.arrays == ARRAYS[kind] - fewer
+    assert_all_train_alike(subject, kind)
+
+
+OWN = """
+import equinox as eqx, jax, jax.numpy as jnp
+from flax import nnx
+
+class Counted(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(300, 400, rngs=rngs) for _ in range(2)])
+        self.seen = nnx.Variable(jnp.zeros(()))
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+def equinox(): return eqx.nn.MLP(300, 2, 400, 3, key=jax.random.key(0))
+def flax_nnx(): return Counted(nnx.Rngs(0))
+def flax_linen(): return {"params": {"a": {"kernel": jnp.zeros((2, 3)), "steps": 5}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "arrays"), [("equinox", 8), ("flax_nnx", 4), ("flax_linen", 1)]
+)
+def test_a_users_model_has_its_structure_and_small_arrays(
+    library: str, arrays: int, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    name, subject = own.subject(f"{tmp_path / 'mine.py'}:{library}")
+    assert (name, subject.counts.arrays) == (library, arrays)
+    assert_all_train_alike(subject, "linear")
+
+
+def assert_all_train_alike(subject: models.Subject, kind: str) -> None:
     inputs, targets = models.data(kind)
     losses = {}
     for style, make in subject.steps.items():
@@ -30,27 +66,30 @@ def test_every_style_has_the_losses_of_plain_jax(library: str, kind: str) -> Non
         losses[style] = [float(step(inputs, targets)) for _ in range(3)]
     first, *_, last = losses[models.PLAIN]
     assert last < first, "it trains"
-    for style, own in losses.items():
-        assert own == pytest.approx(losses[models.PLAIN], rel=1e-6), style
+    for style, each in losses.items():
+        assert each == pytest.approx(losses[models.PLAIN], rel=1e-6), style
 
 
 def test_what_workers_measure_is_taken_beside_the_plain_step_of_the_same_block() -> None:
     plain = np.array([1e-4, 2e-4, 1e-4])  # the second block was slow, for all alike
+    counts = {"counts": [8, 3, 20]}
     workers = [
-        {"arrays": 8, "modules": 3, "seconds": {models.PLAIN: plain * s, "jit": plain * s * f}}
+        {**counts, "seconds": {models.PLAIN: plain * s, "jit": plain * s * f}}
         for s, f in ((1.0, 3.0), (1.1, 3.1), (0.9, 2.9))
     ]
     model = Model("flax_nnx", "mlp", 2)
-    [found] = held_out.found(model, workers)
-    assert (found.arrays, found.modules, found.style) == (8, 3, "jit")
+    [found] = measure.summary(model, workers)
+    assert (found.counts, found.style) == ((8, 3, 20), "jit")
     assert found.plain == pytest.approx(1.1e-4)
     assert found.seconds.value == pytest.approx(2 * 1.1e-4)
     assert found.seconds.low < 2 * 1.1e-4 < found.seconds.high
 
 
-def test_a_worker_that_fails_says_why() -> None:
-    with pytest.raises(BakeoffError, match=r"equinox poem 1 could not be measured: .*poem"):
-        held_out.ask(Model("equinox", "poem", 1), (), 0)
+def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(
+        BakeoffError, match=r"poem of 1 blocks in equinox could not be measured: .*poem"
+    ):
+        measure.ask(Model("equinox", "poem", 1), (), 0, str(tmp_path))
 
 
 @pytest.mark.parametrize("change", advice.CHANGES, ids=lambda c: f"{c.before}-{c.after}")

@@ -92,9 +92,10 @@ def _constants(subject: Subject) -> Iterator[CheckFinding]:
                 name,
             )
     known = [*entrant.styles, *entrant.missing]
-    if unknown := [name for name in declared.alone if name not in known]:
-        expected = f"ALONE names styles of the file: {', '.join(known)}"
-        yield subject.finding(expected, f"it names {', '.join(unknown)}", "ALONE")
+    for constant, named in (("ALONE", declared.alone), ("IF_NAMED", declared.if_named)):
+        if unknown := [name for name in named if name not in known]:
+            expected = f"{constant} names styles of the file: {', '.join(known)}"
+            yield subject.finding(expected, f"it names {', '.join(unknown)}", constant)
 
 
 def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:

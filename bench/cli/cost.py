@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +15,12 @@ from common.config import check_size
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from bench.cost.document import Asked
+    from bench.cost.models import Subject
     from bench.cost.table import CostTable
+    from bench.report.table import Document
 
 EXAMPLES = """Examples:\n
 bakeoff cost --arrays 147 --step-ms 40\n
@@ -26,6 +28,8 @@ bakeoff cost --model weights.safetensors --step-ms 40 --style flax_nnx/jit\n
 bakeoff cost --model mine.py:make_model --step-ms 3 --here\n
 bakeoff cost --from run.json -o costs.json\n
 bakeoff cost --from run.json --check --arrays 50 -o costs.html"""
+MOMENTS = ("mu.", "nu.")
+"""What names of arrays begin with that `common.weights` keeps beside parameters."""
 MOST_ARRAYS = 1_000_000
 MOST_MILLISECONDS = 86_400_000.0
 
@@ -58,7 +62,12 @@ def cost(
         typer.Option(metavar="ENTRANT/STYLE", help="These only; again, or as a,b."),
     ] = None,
     here: Annotated[
-        bool, typer.Option("--here", help="Measure for 20 s how fast this machine's Python is.")
+        bool,
+        typer.Option(
+            "--here",
+            help="Measure on this machine: a model of FILE.py in each style of its library; for "
+            "others, how fast Python is, in 20 s.",
+        ),
     ] = False,
     from_: Annotated[
         list[Path] | None,
@@ -86,8 +95,7 @@ def cost(
 ) -> int:
     """Say what each style adds to a step of your model, and from which step time on it matters.
 
-    What it adds depends on the number of parameter arrays and on how fast Python runs, whatever
-    the model computes and on whichever device.
+    What it adds depends above all on the number of parameter arrays, and on how fast Python runs.
     """
     from bench.cost.document import Asked, document, page
     from bench.cost.table import json_of
@@ -98,48 +106,95 @@ def cost(
             f"--step-ms is {step_ms:g}; more than 0 and at most {MOST_MILLISECONDS:.0f} are "
             "allowed: give another one"
         )
-    if chosen is not CostFormat.JSON and (arrays is None) == (model is None):
+    if check and not from_:
+        raise BakeoffError(
+            "--check measures beside the runs of a table, on this machine; give them by --from"
+        )
+    if chosen is CostFormat.JSON:
+        if arrays is not None or model is not None or style or here:
+            raise BakeoffError(
+                "JSON has the whole table, for any model: leave --arrays, --model, --style and "
+                "--here out, or choose another --format"
+            )
+        costs = table_from(from_ or [])
+        give(json_of(checked(costs) if check else costs), output)
+        return 0
+    if (arrays is None) == (model is None):
         raise BakeoffError(
             "give the number of your model's parameter arrays by --arrays, or a file by --model: "
             f"{'both are' if model else 'neither is'} given"
         )
-    count = arrays_in(model) if model is not None else arrays
-    if count is not None:
-        check_size("--arrays", count, most=MOST_ARRAYS)
-    costs = table_from(from_ or [])
-    known = {f"{each.entrant}/{each.style}": each for each in costs.styles}
-    asked = names(style)
-    for name in asked:
-        if name not in known:
-            raise unknown("style", name, sorted(known))
-    if check:
-        costs = checked(costs)
-    if chosen is CostFormat.JSON:
-        give(json_of(costs), output)
-        return 0
-    host = 1.0
-    if here:
-        from bench.cost.speed import speed_here
-
-        host = speed_here(costs)
+    own = own_subject(model) if model and ":" in model else None
+    count = own[1].counts.arrays if own else arrays if model is None else arrays_in(model)
     assert count is not None
-    chosen_styles = [known[name] for name in asked or known]
-    model_asked = Asked(count, step_ms / 1e3, host)
-    if chosen is CostFormat.HTML:
-        give(page(costs, model_asked, chosen_styles), output)
-    elif output is None and chosen is CostFormat.TEXT:
-        show(document(costs, model_asked, chosen_styles))
+    check_size("--arrays", count, most=MOST_ARRAYS)
+    asked = Asked(count, step_ms / 1e3)
+    if here and own:
+        if from_:
+            raise BakeoffError("--here measures --model itself, without a table: leave --from out")
+        made = measured_here(str(model), own, asked, names(style))
+        html = partial(rendered, lambda **_: made, str(CostFormat.HTML))
     else:
-        give(rendered(lambda: document(costs, model_asked, chosen_styles), str(chosen)), output)
+        costs = table_from(from_ or [])
+        chosen_styles = known_styles(costs.by_style, names(style))
+        if check:
+            costs = checked(costs)
+        if here:
+            from bench.cost.speed import speed_here
+
+            asked = asked._replace(host=speed_here(costs))
+        made = document(costs, asked, chosen_styles)
+        html = partial(page, costs, asked, chosen_styles)
+    if chosen is CostFormat.HTML:
+        give(html(), output)
+    elif output is None and chosen is CostFormat.TEXT:
+        show(made)
+    else:
+        give(rendered(lambda **_: made, str(chosen)), output)
     return 0
+
+
+def known_styles[T](known: Mapping[tuple[str, str], T], asked: Sequence[str]) -> list[T]:
+    """Return what is known of the styles that are asked for; of all if none is.
+
+    Raises:
+        BakeoffError: one of them is unknown.
+    """
+    by_name = {f"{entrant}/{style}": each for (entrant, style), each in known.items()}
+    for name in asked:
+        if name not in by_name:
+            raise unknown("style", name, sorted(by_name))
+    return [by_name[name] for name in asked or by_name]
+
+
+def measured_here(
+    model: str, own: tuple[str, Subject], asked: Asked, styles: Sequence[str]
+) -> Document:
+    """Return what styles add to a step of a user's model, measured now."""
+    from bench.cost.document import document_of_own
+    from bench.cost.measure import WORKERS, Model, measured
+
+    library, subject = own
+    chosen = known_styles({(library, name): name for name in subject.steps}, styles)
+    found = [each for each in measured([Model(library, model)], tell) if each.style in chosen]
+    return document_of_own(asked, found, WORKERS)
+
+
+def tell(text: str) -> None:
+    """Say what is done, beside what is asked for."""
+    typer.echo(text, err=True)
 
 
 def table_from(paths: Sequence[Path]) -> CostTable:
     """Return the table of a file of costs, or of runs that costs can be read from."""
     from bench.cost.table import PUBLISHED, is_table, read_table
 
-    if not paths or is_table(paths[0]):
-        return read_table(paths[0] if paths else PUBLISHED)
+    if not paths:
+        return read_table(PUBLISHED)
+    if tables := [path for path in paths if is_table(path)]:
+        if len(paths) > 1:
+            raise BakeoffError(f"--from {tables[0]} is a table of costs: give it alone, or runs")
+        return read_table(tables[0])
     from bench.cost.fit import cost_table
     from bench.runfile.reader import read
 
@@ -147,68 +202,75 @@ def table_from(paths: Sequence[Path]) -> CostTable:
 
 
 def checked(costs: CostTable) -> CostTable:
-    """Return a table with models beside it that are measured now."""
+    """Return a table with models beside it that are measured now.
+
+    Raises:
+        BakeoffError: the table is another machine's, or a model could not be measured.
+    """
     import msgspec
+    from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-    from bench.cost.held_out import measured, models
+    from bench.cost.measure import measured, models
     from bench.cost.table import Checked
+    from bench.runfile.reader import processor_model
 
+    if costs.machine != (here := processor_model(pytest_benchmark_generate_machine_info())):
+        raise BakeoffError(
+            f"--check measures on this machine, {here}, and the table is of {costs.machine}: "
+            "give runs that were made here"
+        )
     found = []
-    for each in measured(models()):
+    for each in measured(models(), tell):
         library, kind, depth = each.model
         about = f"{kind}, {depth} blocks", library, each.style
-        found.append(Checked(*about, each.arrays, each.modules, *each.seconds))
-        typer.echo(f"measured {', '.join(about)}", err=True)
+        found.append(Checked(*about, each.counts, *each.seconds))
     return msgspec.structs.replace(costs, checked=tuple(found))
 
 
-def arrays_in(model: str) -> int:
-    """Return the number of parameter arrays of a model.
+def require_file(model: str) -> Path:
+    """Return the file that `--model` names.
 
     Raises:
-        BakeoffError: the file is none, or the function raises or returns no arrays.
+        BakeoffError: there is none.
     """
-    file, colon, function = model.partition(":")
-    path = Path(file)
+    path = Path(model.partition(":")[0])
     if not path.is_file():
-        raise BakeoffError(f"--model {model}: there is no file {file}; give FILE.py:FUNCTION")
-    if not colon:
-        from safetensors import SafetensorError, safe_open
+        raise BakeoffError(f"--model {model}: there is no file {path}; give FILE.py:FUNCTION")
+    return path
 
-        try:
-            with safe_open(path, framework="np") as weights:
-                found = len(weights.keys())
-        except SafetensorError as error:
-            raise BakeoffError(
-                f"--model {model} is no safetensors file ({error}); give one, or FILE.py:FUNCTION"
-            ) from error
-    else:
-        found = len(arrays_of_function(path, function))
+
+def own_subject(model: str) -> tuple[str, Subject]:
+    """Return whose styles a user's model is for, and a model with its structure."""
+    from bench.cost import own
+
+    require_file(model)
+    return own.subject(model)
+
+
+def arrays_in(model: str) -> int:
+    """Return the number of parameter arrays in a file of weights.
+
+    Raises:
+        BakeoffError: it is none, or it has no arrays.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(require_file(model), framework="np") as weights:
+            found = sum(is_parameter(weights, name) for name in weights.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise BakeoffError(
+            f"--model {model} is no safetensors file ({error}); give one, or FILE.py:FUNCTION"
+        ) from error
     if not found:
         raise BakeoffError(f"--model {model} has no arrays; give what holds parameters")
     return found
 
 
-def arrays_of_function(path: Path, function: str) -> list[Any]:
-    """Return the arrays of floating-point numbers that a function of a file returns."""
-    import jax
-    import jax.numpy as jnp
+def is_parameter(weights: Any, name: str) -> bool:
+    """Tell whether an array of a safetensors file is a model's parameter.
 
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise BakeoffError(f"{path} is no Python file; give FILE.py:FUNCTION")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-        leaves = jax.tree.leaves(getattr(module, function)())
-    except (Exception, SystemExit) as error:
-        raise BakeoffError(
-            f"--model {path}:{function} raised {type(error).__name__}: {error}; give a function "
-            "that takes nothing and returns a model or its parameters"
-        ) from error
-    return [
-        leaf
-        for leaf in leaves
-        if hasattr(leaf, "shape") and jnp.issubdtype(getattr(leaf, "dtype", bool), jnp.inexact)
-    ]
+    Integers are none, nor are the moments of Adam, which `bakeoff train --save` keeps as well.
+    """
+    ours = (weights.metadata() or {}).get("format", "").startswith("jax-bakeoff")
+    return not (ours and name.startswith(MOMENTS)) and "F" in weights.get_slice(name).get_dtype()

@@ -75,7 +75,7 @@ def initialisers(
         option(
             "Loss to reach, in nats per character; again for another one.",
             SHOWN,
-            show_default="what plain JAX reaches after a tenth and a third of the epochs",
+            show_default="what the first one reaches after a tenth and a third of the epochs",
         ),
     ] = None,
     save: Annotated[
@@ -120,8 +120,6 @@ def initialisers(
     from bench.initialisers.losses import json_of, read
 
     chosen = format_of(format_, output, InitialisersFormat)
-    if diff is not None:
-        return show_diff(diff)
     check_targets(target or ())
     files = {"--save": save, "--resume": resume, "--from": from_}
     given = [name for name, path in files.items() if path is not None]
@@ -138,6 +136,10 @@ def initialisers(
         "weight_decay": weight_decay,
     }
     options = {name: value for name, value in sizes.items() if value is not None}
+    if diff is not None:
+        if any((entrant, corpus, options, target, given, format_, output)):
+            raise BakeoffError(f"--diff {diff} prints a change of a file; give no other option")
+        return show_diff(diff)
     if from_ is None:
         measurement = measured(names(entrant), corpus, options, save, resume)
     elif entrant or corpus or options:

@@ -69,13 +69,13 @@ def best(costs: CostTable) -> list[tuple[Change, Value]]:
 
 def saved(costs: CostTable) -> Iterator[tuple[Change, Value]]:
     """Yield the changes that save something, and the seconds of each array and step."""
-    laws = {(style.entrant, style.style): style.law for style in costs.styles}
+    known = costs.by_style
     for change in CHANGES:
-        before = laws.get((change.library, change.before))
-        after = laws.get((change.library, change.after))
+        before = known.get((change.library, change.before))
+        after = known.get((change.library, change.after))
         if before and after:
             less = before.each - after.each
-            half = math.hypot(*(law.of_each.high - law.each for law in (before, after)))
+            half = math.hypot(*(each.law.of_each.high - each.each for each in (before, after)))
             if less > half:
                 yield change, Value(less, EACH, less - half, less + half)
 

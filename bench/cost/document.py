@@ -23,10 +23,15 @@ from bench.report.table import (
 from bench.stats.law import Range, quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from bench.cost.measure import Found
     from bench.cost.table import CostTable, StyleCost
 
+MEANING = (
+    "What a style adds to plain JAX's step, each call waited for. Where steps are not waited for, "
+    "it costs less, and nothing at all if the device takes longer than the host."
+)
 SMALL = 0.01
 """Of a step: a cost below it does not matter."""
 
@@ -44,41 +49,63 @@ class Asked(NamedTuple):
 
 def document(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Document:
     """Return what some styles of a table cost a model."""
+    versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
+    return answer(
+        asked,
+        {style.name: scaled(style.law.at(asked.arrays), asked.host) for style in styles},
+        tuple(reading(costs, asked)),
+        f"Measured on {costs.machine}, {costs.when[:10]}, with {', '.join(versions)}.",
+    )
+
+
+def document_of_own(asked: Asked, found: Sequence[Found], workers: int) -> Document:
+    """Return what styles were measured to add to a step of a model with a user's structure."""
+    lines = (
+        MEANING,
+        "Measured here with your model's modules and attributes; its arrays had one number each, "
+        "and the loss was their sum of squares. With larger arrays a style costs somewhat more.",
+    )
+    how = f"Measured in {workers} processes, each on one core, with 95 % intervals."
+    return answer(asked, {each.name: each.seconds for each in found}, lines, how)
+
+
+def answer(
+    asked: Asked, added: Mapping[str, Range], lines: tuple[str, ...], print_: str
+) -> Document:
+    """Return what styles cost a model, by what each adds to a step in seconds."""
     columns = (
         Column("style"),
         Column("added per step", number=True),
         Column("of your step", number=True, help="if nothing overlaps"),
-        Column("if all\noverlaps", number=True, help="if the device never waits for the host"),
+        Column("at least", number=True, help="if host and device overlap wherever they can"),
         Column("below 1 %\nfrom", number=True, help="the step time from which it is below 1 %"),
     )
     rows = tuple(
-        cost_row(style, costs, asked)
-        for style in sorted(styles, key=lambda style: style.law.at(asked.arrays).value)
+        cost_row(name, found, asked.step_seconds)
+        for name, found in sorted(added.items(), key=lambda each: each[1].value)
     )
     return Document(
         title="What each style costs your model",
         subtitle=f"{asked.arrays} parameter arrays, {Value(asked.step_seconds, 's')} a step",
-        sections=(
-            Section("Cost of a step", tuple(reading(costs, asked)), (Table(columns, rows),)),
-        ),
-        fine_print=(
-            f"Measured on {costs.machine}, {costs.when[:10]}, with "
-            f"{', '.join(f'{n} {v}' for n, v in costs.versions.items() if n != 'jax-bakeoff')}.",
-        ),
+        sections=(Section("Cost of a step", lines, (Table(columns, rows),)),),
+        fine_print=(print_,),
     )
 
 
-def cost_row(style: StyleCost, costs: CostTable, asked: Asked) -> Row:
+def scaled(found: Range, factor: float) -> Range:
+    """Return a value and its interval, multiplied."""
+    return Range(*(factor * each for each in found))
+
+
+def cost_row(name: str, found: Range, step_seconds: float) -> Row:
     """Return what one style costs."""
-    found = Range(*(asked.host * end for end in style.law.at(asked.arrays)))
-    own = asked.host * costs.baseline.law.at(asked.arrays).value
-    late = max(0.0, own + found.value - asked.step_seconds) / asked.step_seconds
+    least = max(0.0, found.value - step_seconds) / step_seconds
     return Row(
         (
-            style.name,
+            name,
             Value(found.value, ADDED, found.low, found.high),
-            Value(max(0.0, found.value) / asked.step_seconds, "fraction"),
-            Value(late, "fraction"),
+            Value(max(0.0, found.value) / step_seconds, "fraction"),
+            Value(least, "fraction"),
             Value(found.value / SMALL, "s") if found.value > 0 else "any",
         )
     )
@@ -86,11 +113,7 @@ def cost_row(style: StyleCost, costs: CostTable, asked: Asked) -> Row:
 
 def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
     """Yield how to read it, and what it rests on."""
-    yield (
-        "What a style adds to plain JAX's step, each call waited for: a fixed part and one for "
-        "each weight and bias array. If the device is never waited for, a style costs time only "
-        "where the host takes longer than the device."
-    )
+    yield MEANING
     if asked.arrays > costs.most_arrays:
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
     if off := deviations(costs):
@@ -109,11 +132,11 @@ def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
 
 def deviations(costs: CostTable) -> list[float]:
     """Return predicted over measured cost, less one, of all models that are not in the fit."""
-    laws = {(style.entrant, style.style): style.law for style in costs.styles if style.known}
+    known = costs.by_style
     return [
-        laws[each.library, each.style].at(each.arrays).value / each.seconds - 1
+        style.law.at(each.arrays).value / each.seconds - 1
         for each in costs.checked
-        if (each.library, each.style) in laws
+        if (style := known.get((each.library, each.style))) and style.known
     ]
 
 
@@ -224,12 +247,7 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
         replace(whole, sections=(*whole.sections, *kept)),
         "cost.html.jinja",
         js=script("cost.js"),
-        data=embedded(
-            {
-                "plain": part(costs.baseline),
-                "styles": [part(style) | {"name": style.name} for style in styles],
-            }
-        ),
+        data=embedded({"styles": [part(style) | {"name": style.name} for style in styles]}),
         arrays=asked.arrays,
         step_ms=f"{asked.step_seconds * 1e3:g}",
         host=f"{asked.host:.3g}",

@@ -1,7 +1,7 @@
 """The law of host costs in a run at several depths.
 
 A run (`pytest bench --workload depth`) says what each style adds to a call with 8 to 194 parameter
-arrays. That is a fixed part and a part for each array, whatever the arrays hold.
+arrays. That is a fixed part and a part for each array, however large the array is.
 """
 
 from __future__ import annotations
@@ -53,11 +53,10 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
         for run in runs
     ]
     run, groups = next(((r, g) for r, g in zip(runs, found, strict=True) if g), (runs[0], found[0]))
-    costs, levels, baseline = by_worker(groups)
+    costs, levels = by_worker(groups)
     sizes = np.array([arrays_of(workload) for workload in groups], float)
     laws = {arm: law(sizes, rows, levels[arm]) for arm, rows in costs.items()}
-    plain = law(sizes, baseline, np.nanmean(baseline, 0)) if groups else None
-    if plain is None or not any(laws.values()):
+    if not any(laws.values()):
         raise BakeoffError(
             f"{run.name} has no host costs at two depths from three workers; make one with "
             "`pytest bench --workload depth --metric host_cost --budget 900`"
@@ -70,7 +69,6 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
         versions=versions(run),
         when=run.when,
         run=run.name,
-        baseline=StyleCost(*BASELINE, **plain._asdict()),
         styles=tuple(
             StyleCost(
                 arm.entrant,
@@ -91,21 +89,19 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
 
 def by_worker(
     groups: Mapping[str, Arms],
-) -> tuple[dict[Arm, np.ndarray], dict[Arm, np.ndarray], np.ndarray]:
-    """Return what arms add to a call in each worker at each depth, and the references' calls.
+) -> tuple[dict[Arm, np.ndarray], dict[Arm, np.ndarray]]:
+    """Return what arms add to a call in each worker at each depth.
 
     In each block it is a part of what the references take there, which a slow core slows down too.
 
     Returns:
-        By arm, seconds, workers x depths, and the time of a whole call by depth; seconds of the
-        references, workers x depths.
+        By arm, seconds, workers x depths, and the time of a whole call by depth.
     """
     tables = {workload: table(arms) for workload, arms in groups.items()}
     workers = sorted({int(w) for each in tables.values() for w in each.worker})
     empty = np.full((len(workers), len(tables)), np.nan)
     costs: dict[Arm, np.ndarray] = {}
     level: dict[Arm, np.ndarray] = {}
-    baseline = empty.copy()
     for column, each in enumerate(tables.values()):
         references, others = each.compared(REFERENCE)
         seconds = np.exp(each.logs)
@@ -115,7 +111,6 @@ def by_worker(
             mine = (each.worker == worker) & ~np.isnan(beside)
             if not mine.any():
                 continue
-            baseline[row, column] = beside[mine].mean()
             for other in others:
                 parts = seconds[mine, other] / beside[mine] - 1
                 if not np.isnan(parts).all():
@@ -125,7 +120,7 @@ def by_worker(
             known = own[:, column]
             whole = usual + (np.nanmean(known) if not np.isnan(known).all() else 0.0)
             level.setdefault(arm, np.full(len(tables), np.nan))[column] = whole
-    return costs, level, baseline
+    return costs, level
 
 
 def measured_at(groups: Mapping[str, Arms]) -> dict[Arm, tuple[Measured, ...]]:

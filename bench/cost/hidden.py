@@ -49,12 +49,12 @@ def table(section: BakeoffSection, costs: CostTable) -> Table:
 def rows(section: BakeoffSection, costs: CostTable) -> Iterator[Row]:
     """Yield a row for each style at each workload, the dearest style last."""
     plain = {c.workload: c for c in section.cells if Arm(c.entrant, c.style) == Arm(*BASELINE)}
-    known = {(style.entrant, style.style): style.measured[0] for style in costs.styles}
     for cell in sorted(section.cells, key=lambda cell: cell.workload):
-        cost = known.get((cell.entrant, cell.style))
-        if cost and Arm(cell.entrant, cell.style) not in (Arm(*BASELINE), Arm(*CONTROL)):
+        style = costs.by_style.get((cell.entrant, cell.style))
+        if style and Arm(cell.entrant, cell.style) not in (Arm(*BASELINE), Arm(*CONTROL)):
             waited = added(cell, plain[cell.workload], "step")
             in_a_row = added(cell, plain[cell.workload], "step_pipelined")
+            cost = style.measured[0]
             host = Value(cost.seconds, ADDED, cost.low, cost.high)
             name = wording.name(Arm(cell.entrant, cell.style))
             share = hidden(in_a_row, cost.seconds)

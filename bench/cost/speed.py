@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, TOGETHER, Arm
+from bench.cost.fit import arrays_of
 from bench.engine.actions import ONE, Options
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
@@ -29,9 +30,16 @@ def speed_here(costs: CostTable) -> float:
     Some styles' host costs are measured for 20 s at the fewest arrays of the table.
 
     Raises:
-        BakeoffError: nothing could be measured.
+        BakeoffError: the table lacks these styles, or nothing could be measured.
     """
-    workload = TOGETHER["depth"][0]
+    known = costs.by_style
+    if lacking := [f"{name}/{style}" for name, style in GAUGES if (name, style) not in known]:
+        raise BakeoffError(
+            f"--here compares {' and '.join(map('/'.join, GAUGES))}, and the table has no "
+            f"{' and no '.join(lacking)}; choose another table by --from, or leave --here out"
+        )
+    fewest = known[GAUGES[0]].measured[0].arrays
+    workload = next(name for name in TOGETHER["depth"] if arrays_of(name) == fewest)
     cells = [Arm(*name).at(workload, "cpu") for name in (BASELINE, *GAUGES)]
     plan = RunPlan(
         {cell: {HOST} for cell in cells},
@@ -43,7 +51,6 @@ def speed_here(costs: CostTable) -> float:
     state = plan.state
     arms = groups_of(state.cells).get(Group(HOST, workload, "cpu"), {})
     estimates, reference = differences(arms)
-    known = {(style.entrant, style.style): style for style in costs.styles}
     ratios = [
         added(estimate, reference)[0] / known[cell.entrant, cell.style].measured[0].seconds
         for cell, estimate in estimates.items()

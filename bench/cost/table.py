@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +16,17 @@ KIND, VERSION = "jax-bakeoff cost", 1
 ROUGH, LITTLE = 0.2, 2e-6
 """Half of an interval, as a part of a cost; seconds of an array that nobody has to care about."""
 PUBLISHED = Path(__file__).parent / "host-cost.json"
+
+
+class Counts(NamedTuple):
+    """What a host cost depends on."""
+
+    arrays: int
+    """Of parameters."""
+    modules: int
+    """Objects that hold arrays or other such objects."""
+    fields: int
+    """Attributes of all modules, whatever they are."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -87,8 +99,7 @@ class Checked(msgspec.Struct, frozen=True):
     model: str
     library: str
     style: str
-    arrays: int
-    modules: int
+    counts: Counts
     seconds: float
     low: float
     high: float
@@ -104,11 +115,14 @@ class CostTable(msgspec.Struct, frozen=True):
     when: str
     run: str
     """Name of the run file."""
-    baseline: StyleCost
-    """Of a whole call of plain JAX: what it has to do too, and what its device takes there."""
     styles: tuple[StyleCost, ...]
     growth: tuple[Growth, ...] = ()
     checked: tuple[Checked, ...] = ()
+
+    @property
+    def by_style(self) -> dict[tuple[str, str], StyleCost]:
+        """Costs by entrant and style."""
+        return {(style.entrant, style.style): style for style in self.styles}
 
     @property
     def most_arrays(self) -> int:

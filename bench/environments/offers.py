@@ -90,7 +90,7 @@ def joined(found: Offer, name: str, one: Offer) -> Offer:
     """Return an offer with one entrant of another offer added."""
     named = {
         field: getattr(found, field) | {k: v for k, v in getattr(one, field).items() if k == name}
-        for field in ("styles", "problems", "missing", "alone", "keeping")
+        for field in ("styles", "problems", "missing", "alone", "if_named", "keeping")
     }
     return replace(found, **named, foreign=[*found.foreign, *(n for n in one.foreign if n == name)])
 

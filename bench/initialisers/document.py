@@ -128,7 +128,7 @@ def said(found: Range, limit: int) -> Content:
     """Return a number of steps with its interval, as far as training went."""
     low, high = (None if math.isinf(end) else end for end in (found.low, found.high))
     if math.isinf(found.value):
-        above = "" if low is None else f" (from {amount(low, 'count')})"
+        above = "" if low is None else f" (interval from {amount(low, 'count')})"
         return f"more than {amount(limit, 'count')}{above}"
     return Value(found.value, "count", low, high)
 

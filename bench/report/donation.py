@@ -20,7 +20,8 @@ BOTH = ("step", *MEMORY, "temp_bytes")
 """Metrics that stand in a table without and with donation."""
 NOTE = (
     "Ratios are to plain JAX's of the same run: of donating styles, to plain JAX that donates. "
-    "Live is what a step keeps between calls, in multiples of parameters and Adam's moments."
+    "Live is what a step keeps between calls without donation, in multiples of parameters and "
+    "Adam's moments."
 )
 
 

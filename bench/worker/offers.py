@@ -32,7 +32,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     for path in outside.values():
         impls.add(path)
     found: dict[str, Any] = {
-        name: {} for name in ("styles", "problems", "missing", "alone", "keeping")
+        name: {} for name in ("styles", "problems", "missing", "alone", "if_named", "keeping")
     }
     libraries, foreign = [], []
     for name in entrants or impls.usual():
@@ -54,8 +54,9 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
             why = NO_KEYWORD if declared.jax else NOT_JAX
             keeping = [style for style in entrant.styles if not entrant.can_donate(style)]
             found["keeping"][name] = dict.fromkeys(keeping, why)
-        if own := [style for style in declared.alone if style in entrant.styles]:
-            found["alone"][name] = own
+        for what in ("alone", "if_named"):
+            if own := [style for style in getattr(declared, what) if style in entrant.styles]:
+                found[what][name] = own
     devices = offered_devices()
     return found | {
         "foreign": foreign,

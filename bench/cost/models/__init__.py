@@ -17,14 +17,21 @@ import optax
 if TYPE_CHECKING:
     from jaxtyping import Array
 
+    from bench.cost.table import Counts
+
 WIDTH, LENGTH, TOKENS = 8, 8, 16
 """Features, examples or positions, and distinct tokens."""
-KINDS = ("layers", "mlp", "transformer")
-"""Linear layers alone, a deep perceptron with layer normalisation, and a transformer."""
+STACKS = ("linear", "bare", "norm", "nested")
+"""Linear layers alone, such without a bias, layer normalisations alone, and linear layers that are
+each alone in a module: what a law of arrays, modules and their fields is fitted to."""
+KINDS = (*STACKS, "mlp", "transformer")
+"""And a deep perceptron with layer normalisation, and a transformer, to check it by."""
 LIBRARIES = ("equinox", "flax_linen", "flax_nnx")
 PLAIN = "plain"
 """The same program over tuples of arrays, under one `jax.jit`."""
 
+type Loss = Callable[[Any, Array, Array], Array]
+"""Of a whole model, for inputs and targets."""
 type Step = Callable[[Array, Array], Array]
 """A training step that keeps its own state: inputs and targets to the loss before it."""
 
@@ -32,9 +39,7 @@ type Step = Callable[[Array, Array], Array]
 class Subject(NamedTuple):
     """One model in one library, and ways to write its training step."""
 
-    arrays: int
-    modules: int
-    """Objects that hold arrays or other such objects."""
+    counts: Counts
     steps: dict[str, Callable[[], Step]]
     """By style, what makes a step; `PLAIN` is the one that the others are compared with."""
 
@@ -56,6 +61,22 @@ def loss_of(outputs: Array, targets: Array) -> Array:
     return jnp.mean((outputs - targets) ** 2)
 
 
+def squares(params: Any) -> Array:
+    """Return a loss that takes next to no time: what a style adds does not depend on it."""
+    return sum((jnp.sum(each**2) for each in jax.tree.leaves(params)), start=jnp.zeros(()))
+
+
+def shrunk(tree: Any) -> Any:
+    """Return a tree with arrays of one number each, all else as it is."""
+    return jax.tree.map(lambda x: jnp.ones((1,) * x.ndim, x.dtype) if is_parameter(x) else x, tree)
+
+
+def is_parameter(leaf: Any) -> bool:
+    """Tell whether a leaf of a tree is an array of floating-point numbers, or the shape of one."""
+    kind = getattr(leaf, "dtype", None)
+    return hasattr(leaf, "shape") and kind is not None and jnp.issubdtype(kind, jnp.inexact)
+
+
 def optimiser() -> optax.GradientTransformation:
     """Return the optimiser of every model."""
     return optax.adamw(1e-3)
@@ -72,9 +93,7 @@ def functional(update: Callable[..., Any], state: Any) -> Step:
     return step
 
 
-def updated(
-    loss: Callable[[Any, Array, Array], Array], optimiser: optax.GradientTransformation
-) -> Callable[..., Any]:
+def updated(loss: Loss, optimiser: optax.GradientTransformation) -> Callable[..., Any]:
     """Return the update of `(params, opt_state)` by a loss."""
 
     def update(state: Any, inputs: Array, targets: Array) -> Any:
@@ -86,9 +105,7 @@ def updated(
     return update
 
 
-def plain(
-    loss: Callable[[Any, Array, Array], Array], params: Any, optimiser: optax.GradientTransformation
-) -> Callable[[], Step]:
+def plain(loss: Loss, params: Any, optimiser: optax.GradientTransformation) -> Callable[[], Step]:
     """Return what makes the same step over tuples of tuples, one for each module, as `pure_jax`'s.
 
     The library's own structure is put together while tracing only, so that the program is the same.

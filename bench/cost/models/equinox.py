@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -17,27 +19,45 @@ from bench.cost.models import (
     loss_of,
     optimiser,
     plain,
+    shrunk,
+    squares,
 )
+from bench.cost.table import Counts
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-    from bench.cost.models import Step
+    from bench.cost.models import Loss, Step
 
 
-class Layers(eqx.Module):
-    """Layers, each with a tanh."""
+class Nested(eqx.Module):
+    """A module around a layer."""
 
-    linears: list[eqx.nn.Linear]
+    inner: eqx.nn.Linear
 
-    def __init__(self, depth: int, key: PRNGKeyArray) -> None:
-        keys = jax.random.split(key, depth)
-        self.linears = [eqx.nn.Linear(WIDTH, WIDTH, key=key) for key in keys]
+    def __call__(self, x: Float[Array, " width"]) -> Array:
+        """Return the features of one row."""
+        return self.inner(x)
+
+
+class Stack(eqx.Module):
+    """Layers of one kind, each with a tanh."""
+
+    layers: list[Any]
+
+    def __init__(self, kind: str, depth: int, key: PRNGKeyArray) -> None:
+        def layer(key: PRNGKeyArray) -> Any:
+            if kind == "norm":
+                return eqx.nn.LayerNorm(WIDTH)
+            linear = eqx.nn.Linear(WIDTH, WIDTH, use_bias=kind != "bare", key=key)
+            return Nested(linear) if kind == "nested" else linear
+
+        self.layers = [layer(key) for key in jax.random.split(key, depth)]
 
     def __call__(self, rows: Float[Array, "rows width"]) -> Array:
         """Return one output for each row."""
-        for linear in self.linears:
-            rows = jnp.tanh(jax.vmap(linear)(rows))
+        for layer in self.layers:
+            rows = jnp.tanh(jax.vmap(layer)(rows))
         return rows
 
 
@@ -125,22 +145,44 @@ class Transformer(eqx.Module):
         return jax.vmap(self.readout)(jax.vmap(self.norm)(x))
 
 
-def subject(kind: str, depth: int) -> Subject:
-    """Return a model of a kind, and the styles of a step for it."""
-    make = {"layers": Layers, "mlp": MLP, "transformer": Transformer}[kind]
-    model, tx = make(depth, jax.random.key(0)), optimiser()
+def of_kind(kind: str, depth: int) -> Subject:
+    """Return a model of a kind."""
+    others = {"mlp": MLP, "transformer": Transformer}
+    make = others.get(kind) or partial(Stack, kind)
+
+    def loss(model: Any, inputs: Array, targets: Array) -> Array:
+        return loss_of(model(inputs), targets)
+
+    return subject(make(depth, jax.random.key(0)), loss)
+
+
+def like(model: Any) -> Subject:
+    """Return a model with the structure of another one."""
+
+    def loss(model: Any, inputs: Array, targets: Array) -> Array:
+        del inputs, targets
+        return squares(eqx.filter(model, eqx.is_inexact_array))
+
+    return subject(shrunk(model), loss)
+
+
+def subject(model: Any, model_loss: Loss) -> Subject:
+    """Return a model, and the styles of a step for it."""
+    tx = optimiser()
     params, static = eqx.partition(model, eqx.is_inexact_array)
     opt_state = tx.init(params)
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:
-        return loss_of(eqx.combine(params, static)(inputs), targets)
+        return model_loss(eqx.combine(params, static), inputs, targets)
 
     def filter_jit() -> Step:
         @eqx.filter_jit
         def step(state: Any, inputs: Array, targets: Array) -> Any:
             model, opt_state = state
             value, grads = eqx.filter_value_and_grad(model_loss)(model, inputs, targets)
-            updates, opt_state = tx.update(grads, opt_state, eqx.filter(model, eqx.is_array))
+            updates, opt_state = tx.update(
+                grads, opt_state, eqx.filter(model, eqx.is_inexact_array)
+            )
             return (eqx.apply_updates(model, updates), opt_state), value
 
         return functional(step, (model, opt_state))
@@ -169,17 +211,13 @@ def subject(kind: str, depth: int) -> Subject:
 
     own = (pure, filter_jit, flat)
     steps = {PLAIN: plain(loss, params, tx)} | {make.__name__: make for make in own}
-    return Subject(len(jax.tree.leaves(params)), modules(model), steps)
+    found = modules(model)
+    count = sum(len(dataclasses.fields(each)) for each in found)
+    return Subject(Counts(len(jax.tree.leaves(params)), len(found), count), steps)
 
 
-def model_loss(model: Any, inputs: Array, targets: Array) -> Array:
-    """Return the loss of a whole model."""
-    return loss_of(model(inputs), targets)
-
-
-def modules(node: Any) -> int:
-    """Return the number of modules that a tree has."""
+def modules(node: Any) -> list[eqx.Module]:
+    """Return the modules of a tree."""
     inner = jax.tree.leaves(node, is_leaf=lambda n: n is not node and isinstance(n, eqx.Module))
-    return isinstance(node, eqx.Module) + sum(
-        modules(each) for each in inner if isinstance(each, eqx.Module)
-    )
+    below = [m for each in inner if isinstance(each, eqx.Module) for m in modules(each)]
+    return [node, *below] if isinstance(node, eqx.Module) else below

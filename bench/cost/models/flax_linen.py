@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,27 +18,49 @@ from bench.cost.models import (
     Subject,
     data,
     functional,
+    is_parameter,
     loss_of,
     optimiser,
     plain,
+    shrunk,
+    squares,
 )
+from bench.cost.table import Counts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Array, Float, Int
 
-    from bench.cost.models import Step
+    from bench.cost.models import Loss, Step
 
 
-class Layers(nn.Module):
-    """Layers, each with a tanh."""
+class Nested(nn.Module):
+    """A module around a layer."""
 
+    @nn.compact
+    def __call__(self, x: Float[Array, "rows width"]) -> Array:
+        """Return the features of all rows."""
+        return nn.Dense(WIDTH)(x)
+
+
+class Stack(nn.Module):
+    """Layers of one kind, each with a tanh."""
+
+    kind: str
     depth: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "rows width"]) -> Array:
         """Return one output for each row."""
+        makes: dict[str, Callable[[], nn.Module]] = {
+            "linear": lambda: nn.Dense(WIDTH),
+            "bare": lambda: nn.Dense(WIDTH, use_bias=False),
+            "norm": nn.LayerNorm,
+            "nested": Nested,
+        }
         for _ in range(self.depth):
-            x = jnp.tanh(nn.Dense(WIDTH)(x))
+            x = jnp.tanh(makes[self.kind]()(x))
         return x
 
 
@@ -88,13 +111,31 @@ class Transformer(nn.Module):
         return nn.Dense(TOKENS)(nn.LayerNorm()(x))
 
 
-def subject(kind: str, depth: int) -> Subject:
-    """Return a model of a kind, and the styles of a step for it."""
-    model: Any = {"layers": Layers, "mlp": MLP, "transformer": Transformer}[kind](depth)
-    params, tx = model.init(jax.random.key(0), data(kind)[0]), optimiser()
+def of_kind(kind: str, depth: int) -> Subject:
+    """Return a model of a kind."""
+    others = {"mlp": MLP, "transformer": Transformer}
+    model: Any = others[kind](depth) if kind in others else Stack(kind, depth)
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:
         return loss_of(model.apply(params, inputs), targets)
+
+    return subject(model.init(jax.random.key(0), data(kind)[0]), loss)
+
+
+def like(params: Any) -> Subject:
+    """Return parameters with the structure of others."""
+
+    def loss(params: Any, inputs: Array, targets: Array) -> Array:
+        del inputs, targets
+        return squares(params)
+
+    arrays = jax.tree.map(lambda x: x if is_parameter(x) else None, params)
+    return subject(shrunk(arrays), loss)
+
+
+def subject(params: Any, loss: Loss) -> Subject:
+    """Return the parameters of a model, and the styles of a step for it."""
+    tx = optimiser()
 
     def pure() -> Step:
         @jax.jit
@@ -112,13 +153,14 @@ def subject(kind: str, depth: int) -> Subject:
             value, grads = jax.value_and_grad(loss)(state.params, inputs, targets)
             return state.apply_gradients(grads=grads), value
 
-        return functional(step, TrainState.create(apply_fn=model.apply, params=params, tx=tx))
+        return functional(step, TrainState.create(apply_fn=loss, params=params, tx=tx))
 
     leaves = jax.tree.leaves(params)
     steps = {PLAIN: plain(loss, params, tx), "pure": pure, "train_state": train_state}
-    return Subject(len(leaves), modules(params["params"]), steps)
+    count = modules(params)
+    return Subject(Counts(len(leaves), count, len(leaves) + count - 1), steps)
 
 
-def modules(params: dict[str, Any]) -> int:
+def modules(params: Mapping[str, Any]) -> int:
     """Return the number of modules that have parameters, or contain such."""
-    return 1 + sum(modules(inner) for inner in params.values() if isinstance(inner, dict))
+    return 1 + sum(modules(each) for each in params.values() if isinstance(each, Mapping))

@@ -19,24 +19,46 @@ from bench.cost.models import (
     loss_of,
     optimiser,
     plain,
+    shrunk,
+    squares,
 )
+from bench.cost.table import Counts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Array, Float, Int
 
-    from bench.cost.models import Step
+    from bench.cost.models import Loss, Step
 
 
-class Layers(nnx.Module):
-    """Layers, each with a tanh."""
+class Nested(nnx.Module):
+    """A module around a layer."""
 
-    def __init__(self, depth: int, rngs: nnx.Rngs) -> None:
-        self.linears = nnx.List([nnx.Linear(WIDTH, WIDTH, rngs=rngs) for _ in range(depth)])
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.inner = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "rows width"]) -> Array:
+        """Return the features of all rows."""
+        return self.inner(x)
+
+
+class Stack(nnx.Module):
+    """Layers of one kind, each with a tanh."""
+
+    def __init__(self, kind: str, depth: int, rngs: nnx.Rngs) -> None:
+        makes: dict[str, Callable[[], nnx.Module]] = {
+            "linear": lambda: nnx.Linear(WIDTH, WIDTH, rngs=rngs),
+            "bare": lambda: nnx.Linear(WIDTH, WIDTH, use_bias=False, rngs=rngs),
+            "norm": lambda: nnx.LayerNorm(WIDTH, rngs=rngs),
+            "nested": lambda: Nested(rngs),
+        }
+        self.layers = nnx.List([makes[kind]() for _ in range(depth)])
 
     def __call__(self, x: Float[Array, "rows width"]) -> Array:
         """Return one output for each row."""
-        for linear in self.linears:
-            x = jnp.tanh(linear(x))
+        for layer in self.layers:
+            x = jnp.tanh(layer(x))
         return x
 
 
@@ -99,27 +121,47 @@ class Transformer(nnx.Module):
         return self.readout(self.norm(x))
 
 
-def train_step(model: nnx.Module, optimizer: nnx.Optimizer, inputs: Array, targets: Array) -> Array:
-    """Update model and optimiser in place; return the loss before."""
-    loss, grads = nnx.value_and_grad(lambda model: loss_of(model(inputs), targets))(model)
-    optimizer.update(model, grads)
-    return loss
+def of_kind(kind: str, depth: int) -> Subject:
+    """Return a model of a kind."""
+    others: dict[str, Any] = {"mlp": MLP, "transformer": Transformer}
+    make: Any = others.get(kind) or partial(Stack, kind)
+
+    def loss(model: Any, inputs: Array, targets: Array) -> Array:
+        return loss_of(model(inputs), targets)
+
+    return subject(make(depth, nnx.Rngs(0)), loss)
 
 
-def subject(kind: str, depth: int) -> Subject:
-    """Return a model of a kind, and the styles of a step for it."""
-    make_model: Any = {"layers": Layers, "mlp": MLP, "transformer": Transformer}[kind]
+def like(model: Any) -> Subject:
+    """Return a model with the structure of another one."""
+
+    def loss(model: Any, inputs: Array, targets: Array) -> Array:
+        del inputs, targets
+        return squares(nnx.state(model, nnx.Param))
+
+    return subject(nnx.merge(nnx.graphdef(model), shrunk(nnx.state(model))), loss)
+
+
+def subject(own_model: Any, model_loss: Loss) -> Subject:
+    """Return a model, and the styles of a step for it."""
     tx = optimiser()
 
+    def train_step(
+        model: nnx.Module, optimizer: nnx.Optimizer, inputs: Array, targets: Array
+    ) -> Array:
+        loss, grads = nnx.value_and_grad(model_loss)(model, inputs, targets)
+        optimizer.update(model, grads)
+        return loss
+
     def objects() -> tuple[Any, nnx.Optimizer]:
-        model = make_model(depth, nnx.Rngs(0))
+        model = nnx.clone(own_model)
         return model, nnx.Optimizer(model, tx, wrt=nnx.Param)
 
-    parts: Any = nnx.split(objects()[0], nnx.Param, ...)
+    parts: Any = nnx.split(own_model, nnx.Param, ...)
     graphdef, params, rest = parts
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:
-        return loss_of(nnx.merge(graphdef, params, rest)(inputs), targets)
+        return model_loss(nnx.merge(graphdef, params, rest), inputs, targets)
 
     def jit() -> Step:
         model, optimizer = objects()
@@ -171,6 +213,7 @@ def subject(kind: str, depth: int) -> Subject:
         return functional(step, (params, tx.init(params)))
 
     own = (pure, jit, jit_tree, cached_partial, jit_partial, jax_jit, flat)
-    modules = sum(isinstance(node, nnx.Pytree) for _, node in nnx.iter_graph(objects()[0]))
+    modules = [node for _, node in nnx.iter_graph(own_model) if isinstance(node, nnx.Pytree)]
+    fields = sum(len(vars(module)) for module in modules)
     steps = {PLAIN: plain(loss, params, tx)} | {make.__name__: make for make in own}
-    return Subject(len(jax.tree.leaves(params)), modules, steps)
+    return Subject(Counts(len(jax.tree.leaves(params)), len(modules), fields), steps)

@@ -31,12 +31,11 @@
       const half = t * Math.sqrt(Math.max(0, first + 2 * n * both + n * n * second)), value = fixed + each * n;
       return [value, value - half, value + half].map((end) => end * slower);
     };
-    const [plain] = at(DATA.plain);
     const found = DATA.styles.map((style) => [style.name, at(style)]).sort((a, b) => a[1][0] - b[1][0]);
     for (const [name, [value, low, high]] of found) {
       const row = rows.get(name), cost = Math.max(0, value);
-      const late = Math.max(0, plain + value - own) / own;
-      [added(value, low, high), percent(cost / own), percent(late), cost ? seconds(100 * cost) : "any"]
+      const least = Math.max(0, value - own) / own;
+      [added(value, low, high), percent(cost / own), percent(least), cost ? seconds(100 * cost) : "any"]
         .forEach((text, i) => { row.cells[i + 1].textContent = text; });
       body.append(row);
     }

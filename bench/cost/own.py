@@ -1,0 +1,66 @@
+"""A model of a user's: what a function of a Python file returns."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from bench.cost.models import Subject
+
+
+def model(given: str) -> Any:
+    """Return what a function returns that is given as `FILE.py:FUNCTION`.
+
+    Raises:
+        BakeoffError: the file is none, or the function raises.
+    """
+    file, _, function = given.partition(":")
+    path = Path(file)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise BakeoffError(f"{path} is no Python file; give FILE.py:FUNCTION")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+        return getattr(module, function)()
+    except (Exception, SystemExit) as error:
+        raise BakeoffError(
+            f"--model {given} raised {type(error).__name__}: {error}; give a function "
+            "that takes nothing and returns a model or its parameters"
+        ) from error
+
+
+def subject(given: str) -> tuple[str, Subject]:
+    """Return whose styles a user's model is for, and a model with its structure.
+
+    Raises:
+        BakeoffError: the file is none, or the function raises or returns no arrays.
+    """
+    import jax
+
+    from bench.cost.models import is_parameter
+
+    found = model(given)
+    if not any(map(is_parameter, jax.tree.leaves(found))):
+        raise BakeoffError(f"--model {given} has no arrays; give what holds parameters")
+    library = library_of(found)
+    return library, importlib.import_module(f"bench.cost.models.{library}").like(found)
+
+
+def library_of(model: Any) -> str:
+    """Return whose styles a model is for; a tree of arrays is for Linen's, as Haiku's would be."""
+    for package, name, library in (
+        ("equinox", "Module", "equinox"),
+        ("flax.nnx", "Module", "flax_nnx"),
+    ):
+        found = sys.modules.get(package)
+        if found is not None and isinstance(model, getattr(found, name)):
+            return library
+    return "flax_linen"
