@@ -16,8 +16,9 @@ import msgspec
 
 from bench import limit, tricks
 from bench.compare import bisect_result, history_result
-from bench.cost import advice, hidden, modules
+from bench.cost import advice, structure
 from bench.cost import document as costs
+from bench.cost import runs as of_runs
 from bench.cost.table import read_table
 from bench.initialisers import alternatives
 from bench.initialisers import document as initialisers
@@ -154,16 +155,17 @@ MAKE: Mapping[str, Callable[..., str]] = {
     "scaling": lambda file: in_markdown(*scaling.tables(section(file))),
     "donation": lambda *files: in_markdown(*donation.tables(*map(section, files))),
     "laws": lambda file: in_markdown(costs.laws(read_table(ROOT / file))),
-    "modules": lambda file: in_markdown(modules.table(read_table(ROOT / file))),
+    "structure": lambda file: in_markdown(structure.table(read_table(ROOT / file))),
     "repeated": lambda *files: in_markdown(
         costs.repeated(*(read_table(ROOT / file) for file in files))
     ),
-    "checked": lambda file: in_markdown(costs.checked_table(read_table(ROOT / file))),
+    "checked": lambda file: in_markdown(structure.each_model(read_table(ROOT / file))),
     "growth": lambda file: in_markdown(costs.growth_table(read_table(ROOT / file))),
     "instead": lambda file: in_markdown(advice.table(read_table(ROOT / file))),
     "diffs": diffs,
-    "widths": lambda file: in_markdown(hidden.by_width(section(file))),
-    "hidden": lambda file: in_markdown(hidden.table(section(file), read_table())),
+    "widths": lambda file: in_markdown(of_runs.widths(section(file))),
+    "depths": lambda file: in_markdown(of_runs.depths(section(file))),
+    "hidden": lambda file: in_markdown(of_runs.in_a_row(section(file))),
     "steps": lambda file: of_losses(file, ""),
     "start": lambda file: of_losses(file, "Why"),
     "diff": lambda name: f"```diff\n{alternatives.diff(alternatives.Named.of(name))}\n```",

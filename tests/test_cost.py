@@ -13,10 +13,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
-from bench.cost import advice, hidden, modules
-from bench.cost.document import Asked, checked_table, document, repeated
+from bench.cost import advice, runs, structure
+from bench.cost.document import Asked, document, repeated
 from bench.cost.fit import arrays_of, cost_table
-from bench.cost.table import Checked, CostTable, json_of, read_table
+from bench.cost.table import Checked, CostTable, Counts, json_of, read_table
 from bench.estimates import Arms, Group
 from bench.metrics import HOST
 from bench.runfile import BakeoffSection, Metric, Result
@@ -103,39 +103,45 @@ def test_times_of_fresh_processes_grow_with_a_power_of_the_depth() -> None:
         assert each.seconds == pytest.approx((scale * 3**power, scale * 48**power), rel=0.03)
 
 
-def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) -> None:
-    style = {s.style: s for s in table.styles}["jit"]
-    seconds = style.law.at(50).value
-    checked = Checked("mlp, 12 blocks", "flax_nnx", "jit", 50, 49, seconds / 1.1, 0.0, 1.0)
-    [row] = checked_table(msgspec.structs.replace(table, checked=(checked,))).rows
-    assert row.cells[:3] == ("mlp, 12 blocks", "50", "flax_nnx jit")
-    assert row.cells[3].number == pytest.approx(seconds)  # type: ignore[union-attr]
-    assert row.cells[5] == "+10 %"
+PARTS = (2e-6, 3e-5, 2e-5, 1e-6)
+"""Planted: fixed, and for each array, module and attribute."""
 
 
-def test_modules_and_arrays_are_told_apart(table: CostTable) -> None:
-    """Planted: 2 µs fixed, 30 µs for an array and 20 µs for a module."""
+def measured(kind: str, *counts: int) -> Checked:
+    seconds = PARTS[0] + sum(p * n for p, n in zip(PARTS[1:], counts, strict=True))
+    return Checked(kind, 12, "flax_nnx", "jit", Counts(*counts), seconds, 0.0, 1.0)
 
-    def cost(arrays: int, count: int) -> float:
-        return 2e-6 + 3e-5 * arrays + 2e-5 * count
 
-    def other(model: str, arrays: int, count: int) -> Checked:
-        return Checked(model, "flax_nnx", "jit", arrays, count, cost(arrays, count), 0.0, 1.0)
+STACKS = (
+    measured("linear", 24, 14, 160),
+    measured("linear", 64, 34, 420),
+    measured("bare", 16, 18, 212),
+    measured("norm", 24, 14, 196),
+    measured("nested", 24, 26, 200),
+)
 
-    style = {s.style: s for s in table.styles}["jit"]
-    measured = tuple(
-        msgspec.structs.replace(p, seconds=cost(p.arrays, p.arrays + 1)) for p in style.measured
-    )
-    style = msgspec.structs.replace(style, measured=measured)
-    found = (other("layers, 12", 24, 14), other("layers, 40", 80, 42), other("mlp, 8", 34, 27))
-    assert modules.fit(style, list(found)) == pytest.approx((2e-6, 3e-5, 2e-5))
-    costs = msgspec.structs.replace(table, styles=(style,), checked=found)
-    [row] = modules.table(costs).rows
+
+def test_arrays_modules_and_attributes_are_told_apart(table: CostTable) -> None:
+    assert structure.fit(STACKS) == pytest.approx(PARTS)
+    assert structure.fit(STACKS[:3]) is None
+    other = measured("mlp", 34, 27, 300)
+    slower = msgspec.structs.replace(other, seconds=other.seconds / 1.1)
+    costs = msgspec.structs.replace(table, checked=(*STACKS, slower))
+    [row] = structure.table(costs).rows
     assert row.cells[0] == "flax_nnx jit"
-    assert str(row.cells[4]).replace("-0", "+0") == "+0 to +0 %"
-    assert modules.fit(style, [other("mlp, 8", 34, 27)]) is None
-    said = " ".join(document(costs, Asked(8, 0.01), costs.styles).sections[0].lines)
-    assert "For 3 models of other kinds it was off by" in said
+    assert row.cells[5] == "+10 to +10 %"
+    alone = table.by_style["flax_nnx", "jit"].law.at(34).value / slower.seconds
+    assert row.cells[6] == "{0:+.0f} to {0:+.0f} %".format(100 * (alone - 1))
+
+
+def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) -> None:
+    other = measured("mlp", 34, 27, 300)
+    slower = msgspec.structs.replace(other, seconds=other.seconds / 1.1)
+    costs = msgspec.structs.replace(table, checked=(*STACKS, slower))
+    [row] = structure.each_model(costs).rows
+    assert row.cells[:5] == ("mlp, 12 blocks", "34", "27", "300", "flax_nnx jit")
+    assert row.cells[5].number == pytest.approx(other.seconds)  # type: ignore[union-attr]
+    assert row.cells[7] == "+10 %"
 
 
 def test_two_runs_stand_side_by_side(table: CostTable) -> None:
@@ -159,8 +165,8 @@ def test_changes_are_named_that_save_something(table: CostTable) -> None:
     assert row.cells[2].number == pytest.approx(jit.each / 2)  # type: ignore[union-attr]
 
 
-def test_what_of_a_host_cost_is_hidden_in_a_row(table: CostTable) -> None:
-    host = {s.style: s for s in table.styles}["jit"].measured[0].seconds
+def test_what_of_a_host_cost_is_hidden_in_a_row() -> None:
+    host = 1e-3
 
     def cell(entrant: str, style: str, **metrics: Metric) -> Result:
         return Result(entrant=entrant, style=style, workload="wide", backend="cpu", metrics=metrics)
@@ -174,15 +180,17 @@ def test_what_of_a_host_cost_is_hidden_in_a_row(table: CostTable) -> None:
     cells = [
         cell("pure_jax", "pure", step=plain, step_pipelined=plain),
         cell("flax_nnx", "jit", step=ratio(host, 1e-5), step_pipelined=ratio(host / 4, host / 10)),
+        cell("flax_nnx", "jit_tree", step=ratio(host, 1e-5), step_pipelined=ratio(2 * host, 1e-5)),
         cell("equinox", "filter_jit", step=ratio(1e-4, 1e-5), step_pipelined=ratio(0.0, 1e-3)),
     ]
     section = BakeoffSection(cells=cells)
-    [dear, _] = hidden.by_width(section).rows
+    [dear, *_] = runs.widths(section).rows
     assert dear.cells[0] == "flax_nnx jit"
     assert dear.cells[1].number == pytest.approx(host)  # type: ignore[union-attr]
-    rows = {r.cells[0]: r.cells for r in hidden.table(section, table).rows}
-    assert rows["flax_nnx jit"][5] == "75 % (65 % to 85 %)"
-    assert rows["equinox filter_jit"][5] == "?"
+    rows = {r.cells[0]: r.cells for r in runs.in_a_row(section).rows}
+    assert rows["flax_nnx jit"][4] == "75 % (65 % to 85 %)"
+    assert rows["flax_nnx jit_tree"][4] == "0 % (0 % to 0 %)"
+    assert rows["equinox filter_jit"][4] == "?"
 
 
 def test_a_table_has_what_its_laws_are_fitted_to(table: CostTable) -> None:

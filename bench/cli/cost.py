@@ -222,8 +222,7 @@ def checked(costs: CostTable) -> CostTable:
     found = []
     for each in measured(models(), tell):
         library, kind, depth = each.model
-        about = f"{kind}, {depth} blocks", library, each.style
-        found.append(Checked(*about, each.counts, *each.seconds))
+        found.append(Checked(kind, depth, library, each.style, each.counts, *each.seconds))
     return msgspec.structs.replace(costs, checked=tuple(found))
 
 

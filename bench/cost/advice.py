@@ -29,19 +29,20 @@ class Change(NamedTuple):
     before: str
     after: str
     note: str = ""
-    """When it is no replacement."""
+    """When it is no replacement, or what else it changes."""
 
 
-SHARED = "no two places of the model may share a Variable"
+SHARED = "if no two places of the model share a Variable"
+ASYNCHRONOUS = "`filter_jit` waits for the device in each call; this does not"
 CHANGES = (
     Change("flax_nnx", "jit", "jit_tree", SHARED),
     Change("flax_nnx", "jit", "jit_partial", SHARED),
-    Change("flax_nnx", "jit", "flat", "model and optimiser are arrays until you put them together"),
+    Change("flax_nnx", "jit", "flat", "model and optimiser are arrays until they are put together"),
     Change("flax_nnx", "cached_partial", "jit_partial", SHARED),
     Change("flax_nnx", "jax_jit", "flat"),
     Change("flax_nnx", "pure", "flat"),
-    Change("equinox", "filter_jit", "pure"),
-    Change("equinox", "filter_jit", "flat"),
+    Change("equinox", "filter_jit", "pure", ASYNCHRONOUS),
+    Change("equinox", "filter_jit", "flat", ASYNCHRONOUS),
     Change("equinox", "pure", "flat"),
 )
 
@@ -53,7 +54,7 @@ def table(costs: CostTable) -> Table:
             Column("in place of"),
             Column("write"),
             Column("saves for each array", number=True, help="and step, with a 95 % interval"),
-            Column("if"),
+            Column("note"),
         ),
         tuple(
             Row((f"{c.library} `{c.before}`", f"`{c.after}`", saving, c.note))

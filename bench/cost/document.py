@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.cells import Arm
-from bench.cost import advice, modules
+from bench.cost import advice, structure
 from bench.metrics import label
-from bench.report import wording
 from bench.report.table import (
     ADDED,
     EACH,
@@ -116,11 +114,7 @@ def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
     yield MEANING
     if asked.arrays > costs.most_arrays:
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
-    if off := deviations(costs):
-        yield (
-            f"For {len({c.model for c in costs.checked})} models of other kinds it was off by "
-            f"{modules.spread(off)}: modules cost something, too."
-        )
+
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
     else:
@@ -128,16 +122,6 @@ def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
             "It grows with the time that Python takes: `bakeoff cost --here` measures this "
             "machine, in 20 seconds."
         )
-
-
-def deviations(costs: CostTable) -> list[float]:
-    """Return predicted over measured cost, less one, of all models that are not in the fit."""
-    known = costs.by_style
-    return [
-        style.law.at(each.arrays).value / each.seconds - 1
-        for each in costs.checked
-        if (style := known.get((each.library, each.style))) and style.known
-    ]
 
 
 def laws(costs: CostTable) -> Table:
@@ -176,32 +160,6 @@ def repeated(costs: CostTable, again: CostTable) -> Table:
     return Table((Column("style"), *(Column(c, number=True) for c in columns)), tuple(rows))
 
 
-def checked_table(costs: CostTable) -> Table:
-    """Return what was predicted and measured of models that are not in the fit."""
-    laws = {(style.entrant, style.style): style.law for style in costs.styles}
-    rows = []
-    for each in costs.checked:
-        law = laws.get((each.library, each.style))
-        if law is not None:
-            said, found = law.at(each.arrays), each.seconds
-            name = wording.name(Arm(each.library, each.style))
-            rows.append(
-                Row(
-                    (
-                        *(each.model, str(each.arrays), name),
-                        Value(said.value, ADDED, said.low, said.high),
-                        Value(found, ADDED, each.low, each.high),
-                        f"{100 * (said.value / found - 1):+.0f} %",
-                    )
-                )
-            )
-    columns = (
-        *(Column("model"), Column("arrays", number=True), Column("style")),
-        *(Column(title, number=True) for title in ("predicted", "measured", "off by")),
-    )
-    return Table(columns, tuple(rows))
-
-
 def growth_table(costs: CostTable) -> Table:
     """Return the powers of depth that the times of a fresh process grow with."""
     metrics = list(dict.fromkeys(each.metric for each in costs.growth))
@@ -236,8 +194,8 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
         Section(
             "Other models",
             tables=(
-                modules.table(costs),
-                replace(checked_table(costs), title="Each model and style", folded=True),
+                structure.table(costs),
+                replace(structure.each_model(costs), title="Each model and style", folded=True),
             ),
         ),
         Section("Deeper models", tables=(growth_table(costs),)),

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 DEPTHS = {
     "linear": (12, 32),
-    "bare": (16, 48),
-    "norm": (12, 32),
+    "bare": (16, 40),
+    "norm": (12, 24),
     "nested": (12, 24),
     "mlp": (8, 24),
     "transformer": (2, 6),

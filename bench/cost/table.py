@@ -94,15 +94,22 @@ class Growth(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What a style was measured to add to a call of a model that is not in the fit."""
+    """What a style was measured to add to a call of a model that is not the character RNN."""
 
-    model: str
+    kind: str
+    depth: int
+    """Blocks."""
     library: str
     style: str
     counts: Counts
     seconds: float
     low: float
     high: float
+
+    @property
+    def name(self) -> str:
+        """The kind of model and its depth."""
+        return f"{self.kind}, {self.depth} blocks"
 
 
 class CostTable(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from bench.cost.models import (
     TOKENS,
     WIDTH,
     Subject,
+    between,
     functional,
     loss_of,
     optimiser,
@@ -44,8 +45,11 @@ class Stack(eqx.Module):
     """Layers of one kind, each with a tanh."""
 
     layers: list[Any]
+    kind: str
 
     def __init__(self, kind: str, depth: int, key: PRNGKeyArray) -> None:
+        self.kind = kind
+
         def layer(key: PRNGKeyArray) -> Any:
             if kind == "norm":
                 return eqx.nn.LayerNorm(WIDTH)
@@ -57,7 +61,7 @@ class Stack(eqx.Module):
     def __call__(self, rows: Float[Array, "rows width"]) -> Array:
         """Return one output for each row."""
         for layer in self.layers:
-            rows = jnp.tanh(jax.vmap(layer)(rows))
+            rows = between(self.kind, jax.vmap(layer)(rows))
         return rows
 
 

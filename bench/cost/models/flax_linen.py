@@ -16,6 +16,7 @@ from bench.cost.models import (
     TOKENS,
     WIDTH,
     Subject,
+    between,
     data,
     functional,
     is_parameter,
@@ -60,7 +61,7 @@ class Stack(nn.Module):
             "nested": Nested,
         }
         for _ in range(self.depth):
-            x = jnp.tanh(makes[self.kind]()(x))
+            x = between(self.kind, makes[self.kind]()(x))
         return x
 
 

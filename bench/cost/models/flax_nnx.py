@@ -15,6 +15,7 @@ from bench.cost.models import (
     TOKENS,
     WIDTH,
     Subject,
+    between,
     functional,
     loss_of,
     optimiser,
@@ -53,12 +54,13 @@ class Stack(nnx.Module):
             "norm": lambda: nnx.LayerNorm(WIDTH, rngs=rngs),
             "nested": lambda: Nested(rngs),
         }
+        self.kind = kind
         self.layers = nnx.List([makes[kind]() for _ in range(depth)])
 
     def __call__(self, x: Float[Array, "rows width"]) -> Array:
         """Return one output for each row."""
         for layer in self.layers:
-            x = jnp.tanh(layer(x))
+            x = between(self.kind, layer(x))
         return x
 
 
