@@ -63,7 +63,7 @@ MOST_BEFORE = 600.0
 NAMES = {
     "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
     "missing; an entrant of your own by the path of its .py file",
-    "style": "all",
+    "style": "all; jax_jit and flat only where they or their entrant are named, and at depths",
     "workload": "toy and seed; sweep stands for widths 8 to 1024, depth for 3 to 96 layers, "
     "seedx12 for seed with 12 layers",
     "backend": "all that jax offers",

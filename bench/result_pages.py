@@ -19,7 +19,7 @@ from bench.compare import bisect_result, history_result
 from bench.cost import advice, structure
 from bench.cost import document as costs
 from bench.cost import runs as of_runs
-from bench.cost.table import read_table
+from bench.cost.table import Counts, read_table
 from bench.initialisers import alternatives
 from bench.initialisers import document as initialisers
 from bench.initialisers.chart import figure as curves
@@ -90,7 +90,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     for path, document in documents():
         yield path, document_page(document)
     table = read_table()
-    yield COST / PAGE, costs.page(table, costs.Asked(100, 0.010), table.styles)
+    yield COST / PAGE, costs.page(table, costs.Asked(Counts(100, 0, 0), 0.010), table.styles)
 
 
 def pictures() -> Iterator[tuple[Path, list[Figure]]]:

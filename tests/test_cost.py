@@ -144,6 +144,26 @@ def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) ->
     assert row.cells[7] == "+10 %"
 
 
+def test_ranges_are_by_how_far_predictions_of_other_models_were_off(table: CostTable) -> None:
+    style = table.by_style["flax_nnx", "jit"]
+    for kind, counts, off in (
+        ("structure", Counts(34, 27, 300), 1),
+        ("arrays", Counts(34, 0, 0), 0),
+    ):
+        law = structure.fit(STACKS)
+        assert law is not None
+        expected = law.at(counts) if off else style.law.at(34).value
+        others = tuple(
+            msgspec.structs.replace(measured("mlp", 34, 27, 300), seconds=expected / (1 + by))
+            for by in (0.1, -0.2)
+        )
+        costs = msgspec.structs.replace(table, checked=(*STACKS, *others))
+        found = structure.predicted(costs, style, counts)
+        assert found == pytest.approx((expected, expected / 1.1, expected / 0.8)), kind
+    alone = structure.predicted(table, style, Counts(34, 27, 300))
+    assert alone == style.law.at(34), "nothing was checked: the fit's own"
+
+
 def test_two_runs_stand_side_by_side(table: CostTable) -> None:
     again = msgspec.structs.replace(
         table,
@@ -214,7 +234,9 @@ def test_too_little_to_fit() -> None:
 
 
 def test_what_is_said_of_a_model(table: CostTable) -> None:
-    [first, second] = document(table, Asked(147, 0.040), table.styles).sections[0].tables[0].rows
+    [first, second] = (
+        document(table, Asked(Counts(147, 0, 0), 0.040), table.styles).sections[0].tables[0].rows
+    )
     assert first.cells[0] == "equinox filter_jit"
     style = {s.style: s for s in table.styles}["jit"]
     added = style.fixed + 147 * style.each
@@ -222,10 +244,15 @@ def test_what_is_said_of_a_model(table: CostTable) -> None:
     assert second.cells[2].number == pytest.approx(added / 0.040)  # type: ignore[union-attr]
     assert second.cells[3].number == 0.0  # type: ignore[union-attr]  # the device may take longer
     assert second.cells[4].number == pytest.approx(added / 0.01)  # type: ignore[union-attr]
-    rows = document(table, Asked(147, 0.001, host=2.0), table.styles).sections[0].tables[0].rows
+    rows = (
+        document(table, Asked(Counts(147, 0, 0), 0.001, host=2.0), table.styles)
+        .sections[0]
+        .tables[0]
+        .rows
+    )
     least = 2 * added - 0.001  # of the host, which the device cannot hide
     assert rows[1].cells[3].number == pytest.approx(least / 0.001)  # type: ignore[union-attr]
-    said = " ".join(document(table, Asked(500, 0.04), table.styles).sections[0].lines)
+    said = " ".join(document(table, Asked(Counts(500, 0, 0), 0.04), table.styles).sections[0].lines)
     assert "more is extrapolated" in said
 
 

@@ -98,7 +98,7 @@ def cost(
     What it adds depends above all on the number of parameter arrays, and on how fast Python runs.
     """
     from bench.cost.document import Asked, document, page
-    from bench.cost.table import json_of
+    from bench.cost.table import Counts, json_of
 
     chosen = format_of(format_, output, CostFormat)
     if not 0 < step_ms <= MOST_MILLISECONDS:  # NaN is not
@@ -125,10 +125,13 @@ def cost(
             f"{'both are' if model else 'neither is'} given"
         )
     own = own_subject(model) if model and ":" in model else None
-    count = own[1].counts.arrays if own else arrays if model is None else arrays_in(model)
-    assert count is not None
-    check_size("--arrays", count, most=MOST_ARRAYS)
-    asked = Asked(count, step_ms / 1e3)
+    if own:
+        asked = Asked(own[1].counts, step_ms / 1e3)
+    else:
+        count = arrays if model is None else arrays_in(model)
+        assert count is not None
+        check_size("--arrays", count, most=MOST_ARRAYS)
+        asked = Asked(Counts(count, 0, 0), step_ms / 1e3)
     if here and own:
         if from_:
             raise BakeoffError("--here measures --model itself, without a table: leave --from out")
@@ -136,7 +139,10 @@ def cost(
         html = partial(rendered, lambda **_: made, str(CostFormat.HTML))
     else:
         costs = table_from(from_ or [])
-        chosen_styles = known_styles(costs.by_style, names(style))
+        known = costs.by_style
+        if own:
+            known = {name: each for name, each in known.items() if name[0] == own[0]}
+        chosen_styles = known_styles(known, names(style))
         if check:
             costs = checked(costs)
         if here:

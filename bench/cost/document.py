@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bench.cost.measure import Found
-    from bench.cost.table import CostTable, StyleCost
+    from bench.cost.table import CostTable, Counts, StyleCost
 
 MEANING = (
     "What a style adds to plain JAX's step, each call waited for. Where steps are not waited for, "
@@ -37,8 +37,8 @@ SMALL = 0.01
 class Asked(NamedTuple):
     """A model, and the machine that runs it."""
 
-    arrays: int
-    """Parameter arrays."""
+    counts: Counts
+    """Of parameter arrays; of modules and attributes, if they are known, else 0."""
     step_seconds: float
     """Of its training step on the device, without what a style adds."""
     host: float = 1.0
@@ -50,7 +50,10 @@ def document(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Doc
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
     return answer(
         asked,
-        {style.name: scaled(style.law.at(asked.arrays), asked.host) for style in styles},
+        {
+            style.name: scaled(structure.predicted(costs, style, asked.counts), asked.host)
+            for style in styles
+        },
         tuple(reading(costs, asked)),
         f"Measured on {costs.machine}, {costs.when[:10]}, with {', '.join(versions)}.",
     )
@@ -84,10 +87,17 @@ def answer(
     )
     return Document(
         title="What each style costs your model",
-        subtitle=f"{asked.arrays} parameter arrays, {Value(asked.step_seconds, 's')} a step",
+        subtitle=f"{size(asked.counts)}, {Value(asked.step_seconds, 's')} a step",
         sections=(Section("Cost of a step", lines, (Table(columns, rows),)),),
         fine_print=(print_,),
     )
+
+
+def size(counts: Counts) -> str:
+    """Return what a model has."""
+    arrays, modules, fields = counts
+    parts = f" in {modules} modules with {fields} attributes" if modules else ""
+    return f"{arrays} parameter arrays{parts}"
 
 
 def scaled(found: Range, factor: float) -> Range:
@@ -112,9 +122,15 @@ def cost_row(name: str, found: Range, step_seconds: float) -> Row:
 def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
     """Yield how to read it, and what it rests on."""
     yield MEANING
-    if asked.arrays > costs.most_arrays:
+    if asked.counts.arrays > costs.most_arrays:
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
-
+    if costs.checked:
+        yield (
+            "Ranges are by how far such predictions were off for perceptrons and transformers; of "
+            "styles that cost next to nothing, and of other libraries, they are the fit's."
+        )
+    if not asked.counts.modules:
+        yield "By arrays alone; `--model FILE.py:FUNCTION` counts modules as well, and is closer."
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
     else:
@@ -205,16 +221,18 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
         replace(whole, sections=(*whole.sections, *kept)),
         "cost.html.jinja",
         js=script("cost.js"),
-        data=embedded({"styles": [part(style) | {"name": style.name} for style in styles]}),
-        arrays=asked.arrays,
+        data=embedded({"styles": [part(costs, style) for style in styles]}),
+        arrays=asked.counts.arrays,
         step_ms=f"{asked.step_seconds * 1e3:g}",
         host=f"{asked.host:.3g}",
     )
 
 
-def part(style: StyleCost) -> dict[str, Any]:
-    """Return what a page needs of a law."""
+def part(costs: CostTable, style: StyleCost) -> dict[str, Any]:
+    """Return what a page needs of a style: the law of arrays, and how far that is off."""
     return {
+        "name": style.name,
+        "off": structure.off_by_arrays(costs, style),
         "fixed": style.fixed,
         "each": style.each,
         "covariance": style.covariance,

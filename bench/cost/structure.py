@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
-from bench.cells import Arm
-from bench.report import wording
 from bench.report.table import ADDED, EACH, Column, Row, Table, Value
+from bench.stats.law import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from jaxtyping import Float
 
-    from bench.cost.table import Checked, CostTable, Counts
+    from bench.cost.table import Checked, CostTable, Counts, StyleCost
 
 STACKS = ("linear", "bare", "norm", "nested")
 """Linear layers alone, such without a bias, layer normalisations alone, and linear layers that are
@@ -32,6 +31,21 @@ NOTE = (
     "Off by: predicted over measured cost, less one, of perceptrons and transformers, which are in "
     "no fit; the range over them."
 )
+
+
+class Off(NamedTuple):
+    """Predicted over measured cost, less one, of models that are in no fit: the least and most."""
+
+    least: float
+    most: float
+
+    def around(self, value: float) -> Range:
+        """Return a predicted cost, and the range in which it would be, were it off by as much."""
+        low, high = sorted((value / (1 + self.most), value / (1 + self.least)))
+        return Range(value, low, high)
+
+    def __str__(self) -> str:
+        return f"{100 * self.least:+.0f} to {100 * self.most:+.0f} %"
 
 
 class Structural(NamedTuple):
@@ -61,14 +75,51 @@ def fit(checked: Sequence[Checked]) -> Structural | None:
     return Structural(*map(float, found))
 
 
-def laws(costs: CostTable) -> dict[tuple[str, str], Structural]:
-    """Return the laws of styles that cost more than next to nothing, by library and style."""
-    known = [style for style in costs.styles if style.known]
-    own = {
-        name: [c for c in costs.checked if (c.library, c.style) == name]
-        for name in ((style.entrant, style.style) for style in known)
-    }
-    return {name: law for name, checked in own.items() if (law := fit(checked))}
+def predicted(costs: CostTable, style: StyleCost, counts: Counts) -> Range:
+    """Return what a style adds to a step, by the law of its structure or else of its arrays.
+
+    The range is that of models which were in no fit; where there are none, the fit's own.
+
+    Args:
+        costs: The table.
+        style: One of its styles.
+        counts: Of the model; without modules, arrays alone count.
+    """
+    law = law_of(costs, style) if counts.modules else None
+    if law is not None:
+        value = law.at(counts)
+        off = off_by(costs, style, law.at)
+    else:
+        value, *ends = style.law.at(counts.arrays)
+        off = off_by_arrays(costs, style)
+    return off.around(value) if off else Range(value, *ends)
+
+
+def law_of(costs: CostTable, style: StyleCost) -> Structural | None:
+    """Return the law of a style that costs more than next to nothing, from measured stacks."""
+    return fit(of_style(costs, style)) if style.known else None
+
+
+def off_by_arrays(costs: CostTable, style: StyleCost) -> Off | None:
+    """Return by how much the law of arrays alone is off."""
+    return off_by(costs, style, lambda counts: style.law.at(counts.arrays).value)
+
+
+def off_by(costs: CostTable, style: StyleCost, law: Callable[[Counts], float]) -> Off | None:
+    """Return by how much a law is off, for a style that costs more than next to nothing."""
+    off = [law(each.counts) / each.seconds - 1 for each in held_out(costs, style)]
+    return Off(min(off), max(off)) if off and style.known else None
+
+
+def of_style(costs: CostTable, style: StyleCost) -> list[Checked]:
+    """Return what was measured of a style on other models."""
+    name = style.entrant, style.style
+    return [each for each in costs.checked if (each.library, each.style) == name]
+
+
+def held_out(costs: CostTable, style: StyleCost) -> list[Checked]:
+    """Return what was measured of a style on models that are in no fit."""
+    return [each for each in of_style(costs, style) if each.kind not in STACKS]
 
 
 def table(costs: CostTable) -> Table:
@@ -78,41 +129,29 @@ def table(costs: CostTable) -> Table:
         *(Column(t, number=True) for t in ("each array", "each module", "each attribute", "fixed")),
         *(Column(t, number=True) for t in ("off by", "arrays alone, off by")),
     )
-    return Table(columns, tuple(rows(costs)), notes=(NOTE,))
-
-
-def rows(costs: CostTable) -> Iterator[Row]:
-    """Yield a row for each style that has a law, the dearest array last."""
-    for (library, style), law in laws(costs).items():
-        others = held_out(costs, library, style)
-        alone = costs.by_style[library, style].law
-        yield Row(
-            (
-                wording.name(Arm(library, style)),
-                *(Value(part, EACH) for part in law[1:]),
-                Value(law.fixed, ADDED),
-                spread([law.at(c.counts) / c.seconds - 1 for c in others]),
-                spread([alone.at(c.counts.arrays).value / c.seconds - 1 for c in others]),
-            )
-        )
-
-
-def held_out(costs: CostTable, library: str, style: str) -> list[Checked]:
-    """Return the models that are in no fit."""
-    own = [each for each in costs.checked if (each.library, each.style) == (library, style)]
-    return [each for each in own if each.kind not in STACKS]
+    rows = []
+    for style in sorted(costs.styles, key=lambda style: style.each):
+        law = law_of(costs, style)
+        if law is not None:
+            parts = (*(Value(part, EACH) for part in law[1:]), Value(law.fixed, ADDED))
+            off = off_by(costs, style, law.at), off_by_arrays(costs, style)
+            rows.append(Row((style.name, *parts, *map(str, off))))
+    return Table(columns, tuple(rows), notes=(NOTE,))
 
 
 def each_model(costs: CostTable) -> Table:
     """Return what was predicted, and measured, of each model and style that is in no fit."""
     rows = []
-    for (library, style), law in laws(costs).items():
-        for each in held_out(costs, library, style):
+    for style in costs.styles:
+        law = law_of(costs, style)
+        if law is None:
+            continue
+        for each in held_out(costs, style):
             said = law.at(each.counts)
             rows.append(
                 Row(
                     (
-                        *(each.name, *map(str, each.counts), wording.name(Arm(library, style))),
+                        *(each.name, *map(str, each.counts), style.name),
                         *(Value(said, ADDED), Value(each.seconds, ADDED, each.low, each.high)),
                         f"{100 * (said / each.seconds - 1):+.0f} %",
                     )
@@ -122,8 +161,3 @@ def each_model(costs: CostTable) -> Table:
     ends = (Column(title, number=True) for title in ("predicted", "measured", "off by"))
     columns = (Column("model"), *counts, Column("style"), *ends)
     return Table(columns, tuple(sorted(rows, key=lambda row: row.cells[:1])))
-
-
-def spread(off: list[float]) -> str:
-    """Return the least and the largest of some deviations."""
-    return f"{100 * min(off):+.0f} to {100 * max(off):+.0f} %" if off else ""

@@ -27,9 +27,10 @@
     const wrong = !(n >= 1) || !Number.isInteger(n) ? "parameter arrays: a whole number from 1" : !(own > 0) ? "milliseconds: more than 0" : !(slower > 0) ? "time of your Python: more than 0, 1 on the machine below" : "";
     $("status").textContent = wrong;
     if (wrong) return;
-    const at = ({ fixed, each, covariance: [first, both, second], t }) => {
+    const at = ({ fixed, each, covariance: [first, both, second], t, off }) => {
       const half = t * Math.sqrt(Math.max(0, first + 2 * n * both + n * n * second)), value = fixed + each * n;
-      return [value, value - half, value + half].map((end) => end * slower);
+      const ends = off ? [value / (1 + off[1]), value / (1 + off[0])].sort((a, b) => a - b) : [value - half, value + half];
+      return [value, ...ends].map((end) => end * slower);
     };
     const found = DATA.styles.map((style) => [style.name, at(style)]).sort((a, b) => a[1][0] - b[1][0]);
     for (const [name, [value, low, high]] of found) {
