@@ -109,7 +109,7 @@ PARTS = (2e-6, 3e-5, 2e-5, 1e-6)
 
 def measured(kind: str, *counts: int) -> Checked:
     seconds = PARTS[0] + sum(p * n for p, n in zip(PARTS[1:], counts, strict=True))
-    return Checked(kind, 12, "flax_nnx", "jit", Counts(*counts), seconds, 0.0, 1.0)
+    return Checked(kind, 12, False, "flax_nnx", "jit", Counts(*counts), seconds, 0.0, 1.0)
 
 
 STACKS = (
@@ -126,12 +126,13 @@ def test_arrays_modules_and_attributes_are_told_apart(table: CostTable) -> None:
     assert structure.fit(STACKS[:3]) is None
     other = measured("mlp", 34, 27, 300)
     slower = msgspec.structs.replace(other, seconds=other.seconds / 1.1)
-    costs = msgspec.structs.replace(table, checked=(*STACKS, slower))
+    whole = msgspec.structs.replace(other, seconds=other.seconds / 0.8, whole=True)
+    costs = msgspec.structs.replace(table, checked=(*STACKS, slower, whole))
     [row] = structure.table(costs).rows
     assert row.cells[0] == "flax_nnx jit"
-    assert row.cells[5] == "+10 to +10 %"
-    alone = table.by_style["flax_nnx", "jit"].law.at(34).value / slower.seconds
-    assert row.cells[6] == "{0:+.0f} to {0:+.0f} %".format(100 * (alone - 1))
+    assert row.cells[5:7] == ("+10 to +10 %", "-20 to -20 %")
+    alone = table.by_style["flax_nnx", "jit"].law.at(34).value / other.seconds
+    assert row.cells[7] == f"{100 * (0.8 * alone - 1):+.0f} to {100 * (1.1 * alone - 1):+.0f} %"
 
 
 def test_what_was_predicted_stands_beside_what_was_measured(table: CostTable) -> None:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from bench.cost import advice, measure, models, own
+from bench.cost import advice, document, measure, models, own
+from bench.cost.document import Asked
 from bench.cost.measure import Model
+from bench.cost.table import Counts
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CASES = [(lib, kind) for lib in models.LIBRARIES for kind in models.KINDS]
 ARRAYS = {"linear": 2, "bare": 1, "norm": 2, "nested": 2, "mlp": 6, "transformer": 21}
 """Of one block."""
 WITHOUT_BIASES = 4
 """Of Equinox's attention."""
+CASES = [
+    (library, model._replace(depth=1))
+    for library, models in measure.MODELS.items()
+    for model in models[::2]
+] + [(library, Model(kind, 1, whole=True)) for library in measure.MODELS for kind in models.WHOLE]
 
 
-@pytest.mark.parametrize(("library", "kind"), CASES)
-def test_every_style_has_the_losses_of_plain_jax(library: str, kind: str) -> None:
-    subject = importlib.import_module(f"bench.cost.models.{library}").of_kind(kind, 1)
-    fewer = WITHOUT_BIASES if (library, kind) == ("equinox", "transformer") else 0
-    assert subject.counts.arrays == ARRAYS[kind] - fewer
-    assert_all_train_alike(subject, kind)
+@pytest.mark.parametrize(("library", "model"), CASES, ids=str)
+def test_every_style_has_the_losses_of_plain_jax(library: str, model: Model) -> None:
+    subject = model.subject(library)
+    fewer = WITHOUT_BIASES if (library, model.kind) == ("equinox", "transformer") else 0
+    assert subject.counts.arrays == ARRAYS[model.kind] - fewer
+    assert_all_train_alike(subject, model.kind)
 
 
 OWN = """
@@ -42,6 +47,9 @@ class Counted(nnx.Module):
 
 def equinox(): return eqx.nn.MLP(300, 2, 400, 3, key=jax.random.key(0))
 def flax_nnx(): return Counted(nnx.Rngs(0))
+def shared():
+    layer = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    return nnx.Sequential(layer, layer)
 def flax_linen(): return {"params": {"a": {"kernel": jnp.zeros((2, 3)), "steps": 5}}}
 """
 
@@ -56,6 +64,22 @@ def test_a_users_model_has_its_structure_and_small_arrays(
     name, subject = own.subject(f"{tmp_path / 'mine.py'}:{library}")
     assert (name, subject.counts.arrays) == (library, arrays)
     assert_all_train_alike(subject, "linear")
+
+
+def test_a_style_that_cannot_take_a_users_model_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "SECONDS", 0.0)
+    monkeypatch.setattr(measure, "BLOCKS", 1)
+    (tmp_path / "mine.py").write_text(OWN)
+    model = Model(f"{tmp_path / 'mine.py'}:shared")
+    [done] = measure.work("flax_nnx", [model], 0)
+    assert {"jit", "cached_partial"} <= set(done["seconds"]), "they know of shared Variables"
+    assert {"jit_tree", "jit_partial"} <= set(done["failed"])
+    found = [f for f in measure.summary("flax_nnx", model, [done, done]) if f.style == "jit_tree"]
+    assert [(f.seconds, f.failure) for f in found] == [(None, done["failed"]["jit_tree"])]
+    said = document.document_of_own(Asked(Counts(*done["counts"]), 0.01), found, 2)
+    assert any("jit_tree cannot take this model" in line for line in said.sections[0].lines)
 
 
 def assert_all_train_alike(subject: models.Subject, kind: str) -> None:
@@ -74,22 +98,20 @@ def test_what_workers_measure_is_taken_beside_the_plain_step_of_the_same_block()
     plain = np.array([1e-4, 2e-4, 1e-4])  # the second block was slow, for all alike
     counts = {"counts": [8, 3, 20]}
     workers = [
-        {**counts, "seconds": {models.PLAIN: plain * s, "jit": plain * s * f}}
+        {**counts, "failed": {}, "seconds": {models.PLAIN: plain * s, "jit": plain * s * f}}
         for s, f in ((1.0, 3.0), (1.1, 3.1), (0.9, 2.9))
     ]
-    model = Model("flax_nnx", "mlp", 2)
-    [found] = measure.summary(model, workers)
+    [found] = measure.summary("flax_nnx", Model("mlp", 2), workers)
     assert (found.counts, found.style) == ((8, 3, 20), "jit")
     assert found.plain == pytest.approx(1.1e-4)
+    assert found.seconds is not None
     assert found.seconds.value == pytest.approx(2 * 1.1e-4)
     assert found.seconds.low < 2 * 1.1e-4 < found.seconds.high
 
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(
-        BakeoffError, match=r"poem of 1 blocks in equinox could not be measured: .*poem"
-    ):
-        measure.ask(Model("equinox", "poem", 1), (), 0, str(tmp_path))
+    with pytest.raises(BakeoffError, match=r"models in equinox could not be measured: .*poem"):
+        measure.ask("equinox", [Model("poem", 1, whole=True)], (), 0, str(tmp_path))
 
 
 @pytest.mark.parametrize("change", advice.CHANGES, ids=lambda c: f"{c.before}-{c.after}")

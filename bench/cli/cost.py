@@ -182,7 +182,8 @@ def measured_here(
 
     library, subject = own
     chosen = known_styles({(library, name): name for name in subject.steps}, styles)
-    found = [each for each in measured([Model(library, model)], tell) if each.style in chosen]
+    models = {library: [Model(model)]}
+    found = [each for each in measured(models, tell) if each.style in chosen]
     return document_of_own(asked, found, WORKERS)
 
 
@@ -216,7 +217,7 @@ def checked(costs: CostTable) -> CostTable:
     import msgspec
     from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-    from bench.cost.measure import measured, models
+    from bench.cost.measure import MODELS, measured
     from bench.cost.table import Checked
     from bench.runfile.reader import processor_model
 
@@ -226,9 +227,10 @@ def checked(costs: CostTable) -> CostTable:
             "give runs that were made here"
         )
     found = []
-    for each in measured(models(), tell):
-        library, kind, depth = each.model
-        found.append(Checked(kind, depth, library, each.style, each.counts, *each.seconds))
+    for each in measured(MODELS, tell):
+        if each.seconds is not None:
+            about = *each.model, each.library, each.style
+            found.append(Checked(*about, each.counts, *each.seconds))
     return msgspec.structs.replace(costs, checked=tuple(found))
 
 

@@ -67,7 +67,9 @@ def document_of_own(asked: Asked, found: Sequence[Found], workers: int) -> Docum
         "and the loss was their sum of squares. With larger arrays a style costs somewhat more.",
     )
     how = f"Measured in {workers} processes, each on one core, with 95 % intervals."
-    return answer(asked, {each.name: each.seconds for each in found}, lines, how)
+    added = {each.name: each.seconds for each in found if each.seconds}
+    failed = (f"{e.name} cannot take this model: {e.failure}" for e in found if e.failure)
+    return answer(asked, added, (*lines, *failed), how)
 
 
 def answer(

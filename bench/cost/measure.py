@@ -23,7 +23,8 @@ import numpy as np
 
 from bench.cells import Arm
 from bench.cost import own
-from bench.cost.models import KINDS, LIBRARIES, PLAIN, data
+from bench.cost.models import PLAIN, data
+from bench.cost.structure import STACKS
 from bench.cost.table import Counts
 from bench.engine.cores import one_core_lanes
 from bench.engine.machine import only_one
@@ -34,67 +35,78 @@ from bench.worker.settings import environment, threads
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from bench.cost.models import Subject
     from bench.samples import Cores
 
-DEPTHS = {
-    "linear": (12, 32),
-    "bare": (16, 40),
-    "norm": (12, 24),
-    "nested": (12, 24),
-    "mlp": (8, 24),
-    "transformer": (2, 6),
-}
-"""Blocks of each kind of model."""
-WORKERS, SECONDS, BLOCKS, ROUNDS = 4, 8.0, 4, 4
-"""Processes for each model; for how long each of them is timed, at least, and how many blocks;
-rounds of a block."""
+WORKERS, SECONDS, BLOCKS, ROUNDS = 4, 6.0, 4, 4
+"""Processes for each library; for how long each model is timed in one, at least, and how many
+blocks; rounds of a block."""
 
 
 class Model(NamedTuple):
     """One model in one library."""
 
-    library: str
     kind: str
-    """One of `KINDS`, or `FILE.py:FUNCTION` that returns a model."""
+    """One of a library's module in `bench.cost.models`, or `FILE.py:FUNCTION` of a user's."""
     depth: int = 0
     """Blocks."""
+    whole: bool = False
+    """Whether a step computes what the model does, or next to nothing: what the host does is the
+    same."""
 
-    def __str__(self) -> str:
-        blocks = f" of {self.depth} blocks" if self.depth else ""
-        return f"{self.kind}{blocks} in {self.library}"
+    def subject(self, library: str) -> Subject:
+        """Return the model in a library."""
+        if own.FUNCTION in self.kind:
+            return own.subject(self.kind)[1]
+        module = importlib.import_module(f"bench.cost.models.{library}")
+        if self.whole:
+            return module.whole(self.kind, self.depth)
+        return module.like(module.model(self.kind, self.depth))
+
+
+STACKED = tuple(Model(kind, depth) for kind in STACKS for depth in (12, 40))
+CHECKED = tuple(
+    Model(kind, depth, whole=whole)
+    for kind, depths in (("mlp", (8, 24)), ("transformer", (2, 6)))
+    for depth in depths
+    for whole in (False, True)
+)
+MODELS = {
+    "equinox": (*STACKED, *CHECKED),
+    "flax_linen": CHECKED,
+    "flax_nnx": (*STACKED, *CHECKED),
+}
+"""By library; Linen's styles cost too little for a law of its own."""
 
 
 class Found(NamedTuple):
     """What a style was measured to add to a call of a model's step."""
 
+    library: str
     model: Model
     counts: Counts
     style: str
-    seconds: Range
+    seconds: Range | None
     plain: float
     """Seconds of the same step over plain tuples."""
+    failure: str = ""
+    """Why the style cannot take the model."""
 
     @property
     def name(self) -> str:
         """The library, and its style where that needs a name."""
-        return wording.name(Arm(self.model.library, self.style))
+        return wording.name(Arm(self.library, self.style))
 
 
-def models() -> list[Model]:
-    """Return all models."""
-    return [Model(lib, kind, d) for kind in KINDS for d in DEPTHS[kind] for lib in LIBRARIES]
+def measured(chosen: Mapping[str, Sequence[Model]], told: Callable[[str], None]) -> Iterator[Found]:
+    """Yield what was measured, library by library.
 
-
-def measured(chosen: list[Model], told: Callable[[str], None]) -> Iterator[Found]:
-    """Yield what was measured, model by model.
-
-    All models are measured once before any of them is again, so that a busy minute is not all that
-    is known of one of them.
+    A process times all models of a library in turns, so that a busy minute is none of one model.
 
     Args:
-        chosen: Models.
+        chosen: Models by library.
         told: Called with what is done.
 
     Raises:
@@ -103,16 +115,15 @@ def measured(chosen: list[Model], told: Callable[[str], None]) -> Iterator[Found
     lanes: Queue[Cores] = Queue()
     for lane in one_core_lanes():
         lanes.put(lane)
-
     number, total = count(1), WORKERS * len(chosen)
 
-    def worker(model: Model, seed: int) -> dict[str, Any]:
+    def worker(library: str, seed: int) -> list[dict[str, Any]]:
         cores = lanes.get()
         try:
-            found = ask(model, cores, seed, cache)
+            found = ask(library, chosen[library], cores, seed, cache)
         finally:
             lanes.put(cores)
-        told(f"{next(number)}/{total} {model}")
+        told(f"{next(number)}/{total} {library}")
         return found
 
     with (
@@ -120,74 +131,106 @@ def measured(chosen: list[Model], told: Callable[[str], None]) -> Iterator[Found
         TemporaryDirectory() as cache,
         ThreadPoolExecutor(lanes.qsize()) as pool,
     ):
-        rounds = [{m: pool.submit(worker, m, n) for m in chosen} for n in range(WORKERS)]
+        rounds = [{lib: pool.submit(worker, lib, n) for lib in chosen} for n in range(WORKERS)]
         try:
-            for model in chosen:
-                yield from summary(model, [asked[model].result() for asked in rounds])
+            for library, models in chosen.items():
+                workers = [asked[library].result() for asked in rounds]
+                for model, found in zip(models, zip(*workers, strict=True), strict=True):
+                    yield from summary(library, model, found)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def ask(model: Model, cores: Cores, seed: int, cache: str) -> dict[str, Any]:
+def ask(
+    library: str, models: Sequence[Model], cores: Cores, seed: int, cache: str
+) -> list[dict[str, Any]]:
     """Return what one process measures, which shares compiled programs in a folder with others."""
-    command = [sys.executable, "-m", __name__, *map(str, model), str(seed), cache]
+    command = [sys.executable, "-m", __name__, library, json.dumps(models), str(seed), cache]
     variables = environment() | (threads(cores) if cores else {})
     done = subprocess.run(  # noqa: S603 -- this module, no shell
         command, env=variables, capture_output=True, text=True, check=False
     )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
-        raise BakeoffError(f"{model} could not be measured: {' '.join(last)}")
+        raise BakeoffError(f"models in {library} could not be measured: {' '.join(last)}")
     return json.loads(done.stdout)
 
 
-def summary(model: Model, workers: list[dict[str, Any]]) -> Iterator[Found]:
-    """Yield what each style adds, from what workers measured."""
+def summary(library: str, model: Model, workers: Sequence[dict[str, Any]]) -> Iterator[Found]:
+    """Yield what each style adds, from what workers measured of a model."""
     plain = float(np.median(np.concatenate([w["seconds"][PLAIN] for w in workers])))
+    counts = Counts(*workers[0]["counts"])
     for style in workers[0]["seconds"]:
         if style != PLAIN:
             ratios = [
                 np.array(w["seconds"][style]) / np.array(w["seconds"][PLAIN]) - 1 for w in workers
             ]
-            added = mean_of_workers([plain * float(ratio.mean()) for ratio in ratios])
-            yield Found(model, Counts(*workers[0]["counts"]), style, added, plain)
+            added = mean_of_workers([plain * float(np.median(ratio)) for ratio in ratios])
+            yield Found(library, model, counts, style, added, plain)
+    for style, why in workers[0]["failed"].items():
+        yield Found(library, model, counts, style, None, plain, why)
 
 
-def work(model: Model, seed: int) -> dict[str, Any]:
-    """Time all styles of a model in this process; return the datum of each block by style."""
-    from bench.worker.__main__ import keep_to_cores
-    from bench.worker.block import seconds_of
-    from bench.worker.counts import collector_off
-    from bench.worker.turns import CLOCK, WARM_CALLS, HostCostTurn
+class Timed:
+    """A model in a process: its styles, ready to be timed in turns."""
 
-    keep_to_cores()
-    if model.kind in KINDS:
-        module = importlib.import_module(f"bench.cost.models.{model.library}")
-        subject = module.of_kind(model.kind, model.depth)
-    else:
-        _, subject = own.subject(model.kind)
-    rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
-    inputs, targets = data(model.kind)
-    turns, losses = {}, {}
-    for style in rng.sample(list(subject.steps), len(subject.steps)):
-        step = subject.steps[style]()
-        losses[style] = [float(step(inputs, targets)) for _ in range(WARM_CALLS)]
-        turns[style] = HostCostTurn(partial(with_loss, step), inputs, targets)  # type: ignore[arg-type]
-    for style, found in losses.items():
-        if not np.allclose(found, losses[PLAIN], rtol=1e-5):
-            raise BakeoffError(f"{style} has the losses {found}, the same step {losses[PLAIN]}")
-    blocks: dict[str, list[float]] = defaultdict(list)
-    end = CLOCK() + SECONDS
-    while CLOCK() < end or len(blocks[PLAIN]) < BLOCKS:
+    def __init__(self, library: str, model: Model, rng: random.Random) -> None:
+        """Compile all styles, and see that they have the same losses."""
+        from bench.worker.turns import WARM_CALLS, HostCostTurn
+
+        self.subject, self.rng = model.subject(library), rng
+        inputs, targets = data(model.kind)
+        self.turns: dict[str, HostCostTurn] = {}
+        self.failed: dict[str, str] = {}
+        self.blocks: dict[str, list[float]] = defaultdict(list)
+        losses = {}
+        for style in rng.sample(list(self.subject.steps), len(self.subject.steps)):
+            try:
+                step = self.subject.steps[style]()
+                losses[style] = [float(step(inputs, targets)) for _ in range(WARM_CALLS)]
+            except Exception as error:
+                if own.FUNCTION not in model.kind or style == PLAIN:
+                    raise
+                self.failed[style] = f"{type(error).__name__}: {error}".splitlines()[0]
+                continue
+            turn = HostCostTurn(partial(with_loss, step), inputs, targets)  # type: ignore[arg-type]
+            self.turns[style] = turn
+        for style, found in losses.items():
+            if not np.allclose(found, losses[PLAIN], rtol=1e-5):
+                raise BakeoffError(f"{style} has the losses {found}, the same step {losses[PLAIN]}")
+
+    def block(self) -> None:
+        """Time a block of rounds, in each of which all styles take a turn."""
+        from bench.worker.block import seconds_of
+        from bench.worker.counts import collector_off
+
         calls: dict[str, list[Any]] = defaultdict(list)
         with collector_off():
             for number in range(-1, ROUNDS):
-                for style in rng.sample(list(turns), len(turns)):
-                    timed = turns[style]()["host_cost"]
+                for style in self.rng.sample(list(self.turns), len(self.turns)):
+                    timed = self.turns[style]()["host_cost"]
                     calls[style] += timed if number >= 0 else []
         for style, each in calls.items():
-            blocks[style].append(datum(seconds_of(each)))
-    return {"counts": subject.counts, "seconds": blocks}
+            self.blocks[style].append(datum(seconds_of(each)))
+
+
+def work(library: str, models: Sequence[Model], seed: int) -> list[dict[str, Any]]:
+    """Time all styles of some models in this process; return the datum of each block by style."""
+    from bench.worker.__main__ import keep_to_cores
+    from bench.worker.turns import CLOCK
+
+    keep_to_cores()
+    rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
+    timed = [Timed(library, model, rng) for model in models]
+    end, blocks = CLOCK() + SECONDS * len(models), 0
+    while CLOCK() < end or blocks < BLOCKS:
+        for each in rng.sample(timed, len(timed)):
+            each.block()
+        blocks += 1
+    return [
+        {"counts": each.subject.counts, "seconds": each.blocks, "failed": each.failed}
+        for each in timed
+    ]
 
 
 def with_loss(step: Any, inputs: Any, targets: Any) -> tuple[None, Any]:
@@ -198,6 +241,6 @@ def with_loss(step: Any, inputs: Any, targets: Any) -> tuple[None, Any]:
 if __name__ == "__main__":
     from bench.worker.session import use_cache
 
-    library, kind, depth, seed, cache = sys.argv[1:]
+    _, library, given, seed, cache = sys.argv
     use_cache(cache)
-    print(json.dumps(work(Model(library, kind, int(depth)), int(seed))))
+    print(json.dumps(work(library, [Model(*each) for each in json.loads(given)], int(seed))))

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from bench.cost.models import Subject
 
 
+FUNCTION = ":"
+"""Before the function's name, in `FILE.py:FUNCTION`."""
+
+
 def model(given: str) -> Any:
     """Return what a function returns that is given as `FILE.py:FUNCTION`.
 
     Raises:
         BakeoffError: the file is none, or the function raises.
     """
-    file, _, function = given.partition(":")
+    file, _, function = given.partition(FUNCTION)
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:

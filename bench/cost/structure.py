@@ -29,7 +29,8 @@ LEAST = 4
 """Stacks, for as many unknowns."""
 NOTE = (
     "Off by: predicted over measured cost, less one, of perceptrons and transformers, which are in "
-    "no fit; the range over them."
+    "no fit; the range over them. First of steps that compute next to nothing, as the fit's do, "
+    "then of whole ones: a CPU that computes evicts Python's data from its caches."
 )
 
 
@@ -105,9 +106,22 @@ def off_by_arrays(costs: CostTable, style: StyleCost) -> Off | None:
     return off_by(costs, style, lambda counts: style.law.at(counts.arrays).value)
 
 
-def off_by(costs: CostTable, style: StyleCost, law: Callable[[Counts], float]) -> Off | None:
-    """Return by how much a law is off, for a style that costs more than next to nothing."""
-    off = [law(each.counts) / each.seconds - 1 for each in held_out(costs, style)]
+def off_by(
+    costs: CostTable,
+    style: StyleCost,
+    law: Callable[[Counts], float],
+    whole: Sequence[bool] = (False, True),
+) -> Off | None:
+    """Return by how much a law is off, for a style that costs more than next to nothing.
+
+    Args:
+        costs: The table.
+        style: One of its styles.
+        law: Of counts, in seconds.
+        whole: Of steps that compute what the model does, of such that do not, or of both.
+    """
+    models = [each for each in held_out(costs, style) if each.whole in whole]
+    off = [law(each.counts) / each.seconds - 1 for each in models]
     return Off(min(off), max(off)) if off and style.known else None
 
 
@@ -127,15 +141,17 @@ def table(costs: CostTable) -> Table:
     columns = (
         Column("style"),
         *(Column(t, number=True) for t in ("each array", "each module", "each attribute", "fixed")),
-        *(Column(t, number=True) for t in ("off by", "arrays alone, off by")),
+        Column("off by", number=True, help="steps that compute next to nothing"),
+        Column("off by,\nwhole", number=True, help="steps that compute what the model does"),
+        Column("arrays alone,\noff by", number=True, help="the law of arrays, both kinds of step"),
     )
     rows = []
     for style in sorted(costs.styles, key=lambda style: style.each):
         law = law_of(costs, style)
         if law is not None:
             parts = (*(Value(part, EACH) for part in law[1:]), Value(law.fixed, ADDED))
-            off = off_by(costs, style, law.at), off_by_arrays(costs, style)
-            rows.append(Row((style.name, *parts, *map(str, off))))
+            off = (off_by(costs, style, law.at, [whole]) for whole in (False, True))
+            rows.append(Row((style.name, *parts, *map(str, (*off, off_by_arrays(costs, style))))))
     return Table(columns, tuple(rows), notes=(NOTE,))
 
 

@@ -99,6 +99,8 @@ class Checked(msgspec.Struct, frozen=True):
     kind: str
     depth: int
     """Blocks."""
+    whole: bool
+    """Whether a step computed what the model does, or next to nothing."""
     library: str
     style: str
     counts: Counts
@@ -108,8 +110,8 @@ class Checked(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The kind of model and its depth."""
-        return f"{self.kind}, {self.depth} blocks"
+        """The kind of model, its depth, and whether its step is whole."""
+        return f"{self.kind}, {self.depth} blocks{', whole' * self.whole}"
 
 
 class CostTable(msgspec.Struct, frozen=True):

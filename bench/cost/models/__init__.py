@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bench.cost.structure import STACKS
-
 if TYPE_CHECKING:
     from jaxtyping import Array
 
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
 
 WIDTH, LENGTH, TOKENS = 8, 8, 16
 """Features, examples or positions, and distinct tokens."""
-KINDS = (*STACKS, "mlp", "transformer")
-"""And a deep perceptron with layer normalisation, and a transformer, to check the law by."""
+WHOLE = ("mlp", "transformer")
+"""A deep perceptron with layer normalisation, and a transformer, by which the law is checked."""
 LIBRARIES = ("equinox", "flax_linen", "flax_nnx")
 PLAIN = "plain"
 """The same program over tuples of arrays, under one `jax.jit`."""
@@ -51,16 +49,6 @@ def data(kind: str) -> tuple[Array, Array]:
         return jnp.asarray(rows[0]), jnp.asarray(rows[1])
     tokens = rng.integers(0, TOKENS, LENGTH + 1)
     return jnp.asarray(tokens[:-1]), jnp.asarray(tokens[1:])
-
-
-def between(kind: str, rows: Array) -> Array:
-    """Return what a layer of a stack passes on.
-
-    Normalisations have a product between them, without a parameter: XLA takes minutes to compile a
-    long chain that has none.
-    """
-    product = jnp.cos(jnp.arange(WIDTH**2.0)).reshape(WIDTH, WIDTH)
-    return jnp.tanh(rows @ product if kind == "norm" else rows)
 
 
 def loss_of(outputs: Array, targets: Array) -> Array:

@@ -15,7 +15,6 @@ from bench.cost.models import (
     TOKENS,
     WIDTH,
     Subject,
-    between,
     functional,
     loss_of,
     optimiser,
@@ -26,6 +25,8 @@ from bench.cost.models import (
 from bench.cost.table import Counts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from bench.cost.models import Loss, Step
@@ -36,33 +37,20 @@ class Nested(eqx.Module):
 
     inner: eqx.nn.Linear
 
-    def __call__(self, x: Float[Array, " width"]) -> Array:
-        """Return the features of one row."""
-        return self.inner(x)
-
 
 class Stack(eqx.Module):
-    """Layers of one kind, each with a tanh."""
+    """Layers of one kind."""
 
     layers: list[Any]
-    kind: str
 
     def __init__(self, kind: str, depth: int, key: PRNGKeyArray) -> None:
-        self.kind = kind
-
-        def layer(key: PRNGKeyArray) -> Any:
-            if kind == "norm":
-                return eqx.nn.LayerNorm(WIDTH)
-            linear = eqx.nn.Linear(WIDTH, WIDTH, use_bias=kind != "bare", key=key)
-            return Nested(linear) if kind == "nested" else linear
-
-        self.layers = [layer(key) for key in jax.random.split(key, depth)]
-
-    def __call__(self, rows: Float[Array, "rows width"]) -> Array:
-        """Return one output for each row."""
-        for layer in self.layers:
-            rows = between(self.kind, jax.vmap(layer)(rows))
-        return rows
+        make: Callable[[PRNGKeyArray], eqx.Module] = {
+            "linear": lambda key: eqx.nn.Linear(WIDTH, WIDTH, key=key),
+            "bare": lambda key: eqx.nn.Linear(WIDTH, WIDTH, use_bias=False, key=key),
+            "norm": lambda _: eqx.nn.LayerNorm(WIDTH),
+            "nested": lambda key: Nested(eqx.nn.Linear(WIDTH, WIDTH, key=key)),
+        }[kind]
+        self.layers = [make(key) for key in jax.random.split(key, depth)]
 
 
 class Block(eqx.Module):
@@ -149,15 +137,19 @@ class Transformer(eqx.Module):
         return jax.vmap(self.readout)(jax.vmap(self.norm)(x))
 
 
-def of_kind(kind: str, depth: int) -> Subject:
+def model(kind: str, depth: int) -> Any:
     """Return a model of a kind."""
     others = {"mlp": MLP, "transformer": Transformer}
-    make = others.get(kind) or partial(Stack, kind)
+    return (others.get(kind) or partial(Stack, kind))(depth, jax.random.key(0))
+
+
+def whole(kind: str, depth: int) -> Subject:
+    """Return a model of a kind, and styles of its own step."""
 
     def loss(model: Any, inputs: Array, targets: Array) -> Array:
         return loss_of(model(inputs), targets)
 
-    return subject(make(depth, jax.random.key(0)), loss)
+    return subject(model(kind, depth), loss)
 
 
 def like(model: Any) -> Subject:

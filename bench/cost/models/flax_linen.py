@@ -16,7 +16,6 @@ from bench.cost.models import (
     TOKENS,
     WIDTH,
     Subject,
-    between,
     data,
     functional,
     is_parameter,
@@ -29,40 +28,9 @@ from bench.cost.models import (
 from bench.cost.table import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jaxtyping import Array, Float, Int
 
     from bench.cost.models import Loss, Step
-
-
-class Nested(nn.Module):
-    """A module around a layer."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "rows width"]) -> Array:
-        """Return the features of all rows."""
-        return nn.Dense(WIDTH)(x)
-
-
-class Stack(nn.Module):
-    """Layers of one kind, each with a tanh."""
-
-    kind: str
-    depth: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "rows width"]) -> Array:
-        """Return one output for each row."""
-        makes: dict[str, Callable[[], nn.Module]] = {
-            "linear": lambda: nn.Dense(WIDTH),
-            "bare": lambda: nn.Dense(WIDTH, use_bias=False),
-            "norm": nn.LayerNorm,
-            "nested": Nested,
-        }
-        for _ in range(self.depth):
-            x = between(self.kind, makes[self.kind]()(x))
-        return x
 
 
 class Block(nn.Module):
@@ -112,15 +80,24 @@ class Transformer(nn.Module):
         return nn.Dense(TOKENS)(nn.LayerNorm()(x))
 
 
-def of_kind(kind: str, depth: int) -> Subject:
-    """Return a model of a kind."""
-    others = {"mlp": MLP, "transformer": Transformer}
-    model: Any = others[kind](depth) if kind in others else Stack(kind, depth)
+def module(kind: str, depth: int) -> Any:
+    """Return a module of a kind."""
+    return {"mlp": MLP, "transformer": Transformer}[kind](depth)
+
+
+def model(kind: str, depth: int) -> Any:
+    """Return the parameters of a module of a kind."""
+    return module(kind, depth).init(jax.random.key(0), data(kind)[0])
+
+
+def whole(kind: str, depth: int) -> Subject:
+    """Return a model of a kind, and styles of its own step."""
+    own = module(kind, depth)
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:
-        return loss_of(model.apply(params, inputs), targets)
+        return loss_of(own.apply(params, inputs), targets)
 
-    return subject(model.init(jax.random.key(0), data(kind)[0]), loss)
+    return subject(model(kind, depth), loss)
 
 
 def like(params: Any) -> Subject:

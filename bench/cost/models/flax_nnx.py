@@ -15,7 +15,6 @@ from bench.cost.models import (
     TOKENS,
     WIDTH,
     Subject,
-    between,
     functional,
     loss_of,
     optimiser,
@@ -39,29 +38,18 @@ class Nested(nnx.Module):
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.inner = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "rows width"]) -> Array:
-        """Return the features of all rows."""
-        return self.inner(x)
-
 
 class Stack(nnx.Module):
-    """Layers of one kind, each with a tanh."""
+    """Layers of one kind."""
 
     def __init__(self, kind: str, depth: int, rngs: nnx.Rngs) -> None:
-        makes: dict[str, Callable[[], nnx.Module]] = {
+        make: Callable[[], nnx.Module] = {
             "linear": lambda: nnx.Linear(WIDTH, WIDTH, rngs=rngs),
             "bare": lambda: nnx.Linear(WIDTH, WIDTH, use_bias=False, rngs=rngs),
             "norm": lambda: nnx.LayerNorm(WIDTH, rngs=rngs),
             "nested": lambda: Nested(rngs),
-        }
-        self.kind = kind
-        self.layers = nnx.List([makes[kind]() for _ in range(depth)])
-
-    def __call__(self, x: Float[Array, "rows width"]) -> Array:
-        """Return one output for each row."""
-        for layer in self.layers:
-            x = between(self.kind, layer(x))
-        return x
+        }[kind]
+        self.layers = nnx.List([make() for _ in range(depth)])
 
 
 class Block(nnx.Module):
@@ -123,15 +111,19 @@ class Transformer(nnx.Module):
         return self.readout(self.norm(x))
 
 
-def of_kind(kind: str, depth: int) -> Subject:
+def model(kind: str, depth: int) -> Any:
     """Return a model of a kind."""
     others: dict[str, Any] = {"mlp": MLP, "transformer": Transformer}
-    make: Any = others.get(kind) or partial(Stack, kind)
+    return (others.get(kind) or partial(Stack, kind))(depth, nnx.Rngs(0))
+
+
+def whole(kind: str, depth: int) -> Subject:
+    """Return a model of a kind, and styles of its own step."""
 
     def loss(model: Any, inputs: Array, targets: Array) -> Array:
         return loss_of(model(inputs), targets)
 
-    return subject(make(depth, nnx.Rngs(0)), loss)
+    return subject(model(kind, depth), loss)
 
 
 def like(model: Any) -> Subject:
