@@ -274,6 +274,29 @@ def test_arrays_are_counted_in_weights_and_in_what_a_function_returns(
         assert f"{count} parameter arrays" in done.out
 
 
+@pytest.mark.slow
+def test_a_users_model_is_measured_in_the_styles_of_its_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
+) -> None:
+    monkeypatch.setattr("bench.cost.measure.SECONDS", 0.1)
+    (tmp_path / "sizes.py").write_text("WIDTH = 2\n")
+    (tmp_path / "mine.py").write_text(
+        "import equinox as eqx, jax, sizes\n"
+        "print('a word of its own')\n"
+        "def model(): return eqx.nn.MLP(2, 2, sizes.WIDTH, 3, key=jax.random.key(0))\n"
+    )
+    model = f"{tmp_path / 'mine.py'}:model"
+    done = bakeoff("cost", "--model", model, "--here", "--style", "equinox/filter_jit")
+    assert (done.status, done.err.count("/4 equinox")) == (0, 4)
+    assert "8 parameter arrays in 5 modules" in done.out
+    assert "equinox filter_jit" in done.out
+    assert "flax" not in done.out
+    assert "a word" not in done.out
+    other = bakeoff("cost", "--model", model, "--here", "--style", "flax_nnx/jit")
+    assert (other.status, other.out) == (2, "")
+    assert "unknown style 'flax_nnx/jit'" in other.err
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -69,11 +69,10 @@ def test_a_users_model_has_its_structure_and_small_arrays(
 def test_a_style_that_cannot_take_a_users_model_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 0.0)
     monkeypatch.setattr(measure, "BLOCKS", 1)
     (tmp_path / "mine.py").write_text(OWN)
     model = Model(f"{tmp_path / 'mine.py'}:shared")
-    [done] = measure.work("flax_nnx", [model], 0)
+    [done] = measure.work("flax_nnx", [model], 0.0, 0)
     assert {"jit", "cached_partial"} <= set(done["seconds"]), "they know of shared Variables"
     assert {"jit_tree", "jit_partial"} <= set(done["failed"])
     found = [f for f in measure.summary("flax_nnx", model, [done, done]) if f.style == "jit_tree"]
@@ -111,7 +110,7 @@ def test_what_workers_measure_is_taken_beside_the_plain_step_of_the_same_block()
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(BakeoffError, match=r"models in equinox could not be measured: .*poem"):
-        measure.ask("equinox", [Model("poem", 1, whole=True)], (), 0, str(tmp_path))
+        measure.ask("equinox", [Model("poem", 1, whole=True)], 0.0, (), 0, str(tmp_path))
 
 
 @pytest.mark.parametrize("change", advice.CHANGES, ids=lambda c: f"{c.before}-{c.after}")

@@ -124,7 +124,7 @@ def cost(
             "give the number of your model's parameter arrays by --arrays, or a file by --model: "
             f"{'both are' if model else 'neither is'} given"
         )
-    own = own_subject(model) if model and ":" in model else None
+    own = own_subject(model) if model else None
     if own:
         asked = Asked(own[1].counts, step_ms / 1e3)
     else:
@@ -234,24 +234,21 @@ def checked(costs: CostTable) -> CostTable:
     return msgspec.structs.replace(costs, checked=tuple(found))
 
 
-def require_file(model: str) -> Path:
-    """Return the file that `--model` names.
+def own_subject(model: str) -> tuple[str, Subject] | None:
+    """Return whose styles a user's model is for, and its structure; None for a file of weights.
 
     Raises:
-        BakeoffError: there is none.
+        BakeoffError: there is no such file, or its function raises or returns no arrays.
     """
-    path = Path(model.partition(":")[0])
-    if not path.is_file():
-        raise BakeoffError(f"--model {model}: there is no file {path}; give FILE.py:FUNCTION")
-    return path
-
-
-def own_subject(model: str) -> tuple[str, Subject]:
-    """Return whose styles a user's model is for, and a model with its structure."""
     from bench.cost import own
 
-    require_file(model)
-    return own.subject(model)
+    function = own.is_function(model)
+    path = Path(model.rpartition(":")[0] if function else model)
+    if not path.is_file():
+        raise BakeoffError(
+            f"--model {model}: there is no file {path}; give FILE.safetensors or FILE.py:FUNCTION"
+        )
+    return own.subject(model) if function else None
 
 
 def arrays_in(model: str) -> int:
@@ -263,7 +260,7 @@ def arrays_in(model: str) -> int:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(require_file(model), framework="np") as weights:
+        with safe_open(model, framework="np") as weights:
             found = sum(is_parameter(weights, name) for name in weights.keys())  # noqa: SIM118
     except SafetensorError as error:
         raise BakeoffError(

@@ -58,7 +58,7 @@ class Model(NamedTuple):
 
     def subject(self, library: str) -> Subject:
         """Return the model in a library."""
-        if own.FUNCTION in self.kind:
+        if own.is_function(self.kind):
             return own.subject(self.kind)[1]
         module = importlib.import_module(f"bench.cost.models.{library}")
         if self.whole:
@@ -120,7 +120,7 @@ def measured(chosen: Mapping[str, Sequence[Model]], told: Callable[[str], None])
     def worker(library: str, seed: int) -> list[dict[str, Any]]:
         cores = lanes.get()
         try:
-            found = ask(library, chosen[library], cores, seed, cache)
+            found = ask(library, chosen[library], SECONDS, cores, seed, cache)
         finally:
             lanes.put(cores)
         told(f"{next(number)}/{total} {library}")
@@ -142,10 +142,11 @@ def measured(chosen: Mapping[str, Sequence[Model]], told: Callable[[str], None])
 
 
 def ask(
-    library: str, models: Sequence[Model], cores: Cores, seed: int, cache: str
+    library: str, models: Sequence[Model], seconds: float, cores: Cores, seed: int, cache: str
 ) -> list[dict[str, Any]]:
     """Return what one process measures, which shares compiled programs in a folder with others."""
-    command = [sys.executable, "-m", __name__, library, json.dumps(models), str(seed), cache]
+    options = library, json.dumps(models), str(seconds), str(seed), cache
+    command = [sys.executable, "-m", __name__, *options]
     variables = environment() | (threads(cores) if cores else {})
     done = subprocess.run(  # noqa: S603 -- this module, no shell
         command, env=variables, capture_output=True, text=True, check=False
@@ -189,7 +190,7 @@ class Timed:
                 step = self.subject.steps[style]()
                 losses[style] = [float(step(inputs, targets)) for _ in range(WARM_CALLS)]
             except Exception as error:
-                if own.FUNCTION not in model.kind or style == PLAIN:
+                if not own.is_function(model.kind) or style == PLAIN:
                     raise
                 self.failed[style] = f"{type(error).__name__}: {error}".splitlines()[0]
                 continue
@@ -214,15 +215,19 @@ class Timed:
             self.blocks[style].append(datum(seconds_of(each)))
 
 
-def work(library: str, models: Sequence[Model], seed: int) -> list[dict[str, Any]]:
-    """Time all styles of some models in this process; return the datum of each block by style."""
+def work(library: str, models: Sequence[Model], seconds: float, seed: int) -> list[dict[str, Any]]:
+    """Time all styles of some models in this process, each for some seconds, at least.
+
+    Returns:
+        By model, its counts, the datum of each block by style, and why styles failed.
+    """
     from bench.worker.__main__ import keep_to_cores
     from bench.worker.turns import CLOCK
 
     keep_to_cores()
     rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
     timed = [Timed(library, model, rng) for model in models]
-    end, blocks = CLOCK() + SECONDS * len(models), 0
+    end, blocks = CLOCK() + seconds * len(models), 0
     while CLOCK() < end or blocks < BLOCKS:
         for each in rng.sample(timed, len(timed)):
             each.block()
@@ -241,6 +246,7 @@ def with_loss(step: Any, inputs: Any, targets: Any) -> tuple[None, Any]:
 if __name__ == "__main__":
     from bench.worker.session import use_cache
 
-    _, library, given, seed, cache = sys.argv
+    _, library, given, seconds, seed, cache = sys.argv
     use_cache(cache)
-    print(json.dumps(work(library, [Model(*each) for each in json.loads(given)], int(seed))))
+    models = [Model(*each) for each in json.loads(given)]
+    print(json.dumps(work(library, models, float(seconds), int(seed))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,26 +15,31 @@ if TYPE_CHECKING:
     from bench.cost.models import Subject
 
 
-FUNCTION = ":"
-"""Before the function's name, in `FILE.py:FUNCTION`."""
+def is_function(given: str) -> bool:
+    """Tell whether a text is `FILE.py:FUNCTION`."""
+    return given.rpartition(":")[0].endswith(".py")
 
 
 def model(given: str) -> Any:
     """Return what a function returns that is given as `FILE.py:FUNCTION`.
 
+    Its file can import its neighbours, as a script can. What it prints goes to standard error.
+
     Raises:
         BakeoffError: the file is none, or the function raises.
     """
-    file, _, function = given.partition(FUNCTION)
+    file, _, function = given.rpartition(":")
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise BakeoffError(f"{path} is no Python file; give FILE.py:FUNCTION")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.resolve().parent))
     try:
-        spec.loader.exec_module(module)
-        return getattr(module, function)()
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+            return getattr(module, function)()
     except (Exception, SystemExit) as error:
         raise BakeoffError(
             f"--model {given} raised {type(error).__name__}: {error}; give a function "

@@ -122,7 +122,7 @@ def off_by(
     """
     models = [each for each in held_out(costs, style) if each.whole in whole]
     off = [law(each.counts) / each.seconds - 1 for each in models]
-    return Off(min(off), max(off)) if off and style.known else None
+    return Off(min(off), max(off)) if off and style.known and min(off) > -1 else None
 
 
 def of_style(costs: CostTable, style: StyleCost) -> list[Checked]:
