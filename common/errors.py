@@ -34,7 +34,7 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
     return BakeoffError(f"unknown {kind} {given!r}; known: {', '.join(known)}; choose one of them")
 
 
-def words_of(error: Exception) -> str:
+def words_of(error: BaseException) -> str:
     """Return what another library's error says, on one line, shortened."""
     return " ".join(str(error).split())[:LONG]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.cost.document import Asked
-    from bench.cost.models import Subject
+    from bench.cost.models import ModelSteps
     from bench.cost.table import CostTable
     from bench.report.table import Document
 
@@ -30,6 +30,7 @@ bakeoff cost --from run.json -o costs.json\n
 bakeoff cost --from run.json --check --arrays 50 -o costs.html"""
 MOMENTS = ("mu.", "nu.")
 """What names of arrays begin with that `common.weights` keeps beside parameters."""
+STEP_MS = 10.0
 MOST_ARRAYS = 1_000_000
 MOST_MILLISECONDS = 86_400_000.0
 
@@ -55,8 +56,12 @@ def cost(
         ),
     ] = None,
     step_ms: Annotated[
-        float, typer.Option(help="Milliseconds of your training step, as plain JAX would take.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            help="Milliseconds of your training step, as plain JAX would take.",
+            show_default=f"{STEP_MS:g}",
+        ),
+    ] = None,
     style: Annotated[
         list[str] | None,
         typer.Option(metavar="ENTRANT/STYLE", help="These only; again, or as a,b."),
@@ -95,26 +100,29 @@ def cost(
 ) -> int:
     """Say what each style adds to a step of your model, and from which step time on it matters.
 
-    What it adds depends above all on the number of parameter arrays, and on how fast Python runs.
+    What it adds depends on how many parameter arrays, modules and attributes of modules a model
+    has, and on how fast Python runs.
     """
     from bench.cost.document import Asked, document, page
     from bench.cost.table import Counts, json_of
 
     chosen = format_of(format_, output, CostFormat)
-    if not 0 < step_ms <= MOST_MILLISECONDS:  # NaN is not
+    if step_ms is not None and not 0 < step_ms <= MOST_MILLISECONDS:  # NaN is not
         raise BakeoffError(
             f"--step-ms is {step_ms:g}; more than 0 and at most {MOST_MILLISECONDS:.0f} are "
             "allowed: give another one"
         )
+    if check and here:
+        raise BakeoffError("--check and --here are given; give one of them")
     if check and not from_:
         raise BakeoffError(
             "--check measures beside the runs of a table, on this machine; give them by --from"
         )
     if chosen is CostFormat.JSON:
-        if arrays is not None or model is not None or style or here:
+        if any(each is not None for each in (arrays, model, step_ms)) or style or here:
             raise BakeoffError(
-                "JSON has the whole table, for any model: leave --arrays, --model, --style and "
-                "--here out, or choose another --format"
+                "JSON has the whole table, for any model: leave --arrays, --model, --step-ms, "
+                "--style and --here out, or choose another --format"
             )
         costs = table_from(from_ or [])
         give(json_of(checked(costs) if check else costs), output)
@@ -124,35 +132,35 @@ def cost(
             "give the number of your model's parameter arrays by --arrays, or a file by --model: "
             f"{'both are' if model else 'neither is'} given"
         )
-    own = own_subject(model) if model else None
+    own = None if model is None else steps_of(model)
     if own:
-        asked = Asked(own[1].counts, step_ms / 1e3)
+        library, counts = own[0], own[1].counts
     else:
-        count = arrays if model is None else arrays_in(model)
-        assert count is not None
-        check_size("--arrays", count, most=MOST_ARRAYS)
-        asked = Asked(Counts(count, 0, 0), step_ms / 1e3)
+        number = arrays if model is None else arrays_in(model)
+        assert number is not None
+        check_size("--arrays", number, most=MOST_ARRAYS)
+        library, counts = "", Counts(number, 0, 0)
+    asked = Asked(counts, (step_ms or STEP_MS) / 1e3)
+    html = None
     if here and own:
         if from_:
             raise BakeoffError("--here measures --model itself, without a table: leave --from out")
         made = measured_here(str(model), own, asked, names(style))
-        html = partial(rendered, lambda **_: made, str(CostFormat.HTML))
     else:
         costs = table_from(from_ or [])
-        known = costs.by_style
-        if own:
-            known = {name: each for name, each in known.items() if name[0] == own[0]}
-        chosen_styles = known_styles(known, names(style))
+        known = {n: s for n, s in costs.by_style.items() if not counts.modules or n[0] == library}
+        styles = known_styles(known, names(style))
         if check:
             costs = checked(costs)
         if here:
             from bench.cost.speed import speed_here
 
             asked = asked._replace(host=speed_here(costs))
-        made = document(costs, asked, chosen_styles)
-        html = partial(page, costs, asked, chosen_styles)
+        made = document(costs, asked, styles, check=check)
+        if not counts.modules:
+            html = partial(page, costs, asked, styles)
     if chosen is CostFormat.HTML:
-        give(html(), output)
+        give(html() if html else rendered(lambda **_: made, str(chosen)), output)
     elif output is None and chosen is CostFormat.TEXT:
         show(made)
     else:
@@ -174,17 +182,17 @@ def known_styles[T](known: Mapping[tuple[str, str], T], asked: Sequence[str]) ->
 
 
 def measured_here(
-    model: str, own: tuple[str, Subject], asked: Asked, styles: Sequence[str]
+    model: str, own: tuple[str, ModelSteps], asked: Asked, styles: Sequence[str]
 ) -> Document:
     """Return what styles add to a step of a user's model, measured now."""
-    from bench.cost.document import document_of_own
-    from bench.cost.measure import WORKERS, Model, measured
+    from bench.cost.document import document_of_user
+    from bench.cost.measure import WORKERS, ModelSpec, measured
+    from bench.cost.models import PLAIN
 
-    library, subject = own
-    chosen = known_styles({(library, name): name for name in subject.steps}, styles)
-    models = {library: [Model(model)]}
-    found = [each for each in measured(models, tell) if each.style in chosen]
-    return document_of_own(asked, found, WORKERS)
+    library, made = own
+    chosen = known_styles({(library, name): name for name in made.steps if name != PLAIN}, styles)
+    found = measured({library: [ModelSpec(model)]}, tell)
+    return document_of_user(asked, [each for each in found if each.style in chosen], WORKERS)
 
 
 def tell(text: str) -> None:
@@ -220,12 +228,16 @@ def checked(costs: CostTable) -> CostTable:
     from bench.cost.measure import MODELS, measured
     from bench.cost.table import Checked
     from bench.runfile.reader import processor_model
+    from common.versions import versions
 
-    if costs.machine != (here := processor_model(pytest_benchmark_generate_machine_info())):
-        raise BakeoffError(
-            f"--check measures on this machine, {here}, and the table is of {costs.machine}: "
-            "give runs that were made here"
-        )
+    now = versions() | {"processor": processor_model(pytest_benchmark_generate_machine_info())}
+    then = costs.versions | {"processor": costs.machine}
+    for what in now.keys() & then.keys() - {"jax-bakeoff"}:
+        if now[what] != then[what]:
+            raise BakeoffError(
+                f"--check measures here, with {what} {now[what]}, and the runs are of {what} "
+                f"{then[what]}: give runs that were made here"
+            )
     found = []
     for each in measured(MODELS, tell):
         if each.seconds is not None:
@@ -234,21 +246,21 @@ def checked(costs: CostTable) -> CostTable:
     return msgspec.structs.replace(costs, checked=tuple(found))
 
 
-def own_subject(model: str) -> tuple[str, Subject] | None:
+def steps_of(model: str) -> tuple[str, ModelSteps] | None:
     """Return whose styles a user's model is for, and its structure; None for a file of weights.
 
     Raises:
         BakeoffError: there is no such file, or its function raises or returns no arrays.
     """
-    from bench.cost import own
+    from bench.cost import user_model
 
-    function = own.is_function(model)
+    function = user_model.is_function(model)
     path = Path(model.rpartition(":")[0] if function else model)
     if not path.is_file():
         raise BakeoffError(
             f"--model {model}: there is no file {path}; give FILE.safetensors or FILE.py:FUNCTION"
         )
-    return own.subject(model) if function else None
+    return user_model.steps_of(model) if function else None
 
 
 def arrays_in(model: str) -> int:

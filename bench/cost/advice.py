@@ -37,10 +37,10 @@ ASYNCHRONOUS = "`filter_jit` waits for the device in each call; this does not"
 CHANGES = (
     Change("flax_nnx", "jit", "jit_tree", SHARED),
     Change("flax_nnx", "jit", "jit_partial", SHARED),
-    Change("flax_nnx", "jit", "flat", "model and optimiser are arrays until they are put together"),
+    Change("flax_nnx", "jit", "flat", SHARED),
     Change("flax_nnx", "cached_partial", "jit_partial", SHARED),
     Change("flax_nnx", "jax_jit", "flat"),
-    Change("flax_nnx", "pure", "flat"),
+    Change("flax_nnx", "pure", "flat", SHARED),
     Change("equinox", "filter_jit", "pure", ASYNCHRONOUS),
     Change("equinox", "filter_jit", "flat", ASYNCHRONOUS),
     Change("equinox", "pure", "flat"),

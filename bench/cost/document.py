@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bench.cells import Arm
 from bench.cost import advice, structure
 from bench.metrics import label
+from bench.report import wording
 from bench.report.table import (
     ADDED,
     EACH,
@@ -23,12 +25,15 @@ from bench.stats.law import Range, quantile
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bench.cost.measure import Found
+    from bench.cost.measure import MeasuredCost
     from bench.cost.table import CostTable, Counts, StyleCost
 
+WAITING = {Arm("equinox", "filter_jit")}
+"""Styles whose call returns when the device is done, so that nothing overlaps."""
 MEANING = (
     "What a style adds to plain JAX's step, each call waited for. Where steps are not waited for, "
-    "it costs less, and nothing at all if the device takes longer than the host."
+    "it costs less, and nothing at all if the device takes longer than the host; but "
+    "`eqx.filter_jit` waits in each call."
 )
 SMALL = 0.01
 """Of a step: a cost below it does not matter."""
@@ -40,26 +45,32 @@ class Asked(NamedTuple):
     counts: Counts
     """Of parameter arrays; of modules and attributes, if they are known, else 0."""
     step_seconds: float
-    """Of its training step on the device, without what a style adds."""
+    """Of its training step, as plain JAX would take."""
     host: float = 1.0
     """How many times as long the machine's Python takes as the table's."""
 
 
-def document(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Document:
-    """Return what some styles of a table cost a model."""
+def document(
+    costs: CostTable, asked: Asked, styles: Sequence[StyleCost], *, check: bool = False
+) -> Document:
+    """Return what some styles of a table cost a model; with how far the laws are off, if asked."""
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
-    return answer(
+    added = {
+        Arm(style.entrant, style.style): scaled(
+            structure.predicted(costs, style, asked.counts), asked.host
+        )
+        for style in styles
+    }
+    found = answer(
         asked,
-        {
-            style.name: scaled(structure.predicted(costs, style, asked.counts), asked.host)
-            for style in styles
-        },
-        tuple(reading(costs, asked)),
+        added,
+        tuple(reading(costs, asked, styles)),
         f"Measured on {costs.machine}, {costs.when[:10]}, with {', '.join(versions)}.",
     )
+    return replace(found, sections=(*found.sections, other_models(costs))) if check else found
 
 
-def document_of_own(asked: Asked, found: Sequence[Found], workers: int) -> Document:
+def document_of_user(asked: Asked, found: Sequence[MeasuredCost], workers: int) -> Document:
     """Return what styles were measured to add to a step of a model with a user's structure."""
     lines = (
         MEANING,
@@ -67,13 +78,13 @@ def document_of_own(asked: Asked, found: Sequence[Found], workers: int) -> Docum
         "and the loss was their sum of squares. With larger arrays a style costs somewhat more.",
     )
     how = f"Measured in {workers} processes, each on one core, with 95 % intervals."
-    added = {each.name: each.seconds for each in found if each.seconds}
+    added = {Arm(each.library, each.style): each.seconds for each in found if each.seconds}
     failed = (f"{e.name} cannot take this model: {e.failure}" for e in found if e.failure)
     return answer(asked, added, (*lines, *failed), how)
 
 
 def answer(
-    asked: Asked, added: Mapping[str, Range], lines: tuple[str, ...], print_: str
+    asked: Asked, added: Mapping[Arm, Range], lines: tuple[str, ...], print_: str
 ) -> Document:
     """Return what styles cost a model, by what each adds to a step in seconds."""
     columns = (
@@ -84,8 +95,8 @@ def answer(
         Column("below 1 %\nfrom", number=True, help="the step time from which it is below 1 %"),
     )
     rows = tuple(
-        cost_row(name, found, asked.step_seconds)
-        for name, found in sorted(added.items(), key=lambda each: each[1].value)
+        cost_row(arm, found, asked.step_seconds)
+        for arm, found in sorted(added.items(), key=lambda each: each[1].value)
     )
     return Document(
         title="What each style costs your model",
@@ -97,8 +108,8 @@ def answer(
 
 def size(counts: Counts) -> str:
     """Return what a model has."""
-    arrays, modules, fields = counts
-    parts = f" in {modules} modules with {fields} attributes" if modules else ""
+    arrays, modules, attributes = counts
+    parts = f" in {modules} modules with {attributes} attributes" if modules else ""
     return f"{arrays} parameter arrays{parts}"
 
 
@@ -107,39 +118,49 @@ def scaled(found: Range, factor: float) -> Range:
     return Range(*(factor * each for each in found))
 
 
-def cost_row(name: str, found: Range, step_seconds: float) -> Row:
+def cost_row(arm: Arm, found: Range, step_seconds: float) -> Row:
     """Return what one style costs."""
-    least = max(0.0, found.value - step_seconds) / step_seconds
+    hidden = 0.0 if arm in WAITING else step_seconds
     return Row(
         (
-            name,
+            wording.name(arm),
             Value(found.value, ADDED, found.low, found.high),
             Value(max(0.0, found.value) / step_seconds, "fraction"),
-            Value(least, "fraction"),
+            Value(max(0.0, found.value - hidden) / step_seconds, "fraction"),
             Value(found.value / SMALL, "s") if found.value > 0 else "any",
         )
     )
 
 
-def reading(costs: CostTable, asked: Asked) -> Iterator[str]:
+def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iterator[str]:
     """Yield how to read it, and what it rests on."""
     yield MEANING
     if asked.counts.arrays > costs.most_arrays:
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
     if costs.checked:
         yield (
-            "Ranges are by how far such predictions were off for perceptrons and transformers; of "
-            "styles that cost next to nothing, and of other libraries, they are the fit's."
+            "Ranges are by how far such predictions were off for perceptrons and transformers; for "
+            "styles that cost next to nothing, and libraries without such models, they are the "
+            "fit's."
         )
+    by_structure = any(structure.law_of(costs, style) for style in styles)
     if not asked.counts.modules:
         yield "By arrays alone; `--model FILE.py:FUNCTION` counts modules as well, and is closer."
+    elif by_structure:
+        yield "By arrays, modules and attributes. `--here` measures your model instead."
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
-    else:
+    elif not asked.counts.modules:
         yield (
-            "It grows with the time that Python takes: `bakeoff cost --here` measures this "
-            "machine, in 20 seconds."
+            "It grows with the time that Python takes: `--here` measures that on this machine, in "
+            "20 seconds."
         )
+
+
+def other_models(costs: CostTable) -> Section:
+    """Return how far the laws are off for models that are in no fit."""
+    each = replace(structure.each_model(costs), title="Each model and style", folded=True)
+    return Section("Other models", tables=(structure.table(costs), each))
 
 
 def laws(costs: CostTable) -> Table:
@@ -209,13 +230,7 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
     more = (
         Section("The law of each style", tables=(laws(costs),)),
         Section("What to write instead", tables=(advice.table(costs),)),
-        Section(
-            "Other models",
-            tables=(
-                structure.table(costs),
-                replace(structure.each_model(costs), title="Each model and style", folded=True),
-            ),
-        ),
+        other_models(costs),
         Section("Deeper models", tables=(growth_table(costs),)),
     )
     kept = tuple(section for section in more if section.tables[0].rows)
@@ -234,6 +249,7 @@ def part(costs: CostTable, style: StyleCost) -> dict[str, Any]:
     """Return what a page needs of a style: the law of arrays, and how far that is off."""
     return {
         "name": style.name,
+        "waits": Arm(style.entrant, style.style) in WAITING,
         "off": structure.off_by_arrays(costs, style),
         "fixed": style.fixed,
         "each": style.each,

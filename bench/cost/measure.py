@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bench.cells import Arm
-from bench.cost import own
+from bench.cost import user_model
 from bench.cost.models import PLAIN, data
 from bench.cost.structure import STACKS
 from bench.cost.table import Counts
@@ -32,21 +32,23 @@ from bench.estimates import datum
 from bench.report import wording
 from bench.stats.law import Range, mean_of_workers
 from bench.worker.settings import environment, threads
-from common.errors import BakeoffError
+from common.errors import BakeoffError, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bench.cost.models import Subject
+    from bench.cost.models import ModelSteps
     from bench.samples import Cores
 
 WORKERS, SECONDS, BLOCKS, ROUNDS = 4, 6.0, 4, 4
 """Processes for each library; for how long each model is timed in one, at least, and how many
 blocks; rounds of a block."""
+ON_CPU = {"JAX_PLATFORMS": "cpu", "JAX_TRACEBACK_FILTERING": "off"}
+"""Variables of a process: as the table's own runs, with an error in its last line."""
 
 
-class Model(NamedTuple):
-    """One model in one library."""
+class ModelSpec(NamedTuple):
+    """A model, in whichever library."""
 
     kind: str
     """One of a library's module in `bench.cost.models`, or `FILE.py:FUNCTION` of a user's."""
@@ -56,19 +58,24 @@ class Model(NamedTuple):
     """Whether a step computes what the model does, or next to nothing: what the host does is the
     same."""
 
-    def subject(self, library: str) -> Subject:
-        """Return the model in a library."""
-        if own.is_function(self.kind):
-            return own.subject(self.kind)[1]
+    @property
+    def of_user(self) -> bool:
+        """Whether it is a user's."""
+        return user_model.is_function(self.kind)
+
+    def steps(self, library: str) -> ModelSteps:
+        """Return its steps in a library."""
+        if self.of_user:
+            return user_model.steps_of(self.kind)[1]
         module = importlib.import_module(f"bench.cost.models.{library}")
         if self.whole:
             return module.whole(self.kind, self.depth)
         return module.like(module.model(self.kind, self.depth))
 
 
-STACKED = tuple(Model(kind, depth) for kind in STACKS for depth in (12, 40))
+STACKED = tuple(ModelSpec(kind, depth) for kind in STACKS for depth in (12, 40))
 CHECKED = tuple(
-    Model(kind, depth, whole=whole)
+    ModelSpec(kind, depth, whole=whole)
     for kind, depths in (("mlp", (8, 24)), ("transformer", (2, 6)))
     for depth in depths
     for whole in (False, True)
@@ -81,16 +88,14 @@ MODELS = {
 """By library; Linen's styles cost too little for a law of its own."""
 
 
-class Found(NamedTuple):
+class MeasuredCost(NamedTuple):
     """What a style was measured to add to a call of a model's step."""
 
     library: str
-    model: Model
+    model: ModelSpec
     counts: Counts
     style: str
     seconds: Range | None
-    plain: float
-    """Seconds of the same step over plain tuples."""
     failure: str = ""
     """Why the style cannot take the model."""
 
@@ -100,10 +105,12 @@ class Found(NamedTuple):
         return wording.name(Arm(self.library, self.style))
 
 
-def measured(chosen: Mapping[str, Sequence[Model]], told: Callable[[str], None]) -> Iterator[Found]:
+def measured(
+    chosen: Mapping[str, Sequence[ModelSpec]], told: Callable[[str], None]
+) -> Iterator[MeasuredCost]:
     """Yield what was measured, library by library.
 
-    A process times all models of a library in turns, so that a busy minute is none of one model.
+    A process times all models of a library in turns, so that a busy minute affects all alike.
 
     Args:
         chosen: Models by library.
@@ -116,11 +123,14 @@ def measured(chosen: Mapping[str, Sequence[Model]], told: Callable[[str], None])
     for lane in one_core_lanes():
         lanes.put(lane)
     number, total = count(1), WORKERS * len(chosen)
+    running: set[subprocess.Popen[str]] = set()
 
     def worker(library: str, seed: int) -> list[dict[str, Any]]:
         cores = lanes.get()
         try:
-            found = ask(library, chosen[library], SECONDS, cores, seed, cache)
+            with started(library, chosen[library], SECONDS, cores, seed, cache) as process:
+                running.add(process)
+                found = answer_of(process, library)
         finally:
             lanes.put(cores)
         told(f"{next(number)}/{total} {library}")
@@ -138,61 +148,78 @@ def measured(chosen: Mapping[str, Sequence[Model]], told: Callable[[str], None])
                 for model, found in zip(models, zip(*workers, strict=True), strict=True):
                     yield from summary(library, model, found)
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.kill()
 
 
-def ask(
-    library: str, models: Sequence[Model], seconds: float, cores: Cores, seed: int, cache: str
-) -> list[dict[str, Any]]:
-    """Return what one process measures, which shares compiled programs in a folder with others."""
+def started(
+    library: str, models: Sequence[ModelSpec], seconds: float, cores: Cores, seed: int, cache: str
+) -> subprocess.Popen[str]:
+    """Start a process that measures models; it shares compiled programs with others in a folder."""
     options = library, json.dumps(models), str(seconds), str(seed), cache
-    command = [sys.executable, "-m", __name__, *options]
-    variables = environment() | (threads(cores) if cores else {})
-    done = subprocess.run(  # noqa: S603 -- this module, no shell
-        command, env=variables, capture_output=True, text=True, check=False
+    return subprocess.Popen(  # noqa: S603 -- this module, no shell
+        [sys.executable, "-P", "-m", __name__, *options],
+        env=environment() | (threads(cores) if cores else {}) | ON_CPU,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise BakeoffError(f"models in {library} could not be measured: {' '.join(last)}")
-    return json.loads(done.stdout)
 
 
-def summary(library: str, model: Model, workers: Sequence[dict[str, Any]]) -> Iterator[Found]:
+def answer_of(process: subprocess.Popen[str], library: str) -> list[dict[str, Any]]:
+    """Return what a process has measured, once it ends.
+
+    Raises:
+        BakeoffError: it failed.
+    """
+    out, said = process.communicate()
+    if process.returncode:
+        [last] = said.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+        raise BakeoffError(f"models in {library} could not be measured: {last}")
+    return json.loads(out)
+
+
+def summary(
+    library: str, model: ModelSpec, workers: Sequence[dict[str, Any]]
+) -> Iterator[MeasuredCost]:
     """Yield what each style adds, from what workers measured of a model."""
     plain = float(np.median(np.concatenate([w["seconds"][PLAIN] for w in workers])))
     counts = Counts(*workers[0]["counts"])
+    failed = {style: why for worker in workers for style, why in worker["failed"].items()}
     for style in workers[0]["seconds"]:
-        if style != PLAIN:
+        if style != PLAIN and style not in failed:
             ratios = [
                 np.array(w["seconds"][style]) / np.array(w["seconds"][PLAIN]) - 1 for w in workers
             ]
             added = mean_of_workers([plain * float(np.median(ratio)) for ratio in ratios])
-            yield Found(library, model, counts, style, added, plain)
-    for style, why in workers[0]["failed"].items():
-        yield Found(library, model, counts, style, None, plain, why)
+            yield MeasuredCost(library, model, counts, style, added)
+    for style, why in failed.items():
+        yield MeasuredCost(library, model, counts, style, None, why)
 
 
 class Timed:
     """A model in a process: its styles, ready to be timed in turns."""
 
-    def __init__(self, library: str, model: Model, rng: random.Random) -> None:
+    def __init__(self, library: str, model: ModelSpec, rng: random.Random) -> None:
         """Compile all styles, and see that they have the same losses."""
         from bench.worker.turns import WARM_CALLS, HostCostTurn
 
-        self.subject, self.rng = model.subject(library), rng
+        made = model.steps(library)
+        self.counts, self.rng = made.counts, rng
         inputs, targets = data(model.kind)
         self.turns: dict[str, HostCostTurn] = {}
         self.failed: dict[str, str] = {}
         self.blocks: dict[str, list[float]] = defaultdict(list)
         losses = {}
-        for style in rng.sample(list(self.subject.steps), len(self.subject.steps)):
+        for style in rng.sample(list(made.steps), len(made.steps)):
             try:
-                step = self.subject.steps[style]()
+                step = made.steps[style]()
                 losses[style] = [float(step(inputs, targets)) for _ in range(WARM_CALLS)]
             except Exception as error:
-                if not own.is_function(model.kind) or style == PLAIN:
+                if not model.of_user or style == PLAIN:
                     raise
-                self.failed[style] = f"{type(error).__name__}: {error}".splitlines()[0]
+                self.failed[style] = f"{type(error).__name__}: {words_of(error)}"
                 continue
             turn = HostCostTurn(partial(with_loss, step), inputs, targets)  # type: ignore[arg-type]
             self.turns[style] = turn
@@ -215,16 +242,16 @@ class Timed:
             self.blocks[style].append(datum(seconds_of(each)))
 
 
-def work(library: str, models: Sequence[Model], seconds: float, seed: int) -> list[dict[str, Any]]:
+def work(
+    library: str, models: Sequence[ModelSpec], seconds: float, seed: int
+) -> list[dict[str, Any]]:
     """Time all styles of some models in this process, each for some seconds, at least.
 
     Returns:
         By model, its counts, the datum of each block by style, and why styles failed.
     """
-    from bench.worker.__main__ import keep_to_cores
     from bench.worker.turns import CLOCK
 
-    keep_to_cores()
     rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
     timed = [Timed(library, model, rng) for model in models]
     end, blocks = CLOCK() + seconds * len(models), 0
@@ -233,8 +260,7 @@ def work(library: str, models: Sequence[Model], seconds: float, seed: int) -> li
             each.block()
         blocks += 1
     return [
-        {"counts": each.subject.counts, "seconds": each.blocks, "failed": each.failed}
-        for each in timed
+        {"counts": each.counts, "seconds": each.blocks, "failed": each.failed} for each in timed
     ]
 
 
@@ -244,9 +270,11 @@ def with_loss(step: Any, inputs: Any, targets: Any) -> tuple[None, Any]:
 
 
 if __name__ == "__main__":
+    from bench.worker.__main__ import begin
     from bench.worker.session import use_cache
 
+    out = begin()
     _, library, given, seconds, seed, cache = sys.argv
     use_cache(cache)
-    models = [Model(*each) for each in json.loads(given)]
-    print(json.dumps(work(library, models, float(seconds), int(seed))))
+    models = [ModelSpec(*each) for each in json.loads(given)]
+    print(json.dumps(work(library, models, float(seconds), int(seed))), file=out, flush=True)

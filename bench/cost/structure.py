@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from bench.report.table import ADDED, EACH, Column, Row, Table, Value
 from bench.stats.law import Range
@@ -23,26 +22,26 @@ if TYPE_CHECKING:
     from bench.cost.table import Checked, CostTable, Counts, StyleCost
 
 STACKS = ("linear", "bare", "norm", "nested")
-"""Linear layers alone, such without a bias, layer normalisations alone, and linear layers that are
-each alone in a module: what the law is fitted to."""
+"""Linear layers alone, linear layers without a bias, layer normalisations, and linear layers that
+are each alone in a module: what the law is fitted to."""
 LEAST = 4
 """Stacks, for as many unknowns."""
 NOTE = (
-    "Off by: predicted over measured cost, less one, of perceptrons and transformers, which are in "
-    "no fit; the range over them. First of steps that compute next to nothing, as the fit's do, "
-    "then of whole ones: a CPU that computes evicts Python's data from its caches."
+    "Off by: predicted / measured - 1 over perceptrons and transformers, which are in no fit. "
+    "First for steps that compute next to nothing, as the fit's do, then for whole ones: a CPU "
+    "that computes evicts Python's data from its caches."
 )
 
 
-class Off(NamedTuple):
+class Deviation(NamedTuple):
     """Predicted over measured cost, less one, of models that are in no fit: the least and most."""
 
     least: float
     most: float
 
     def around(self, value: float) -> Range:
-        """Return a predicted cost, and the range in which it would be, were it off by as much."""
-        low, high = sorted((value / (1 + self.most), value / (1 + self.least)))
+        """Return a predicted cost, and the range in which it is, if it is off by as much."""
+        low, high = (value / (1 + off) for off in (max(0.0, self.most), min(0.0, self.least)))
         return Range(value, low, high)
 
     def __str__(self) -> str:
@@ -50,12 +49,12 @@ class Off(NamedTuple):
 
 
 class Structural(NamedTuple):
-    """cost = fixed + array * arrays + module * modules + field * fields, in seconds."""
+    """cost = fixed + array * arrays + module * modules + attribute * attributes, in seconds."""
 
     fixed: float
     array: float
     module: float
-    field: float
+    attribute: float
 
     def at(self, counts: Counts) -> float:
         """Return the cost of a model."""
@@ -67,6 +66,8 @@ def fit(checked: Sequence[Checked]) -> Structural | None:
 
     No part costs less than nothing (Lawson and Hanson 1974, non-negative least squares).
     """
+    from scipy.optimize import nnls  # which takes a while to import
+
     stacks = [each for each in checked if each.kind in STACKS]
     if len(stacks) < LEAST:
         return None
@@ -87,13 +88,13 @@ def predicted(costs: CostTable, style: StyleCost, counts: Counts) -> Range:
         counts: Of the model; without modules, arrays alone count.
     """
     law = law_of(costs, style) if counts.modules else None
-    if law is not None:
-        value = law.at(counts)
-        off = off_by(costs, style, law.at)
+    if law is None:
+        found = style.law.at(counts.arrays)
+        deviation = off_by_arrays(costs, style)
     else:
-        value, *ends = style.law.at(counts.arrays)
-        off = off_by_arrays(costs, style)
-    return off.around(value) if off else Range(value, *ends)
+        found = Range(*[law.at(counts)] * 3)
+        deviation = off_by(costs, style, law.at)
+    return deviation.around(found.value) if deviation else found
 
 
 def law_of(costs: CostTable, style: StyleCost) -> Structural | None:
@@ -101,7 +102,7 @@ def law_of(costs: CostTable, style: StyleCost) -> Structural | None:
     return fit(of_style(costs, style)) if style.known else None
 
 
-def off_by_arrays(costs: CostTable, style: StyleCost) -> Off | None:
+def off_by_arrays(costs: CostTable, style: StyleCost) -> Deviation | None:
     """Return by how much the law of arrays alone is off."""
     return off_by(costs, style, lambda counts: style.law.at(counts.arrays).value)
 
@@ -111,7 +112,7 @@ def off_by(
     style: StyleCost,
     law: Callable[[Counts], float],
     whole: Sequence[bool] = (False, True),
-) -> Off | None:
+) -> Deviation | None:
     """Return by how much a law is off, for a style that costs more than next to nothing.
 
     Args:
@@ -120,9 +121,11 @@ def off_by(
         law: Of counts, in seconds.
         whole: Of steps that compute what the model does, of such that do not, or of both.
     """
-    models = [each for each in held_out(costs, style) if each.whole in whole]
+    if not style.known:
+        return None
+    models = [each for each in held_out(costs, style) if each.whole in whole and each.low > 0]
     off = [law(each.counts) / each.seconds - 1 for each in models]
-    return Off(min(off), max(off)) if off and style.known and min(off) > -1 else None
+    return Deviation(min(off), max(off)) if off and min(off) > -1 else None
 
 
 def of_style(costs: CostTable, style: StyleCost) -> list[Checked]:
@@ -150,8 +153,9 @@ def table(costs: CostTable) -> Table:
         law = law_of(costs, style)
         if law is not None:
             parts = (*(Value(part, EACH) for part in law[1:]), Value(law.fixed, ADDED))
-            off = (off_by(costs, style, law.at, [whole]) for whole in (False, True))
-            rows.append(Row((style.name, *parts, *map(str, (*off, off_by_arrays(costs, style))))))
+            off = [off_by(costs, style, law.at, [whole]) for whole in (False, True)]
+            off.append(off_by_arrays(costs, style))
+            rows.append(Row((style.name, *parts, *(str(each or "") for each in off))))
     return Table(columns, tuple(rows), notes=(NOTE,))
 
 

@@ -12,7 +12,7 @@ from bench.report import wording
 from bench.stats.law import Law
 from common.errors import BakeoffError
 
-KIND, VERSION = "jax-bakeoff cost", 1
+KIND, VERSION = "jax-bakeoff cost", 2
 ROUGH, LITTLE = 0.2, 2e-6
 """Half of an interval, as a part of a cost; seconds of an array that nobody has to care about."""
 PUBLISHED = Path(__file__).parent / "host-cost.json"
@@ -25,8 +25,8 @@ class Counts(NamedTuple):
     """Of parameters."""
     modules: int
     """Objects that hold arrays or other such objects."""
-    fields: int
-    """Attributes of all modules, whatever they are."""
+    attributes: int
+    """Of all modules, whatever they are."""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -146,17 +146,21 @@ def read_table(path: Path = PUBLISHED) -> CostTable:
         BakeoffError: it cannot be read, or is none.
     """
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=CostTable)
+        content = path.read_bytes()
+        claim = msgspec.json.decode(content, type=Claim)
+        if (claim.kind, claim.version) != (KIND, VERSION):
+            raise BakeoffError(
+                f"{path} is {claim.kind or 'something else'} {claim.version or ''}; needed is "
+                f"{KIND} {VERSION}: make one with `bakeoff cost --from RUN.json --format json`"
+            )
+        return msgspec.json.decode(content, type=CostTable)
     except OSError as error:
         raise BakeoffError(
             f"the table of costs {path} cannot be read ({error.strerror}); make one with "
-            "`bakeoff cost --from RUN.json`"
+            "`bakeoff cost --from RUN.json --format json`"
         ) from error
     except msgspec.MsgspecError as error:
         raise BakeoffError(f"{path} is no table of costs ({error})") from error
-    if (found.kind, found.version) != (KIND, VERSION):
-        raise BakeoffError(f"{path} is {found.kind} {found.version}; {KIND} {VERSION} is needed")
-    return found
 
 
 def json_of(costs: CostTable) -> str:
@@ -176,3 +180,4 @@ class Claim(msgspec.Struct):
     """What a file says that it is."""
 
     kind: str = ""
+    version: int = 0

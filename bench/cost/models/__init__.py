@@ -1,4 +1,4 @@
-"""Models of other kinds, by which the law of costs is checked: none of them is in its fit.
+"""Other models than the character RNN: stacks of layers, and such as people train.
 
 Each module has one library's models, written as its own tutorials write them, and the styles of its
 entrant, for any model. Sizes of arrays are tiny; what counts is how many there are.
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 WIDTH, LENGTH, TOKENS = 8, 8, 16
 """Features, examples or positions, and distinct tokens."""
-WHOLE = ("mlp", "transformer")
-"""A deep perceptron with layer normalisation, and a transformer, by which the law is checked."""
-LIBRARIES = ("equinox", "flax_linen", "flax_nnx")
 PLAIN = "plain"
 """The same program over tuples of arrays, under one `jax.jit`."""
 
@@ -33,7 +30,7 @@ type Step = Callable[[Array, Array], Array]
 """A training step that keeps its own state: inputs and targets to the loss before it."""
 
 
-class Subject(NamedTuple):
+class ModelSteps(NamedTuple):
     """One model in one library, and ways to write its training step."""
 
     counts: Counts
@@ -59,13 +56,24 @@ def loss_of(outputs: Array, targets: Array) -> Array:
 
 
 def squares(params: Any) -> Array:
-    """Return a loss that takes next to no time: what a style adds does not depend on it."""
-    return sum((jnp.sum(each**2) for each in jax.tree.leaves(params)), start=jnp.zeros(()))
+    """Return a loss that takes next to no time, of real or complex parameters."""
+    leaves = jax.tree.leaves(params)
+    return sum((jnp.sum(jnp.abs(each) ** 2) for each in leaves), start=jnp.zeros(()))
 
 
 def shrunk(tree: Any) -> Any:
-    """Return a tree with arrays of one number each, all else as it is."""
-    return jax.tree.map(lambda x: jnp.ones((1,) * x.ndim, x.dtype) if is_parameter(x) else x, tree)
+    """Return a tree with parameters of one number each, and arrays where there were shapes."""
+
+    def small(leaf: Any) -> Any:
+        if is_parameter(leaf):
+            return jnp.ones((1,) * len(leaf.shape), leaf.dtype)
+        if not isinstance(leaf, jax.ShapeDtypeStruct):
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.broadcast_to(jax.random.key(0), leaf.shape)
+        return jnp.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree.map(small, tree)
 
 
 def is_parameter(leaf: Any) -> bool:
@@ -111,9 +119,10 @@ def plain(loss: Loss, params: Any, optimiser: optax.GradientTransformation) -> C
     modules: dict[Any, list[Any]] = {}
     for path, array in paths:
         modules.setdefault(path[:-1], []).append(array)
-    order = [path for path, _ in paths]
-    grouped = [path for module in modules for path in order if path[:-1] == module]
-    places = [grouped.index(path) for path in order]
+    number = {module: n for n, module in enumerate(modules)}
+    grouped = sorted(paths, key=lambda each: number[each[0][:-1]])
+    place = {path: n for n, (path, _) in enumerate(grouped)}
+    places = [place[path] for path, _ in paths]
 
     def inside(tree: tuple[tuple[Any, ...], ...], inputs: Array, targets: Array) -> Array:
         arrays = [array for module in tree for array in module]

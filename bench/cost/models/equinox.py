@@ -14,7 +14,7 @@ from bench.cost.models import (
     PLAIN,
     TOKENS,
     WIDTH,
-    Subject,
+    ModelSteps,
     functional,
     loss_of,
     optimiser,
@@ -143,27 +143,27 @@ def model(kind: str, depth: int) -> Any:
     return (others.get(kind) or partial(Stack, kind))(depth, jax.random.key(0))
 
 
-def whole(kind: str, depth: int) -> Subject:
+def whole(kind: str, depth: int) -> ModelSteps:
     """Return a model of a kind, and styles of its own step."""
 
     def loss(model: Any, inputs: Array, targets: Array) -> Array:
         return loss_of(model(inputs), targets)
 
-    return subject(model(kind, depth), loss)
+    return steps_of(model(kind, depth), loss)
 
 
-def like(model: Any) -> Subject:
+def like(model: Any) -> ModelSteps:
     """Return a model with the structure of another one."""
 
     def loss(model: Any, inputs: Array, targets: Array) -> Array:
         del inputs, targets
         return squares(eqx.filter(model, eqx.is_inexact_array))
 
-    return subject(shrunk(model), loss)
+    return steps_of(shrunk(model), loss)
 
 
-def subject(model: Any, model_loss: Loss) -> Subject:
-    """Return a model, and the styles of a step for it."""
+def steps_of(model: Any, model_loss: Loss) -> ModelSteps:
+    """Return the styles of a step for a model."""
     tx = optimiser()
     params, static = eqx.partition(model, eqx.is_inexact_array)
     opt_state = tx.init(params)
@@ -209,7 +209,7 @@ def subject(model: Any, model_loss: Loss) -> Subject:
     steps = {PLAIN: plain(loss, params, tx)} | {make.__name__: make for make in own}
     found = modules(model)
     count = sum(len(dataclasses.fields(each)) for each in found)
-    return Subject(Counts(len(jax.tree.leaves(params)), len(found), count), steps)
+    return ModelSteps(Counts(len(jax.tree.leaves(params)), len(found), count), steps)
 
 
 def modules(node: Any) -> list[eqx.Module]:

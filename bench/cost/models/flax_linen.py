@@ -15,7 +15,7 @@ from bench.cost.models import (
     PLAIN,
     TOKENS,
     WIDTH,
-    Subject,
+    ModelSteps,
     data,
     functional,
     is_parameter,
@@ -90,29 +90,30 @@ def model(kind: str, depth: int) -> Any:
     return module(kind, depth).init(jax.random.key(0), data(kind)[0])
 
 
-def whole(kind: str, depth: int) -> Subject:
+def whole(kind: str, depth: int) -> ModelSteps:
     """Return a model of a kind, and styles of its own step."""
     own = module(kind, depth)
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:
         return loss_of(own.apply(params, inputs), targets)
 
-    return subject(model(kind, depth), loss)
+    return steps_of(model(kind, depth), loss)
 
 
-def like(params: Any) -> Subject:
-    """Return parameters with the structure of others."""
+def like(params: Any) -> ModelSteps:
+    """Return parameters with the structure of others; of Linen's variables, the parameters."""
 
     def loss(params: Any, inputs: Array, targets: Array) -> Array:
         del inputs, targets
         return squares(params)
 
-    arrays = jax.tree.map(lambda x: x if is_parameter(x) else None, params)
-    return subject(shrunk(arrays), loss)
+    own = params.get("params", params) if isinstance(params, Mapping) else params
+    arrays = jax.tree.map(lambda x: x if is_parameter(x) else None, own)
+    return steps_of(shrunk(arrays), loss)
 
 
-def subject(params: Any, loss: Loss) -> Subject:
-    """Return the parameters of a model, and the styles of a step for it."""
+def steps_of(params: Any, loss: Loss) -> ModelSteps:
+    """Return the styles of a step for parameters."""
     tx = optimiser()
 
     def pure() -> Step:
@@ -133,12 +134,5 @@ def subject(params: Any, loss: Loss) -> Subject:
 
         return functional(step, TrainState.create(apply_fn=loss, params=params, tx=tx))
 
-    leaves = jax.tree.leaves(params)
     steps = {PLAIN: plain(loss, params, tx), "pure": pure, "train_state": train_state}
-    count = modules(params)
-    return Subject(Counts(len(leaves), count, len(leaves) + count - 1), steps)
-
-
-def modules(params: Mapping[str, Any]) -> int:
-    """Return the number of modules that have parameters, or contain such."""
-    return 1 + sum(modules(each) for each in params.values() if isinstance(each, Mapping))
+    return ModelSteps(Counts(len(jax.tree.leaves(params)), 0, 0), steps)

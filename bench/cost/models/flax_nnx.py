@@ -14,7 +14,7 @@ from bench.cost.models import (
     PLAIN,
     TOKENS,
     WIDTH,
-    Subject,
+    ModelSteps,
     functional,
     loss_of,
     optimiser,
@@ -117,27 +117,27 @@ def model(kind: str, depth: int) -> Any:
     return (others.get(kind) or partial(Stack, kind))(depth, nnx.Rngs(0))
 
 
-def whole(kind: str, depth: int) -> Subject:
+def whole(kind: str, depth: int) -> ModelSteps:
     """Return a model of a kind, and styles of its own step."""
 
     def loss(model: Any, inputs: Array, targets: Array) -> Array:
         return loss_of(model(inputs), targets)
 
-    return subject(model(kind, depth), loss)
+    return steps_of(model(kind, depth), loss)
 
 
-def like(model: Any) -> Subject:
+def like(model: Any) -> ModelSteps:
     """Return a model with the structure of another one."""
 
     def loss(model: Any, inputs: Array, targets: Array) -> Array:
         del inputs, targets
         return squares(nnx.state(model, nnx.Param))
 
-    return subject(nnx.merge(nnx.graphdef(model), shrunk(nnx.state(model))), loss)
+    return steps_of(nnx.merge(nnx.graphdef(model), shrunk(nnx.state(model))), loss)
 
 
-def subject(own_model: Any, model_loss: Loss) -> Subject:
-    """Return a model, and the styles of a step for it."""
+def steps_of(own_model: Any, model_loss: Loss) -> ModelSteps:
+    """Return the styles of a step for a model."""
     tx = optimiser()
 
     def train_step(
@@ -208,6 +208,6 @@ def subject(own_model: Any, model_loss: Loss) -> Subject:
 
     own = (pure, jit, jit_tree, cached_partial, jit_partial, jax_jit, flat)
     modules = [node for _, node in nnx.iter_graph(own_model) if isinstance(node, nnx.Pytree)]
-    fields = sum(len(vars(module)) for module in modules)
+    attributes = sum(len(vars(module)) for module in modules)
     steps = {PLAIN: plain(loss, params, tx)} | {make.__name__: make for make in own}
-    return Subject(Counts(len(jax.tree.leaves(params)), len(modules), fields), steps)
+    return ModelSteps(Counts(len(jax.tree.leaves(params)), len(modules), attributes), steps)

@@ -24,18 +24,18 @@
 
   function update() {
     const n = arrays.valueAsNumber, own = step.valueAsNumber / 1e3, slower = host.valueAsNumber;
-    const wrong = !(n >= 1) || !Number.isInteger(n) ? "parameter arrays: a whole number from 1" : !(own > 0) ? "milliseconds: more than 0" : !(slower > 0) ? "time of your Python: more than 0, 1 on the machine below" : "";
+    const wrong = !(n >= 1) || !Number.isInteger(n) ? "parameter arrays: a whole number from 1" : !(own > 0) ? "milliseconds: more than 0" : !(slower > 0) ? "how many times as slow Python is: more than 0, 1 on the machine below" : "";
     $("status").textContent = wrong;
     if (wrong) return;
     const at = ({ fixed, each, covariance: [first, both, second], t, off }) => {
       const half = t * Math.sqrt(Math.max(0, first + 2 * n * both + n * n * second)), value = fixed + each * n;
-      const ends = off ? [value / (1 + off[1]), value / (1 + off[0])].sort((a, b) => a - b) : [value - half, value + half];
+      const ends = off ? [value / (1 + Math.max(0, off[1])), value / (1 + Math.min(0, off[0]))] : [value - half, value + half];
       return [value, ...ends].map((end) => end * slower);
     };
-    const found = DATA.styles.map((style) => [style.name, at(style)]).sort((a, b) => a[1][0] - b[1][0]);
-    for (const [name, [value, low, high]] of found) {
+    const found = DATA.styles.map((style) => [style, at(style)]).sort((a, b) => a[1][0] - b[1][0]);
+    for (const [{ name, waits }, [value, low, high]] of found) {
       const row = rows.get(name), cost = Math.max(0, value);
-      const least = Math.max(0, value - own) / own;
+      const least = Math.max(0, waits ? value : value - own) / own;
       [added(value, low, high), percent(cost / own), percent(least), cost ? seconds(100 * cost) : "any"]
         .forEach((text, i) => { row.cells[i + 1].textContent = text; });
       body.append(row);

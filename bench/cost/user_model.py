@@ -9,10 +9,14 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, words_of
 
 if TYPE_CHECKING:
-    from bench.cost.models import Subject
+    from bench.cost.models import ModelSteps
+
+
+TREE = "flax_linen"
+"""Whose styles a tree of arrays is measured in: they know nothing of what it is a tree of."""
 
 
 def is_function(given: str) -> bool:
@@ -42,13 +46,13 @@ def model(given: str) -> Any:
             return getattr(module, function)()
     except (Exception, SystemExit) as error:
         raise BakeoffError(
-            f"--model {given} raised {type(error).__name__}: {error}; give a function "
+            f"--model {given} raised {type(error).__name__}: {words_of(error)}; give a function "
             "that takes nothing and returns a model or its parameters"
         ) from error
 
 
-def subject(given: str) -> tuple[str, Subject]:
-    """Return whose styles a user's model is for, and a model with its structure.
+def steps_of(given: str) -> tuple[str, ModelSteps]:
+    """Return whose styles a user's model is for, and steps of a model with its structure.
 
     Raises:
         BakeoffError: the file is none, or the function raises or returns no arrays.
@@ -58,6 +62,8 @@ def subject(given: str) -> tuple[str, Subject]:
     from bench.cost.models import is_parameter
 
     found = model(given)
+    if isinstance(found, tuple) and found and library_of(found[0]) != TREE:
+        found = found[0]  # a model with its state or optimiser
     if not any(map(is_parameter, jax.tree.leaves(found))):
         raise BakeoffError(f"--model {given} has no arrays; give what holds parameters")
     library = library_of(found)
@@ -65,12 +71,9 @@ def subject(given: str) -> tuple[str, Subject]:
 
 
 def library_of(model: Any) -> str:
-    """Return whose styles a model is for; a tree of arrays is for Linen's, as Haiku's would be."""
-    for package, name, library in (
-        ("equinox", "Module", "equinox"),
-        ("flax.nnx", "Module", "flax_nnx"),
-    ):
+    """Return whose styles a model is for; a tree of arrays is for Linen's."""
+    for package, library in (("equinox", "equinox"), ("flax.nnx", "flax_nnx")):
         found = sys.modules.get(package)
-        if found is not None and isinstance(model, getattr(found, name)):
+        if found is not None and isinstance(model, found.Module):
             return library
-    return "flax_linen"
+    return TREE
