@@ -112,9 +112,10 @@ def test_what_workers_measure_is_taken_beside_the_plain_step_of_the_same_block()
 
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
+    poem = [ModelSpec("poem", 1, whole=True)]
+    process = measure.started("equinox", poem, 0.0, (), 0, str(tmp_path))
     with pytest.raises(BakeoffError, match=r"models in equinox could not be measured: .*poem"):
-        poem = [ModelSpec("poem", 1, whole=True)]
-        measure.answer_of(measure.started("equinox", poem, 0.0, (), 0, str(tmp_path)), "equinox")
+        measure.answer_of(process, "equinox")
 
 
 @pytest.mark.parametrize("change", advice.CHANGES, ids=lambda c: f"{c.before}-{c.after}")
