@@ -159,6 +159,7 @@ MAKE: Mapping[str, Callable[..., str]] = {
     "repeated": lambda *files: in_markdown(
         costs.repeated(*(read_table(ROOT / file) for file in files))
     ),
+    "agreement": lambda file: in_markdown(structure.agreement(read_table(ROOT / file))),
     "checked": lambda file: in_markdown(structure.each_model(read_table(ROOT / file))),
     "growth": lambda file: in_markdown(costs.growth_table(read_table(ROOT / file))),
     "instead": lambda file: in_markdown(advice.table(read_table(ROOT / file))),

@@ -117,7 +117,7 @@ REFUSED = {  # what else is wrong with texts, sizes and files has its own tests
     "entrants --build nope": "unknown entrant 'nope'; known",
     "entrants --build pure_jax": "has no environment of its own; those that have: blox",
     "entrants --workload": "requires an argument",
-    "cost --arrays 8 --check": "--check measures beside the runs of a table, on this machine",
+    "cost --arrays 8 --check --here": "--check and --here are given; give one of them",
     "initialisers --seeds 0": "--seeds is 0; it must be a whole number from 1",
     "initialisers --epochs 0": "--epochs is 0; it must be a whole number from 1",
     "initialisers --width 0": "width is 0; it must be a whole number from 1 to 16384",

@@ -98,7 +98,7 @@ def added(cell: Result, plain: Result, metric: str) -> Value:
 
 
 def hidden(waited: Value, late: Value) -> str:
-    """Return which part of a cost is not seen in a row, or that it is not known.
+    """Return the hidden share of a cost, `none` if it is surely not above 0, or `?`.
 
     The interval is that of a ratio of two independent normal estimates, by the delta method.
     """
@@ -107,6 +107,8 @@ def hidden(waited: Value, late: Value) -> str:
         return "?" if cost else ""
     ratio = left / cost
     doubt = math.hypot(half(late), ratio * half(waited)) / cost
+    if 1 - ratio + doubt <= 0:
+        return "none"
     if doubt > EXACT_ENOUGH:
         return "?"
     ends = (1 - ratio - doubt, 1 - ratio, 1 - ratio + doubt)

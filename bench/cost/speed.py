@@ -35,8 +35,8 @@ def speed_here(costs: CostTable) -> float:
     known = costs.by_style
     if lacking := [f"{name}/{style}" for name, style in GAUGES if (name, style) not in known]:
         raise BakeoffError(
-            f"--here compares {' and '.join(map('/'.join, GAUGES))}, and the table has no "
-            f"{' and no '.join(lacking)}; choose another table by --from, or leave --here out"
+            f"machines are compared by {' and '.join(map('/'.join, GAUGES))}, and the table has no "
+            f"{' and no '.join(lacking)}; choose another table by --from"
         )
     fewest = known[GAUGES[0]].measured[0].arrays
     workload = next(name for name in TOGETHER["depth"] if arrays_of(name) == fewest)

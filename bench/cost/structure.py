@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from bench.report.table import ADDED, EACH, Column, Row, Table, Value
 from bench.stats.law import Range
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 STACKS = ("linear", "bare", "norm", "nested")
 """Linear layers alone, linear layers without a bias, layer normalisations, and linear layers that
 are each alone in a module: what the law is fitted to."""
+CLOSE = 0.15
+"""Of a measured cost: a prediction that is off by no more is close."""
 LEAST = 4
 """Stacks, for as many unknowns."""
 NOTE = (
@@ -129,9 +132,13 @@ def off_by(
 
 
 def of_style(costs: CostTable, style: StyleCost) -> list[Checked]:
-    """Return what was measured of a style on other models."""
-    name = style.entrant, style.style
-    return [each for each in costs.checked if (each.library, each.style) == name]
+    """Return what a style was measured to add to other models, in time of the table's machine."""
+    name, host = (style.entrant, style.style), costs.host
+    return [
+        replace(c, seconds=c.seconds / host, low=c.low / host, high=c.high / host)
+        for c in costs.checked
+        if (c.library, c.style) == name
+    ]
 
 
 def held_out(costs: CostTable, style: StyleCost) -> list[Checked]:
@@ -156,7 +163,48 @@ def table(costs: CostTable) -> Table:
             off = [off_by(costs, style, law.at, [whole]) for whole in (False, True)]
             off.append(off_by_arrays(costs, style))
             rows.append(Row((style.name, *parts, *(str(each or "") for each in off))))
-    return Table(columns, tuple(rows), notes=(NOTE,))
+    return Table(columns, tuple(rows), notes=(NOTE, *elsewhere(costs)))
+
+
+def elsewhere(costs: CostTable) -> tuple[str, ...]:
+    """Return what is to be said of a check on another machine than the table's."""
+    if costs.host == 1.0:
+        return ()
+    return (
+        f"These models were measured where Python takes {costs.host:.2f} times as long as on the "
+        "table's machine; their times are divided by that.",
+    )
+
+
+def agreement(costs: CostTable) -> Table:
+    """Return how many predictions of models that are in no fit are close to what was measured.
+
+    A kind of stack is left out of the fit for that.
+    """
+    close: dict[str, list[tuple[bool, bool]]] = {name: [] for name in ("stack", "", "whole")}
+    for style in costs.styles:
+        stacks = [each for each in of_style(costs, style) if each.kind in STACKS]
+        for each in of_style(costs, style) if style.known else ():
+            law = fit([stack for stack in stacks if stack.kind != each.kind])
+            if law is not None:
+                said = law.at(each.counts), style.law.at(each.counts.arrays).value
+                where = "stack" if each.kind in STACKS else "whole" * each.whole
+                first, second = (abs(value / each.seconds - 1) <= CLOSE for value in said)
+                close[where].append((first, second))
+    titles = (
+        "stacks of layers, the fit without their kind",
+        "perceptrons and transformers, in steps that compute next to nothing",
+        "perceptrons and transformers, whole",
+    )
+    rows = [
+        Row((title, *(f"{sum(each)} of {len(found)}" for each in zip(*found, strict=True))))
+        for title, found in zip(titles, close.values(), strict=True)
+        if found
+    ]
+    within = f"within {CLOSE:.0%}".replace("%", " %")
+    columns = (Column(f"arrays, modules and attributes: {within}", number=True),)
+    columns += (Column(f"arrays alone: {within}", number=True),)
+    return Table((Column("models and styles"), *columns), tuple(rows))
 
 
 def each_model(costs: CostTable) -> Table:
@@ -180,4 +228,5 @@ def each_model(costs: CostTable) -> Table:
     counts = (Column(title, number=True) for title in ("arrays", "modules", "attributes"))
     ends = (Column(title, number=True) for title in ("predicted", "measured", "off by"))
     columns = (Column("model"), *counts, Column("style"), *ends)
-    return Table(columns, tuple(sorted(rows, key=lambda row: row.cells[:1])))
+    rows.sort(key=lambda row: row.cells[:1])
+    return Table(columns, tuple(rows), notes=elsewhere(costs))

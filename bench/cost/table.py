@@ -127,6 +127,8 @@ class CostTable(msgspec.Struct, frozen=True):
     styles: tuple[StyleCost, ...]
     growth: tuple[Growth, ...] = ()
     checked: tuple[Checked, ...] = ()
+    host: float = 1.0
+    """How many times as long Python took where `checked` was measured as on the table's machine."""
 
     @property
     def by_style(self) -> dict[tuple[str, str], StyleCost]:
