@@ -285,6 +285,7 @@ def test_a_users_model_is_measured_in_the_styles_of_its_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
 ) -> None:
     monkeypatch.setattr("bench.cost.measure.SECONDS", 0.1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the machine's lock is
     (tmp_path / "sizes.py").write_text("WIDTH = 2\n")
     (tmp_path / "mine.py").write_text(
         "import equinox as eqx, jax, sizes\n"
