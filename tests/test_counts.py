@@ -220,7 +220,6 @@ def test_exact(entrant: str, style: str, step_of: StepOf) -> None:
     assert (found["python_calls"] or 0) >= starts
     assert (found["compilations_first"] or 0) >= programs
     assert found["compilations_warm"] == 0
-    assert found["parameters"] == TOY.model.parameters
 
 
 @pytest.mark.slow

@@ -17,6 +17,8 @@ from bench.engine.run_plan import RunPlan
 from bench.estimates import MOST_HOST_WORKERS, Settled
 from bench.metrics import COLD, METRICS, Kind
 from bench.samples import BASELINE_ARM, CONTROL_ARM, MIN_COLD, MIN_VISITS, STARVED
+from bench.worker import protocol
+from common.config import WORKLOADS
 from tests.simulated import LANES, STYLES, Machine, dies, needed
 
 if TYPE_CHECKING:
@@ -68,6 +70,24 @@ def test_every_budget_is_kept_and_answers(budget: float, slowness: float) -> Non
     assert len(have) == 13 or slowness > 1
     counts = {len(found.values(metric)) for found in cells.values() for metric in COLD}
     assert slowness > 1 or all(not count or count >= MIN_COLD for count in counts)
+
+
+def test_counts_are_of_each_depth() -> None:
+    """Python does more in a deeper model, and the same in a wider one."""
+
+    class Deeper(Machine):
+        def answer(self, action: Action, wrong: str = "") -> Any:
+            found = super().answer(action, wrong)
+            if isinstance(found, protocol.Counted):
+                return protocol.Counted({"python_calls": WORKLOADS[action.workload].layers})
+            return found
+
+    at = ("toy", "seed", "depth12")
+    plan, machine = run(needed(at, ("step",), FEW, styles=FEW), machine=Deeper())
+    counted = {a.workload for *_, a in machine.log if a.do == "count"}
+    assert counted == {"toy", "depth12"}
+    calls = {(c.workload, f.exact["python_calls"]) for c, f in plan.state.cells.items()}
+    assert calls == {("toy", 3), ("seed", 3), ("depth12", 12)}
 
 
 def test_what_has_time_and_what_says_that_it_has_none() -> None:

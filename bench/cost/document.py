@@ -145,7 +145,7 @@ def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iter
         )
     by_structure = any(structure.law_of(costs, style) for style in styles)
     if not asked.counts.modules:
-        yield "By arrays alone; `--model FILE.py:FUNCTION` counts modules as well, and is closer."
+        yield "By arrays alone: `--model FILE.py:FUNCTION --here` measures a model instead."
     elif by_structure:
         yield "By arrays, modules and attributes. `--here` measures your model instead."
     if asked.host != 1.0:

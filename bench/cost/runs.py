@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from bench.cells import BASELINE, CONTROL, Arm
 from bench.metrics import EXACT, label
 from bench.report import wording
-from bench.report.run import value
 from bench.report.table import ADDED, Column, Row, Table, Value, percent
 
 if TYPE_CHECKING:
@@ -34,10 +33,10 @@ def widths(section: BakeoffSection) -> Table:
 
 
 def depths(section: BakeoffSection) -> Table:
-    """Return what else grows with the depth: Python's calls, and memory."""
-    counts = ((label(name), partial(count_of, name)) for name in ("python_calls", "temp_bytes"))
-    peak = label("peak_rss"), lambda cell: value(cell, "peak_rss")
-    return by_workload(section, (*counts, peak), with_baseline=True)
+    """Return what else grows with the depth: Python's calls, and the memory of a call."""
+    names = ("python_calls", "temp_bytes")
+    counts = [(label(name), partial(count_of, name)) for name in names]
+    return by_workload(section, counts, with_baseline=True)
 
 
 def count_of(name: str, cell: Result) -> Content:

@@ -378,11 +378,12 @@ class EnvironmentPlan:
         """Yield what is done once, if there is time for it."""
         left, lanes = self.left, len(self.one_core)
         alone = not self.turns(*STEPS) and not self.turns(HOST)
-        workload = min(self.workloads, key=lambda w: WORKLOADS[w].work)
-        arms = self.side.alive(workload)
-        cost = 2 * len(arms) * self.each_cost(workload) / lanes
-        if self.options.fixed or alone or cost <= COUNT_SHARE * left:
-            yield from self.parts("count", arms)
+        cost = 0.0
+        for workload in self.smallest_of_each_depth():
+            arms = self.side.alive(workload)
+            cost += 2 * len(arms) * self.each_cost(workload) / lanes
+            if self.options.fixed or alone or cost <= COUNT_SHARE * left:
+                yield from self.parts("count", arms)
         without_cold = self.options.blocks is not None and self.options.cold_samples is None
         seconds = 0.0 if without_cold else (ALONE if alone else COLD_SHARE) * left
         yield from self.cold_jobs(self.work.now + seconds, lanes)
@@ -401,6 +402,13 @@ class EnvironmentPlan:
             if cells and (self.options.fixed or cost <= allowed):
                 allowed -= cost
                 yield from self.parts("train", self.work.rng.sample(cells, len(cells)))
+
+    def smallest_of_each_depth(self) -> list[str]:
+        """Return the workloads to count at: what Python does depends on the layers alone."""
+        found: dict[int, str] = {}
+        for workload in sorted(self.workloads, key=lambda w: WORKLOADS[w].work):
+            found.setdefault(WORKLOADS[workload].layers, workload)
+        return list(found.values())
 
     def parts(self, do: Any, cells: Sequence[Cell]) -> Iterator[Job]:
         """Yield counts or trainings, a part of the cells for each lane."""

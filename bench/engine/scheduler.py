@@ -321,8 +321,9 @@ class Scheduler:
             found.proof, found.losses = answer.proof, tuple(answer.losses)
             found.exact |= answer.exact
         elif isinstance(answer, protocol.Counted):
-            for each in side.alive():  # at all workloads it is the same
-                if str(each.arm) == arm:
+            layers = WORKLOADS[cell.workload].layers
+            for each in side.alive():  # at all sizes it is the same
+                if str(each.arm) == arm and WORKLOADS[each.workload].layers == layers:
                     side.state.cells[each].exact |= answer.exact
         elif isinstance(answer, protocol.Trained):
             found.training = answer.training

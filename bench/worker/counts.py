@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from common.contract import flat, fresh_checkpoint
+from common.contract import fresh_checkpoint
 from common.equality import random_chunk, random_hidden, random_weights
 from common.errors import BakeoffError
 
@@ -63,8 +63,7 @@ def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
     Returns:
         `python_starts` and `python_calls` of a warm call, None where they are not the same every
         time; programs compiled in the first three calls (`compilations_first`) and in ten further
-        ones (`compilations_warm`: a step that traces again each time has ten); `parameters`, the
-        weights and biases that the step saves.
+        ones (`compilations_warm`: a step that traces again each time has ten).
     """
     chunks = [random_chunk(case, seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
     hidden = random_hidden(case)
@@ -83,7 +82,6 @@ def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
         "python_calls": counts and counts.calls,
         "compilations_first": first,
         "compilations_warm": warm,
-        "parameters": sum(array.size for dense in flat(step.save().weights) for array in dense),
     }
 
 

@@ -156,7 +156,7 @@ class Session:
         return found
 
     def count(self, workload: str, backend: str, arm: str) -> Counted | Failed:
-        """Count what an arm's step has Python and JAX do; it says the same at all sizes.
+        """Count what an arm's step has Python and JAX do; it says the same at all widths.
 
         JAX's caches are cleared for that, so that whatever was compiled is compiled anew when it is
         called next: count in a worker that does nothing else.
