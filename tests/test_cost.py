@@ -220,6 +220,25 @@ def test_what_of_a_host_cost_is_hidden_in_a_row() -> None:
     assert rows["equinox filter_jit"][4] == "?"
 
 
+def test_counts_of_each_depth() -> None:
+    def cell(style: str, workload: str, **exact: float) -> Result:
+        about: dict[str, Any] = {"entrant": "flax_nnx", "backend": "cpu", "metrics": {}}
+        return Result(style=style, workload=workload, exact={**exact}, **about)
+
+    section = BakeoffSection(
+        cells=[
+            cell("jit", "depth3", python_calls=7000, temp_bytes=960),
+            cell("jit", "depth12", python_calls=25000, temp_bytes=1520),
+            cell("pure", "depth3", python_calls=300),
+        ]
+    )
+    first, second = runs.depths(section).rows
+    assert [str(each) for each in first.cells] == [
+        *("flax_nnx jit", "7 000", "25 000", "960 B", "1.52 kB"),
+    ]
+    assert [str(each) for each in second.cells] == ["flax_nnx", "300", "", "", ""]
+
+
 def test_a_table_has_what_its_laws_are_fitted_to(table: CostTable) -> None:
     for style in (*table.styles, *read_table().styles):
         sizes = np.array([point.arrays for point in style.measured], float)

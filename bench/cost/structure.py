@@ -202,8 +202,8 @@ def agreement(costs: CostTable) -> Table:
         if found
     ]
     within = f"within {CLOSE:.0%}".replace("%", " %")
-    columns = (Column(f"arrays, modules and attributes: {within}", number=True),)
-    columns += (Column(f"arrays alone: {within}", number=True),)
+    laws = ("arrays, modules and attributes", "arrays alone")
+    columns = (Column(f"{law}: {within}", number=True) for law in laws)
     return Table((Column("models and styles"), *columns), tuple(rows))
 
 
