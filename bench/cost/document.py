@@ -143,10 +143,9 @@ def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iter
             "styles that cost next to nothing, and libraries without such models, they are the "
             "fit's."
         )
-    by_structure = any(structure.law_of(costs, style) for style in styles)
     if not asked.counts.modules:
         yield "By arrays alone: `--model FILE.py:FUNCTION --here` measures a model instead."
-    elif by_structure:
+    elif any(structure.law_of(costs, style) for style in styles):
         yield "By arrays, modules and attributes. `--here` measures your model instead."
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
