@@ -318,7 +318,7 @@ def test_costs_follow_what_a_reader_enters(browser: Browser, tmp_path: Path) -> 
         asked = Asked(Counts(arrays, 0, 0), step, host)
         tab.get_by_label("parameter arrays").fill(str(arrays))
         tab.get_by_label("milliseconds of a step").fill(f"{step * 1e3:g}")
-        tab.get_by_label("times as slow a Python").fill(f"{host:g}")
+        tab.get_by_label("Python slower by a factor of").fill(f"{host:g}")
         shown = tab.locator("main table").first.locator("tbody tr")
         [table] = document.document(costs, asked, costs.styles).sections[0].tables
         expected = [[str(cell) for cell in row.cells] for row in table.rows]

@@ -16,6 +16,7 @@ from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
 from bench.cost import advice, runs, structure
 from bench.cost.document import Asked, document, repeated
 from bench.cost.fit import arrays_of, cost_table
+from bench.cost.speed import GAUGES
 from bench.cost.table import Checked, CostTable, Counts, json_of, read_table
 from bench.estimates import Arms, Group
 from bench.metrics import HOST
@@ -23,6 +24,7 @@ from bench.runfile import BakeoffSection, Metric, Result
 from bench.runfile.reader import Run
 from bench.samples import Samples
 from bench.stats.law import law
+from bench.worker.settings import ROOT
 from common import weights
 from common.config import WORKLOADS
 from common.errors import BakeoffError
@@ -247,6 +249,14 @@ def test_a_table_has_what_its_laws_are_fitted_to(table: CostTable) -> None:
         assert again.covariance == pytest.approx(style.covariance)
         assert (again.fixed, again.each) == pytest.approx((style.fixed, style.each))
         assert again.workers == style.workers
+
+
+def test_the_published_check_is_scaled_by_both_machines_host_costs() -> None:
+    here = read_table()
+    there = read_table(ROOT / "results/cost/runs/host-cost-older-machine.json")
+    fewest = [[t.by_style[name].measured[0].seconds for name in GAUGES] for t in (there, here)]
+    ratios = np.array(fewest[0]) / np.array(fewest[1])
+    assert here.host == pytest.approx(float(np.exp(np.log(ratios).mean())))
 
 
 def test_a_table_comes_back_from_its_file(table: CostTable, file: Path) -> None:

@@ -20,7 +20,7 @@ from bench.report.table import (
     Value,
     amount,
 )
-from bench.stats.law import Range, quantile
+from bench.stats.law import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -253,5 +253,5 @@ def part(costs: CostTable, style: StyleCost) -> dict[str, Any]:
         "fixed": style.fixed,
         "each": style.each,
         "covariance": style.covariance,
-        "t": quantile(style.workers),
+        "t": style.t,
     }

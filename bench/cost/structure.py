@@ -122,7 +122,7 @@ def off_by(
         costs: The table.
         style: One of its styles.
         law: Of counts, in seconds.
-        whole: Of steps that compute what the model does, of such that do not, or of both.
+        whole: Which steps: whether they compute what the model does.
     """
     if not style.known:
         return None
@@ -171,8 +171,8 @@ def elsewhere(costs: CostTable) -> tuple[str, ...]:
     if costs.host == 1.0:
         return ()
     return (
-        f"These models were measured where Python takes {costs.host:.2f} times as long as on the "
-        "table's machine; their times are divided by that.",
+        f"Measured where Python takes {costs.host:.2f} times as long as on the table's machine, and "
+        "divided by that.",
     )
 
 

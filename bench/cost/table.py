@@ -50,6 +50,8 @@ class StyleCost(msgspec.Struct, frozen=True):
     """Of both parts, as in `bench.stats.law.Law`."""
     workers: int
     misfit: float
+    t: float
+    """Student's quantile, as there."""
     measured: tuple[Measured, ...] = ()
     """The fewest arrays first."""
     seconds: tuple[tuple[float | None, ...], ...] = ()
@@ -66,7 +68,7 @@ class StyleCost(msgspec.Struct, frozen=True):
     @property
     def law(self) -> Law:
         """The law itself."""
-        return Law(self.fixed, self.each, self.covariance, self.workers, self.misfit)
+        return Law(self.fixed, self.each, self.covariance, self.workers, self.misfit, self.t)
 
     @property
     def name(self) -> str:

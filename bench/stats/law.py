@@ -10,7 +10,6 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy import special
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +38,8 @@ class Law(NamedTuple):
     workers: int
     misfit: float
     """Largest distance of a size's mean from the line, as a part of the line there."""
+    t: float
+    """Student's quantile of a 95 % interval from so many workers."""
 
     def at(self, size: float) -> Range:
         """Return the cost of a size."""
@@ -57,7 +58,7 @@ class Law(NamedTuple):
         return self._range(self.fixed, self.covariance[0])
 
     def _range(self, value: float, variance: float) -> Range:
-        half = quantile(self.workers) * math.sqrt(max(0.0, variance))
+        half = self.t * math.sqrt(max(0.0, variance))
         return Range(value, value - half, value + half)
 
 
@@ -86,7 +87,8 @@ def law(
     expected = fixed + each * sizes[known]
     away = np.abs(np.nanmean(costs[:, known], 0) - expected) / np.abs(expected)
     covariance = float(first), float(both), float(second)
-    return Law(float(fixed), float(each), covariance, len(lines), float(away.max()))
+    t = quantile(len(lines))
+    return Law(float(fixed), float(each), covariance, len(lines), float(away.max()), t)
 
 
 def power_law(costs: Mapping[int, Sequence[float]]) -> Range:
@@ -95,7 +97,7 @@ def power_law(costs: Mapping[int, Sequence[float]]) -> Range:
     Args:
         costs: By size, of independent processes.
     """
-    from scipy import stats  # which takes a second to import
+    from scipy import special, stats  # which take a second to import
 
     sizes, logs = np.array([(math.log(n), math.log(c)) for n, own in costs.items() for c in own]).T
     fit = stats.linregress(sizes, logs)
@@ -112,4 +114,6 @@ def mean_of_workers(values: Sequence[float]) -> Range:
 
 def quantile(workers: int) -> float:
     """Return Student's quantile of a 95 % interval from so many workers."""
+    from scipy import special  # which takes a third of a second to import
+
     return float(special.stdtrit(workers - 1, 0.975))

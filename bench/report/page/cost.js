@@ -24,7 +24,7 @@
 
   function update() {
     const n = arrays.valueAsNumber, own = step.valueAsNumber / 1e3, slower = host.valueAsNumber;
-    const wrong = !(n >= 1) || !Number.isInteger(n) ? "parameter arrays: a whole number from 1" : !(own > 0) ? "milliseconds: more than 0" : !(slower > 0) ? "how many times as slow Python is: more than 0, 1 on the machine below" : "";
+    const wrong = !(n >= 1) || !Number.isInteger(n) ? "parameter arrays: a whole number from 1" : !(own > 0) ? "milliseconds: more than 0" : !(slower > 0) ? "Python slower by a factor of: more than 0; 1 is the machine below" : "";
     $("status").textContent = wrong;
     if (wrong) return;
     const at = ({ fixed, each, covariance: [first, both, second], t, off }) => {
