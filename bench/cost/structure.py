@@ -171,8 +171,8 @@ def elsewhere(costs: CostTable) -> tuple[str, ...]:
     if costs.host == 1.0:
         return ()
     return (
-        f"Measured where Python takes {costs.host:.2f} times as long as on the table's machine, and "
-        "divided by that.",
+        f"Measured where Python takes {costs.host:.2f} times as long as on the table's machine, "
+        "and divided by that.",
     )
 
 
