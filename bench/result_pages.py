@@ -16,10 +16,10 @@ import msgspec
 
 from bench import limit, tricks
 from bench.compare import bisect_result, history_result
-from bench.cost import advice, structure
+from bench.cost import advice, prediction
 from bench.cost import document as costs
 from bench.cost import runs as of_runs
-from bench.cost.table import Counts, read_table
+from bench.cost.table import read_table
 from bench.initialisers import alternatives
 from bench.initialisers import document as initialisers
 from bench.initialisers.chart import figure as curves
@@ -90,7 +90,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     for path, document in documents():
         yield path, document_page(document)
     table = read_table()
-    yield COST / PAGE, costs.page(table, costs.Asked(Counts(100, 0, 0), 0.010), table.styles)
+    yield COST / PAGE, costs.page(table, costs.Asked(prediction.Size(100), 0.010), table.styles)
 
 
 def pictures() -> Iterator[tuple[Path, list[Figure]]]:
@@ -155,17 +155,18 @@ MAKE: Mapping[str, Callable[..., str]] = {
     "scaling": lambda file: in_markdown(*scaling.tables(section(file))),
     "donation": lambda *files: in_markdown(*donation.tables(*map(section, files))),
     "laws": lambda file: in_markdown(costs.laws(read_table(ROOT / file))),
-    "structure": lambda file: in_markdown(structure.table(read_table(ROOT / file))),
+    "calls": lambda file: in_markdown(prediction.table(read_table(ROOT / file))),
     "repeated": lambda *files: in_markdown(
         costs.repeated(*(read_table(ROOT / file) for file in files))
     ),
-    "agreement": lambda file: in_markdown(structure.agreement(read_table(ROOT / file))),
-    "checked": lambda file: in_markdown(structure.each_model(read_table(ROOT / file))),
+    "agreement": lambda file: in_markdown(prediction.agreement(read_table(ROOT / file))),
+    "checked": lambda file: in_markdown(prediction.each_model(read_table(ROOT / file))),
     "growth": lambda file: in_markdown(costs.growth_table(read_table(ROOT / file))),
     "instead": lambda file: in_markdown(advice.table(read_table(ROOT / file))),
     "diffs": diffs,
     "widths": lambda file: in_markdown(of_runs.widths(section(file))),
     "depths": lambda file: in_markdown(of_runs.depths(section(file))),
+    "peaks": lambda file: in_markdown(of_runs.peaks(section(file))),
     "hidden": lambda file: in_markdown(of_runs.in_a_row(section(file))),
     "steps": lambda file: of_losses(file, ""),
     "start": lambda file: of_losses(file, "Why"),

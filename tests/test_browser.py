@@ -13,7 +13,8 @@ import pytest
 from bench.cells import BASELINE, Cell
 from bench.cost import document
 from bench.cost.document import Asked
-from bench.cost.table import Counts, read_table
+from bench.cost.prediction import Size
+from bench.cost.table import read_table
 from bench.report import wording
 from bench.report.page import page
 from bench.report.page.data import by_baseline
@@ -305,9 +306,7 @@ def test_costs_follow_what_a_reader_enters(browser: Browser, tmp_path: Path) -> 
     """In the terminal's words, in its order."""
     costs = read_table()
     path = tmp_path / "cost.html"
-    path.write_text(
-        document.page(costs, Asked(Counts(100, 0, 0), 0.01), costs.styles), encoding="utf-8"
-    )
+    path.write_text(document.page(costs, Asked(Size(100), 0.01), costs.styles), encoding="utf-8")
     context = browser.new_context(viewport=PHONE)
     tab = context.new_page()
     said: list[str] = []
@@ -315,7 +314,7 @@ def test_costs_follow_what_a_reader_enters(browser: Browser, tmp_path: Path) -> 
     tab.on("pageerror", lambda error: said.append(str(error)))
     tab.goto(path.as_uri())
     for arrays, step, host in ((8, 0.001, 1.0), (147, 0.040, 1.0), (500, 0.0004, 1.5)):
-        asked = Asked(Counts(arrays, 0, 0), step, host)
+        asked = Asked(Size(arrays), step, host)
         tab.get_by_label("parameter arrays").fill(str(arrays))
         tab.get_by_label("milliseconds of a step").fill(f"{step * 1e3:g}")
         tab.get_by_label("Python slower by a factor of").fill(f"{host:g}")

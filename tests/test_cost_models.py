@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from bench.cost import advice, document, measure, models, user_model
 from bench.cost.document import Asked
 from bench.cost.measure import ModelSpec
-from bench.cost.table import Counts
+from bench.cost.prediction import Size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ARRAYS = {"linear": 2, "bare": 1, "norm": 2, "nested": 2, "mlp": 6, "transformer": 21}
+ARRAYS = {"mlp": 6, "transformer": 21}
 """Of one block."""
 WITHOUT_BIASES = 4
 """Of Equinox's attention."""
 CASES = [
-    (library, model._replace(depth=1))
-    for library, models in measure.MODELS.items()
-    for model in models[::2]
-] + [
-    (library, ModelSpec(kind, 1, whole=True))
+    (library, ModelSpec(kind, 1, whole=whole))
     for library in measure.MODELS
-    for kind in ("mlp", "transformer")
+    for kind in ARRAYS
+    for whole in (False, True)
 ]
 
 
@@ -35,8 +31,16 @@ CASES = [
 def test_every_style_has_the_losses_of_plain_jax(library: str, model: ModelSpec) -> None:
     steps = model.steps(library)
     fewer = WITHOUT_BIASES if (library, model.kind) == ("equinox", "transformer") else 0
-    assert steps.counts.arrays == ARRAYS[model.kind] - fewer
+    assert steps.arrays == ARRAYS[model.kind] - fewer
     assert_all_train_alike(steps, model.kind)
+
+
+@pytest.mark.parametrize("library", measure.MODELS)
+def test_the_rnn_stands_beside_them_in_the_same_styles(library: str) -> None:
+    steps = ModelSpec(measure.RNN, 3, whole=True).steps(library)
+    assert steps.arrays == 8
+    assert list(steps.steps) == list(ModelSpec("mlp", 1).steps(library).steps)
+    assert_all_train_alike(steps, "mlp")
 
 
 OWN = """
@@ -51,6 +55,7 @@ class Counted(nnx.Module):
 
 def equinox(): return eqx.nn.MLP(300, 2, 400, 3, key=jax.random.key(0))
 def flax_nnx(): return Counted(nnx.Rngs(0))
+def shapes(): return nnx.eval_shape(flax_nnx)
 def shared():
     layer = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
     return nnx.Sequential(layer, layer)
@@ -59,29 +64,35 @@ def flax_linen(): return {"params": {"a": {"kernel": jnp.zeros((2, 3)), "steps":
 
 
 @pytest.mark.parametrize(
-    ("library", "arrays"), [("equinox", 8), ("flax_nnx", 4), ("flax_linen", 1)]
+    ("function", "library", "arrays"),
+    [
+        ("equinox", "equinox", 8),
+        ("flax_nnx", "flax_nnx", 4),
+        ("shapes", "flax_nnx", 4),
+        ("flax_linen", "flax_linen", 1),
+    ],
 )
 def test_a_users_model_has_its_structure_and_small_arrays(
-    library: str, arrays: int, tmp_path: Path
+    function: str, library: str, arrays: int, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.py").write_text(OWN)
-    name, steps = user_model.steps_of(f"{tmp_path / 'mine.py'}:{library}")
-    assert (name, steps.counts.arrays) == (library, arrays)
-    assert_all_train_alike(steps, "linear")
+    name, steps = user_model.steps_of(f"{tmp_path / 'mine.py'}:{function}")
+    assert (name, steps.arrays) == (library, arrays)
+    assert_all_train_alike(steps, "mlp")
 
 
 def test_a_style_that_cannot_take_a_users_model_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "BLOCKS", 1)
+    monkeypatch.setattr(measure, "ROUNDS", 1)
     (tmp_path / "mine.py").write_text(OWN)
     model = ModelSpec(f"{tmp_path / 'mine.py'}:shared")
-    [done] = measure.work("flax_nnx", [model], 0.0, 0)
+    [done] = measure.work("flax_nnx", [model], 1e-9, 0)
     assert {"jit", "cached_partial"} <= set(done["seconds"]), "they know of shared Variables"
     assert {"jit_tree", "jit_partial"} <= set(done["failed"])
     found = [f for f in measure.summary("flax_nnx", model, [done, done]) if f.style == "jit_tree"]
-    assert [(f.seconds, f.failure) for f in found] == [(None, done["failed"]["jit_tree"])]
-    said = document.document_of_user(Asked(Counts(*done["counts"]), 0.01), found, 2)
+    assert [(f.added, f.failure) for f in found] == [((), done["failed"]["jit_tree"])]
+    said = document.document_of_user(Asked(Size(done["arrays"]), 0.01), found)
     assert any("jit_tree cannot take this model" in line for line in said.sections[0].lines)
 
 
@@ -97,18 +108,35 @@ def assert_all_train_alike(made: models.ModelSteps, kind: str) -> None:
         assert each == pytest.approx(losses[models.PLAIN], rel=1e-6), style
 
 
-def test_what_workers_measure_is_taken_beside_the_plain_step_of_the_same_block() -> None:
-    plain = np.array([1e-4, 2e-4, 1e-4])  # the second block was slow, for all alike
-    counts = {"counts": [8, 3, 20]}
+def test_of_each_worker_the_calls_count_that_nothing_disturbed() -> None:
+    quiet = 21 * [1e-4]
+    busy = [*quiet[:5], *(16 * [9e-4])]
     workers = [
-        {**counts, "failed": {}, "seconds": {models.PLAIN: plain * s, "jit": plain * s * f}}
-        for s, f in ((1.0, 3.0), (1.1, 3.1), (0.9, 2.9))
+        {
+            "arrays": 8,
+            "calls": {models.PLAIN: 4, "jit": 104, "odd": None},
+            "failed": {},
+            "seconds": {models.PLAIN: busy, "jit": [3 * speed * s for s in busy], "odd": quiet},
+        }
+        for speed in (1.0, 1.1, 0.9)
     ]
-    [found] = measure.summary("flax_nnx", ModelSpec("mlp", 2), workers)
-    assert (found.counts, found.style) == ((8, 3, 20), "jit")
-    assert found.seconds is not None
-    assert found.seconds.value == pytest.approx(2 * 1.1e-4)
-    assert found.seconds.low < 2 * 1.1e-4 < found.seconds.high
+    found, odd = measure.summary("flax_nnx", ModelSpec("mlp", 2), workers)
+    assert (found.arrays, found.style, found.calls) == (8, "jit", 100)
+    assert found.added == pytest.approx((2e-4, 2.3e-4, 1.7e-4))
+    assert found.seconds.value == pytest.approx(2e-4)
+    assert found.seconds.low < 2e-4 < found.seconds.high
+    assert odd.calls is None, "they vary"
+
+
+def test_calls_are_counted_and_nothing_is_timed() -> None:
+    [done] = measure.work("equinox", [ModelSpec("mlp", 1)], 0.0, 0)
+    assert not done["seconds"]
+    found = {f.style: f for f in measure.summary("equinox", ModelSpec("mlp", 1), [done])}
+    assert found["filter_jit"].added == ()
+    filtered, pure = (found[style].calls for style in ("filter_jit", "pure"))
+    assert filtered is not None
+    assert pure is not None
+    assert filtered > pure > 0
 
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:

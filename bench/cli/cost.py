@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.cost.document import Asked
+    from bench.cost.measure import MeasuredCost
     from bench.cost.models import ModelSteps
     from bench.cost.table import CostTable
     from bench.report.table import Document
@@ -51,7 +52,8 @@ def cost(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Count them in a file of weights, or in what a function of a Python file returns.",
+            help="Count them in a file of weights or in what a function returns; of a model in "
+            "Equinox or NNX, the Python calls of its step.",
             metavar="FILE.safetensors|FILE.py:FUNCTION",
         ),
     ] = None,
@@ -86,7 +88,8 @@ def cost(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Measure other models here, in 25 minutes: does the law hold for them?"
+            "--check",
+            help="Measure other models here, in 25 minutes: how far are predictions off?",
         ),
     ] = False,
     format_: Annotated[
@@ -100,11 +103,13 @@ def cost(
 ) -> int:
     """Say what each style adds to a step of your model, and from which step time on it matters.
 
-    What it adds depends on how many parameter arrays, modules and attributes of modules a model
-    has, and on how fast Python runs.
+    What it adds depends on how many Python calls a step makes, which grow with the number of the
+    model's parameter arrays, and on how fast Python runs.
     """
-    from bench.cost.document import Asked, document, page
-    from bench.cost.table import Counts, json_of
+    from bench.cost.document import Asked, of_counted, page
+    from bench.cost.prediction import Size
+    from bench.cost.table import json_of
+    from bench.cost.user_model import TREE
 
     chosen = format_of(format_, output, CostFormat)
     if step_ms is not None and not 0 < step_ms <= MOST_MILLISECONDS:  # NaN is not
@@ -129,14 +134,10 @@ def cost(
             f"{'both are' if model else 'neither is'} given"
         )
     own = None if model is None else steps_of(model)
-    if own:
-        library, counts = own[0], own[1].counts
-    else:
-        number = arrays if model is None else arrays_in(model)
-        assert number is not None
-        check_size("--arrays", number, most=MOST_ARRAYS)
-        library, counts = "", Counts(number, 0, 0)
-    asked = Asked(counts, (step_ms or STEP_MS) / 1e3)
+    number = own[1].arrays if own else arrays if model is None else arrays_in(model)
+    assert number is not None
+    check_size("--arrays", number, most=MOST_ARRAYS)
+    asked = Asked(Size(number), (step_ms or STEP_MS) / 1e3)
     html = None
     if here and own:
         if from_:
@@ -144,16 +145,18 @@ def cost(
         made = measured_here(str(model), own, asked, names(style))
     else:
         costs = table_from(from_ or [])
-        known = {n: s for n, s in costs.by_style.items() if not counts.modules or n[0] == library}
+        library = own[0] if own and own[0] != TREE else None
+        known = {n: s for n, s in costs.by_style.items() if library in (None, n[0])}
         styles = known_styles(known, names(style))
+        found = calls_of(str(model), library) if library else []
         if check:
             costs = checked(costs)
         if here:
             from bench.cost.speed import speed_here
 
             asked = asked._replace(host=speed_here(costs))
-        made = document(costs, asked, styles, check=check)
-        if not counts.modules:
+        made = of_counted(costs, asked, styles, found, check=check)
+        if not found:
             html = partial(page, costs, asked, styles)
     if chosen is CostFormat.HTML:
         give(html() if html else rendered(lambda **_: made, str(chosen)), output)
@@ -182,13 +185,28 @@ def measured_here(
 ) -> Document:
     """Return what styles add to a step of a user's model, measured now."""
     from bench.cost.document import document_of_user
-    from bench.cost.measure import WORKERS, ModelSpec, measured
+    from bench.cost.measure import ModelSpec, measured
     from bench.cost.models import PLAIN
 
     library, made = own
     chosen = known_styles({(library, name): name for name in made.steps if name != PLAIN}, styles)
-    found = measured({library: [ModelSpec(model)]}, tell)
-    return document_of_user(asked, [each for each in found if each.style in chosen], WORKERS)
+    found = [e for e in measured({library: [ModelSpec(model)]}, tell) if e.style in chosen]
+    return document_of_user(asked, found)
+
+
+def calls_of(model: str, library: str) -> list[MeasuredCost]:
+    """Return the Python calls of a user's model in each style of its library.
+
+    There are none where its step cannot be made, which is said.
+    """
+    from bench.cost.measure import ModelSpec, counted
+
+    tell(f"counting the Python calls of {model} in each style of {library}")
+    try:
+        return counted(library, ModelSpec(model))
+    except BakeoffError as error:
+        tell(f"{error}; so what follows is by arrays")
+        return []
 
 
 def tell(text: str) -> None:
@@ -220,9 +238,7 @@ def checked(costs: CostTable) -> CostTable:
     """
     from msgspec.structs import replace
 
-    from bench.cost.measure import MODELS, measured
-    from bench.cost.speed import speed_here
-    from bench.cost.table import Checked
+    from bench.cost.measure import MODELS, beside_rnn, measured
     from common.versions import versions
 
     now = versions()
@@ -232,14 +248,7 @@ def checked(costs: CostTable) -> CostTable:
                 f"--check measures with {what} {now[what]}, and the table is of {what} "
                 f"{costs.versions[what]}: give another table or runs, or install that"
             )
-    host = speed_here(costs)
-    tell(f"this machine's Python takes {host:.2f} times as long as the table's")
-    found = []
-    for each in measured(MODELS, tell):
-        if each.seconds is not None:
-            about = *each.model, each.library, each.style
-            found.append(Checked(*about, each.counts, *each.seconds))
-    return replace(costs, checked=tuple(found), host=host)
+    return replace(costs, checked=tuple(beside_rnn(list(measured(MODELS, tell)))))
 
 
 def steps_of(model: str) -> tuple[str, ModelSteps] | None:

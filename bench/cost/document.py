@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.cells import Arm
-from bench.cost import advice, structure
+from bench.cost import advice, prediction
+from bench.cost.prediction import Size
 from bench.metrics import label
 from bench.report import wording
 from bench.report.table import (
@@ -23,10 +24,10 @@ from bench.report.table import (
 from bench.stats.law import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bench.cost.measure import MeasuredCost
-    from bench.cost.table import CostTable, Counts, StyleCost
+    from bench.cost.table import CostTable, StyleCost
 
 WAITING = {Arm("equinox", "filter_jit")}
 """Styles whose call returns when the device is done, so that nothing overlaps."""
@@ -42,8 +43,7 @@ SMALL = 0.01
 class Asked(NamedTuple):
     """A model, and the machine that runs it."""
 
-    counts: Counts
-    """Of parameter arrays; of modules and attributes, if they are known, else 0."""
+    size: Size
     step_seconds: float
     """Of its training step, as plain JAX would take."""
     host: float = 1.0
@@ -51,36 +51,75 @@ class Asked(NamedTuple):
 
 
 def document(
-    costs: CostTable, asked: Asked, styles: Sequence[StyleCost], *, check: bool = False
+    costs: CostTable,
+    asked: Asked,
+    styles: Sequence[StyleCost],
+    more: Iterable[str] = (),
+    *,
+    check: bool = False,
 ) -> Document:
-    """Return what some styles of a table cost a model; with how far the laws are off, if asked."""
+    """Return what some styles of a table cost a model; with how far that can be off, if asked.
+
+    Args:
+        costs: The table.
+        asked: The model, and the machine.
+        styles: Of the table.
+        more: Further lines of the section.
+        check: Whether to say how far predictions of other models are off.
+    """
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
     added = {
         Arm(style.entrant, style.style): scaled(
-            structure.predicted(costs, style, asked.counts), asked.host
+            prediction.predicted(costs, style, asked.size), asked.host
         )
         for style in styles
     }
     found = answer(
         asked,
         added,
-        tuple(reading(costs, asked, styles)),
+        (*reading(costs, asked, styles), *more),
         f"Measured on {costs.machine}, {costs.when[:10]}, with {', '.join(versions)}.",
     )
     return replace(found, sections=(*found.sections, other_models(costs))) if check else found
 
 
-def document_of_user(asked: Asked, found: Sequence[MeasuredCost], workers: int) -> Document:
+def of_counted(
+    costs: CostTable,
+    asked: Asked,
+    styles: Sequence[StyleCost],
+    found: Sequence[MeasuredCost],
+    *,
+    check: bool = False,
+) -> Document:
+    """Return what styles cost a model whose Python calls were counted in some, or in none."""
+    failed = {each.style for each in found if each.failure}
+    can = [style for style in styles if style.style not in failed]
+    return document(costs, with_calls(asked, found), can, failures(found), check=check)
+
+
+def with_calls(asked: Asked, found: Sequence[MeasuredCost]) -> Asked:
+    """Return a model with its Python calls."""
+    calls = {each.style: each.calls for each in found if each.calls is not None}
+    return asked._replace(size=Size(asked.size.arrays, calls))
+
+
+def document_of_user(asked: Asked, found: Sequence[MeasuredCost]) -> Document:
     """Return what styles were measured to add to a step of a model with a user's structure."""
+    from bench.cost.measure import WORKERS  # and with it jax
+
     lines = (
         MEANING,
         "Measured here with your model's modules and attributes; its arrays had one number each, "
         "and the loss was their sum of squares. With larger arrays a style costs somewhat more.",
     )
-    how = f"Measured in {workers} processes, each on one core, with 95 % intervals."
-    added = {Arm(each.library, each.style): each.seconds for each in found if each.seconds}
-    failed = (f"{e.name} cannot take this model: {e.failure}" for e in found if e.failure)
-    return answer(asked, added, (*lines, *failed), how)
+    how = f"Measured in {WORKERS} processes, each on one core, with 95 % intervals."
+    added = {Arm(each.library, each.style): each.seconds for each in found if each.added}
+    return answer(with_calls(asked, found), added, (*lines, *failures(found)), how)
+
+
+def failures(found: Sequence[MeasuredCost]) -> Iterator[str]:
+    """Yield which styles cannot take a model, and why."""
+    yield from (f"{e.name} cannot take this model: {e.failure}" for e in found if e.failure)
 
 
 def answer(
@@ -89,28 +128,22 @@ def answer(
     """Return what styles cost a model, by what each adds to a step in seconds."""
     columns = (
         Column("style"),
+        Column("Python calls", number=True, help="of a step, beyond those of plain JAX's"),
         Column("added per step", number=True),
         Column("of your step", number=True, help="if nothing overlaps"),
         Column("at least", number=True, help="if host and device overlap wherever they can"),
         Column("below 1 %\nfrom", number=True, help="the step time from which it is below 1 %"),
     )
     rows = tuple(
-        cost_row(arm, found, asked.step_seconds)
+        cost_row(arm, asked.size.calls.get(arm.full_style), found, asked.step_seconds)
         for arm, found in sorted(added.items(), key=lambda each: each[1].value)
     )
     return Document(
         title="What each style costs your model",
-        subtitle=f"{size(asked.counts)}, {Value(asked.step_seconds, 's')} a step",
-        sections=(Section("Cost of a step", lines, (Table(columns, rows),)),),
+        subtitle=f"{asked.size.arrays} parameter arrays, {Value(asked.step_seconds, 's')} a step",
+        sections=(Section("Cost of a step", lines, (Table(columns, rows).without_empty(),)),),
         fine_print=(print_,),
     )
-
-
-def size(counts: Counts) -> str:
-    """Return what a model has."""
-    arrays, modules, attributes = counts
-    parts = f" in {modules} modules with {attributes} attributes" if modules else ""
-    return f"{arrays} parameter arrays{parts}"
 
 
 def scaled(found: Range, factor: float) -> Range:
@@ -118,12 +151,13 @@ def scaled(found: Range, factor: float) -> Range:
     return Range(*(factor * each for each in found))
 
 
-def cost_row(arm: Arm, found: Range, step_seconds: float) -> Row:
+def cost_row(arm: Arm, calls: int | None, found: Range, step_seconds: float) -> Row:
     """Return what one style costs."""
     hidden = 0.0 if arm in WAITING else step_seconds
     return Row(
         (
             wording.name(arm),
+            "" if calls is None else Value(calls, ""),
             Value(found.value, ADDED, found.low, found.high),
             Value(max(0.0, found.value) / step_seconds, "fraction"),
             Value(max(0.0, found.value - hidden) / step_seconds, "fraction"),
@@ -135,31 +169,45 @@ def cost_row(arm: Arm, found: Range, step_seconds: float) -> Row:
 def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iterator[str]:
     """Yield how to read it, and what it rests on."""
     yield MEANING
-    if asked.counts.arrays > costs.most_arrays:
+    by_calls = [style for style in styles if prediction.by_calls(style, asked.size)]
+    by_arrays = [style for style in styles if style not in by_calls]
+    most = (asked.size.calls[s.style] > s.counted[-1][0] for s in by_calls)
+    if any(most) or (by_arrays and asked.size.arrays > costs.most_arrays):
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
     if costs.checked:
         yield (
-            "Ranges are by how far such predictions were off for perceptrons and transformers; for "
-            "styles that cost next to nothing, and libraries without such models, they are the "
-            "fit's."
+            "Ranges show how far predictions were off for perceptrons and transformers on one "
+            "machine; for styles that cost next to nothing, and libraries without such models, "
+            "they are the RNN's own."
         )
-    if not asked.counts.modules:
-        yield "By arrays alone: `--model FILE.py:FUNCTION --here` measures a model instead."
-    elif any(structure.law_of(costs, style) for style in styles):
-        yield "By arrays, modules and attributes. `--here` measures your model instead."
+    if by_calls:
+        yield (
+            f"By Python calls, on the table's machine{but(by_arrays)}. `--here` measures your "
+            "model on yours."
+        )
+    elif not asked.size.calls:
+        yield (
+            "By arrays alone. Of a model in Equinox or NNX, `--model FILE.py:FUNCTION` counts the "
+            "Python calls, which is closer."
+        )
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
-    elif not asked.counts.modules:
+    elif not by_calls:
         yield (
             "It grows with the time that Python takes: `--here` measures that on this machine, in "
             "20 seconds."
         )
 
 
+def but(styles: Sequence[StyleCost]) -> str:
+    """Return which styles are predicted by arrays instead."""
+    return f"; by arrays: {', '.join(style.name for style in styles)}" if styles else ""
+
+
 def other_models(costs: CostTable) -> Section:
-    """Return how far the laws are off for models that are in no fit."""
-    each = replace(structure.each_model(costs), title="Each model and style", folded=True)
-    return Section("Other models", tables=(structure.table(costs), each))
+    """Return how far predictions of other models are off."""
+    each = replace(prediction.each_model(costs), title="Each model and style", folded=True)
+    return Section("Other models", tables=(prediction.table(costs), each))
 
 
 def laws(costs: CostTable) -> Table:
@@ -238,18 +286,18 @@ def page(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> str:
         "cost.html.jinja",
         js=script("cost.js"),
         data=embedded({"styles": [part(costs, style) for style in styles]}),
-        arrays=asked.counts.arrays,
+        arrays=asked.size.arrays,
         step_ms=f"{asked.step_seconds * 1e3:g}",
         host=f"{asked.host:.3g}",
     )
 
 
 def part(costs: CostTable, style: StyleCost) -> dict[str, Any]:
-    """Return what a page needs of a style: the law of arrays, and how far that is off."""
+    """Return what a page needs of a style: its law, and how far that is off."""
     return {
         "name": style.name,
         "waits": Arm(style.entrant, style.style) in WAITING,
-        "off": structure.off_by_arrays(costs, style),
+        "off": prediction.off_by(costs, style, by_calls=False),
         "fixed": style.fixed,
         "each": style.each,
         "covariance": style.covariance,

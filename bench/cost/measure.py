@@ -1,20 +1,21 @@
 """Measures what styles add to a step of other models than the character RNN, a user's too.
 
 Calls are timed as `bench.worker` times those of the character RNN: in turns, in random order, in
-blocks, in several processes that keep to one core each.
+several processes that keep to one core each, and a process gives the same low quantile of calls.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import math
 import random
 import subprocess
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from queue import Queue
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,14 +24,13 @@ import numpy as np
 
 from bench.cells import Arm
 from bench.cost import user_model
-from bench.cost.models import PLAIN, data
-from bench.cost.structure import STACKS
-from bench.cost.table import Counts
+from bench.cost.models import PLAIN, data, rnn
+from bench.cost.table import Checked
 from bench.engine.cores import one_core_lanes
 from bench.engine.machine import only_one
 from bench.estimates import datum
 from bench.report import wording
-from bench.stats.law import Range, mean_of_workers
+from bench.stats.law import Range, along, mean_of_workers
 from bench.worker.settings import environment, threads
 from common.errors import BakeoffError, words_of
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from bench.cost.models import ModelSteps
     from bench.samples import Cores
 
-WORKERS, SECONDS, BLOCKS, ROUNDS = 4, 6.0, 4, 4
-"""Processes for each library; for how long each model is timed in one, at least, and how many
-blocks; rounds of a block."""
+WORKERS, SECONDS, ROUNDS = 4, 10.0, 10
+"""Processes for each library; for how long each model is timed in one, and how many rounds, at
+least."""
 ON_CPU = {"JAX_PLATFORMS": "cpu", "JAX_TRACEBACK_FILTERING": "off"}
 """Variables of a process: as the table's own runs, with an error in its last line."""
 
@@ -51,9 +51,9 @@ class ModelSpec(NamedTuple):
     """A model, in whichever library."""
 
     kind: str
-    """One of a library's module in `bench.cost.models`, or `FILE.py:FUNCTION` of a user's."""
+    """`RNN`, one of those in `bench.cost.models`, or `FILE.py:FUNCTION` of a user's."""
     depth: int = 0
-    """Blocks."""
+    """Blocks, or layers of the RNN."""
     whole: bool = False
     """Whether a step computes what the model does, or next to nothing: what the host does is the
     same."""
@@ -67,25 +67,25 @@ class ModelSpec(NamedTuple):
         """Return its steps in a library."""
         if self.of_user:
             return user_model.steps_of(self.kind)[1]
+        if self.kind == RNN:
+            return rnn.whole(library, self.depth)
         module = importlib.import_module(f"bench.cost.models.{library}")
         if self.whole:
             return module.whole(self.kind, self.depth)
         return module.like(module.model(self.kind, self.depth))
 
 
-STACKED = tuple(ModelSpec(kind, depth) for kind in STACKS for depth in (12, 40))
-CHECKED = tuple(
+RNN = "rnn"
+DEPTHS = (3, 12, 24, 48)
+"""Layers of the RNN that other models are predicted from."""
+CHECKED = tuple(ModelSpec(RNN, layers, whole=True) for layers in DEPTHS) + tuple(
     ModelSpec(kind, depth, whole=whole)
     for kind, depths in (("mlp", (8, 24)), ("transformer", (2, 6)))
     for depth in depths
     for whole in (False, True)
 )
-MODELS = {
-    "equinox": (*STACKED, *CHECKED),
-    "flax_linen": CHECKED,
-    "flax_nnx": (*STACKED, *CHECKED),
-}
-"""By library; Linen's styles cost too little for a law of its own."""
+MODELS = dict.fromkeys(("equinox", "flax_linen", "flax_nnx"), CHECKED)
+"""By library."""
 
 
 class MeasuredCost(NamedTuple):
@@ -93,11 +93,19 @@ class MeasuredCost(NamedTuple):
 
     library: str
     model: ModelSpec
-    counts: Counts
+    arrays: int
     style: str
-    seconds: Range | None
+    calls: int | None = None
+    """Python calls beyond those of plain JAX's step; None where they vary."""
+    added: tuple[float, ...] = ()
+    """Seconds, in each worker."""
     failure: str = ""
     """Why the style cannot take the model."""
+
+    @property
+    def seconds(self) -> Range:
+        """What it adds, with its interval."""
+        return mean_of_workers(self.added)
 
     @property
     def name(self) -> str:
@@ -109,8 +117,6 @@ def measured(
     chosen: Mapping[str, Sequence[ModelSpec]], told: Callable[[str], None]
 ) -> Iterator[MeasuredCost]:
     """Yield what was measured, library by library.
-
-    A process times all models of a library in turns, so that a busy minute affects all alike.
 
     Args:
         chosen: Models by library.
@@ -156,7 +162,10 @@ def measured(
 def started(
     library: str, models: Sequence[ModelSpec], seconds: float, cores: Cores, seed: int, cache: str
 ) -> subprocess.Popen[str]:
-    """Start a process that measures models; it shares compiled programs with others in a folder."""
+    """Start a process that measures models; it shares compiled programs with others in a folder.
+
+    With no seconds to measure, it counts Python calls only.
+    """
     options = library, json.dumps(models), str(seconds), str(seed), cache
     return subprocess.Popen(  # noqa: S603 -- this module, no shell
         [sys.executable, "-P", "-m", __name__, *options],
@@ -180,37 +189,101 @@ def answer_of(process: subprocess.Popen[str], library: str) -> list[dict[str, An
     return json.loads(out)
 
 
+def counted(library: str, model: ModelSpec) -> list[MeasuredCost]:
+    """Return a model's Python calls in each style of a library, counted without timing.
+
+    Raises:
+        BakeoffError: its plain step failed, or a style computes something else.
+    """
+    with TemporaryDirectory() as cache, started(library, [model], 0.0, (), 0, cache) as process:
+        [found] = answer_of(process, library)
+    return list(summary(library, model, [found]))
+
+
 def summary(
     library: str, model: ModelSpec, workers: Sequence[dict[str, Any]]
 ) -> Iterator[MeasuredCost]:
     """Yield what each style adds, from what workers measured of a model."""
-    plain = float(np.median(np.concatenate([w["seconds"][PLAIN] for w in workers])))
-    counts = Counts(*workers[0]["counts"])
+    first, *_ = workers
+    plain_calls = first["calls"][PLAIN]
     failed = {style: why for worker in workers for style, why in worker["failed"].items()}
-    for style in workers[0]["seconds"]:
+    for style, calls in first["calls"].items():
         if style != PLAIN and style not in failed:
-            ratios = [
-                np.array(w["seconds"][style]) / np.array(w["seconds"][PLAIN]) - 1 for w in workers
-            ]
-            added = mean_of_workers([plain * float(np.median(ratio)) for ratio in ratios])
-            yield MeasuredCost(library, model, counts, style, added)
+            beyond = None if None in (calls, plain_calls) else calls - plain_calls
+            seconds = tuple(
+                datum(w["seconds"][style]) - datum(w["seconds"][PLAIN])
+                for w in workers
+                if w["seconds"]
+            )
+            yield MeasuredCost(library, model, first["arrays"], style, beyond, seconds)
     for style, why in failed.items():
-        yield MeasuredCost(library, model, counts, style, None, why)
+        yield MeasuredCost(library, model, first["arrays"], style, failure=why)
+
+
+def beside_rnn(found: Sequence[MeasuredCost]) -> Iterator[Checked]:
+    """Yield how far predictions are off that the RNN's costs give in the same processes.
+
+    Args:
+        found: What was measured of all models. A style that costs next to nothing, so that a
+            process may not tell it from plain JAX, is left out.
+    """
+    by_style: dict[tuple[str, str], list[MeasuredCost]] = defaultdict(list)
+    for each in found:
+        by_style[each.library, each.style].append(each)
+    for (library, style), own in by_style.items():
+        if min(seconds for each in own for seconds in each.added) <= 0:
+            continue
+        depths = [each for each in own if each.model.kind == RNN]
+        arrays = [each.arrays for each in depths]
+        calls = [each.calls for each in depths if each.calls is not None]
+        grow = len(calls) == len(depths) and all(a < b for a, b in pairwise(calls))
+        costs = list(zip(*(each.added for each in depths), strict=True))
+        for each in own:
+            if each.model.kind != RNN:
+                lines = [line(each.arrays, arrays, worker) for worker in costs]
+                curves = (
+                    [along(each.calls, calls, worker) for worker in costs]
+                    if grow and each.calls is not None
+                    else None
+                )
+                yield Checked(
+                    *each.model,
+                    library,
+                    style,
+                    each.arrays,
+                    each.calls,
+                    float(np.mean(each.added)),
+                    by_calls=None if curves is None else off(curves, each.added),
+                    by_arrays=off(lines, each.added),
+                )
+
+
+def line(size: float, sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Return a cost on the line through those of other sizes, as the law of a run has one."""
+    return float(np.polyval(np.polyfit(sizes, costs, 1, w=1 / np.array(costs)), size))
+
+
+def off(predicted: Sequence[float], measured: Sequence[float]) -> Range:
+    """Return predicted over measured costs, less one: the geometric mean over workers."""
+    logs = [math.log(p / m) for p, m in zip(predicted, measured, strict=True)]
+    return Range(*(math.exp(each) - 1 for each in mean_of_workers(logs)))
 
 
 class Timed:
     """A model in a process: its styles, ready to be timed in turns."""
 
     def __init__(self, library: str, model: ModelSpec, rng: random.Random) -> None:
-        """Compile all styles, and see that they have the same losses."""
-        from bench.worker.turns import WARM_CALLS, HostCostTurn
+        """Compile all styles, see that they have the same losses, and count their Python calls."""
+        from bench.worker.counts import python_counts
+        from bench.worker.turns import WARM_CALLS, StepTurn
 
         made = model.steps(library)
-        self.counts, self.rng = made.counts, rng
+        self.arrays = made.arrays
         inputs, targets = data(model.kind)
-        self.turns: dict[str, HostCostTurn] = {}
+        self.turns: dict[str, StepTurn] = {}
+        self.calls: dict[str, int | None] = {}
         self.failed: dict[str, str] = {}
-        self.blocks: dict[str, list[float]] = defaultdict(list)
+        self.seconds: dict[str, list[float]] = defaultdict(list)
         losses = {}
         for style in rng.sample(list(made.steps), len(made.steps)):
             try:
@@ -221,25 +294,16 @@ class Timed:
                     raise
                 self.failed[style] = f"{type(error).__name__}: {words_of(error)}"
                 continue
-            turn = HostCostTurn(partial(with_loss, step), inputs, targets)  # type: ignore[arg-type]
-            self.turns[style] = turn
+            counts = python_counts(partial(step, inputs, targets))
+            self.calls[style] = counts and counts.calls
+            self.turns[style] = StepTurn(partial(with_loss, step), inputs, targets)  # type: ignore[arg-type]
         for style, found in losses.items():
             if not np.allclose(found, losses[PLAIN], rtol=1e-5):
                 raise BakeoffError(f"{style} has the losses {found}, the same step {losses[PLAIN]}")
 
-    def block(self) -> None:
-        """Time a block of rounds, in each of which all styles take a turn."""
-        from bench.worker.block import seconds_of
-        from bench.worker.counts import collector_off
-
-        calls: dict[str, list[Any]] = defaultdict(list)
-        with collector_off():
-            for number in range(-1, ROUNDS):
-                for style in self.rng.sample(list(self.turns), len(self.turns)):
-                    timed = self.turns[style]()["host_cost"]
-                    calls[style] += timed if number >= 0 else []
-        for style, each in calls.items():
-            self.blocks[style].append(datum(seconds_of(each)))
+    def turn(self, style: str) -> None:
+        """Time some calls of a style."""
+        self.seconds[style] += [call.seconds for call in self.turns[style]()["step"]]
 
 
 def work(
@@ -248,19 +312,24 @@ def work(
     """Time all styles of some models in this process, each for some seconds, at least.
 
     Returns:
-        By model, its counts, the datum of each block by style, and why styles failed.
+        By model, its arrays; by style, Python calls and the seconds of timed calls; and why styles
+        failed.
     """
+    from bench.worker.counts import collector_off
     from bench.worker.turns import CLOCK
 
     rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
     timed = [Timed(library, model, rng) for model in models]
-    end, blocks = CLOCK() + seconds * len(models), 0
-    while CLOCK() < end or blocks < BLOCKS:
-        for each in rng.sample(timed, len(timed)):
-            each.block()
-        blocks += 1
+    places = [(each, style) for each in timed for style in each.turns]
+    end, rounds = CLOCK() + seconds * len(models), 0
+    while seconds and (CLOCK() < end or rounds < ROUNDS):
+        with collector_off():
+            for each, style in rng.sample(places, len(places)):
+                each.turn(style)
+        rounds += 1
     return [
-        {"counts": each.counts, "seconds": each.blocks, "failed": each.failed} for each in timed
+        {"arrays": t.arrays, "calls": t.calls, "seconds": t.seconds, "failed": t.failed}
+        for t in timed
     ]
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.cells import BASELINE, CONTROL, Arm
-from bench.metrics import EXACT, label
+from bench.metrics import EXACT, METRICS, label
 from bench.report import wording
 from bench.report.table import ADDED, Column, Row, Table, Value, percent
 
@@ -37,6 +37,18 @@ def depths(section: BakeoffSection) -> Table:
     names = ("python_calls", "temp_bytes")
     counts = [(label(name), partial(count_of, name)) for name in names]
     return by_workload(section, counts, with_baseline=True)
+
+
+def peaks(section: BakeoffSection) -> Table:
+    """Return the peak memory of a process at each workload of a run."""
+    title = label("peak_rss")
+    return by_workload(section, ((title, partial(median_of, "peak_rss")),), with_baseline=True)
+
+
+def median_of(name: str, cell: Result) -> Content:
+    """Return the median of a metric."""
+    found = cell.measured(name)
+    return Value(found.median, METRICS[name].unit) if found else ""
 
 
 def count_of(name: str, cell: Result) -> Content:

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from bench.cells import Arm
 from bench.report import wording
-from bench.stats.law import Law
+from bench.stats.law import Law, Range, along
 from common.errors import BakeoffError
 
-KIND, VERSION = "jax-bakeoff cost", 2
+KIND, VERSION = "jax-bakeoff cost", 3
+ENDS = "seconds", "low", "high"
 ROUGH, LITTLE = 0.2, 2e-6
 """Half of an interval, as a part of a cost; seconds of an array that nobody has to care about."""
 PUBLISHED = Path(__file__).parent / "host-cost.json"
 
 
-class Counts(NamedTuple):
-    """What a host cost depends on."""
-
-    arrays: int
-    """Of parameters."""
-    modules: int
-    """Objects that hold arrays or other such objects."""
-    attributes: int
-    """Of all modules, whatever they are."""
-
-
 class Measured(msgspec.Struct, frozen=True):
-    """What a style was measured to add to a call."""
+    """What a style was measured to add to a call of the character RNN."""
 
     arrays: int
     seconds: float
     low: float
     high: float
+    calls: int | None = None
+    """Python calls beyond those of plain JAX's step; None if they were not counted."""
 
 
 class StyleCost(msgspec.Struct, frozen=True):
@@ -71,6 +63,31 @@ class StyleCost(msgspec.Struct, frozen=True):
         return Law(self.fixed, self.each, self.covariance, self.workers, self.misfit, self.t)
 
     @property
+    def calls_of_an_array(self) -> float | None:
+        """The Python calls that an array adds to a step; None if it adds none, or none is known."""
+        if len(self.counted) < 2 or any(a >= b for (a, _), (b, _) in pairwise(self.counted)):
+            return None
+        (fewest, first), *_, (most, last) = self.counted
+        return (most - fewest) / (last.arrays - first.arrays)
+
+    @property
+    def counted(self) -> list[tuple[int, Measured]]:
+        """The Python calls that were counted, and what was measured with them."""
+        return [(point.calls, point) for point in self.measured if point.calls is not None]
+
+    def at_calls(self, calls: int) -> Range | None:
+        """Return what the RNN costs with so many Python calls, in seconds; None if none is known.
+
+        What a call costs grows with a model, as its data outgrow the processor's caches, so the
+        RNN's depths are joined by lines, of which the last goes on.
+        """
+        if self.calls_of_an_array is None:
+            return None
+        sizes = [counted for counted, _ in self.counted]
+        ends = ([getattr(point, end) for _, point in self.counted] for end in ENDS)
+        return Range(*(along(calls, sizes, costs) for costs in ends))
+
+    @property
     def name(self) -> str:
         """The entrant, and its style where that needs a name."""
         return wording.name(Arm(self.entrant, self.style))
@@ -96,7 +113,11 @@ class Growth(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """What a style was measured to add to a call of a model that is not the character RNN."""
+    """What a style was measured to add to a call of another model.
+
+    Beside it is how far predictions from the RNN's costs in the same processes are off: predicted
+    over measured cost, less one.
+    """
 
     kind: str
     depth: int
@@ -105,10 +126,12 @@ class Checked(msgspec.Struct, frozen=True):
     """Whether a step computed what the model does, or next to nothing."""
     library: str
     style: str
-    counts: Counts
+    arrays: int
+    calls: int | None
+    """Python calls beyond those of plain JAX's step."""
     seconds: float
-    low: float
-    high: float
+    by_calls: Range | None
+    by_arrays: Range
 
     @property
     def name(self) -> str:
@@ -129,8 +152,6 @@ class CostTable(msgspec.Struct, frozen=True):
     styles: tuple[StyleCost, ...]
     growth: tuple[Growth, ...] = ()
     checked: tuple[Checked, ...] = ()
-    host: float = 1.0
-    """How many times as long Python took where `checked` was measured as on the table's machine."""
 
     @property
     def by_style(self) -> dict[tuple[str, str], StyleCost]:

@@ -1,4 +1,4 @@
-"""A law of costs: a fixed part, and a part for each of several things, as arrays of a model.
+"""A law of costs: a fixed part, and a part for each array of a model.
 
 Workers are the unit: each gives a line of its own through what it measured, and the lines of
 workers vary. So whatever moves all sizes of a worker alike is in the doubt of both parts.
@@ -7,6 +7,7 @@ workers vary. So whatever moves all sizes of a worker alike is in the doubt of b
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -89,6 +90,17 @@ def law(
     covariance = float(first), float(both), float(second)
     t = quantile(len(lines))
     return Law(float(fixed), float(each), covariance, len(lines), float(away.max()), t)
+
+
+def along(x: float, sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Return a cost on the lines that join those of increasing sizes; the outer ones go on.
+
+    Raises:
+        ValueError: there are fewer than two.
+    """
+    first = min(max(bisect_left(sizes, x), 1), len(sizes) - 1) - 1
+    (low, high), (start, end) = sizes[first : first + 2], costs[first : first + 2]
+    return start + (x - low) * (end - start) / (high - low)
 
 
 def power_law(costs: Mapping[int, Sequence[float]]) -> Range:

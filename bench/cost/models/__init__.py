@@ -1,4 +1,4 @@
-"""Other models than the character RNN: stacks of layers, and such as people train.
+"""Other models than the character RNN, such as people train.
 
 Each module has one library's models, written as its own tutorials write them, and the styles of its
 entrant, for any model. Sizes of arrays are tiny; what counts is how many there are.
@@ -17,8 +17,6 @@ import optax
 if TYPE_CHECKING:
     from jaxtyping import Array
 
-    from bench.cost.table import Counts
-
 WIDTH, LENGTH, TOKENS = 8, 8, 16
 """Features, examples or positions, and distinct tokens."""
 PLAIN = "plain"
@@ -33,7 +31,8 @@ type Step = Callable[[Array, Array], Array]
 class ModelSteps(NamedTuple):
     """One model in one library, and ways to write its training step."""
 
-    counts: Counts
+    arrays: int
+    """Of parameters."""
     steps: dict[str, Callable[[], Step]]
     """By style, what makes a step; `PLAIN` is the one that the others are compared with."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -22,35 +20,11 @@ from bench.cost.models import (
     shrunk,
     squares,
 )
-from bench.cost.table import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from bench.cost.models import Loss, Step
-
-
-class Nested(eqx.Module):
-    """A module around a layer."""
-
-    inner: eqx.nn.Linear
-
-
-class Stack(eqx.Module):
-    """Layers of one kind."""
-
-    layers: list[Any]
-
-    def __init__(self, kind: str, depth: int, key: PRNGKeyArray) -> None:
-        make: Callable[[PRNGKeyArray], eqx.Module] = {
-            "linear": lambda key: eqx.nn.Linear(WIDTH, WIDTH, key=key),
-            "bare": lambda key: eqx.nn.Linear(WIDTH, WIDTH, use_bias=False, key=key),
-            "norm": lambda _: eqx.nn.LayerNorm(WIDTH),
-            "nested": lambda key: Nested(eqx.nn.Linear(WIDTH, WIDTH, key=key)),
-        }[kind]
-        self.layers = [make(key) for key in jax.random.split(key, depth)]
 
 
 class Block(eqx.Module):
@@ -139,8 +113,7 @@ class Transformer(eqx.Module):
 
 def model(kind: str, depth: int) -> Any:
     """Return a model of a kind."""
-    others = {"mlp": MLP, "transformer": Transformer}
-    return (others.get(kind) or partial(Stack, kind))(depth, jax.random.key(0))
+    return {"mlp": MLP, "transformer": Transformer}[kind](depth, jax.random.key(0))
 
 
 def whole(kind: str, depth: int) -> ModelSteps:
@@ -207,13 +180,4 @@ def steps_of(model: Any, model_loss: Loss) -> ModelSteps:
 
     own = (pure, filter_jit, flat)
     steps = {PLAIN: plain(loss, params, tx)} | {make.__name__: make for make in own}
-    found = modules(model)
-    count = sum(len(dataclasses.fields(each)) for each in found)
-    return ModelSteps(Counts(len(jax.tree.leaves(params)), len(found), count), steps)
-
-
-def modules(node: Any) -> list[eqx.Module]:
-    """Return the modules of a tree."""
-    inner = jax.tree.leaves(node, is_leaf=lambda n: n is not node and isinstance(n, eqx.Module))
-    below = [m for each in inner if isinstance(each, eqx.Module) for m in modules(each)]
-    return [node, *below] if isinstance(node, eqx.Module) else below
+    return ModelSteps(len(jax.tree.leaves(params)), steps)

@@ -25,7 +25,6 @@ from bench.cost.models import (
     shrunk,
     squares,
 )
-from bench.cost.table import Counts
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -135,4 +134,4 @@ def steps_of(params: Any, loss: Loss) -> ModelSteps:
         return functional(step, TrainState.create(apply_fn=loss, params=params, tx=tx))
 
     steps = {PLAIN: plain(loss, params, tx), "pure": pure, "train_state": train_state}
-    return ModelSteps(Counts(len(jax.tree.leaves(params)), 0, 0), steps)
+    return ModelSteps(len(jax.tree.leaves(params)), steps)

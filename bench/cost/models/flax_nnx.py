@@ -22,34 +22,11 @@ from bench.cost.models import (
     shrunk,
     squares,
 )
-from bench.cost.table import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jaxtyping import Array, Float, Int
 
     from bench.cost.models import Loss, Step
-
-
-class Nested(nnx.Module):
-    """A module around a layer."""
-
-    def __init__(self, rngs: nnx.Rngs) -> None:
-        self.inner = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
-
-
-class Stack(nnx.Module):
-    """Layers of one kind."""
-
-    def __init__(self, kind: str, depth: int, rngs: nnx.Rngs) -> None:
-        make: Callable[[], nnx.Module] = {
-            "linear": lambda: nnx.Linear(WIDTH, WIDTH, rngs=rngs),
-            "bare": lambda: nnx.Linear(WIDTH, WIDTH, use_bias=False, rngs=rngs),
-            "norm": lambda: nnx.LayerNorm(WIDTH, rngs=rngs),
-            "nested": lambda: Nested(rngs),
-        }[kind]
-        self.layers = nnx.List([make() for _ in range(depth)])
 
 
 class Block(nnx.Module):
@@ -113,8 +90,7 @@ class Transformer(nnx.Module):
 
 def model(kind: str, depth: int) -> Any:
     """Return a model of a kind."""
-    others: dict[str, Any] = {"mlp": MLP, "transformer": Transformer}
-    return (others.get(kind) or partial(Stack, kind))(depth, nnx.Rngs(0))
+    return {"mlp": MLP, "transformer": Transformer}[kind](depth, nnx.Rngs(0))
 
 
 def whole(kind: str, depth: int) -> ModelSteps:
@@ -207,7 +183,5 @@ def steps_of(own_model: Any, model_loss: Loss) -> ModelSteps:
         return functional(step, (params, tx.init(params)))
 
     own = (pure, jit, jit_tree, cached_partial, jit_partial, jax_jit, flat)
-    modules = [node for _, node in nnx.iter_graph(own_model) if isinstance(node, nnx.Pytree)]
-    attributes = sum(len(vars(module)) for module in modules)
     steps = {PLAIN: plain(loss, params, tx)} | {make.__name__: make for make in own}
-    return ModelSteps(Counts(len(jax.tree.leaves(params)), len(modules), attributes), steps)
+    return ModelSteps(len(jax.tree.leaves(params)), steps)
