@@ -237,8 +237,10 @@ def checked(costs: CostTable) -> CostTable:
         BakeoffError: the table is of other versions, or a model could not be measured.
     """
     from msgspec.structs import replace
+    from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
     from bench.cost.measure import MODELS, beside_rnn, measured
+    from bench.runfile.reader import processor_model
     from common.versions import versions
 
     now = versions()
@@ -248,7 +250,9 @@ def checked(costs: CostTable) -> CostTable:
                 f"--check measures with {what} {now[what]}, and the table is of {what} "
                 f"{costs.versions[what]}: give another table or runs, or install that"
             )
-    return replace(costs, checked=tuple(beside_rnn(list(measured(MODELS, tell)))))
+    machine = processor_model(pytest_benchmark_generate_machine_info())
+    found = tuple(beside_rnn(list(measured(MODELS, tell))))
+    return replace(costs, checked=found, checked_machine=machine)
 
 
 def steps_of(model: str) -> tuple[str, ModelSteps] | None:

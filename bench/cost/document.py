@@ -176,9 +176,9 @@ def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iter
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
     if costs.checked:
         yield (
-            "Ranges show how far predictions were off for perceptrons and transformers on one "
-            "machine; for styles that cost next to nothing, and libraries without such models, "
-            "they are the RNN's own."
+            "Ranges show how far predictions were off for perceptrons and transformers, measured "
+            f"on {costs.checked_machine}; where all erred one way, the prediction ends its range. "
+            "Styles that were not checked have the RNN's own."
         )
     if by_calls:
         yield (
@@ -188,7 +188,7 @@ def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iter
     elif not asked.size.calls:
         yield (
             "By arrays alone. Of a model in Equinox or NNX, `--model FILE.py:FUNCTION` counts the "
-            "Python calls, which is closer."
+            "Python calls, which is closer for `filter_jit` and `nnx.jit`."
         )
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
@@ -265,7 +265,11 @@ def growth_table(costs: CostTable) -> Table:
     return Table(
         (Column("style"), *(Column(label(metric), number=True) for metric in metrics)),
         tuple(rows),
-        notes=(f"The power of the depth, with a 95 % interval, and the time at {most} layers.",),
+        notes=(
+            f"Time grows as the depth to this power, with a 95 % interval; behind it, the time at "
+            f"{most} layers. Styles with the same program share its compile time. Measured on "
+            f"{costs.growth_machine}.",
+        ),
     )
 
 

@@ -63,6 +63,7 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
         )
     calls = {key: n for one in reversed(runs) for key, n in python_calls(one, backend).items()}
     measured = measured_at(groups, calls)
+    grown = [(each, processor_model(one.machine)) for one in runs for each in growth(one, backend)]
     return CostTable(
         KIND,
         VERSION,
@@ -84,7 +85,8 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
             for arm, own in laws.items()
             if own is not None and arm.entrant != BASELINE[0]  # its other styles do other work
         ),
-        growth=tuple(each for one in runs for each in growth(one, backend)),
+        growth=tuple(each for each, _ in grown),
+        growth_machine=", ".join(dict.fromkeys(machine for _, machine in grown)),
     )
 
 

@@ -69,7 +69,7 @@ def by_calls(style: StyleCost, size: Size) -> Range | None:
 def off_by(
     costs: CostTable, style: StyleCost, *, by_calls: bool, whole: Sequence[bool] = (False, True)
 ) -> Deviation | None:
-    """Return by how much predictions are off, for a style that costs more than next to nothing.
+    """Return by how much predictions of a style are off; None where it was not checked.
 
     Args:
         costs: The table.
@@ -80,7 +80,7 @@ def off_by(
     models = (each for each in checked(costs, style) if each.whole in whole)
     found = [each.by_calls if by_calls else each.by_arrays for each in models]
     off = [each.value for each in found if each]
-    return Deviation(min(off), max(off)) if style.known and off and min(off) > -1 else None
+    return Deviation(min(off), max(off)) if off and min(off) > -1 else None
 
 
 def checked(costs: CostTable, style: StyleCost) -> list[Checked]:
@@ -107,7 +107,7 @@ def table(costs: CostTable) -> Table:
             off.append(off_by(costs, style, by_calls=False))
             cells = (f"{calls:.1f}", Value(style.each / calls, "s"))
             rows.append(Row((style.name, *cells, *(str(each or "") for each in off))))
-    return Table(columns, tuple(rows), notes=(NOTE,))
+    return Table(columns, tuple(rows), notes=(NOTE, f"Measured on {costs.checked_machine}."))
 
 
 def agreement(costs: CostTable) -> Table:

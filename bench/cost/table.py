@@ -151,7 +151,9 @@ class CostTable(msgspec.Struct, frozen=True):
     """Name of the run file."""
     styles: tuple[StyleCost, ...]
     growth: tuple[Growth, ...] = ()
+    growth_machine: str = ""
     checked: tuple[Checked, ...] = ()
+    checked_machine: str = ""
 
     @property
     def by_style(self) -> dict[tuple[str, str], StyleCost]:

@@ -91,7 +91,8 @@ def document(
                 "Why",
                 (
                     "Gain: standard deviation of the kernel times √in. Below 1, each layer passes "
-                    "on less of what distinguishes one character from another.",
+                    "on less of what distinguishes one character from another. Recurrent and input "
+                    "part: their largest singular values.",
                 ),
                 (start_table(measurement),),
             ),
@@ -242,8 +243,9 @@ def sentences(measurement: Measurement, targets: Sequence[float]) -> Iterator[st
             found = summary.steps_to(losses, target, settings.steps)
             lacking = int((~(found < math.inf)).sum())
             if lacking:
+                do = "does" if lacking == 1 else "do"
                 yield (
-                    f"{name(start)}: {lacking} of {found.size} seeds do not reach {target:g} "
+                    f"{name(start)}: {lacking} of {found.size} seeds {do} not reach {target:g} "
                     f"within {limit} steps."
                 )
     own = {start.entrant: start for start in measurement.starts if not start.initialiser}
