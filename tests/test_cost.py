@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
 from bench.cost import advice, measure, prediction, runs
-from bench.cost.document import Asked, document, of_counted, repeated
+from bench.cost.document import Asked, document, repeated
 from bench.cost.fit import arrays_of, cost_table
 from bench.cost.measure import MeasuredCost, ModelSpec, beside_rnn
 from bench.cost.prediction import Size
@@ -175,6 +175,28 @@ def test_other_models_stand_beside_the_rnn_of_the_same_process() -> None:
     assert alike.by_calls is None, "calls do not grow with the RNN"
     assert alike.by_arrays == found.by_arrays
     assert beside(440, cost=-1e-6) == [], "it is not told from plain JAX"
+    assert beside(-500) == [], "it is predicted to cost nothing"
+
+
+def test_a_check_is_kept_beside_the_table(
+    file: Path, monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
+) -> None:
+    models = [ModelSpec("rnn", n, whole=True) for n in measure.DEPTHS]
+    found = [
+        in_workers(m, c, 2 * m.depth, 1e-6 * c, "jit")
+        for m, c in zip(models, RNN_CALLS, strict=True)
+    ]
+    found.append(in_workers(ModelSpec("mlp", 8), 440, 20, 4e-4, "jit"))
+    monkeypatch.setattr(measure, "measured", lambda *_: iter(found))
+    done = bakeoff("cost", "--check", "--from", str(file), "--format", "json")
+    assert (done.status, done.err) == (0, "")
+    costs = msgspec.json.decode(done.out, type=CostTable)
+    [each] = costs.checked
+    assert each.kind == "mlp"
+    assert each.by_calls == pytest.approx((0.1, 0.1, 0.1))
+    assert costs.checked_machine
+    said = bakeoff("cost", "--check", "--from", str(file), "--arrays", "8")
+    assert f"Measured on {costs.checked_machine}." in " ".join(said.out.split())
 
 
 def checked_model(by_calls: float, by_arrays: float, *, whole: bool = False) -> Checked:
@@ -197,6 +219,8 @@ def test_how_far_predictions_are_off(table: CostTable, with_calls: StyleCost) ->
         ("1 of 2", "1 of 2", "1 of 2", "1 of 2"),
         ("0 of 1", "1 of 1", "0 of 1", "1 of 1"),
     ]
+    unchecked = prediction.table(msgspec.structs.replace(costs, checked=()))
+    assert (len(unchecked.columns), unchecked.notes) == (3, ()), "nothing is said of a check"
     first, *_ = prediction.each_model(costs).rows
     assert (first.cells[0], first.cells[1]) == ("mlp, 8 blocks", "flax_nnx jit")
     assert [str(each) for each in first.cells[2:5]] == ["34", "1 000", "+1.00 ms"]
@@ -401,7 +425,7 @@ def test_a_model_whose_calls_cannot_be_counted_is_predicted_by_arrays(
 def test_a_style_that_cannot_take_a_model_is_left_out_with_its_reason(table: CostTable) -> None:
     model = ModelSpec("mine.py:net")
     found = [MeasuredCost("flax_nnx", model, 34, "jit", failure="ValueError: shared")]
-    made = of_counted(table, Asked(Size(34), 0.01), table.styles, found)
+    made = document(table, Asked(Size(34), 0.01), table.styles, found)
     [section] = made.sections
     assert [row.cells[0] for row in section.tables[0].rows] == ["equinox filter_jit"]
     assert "flax_nnx jit cannot take this model: ValueError: shared" in section.lines

@@ -106,7 +106,7 @@ def cost(
     What it adds depends on how many Python calls a step makes, which grow with the number of the
     model's parameter arrays, and on how fast Python runs.
     """
-    from bench.cost.document import Asked, of_counted, page
+    from bench.cost.document import Asked, document, page
     from bench.cost.prediction import Size
     from bench.cost.table import json_of
     from bench.cost.user_model import TREE
@@ -155,7 +155,7 @@ def cost(
             from bench.cost.speed import speed_here
 
             asked = asked._replace(host=speed_here(costs))
-        made = of_counted(costs, asked, styles, found, check=check)
+        made = document(costs, asked, styles, found, check=check)
         if not found:
             html = partial(page, costs, asked, styles)
     if chosen is CostFormat.HTML:

@@ -24,7 +24,7 @@ from bench.report.table import (
 from bench.stats.law import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.cost.measure import MeasuredCost
     from bench.cost.table import CostTable, StyleCost
@@ -54,7 +54,7 @@ def document(
     costs: CostTable,
     asked: Asked,
     styles: Sequence[StyleCost],
-    more: Iterable[str] = (),
+    counted: Sequence[MeasuredCost] = (),
     *,
     check: bool = False,
 ) -> Document:
@@ -64,10 +64,13 @@ def document(
         costs: The table.
         asked: The model, and the machine.
         styles: Of the table.
-        more: Further lines of the section.
+        counted: The Python calls of the model in each style, or why a style cannot take it.
         check: Whether to say how far predictions of other models are off.
     """
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
+    asked = with_calls(asked, counted)
+    failed = {each.style for each in counted if each.failure}
+    styles = [style for style in styles if style.style not in failed]
     added = {
         Arm(style.entrant, style.style): scaled(
             prediction.predicted(costs, style, asked.size), asked.host
@@ -77,30 +80,16 @@ def document(
     found = answer(
         asked,
         added,
-        (*reading(costs, asked, styles), *more),
+        (*reading(costs, asked, styles), *failures(counted)),
         f"Measured on {costs.machine}, {costs.when[:10]}, with {', '.join(versions)}.",
     )
     return replace(found, sections=(*found.sections, other_models(costs))) if check else found
 
 
-def of_counted(
-    costs: CostTable,
-    asked: Asked,
-    styles: Sequence[StyleCost],
-    found: Sequence[MeasuredCost],
-    *,
-    check: bool = False,
-) -> Document:
-    """Return what styles cost a model whose Python calls were counted in some, or in none."""
-    failed = {each.style for each in found if each.failure}
-    can = [style for style in styles if style.style not in failed]
-    return document(costs, with_calls(asked, found), can, failures(found), check=check)
-
-
 def with_calls(asked: Asked, found: Sequence[MeasuredCost]) -> Asked:
-    """Return a model with its Python calls."""
+    """Return a model with its Python calls, if they were counted."""
     calls = {each.style: each.calls for each in found if each.calls is not None}
-    return asked._replace(size=Size(asked.size.arrays, calls))
+    return asked._replace(size=Size(asked.size.arrays, calls)) if calls else asked
 
 
 def document_of_user(asked: Asked, found: Sequence[MeasuredCost]) -> Document:
@@ -266,7 +255,7 @@ def growth_table(costs: CostTable) -> Table:
         (Column("style"), *(Column(label(metric), number=True) for metric in metrics)),
         tuple(rows),
         notes=(
-            f"Time grows as the depth to this power, with a 95 % interval; behind it, the time at "
+            "Time grows as the depth to this power, with a 95 % interval; behind it, the time at "
             f"{most} layers. Styles with the same program share its compile time. Measured on "
             f"{costs.growth_machine}.",
         ),

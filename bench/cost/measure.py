@@ -225,7 +225,8 @@ def beside_rnn(found: Sequence[MeasuredCost]) -> Iterator[Checked]:
 
     Args:
         found: What was measured of all models. A style that costs next to nothing, so that a
-            process may not tell it from plain JAX, is left out.
+            process may not tell it from plain JAX, is left out, and so is a model that is predicted
+            to cost nothing.
     """
     by_style: dict[tuple[str, str], list[MeasuredCost]] = defaultdict(list)
     for each in found:
@@ -246,6 +247,8 @@ def beside_rnn(found: Sequence[MeasuredCost]) -> Iterator[Checked]:
                     if grow and each.calls is not None
                     else None
                 )
+                if min(*lines, *(curves or lines)) <= 0:
+                    continue
                 yield Checked(
                     *each.model,
                     library,

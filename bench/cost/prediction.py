@@ -102,12 +102,13 @@ def table(costs: CostTable) -> Table:
     rows = []
     for style in sorted(costs.styles, key=lambda style: style.each):
         calls = style.calls_of_an_array
-        if calls is not None and style.known:
-            off = [off_by(costs, style, by_calls=True, whole=[whole]) for whole in (False, True)]
-            off.append(off_by(costs, style, by_calls=False))
-            cells = (f"{calls:.1f}", Value(style.each / calls, "s"))
+        off = [off_by(costs, style, by_calls=True, whole=[whole]) for whole in (False, True)]
+        off.append(off_by(costs, style, by_calls=False))
+        if style.known and (calls or any(off)):
+            cells = (f"{calls:.1f}", Value(style.each / calls, "s")) if calls else ("", "")
             rows.append(Row((style.name, *cells, *(str(each or "") for each in off))))
-    return Table(columns, tuple(rows), notes=(NOTE, f"Measured on {costs.checked_machine}."))
+    notes = (NOTE, f"Measured on {costs.checked_machine}.") if costs.checked else ()
+    return Table(columns, tuple(rows), notes=notes).without_empty()
 
 
 def agreement(costs: CostTable) -> Table:
