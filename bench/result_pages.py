@@ -155,7 +155,7 @@ MAKE: Mapping[str, Callable[..., str]] = {
     "scaling": lambda file: in_markdown(*scaling.tables(section(file))),
     "donation": lambda *files: in_markdown(*donation.tables(*map(section, files))),
     "laws": lambda file: in_markdown(costs.laws(read_table(ROOT / file))),
-    "calls": lambda file: in_markdown(prediction.table(read_table(ROOT / file))),
+    "lines": lambda file: in_markdown(prediction.table(read_table(ROOT / file))),
     "repeated": lambda *files: in_markdown(
         costs.repeated(*(read_table(ROOT / file) for file in files))
     ),

@@ -16,7 +16,7 @@ from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
 from bench.cost import advice, measure, prediction, runs
 from bench.cost.document import Asked, document, repeated
 from bench.cost.fit import arrays_of, cost_table
-from bench.cost.measure import MeasuredCost, ModelSpec, beside_rnn
+from bench.cost.measure import MeasuredCost, ModelSpec, beside_rnn, with_check
 from bench.cost.prediction import Size
 from bench.cost.table import Checked, CostTable, StyleCost, json_of, read_table
 from bench.estimates import Arms, Group
@@ -105,43 +105,28 @@ def test_times_of_fresh_processes_grow_with_a_power_of_the_depth() -> None:
         assert each.seconds == pytest.approx((scale * 3**power, scale * 48**power), rel=0.03)
 
 
-def counted() -> Run:
-    """Return a run that has counted Python calls: 10 of plain JAX's, and more for each array."""
-
-    def cell(name: str, workload: str, calls: int) -> Result:
-        arm = Arm.of(name)
-        about: dict[str, Any] = {"backend": "cpu", "metrics": {}, "exact": {"python_calls": calls}}
-        return Result(entrant=arm.entrant, style=arm.style, workload=workload, **about)
-
-    cells = [
-        cell(name, workload, 10 + each * arrays_of(workload))
-        for name, each in (
-            ("/".join(BASELINE), 0),
-            ("flax_nnx/jit", 30),
-            ("equinox/filter_jit", 20),
-        )
-        for workload in ("depth3", "depth12", "depth48")
-    ]
-    return Run("counted", BakeoffSection(cells=cells), {})
-
-
 @pytest.fixture(scope="module")
-def with_calls() -> StyleCost:
-    """The cost of `nnx.jit`, with its Python calls."""
-    return cost_table([run(), counted()]).by_style["flax_nnx", "jit"]
+def with_lines(table: CostTable) -> StyleCost:
+    """The cost of `nnx.jit`, with 30 lines for each array at three of its depths."""
+    rnn = [
+        in_workers(ModelSpec("rnn", n, whole=True), 30 * arrays, arrays, 1e-3, "jit")
+        for n in (3, 12, 48)
+        for arrays in (arrays_of(f"depth{n}"),)
+    ]
+    return with_check(table, rnn, "a machine").by_style["flax_nnx", "jit"]
 
 
-def test_python_calls_are_those_beyond_plain_jax(with_calls: StyleCost, table: CostTable) -> None:
-    assert [point.calls for point in with_calls.measured] == [240, None, 780, None, 2940, None]
-    assert with_calls.calls_of_an_array == 30
+def test_lines_are_those_that_were_counted(with_lines: StyleCost, table: CostTable) -> None:
+    assert [point.lines for point in with_lines.measured] == [240, None, 780, None, 2940, None]
+    assert with_lines.lines_of_an_array == 30
     for style in table.styles:
-        assert (style.calls_of_an_array, style.at_calls(780)) == (None, None), "not counted"
+        assert (style.lines_of_an_array, style.at_lines(780)) == (None, None), "not counted"
 
 
-def test_a_model_costs_what_the_rnn_costs_with_as_many_python_calls(with_calls: StyleCost) -> None:
-    first, _, middle, _, last, _ = with_calls.measured
-    assert with_calls.at_calls(780) == pytest.approx((middle.seconds, middle.low, middle.high))
-    between, beyond = with_calls.at_calls(510), with_calls.at_calls(4000)
+def test_a_model_costs_what_the_rnn_costs_that_runs_as_many_lines(with_lines: StyleCost) -> None:
+    first, _, middle, _, last, _ = with_lines.measured
+    assert with_lines.at_lines(780) == pytest.approx((middle.seconds, middle.low, middle.high))
+    between, beyond = with_lines.at_lines(510), with_lines.at_lines(4000)
     assert between is not None
     assert between.value == pytest.approx((first.seconds + middle.seconds) / 2)
     slope = (last.seconds - middle.seconds) / (2940 - 780)
@@ -149,30 +134,31 @@ def test_a_model_costs_what_the_rnn_costs_with_as_many_python_calls(with_calls: 
     assert beyond.value == pytest.approx(last.seconds + 1060 * slope)
 
 
-RNN_CALLS = [30 * depth for depth in measure.DEPTHS]
+RNN_LINES = [30 * depth for depth in measure.DEPTHS]
 
 
-def in_workers(model: ModelSpec, calls: int, arrays: int, cost: float, style: str) -> MeasuredCost:
+def in_workers(model: ModelSpec, lines: int, arrays: int, cost: float, style: str) -> MeasuredCost:
     """Return what three workers measure of different speeds."""
     added = tuple(speed * cost for speed in (1.0, 1.5, 0.8))
-    return MeasuredCost("flax_nnx", model, arrays, style, calls, added)
+    library = "equinox" if style == "filter_jit" else "flax_nnx"
+    return MeasuredCost(library, model, arrays, style, lines, added)
 
 
 def test_other_models_stand_beside_the_rnn_of_the_same_process() -> None:
-    def beside(calls: int, *, grow: int = 1, cost: float = 4e-4) -> list[Checked]:
+    def beside(lines: int, *, grow: int = 1, cost: float = 4e-4) -> list[Checked]:
         rnn = [
             in_workers(ModelSpec("rnn", n, whole=True), grow * c, n * 2, 1e-6 * c, "jit")
-            for n, c in zip(measure.DEPTHS, RNN_CALLS, strict=True)
+            for n, c in zip(measure.DEPTHS, RNN_LINES, strict=True)
         ]
-        mlp = in_workers(ModelSpec("mlp", 8), grow * calls, 20, cost, "jit")
+        mlp = in_workers(ModelSpec("mlp", 8), grow * lines, 20, cost, "jit")
         return list(beside_rnn([*rnn, mlp]))
 
     [found] = beside(440)
     assert (found.kind, found.depth, found.library, found.style) == ("mlp", 8, "flax_nnx", "jit")
-    assert found.by_calls == pytest.approx((0.1, 0.1, 0.1)), "however fast the worker is"
-    assert found.by_arrays == pytest.approx((-0.25, -0.25, -0.25)), "30 calls an array"
+    assert found.by_lines == pytest.approx((0.1, 0.1, 0.1)), "however fast the worker is"
+    assert found.by_arrays == pytest.approx((-0.25, -0.25, -0.25)), "30 lines an array"
     [alike] = beside(440, grow=0)
-    assert alike.by_calls is None, "calls do not grow with the RNN"
+    assert alike.by_lines is None, "lines do not grow with the RNN"
     assert alike.by_arrays == found.by_arrays
     assert beside(440, cost=-1e-6) == [], "it is not told from plain JAX"
     assert beside(-500) == [], "it is predicted to cost nothing"
@@ -183,8 +169,8 @@ def test_a_check_is_kept_beside_the_table(
 ) -> None:
     models = [ModelSpec("rnn", n, whole=True) for n in measure.DEPTHS]
     found = [
-        in_workers(m, c, 2 * m.depth, 1e-6 * c, "jit")
-        for m, c in zip(models, RNN_CALLS, strict=True)
+        in_workers(m, c, 2 * m.depth + 2, 1e-6 * c, "jit")
+        for m, c in zip(models, RNN_LINES, strict=True)
     ]
     found.append(in_workers(ModelSpec("mlp", 8), 440, 20, 4e-4, "jit"))
     monkeypatch.setattr(measure, "measured", lambda *_: iter(found))
@@ -193,27 +179,29 @@ def test_a_check_is_kept_beside_the_table(
     costs = msgspec.json.decode(done.out, type=CostTable)
     [each] = costs.checked
     assert each.kind == "mlp"
-    assert each.by_calls == pytest.approx((0.1, 0.1, 0.1))
+    assert each.by_lines == pytest.approx((0.1, 0.1, 0.1))
     assert costs.checked_machine
+    lines = {s.style: [p.lines for p in s.measured] for s in costs.styles}
+    assert lines == {"jit": [90, None, 360, 720, 1440, None], "filter_jit": [None] * 6}
     said = bakeoff("cost", "--check", "--from", str(file), "--arrays", "8")
     assert f"Measured on {costs.checked_machine}." in " ".join(said.out.split())
 
 
-def checked_model(by_calls: float, by_arrays: float, *, whole: bool = False) -> Checked:
-    off = (Range(value, value - 0.04, value + 0.04) for value in (by_calls, by_arrays))
+def checked_model(by_lines: float, by_arrays: float, *, whole: bool = False) -> Checked:
+    off = (Range(value, value - 0.04, value + 0.04) for value in (by_lines, by_arrays))
     return Checked("mlp", 8, whole, "flax_nnx", "jit", 34, 1000, 1e-3, *off)
 
 
-def test_how_far_predictions_are_off(table: CostTable, with_calls: StyleCost) -> None:
+def test_how_far_predictions_are_off(table: CostTable, with_lines: StyleCost) -> None:
     found = (
         checked_model(0.1, 0.3),
         checked_model(-0.2, 0.1),
         checked_model(0.4, 0.4, whole=True),
     )
-    costs = msgspec.structs.replace(table, styles=(with_calls,), checked=found)
+    costs = msgspec.structs.replace(table, styles=(with_lines,), checked=found)
     [row] = prediction.table(costs).rows
     assert (row.cells[0], row.cells[1]) == ("flax_nnx jit", "30.0")
-    assert row.cells[2].number == pytest.approx(with_calls.each / 30)  # type: ignore[union-attr]
+    assert row.cells[2].number == pytest.approx(with_lines.each / 30)  # type: ignore[union-attr]
     assert row.cells[3:] == ("-20 to +10 %", "+40 to +40 %", "+10 to +40 %")
     assert [row.cells[1:] for row in prediction.agreement(costs).rows] == [
         ("1 of 2", "1 of 2", "1 of 2", "1 of 2"),
@@ -228,21 +216,21 @@ def test_how_far_predictions_are_off(table: CostTable, with_calls: StyleCost) ->
 
 
 def test_ranges_are_by_how_far_predictions_of_other_models_were_off(
-    table: CostTable, with_calls: StyleCost
+    table: CostTable, with_lines: StyleCost
 ) -> None:
     found = (checked_model(0.1, 0.3), checked_model(-0.2, -0.1))
-    costs = msgspec.structs.replace(table, styles=(with_calls,), checked=found)
-    by_calls = prediction.predicted(costs, with_calls, Size(34, {"jit": 780}))
-    alike = with_calls.at_calls(780)
+    costs = msgspec.structs.replace(table, styles=(with_lines,), checked=found)
+    by_lines = prediction.predicted(costs, with_lines, Size(34, {"jit": 780}))
+    alike = with_lines.at_lines(780)
     assert alike is not None
-    assert by_calls == pytest.approx((alike.value, alike.value / 1.1, alike.value / 0.8))
-    expected = with_calls.law.at(34).value
+    assert by_lines == pytest.approx((alike.value, alike.value / 1.1, alike.value / 0.8))
+    expected = with_lines.law.at(34).value
     for size in (Size(34), Size(34, {"jit_tree": 780})):
-        by_arrays = prediction.predicted(costs, with_calls, size)
+        by_arrays = prediction.predicted(costs, with_lines, size)
         assert by_arrays == pytest.approx((expected, expected / 1.3, expected / 0.9))
     alone = msgspec.structs.replace(costs, checked=())
-    assert prediction.predicted(alone, with_calls, Size(34)) == with_calls.law.at(34)
-    assert prediction.predicted(alone, with_calls, Size(34, {"jit": 780})) == alike
+    assert prediction.predicted(alone, with_lines, Size(34)) == with_lines.law.at(34)
+    assert prediction.predicted(alone, with_lines, Size(34, {"jit": 780})) == alike
 
 
 def test_two_runs_stand_side_by_side(table: CostTable) -> None:
@@ -365,12 +353,12 @@ def test_what_is_said_of_a_model(table: CostTable) -> None:
     assert "more is extrapolated" in said
 
 
-def test_python_calls_have_a_column_where_they_are_known(table: CostTable) -> None:
+def test_lines_have_a_column_where_they_are_known(table: CostTable) -> None:
     [own] = document(table, Asked(Size(8, {"jit": 780}), 0.01), table.styles).sections[0].tables
-    assert [column.title for column in own.columns][:2] == ["style", "Python calls"]
+    assert [column.title for column in own.columns][:2] == ["style", "lines"]
     assert [str(row.cells[1]) for row in own.rows] == ["", "780"]
     [alone] = document(table, Asked(Size(8), 0.01), table.styles).sections[0].tables
-    assert "Python calls" not in [column.title for column in alone.columns]
+    assert "lines" not in [column.title for column in alone.columns]
 
 
 def test_arrays_are_counted_in_weights(file: Path, tmp_path: Path, bakeoff: Bakeoff) -> None:
@@ -386,8 +374,14 @@ def test_arrays_are_counted_in_weights(file: Path, tmp_path: Path, bakeoff: Bake
 
 
 @pytest.mark.slow
-def test_python_calls_of_a_users_model_are_counted(tmp_path: Path, bakeoff: Bakeoff) -> None:
-    (tmp_path / "costs.json").write_text(json_of(cost_table([run(), counted()])), "utf-8")
+def test_the_lines_of_a_users_model_are_counted(
+    table: CostTable, tmp_path: Path, bakeoff: Bakeoff
+) -> None:
+    rnn = [
+        in_workers(ModelSpec("rnn", n, whole=True), 1000 * n, 2 * n + 2, 1e-3, "filter_jit")
+        for n in measure.DEPTHS
+    ]
+    (tmp_path / "costs.json").write_text(json_of(with_check(table, rnn, "a machine")), "utf-8")
     (tmp_path / "mine.py").write_text(
         "import equinox as eqx, jax\n"
         "def model(): return eqx.nn.MLP(2, 2, 4, 3, key=jax.random.key(0))\n"
@@ -397,15 +391,16 @@ def test_python_calls_of_a_users_model_are_counted(tmp_path: Path, bakeoff: Bake
     done = bakeoff(*given, *source)
     assert (done.status, done.err.count("\n")) == (0, 1)
     assert "8 parameter arrays" in done.out
-    assert "By Python calls, on the table's machine." in done.out
+    words = " ".join(done.out.split())
+    assert "By the lines of Python that a step runs, on the table's machine." in words
     assert "equinox filter_jit" in done.out
     assert "flax" not in done.out.split("Measured")[0]
     page = bakeoff(*given, *source, "--format", "html")
-    assert "By Python calls" in page.out
+    assert "By the lines of Python" in page.out
     assert "<input" not in page.out, "numbers to enter are of a law of arrays"
 
 
-def test_a_model_whose_calls_cannot_be_counted_is_predicted_by_arrays(
+def test_a_model_whose_lines_cannot_be_counted_is_predicted_by_arrays(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
 ) -> None:
     def counted(*_: object) -> None:
@@ -429,6 +424,9 @@ def test_a_style_that_cannot_take_a_model_is_left_out_with_its_reason(table: Cos
     [section] = made.sections
     assert [row.cells[0] for row in section.tables[0].rows] == ["equinox filter_jit"]
     assert "flax_nnx jit cannot take this model: ValueError: shared" in section.lines
+    others = [style for style in table.styles if style.style != "jit"]
+    [alone] = document(table, Asked(Size(34), 0.01), others, found).sections
+    assert "shared" not in " ".join(alone.lines), "it was not asked for"
 
 
 @pytest.mark.slow

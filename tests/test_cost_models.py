@@ -114,26 +114,26 @@ def test_of_each_worker_the_calls_count_that_nothing_disturbed() -> None:
     workers = [
         {
             "arrays": 8,
-            "calls": {models.PLAIN: 4, "jit": 104, "odd": None},
+            "lines": {models.PLAIN: 4, "jit": 104, "odd": None},
             "failed": {},
             "seconds": {models.PLAIN: busy, "jit": [3 * speed * s for s in busy], "odd": quiet},
         }
         for speed in (1.0, 1.1, 0.9)
     ]
     found, odd = measure.summary("flax_nnx", ModelSpec("mlp", 2), workers)
-    assert (found.arrays, found.style, found.calls) == (8, "jit", 100)
+    assert (found.arrays, found.style, found.lines) == (8, "jit", 100)
     assert found.added == pytest.approx((2e-4, 2.3e-4, 1.7e-4))
     assert found.seconds.value == pytest.approx(2e-4)
     assert found.seconds.low < 2e-4 < found.seconds.high
-    assert odd.calls is None, "they vary"
+    assert odd.lines is None, "they vary"
 
 
-def test_calls_are_counted_and_nothing_is_timed() -> None:
+def test_lines_are_counted_and_nothing_is_timed() -> None:
     [done] = measure.work("equinox", [ModelSpec("mlp", 1)], 0.0, 0)
     assert not done["seconds"]
     found = {f.style: f for f in measure.summary("equinox", ModelSpec("mlp", 1), [done])}
     assert found["filter_jit"].added == ()
-    filtered, pure = (found[style].calls for style in ("filter_jit", "pure"))
+    filtered, pure = (found[style].lines for style in ("filter_jit", "pure"))
     assert filtered is not None
     assert pure is not None
     assert filtered > pure > 0

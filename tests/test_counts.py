@@ -19,6 +19,7 @@ from bench.worker.counts import (
     compilations,
     exact,
     python_counts,
+    python_lines,
     tool_id,
 )
 from common.config import ModelConfig
@@ -67,6 +68,26 @@ def test_starts_and_calls_by_hand() -> None:
 def test_nothing_of_our_own_is_counted() -> None:
     assert python_counts(partial(abs, -1)) == PythonCounts(starts=0, calls=0)
     assert python_counts(lambda: None) == PythonCounts(starts=1, calls=0)
+
+
+def test_lines_by_hand() -> None:
+    assert python_lines(outer) == len(["inner", "abs", "inner", "abs", "abs"])
+    assert python_lines(partial(abs, -1)) == 0, "none of our own"
+
+    def without_calls() -> int:
+        total = 0
+        for i in (1, 2):
+            total += i
+        return total
+
+    assert python_lines(without_calls) == len(["total", *(3 * ["for"]), *(2 * ["+="]), "return"])
+    varying = iter(range(100))
+
+    def odd() -> None:
+        for _ in range(next(varying)):
+            inner()
+
+    assert python_lines(odd) is None, "it is not the same every time"
 
 
 def test_a_generator_starts_once() -> None:

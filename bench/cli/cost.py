@@ -53,7 +53,7 @@ def cost(
         str | None,
         typer.Option(
             help="Count them in a file of weights or in what a function returns; of a model in "
-            "Equinox or NNX, the Python calls of its step.",
+            "Equinox or NNX, the lines of Python that its step runs.",
             metavar="FILE.safetensors|FILE.py:FUNCTION",
         ),
     ] = None,
@@ -89,7 +89,7 @@ def cost(
         bool,
         typer.Option(
             "--check",
-            help="Measure other models here, in 25 minutes: how far are predictions off?",
+            help="Measure other models here, in an hour: how far are predictions off?",
         ),
     ] = False,
     format_: Annotated[
@@ -103,8 +103,8 @@ def cost(
 ) -> int:
     """Say what each style adds to a step of your model, and from which step time on it matters.
 
-    What it adds depends on how many Python calls a step makes, which grow with the number of the
-    model's parameter arrays, and on how fast Python runs.
+    What it adds depends on how many lines of Python a step runs, which grow with the number of the
+    model's parameter arrays, and on how fast Python is.
     """
     from bench.cost.document import Asked, document, page
     from bench.cost.prediction import Size
@@ -148,7 +148,7 @@ def cost(
         library = own[0] if own and own[0] != TREE else None
         known = {n: s for n, s in costs.by_style.items() if library in (None, n[0])}
         styles = known_styles(known, names(style))
-        found = calls_of(str(model), library) if library else []
+        found = lines_of(str(model), library) if library else []
         if check:
             costs = checked(costs)
         if here:
@@ -194,14 +194,14 @@ def measured_here(
     return document_of_user(asked, found)
 
 
-def calls_of(model: str, library: str) -> list[MeasuredCost]:
-    """Return the Python calls of a user's model in each style of its library.
+def lines_of(model: str, library: str) -> list[MeasuredCost]:
+    """Return the lines that a step of a user's model runs in each style of its library.
 
     There are none where its step cannot be made, which is said.
     """
     from bench.cost.measure import ModelSpec, counted
 
-    tell(f"counting the Python calls of {model} in each style of {library}")
+    tell(f"counting the lines of Python that a step of {model} runs in each style of {library}")
     try:
         return counted(library, ModelSpec(model))
     except BakeoffError as error:
@@ -236,10 +236,9 @@ def checked(costs: CostTable) -> CostTable:
     Raises:
         BakeoffError: the table is of other versions, or a model could not be measured.
     """
-    from msgspec.structs import replace
     from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 
-    from bench.cost.measure import MODELS, beside_rnn, measured
+    from bench.cost.measure import CHECK_WORKERS, MODELS, measured, with_check
     from bench.runfile.reader import processor_model
     from common.versions import versions
 
@@ -251,8 +250,7 @@ def checked(costs: CostTable) -> CostTable:
                 f"{costs.versions[what]}: give another table or runs, or install that"
             )
     machine = processor_model(pytest_benchmark_generate_machine_info())
-    found = tuple(beside_rnn(list(measured(MODELS, tell))))
-    return replace(costs, checked=found, checked_machine=machine)
+    return with_check(costs, list(measured(MODELS, tell, CHECK_WORKERS)), machine)
 
 
 def steps_of(model: str) -> tuple[str, ModelSteps] | None:

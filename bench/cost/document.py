@@ -64,11 +64,13 @@ def document(
         costs: The table.
         asked: The model, and the machine.
         styles: Of the table.
-        counted: The Python calls of the model in each style, or why a style cannot take it.
+        counted: The lines that the model's step runs in each style, or why a style cannot take it.
         check: Whether to say how far predictions of other models are off.
     """
     versions = (f"{name} {v}" for name, v in costs.versions.items() if name != "jax-bakeoff")
-    asked = with_calls(asked, counted)
+    names = {style.style for style in styles}
+    counted = [each for each in counted if each.style in names]
+    asked = with_lines(asked, counted)
     failed = {each.style for each in counted if each.failure}
     styles = [style for style in styles if style.style not in failed]
     added = {
@@ -86,10 +88,10 @@ def document(
     return replace(found, sections=(*found.sections, other_models(costs))) if check else found
 
 
-def with_calls(asked: Asked, found: Sequence[MeasuredCost]) -> Asked:
-    """Return a model with its Python calls, if they were counted."""
-    calls = {each.style: each.calls for each in found if each.calls is not None}
-    return asked._replace(size=Size(asked.size.arrays, calls)) if calls else asked
+def with_lines(asked: Asked, found: Sequence[MeasuredCost]) -> Asked:
+    """Return a model with the lines that its step runs, if they were counted."""
+    lines = {each.style: each.lines for each in found if each.lines is not None}
+    return asked._replace(size=Size(asked.size.arrays, lines)) if lines else asked
 
 
 def document_of_user(asked: Asked, found: Sequence[MeasuredCost]) -> Document:
@@ -103,7 +105,7 @@ def document_of_user(asked: Asked, found: Sequence[MeasuredCost]) -> Document:
     )
     how = f"Measured in {WORKERS} processes, each on one core, with 95 % intervals."
     added = {Arm(each.library, each.style): each.seconds for each in found if each.added}
-    return answer(with_calls(asked, found), added, (*lines, *failures(found)), how)
+    return answer(with_lines(asked, found), added, (*lines, *failures(found)), how)
 
 
 def failures(found: Sequence[MeasuredCost]) -> Iterator[str]:
@@ -117,14 +119,14 @@ def answer(
     """Return what styles cost a model, by what each adds to a step in seconds."""
     columns = (
         Column("style"),
-        Column("Python calls", number=True, help="of a step, beyond those of plain JAX's"),
+        Column("lines", number=True, help="of Python that a step runs beyond those of plain JAX's"),
         Column("added per step", number=True),
         Column("of your step", number=True, help="if nothing overlaps"),
         Column("at least", number=True, help="if host and device overlap wherever they can"),
         Column("below 1 %\nfrom", number=True, help="the step time from which it is below 1 %"),
     )
     rows = tuple(
-        cost_row(arm, asked.size.calls.get(arm.full_style), found, asked.step_seconds)
+        cost_row(arm, asked.size.lines.get(arm.full_style), found, asked.step_seconds)
         for arm, found in sorted(added.items(), key=lambda each: each[1].value)
     )
     return Document(
@@ -140,13 +142,13 @@ def scaled(found: Range, factor: float) -> Range:
     return Range(*(factor * each for each in found))
 
 
-def cost_row(arm: Arm, calls: int | None, found: Range, step_seconds: float) -> Row:
+def cost_row(arm: Arm, lines: int | None, found: Range, step_seconds: float) -> Row:
     """Return what one style costs."""
     hidden = 0.0 if arm in WAITING else step_seconds
     return Row(
         (
             wording.name(arm),
-            "" if calls is None else Value(calls, ""),
+            "" if lines is None else Value(lines, ""),
             Value(found.value, ADDED, found.low, found.high),
             Value(max(0.0, found.value) / step_seconds, "fraction"),
             Value(max(0.0, found.value - hidden) / step_seconds, "fraction"),
@@ -158,9 +160,9 @@ def cost_row(arm: Arm, calls: int | None, found: Range, step_seconds: float) -> 
 def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iterator[str]:
     """Yield how to read it, and what it rests on."""
     yield MEANING
-    by_calls = [style for style in styles if prediction.by_calls(style, asked.size)]
-    by_arrays = [style for style in styles if style not in by_calls]
-    most = (asked.size.calls[s.style] > s.counted[-1][0] for s in by_calls)
+    by_lines = [style for style in styles if prediction.by_lines(style, asked.size)]
+    by_arrays = [style for style in styles if style not in by_lines]
+    most = (asked.size.lines[s.style] > s.counted[-1][0] for s in by_lines)
     if any(most) or (by_arrays and asked.size.arrays > costs.most_arrays):
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
     if costs.checked:
@@ -169,19 +171,19 @@ def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iter
             f"on {costs.checked_machine}; where all erred one way, the prediction ends its range. "
             "Styles that were not checked have the RNN's own."
         )
-    if by_calls:
+    if by_lines:
         yield (
-            f"By Python calls, on the table's machine{but(by_arrays)}. `--here` measures your "
-            "model on yours."
+            "By the lines of Python that a step runs, on the table's machine"
+            f"{but(by_arrays)}. `--here` measures your model on yours."
         )
-    elif not asked.size.calls:
+    elif not asked.size.lines:
         yield (
             "By arrays alone. Of a model in Equinox or NNX, `--model FILE.py:FUNCTION` counts the "
-            "Python calls, which is closer for `filter_jit` and `nnx.jit`."
+            "lines of Python that its step runs, which is closer."
         )
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
-    elif not by_calls:
+    elif not by_lines:
         yield (
             "It grows with the time that Python takes: `--here` measures that on this machine, in "
             "20 seconds."
@@ -230,7 +232,7 @@ def repeated(costs: CostTable, again: CostTable) -> Table:
         second = other.get(style.name)
         if second is not None and style.known and second.known:
             each = (Value(one.each, EACH, *one.law.of_each[1:]) for one in (style, second))
-            rows.append(Row((style.name, *each, f"{100 * (second.each / style.each - 1):+.0f} %")))
+            rows.append(Row((style.name, *each, f"{round(100 * (second.each / style.each - 1)):+d} %")))
     columns = (costs.when[:16].replace("T", " "), again.when[:16].replace("T", " "), "difference")
     return Table((Column("style"), *(Column(c, number=True) for c in columns)), tuple(rows))
 
@@ -290,7 +292,7 @@ def part(costs: CostTable, style: StyleCost) -> dict[str, Any]:
     return {
         "name": style.name,
         "waits": Arm(style.entrant, style.style) in WAITING,
-        "off": prediction.off_by(costs, style, by_calls=False),
+        "off": prediction.off_by(costs, style, by_lines=False),
         "fixed": style.fixed,
         "each": style.each,
         "covariance": style.covariance,

@@ -37,8 +37,8 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
     """Return the laws that host costs at several depths follow.
 
     Args:
-        runs: The first one that has host costs at depths gives the laws; Python calls, and how the
-            times of fresh processes grow with depth, come from all.
+        runs: The first one that has host costs at depths gives the laws; how the times of fresh
+            processes grow with depth comes from all.
         backend: Of the device.
 
     Raises:
@@ -61,8 +61,7 @@ def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
             f"{run.name} has no host costs at two depths from three workers; make one with "
             "`pytest bench --workload depth --metric host_cost --budget 900`"
         )
-    calls = {key: n for one in reversed(runs) for key, n in python_calls(one, backend).items()}
-    measured = measured_at(groups, calls)
+    measured = measured_at(groups)
     grown = [(each, processor_model(one.machine)) for one in runs for each in growth(one, backend)]
     return CostTable(
         KIND,
@@ -126,32 +125,13 @@ def by_worker(
     return costs, level
 
 
-def python_calls(run: Run, backend: str = "cpu") -> dict[tuple[Arm, str], int]:
-    """Return the Python calls of a step beyond those of plain JAX's, by arm and workload."""
-    counted = {
-        (Arm(cell.entrant, cell.style), cell.workload): int(calls)
-        for cell in run.section.cells
-        if cell.backend == backend and (calls := cell.exact.get("python_calls")) is not None
-    }
-    plain = {workload: calls for (arm, workload), calls in counted.items() if arm == Arm(*BASELINE)}
-    return {
-        (arm, workload): calls - plain[workload]
-        for (arm, workload), calls in counted.items()
-        if workload in plain
-    }
-
-
-def measured_at(
-    groups: Mapping[str, Arms], calls: Mapping[tuple[Arm, str], int]
-) -> dict[Arm, tuple[Measured, ...]]:
+def measured_at(groups: Mapping[str, Arms]) -> dict[Arm, tuple[Measured, ...]]:
     """Return what each arm was measured to add, by arm, the fewest arrays first."""
     found: dict[Arm, tuple[Measured, ...]] = {}
     for workload, arms in groups.items():
         estimates, reference = differences(arms)
         for cell, estimate in estimates.items():
-            seconds = added_seconds(estimate, reference)
-            counted = calls.get((cell.arm, workload))
-            point = Measured(arrays_of(workload), *seconds, calls=counted)
+            point = Measured(arrays_of(workload), *added_seconds(estimate, reference))
             found[cell.arm] = (*found.get(cell.arm, ()), point)
     return found
 

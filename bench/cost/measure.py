@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from bench.cells import Arm
 from bench.cost import user_model
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bench.cost.models import ModelSteps
+    from bench.cost.table import CostTable
     from bench.samples import Cores
 
-WORKERS, SECONDS, ROUNDS = 4, 10.0, 10
-"""Processes for each library; for how long each model is timed in one, and how many rounds, at
-least."""
+WORKERS, CHECK_WORKERS = 4, 6
+"""Processes for each library: for a user's model, and to check predictions."""
+SECONDS, ROUNDS = 10.0, 10
+"""For how long each model is timed in a process, and how many rounds, at least."""
 ON_CPU = {"JAX_PLATFORMS": "cpu", "JAX_TRACEBACK_FILTERING": "off"}
 """Variables of a process: as the table's own runs, with an error in its last line."""
 
@@ -95,8 +98,8 @@ class MeasuredCost(NamedTuple):
     model: ModelSpec
     arrays: int
     style: str
-    calls: int | None = None
-    """Python calls beyond those of plain JAX's step; None where they vary."""
+    lines: int | None = None
+    """Lines of Python that run beyond those of plain JAX's step; None where they vary."""
     added: tuple[float, ...] = ()
     """Seconds, in each worker."""
     failure: str = ""
@@ -114,13 +117,14 @@ class MeasuredCost(NamedTuple):
 
 
 def measured(
-    chosen: Mapping[str, Sequence[ModelSpec]], told: Callable[[str], None]
+    chosen: Mapping[str, Sequence[ModelSpec]], told: Callable[[str], None], workers: int = WORKERS
 ) -> Iterator[MeasuredCost]:
     """Yield what was measured, library by library.
 
     Args:
         chosen: Models by library.
         told: Called with what is done.
+        workers: Processes for each library.
 
     Raises:
         BakeoffError: a worker failed.
@@ -128,7 +132,7 @@ def measured(
     lanes: Queue[Cores] = Queue()
     for lane in one_core_lanes():
         lanes.put(lane)
-    number, total = count(1), WORKERS * len(chosen)
+    number, total = count(1), workers * len(chosen)
     running: set[subprocess.Popen[str]] = set()
 
     def worker(library: str, seed: int) -> list[dict[str, Any]]:
@@ -147,11 +151,11 @@ def measured(
         TemporaryDirectory() as cache,
         ThreadPoolExecutor(lanes.qsize()) as pool,
     ):
-        rounds = [{lib: pool.submit(worker, lib, n) for lib in chosen} for n in range(WORKERS)]
+        rounds = [{lib: pool.submit(worker, lib, n) for lib in chosen} for n in range(workers)]
         try:
             for library, models in chosen.items():
-                workers = [asked[library].result() for asked in rounds]
-                for model, found in zip(models, zip(*workers, strict=True), strict=True):
+                answers = [asked[library].result() for asked in rounds]
+                for model, found in zip(models, zip(*answers, strict=True), strict=True):
                     yield from summary(library, model, found)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -164,7 +168,7 @@ def started(
 ) -> subprocess.Popen[str]:
     """Start a process that measures models; it shares compiled programs with others in a folder.
 
-    With no seconds to measure, it counts Python calls only.
+    With no seconds to measure, it counts lines of Python only.
     """
     options = library, json.dumps(models), str(seconds), str(seed), cache
     return subprocess.Popen(  # noqa: S603 -- this module, no shell
@@ -190,7 +194,7 @@ def answer_of(process: subprocess.Popen[str], library: str) -> list[dict[str, An
 
 
 def counted(library: str, model: ModelSpec) -> list[MeasuredCost]:
-    """Return a model's Python calls in each style of a library, counted without timing.
+    """Return the lines of Python that a model's step runs in each style of a library, untimed.
 
     Raises:
         BakeoffError: its plain step failed, or a style computes something else.
@@ -205,11 +209,11 @@ def summary(
 ) -> Iterator[MeasuredCost]:
     """Yield what each style adds, from what workers measured of a model."""
     first, *_ = workers
-    plain_calls = first["calls"][PLAIN]
+    plain_lines = first["lines"][PLAIN]
     failed = {style: why for worker in workers for style, why in worker["failed"].items()}
-    for style, calls in first["calls"].items():
+    for style, lines in first["lines"].items():
         if style != PLAIN and style not in failed:
-            beyond = None if None in (calls, plain_calls) else calls - plain_calls
+            beyond = None if None in (lines, plain_lines) else lines - plain_lines
             seconds = tuple(
                 datum(w["seconds"][style]) - datum(w["seconds"][PLAIN])
                 for w in workers
@@ -218,6 +222,29 @@ def summary(
             yield MeasuredCost(library, model, first["arrays"], style, beyond, seconds)
     for style, why in failed.items():
         yield MeasuredCost(library, model, first["arrays"], style, failure=why)
+
+
+def with_check(costs: CostTable, found: Sequence[MeasuredCost], machine: str) -> CostTable:
+    """Return a table with how far its predictions are off, and with the lines that the RNN runs.
+
+    Args:
+        costs: The table.
+        found: What was measured of all models, the RNN's depths among them.
+        machine: Where.
+    """
+    lines = {(e.library, e.style, e.arrays): e.lines for e in found if e.model.kind == RNN}
+    styles = (
+        replace(
+            style,
+            measured=tuple(
+                replace(point, lines=lines.get((style.entrant, style.style, point.arrays)))
+                for point in style.measured
+            ),
+        )
+        for style in costs.styles
+    )
+    checked = tuple(beside_rnn(found))
+    return replace(costs, styles=tuple(styles), checked=checked, checked_machine=machine)
 
 
 def beside_rnn(found: Sequence[MeasuredCost]) -> Iterator[Checked]:
@@ -236,28 +263,28 @@ def beside_rnn(found: Sequence[MeasuredCost]) -> Iterator[Checked]:
             continue
         depths = [each for each in own if each.model.kind == RNN]
         arrays = [each.arrays for each in depths]
-        calls = [each.calls for each in depths if each.calls is not None]
-        grow = len(calls) == len(depths) and all(a < b for a, b in pairwise(calls))
+        ran = [each.lines for each in depths if each.lines is not None]
+        grow = len(ran) == len(depths) and all(a < b for a, b in pairwise(ran))
         costs = list(zip(*(each.added for each in depths), strict=True))
         for each in own:
             if each.model.kind != RNN:
-                lines = [line(each.arrays, arrays, worker) for worker in costs]
+                straight = [line(each.arrays, arrays, worker) for worker in costs]
                 curves = (
-                    [along(each.calls, calls, worker) for worker in costs]
-                    if grow and each.calls is not None
+                    [along(each.lines, ran, worker) for worker in costs]
+                    if grow and each.lines is not None
                     else None
                 )
-                if min(*lines, *(curves or lines)) <= 0:
+                if min(*straight, *(curves or straight)) <= 0:
                     continue
                 yield Checked(
                     *each.model,
                     library,
                     style,
                     each.arrays,
-                    each.calls,
+                    each.lines,
                     float(np.mean(each.added)),
-                    by_calls=None if curves is None else off(curves, each.added),
-                    by_arrays=off(lines, each.added),
+                    by_lines=None if curves is None else off(curves, each.added),
+                    by_arrays=off(straight, each.added),
                 )
 
 
@@ -276,15 +303,15 @@ class Timed:
     """A model in a process: its styles, ready to be timed in turns."""
 
     def __init__(self, library: str, model: ModelSpec, rng: random.Random) -> None:
-        """Compile all styles, see that they have the same losses, and count their Python calls."""
-        from bench.worker.counts import python_counts
+        """Compile all styles, see that they have the same losses, and count their lines."""
+        from bench.worker.counts import python_lines
         from bench.worker.turns import WARM_CALLS, StepTurn
 
         made = model.steps(library)
         self.arrays = made.arrays
         inputs, targets = data(model.kind)
         self.turns: dict[str, StepTurn] = {}
-        self.calls: dict[str, int | None] = {}
+        self.lines: dict[str, int | None] = {}
         self.failed: dict[str, str] = {}
         self.seconds: dict[str, list[float]] = defaultdict(list)
         losses = {}
@@ -297,8 +324,7 @@ class Timed:
                     raise
                 self.failed[style] = f"{type(error).__name__}: {words_of(error)}"
                 continue
-            counts = python_counts(partial(step, inputs, targets))
-            self.calls[style] = counts and counts.calls
+            self.lines[style] = python_lines(partial(step, inputs, targets))
             self.turns[style] = StepTurn(partial(with_loss, step), inputs, targets)  # type: ignore[arg-type]
         for style, found in losses.items():
             if not np.allclose(found, losses[PLAIN], rtol=1e-5):
@@ -315,8 +341,8 @@ def work(
     """Time all styles of some models in this process, each for some seconds, at least.
 
     Returns:
-        By model, its arrays; by style, Python calls and the seconds of timed calls; and why styles
-        failed.
+        By model, its arrays; by style, lines of Python and the seconds of timed calls; and why
+        styles failed.
     """
     from bench.worker.counts import collector_off
     from bench.worker.turns import CLOCK
@@ -331,7 +357,7 @@ def work(
                 each.turn(style)
         rounds += 1
     return [
-        {"arrays": t.arrays, "calls": t.calls, "seconds": t.seconds, "failed": t.failed}
+        {"arrays": t.arrays, "lines": t.lines, "seconds": t.seconds, "failed": t.failed}
         for t in timed
     ]
 

@@ -1,7 +1,7 @@
 """What a style costs a model, predicted from the character RNN, and how far that is off.
 
 What a step costs the host is what its Python does, so a model is taken to cost what the RNN costs
-that makes as many Python calls a step; where a model's calls are not known, the RNN that has as
+whose step runs as many lines of Python; where a model's lines are not known, the RNN that has as
 many arrays.
 """
 
@@ -30,8 +30,8 @@ class Size(NamedTuple):
 
     arrays: int
     """Of parameters."""
-    calls: Mapping[str, int] = {}
-    """Python calls of a step beyond those of plain JAX's, by style."""
+    lines: Mapping[str, int] = {}
+    """Lines of Python that a step runs beyond those of plain JAX's, by style."""
 
 
 class Deviation(NamedTuple):
@@ -46,7 +46,7 @@ class Deviation(NamedTuple):
         return Range(value, *sorted(ends))
 
     def __str__(self) -> str:
-        return f"{100 * self.least:+.0f} to {100 * self.most:+.0f} %"
+        return f"{round(100 * self.least):+d} to {round(100 * self.most):+d} %"
 
 
 def predicted(costs: CostTable, style: StyleCost, size: Size) -> Range:
@@ -54,31 +54,31 @@ def predicted(costs: CostTable, style: StyleCost, size: Size) -> Range:
 
     The range is that of other models that were checked; where there are none, the RNN's own.
     """
-    found = by_calls(style, size)
-    deviation = off_by(costs, style, by_calls=found is not None)
+    found = by_lines(style, size)
+    deviation = off_by(costs, style, by_lines=found is not None)
     found = found or style.law.at(size.arrays)
     return deviation.around(found.value) if deviation else found
 
 
-def by_calls(style: StyleCost, size: Size) -> Range | None:
-    """Return what a style costs by a model's Python calls; None where they are not known."""
-    calls = size.calls.get(style.style)
-    return None if calls is None else style.at_calls(calls)
+def by_lines(style: StyleCost, size: Size) -> Range | None:
+    """Return what a style costs by the lines that a step runs; None where they are not known."""
+    lines = size.lines.get(style.style)
+    return None if lines is None else style.at_lines(lines)
 
 
 def off_by(
-    costs: CostTable, style: StyleCost, *, by_calls: bool, whole: Sequence[bool] = (False, True)
+    costs: CostTable, style: StyleCost, *, by_lines: bool, whole: Sequence[bool] = (False, True)
 ) -> Deviation | None:
     """Return by how much predictions of a style are off; None where it was not checked.
 
     Args:
         costs: The table.
         style: One of its styles.
-        by_calls: Whether of Python calls, else of arrays.
+        by_lines: Whether by lines, else by arrays.
         whole: Which steps: whether they compute what the model does.
     """
     models = (each for each in checked(costs, style) if each.whole in whole)
-    found = [each.by_calls if by_calls else each.by_arrays for each in models]
+    found = [each.by_lines if by_lines else each.by_arrays for each in models]
     off = [each.value for each in found if each]
     return Deviation(min(off), max(off)) if off and min(off) > -1 else None
 
@@ -90,22 +90,22 @@ def checked(costs: CostTable, style: StyleCost) -> list[Checked]:
 
 
 def table(costs: CostTable) -> Table:
-    """Return what a Python call costs in each style, and how far predictions are off."""
+    """Return what a line of Python costs in each style, and how far predictions are off."""
     columns = (
         Column("style"),
-        Column("Python calls\nfor each array", number=True, help="of the character RNN"),
-        Column("each call", number=True, help="the cost of an array, by its calls"),
-        Column("by calls,\noff by", number=True),
-        Column("by calls,\nwhole steps", number=True),
+        Column("lines for\neach array", number=True, help="of Python, of the character RNN"),
+        Column("each line", number=True, help="the cost of an array, by its lines"),
+        Column("by lines,\noff by", number=True),
+        Column("by lines,\nwhole steps", number=True),
         Column("by arrays,\noff by", number=True),
     )
     rows = []
     for style in sorted(costs.styles, key=lambda style: style.each):
-        calls = style.calls_of_an_array
-        off = [off_by(costs, style, by_calls=True, whole=[whole]) for whole in (False, True)]
-        off.append(off_by(costs, style, by_calls=False))
-        if style.known and (calls or any(off)):
-            cells = (f"{calls:.1f}", Value(style.each / calls, "s")) if calls else ("", "")
+        lines = style.lines_of_an_array
+        off = [off_by(costs, style, by_lines=True, whole=[whole]) for whole in (False, True)]
+        off.append(off_by(costs, style, by_lines=False))
+        if style.known and (lines or any(off)):
+            cells = (f"{lines:.1f}", Value(style.each / lines, "s")) if lines else ("", "")
             rows.append(Row((style.name, *cells, *(str(each or "") for each in off))))
     notes = (NOTE, f"Measured on {costs.checked_machine}.") if costs.checked else ()
     return Table(columns, tuple(rows), notes=notes).without_empty()
@@ -119,7 +119,7 @@ def agreement(costs: CostTable) -> Table:
     models = [each for style in costs.styles if style.known for each in checked(costs, style)]
     rows = []
     for whole, name in ((False, "steps that compute next to nothing"), (True, "whole steps")):
-        both = [(e.by_calls, e.by_arrays) for e in models if e.whole == whole and e.by_calls]
+        both = [(e.by_lines, e.by_arrays) for e in models if e.whole == whole and e.by_lines]
         cells = [
             f"{sum(found(each) for each in own)} of {len(both)}"
             for own in zip(*both, strict=True)
@@ -129,7 +129,7 @@ def agreement(costs: CostTable) -> Table:
             rows.append(Row((name, *cells)))
     titles = (
         f"by {what}:\n{how}"
-        for what in ("Python calls", "arrays")
+        for what in ("lines", "arrays")
         for how in (f"within {percent(CLOSE)}", "surely not")
     )
     columns = (Column(title, number=True) for title in titles)
@@ -151,10 +151,10 @@ def each_model(costs: CostTable) -> Table:
     rows = []
     for style in costs.styles:
         for each in checked(costs, style):
-            sizes = (Value(each.arrays, ""), Value(each.calls, ""))
-            off = (in_percent(found) for found in (each.by_calls, each.by_arrays))
+            sizes = (Value(each.arrays, ""), Value(each.lines, ""))
+            off = (in_percent(found) for found in (each.by_lines, each.by_arrays))
             rows.append(Row((each.name, style.name, *sizes, Value(each.seconds, ADDED), *off)))
-    titles = ("arrays", "Python calls", "measured", "by calls,\noff by", "by arrays,\noff by")
+    titles = ("arrays", "lines", "measured", "by lines,\noff by", "by arrays,\noff by")
     columns = (Column(title, number=True) for title in titles)
     rows.sort(key=lambda row: row.cells[:1])
     return Table((Column("model"), Column("style"), *columns), tuple(rows))
@@ -164,5 +164,5 @@ def in_percent(found: Range | None) -> str:
     """Return how far a prediction is off, with its interval."""
     if found is None:
         return ""
-    value, low, high = (100 * each for each in found)
-    return f"{value:+.0f} % ({low:.0f} to {high:.0f})"
+    value, low, high = (round(100 * each) for each in found)
+    return f"{value:+d} % ({low} to {high})"

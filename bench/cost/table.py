@@ -12,7 +12,7 @@ from bench.report import wording
 from bench.stats.law import Law, Range, along
 from common.errors import BakeoffError
 
-KIND, VERSION = "jax-bakeoff cost", 3
+KIND, VERSION = "jax-bakeoff cost", 4
 ENDS = "seconds", "low", "high"
 ROUGH, LITTLE = 0.2, 2e-6
 """Half of an interval, as a part of a cost; seconds of an array that nobody has to care about."""
@@ -26,8 +26,8 @@ class Measured(msgspec.Struct, frozen=True):
     seconds: float
     low: float
     high: float
-    calls: int | None = None
-    """Python calls beyond those of plain JAX's step; None if they were not counted."""
+    lines: int | None = None
+    """Lines of Python that run beyond those of plain JAX's step; None if they were not counted."""
 
 
 class StyleCost(msgspec.Struct, frozen=True):
@@ -63,8 +63,8 @@ class StyleCost(msgspec.Struct, frozen=True):
         return Law(self.fixed, self.each, self.covariance, self.workers, self.misfit, self.t)
 
     @property
-    def calls_of_an_array(self) -> float | None:
-        """The Python calls that an array adds to a step; None if it adds none, or none is known."""
+    def lines_of_an_array(self) -> float | None:
+        """The lines that an array adds to a step; None if it adds none, or none is known."""
         if len(self.counted) < 2 or any(a >= b for (a, _), (b, _) in pairwise(self.counted)):
             return None
         (fewest, first), *_, (most, last) = self.counted
@@ -72,20 +72,20 @@ class StyleCost(msgspec.Struct, frozen=True):
 
     @property
     def counted(self) -> list[tuple[int, Measured]]:
-        """The Python calls that were counted, and what was measured with them."""
-        return [(point.calls, point) for point in self.measured if point.calls is not None]
+        """The lines that were counted, and what was measured with them."""
+        return [(point.lines, point) for point in self.measured if point.lines is not None]
 
-    def at_calls(self, calls: int) -> Range | None:
-        """Return what the RNN costs with so many Python calls, in seconds; None if none is known.
+    def at_lines(self, lines: int) -> Range | None:
+        """Return what the RNN costs that runs so many lines, in seconds; None if none is known.
 
-        What a call costs grows with a model, as its data outgrow the processor's caches, so the
+        What a line costs grows with a model, as its data outgrow the processor's caches, so the
         RNN's depths are joined by lines, of which the last goes on.
         """
-        if self.calls_of_an_array is None:
+        if self.lines_of_an_array is None:
             return None
         sizes = [counted for counted, _ in self.counted]
         ends = ([getattr(point, end) for _, point in self.counted] for end in ENDS)
-        return Range(*(along(calls, sizes, costs) for costs in ends))
+        return Range(*(along(lines, sizes, costs) for costs in ends))
 
     @property
     def name(self) -> str:
@@ -127,10 +127,10 @@ class Checked(msgspec.Struct, frozen=True):
     library: str
     style: str
     arrays: int
-    calls: int | None
-    """Python calls beyond those of plain JAX's step."""
+    lines: int | None
+    """Lines of Python that run beyond those of plain JAX's step."""
     seconds: float
-    by_calls: Range | None
+    by_lines: Range | None
     by_arrays: Range
 
     @property

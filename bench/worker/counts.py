@@ -19,7 +19,7 @@ from common.equality import random_chunk, random_hidden, random_weights
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import CodeType
 
     from common.contract import TrainStep
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 TOOL = "jax-bakeoff counts"
+EVENTS = sys.monitoring.events
 TOOL_IDS = range(6)
 """Those of `sys.monitoring` that anybody may use."""
 UNCOUNTED = 3
@@ -103,37 +104,44 @@ def python_counts(call: Callable[[], Any]) -> PythonCounts | None:
     Raises:
         BakeoffError: other tools have taken every id of `sys.monitoring`.
     """
+    found = _counted(call, EVENTS.PY_START, EVENTS.CALL)
+    return None if found is None else PythonCounts(*found)
+
+
+def python_lines(call: Callable[[], Any]) -> int | None:
+    """Return how many lines of Python run in one call of `call`, as `python_counts` has calls."""
+    found = _counted(call, EVENTS.LINE)
+    return None if found is None else found[0]
+
+
+def _counted(call: Callable[[], Any], *events: int) -> tuple[int, ...] | None:
+    """Return how often each event happens in a call; None unless several calls agree."""
     for _ in range(UNCOUNTED):
         jax.block_until_ready(call())
     with collector_off(), tool_id() as tool:
-        counts = [_count(call, tool) for _ in range(COUNTED)]
+        counts = [_count(call, tool, events) for _ in range(COUNTED)]
     return counts[0] if len(set(counts)) == 1 else None
 
 
-def _count(call: Callable[[], Any], tool: int) -> PythonCounts:
-    starts = calls = 0
+def _count(call: Callable[[], Any], tool: int, events: Sequence[int]) -> tuple[int, ...]:
+    counts = dict.fromkeys(events, 0)
     here, ours = threading.get_ident(), _count.__code__
 
-    def started(_code: CodeType, _offset: int) -> None:
-        nonlocal starts
-        starts += threading.get_ident() == here
+    def happened(event: int, code: CodeType, *_: object) -> None:
+        counts[event] += code is not ours and threading.get_ident() == here
 
-    def called(code: CodeType, _offset: int, _callable: object, _argument: object) -> None:
-        nonlocal calls
-        calls += code is not ours and threading.get_ident() == here
-
-    monitoring, events = sys.monitoring, sys.monitoring.events
-    monitoring.register_callback(tool, events.PY_START, started)
-    monitoring.register_callback(tool, events.CALL, called)
+    monitoring = sys.monitoring
+    for event in events:
+        monitoring.register_callback(tool, event, partial(happened, event))
     try:
-        monitoring.set_events(tool, events.PY_START | events.CALL)
+        monitoring.set_events(tool, sum(events))
         result = call()
     finally:
-        monitoring.set_events(tool, events.NO_EVENTS)
-        monitoring.register_callback(tool, events.PY_START, None)
-        monitoring.register_callback(tool, events.CALL, None)
+        monitoring.set_events(tool, EVENTS.NO_EVENTS)
+        for event in events:
+            monitoring.register_callback(tool, event, None)
     jax.block_until_ready(result)
-    return PythonCounts(starts, calls)
+    return tuple(counts.values())
 
 
 @contextmanager
