@@ -15,7 +15,7 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from pathlib import Path
 
-ARRAYS = {"mlp": 6, "transformer": 21}
+ARRAYS = {"mlp": 6, "transformer": 21, "convnet": 6}
 """Of one block."""
 WITHOUT_BIASES = 4
 """Of Equinox's attention."""

@@ -232,7 +232,9 @@ def repeated(costs: CostTable, again: CostTable) -> Table:
         second = other.get(style.name)
         if second is not None and style.known and second.known:
             each = (Value(one.each, EACH, *one.law.of_each[1:]) for one in (style, second))
-            rows.append(Row((style.name, *each, f"{round(100 * (second.each / style.each - 1)):+d} %")))
+            rows.append(
+                Row((style.name, *each, f"{round(100 * (second.each / style.each - 1)):+d} %"))
+            )
     columns = (costs.when[:16].replace("T", " "), again.when[:16].replace("T", " "), "difference")
     return Table((Column("style"), *(Column(c, number=True) for c in columns)), tuple(rows))
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count, pairwise
 from queue import Queue
+from statistics import median_low
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,7 +84,7 @@ DEPTHS = (3, 12, 24, 48)
 """Layers of the RNN that other models are predicted from."""
 CHECKED = tuple(ModelSpec(RNN, layers, whole=True) for layers in DEPTHS) + tuple(
     ModelSpec(kind, depth, whole=whole)
-    for kind, depths in (("mlp", (8, 24)), ("transformer", (2, 6)))
+    for kind, depths in (("mlp", (8, 24)), ("transformer", (2, 6)), ("convnet", (12,)))
     for depth in depths
     for whole in (False, True)
 )
@@ -209,11 +210,12 @@ def summary(
 ) -> Iterator[MeasuredCost]:
     """Yield what each style adds, from what workers measured of a model."""
     first, *_ = workers
-    plain_lines = first["lines"][PLAIN]
+    plain_lines = lines_of(workers, PLAIN)
     failed = {style: why for worker in workers for style, why in worker["failed"].items()}
-    for style, lines in first["lines"].items():
+    for style in first["lines"]:
         if style != PLAIN and style not in failed:
-            beyond = None if None in (lines, plain_lines) else lines - plain_lines
+            lines = lines_of(workers, style)
+            beyond = None if lines is None or plain_lines is None else lines - plain_lines
             seconds = tuple(
                 datum(w["seconds"][style]) - datum(w["seconds"][PLAIN])
                 for w in workers
@@ -222,6 +224,15 @@ def summary(
             yield MeasuredCost(library, model, first["arrays"], style, beyond, seconds)
     for style, why in failed.items():
         yield MeasuredCost(library, model, first["arrays"], style, failure=why)
+
+
+def lines_of(workers: Sequence[dict[str, Any]], style: str) -> int | None:
+    """Return the lines that workers have counted in a style; None where they varied.
+
+    NNX's caches depend on what a process has done before, so some workers may count a few more.
+    """
+    counts = [worker["lines"].get(style) for worker in workers]
+    return None if None in counts else median_low(counts)
 
 
 def with_check(costs: CostTable, found: Sequence[MeasuredCost], machine: str) -> CostTable:

@@ -64,6 +64,40 @@ class MLP(eqx.Module):
         return jax.vmap(one)(rows)
 
 
+class ConvBlock(eqx.Module):
+    """A normalised convolution with a residual connection."""
+
+    norm: eqx.nn.GroupNorm
+    conv: eqx.nn.Conv1d
+
+    def __init__(self, key: PRNGKeyArray) -> None:
+        self.norm = eqx.nn.GroupNorm(2, WIDTH)
+        self.conv = eqx.nn.Conv1d(WIDTH, WIDTH, 3, padding="SAME", key=key)
+
+    def __call__(self, x: Float[Array, "width length"]) -> Array:
+        """Return the features of all positions."""
+        return x + jax.nn.gelu(self.conv(self.norm(x)))
+
+
+class ConvNet(eqx.Module):
+    """Blocks along a sequence, and a readout."""
+
+    blocks: list[ConvBlock]
+    readout: eqx.nn.Linear
+
+    def __init__(self, depth: int, key: PRNGKeyArray) -> None:
+        *keys, last = jax.random.split(key, depth + 1)
+        self.blocks = [ConvBlock(key) for key in keys]
+        self.readout = eqx.nn.Linear(WIDTH, WIDTH, key=last)
+
+    def __call__(self, rows: Float[Array, "length width"]) -> Array:
+        """Return one output for each position."""
+        x = rows.T
+        for block in self.blocks:
+            x = block(x)
+        return jax.vmap(self.readout)(x.T)
+
+
 class Layer(eqx.Module):
     """A block of a transformer, normalised first."""
 
@@ -113,7 +147,8 @@ class Transformer(eqx.Module):
 
 def model(kind: str, depth: int) -> Any:
     """Return a model of a kind."""
-    return {"mlp": MLP, "transformer": Transformer}[kind](depth, jax.random.key(0))
+    kinds = {"mlp": MLP, "transformer": Transformer, "convnet": ConvNet}
+    return kinds[kind](depth, jax.random.key(0))
 
 
 def whole(kind: str, depth: int) -> ModelSteps:

@@ -54,6 +54,29 @@ class MLP(nn.Module):
         return nn.Dense(WIDTH)(x)
 
 
+class ConvBlock(nn.Module):
+    """A normalised convolution with a residual connection."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "1 length width"]) -> Array:
+        """Return the features of all positions."""
+        return x + nn.gelu(nn.Conv(WIDTH, kernel_size=(3,))(nn.GroupNorm(num_groups=2)(x)))
+
+
+class ConvNet(nn.Module):
+    """Blocks along a sequence, and a readout."""
+
+    depth: int
+
+    @nn.compact
+    def __call__(self, rows: Float[Array, "length width"]) -> Array:
+        """Return one output for each position."""
+        x = rows[None]
+        for _ in range(self.depth):
+            x = ConvBlock()(x)
+        return nn.Dense(WIDTH)(x[0])
+
+
 class Layer(nn.Module):
     """A block of a transformer, normalised first."""
 
@@ -81,7 +104,7 @@ class Transformer(nn.Module):
 
 def module(kind: str, depth: int) -> Any:
     """Return a module of a kind."""
-    return {"mlp": MLP, "transformer": Transformer}[kind](depth)
+    return {"mlp": MLP, "transformer": Transformer, "convnet": ConvNet}[kind](depth)
 
 
 def model(kind: str, depth: int) -> Any:

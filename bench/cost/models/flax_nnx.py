@@ -55,6 +55,33 @@ class MLP(nnx.Module):
         return self.readout(x)
 
 
+class ConvBlock(nnx.Module):
+    """A normalised convolution with a residual connection."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.GroupNorm(WIDTH, num_groups=2, rngs=rngs)
+        self.conv = nnx.Conv(WIDTH, WIDTH, kernel_size=(3,), rngs=rngs)
+
+    def __call__(self, x: Float[Array, "1 length width"]) -> Array:
+        """Return the features of all positions."""
+        return x + nnx.gelu(self.conv(self.norm(x)))
+
+
+class ConvNet(nnx.Module):
+    """Blocks along a sequence, and a readout."""
+
+    def __init__(self, depth: int, rngs: nnx.Rngs) -> None:
+        self.blocks = nnx.List([ConvBlock(rngs) for _ in range(depth)])
+        self.readout = nnx.Linear(WIDTH, WIDTH, rngs=rngs)
+
+    def __call__(self, rows: Float[Array, "length width"]) -> Array:
+        """Return one output for each position."""
+        x = rows[None]
+        for block in self.blocks:
+            x = block(x)
+        return self.readout(x[0])
+
+
 class Layer(nnx.Module):
     """A block of a transformer, normalised first."""
 
@@ -90,7 +117,8 @@ class Transformer(nnx.Module):
 
 def model(kind: str, depth: int) -> Any:
     """Return a model of a kind."""
-    return {"mlp": MLP, "transformer": Transformer}[kind](depth, nnx.Rngs(0))
+    kinds = {"mlp": MLP, "transformer": Transformer, "convnet": ConvNet}
+    return kinds[kind](depth, nnx.Rngs(0))
 
 
 def whole(kind: str, depth: int) -> ModelSteps:
