@@ -204,8 +204,8 @@ def test_how_far_predictions_are_off(table: CostTable, with_lines: StyleCost) ->
     assert row.cells[2].number == pytest.approx(with_lines.each / 30)  # type: ignore[union-attr]
     assert row.cells[3:] == ("-20 to +10 %", "+40 to +40 %", "+10 to +40 %")
     assert [row.cells[1:] for row in prediction.agreement(costs).rows] == [
-        ("1 of 2", "1 of 2", "1 of 2", "1 of 2"),
-        ("0 of 1", "1 of 1", "0 of 1", "1 of 1"),
+        (*("1 of 2", "1 of 2", "1 of 2"), *("1 of 2", "1 of 2", "1 of 2")),
+        (*("0 of 1", "0 of 1", "1 of 1"), *("0 of 1", "0 of 1", "1 of 1")),
     ]
     unchecked = prediction.table(msgspec.structs.replace(costs, checked=()))
     assert (len(unchecked.columns), unchecked.notes) == (3, ()), "nothing is said of a check"
@@ -223,11 +223,15 @@ def test_ranges_are_by_how_far_predictions_of_other_models_were_off(
     by_lines = prediction.predicted(costs, with_lines, Size(34, {"jit": 780}))
     alike = with_lines.at_lines(780)
     assert alike is not None
-    assert by_lines == pytest.approx((alike.value, alike.value / 1.1, alike.value / 0.8))
-    expected = with_lines.law.at(34).value
+    assert by_lines == pytest.approx((alike.value, alike.low / 1.1, alike.high / 0.8))
+    expected = with_lines.law.at(34)
     for size in (Size(34), Size(34, {"jit_tree": 780})):
         by_arrays = prediction.predicted(costs, with_lines, size)
-        assert by_arrays == pytest.approx((expected, expected / 1.3, expected / 0.9))
+        ends = expected.low / 1.3, expected.high / 0.9
+        assert by_arrays == pytest.approx((expected.value, *ends))
+    free = Range(-2e-6, -3e-6, 1e-6)
+    assert prediction.Deviation(-0.2, 0.1).around(free) == free, "costs above zero were checked"
+    assert prediction.Deviation(-0.2, 0.1).around(Range(1.0, -1.0, 3.0)) == (1.0, -1.0, 3.75)
     alone = msgspec.structs.replace(costs, checked=())
     assert prediction.predicted(alone, with_lines, Size(34)) == with_lines.law.at(34)
     assert prediction.predicted(alone, with_lines, Size(34, {"jit": 780})) == alike
@@ -355,10 +359,10 @@ def test_what_is_said_of_a_model(table: CostTable) -> None:
 
 def test_lines_have_a_column_where_they_are_known(table: CostTable) -> None:
     [own] = document(table, Asked(Size(8, {"jit": 780}), 0.01), table.styles).sections[0].tables
-    assert [column.title for column in own.columns][:2] == ["style", "lines"]
+    assert [column.title for column in own.columns][:2] == ["style", "Python lines"]
     assert [str(row.cells[1]) for row in own.rows] == ["", "780"]
     [alone] = document(table, Asked(Size(8), 0.01), table.styles).sections[0].tables
-    assert "lines" not in [column.title for column in alone.columns]
+    assert "Python lines" not in [column.title for column in alone.columns]
 
 
 def test_arrays_are_counted_in_weights(file: Path, tmp_path: Path, bakeoff: Bakeoff) -> None:

@@ -137,7 +137,7 @@ def cost(
     number = own[1].arrays if own else arrays if model is None else arrays_in(model)
     assert number is not None
     check_size("--arrays", number, most=MOST_ARRAYS)
-    asked = Asked(Size(number), (step_ms or STEP_MS) / 1e3)
+    asked = Asked(Size(number), (step_ms or STEP_MS) / 1e3, assumed=step_ms is None)
     html = None
     if here and own:
         if from_:
@@ -146,11 +146,12 @@ def cost(
     else:
         costs = table_from(from_ or [])
         library = own[0] if own and own[0] != TREE else None
-        known = {n: s for n, s in costs.by_style.items() if library in (None, n[0])}
-        styles = known_styles(known, names(style))
+        known = {name: name for name in costs.by_style if library in (None, name[0])}
+        asked_for = known_styles(known, names(style))
         found = lines_of(str(model), library) if library else []
         if check:
             costs = checked(costs)
+        styles = [costs.by_style[name] for name in asked_for]
         if here:
             from bench.cost.speed import speed_here
 

@@ -48,6 +48,8 @@ class Asked(NamedTuple):
     """Of its training step, as plain JAX would take."""
     host: float = 1.0
     """How many times as long the machine's Python takes as the table's."""
+    assumed: bool = False
+    """Whether nobody has said how long the step takes."""
 
 
 def document(
@@ -119,7 +121,7 @@ def answer(
     """Return what styles cost a model, by what each adds to a step in seconds."""
     columns = (
         Column("style"),
-        Column("lines", number=True, help="of Python that a step runs beyond those of plain JAX's"),
+        Column("Python lines", number=True, help="that a step runs beyond those of plain JAX's"),
         Column("added per step", number=True),
         Column("of your step", number=True, help="if nothing overlaps"),
         Column("at least", number=True, help="if host and device overlap wherever they can"),
@@ -131,7 +133,8 @@ def answer(
     )
     return Document(
         title="What each style costs your model",
-        subtitle=f"{asked.size.arrays} parameter arrays, {Value(asked.step_seconds, 's')} a step",
+        subtitle=f"{asked.size.arrays} parameter arrays, {Value(asked.step_seconds, 's')} a step"
+        f"{' (assumed: no --step-ms is given)' * asked.assumed}",
         sections=(Section("Cost of a step", lines, (Table(columns, rows).without_empty(),)),),
         fine_print=(print_,),
     )
@@ -167,23 +170,27 @@ def reading(costs: CostTable, asked: Asked, styles: Sequence[StyleCost]) -> Iter
         yield f"Up to {costs.most_arrays} arrays were measured: more is extrapolated."
     if costs.checked:
         yield (
-            "Ranges show how far predictions were off for perceptrons and transformers, measured "
-            f"on {costs.checked_machine}; where all erred one way, the prediction ends its range. "
-            "Styles that were not checked have the RNN's own."
+            "Ranges are the RNN's own, wider by how far predictions of perceptrons, transformers "
+            f"and convolutional networks were off, on {costs.checked_machine}."
         )
     if by_lines:
         yield (
             "By the lines of Python that a step runs, on the table's machine"
             f"{but(by_arrays)}. `--here` measures your model on yours."
         )
-    elif not asked.size.lines:
+    elif asked.size.lines:
+        yield (
+            "By arrays alone: the table does not know what the RNN's lines cost. `--check` adds "
+            "that to it; `--here` measures your model on your machine."
+        )
+    else:
         yield (
             "By arrays alone. Of a model in Equinox or NNX, `--model FILE.py:FUNCTION` counts the "
             "lines of Python that its step runs, which is closer."
         )
     if asked.host != 1.0:
         yield f"This machine's Python takes {asked.host:.2f} times as long as the table's."
-    elif not by_lines:
+    elif not asked.size.lines:
         yield (
             "It grows with the time that Python takes: `--here` measures that on this machine, in "
             "20 seconds."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CLOSE = 0.15
 """Of a measured cost: a prediction that is off by no more is close."""
 NOTE = (
-    "Off by: predicted / measured - 1, least to most of perceptrons and transformers; first for "
+    "Off by: predicted / measured - 1, least to most of the models that were checked; first for "
     "steps that compute next to nothing, then for whole ones, by arrays for both."
 )
 
@@ -40,10 +40,16 @@ class Deviation(NamedTuple):
     least: float
     most: float
 
-    def around(self, value: float) -> Range:
-        """Return a predicted cost, and the range in which it is, if it is off by as much."""
-        ends = (value / (1 + off) for off in (max(0.0, self.most), min(0.0, self.least)))
-        return Range(value, *sorted(ends))
+    def around(self, found: Range) -> Range:
+        """Return a predicted cost, its interval wider by as much as others are off.
+
+        Costs that were checked are above zero; of others nothing is known.
+        """
+        value, low, high = found
+        if value <= 0:
+            return found
+        low = min(low, low / (1 + max(0.0, self.most)))
+        return Range(value, low, high / (1 + min(0.0, self.least)))
 
     def __str__(self) -> str:
         return f"{round(100 * self.least):+d} to {round(100 * self.most):+d} %"
@@ -52,12 +58,12 @@ class Deviation(NamedTuple):
 def predicted(costs: CostTable, style: StyleCost, size: Size) -> Range:
     """Return what a style adds to a step of a model, in seconds.
 
-    The range is that of other models that were checked; where there are none, the RNN's own.
+    The range is the RNN's own, wider by how far other models were off that were checked.
     """
     found = by_lines(style, size)
     deviation = off_by(costs, style, by_lines=found is not None)
     found = found or style.law.at(size.arrays)
-    return deviation.around(found.value) if deviation else found
+    return deviation.around(found) if deviation else found
 
 
 def by_lines(style: StyleCost, size: Size) -> Range | None:
@@ -93,7 +99,7 @@ def table(costs: CostTable) -> Table:
     """Return what a line of Python costs in each style, and how far predictions are off."""
     columns = (
         Column("style"),
-        Column("lines for\neach array", number=True, help="of Python, of the character RNN"),
+        Column("Python lines\nfor each array", number=True, help="of the character RNN"),
         Column("each line", number=True, help="the cost of an array, by its lines"),
         Column("by lines,\noff by", number=True),
         Column("by lines,\nwhole steps", number=True),
@@ -112,7 +118,7 @@ def table(costs: CostTable) -> Table:
 
 
 def agreement(costs: CostTable) -> Table:
-    """Return how many predictions are close to what was measured, and how many surely are not.
+    """Return how many predictions are close to what was measured; surely, and surely not.
 
     Of models and styles that are predicted both ways.
     """
@@ -123,14 +129,14 @@ def agreement(costs: CostTable) -> Table:
         cells = [
             f"{sum(found(each) for each in own)} of {len(both)}"
             for own in zip(*both, strict=True)
-            for found in (close, surely_not_close)
+            for found in (close, surely_close, surely_not_close)
         ]
         if both:
             rows.append(Row((name, *cells)))
     titles = (
         f"by {what}:\n{how}"
         for what in ("lines", "arrays")
-        for how in (f"within {percent(CLOSE)}", "surely not")
+        for how in (f"within {percent(CLOSE)}", "surely", "surely not")
     )
     columns = (Column(title, number=True) for title in titles)
     return Table((Column("models"), *columns), tuple(rows))
@@ -139,6 +145,11 @@ def agreement(costs: CostTable) -> Table:
 def close(found: Range) -> bool:
     """Tell whether a prediction is off by little."""
     return abs(found.value) <= CLOSE
+
+
+def surely_close(found: Range) -> bool:
+    """Tell whether all of the interval says that a prediction is off by little."""
+    return max(abs(found.low), abs(found.high)) <= CLOSE
 
 
 def surely_not_close(found: Range) -> bool:
@@ -154,7 +165,7 @@ def each_model(costs: CostTable) -> Table:
             sizes = (Value(each.arrays, ""), Value(each.lines, ""))
             off = (in_percent(found) for found in (each.by_lines, each.by_arrays))
             rows.append(Row((each.name, style.name, *sizes, Value(each.seconds, ADDED), *off)))
-    titles = ("arrays", "lines", "measured", "by lines,\noff by", "by arrays,\noff by")
+    titles = ("arrays", "Python lines", "measured", "by lines,\noff by", "by arrays,\noff by")
     columns = (Column(title, number=True) for title in titles)
     rows.sort(key=lambda row: row.cells[:1])
     return Table((Column("model"), Column("style"), *columns), tuple(rows))

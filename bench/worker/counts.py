@@ -1,4 +1,4 @@
-"""Exact counts of a training step: Python starts and calls, compilations, parameters.
+"""Exact counts of a training step: Python starts, calls and lines, compilations, parameters.
 
 They come out the same on every run of the same releases, so they are compared without statistics.
 """
@@ -109,7 +109,10 @@ def python_counts(call: Callable[[], Any]) -> PythonCounts | None:
 
 
 def python_lines(call: Callable[[], Any]) -> int | None:
-    """Return how many lines of Python run in one call of `call`, as `python_counts` has calls."""
+    """Return how many lines of Python run in one call of `call`, of whatever functions.
+
+    None where that varies; it raises, and leaves out, what `python_counts` does.
+    """
     found = _counted(call, EVENTS.LINE)
     return None if found is None else found[0]
 
@@ -150,8 +153,8 @@ def tool_id() -> Iterator[int]:
     free = [tool for tool in TOOL_IDS if sys.monitoring.get_tool(tool) is None]
     if not free:
         raise BakeoffError(
-            "every tool id of sys.monitoring is taken: count Python calls without a debugger, a "
-            "profiler or a coverage tool"
+            "every tool id of sys.monitoring is taken: count what Python does without a debugger, "
+            "a profiler or a coverage tool"
         )
     tool = free[-1]  # debuggers and profilers ask for the first ones by their numbers
     sys.monitoring.use_tool_id(tool, TOOL)

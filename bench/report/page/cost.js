@@ -29,8 +29,9 @@
     if (wrong) return;
     const at = ({ fixed, each, covariance: [first, both, second], t, off }) => {
       const half = t * Math.sqrt(Math.max(0, first + 2 * n * both + n * n * second)), value = fixed + each * n;
-      const ends = off ? [value / (1 + Math.max(0, off[1])), value / (1 + Math.min(0, off[0]))] : [value - half, value + half];
-      return [value, ...ends].map((end) => end * slower);
+      let [low, high] = [value - half, value + half];
+      if (off && value > 0) [low, high] = [Math.min(low, low / (1 + Math.max(0, off[1]))), high / (1 + Math.min(0, off[0]))];
+      return [value, low, high].map((end) => end * slower);
     };
     const found = DATA.styles.map((style) => [style, at(style)]).sort((a, b) => a[1][0] - b[1][0]);
     for (const [{ name, waits }, [value, low, high]] of found) {
