@@ -421,6 +421,33 @@ def test_a_model_whose_lines_cannot_be_counted_is_predicted_by_arrays(
     assert "By arrays alone" in done.out
 
 
+def test_a_table_that_knows_no_lines_says_so(table: CostTable) -> None:
+    [made] = document(table, Asked(Size(8, {"jit": 780}), 0.01), table.styles).sections
+    said = " ".join(made.lines)
+    assert "By arrays alone: the table does not know what the RNN's lines cost." in said
+    assert "20 seconds" not in said, "--here measures a model for longer"
+
+
+def test_a_model_is_predicted_by_the_lines_that_a_check_has_counted(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bakeoff: Bakeoff
+) -> None:
+    rnn = [
+        in_workers(ModelSpec("rnn", n, whole=True), 1000 * n, 2 * n + 2, 1e-3, "filter_jit")
+        for n in measure.DEPTHS
+    ]
+    own = MeasuredCost("equinox", ModelSpec("mine.py:model"), 2, "filter_jit", 2000)
+    monkeypatch.setattr(measure, "measured", lambda *_: iter(rnn))
+    monkeypatch.setattr(measure, "counted", lambda *_: [own])
+    (tmp_path / "mine.py").write_text(
+        "import equinox as eqx, jax\n"
+        "def model(): return eqx.nn.Linear(2, 2, key=jax.random.key(0))\n"
+    )
+    model = f"{tmp_path / 'mine.py'}:model"
+    done = bakeoff("cost", "--model", model, "--from", str(file), "--check")
+    assert done.status == 0
+    assert "By the lines of Python" in done.out
+
+
 def test_a_style_that_cannot_take_a_model_is_left_out_with_its_reason(table: CostTable) -> None:
     model = ModelSpec("mine.py:net")
     found = [MeasuredCost("flax_nnx", model, 34, "jit", failure="ValueError: shared")]

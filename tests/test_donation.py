@@ -308,10 +308,10 @@ def test_two_runs_beside_each_other() -> None:
     titles = [column.title.replace("\n", " ") for column in table.columns]
     assert titles == [
         *("style", "step", "step, donating", "temp bytes", "temp bytes, donating"),
-        *("aliased bytes", "live"),
+        *("argument bytes", "aliased bytes", "live"),
     ]
     rows = {row.cells[0]: [str(cell) for cell in row.cells[1:]] for row in table.rows}
-    assert rows["pure_jax"][2:] == ["1.22 kB", "1.22 kB", "5.15 kB", "1.00"]
+    assert rows["pure_jax"][2:] == ["1.22 kB", "1.22 kB", "6.00 kB", "5.15 kB", "1.00"]
     assert rows["haiku"][-1] == "2.00"
     assert rows["flax_linen blog"][4] == "", "the run that counts bytes does not have it"
     first, second = (float(cell.removesuffix(" ms")) for cell in rows["pure_jax"][:2])

@@ -38,12 +38,14 @@ def tables(*sections: BakeoffSection) -> Iterator[Table]:
         for name in BOTH:
             title = label(name, "\n")
             columns += [Column(title, number=True), Column(f"{title},\ndonating", number=True)]
-        columns += [Column(label("alias_bytes", "\n"), number=True), Column("live", number=True)]
+        bytes_ = (label(name, "\n") for name in ("argument_bytes", "alias_bytes"))
+        columns += [Column(title, number=True) for title in (*bytes_, "live")]
         lines = []
         for row in rows:
             plain, other = (found.get(row.cell, []) for found in (without, donating))
             cells = [said(each, name) for name in BOTH for each in (plain, other)]
-            lines.append(Row((wording.name(row), *cells, said(other, "alias_bytes"), copies(row))))
+            cells += [said(plain, "argument_bytes"), said(other, "alias_bytes"), copies(row)]
+            lines.append(Row((wording.name(row), *cells)))
         yield Table(tuple(columns), tuple(lines), where, (NOTE,)).without_empty()
 
 
