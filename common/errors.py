@@ -36,7 +36,8 @@ def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
 
 def words_of(error: BaseException) -> str:
     """Return what another library's error says, on one line, shortened."""
-    return " ".join(str(error).split())[:LONG]
+    text = " ".join(str(error).split())
+    return text if len(text) <= LONG else f"{text[:LONG]}…"
 
 
 def shortened(name: object) -> str:

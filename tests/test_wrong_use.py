@@ -19,6 +19,7 @@ from common import weights
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint
 from common.equality import random_weights
+from common.errors import words_of
 from tests.commands import ROOT, bench, command, how, saved
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ def folder(path: Path) -> dict[str, tuple[bytes, int]]:
     """Return all files below `path` with their contents and times."""
     files = [file for file in path.rglob("*") if file.is_file()]
     return {str(file): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
+
+
+def test_words_of_another_library_are_one_line_and_say_where_they_are_cut() -> None:
+    assert words_of(ValueError("no\n luck")) == "no luck"
+    assert words_of(ValueError(LONG)) == 200 * "x" + "…"
 
 
 def assert_one_line(done: Done, *words: str) -> None:
