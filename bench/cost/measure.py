@@ -210,11 +210,11 @@ def summary(
 ) -> Iterator[MeasuredCost]:
     """Yield what each style adds, from what workers measured of a model."""
     first, *_ = workers
-    plain_lines = lines_of(workers, PLAIN)
+    plain_lines = usual_lines(workers, PLAIN)
     failed = {style: why for worker in workers for style, why in worker["failed"].items()}
     for style in first["lines"]:
         if style != PLAIN and style not in failed:
-            lines = lines_of(workers, style)
+            lines = usual_lines(workers, style)
             beyond = None if lines is None or plain_lines is None else lines - plain_lines
             seconds = tuple(
                 datum(w["seconds"][style]) - datum(w["seconds"][PLAIN])
@@ -226,7 +226,7 @@ def summary(
         yield MeasuredCost(library, model, first["arrays"], style, failure=why)
 
 
-def lines_of(workers: Sequence[dict[str, Any]], style: str) -> int | None:
+def usual_lines(workers: Sequence[dict[str, Any]], style: str) -> int | None:
     """Return the lines that workers have counted in a style; None where they varied.
 
     NNX's caches depend on what a process has done before, so some workers may count a few more.

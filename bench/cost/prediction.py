@@ -118,7 +118,7 @@ def table(costs: CostTable) -> Table:
 
 
 def agreement(costs: CostTable) -> Table:
-    """Return how many predictions are close to what was measured; surely, and surely not.
+    """Return how many predictions are close, how many surely are, and how many surely are not.
 
     Of models and styles that are predicted both ways.
     """
