@@ -146,7 +146,7 @@ class Search:
         if low is None or high is None:
             return
         self.tell(f"looking up the releases of {name} between {low} and {high}")
-        python = self.environment(self.good).place.command[0]
+        python = self.environment(self.good).python
         older, newer = sorted((low, high), key=Version)
         known = between(name, older, newer, python)
         known.sort(key=Version, reverse=Version(low) > Version(high))
