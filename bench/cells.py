@@ -1,206 +1,105 @@
-"""What is measured: cells of entrant × style × workload × backend × devices."""
+"""What is measured: cells, each an arm (entrant and style) at a workload on a backend."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import impls
-from common.config import DEPTH, SWEEP, WORKLOADS
+from bench.metrics import SAMPLED, TOGETHER, USUAL
+from common.config import WORKLOADS
 from common.devices import Device
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from bench.environments.offers import Offer
     from common.contract import Style
 
-AT, WEAK = "@", "x"
-"""In the text of a style over devices: what stands before their number, and after it."""
-BASELINE = ("pure_jax", "pure")
-CONTROL = ("control", "pure")
-"""The baseline under a second name: what differs from it is noise."""
-DEFAULT_WORKLOADS = ("toy", "seed")
-"""Measured unless others are asked for: the two ends, dispatch alone and the blog's size."""
-TOGETHER = {
-    "sweep": tuple(workload.name for workload in SWEEP),
-    "depth": tuple(workload.name for workload in DEPTH),
-}
-"""Names that stand for several workloads."""
-
-
-def read_style(text: str) -> tuple[str, int, bool]:
-    """Return the style, `devices` and `weak` of what `Arm.full_style` returns.
-
-    Raises:
-        BakeoffError: what stands behind the `@` is no number of devices.
-    """
-    style, at, given = text.partition(AT)
-    number = given.removesuffix(WEAK)
-    if at and not (number.isdecimal() and int(number)):
-        raise BakeoffError(
-            f"style {text!r} is to run on {given!r} devices; give a number, as in "
-            f"{style}{AT}4, or {style}{AT}4{WEAK} for as many streams on each"
-        )
-    return style, int(number or 0), given.endswith(WEAK)
+PURE = "pure"
+"""The style that all entrants share: one `jax.jit` over plain parameters."""
+DEFAULT_WORKLOADS = ("toy", "seed", "wide")
+"""Measured unless others are asked for: what a call costs the host, the tutorial's size, and one at
+which the device has more to do."""
 
 
 class Arm(NamedTuple):
-    """An entrant's style over some devices, named `pure_jax/pure` or `pure_jax/pure@4`."""
+    """An entrant's style, named `pure_jax/pure`."""
 
     entrant: str
     style: str
-    devices: int = 0
-    """That share the streams of a batch; 0: the step knows of no mesh."""
-    weak: bool = False
-    """Each device has as many streams as there are without others (weak scaling)."""
-
-    @property
-    def full_style(self) -> str:
-        """The style with its devices: `pure`, `pure@4`, or `pure@4x` for weak scaling."""
-        return f"{self.style}{AT}{self.devices}{WEAK * self.weak}" if self.devices else self.style
 
     @classmethod
     def of(cls, name: str) -> Self:
         """Return the arm of this name."""
         entrant, _, style = name.partition("/")
-        return cls(entrant, *read_style(style))
+        return cls(entrant, style)
 
     def __str__(self) -> str:
-        return f"{self.entrant}/{self.full_style}"
+        return f"{self.entrant}/{self.style}"
+
+    @property
+    def words(self) -> str:
+        """Its name for people: `haiku transform`; the style that all entrants share needs no name."""
+        return self.entrant if self.style == PURE else f"{self.entrant} {self.style}"
 
     @property
     def code(self) -> Arm:
-        """Whose code it runs: the control runs the baseline's."""
-        return Arm(*BASELINE) if self == Arm(*CONTROL) else self
+        """The arm whose code it runs: the control runs the baseline's."""
+        return BASELINE if self == CONTROL else self
 
     def load(self, *, donate: bool = False) -> Style:
         """Return its style, imported if it was not; one that donates its state if it can."""
-        entrant, style, devices, weak = self.code
-        return impls.load(entrant).style(style, devices, copies=weak, donate=donate)
+        entrant, style = self.code
+        return impls.load(entrant).style(style, donate=donate)
 
     def at(self, workload: str, backend: str) -> Cell:
         """Return its cell at a workload on a backend."""
-        return Cell(self.entrant, self.style, workload, backend, self.devices, self.weak)
+        return Cell(self.entrant, self.style, workload, backend)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One combination, which has one result for each metric."""
+BASELINE = Arm("pure_jax", PURE)
+"""What ratios refer to."""
+CONTROL = Arm("control", PURE)
+"""The baseline under a second name (the A/A control): what differs from it is noise."""
+REFERENCE = (BASELINE, CONTROL)
+"""Two arms of one program, which together are what others are compared with."""
+
+
+class Cell(NamedTuple):
+    """An arm at a workload on a backend: one value for each metric."""
 
     entrant: str
     style: str
     workload: str
     backend: str
-    devices: int = 0
-    """As in `Arm`."""
-    weak: bool = False
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Self:
-        """Return the cell that a row of a file is about, whatever else the row says."""
-        return cls(**{name: facts[name] for name in CELL if name in facts})
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What such a row says of it: nothing of devices, where it knows of no mesh."""
-        return {name: value for name, value in vars(self).items() if value != 0}
 
     @property
     def arm(self) -> Arm:
-        """What is measured in it."""
-        return Arm(self.entrant, self.style, self.devices, self.weak)
-
-    @property
-    def is_pure(self) -> bool:
-        """Whether it is the step that all entrants share, without a mesh."""
-        return self.style == BASELINE[1] and not self.devices
+        """Its entrant and style."""
+        return Arm(self.entrant, self.style)
 
     @property
     def is_baseline(self) -> bool:
         """Whether ratios refer to it."""
-        return self.is_pure and self.entrant == BASELINE[0]
+        return self.arm == BASELINE
 
     @property
     def is_control(self) -> bool:
         """Whether it is the baseline under its second name."""
-        return self.is_pure and self.entrant == CONTROL[0]
+        return self.arm == CONTROL
 
     @property
     def baseline(self) -> Cell:
         """The cell that its ratios refer to."""
-        return Cell(*BASELINE, self.workload, self.backend)
+        return BASELINE.at(self.workload, self.backend)
+
+    @property
+    def place(self) -> str:
+        """Its workload and backend, in words."""
+        return f"{self.workload} on {self.backend}"
 
     def __str__(self) -> str:
-        return f"{self.entrant}-{self.arm.full_style}-{self.workload}-{self.backend}"
-
-
-CELL = tuple(each.name for each in fields(Cell))
-"""What a cell is told by, in a row of a file."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What this environment has, and under which conditions."""
-
-    styles: dict[str, list[str]]
-    problems: dict[str, str]
-    """Entrants that cannot be loaded, and why."""
-    backends: list[str]
-    versions: dict[str, str]
-    devices: dict[str, str]
-    conditions: dict[str, Any] = field(default_factory=dict)
-    """Flags, affinity, load."""
-    uncached: int = 0
-    """Modules that each process compiles from source, for Python can keep no bytecode of them."""
-    missing: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By entrant: styles that its library's release cannot have, and why."""
-    apart: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By entrant with an environment of its own: the versions that are in it."""
-    lacking: dict[str, list[str]] = field(default_factory=dict)
-    """By entrant: backends that its environment does not have."""
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By backend: how many devices, the memory of one, and the driver."""
-    foreign: list[str] = field(default_factory=list)
-    """Entrants that are not JAX's, and know of no mesh."""
-    alone: dict[str, list[str]] = field(default_factory=dict)
-    """By entrant: styles that have workers of their own."""
-    if_named: dict[str, list[str]] = field(default_factory=dict)
-    """By entrant: styles that are measured where they or the entrant are named, and at depths."""
-    keeping: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By entrant: styles that cannot donate their state, and why."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a run file says of it."""
-        return {"versions": self.versions, "devices": self.devices, **self.conditions}
-
-    @property
-    def sides(self) -> dict[str, str]:
-        """What has workers of its own: entrants by their environment, and styles, `torch/eager`."""
-        arms = (f"{name}/{style}" for name, styles in self.alone.items() for style in styles)
-        return {name: name for name in self.apart} | {arm: arm for arm in arms}
-
-    @property
-    def kept_styles(self) -> dict[str, str]:
-        """Why styles cannot donate their state, by `entrant/style`."""
-        found = self.keeping.items()
-        return {f"{name}/{style}": why for name, styles in found for style, why in styles.items()}
-
-    @property
-    def donating(self) -> Offer:
-        """The same without the styles that cannot donate their state."""
-        styles = {
-            entrant: [style for style in found if style not in self.keeping.get(entrant, ())]
-            for entrant, found in self.styles.items()
-        }
-        return replace(self, styles=styles)
-
-    def environment(self, side: str) -> str:
-        """Return the entrant in whose environment a side's workers run; empty: everybody's."""
-        entrant, _, _ = side.partition("/")
-        return entrant if entrant in self.apart else ""
+        return "-".join(self)
 
 
 @dataclass(frozen=True)
@@ -211,78 +110,92 @@ class Selection:
     styles: tuple[str, ...] = ()
     workloads: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
-    devices: tuple[int, ...] = ()
-    """Numbers of devices that streams are shared between, beside one that knows of no others."""
+    metrics: tuple[str, ...] = ()
 
-    def has(self, arm: str) -> bool:
-        """Tell whether an arm, `entrant/style`, is among what was asked for."""
-        entrant, _, style = arm.partition("/")
-        return entrant in (self.entrants or (entrant,)) and style in (self.styles or (style,))
+    def selects(self, arm: Arm) -> bool:
+        """Tell whether an arm is among what was asked for."""
+        entrants, styles = self.entrants or (arm.entrant,), self.styles or (arm.style,)
+        return arm.entrant in entrants and arm.style in styles
+
+    def check_names(self) -> None:
+        """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
+        for name in self.workloads:
+            if name not in WORKLOADS and name not in TOGETHER:
+                raise unknown("workload", name, [*WORKLOADS, *TOGETHER])
+        for name in self.metrics:
+            if name not in SAMPLED:
+                raise unknown("metric", name, SAMPLED)
 
     def cells(self, offer: Offer) -> list[Cell]:
-        """Return the selected cells, the baseline's first.
+        """Return the selected cells of what an environment offers, the baseline's first.
 
         Raises:
             BakeoffError: a name is unknown, or no entrant has a style that is asked for.
         """
-        known_styles = sorted({style for styles in offer.styles.values() for style in styles})
-        known_entrants = [*offer.styles, *offer.problems]
-        others = [name for name in self.workloads if name not in WORKLOADS]
+        self.check_names()
+        entrants = [*offer.styles, *offer.problems]
+        styles = sorted({style for names in offer.styles.values() for style in names})
+        backends = [Device.of(name) for name in self.backends]
         for kind, given, known in (
-            ("entrant", self.entrants, known_entrants),
-            ("style", self.styles, known_styles),
-            ("workload", others, [*WORKLOADS, *TOGETHER]),
-            ("backend", [Device.of(name).backend for name in self.backends], offer.backends),
+            ("entrant", self.entrants, entrants),
+            ("style", self.styles, styles),
+            ("backend", [device.backend for device in backends], offer.backends),
         ):
             for name in given:
                 if name not in known:
                     raise unknown(kind, name, known)
-        for backend in self.backends or offer.backends:
-            device = Device.of(backend)
-            most = offer.details.get(device.backend, {}).get("count", 1)
-            device.require(most)
-            if self.devices and max(self.devices) > most:
-                raise BakeoffError(
-                    f"devices is {max(self.devices)}, and {backend} has {most} here: give a number "
-                    f"from 1 to {most}, or choose another backend"
-                )
-        entrants = [name for name in known_entrants if name in (self.entrants or known_entrants)]
-        workloads = dict.fromkeys(
-            name
-            for given in self.workloads or DEFAULT_WORKLOADS
-            for name in TOGETHER.get(given, (given,))
-        )
-        for workload, number in product(workloads, self.devices):
-            streams = WORKLOADS[workload].batch
-            if streams % number:
-                raise BakeoffError(
-                    f"the {streams} streams of {workload} do not divide among {number} devices; "
-                    "choose another --workload, as batched, or --devices"
-                )
-        chosen = [
-            Cell(entrant, style, workload, backend, number, weak)
+        for device in backends:
+            device.require(offer.details.get(device.backend, {}).get("count", 1))
+        entrants = [name for name in entrants if name in (self.entrants or entrants)]
+        cells = [
+            Cell(entrant, style, workload, backend)
             for backend in self.backends or offer.backends
-            for workload in workloads
+            for workload in self.chosen_workloads
             for entrant in entrants
             if Device.of(backend).backend not in offer.lacking.get(entrant, ())
-            for style in offer.styles.get(entrant, ["pure"])
-            if self.wants(entrant, style, workload, offer)
-            for number, weak in [(0, False), *([] if entrant in offer.foreign else self.meshes)]
+            for style in offer.styles.get(entrant, [PURE])
+            if self.wants(Arm(entrant, style), workload, offer)
         ]
-        if not chosen:
-            having = sorted({s for e in entrants for s in offer.styles.get(e, [])})
-            raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), having)
-        return chosen
-
-    def wants(self, entrant: str, style: str, workload: str, offer: Offer) -> bool:
-        """Tell whether a style of an entrant is measured at a workload."""
-        if self.styles:
-            return style in self.styles
-        named = entrant in self.entrants or workload in TOGETHER["depth"]
-        return named or style not in offer.if_named.get(entrant, ())
+        if not cells:
+            known = sorted({s for name in entrants for s in offer.styles.get(name, [])})
+            raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), known)
+        return cells
 
     @property
-    def meshes(self) -> list[tuple[int, bool]]:
-        """The devices and `weak` of further cells: strong scaling first, then weak."""
-        strong = [(number, False) for number in self.devices]
-        return strong + [(number, True) for number in self.devices if number > 1]
+    def chosen_workloads(self) -> list[str]:
+        """The workloads, names that stand for several taken apart."""
+        names = self.workloads or DEFAULT_WORKLOADS
+        return list(dict.fromkeys(w for name in names for w in TOGETHER.get(name, (name,))))
+
+    def wants(self, arm: Arm, workload: str, offer: Offer) -> bool:
+        """Tell whether an arm is measured at a workload.
+
+        Styles that an entrant marks as measured only if named are also measured at depths, where
+        the law of host costs is fitted.
+        """
+        if self.styles:
+            return arm.style in self.styles
+        named = arm.entrant in self.entrants or workload in TOGETHER["depth"]
+        return named or arm.style not in offer.if_named.get(arm.entrant, ())
+
+    def measures(self, metric: str, cell: Cell) -> bool:
+        """Tell whether a metric of a cell is measured."""
+        if not SAMPLED[metric].applies(cell):
+            return False
+        if self.metrics:
+            return metric in self.metrics
+        if SAMPLED[metric].named:
+            return False
+        several = any(cell.workload in names for names in TOGETHER.values())
+        if self.workloads and not several:
+            return True
+        return metric in USUAL.get(cell.workload, SAMPLED)
+
+
+def require_cells(selection: Selection, cells: list[Cell]) -> None:
+    """Raise BakeoffError if none of some cells has a metric that is asked for."""
+    if not any(selection.measures(name, cell) for name in SAMPLED for cell in cells):
+        raise BakeoffError(
+            f"nothing to measure: no selected style and workload has the metric "
+            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
+        )

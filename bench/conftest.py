@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,123 +18,145 @@ from rich.console import Console
 
 import impls
 from bench import streams
-from bench.cells import Cell, Selection
+from bench.cells import Arm, Cell, Selection
 from bench.engine import journal as journals
-from bench.engine.actions import ALL, AUTO, ONE, Options
-from bench.engine.machine import only_one, require_memory
-from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError
+from bench.engine.machine import machine_lock, require_memory
+from bench.engine.process import SILENCE_SECONDS, Place, WorkerFailedError
+from bench.engine.session import Measured, Side, Task, measure
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
 from bench.environments.spec import parse
 from bench.metrics import METRICS, Kind
+from bench.options import NAMES, Options, add_pytest_options, names_of
 from bench.report import text
-from bench.report.progress import Shown
+from bench.report.progress import Progress
 from bench.report.run import document
-from bench.run import Header, Measurement, Request, read_header
+from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
-from bench.runfile.writer import entry, group_of, write
+from bench.runfile.writer import benchmark_cell, group_of, write
+from bench.samples import SHARED
 from bench.worker.settings import conditions
-from common.config import check_rate, check_size
-from common.devices import MOST_DEVICES
 from common.errors import BakeoffError, require_new, unknown
 from common.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from bench.cells import Offer
+    from bench.environments.offers import Offer
+    from bench.samples import Sample
 
-MEASUREMENT = pytest.StashKey[Measurement]()
-CELLS = pytest.StashKey[list[Cell]]()
-LOCK = pytest.StashKey[Any]()
 EVERYBODY = "all"
-CPU_DEVICES = "JAX_NUM_CPU_DEVICES"
-"""Variable that says how many devices XLA makes of a CPU."""
 TABLE_OPTIONS = tuple(
     f"--benchmark-{name}"
     for name in ("verbose", "columns", "sort", "group-by", "name", "histogram", "compare")
 )
 """Options of pytest-benchmark that are about its own table, and beginnings of others."""
 MOST_BEFORE = 600.0
-"""Seconds that pytest may have run before anything is measured."""
+"""Seconds that pytest may have run before anything is measured; where /proc is another machine's,
+it seems to be days."""
 
 
-NAMES = {
-    "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
-    "missing; an entrant of your own by the path of its .py file",
-    "style": "all; jax_jit and flat only where they or their entrant are named, and at depths",
-    "workload": "toy and seed; sweep stands for widths 8 to 1024, depth for 3 to 96 layers, "
-    "seedx12 for seed with 12 layers",
-    "backend": "all that jax offers",
-    "metric": "all; of a sweep, step; of depth, host_cost and the cold ones",
-}
-"""Options that take names, and their defaults."""
-COUNTS = {
-    "processes": "workers that share the blocks; 1 where --blocks is given",
-    "blocks": "blocks of interleaved rounds over fresh buffers, in each worker",
-    "rounds": "rounds in a block: one turn of everybody",
-    "cold-samples": "fresh processes for each cell's cold metrics, twice as many of the baseline",
-}
-"""Options that take numbers; the planner chooses those that are not given."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "budget": {
-        "help": "wall time for the whole run, shared out by a planner (default: 300)",
-        "metavar": "SECONDS",
-        "type": float,
-        "default": 300.0,
-    },
-    "margin": {
-        "help": "within this fraction, two times are called equivalent (default: 0.02)",
-        "metavar": "FRACTION",
-        "type": float,
-        "default": 0.02,
-    },
-    "resume": {
-        "help": "go on with a run that was cut off, given the same options: the newest one in "
-        f"{journals.FOLDER}/, or this one",
-        "metavar": "JOURNAL",
-        "nargs": "?",
-        "const": "",
-    },
-    "devices": {
-        "help": "share streams between so many devices, as in 1,2,4, for bench/test_scaling.py; "
-        "on a CPU, XLA is told to make as many of it (default: none)",
-        "metavar": "N,N",
-        "default": "",
-    },
-    "environment": {
-        "help": "measure in an environment of other releases, which uv builds: a day, "
-        "@2025-12-01, or releases, flax==0.12.8 (default: the one at hand)",
-        "metavar": "SPEC",
-    },
-    "donate": {
-        "help": "let every style donate its state, parameters and Adam's moments, as large "
-        "models do; those that cannot are left out (default: nothing is donated)",
-        "action": "store_true",
-    },
-    "cores": {
-        "help": "which cores workers use: all, as users run it; one each, pinned and several "
-        "workers at a time, which is far more precise; auto takes all for the time of a step, and "
-        "one for what the host costs and what happens once (default: auto)",
-        "metavar": "all|one|auto",
-        "choices": (AUTO, ALL, ONE),
-        "default": AUTO,
-    },
-}
-MOST = {"budget": (7 * 24 * 3600, "give seconds"), "margin": (0.5, "0.02 is 2 %")}
+@dataclass
+class Bench:
+    """One `pytest bench`: what was asked for, what there is, and what came of it."""
+
+    arguments: tuple[str, ...]
+    selection: Selection
+    options: Options
+    outside: dict[str, str]
+    """Files of entrants that are not the project's, by name."""
+    resume: str | None
+    offer: Offer
+    places: dict[str, Place]
+    """Where workers run, by environment."""
+    needed: dict[str, dict[Cell, frozenset[str]]]
+    """Metrics, by environment and cell."""
+    measured: Measured | None = None
+    broken: bool = False
+    """An unforeseen error: there is no result, but a journal."""
+    numbers: int = 0
+    """Benchmarks that have samples."""
+
+    def environment(self, cell: Cell) -> str:
+        """Return the environment that a cell is measured in."""
+        return cell.entrant if cell.entrant in self.offer.apart else SHARED
+
+    @property
+    def task(self) -> Task:
+        """What is to be measured."""
+        entrants = dict.fromkeys(cell.entrant for cells in self.needed.values() for cell in cells)
+        own = self.offer.apart
+        return Task(
+            kind="run",
+            arguments=("pytest", *self.arguments),
+            needed=self.needed,
+            sides={
+                name: Side(
+                    self.places[name],
+                    self.offer,
+                    EnvironmentInfo(versions=own.get(name, self.offer.versions)),
+                    heavy=bool(name),
+                )
+                for name in self.needed
+            },
+            options=self.options,
+            outside=self.outside,
+            left_out=kept(self.offer, self.selection) if self.options.donate else {},
+            notes={name: note for name in entrants if (note := impls.readable(name).note)},
+        )
+
+    def samples(self, cell: Cell, metric: str) -> list[Sample]:
+        """Return the samples of a cell; those of its library where all of its styles share them."""
+        assert self.measured is not None
+        rows = [
+            sample
+            for sample in self.measured.samples
+            if sample.metric == metric
+            and sample.environment == self.environment(cell)
+            and (sample.cell.entrant, *sample.cell[2:]) == (cell.entrant, *cell[2:])
+        ]
+        shared = METRICS[metric].of_library
+        return [sample for sample in rows if sample.cell == cell] or (rows if shared else [])
+
+    def advice(self) -> str:
+        """Return how to go on where there is no run file; empty where there is one."""
+        assert self.measured is not None
+        if self.measured.interrupted:
+            return (
+                "interrupted: no run file is written; what was measured is safe. Go on with:\n"
+                f"  {self.measured.resuming}"
+            )
+        if not self.numbers:
+            return (
+                "no benchmark has a number, so no run file is written: give a larger --budget than "
+                f"{self.options.budget:g}, or fewer entrants, styles or workloads. What was "
+                f"measured is in {self.measured.journal.path}"
+            )
+        return ""
+
+
+BENCH = pytest.StashKey[Bench]()
+LOCK = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that select cells, and how much is measured."""
     group = parser.getgroup("bakeoff", "jax-bakeoff: what to measure, and for how long")
-    for option, default in NAMES.items():
-        text = f"measure this {option} only; may be given again, or as a,b (default: {default})"
-        group.addoption(f"--{option}", action="append", default=[], metavar="NAME", help=text)
-    for option, settings in OPTIONS.items():
-        group.addoption(f"--{option}", **settings)
-    for option, what in COUNTS.items():
-        text = f"{what} (default: the planner chooses, within the budget)"
-        group.addoption(f"--{option}", type=int, metavar="N", help=text)
+    add_pytest_options(group)
+    group.addoption(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="JOURNAL",
+        help="go on with a run that was cut off, given the same options: the newest one in "
+        f"{journals.FOLDER}/, or this one",
+    )
+    group.addoption(
+        "--environment",
+        metavar="SPEC",
+        help="measure in an environment of other releases, which uv builds: a day, @2025-12-01, or "
+        "releases, flax==0.12.8 (default: the one at hand)",
+    )
 
 
 @contextmanager
@@ -169,57 +190,57 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
     with wrong_use_ends():
-        request = request_of(config)
+        selection, outside = selected(config)
+        options = options_of(config)
         if path := config.getoption("benchmark_json"):
             require_new(path, "--benchmark-json")
-            writer: Any = config.pluginmanager.get_plugin("pytest-benchmark")
-            writer.save_json = partial(write, path)
+            plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+            plugin.save_json = partial(write, path)
         if not config.getoption("collectonly"):
-            config.stash[LOCK] = only_one()
-        journal = header = None
-        if request.resume is not None:
-            journal = journals.Journal.open(Path(request.resume or journals.newest()))
-            header = read_header(journal)
-        if request.selection.devices:  # before any worker is started; a GPU does not look at it
-            os.environ[CPU_DEVICES] = str(max(request.selection.devices))
-        found, places = offered(request, header)
-        if request.options.donate:
-            notify_kept(found, request.selection)
-            found = found.donating
-        config.stash[CELLS] = cells = request.selection.cells(found)
-        require_memory(cells)
-        config.stash[MEASUREMENT] = Measurement(request, found, journal, places=places)
+            config.stash[LOCK] = machine_lock()
+        load = conditions()  # before the workers that are asked add to it
+        silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
+        place = place_of(config.getoption("--environment"))
+        offer, places = offers(selection.entrants, outside, silence, Builder(notify=notify), place)
+        offer = replace(offer, conditions=load)
+        if options.donate:
+            require_donating(offer, selection)
+            offer = offer.donating
+        require_memory(selection.cells(offer))
+        config.stash[BENCH] = Bench(
+            arguments=tuple(map(str, config.invocation_params.args)),
+            selection=selection,
+            options=options,
+            outside=outside,
+            resume=config.getoption("--resume"),
+            offer=offer,
+            places=places,
+            needed={},
+        )
 
 
-def request_of(config: pytest.Config) -> Request:
-    """Return what was asked for; raise BakeoffError where a name is unknown or a number wrong."""
-    given = {option: config.getoption(f"--{option}") for option in OPTIONS}
-    counts = {option: config.getoption(f"--{option}") for option in COUNTS}
-    listed = {
-        option: tuple(name for name in ",".join(config.getoption(option)).split(",") if name)
-        for option in NAMES
-    }
+def options_of(config: pytest.Config) -> Options:
+    """Return how much is measured; raise BakeoffError where a number is wrong."""
     if config.getoption("numprocesses", None):
         raise BakeoffError("-n is for tests; benchmarks are measured one at a time: leave it out")
-    for option, (most, advice) in MOST.items():
-        check_rate(f"--{option}", given[option])
-        if given[option] > most:
-            raise BakeoffError(
-                f"--{option} is {given[option]:g}; it may be {most} at most: {advice}"
-            )
-    for option, number in counts.items():
-        if number is not None:
-            check_size(f"--{option}", number, most=100_000)
-    try:
-        devices = {int(text) for text in given["devices"].split(",") if text}
-    except ValueError as error:
-        text = f"--devices is {given['devices']!r}; give whole numbers, as in 1,2,4"
-        raise BakeoffError(text) from error
-    for number in devices:
-        check_size("--devices", number, most=MOST_DEVICES)
-    for name in listed["metric"]:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
+    options = Options(
+        **{
+            option.name: config.getoption(f"--{option.name.replace('_', '-')}")
+            for option in fields(Options)
+            if option.metadata
+        }
+    )
+    options.check()
+    return options
+
+
+def selected(config: pytest.Config) -> tuple[Selection, dict[str, str]]:
+    """Return what was asked for by name, and the files of entrants of people's own, by name.
+
+    Raises:
+        BakeoffError: a name is unknown.
+    """
+    listed = {name: names_of(config.getoption(f"--{name}")) for name in NAMES}
     files = [name for name in listed["entrant"] if name.endswith(".py")]
     outside = {impls.add(path): str(Path(path).resolve()) for path in files}
     entrants = [Path(name).stem if name in files else name for name in listed["entrant"]]
@@ -228,71 +249,40 @@ def request_of(config: pytest.Config) -> Request:
     for name in entrants:
         if name not in impls.names():
             raise unknown("entrant", name, [*impls.names(), EVERYBODY])
-    return Request(
-        arguments=tuple(config.invocation_params.args),
-        selection=Selection(
-            entrants=tuple(entrants),
-            styles=listed["style"],
-            workloads=listed["workload"],
-            backends=listed["backend"],
-            devices=tuple(sorted({1, *devices})) if devices else (),
-        ),
+    selection = Selection(
+        entrants=tuple(entrants),
+        styles=listed["style"],
+        workloads=listed["workload"],
+        backends=listed["backend"],
         metrics=listed["metric"],
-        outside=outside,
-        options=Options(
-            **{name: given[name] for name in ("budget", "margin", "cores", "donate")},
-            **{option.replace("-", "_"): number for option, number in counts.items()},
-        ),
-        resume=given["resume"],
-        environment=given["environment"],
     )
+    selection.check_names()
+    return selection, outside
 
 
-def offered(request: Request, header: Header | None) -> tuple[Offer, dict[str, Place]]:
-    """Return what there is to measure, and where workers run.
-
-    Raises:
-        BakeoffError: a run is taken up under other conditions than its journal was begun.
-    """
-    builder, place = Builder(notify=notify), place_of(request.environment)
-    if header is None:
-        load = conditions()  # before the workers that are asked add to it
-        silence = min(SILENCE_SECONDS, max(30.0, request.options.budget / 5))
-        chosen = request.selection.entrants
-        found, places = offers(chosen, request.outside, silence, builder, place)
-        return replace(found, conditions=load), places
-    found = header.offer
-    then: dict[str, Any] = found.versions | found.conditions
-    now: dict[str, Any] = found.versions | (versions() if place is None else {}) | conditions()
-    changed = [
-        f"{name.replace('_', ' ')} {old} then, {now.get(name)} now"
-        for name, old in then.items()
-        if now.get(name) != old and name != "load_average"
-    ]
-    if changed:
-        raise BakeoffError(
-            f"the journal was made under other conditions: {'; '.join(changed)}; have those again, "
-            "or start anew without --resume"
-        )
-    return found, {"": place or Place()} | {name: builder.place_of(name) for name in found.apart}
+def kept(offer: Offer, selection: Selection) -> dict[str, str]:
+    """Return the selected styles that cannot donate their state, and why."""
+    return {
+        arm: f"cannot donate: {why}"
+        for arm, why in offer.kept_styles.items()
+        if selection.selects(Arm.of(arm))
+    }
 
 
-def notify_kept(offer: Offer, selection: Selection) -> None:
+def require_donating(offer: Offer, selection: Selection) -> None:
     """Say which styles are left out, since they cannot donate their state.
 
     Raises:
         BakeoffError: one was asked for, and no entrant has one of this name that can.
     """
-    chosen = {arm: why for arm, why in offer.kept_styles.items() if selection.has(arm)}
     able = {style for styles in offer.donating.styles.values() for style in styles}
-    for arm, why in chosen.items():
-        style = arm.partition("/")[2]
+    for arm, why in kept(offer, selection).items():
+        style = Arm.of(arm).style
         if style in selection.styles and style not in able:
             raise BakeoffError(
-                f"--donate: {arm} cannot donate its state, for {why}; choose another style, or "
-                "leave out --donate"
+                f"--donate: {arm} {why}; choose another style, or leave out --donate"
             )
-        notify(f"--donate leaves out {arm}: {why}")
+        notify(f"--donate leaves out {arm}: it {why}")
 
 
 def notify(line: str) -> None:
@@ -316,29 +306,24 @@ def place_of(environment: str | None) -> Place | None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one benchmark for each selected cell and each of the file's `METRICS` that it has."""
     if "cell" in metafunc.fixturenames:
-        asked = metafunc.config.stash[MEASUREMENT].request.metrics
-        over_devices = getattr(metafunc.module, "OVER_DEVICES", False)
+        bench = metafunc.config.stash[BENCH]
         pairs = [
             (name, cell)
             for name in metafunc.module.METRICS
-            if not asked or name in asked
-            for cell in metafunc.config.stash[CELLS]
-            if bool(cell.devices) == over_devices
-            if METRICS[name].applies(cell) and (asked or METRICS[name].usual(cell))
+            for cell in bench.selection.cells(bench.offer)
+            if bench.selection.measures(name, cell)
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
-    empty = [item for item in items if not isinstance(benchmark_of(item).get("cell"), Cell)]
-    if empty and empty == items and MEASUREMENT in config.stash:
-        asked = ", ".join(config.stash[MEASUREMENT].request.metrics)
+    empty = [item for item in items if "cell" not in params_of(item)]
+    if empty and empty == items and BENCH in config.stash:
+        asked = ", ".join(config.stash[BENCH].selection.metrics)
         pytest.exit(
             f"nothing to measure: no selected style and workload has the metric {asked}; choose "
-            "others, or leave --metric out"
-            if asked
-            else "nothing to measure; test_scaling.py needs --devices, as in 1,2",
+            "others, or leave --metric out",
             returncode=2,
         )
     if empty:
@@ -346,23 +331,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in empty]
 
 
-def benchmark_of(item: pytest.Item) -> dict[str, Any]:
+def params_of(item: pytest.Item) -> dict[str, Any]:
     """Return the cell and metric of a benchmark; nothing of another test."""
     callspec: Any = getattr(item, "callspec", None)
-    return dict(callspec.params) if callspec is not None else {}
+    params = dict(callspec.params) if callspec is not None else {}
+    return params if isinstance(params.get("cell"), Cell) else {}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan the run: what is left after `-k` is what workers measure."""
-    needed: dict[Cell, set[str]] = {}
+    if (bench := session.config.stash.get(BENCH, None)) is None:
+        return
+    needed: dict[str, dict[Cell, set[str]]] = {}
     for item in session.items:
-        found = benchmark_of(item)
-        if isinstance(cell := found.get("cell"), Cell):
-            needed.setdefault(cell, set()).add(found["metric"])
-            alone = replace(cell, devices=0, weak=False)
-            if alone != cell:  # beside it: what sharing costs where nothing is shared
-                needed.setdefault(alone, set()).add("step")
-    session.config.stash[MEASUREMENT].needed = needed
+        if params := params_of(item):
+            cell: Cell = params["cell"]
+            cells = needed.setdefault(bench.environment(cell), {})
+            cells.setdefault(cell, set()).add(params["metric"])
+    bench.needed = {
+        name: {cell: frozenset(metrics) for cell, metrics in cells.items()}
+        for name, cells in sorted(needed.items())
+    }
 
 
 def reporter_of(config: pytest.Config) -> Any:
@@ -384,28 +373,33 @@ def console_of(config: pytest.Config) -> Console:
     )
 
 
-def measure(request: pytest.FixtureRequest) -> Measurement:
+def measured(request: pytest.FixtureRequest) -> Measured | None:
     """Return what was measured, after measuring it when this is asked for first."""
     config = request.config
-    measurement = config.stash[MEASUREMENT]
-    if measurement.state is None:
+    bench = config.stash[BENCH]
+    if bench.measured is None and not bench.broken:
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
-        if not 0 <= before <= MOST_BEFORE:  # where /proc is not this machine's
-            before = 0.0
         before_run = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        bench.broken = True
         try:
             with (
                 capture.global_and_fixture_disabled(),
                 wrong_use_ends(),
-                Shown(console_of(config), measurement.request.options.budget) as shown,
+                Progress(console_of(config), bench.options.budget) as progress,
             ):
-                measurement.run(before, shown, shown.plan)
+                bench.measured = measure(
+                    bench.task,
+                    before=before if 0 <= before <= MOST_BEFORE else 0.0,
+                    resume=bench.resume,
+                    on_progress=progress,
+                )
+            bench.broken = False
         finally:
             signal.signal(signal.SIGTERM, before_run)
-        if measurement.interrupted:
+        if bench.measured.interrupted:
             request.session.shouldstop = "interrupted"
-    return measurement
+    return bench.measured
 
 
 @pytest.fixture
@@ -415,27 +409,27 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     def hand_over() -> None:
         if request.config.getoption("benchmark_skip"):
             pytest.skip("benchmarks are skipped")
-        found = measure(request)
-        if found.interrupted or found.broken:
-            pytest.skip("interrupted" if found.interrupted else "the run broke off")
-        assert found.state is not None
-        row = found.state.cells[cell]
+        bench = request.config.stash[BENCH]
+        outcome = measured(request)
+        if outcome is None or outcome.interrupted:
+            pytest.skip("interrupted" if outcome else "the run broke off")
+        [row] = [row for row in outcome.results.cells if row.cell == cell]
         if row.failure is not None:
             pytest.fail(f"{cell}: {row.failure}", pytrace=False)
-        said = found.result(cell, metric)
-        if said.missing:
-            pytest.skip(said.missing)
-        found.numbers += 1
+        samples = bench.samples(cell, metric)
+        if metric in row.missing or not samples:
+            pytest.skip(row.missing.get(metric, "not measured within the budget"))
+        bench.numbers += 1
         if METRICS[metric].kind is Kind.ONCE:  # a loss is no time
             return
         benchmark = request.getfixturevalue("benchmark")
         benchmark.group = group_of(cell, metric)
-        benchmark.extra_info |= msgspec.to_builtins(entry(cell, metric, said, row.facts))
+        benchmark.extra_info |= msgspec.to_builtins(benchmark_cell(cell, metric))
         benchmark._mode = "replay"  # else it warns that it was not used
         if benchmark.enabled:
             stats = benchmark._make_stats(iterations=1)
-            for value in row.values(metric):
-                stats.update(value)
+            for sample in samples:
+                stats.update(sample.typical)
 
     return hand_over
 
@@ -444,10 +438,10 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     """Add versions of everything measured, devices, flags, affinity and load."""
-    measurement = config.stash.get(MEASUREMENT, None)
+    bench = config.stash.get(BENCH, None)
     # `--benchmark-compare` wants it before there is a worker
-    early = {"versions": versions(), **conditions()}
-    machine_info |= measurement.offer.facts if measurement else early
+    early = {"versions": versions(impls.libraries()), **conditions()}
+    machine_info |= bench.offer.facts if bench else early
 
 
 def pytest_benchmark_compare_machine_info(
@@ -464,8 +458,9 @@ def pytest_benchmark_update_json(
 ) -> None:
     """Add what belongs to the run as a whole, failed cells with their reasons included."""
     del benchmarks
-    said = config.stash[MEASUREMENT].section
-    output_json["bakeoff"] = msgspec.to_builtins(said, enc_hook=float)
+    outcome = config.stash[BENCH].measured
+    assert outcome is not None
+    output_json["bakeoff"] = msgspec.to_builtins(outcome.results, enc_hook=float)
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)  # samples stand in `bakeoff.samples`, once
         benchmark["options"] = {}  # of no use to samples that workers took
@@ -482,10 +477,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
     except (OSError, BakeoffError) as error:  # the run file, or one that pytest-benchmark saves
         session.exitstatus = pytest.ExitCode.INTERRUPTED
         problem = error.__cause__ or error
-        said = str(problem)
+        words = str(problem)
         if isinstance(problem, OSError):
-            said = journals.disk_words(problem, str(path or problem.filename or "the saved run"))
-        reporter_of(config).write_line(said, red=True)
+            words = journals.disk_words(problem, str(path or problem.filename or "the saved run"))
+        reporter_of(config).write_line(words, red=True)
     except Exception:  # `--benchmark-compare-fail` has something to say, after it has written
         conclude(session, path)
         raise
@@ -497,17 +492,17 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
 
 def conclude(session: pytest.Session, path: Path | None) -> None:
     """Set the status of a run, and drop its journal if nobody needs it any more."""
-    measurement = session.config.stash.get(MEASUREMENT, None)
-    if measurement is None or measurement.state is None or measurement.broken:
+    bench = session.config.stash.get(BENCH, None)
+    if bench is None or bench.measured is None:
         return
     if path is not None and path.exists():
         reporter_of(session.config).write_line(f"run file: {path}")
-    if measurement.interrupted:
+    if bench.measured.interrupted:
         session.exitstatus = pytest.ExitCode.INTERRUPTED
-    elif not measurement.numbers:
+    elif not bench.numbers:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     elif path is None or path.exists():
-        measurement.done()
+        bench.measured.journal.remove()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -518,17 +513,11 @@ def pytest_terminal_summary(
     try:
         yield
     finally:
-        show(terminalreporter, config)
-
-
-def show(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show one table for each workload and backend, at whatever width the terminal has."""
-    measurement = config.stash.get(MEASUREMENT, None)
-    if measurement is None or measurement.state is None or measurement.broken:
-        return
-    terminalreporter.section("bakeoff")
-    console = console_of(config)
-    found = document(Run("", measurement.section))
-    text.show(found, console, details=config.get_verbosity() > 0)
-    if advice := measurement.advice():
-        console.print(advice, markup=False, soft_wrap=True)
+        bench = config.stash.get(BENCH, None)
+        if bench is not None and bench.measured is not None:
+            terminalreporter.section("bakeoff")
+            console = console_of(config)
+            report = document(Run("", bench.measured.results))
+            text.show(report, console, details=config.get_verbosity() > 0)
+            if advice := bench.advice():
+                console.print(advice, markup=False, soft_wrap=True)

@@ -1,270 +1,175 @@
-"""From blocks and cold samples to ratios: one family for each metric at one workload."""
+"""Estimates: the one table of numbers with their intervals, in memory and on disk.
+
+Terminal, page, Markdown, CSV, charts, comparisons and histories show rows of it. They are made from
+samples by `bench.stats.estimate` alone.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL, Arm, Cell
+from bench.cells import BASELINE, Cell
 from bench.metrics import METRICS, Kind
-from bench.stats import ratios, verdicts
-from bench.stats.ratios import Estimate
+from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from jaxtyping import Float, Int
+type Form = Literal["ratio", "added", "amount"]
 
-    from bench.runfile import Metric
-    from bench.samples import Found, Samples, State, Turn
-    from bench.stats.ratios import Contrasts
-
-QUANTILE = 0.1
-"""Of an arm's calls in a block: their datum. Noise only ever adds time, so a low quantile varies
-far less than a median; which one was chosen by A/A runs, see docs/measuring.md."""
-HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
-"""To either side of a host cost whose interval is narrow enough: seconds, or a part of it."""
-MOST_HOST_WORKERS = 60
-"""After so many, an arm's host cost gets no more time however wide its interval is: it narrows with
-the root of the workers, and a default run of 300 s on two cores has 18. Arms that cost a call
-milliseconds may never be known to `HOST_FRACTION`, and steps need the time."""
-
-type Arms = Mapping[Cell, Sequence[Samples]]
-"""The samples of each cell that is compared within a group, by block."""
-REFERENCE = (Arm(*BASELINE), Arm(*CONTROL))
-"""Arms of one program, which together are what others are compared with."""
+MARGIN = 0.02
+"""Fraction within which two times are equivalent, unless another one is given: on shared machines
+two runs of one program differ by about as much in a bad hour."""
+POWER = 0.8
+"""Odds with which a detectable difference is found: the usual choice for minimum detectable
+effects."""
+MIN_WORKERS = 3
+"""Workers with fewer of which a warm estimate is preliminary: what a process adds to an arm is then
+a guess."""
+MIN_COLD = 5
+"""Cold samples of a cell with fewer of which nothing is said of it: two gave intervals such as
+1 (0 to 9)."""
+TIMING, PROGRAM, COUNT = "timing", "same program", "count"
+"""How a verdict was reached: by timing; by a proof and a known host cost; by an exact number."""
 
 
-class Group(NamedTuple):
-    """What is compared with each other: one metric at one workload on one backend."""
+class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A number with its interval, its cell, and what it is compared with: one row of the table."""
 
+    cell: Cell
     metric: str
-    workload: str
-    backend: str
+    form: Form
+    """`ratio` to what it is compared with; seconds `added` to that; or an `amount` by itself."""
+    value: float
+    unit: str = ""
+    """Of an amount or of what is added: `s`, `B`, `nats`, or nothing for a number."""
+    environment: str = ""
+    """That it was measured in; empty for the shared one of a run."""
+    against: str = ""
+    """Reference of a comparison: an arm (`pure_jax/pure`), an environment, a file or a day; empty
+    for an amount."""
+    low: float | None = None
+    """Lower end of the 95 % interval, corrected for its family; None where there is no bound."""
+    high: float | None = None
+    """Upper end."""
+    standard_error: float | None = None
+    """Of a ratio, of its logarithm; else in `unit`. None where nothing is known, 0 where the value
+    is exact."""
+    df: float = 0.0
+    """Degrees of freedom of the standard error; 0 where nothing is known, or the value is exact."""
+    p: float | None = None
+    """Of no difference, corrected in the same way."""
+    verdict: Verdict | None = None
+    workers: int = 0
+    """Processes, or pairs of them, that it rests on."""
+    blocks: int = 0
+    """Of a cold metric, as many as samples."""
+    settled_by: str = ""
+    """`TIMING`, `PROGRAM` or `COUNT`; empty where the verdict is inconclusive."""
+    bound: float | None = None
+    """Fraction by which a step of the baseline's program can differ, by its host cost."""
 
-    @classmethod
-    def of(cls, metric: str, cell: Cell) -> Self:
-        """Return the group of a cell's metric."""
-        return cls(metric, cell.workload, cell.backend)
+    @property
+    def kind(self) -> Kind:
+        """How its metric is sampled."""
+        return METRICS[self.metric].kind
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Its workload and backend."""
+        return self.cell.workload, self.cell.backend
+
+    @property
+    def exact(self) -> bool:
+        """Whether there is no doubt about it."""
+        return self.standard_error == 0
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out no difference."""
+        none = 1.0 if self.form == "ratio" else 0.0
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return low > none or high < none
+
+    @property
+    def preliminary(self) -> bool:
+        """Whether too few workers have measured it."""
+        return self.kind is Kind.WARM and self.workers < MIN_WORKERS
+
+    @property
+    def half_width(self) -> float:
+        """Half the width of the interval: of a ratio, of its logarithm; infinite if unknown."""
+        if self.low is None or self.high is None:
+            return math.inf
+        if self.form == "ratio":
+            return math.log(self.high / self.value)
+        return (self.high - self.low) / 2
+
+    def within(self, margin: float) -> bool:
+        """Tell whether a ratio is shown to be as good as 1: its whole interval is in the margin."""
+        if self.verdict is Verdict.EQUIVALENT:
+            return True
+        if self.form != "ratio" or self.low is None or self.high is None:
+            return False
+        return 1 - margin <= self.low and self.high <= 1 + margin
 
 
-class BlockTable(NamedTuple):
-    """The data of a group."""
+class EstimateTable:
+    """Estimates, by what they are of."""
 
-    cells: list[Cell]
-    logs: Float[np.ndarray, "blocks arms"]
-    """Log of each arm's datum; NaN where it took no part."""
-    worker: Int[np.ndarray, " blocks"]
+    def __init__(self, rows: Iterable[Estimate] = ()) -> None:
+        self.rows = list(rows)
+        self._amounts: dict[tuple[Cell, str], Estimate] = {}
+        self._compared: dict[tuple[Cell, str], Estimate] = {}
+        for row in self.rows:
+            where = self._amounts if row.form == "amount" else self._compared
+            where.setdefault((row.cell, row.metric), row)
 
-    def columns(self, *arms: Arm) -> list[int]:
-        """Return the columns of some arms, of those that are there."""
-        return [i for i, cell in enumerate(self.cells) if cell.arm in arms]
+    def __iter__(self) -> Iterator[Estimate]:
+        return iter(self.rows)
 
-    def compared(self, reference: Iterable[Arm]) -> tuple[list[int], list[int]]:
-        """Return the columns of a reference, and of the family that is compared with it."""
-        columns = self.columns(*reference)
-        left_out = self.columns(*reference, Arm(*CONTROL))
-        return columns, [i for i in range(len(self.cells)) if i not in left_out]
+    def amount(self, cell: Cell, metric: str) -> Estimate | None:
+        """Return a cell's time, size or count; of several environments, the first one's."""
+        return self._amounts.get((cell, metric))
 
-    def by_cell(self, found: Sequence[Estimate | None]) -> dict[Cell, Estimate]:
-        """Return the estimates of columns that have one."""
-        return {c: e for c, e in zip(self.cells, found, strict=True) if e is not None}
+    def comparison(self, cell: Cell, metric: str) -> Estimate | None:
+        """Return a cell's comparison with its reference: a ratio, or what is added."""
+        return self._compared.get((cell, metric))
+
+    def cells(self) -> list[Cell]:
+        """Return the cells that have an amount, in the order of rows; the control is left out."""
+        return list(dict.fromkeys(cell for cell, _ in self._amounts if not cell.is_control))
+
+    def detectable(self, metric: str, workload: str, backend: str) -> float:
+        """Return the smallest difference from the baseline that a family finds; see there."""
+        return detectable(
+            row
+            for row in self.rows
+            if row.metric == metric
+            and row.place == (workload, backend)
+            and row.against == str(BASELINE)
+        )
 
 
-def groups_of(cells: Mapping[Cell, Found]) -> dict[Group, Arms]:
-    """Return the samples of all cells that have not failed, by group."""
-    found: dict[Group, dict[Cell, Sequence[Samples]]] = defaultdict(dict)
-    for cell, each in cells.items():
-        if each.failure is None:
-            for metric, samples in each.blocks.items():
-                if samples:
-                    found[Group.of(metric, cell)][cell] = samples
-    return pooled(found, {c: each.facts.get("fingerprint", "") for c, each in cells.items()})
+def detectable(rows: Iterable[Estimate]) -> float:
+    """Return the smallest difference that a family of ratios calls in four runs of five.
 
-
-def pooled(groups: Mapping[Group, Arms], programs: Mapping[Cell, str]) -> dict[Group, Arms]:
-    """Return groups in which cells share what belongs to their library, or to their program.
-
-    Args:
-        groups: The samples of each cell.
-        programs: Fingerprint of what each cell compiles, where it is known.
-
-    Returns:
-        The same, with one list of samples, one of each process, for all cells that share it. The
-        control shares with no cell.
+    The median over cells of half a corrected interval plus t(`POWER`) standard errors, as a
+    fraction: the minimum detectable effect (Bloom 1995, "Minimum detectable effects"). Infinite
+    where nothing is known.
     """
-    out: dict[Group, Arms] = {}
-    for group, arms in groups.items():
-        metric = METRICS[group.metric]
-        pools: dict[str, dict[int, Samples]] = defaultdict(dict)
-        keys = {
-            cell: cell.entrant if metric.of_library else programs.get(cell, "")
-            for cell in arms
-            if (metric.of_library or metric.of_program) and not cell.is_control
-        }
-        for cell, key in keys.items():
-            pools[key].update({one.process: one for one in arms[cell]})
-        lists = {key: list(pool.values()) for key, pool in pools.items()}
-        out[group] = {cell: lists[keys[cell]] if keys.get(cell) else arms[cell] for cell in arms}
-    return out
+    from scipy import special  # takes a third of a second to import
 
-
-def datum(values: Sequence[float]) -> float:
-    """Return what a block says of an arm: a low quantile of its calls."""
-    return float(np.quantile(values, QUANTILE))
-
-
-def table(arms: Arms) -> BlockTable:
-    """Return the data of a group's blocks."""
-    numbers: dict[int, int] = {}
-    worker: dict[int, int] = {}
-    for samples in arms.values():
-        for each in samples:
-            numbers.setdefault(each.number, len(numbers))
-            worker[each.number] = each.process
-    logs = np.full((len(numbers), len(arms)), np.nan)
-    for column, samples in enumerate(arms.values()):
-        for each in samples:
-            logs[numbers[each.number], column] = math.log(datum(each.values))
-    return BlockTable(list(arms), logs, np.array([worker[n] for n in numbers], int))
-
-
-def beside(
-    group: Group, arms: Arms, reference: Collection[Arm] = REFERENCE
-) -> dict[Cell, Estimate]:
-    """Return each cell's ratio to a reference, with intervals that are corrected for the group."""
-    if not any(cell.arm in reference for cell in arms):
-        return {}
-    if METRICS[group.metric].added:
-        return differences(arms, reference)[0]
-    if METRICS[group.metric].kind is Kind.COLD:
-        return fresh(arms, reference)
-    whole = table(arms)
-    columns, members = whole.compared(reference)
-    return whole.by_cell(ratios.many_to_one(whole.logs, whole.worker, columns, members=members))
-
-
-def fresh(arms: Arms, reference: Collection[Arm]) -> dict[Cell, Estimate]:
-    """Return the same of samples that are one a process; cells may share the reference's."""
-    pools = {id(samples): samples for samples in arms.values()}
-    own = [id(samples) for cell, samples in arms.items() if cell.arm in reference]
-    others = [key for key in pools if key not in own]
-
-    def logs(keys: Iterable[int]) -> Float[np.ndarray, " samples"]:
-        return np.log([v for key in keys for each in pools[key] for v in each.values])
-
-    first = logs(dict.fromkeys(own))
-    estimates = ratios.cold([first, *(logs([key]) for key in others)], 0)[1:]
-    found = dict(zip(others, estimates, strict=True))
-    same = Estimate(0.0, 0.0, math.inf, 0.0, 0.0, 1.0, first.size, first.size)
-    return {
-        cell: each
-        for cell, samples in arms.items()
-        if cell.arm not in reference
-        if (each := same if id(samples) in own else found[id(samples)]) is not None
-    }
-
-
-def differences(
-    arms: Arms, reference: Collection[Arm] = REFERENCE
-) -> tuple[dict[Cell, Estimate], float]:
-    """Return each cell's ratio to a reference, known from what it adds, and that one's seconds."""
-    whole = table(arms)
-    columns, members = whole.compared(reference)
-    if not columns:
-        return {}, math.nan
-    found, level = ratios.added(np.exp(whole.logs), whole.worker, columns, members=members)
-    return whole.by_cell(found), level
-
-
-def control(group: Group, arms: Arms) -> Estimate | None:
-    """Return the control's ratio to the baseline: what differs between the two is noise."""
-    baseline, control_ = REFERENCE
-    if METRICS[group.metric].kind is Kind.COLD:
-        own = {cell: samples for cell, samples in arms.items() if cell.arm in REFERENCE}
-        return beside(group, own, [baseline]).get(Cell(*CONTROL, *group[1:]))
-    whole = table(arms)
-    columns, members = whole.columns(baseline), whole.columns(control_)
-    if not columns or not members:
-        return None
-    return ratios.many_to_one(whole.logs, whole.worker, columns, members=members)[members[0]]
-
-
-def contrasts(group: Group, arms: Arms) -> tuple[list[Cell], Contrasts] | None:
-    """Return how any two arms of a group differ; None without a reference."""
-    whole = table(arms)
-    columns = whole.columns(*REFERENCE)
-    if not columns:
-        return None
-    if METRICS[group.metric].added:
-        found = beside(group, arms)
-        known = [found.get(cell) for cell in whole.cells]
-        return whole.cells, ratios.of_added(known, columns)
-    return whole.cells, ratios.pairwise(whole.logs, whole.worker, columns)
-
-
-def added(estimate: Estimate, reference: float) -> tuple[float, float, float]:
-    """Return the seconds that an arm adds to a call, and the ends of their interval.
-
-    Args:
-        estimate: Of `differences`.
-        reference: Seconds of that, as they came with it.
-    """
-    low, high = estimate.interval
-    return reference * (estimate.ratio - 1), reference * (low - 1), reference * (high - 1)
-
-
-def stored(found: Metric) -> Estimate | None:
-    """Return the estimate that a ratio in a file is, if its doubt is known.
-
-    Its interval is a single comparison's.
-    """
-    if found.ratio is None or found.standard_error is None:
-        return None
-    error, df = found.standard_error, found.df or 1.0
-    blocks, workers = found.blocks or 1, found.processes or 1
-    return ratios.corrected(math.log(found.ratio), error, df, blocks, workers)
-
-
-class Settled:
-    """Says which arms of a turn need no more time; asked between visits."""
-
-    def __init__(self, margin: float) -> None:
-        self.margin = margin
-        self.known: dict[tuple[int, Turn, int], frozenset[str]] = {}
-
-    def __call__(self, state: State, turn: Turn) -> frozenset[str]:
-        """Return the arms whose verdict is beyond doubt, or whose host cost is known.
-
-        Args:
-            state: What was found on one backend; it gets more while this lives.
-            turn: Told by its first metric.
-        """
-        key = (id(state), turn, len(state.blocks))
-        if key not in self.known:
-            metric = next(metric for metric in METRICS.values() if metric.turn == turn.kind)
-            backend = next(iter(state.cells)).backend
-            group = Group(metric.name, turn.workload, backend)
-            arms = groups_of(state.cells).get(group, {})
-            if metric.added:
-                found, seconds = differences(arms)
-                enough = [cell for cell, each in found.items() if known(each, seconds)]
-            else:
-                found = beside(group, arms)
-                enough = [cell for cell, e in found.items() if verdicts.decided(e, self.margin)]
-            self.known[key] = frozenset(str(cell.arm) for cell in enough if not cell.is_control)
-        return self.known[key]
-
-
-def known(estimate: Estimate, reference: float) -> bool:
-    """Tell whether a host cost is known well enough, or as well as is worth its time.
-
-    See `HOST_SECONDS` and `MOST_HOST_WORKERS`.
-    """
-    seconds, low, high = added(estimate, reference)
-    enough = max(HOST_SECONDS, HOST_FRACTION * abs(seconds))
-    narrow = estimate.workers >= verdicts.WORKERS and (high - low) / 2 <= enough
-    return narrow or estimate.workers >= MOST_HOST_WORKERS
+    needed = [
+        row.half_width + float(special.stdtrit(row.df, POWER)) * row.standard_error
+        for row in rows
+        if row.form == "ratio" and row.standard_error and row.df > 0
+        if not row.cell.is_control and math.isfinite(row.half_width)
+    ]
+    middle = float(np.median(needed)) if needed else math.inf
+    return math.expm1(middle) if middle < 700 else math.inf

@@ -1,7 +1,7 @@
 """The one table of metrics: what each is called, its unit, how it is sampled and compared.
 
-A new metric is a row here, the code that samples it (`bench.worker`), and the `test_*.py` in which
-pytest sees it; tables, pages, exports and gates take it from here.
+A new metric is a row here, the code in `bench.worker` that samples it, and the `test_*.py` in which
+pytest sees it; tables, pages and comparisons take it from here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from bench.cells import TOGETHER
+from common.config import DEPTH, SWEEP
 
 if TYPE_CHECKING:
     from bench.cells import Cell
@@ -24,72 +24,72 @@ class Kind(StrEnum):
     COLD = "cold"
     """Once in each fresh process."""
     ONCE = "once"
-    """Once a run: it comes out the same every time, but for the last bits."""
+    """Once a run, by training: the same every time, but for the last bits."""
     EXACT = "exact"
-    """Counted: it comes out the same every time."""
+    """Counted: the same every time."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One thing measured. All are costs, less is better, unless it says otherwise."""
+    """One thing measured. All are costs: less is better, unless `neutral`."""
 
     name: str
     label: str
-    """In a table's head; a line break where a narrow column has one."""
+    """Head of its column; a line break where a narrow column has one."""
     help: str
     """What it is, in a few words."""
     kind: Kind = Kind.EXACT
     unit: str = ""
     """`s`, `B`, `nats`, or nothing for a number."""
     turn: str = ""
-    """Name of the turn whose samples it gets; a turn can serve several metrics."""
+    """Kind of turns that sample it; one kind of turns can sample several metrics."""
     added: bool = False
-    """What people read is the time that it adds to the baseline's, not their ratio. It is the
-    host's time, which shows at `TINY` workloads."""
+    """Compared as seconds added to the baseline's call, not as a ratio: it is the host's time,
+    which shows at `TINY` workloads only."""
     of_library: bool = False
-    """It belongs to the library: all styles of an entrant share their samples."""
+    """All styles of an entrant share its samples."""
     of_program: bool = False
-    """It belongs to the program: all arms that lower to the same one share their samples."""
-    styles: tuple[str, ...] = ()
-    """That have it, without a mesh: they can be called within a larger program. None: all styles
-    have it."""
+    """All arms that lower to the same program share its samples."""
     weight: float = 1.0
-    """Share of the warm time that its turn gets, beside the others'."""
+    """How much more an uncertain value of it matters than one of weight 1: people ask for steps
+    first."""
+    compared: bool = True
+    """Whether it is compared with a reference at all."""
     neutral: bool = False
     """Less is not better."""
     named: bool = False
-    """It is measured only where it is asked for by name."""
+    """Measured only where it is asked for by name."""
     shown: bool = False
-    """Whether a page shows it before its reader picks columns."""
+    """Shown in the table that is read first."""
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        fits_style = not self.styles or (cell.style in self.styles and not cell.devices)
-        return fits_style and (not self.added or cell.workload in TINY)
-
-    def usual(self, cell: Cell) -> bool:
-        """Tell whether it is measured where no metric is named.
-
-        At the widths, that is the step; at the depths, what the host and a fresh process pay.
-        """
-        if self.named:
-            return False
-        if cell.workload in TOGETHER["sweep"]:
-            return self.name == "step"
-        if cell.workload in TOGETHER["depth"]:
-            return self.kind is Kind.COLD or self.turn == HOST
-        return True
+        return not self.added or cell.workload in TINY
 
 
+TOGETHER = {
+    "sweep": tuple(workload.name for workload in SWEEP),
+    "depth": tuple(workload.name for workload in DEPTH),
+}
+"""Names that stand for several workloads."""
 TINY = ("toy", *TOGETHER["depth"])
-"""Workloads where the device has next to nothing to do."""
-HOST = "host_cost"
+"""Workloads where the device has next to nothing to do, so that a call's time is the host's."""
+STEP, HOST = "step", "host_cost"
+USUAL: dict[str, tuple[str, ...]] = {
+    "toy": (HOST,),
+    "wide": (STEP,),
+    **dict.fromkeys(TOGETHER["sweep"], (STEP,)),
+    **dict.fromkeys(TOGETHER["depth"], (HOST, "trace", "lower", "compile", "first_step")),
+}
+"""Sampled metrics of a workload where neither it nor a metric is asked for by name, or where it is
+one of many; all of them elsewhere. The time of a step at `toy` is scheduling noise on all cores
+(4 to 21 % detectable in a default run), while its host cost is known to a microsecond."""
 
 TABLE = (
     Metric(
+        STEP,
         "step",
-        "step",
-        "one synchronised training step",
+        "one training step, waited for",
         Kind.WARM,
         "s",
         turn="step",
@@ -97,8 +97,17 @@ TABLE = (
         shown=True,
     ),
     Metric(
+        "cores_used",
+        "cores\nused",
+        "processor seconds per second of a step, where it may use all cores",
+        Kind.WARM,
+        turn="step",
+        compared=False,
+        named=True,  # it comes with every step
+    ),
+    Metric(
         "step_pipelined",
-        "step,\npipelined",
+        "step,\nin a row",
         "the same, of 50 in a row of which only the last is waited for; measured if named",
         Kind.WARM,
         "s",
@@ -108,51 +117,23 @@ TABLE = (
     Metric(
         HOST,
         "host\ncost",
-        "what a style adds to a call at a tiny size, each call waited for",
+        "time that a style adds to a call at a tiny size, each call waited for",
         Kind.WARM,
         "s",
         turn=HOST,
         added=True,
+        weight=3,
         shown=True,
     ),
     Metric(
         "host_cost_pipelined",
-        "host cost,\npipelined",
-        "the same, when only the last of several calls is waited for",
+        "host cost,\nin a row",
+        "the same, when only the last of ten calls is waited for",
         Kind.WARM,
         "s",
         turn=HOST,
         added=True,
-    ),
-    Metric(
-        "epoch_by_chunk",
-        "epoch\nby chunk",
-        "an epoch, one call a chunk",
-        Kind.WARM,
-        "s",
-        turn="epoch",
-        styles=("pure", "tuned"),
-        weight=0.3,
-    ),
-    Metric(
-        "epoch_by_scan",
-        "epoch\nby scan",
-        "an epoch as one compiled scan",
-        Kind.WARM,
-        "s",
-        turn="epoch",
-        styles=("pure", "tuned"),
-        weight=0.3,
-    ),
-    Metric(
-        "sample",
-        "500\ncharacters",
-        "500 characters written",
-        Kind.WARM,
-        "s",
-        turn="sample",
-        styles=("pure",),
-        weight=0.3,
+        weight=0,
     ),
     Metric(
         "import",
@@ -161,11 +142,20 @@ TABLE = (
         Kind.COLD,
         "s",
         of_library=True,
+        weight=0.3,
         shown=True,
     ),
-    Metric("init", "init", "the library's own initialiser", Kind.COLD, "s", of_library=True),
-    Metric("trace", "trace", "Python to jaxpr", Kind.COLD, "s"),
-    Metric("lower", "lower", "jaxpr to StableHLO", Kind.COLD, "s"),
+    Metric(
+        "init",
+        "init",
+        "the library's own initialiser",
+        Kind.COLD,
+        "s",
+        of_library=True,
+        weight=0.3,
+    ),
+    Metric("trace", "trace", "Python to jaxpr", Kind.COLD, "s", weight=0.3),
+    Metric("lower", "lower", "jaxpr to StableHLO", Kind.COLD, "s", weight=0.3),
     Metric(
         "compile",
         "compile",
@@ -173,15 +163,24 @@ TABLE = (
         Kind.COLD,
         "s",
         of_program=True,
+        weight=0.3,
         shown=True,
     ),
-    Metric("first_step", "first\nstep", "the first call after compiling", Kind.COLD, "s"),
+    Metric(
+        "first_step",
+        "first\nstep",
+        "the first call after compiling",
+        Kind.COLD,
+        "s",
+        weight=0.3,
+    ),
     Metric(
         "peak_rss",
         "peak\nmemory",
         "largest resident memory of a fresh process",
         Kind.COLD,
         "B",
+        weight=0.3,
         shown=True,
     ),
     Metric(
@@ -190,15 +189,19 @@ TABLE = (
         "after a short training, from the same weights",
         Kind.ONCE,
         "nats",
+        weight=0.3,
     ),
     Metric(
         "final_loss_own",
         "loss,\nown weights",
         "the same from the library's own initialiser",
         unit="nats",
+        neutral=True,
     ),
     Metric("python_calls", "Python\ncalls", "calls of one warm step", shown=True),
     Metric("python_starts", "Python\nstarts", "functions that a warm step starts"),
+    Metric("compilations_first", "compiled\nat first", "programs in the first call"),
+    Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
     Metric("jaxpr_equations", "jaxpr\nequations", "of the step, nested ones included"),
     Metric("hlo_instructions", "HLO\ninstr.", "of the optimised program"),
     Metric("flops", "flops", "of the compiled program, by XLA's count"),
@@ -220,16 +223,15 @@ TABLE = (
         "of arrays that a step keeps between calls: parameters, Adam's moments, any second copy",
         unit="B",
     ),
-    Metric("compilations_first", "compiled\nat first", "programs in the first call"),
-    Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
     Metric("parameters", "parameters", "numbers that are trained", neutral=True),
-    Metric("code_lines", "lines", "of the entrant's file", neutral=True),
+    Metric("code_lines", "lines", "of code in the entrant's file", neutral=True),
 )
 """All metrics, in the order of tables."""
-METRICS = {metric.name: metric for metric in TABLE if metric.kind is not Kind.EXACT}
-"""What is sampled, by name."""
-EXACT = {metric.name: metric for metric in TABLE if metric.kind is Kind.EXACT}
-"""What is counted, by name."""
+METRICS = {metric.name: metric for metric in TABLE}
+SAMPLED = {name: metric for name, metric in METRICS.items() if metric.kind is not Kind.EXACT}
+"""What a run can be asked for by name, and varies."""
+EXACT = {name: metric for name, metric in METRICS.items() if metric.kind is Kind.EXACT}
+"""What is counted beside it."""
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
 STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")
 """What a process pays for before its second step."""
@@ -237,5 +239,5 @@ STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")
 
 def label(name: str, between: str = " ") -> str:
     """Return what a metric is called in a table; a line break there is `between`."""
-    metric = METRICS.get(name) or EXACT.get(name)
+    metric = METRICS.get(name)
     return metric.label.replace("\n", between) if metric else name.replace("_", " ")

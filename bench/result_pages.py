@@ -1,193 +1,136 @@
-"""`make results`: pages, pictures and tables, made anew from the committed runs.
+"""`make results`: pages, pictures and tables, made anew from the published files.
 
-A folder of `results/` is a machine. Its page shows its newest whole run first, then the others.
-Histories and bisections are in folders below `results/tracking/`. Tables stand in Markdown files
-between `<!-- KIND FILE … -->` and `<!-- end -->`, where `KIND` is one of `MAKE`. Losses from
-initialisers are in `results/initialisers/losses/`.
+Each folder of `results/` that holds run files is a machine: it gets a page of them, the newest
+first, and the charts of that one as pictures. README.md has the answer, between
+`<!-- answer FILE -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from itertools import chain
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from bench import limit, tricks
-from bench.compare import bisect_result, history_result
-from bench.cost import advice, prediction
-from bench.cost import document as costs
-from bench.cost import runs as of_runs
-from bench.cost.table import read_table
-from bench.initialisers import alternatives
-from bench.initialisers import document as initialisers
-from bench.initialisers.chart import figure as curves
-from bench.initialisers.losses import read as read_losses
-from bench.report import answer, donation, scaling
-from bench.report.charts import figures
-from bench.report.markdown import rendered, sentence
+import impls
+from bench.cells import BASELINE, PURE
+from bench.cli.report import document_of, draw
+from bench.metrics import STEP
+from bench.report.choices import CHEAP
+from bench.report.markdown import table_lines
 from bench.report.page import page
-from bench.report.page.parts import document_page
-from bench.report.table import Section
-from bench.runfile.reader import Run, read
+from bench.report.table import Column, Row, Table, percent, words
+from bench.report.view import views
+from bench.runfile.reader import NoRunError, Run, read
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from bench.report.charts import Figure
-    from bench.report.table import Document, Table
-    from bench.runfile import BakeoffSection
+    from bench.cells import Arm
+    from bench.report.view import View
 
 FOLDER = ROOT / "results"
-PAGE = "page.html"
-PICTURES = "pictures"
-HISTORY = "history.json"
-TUNED = FOLDER / "tuned"
-LIMIT = "limit.json"
-"""Of a machine, below `TUNED`: what `python -m bench.limit --json` printed."""
-COST, DONATION, INITIALISERS = (FOLDER / name for name in ("cost", "donation", "initialisers"))
-TEXTS = tuple(
-    folder / "README.md" for folder in (ROOT, FOLDER, TUNED, COST, DONATION, INITIALISERS)
-)
-TABLE = re.compile(
-    r"(<!-- (?P<what>\w+) (?P<of>\S+(?: \S+)*) -->\n).*?(?P<end><!-- end -->)",
-    re.DOTALL,
-)
+README = ROOT / "README.md"
+MARKED = re.compile(r"(<!-- answer (\S+\.json) -->\n).*?(<!-- end -->)", re.DOTALL)
+MOST_ROWS = 8
+"""Rows of the answer, so that it fits the first screen."""
 
 
-def machines() -> Iterator[tuple[Path, list[Run]]]:
-    """Yield the folders that hold runs, each with its runs, the one that its page is about first.
-
-    That is the newest of those with most metrics: a whole run, and a sweep beside it.
-    """
-    for folder in sorted(FOLDER.iterdir()):
-        if runs := [read(path) for path in sorted(folder.glob("*.json"))]:
-            yield folder, sorted(runs, key=breadth_and_time, reverse=True)
-
-
-def limits(folder: Path, runs: list[Run]) -> list[str]:
-    """Return what is known of how fast a machine could be, beside its first run."""
-    path = TUNED / folder.name / LIMIT
-    return limit.sentences(runs[0], path) if path.exists() else []
+def folders() -> Iterator[tuple[Path, list[Run]]]:
+    """Yield each folder that holds run files, with these, the newest first."""
+    for folder in sorted(path for path in FOLDER.iterdir() if path.is_dir()):
+        runs = []
+        for path in sorted(folder.glob("*.json")):
+            try:
+                runs.append(read(path, samples=False))
+            except NoRunError:
+                continue
+        if runs:
+            yield folder, sorted(runs, key=lambda run: run.when, reverse=True)
 
 
-def documents() -> Iterator[tuple[Path, Document]]:
-    """Yield where the page of each history and bisection is, and what it shows."""
-    for path in sorted(FOLDER.glob(f"*/*/{HISTORY}")):
-        yield path.with_name(PAGE), history_result.document(history_result.read(path), figures=True)
-    for path in sorted(FOLDER.glob("*/*/bisect-*.json")):
-        found = msgspec.json.decode(path.read_bytes(), type=bisect_result.BisectResult)
-        yield path.with_suffix(".html"), bisect_result.document(found, figures=True)
+def page_of(runs: Sequence[Run]) -> str:
+    """Return the page of some runs."""
+    return page(*(document_of(run) for run in runs))
 
 
-def pages() -> Iterator[tuple[Path, str]]:
-    """Yield all pages."""
-    for folder, runs in machines():
-        yield folder / PAGE, page(runs, limits(folder, runs))
-    for path, document in documents():
-        yield path, document_page(document)
-    table = read_table()
-    yield COST / PAGE, costs.page(table, costs.Asked(prediction.Size(100), 0.010), table.styles)
-
-
-def pictures() -> Iterator[tuple[Path, list[Figure]]]:
-    """Yield folders of pictures: charts of runs, and those of histories that show a change."""
-    for folder, runs in machines():
-        yield folder / PICTURES, figures(runs[0], runs[1:])
-    for path, document in documents():
-        if path.name == PAGE:
-            changes = history_result.read(path.with_name(HISTORY)).changes
-            where = {f"{change.metric}-{change.workload}" for change in changes}
-            charts = [figure for section in document.sections for figure in section.figures]
-            yield path.parent / PICTURES, [chart for chart in charts if chart.name in where]
-    losses = sorted(INITIALISERS.glob("losses/*.json"))
-    yield INITIALISERS / PICTURES, [curves(read_losses(path)) for path in losses]
-
-
-def breadth_and_time(run: Run) -> tuple[int, str]:
-    """Return how many metrics a run has, and when it was made."""
-    return len({metric for cell in run.section.cells for metric in cell.metrics}), run.when
-
-
-def refreshed(text: str) -> str:
-    """Return a Markdown text with its tables made anew."""
+def with_answer(text: str) -> str:
+    """Return a Markdown text with its answer made anew, if the run that it names is published."""
 
     def anew(match: re.Match[str]) -> str:
-        made = MAKE[match["what"]](*match["of"].split())
-        return f"{match[1]}\n{made}\n\n{match['end']}"
+        path = ROOT / match[2]
+        if not path.exists():
+            return match[0]
+        lines = "\n".join(table_lines(answer(read(path, samples=False))))
+        return f"{match[1]}\n{lines}\n\n{match[3]}"
 
-    return TABLE.sub(anew, text)
-
-
-def of_losses(file: str, title: str) -> str:
-    """Return the sentences and tables of a section about initialisers."""
-    found = initialisers.document(read_losses(ROOT / file))
-    [section] = [each for each in found.sections if each.title == title]
-    head = [] if title else [f"**{sentence(found.headline)}**", ""]
-    return "\n".join([*head, *rendered(section)]).rstrip()
+    return MARKED.sub(anew, text)
 
 
-def in_markdown(*tables: Table) -> str:
-    """Return tables, each below its title if it has one."""
-    return "\n".join(rendered(Section("", tables=tables))).rstrip()
+def answer(run: Run) -> Table:
+    """Return what a style adds to a call and to a step, from cheap to dear, in a few rows."""
+    view = views(run.results)[0]
+    hosts = {arm: host for arm, host in view.hosts().items() if is_for_use(arm)}
+    arms = sorted(hosts, key=lambda arm: hosts[arm].value)
+    cheap = [arm for arm in arms if is_cheap(view, arm)]
+    base = [view.amount(BASELINE, workload, STEP) for workload in view.compared]
+    rows = [Row((f"{_name(BASELINE)} (times)", "", *(step or "" for step in base)))]
+    if cheap:
+        most = max(hosts[arm].high or 0.0 for arm in cheap)
+        within = [f"within ±{percent(view.margin)}"] * len(base)
+        names = ", ".join(map(_name, cheap))
+        rows.append(Row((names, f"at most {math.ceil(1e6 * most)} µs", *within)))
+    dear = telling([arm for arm in arms if arm not in cheap], MOST_ROWS - len(rows))
+    for arm in dear:
+        ratios = [view.comparisons(workload, STEP).get(arm) for workload in view.compared]
+        steps = [f"{ratio.value:.2f}" if ratio else "" for ratio in ratios]
+        rows.append(Row((_name(arm), words(hosts[arm]), *steps)))
+    heads = ["added to a call", *(f"step, `{workload}`" for workload in view.compared)]
+    return Table((Column("style"), *(Column(head, number=True) for head in heads)), tuple(rows))
 
 
-def diffs(file: str) -> str:
-    """Return the changes that save something, each as a diff."""
-    return "\n\n".join(
-        f"In place of {change.library} `{change.before}`, `{change.after}`, saves {value}:\n\n"
-        f"```diff\n{advice.diff(change)}```"
-        for change, value in advice.best(read_table(ROOT / file))
-    )
+def is_for_use(arm: Arm) -> bool:
+    """Tell whether an arm is one that somebody would choose, and written in JAX."""
+    about = impls.readable(arm.entrant)
+    return about.jax and arm.style not in about.references
 
 
-def section(file: str) -> BakeoffSection:
-    """Return what a run file says."""
-    return read(ROOT / file).section
+def is_cheap(view: View, arm: Arm) -> bool:
+    """Tell whether an arm is not shown to cost anything: next to nothing a call, no slower step."""
+    high = view.hosts()[arm].high
+    steps = [view.comparisons(workload, STEP).get(arm) for workload in view.compared]
+    same = all(step is None or step.within(view.margin) for step in steps)
+    return high is not None and high <= CHEAP and same
 
 
-MAKE: Mapping[str, Callable[..., str]] = {
-    "answer": lambda file: answer.table(section(file)),
-    "tricks": lambda file: tricks.table(read(ROOT / file)),
-    "scaling": lambda file: in_markdown(*scaling.tables(section(file))),
-    "donation": lambda *files: in_markdown(*donation.tables(*map(section, files))),
-    "laws": lambda file: in_markdown(costs.laws(read_table(ROOT / file))),
-    "lines": lambda file: in_markdown(prediction.table(read_table(ROOT / file))),
-    "repeated": lambda *files: in_markdown(
-        costs.repeated(*(read_table(ROOT / file) for file in files))
-    ),
-    "agreement": lambda file: in_markdown(prediction.agreement(read_table(ROOT / file))),
-    "checked": lambda file: in_markdown(prediction.each_model(read_table(ROOT / file))),
-    "growth": lambda file: in_markdown(costs.growth_table(read_table(ROOT / file))),
-    "instead": lambda file: in_markdown(advice.table(read_table(ROOT / file))),
-    "diffs": diffs,
-    "widths": lambda file: in_markdown(of_runs.widths(section(file))),
-    "depths": lambda file: in_markdown(of_runs.depths(section(file))),
-    "peaks": lambda file: in_markdown(of_runs.peaks(section(file))),
-    "hidden": lambda file: in_markdown(of_runs.in_a_row(section(file))),
-    "steps": lambda file: of_losses(file, ""),
-    "start": lambda file: of_losses(file, "Why"),
-    "diff": lambda name: f"```diff\n{alternatives.diff(alternatives.Named.of(name))}\n```",
-}
-"""What makes each kind of table, from the words behind its name."""
+def telling(arms: list[Arm], most: int) -> list[Arm]:
+    """Return the arms that tell most: `pure`, the cheapest and the dearest of each library first.
+
+    Args:
+        arms: From cheap to dear.
+        most: Number of arms to return, in the same order.
+    """
+    dearest = {arm.entrant: arm for arm in arms}
+    cheapest = {arm.entrant: arm for arm in reversed(arms)}
+    first = [a for a in arms if a.style == PURE or a in (dearest[a.entrant], cheapest[a.entrant])]
+    others = [arm for arm in reversed(arms) if arm not in first]
+    recommended = [a for a in [*first, *others] if impls.readable(a.entrant).recommended]
+    return [arm for arm in arms if arm in recommended[:most]]
+
+
+def _name(arm: Arm) -> str:
+    return f"{arm.entrant} `{arm.style}`"
 
 
 def results() -> None:
-    """Make pages, pictures and tables anew from the committed runs."""
-    from bench.cli.report import draw
-
-    texts = ((path, refreshed(path.read_text("utf-8"))) for path in TEXTS)
-    for path, text in chain(pages(), texts):
-        path.write_text(text, encoding="utf-8")
-        print(path)
-    for folder, charts in pictures():
-        draw(charts, folder)
+    """Make pages, pictures and tables anew."""
+    for folder, runs in folders():
+        (folder / "page.html").write_text(page_of(runs), encoding="utf-8")
+        print(folder / "page.html")
+        draw(runs[:1], [document_of(runs[0])], folder / "pictures")
+    README.write_text(with_answer(README.read_text("utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    from bench.cli import program, run_program
-
-    run_program(program(results, "python -m bench.result_pages"))
+    results()

@@ -1,6 +1,6 @@
 """What does it cost to get to the first step? Each stage in fresh processes.
 
-Equinox's filter_jit cannot be traced apart: what of its time is lowering, JAX's event says.
+What cannot be traced apart is told by JAX's own events.
 """
 
 from collections.abc import Callable

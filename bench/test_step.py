@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-METRICS = ("step", "step_pipelined")
+METRICS = ("step", "step_pipelined", "cores_used")
 
 
 def test_step(replay: Callable[[], None]) -> None:

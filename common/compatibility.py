@@ -1,13 +1,12 @@
-"""What older releases of JAX and optax do otherwise: each difference here, with its release.
+"""Differences of older releases of JAX and optax, each with its release.
 
-Decided when a module is imported or a step is made, never in a call that is timed. What is one
-library's alone is in `impls/older/`.
+Decided when a module is imported or a step is made, never in a call that is timed. Differences of
+one library are in `impls/older/`.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,21 +21,8 @@ except ImportError:  # before optax 0.2.5
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import AbstractContextManager
 
-    from jax.sharding import AbstractMesh, Mesh
-
-__all__ = [
-    "TRACES",
-    "abstract_mesh",
-    "attributes_of",
-    "costs",
-    "program_of",
-    "release",
-    "set_mesh",
-    "tree_get",
-    "tree_set",
-]
+__all__ = ["TRACES", "attributes_of", "costs", "program_of", "release", "tree_get", "tree_set"]
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -47,7 +33,7 @@ def release(version: str) -> tuple[int, ...]:
 
 JAX = release(jax.__version__)
 TRACES = JAX >= (0, 4, 30)
-"""Whether what `jax.jit` returns can do more than lower: tracing is a stage of its own."""
+"""Whether what `jax.jit` returns has tracing as a stage of its own, before lowering."""
 
 
 def program_of(
@@ -57,8 +43,8 @@ def program_of(
 
     Args:
         jitted: The function.
-        arguments: Those of the call.
-        named: Those of the call that are given by name.
+        arguments: Positional arguments of the call.
+        named: Keyword arguments of the call.
         whole: Whether a call of the step runs nothing else.
     """
     named = named or {}
@@ -74,10 +60,10 @@ def program_of(
 
 def costs(compiled: jax.stages.Compiled) -> Mapping[str, float]:
     """Return XLA's cost analysis of a program."""
-    found: Any = compiled.cost_analysis()
-    if JAX < (0, 5, 0):  # of several programs
-        [found] = found
-    return found
+    analysis: Any = compiled.cost_analysis()
+    if JAX < (0, 5, 0):  # a list, with one analysis for each program
+        [analysis] = analysis
+    return analysis
 
 
 def attributes_of(operation: Any) -> dict[str, Any]:
@@ -85,18 +71,3 @@ def attributes_of(operation: Any) -> dict[str, Any]:
     if JAX < (0, 8, 1):  # pairs
         return {pair.name: pair.attr for pair in operation.attributes}
     return {name: operation.attributes[name] for name in operation.attributes}
-
-
-SHARES = JAX >= (0, 8, 0)
-"""Whether JAX's context has a mesh, and `shard_map` knows what differs between its devices."""
-
-
-def set_mesh(mesh: Mesh) -> AbstractContextManager[Any]:
-    """Return a context whose mesh `abstract_mesh` tells those who are traced in it."""
-    return jax.set_mesh(mesh) if SHARES else nullcontext()
-
-
-def abstract_mesh() -> AbstractMesh | None:
-    """Return the mesh of JAX's context, if it has one."""
-    mesh = jax.sharding.get_abstract_mesh() if SHARES else None
-    return None if mesh is None or mesh.empty else mesh

@@ -10,7 +10,9 @@ MAX_SIZE = 1 << 20
 """Largest chunk, … accepted: a typo should not ask for a terabyte."""
 MAX_LAYERS = 256
 MAX_PARAMETERS = 1 << 28
-"""One gigabyte of float32 weights, and Adam keeps two times as much beside them."""
+"""Most weights and biases: one gigabyte in float32, and Adam keeps twice as much beside them."""
+MAX_SEED = (1 << 31) - 1
+"""Largest seed that both JAX and NumPy take."""
 
 
 def check_size(name: str, value: int, least: int = 1, most: int = MAX_SIZE) -> None:
@@ -23,7 +25,7 @@ def check_size(name: str, value: int, least: int = 1, most: int = MAX_SIZE) -> N
 
 
 def check_rate(name: str, value: float, *, zero: bool = False) -> None:
-    """Raise BakeoffError unless `value` is finite and positive (or zero, where that means off)."""
+    """Raise BakeoffError unless `value` is finite and positive, or zero if that means off."""
     if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
         allowed = "zero or a positive number" if zero else "a positive number"
         raise BakeoffError(f"{name} is {value!r}; it must be {allowed}: give another one")
@@ -99,7 +101,7 @@ class Workload:
     """Sizes, corpus and batch that entrants are compared at."""
 
     name: str
-    """What `--workload` selects by."""
+    """Name that `--workload` selects."""
     corpus: str
     """Name of the corpus."""
     width: int
@@ -109,13 +111,14 @@ class Workload:
     batch: int = 1
     """Streams side by side."""
     learning_rate: float = 0.002
-    """Adam's step size. Where training is unstable, ten steps blow up the last digits."""
+    """Step size of Adam; smaller where training is unstable, which would amplify the last digits of
+    ten steps."""
     layers: int = 3
     """Tanh layers."""
 
     @property
     def work(self) -> int:
-        """What a step's time is about proportional to, where it is not all dispatch."""
+        """Multiplications of a step, up to a factor: its time, unless dispatch takes most of it."""
         return self.width**2 * self.chunk * self.batch * self.layers
 
 
@@ -129,12 +132,14 @@ SWEEP = tuple(
     )
     for width in (8, 16, 32, 64, 128, 256, 512, 1024)
 )
-"""From which width on does a difference stop mattering?"""
+"""Widths that show from which one on a difference stops mattering; above 128 the learning rate
+falls with the width, since training is unstable there."""
 DEPTH = tuple(
     Workload(f"depth{layers}", corpus="toy", width=8, chunk=4, layers=layers)
     for layers in (3, 6, 12, 24, 48, 96)
 )
-"""What does each further array cost the host? The device has next to nothing to do."""
+"""Numbers of layers that show what each further array costs the host: the device has next to
+nothing to do."""
 
 
 class Workloads(dict[str, Workload]):
@@ -144,8 +149,8 @@ class Workloads(dict[str, Workload]):
         """Return a workload with another number of layers.
 
         Raises:
-            KeyError: the name is none.
-            BakeoffError: there cannot be so many layers.
+            KeyError: no workload has this name.
+            BakeoffError: the number of layers is not allowed.
         """
         base, x, layers = str(name).rpartition("x")
         if not (x and layers.isdecimal() and dict.__contains__(self, base)):
@@ -154,7 +159,7 @@ class Workloads(dict[str, Workload]):
         return replace(self[base], name=str(name), layers=int(layers))
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a name is a workload's, with another number of layers or not."""
+        """Tell whether a workload has this name, with another number of layers or not."""
         return self.get(name) is not None
 
     def get(self, name: object, default: Any = None) -> Any:
@@ -179,5 +184,5 @@ WORKLOADS = Workloads(
         )
     }
 )
-"""`toy` is dispatch alone, `seed` is the blog's size; `wide`, `batched` and `crowded` stretch one
-size each, the sweep does nothing but widen, and the depths nothing but deepen."""
+"""`toy` is dispatch alone, `seed` is the tutorial's size; `wide`, `batched` and `crowded` stretch
+one size each, the sweep the width alone, and the depths the number of layers alone."""

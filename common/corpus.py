@@ -1,7 +1,6 @@
 """Texts to learn from: the blog's toy string, a made-up text, two downloads, or any UTF-8 file."""
 
-import errno
-import os
+import hashlib
 import re
 import shlex
 import sys
@@ -10,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import fetch, synthetic
-from common.errors import NAME_BYTES, BakeoffError, shortened, unknown
-from common.files import LargeFileError, UnfitFileError, read_regular
+from common.errors import BakeoffError, shortened, unknown
+from common.files import LargeFileError, read_regular
 
 TOY_REPEATS = 10
-"""How often the blog's toy text repeats its seven characters."""
+"""Repetitions of the seven characters of the blog's toy text."""
 TOY = "abcd..." * TOY_REPEATS
 
 MIN_CHARACTERS = 2
-"""One to read and one to predict."""
+"""Shortest text: one character to read and one to predict."""
 MOST_BYTES = 128 << 20
-"""Of a file: enwik8, the largest text that is usual for character models, has 100 MB. Text
-and tokens are held in memory; making them takes about 27 bytes for each of the file's: 3.4 GiB."""
+"""Largest file: enwik8, the largest text that is usual for character models, has 100 MB. Text and
+tokens are held in memory; making them takes about 27 times the size of the file: 3.4 GiB."""
 
 _GUTENBERG_START = re.compile(
     r"^\*\*\* ?START OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG EBOOK[^*]*\*\*\*",
@@ -64,8 +63,7 @@ def load(
 
     Args:
         name_or_path: `toy`, `synthetic`, a name in `sources`, or the path of a UTF-8 file.
-        notify: Told, in one line each, what the user should know but need not act on: that a
-            download starts, that a publisher changed a text, that a licence was left out.
+        notify: Called with one line for the user: a download starts, or a licence was left out.
         sources: The corpora that are downloaded, once.
 
     Raises:
@@ -73,42 +71,51 @@ def load(
             UTF-8, larger than `MOST_BYTES`, or has fewer than 2 characters, or the download failed.
 
     """
-    if name_or_path == "toy":
-        return Corpus("toy", TOY, fetch.sha256(TOY.encode()), entropy=0.0)
-    if name_or_path == "synthetic":
-        text = synthetic.text()
-        entropy = synthetic.entropy_per_character()
-        return Corpus("synthetic", text, fetch.sha256(text.encode()), entropy)
-    if name_or_path in sources:
-        return _load_download(name_or_path, sources[name_or_path], notify)
-    return _load_file(name_or_path, ["toy", "synthetic", *sources], notify)
-
-
-def _load_download(name: str, source: fetch.Source, notify: fetch.Notify) -> Corpus:
-    path = fetch.cached(source, notify)
+    if name_or_path in ("toy", "synthetic"):
+        text, entropy = TOY, 0.0
+        if name_or_path == "synthetic":
+            text, entropy = synthetic.text(), synthetic.ENTROPY
+        return Corpus(name_or_path, text, hashlib.sha256(text.encode()).hexdigest(), entropy)
+    source = sources.get(name_or_path)
+    if source is not None:
+        path = fetch.cached(source, notify)
+    else:
+        path = _existing(name_or_path, ["toy", "synthetic", *sources])
     data = _read(path)
-    digest = fetch.sha256(data)
-    fetch.check(source, path, digest, notify)
+    digest = hashlib.sha256(data).hexdigest()
+    if source is not None and source.sha256 not in (None, digest):
+        raise BakeoffError(
+            f"{path} has SHA-256 {digest} instead of {source.sha256}; delete it to download it "
+            "again, or pass it as --corpus PATH to use it as it is"
+        )
     text = _decode(data, path)
-    return Corpus(name, _long_enough(_without_licence(text), path), digest)
-
-
-def _load_file(given: str, known: list[str], notify: fetch.Notify) -> Corpus:
-    path = Path(given)
-    if not given or not _exists(path, given):
-        if any(mark in given for mark in "./\\"):
-            raise BakeoffError(
-                f"no such file {given!r}; give the path of a UTF-8 text file, "
-                f"or one of {', '.join(known)}"
-            )
-        choose = unknown("corpus", given, known)
-        raise BakeoffError(f"{choose}, or give the path of a UTF-8 text file")
-    data = _read(path)
-    text = _decode(data, path)
-    stripped = _without_licence(text)
-    if stripped != text:
+    book = _without_licence(text)
+    if book != text and source is None:
         notify(f"{path}: left out Project Gutenberg's header and licence")
-    return Corpus(given, _long_enough(stripped, path), fetch.sha256(data))
+    if len(book) < MIN_CHARACTERS:
+        content = f"only 1 character, {book!r}" if book else "no text"
+        raise BakeoffError(
+            f"{str(path)!r} holds {content}; a corpus needs at least {MIN_CHARACTERS} characters"
+        )
+    return Corpus(name_or_path, book, digest)
+
+
+def _existing(given: str, known: list[str]) -> Path:
+    path = Path(given)
+    try:
+        if given and path.stat():
+            return path
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
+        pass
+    except OSError as error:  # a name that is too long, or a folder that may not be searched
+        raise _unreadable(path, error) from error
+    if any(mark in given for mark in "./\\"):
+        raise BakeoffError(
+            f"no such file {given!r}; give the path of a UTF-8 text file, "
+            f"or one of {', '.join(known)}"
+        )
+    choose = unknown("corpus", given, known)
+    raise BakeoffError(f"{choose}, or give the path of a UTF-8 text file")
 
 
 def strip_gutenberg(text: str) -> str:
@@ -139,42 +146,19 @@ def _without_licence(text: str) -> str:
     return strip_gutenberg(text) if marked else text
 
 
-def _exists(path: Path, given: str) -> bool:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
-        return False
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise _unreadable(path, error) from error
-        raise BakeoffError(
-            f"the corpus {shortened(given)!r} is no name of a file: it has "
-            f"{len(os.fsencode(given))} bytes, and a name may have {NAME_BYTES}, a path 4095; give "
-            "the path of a UTF-8 text file"
-        ) from error
-    return True
-
-
 def _read(path: Path) -> bytes:
     try:
         return read_regular(path, MOST_BYTES)
-    except LargeFileError as error:
-        split = f"split -C {MOST_BYTES >> 20}m {shlex.quote(str(path))} part-"
-        raise BakeoffError(
-            f"{str(path)!r} {error.strerror}; give a part of it, for example of {split}"
-        ) from error
-    except UnfitFileError as error:
-        raise BakeoffError(
-            f"{str(path)!r} {error.strerror}; give the path of a UTF-8 text file"
-        ) from error
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: OSError) -> BakeoffError:
-    return BakeoffError(
-        f"cannot read {str(path)!r} ({error.strerror}); give a UTF-8 file that you may read"
-    )
+    advice = "give a UTF-8 text file that you may read"
+    if isinstance(error, LargeFileError):
+        split = f"split -C {MOST_BYTES >> 20}m {shlex.quote(str(path))} part-"
+        advice = f"give a part of it, for example of {split}"
+    return BakeoffError(f"cannot read {shortened(path)!r} ({error.strerror}); {advice}")
 
 
 CONTROLS = re.compile(rb"[\x80-\x9f]")
@@ -195,12 +179,3 @@ def _decode(data: bytes, path: Path) -> str:
             f"{shlex.quote(str(path))} > converted.txt"
         ) from error
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _long_enough(text: str, path: Path) -> str:
-    if len(text) < MIN_CHARACTERS:
-        held = f"only 1 character, {text!r}" if text else "no text"
-        raise BakeoffError(
-            f"{str(path)!r} holds {held}; a corpus needs at least {MIN_CHARACTERS} characters"
-        )
-    return text

@@ -1,7 +1,7 @@
 """Metadata of an entrant's file, read without running it: its constants, and its packages.
 
-An entrant whose library is heavy or old lists its packages in a comment block, as Python scripts do
-(PEP 723), and runs in an environment of its own; that has to be known before the import.
+An entrant whose library is heavy or unmaintained lists its packages in a comment block, as Python
+scripts do (PEP 723), and runs in an environment of its own; that has to be known before the import.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypedDict, get_origin, get_type_hints, is_typeddict
 
 from common.errors import BakeoffError
 
@@ -23,20 +23,47 @@ OF_BLOCK = ("requirements", "requires_python", "installed")
 """Fields that are read from the block."""
 
 
+class Releases(TypedDict, total=False):
+    """How often a library is released: upload times in the package index, looked up by hand."""
+
+    in_a_year: int
+    """Releases in the year before `as_of`."""
+    latest: str
+    """Version of the latest release."""
+    latest_on: str
+    """Day of the latest release, as in 2026-05-05."""
+    as_of: str
+    """Day on which this was looked up."""
+
+
 @dataclass(frozen=True)
 class Declaration:
     """An entrant's constants, each a literal of the same name in capitals, and its packages."""
 
     distribution: str = ""
-    """`DISTRIBUTION`: name of the library's distribution, whose version is measured."""
+    """`DISTRIBUTION`: the library's distribution, whose version is measured."""
+    packages: tuple[str, ...] = ()
+    """`PACKAGES`: distributions that the library needs, and that a SPEC may pin as well."""
     jax: bool = True
     """`JAX`: False for an outside reference, which compiles nothing with JAX."""
+    recommended: bool = True
+    """`RECOMMENDED`: False if its authors advise new users against it; `NOTE` says how."""
     note: str = ""
-    """`NOTE`: a sentence that results say of it."""
+    """`NOTE`: a sentence about the library that results repeat."""
+    releases: Releases = field(default_factory=Releases)
+    """`RELEASES`: how often the library is released."""
+    colour: str = ""
+    """`COLOUR`: the entrant's colour in charts, `#RRGGBB`."""
     alone: tuple[str, ...] = ()
-    """`ALONE`: styles measured in a worker of their own, for they set what a process has once."""
+    """`ALONE`: styles measured in a worker of their own, since they set what a process has once."""
     if_named: tuple[str, ...] = ()
     """`IF_NAMED`: styles that a run measures where they or the entrant are named, and at depths."""
+    references: tuple[str, ...] = ()
+    """`REFERENCES`: styles for comparison alone, which a table of choices leaves out."""
+    waits: tuple[str, ...] = ()
+    """`WAITS`: styles whose call returns only when the device has finished."""
+    limits: dict[str, str] = field(default_factory=dict)
+    """`LIMITS`: for styles that do not suit every model, which models they suit."""
     requirements: tuple[str, ...] = ()
     """`dependencies` of the block: packages of an environment of its own; empty for none."""
     requires_python: str = ""
@@ -50,12 +77,23 @@ class Declaration:
         return bool(self.requirements)
 
 
+TYPES: dict[str, Any] = get_type_hints(Declaration)
+WORDS = {
+    str: "a string",
+    bool: "True or False",
+    tuple: "a tuple of strings",
+    dict: "a dict of strings",
+    Releases: f"a dict with {', '.join(Releases.__annotations__)}",
+}
+"""What the types of constants are called in messages."""
+
+
 def declaration(path: Path) -> Declaration:
     """Return what the Python file of an entrant declares.
 
     Raises:
-        BakeoffError: the file cannot be read or parsed, or one of its constants is not the literal
-            that it has to be.
+        BakeoffError: the file cannot be read or parsed, or one of its constants is not a literal of
+            the right type.
     """
     try:
         source = path.read_bytes()
@@ -67,21 +105,21 @@ def declaration(path: Path) -> Declaration:
     except (OSError, ValueError, MemoryError, RecursionError) as error:
         what = str(error) or type(error).__name__
         raise BakeoffError(f"entrant {path.stem!r} cannot be read: {what}") from error
-    known = {
-        field.name.upper(): field for field in fields(Declaration) if field.name not in OF_BLOCK
+    known = {each.name.upper() for each in fields(Declaration)} - {
+        name.upper() for name in OF_BLOCK
     }
-    found: dict[str, Any] = script_metadata(path, source.decode("utf-8", "replace"))
+    values = script_metadata(path, source.decode("utf-8", "replace"))
     for node in tree.body:
         match node:
             case ast.Assign([ast.Name(name)], value) if name in known:
-                found[known[name].name] = literal(path, name, value)
+                values[name.lower()] = literal(path, name, value)
             case ast.AnnAssign(ast.Name(name), _, value) if name in known and value is not None:
-                found[known[name].name] = literal(path, name, value)
-    return Declaration(**found)
+                values[name.lower()] = literal(path, name, value)
+    return Declaration(**values)
 
 
 def script_metadata(path: Path, source: str) -> dict[str, Any]:
-    """Return the requirements of the comment block in a file; empty if it has none."""
+    """Return the fields that the comment block of a file declares; empty if it has no block."""
     block = BLOCK.search(source.replace("\r\n", "\n"))
     if block is None:
         return {}
@@ -101,21 +139,36 @@ def script_metadata(path: Path, source: str) -> dict[str, Any]:
 
 
 def literal(path: Path, name: str, node: ast.expr) -> Any:
-    """Return the value of a constant, whose type has to be its default's."""
-    expected: Any = getattr(Declaration(), name.lower())
+    """Return the value of a constant; raise BakeoffError if it has another type than its field."""
+    expected = TYPES[name.lower()]
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError, RecursionError):
         value = None
     if isinstance(value, list):
         value = tuple(value)
-    fits = type(value) is type(expected)
-    if isinstance(value, tuple) and not all(isinstance(each, str) for each in value):
-        fits = False
-    if not fits:
-        kind = {tuple: "a tuple of strings", bool: "True or False"}.get(type(expected), "a string")
+    if not is_a(value, expected):
+        words = WORDS[get_origin(expected) or expected]
         raise BakeoffError(
-            f"entrant {path.stem!r}: {name} in line {node.lineno} has to be {kind}, written out, "
+            f"entrant {path.stem!r}: {name} in line {node.lineno} has to be {words}, written out, "
             "for it is read before the file can be run"
         )
     return value
+
+
+def is_a(value: Any, expected: Any) -> bool:
+    """Tell whether a value has the type of a field of `Declaration`, down to its items."""
+    if is_typeddict(expected):
+        types = get_type_hints(expected)
+        return (
+            isinstance(value, dict)
+            and value.keys() == types.keys()
+            and all(is_a(item, types[key]) for key, item in value.items())
+        )
+    if get_origin(expected) is tuple:
+        return type(value) is tuple and all(type(item) is str for item in value)
+    if get_origin(expected) is dict:
+        return type(value) is dict and all(
+            type(item) is str for pair in value.items() for item in pair
+        )
+    return type(value) is expected

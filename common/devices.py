@@ -6,32 +6,29 @@ from typing import NamedTuple
 
 from common.errors import BakeoffError
 
-MOST_DEVICES = 1024
-"""That may be asked for."""
-
 
 class Device(NamedTuple):
-    """What the name of a backend says, with a device's index or without: `gpu`, `gpu:1`."""
+    """One device of a backend; the name `gpu` is its first, `gpu:1` its second."""
 
     backend: str
     number: int
 
     @classmethod
     def of(cls, name: str) -> Device:
-        """Return what a name says.
+        """Return the device with this name.
 
         Raises:
-            BakeoffError: what stands behind the colon is no number.
+            BakeoffError: the part behind the colon is not a number.
         """
-        backend, colon, given = name.partition(":")
-        if not backend or (colon and not given.isdecimal()):
+        backend, colon, number = name.partition(":")
+        if not backend or (colon and not number.isdecimal()):
             raise BakeoffError(
                 f"backend is {name!r}; give its name, or that and a device's index, as in cpu:0"
             )
-        return cls(backend, int(given or 0))
+        return cls(backend, int(number or 0))
 
     def require(self, count: int) -> None:
-        """Raise BakeoffError unless a backend with so many devices has this one."""
+        """Raise BakeoffError if the backend, which has `count` devices, lacks this one."""
         if self.number >= count:
             raise BakeoffError(
                 f"backend is '{self.backend}:{self.number}', and {self.backend} has {count} "

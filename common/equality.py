@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 TRAJECTORY_STEPS = 10
 
 OPTIMISER = OptimiserConfig(weight_decay=0.01)
-"""Of the proof and of what is timed: a decay that shows in ten steps, as the blog's does not."""
+"""Optimiser of the proof and of timed steps. Its decay shows in ten steps; the tutorial's, 1e-7,
+would not."""
 
 
 class NotEqualError(BakeoffError):
@@ -114,7 +115,7 @@ def pair(case: Case) -> tuple[Chunk, Chunk]:
 
 @cache
 def answers(case: Case) -> tuple[reference.Gradient, reference.Gradient]:
-    """Return what the reference says about two chunks in a row, the state carried over."""
+    """Return the reference's answers for two chunks in a row, the state carried over."""
     weights, (first, second) = random_weights(case.model), pair(case)
     one = reference.loss_and_grads(weights, random_hidden(case), first)
     return one, reference.loss_and_grads(weights, one.hidden, second)
@@ -163,8 +164,8 @@ def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> Deviation:
     """Return how far a step is from the reference and from the baseline.
 
     Args:
-        step: What `make` returned; what it held is gone afterwards.
-        case: The sizes, the step's own.
+        step: A step of `make`; its state is replaced.
+        case: The sizes that the step was made for.
         baseline: The baseline's losses, from `trajectory`.
     """
     loss, gradient = loss_and_gradient_deviation(step, case)

@@ -15,25 +15,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.shares import divided, total
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from jaxtyping import Array, Float
 
-    from common.contract import Chunk, Hidden, Params, Weights
+    from common.contract import Chunk, Hidden, Weights
 
     type Kernel = Float[Array, "in out"]
     type Bias = Float[Array, " out"]
     type Rows = Float[Array, "batch width"]
     type Sequences = Float[Array, "time batch width"]
     type Loss = Float[Array, ""]
-    type LossOf = Callable[[Params, Hidden, Chunk, Loss], tuple[Loss, Hidden]]
 
 GROUP = 8
-"""Streams that are worked on together. More rows make the products of a scan no faster, and what is
-kept for a derivative leaves the cache; from 32 MB on, glibc also gives it back after each step."""
+"""Streams that are worked on together. More rows make the products of a scan no faster, and the
+arrays kept for a derivative leave the cache; from 32 MB on, glibc also gives them back after each
+step."""
 
 
 def kernel_gradient(inputs: Sequences, outputs_gradient: Sequences) -> Kernel:
@@ -101,82 +97,58 @@ def _recurrence_backward(
 recurrence.defvjp(_recurrence_forward, _recurrence_backward)
 
 
-def mean_loss(logits: Float[Array, "time batch vocab"], chunk: Chunk, total: Loss) -> Loss:
-    """Return the sum of the losses that count over their number, of all streams, `total`."""
-    targets = jnp.asarray(chunk.targets)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    return jnp.sum(losses * chunk.mask) / total
-
-
 def layerwise_loss(
-    weights: Weights, hidden: Hidden, chunk: Chunk, total: Loss
+    weights: Weights, hidden: Hidden, chunk: Chunk, count: Loss
 ) -> tuple[Loss, Hidden]:
-    """Return the loss in nats per character, and the hidden state after the chunk.
+    """Return a group's part of the loss in nats per character, and its state after the chunk.
 
     Args:
         weights: JAX arrays; the first cell reads one-hot characters.
-        hidden: Each layer's state before the chunk.
-        chunk: Characters of some streams, time first.
-        total: Number of characters that count, of all streams.
+        hidden: Each layer's state before the chunk, `batch width`.
+        chunk: Characters of the group's streams, `time batch`.
+        count: Number of targets that count, in all groups: losses are summed, and divided by it.
     """
     x: Sequences | None = None
     after = []
     for (kernel, bias), state in zip(weights.cells, hidden, strict=True):
-        own, other = jnp.split(kernel, [state.shape[-1]])
+        recurrent, input_kernel = jnp.split(kernel, [state.shape[-1]])
         if x is None:
-            below = other[jnp.asarray(chunk.inputs)] + bias[None, None]
+            below = input_kernel[jnp.asarray(chunk.inputs)] + bias[None, None]
         else:
-            below = dense(x, other, bias)
-        x = recurrence(own, state, below)
+            below = dense(x, input_kernel, bias)
+        x = recurrence(recurrent, state, below)
         after.append(x[-1])
-    return mean_loss(dense(x, *weights.readout), chunk, total), tuple(after)
-
-
-def in_groups(
-    loss_of: LossOf, weights: Params, hidden: Hidden, chunk: Chunk
-) -> tuple[Loss, Hidden, Params]:
-    """Return the mean loss, the state after the chunk, and the loss's gradient by all weights.
-
-    Streams are taken `GROUP` at a time, or as many as divide them, if they are not too few.
-
-    Args:
-        loss_of: As `layerwise_loss` is.
-        weights: What the loss is derived by.
-        hidden: Each layer's state before the chunk.
-        chunk: Characters, time first.
-    """
-    count = total(jnp.sum(chunk.mask))
-
-    def of_group(hidden: Hidden, chunk: Chunk) -> tuple[tuple[Loss, Hidden], Params]:
-        return jax.value_and_grad(loss_of, has_aux=True)(weights, hidden, chunk, count)
-
-    batch = hidden[0].shape[0]
-    size = max(size for size in range(1, GROUP + 1) if batch % size == 0)
-    if size == batch or size < GROUP // 2:
-        (loss, after), grads = of_group(hidden, chunk)
-        loss, grads = total((loss, grads))
-        return loss, after, grads
-
-    def add(sums: tuple[Loss, Params], part: tuple[Hidden, Chunk]) -> tuple[Any, Hidden]:
-        (loss, after), grads = of_group(*part)
-        return jax.tree.map(jnp.add, sums, (loss, grads)), after
-
-    nothing = jax.tree.map(jnp.zeros_like, (count, weights))
-    parts = (
-        jax.tree.map(lambda rows: rows.reshape(-1, size, rows.shape[-1]), hidden),
-        jax.tree.map(lambda times: jnp.stack(jnp.split(times, batch // size, axis=1)), chunk),
-    )
-    sums, after = jax.lax.scan(add, nothing, parts)
-    loss, grads = total(sums)
-    return loss, jax.tree.map(lambda rows: rows.reshape(batch, -1), after), grads
+    logits = dense(x, *weights.readout)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(chunk.targets))
+    return jnp.sum(losses * chunk.mask) / count, tuple(after)
 
 
 def loss_and_gradient(
     weights: Weights, hidden: Hidden, chunk: Chunk
 ) -> tuple[Loss, Hidden, Weights]:
-    """Return a chunk's loss, the state after it, and the gradient by all weights, for speed."""
+    """Return a chunk's mean loss, the state after it, and the loss's gradient by all weights.
 
-    def of_share(weights: Weights, *data: Any) -> tuple[Loss, Hidden, Weights]:
-        return in_groups(layerwise_loss, weights, *data)
+    Streams are taken `GROUP` at a time, or as many as divide them, if they are not too few.
+    """
+    count = jnp.sum(chunk.mask)
 
-    return divided(of_share, gradients=True)(weights, hidden, chunk)
+    def of_group(hidden: Hidden, chunk: Chunk) -> tuple[tuple[Loss, Hidden], Weights]:
+        return jax.value_and_grad(layerwise_loss, has_aux=True)(weights, hidden, chunk, count)
+
+    batch = hidden[0].shape[0]
+    size = max(size for size in range(1, GROUP + 1) if batch % size == 0)
+    if size == batch or size < GROUP // 2:
+        (loss, after), grads = of_group(hidden, chunk)
+        return loss, after, grads
+
+    def add(sums: tuple[Loss, Weights], part: tuple[Hidden, Chunk]) -> tuple[Any, Hidden]:
+        (loss, after), grads = of_group(*part)
+        return jax.tree.map(jnp.add, sums, (loss, grads)), after
+
+    zeros = jax.tree.map(jnp.zeros_like, (count, weights))
+    parts = (
+        jax.tree.map(lambda rows: rows.reshape(-1, size, rows.shape[-1]), hidden),
+        jax.tree.map(lambda times: jnp.stack(jnp.split(times, batch // size, axis=1)), chunk),
+    )
+    (loss, grads), after = jax.lax.scan(add, zeros, parts)
+    return loss, jax.tree.map(lambda rows: rows.reshape(batch, -1), after), grads

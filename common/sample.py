@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.config import check_rate, check_size
+from common.config import MAX_SEED, check_rate, check_size
 from common.contract import zero_hidden
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -75,7 +74,7 @@ def sample(
         BakeoffError: the prompt has a character that `vocab` lacks, or a number is out of range.
     """
     check_size("length", length)
-    check_seed(seed)
+    check_size("seed", seed, least=0, most=MAX_SEED)
     if temperature is not None:
         check_rate("temperature", temperature)
     limits = np.finfo(np.float32)
@@ -92,11 +91,3 @@ def sample(
         greedy=temperature is None,
     )
     return prompt + vocab.decode(np.asarray(tokens))
-
-
-def check_seed(seed: int) -> None:
-    """Raise BakeoffError unless `seed` fits what JAX and NumPy take."""
-    if not 0 <= seed < 1 << 31:
-        raise BakeoffError(
-            f"seed is {seed}; it must be from 0 to {(1 << 31) - 1}: give another one"
-        )

@@ -1,8 +1,8 @@
 """The optimiser, the shared jitted step over pure parameters, and what styles are made from.
 
-A style whose factory takes the keyword `donate` can donate its state, parameters and moments, where
-a whole run does (`pytest bench --donate`). Else no style does, and what it is called with never is:
-hidden state and chunk can be used again. Both are read from compiled programs.
+A style whose factory takes the keyword `donate` can donate its state, parameters and moments: all
+such styles do in a run with `pytest bench --donate`, and none does in other runs. Hidden state and
+chunk are never donated, so they can be used again. Both are checked in compiled programs.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import NamedSharding
 
 from common.compatibility import program_of, tree_get, tree_set
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.loss import scan_loss
-from common.shares import divided
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,16 +32,16 @@ if TYPE_CHECKING:
 
 
 class Configured(optax.GradientTransformationExtraArgs):
-    """Optax's optimiser, with its numbers for what is not JAX, and updates by itself."""
+    """Optax's optimiser with its configuration, for entrants that make updates without optax."""
 
     config: OptimiserConfig
 
 
 def adamw(config: OptimiserConfig) -> Configured:
     """Return the optimiser of every entrant and style."""
-    found = Configured(*optax.adamw(config.learning_rate, weight_decay=config.weight_decay))
-    found.config = config
-    return found
+    optimiser = Configured(*optax.adamw(config.learning_rate, weight_decay=config.weight_decay))
+    optimiser.config = config
+    return optimiser
 
 
 def load_adam(
@@ -54,15 +52,8 @@ def load_adam(
         like_init(optimiser.init, *shapes(params)),  # zeros would be compiled, and thrown away
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
-        count=beside(params, np.int32(checkpoint.updates)),
+        count=jax.device_put(np.int32(checkpoint.updates)),
     )
-
-
-def beside(params: Params, number: np.generic) -> Array:
-    """Return a number as an array that lies where parameters do, whole on every device."""
-    first = jax.tree.leaves(params)[0]
-    sharding = first.sharding if isinstance(first, jax.Array) else None
-    return jax.device_put(number, sharding if isinstance(sharding, NamedSharding) else None)
 
 
 def shapes(tree: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
@@ -121,12 +112,12 @@ class FunctionalStep:
 
 
 def donated(donate: bool) -> tuple[int, ...]:
-    """Return which argument of an update is donated: its state, or none."""
+    """Return the indices of the arguments of an update that are donated: its state, or none."""
     return (0,) if donate else ()
 
 
 def stages_of(jitted: Any, *, whole: bool = True) -> Stages:
-    """Return what makes the stages of a function that `jax.jit` returned."""
+    """Return a function that makes the stages of a call of what `jax.jit` returned."""
     return lambda *arguments: program_of(jitted, *arguments, whole=whole)
 
 
@@ -143,11 +134,7 @@ def update_of(
     loss_of: Callable[[Params, Hidden, Chunk], tuple[Loss, Hidden]],
     optimiser: optax.GradientTransformation,
 ) -> Update:
-    """Return the update of `(params, opt_state)` by a loss that also returns the state after it.
-
-    Over devices the loss is divided: it has to be one by `cross_entropy`, or by `total`.
-    """
-    loss_of = divided(loss_of)
+    """Return the update of `(params, opt_state)` by a loss that also returns the state after it."""
 
     def update(
         state: tuple[Params, optax.OptState], hidden: Hidden, chunk: Chunk

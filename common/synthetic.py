@@ -7,21 +7,6 @@ text has one, because it is a Markov chain whose probabilities are written below
 class `c` the chain moves to class `d` with probability `P[c, d]`, then writes one of the strings
 of `d`. Every probability is a ratio of the integer weights below, and every draw is integer
 arithmetic, so the text is the same byte for byte everywhere.
-
-**Why the characters have the entropy of the chain.** Every token ends with its only white space, so
-characters divide into tokens in one way. The classes that may follow any one class share no string,
-so from the start on, tokens read as states in one way. Text and path of states thus determine
-each other, and the one is as uncertain as the other. A step out of class `c` adds `H[c]`, the
-entropy of the next class and string; a step into class `d` adds `L[d]` characters on average. With
-`pi` the stationary distribution over classes,
-
-    entropy per character = sum(pi[c] * H[c]) / sum(pi[d] * L[d])    (nats)
-
-The numerator is the entropy rate of a Markov chain (Cover & Thomas, Elements of Information Theory,
-2nd ed., theorem 4.2.4). Dividing by the mean length makes nats per token nats per character, as
-Shannon goes from bits per symbol to bits per second (A Mathematical Theory of Communication, 1948,
-section 7). The chain is irreducible, so both averages hold along almost every text; it is aperiodic
-too, so the place where a text starts is soon forgotten.
 """
 
 import functools
@@ -29,16 +14,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-if TYPE_CHECKING:
-    from jaxtyping import Float64
 
 SEED = 2021
 MIN_CHARACTERS = 200_000
-"""The text ends with the first paragraph that gets there."""
+"""Length that the text reaches with its last paragraph."""
+ENTROPY = 0.9001168736886939
+"""Entropy rate of the text in nats per character; tests/common/test_synthetic.py computes it from
+the grammar below, and says why the characters have the entropy of the chain."""
 
 # Words and weights; a weight left out is 1. Nouns are regular, so that a plural only adds an s.
 DETERMINERS = "the:9 his:3 her:3 our:2 my:2 this:2 that:2 one each every some no"
@@ -214,47 +196,3 @@ def text() -> str:
         if length >= MIN_CHARACTERS and token.endswith("\n"):
             break
     return "".join(written)
-
-
-def transitions(grammar: Mapping[str, WordClass]) -> "Float64[np.ndarray, 'class class']":
-    """Return P, where `P[c, d]` is the probability that class `d` follows class `c`."""
-    place = {name: i for i, name in enumerate(grammar)}
-    matrix = np.zeros((len(grammar), len(grammar)))
-    for row, word_class in zip(matrix, grammar.values(), strict=True):
-        followers, weights = weighted(word_class.followers)
-        row[[place[name] for name in followers]] = np.divide(weights, sum(weights))
-    return matrix
-
-
-def stationary(matrix: "Float64[np.ndarray, 'class class']") -> "Float64[np.ndarray, ' class']":
-    """Return the distribution that an irreducible chain keeps: `pi @ P == pi`, of sum 1."""
-    size = len(matrix)
-    equations = matrix.T - np.eye(size)
-    equations[-1] = 1.0  # one balance equation follows from the others; the sum takes its place
-    return np.linalg.solve(equations, np.eye(size)[-1])
-
-
-def entropy_rate(grammar: Mapping[str, WordClass]) -> float:
-    """Return nats per character of the text that an irreducible grammar writes (see above)."""
-    matrix = transitions(grammar)
-    entropies, lengths = [], []
-    for word_class in grammar.values():
-        strings, weights = tokens(word_class)
-        probabilities = np.divide(weights, sum(weights))
-        entropies.append(_entropy(probabilities))
-        lengths.append(probabilities @ [len(string) for string in strings])
-    frequencies = stationary(matrix)
-    # a step's entropy is that of the class it goes to, plus, on average, that of the string there
-    steps = np.array([_entropy(row) for row in matrix]) + matrix @ entropies
-    return float(frequencies @ steps / (frequencies @ lengths))
-
-
-def _entropy(probabilities: "Float64[np.ndarray, ' outcome']") -> float:
-    positive = probabilities[probabilities > 0]
-    return float(-positive @ np.log(positive))
-
-
-@functools.cache
-def entropy_per_character() -> float:
-    """Return the exact entropy rate of the source of `text()`, in nats per character."""
-    return entropy_rate(GRAMMAR)

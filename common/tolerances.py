@@ -1,4 +1,4 @@
-"""How near is equal: limits of the proof that comes before any timing."""
+"""Limits of the proof of equality that comes before any timing."""
 
 LOSS_TOLERANCE = 1e-6
 """Relative difference to the reference's loss."""

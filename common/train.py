@@ -11,10 +11,8 @@ import jax
 import numpy as np
 
 from common.chunker import chunks, window
-from common.compatibility import set_mesh
 from common.contract import Chunk, zero_hidden
 from common.errors import BakeoffError
-from common.parallel import Sharded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,10 +34,10 @@ class DivergedError(BakeoffError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave."""
+    """One epoch of a training, when it is done."""
 
     number: int
-    """From 0."""
+    """Number of the epoch, from 0."""
     loss: float
     """Mean over the window's targets, in nats per character, each before its chunk's update."""
     seconds: float
@@ -61,29 +59,23 @@ def by_chunk(step: TrainStep) -> RunEpoch:
     return run
 
 
-def by_scan(step: FunctionalStep | Sharded) -> RunEpoch:
+def by_scan(step: FunctionalStep) -> RunEpoch:
     """Return an epoch that is one jitted scan over its chunks.
 
     Its update has to be traceable as a whole, as in the `pure` styles.
     """
-    inner: Any = step.step if isinstance(step, Sharded) else step
 
     @jax.jit
     def scan(state: Any, hidden: Hidden, epoch: Chunk) -> tuple[Any, Float[Array, " chunks"]]:
         def body(carry: tuple[Any, Hidden], chunk: Chunk) -> tuple[tuple[Any, Hidden], Array]:
-            state, hidden, loss = inner.update(*carry, chunk)
+            state, hidden, loss = step.update(*carry, chunk)
             return (state, hidden), loss
 
         (state, _), losses = jax.lax.scan(body, (state, hidden), epoch)
         return state, losses
 
     def run(hidden: Hidden, epoch: Chunk) -> Float[np.ndarray, " chunks"]:
-        if isinstance(step, Sharded):
-            hidden, placed = step.place.hidden(hidden), step.place.chunk(epoch)
-            with set_mesh(step.place.mesh):
-                inner.state, losses = scan(inner.state, hidden, placed)
-        else:
-            inner.state, losses = scan(inner.state, hidden, jax.device_put(epoch))
+        step.state, losses = scan(step.state, hidden, jax.device_put(epoch))
         return np.asarray(losses)
 
     return run
@@ -115,11 +107,11 @@ def epochs(
         checkpoint = step.save()
         finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(checkpoint))
         if not math.isfinite(loss) or not finite:
-            what = f"the loss became {loss}"
+            problem = f"the loss became {loss}"
             if math.isfinite(loss):
-                what = "a weight, or a moment of Adam, became NaN or infinite"
+                problem = "a weight, or a moment of Adam, became NaN or infinite"
             raise DivergedError(
-                f"{what} in epoch {number}; training stopped there. "
+                f"{problem} in epoch {number}; training stopped there. "
                 "A smaller learning rate may help"
             )
         yield Epoch(number, loss, time.perf_counter() - start, checkpoint)

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MEASURED = ("jax", "jaxlib", "flax", "dm-haiku", "equinox", "optax", "numpy")
+COMMON = ("jax", "jaxlib", "optax", "numpy")
+"""Packages of the stack that every worker imports, whatever it measures."""
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """Return the version of Python, of this project and of each library, where it is installed.
+    """Return the version of Python, of this project and of the stack, where it is installed.
 
     `more` are names of further distributions.
     """
-    found = {"python": platform.python_version()}
-    for name in dict.fromkeys(("jax-bakeoff", *MEASURED, *more)):
+    installed = {"python": platform.python_version()}
+    for name in dict.fromkeys(("jax-bakeoff", *COMMON, *more)):
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

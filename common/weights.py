@@ -6,17 +6,16 @@ float32; Adam's moments stand beside them as `mu.*` and `nu.*`, so that training
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
-from common.config import DataConfig, ModelConfig, OptimiserConfig, check_size
+from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
 from common.errors import BakeoffError, shortened
-from common.files import UnfitFileError, atomic_write, require_regular
+from common.files import atomic_write, require_regular
 from common.vocab import Vocab
 
 if TYPE_CHECKING:
@@ -27,27 +26,48 @@ if TYPE_CHECKING:
 
 FORMAT = "jax-bakeoff weights 1"
 TREES = {"weights": "", "mu": "mu.", "nu": "nu."}
-STRINGS = ("vocab", "corpus", "corpus_sha256", "entrant", "style")
+"""Fields of `Checkpoint`, and what the names of their arrays begin with."""
+ADVICE = "give a file that `bakeoff train --save` wrote"
+
+type Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 
 
-@dataclass(frozen=True)
-class Saved:
-    """All that a file of weights holds."""
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model was trained: all that a run needs to go on, but arrays and vocabulary."""
 
-    checkpoint: Checkpoint
-    vocab: Vocab
     model: ModelConfig
     data: DataConfig
     optimiser: OptimiserConfig
-    seed: int
+    seed: Count
     """Seed of the run: of its initialisation and of its windows."""
-    epoch: int
+    epoch: Count
     """Epochs done."""
     corpus: str
     """Name or path of the corpus, as it was given."""
     corpus_sha256: str
     entrant: str
     style: str
+
+
+class Saved(Run, frozen=True, kw_only=True, eq=False):
+    """The content of a file of weights: a training run, to sample from or to go on with."""
+
+    checkpoint: Checkpoint
+    vocab: Vocab
+
+
+class Updates(msgspec.Struct, forbid_unknown_fields=True):
+    """The part of a checkpoint that is no array."""
+
+    updates: Count
+
+
+class Metadata(Run, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file's metadata: JSON, in the field `about`."""
+
+    checkpoint: Updates
+    vocab: str
+    """Characters of the vocabulary, sorted."""
 
 
 def save(path: Path, saved: Saved) -> None:
@@ -58,16 +78,18 @@ def save(path: Path, saved: Saved) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
-    tensors = {}
-    for tree, prefix in TREES.items():
-        for name, array in named(getattr(saved.checkpoint, tree), prefix).items():
-            tensors[name] = np.ascontiguousarray(array, np.float32)
-    about = asdict(saved)
-    about["vocab"] = saved.vocab.characters
-    about["checkpoint"] = {"updates": saved.checkpoint.updates}
-    metadata = {"format": FORMAT, "about": json.dumps(about)}
+    tensors = {
+        name: np.ascontiguousarray(array, np.float32)
+        for tree, prefix in TREES.items()
+        for name, array in named(getattr(saved.checkpoint, tree), prefix).items()
+    }
+    run = asdict(saved) | {
+        "checkpoint": Updates(saved.checkpoint.updates),
+        "vocab": saved.vocab.characters,
+    }
+    about = msgspec.json.encode(Metadata(**run)).decode()
     try:
-        atomic_write(path, to_bytes(tensors, metadata))
+        atomic_write(path, to_bytes(tensors, {"format": FORMAT, "about": about}))
     except OSError as error:
         raise BakeoffError(
             f"cannot write {path}: {error.strerror}; choose another path, or make room there"
@@ -95,70 +117,41 @@ def load(path: Path) -> Saved:
     if metadata.get("format") != FORMAT:
         raise BakeoffError(
             f"{path} is a safetensors file of format {metadata.get('format')!r}; "
-            f"allowed is {FORMAT!r}: give a file that `bakeoff train --save` wrote"
+            f"allowed is {FORMAT!r}: {ADVICE}"
         )
     try:
-        saved, updates = _about(metadata["about"])
-    except (KeyError, TypeError, ValueError, BakeoffError) as error:
+        about = msgspec.json.decode(metadata.get("about", ""), type=Metadata)
+        vocab = Vocab(about.vocab)
+        if Vocab.of(about.vocab) != vocab:
+            raise ValueError("the vocabulary is not sorted, or has a character twice")
+        if len(vocab) != about.model.vocab_size:
+            raise ValueError("the vocabulary does not have the size that the configuration says")
+    except (ValueError, BakeoffError) as error:
         raise BakeoffError(
-            f"{path} has metadata that cannot be read ({error}); "
-            "allowed is a file that `bakeoff train --save` wrote: give another one"
+            f"{path} has metadata that cannot be read ({error}); {ADVICE}"
         ) from error
-    trees = [_tree(path, tensors, prefix, saved["model"]) for prefix in TREES.values()]
-    return Saved(**{**saved, "checkpoint": Checkpoint(trees[0], trees[1], trees[2], updates)})
-
-
-def _about(text: str) -> tuple[dict[str, Any], int]:
-    """Return the fields of `Saved`, all but the checkpoint in their types, and the updates."""
-    about = json.loads(text)
-    saved: dict[str, Any] = {
-        **about,
-        "vocab": Vocab(about["vocab"]),
-        "model": ModelConfig(**about["model"]),
-        "data": DataConfig(**about["data"]),
-        "optimiser": OptimiserConfig(**about["optimiser"]),
-    }
-    updates = about["checkpoint"]["updates"]
-    counts = {"seed": about["seed"], "epoch": about["epoch"], "updates": updates}
-    for name, number in counts.items():
-        check_size(name, number, least=0, most=(1 << 31) - 1)
-    wrong = {field.name for field in fields(Saved)} ^ set(about)
-    wrong |= {name for name in STRINGS if not isinstance(about[name], str)}
-    if wrong:
-        raise ValueError(f"wrong, missing or unknown: {', '.join(sorted(wrong))}")
-    if Vocab.of(saved["vocab"].characters) != saved["vocab"]:
-        raise ValueError("the vocabulary is not sorted, or has a character twice")
-    if len(saved["vocab"]) != saved["model"].vocab_size:
-        raise ValueError("the vocabulary does not have the size that the configuration says")
-    return saved, updates
+    weights, mu, nu = (_tree(path, tensors, prefix, about.model) for prefix in TREES.values())
+    checkpoint = Checkpoint(weights, mu, nu, about.checkpoint.updates)
+    return Saved(**asdict(about) | {"checkpoint": checkpoint, "vocab": vocab})
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises for a name that is too long
-        raise BakeoffError(f"{path} is a folder; give a file that `bakeoff train --save` wrote")
     try:
         require_regular(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except UnfitFileError as error:
-        raise BakeoffError(
-            f"{path} {error.strerror}; give a file that `bakeoff train --save` wrote"
-        ) from error
-    except FileNotFoundError as error:
-        raise BakeoffError(
-            f"there is no weights file {path}; make one with `bakeoff train --save {path}`"
-        ) from error
     except OSError as error:
+        problem = error.strerror or error
         raise BakeoffError(
-            f"cannot read {shortened(path)}: {error.strerror or error}; give a file"
+            f"cannot read weights {shortened(path)} ({problem}); {ADVICE}"
         ) from error
     except SafetensorError as error:
         raise BakeoffError(
             f"{path} is not a whole safetensors file ({error}); it may be cut short, or something "
-            "else: give a file that `bakeoff train --save` wrote"
+            f"else: {ADVICE}"
         ) from error
 
 
@@ -173,19 +166,17 @@ def _tree(
             (config.width, config.vocab_size),
         ]
     )
-    for name, array in named(skeleton, prefix).items():
-        given = tensors[name].shape if name in tensors else "nothing"
-        if given != array.shape:
-            raise BakeoffError(
-                f"{path} has {given} for {name}, where its configuration says {array.shape}: "
-                "give a file that `bakeoff train --save` wrote"
-            )
-        if tensors[name].dtype != np.float32:
-            raise BakeoffError(
-                f"{path} has {name} in {tensors[name].dtype}, where float32 is allowed: "
-                "give a file that `bakeoff train --save` wrote"
-            )
-        if not np.isfinite(tensors[name]).all():
-            raise BakeoffError(f"{path} has {name} with NaN or infinity in it: give another file")
-    arrays = iter(tensors[name] for name in named(skeleton, prefix))
-    return unflat(Dense(kernel, next(arrays)) for kernel in arrays)
+    arrays: list[np.ndarray] = []
+    for name, expected in named(skeleton, prefix).items():
+        array, problem = tensors.get(name), ""
+        if array is None or array.shape != expected.shape:
+            shape = "nothing" if array is None else array.shape
+            problem = f"{shape} for {name}, where its configuration says {expected.shape}"
+        elif array.dtype != np.float32:
+            problem = f"{name} in {array.dtype}, where float32 is allowed"
+        elif not np.isfinite(array).all():
+            problem = f"{name} with NaN or infinity in it"
+        if array is None or problem:
+            raise BakeoffError(f"{path} has {problem}: {ADVICE}")
+        arrays.append(array)
+    return unflat(map(Dense, arrays[::2], arrays[1::2]))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import sys
 from functools import partial
+from itertools import chain, cycle
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.declaration import Declaration, declaration
 from common.errors import BakeoffError, unknown
+from common.versions import COMMON
 from impls import older
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from common.config import ModelConfig
     from common.contract import Model, Style
@@ -30,6 +33,9 @@ RESERVED = ("control", "all")
 
 OUTSIDE: dict[str, Path] = {}
 """Entrants whose files lie elsewhere, by name."""
+
+SPARE_COLOURS = ("#DDCC77", "#AA4499", "#661100", "#6699CC")
+"""Colours in charts of what has none of its own, after Paul Tol; no entrant here has them."""
 
 
 class Entrant(NamedTuple):
@@ -50,15 +56,11 @@ class Entrant(NamedTuple):
         except (TypeError, ValueError):  # it is no function of Python's
             return False
 
-    def style(
-        self, name: str, devices: int = 0, *, copies: bool = False, donate: bool = False
-    ) -> Style:
+    def style(self, name: str, *, donate: bool = False) -> Style:
         """Return the style called `name`.
 
         Args:
-            name: Of `STYLES`.
-            devices: That share the streams of a batch; 0 for a step that knows of no mesh.
-            copies: Whether each device has all streams of its own.
+            name: A key of `STYLES`.
             donate: Whether it is to donate its state, if it can be told to; see `can_donate`.
 
         Raises:
@@ -66,14 +68,8 @@ class Entrant(NamedTuple):
         """
         if name not in self.styles:
             raise unknown(f"style of {self.name}", name, self.styles)
-        found: Any = self.styles[name]
-        if donate and self.can_donate(name):
-            found = partial(found, donate=True)
-        if not devices:
-            return found
-        from common.parallel import over
-
-        return over(found, devices, copies=copies)
+        style: Any = self.styles[name]
+        return partial(style, donate=True) if donate and self.can_donate(name) else style
 
 
 def names() -> list[str]:
@@ -93,6 +89,23 @@ def declared(name: str) -> Declaration:
     return declaration(source(name))
 
 
+def styles_of(name: str) -> list[str]:
+    """Return the styles that an entrant's file names; it is not imported, which takes seconds.
+
+    Raises:
+        BakeoffError: there is no such entrant, or its file is wrong.
+    """
+    declared(name)
+    styles: list[ast.expr | None] = []
+    for node in ast.walk(ast.parse(source(name).read_bytes())):
+        match node:
+            case ast.Assign([ast.Name("STYLES")], ast.Dict(keys)):
+                styles += keys
+            case ast.Assign([ast.Subscript(ast.Name("STYLES"), key)]):
+                styles.append(key)
+    return [str(style.value) for style in styles if isinstance(style, ast.Constant)]
+
+
 def here() -> list[str]:
     """Return the entrants that need no environment of their own, the baseline first.
 
@@ -104,6 +117,58 @@ def here() -> list[str]:
 def usual() -> list[str]:
     """Return the entrants that take part unless others are named: JAX libraries, and `here`."""
     return [name for name in here() if readable(name).jax]
+
+
+def libraries() -> list[str]:
+    """Return the libraries of the shared environment: each is there for its own entrants alone."""
+    distributions = dict.fromkeys(about.distribution for about in _shared())
+    return [name for name in distributions if name not in COMMON]
+
+
+def pinnable() -> list[str]:
+    """Return the packages that a SPEC may pin: the stack, then what its packages need."""
+    needed = chain.from_iterable(about.packages for about in _shared())
+    return list(dict.fromkeys([*COMMON[:2], *libraries(), *COMMON, *needed, "python"]))
+
+
+def _shared() -> list[Declaration]:
+    """Return what the project's own entrants declare that need no environment of their own."""
+    found = [readable(name) for name in names() if name not in OUTSIDE]
+    return [about for about in found if not about.own_environment]
+
+
+def depending_on(packages: Iterable[str]) -> list[str]:
+    """Return the usual entrants that depend on some packages, the baseline first.
+
+    Everybody depends on `COMMON`, on what the baseline needs, and on Python. Packages that no
+    entrant declares count only if there are no others: then everybody may depend on them.
+    """
+    packages = set(packages)
+    shared = {*COMMON, *readable(BASELINE).packages, "python"}
+    about = {name: readable(name) for name in usual()}
+    names = [n for n, a in about.items() if packages & {a.distribution, *a.packages}]
+    return list(about) if packages & shared or not names else names
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """Return the colour of each of some entrants in charts, as `#RRGGBB`; it is always the same.
+
+    Entrants without one, and names of anything else, get spare ones in their order.
+    """
+    spare = cycle(SPARE_COLOURS)
+    known = {name: readable(name).colour for name in dict.fromkeys(names)}
+    return {name: colour or next(spare) for name, colour in known.items()}
+
+
+def caveat(name: str, before: str, after: str) -> str:
+    """Return what to know before style `after` of an entrant replaces `before`; often nothing."""
+    about = readable(name)
+    parts = []
+    if after in about.limits and about.limits.get(before) != about.limits[after]:
+        parts.append(about.limits[after])
+    if before in about.waits and after not in about.waits:
+        parts.append(f"`{before}` waits for the device in each call, `{after}` does not")
+    return "; ".join(parts)
 
 
 def readable(name: str) -> Declaration:

@@ -16,7 +16,6 @@ from common.contract import Dense, Model, Weights
 from common.loss import scan_loss
 from common.steps import (
     FunctionalStep,
-    beside,
     donated,
     functional,
     load_adam,
@@ -34,6 +33,12 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "flax"
+PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
+RECOMMENDED = False
+NOTE = "Linen stays, but Flax sends new users to NNX."
+RELEASES = {"in_a_year": 10, "latest": "0.12.12", "latest_on": "2026-10-27", "as_of": "2026-11-25"}
+COLOUR = "#009E73"
+REFERENCES = ("blog",)
 
 type Params = Mapping[str, Any]
 
@@ -106,7 +111,7 @@ def train_state(
         state = TrainState.create(apply_fn=rnn.apply, params=params, tx=optimiser)
         opt_state = load_adam(optimiser, params, model, checkpoint)
         # A buffer of its own: Adam's count would be donated twice
-        return state.replace(step=beside(params, np.int32(checkpoint.updates)), opt_state=opt_state)
+        return state.replace(step=jax.device_put(np.int32(checkpoint.updates)), opt_state=opt_state)
 
     def save(state: TrainState) -> Checkpoint:
         return save_adam(state.params, state.opt_state, model)

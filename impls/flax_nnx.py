@@ -13,7 +13,7 @@ from flax import nnx
 
 from common.contract import Dense, Model, Program, Weights
 from common.loss import scan_loss
-from common.steps import FunctionalStep, beside, donated, load_adam, pure_style, save_adam
+from common.steps import FunctionalStep, donated, load_adam, pure_style, save_adam
 from common.steps import stages_of as jax_stages_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "flax"
+PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
+RELEASES = {"in_a_year": 10, "latest": "0.12.12", "latest_on": "2026-10-27", "as_of": "2026-11-25"}
+COLOUR = "#CC79A7"
 IF_NAMED = ("jax_jit", "flat")
+LIMITS = {
+    "jit_tree": "only models in which no two places share a Variable",
+    "jit_partial": "only models in which no two places share a Variable",
+    "jax_jit": "only models in which no two places share a Variable",
+    "flat": "only models in which no two places share a Variable",
+}
 
 
 class Cell(nnx.Module):
@@ -111,7 +120,7 @@ def loaded(pair: Pair, pure: Model, checkpoint: Checkpoint) -> Pair:
     variables = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
     for variable, value in zip(variables, jax.tree.leaves(opt_state), strict=True):
         variable.set_value(value)
-    optimizer.step.set_value(beside(params, np.uint32(checkpoint.updates)))
+    optimizer.step.set_value(jax.device_put(np.uint32(checkpoint.updates)))
     return pair
 
 

@@ -1,7 +1,7 @@
 """Character RNN in Keras on its JAX backend. Layers hold variables; `stateless_call` takes arrays.
 
-Keras reads its backend from the environment when it is imported, so it is set here, unless it is
-set already. Layers want a batch, be it of one, and sequences come batch first.
+Keras reads its backend and the user's settings when it is imported, so the backend is chosen here,
+and the settings are not found. Layers want a batch, be it of one, and sequences come batch first.
 """
 
 # /// script
@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.update(KERAS_BACKEND="jax", KERAS_HOME=os.devnull)
 
 import keras
 from keras import ops
 
 from common.contract import Checkpoint, Dense, Model, Weights
-from common.steps import FunctionalStep, beside, donated, on_host, pure_style, stages_of
+from common.steps import FunctionalStep, donated, on_host, pure_style, stages_of
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from common.steps import Configured
 
 DISTRIBUTION = "keras"
+RELEASES = {"in_a_year": 11, "latest": "3.15.1", "latest_on": "2026-07-29", "as_of": "2026-11-25"}
+COLOUR = "#56B4E9"
 
 type Params = list[Array]
 type TrainState = tuple[Params, Params]
@@ -196,7 +198,7 @@ def train_step(config: ModelConfig, optimiser: Configured, *, donate: bool = Fal
         params, mu, nu = map(model.from_weights, checkpoint[:3])
         numbers = np.int32(checkpoint.updates), np.float32(optimiser.config.learning_rate)
         moments = [moment for pair in zip(mu, nu, strict=True) for moment in pair]
-        return params, [*(beside(params, number) for number in numbers), *moments]
+        return params, [*(jax.device_put(number) for number in numbers), *moments]
 
     def save(state: TrainState) -> Checkpoint:
         params, (updates, _, *moments) = state

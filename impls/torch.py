@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "torch"
 JAX = False
-ALONE = ("eager_all_cores",)
 NOTE = "PyTorch is not a JAX library: an outside reference, which computes the same function."
+RELEASES = {"in_a_year": 8, "latest": "2.15.0", "latest_on": "2026-10-28", "as_of": "2026-11-25"}
+COLOUR = "#44AA99"
+ALONE = ("eager_all_cores",)
 
 type Params = dict[str, torch.Tensor]
 

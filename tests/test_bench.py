@@ -31,7 +31,7 @@ from bench import conftest, runfile
 from bench.cells import Cell, Offer, Selection
 from bench.engine.actions import Options
 from bench.engine.journal import FOLDER, SUFFIX, DiskError, Journal
-from bench.engine.processes import WorkerFailedError
+from bench.engine.process import WorkerFailedError
 from bench.environments.offers import offer
 from bench.metrics import METRICS
 from bench.report.markdown import markdown

@@ -20,7 +20,7 @@ from bench.engine.answers import AnswerError, typed
 from bench.engine.driver import COMPILED, Driver, new_cache
 from bench.engine.journal import DiskError, Journal
 from bench.engine.machine import Others, require_memory
-from bench.engine.processes import WorkerFailedError
+from bench.engine.process import WorkerFailedError
 from bench.engine.run_plan import RunPlan
 from common.errors import BakeoffError
 from tests.simulated import LANES, Machine, needed

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from bench.cells import Arm
-from bench.engine.processes import Place, Worker, WorkerFailedError, ask_once
+from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
 from bench.worker import turns
 from bench.worker.protocol import PROTOCOL, Failures
 from bench.worker.recorder import NOBODY, Recorder, TurnMarker
@@ -87,7 +87,7 @@ def test_a_worker_that_hangs_is_killed(worker: str) -> None:
 
 
 def test_a_worker_that_closes_its_output_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.engine.processes.LAST_SECONDS", 0.25)
+    monkeypatch.setattr("bench.engine.process.LAST_SECONDS", 0.25)
     error = failure("ready(); heard(); os.close(1); time.sleep(60)")
     assert error.reason == "worker failed (it closed its output)"
 

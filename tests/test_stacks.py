@@ -16,7 +16,7 @@ import impls
 from bench.cells import BASELINE, CONTROL, Offer
 from bench.engine.actions import Action
 from bench.engine.answers import typed
-from bench.engine.processes import Place, Worker, ask_once
+from bench.engine.process import Place, Worker, ask_once
 from bench.environments.builder import Builder
 from bench.environments.offers import offer, offers
 from bench.environments.spec import parse
@@ -25,7 +25,6 @@ from bench.metrics import COLD
 from bench.worker.settings import affinity
 from common.compatibility import release
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
-from tests.over_devices import DEVICES, in_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,18 +153,6 @@ def test_every_entrant_is_measured_cold(there: There) -> None:
         assert set(values) == set(COLD), entrant
         unknown = {metric for metric, value in values.items() if not value}
         assert unknown == (set() if jax else {"trace", "lower", "compile"})
-
-
-@pytest.mark.slow
-@each_apart
-def test_losses_over_devices_are_those_of_one(there: There) -> None:
-    if not impls.declared(there.name).jax:
-        pytest.skip("not JAX's: it knows of no mesh")
-    place, asked = there.place, [f"{s}@{DEVICES}" for s in there.offer.styles[there.name]]
-    for over, row in in_process(there.name, asked, place.command[0], **place.variables).items():
-        assert row["away"] <= 1e-5, over
-        own_loss = over.startswith("train_step")  # Keras's trainer has one
-        assert bool(row["at_each_character"]) == own_loss, over
 
 
 @pytest.mark.slow

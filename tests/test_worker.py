@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from bench.cells import Arm
-from bench.engine.processes import Worker, WorkerFailedError
+from bench.engine.process import Worker, WorkerFailedError
 from bench.worker.block import TimedBlock
 from bench.worker.integrity import Surroundings
 from bench.worker.turns import Call

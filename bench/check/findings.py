@@ -1,4 +1,4 @@
-"""What checks find in an entrant, as data."""
+"""Findings, results of checks and judgements of entrants, as data."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from typing import Any
 
 ERROR, NOTE = "error", "note"
 FILE = None
-"""Takes the place of a style's name where the file as a whole is checked."""
-
-
+"""Stands in the place of a style's name where the file as a whole is checked."""
 DONATES = "a step that donates its state is measured beside others that do, with --donate"
-"""What is expected of one that always does: `pytest bench` needs the option for it."""
+"""What is expected of a step that always donates: `pytest bench` needs the option for it."""
 
 
 @dataclass(frozen=True)
 class CheckFinding:
-    """One way in which an entrant breaks the contract."""
+    """One mistake in an entrant, or something worth a note."""
 
     expected: str
     """What the contract asks for."""
     seen: str
-    """What was found instead."""
+    """What happened instead."""
     where: str = ""
     """The place to look at: `file:line, function`."""
     severity: str = ERROR
@@ -37,8 +35,8 @@ class CheckResult:
     check: str
     style: str | None
     findings: tuple[CheckFinding, ...] = ()
-    not_run: str | None = None
-    """Why there is no result; None if the check ran."""
+    not_run: str = ""
+    """Why the check was not run; empty if it was."""
     seconds: float = 0.0
     """Wall time."""
 
@@ -54,16 +52,15 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All results for one entrant."""
+    """The results of all checks of one entrant."""
 
-    name: str
+    entrant: str
     path: str
     """The path or name that the user gave."""
     styles: tuple[str, ...]
     results: tuple[CheckResult, ...]
     complete: bool
-    """Whether all checks of all styles were requested; otherwise the entrant is not called
-    equal."""
+    """Whether all checks of all styles were requested; otherwise nothing is called equal."""
 
     @property
     def findings(self) -> list[CheckFinding]:
@@ -77,16 +74,12 @@ class Judgement:
 
     def as_json(self) -> dict[str, Any]:
         """Return the record that `--json` prints; `equal` is null if it is not known."""
-        names = ("check", "style", "outcome", "not_run")
+        names = ("check", "style", "outcome", "not_run", "seconds")
         return {
-            "entrant": self.name,
+            "entrant": self.entrant,
             "path": self.path,
             "equal": False if self.errors else (True if self.complete else None),
             "styles": list(self.styles),
-            "checks": [
-                {name: getattr(result, name) for name in names}
-                | {"seconds": round(result.seconds, 3)}
-                for result in self.results
-            ],
+            "checks": [{name: getattr(result, name) for name in names} for result in self.results],
             "findings": [asdict(finding) for finding in self.findings],
         }

@@ -1,47 +1,56 @@
-"""Checks an entrant: one check after another in a process, each within its time.
+"""The parent's side of checks: a process for the file, then one for each style.
 
-If an entrant ends or blocks its process, that check has a finding, and the next one begins in a
-fresh process.
+An entrant that ends or blocks its process has a finding; the other styles go on.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
 
 import impls
-from bench.check.checks import CHECKS, NEEDED
+from bench.check.checks import CHECKS
 from bench.check.findings import FILE, CheckFinding, CheckResult, Judgement
 from bench.check.subject import Subject
-from bench.check.user_times import same_times
-from bench.engine.processes import Place, Worker, WorkerFailedError
+from bench.engine.process import Place, Worker, WorkerFailedError
 from bench.worker.__main__ import adopt
 from common.devices import Device
-from common.errors import BakeoffError, unknown
+from common.errors import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bench.check.checks import CheckOptions
-
-    type Progress = Callable[[str, str], None]
-    """Is told style, or `file`, and check before each check begins."""
+    from collections.abc import Callable, Iterator
 
 JUDGE = "bench.check.judge"
-STACKS_AFTER = 0.9
-"""Part of the time limit after which a process writes its stacks down."""
 START_SECONDS = 120.0
 """Time limit for a process to import jax, before anything of an entrant is run."""
+OVERRUN = 1.2
+"""Ratio to a check's time limit after which its process is ended from outside: it should have
+ended the check itself, but code that is not Python's cannot be interrupted."""
+NEEDED = ("contract", "shapes", "weights")
+"""Checks of a file, and of a style, without which its later checks say nothing."""
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """The checks to run, and their limits."""
+
+    styles: tuple[str, ...] = ()
+    """Empty for all."""
+    checks: tuple[str, ...] = tuple(CHECKS)
+    workloads: tuple[str, ...] = ()
+    """Numbers are compared at their sizes, in addition to two small ones."""
+    seconds: float = 60.0
+    """For each check."""
+    memory: int = 8 << 30
+    """Bytes for a process."""
+    backend: str = "cpu"
 
 
 def entrant_name(given: str) -> str:
@@ -53,192 +62,133 @@ def entrant_name(given: str) -> str:
     return given
 
 
-def judge(given: str, options: CheckOptions, progress: Progress) -> Judgement:
-    """Return all that the checks find in one entrant, given by its name or the path of its file.
+def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], None]) -> Judgement:
+    """Run all checks of one entrant.
+
+    Args:
+        given: Its name, or the path of its file.
+        options: Which checks, and their limits.
+        on_progress: Called with the style, or `file`, and the check before each check.
 
     Raises:
-        BakeoffError: there is no such entrant, or it has none of the requested styles.
+        BakeoffError: there is no such entrant, it has none of the requested styles, or its
+            environment cannot be built.
     """
-    name = entrant_name(given)
-    shown = given if name in impls.OUTSIDE else os.path.relpath(impls.source(name))
-    expected = "the file is Python, its constants are literals"
+    adopt()  # what a process leaves behind when it ends
+    runner = Runner(given, options, on_progress)
     try:
-        impls.declared(name)
-        expected = "its environment can be built"
-        place = place_of(name, options.backend)
-    except BakeoffError as error:
-        line = re.search(r"in line (\d+)", str(error))
-        where = f"{shown}:{line[1]}" if line else shown
-        finding = CheckFinding(expected, str(error), where, check="contract")
-        failed = CheckResult("contract", FILE, (finding,))
-        return Judgement(name, given, (), (failed,), options.complete)
-    runner, order = Runner(name, shown, options, place), list(CHECKS)
-    runner.run(progress)
-    results = sorted(runner.results, key=lambda result: order.index(result.check))
-    return Judgement(name, given, runner.styles, tuple(results), options.complete)
+        results = [*runner.results_of(FILE)]
+        for style in runner.styles:
+            results += runner.results_of(style)
+    finally:
+        runner.end_processes()
+    complete = set(options.checks) == set(CHECKS) and not options.styles
+    return Judgement(runner.name, given, runner.styles, tuple(results), complete)
 
 
 def place_of(name: str, backend: str) -> Place:
-    """Return where an entrant runs: its own environment, built if need be, or this one.
-
-    Raises:
-        BakeoffError: its file cannot be read, or its environment cannot be built; why.
-    """
+    """Return where an entrant runs: its own environment, built if need be, or this one."""
     place = Place()
-    if impls.declared(name).own_environment:
+    if impls.readable(name).own_environment:
         from bench.environments.builder import Builder
 
         place = Builder(notify=lambda line: print(line, file=sys.stderr)).place_of(name)
     platform = Device.of(backend).backend
     platforms = platform if platform == "cpu" else f"{platform},cpu"  # some steps need the CPU
-    return replace(place, variables={**place.variables, "JAX_PLATFORMS": platforms})
+    # No compilation is timed here, so programs may come from a cache, if the user keeps one
+    variables = {"JAX_PLATFORMS": platforms, "JAX_ENABLE_COMPILATION_CACHE": "true"}
+    return replace(place, variables={**place.variables, **variables})
 
 
 class Runner:
-    """Runs the checks of one entrant in processes of their own; findings call its file `shown`."""
+    """Runs the checks of one entrant, those of a style in a process of their own."""
 
-    def __init__(self, name: str, shown: str, options: CheckOptions, place: Place) -> None:
-        self.name, self.shown, self.options, self.place = name, shown, options, place
-        self.path = str(impls.OUTSIDE.get(name, ""))
+    def __init__(
+        self, given: str, options: CheckOptions, on_progress: Callable[[str, str], None]
+    ) -> None:
+        self.name, self.options, self.on_progress = entrant_name(given), options, on_progress
+        self.outside = str(impls.OUTSIDE.get(self.name, ""))
+        self.shown = given if self.outside else os.path.relpath(impls.source(self.name))
+        """What findings call the file."""
+        self.place = place_of(self.name, options.backend)
         self.styles: tuple[str, ...] = ()
-        """Those that are checked; known once the file is imported."""
-        self.results: list[CheckResult] = []
-        self.traces: list[CheckFinding] = []
-        """What the style at hand has left behind."""
-        self.started = ""
-        """The line that started a process."""
-        self.worker: Worker | None = None
+        """Styles to check; known once the file is imported."""
+        self.obstacles: dict[str | None, str] = {}
+        """Why no further check is run, by style, or by FILE for all."""
+        self.before = set(psutil.Process().children(recursive=True))
 
-    def run(self, progress: Progress) -> None:
-        """Run all checks: of the file, then of one style after another."""
-        adopt()
-        self.before = set(psutil.Process().children())
-        with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as folder:
-            self.stacks = Path(folder) / "stacks"
-            try:
-                self._run_checks(FILE, progress)
-                for style in self.styles:
-                    self._run_checks(style, progress)
-                    self._end()  # a style may change its process
-            finally:
-                self._end_children()
-                self._end()
+    def results_of(self, style: str | None) -> Iterator[CheckResult]:
+        """Yield the results of one style, or of the file."""
+        subject, options = Subject(self.name, style), self.options
+        about = {"path": self.outside, "name": self.name, "style": style}
+        limits = {"workloads": options.workloads, "memory": options.memory}
+        arguments = json.dumps(about | limits | {"backend": options.backend})
+        command = (self.place.command[0], "-m", JUDGE, arguments)
+        with Worker(replace(self.place, command=command), START_SECONDS) as worker:
+            worker.start()
+            for name, check in CHECKS.items():
+                if name not in ("contract", *options.checks) or not (style or check.of_file):
+                    continue
+                self.on_progress(style or "file", name)
+                start, findings = time.monotonic(), tuple[CheckFinding, ...]()
+                reason = self.obstacles.get(FILE) or self.obstacles.get(style, "")
+                if check.of_jax and not subject.jax:
+                    reason = "not a JAX library"
+                if not reason:
+                    findings = tuple(self._findings(worker, subject, name))
+                seconds = round(time.monotonic() - start, 3)
+                result = CheckResult(name, style, findings, reason, seconds)
+                if worker.process.poll() is not None:
+                    self.obstacles.setdefault(style, f"its process ended in {name}")
+                elif name in NEEDED and result.outcome == "finding":
+                    of = "" if style else " of the file"
+                    self.obstacles[style] = f"needs {name}{of} to pass"
+                yield result
 
-    def _run_checks(self, style: str | None, progress: Progress) -> None:
-        """Run the checks of one style, or of the file."""
-        self.traces, self.started = [], ""
-        subject = Subject(self.name, style)
-        for name, check in CHECKS.items():
-            requested = name in ("contract", *self.options.checks)
-            if not requested or not (style or check.of_file or name == "purity"):
-                continue
-            progress(style or "file", name)
-            start = time.monotonic()
-            why = self._obstacle(name, subject)
-            found = [] if why else self._found(name, subject)
-            seconds = time.monotonic() - start
-            self.results.append(CheckResult(name, style, tuple(found), why, seconds))
-
-    def _obstacle(self, name: str, subject: Subject) -> str | None:
-        """Return why a check is not run: it depends on one that has not passed, for instance."""
-        needs: dict[str | None, tuple[str, ...]] = {subject.style: CHECKS[name].needs}
-        needs[FILE] = NEEDED[1:] if self.styles else NEEDED  # a file with styles can be checked
-        for earlier in self.results if name != "purity" else ():
-            needed = earlier.check in needs.get(earlier.style, ())
-            if needed and earlier.outcome in ("finding", "not run"):
-                return f"needs {earlier.check} to pass"
-        return "not a JAX library" if name == "retrace" and not subject.jax else None
-
-    def _found(self, name: str, subject: Subject) -> list[CheckFinding]:
-        """Return what one check finds."""
-        style, where = subject.style, subject.location()
+    def _findings(self, worker: Worker, subject: Subject, name: str) -> Iterator[CheckFinding]:
+        """Yield what one check finds, with places as the user knows them."""
+        findings, seconds = list[CheckFinding](), self.options.seconds
         try:
-            if name == "purity":
-                found = [*self.traces, *self._end_children()]
-            elif name == "watched":
-                found = same_times(self.place, (self.name, style or ""), self.path, self.options)
-            else:
-                found = self._examined(name, style)
+            answer = worker.ask({"check": name, "seconds": seconds}, OVERRUN * seconds)
+            findings += [CheckFinding(**finding) for finding in answer["findings"]]
+            if subject.style is FILE and name == "contract":
+                self._choose_styles(answer["styles"])
         except WorkerFailedError as error:
-            found = [self._death(error)]
-            self._end()
-        of_file = {f.seen for r in self.results if r.style is FILE for f in r.findings}
-        return [
-            replace(f, check=name, style=style, where=at.replace(str(subject.path), self.shown))
-            for f in dict.fromkeys(found)
-            for at in [f.where or where]
-            if not style or f.seen not in of_file  # a style's process imports the file again
-        ]
+            seen = f"it ended or blocked its process: {error.reason}"
+            if last := error.stderr.strip().splitlines()[-1:]:
+                seen += f"; its last line of output: {last[0][:200]}"
+            findings.append(subject.finding("the check finishes", seen))
+        if names := self.end_processes(worker.process.pid):
+            seen = f"left behind: {', '.join(names)}; ended now"
+            findings.append(subject.finding("no process runs on after the calls", seen))
+        for finding in findings:
+            where = finding.where.replace(str(subject.path), self.shown)
+            yield replace(finding, check=name, style=subject.style, where=where)
 
-    def _examined(self, check: str, style: str | None) -> list[CheckFinding]:
-        """Run a check in the process, started if there is none, and return its findings."""
-        if self.worker is None:
-            about = {"name": self.name, "path": self.path, "stacks": str(self.stacks)}
-            arguments = json.dumps(about | {"options": asdict(self.options)})
-            command = (self.place.command[0], "-m", JUDGE, arguments)
-            self.worker = Worker(replace(self.place, command=command), START_SECONDS)
-            self.worker.start()
-        seconds = self.options.seconds
-        question = {"check": check, "style": style, "seconds": STACKS_AFTER * seconds}
-        answer = self.worker.ask(question, seconds)
-        self.started = answer["started"]
-        self.traces += [CheckFinding(**finding) for finding in answer["traces"]]
-        if check == "contract" and style is FILE:
-            offered, chosen = answer["styles"], self.options.styles
-            self.styles = tuple(style for style in offered if not chosen or style in chosen)
-            if offered and not self.styles:
-                raise unknown(f"style of {self.name}", " and ".join(chosen), offered)
-        return [CheckFinding(**finding) for finding in answer["findings"]]
+    def _choose_styles(self, offered: list[str]) -> None:
+        chosen = self.options.styles
+        self.styles = tuple(style for style in offered if not chosen or style in chosen)
+        if offered and not self.styles:
+            raise unknown(f"style of {self.name}", " and ".join(chosen), offered)
 
-    def _death(self, error: WorkerFailedError) -> CheckFinding:
-        """Return the finding that a process did not finish the check."""
-        reason = error.reason.removeprefix("worker failed (").removesuffix(")")
-        if reason.startswith("silent for"):
-            seen = f"it did not return within {self.options.seconds:g} s"
-        else:
-            seen = f"it ended the process: {reason}"
-        last = error.stderr.strip().splitlines()[-1:]
-        said = f"; its last line of output: {last[0][:200]}" if last else ""
-        source = str(impls.source(self.name).resolve())
-        stacks = self.stacks.read_text(errors="replace") if self.stacks.exists() else ""
-        line = re.search(rf'File "{re.escape(source)}", line (\d+) in (\S+)', stacks)
-        where = f"{source}:{line[1]}, {line[2]}" if line else ""
-        return CheckFinding("the check finishes", seen + said, where)
+    def end_processes(self, judge: int | None = None) -> list[str]:
+        """End the processes that the entrant has started and that still run; return their names.
 
-    def _end_children(self) -> list[CheckFinding]:
-        """End the processes that the entrant has started and that still run.
-
-        A process that has ended leaves its own children to this one.
+        A process that has ended leaves its own children to us. `judge` is the one that goes on.
         """
-        ended: list[str] = []
-        while running := self._children():
-            for child in running:
+        names: list[str] = []
+        while processes := self._running(judge):
+            for process in processes:
                 with suppress(psutil.Error):
-                    name = f"{child.name()} ({child.pid})"
-                    child.kill()
-                    ended.append(name)
-            psutil.wait_procs(running, timeout=1)
-        if not ended:
-            return []
-        seen = f"left behind: {', '.join(ended[:4])}; ended now"
-        return [CheckFinding("no process runs on after the calls", seen, self.started)]
+                    names.append(f"{process.name()} ({process.pid})")
+                    process.kill()
+            psutil.wait_procs(processes, timeout=1)
+        return names
 
-    def _children(self) -> list[psutil.Process]:
-        """Return the processes that the entrant has started, and that still run."""
-        children = set(psutil.Process().children()) - self.before
-        if self.worker is not None:
+    def _running(self, judge: int | None) -> list[psutil.Process]:
+        processes = []
+        for process in set(psutil.Process().children(recursive=True)) - self.before:
             with suppress(psutil.Error):
-                judge = psutil.Process(self.worker.process.pid)
-                children = children - {judge} | set(judge.children(recursive=True))
-        running = []
-        for child in psutil.wait_procs(children, timeout=0)[1]:
-            with suppress(psutil.Error):
-                if child.status() != psutil.STATUS_ZOMBIE:
-                    running.append(child)
-        return running
-
-    def _end(self) -> None:
-        """End the process, and what it has started."""
-        if self.worker is not None:
-            self.worker.close()
-            self.worker = None
+                if process.pid != judge and process.status() != psutil.STATUS_ZOMBIE:
+                    processes.append(process)
+        return processes

@@ -29,11 +29,9 @@ RAGGED = Case(
     batch=3,
     optimiser=OptimiserConfig(learning_rate=0.005, weight_decay=0.1),
 )
-"""Differs from SMALL in every number, so that a number that the file has fixed shows."""
+"""Sizes that differ from SMALL's in every number, so that a number fixed in the file shows."""
 PARTS = ("weights", "mu", "nu")
-"""Of a checkpoint, each with an array for every weight."""
-UPDATES = 7
-"""Made before `checkpoint_under_way`."""
+"""Fields of a checkpoint that have an array for every weight."""
 
 
 class FirstCall(NamedTuple):
@@ -55,10 +53,9 @@ class Subject:
     def __init__(self, name: str, style: str | None, workloads: tuple[Case, ...] = ()) -> None:
         self.name, self.style = name, style
         self.cases = (SMALL, RAGGED, *workloads)
-        """Sizes that are checked, as many of them as a check asks for."""
         self.path = impls.source(name).resolve()
         self.jax = impls.readable(name).jax
-        self.made = cache(self.new_step)
+        self.compiled = cache(self.new_step)
         self.calls = cache(self._calls)
         """Two calls at some sizes, made once: of two chunks in a row, the second one padded."""
 
@@ -74,19 +71,19 @@ class Subject:
 
     def step(self, case: Case) -> TrainStep:
         """Return the step of these sizes, compiled once, with the usual weights loaded."""
-        step = self.made(case)
+        step = self.compiled(case)
         step.load(fresh_checkpoint(random_weights(case.model)))
         return step
 
     def _calls(self, case: Case) -> list[FirstCall]:
-        hidden, found = random_hidden(case), []
+        hidden, calls = random_hidden(case), []
         for chunk, answer in zip(pair(case), answers(case), strict=True):
             step = self.step(case)
             after, loss = step(hidden, chunk)
             gradient, saved = gradient_of(step), step.save()
-            found.append(FirstCall(case, hidden, chunk, after, loss, saved, gradient, answer))
+            calls.append(FirstCall(case, hidden, chunk, after, loss, saved, gradient, answer))
             hidden = tuple(jax.device_put(rows.astype(np.float32)) for rows in answer.hidden)
-        return found
+        return calls
 
     def finding(self, expected: str, seen: str, *names: str, severity: str = ERROR) -> CheckFinding:
         """Return a finding that points at the first of `names`, as `location` does."""
@@ -96,14 +93,14 @@ class Subject:
         """Return where the first of `names` is defined; else the style, and else the file."""
         text = self.path.read_text("utf-8", "replace")
         for name in (*names, *((self.style, "STYLES") if self.style else ())):
-            known = re.escape(name)
-            defined = rf"^ *(?:(?:def|class) +{known}\b|{known} *(?::[^=\n]*)?=(?!=))"
-            if found := re.search(defined, text, re.MULTILINE):
-                return f"{self.path}:{text.count(chr(10), 0, found.start()) + 1}, {name}"
+            assigned = rf"|^ *{name} *(?::[^=\n]*)?=(?!=)" if name.isupper() else ""
+            definition = rf"^ *(?:def|class) +{re.escape(name)}\b{assigned}"
+            if match := re.search(definition, text, re.MULTILINE):
+                return f"{self.path}:{text.count(chr(10), 0, match.start()) + 1}, {name}"
         return str(self.path)
 
     def exception(self, expected: str, error: BaseException) -> CheckFinding:
-        """Return the finding that an exception was raised."""
+        """Return the finding that an exception was raised, and in which line of the file."""
         words = " ".join("".join(traceback.format_exception_only(error)).split())
         seen = str(error) if isinstance(error, BakeoffError) else f"raised {words}"
         if isinstance(error, MemoryError):
@@ -111,52 +108,41 @@ class Subject:
         frames = traceback.extract_tb(error.__traceback__)
         if error.__cause__ is not None:
             frames += traceback.extract_tb(error.__cause__.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename) == self.path]
-        where = f"{self.path}:{own[-1].lineno}, {own[-1].name}" if own else str(self.path)
+        lines = [frame for frame in frames if Path(frame.filename) == self.path]
+        where = f"{self.path}:{lines[-1].lineno}, {lines[-1].name}" if lines else str(self.path)
         return CheckFinding(expected, seen, where)
 
 
 @cache
 def plain() -> Subject:
-    """Return what others are compared with: plain JAX's step."""
+    """Return the subject that others are compared with: plain JAX's step."""
     return Subject(impls.BASELINE, "pure")
 
 
 def checkpoint_under_way(config: ModelConfig) -> Checkpoint:
-    """Return a checkpoint with moments, as after a few updates."""
-    squares = unflat(
-        Dense(kernel**2 + 0.01, bias**2 + 0.01) for kernel, bias in flat(random_weights(config, 2))
-    )
-    return Checkpoint(random_weights(config), random_weights(config, 1), squares, UPDATES)
+    """Return a checkpoint with moments, as after seven updates."""
+    weights, mu, squares = (random_weights(config, seed) for seed in range(3))
+    nu = unflat(Dense(kernel**2 + 0.01, bias**2 + 0.01) for kernel, bias in flat(squares))
+    return Checkpoint(weights, mu, nu, updates=7)
 
 
-def named_arrays(weights: Weights) -> dict[str, Any]:
-    """Return the arrays of weights by name, bottom up, as the library gives them."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(weights)
-    return {jax.tree_util.keystr(path).removeprefix("."): leaf for path, leaf in leaves}
+def named_arrays(tree: Any) -> dict[str, Any]:
+    """Return the arrays of a tree by their paths: `cells.0.bias`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
-def difference(given: Weights, back: Weights) -> str:
+def difference(given: Weights, returned: Weights) -> str:
     """Return in words how the first array that differs does, bit by bit; empty if none does."""
-    returned = named_arrays(back)
+    arrays = named_arrays(returned)
     for name, array in named_arrays(given).items():
-        ours, theirs = np.asarray(array), np.asarray(returned[name])
+        ours, theirs = np.asarray(array), np.asarray(arrays[name])
         if ours.shape != theirs.shape:
             return f"{name} is {theirs.shape} instead of {ours.shape}"
         if not np.array_equal(ours, theirs):
             away = np.abs(ours.astype(np.float64) - theirs)
-            transpose = "; it is the transpose" if np.array_equal(ours.T, theirs) else ""
-            return (
-                f"{name} differs in {np.sum(away > 0)} of {away.size} numbers, by up to "
-                f"{away.max():.2g}{transpose}"
+            words = (
+                f"differs in {np.sum(away > 0)} of {away.size} numbers, by up to {away.max():.2g}"
             )
+            return f"{name} {words}" + "; it is the transpose" * np.array_equal(ours.T, theirs)
     return ""
-
-
-def sizes(case: Case) -> str:
-    """Return the sizes of a case in words."""
-    model = case.model
-    return (
-        f"vocabulary {model.vocab_size}, width {model.width}, {model.layers} layers, "
-        f"{case.chunk} characters, batch {case.batch}"
-    )

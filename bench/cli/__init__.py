@@ -1,17 +1,18 @@
 """The command line: `bakeoff train`, `sample`, `entrants`, `report`, `compare`, `ab`, and more.
 
-Libraries are imported when they are needed.
+A command's function has its module's name. Libraries are imported when they are needed.
 """
 
 from __future__ import annotations
 
 import errno
-import os
+import inspect
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
 from bench.cli import (
@@ -23,28 +24,60 @@ from bench.cli import (
     doctor,
     entrants,
     history,
-    initialisers,
     matrix,
     new,
     report,
     sample,
     train,
 )
-from common.errors import BakeoffError, LostPeerError, shortened
+from common.errors import BakeoffError, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 BROKEN_PIPE = 141
+"""Exit status where the reader of the output has left."""
 INTERNAL = 70
-"""Status of an error of our own: 1 says something of what was compared."""
+"""Exit status of an error of our own: 1 says something of what was compared."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
-"""What a system says of a file that a user has named, or of the machine: no mistake of ours."""
+"""Errors about a file that a user has named, or about the machine: no mistake of ours."""
+COMMANDS = (
+    *(train, sample, entrants, report, compare, ab),
+    *(bisect, history, check, new, cost, doctor, matrix),
+)
+
+
+class Help:
+    """Help in which a flag has no type: Typer shows `<bool>`, though a flag takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return all parameters, `--help` too."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class Command(Help, TyperCommand):
+    """One command."""
+
+
+class Group(Help, TyperGroup):
+    """All commands."""
+
+
+def paragraphs(text: str) -> str:
+    """Return a docstring with each paragraph on a line: a terminal wraps it once."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
+
 
 app = typer.Typer(
     name="bakeoff",
+    cls=Group,
     help="One character RNN in every JAX library: train it, sample it, see who takes part.\n\n"
     "Benchmarks run with pytest, from a clone of the repository: "
     "[bold]pytest bench --benchmark-json=run.json[/bold]",
@@ -53,38 +86,29 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (
-    *(train, sample, entrants, report, compare, ab),
-    *(bisect, history, check, new, cost, initialisers, doctor, matrix),
-):
+for module in COMMANDS:
     name = module.__name__.rpartition(".")[2]
-    app.command(name, epilog=module.EXAMPLES)(getattr(module, name))
+    function = getattr(module, name)
+    examples = "\n".join(filter(None, module.EXAMPLES.splitlines()))
+    app.command(name, cls=Command, help=paragraphs(function.__doc__), epilog=examples)(function)
 
 
-def program(command: Callable[..., object], name: str, examples: str = "") -> typer.Typer:
-    """Return a command line of one command: `python -m bench.limit` and the like."""
-    made = typer.Typer(name=name, add_completion=False, pretty_exceptions_enable=False)
-    made.command(epilog=examples)(command)
-    return made
-
-
-def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit status: 0 done, 1 failed, 2 wrong use, 130 Ctrl-C.
 
-    What was wrong in what was given is said in one line on standard error.
+    What was wrong with what was given is one line on standard error.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    name = str(program.info.name)
     try:
         try:
-            status = program(given, prog_name=name, standalone_mode=False) or 0
+            status = app(given, prog_name="bakeoff", standalone_mode=False) or 0
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
         if status == INTERRUPTED:  # Typer's own answer to a Ctrl-C
             raise KeyboardInterrupt
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        known = explained(error, " ".join([name, *given[:1]]))
+        known = explained(error, " ".join(["bakeoff", *given[:1]]))
         if known is None:
             raise
         message, status = known
@@ -92,29 +116,16 @@ def main(arguments: Sequence[str] | None = None, program: typer.Typer = app) -> 
             streams.to_nowhere(sys.stdout.fileno())
         elif message:
             streams.say(message)
-        hosts = sys.modules.get("common.hosts")
-        joined = hosts is not None and hosts.joined()
-        if joined or isinstance(error, LostPeerError):
-            os._exit(status)  # jax would wait for the others, and then abort
     return status
 
 
 def explained(error: BaseException, command: str) -> tuple[str, int] | None:
-    """Return what is said of an error, and the exit status; None for a mistake of our own."""
+    """Return the message and the exit status of an error; None for a mistake of our own."""
     match error:
         case BakeoffError():
             return str(error), error.exit_status
         case typer.TyperException():
-            context = getattr(error, "ctx", None)
-            path = context.command_path if context else command.partition(" -")[0]
-            message = " ".join(error.format_message().split())
-            # Typer's message lacks what was given; pydantic, which converts values, knows it
-            problems: list[Any] = getattr(error.__cause__, "errors", list)()
-            inputs = [repr(p["input"]) for p in problems if repr(p["input"]) not in message]
-            message = message.replace("Value error, ", "").rstrip(".")
-            message += "".join(f", not {value}" for value in inputs)
-            # No arguments at all: the help has been printed
-            return message and f"{message}; `{path} --help` says what is allowed", 2
+            return wrong_use(error, command), 2
         case KeyboardInterrupt():
             return "interrupted", INTERRUPTED
         case BrokenPipeError():
@@ -130,16 +141,25 @@ def explained(error: BaseException, command: str) -> tuple[str, int] | None:
     return None
 
 
+def wrong_use(error: typer.TyperException, command: str) -> str:
+    """Return Typer's message on one line, with what was given; nothing if it printed the help.
+
+    Typer's message lacks what was given; pydantic, which converts values, knows it.
+    """
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else command.partition(" -")[0]
+    message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+    problems: list[Any] = getattr(error.__cause__, "errors", list)()
+    inputs = [repr(p["input"]) for p in problems if repr(p["input"]) not in message]
+    message += "".join(f", not {value}" for value in inputs)
+    return message and f"{message}; `{path} --help` says what is allowed"
+
+
 def run() -> None:
-    """Run `bakeoff` as a program."""
-    run_program(app)
-
-
-def run_program(program: typer.Typer) -> None:
-    """Run a command line as a program: `main`, with its exit status."""
+    """Run `bakeoff` as a program, with its exit status."""
     streams.guard()
     try:
-        status = main(program=program)
+        status = main()
         if streams.is_lost(sys.stdout):
             status = max(status, 2)
     except Exception:

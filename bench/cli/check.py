@@ -8,23 +8,15 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console, Group
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from bench.check.findings import DONATES, ERROR, FILE
-from bench.report.wording import printable
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rich.console import RenderableType
-
-    from bench.check.checks import CheckOptions
     from bench.check.findings import Judgement
+    from bench.check.runner import CheckOptions
+    from bench.report.table import Document, Section, Table
 
 EXAMPLES = """Examples:\n
 bakeoff check mine.py\n
@@ -34,9 +26,6 @@ bakeoff check mine.py --style pure --only equality,gradient --workload seed"""
 GIB = 1 << 30
 LEAST_MEMORY = 1.0
 """GiB that it takes to import jax and compile a small step."""
-WIDE = 100
-"""Columns from which on there is room for what a check is about."""
-COLOURS = {"ok": "green", "note": "yellow", "not run": "dim", "finding": "bold red"}
 
 
 def check(
@@ -70,10 +59,10 @@ def check(
 
     Exit status: 0 no findings, 1 findings, 2 wrong use.
 
-    It finds mistakes and common tricks; a file that is written to deceive it can do so.
+    It finds mistakes. A file that is written to deceive it can do so.
     """
-    from bench.check.checks import CHECKS, CheckOptions
-    from bench.check.runner import entrant_name
+    from bench.check.checks import CHECKS
+    from bench.check.runner import CheckOptions, entrant_name
     from common.config import WORKLOADS, check_rate
 
     check_rate("--time-limit", time_limit)
@@ -96,36 +85,36 @@ def check(
     for path in given:
         entrant_name(path)
     print(f"bakeoff: {', '.join(given)} will be executed now, with your rights", file=sys.stderr)
-    found: list[Judgement] = []
+    judgements: list[Judgement] = []
     wrong = False
     for path in given:
         try:
-            found.append(judged(path, options, as_json=as_json))
+            judgements.append(judged(path, options, as_json=as_json))
         except BakeoffError as error:  # this one lacks a style, say; the others go on
             print(f"bakeoff: {error}", file=sys.stderr)
             wrong = True
-    there = {name for judgement in found for name in judgement.styles}
-    if found and (lacking := [name for name in options.styles if name not in there]):
-        print(f"bakeoff: {unknown('style', ','.join(lacking), sorted(there))}", file=sys.stderr)
+    styles = {name for judgement in judgements for name in judgement.styles}
+    if judgements and (lacking := [name for name in options.styles if name not in styles]):
+        print(f"bakeoff: {unknown('style', ','.join(lacking), sorted(styles))}", file=sys.stderr)
         wrong = True
     if as_json:
-        print(json.dumps([judgement.as_json() for judgement in found], indent=2))
-    return 2 if wrong else int(any(judgement.errors for judgement in found))
+        print(json.dumps([judgement.as_json() for judgement in judgements], indent=2))
+    return 2 if wrong else int(any(judgement.errors for judgement in judgements))
 
 
 def require_backend(name: str) -> None:
     """Raise BakeoffError unless a worker has this backend; this process does not open a device."""
-    from bench.engine.processes import WorkerFailedError, ask_once
+    from bench.engine.process import WorkerFailedError, ask_once
     from common.devices import Device
 
     try:
-        found = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
+        offered = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
     except WorkerFailedError as error:
         raise BakeoffError(f"{error.reason}: {error.stderr or 'nothing on stderr'}") from error
     device = Device.of(name)
-    if device.backend not in found["backends"]:
-        raise unknown("backend", device.backend, found["backends"])
-    device.require(found["details"][device.backend]["count"])
+    if device.backend not in offered["backends"]:
+        raise unknown("backend", device.backend, offered["backends"])
+    device.require(offered["details"][device.backend]["count"])
 
 
 def split(given: list[str] | None) -> tuple[str, ...]:
@@ -142,77 +131,81 @@ def known(kind: str, given: list[str] | None, names: Iterable[str]) -> tuple[str
 
 
 def judged(given: str, options: CheckOptions, *, as_json: bool) -> Judgement:
-    """Check one entrant, show its progress, and print what was found."""
+    """Check one entrant, show its progress, and print the result unless JSON is to be printed."""
+    from rich.console import Console
+
     from bench.check.checks import CHECKS
     from bench.check.runner import judge
+    from bench.cli.documents import show
 
     err = Console(stderr=True, highlight=False)
     with err.status(f"{given}: starting", spinner="line") as status:
 
-        def progress(style: str, check: str) -> None:
+        def on_progress(style: str, check: str) -> None:
             status.update(f"{given} {style}: {check}, {CHECKS[check].about}")
 
-        found = judge(given, options, progress)
+        judgement = judge(given, options, on_progress)
     if not as_json:
-        console = Console(highlight=False)
-        console.print(report(found, console.width))
-    return found
+        show(document(judgement))
+    return judgement
 
 
-def report(judgement: Judgement, width: int) -> Group:
-    """Return the judgement of an entrant for a terminal of so many columns."""
-    return Group(
-        Text(judgement.path, style="bold"),
-        _table(judgement, width),
-        *_reasons(judgement),
-        *_findings(judgement),
-        Text(_verdict(judgement), style="bold red" if judgement.errors else "bold green"),
-        Text(""),
-    )
+def document(judgement: Judgement) -> Document:
+    """Return the judgement of an entrant: the verdict, a table of checks, and the findings."""
+    from bench.report.table import Document, Section
 
-
-def _table(judgement: Judgement, width: int) -> Table:
-    """Return a row for each check, and a column for the file and for each style."""
-    from bench.check.checks import CHECKS
-
-    columns = (FILE, *judgement.styles)
-    headers = ["check", *(["what has to hold"] if width >= WIDE else [])]
-    out = Table(*headers, *(name or "file" for name in columns), box=SIMPLE, padding=(0, 1, 0, 0))
-    out.pad_edge, out.columns[0].no_wrap = False, True
-    words = {(result.check, result.style): result.outcome for result in judgement.results}
-    for check in dict.fromkeys(result.check for result in judgement.results):
-        cells = [words.get((check, style), "") for style in columns]
-        about = [CHECKS[check].about] if width >= WIDE else []
-        out.add_row(check, *about, *(Text(word, style=COLOURS.get(word, "")) for word in cells))
-    return out
-
-
-def _reasons(judgement: Judgement) -> Iterator[Text]:
-    """Yield why checks were not run, a line for each reason."""
     reasons: dict[str, dict[str, None]] = {}
     for result in judgement.results:
         if result.not_run:
             reasons.setdefault(result.not_run, {})[result.check] = None
-    for reason, checks in reasons.items():
-        yield Text(f"not run: {', '.join(checks)} ({reason})", style="dim")
+    not_run = (f"not run: {', '.join(checks)} ({why})" for why, checks in reasons.items())
+    checks = Section("Checks", tuple(not_run), (_table(judgement),))
+    return Document(
+        f"Check of {judgement.path}",
+        headline=f"{judgement.path}: {verdict(judgement)}",
+        status="bad" if judgement.errors else "good",
+        sections=(checks, *_findings(judgement)),
+    )
 
 
-def _findings(judgement: Judgement) -> Iterator[RenderableType]:
+def _table(judgement: Judgement) -> Table:
+    """Return a row for each check, and a column for the file and for each style."""
+    from bench.check.checks import CHECKS
+    from bench.check.findings import FILE
+    from bench.report.table import Column, Row, Table
+
+    outcomes = {(result.check, result.style): result.outcome for result in judgement.results}
+    styles = (FILE, *judgement.styles)
+    rows = [
+        Row((name, *(outcomes.get((name, style), "") for style in styles), about.about))
+        for name, about in CHECKS.items()
+        if any(check == name for check, _ in outcomes)
+    ]
+    columns = (Column("check"), *(Column(style or "file") for style in styles))
+    return Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
+
+
+def _findings(judgement: Judgement) -> Iterator[Section]:
     """Yield the findings, errors first."""
+    from bench.check.findings import ERROR
+    from bench.report.table import Section
+
     for number, finding in enumerate(sorted(judgement.findings, key=lambda f: f.severity), 1):
-        title = Text(f"{number}. {finding.check}", style="bold")
-        note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
-        yield title.append(f", {finding.style or 'the file'}{note}", style="not bold")
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")
-        grid.add_row("expected", Text(finding.expected))
-        grid.add_row("seen", Text(printable(finding.seen)))
-        grid.add_row("look at", Text(finding.where))
-        yield Padding(grid, (0, 0, 1, 3), expand=False)
+        error = finding.severity == ERROR
+        title = f"{number}. {finding.check}, {finding.style or 'the file'}"
+        lines = (
+            title + ("" if error else " (a note: the entrant may be measured)"),
+            f"   expected  {finding.expected}",
+            f"   seen      {finding.seen}",
+            f"   look at   {finding.where}",
+        )
+        yield Section(title, lines)
 
 
-def _verdict(judgement: Judgement) -> str:
+def verdict(judgement: Judgement) -> str:
+    """Return in a sentence whether the entrant is equal, and what to do next."""
+    from bench.check.findings import DONATES
+
     if errors := judgement.errors:
         first, count = errors[0], len(errors)
         return (

@@ -1,15 +1,16 @@
-"""Documents as commands give them out: printed, or as the content of a file."""
+"""How commands open, write and format their outputs: the one way for all of them."""
 
 from __future__ import annotations
 
 import io
+import math
 import sys
 from typing import TYPE_CHECKING
 
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
     from bench.report.table import Document
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 """Characters of a line in a text file."""
 ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "htm")}
-"""Of files, where they are not the name of a format."""
+"""Endings of files, where they are not the name of a format."""
 
 
 def show(document: Document, *, details: bool = False) -> None:
@@ -29,77 +30,63 @@ def show(document: Document, *, details: bool = False) -> None:
     text.show(document, Console(highlight=False), details=details)
 
 
-def rendered(document: Callable[..., Document], format_: str, marker: str = "") -> str:
+def rendered(document: Document, format_: str, marker: str = "", *, comment: bool = True) -> str:
     """Return a document as the content of a file.
 
     Args:
-        document: Makes it; given `figures=True` for a page.
+        document: To render.
         format_: `html`, `md` or `text`.
         marker: First line of Markdown, by which a later comment finds the one that it replaces.
+        comment: Whether Markdown has to be short enough for a comment on a pull request.
     """
     if format_ == "html":
-        from bench.report.page.parts import document_page
+        from bench.report.page import page
 
-        return document_page(document(figures=True))
+        return page(document)
     if format_ == "md":
-        from bench.report.markdown import markdown
+        from bench.report.markdown import LONGEST, markdown
 
-        return markdown(document(), marker)
+        return markdown(document, marker, LONGEST if comment else math.inf)
     from rich.console import Console
 
     from bench.report import text
 
     file = io.StringIO()
-    text.show(document(), Console(highlight=False, file=file, width=WIDTH), details=True)
+    text.show(document, Console(highlight=False, file=file, width=WIDTH), details=True)
     return file.getvalue()
 
 
-def format_of[F: str](
-    given: F | None,
-    output: Path | None,
-    formats: Iterable[F],
-    *,
-    folder: bool = False,
-    hint: str = ", or give --format",
-) -> F | None:
+def format_of[F: str](given: F | None, output: Path | None, formats: Iterable[F]) -> F | None:
     """Return the format that is given, or that a new file's name asks for; text without a file.
 
     Args:
         given: On the command line.
         output: The file.
-        formats: That are known.
-        folder: Whether a name without an ending is a folder, which has no format.
-        hint: What else to do about an unknown ending.
+        formats: That are allowed.
 
     Raises:
-        BakeoffError: the ending is unknown, or the output cannot be a new one.
+        BakeoffError: the ending is unknown, or the output cannot be a new file.
     """
-    known = {f".{end}": each for each in formats for end in ENDINGS.get(each, (each,))}
+    known = {f".{end}": name for name in formats for end in ENDINGS.get(name, (name,))}
     if output is None:
         return given or known.get(".txt")
     ending = output.suffix.lower()
-    if given is None and ending not in known and (ending or not folder):
-        also = ", and no ending for a folder" if folder else ""
+    if given is None and ending not in known:
         raise BakeoffError(
-            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(known)} are known"
-            f"{also}: name it so{hint}"
+            f"output {output} ends in {output.suffix or 'nothing'}; {', '.join(known)} are known: "
+            "name it so, or give --format"
         )
     require_new(output, "output")
-    return given or known.get(ending)
+    return given or known[ending]
 
 
-def put(path: Path, data: str | bytes) -> None:
-    """Write a new file, whole or not at all."""
-    from bench.runfile.atomic_write import whole_file
+def give(text: str, output: Path | None) -> None:
+    """Write a text to a new file, whole or not at all, and say so; or to standard output."""
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from bench.runfile.writer import whole_file
 
-    with whole_file(path, "output ") as partial:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
-
-
-def give(made: str | bytes, output: Path | None) -> None:
-    """Write what was made to a new file, and say so; a text may go to standard output."""
-    if output is not None:
-        put(output, made)
-        print(output)
-    elif isinstance(made, str):
-        sys.stdout.write(made)
+    with whole_file(output, "output ") as partial:
+        partial.write_text(text, encoding="utf-8")
+    print(output)

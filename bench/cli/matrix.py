@@ -1,38 +1,40 @@
-"""`bakeoff matrix`: many comparisons, on this machine or on a Ray cluster."""
+"""`bakeoff matrix`: the runs of a plan, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import closing
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from common.errors import BakeoffError, InterruptedRunError, require_folder_to_be
+from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.fleet.plan import PlannedComparison
+    from bench.fleet.plan import PlannedRun
 
-EXAMPLES = """Examples:\n
-bakeoff matrix plan.toml\n
-bakeoff matrix plan.toml --out nightly\n
+EXAMPLES = """Examples:
+bakeoff matrix plan.toml
+bakeoff matrix plan.toml --out nightly
 bakeoff matrix plan.toml --out nightly --ray auto"""
 SHOWN = 20
-"""Comparisons that are listed; the others are counted."""
+"""Runs that are listed; the others are counted."""
 SECONDS_PER_CELL = 5.0
-"""With a smaller budget, a comparison may leave cells out: a rule of thumb."""
+"""With a smaller budget, a run may leave cells out: a rule of thumb."""
+INDEX = "index.jsonl"
 
 
 def matrix(
     path: Annotated[Path, typer.Argument(metavar="PLAN.toml", help="What to compare.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Measure what has no run file in this folder yet."),
+        typer.Option(metavar="FOLDER", help="Measure what has no run file in this folder yet."),
     ] = None,
     ray: Annotated[
         str | None,
@@ -40,104 +42,123 @@ def matrix(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """List the comparisons of a plan and their cost; with --out, measure them.
+    """List the runs of a plan and their cost; with --out, measure them.
 
-    A comparison is one run, on a machine of its own. After Ctrl-C, the same command goes on. Exit
-    status 1: some comparisons failed.
+    A run has a machine of its own. After Ctrl-C, the same command goes on. Exit status 1: some runs
+    failed.
     """
     from bench.fleet.plan import plan
 
     if ray is not None and out is None:
         raise BakeoffError("--ray without --out; name the folder for the results")
-    comparisons = plan(path)
+    runs = plan(path)
     if out is None:
-        show(comparisons, as_json=as_json)
+        show(runs, as_json=as_json)
         return 0
-    return measured(comparisons, out, ray, as_json=as_json)
+    return measured(runs, out, ray, as_json=as_json)
 
 
-def show(comparisons: Sequence[PlannedComparison], *, as_json: bool) -> None:
+def show(runs: Sequence[PlannedRun], *, as_json: bool) -> None:
     """Print a plan and its cost."""
-    cells, seconds = sum(c.cells for c in comparisons), sum(c.table.budget for c in comparisons)
-    short = [c for c in comparisons if c.table.budget < SECONDS_PER_CELL * c.cells]
+    cells, seconds = sum(r.table.cells for r in runs), sum(r.table.budget for r in runs)
+    short = [r for r in runs if r.table.budget < SECONDS_PER_CELL * r.table.cells]
     if as_json:
-        counts = {
-            "comparisons": len(comparisons),
-            "cells": cells,
-            "seconds": seconds,
-            "with_too_little_budget": len(short),
-        }
-        print(json.dumps(counts, indent=2))
+        print_json(runs=len(runs), cells=cells, seconds=seconds, with_too_little_budget=len(short))
         return
-    for comparison in comparisons[:SHOWN]:
-        print(f"  {comparison}, {comparison.cells} cells, {words(comparison.table.budget)}")
-    if len(comparisons) > SHOWN:
-        print(f"  … and {len(comparisons) - SHOWN} more")
+    for run in runs[:SHOWN]:
+        print(f"  {run}, {run.table.cells} cells, {words(run.table.budget)}")
+    if len(runs) > SHOWN:
+        print(f"  … and {len(runs) - SHOWN} more")
     print(
-        f"{len(comparisons)} comparisons of {cells} cells: {words(seconds)} on one machine. "
-        "Measure with --out FOLDER."
+        f"{len(runs)} runs of {cells} cells: {words(seconds)} on one machine. Measure with --out "
+        "FOLDER."
     )
     if short:
-        print(
-            f"bakeoff: {len(short)} comparisons have a budget of less than {SECONDS_PER_CELL:g} s "
-            f"a cell and may leave cells out, the first is {short[0]}",
-            file=sys.stderr,
+        tell(
+            f"{len(short)} runs have a budget of less than {SECONDS_PER_CELL:g} s a cell and may "
+            f"leave cells out, the first is {short[0]}"
         )
 
 
-def measured(
-    comparisons: Sequence[PlannedComparison], out: Path, ray: str | None, *, as_json: bool
-) -> int:
+def measured(runs: Sequence[PlannedRun], out: Path, ray: str | None, *, as_json: bool) -> int:
     """Measure what has no run file yet, the longest first, and return the exit status.
 
     Raises:
-        BakeoffError: The folder cannot be used, or there is no cluster or no node.
+        BakeoffError: the folder cannot be used, or there is no cluster or no node.
         InterruptedRunError: Ctrl-C.
     """
     from bench.fleet.cluster import measure_on_cluster
-    from bench.fleet.process import INDEX, measure_here, run_file, save, write_index
-
-    def tell(line: str) -> None:
-        print(f"bakeoff: {line}", file=sys.stderr, flush=True)
+    from bench.fleet.process import measure_here
 
     require_folder_to_be(out, "--out")
     out.mkdir(parents=True, exist_ok=True)
-    left = [c for c in comparisons if not run_file(out, c).exists()]
-    left.sort(key=lambda comparison: comparison.table.budget, reverse=True)
-    total, finished, failed = sum(c.table.budget for c in left), 0.0, 0
+    left = [run for run in runs if not (out / f"{run.key}.json").exists()]
+    left.sort(key=lambda run: run.table.budget, reverse=True)
+    total, finished, failed = sum(run.table.budget for run in left), 0.0, 0
     start = time.monotonic()
-    results = measure_here(left, out, tell) if ray is None else measure_on_cluster(left, ray, tell)
+    outputs = measure_here(left, out, tell) if ray is None else measure_on_cluster(left, ray, tell)
     try:
-        with closing(results):
-            for number, (comparison, result) in enumerate(results, 1):
-                save(out, comparison, result)
-                finished += comparison.table.budget
-                outcome = "measured"
-                if result.run is None:
+        with closing(outputs):
+            for number, (run, output) in enumerate(outputs, 1):
+                failure, outcome = out / f"{run.key}.failed.txt", "measured"
+                if output.file is None:
                     failed += 1
-                    outcome = f"failed: {result.log.splitlines()[-1][:200]}"
-                to_go = (time.monotonic() - start) * (total - finished) / finished
-                tell(
-                    f"{comparison} {outcome}; {number} of {len(left)} done, about {words(to_go)} "
-                    "to go"
-                )
+                    atomic_write(failure, f"{output.log}\n")
+                    outcome = f"failed: {output.log.splitlines()[-1][:200]}"
+                else:
+                    atomic_write(out / f"{run.key}.json", output.file)
+                    failure.unlink(missing_ok=True)
+                finished += run.table.budget
+                to_go = words((time.monotonic() - start) * (total - finished) / finished)
+                tell(f"{run} {outcome}; {number} of {len(left)} done, about {to_go} to go")
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted; results so far are in {out}, give the same command again to go on"
         ) from None
-    cells = write_index(out, comparisons)
-    done = len(comparisons) - failed
+    cells, done = write_index(out, runs), len(runs) - failed
     if as_json:
-        counts = {"comparisons": len(comparisons), "done": done, "failed": failed, "cells": cells}
-        print(json.dumps(counts, indent=2))
+        print_json(runs=len(runs), done=done, failed=failed, cells=cells)
     else:
-        print(f"{done} of {len(comparisons)} comparisons, {cells} cells in {out / INDEX}")
+        print(f"{done} of {len(runs)} runs, {cells} cells in {out / INDEX}")
     if failed:
         tell(
-            f"{failed} comparisons failed: see {out}/*.failed.txt; the same command tries them "
-            f"again, from where they stopped: delete {out}/*.unfinished to start anew"
+            f"{failed} runs failed: see {out}/*.failed.txt; the same command tries them again, "
+            f"from where they stopped: delete {out}/*.unfinished to start anew"
         )
     return int(failed > 0)
+
+
+def write_index(folder: Path, runs: Sequence[PlannedRun]) -> int:
+    """Write a line with the estimates of each measured cell to the index of a folder.
+
+    Returns:
+        The number of cells. One run file is in memory at a time.
+    """
+    from bench.runfile.reader import read
+
+    lines = []
+    for run in runs:
+        path = folder / f"{run.key}.json"
+        if not path.exists():
+            continue
+        about = {"compare": run.table.name, "environment": run.environment, "number": run.number}
+        results = read(path, samples=False).results
+        for row in results.cells:
+            cell = about | {"file": path.name, **row.cell._asdict(), "failure": row.failure}
+            cell["estimates"] = [e for e in results.estimates if e.cell == row.cell]
+            lines.append(msgspec.json.encode(cell) + b"\n")
+    atomic_write(folder / INDEX, b"".join(lines))
+    return len(lines)
+
+
+def tell(line: str) -> None:
+    """Print a line beside what is asked for."""
+    print(f"bakeoff: {line}", file=sys.stderr, flush=True)
+
+
+def print_json(**counts: Any) -> None:
+    """Print counts as JSON."""
+    print(msgspec.json.format(msgspec.json.encode(counts), indent=2).decode())
 
 
 def words(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import keyword
 import shlex
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,6 @@ bakeoff new mine\n
 bakeoff new mine --into impls\n
 bakeoff new mine --from flax_nnx\n
 bakeoff new mine --from pure_jax/tuned"""
-TEMPLATE = "skeleton.py.txt"
 
 
 def new(
@@ -36,11 +34,13 @@ def new(
 ) -> None:
     """Write NAME.py, a commented skeleton; `bakeoff check NAME.py` then says what to write next.
 
-    With --from, write a training step of an entrant instead, to change it.
+    With --from, copy an entrant's file with one of its styles instead, to change it.
     """
+    from bench.check.skeleton import chosen_style, skeleton, style_file
+
     path = into / f"{name}.py"
     require_name(name)
-    text = skeleton(name) if from_ is None else style_of(name, from_, into)
+    text = skeleton(name) if from_ is None else style_file(name, *chosen_style(from_))
     require_new(path, "entrant file")
     try:
         atomic_write(path, text)
@@ -69,27 +69,3 @@ def require_name(name: str) -> None:
             f"there is an entrant {name!r} already; known: {', '.join(impls.names())}: "
             "give another name"
         )
-
-
-def style_of(name: str, from_: str, into: Path) -> str:
-    """Return the text of a file with a style of an entrant.
-
-    Raises:
-        BakeoffError: there is no such style, or the folder is that of the entrants.
-    """
-    import impls
-    from bench.check.style_file import chosen_style, style_file
-
-    entrant, chosen = chosen_style(from_)
-    if into.resolve() in map(Path.resolve, map(Path, impls.__path__)):
-        raise BakeoffError(
-            f"--into {into} --from {from_}: the file would import {entrant}, and no entrant there "
-            f"imports another; name another folder, or add the style to {impls.source(entrant)}"
-        )
-    return style_file(name, entrant, chosen)
-
-
-def skeleton(name: str) -> str:
-    """Return the text of a new entrant's file."""
-    text = resources.files("bench.check").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    return text.replace("NAME", name)

@@ -1,11 +1,9 @@
-"""`bakeoff report`: the page, and other forms, of runs that were measured."""
+"""`bakeoff report`: the page, and other forms, of what was measured, from its files alone."""
 
 from __future__ import annotations
 
-import math
-import sys
+from dataclasses import replace
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,20 +13,18 @@ from bench.cli.documents import format_of, give, rendered, show
 from common.errors import BakeoffError, require_folder_to_be, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from bench.report.charts import Figure
+    from bench.report.table import Document
     from bench.runfile.reader import Run
 
 EXAMPLES = """Examples:\n
 bakeoff report run.json -o run.html\n
 bakeoff report cpu.json gpu.json -o both.html\n
 bakeoff report run.json --details\n
-bakeoff report run.json --format md\n
+bakeoff report ab.json --format md\n
 bakeoff report run.json --format csv > run.csv\n
-bakeoff report run.json --format bencher\n
-bakeoff report run.json -o run.html --pictures pictures\n
-bakeoff report equinox.jsonl haiku.jsonl -o curves.svg"""
+bakeoff report run.json -o run.html --pictures pictures"""
 
 
 class Format(StrEnum):
@@ -37,138 +33,111 @@ class Format(StrEnum):
     HTML = "html"
     TEXT = "text"
     MD = "md"
-    JSON = "json"
     CSV = "csv"
-    PARQUET = "parquet"
-    BENCHER = "bencher"
-    GITHUB = "github-action-benchmark"
-    ASV = "asv"
-
-
-BY_ENDING = (Format.HTML, Format.MD, Format.JSON, Format.CSV, Format.PARQUET)
-"""Formats that a file's ending asks for; the others are text, or JSON."""
-OWN_FILE = (Format.HTML, Format.PARQUET)
-"""Formats that do not go to standard output."""
+    JSON = "json"
 
 
 def report(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN.json",
-            help="What `pytest bench --benchmark-json` wrote; the first one is what the page is "
-            "about. Or logs of `bakeoff train --log`, for their curves.",
+            metavar="FILE.json",
+            help="What `pytest bench --benchmark-json`, or `-o` of ab, bisect or history, wrote.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A new file.", show_default="the run's name, or standard output"
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A new file.",
+            show_default="the first file's name with .html, or standard output",
         ),
     ] = None,
     format_: Annotated[
         Format | None,
         typer.Option(
             "--format",
-            help="html is one page that works offline; text and md are what `pytest bench` shows; "
-            "json, csv and parquet have a row for each cell and metric; the others are the forms "
-            "of other trackers.",
+            help="html is one page that works offline; text and md are what commands show; csv and "
+            "json have a row for each estimate.",
             show_default="by the output's ending, else html",
         ),
     ] = None,
     details: Annotated[
-        bool, typer.Option("--details", help="Print all that a run says, as text.")
+        bool, typer.Option("--details", help="Print all that the files say, as text.")
     ] = False,
     pictures: Annotated[
-        Path | None, typer.Option(help="A folder for the page's charts as SVG and PNG.")
-    ] = None,
-    limit: Annotated[
         Path | None,
-        typer.Option(
-            metavar="LIMIT.json",
-            help="What `python -m bench.limit --json` printed on the same machine, for the page.",
-        ),
+        typer.Option(metavar="FOLDER", help="A folder for the charts as SVG and PNG."),
     ] = None,
 ) -> None:
-    """Make a page of one or more runs, or a table, from their files alone."""
-    if all(path.suffix == ".jsonl" for path in files):
-        if format_ or details or pictures or limit:
-            raise BakeoffError("of logs of training, their curves alone are drawn: give just -o")
-        training(files, output)
-        return
-    from bench.report.run import document
+    """Make a page of runs, A/Bs, bisections or histories, or a table, from their files alone."""
     from bench.runfile.reader import read
 
     if details and (output or format_ not in (None, Format.TEXT)):
-        raise BakeoffError("--details is for text on the terminal; other forms have all: leave it")
-    chosen = format_of(Format.TEXT if details else format_, output, BY_ENDING) or Format.HTML
-    if limit is not None and chosen is not Format.HTML:
-        raise BakeoffError("--limit is for the page; leave it out, or give --format html")
-    if output is None and chosen in OWN_FILE:
-        output = Path(f"{files[0].stem}.{chosen}")
+        raise BakeoffError(
+            "--details is for text on the terminal; other forms have everything: leave it out"
+        )
+    if output is None and format_ is None and not details:
+        format_ = Format.HTML
+    chosen = format_of(Format.TEXT if details else format_, output, Format) or Format.HTML
+    if output is None and chosen is Format.HTML:
+        output = Path(f"{files[0].stem}.html")
         require_new(output, "output")
     if pictures is not None:
         require_folder_to_be(pictures, "--pictures")
-    runs = [read(path, samples=i == 0) for i, path in enumerate(files)]
-    on_terminal = chosen is Format.TEXT and output is None
-    made = "" if on_terminal else written(runs, chosen, limit)
-    if pictures is not None:  # first, for they are more likely to go wrong
-        from bench.report.charts import figures
+    runs = [read(path, samples=False) for path in files]
+    of_numbers = chosen in (Format.CSV, Format.JSON) and pictures is None
+    documents = [] if of_numbers else [document_of(run) for run in runs]
+    if pictures is not None:
+        draw(runs, documents, pictures)
+    if chosen is Format.TEXT and output is None:
+        for document in documents:
+            show(document, details=details)
+    else:
+        give(written(runs, documents, chosen), output)
 
-        draw(figures(runs[0], runs[1:]), pictures)
-    for run in runs if on_terminal else ():
-        show(document(run), details=details)
-    give(made, output)
+
+def document_of(run: Run) -> Document:
+    """Return a file as a document of the command that wrote it."""
+    match run.results.kind:
+        case "run":
+            from bench.report.run import document
+
+            return document(run)
+        case "ab":
+            from bench.track import ab
+
+            return ab.document(run.results)
+        case "bisect":
+            from bench.track import bisect
+
+            return bisect.document(run.results)
+        case "history":
+            from bench.track import history
+
+            return history.document(run.results)
 
 
-def written(runs: list[Run], format_: Format, limit: Path | None) -> str | bytes:
-    """Return a report as what a file of its format holds."""
+def draw(runs: Sequence[Run], documents: Sequence[Document], folder: Path) -> None:
+    """Write the charts of documents as pictures; of several files, with the file's name before."""
+    from bench.report.charts import save
+
+    for run, document in zip(runs, documents, strict=True):
+        several = f"{run.name}-" if len(runs) > 1 else ""
+        figures = [figure for section in document.sections for figure in section.figures]
+        save([replace(f, name=f"{several}{f.name}") for f in figures], folder)
+
+
+def written(runs: Sequence[Run], documents: Sequence[Document], format_: Format) -> str:
+    """Return a report as the content of a file."""
     if format_ is Format.HTML:
-        from bench.limit import sentences
         from bench.report.page import page
 
-        return page(runs, sentences(runs[0], limit) if limit is not None else ())
-    from bench.compare import export
-    from bench.report import rows
-    from bench.report.markdown import markdown
-    from bench.report.run import document
+        return page(*documents)
+    if format_ in (Format.CSV, Format.JSON):
+        from bench.report.csv import csv_text, json_text, run_rows
 
-    forms: dict[Format, Callable[[list[Run]], str | bytes]] = {
-        Format.TEXT: lambda runs: "".join(rendered(partial(document, run), "text") for run in runs),
-        Format.MD: lambda runs: "\n\n".join(markdown(document(r), most=math.inf) for r in runs),
-        Format.JSON: rows.as_json,
-        Format.CSV: rows.as_csv,
-        Format.PARQUET: export.parquet,
-        Format.BENCHER: export.bencher,
-        Format.GITHUB: export.github,
-        Format.ASV: export.asv,
-    }
-    return forms[format_](runs)
-
-
-def draw(found: Sequence[Figure], folder: Path) -> None:
-    """Write charts as pictures, each as SVG and PNG."""
-    from bench.report.charts import picture
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for figure in found:
-            made = picture(figure)
-            made.save(str(folder / f"{figure.name}.svg"))
-            made.save(str(folder / f"{figure.name}.png"), ppi=144)
-            print(folder / f"{figure.name}.svg", file=sys.stderr)
-    except OSError as error:
-        raise BakeoffError(f"--pictures {folder}: {error.strerror}; name another one") from error
-
-
-def training(logs: list[Path], output: Path | None) -> None:
-    """Draw the loss curves of training logs, or print them as a table."""
-    from bench.report import curves
-
-    if output is not None:
-        curves.check_picture(output)
-        require_new(output, "output")
-    read = [curves.read(path) for path in logs]
-    if output is not None:
-        curves.draw(read, output)
-    print(output or curves.table(read))
+        return (csv_text if format_ is Format.CSV else json_text)(run_rows(runs))
+    return "\n".join(rendered(document, format_, comment=False) for document in documents)

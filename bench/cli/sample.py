@@ -1,11 +1,11 @@
-"""`bakeoff sample`: what a trained model writes, in whichever library."""
+"""`bakeoff sample`: text from a trained model, in any library."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.devices import Devices
+from bench.cli.backend import use
 
 EXAMPLES = """Examples:\n
 bakeoff sample book.safetensors --prompt Gregor\n
@@ -26,7 +26,7 @@ def sample(
             help="Draw by probability, logits divided by this.", show_default="the likeliest"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seeds what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the characters drawn.")] = 0,
     entrant: Annotated[
         str | None, typer.Option(help="Library that samples.", show_default="the one that trained")
     ] = None,
@@ -40,7 +40,7 @@ def sample(
     ] = None,
 ) -> None:
     """Write text with trained weights, in the library that trained them or in another."""
-    Devices(backend).settle()
+    use(backend)
     import impls
     from common import weights as disk
     from common.sample import sample as write

@@ -1,4 +1,4 @@
-"""`bakeoff train`: the blog post's training run, in any entrant and style."""
+"""`bakeoff train`: the tutorial's training run, in any entrant and style."""
 
 from __future__ import annotations
 
@@ -7,31 +7,21 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import nullcontext
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
+from msgspec import to_builtins
+from msgspec.structs import replace
 
-from bench.cli.devices import STARTED, Devices, free_address, others, peers_of
-from bench.cli.training_run import TrainingRun, assemble, described
-from bench.report.curves import Curve, check_picture, draw
-from bench.worker.__main__ import end_with_parent
-from common.errors import (
-    BakeoffError,
-    InterruptedRunError,
-    LostPeerError,
-    require_folder,
-    require_new,
-    words_of,
-)
+from bench.cli.backend import use
+from bench.cli.loss_chart import draw, require_picture
+from bench.cli.training_run import Options, TrainingRun, assemble
+from common.errors import BakeoffError, InterruptedRunError, require_folder_to_be, require_new
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from common.weights import Saved
 
@@ -39,8 +29,7 @@ EXAMPLES = """Examples:\n
 bakeoff train --entrant equinox --epochs 50\n
 bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors\n
 bakeoff train --resume book.safetensors --epochs 400 --entrant haiku\n
-bakeoff train --batch 8 --devices 4\n
-bakeoff train --batch 8 --processes 2"""
+bakeoff train --log losses.jsonl --plot losses.svg"""
 
 EVERY = 25
 """Epochs after which a run shows a sample, and saves if it was given a file."""
@@ -52,7 +41,6 @@ def option(text: str, panel: str) -> Any:
 
 
 MODEL, DATA, TRAINING, OUTPUT = "Model", "Data", "Training", "What it shows and keeps"
-WHERE = "Where it runs"
 
 
 def train(
@@ -83,18 +71,7 @@ def train(
         str, option("chunk: a call each; scan: one program (default: chunk)", TRAINING)
     ] = "chunk",
     backend: Annotated[
-        str | None, option("cpu, gpu, tpu, …, or a device, gpu:1 (default: jax chooses)", WHERE)
-    ] = None,
-    devices: Annotated[
-        int | None, option("Devices that share the streams (default: one)", WHERE)
-    ] = None,
-    processes: Annotated[
-        int | None,
-        option("Processes that train as one; all start here without --coordinator", WHERE),
-    ] = None,
-    coordinator: Annotated[str | None, option("HOST:PORT of process 0", WHERE)] = None,
-    process_id: Annotated[
-        int | None, option("This process's number; 0 shows and saves", WHERE)
+        str | None, option("cpu, gpu, tpu, …, or a device, gpu:1 (default: jax chooses)", TRAINING)
     ] = None,
     sample_every: Annotated[
         int, option("Epochs between samples; 0: none (default: 25)", OUTPUT)
@@ -115,109 +92,79 @@ def train(
 
     Ctrl-C saves what is done and says how to resume it.
     """
-    if process_id in (None, 0):  # the others write nothing
-        check_files(save, resume, log, plot)
-    else:
-        log, plot = None, None
-    here = coordinator is None and process_id is None
-    starting: AbstractContextManager[None] = nullcontext()
-    if processes is not None and here:
-        coordinator, process_id = free_address(processes), 0
-        starting = others(coordinator, processes)
-    place = Devices(backend, devices, peers_of(coordinator, process_id, processes))
-    if os.environ.get(STARTED):
-        end_with_parent()
-    given = {
-        "entrant": entrant,
-        "style": style,
-        "corpus": corpus,
-        "model": {"width": width, "layers": layers},
-        "data": {"chunk": chunk, "batch": batch, "epoch_chars": epoch_chars},
-        "optimiser": {"learning_rate": learning_rate, "weight_decay": weight_decay},
-        "seed": seed,
-    }
-    with starting:
-        place.settle()
-        run = assemble(given, epochs, epoch_mode, sample_every, prompt, resume, place)
-        follow(run, (save or resume) if place.first else None, log, plot)
+    require_files(save, resume, log, plot)
+    use(backend)
+    options = Options(
+        entrant=entrant,
+        style=style,
+        corpus=corpus,
+        seed=seed,
+        model={"width": width, "layers": layers},
+        data={"chunk": chunk, "batch": batch, "epoch_chars": epoch_chars},
+        optimiser={"learning_rate": learning_rate, "weight_decay": weight_decay},
+        epochs=epochs,
+        epoch_mode=epoch_mode,
+        sample_every=sample_every,
+        prompt=prompt,
+    )
+    follow(assemble(options, resume), save or resume, log, plot)
     return 0
 
 
-def check_files(save: Path | None, resume: Path | None, log: str | None, plot: Path | None) -> None:
+def require_files(
+    save: Path | None, resume: Path | None, log: str | None, plot: Path | None
+) -> None:
     """Raise BakeoffError unless all files can be written, before any library is imported."""
     if save is not None and save != resume:
         require_new(save, "--save")
     elif resume is not None and os.path.isfile(resume):  # noqa: PTH113 -- False for any bad name
-        require_folder(resume, "--resume")
+        require_folder_to_be(resume.parent, "--resume")
     if log is not None and log != "-":
         require_new(Path(log), "--log")
         if save is not None and Path(log).resolve() == save.resolve():
             raise BakeoffError(f"--save and --log are both {log}; name two files")
     if plot is not None:
-        check_picture(plot)
+        require_picture(plot)
         require_new(plot, "--plot")
 
 
 def follow(run: TrainingRun, path: Path | None, log: str | None, plot: Path | None) -> None:
     """Train, showing, logging and saving as it goes; draw the losses at the end."""
     from bench.cli.progress import TrainingProgress
-    from common.train import by_chunk, by_scan, epochs
 
-    start = run.start
-    run.step.load(start.checkpoint)
-    run_epoch = by_scan(run.step) if run.epoch_mode == "scan" else by_chunk(run.step)  # type: ignore[arg-type]
-    numbers = range(start.epoch, run.epochs)
-    last = start
-    show = TrainingProgress(run, to_stdout=log != "-")
+    start = last = run.start
+    progress = TrainingProgress(run, to_stdout=log != "-")
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         write(log, {"run": header(run)})
-        with show:
-            for epoch in epochs(
-                run_epoch, run.step, run.tokens, start.model, start.data, start.seed, numbers
-            ):
+        with progress:
+            for epoch in run.epochs():
                 last = replace(start, checkpoint=epoch.checkpoint, epoch=epoch.number + 1)
-                show.epoch(epoch)
+                progress.epoch(epoch)
                 write(log, {"epoch": epoch.number, "loss": epoch.loss, "seconds": epoch.seconds})
                 if path is not None and last.epoch % EVERY == 0:
                     keep(last, path)
         if path is not None:
-            show.say(f"saved to {keep(last, path)}")
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        told = stopped(error, run, last, path)
-        if told is None:
+            progress.say(f"saved to {keep(last, path)}")
+    except (KeyboardInterrupt, BakeoffError) as error:
+        if last is start:
             raise
-        raise told from error
+        kind = type(error) if isinstance(error, BakeoffError) else InterruptedRunError
+        kept = keep(last, path)
+        done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
+        raise kind(
+            f"{str(error) or 'interrupted'}; {done} saved to {kept}; "
+            f"go on with: {resume_command(kept)}"
+        ) from error
+    except BaseException:  # a reader that has left, or a mistake of ours
+        if path is not None and last is not start:
+            keep(last, path)
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
-        if plot is not None and show.losses:
-            draw([msgspec.convert(header(run) | {"losses": show.losses}, Curve)], plot)
-
-
-def stopped(
-    error: BaseException, run: TrainingRun, last: Saved, path: Path | None
-) -> BakeoffError | None:
-    """Save what is done; return the error that says so and how to go on, None to leave it as is."""
-    from common.hosts import LOST
-
-    kind: type[BakeoffError]
-    if isinstance(error, KeyboardInterrupt):
-        kind, what = InterruptedRunError, "interrupted"
-    elif run.devices.peers and isinstance(error, LOST):
-        kind, what = LostPeerError, f"another process was lost ({words_of(error)})"
-    elif isinstance(error, BakeoffError):
-        kind, what = type(error), str(error)
-    else:  # a reader that has left, or a mistake of ours
-        if path is not None and last is not run.start:
-            keep(last, path)
-        return None
-    if not run.devices.first:
-        return kind(f"{what}; process 0 saves")
-    if last is run.start:
-        return kind(what)
-    kept = keep(last, path)
-    done = f"{last.epoch} epoch{'' if last.epoch == 1 else 's'}"
-    return kind(f"{what}; {done} saved to {kept}; go on with: {resume_command(kept)}")
+        if plot is not None and progress.losses:
+            name = f"{start.entrant} {start.style}, {Path(start.corpus).name}"
+            draw(plot, name, progress.losses, run.corpus.entropy)
 
 
 def resume_command(kept: Path) -> str:
@@ -253,23 +200,27 @@ def keep(saved: Saved, path: Path | None) -> Path:
 
 
 def header(run: TrainingRun) -> dict[str, Any]:
-    """Return what a log says about its run."""
+    """Return the first line of a log: everything that the losses depend on."""
     import jax
     from pytest_benchmark.utils import get_commit_info
 
+    import impls
     from bench.worker.settings import ROOT, machine
     from common.versions import versions
+    from common.weights import Run
 
+    start = run.start
     commit = get_commit_info(str(ROOT))
-    return described(run.start) | {
-        "vocab": run.start.vocab.characters,
+    return {
+        **{name: to_builtins(getattr(start, name)) for name in Run.__struct_fields__},
+        "vocab": start.vocab.characters,
         "entropy": run.corpus.entropy,
-        "epochs": run.epochs,
-        "epoch_mode": run.epoch_mode,
+        "epochs": run.options.epochs,
+        "epoch_mode": run.options.epoch_mode,
         "arguments": sys.argv[1:],
         "commit": {name: commit[name] for name in ("id", "dirty") if name in commit},
-        "device": str(jax.devices()[0]),
-        "versions": versions(),
+        "device": str(jax.config.jax_default_device or jax.devices()[0]),
+        "versions": versions([impls.load(start.entrant).distribution]),
         "machine": machine(),
     }
 

@@ -1,101 +1,78 @@
-"""What commands that measure sides in turns have in common: options, progress, and Ctrl-C."""
+"""What the commands of tracking share: what is measured, progress, and how they end."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from common.errors import BakeoffError, unknown
+from bench.cli.documents import give, rendered, show
+from bench.options import MOST_COUNT, Options, names_of
+from common.config import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from rich.console import Console
 
     from bench.cells import Selection
-    from bench.engine.actions import Action
-    from bench.samples import Spent
+    from bench.engine.actions import Action, Spent
+    from bench.report.table import Document
+    from bench.runfile import ResultsWithSamples
 
-MARGIN = 0.02
-"""Inside of which, as a fraction, two times are equivalent."""
-MOST = 1000
-"""Of what is counted: pairs, blocks, visits."""
-AS_BUDGETED = "as the budget goes"
-
-Entrants = Annotated[
-    list[str] | None,
-    typer.Option("--entrant", metavar="NAME", help="These only; again, or as a,b."),
+FORMATS = ("text", "md", "json", "html")
+Format = Annotated[
+    Literal["text", "md", "json", "html"] | None,
+    typer.Option(
+        "--format",
+        help="text for a terminal, md for a pull request, html for a page, json for a run file.",
+        show_default="by the output's ending, else text",
+    ),
 ]
-Workloads = Annotated[
-    list[str] | None, typer.Option("--workload", metavar="NAME", show_default="toy and seed")
+Details = Annotated[
+    bool, typer.Option("--verbose", "-v", metavar="", help="All sentences and tables.")
 ]
-Backend = Annotated[
-    str | None, typer.Option(metavar="NAME", show_default="an accelerator, else cpu")
-]
-Metrics = Annotated[
-    list[str] | None,
-    typer.Option("--metric", metavar="NAME", show_default="step, host_cost and all cold ones"),
-]
-Blocks = Annotated[
-    int | None,
-    typer.Option(help="Blocks of each turn in a pair of workers.", show_default=AS_BUDGETED),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with what was cut off, given the same options.")
-]
-Details = Annotated[bool, typer.Option("--verbose", "-v", help="All sentences and tables.")]
-
-
-def names(given: list[str] | None) -> tuple[str, ...]:
-    """Return names that were given again, or with commas in between."""
-    parts = (part.strip() for value in given or () for part in value.split(","))
-    return tuple(filter(None, parts))
 
 
 def selection(
     entrant: list[str] | None,
-    styles: tuple[str, ...],
+    style: list[str] | tuple[str, ...] | None,
     workload: list[str] | None,
     backend: str | None,
+    metric: list[str] | None,
 ) -> Selection:
-    """Return the cells that are asked for; raise BakeoffError where there is no such entrant."""
+    """Return the cells and metrics that are asked for.
+
+    Raises:
+        BakeoffError: there is no such entrant or workload, or a metric is not measured in turns.
+    """
     import impls
     from bench.cells import Selection
+    from bench.track.sides import require_metrics
 
-    entrants = names(entrant)
-    for name in entrants:
+    chosen = Selection(
+        names_of(entrant),
+        names_of(style),
+        names_of(workload),
+        (backend,) if backend else (),
+        names_of(metric),
+    )
+    for name in chosen.entrants:
         impls.require_here(name)
-    return Selection(entrants, styles, names(workload), (backend,) if backend else ())
+    require_metrics(chosen.metrics)
+    chosen.check_names()
+    return chosen
 
 
-def metrics_of(given: tuple[str, ...]) -> frozenset[str]:
-    """Return the metrics to measure; raise BakeoffError unless each is measured side by side."""
-    from bench.engine.sides_plan import DEFAULT_METRICS
-    from bench.metrics import EXACT, METRICS
-
-    for name in given:
-        if name not in METRICS | EXACT:
-            raise unknown("metric", name, [name for name in METRICS if name in DEFAULT_METRICS])
-        if name not in DEFAULT_METRICS:
-            known = ", ".join(name for name in METRICS if name in DEFAULT_METRICS)
-            raise BakeoffError(
-                f"metric {name!r} is not measured side by side; give one of {known}. Exact counts "
-                "are compared always; `pytest bench` measures the others"
-            )
-    return frozenset(given) or DEFAULT_METRICS
-
-
-def check_counts(budget: float, **counts: int | None) -> None:
-    """Raise BakeoffError unless a budget and the counts that are given can be measured."""
-    from common.config import check_rate, check_size
-
-    check_rate("--budget", budget)
-    for option, count in counts.items():
-        if count is not None:
-            check_size(f"--{option.replace('_', '-')}", count, most=MOST)
+def checked(options: Options) -> Options:
+    """Return options that can be measured by; raise BakeoffError otherwise."""
+    if options.processes is not None:
+        check_size("--pairs", options.processes, most=MOST_COUNT)
+    options.check()
+    return options
 
 
 def error_console() -> Console:
@@ -110,18 +87,18 @@ def progress(
     console: Console, budget: float, *, resumable: bool = True
 ) -> Iterator[Callable[[Action, Spent], None]]:
     """Show how far a measurement is; after Ctrl-C, say how to go on where something is kept."""
-    from bench.report.progress import Shown
+    from bench.report.progress import Progress
 
     begun = False
     try:
-        with Shown(console, budget) as shown:
+        with Progress(console, budget) as shown:
 
-            def told(action: Action, spent: Spent) -> None:
+            def on_progress(action: Action, spent: Spent) -> None:
                 nonlocal begun
                 begun = True
                 shown(action, spent)
 
-            yield told
+            yield on_progress
     except KeyboardInterrupt:
         if begun and resumable:
             console.print(
@@ -138,3 +115,42 @@ def announced(console: Console, text: str) -> Iterator[Callable[[str], None]]:
         return
     with console.status(text) as status:
         yield status.update
+
+
+def finish(
+    results: ResultsWithSamples,
+    document: Document,
+    format_: str | None,
+    output: Path | None,
+    *,
+    details: bool = False,
+    marker: str = "",
+) -> None:
+    """Show results on the terminal, or write them; a file that is no text has its headline shown.
+
+    Args:
+        results: For a run file.
+        document: The same, to read.
+        format_: One of `FORMATS`; text if None.
+        output: A new file; standard output if None.
+        details: Whether a terminal shows all of it.
+        marker: First line of Markdown, by which a later comment finds the one that it replaces.
+    """
+    if output is None and format_ in (None, "text"):
+        show(document, details=details)
+        return
+    if output is not None:
+        print(document.headline, file=sys.stderr)
+    if format_ != "json":
+        give(rendered(document, format_ or "text", marker), output)
+        return
+    from bench.runfile.writer import run_file, write
+
+    made = run_file(results)
+    if output is None:
+        import msgspec
+
+        print(msgspec.json.encode(made, enc_hook=float).decode())
+    else:
+        write(output, made)
+        print(output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, Journal, newest
 from bench.engine.machine import only_one
-from bench.engine.processes import WorkerFailedError
+from bench.engine.process import WorkerFailedError
 from bench.environments.builder import failure
 from bench.environments.offers import offer
 from bench.environments.uv import PYTHONS, UnsolvableError, installed, minor

@@ -1,1 +1,1 @@
-"""What a style costs a model of yours: the law of host costs, fitted to a run, and what follows."""
+"""What each style costs a training step: the law of host costs by the arrays of a model."""

@@ -1,31 +1,63 @@
-"""The law of host costs in a run at several depths.
-
-A run (`pytest bench --workload depth`) says what each style adds to a call with 8 to 194 parameter
-arrays. That is a fixed part and a part for each array, however large the array is.
-"""
+"""The law of host costs in a run at several depths (`pytest bench --workload depth`)."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.cells import BASELINE, CONTROL, TOGETHER, Arm
-from bench.compare.conditions import versions
-from bench.cost.table import KIND, VERSION, CostTable, Growth, Measured, StyleCost
-from bench.estimates import REFERENCE, Group, differences, table
-from bench.estimates import added as added_seconds
-from bench.metrics import HOST, METRICS, STARTUP
+from bench.cells import BASELINE, REFERENCE, Arm
+from bench.cost.table import KIND, VERSION, CostTable, StyleCost
+from bench.metrics import HOST, TOGETHER
 from bench.runfile.reader import processor_model
-from bench.stats.law import law, power_law
+from bench.stats.law import Law, fit
 from common.config import WORKLOADS
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable
 
-    from bench.estimates import Arms
     from bench.runfile.reader import Run
+    from bench.samples import Sample
+
+
+def cost_table(run: Run, backend: str = "cpu") -> CostTable:
+    """Return the laws that host costs at several depths follow.
+
+    Args:
+        run: With host costs at two depths or more.
+        backend: Of the device.
+
+    Raises:
+        BakeoffError: there are host costs at fewer than two depths, or from too few workers.
+    """
+    samples = [
+        sample
+        for sample in run.samples
+        if sample.metric == HOST and sample.cell.backend == backend
+        if sample.cell.workload in TOGETHER["depth"]
+    ]
+    fitted = laws(samples)
+    if not fitted:
+        raise BakeoffError(
+            f"{run.name} has no host costs at two depths from three workers; make one with "
+            "`pytest bench --workload depth --metric host_cost --budget 900`"
+        )
+    sizes = [arrays_of(sample.cell.workload) for sample in samples]
+    return CostTable(
+        kind=KIND,
+        version=VERSION,
+        machine=processor_model(run.machine),
+        versions=run.results.versions,
+        when=run.when,
+        run=run.name,
+        arrays=(min(sizes), max(sizes)),
+        styles=tuple(
+            StyleCost(entrant=arm.entrant, style=arm.style, law=law) for arm, law in fitted.items()
+        ),
+    )
 
 
 def arrays_of(workload: str) -> int:
@@ -33,124 +65,37 @@ def arrays_of(workload: str) -> int:
     return 2 * (WORKLOADS[workload].layers + 1)
 
 
-def cost_table(runs: Sequence[Run], backend: str = "cpu") -> CostTable:
-    """Return the laws that host costs at several depths follow.
+def laws(samples: Iterable[Sample]) -> dict[Arm, Law]:
+    """Return the law of each arm with enough workers; plain JAX's other styles do other work.
 
-    Args:
-        runs: The first one that has host costs at depths gives the laws; how the times of fresh
-            processes grow with depth comes from all.
-        backend: Of the device.
-
-    Raises:
-        BakeoffError: there are host costs at fewer than two depths, or from too few workers.
+    In each block an arm's cost is a part of what the two references take there, which a slow core
+    slows down too. Such parts are averaged within a worker.
     """
-    found = [
-        {
-            workload: run.samples[group]
-            for workload in TOGETHER["depth"]
-            if (group := Group(HOST, workload, backend)) in run.samples
-        }
-        for run in runs
-    ]
-    run, groups = next(((r, g) for r, g in zip(runs, found, strict=True) if g), (runs[0], found[0]))
-    costs, levels = by_worker(groups)
-    sizes = np.array([arrays_of(workload) for workload in groups], float)
-    laws = {arm: law(sizes, rows, levels[arm]) for arm, rows in costs.items()}
-    if not any(laws.values()):
-        raise BakeoffError(
-            f"{run.name} has no host costs at two depths from three workers; make one with "
-            "`pytest bench --workload depth --metric host_cost --budget 900`"
-        )
-    measured = measured_at(groups)
-    grown = [(each, processor_model(one.machine)) for one in runs for each in growth(one, backend)]
-    return CostTable(
-        KIND,
-        VERSION,
-        machine=processor_model(run.machine),
-        versions=versions(run),
-        when=run.when,
-        run=run.name,
-        styles=tuple(
-            StyleCost(
-                arm.entrant,
-                arm.full_style,
-                **own._asdict(),
-                measured=measured[arm],
-                seconds=tuple(
-                    tuple(None if np.isnan(c) else float(c) for c in row) for row in costs[arm]
-                ),
-                levels=tuple(map(float, levels[arm])),
-            )
-            for arm, own in laws.items()
-            if own is not None and arm.entrant != BASELINE[0]  # its other styles do other work
-        ),
-        growth=tuple(each for each, _ in grown),
-        growth_machine=", ".join(dict.fromkeys(machine for _, machine in grown)),
+    blocks: dict[tuple[str, str, int], dict[Arm, Sample]] = defaultdict(dict)
+    for sample in samples:
+        key = sample.environment, sample.cell.workload, sample.block
+        blocks[key][sample.cell.arm] = sample
+    levels: dict[int, list[float]] = defaultdict(list)
+    parts: dict[Arm, dict[int, dict[int, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
     )
-
-
-def by_worker(
-    groups: Mapping[str, Arms],
-) -> tuple[dict[Arm, np.ndarray], dict[Arm, np.ndarray]]:
-    """Return what arms add to a call in each worker at each depth.
-
-    In each block it is a part of what the references take there, which a slow core slows down too.
-
-    Returns:
-        By arm, seconds, workers x depths, and the time of a whole call by depth.
-    """
-    tables = {workload: table(arms) for workload, arms in groups.items()}
-    workers = sorted({int(w) for each in tables.values() for w in each.worker})
-    empty = np.full((len(workers), len(tables)), np.nan)
-    costs: dict[Arm, np.ndarray] = {}
-    level: dict[Arm, np.ndarray] = {}
-    for column, each in enumerate(tables.values()):
-        references, others = each.compared(REFERENCE)
-        seconds = np.exp(each.logs)
-        beside = seconds[:, references].mean(1)
-        usual = float(np.nanmedian(beside))
-        for row, worker in enumerate(workers):
-            mine = (each.worker == worker) & ~np.isnan(beside)
-            if not mine.any():
-                continue
-            for other in others:
-                parts = seconds[mine, other] / beside[mine] - 1
-                if not np.isnan(parts).all():
-                    own = costs.setdefault(each.cells[other].arm, empty.copy())
-                    own[row, column] = usual * np.nanmean(parts)
-        for arm, own in costs.items():
-            known = own[:, column]
-            whole = usual + (np.nanmean(known) if not np.isnan(known).all() else 0.0)
-            level.setdefault(arm, np.full(len(tables), np.nan))[column] = whole
-    return costs, level
-
-
-def measured_at(groups: Mapping[str, Arms]) -> dict[Arm, tuple[Measured, ...]]:
-    """Return what each arm was measured to add, by arm, the fewest arrays first."""
-    found: dict[Arm, tuple[Measured, ...]] = {}
-    for workload, arms in groups.items():
-        estimates, reference = differences(arms)
-        for cell, estimate in estimates.items():
-            point = Measured(arrays_of(workload), *added_seconds(estimate, reference))
-            found[cell.arm] = (*found.get(cell.arm, ()), point)
-    return found
-
-
-def growth(run: Run, backend: str = "cpu") -> Iterator[Growth]:
-    """Yield how each time of a fresh process grows with depth, by arm; import and init are none."""
-    for metric in STARTUP:
-        if METRICS[metric].of_library:
+    for (_, workload, _), row in blocks.items():
+        if not row.keys() >= set(REFERENCE):
             continue
-        seconds: dict[Arm, dict[int, list[float]]] = {}
-        for workload in TOGETHER["depth"]:
-            for cell, samples in run.samples.get(Group(metric, workload, backend), {}).items():
-                own = seconds.setdefault(cell.arm, {})
-                own[WORKLOADS[workload].layers] = [v for each in samples for v in each.values]
-        for arm, own in seconds.items():
-            if len(own) > 1 and arm != Arm(*CONTROL):
-                power = power_law(own)
-                first, last = min(own), max(own)
-                ends = float(np.median(own[first])), float(np.median(own[last]))
-                yield Growth(
-                    arm.entrant, arm.full_style, metric, *power, seconds=ends, layers=(first, last)
-                )
+        size, beside = arrays_of(workload), fmean(row[arm].value for arm in REFERENCE)
+        levels[size].append(beside)
+        for arm, sample in row.items():
+            if arm.entrant != BASELINE.entrant and arm not in REFERENCE:
+                parts[arm][sample.worker][size].append(sample.value / beside - 1)
+    sizes = sorted(levels)
+    usual = np.array([median(levels[size]) for size in sizes])
+    fitted = {}
+    for arm, workers in parts.items():
+        rows = [[fmean(w[s]) if s in w else np.nan for s in sizes] for w in workers.values()]
+        costs = np.array(rows) * usual
+        known = ~np.isnan(costs).all(0)
+        level = usual[known] + np.nanmean(costs[:, known], 0)
+        law = fit(np.array(sizes, float)[known], costs[:, known], level)
+        if law is not None:
+            fitted[arm] = law
+    return fitted

@@ -1,28 +1,23 @@
-"""What a scheduler asks for, and what it is told: one pair of structs from pipe to journal."""
+"""What a plan asks for, and what comes of it: one pair of structs from the plan to the journal."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from typing import Any, Literal
 
 import msgspec
 
-from bench.samples import Cores, Turn
-from common.config import WORKLOADS
+from bench.samples import Cores
 
 type Steps[T] = Generator[Action, Outcome, T]
 """Part of one lane's work: it asks for one thing at a time."""
 type Phases[T] = Generator[tuple[Action, ...], Outcome, T]
 """Several lanes at the same time: yields what is to begin, and is sent what ends next."""
 type Lanes = Phases[None]
+type Job = Callable[[Cores], Steps[Any]]
+"""Something to do on a lane's cores."""
 
-ALL, ONE, AUTO = "all", "one", "auto"
-"""Settings of `--cores`: as users run it; one core each; what fits each metric."""
-
-type Do = Literal[
-    "start", "load", "count", "prove", "open", "prepare", "block", "train", "close", "cold"
-]
+type Do = Literal["start", "load", "count", "prove", "open", "block", "train", "close", "cold"]
 
 
 class Action(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,8 +26,8 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     do: Do
     worker: int
     """Number of the process, from 1; a cold process has one too."""
-    side: str = ""
-    """Environment in which the worker runs; empty is the shared one."""
+    environment: str = ""
+    """In which the worker runs; empty for the shared one."""
     backend: str = ""
     workload: str = ""
     arms: tuple[str, ...] = ()
@@ -49,8 +44,8 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __str__(self) -> str:
         parts = (self.do, self.workload, " ".join(self.arms[:1]), self.kind)
-        side = f"({self.side})" if self.side else ""
-        return " ".join(filter(None, (*parts, side)))
+        where = f"({self.environment})" if self.environment else ""
+        return " ".join(filter(None, (*parts, where)))
 
 
 class Death(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,48 +72,13 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     death: Death | None = None
 
 
-@dataclass(frozen=True)
-class Options:
-    """How much is measured."""
+class Spent(msgspec.Struct):
+    """Where the time of a run went, in seconds."""
 
-    budget: float
-    """Seconds of wall time, from the program's start to its end."""
-    seed: int = 0
-    processes: int | None = None
-    """Workers for warm metrics; None lets the planner choose, as below."""
-    blocks: int | None = None
-    """Blocks of each turn in each worker."""
-    rounds: int | None = None
-    """Rounds in a block."""
-    cold_samples: int | None = None
-    """Cold processes for each cell."""
-    cores: str = AUTO
-    """`all`, `one` or `auto`."""
-    donate: bool = False
-    """Whether every style donates its state; those that cannot are left out."""
-    margin: float = 0.02
-    """Inside of which two times are equivalent: what is settled gets fewer turns."""
-
-    @property
-    def fixed(self) -> bool:
-        """Whether a number of blocks was given, which the budget does not change."""
-        return self.blocks is not None
-
-
-STEPS = ("step", "pipelined")
-"""Kinds of turns that are steps as users run them, on all cores."""
-ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6, "sample": 5, "epoch": 2}
-"""Rounds in a block. Of a step at `seed`, from eight on a block is worth what it costs."""
-FEW_ROUNDS = 3
-"""Of a step that does more than `seed`'s: there a round takes seconds."""
-
-
-def rounds_of(turn: Turn) -> int:
-    """Return the rounds in a block."""
-    long = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
-    return FEW_ROUNDS if long and turn.kind == "step" else ROUNDS[turn.kind]
-
-
-def calls_of(turn: Turn) -> int:
-    """Return about how many calls a turn takes."""
-    return 50 if turn.kind == "pipelined" else 6
+    wall: float = 0.0
+    """Of the budget."""
+    sampling: float = 0.0
+    """Blocks, trainings, and in cold processes what was timed; where several workers are at work,
+    each counts for its share."""
+    processes: int = 0
+    blocks: int = 0

@@ -19,7 +19,6 @@ TYPES: dict[str, Any] = {
     "count": protocol.Counted,
     "prove": protocol.Proven,
     "open": protocol.Opened,
-    "prepare": protocol.Failures,
     "block": protocol.Timed,
     "train": protocol.Trained,
     "cold": protocol.Cold,
@@ -51,26 +50,32 @@ def typed(action: Action, record: Any, loaded: Collection[str] | None = None) ->
         answer: Any = msgspec.convert(record, protocol.Failed if failed else TYPES[action.do])
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
+    samples: list[protocol.Sample] = getattr(answer, "samples", [])
+    asked = {*action.arms} if loaded is None else {*action.arms} & {*loaded}
+    for sample in samples:
+        if sample.metric not in METRICS or (sample.arm not in asked and action.do != "cold"):
+            raise AnswerError(f"{sample.metric!r} of {sample.arm!r} was not asked about")
+        if not sample.value >= 0:
+            raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
     if action.do == "block":
-        check_block(action, answer, action.arms if loaded is None else loaded)
-    elif action.do == "cold":
-        for name, value in answer.values.items():
-            if name not in COLD or (value is not None and value <= 0):
-                raise AnswerError(f"{name!r} is {value}")
+        check_block(action, answer)
+    elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
+        raise AnswerError(f"{min(others)!r} is not measured in a cold process")
     return answer
 
 
-def check_block(action: Action, answer: protocol.Timed, loaded: Collection[str]) -> None:
-    """Raise AnswerError unless all arms have as many samples of the turn's metrics."""
-    for metric, arms in answer.seconds.items():
-        if metric not in METRICS or METRICS[metric].turn != action.kind:
-            raise AnswerError(f"{metric!r} is not measured in a turn of {action.kind!r}")
-        if others := set(arms) - ({*action.arms} & {*loaded}):
-            raise AnswerError(f"{min(others)!r} was not asked about")
-        if missing := {*action.arms} - set(arms) - set(answer.failures):
-            raise AnswerError(f"{min(missing)!r} was left out of a block")
-        counts = {len(values) for values in arms.values()}
-        if len(counts) > 1 or any(not count or count % action.rounds for count in counts):
-            raise AnswerError(f"arms have {sorted(counts)} samples in {action.rounds} rounds")
-        if any(value <= 0 for values in arms.values() for value in values):
-            raise AnswerError(f"a sample of {metric!r} is not positive")
+def check_block(action: Action, answer: protocol.Timed) -> None:
+    """Raise AnswerError unless all arms have as many calls of the turn's metrics."""
+    calls: dict[str, set[int]] = {}
+    for sample in answer.samples:
+        if METRICS[sample.metric].turn != action.kind:
+            raise AnswerError(f"{sample.metric!r} is not measured in a turn of {action.kind!r}")
+        if METRICS[sample.metric].compared:
+            calls.setdefault(sample.metric, set()).add(sample.calls)
+            if not sample.value > 0:
+                raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
+    timed = {sample.arm for sample in answer.samples}
+    if missing := {*action.arms} - timed - set(answer.failures):
+        raise AnswerError(f"{min(missing)!r} was left out of a block")
+    if any(len(counts) > 1 or min(counts) % action.rounds for counts in calls.values()):
+        raise AnswerError(f"arms have other numbers of calls in {action.rounds} rounds: {calls}")

@@ -10,34 +10,29 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bench.cells import Arm
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.answers import AnswerError, typed
-from bench.engine.machine import Others
-from bench.engine.processes import Place, Worker, WorkerFailedError
+from bench.engine.process import HEAVY_SILENCE, Place, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from bench.engine.actions import Lanes, Options
+    from bench.engine.actions import Spent
     from bench.engine.journal import Journal
-    from bench.samples import Spent
+    from bench.engine.plan import Plan
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds after which a worker is taken to hang: a third of the budget, within these."""
-HEAVY_SILENCE = 180.0
-"""At least so long while a heavy library is imported."""
 LAST_SILENCE = 20.0
 """The same, where the budget is nearly spent."""
 USUAL, LEAST_USUAL = 10, 10.0
 """Once something of its kind has been done: so many times as long, and so many seconds at least."""
-LEAST_SEEN = 0.1
-"""Of a run that was taken up, the part that has to be left to say what else the machine did."""
 MOST_LANES = 256
 COMPILED = "bakeoff-compiled-"
 """How folders of compiled programs are called."""
@@ -68,18 +63,6 @@ def new_cache() -> Path:
         ) from error
 
 
-class Plan(Protocol):
-    """What says what is done when."""
-
-    options: Options
-    spent: Spent
-    end: float
-    """Seconds of the budget after which nothing begins."""
-
-    def actions(self) -> Lanes:
-        """Yield what is to begin; expects the outcome of what ends next."""
-
-
 @dataclass
 class Driver:
     """One run from its first action to its last, or to where it is cut off."""
@@ -89,12 +72,12 @@ class Driver:
     outside: dict[str, str] = field(default_factory=dict)
     """Files of entrants that are not the project's, by name."""
     places: Mapping[str, Place] = field(default_factory=lambda: {"": Place()})
-    """Where workers run, by side."""
-    told: Callable[[Action, Spent], None] = lambda _action, _spent: None
-    """Told before each action; shows how far the run is."""
-    clock: Callable[[], float] = time.monotonic
+    """Where workers run, by environment."""
+    on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None
+    """Called before each action; shows how far the run is."""
     heavy: Collection[str] = ()
-    """Sides whose libraries may take long to import."""
+    """Environments whose libraries may take long to import."""
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.workers: dict[int, Worker] = {}
@@ -111,15 +94,14 @@ class Driver:
         self.closing = threading.Event()
 
     def run(self) -> None:
-        """Do everything that the plan asks for; what was found is in its sides, at any time.
+        """Do everything that the plan asks for; what came of it is in the plan, at any time.
 
         Raises:
             BakeoffError: the journal is another run's, or cannot be written.
         """
         self.zero = self.clock() - self.plan.spent.wall
         self.cache = new_cache()
-        pool, others = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane"), Others()
-        begun = self.clock()
+        pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
         try:
             lanes = self.plan.actions()
             with suppress(StopIteration):
@@ -129,8 +111,6 @@ class Driver:
         finally:
             self.close(pool)
             shutil.rmtree(self.cache, ignore_errors=True)
-            if self.clock() - begun > LEAST_SEEN * self.plan.spent.wall:
-                self.plan.spent.elsewhere = others.seen()
 
     def close(self, pool: ThreadPoolExecutor) -> None:
         """End all workers, those that a lane is starting at this moment too."""
@@ -163,7 +143,7 @@ class Driver:
         """Do what is pending; return what ends first with its outcome, which is on the disk."""
         for action in self.pending.values():
             if action.worker not in self.running:
-                self.told(action, self.plan.spent)
+                self.on_progress(action, self.plan.spent)
                 self.running[action.worker] = pool.submit(self.perform, action)
         wait(self.running.values(), return_when=FIRST_COMPLETED)
         worker = min(worker for worker, future in self.running.items() if future.done())
@@ -178,24 +158,24 @@ class Driver:
         self.replayed += 1
         assert self.journal is not None
         try:
-            said = msgspec.convert(record["action"], Action)
+            written = msgspec.convert(record["action"], Action)
             outcome = msgspec.convert(record["outcome"], Outcome)
-            asked = self.pending.get(said.worker)
-            if said == asked and outcome.death is None:
-                answer = typed(said, outcome.answer, self.arms.get(said.worker))
+            asked = self.pending.get(written.worker)
+            if written == asked and outcome.death is None:
+                answer = typed(written, outcome.answer, self.arms.get(written.worker))
                 outcome = msgspec.structs.replace(outcome, answer=answer)
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             raise BakeoffError(
                 f"record {self.replayed} of the journal {self.journal.path} is damaged: "
                 "delete its line and what follows to keep what is before, or start anew"
             ) from error
-        if said != asked:
+        if written != asked:
             raise BakeoffError(
-                f"the journal {self.journal.path} does not fit this run: it holds {said} where "
+                f"the journal {self.journal.path} does not fit this run: it holds {written} where "
                 f"{asked} was to be done; it was written by another version or with other "
                 "options: start anew without --resume"
             )
-        return said, outcome
+        return written, outcome
 
     # what happens in a lane's thread
 
@@ -231,7 +211,7 @@ class Driver:
         if action.do in BEGIN:
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
-            worker = Worker(self.places[action.side], patience, action.cores)
+            worker = Worker(self.places[action.environment], patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
         record = None
@@ -243,30 +223,32 @@ class Driver:
 
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""
-        donate = {"donate": True} if self.plan.options.donate else {}  # old workers know of none
+        donate = {"donate": True} if self.plan.options.donate else {}
         command: dict[str, Any] = {
             "do": action.do,
             "workload": action.workload,
             "backend": action.backend,
         }
         if action.do == "load":
-            cache = self.cache / (action.side or "everybody").replace("/", "-")
+            cache = self.cache / (action.environment or "everybody").replace("/", "-")
             return {
                 "do": "load",
-                "arms": [arm.split("/") for arm in action.arms],
+                "arms": list(action.arms),
                 "outside": self.outside,
                 "cache": str(cache),
                 "seed": action.seed,
                 "check_programs": action.check,
             } | donate
         if action.do == "cold":
-            code = Arm.of(action.arms[0]).code
-            about = {"entrant": code.entrant, "style": code.full_style}
-            return command | about | {"outside": self.outside} | donate
-        if action.do in ("block", "prepare"):
-            command |= {"kind": action.kind, "arms": list(action.arms)}
-            block = {"rounds": action.rounds, "seed": action.seed}
-            return command | (block if action.do == "block" else {})
+            entrant, style = Arm.of(action.arms[0]).code
+            return command | {"entrant": entrant, "style": style, "outside": self.outside} | donate
+        if action.do == "block":
+            return command | {
+                "kind": action.kind,
+                "arms": list(action.arms),
+                "rounds": action.rounds,
+                "seed": action.seed,
+            }
         command["arm"] = action.arms[0]
         return command | ({"losses": list(action.losses) or None} if action.do == "open" else {})
 
@@ -280,7 +262,7 @@ class Driver:
         else:
             left = self.plan.end - (self.clock() - self.zero)
             patience = min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
-        imports = action.side in self.heavy and action.do in ("load", "cold")
+        imports = action.environment in self.heavy and action.do in ("load", "cold")
         return max(patience, HEAVY_SILENCE) if imports else patience
 
     def blamed(self, action: Action, error: WorkerFailedError) -> str:
@@ -301,4 +283,4 @@ class Driver:
 
 def kind_of(action: Action) -> tuple[str, str, str, str]:
     """Return what actions have in common that take about as long."""
-    return action.do, action.workload, action.kind, action.side
+    return action.do, action.workload, action.kind, action.environment

@@ -17,7 +17,7 @@ import msgspec
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
-VERSION = 2
+VERSION = 3
 FOLDER = Path(".bakeoff")
 SUFFIX = ".journal"
 
@@ -111,11 +111,7 @@ def disk_words(error: OSError, path: str) -> str:
     return f"cannot write {path}: {error.strerror}; what was measured before is in the journal"
 
 
-def newest(folder: Path = FOLDER) -> Path:
-    """Return the journal that was written to last; raise BakeoffError if there is none."""
-    begun = [path for path in folder.glob(f"*{SUFFIX}") if path.stat().st_size]
-    if not begun:
-        raise BakeoffError(
-            f"there is nothing to resume: no journal in {folder}/; run without --resume"
-        )
-    return max(begun, key=lambda path: path.stat().st_mtime)
+def journals(kind: str, folder: Path = FOLDER) -> list[Path]:
+    """Return the journals of a kind of measurement that were begun, the newest first."""
+    begun = [path for path in folder.glob(f"*-{kind}{SUFFIX}") if path.stat().st_size]
+    return sorted(begun, key=lambda path: path.stat().st_mtime, reverse=True)

@@ -1,4 +1,4 @@
-"""This machine: one run on it at a time, and which other process used it meanwhile."""
+"""This machine: one run on it at a time, and who else used it meanwhile."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import filelock
 import psutil
 
-from bench.samples import Elsewhere, OtherProcess
 from common.config import WORKLOADS, ModelConfig
 from common.errors import BakeoffError
 
@@ -23,13 +22,26 @@ if TYPE_CHECKING:
     from bench.cells import Cell
 
 LOCK = "jax-bakeoff.lock"
+"""File in the folder for temporary files."""
 VOCABULARY = 64
-"""About as many characters as a text has."""
+"""Characters that a text has, about."""
 NOTABLE = 0.1
-"""Of a core: less is not worth a sentence."""
+"""Cores that another process has to keep busy, on average, to be named: less is not worth a
+sentence."""
 
 
-def only_one() -> filelock.BaseFileLock:
+class Usage(NamedTuple):
+    """Where a machine's processor time went beside a run."""
+
+    stolen: float = 0.0
+    """Fraction of all of it that the hypervisor gave to other guests."""
+    others: float = 0.0
+    """Fraction that other processes used."""
+    busiest: str = ""
+    """The one that used most, with its cores; empty where that is not worth a sentence."""
+
+
+def machine_lock() -> filelock.BaseFileLock:
     """Return the lock of this machine, taken; it is given back when the process ends.
 
     Raises:
@@ -74,31 +86,34 @@ def require_memory(cells: Iterable[Cell]) -> None:
             )
 
 
-class Others:
-    """Other processes and guests: looked at once when a run begins, and once when it ends."""
+class Watch:
+    """Looks at this machine once when a run begins, and once when it ends."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
         self.before = processor_seconds()
-        self.machine, self.own = machine_seconds(), sum(os.times()[:4])
+        self.machine, self.ours = machine_seconds(), sum(os.times()[:4])
 
-    def seen(self) -> Elsewhere:
-        """Return what they have used since then. Our children have to have ended."""
+    def usage(self) -> Usage:
+        """Return what others have used since then. Our children have to have ended."""
         seconds = max(1e-9, time.monotonic() - self.start)
-        whole, own = seconds * (os.cpu_count() or 1), sum(os.times()[:4]) - self.own
+        whole, ours = seconds * (os.cpu_count() or 1), sum(os.times()[:4]) - self.ours
         stolen, used = (a - b for a, b in zip(machine_seconds(), self.machine, strict=True))
-        ours = {psutil.Process().pid}
+        pids = {psutil.Process().pid}
         with suppress(psutil.Error):
-            ours |= {child.pid for child in psutil.Process().children(recursive=True)}
-        processes = [
-            OtherProcess(name, (now - self.before.get(pid, (name, 0.0))[1]) / seconds)
+            pids |= {child.pid for child in psutil.Process().children(recursive=True)}
+        cores = {
+            name: (now - self.before.get(pid, (name, 0.0))[1]) / seconds
             for pid, (name, now) in processor_seconds().items()
-            if pid not in ours
-        ]
-        most = max(processes, key=lambda process: process.cores, default=None)
-        notable = most is not None and most.cores >= NOTABLE
-        others = max(0.0, used - own) / whole
-        return Elsewhere(stolen / whole, others, most if notable else None)
+            if pid not in pids
+        }
+        most = max(cores, key=cores.__getitem__, default="")
+        notable = bool(most) and cores[most] >= NOTABLE
+        return Usage(
+            stolen / whole,
+            max(0.0, used - ours) / whole,
+            f"{most} ({cores[most]:.1f} cores)" if notable else "",
+        )
 
 
 def machine_seconds() -> tuple[float, float]:
@@ -109,10 +124,10 @@ def machine_seconds() -> tuple[float, float]:
 
 
 def processor_seconds() -> dict[int, tuple[str, float]]:
-    """Return the name of each process and the processor seconds that it has used."""
-    found = {}
+    """Return the name of each process and the processor seconds that it has used, by its id."""
+    seconds = {}
     for process in psutil.process_iter(["name", "cpu_times"]):
         times = process.info["cpu_times"]
         if times is not None:
-            found[process.pid] = (str(process.info["name"]), times.user + times.system)
-    return found
+            seconds[process.pid] = (str(process.info["name"]), times.user + times.system)
+    return seconds

@@ -1,4 +1,4 @@
-"""What has been found so far, by side; failures, and whose fault they are."""
+"""What is known so far of each environment: its cells, failures, and whose fault they are."""
 
 from __future__ import annotations
 
@@ -8,45 +8,79 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.engine.actions import Action
-from bench.samples import Found, State
+from bench.runfile import CellResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from bench.engine.actions import Death, Do
 
 IN_A_ROW = 2
-"""Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm."""
+"""Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm:
+one may be the system's."""
 AT_NO_TURN = 4
-"""The same, at no arm's turn, after which no worker of a side is started any more."""
+"""Deaths in a row at no arm's turn after which no worker of an environment is started any more."""
 
 
-@dataclass
-class Side:
-    """One environment on one backend: its cells, and deaths of its workers."""
+@dataclass(eq=False)
+class SideState:
+    """What shares workers: an environment on one backend, or a style that has its own there."""
 
-    name: str
+    environment: str
     backend: str
-    state: State
+    needed: Mapping[Cell, frozenset[str]]
+    """Metrics that were asked for, by cell; baselines and controls are not among the keys."""
+    cells: dict[Cell, CellResult]
+    """All cells, the baseline's and the control's included."""
+    notes: list[str] = field(default_factory=list)
+    """What went wrong on the way, in sentences."""
     claimed: set[Cell] = field(default_factory=set)
     """Cells that a living worker is proving."""
     strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Deaths in a row by arm, what was done, and workload; the arm is empty at no arm's turn."""
     cold_deaths: Counter[Cell] = field(default_factory=Counter)
     given_up: bool = False
-    """Its workers kept dying at no arm's turn."""
+    """Whether its workers kept dying at no arm's turn."""
 
     @classmethod
-    def of(cls, name: str, backend: str, cells: Iterable[Cell]) -> Side:
-        """Return a side that has measured nothing."""
-        return cls(name, backend, State({cell: Found() for cell in cells}))
+    def of(
+        cls,
+        environment: str,
+        backend: str,
+        needed: Mapping[Cell, frozenset[str]],
+        *,
+        control: bool,
+        problems: Mapping[str, str],
+    ) -> SideState:
+        """Return a side that has measured nothing.
+
+        Args:
+            environment: Its name.
+            backend: Of its cells.
+            needed: Metrics to measure, by cell.
+            control: Whether a control is measured beside the baseline.
+            problems: Entrants that cannot be loaded, and why.
+        """
+        references = (BASELINE, CONTROL) if control else (BASELINE,)
+        names = [arm.at(cell.workload, cell.backend) for cell in needed for arm in references]
+        cells = dict.fromkeys([*names, *needed])
+        side = cls(
+            environment,
+            backend,
+            needed,
+            {cell: CellResult(cell=cell, environment=environment) for cell in cells},
+        )
+        for cell in side.alive():
+            if cell.entrant in problems:
+                side.fail(cell, problems[cell.entrant])
+        return side
 
     def alive(self, workload: str | None = None) -> list[Cell]:
         """Return the cells that have not failed."""
         return [
             cell
-            for cell, found in self.state.cells.items()
-            if found.failure is None and workload in (None, cell.workload)
+            for cell, result in self.cells.items()
+            if result.failure is None and workload in (None, cell.workload)
         ]
 
     def cell(self, arm: str, workload: str) -> Cell:
@@ -55,22 +89,22 @@ class Side:
 
     def proven(self, cell: Cell) -> bool:
         """Tell whether a cell has been shown to be equal."""
-        return self.state.cells[cell].proof is not None
+        return self.cells[cell].proof is not None
 
     def action(
         self, do: Do, worker: int, workload: str = "", arms: Iterable[str] = (), **more: Any
     ) -> Action:
         """Return something for one of this side's workers to do."""
-        return Action(do, worker, self.name, self.backend, workload, tuple(arms), **more)
+        return Action(do, worker, self.environment, self.backend, workload, tuple(arms), **more)
 
     def fail(self, cell: Cell, failure: str, stderr: str = "") -> None:
-        """A cell has failed; the first reason stays. Without a baseline there are no others."""
-        found = self.state.cells[cell]
-        if found.failure is None:
-            found.failure, found.stderr = failure, stderr
+        """Fail a cell; the first reason stays. Without a baseline there are no others."""
+        result = self.cells[cell]
+        if result.failure is None:
+            result.failure, result.stderr = failure, stderr
         if cell.is_baseline:
-            for each in self.alive(cell.workload):
-                self.fail(each, f"there is no baseline: {failure}", stderr)
+            for other in self.alive(cell.workload):
+                self.fail(other, f"there is no baseline: {failure}", stderr)
 
     def fail_arm(self, arm: str, failure: str, workload: str = "", stderr: str = "") -> None:
         """Fail an arm's cells, at one workload or at all."""
@@ -90,20 +124,12 @@ class Side:
         strike = death.arm, action.do, action.workload
         self.strikes[strike] += 1
         whose = f" at the turn of {death.arm}" if death.arm else ""
-        self.state.notes.append(f"a worker was started again{whose}: {death.reason}")
+        self.notes.append(f"a worker was started again{whose}: {death.reason}")
         if death.arm and self.strikes[strike] >= IN_A_ROW:
             failure = f"{death.reason}, twice in a row"
             self.fail_arm(death.arm, failure, action.workload, death.stderr)
         elif not death.arm and self.strikes[strike] >= AT_NO_TURN:
             self.given_up = True
             for cell in self.alive():
-                if not self.state.cells[cell].blocks:
+                if not self.proven(cell):
                     self.fail(cell, death.reason, death.stderr)
-
-
-def with_references(cells: Iterable[Cell], *, control: bool = True) -> list[Cell]:
-    """Return cells, before those of each workload its baseline, and its control if wanted."""
-    cells = list(cells)
-    names = (BASELINE, CONTROL) if control else (BASELINE,)
-    references = [Cell(*name, cell.workload, cell.backend) for cell in cells for name in names]
-    return list(dict.fromkeys([*references, *cells]))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import impls
-from bench.cells import Offer
-from bench.engine.driver import HEAVY_SILENCE
-from bench.engine.processes import SILENCE_SECONDS, Place, WorkerFailedError, ask_once
+from bench.engine.process import (
+    HEAVY_SILENCE,
+    SILENCE_SECONDS,
+    Place,
+    WorkerFailedError,
+    ask_once,
+)
 from bench.environments.builder import failure
 from common.errors import BakeoffError
 
@@ -17,6 +21,93 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.environments.builder import Builder
+
+OF_ENTRANT = ("styles", "problems", "missing", "alone", "if_named", "keeping")
+"""Fields of an offer that are by entrant, and that a worker reports."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The contents of an environment, as a worker reports them, with entrants of other ones."""
+
+    styles: dict[str, list[str]]
+    """By entrant: its styles."""
+    problems: dict[str, str]
+    """By entrant that cannot be loaded: why."""
+    backends: list[str]
+    """What jax calls its backends, as in `cpu` and `gpu`."""
+    versions: dict[str, str]
+    """By package: its version; `python` is one of them."""
+    devices: dict[str, str]
+    """By backend: the kind of its first device."""
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By backend: how many devices, the memory of one, and the driver."""
+    conditions: dict[str, Any] = field(default_factory=dict)
+    """Flags, affinity, load."""
+    uncached: int = 0
+    """Modules that each process compiles from source, since Python can keep no bytecode of them."""
+    missing: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entrant: styles that its library's release cannot have, and why."""
+    alone: dict[str, list[str]] = field(default_factory=dict)
+    """By entrant: styles that have workers of their own."""
+    if_named: dict[str, list[str]] = field(default_factory=dict)
+    """By entrant: styles that are measured where they or the entrant are named, and at depths."""
+    keeping: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entrant: styles that cannot donate their state, and why."""
+    foreign: list[str] = field(default_factory=list)
+    """Entrants that are not JAX's."""
+    apart: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By entrant with an environment of its own: the versions that are in it."""
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    """By entrant with an environment of its own: backends that are not in it."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run file says of it."""
+        return {"versions": self.versions, "devices": self.devices, **self.conditions}
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """What has workers of its own: entrants by their environment, and styles, `torch/eager`."""
+        arms = (f"{name}/{style}" for name, styles in self.alone.items() for style in styles)
+        return {name: name for name in self.apart} | {arm: arm for arm in arms}
+
+    def environment(self, side: str) -> str:
+        """Return the entrant in whose environment a side's workers run; empty: the shared one."""
+        entrant, _, _ = side.partition("/")
+        return entrant if entrant in self.apart else ""
+
+    @property
+    def kept_styles(self) -> dict[str, str]:
+        """Why styles cannot donate their state, by `entrant/style`."""
+        reasons = self.keeping.items()
+        return {f"{name}/{style}": why for name, styles in reasons for style, why in styles.items()}
+
+    @property
+    def donating(self) -> Offer:
+        """The same without the styles that cannot donate their state."""
+        styles = {
+            entrant: [style for style in names if style not in self.keeping.get(entrant, ())]
+            for entrant, names in self.styles.items()
+        }
+        return replace(self, styles=styles)
+
+    def joined(self, name: str, other: Offer, *, apart: bool = False) -> Offer:
+        """Return this offer with an entrant of another one, which may be of its own environment."""
+        added: dict[str, Any] = {
+            what: getattr(self, what) | {k: v for k, v in getattr(other, what).items() if k == name}
+            for what in OF_ENTRANT
+        }
+        added["foreign"] = [*self.foreign, *({name} & {*other.foreign})]
+        if apart and name not in other.problems:
+            added |= {
+                "versions": other.versions | self.versions,
+                "uncached": self.uncached + other.uncached,
+                "apart": self.apart | {name: other.versions},
+                "lacking": self.lacking
+                | {name: [backend for backend in self.backends if backend not in other.backends]},
+            }
+        return replace(self, **added)
 
 
 def offer(
@@ -30,7 +121,7 @@ def offer(
     Args:
         entrants: Names, beside the baseline; the usual ones if none.
         outside: Files of entrants that are not in `impls/`, by name.
-        silence: Seconds after which a worker counts as hanging.
+        silence: Seconds without an answer after which a worker counts as hanging.
         place: Where the worker runs; in the running environment if None.
 
     Raises:
@@ -44,13 +135,13 @@ def offer(
     named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
     with suppress(WorkerFailedError):  # an entrant may kill its worker: then each has its own
         return described(named)
-    found = described([impls.BASELINE])
+    result = described([impls.BASELINE])
     for name in (named or impls.usual())[1:]:
         try:
-            found = joined(found, name, described([name]))
+            result = result.joined(name, described([name]))
         except WorkerFailedError as error:
-            found.problems[name] = f"import failed: {failure(error)}"
-    return found
+            result.problems[name] = f"import failed: {failure(error)}"
+    return result
 
 
 def offers(
@@ -68,42 +159,19 @@ def offers(
         WorkerFailedError: not even the baseline can be loaded.
     """
     apart = [name for name in entrants if impls.readable(name).own_environment]
-    others = tuple(name for name in entrants if name not in apart)
-    found = offer(others or ((impls.BASELINE,) if apart else ()), outside, silence, place)
+    shared = tuple(name for name in entrants if name not in apart)
+    result = offer(shared or ((impls.BASELINE,) if apart else ()), outside, silence, place)
     places = {"": place or Place()}
     for name in apart:
         try:
             there = builder.place_of(name)
             builder.notify(f"importing {name} in its environment")
-            one = offer((name,), outside, max(silence, HEAVY_SILENCE), there)
+            other = offer((name,), outside, max(silence, HEAVY_SILENCE), there)
         except BakeoffError as error:
-            found.problems[name] = str(error)
+            result.problems[name] = str(error)
         except WorkerFailedError as error:
-            found.problems[name] = f"import failed: {failure(error)}"
+            result.problems[name] = f"import failed: {failure(error)}"
         else:
             places[name] = there
-            found = joined_apart(found, name, one)
-    return found, places
-
-
-def joined(found: Offer, name: str, one: Offer) -> Offer:
-    """Return an offer with one entrant of another offer added."""
-    named = {
-        field: getattr(found, field) | {k: v for k, v in getattr(one, field).items() if k == name}
-        for field in ("styles", "problems", "missing", "alone", "if_named", "keeping")
-    }
-    return replace(found, **named, foreign=[*found.foreign, *(n for n in one.foreign if n == name)])
-
-
-def joined_apart(found: Offer, name: str, one: Offer) -> Offer:
-    """Return an offer with one entrant added that has an environment of its own."""
-    found = joined(found, name, one)
-    if name in found.problems:
-        return found
-    return replace(
-        found,
-        versions=one.versions | found.versions,
-        uncached=found.uncached + one.uncached,
-        apart=found.apart | {name: one.versions},
-        lacking=found.lacking | {name: [b for b in found.backends if b not in one.backends]},
-    )
+            result = result.joined(name, other, apart=True)
+    return result, places

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
+from uv import find_uv_bin
 
 from common.errors import BakeoffError
 from common.fetch import cache_folder
@@ -32,10 +31,11 @@ OFFLINE = (
 )
 """Parts of uv's messages when it cannot reach an index."""
 UNSOLVABLE = re.compile("No solution found|unsatisfiable|no usable wheels|No interpreter found")
+"""Parts of uv's messages when releases or a Python cannot be had."""
 WHEELS = ("--only-binary", ":all:")
 """Options of uv with which no package is built from its source."""
 LONGEST_MESSAGE = 400
-"""Characters of a message of uv or git that are shown."""
+"""Characters of uv's messages that are shown."""
 
 
 class UnsolvableError(BakeoffError):
@@ -47,15 +47,15 @@ class NetworkError(BakeoffError):
 
 
 def minor() -> str:
-    """Return the minor version of the running Python."""
+    """Return the minor version of the running Python, as in `3.12`."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @cache
 def installed() -> tuple[str, ...]:
     """Return the packages of the running environment, as pins."""
-    found = {canonicalize_name(d.name): d.version for d in metadata.distributions()}
-    return tuple(f"{name}=={version}" for name, version in sorted(found.items()))
+    versions = {canonicalize_name(d.name): d.version for d in metadata.distributions()}
+    return tuple(f"{name}=={version}" for name, version in sorted(versions.items()))
 
 
 def compiled(
@@ -69,7 +69,7 @@ def compiled(
     """Return the lines of the requirements file that uv resolves some requirements to.
 
     Args:
-        requirements: As pip writes them.
+        requirements: The requirements, as pip writes them.
         python: Version of Python that they have to fit, as in `3.12`.
         date: Releases that are newer than the end of this day (UTC) are not considered.
         preferences: Pins that are kept where they fit.
@@ -87,22 +87,6 @@ def compiled(
         return tuple(line for line in out.read_text("utf-8").splitlines() if line[:1] != "#")
 
 
-@cache
-def uv_path() -> str:
-    """Return the path of uv: of the package, or on the PATH.
-
-    Raises:
-        BakeoffError: it is not installed.
-    """
-    with suppress(ImportError, FileNotFoundError):
-        import uv as package
-
-        return package.find_uv_bin()
-    if found := shutil.which("uv"):
-        return found
-    raise BakeoffError("uv, which builds environments, is not installed: pip install uv")
-
-
 def uv(*arguments: str, input_: str = "") -> str:
     """Run uv, without a shell and outside any project, and return its output.
 
@@ -114,12 +98,12 @@ def uv(*arguments: str, input_: str = "") -> str:
     hidden = ("VIRTUAL_ENV", "UV_PROJECT", "UV_EXCLUDE_NEWER", "PYTHONPATH", "PYTHONHOME", "CONDA")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    folders = sorted(str(path) for path in pyenv.glob("versions/*/bin"))
-    variables["PATH"] = os.pathsep.join([variables.get("PATH", os.defpath), *folders])
+    pythons = sorted(str(path) for path in pyenv.glob("versions/*/bin"))
+    variables["PATH"] = os.pathsep.join([variables.get("PATH", os.defpath), *pythons])
     folder = cache_folder()  # no settings of uv lie there
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(  # noqa: S603 -- a list of arguments, no shell
-        [uv_path(), *arguments],
+        [find_uv_bin(), *arguments],
         input=input_,
         capture_output=True,
         text=True,

@@ -1,1 +1,1 @@
-"""`bakeoff matrix`: many comparisons, one after another on this machine or on a Ray cluster."""
+"""`bakeoff matrix`: the runs of a plan, one after another here or on the nodes of a Ray cluster."""

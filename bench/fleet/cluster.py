@@ -1,66 +1,84 @@
-"""Measure comparisons on a Ray cluster, one on a node at a time.
+"""Measure runs on a Ray cluster, one on a node at a time.
 
-Ray chooses the nodes, and starts a comparison again elsewhere when its node is lost.
+Ray chooses the nodes, and starts a run again elsewhere when its node is lost.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.fleet.process import ProcessResult
-from bench.run import code_digest
 from common.errors import BakeoffError, words_of
-from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from bench.fleet.plan import PlannedComparison
+    from bench.fleet.plan import PlannedRun
+    from bench.fleet.process import RunOutput
 
 RETRIES = 4
-"""How often Ray starts a comparison again whose node or process was killed."""
+"""How often Ray starts a run again whose node or process was killed."""
 
 
 def measure_on_cluster(
-    comparisons: Iterable[PlannedComparison],
+    runs: Iterable[PlannedRun],
     address: str,
     tell: Callable[[str], None],
     command: Sequence[str] | None = None,
-) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
-    """Measure comparisons on a cluster; yield each with its result, in the order in which they end.
+) -> Generator[tuple[PlannedRun, RunOutput], None, None]:
+    """Measure runs on a cluster; yield each with its output, in the order in which they end.
 
-    Nodes with other versions or other code are left out, each with a line to `tell`. One that joins
-    later is checked before it measures: comparisons that it gets until then fail.
+    Nodes with other versions or other code are left out, each with a line to `tell`.
 
     Raises:
-        BakeoffError: Ray is not installed, no cluster answers, or it has no node for a comparison.
+        BakeoffError: Ray is not installed, no cluster answers, or it has no node for a run.
     """
-    ray, expected = connect(address), about()
+    from bench.fleet.process import RunOutput
+
+    expected, ray, unfit = identity(), connect(address), set[str]()
+
+    def submit(run: PlannedRun) -> Any:
+        needed = run.backend.upper()
+        nodes = [
+            node["Resources"]
+            for node in ray.nodes()
+            if node["Alive"] and node["NodeID"] not in unfit and node["Resources"].get(needed)
+        ]
+        if not nodes:
+            raise BakeoffError(
+                f"no node of the cluster can measure {run}: start one with its backend and the "
+                "same packages, or take it out of the plan"
+            )
+        options: dict[str, Any] = {  # a whole node: all that the smallest one has
+            "num_cpus": min(resources.get("CPU", 0) for resources in nodes),
+            "num_gpus": min(resources.get("GPU", 0) for resources in nodes),
+            "max_retries": RETRIES,
+            "scheduling_strategy": "SPREAD",
+        }
+        if unfit:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(unfit))})"}
+        return ray.remote(**options)(measure_on_node).remote(run.arguments, expected, command)
+
     try:
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        problems = node_problems(ray, nodes, expected)
-        for name, problem in problems.items():
-            tell(f"node {name} is left out: {problem}; make it like this one")
-        nodes = [node for node in nodes if node["NodeID"] not in problems]
-        tasks = {}
-        for comparison in comparisons:
-            suitable = [node for node in nodes if node["Resources"].get(comparison.backend.upper())]
-            if not suitable:
-                raise BakeoffError(
-                    f"no node of the cluster can measure {comparison}: start one with its backend "
-                    "and the same packages, or take it out of the plan"
-                )
-            measure = ray.remote(**requirements(suitable, problems))(measure_on_node)
-            tasks[measure.remote(comparison.arguments, expected, command)] = comparison
+        tasks = {submit(run): run for run in runs}
         while tasks:
             [task], _ = ray.wait(list(tasks))
-            comparison = tasks.pop(task)
+            run = tasks.pop(task)
             try:
-                yield comparison, ray.get(task)
+                node, problem, output = ray.get(task)
             except ray.exceptions.RayError as error:
-                yield comparison, ProcessResult(None, str(error).strip() or type(error).__name__)
+                yield run, RunOutput(None, str(error).strip() or type(error).__name__)
+                continue
+            if output is not None:
+                yield run, output
+                continue
+            if node not in unfit:
+                unfit.add(node)
+                tell(f"node {node} is left out: {problem}; make it like this one")
+            tasks[submit(run)] = run
     finally:
         ray.shutdown()  # ends what is still measured
 
@@ -85,68 +103,36 @@ def connect(address: str) -> Any:
     return ray
 
 
-def node_problems(
-    ray: Any, nodes: Iterable[Mapping[str, Any]], expected: Mapping[str, str]
-) -> dict[str, str]:
-    """Return why nodes cannot measure, by their ids."""
-    affinity = importlib.import_module("ray.util.scheduling_strategies")
-    asked = {}
-    for node in nodes:
-        here = affinity.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        task = ray.remote(num_cpus=0, scheduling_strategy=here)(problem_of_node)
-        asked[node["NodeID"]] = task.remote(expected)
-    return {name: problem for name, task in asked.items() if (problem := ray.get(task))}
-
-
-def requirements(nodes: Sequence[Mapping[str, Any]], refused: Iterable[str]) -> dict[str, Any]:
-    """Return Ray's options of a task that needs a whole node: all that the smallest node has."""
-    options: dict[str, Any] = {
-        "num_cpus": min(node["Resources"]["CPU"] for node in nodes),
-        "num_gpus": min(node["Resources"].get("GPU", 0) for node in nodes),
-        "max_retries": RETRIES,
-        "scheduling_strategy": "SPREAD",
-    }
-    if refused:
-        options["label_selector"] = {"ray.io/node-id": f"!in({','.join(refused)})"}
-    return options
-
-
-def problem_of_node(expected: Mapping[str, str]) -> str:
-    """Return why the node where this runs cannot measure; empty if it can."""
-    try:
-        from bench.fleet.cluster import about, difference
-    except ImportError as error:
-        return f"it cannot run this project ({error})"
-    return difference(about(), expected)
-
-
 def measure_on_node(
-    arguments: Sequence[str], expected: Mapping[str, str], command: Sequence[str] | None
-) -> ProcessResult:
-    """Measure one comparison on the node where this runs, if it is like the host that asks."""
-    import tempfile
-    from pathlib import Path
+    arguments: Sequence[str], expected: dict[str, str], command: Sequence[str] | None
+) -> tuple[str, str, RunOutput | None]:
+    """Measure one run on the node where this runs, if it is like the host that asks.
 
-    if problem := problem_of_node(expected):
-        return ProcessResult(None, problem)
+    Returns:
+        The node's id; why it cannot measure, empty if it can; what came of the run, if it can.
+    """
+    import ray  # type: ignore[import-not-found,unused-ignore]
+
+    node = ray.get_runtime_context().get_node_id()
+    try:
+        from bench.fleet.process import COMMAND, measure
+
+        here = identity()
+    except ImportError as error:
+        return node, f"it cannot run this project ({error})", None
+    if differing := {name for name, _ in here.items() ^ expected.items()}:
+        return node, f"it has another {', another '.join(sorted(differing))}", None
     from filelock import FileLock
-
-    from bench.fleet.process import COMMAND, measure
 
     lock = Path(tempfile.gettempdir()) / "jax-bakeoff-matrix.lock"  # of several nodes on a machine
     with FileLock(lock, mode=0o666), tempfile.TemporaryDirectory(prefix="bakeoff-matrix-") as place:
-        return measure(arguments, Path(place), command or COMMAND)
+        return node, "", measure(arguments, Path(place), command or COMMAND)
 
 
-def about() -> dict[str, str]:
-    """Return what has to be the same on all nodes: the versions of the packages and the code."""
-    return versions() | {"code": code_digest()[:12]}
+def identity() -> dict[str, str]:
+    """Return what has to be the same on all nodes: the versions of the packages, and the code."""
+    import impls
+    from bench.engine.session import code_digest
+    from common.versions import versions
 
-
-def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """Return how a node differs from this host; empty if it does not."""
-    names = sorted({name for name, _ in there.items() ^ here.items()})
-    return "; ".join(
-        f"{name} is {there.get(name, 'missing')} there and {here.get(name, 'missing')} here"
-        for name in names
-    )
+    return versions(impls.libraries()) | {"code": code_digest()[:12]}

@@ -1,11 +1,11 @@
-"""PLAN.toml: which cells are compared with each other, and for how long; see docs/scale.md.
+"""PLAN.toml: which cells are measured together, and for how long; see docs/scale.md.
 
-Each `[[compare]]` is expanded to one comparison for each workload, backend and environment. The
-defaults of an including file take precedence over those of the file that it includes.
+Each `[[compare]]` is expanded to a run for each workload, backend, environment and repetition.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,12 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 import impls
-from bench.compare.gate import BACKENDS
+from bench.cells import Selection
 from bench.environments import spec
-from bench.library_details import styles_of
-from bench.metrics import METRICS
-from common.config import WORKLOADS
-from common.devices import MOST_DEVICES
 from common.errors import BakeoffError, unknown
 from common.files import MOST_JSON, read_regular
 
@@ -28,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+BACKENDS = ("cpu", "gpu", "tpu")
 type Names = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
-type DeviceCount = Annotated[int, msgspec.Meta(ge=1, le=MOST_DEVICES)]
 
 
 class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,12 +39,36 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backends: Names = ("cpu",)
     environments: Names = (spec.CURRENT,)
     metrics: tuple[str, ...] = ()
-    """None: all."""
-    devices: tuple[DeviceCount, ...] = ()
-    """Numbers of devices that share the streams, beside the step that knows of one device only."""
+    """Empty for those that a run measures by default."""
     budget: Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)] = 300.0
-    """Seconds of each comparison."""
+    """Seconds of each run."""
     repeat: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
+
+    @property
+    def cells(self) -> int:
+        """The number of cells of each run, without the baseline's."""
+        return len(set(self.entrants)) * len(set(self.styles))
+
+    def runs(self) -> Iterator[PlannedRun]:
+        """Yield its runs; raise BakeoffError if a name in it is unknown."""
+        Selection(workloads=self.workloads, metrics=self.metrics).check_names()
+        styles = [style for name in self.entrants for style in styles_of(name)]
+        for kind, names, known in (
+            ("entrant", self.entrants, impls.names()),
+            ("style", self.styles, styles),
+            ("backend", self.backends, BACKENDS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise unknown(kind, name, dict.fromkeys(known))
+        for environment in self.environments:
+            if spec.parse(environment, "environment").revision is not None:
+                raise BakeoffError(
+                    f"environment {environment!r} is a git revision; give `current`, a day or "
+                    "releases, or compare revisions by `bakeoff ab`"
+                )
+        for where in product(self.environments, self.backends, self.workloads, range(self.repeat)):
+            yield PlannedRun(self, *where)
 
 
 class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,31 +76,24 @@ class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
 
     include: list[str] = []
     defaults: dict[str, Any] = {}
+    """Of its tables and of those that it includes; an including file's take precedence."""
     compare: list[dict[str, Any]] = []
 
 
 @dataclass(frozen=True)
-class PlannedComparison:
-    """Cells that are measured together: one run of `pytest bench`."""
+class PlannedRun:
+    """One run of `pytest bench`; the entrants and styles of its table are measured together."""
 
     table: CompareTable
-    """Where it is from; its entrants and styles are measured together."""
+    environment: str
+    backend: str
     workload: str
-    backend: str = "cpu"
-    environment: str = spec.CURRENT
-    number: int = 0
+    number: int
     """Which repetition it is, from 0."""
 
     @property
-    def cells(self) -> int:
-        """The number of cells, without those of the baseline."""
-        numbers = {1, *self.table.devices} if self.table.devices else ()
-        over_devices = sum(1 + (number > 1) for number in numbers)  # strong and weak scaling
-        return len(set(self.table.entrants)) * len(set(self.table.styles)) * (1 + over_devices)
-
-    @property
     def key(self) -> str:
-        """A short unique name, the same whenever the same comparison is planned."""
+        """A short unique name, the same whenever the same run is planned."""
         text = json.dumps([*self.arguments, self.number])
         return f"{self.table.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -93,11 +106,9 @@ class PlannedComparison:
             "workload": (self.workload,),
             "backend": (self.backend,),
             "metric": self.table.metrics,
-            "devices": tuple(map(str, self.table.devices)),
+            "environment": () if self.environment == spec.CURRENT else (self.environment,),
         }
         named = [f"--{name}={','.join(values)}" for name, values in given.items() if values]
-        if self.environment != spec.CURRENT:
-            named.append(f"--environment={self.environment}")
         return [*named, f"--budget={self.table.budget:g}"]
 
     def __str__(self) -> str:
@@ -106,22 +117,20 @@ class PlannedComparison:
         return f"{self.table.name}: {self.workload} on {self.backend}{environment}{repetition}"
 
 
-def plan(path: Path) -> list[PlannedComparison]:
-    """Return all comparisons of a plan, in its order, each once.
+def plan(path: Path) -> list[PlannedRun]:
+    """Return all runs of a plan, in its order, each once.
 
     Raises:
-        BakeoffError: The file or an included one cannot be read, or contains a mistake.
+        BakeoffError: the file or an included one cannot be read, or contains a mistake.
     """
-    found = {comparison.key: comparison for comparison in comparisons(path, (), {})}
-    if not found:
+    runs = {run.key: run for run in runs_of(path, (), {})}
+    if not runs:
         raise BakeoffError(f"the plan {path} has no cell; write at least one [[compare]]")
-    return list(found.values())
+    return list(runs.values())
 
 
-def comparisons(
-    path: Path, including: tuple[Path, ...], outer: dict[str, Any]
-) -> Iterator[PlannedComparison]:
-    """Yield the comparisons of a file, those of included files first.
+def runs_of(path: Path, including: tuple[Path, ...], outer: dict[str, Any]) -> Iterator[PlannedRun]:
+    """Yield the runs of a file, those of included files first.
 
     Args:
         path: The file.
@@ -130,7 +139,7 @@ def comparisons(
     """
     real = path.resolve()
     if real in including:
-        chain = " -> ".join(each.name for each in (*including[including.index(real) :], real))
+        chain = " -> ".join(file.name for file in (*including[including.index(real) :], real))
         raise BakeoffError(f"the plan {path} includes itself ({chain}): take one of them out")
     try:
         file = msgspec.toml.decode(read_regular(path, MOST_JSON), type=PlanFile)
@@ -140,46 +149,25 @@ def comparisons(
         raise BakeoffError(f"the plan {path} is not a plan in TOML: {error}") from error
     defaults = file.defaults | outer
     for name in file.include:
-        yield from comparisons(path.parent / name, (*including, real), defaults)
+        yield from runs_of(path.parent / name, (*including, real), defaults)
     for index, given in enumerate(file.compare, 1):
+        values = {"name": f"compare{index}"} | defaults | given
         try:
-            yield from expanded({"name": f"compare{index}"} | defaults | given)
-        except BakeoffError as error:
-            raise BakeoffError(f"the plan {path}, compare {index}: {error}") from error
-        except msgspec.ValidationError as error:
-            known = ", ".join(CompareTable.__struct_fields__)
-            raise BakeoffError(
-                f"the plan {path}, compare {index}: {error}; known: {known}"
-            ) from error
+            yield from msgspec.convert(values, CompareTable).runs()
+        except (BakeoffError, msgspec.ValidationError) as error:
+            known = f"; known: {', '.join(CompareTable.__struct_fields__)}"
+            message = f"{error}{known * isinstance(error, msgspec.ValidationError)}"
+            raise BakeoffError(f"the plan {path}, compare {index}: {message}") from error
 
 
-def expanded(given: dict[str, Any]) -> Iterator[PlannedComparison]:
-    """Yield the comparisons of one `[[compare]]`, with its defaults.
-
-    Raises:
-        msgspec.ValidationError: A field is unknown, or its value has a wrong type or range.
-        BakeoffError: A name is unknown.
-    """
-    table = msgspec.convert(given, CompareTable)
-    known_entrants = [name for name in table.entrants if name in impls.names()]
-    styles = dict.fromkeys(style for name in known_entrants for style in styles_of(name))
-    for kind, names, known in (
-        ("entrant", table.entrants, impls.names()),
-        ("style", table.styles, styles),
-        ("workload", table.workloads, WORKLOADS),
-        ("backend", table.backends, BACKENDS),
-        ("metric", table.metrics, METRICS),
-    ):
-        for name in names:
-            if name not in known:
-                raise unknown(kind, name, known)
-    for environment in table.environments:
-        if spec.parse(environment, "environment").revision is not None:
-            raise BakeoffError(
-                f"environment {environment!r} is a git revision; give `current`, a day or "
-                "releases: `bakeoff ab` and `bakeoff bisect` compare revisions"
-            )
-    for environment, backend, workload, number in product(
-        table.environments, table.backends, table.workloads, range(table.repeat)
-    ):
-        yield PlannedComparison(table, workload, backend, environment, number)
+def styles_of(entrant: str) -> list[str]:
+    """Return the styles that an entrant's file names; its import would take seconds."""
+    styles: list[ast.expr | None] = []
+    if entrant in impls.names():
+        for node in ast.walk(ast.parse(impls.source(entrant).read_bytes())):
+            match node:
+                case ast.Assign([ast.Name("STYLES")], ast.Dict(keys)):
+                    styles += keys
+                case ast.Assign([ast.Subscript(ast.Name("STYLES"), key)]):
+                    styles.append(key)
+    return [str(style.value) for style in styles if isinstance(style, ast.Constant)]

@@ -1,45 +1,40 @@
-"""Measure comparisons on this machine, each by `pytest bench` in a process of its own.
+"""Measure runs on this machine, each by `pytest bench` in a process of its own.
 
-That process is this module, run as a program: `pytest bench`, killed when its parent ends. The
-folder of a matrix gets a run file for each comparison, and an index of all cells.
+That process is this module, run as a program: `pytest bench`, killed when its parent ends.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench.engine.journal import FOLDER, SUFFIX
-from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
-    from bench.fleet.plan import PlannedComparison
+    from bench.fleet.plan import PlannedRun
 
 COMMAND = (sys.executable, "-m", "bench.fleet.process")
 LOG_LINES = 15
-INDEX = "index.jsonl"
+"""Last lines of a run's output that are kept: a traceback's end, or pytest's summary."""
 
 
-class ProcessResult(NamedTuple):
-    """What a comparison's process left behind."""
+class RunOutput(NamedTuple):
+    """What a run's process left behind."""
 
-    run: bytes | None
-    """The run file; None if the comparison failed."""
+    file: bytes | None
+    """The run file; None if the run failed."""
     log: str
     """The last lines of its output."""
 
 
-def measure(arguments: Sequence[str], folder: Path, command: Sequence[str]) -> ProcessResult:
-    """Measure one comparison by `pytest bench`, in a folder that keeps its journal.
+def measure(arguments: Sequence[str], folder: Path, command: Sequence[str]) -> RunOutput:
+    """Measure one run by `pytest bench`, in a folder that keeps its journal.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the process has been interrupted too, and has ended.
@@ -61,72 +56,34 @@ def measure(arguments: Sequence[str], folder: Path, command: Sequence[str]) -> P
             process.send_signal(signal.SIGINT)
             process.wait()
             raise
-        finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     text = "\n".join(lines[-LOG_LINES:]) or f"exit status {status}"
-    return ProcessResult(run.read_bytes() if run.exists() else None, text)
+    return RunOutput(run.read_bytes() if run.exists() else None, text)
 
 
 def measure_here(
-    comparisons: Iterable[PlannedComparison],
+    runs: Iterable[PlannedRun],
     folder: Path,
     tell: Callable[[str], None],
     command: Sequence[str] = COMMAND,
-) -> Generator[tuple[PlannedComparison, ProcessResult], None, None]:
-    """Measure comparisons on this machine, one after another; yield each with its result.
+) -> Generator[tuple[PlannedRun, RunOutput], None, None]:
+    """Measure runs on this machine, one after another; yield each with its output.
 
     One that was cut off goes on from its journal in the folder of the results. `tell` is called
     with a line about each that begins.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; the comparison's journal is kept.
+        KeyboardInterrupt: Ctrl-C; the run's journal is kept.
     """
-    for comparison in comparisons:
-        tell(f"measuring {comparison}")
-        place = folder / f"{comparison.key}.unfinished"
+    for run in runs:
+        tell(f"measuring {run}")
+        place = folder / f"{run.key}.unfinished"
         place.mkdir(exist_ok=True)
         begun = any(path.stat().st_size for path in (place / FOLDER).glob(f"*{SUFFIX}"))
-        resume = ["--resume"] if begun else []
-        result = measure([*comparison.arguments, *resume], place, command)
-        yield comparison, result
-        if result.run is not None:
+        output = measure([*run.arguments, *["--resume"] * begun], place, command)
+        yield run, output
+        if output.file is not None:
             shutil.rmtree(place)
-
-
-def run_file(folder: Path, comparison: PlannedComparison) -> Path:
-    """Return the path of a comparison's run file."""
-    return folder / f"{comparison.key}.json"
-
-
-def save(folder: Path, comparison: PlannedComparison, result: ProcessResult) -> None:
-    """Write a comparison's run file, or why it failed."""
-    failure = folder / f"{comparison.key}.failed.txt"
-    if result.run is None:
-        atomic_write(failure, f"{result.log}\n")
-    else:
-        atomic_write(run_file(folder, comparison), result.run)
-        failure.unlink(missing_ok=True)
-
-
-def write_index(folder: Path, comparisons: Iterable[PlannedComparison]) -> int:
-    """Write one line for each measured cell into the folder's index; return the number of cells.
-
-    Only one run file is in memory at a time.
-    """
-    kept = ("entrant", "style", "workload", "backend", "failure", "metrics")
-    lines = []
-    for comparison in comparisons:
-        path, table = run_file(folder, comparison), comparison.table
-        about: dict[str, Any] = {"compare": table.name, "environment": comparison.environment}
-        about |= {"number": comparison.number, "file": path.name}
-        if path.exists():
-            for cell in json.loads(path.read_bytes())["bakeoff"]["cells"]:
-                lines.append(f"{json.dumps(about | {name: cell[name] for name in kept})}\n")
-    atomic_write(folder / INDEX, "".join(lines))
-    return len(lines)
 
 
 if __name__ == "__main__":

@@ -6,184 +6,97 @@ that are not shown to be relevantly worse than the best are alike: none is named
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from bench.metrics import COLD, STARTUP
+import impls
+from bench.cells import BASELINE
+from bench.metrics import COLD, STEP
 from bench.report import wording
-from bench.report.findings import NAMED, REFERENCE, Finding, StyleCells, Topic, View, view
-from bench.report.table import Value, percent
+from bench.report.findings import NUMBERED, REFERENCE
+from bench.report.table import percent, words
 from bench.report.wording import few
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from bench.runfile import BakeoffSection
+    from bench.cells import Arm
+    from bench.estimates import Estimate
+    from bench.report.view import View
 
-LIBRARIES = Path(__file__).with_name("libraries.json")
 MAINTAINED = 4
 """Releases in a year from which on a library is called maintained."""
 CHEAP = 1e-5
-"""Seconds a call within which host costs are alike."""
+"""Difference of host costs, in seconds a call, that is never worth another library: 1 % of a step
+of a millisecond."""
 MOST = 4
 """Situations that are told, the first of those that were measured."""
-SITUATIONS = {
-    "call": "small models, many short calls",
-    "step": "training at {}",
-    "startup": "short runs and recompilations, from a fresh process to the second step at {}",
-    "memory": "memory at {}",
-}
-"""What a choice can be for."""
+RULE = (
+    f"Considered: JAX libraries with {MAINTAINED} releases or more in a year that their authors "
+    "recommend to new users. Alike: not shown to be worse than the best by more than the margin."
+)
 
 
-class Library(msgspec.Struct):
-    """What is known of a library, beside what is measured."""
+class Choice(NamedTuple):
+    """What to take in a situation."""
 
-    releases_in_a_year: int
-    latest_on: str
-    recommended: bool
-    """Its authors do not send new users elsewhere."""
-    says: str = ""
-    """What they say of it."""
+    text: str
+    alike: tuple[str, ...]
+    """Names of the arms that are not shown to be relevantly worse than the best."""
 
-    @property
-    def considered(self) -> bool:
-        """Whether it is maintained and recommended."""
-        return self.recommended and self.releases_in_a_year >= MAINTAINED
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        return wording.sentence(self.text)
 
 
-class Libraries(msgspec.Struct):
-    """The content of `LIBRARIES`."""
-
-    as_of: str
-    libraries: dict[str, Library]
-
-
-@cache
-def known_libraries() -> Libraries:
-    """Return what is known of libraries."""
-    return msgspec.json.decode(LIBRARIES.read_bytes(), type=Libraries)
+def choices(view: View) -> list[Choice]:
+    """Return what to take in each situation, the most important first."""
+    several = (_choice(*situation, view) for situation in _situations(view))
+    return [choice for choice in several if choice is not None][:MOST]
 
 
-def choices(section: BakeoffSection, backend: str, *, several: bool = False) -> list[Finding]:
-    """Return what to take in each situation, from what was measured on one backend.
-
-    Args:
-        section: The `bakeoff` section of a run file.
-        backend: Whose cells are looked at.
-        several: Whether the backend has to be named.
-    """
-    found = view(section, backend, several=several)
-    styles = [style for style in found.styles if is_candidate(style)]
-    return [one for one in situations(found, styles) if one is not None][:MOST]
+def is_candidate(arm: Arm) -> bool:
+    """Tell whether an arm is for use, of a library that is maintained, recommended, and JAX's."""
+    about = impls.readable(arm.entrant)
+    maintained = about.releases.get("in_a_year", 0) >= MAINTAINED
+    for_use = arm.style not in about.references and arm.entrant != BASELINE.entrant
+    return maintained and about.recommended and about.jax and for_use
 
 
-def is_candidate(style: StyleCells) -> bool:
-    """Tell whether a style is one of a maintained library, written in JAX, on one device."""
-    first, *_ = cells = list(style.cells.values())
-    library = known_libraries().libraries.get(first.entrant)
-    in_jax = all(cell.proof is None or cell.proof.jax for cell in cells)
-    return bool(library and library.considered and in_jax and not first.devices)
+def _situations(view: View) -> Iterator[tuple[str, Mapping[Arm, Estimate]]]:
+    """Yield what a choice is for, and what was measured of each arm for it; less is better."""
+    yield "small models, many short calls", view.hosts()
+    for workload in dict.fromkeys((view.main, *view.compared[-1:])):
+        yield f"training at {view.at(workload)}", view.comparisons(workload, STEP)
+    cold = [w for w in view.workloads if any(view.comparisons(w, metric) for metric in COLD)]
+    for workload in cold[-1:]:
+        place = view.at(workload)
+        yield f"short runs and CI, up to a first step at {place}", view.startups(workload)
+        yield f"memory at {place}", view.comparisons(workload, "peak_rss")
 
 
-def situations(found: View, styles: Sequence[StyleCells]) -> Iterator[Finding | None]:
-    """Yield the choice for each situation, the most important first; None where there is none."""
-    costs = {s.name: Value.of(host) for s in styles if (host := s.host()) is not None}
-    yield choice(found, "call", "", costs)
-    with_step = [style.cells[w] for style in styles for w in style.steps()]
-    if with_step:
-        main, widest = wording.main_workload(with_step), wording.workloads(with_step)[-1]
-        for workload in dict.fromkeys((main, widest)):
-            steps = {s.name: Value.of_ratio(f) for s in styles if (f := s.step(workload))}
-            yield choice(found, "step", workload, steps, costs)
-    every = [cell for style in styles for cell in style.cells.values()]
-    for workload in wording.workloads(c for c in every if any(map(c.measured, COLD)))[-1:]:
-        sums = {s.name: v for s in styles if (v := startup(found, s, workload)) is not None}
-        yield choice(found, "startup", workload, sums)
-        sizes = {s.name: f for s in styles if (f := s.measured(workload, "peak_rss"))}
-        ratios = {name: Value.of_ratio(size) for name, size in sizes.items()}
-        yield choice(found, "memory", workload, ratios)
-
-
-def startup(found: View, style: StyleCells, workload: str) -> Value | None:
-    """Return the seconds before the second step: sums of medians, and of the intervals' ends."""
-    middle = low = high = 0.0
-    for metric in STARTUP:
-        reference = found.baseline.measured(workload, metric)
-        stage = style.measured(workload, metric)
-        if reference is None or stage is None:
-            return None
-        if stage.ratio is None or stage.low is None or stage.high is None:
-            return None
-        middle += reference.median * stage.ratio
-        low += reference.median * stage.low
-        high += reference.median * stage.high
-    return Value(middle, "s", low, high)
-
-
-def choice(
-    found: View,
-    situation: str,
-    workload: str,
-    given: Mapping[str, Value],
-    costs: Mapping[str, Value] | None = None,
-) -> Finding | None:
-    """Return who is best, with all that are not shown to be relevantly worse.
-
-    Args:
-        found: What was measured.
-        situation: One of `SITUATIONS`.
-        workload: Where.
-        given: What is compared, by style; less is better.
-        costs: What each adds to a call, where the cheapest of those that are alike is told.
-    """
+def _choice(situation: str, costs: Mapping[Arm, Estimate], view: View) -> Choice | None:
+    """Return which arms are best, with all that are not shown to be relevantly worse."""
     known = {
-        name: (value.number, value.low, value.high)
-        for name, value in given.items()
-        if value.number is not None and value.low is not None and value.high is not None
+        arm.words: (cost, cost.low, cost.high)
+        for arm, cost in sorted(costs.items(), key=lambda item: item[1].value)
+        if is_candidate(arm) and cost.low is not None and cost.high is not None
     }
     if len(known) < 2:
         return None
-    order = sorted(known, key=lambda name: known[name][0])
-    best = known[order[0]][0]
-    limit = best + CHEAP if situation == "call" else best * (1 + found.margin)
-    alike = [name for name in order if known[name][1] <= limit]
-    behind = [name for name in order if name not in alike]
-    lows, highs = min(known[n][1] for n in alike), max(known[n][2] for n in alike)
-    near = f"{1e6 * CHEAP:.0f} µs" if situation == "call" else percent(found.margin)
-    if situation == "step" and 1 - found.margin <= lows and highs <= 1 + found.margin:
-        how, why = "within", f"all within ±{near} of {REFERENCE}"
-    elif highs <= limit:
-        how, why = "certain", f"they do not differ by more than {near}"
-    else:
-        how, why = "open", f"none is shown to be worse by more than {near}"
+    best = next(iter(known.values()))[0]
+    added = best.form == "added"
+    limit = best.value + CHEAP if added else best.value * (1 + view.margin)
+    near = f"{1e6 * CHEAP:.0f} µs" if added else percent(view.margin)
+    alike = [name for name, (_, low, _) in known.items() if low <= limit]
+    behind = [name for name in known if name not in alike]
     if len(alike) == 1:
-        who = f"{alike[0]}, {given[alike[0]]}"
+        arms = f"{alike[0]}, {words(best)}"
     else:
-        who = f"any of {few(alike, NAMED)}; {why}"
-        if cheap := {name: (costs or {})[name] for name in alike if name in (costs or {})}:
-            cheapest = min(cheap, key=lambda name: cheap[name].number or 0.0)
-            who += f"; cheapest per call: {cheapest} {cheap[cheapest]}"
-    after = f"; next: {behind[0]} {given[behind[0]]}" if behind else ""
-    text = f"{SITUATIONS[situation].format(found.at(workload))}: {who}{after}"
-    values = {"situation": situation, "alike": how, "next": behind[0] if behind else None}
-    return Finding(Topic.CHOICE, tuple(alike), text, values)
-
-
-def considered(entrants: Sequence[str]) -> list[str]:
-    """Return the rule in a sentence, and who is left out by it and why."""
-    known = known_libraries()
-    left_out = [
-        f"{name} ({one.says or 'last released on ' + one.latest_on})"
-        for name in entrants
-        if (one := known.libraries.get(name)) and not one.considered
-    ]
-    return [
-        f"Considered: libraries with {MAINTAINED} releases or more in the year before "
-        f"{known.as_of} whose authors do not send new users elsewhere. Alike: not shown to be "
-        "worse than the best by more than the margin.",
-        *([f"Left out: {'; '.join(left_out)}."] if left_out else []),
-    ]
+        why = f"none is shown to be worse by more than {near}"
+        if all(known[name][2] <= limit for name in alike):
+            why = f"they do not differ by more than {near}"
+        if best.form == "ratio" and all(known[name][0].within(view.margin) for name in alike):
+            why = f"all are within ±{near} of {REFERENCE}"
+        arms = f"any of {few(alike, NUMBERED)}; {why}"
+    after = f"; next: {behind[0]}, {words(known[behind[0]][0])}" if behind else ""
+    return Choice(f"{situation}: {arms}{after}", tuple(alike))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import textwrap
 from dataclasses import replace
@@ -9,455 +10,421 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from bench.cells import BASELINE
-from bench.metrics import EXACT, HOST, METRICS, STARTUP, Kind, label
-from bench.report import scaling, wording
-from bench.report.choices import choices, considered
-from bench.report.findings import sentences
-from bench.report.table import ADDED, Column, Document, Row, Section, Table, Value, amount, percent
-from bench.runfile.reader import TIME, processor
-from bench.samples import MIN_VISITS
-from bench.stats.verdicts import PROGRAM as BY_PROGRAM
+from bench.cells import BASELINE, PURE
+from bench.estimates import MIN_WORKERS, PROGRAM
+from bench.metrics import EXACT, HOST, METRICS, STARTUP, STEP, TOGETHER, Kind, label
+from bench.report import charts, wording
+from bench.report.choices import RULE, choices
+from bench.report.findings import REFERENCE, sentences
+from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
+from bench.report.view import startup, views
 from common.config import WORKLOADS
 from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from bench.cells import Arm
+    from bench.estimates import Estimate, EstimateTable
+    from bench.report.charts import Figure
     from bench.report.table import Content
-    from bench.runfile import BakeoffSection, FinalLoss, Result
+    from bench.report.view import View
+    from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run
 
-PER_CALL = [
-    *(m.name for m in METRICS.values() if m.kind is Kind.WARM and not m.styles),
-    *(m.name for m in METRICS.values() if m.styles),
-]
-MEMORY = [m.name for m in METRICS.values() if m.kind is Kind.COLD and m.unit == "B"]
-COMPARED = [*PER_CALL, *STARTUP, *MEMORY]
-"""All metrics that have ratios."""
-MAIN = [TIME, "step", HOST, "compile", *MEMORY]
-"""Metrics of the table that is read first."""
-NEEDED = (TIME, "step", HOST)
+SUM, PROGRAM_COLUMN = "startup", "program"
+"""Columns that are no metric: the sum of all stages up to the first step, and how the compiled
+program differs from the baseline's."""
+MAIN = (STEP, HOST, "compile", SUM, "peak_rss", "python_calls", PROGRAM_COLUMN)
+"""Columns of the table that is read first."""
+NEEDED = (STEP, HOST)
 """Of those, what the narrowest terminal shows."""
-MEMORY_COUNTED = ("temp_bytes", "argument_bytes", "alias_bytes", "live_bytes")
-"""What is counted of memory."""
-COUNTED = ("python_calls", "jaxpr_equations", "hlo_instructions", "temp_bytes")
-"""What is counted that tables have."""
+OTHERS = {
+    "calls": ("step_pipelined", "host_cost_pipelined", "cores_used"),
+    "before the first step": STARTUP,
+    "programs and training": (
+        *("python_starts", "jaxpr_equations", "hlo_instructions", "flops"),
+        *("compilations_first", "compilations_warm", "final_loss", "final_loss_own"),
+    ),
+    "memory": ("temp_bytes", "argument_bytes", "alias_bytes", "live_bytes"),
+}
+"""Columns of the tables for those who look closer."""
+COMPARED = tuple(
+    m.name for m in METRICS.values() if m.kind in (Kind.WARM, Kind.COLD) and m.compared
+)
+"""Metrics of which ratios are shown, or what is added."""
+USUAL_COUNTS = {"compilations_first": 1, "compilations_warm": 0}
+"""Counts that are shown only where one is unusual."""
+OF_CALL = ("python_calls", "python_starts")
+"""Counts of a whole call; others are of one program, of which a call may run several."""
 LINES, WIDTH = 8, 80
-"""Of findings, that a terminal shows without `-v`; and the width in which they are counted."""
+"""Most lines of findings on a terminal without `-v`, and the width in which they are counted."""
 LAST_LINES = 5
-"""Lines of a worker's stderr that are shown."""
-PROOF = "Proven equal before they were timed"
+"""Lines of a failed worker's standard error that are shown."""
 
 
-def document(run: Run, limits: Sequence[str] = ()) -> Document:
-    """Return all that there is to say of a run, from its file alone.
-
-    Args:
-        run: The run; without samples nothing is left out but charts.
-        limits: Sentences about what its machine can do at best.
-    """
-    section, cells = run.section, run.section.cells
-    short, more = divided([] if has(run, TIME) else sentences(section))
-    how, closer = legend(section)
-    limited = [f"How far from what the machine can do, at {text}." for text in limits]
-    missing = [f"{name.replace('/', ' ')}: {why}." for name, why in section.left_out.items()]
-    missing += [f"{at}: {why}" for at, rows in places(cells) for why in lacking(rows, COMPARED)]
-    subtitle = ", ".join(filter(None, [run.when.replace("T", " "), machine(run)]))
-    parts = [
-        *tables(run),
-        Section("How to read it", tuple(how)),
-        Section("What it found", (*short, *limited)),
-        failures(cells),
-        Section("What more devices are worth", (), tuple(scaling.tables(section))),
-        which(run),
+def document(run: Run) -> Document:
+    """Return what there is to say of a run, from its file alone."""
+    results = run.results
+    short, more = _divided(sentences(results))
+    devices = dict.fromkeys(results.conditions.devices.values())
+    about = ", ".join(filter(None, [run.when.replace("T", " "), run.processor, *devices]))
+    sections = (
+        Section("Results", tuple(_legend(results)), tuple(_main_tables(results))),
+        Section("What it found", tuple(short)),
+        _failures(results.cells),
+        _which(results),
+        Section("Charts", figures=tuple(figures(results)), needed=False),
         Section("More that it found", tuple(more), folded=True),
-        Section("Styles that were not told apart", tuple(ties(section)), folded=True),
-        Section("Host costs and steps", (), tuple(additivity(section)), folded=True),
-        Section("How to read every cell", tuple(closer), folded=True),
-        Section("What was not measured", tuple(missing), folded=True),
-        proofs(section),
-        Section("How it was measured, and how to repeat it", tuple(method(run)), folded=True),
-    ]
+        *_other_tables(results),
+        Section("What was not measured", tuple(_not_measured(results)), folded=True),
+        _proofs(results),
+        Section("How it was measured, and how to repeat it", tuple(_method(run)), folded=True),
+    )
     return Document(
         title=f"jax-bakeoff: {run.name}",
-        subtitle=subtitle if run.when else "",
-        warnings=(*section.warnings, *run.lacking),
-        sections=tuple(part for part in parts if part.lines or part.tables),
-        fine_print=tuple(closing(section)),
+        subtitle=about if run.when else "",
+        warnings=tuple(results.warnings),
+        sections=tuple(section for section in sections if not section.empty),
+        fine_print=tuple(_closing(results)),
     )
 
 
-def has(run: Run, metric: str) -> bool:
-    """Tell whether a run has a number for a metric."""
-    return any(cell.measured(metric) for cell in run.section.cells)
-
-
-def divided(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+def _divided(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the sentences for which a small terminal has room, and the others."""
     short: list[str] = []
     more: list[str] = []
     room = LINES
     for text in texts:
         lines = len(textwrap.wrap(text, WIDTH, subsequent_indent="  "))
-        if lines <= room:
-            short.append(text)
-            room -= lines
-        else:
-            more.append(text)
+        (short if lines <= room else more).append(text)
+        room -= lines if lines <= room else 0
     return short, more
 
 
-def places(cells: Sequence[Result]) -> Iterator[tuple[str, list[Result]]]:
+def _places(cells: Iterable[CellResult]) -> Iterator[tuple[str, list[CellResult]]]:
     """Yield each workload and backend in words, with the cells there, the baseline's first."""
-    found: dict[str, list[Result]] = {}
-    for cell in cells:
-        found.setdefault(cell.place, []).append(cell)
-    for where, rows in found.items():
-        order = [BASELINE[0], *(row.entrant for row in rows)]
-        yield where, sorted(rows, key=lambda r: (order.index(r.entrant), r.style != BASELINE[1]))
+    places: dict[str, list[CellResult]] = {}
+    for result in cells:
+        if not result.cell.is_control:
+            places.setdefault(result.cell.place, []).append(result)
+    for place, rows in places.items():
+        order = [BASELINE.entrant, *(row.cell.entrant for row in rows)]
+        yield place, sorted(rows, key=lambda r: (order.index(r.cell.entrant), r.cell.style != PURE))
 
 
-def tables(run: Run) -> Iterator[Section]:
-    """Yield a section for each workload and backend: what is read first, then all the rest."""
-    for where, rows in places(run.section.cells):
-        good = [row for row in rows if row.failure is None]
-        if not good:
-            continue
-        base = next((row for row in good if row.is_baseline), None)
-        calls, *counts = (counted(kind, base) for kind in COUNTED)
-        compiled = {compilations(row) for row in rows} - {"", "1/0"}
-        training = [*counts, *([COMPILED] if compiled else []), *LOSSES]
-        per_call = [m for m in PER_CALL if m not in MAIN]
-        stages = [m for m in STARTUP if m not in MAIN]
-        first = table(rows, about(where, rows), MAIN, [calls, PROGRAM], notes(rows))
-        others = [
-            table(good, f"{where}, calls", per_call, [CORES]),
-            table(good, f"{where}, programs and training", [], training, entropy(good)),
-            table(good, f"{where}, once a process", stages, []),
-            *memory(good, where, base),
-        ]
-        made = [first, *(replace(each, folded=True) for each in others)]
-        yield Section(where, (), tuple(each for each in made if len(each.columns) > 1))
+# tables
 
 
-def memory(rows: Sequence[Result], where: str, base: Result | None) -> Iterator[Table]:
-    """Yield the table of memory: the process's peak, the program's, and who holds a second copy."""
-    if any("live_bytes" in row.exact for row in rows):
-        counts = [counted(kind, base) for kind in MEMORY_COUNTED]
-        yield table(rows, f"{where}, memory", MEMORY, counts)
+def _main_tables(results: Results) -> Iterator[Table]:
+    """Yield the table that is read first of each workload and backend."""
+    table = results.table
+    for place, rows in _places(results.cells):
+        made = _table(table, rows, MAIN, _title(table, place, rows), _notes(table, rows))
+        if len(made.columns) > 1 and any(row.failure is None for row in rows):
+            yield made
 
 
-type Made = tuple[Column, Callable[[Result], Content]]
-"""A column, and what it has for a row."""
+def _other_tables(results: Results) -> Iterator[Section]:
+    """Yield a section for each workload and backend, with all other numbers."""
+    table = results.table
+    for place, rows in _places(results.good):
+        tables = [_table(table, rows, names, f"{place}, {name}") for name, names in OTHERS.items()]
+        amounts = f"{place}, times and sizes (medians)"
+        tables.append(_table(table, rows, COMPARED, amounts, amounts=True))
+        kept = tuple(made for made in tables if len(made.columns) > 1)
+        if kept:
+            yield Section(f"More about {place}", tables=kept, folded=True)
 
 
-def table(
-    rows: Sequence[Result],
+def _table(
+    table: EstimateTable,
+    rows: Sequence[CellResult],
+    names: Sequence[str],
     title: str,
-    metrics: Sequence[str],
-    more: Sequence[Made],
     notes: Iterable[str] = (),
+    *,
+    amounts: bool = False,
 ) -> Table:
-    """Return a table of those metrics that were measured, and of further columns."""
-    found = [m for m in metrics if any(row.measured(m) for row in rows)]
-    columns = [
-        Column("style"),
-        *(
-            Column(label(m, "\n"), False, METRICS[m].help if m in METRICS else "", m in NEEDED)
-            for m in found
-        ),
-        *(column for column, _ in more),
-    ]
-    lines = []
-    for row in rows:
-        cells: list[Content] = [value(row, metric) for metric in found]
-        cells += [content(row) for _, content in more]
+    """Return a table with a row for each cell, and a column for each metric that was measured.
+
+    Args:
+        table: Estimates of the run.
+        rows: Cells of one workload and backend.
+        names: Of metrics, and of columns that are no metric.
+        title: Of the table.
+        notes: Below it.
+        amounts: Whether times and sizes are shown in place of their ratios.
+    """
+    base = next((row for row in rows if row.cell.is_baseline), None)
+
+    def content(row: CellResult, name: str) -> Content:
         if row.failure is not None:
-            cells = ["failed", *[""] * (len(columns) - 2)]
-        lines.append(Row((wording.name(row), *cells)))
-    return Table(tuple(columns), tuple(lines), title, tuple(notes)).without_empty()
+            return ""
+        return (table.amount(row.cell, name) or "") if amounts else _content(table, row, base, name)
+
+    lines = [Row((r.cell.arm.words, *(content(r, name) for name in names))) for r in rows]
+    columns = (Column("style"), *(_column(name, number=amounts) for name in names))
+    made = Table(columns, tuple(lines), title, tuple(notes)).without_empty()
+    failed = [row.failure is not None for row in rows]
+    shown = (
+        replace(line, cells=(line.cells[0], "failed", *line.cells[2:])) if failed[i] else line
+        for i, line in enumerate(made.rows)
+    )
+    return replace(made, rows=tuple(shown)) if any(failed) else made
 
 
-def entropy(rows: Sequence[Result]) -> Iterator[str]:
-    """Yield the entropy of the text that was trained on, which no loss can be below for long."""
-    losses = [row.final_loss for row in rows if row.final_loss]
-    for found in sorted({loss.entropy for loss in losses if loss.entropy is not None}):
-        yield f"The text's entropy is {amount(found, 'nats')} nats per character."
+def _column(name: str, *, number: bool) -> Column:
+    if name == PROGRAM_COLUMN:
+        return Column("program", help="how it differs from the baseline's", needed=False)
+    if name == SUM:
+        about = "from a fresh process to the end of its first step: the sum of all stages"
+        return Column("startup", number=True, help=about, needed=False)
+    metric = METRICS[name]
+    needed = name in NEEDED or name not in MAIN
+    return Column(metric.label, number or name not in COMPARED, metric.help, needed)
 
 
-def about(where: str, rows: Sequence[Result]) -> str:
+def _content(table: EstimateTable, row: CellResult, base: CellResult | None, name: str) -> Content:
+    """Return a cell of a table: the baseline's own is a time, a size or a count."""
+    if name == PROGRAM_COLUMN:
+        return "" if row.cell.is_baseline else wording.program(row.proof)
+    if name == SUM:
+        return startup(table, row.cell) or ""
+    value = table.amount(row.cell, name)
+    if value is None:
+        return MISSING if name in row.missing else ""
+    if name in USUAL_COUNTS:
+        return "" if value.value == USUAL_COUNTS[name] else value
+    if name not in EXACT or METRICS[name].unit == "nats" or base is None or base is row:
+        return table.comparison(row.cell, name) or value
+    if row.proof and not row.proof.whole_step and name not in OF_CALL:
+        return "part"
+    reference = table.amount(base.cell, name)
+    difference = value.value - reference.value if reference else 0.0
+    return structs.replace(value, form="added", value=difference) if difference else "="
+
+
+def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
     """Return a workload with its sizes, and how much was sampled."""
-    known = WORKLOADS.get(rows[0].workload)
+    known = WORKLOADS.get(rows[0].cell.workload)
     if known is not None:
         batch = "" if known.batch == 1 else f", batch {known.batch}"
-        where += f": width {known.width}, {known.chunk} characters{batch}"
-    step = next((found for row in rows if (found := row.measured("step"))), None)
-    if step is not None and step.blocks:
-        sampled = f"{step.blocks} blocks", f"{step.processes} processes", CORES_WORDS[step.cores]
-        where += f"; {', '.join(filter(None, sampled))}"
-    return where
+        place += f": width {known.width}, {known.chunk} characters{batch}"
+    measured = (table.amount(row.cell, name) for name in NEEDED for row in rows)
+    first = next((estimate for estimate in measured if estimate), None)
+    return f"{place}; {first.blocks} blocks, {first.workers} processes" if first else place
 
 
-CORES_WORDS = {"all": "all cores", "one": "one core each", None: ""}
-"""On which cores a metric was measured, where the file says so."""
+# sentences
 
 
-def value(row: Result, metric: str) -> Content:
-    """Return what a cell says of a metric: the baseline's own is a time or a size."""
-    found = row.measured(metric)
-    if found is None:
-        return Value(None, help=row.metrics[metric].missing) if metric in row.metrics else ""
-    plain = Value(found.median, found.unit)
-    return plain if row.is_baseline else Value.of(found, f"{plain}; {found.verdict}")
-
-
-def counted(kind: str, base: Result | None) -> Made:
-    """Return a column of counts: the baseline's, and by how much the others differ from it."""
-    column = Column(label(kind, "\n"), number=True, help=EXACT[kind].help, needed=False)
-    reference = base.exact.get(kind) if base else None
-
-    def content(row: Result) -> str:
-        found = row.exact.get(kind)
-        if found is None:
-            return ""
-        if kind != "python_calls" and row.proof and not row.proof.whole_step:
-            return "part"
-        unit = EXACT[kind].unit
-        if row.is_baseline or reference is None:
-            return amount(found, unit)
-        sign = "+" if found > reference else "−"
-        return "=" if found == reference else sign + amount(abs(found - reference), unit)
-
-    return column, content
-
-
-def compilations(row: Result) -> str:
-    """Return how often a style compiles, at its first call and once it is warm."""
-    first, warm = (row.exact.get(f"compilations_{when}") for when in ("first", "warm"))
-    return "" if first is None or warm is None else f"{first}/{warm}"
-
-
-def cores_used(row: Result) -> str:
-    """Return how many cores a step uses, where it might use all."""
-    step = row.measured("step")
-    return "" if step is None or step.cores_used is None else f"{step.cores_used:.2f}"
-
-
-def losses(title: str, of: Callable[[FinalLoss], float | None]) -> Made:
-    """Return a column of losses that training ends at."""
-
-    def content(row: Result) -> str:
-        loss = of(row.final_loss) if row.final_loss else None
-        return "" if loss is None else amount(loss, "nats")
-
-    return Column(title, number=True), content
-
-
-PROGRAM: Made = (
-    Column("program", help="how it differs from the baseline's", needed=False),
-    lambda row: "" if row.is_baseline else wording.program(row.proof),
-)
-CORES: Made = (
-    Column("cores\nused", number=True, help="by a step: the processor's seconds for each of it"),
-    cores_used,
-)
-COMPILED: Made = (Column("compiled\nfirst/warm", number=True), compilations)
-LOSSES = [
-    losses("loss,\nsame weights", lambda final: final.same_weights),
-    losses("loss,\nown weights", lambda final: final.own),
-]
-
-
-def notes(rows: Sequence[Result]) -> Iterator[str]:
+def _notes(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[str]:
     """Yield why steps or host costs are missing, and which of them are preliminary."""
-    yield from lacking(rows, NEEDED)
-    thin = [m for m in COMPARED if any(f.preliminary for r in rows if (f := r.measured(m)))]
+    yield from _missing(rows, NEEDED)
+    estimates = [e for name in NEEDED for row in rows if (e := table.comparison(row.cell, name))]
+    thin = dict.fromkeys(label(e.metric) for e in estimates if e.preliminary)
     if thin:
-        yield f"Preliminary, from fewer than {MIN_VISITS} workers: {', '.join(thin)}."
+        yield f"Preliminary, from fewer than {MIN_WORKERS} workers: {', '.join(thin)}."
 
 
-def lacking(rows: Sequence[Result], metrics: Sequence[str]) -> Iterator[str]:
-    """Yield why metrics are missing, once for all that the same styles lack."""
-    whose: dict[tuple[str, str], list[str]] = {}
-    for metric in metrics:
-        having = [row for row in rows if row.failure is None and metric in row.metrics]
-        reasons: dict[str, list[str]] = {}
-        for row in having:
-            if reason := row.metrics[metric].missing:
-                reasons.setdefault(reason, []).append(wording.name(row))
-        for reason, names in reasons.items():
-            who = "any style" if len(names) == len(having) else ", ".join(names)
-            whose.setdefault((reason, who), []).append(metric)
-    for (reason, who), names in whose.items():
-        yield f"{reason}: {', '.join(names)} of {who}."
+def _missing(rows: Iterable[CellResult], names: Iterable[str]) -> Iterator[str]:
+    """Yield why metrics of cells are missing, in one sentence for each reason."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name in names:
+            if reason := row.missing.get(name):
+                metrics = reasons.setdefault(reason, {})
+                metrics.setdefault(label(name), []).append(row.cell.arm.words)
+    for reason, metrics in reasons.items():
+        arms = list(dict.fromkeys(arm for several in metrics.values() for arm in several))
+        yield f"{reason}: {wording.joined(list(metrics))} of {wording.few(arms, 3)}."
 
 
-def legend(section: BakeoffSection) -> tuple[list[str], list[str]]:
-    """Return how to read a cell: what everybody needs, and the rest."""
-    found = [metric for cell in section.good for metric in cell.metrics.values()]
-    host = [metric for metric in found if metric.added]
-    short, more = [], []
-    if any(metric.verdict for metric in found):
-        margin = percent(section.plan.margin)
-        short.append(
-            f"Ratios to {BASELINE[0]} (95 % interval). = is within ±{margin}, ? is inconclusive."
+def _not_measured(results: Results) -> Iterator[str]:
+    """Yield styles that could not take part, and metrics that were asked for and not measured."""
+    for name, reason in results.left_out.items():
+        yield f"{name.replace('/', ' ')}: {reason}."
+    for place, rows in _places(results.good):
+        yield from (f"{place}: {text}" for text in _missing(rows, METRICS))
+
+
+def _legend(results: Results) -> Iterator[str]:
+    """Yield how to read a cell."""
+    compared = [row for row in results.estimates if row.verdict and not row.cell.is_control]
+    if any(row.form == "ratio" for row in compared):
+        yield (
+            f"Ratios to {REFERENCE} with 95 % intervals; =: within "
+            f"±{percent(results.options.margin)}, ?: inconclusive, all others differ."
         )
-        more.append(
-            "Red: slower; green: faster, after correction for all rows of a column (Dunnett)."
+    if any(row.form == "added" for row in compared):
+        yield "Host cost: time that a style adds to each call of a tiny model."
+    if any(row.settled_by == PROGRAM and row.bound for row in compared):
+        yield (
+            "Proven: the baseline's own program, which can differ by what the style costs the host "
+            "alone: at most by that much."
         )
-    elif any(metric.ratio for metric in found):
-        short.append("Medians, and their ratios to the first of each group; no intervals.")
-    if host:
-        cores = f" ({words})" if (words := CORES_WORDS[host[0].cores]) else ""
-        short.append(f"Host cost: time that a style adds to each call{cores}.")
-    if any(metric.settled_by == BY_PROGRAM and metric.bound for metric in found):
-        more.append(
-            "Proven: the same program as the baseline's, so that it can differ by what the style "
-            "costs the host alone, which is at most that much."
-        )
-    if any(cell.exact for cell in section.good if not cell.is_baseline):
-        more.append(
-            "Signed counts are differences from the baseline's; =: identical; part: of one of a "
-            "step's programs."
-        )
-    return short, more
 
 
-def failures(cells: Sequence[Result]) -> Section:
-    """Return who has no number and why, with the last lines of its worker."""
+def _failures(cells: Iterable[CellResult]) -> Section:
+    """Return which arms failed and why, with the last lines of their workers."""
     failed: dict[tuple[str, str, str], list[str]] = {}
-    for cell in cells:
-        if cell.failure is not None:
-            key = (f"{cell.entrant} {cell.cell.arm.full_style}", cell.failure, cell.stderr)
-            failed.setdefault(key, []).append(cell.place)
+    for result in cells:
+        if result.failure is not None:
+            name = f"{result.cell.entrant} {result.cell.style}"
+            places = failed.setdefault((name, result.failure, result.stderr), [])
+            places.append(result.cell.place)
     lines = []
-    for (who, why, stderr), where in failed.items():
+    for (name, reason, stderr), places in failed.items():
         last = [line for line in stderr.splitlines() if line.strip()][-LAST_LINES:]
-        said = f"FAILED {who} ({', '.join(where)}): {why}"
-        lines.append("\n".join([said, *(f"    {line}" for line in last)]))
-    return Section("Failed, and so without a number", tuple(lines), status="bad")
+        text = f"FAILED {name} ({', '.join(places)}): {reason}"
+        lines.append("\n".join([text, *(f"    {line}" for line in last)]))
+    return Section("Failed", tuple(lines), status="bad")
 
 
-def which(run: Run) -> Section:
-    """Return what to take in each situation."""
-    section = run.section
-    backends = [] if has(run, TIME) else section.backends
-    several = len(backends) > 1
-    found = [str(f) for b in backends for f in choices(section, b, several=several)]
-    rule = considered(list(dict.fromkeys(c.entrant for c in section.cells))) if found else []
-    said = " ".join(rule)
-    noted = [text for name, text in section.notes.items() if f"{name} (" not in said]
-    return Section("Which library for me?", (*found, *rule, *noted), needed=False)
+def _which(results: Results) -> Section:
+    """Return what to take in each situation, and what is known of entrants."""
+    lines = [str(choice) for view in views(results) for choice in choices(view)]
+    rule = [RULE] if lines else []
+    return Section("Which library for me?", (*lines, *rule, *results.notes.values()), needed=False)
 
 
-def ties(section: BakeoffSection) -> Iterator[str]:
-    """Yield styles from fast to slow, in groups of which no two were told apart."""
-    for found in section.ties:
-        groups = [
-            ", ".join(arm.replace("/", " ").removesuffix(f" {BASELINE[1]}") for arm in group)
-            for group in found.groups
-        ]
-        where = f"{label(found.metric)}, {found.workload} on {found.backend}"
-        yield f"{where}, the fastest first: {'; then '.join(groups)}."
-
-
-def additivity(section: BakeoffSection) -> Iterator[Table]:
-    """Yield what host costs predict for steps of the baseline's program, and what timing found."""
-    rows = [
-        (
-            wording.name(row),
-            row.place,
-            Value(row.predicted_seconds, ADDED, row.predicted_low, row.predicted_high),
-            Value(row.measured_seconds, ADDED, row.measured_low, row.measured_high),
-        )
-        for row in section.additivity
-    ]
-    if rows:
-        columns = (Column("style"), Column("at"), Column("by host cost"), Column("by timing steps"))
-        note = "What styles with the baseline's program add to a step, said in two ways."
-        yield Table(columns, tuple(map(Row, rows)), notes=(note,))
-
-
-def proofs(section: BakeoffSection) -> Section:
+def _proofs(results: Results) -> Section:
     """Return what was proven with the largest deviations, and how far each style is off."""
-    found = [(cell, cell.proof) for cell in section.good if cell.proof]
-    if not found:
-        return Section(PROOF)
+    proven = [(result.cell, result.proof) for result in results.good if result.proof]
+    title = "Proven equal before they were timed"
+    if not proven:
+        return Section(title)
     rows = [
-        (
-            wording.name(cell),
-            cell.place,
-            "the baseline" if cell.is_baseline else wording.program(proof),
-            *(f"{each:.1e}" for each in (proof.loss, proof.gradient, proof.trajectory)),
-        )
-        for cell, proof in found
+        Row((cell.arm.words, cell.place, *(f"{x:.1e}" for x in (p.loss, p.gradient, p.trajectory))))
+        for cell, p in proven
     ]
     heads = [Column(head, number=True) for head in ("loss", "gradient", "ten steps,\nnats")]
-    columns = (Column("style"), Column("at"), Column("program"), *heads)
-    all_proofs = [proof for _, proof in found]
+    proofs = [proof for _, proof in proven]
     text = (
         "From the same weights, every style computes a float64 reference's loss to "
-        f"{max(p.loss for p in all_proofs):.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
-        f"{max(p.gradient for p in all_proofs):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten "
-        f"training steps of plain JAX to {max(p.trajectory for p in all_proofs):.1e} nats "
-        f"(allowed: {TRAJECTORY_TOLERANCE:g}). {sum(p.same_program for p in all_proofs)} of "
-        f"{len(found)} compile to the very same program as the baseline, itself included."
+        f"{max(p.loss for p in proofs):.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
+        f"{max(p.gradient for p in proofs):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten "
+        f"training steps of plain JAX to {max(p.trajectory for p in proofs):.1e} nats "
+        f"(allowed: {TRAJECTORY_TOLERANCE:g}). {sum(p.same_program for p in proofs)} of "
+        f"{len(proofs)} compile to the very same program as the baseline, itself included."
     )
-    return Section(PROOF, (text,), (Table(columns, tuple(map(Row, rows))),), folded=True)
+    table = Table((Column("style"), Column("at"), *heads), tuple(rows))
+    return Section(title, (text,), (table,), folded=True)
 
 
-def machine(run: Run) -> str:
-    """Return the machine in words."""
-    devices = run.section.environment.devices.values()
-    return ", ".join(filter(None, [processor(run), *dict.fromkeys(devices)]))
-
-
-def method(run: Run) -> Iterator[str]:
+def _method(run: Run) -> Iterator[str]:
     """Yield how the run was made, how to repeat it, and its conditions."""
-    section = run.section
-    if not section.spent:
-        yield "What is known of this file is what pytest-benchmark writes."
-        return
+    results = run.results
     yield (
         "Styles of a workload take turns in one process, in a new random order every round, over "
         "buffers that are new in each block; what happens once is measured in fresh processes. "
-        "Plain JAX runs under a second name as well: what differs between the two is noise. "
-        f"{section.comparisons} comparisons are corrected together."
+        "Plain JAX runs under a second name as well: what differs between the two is noise. The "
+        "intervals of a column hold for all of its rows together (Dunnett)."
     )
-    commit = run.commit.get("id")
-    if commit:
+    if commit := run.commit.get("id"):
         dirty = ", with changes that are not in it" if run.commit.get("dirty") else ""
         yield f"Measured at commit {str(commit)[:12]}{dirty}."
-    if section.arguments:
-        program = "bakeoff" if section.spec or section.history else "pytest"
-        yield f"To repeat it: `{program} {shlex.join(section.arguments)}`"
-    known = structs.asdict(section.environment)
-    known = known.pop("versions") | (known.pop("environment") or {}) | known
-    known |= {n: run.machine.get(n) for n in ("node", "system", "release", "python_version")}
-    for name, value in known.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key}: {each}" for key, each in value.items())
-        if value not in (None, "", []):
-            said = ", ".join(map(str, value)) if isinstance(value, list) else value
-            yield f"{name if name.isupper() else name.replace('_', ' ')}: {said}"
+    if results.arguments:
+        yield f"To repeat it: `pytest {shlex.join(results.arguments)}`"
+    conditions: dict[str, object] = {
+        name or "versions": info.versions for name, info in results.environments.items()
+    }
+    conditions |= structs.asdict(results.conditions)
+    conditions |= {n: run.machine.get(n) for n in ("node", "system", "release")}
+    for name, value in conditions.items():
+        if text := _flat(value):
+            yield f"{name.replace('_', ' ')}: {text}"
 
 
-def closing(section: BakeoffSection) -> Iterator[str]:
+def _flat(value: object) -> str:
+    """Return a value of a condition in words; nothing where it is empty."""
+    if isinstance(value, dict):
+        items = ((str(key).replace("_", " "), _flat(item)) for key, item in value.items())
+        return ", ".join(f"{key} {text}" for key, text in items if text)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value in (None, "") else str(value)
+
+
+def _closing(results: Results) -> Iterator[str]:
     """Yield what the run can detect, and what it took."""
-    if not section.spent:
+    spent = results.spent
+    if not spent.wall_seconds:
         return
-    control = [c for c in section.control if c.detectable is not None]
-    steps = [c for c in control if c.metric == "step"] or control[:LAST_LINES]
-    several = len({c.backend for c in steps}) > 1
-    seen = ", ".join(
-        f"{percent(c.detectable or 0.0)} ({c.metric}, {c.workload}"
-        f"{', ' + c.backend if several else ''})"
-        for c in steps
-    )
-    spent = section.spent
+    seen = []
+    for view in views(results):
+        for workload in view.workloads:
+            least = view.table.detectable(STEP, workload, view.backend)
+            if math.isfinite(least):
+                seen.append(f"{percent(least)} (step, {workload}{view.on})")
     yield (
-        f"detectable difference: {seen or 'not known'}; {spent.wall_seconds:.0f} s, "
+        f"detectable difference: {', '.join(seen) or 'not known'}; {spent.wall_seconds:.0f} s, "
         f"{percent(round(spent.sampling_share, 2))} of it taking samples, "
         f"{spent.processes} processes"
     )
+
+
+# charts
+
+
+def figures(results: Results) -> Iterator[Figure]:
+    """Yield the charts of a run, each question's for every backend."""
+    for view in views(results):
+        suffix = f"-{view.backend}" if view.several else ""
+        yield from _steps_chart(view, f"steps{suffix}")
+        yield from _widths_chart(view, f"widths{suffix}")
+        yield from _startup_chart(view, f"startup{suffix}")
+
+
+def _steps_chart(view: View, name: str) -> Iterator[Figure]:
+    """Yield the intervals of steps at the main workload, over what would not be found."""
+    rows = {arm.words: ratio for arm, ratio in view.comparisons(view.main, STEP).items()}
+    if rows:
+        different = [arm for arm, row in rows.items() if row.verdict in ("slower", "faster")]
+        arms = wording.few(different, 2) if different else "no step"
+        title = f"At {view.at(view.main)}, {arms} differ{'s' * (len(different) < 2)}"
+        band = view.table.detectable(STEP, view.main, view.backend)
+        yield charts.intervals(name, f"{title} from {REFERENCE}'s", rows, band=band)
+
+
+def _widths_chart(view: View, name: str) -> Iterator[Figure]:
+    """Yield ratios of steps against the width of the model, of a sweep."""
+    series: dict[Arm, dict[int, Estimate]] = {}
+    for workload in TOGETHER["sweep"]:
+        for arm, ratio in view.comparisons(workload, STEP).items():
+            series.setdefault(arm, {})[WORKLOADS[workload].width] = ratio
+    if any(len(row) > 1 for row in series.values()):
+        limit = percent(view.margin)
+        level = sum(row[max(row)].within(view.margin) for row in series.values())
+        title = f"At the widest, {level} of {len(series)} steps are within ±{limit}"
+        text = f"Within ±{limit} of {REFERENCE}'s step at every larger width measured: "
+        text += "; ".join(f"{arm.words} {_from_width(row, view)}" for arm, row in series.items())
+        axis = "width of the layers"
+        yield charts.lines(name, title, series, axis, text=text, powers=True, band=view.margin)
+
+
+def _from_width(row: dict[int, Estimate], view: View) -> str:
+    """Return the smallest measured width from which on a step is within the margin."""
+    apart = [width for width in row if not row[width].within(view.margin)]
+    after = [width for width in row if width > max(apart, default=0)]
+    return f"from {min(after)} on" if after else "at none"
+
+
+def _startup_chart(view: View, name: str) -> Iterator[Figure]:
+    """Yield what comes before the second step, stage by stage."""
+    totals = {workload: view.startups(workload) for workload in view.workloads}
+    main = wording.main_workload(workload for workload, known in totals.items() if known)
+    if main:
+        rows = {
+            arm.words: {
+                label(metric): stage
+                for metric in STARTUP
+                if (stage := view.amount(arm, main, metric))
+            }
+            for arm in totals[main]
+        }
+        order = sorted(totals[main].items(), key=lambda item: item[1].value)
+        least, most = (f"{words(total)} with {arm.words}" for arm, total in (order[0], order[-1]))
+        title = f"From a fresh process to the second step at {view.at(main)}: {least}, {most}"
+        yield charts.bars(name, title, rows, "seconds (medians)")

@@ -1,99 +1,31 @@
-"""The one table model: rows of texts and values, in sections of a document.
+"""The one table model, and the one formatter of numbers.
 
-What a command has to say is a `Document`; `text`, `markdown` and `page` render it. Nobody
-else formats a number.
+What a command shows is a `Document`. `text`, `markdown` and `page` render it; only this module
+turns a number into words.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.stats.verdicts import PROGRAM, Verdict
+from bench.estimates import PROGRAM, Estimate
+from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
     from bench.report.charts import Figure
-    from bench.runfile import Metric
 
-RATIO, ADDED, EACH, DIFFERENCE = "ratio", "added seconds", "seconds each", "difference in nats"
-"""Units beside those of metrics: how many times as much, what is added to a call, what each of many
-things takes of that, and what is added to a loss."""
-ENDS = ("count", "nats", DIFFERENCE)
-"""Units whose values are shown with their intervals, beside the first three."""
+type Content = str | Estimate
+"""What a cell of a table holds. Text may come from outside: renderers escape it. Between backticks
+it is code."""
+
+MISSING = "–"
+"""Content of a cell for which a number was asked for, and not measured."""
 MARKS = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
-"""What stands before a ratio that is no finding; slower and faster have a colour instead."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A number with what is known of it."""
-
-    number: float | None
-    """In its unit; None where there is no number."""
-    unit: str = RATIO
-    """`s`, `B`, `nats`, `count`, `fraction`, or one of the above."""
-    low: float | None = None
-    high: float | None = None
-    """Ends of the 95 % interval; None where there is no bound."""
-    verdict: str = ""
-    """One of `Verdict`, or empty where nothing is compared."""
-    bound: float | None = None
-    """By which fraction it can differ from 1 at most, where a proof has settled it."""
-    marker: str = ""
-    """Stands before it in place of the verdict's mark: `!` worse, `·` left out."""
-    strong: bool = False
-    """A finding that somebody has to look at."""
-    help: str = ""
-    """What is said of it on a page, where there is room: the time itself, or why there is none."""
-
-    @classmethod
-    def of(cls, found: Metric, help_: str = "") -> Value:
-        """Return what is said of a metric in a run file, beside the baseline where it is."""
-        verdict = found.verdict or ""
-        if found.added:
-            ends = found.added.low, found.added.high
-            return cls(found.added.seconds, ADDED, *ends, verdict, help=help_)
-        if found.ratio is None:
-            return cls(found.median, found.unit, help=help_)
-        proven = found.bound if found.settled_by == PROGRAM else None
-        return cls(found.ratio, RATIO, found.low, found.high, verdict, proven, help=help_)
-
-    @classmethod
-    def of_ratio(cls, found: Metric) -> Value:
-        """Return a ratio to the baseline as it was timed, also where more is known."""
-        return cls(found.ratio, RATIO, found.low, found.high, found.verdict or "")
-
-    @property
-    def mark(self) -> str:
-        """The sign before it, or nothing."""
-        return self.marker or MARKS.get(self.verdict, "")  # type: ignore[call-overload]
-
-    @property
-    def colour(self) -> str:
-        """`slower`, `faster` or nothing: what a reader is to see from afar."""
-        return self.verdict if self.verdict in (Verdict.SLOWER, Verdict.FASTER) else ""
-
-    def __str__(self) -> str:
-        """Return the number with its interval and unit: `1.21 (1.19–1.24)`, `+57 µs (55 to 59)`."""
-        if self.number is None:
-            return "–"
-        if self.unit == ADDED:
-            return _added(self.number, self.low, self.high)
-        if self.unit == EACH:
-            return _each(self.number, self.low, self.high)
-        if self.unit in ENDS:
-            return _between(self.number, self.unit, self.low, self.high)
-        if self.unit != RATIO:
-            return amount(self.number, self.unit)
-        if self.bound is not None:
-            return f"±{percent(self.bound)}, proven"
-        return _ratio(self.number, self.low, self.high)
-
-
-type Content = str | Value
-"""What a cell of a table holds; texts may come from outside, and are escaped by who renders them.
-Between backticks a text is code."""
+"""What stands before an estimate that is neither slower nor faster; those have a colour instead."""
+TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+BYTE_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
 
 
 @dataclass(frozen=True)
@@ -101,13 +33,13 @@ class Column:
     """A column of a table."""
 
     title: str
-    """Lines of it may be told apart by `\\n`, for a terminal."""
+    """A line break where a narrow column has one."""
     number: bool = False
-    """Whether its texts end at the same place."""
+    """Whether its texts are aligned to the right."""
     help: str = ""
-    """What it is."""
+    """What it is, in a few words."""
     needed: bool = True
-    """Whether a narrow terminal has to show it; the others come with `-v`."""
+    """Whether a narrow terminal has to show it; `-v` shows the others."""
 
 
 @dataclass(frozen=True)
@@ -127,53 +59,138 @@ class Table:
     rows: tuple[Row, ...]
     title: str = ""
     notes: tuple[str, ...] = ()
-    """Below it: why there is no number, how to read a cell."""
+    """Below it: why numbers are missing, how to read a cell."""
     folded: bool = False
-    """Whether it is for those who look closer."""
+    """Whether only `-v` and a click show it."""
+
+    def has_estimates(self, column: int) -> bool:
+        """Tell whether there are numbers with intervals in a column."""
+        return any(not isinstance(row.cells[column], str) for row in self.rows)
 
     def without_empty(self) -> Table:
-        """Return the table without columns that have nothing to say."""
+        """Return the table without columns that have nothing in any row, but for the first."""
+        nothing = ("", MISSING)
         kept = [
             i
             for i in range(len(self.columns))
-            if i == 0 or any(str(row.cells[i]) for row in self.rows)
+            if i == 0 or any(row.cells[i] not in nothing for row in self.rows)
         ]
-        rows = tuple(Row(tuple(row.cells[i] for i in kept), row.worse) for row in self.rows)
-        columns = tuple(self.columns[i] for i in kept)
-        return Table(columns, rows, self.title, self.notes, self.folded)
+        rows = (replace(row, cells=tuple(row.cells[i] for i in kept)) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[i] for i in kept), rows=tuple(rows))
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a document: sentences, then tables, then charts."""
+    """A part of a document: tables, then sentences, then charts."""
 
     title: str
     lines: tuple[str, ...] = ()
-    """Each may have several lines."""
+    """Sentences; a line break in one is kept."""
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
     folded: bool = False
-    """Whether it is for those who look closer."""
+    """Whether only `-v` and a click show it."""
     needed: bool = True
     """Whether a terminal shows it without `-v`."""
     status: str = ""
     """`bad`, or nothing: the colour of its sentences."""
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not (self.lines or self.tables or self.figures)
+
 
 @dataclass(frozen=True)
 class Document:
-    """All that a command has to say, in the order of what a reader wants to know."""
+    """What a command shows, in the order of what a reader wants to know."""
 
     title: str
     subtitle: str = ""
+    """When and where it was measured."""
     headline: str = ""
     """The answer, in a sentence."""
     status: str = ""
-    """`good`, `bad`, `open`, or nothing: the headline's colour."""
+    """`good`, `bad`, `open`, or nothing: the colour of the headline."""
     warnings: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
     fine_print: tuple[str, ...] = ()
-    """Under which conditions all of it holds."""
+    """What the measurement could detect, and what it took."""
+
+
+def words(estimate: Estimate) -> str:
+    """Return a number with its unit, and with its interval unless it is an amount.
+
+    Examples are `1.21 (1.19–1.24)`, `+57 µs (55 to 59)` and `5.14 ms`.
+    """
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if estimate.form == "amount":
+        return amount(value, estimate.unit)
+    if estimate.form == "added":
+        return _added(value, low, high, estimate.unit)
+    if estimate.settled_by == PROGRAM and estimate.bound is not None:
+        return f"±{percent(estimate.bound)}, proven"
+    if estimate.settled_by == PROGRAM and estimate.exact:
+        return "the same"
+    return _ratio(value, low, high)
+
+
+def timed(estimate: Estimate) -> str:
+    """Return a ratio as it was timed, also where a proof has settled its verdict."""
+    return _ratio(estimate.value, estimate.low, estimate.high)
+
+
+def change(estimate: Estimate) -> str:
+    """Return a ratio as a change in per cent, `+1.2 % (0.8 to 1.7)`; one from 2 on as a factor."""
+    if estimate.form != "ratio":
+        return words(estimate)
+    if estimate.value >= 2:
+        return f"{timed(estimate)} times"
+    value, low, high = (
+        None if end is None else 100 * (end - 1)
+        for end in (estimate.value, estimate.low, estimate.high)
+    )
+    return _signed(value or 0.0, low, high, "%", 1.0, least=1)
+
+
+def mark(content: Content) -> str:
+    """Return the sign that stands before a cell's number: `=`, `?`, or nothing."""
+    if isinstance(content, str) or content.verdict is None:
+        return ""
+    return MARKS.get(content.verdict, "")
+
+
+def colour(content: Content) -> str:
+    """Return the colour of a cell by its name: `slower`, `faster`, or nothing."""
+    if isinstance(content, str) or content.verdict not in (Verdict.SLOWER, Verdict.FASTER):
+        return ""
+    return content.verdict
+
+
+def text_of(content: Content) -> str:
+    """Return the text of a cell, without its mark."""
+    return content if isinstance(content, str) else words(content)
+
+
+def amount(value: float, unit: str) -> str:
+    """Return a value with three digits and its unit: 5.14 ms, 318 MB, 2.305, 7 060."""
+    if unit == "s":
+        return _scaled(value, TIME_UNITS)
+    if unit == "B":
+        return _scaled(value, BYTE_UNITS) if abs(value) >= 1000 else f"{value:.0f} B"
+    if unit == "nats":
+        return f"{value:.3f}"
+    if not unit:
+        return f"{value:,.0f}".replace(",", " ") if value == int(value) else _three_digits(value)
+    return f"{_three_digits(value)} {unit}"
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction in per cent: 0.8 %, 2 %, 12 %."""
+    value = 100 * fraction
+    if value == 0 or value >= 0.1:
+        return f"{value:.{1 if value < 10 else 0}f}".removesuffix(".0") + " %"
+    return f"{value:.1g} %"
 
 
 def _ratio(middle: float, low: float | None, high: float | None) -> str:
@@ -186,69 +203,65 @@ def _ratio(middle: float, low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return f"{middle:.{min(2, most)}f}"
     low = 0.0 if low is None else low
-    digits = _digits(low, middle + (middle - low) if high is None else high, most)
+    digits = _digits(low, 2 * middle - low if high is None else high, most)
+    # Compared with 1 itself, an end such as 0.9996 would ask for digits that are not there.
+    while digits < most and any(
+        round(end, digits) == 1 != round(end, 3) for end in (low, high or 0.0)
+    ):
+        digits += 1
     if high is None:
         return f"{middle:.{digits}f} (>{low:.{digits}f})"
     return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
-def _digits(low: float, high: float, most: int) -> int:
-    """Return how many digits show an interval, and on which side of 1 its ends are."""
-    half = (high - low) / 2
-    digits = min(most, max(0, math.ceil(-math.log10(half)))) if half > 0 else min(2, most)
-    # Comparing with 1 itself would ask for digits that are not there.
-    while digits < most and any(round(end, digits) == 1 != round(end, 3) for end in (low, high)):
-        digits += 1
-    return digits
-
-
-def _added(middle: float, low: float | None, high: float | None) -> str:
-    scale, unit = (1e3, "ms") if abs(middle) >= 1e-3 else (1e6, "µs")
-    digits = 2 if unit == "ms" else 0 if abs(middle) >= 1e-5 else 1
-    text = f"{middle * scale:+.{digits}f} {unit}"
-    if low is None or high is None:
-        return text
-    return f"{text} ({low * scale:.{digits}f} to {high * scale:.{digits}f})"
-
-
-def _each(middle: float, low: float | None, high: float | None) -> str:
-    digits = 1 if abs(middle) >= 1e-5 else 2
-    text = f"{middle * 1e6:.{digits}f} µs"
-    if low is None or high is None:
-        return text
-    return f"{text} ({low * 1e6:.{digits}f} to {high * 1e6:.{digits}f})"
-
-
-def _between(middle: float, unit: str, low: float | None, high: float | None) -> str:
-    """Return an amount and the ends of its interval that there are: 1 160 (920 to 2 000)."""
-    text, *ends = (None if x is None else amount(x, unit) for x in (middle, low, high))
-    match ends:
-        case [None, None]:
-            return str(text)
-        case [_, None]:
-            return f"{text} (>{ends[0]})"
-        case [None, _]:
-            return f"{text} (<{ends[1]})"
-    return f"{text} ({ends[0]} to {ends[1]})"
-
-
-def amount(value: float, unit: str) -> str:
-    """Return a value with three digits and its unit: 5.14 ms, 318 MB, 2.305 nats."""
+def _added(middle: float, low: float | None, high: float | None, unit: str) -> str:
+    """Return what is added: `+57 µs (55 to 59)`, `-2.00 ms`, `+1 549`."""
+    if low is None and high is None:
+        return f"{'-' if middle < 0 else '+'}{amount(abs(middle), unit)}"
     if unit == "s":
-        return _scaled(value, (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)))
-    if unit == "B":
-        if abs(value) < 1000:
-            return f"{value:.0f} B"
-        return _scaled(value, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)))
-    if unit == "nats":
-        return f"{value:.3f}"
-    if unit == DIFFERENCE:
-        return f"{value:+.3f}"
-    if unit == "fraction":
-        return percent(value)
-    if unit in ("count", ""):
-        return f"{value:,.0f}".replace(",", " ") if value == int(value) else f"{value:g}"
-    return f"{_three_digits(value)} {unit}"
+        name, scale = next((u for u in TIME_UNITS[:2] if abs(middle) >= u[1]), TIME_UNITS[2])
+    elif unit == "B":
+        name, scale = next((u for u in BYTE_UNITS if abs(middle) >= u[1]), BYTE_UNITS[-1])
+    else:
+        name, scale = unit, 1.0
+    return _signed(middle, low, high, name, scale, least=3 if unit == "nats" else 1)
+
+
+def _signed(
+    middle: float, low: float | None, high: float | None, unit: str, scale: float, *, least: int
+) -> str:
+    """Return a difference and its interval: `+57 µs (55 to 59)`, `+3.1 µs (>2.0)`.
+
+    Args:
+        middle: The difference.
+        low: Lower end of its interval, or None.
+        high: Upper end, or None.
+        unit: Name of the unit that it is written in.
+        scale: Size of that unit, in the unit of the difference.
+        least: Digits after the point of a difference under 10 units.
+    """
+    low, high = (None if end is None else end / scale for end in (low, high))
+    middle /= scale
+    digits = 0
+    if low is not None or high is not None:
+        mirrored = 2 * middle - (high or 0.0) if low is None else low
+        digits = _digits(mirrored, 2 * middle - mirrored if high is None else high, max(2, least))
+    if abs(middle) < 10:
+        digits = max(digits, least)
+    text = f"{middle:+.{digits}f} {unit}".rstrip()
+    if low is None and high is None:
+        return text
+    if high is None:
+        return f"{text} (>{low:.{digits}f})"
+    if low is None:
+        return f"{text} (<{high:.{digits}f})"
+    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _digits(low: float, high: float, most: int) -> int:
+    """Return how many digits after the point show the width of an interval."""
+    half = (high - low) / 2
+    return min(most, max(0, math.ceil(-math.log10(half)))) if half > 0 else min(2, most)
 
 
 def _scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
@@ -257,14 +270,6 @@ def _scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
 
 
 def _three_digits(value: float) -> str:
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
-
-
-def percent(fraction: float) -> str:
-    """Return a fraction in per cent: 0.8 %, 2 %, 12 %."""
-    value = 100 * fraction
-    if value == 0 or value >= 0.1:
-        return f"{value:.{1 if value < 10 else 0}f}".removesuffix(".0") + " %"
-    return f"{value:.1g} %"

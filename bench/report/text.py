@@ -1,4 +1,4 @@
-"""A document in a terminal: fitted to its width, in ASCII where there is nothing else."""
+"""A document in a terminal: fitted to its width, in ASCII where nothing else can be shown."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bench.report.table import Table, Value
+from bench.report.table import colour, mark, text_of
 from bench.report.wording import ascii_only, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
 
-    from bench.report.table import Content, Document, Section
+    from bench.report.table import Column, Content, Document, Section, Table
 
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
 GAP = 2
@@ -31,9 +31,9 @@ def show(document: Document, console: Console, *, details: bool = False) -> None
     Args:
         document: To print.
         console: Where.
-        details: Whether folded parts and columns that a narrow terminal has no room for are too.
+        details: Whether folded parts, and columns that do not fit, are printed as well.
     """
-    terminal = Terminal(console, details)
+    terminal = _Terminal(console, details)
     terminal.lines(document.subtitle.splitlines(), indent=6)
     if document.headline:
         terminal.lines([document.headline, ""], COLOURS.get(document.status, ""))
@@ -45,9 +45,7 @@ def show(document: Document, console: Console, *, details: bool = False) -> None
 
 
 @dataclass(frozen=True)
-class Terminal:
-    """Where a document is printed, and how much of it."""
-
+class _Terminal:
     console: Console
     details: bool
 
@@ -56,65 +54,64 @@ class Terminal:
         text = printable(text).replace("`", "")
         return ascii_only(text) if self.console.options.ascii_only else text
 
-    def lines(self, texts: Sequence[str], style: str = "", indent: int = 2) -> None:
+    def lines(self, texts: Iterable[str], style: str = "", indent: int = 2) -> None:
         """Print texts that fit the width, later lines of each indented."""
-        for text in [line for each in texts for line in each.split("\n")]:
-            clean = self.clean(text)
+        for line in (line for text in texts for line in text.split("\n")):
+            clean = self.clean(line)
             start = " " * (len(clean) - len(clean.lstrip(" ")) + indent)
             filled = textwrap.fill(
                 clean, self.console.width, subsequent_indent=start, break_on_hyphens=False
             )
-            self.console.print(Text(filled, style=style))  # no markup: it stays what it is
+            self.console.print(Text(filled, style=style))  # as text, markup has no effect
 
     def section(self, section: Section) -> None:
-        """Print a section: its tables, then its sentences, since these say what to make of them."""
-        if section.folded or not section.needed:
+        """Print a section: its tables, then its sentences, which say what to make of them."""
+        tables = [t for t in section.tables if t.rows and (self.details or not t.folded)]
+        if (section.folded or not section.needed) and (tables or section.lines):
             self.lines([section.title], "bold")
-        for table in section.tables:
-            if self.details or not table.folded:
-                self.table(table.without_empty())
+        for table in tables:
+            self.table(table.without_empty())
         if section.lines:
             self.lines([*section.lines, ""], COLOURS.get(section.status, ""))
 
     def table(self, table: Table) -> None:
         """Print a table as one, or as several where its columns do not fit beside each other.
 
-        Nothing is shortened or wrapped; what is not needed is left out, unless details are asked
-        for.
+        No cell is shortened or wrapped. Without details, columns that are not needed are left out
+        where they do not fit.
         """
-        if not table.rows:
-            return
         if table.title:
             self.lines([table.title], "bold", indent=0)
-        texts = [[self.cell(content) for content in row.cells] for row in table.rows]
+        texts = [list(map(self.cell, row.cells, table.columns)) for row in table.rows]
+        titles = [self.clean(column.title) for column in table.columns]
         widths = [
-            max(*map(len, column.title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
-            for i, column in enumerate(table.columns)
+            max(*map(len, title.split("\n")), *(row[i].cell_len for row in texts)) + GAP
+            for i, title in enumerate(titles)
         ]
         for number, chosen in enumerate(self.packed(table, widths)):
             self.lines([""] if number else [])
-            columns = [0, *chosen]
-            out = RichTable(
+            shown = RichTable(
                 box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
             )
-            for i in columns:
-                out.add_column(
-                    Text(self.clean(table.columns[i].title)),
+            for i in (0, *chosen):
+                justify = "right" if table.columns[i].number else "left"
+                shown.add_column(
+                    Text(titles[i]),
                     no_wrap=True,
                     vertical="bottom",
-                    justify="right" if table.columns[i].number else "left",
+                    justify=justify,  # type: ignore[arg-type]
                 )
             for row in texts:
-                out.add_row(*(row[i] for i in columns))
-            self.console.print(out)
+                shown.add_row(*(row[i] for i in (0, *chosen)))
+            self.console.print(shown)
         self.lines([*table.notes, ""])
 
-    def cell(self, content: Content) -> Text:
-        """Return a cell, in colour only if it is a finding."""
-        if not isinstance(content, Value):
-            return Text(self.clean(content))
-        style = "bold red" if content.strong else COLOURS.get(content.colour, "")
-        return Text(self.clean(f"{content.mark or ' '} {content}"), style=style)
+    def cell(self, content: Content, column: Column) -> Text:
+        """Return a cell, in colour only if it is a finding; numbers without a mark are indented."""
+        text = text_of(content)
+        if not isinstance(content, str) and not column.number:
+            text = f"{mark(content) or ' '} {text}"
+        return Text(self.clean(text), style=COLOURS.get(colour(content), ""))
 
     def packed(self, table: Table, widths: Sequence[int]) -> Iterator[list[int]]:
         """Yield the columns of each table, beside the first one; the needed ones come first."""

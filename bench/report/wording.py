@@ -1,7 +1,4 @@
-"""Names of what was measured, and how programs differ, in words.
-
-Numbers are worded by `bench.report.table` alone.
-"""
+"""Names and lists in words, and texts from outside made safe to print."""
 
 from __future__ import annotations
 
@@ -9,92 +6,61 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from bench.cells import BASELINE
-from bench.stats.verdicts import Verdict
 from common.config import DEPTH, SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bench.cells import Arm, Cell
-    from bench.runfile import CellName, Metric, Proof
+    from bench.runfile import Proof
 
-
-type Styled = Arm | Cell | CellName
-"""What says which style of which entrant it is."""
-LISTED = 3
-"""Kinds of operations that are named."""
+OPERATIONS = 3
+"""Kinds of operations that are named; of more, their number is."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
 ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇·", "--xu~._>1234567.")
-"""One character for one, so that what fitted still does."""
+"""One character for one, so that what fits a line still does."""
 
 
-def name(cell: Styled) -> str:
-    """Return `entrant style on 4 devices`; the style that all entrants have needs no name."""
-    named = cell.style and cell.style != BASELINE[1]
-    return f"{cell.entrant}{f' {cell.style}' if named else ''}{over_devices(cell)}"
+def ordered(workloads: Iterable[str]) -> list[str]:
+    """Return the names of workloads, the smallest model's first, then by the size of the batch."""
+
+    def size(name: str) -> tuple[float, ...]:
+        known = WORKLOADS.get(name)
+        if known is None:
+            return (math.inf,)
+        return known.width, known.layers, known.batch, known.chunk
+
+    return sorted(dict.fromkeys(workloads), key=size)
 
 
-def over_devices(cell: Styled) -> str:
-    """Return what follows the name of a style over devices; nothing without a mesh."""
-    if not cell.devices:
-        return ""
-    return f" on {cell.devices} device{'s' * (cell.devices > 1)}{' (weak)' * cell.weak}"
-
-
-def size(workload: str) -> tuple[float, ...]:
-    """Return what sorts workloads by the size of the model, then of the batch."""
-    known = WORKLOADS.get(workload)
-    return (math.inf,) if known is None else (known.width, known.layers, known.batch, known.chunk)
-
-
-def workloads(cells: Iterable[CellName]) -> list[str]:
-    """Return the workloads of cells, the smallest model's first."""
-    return sorted(dict.fromkeys(cell.workload for cell in cells), key=size)
-
-
-def main_workload(cells: Iterable[CellName]) -> str:
+def main_workload(workloads: Iterable[str]) -> str:
     """Return the workload that is spoken about first: the tutorial's, or else the widest."""
-    names = workloads(cells)
-    return "seed" if "seed" in names else names[-1]
+    names = ordered(workloads)
+    return "seed" if "seed" in names else names[-1] if names else ""
 
 
-def sized(workload: str) -> str:
-    """Return a workload with its width."""
+def place(workload: str) -> str:
+    """Return a workload as sentences name it: `seed`, `width 64`, `12 layers`."""
     known = WORKLOADS.get(workload)
-    if known is None:
-        return workload
     if known in SWEEP:
         return f"width {known.width}"
-    if known in DEPTH:
-        return f"{known.layers} layers"
-    batch = "" if known.batch == 1 else f", batch {known.batch}"
-    return f"{workload} (width {known.width}{batch})"
-
-
-def within(found: Metric, margin: float) -> bool:
-    """Tell whether a ratio is shown to be as good as 1: equivalent, or different by too little."""
-    if found.verdict not in (Verdict.SLOWER, Verdict.FASTER) or None in (found.low, found.high):
-        return found.verdict == Verdict.EQUIVALENT
-    return 1 - margin <= (found.low or 0.0) and (found.high or math.inf) <= 1 + margin
+    return f"{known.layers} layers" if known in DEPTH else workload
 
 
 def operations(counts: dict[str, int]) -> str:
     """Return by which operations a program differs: their kinds if they are few, or else a sum."""
     if not counts:
         return "another order"
-    if len(counts) > LISTED:
+    if len(counts) > OPERATIONS:
         return f"{sum(map(abs, counts.values()))} operations differ"
     return ", ".join(f"{n:+d} {kind.removeprefix('stablehlo.')}" for kind, n in counts.items())
 
 
 def program(proof: Proof | None) -> str:
-    """Return in words how a program differs from the baseline's."""
+    """Return how a program differs from the baseline's."""
     if proof is None:
         return ""
     if not proof.jax:
-        settings = (f"{name}: {value}" for name, value in proof.settings.items())
-        return ", ".join(["not JAX", *settings])
+        return ", ".join(["not JAX", *(f"{name}: {v}" for name, v in proof.settings.items())])
     if not proof.whole_step:
         return "several"
     if proof.same_program_as_baseline:
@@ -103,15 +69,20 @@ def program(proof: Proof | None) -> str:
 
 
 def joined(words: Sequence[str]) -> str:
-    """Return words as a list in a sentence."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    """Return words as a list in a sentence: `a, b and c`."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def few(words: Sequence[str], most: int) -> str:
-    """Return at most so many words as a list in a sentence, and how many more there are."""
+    """Return at most `most` words as a list in a sentence, and how many more there are."""
     if len(words) <= most + 1:
         return joined(words)
     return joined([*words[:most], f"{len(words) - most} more"])
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def printable(text: str) -> str:

@@ -1,11 +1,9 @@
 """Simultaneous intervals: the distribution of the largest of several correlated t statistics.
 
-Two families are known exactly. *Many to one* (Dunnett 1955, "A multiple comparison procedure for
-comparing several treatments with a control"): the statistics have correlations of the form
-lambda_i * lambda_j, so that, given one normal variable for what they share, they are independent.
-*All pairs* (Tukey 1953; Kramer 1956 for unequal errors): the studentised range. Either is a
-function G of the half width in known standard errors, and the unknown standard error adds one
-integral, over the chi distribution.
+*Many to one* (Dunnett 1955, "A multiple comparison procedure for comparing several treatments with
+a control"): the statistics have correlations of the form lambda_i * lambda_j, so that, given one
+normal variable for what they share, they are independent. That gives a function G of the half width
+in known standard errors; the unknown standard error adds one integral, over the chi distribution.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ ALPHA = 0.05
 WIDEST = 10.0
 """Standard errors up to which G is tabulated; above, it is 1."""
 GRID = np.linspace(0, WIDEST, 301)
-CELLS = (GRID[1:] + GRID[:-1]) / 2
 MANY = 2000.0
 """Degrees of freedom from which on the standard error counts as known."""
 STEPS = 12
@@ -42,7 +39,7 @@ NORMAL = 6 * _NODES
 MASS = 6 * _WEIGHTS * np.exp(-(NORMAL**2) / 2) / np.sqrt(2 * np.pi)
 
 
-class Family:
+class Dunnett:
     """A family of two-sided tests with one critical value for a given number of degrees of freedom.
 
     Degrees of freedom that differ between members are handled by marginal levels: the table is made
@@ -50,10 +47,9 @@ class Family:
     less of their errors than the table assumes of equals only where their degrees are fewer.
     """
 
-    def __init__(self, key: tuple[float, ...] | int, df: float) -> None:
-        """Make the family of `many_to_one` or `all_pairs`, with the largest degrees of freedom."""
-        self._key, self.df = key, _rounded(df)
-        self._members = len(key) if isinstance(key, tuple) else key * (key - 1) // 2
+    def __init__(self, key: tuple[float, ...], df: float) -> None:
+        """Make a family of these squared lambdas, with the largest degrees of freedom."""
+        self._key, self.df, self._members = key, _rounded(df), len(key)
 
     def critical(self, df: float) -> float:
         """Return the half width in standard errors of a member with `df` degrees of freedom."""
@@ -79,7 +75,7 @@ class Family:
         return 1 - _below(_curve(self._key), self.df, t)
 
 
-def many_to_one(shared: Sequence[float], df: float) -> Family:
+def many_to_one(shared: Sequence[float], df: float) -> Dunnett:
     """Return Dunnett's family.
 
     Args:
@@ -87,21 +83,12 @@ def many_to_one(shared: Sequence[float], df: float) -> Family:
         df: The largest degrees of freedom of a member.
     """
     steps = np.floor(np.clip(shared, 0, 1 - 1 / STEPS) * STEPS + 1e-9) / STEPS
-    return Family(tuple(sorted(steps.tolist())), df)
-
-
-def all_pairs(arms: int, df: float) -> Family:
-    """Return Tukey's family: all differences between `arms` independent means."""
-    return Family(arms, df)
+    return Dunnett(tuple(sorted(steps.tolist())), df)
 
 
 @lru_cache(maxsize=512)
-def _curve(key: tuple[float, ...] | int) -> Curve:
+def _curve(key: tuple[float, ...]) -> Curve:
     """Return G: the odds that all members lie within each half width of the grid."""
-    if isinstance(key, int):  # the range of so many normal variables, in standard errors of a pair
-        gap = np.sqrt(2) * GRID[:, None]
-        inside = special.ndtr(NORMAL) - special.ndtr(NORMAL - gap)
-        return np.minimum(key * inside ** (key - 1) @ MASS, 1)
     out = np.ones((GRID.size, NORMAL.size))
     for value, times in zip(*np.unique(key, return_counts=True), strict=True):
         own = np.sqrt(1 - value)
@@ -125,7 +112,7 @@ def _below(curve: Curve, df: float, t: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _critical(key: tuple[float, ...] | int, members: int, df: float) -> float:
+def _critical(key: tuple[float, ...], members: int, df: float) -> float:
     curve = _curve(key)
     low = float(special.stdtrit(df, 1 - ALPHA / 2)) * 0.99
     high = float(special.stdtrit(df, 1 - ALPHA / 2 / members)) * 1.01

@@ -1,131 +1,99 @@
 """A law of costs: a fixed part, and a part for each array of a model.
 
-Workers are the unit: each gives a line of its own through what it measured, and the lines of
-workers vary. So whatever moves all sizes of a worker alike is in the doubt of both parts.
+Workers are the unit. Each gives a straight line of its own through what it measured, and the law
+is the mean of these lines: what moves all sizes of a worker alike is in the doubt of both parts.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from bench.estimates import Estimate
 
+if TYPE_CHECKING:
     from jaxtyping import Float
 
-LEAST_WORKERS = 3
-LEAST_SIZES = 2
+    from bench.cells import Cell
+
+MIN_WORKERS = 3
+"""Lines with fewer of which there is no law: their spread would be a guess."""
+MIN_SIZES = 2
+"""Sizes that a worker's line goes through at least."""
 
 
-class Range(NamedTuple):
-    """A value with the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Law(NamedTuple):
-    """cost = fixed + each * size, in seconds."""
+class Law(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds added to a call: fixed + each * arrays."""
 
     fixed: float
     each: float
+    """Of one array."""
     covariance: tuple[float, float, float]
     """Of the two parts: the variance of `fixed`, their covariance, the variance of `each`."""
     workers: int
-    misfit: float
-    """Largest distance of a size's mean from the line, as a part of the line there."""
     t: float
     """Student's quantile of a 95 % interval from so many workers."""
+    misfit: float
+    """Largest distance of a size's mean from the line, as a fraction of the line there."""
 
-    def at(self, size: float) -> Range:
-        """Return the cost of a size."""
+    def estimate(self, cell: Cell, metric: str, *, fixed: float = 1.0, arrays: float) -> Estimate:
+        """Return fixed * `fixed` + arrays * `each` with its interval, as seconds added in a cell.
+
+        A model of n arrays is `arrays=n`, each array by itself `fixed=0, arrays=1`.
+        """
         first, both, second = self.covariance
-        variance = first + 2 * size * both + size**2 * second
-        return self._range(self.fixed + self.each * size, variance)
+        variance = fixed**2 * first + 2 * fixed * arrays * both + arrays**2 * second
+        error = math.sqrt(max(0.0, variance))
+        value = fixed * self.fixed + arrays * self.each
+        return Estimate(
+            cell=cell,
+            against=str(cell.baseline.arm),
+            metric=metric,
+            unit="s",
+            form="added",
+            value=value,
+            low=value - self.t * error,
+            high=value + self.t * error,
+            standard_error=error,
+            df=self.workers - 1.0,
+            workers=self.workers,
+        )
 
-    @property
-    def of_each(self) -> Range:
-        """The part for each, with its interval."""
-        return self._range(self.each, self.covariance[2])
 
-    @property
-    def of_fixed(self) -> Range:
-        """The fixed part, with its interval."""
-        return self._range(self.fixed, self.covariance[0])
-
-    def _range(self, value: float, variance: float) -> Range:
-        half = self.t * math.sqrt(max(0.0, variance))
-        return Range(value, value - half, value + half)
-
-
-def law(
+def fit(
     sizes: Float[np.ndarray, " sizes"],
     costs: Float[np.ndarray, "workers sizes"],
     level: Float[np.ndarray, " sizes"],
 ) -> Law | None:
-    """Fit a line in each worker, by least squares; None from fewer than three workers.
+    """Fit a line in each worker, by least squares; None from fewer than `MIN_WORKERS`.
 
     Args:
         sizes: Increasing.
         costs: In seconds; NaN where a worker has not measured a size.
         level: What the noise of a cost is about proportional to, as the time of the whole call.
     """
+    from scipy import special  # takes a third of a second to import
+
     lines = [
-        np.polyfit(sizes[have], row[have], 1, w=1 / level[have])
+        np.polyfit(sizes[known], row[known], 1, w=1 / level[known])
         for row in costs
-        if (have := ~np.isnan(row)).sum() >= LEAST_SIZES
+        if (known := ~np.isnan(row)).sum() >= MIN_SIZES
     ]
-    if len(lines) < LEAST_WORKERS:
+    if len(lines) < MIN_WORKERS:
         return None
-    each, fixed = np.mean(lines, 0)
-    second, both, _, first = (np.cov(np.array(lines).T) / len(lines)).ravel()
-    known = ~np.isnan(costs).all(0)
-    expected = fixed + each * sizes[known]
-    away = np.abs(np.nanmean(costs[:, known], 0) - expected) / np.abs(expected)
-    covariance = float(first), float(both), float(second)
-    t = quantile(len(lines))
-    return Law(float(fixed), float(each), covariance, len(lines), float(away.max()), t)
-
-
-def along(x: float, sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """Return a cost on the lines that join those of increasing sizes; the outer ones go on.
-
-    Raises:
-        ValueError: there are fewer than two.
-    """
-    first = min(max(bisect_left(sizes, x), 1), len(sizes) - 1) - 1
-    (low, high), (start, end) = sizes[first : first + 2], costs[first : first + 2]
-    return start + (x - low) * (end - start) / (high - low)
-
-
-def power_law(costs: Mapping[int, Sequence[float]]) -> Range:
-    """Return the power of a size that costs grow with: the slope of their logarithms.
-
-    Args:
-        costs: By size, of independent processes.
-    """
-    from scipy import special, stats  # which take a second to import
-
-    sizes, logs = np.array([(math.log(n), math.log(c)) for n, own in costs.items() for c in own]).T
-    fit = stats.linregress(sizes, logs)
-    half = float(special.stdtrit(len(logs) - 2, 0.975)) * float(fit.stderr)
-    return Range(float(fit.slope), float(fit.slope) - half, float(fit.slope) + half)
-
-
-def mean_of_workers(values: Sequence[float]) -> Range:
-    """Return the mean of one value from each worker, with its 95 % interval."""
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    half = quantile(len(values)) * error
-    return Range(mean, mean - half, mean + half)
-
-
-def quantile(workers: int) -> float:
-    """Return Student's quantile of a 95 % interval from so many workers."""
-    from scipy import special  # which takes a third of a second to import
-
-    return float(special.stdtrit(workers - 1, 0.975))
+    each, fixed = np.mean(lines, 0).tolist()
+    second, both, _, first = (np.cov(np.array(lines).T) / len(lines)).ravel().tolist()
+    measured = ~np.isnan(costs).all(0)
+    line = fixed + each * sizes[measured]
+    misfit = np.abs(np.nanmean(costs[:, measured], 0) - line) / np.abs(line)
+    return Law(
+        fixed=fixed,
+        each=each,
+        covariance=(first, both, second),
+        workers=len(lines),
+        t=float(special.stdtrit(len(lines) - 1, 0.975)),
+        misfit=float(misfit.max()),
+    )

@@ -12,8 +12,6 @@ These arguments mean the same in every function:
 * `reference`: columns of one program, one or more; blocks that lack one of them do not count;
 * `members`: columns of the family, all that are compared unless given; the interval of any other
   arm is its own, not corrected.
-
-An estimate is None for a reference, and for an arm without a block in common with all references.
 """
 
 from __future__ import annotations
@@ -24,15 +22,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bench.stats import components, family
-from bench.stats.estimates import Estimate as Estimate
-from bench.stats.estimates import corrected as corrected
-from bench.stats.estimates import detectable as detectable
-from bench.stats.estimates import simultaneous
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
     type Arms = Float[np.ndarray, " arms"]
     type Table = Float[np.ndarray, "blocks arms"]
@@ -40,56 +34,65 @@ if TYPE_CHECKING:
 
 
 class Contrasts(NamedTuple):
-    """Differences between any two arms; all references are the column of the first."""
+    """Differences of logarithms, by arm, with intervals that hold for the family together."""
 
     log_ratio: Arms
-    """To the reference; NaN for an arm that is not compared and for further references."""
-    half_width: Float[np.ndarray, "arms arms"]
-    """Of the corrected interval of a difference of two log-ratios; zero in the diagonal."""
+    """Above zero: slower. NaN for a reference, and for an arm that shares no block with all
+    references."""
+    standard_error: Arms
+    """Infinite where nothing is known about it."""
+    df: Arms
+    """Degrees of freedom of the standard error; zero where that is infinite."""
+    low: Arms
+    """Ends of the interval of the log-ratio."""
+    high: Arms
+    p: Arms
+    """Of no difference, adjusted: below 5 % just where the interval leaves out zero."""
+    blocks: Int[np.ndarray, " arms"]
+    """That the arm was measured in; of a cold metric, its samples."""
+    workers: Int[np.ndarray, " arms"]
+    """Or pairs of workers."""
+
+    @property
+    def known(self) -> Bool[np.ndarray, " arms"]:
+        """The arms that have a comparison."""
+        return ~np.isnan(self.log_ratio)
+
+    def of_differences(self, factor: Arms) -> Contrasts:
+        """Return the logarithms of 1 + factor * x, of differences x, with the same intervals of x.
+
+        Args:
+            factor: Above zero, by arm.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            middle, low, high = (
+                np.where(factor * x > -1, np.log1p(np.maximum(factor * x, -1)), -np.inf)
+                for x in (self.log_ratio, self.low, self.high)
+            )
+            middle = np.where(self.known, middle, np.nan)
+            error = self.standard_error * factor / np.maximum(np.exp(middle), math.ulp(0.0))
+        return self._replace(log_ratio=middle, low=low, high=high, standard_error=error)
 
 
 def many_to_one(
     data: Table, worker: Workers, reference: Sequence[int], *, members: Sequence[int] | None = None
-) -> list[Estimate | None]:
+) -> Contrasts:
     """Return each arm's ratio to the mean of the references: Dunnett's test, single-step.
 
     With one worker, the variance between workers is known from how much two references differ
     there, with one degree of freedom; from a single reference it is not (an infinite interval).
     """
-    return _beside(_fit(data, worker, reference), reference, members)
-
-
-def pairwise(data: Table, worker: Workers, reference: Sequence[int]) -> Contrasts:
-    """Return the differences between any two arms, and between these and the reference.
-
-    To the reference they are those of `many_to_one`; between arms Tukey's (Kramer's, of unequal
-    variances), and never wider than both intervals of `many_to_one` together, which hold at the
-    same time.
-    """
-    fit = _fit(data, worker, reference)
-    estimates = _beside(fit, reference, None)
-    effect = np.full(len(estimates), np.nan)
-    width = np.full((effect.size, effect.size), np.nan)
-    here = reference[0]
-    effect[here] = width[here, here] = 0.0
-    compared = [arm for arm, estimate in enumerate(estimates) if estimate is not None]
-    for arm, estimate in enumerate(estimates):
-        if estimate is not None:
-            effect[arm], width[arm, arm] = estimate.log_ratio, 0.0
-            width[arm, here] = width[here, arm] = estimate.half_width
-    if len(compared) > 1:
-        tukey = family.all_pairs(len(compared), float(fit.df[compared].max()))
-        for i, j in ((i, j) for i in compared for j in compared if i < j):
-            error = math.sqrt(float(fit.variance[i] + fit.variance[j]))
-            df = _joint_df(fit.variance[i], fit.df[i], fit.variance[j], fit.df[j])
-            own = tukey.critical(float(df)) * error if error else 0.0
-            width[i, j] = width[j, i] = min(own, width[i, here] + width[j, here])
-    return Contrasts(effect, width)
+    reference = list(reference)
+    used = ~np.isnan(data[:, reference]).any(1)
+    if not used.any():
+        return _nothing(data.shape[1])
+    fit = components.of_workers(data[used], worker[used], reference)
+    return _beside(fit, reference, members)
 
 
 def paired_sides(
     base: Table, new: Table, worker: Workers, *, members: Sequence[int] | None = None
-) -> list[Estimate | None]:
+) -> Contrasts:
     """Return each arm's ratio of the new side to the base: pairs of workers are the unit.
 
     What a pair has in common moves all its arms, so that their estimates are correlated; that
@@ -99,12 +102,12 @@ def paired_sides(
     difference = new - base
     some = ~np.isnan(difference).all(1)
     if not some.any():
-        return [None] * base.shape[1]
+        return _nothing(base.shape[1])
     fit = components.of_pairs(difference[some], worker[some])
     used = np.flatnonzero(fit.blocks).tolist()
     with np.errstate(invalid="ignore", divide="ignore"):
         share = fit.correlation * np.nan_to_num(np.min(fit.variance[used]) / fit.variance, nan=0.0)
-    return simultaneous(fit, share, members, used)
+    return _simultaneous(fit, share, members, used)
 
 
 def added(
@@ -113,7 +116,7 @@ def added(
     reference: Sequence[int],
     *,
     members: Sequence[int] | None = None,
-) -> tuple[list[Estimate | None], float]:
+) -> tuple[Contrasts, float]:
     """Return what each arm adds to the references' time, as a part of that: workers are the unit.
 
     In each block it is a part of what the references take there: a core that another guest of the
@@ -131,7 +134,7 @@ def added(
     reference = list(reference)
     used = ~np.isnan(seconds[:, reference]).any(1)
     if not used.any():
-        return [None] * seconds.shape[1], math.nan
+        return _nothing(seconds.shape[1]), math.nan
     seconds, worker = seconds[used], worker[used]
     beside = seconds[:, reference].mean(1)
     relative = seconds / beside[:, None]
@@ -140,28 +143,11 @@ def added(
     scale[have] = np.nanmean(relative[:, have], 0)
     parts = (relative - 1) / scale
     parts[:, reference] = np.nan
-    found = paired_sides(np.zeros_like(parts), parts, worker, members=members)
-    return [
-        each and each.of_differences(factor)
-        for each, factor in zip(found, scale.tolist(), strict=True)
-    ], float(np.median(beside))
+    contrasts = paired_sides(np.zeros_like(parts), parts, worker, members=members)
+    return contrasts.of_differences(scale), float(np.median(beside))
 
 
-def of_added(estimates: Sequence[Estimate | None], reference: Sequence[int]) -> Contrasts:
-    """Return differences between any two arms of `added`, on the scale of ratios, not logs.
-
-    The interval of a difference is as wide as both arms' together, which hold at the same time.
-    """
-    effect = np.array([math.nan if e is None else e.ratio for e in estimates])
-    ends = [(1.0, 1.0) if e is None else e.interval for e in estimates]
-    half = np.array([(high - low) / 2 for low, high in ends])
-    effect[reference[0]] = 1.0
-    width = half[:, None] + half
-    np.fill_diagonal(width, 0.0)
-    return Contrasts(effect, width)
-
-
-def cold(samples: Sequence[Float[np.ndarray, " samples"]], reference: int) -> list[Estimate | None]:
+def cold(samples: Sequence[Float[np.ndarray, " samples"]], reference: int) -> Contrasts:
     """Return each arm's ratio to the reference, from independent samples: a one-way layout.
 
     The interval is infinite where no arm has two samples.
@@ -170,30 +156,21 @@ def cold(samples: Sequence[Float[np.ndarray, " samples"]], reference: int) -> li
         samples: By arm, logs of one sample a process.
         reference: Index of an arm.
     """
-    size = np.array([each.size for each in samples])
+    size = np.array([logs.size for logs in samples])
     if not size[reference]:
-        return [None] * size.size
+        return _nothing(size.size)
     df = np.maximum(size - 1, 0).astype(float)
-    own = np.array([each.var(ddof=1) if each.size > 1 else 0.0 for each in samples])
+    own = np.array([logs.var(ddof=1) if logs.size > 1 else 0.0 for logs in samples])
     used = components.shared_unless_noisy(own, df, np.zeros(size.size), float(df.sum()))
     variance = np.where(used.df > 0, used.variance, np.inf) / np.where(size > 0, size, 1)
-    effect = np.array([each.mean() if each.size else np.nan for each in samples])
+    effect = np.array([logs.mean() if logs.size else np.nan for logs in samples])
     return _beside(components.Fit(effect, variance, used.df, size, size), [reference], None)
-
-
-def _fit(data: Table, worker: Workers, reference: Sequence[int]) -> components.Fit:
-    used = ~np.isnan(data[:, list(reference)]).any(1)
-    if not used.any():
-        none = np.zeros(data.shape[1])
-        count = none.astype(int)
-        return components.Fit(none, none + np.inf, none, count, count)
-    return components.of_workers(data[used], worker[used], reference)
 
 
 def _beside(
     fit: components.Fit, reference: Sequence[int], members: Sequence[int] | None
-) -> list[Estimate | None]:
-    """Return the estimates of all arms but the references, whose variance is in all of them."""
+) -> Contrasts:
+    """Return the contrasts of all arms but the references, whose variance is in all of them."""
     of_reference = float(fit.variance[list(reference)].sum()) / len(reference) ** 2
     total = fit.variance + of_reference
     finite = np.isfinite(total) & (total > 0)
@@ -201,7 +178,42 @@ def _beside(
     df = _joint_df(fit.variance, fit.df, of_reference, fit.df[reference[0]])
     effect = fit.effect - fit.effect[list(reference)].mean()
     used = [a for a in np.flatnonzero(fit.blocks).tolist() if a not in reference]
-    return simultaneous(fit._replace(effect=effect, variance=total, df=df), share, members, used)
+    return _simultaneous(fit._replace(effect=effect, variance=total, df=df), share, members, used)
+
+
+def _simultaneous(
+    fit: components.Fit, share: Arms, members: Sequence[int] | None, used: Sequence[int]
+) -> Contrasts:
+    """Return contrasts with intervals for the family of the members, the others alone.
+
+    Args:
+        fit: Log-ratio of each arm and its variance.
+        share: Of the variance, the part that all arms have in common.
+        members: Of the family; all unless given.
+        used: All arms that are compared.
+    """
+    out = _nothing(fit.effect.size)
+    together = [arm for arm in used if members is None or arm in members]
+    for arms in filter(None, [together, *([arm] for arm in used if arm not in together)]):
+        tests = family.many_to_one(share[arms].tolist(), float(fit.df[arms].max()))
+        for arm in arms:
+            middle, error = float(fit.effect[arm]), math.sqrt(fit.variance[arm])
+            df = float(fit.df[arm])
+            half = tests.critical(df) * error if error else 0.0
+            p = tests.p(middle / error, df) if error else float(middle == 0)
+            out.log_ratio[arm], out.standard_error[arm], out.df[arm] = middle, error, df
+            out.low[arm], out.high[arm] = middle - half, middle + half
+            out.p[arm] = p if math.isfinite(error) else 1.0
+            out.blocks[arm], out.workers[arm] = fit.blocks[arm], fit.workers[arm]
+    return out
+
+
+def _nothing(arms: int) -> Contrasts:
+    """Return contrasts of arms of which nothing is known."""
+    nan, count = np.full(arms, np.nan), np.zeros(arms, int)
+    endless = np.full(arms, np.inf)
+    zero, one = np.zeros(arms), np.ones(arms)
+    return Contrasts(nan, endless, zero, -endless, endless.copy(), one, count, count.copy())
 
 
 def _joint_df(first: Arms, first_df: Arms, second: Arms | float, second_df: Arms | float) -> Arms:

@@ -1,1 +1,4 @@
-"""Trials of what the project says: simulated data, planted differences, runs of identical arms."""
+"""Trials of what the project says: simulated noise, and planted differences on real runs.
+
+The plants are for other tools, too: `bench.trials.plants` has steps with a known difference.
+"""

@@ -1,7 +1,6 @@
-"""Error rates, coverage and power of `bench.stats.ratios`: `python -m bench.trials.simulation`.
+"""Error rates and coverage of `bench.stats.ratios`: `python -m bench.trials.simulation`.
 
-Identical arms, seeded noise; prints Markdown tables. Parts: `table` (error rates) and `power`
-(what can be detected at the noise of real runs).
+Arms that do not differ, with seeded noise; prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -13,24 +12,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bench.engine.environment_plan import SETTLED_SHARE
-from bench.stats import ratios, verdicts
-from bench.stats.estimates import Estimate, detectable
-from bench.trials.tables import lines
+from bench.estimates import MARGIN, MIN_WORKERS
+from bench.report.markdown import table_lines
+from bench.report.table import Column, Row, Table
+from bench.stats import ratios
+from bench.stats.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
+
+    from bench.stats.ratios import Contrasts
 
     type Arms = Float[np.ndarray, " arms"]
+    type Data = Float[np.ndarray, "blocks arms"]
+    type Workers = Int[np.ndarray, " blocks"]
 
-    type Found = list[Estimate | None]
-
-MARGIN = 0.02
 DIFFERENCE = 0.1
 """Log-ratio of the later half of the arms where arms may stop."""
+STAYS = 1 / 3
+"""Odds that a decided arm takes part in a later worker, where arms may stop."""
 LONGEST = 13.0
+"""Ratio of the slowest arm to the reference where added time is compared: `nnx.jit` at `toy`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Condition:
     tau: float = 0.005
     """Standard deviation of a worker's luck with an arm."""
     sigma: float = 0.01
+    """Standard deviation of a block."""
     noisy: float = 1.0
     """Factor of both of the first compared arm."""
     noisy_tau: float = 1.0
@@ -59,7 +64,7 @@ class Condition:
     rows: float = 0.2
     """Standard deviation of what all arms of a block share."""
     stopping: bool = False
-    """Arms that are decided after a worker sit out the next one, two times of three."""
+    """Whether arms that are decided after a worker sit out most later ones."""
     kind: str = "warm"
     """Or `ab`, or `cold`; or `added`: arms take up to `LONGEST` times the reference's time, and
     their differences are looked for in seconds."""
@@ -78,8 +83,8 @@ class Noise:
             return self.random.standard_t(3, shape) / np.sqrt(3)
         return self.random.normal(size=shape)
 
-    def table(self, references: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return blocks x arms of logs, and each block's worker."""
+    def table(self, references: int) -> tuple[Data, Workers]:
+        """Return blocks x arms of logs, the references first, and each block's worker."""
         c = self.condition
         arms = c.arms + references
         factor = np.ones(arms)
@@ -99,89 +104,85 @@ class Noise:
             data[:, references:][gone] = np.nan
         return data, worker
 
-    def differences(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sides(self) -> tuple[Data, Data, Workers]:
         """Return both sides of an A/B, and each block's pair."""
         c = self.condition
         level = self.random.normal(size=(c.workers * c.blocks, 1)) * 0.2
-        own, pair = self.table(0)
-        base = np.broadcast_to(level, own.shape)
+        difference, pair = self.table(0)
+        base = np.broadcast_to(level, difference.shape)
         luck = self.normal(c.workers, 1) * c.common
-        return base, base + own + luck[pair], pair
+        return base, base + difference + luck[pair], pair
 
-    def run(self) -> tuple[Found, Arms]:
-        """Return what is said of one drawn run, and the true log-ratios."""
+    def run(self) -> tuple[Contrasts, Arms]:
+        """Return the contrasts of one drawn run, and the true log-ratios; NaN of references."""
         c = self.condition
-        truth = np.zeros(c.arms)
+        if c.kind == "ab":
+            return ratios.paired_sides(*self.sides()), np.zeros(c.arms)
         if c.kind == "cold":
             factor = np.array([c.noisy_reference, c.noisy, *[1.0] * (c.arms - 1)])
             drawn = self.normal(c.arms + 1, c.workers) * c.sigma * factor[:, None]
-            return ratios.cold(list(drawn), 0)[1:], truth
-        if c.kind == "ab":
-            return ratios.paired_sides(*self.differences()), truth
+            return ratios.cold(list(drawn), 0), np.array([np.nan, *np.zeros(c.arms)])
         data, worker = self.table(2)
+        truth = np.zeros(c.arms + 2)
         if c.kind == "added":
-            truth = np.linspace(0, np.log(LONGEST), c.arms)
-            luck = self.normal(c.workers, 1) * c.common  # of all arms beside the references
-            seconds = np.exp(data + luck[worker] * [0, 0, *np.ones(c.arms)] + [0, 0, *truth])
-            return ratios.added(seconds, worker, [0, 1])[0][2:], truth
-        if c.stopping:
-            truth[c.arms // 2 :] = DIFFERENCE
-            seed = int(self.random.integers(1 << 31))
-            data = stopped(data + np.array([0, 0, *truth]), worker, seed)
-        return ratios.many_to_one(data, worker, [0, 1])[2:], truth
+            truth[2:] = np.linspace(0, np.log(LONGEST), c.arms)
+            luck = self.normal(c.workers, 1) * c.common * (np.arange(c.arms + 2) > 1)
+            contrasts, _ = ratios.added(np.exp(data + luck[worker] + truth), worker, [0, 1])
+        else:
+            if c.stopping:
+                truth[2 + c.arms // 2 :] = DIFFERENCE
+                data = stopped(data + truth, worker, self.random)
+            contrasts = ratios.many_to_one(data, worker, [0, 1])
+        truth[:2] = np.nan
+        return contrasts, truth
 
 
-def stopped(data: np.ndarray, worker: np.ndarray, seed: int) -> np.ndarray:
-    """Return data without the visits that the engine leaves out for `verdicts.decided` arms."""
-    data, random = data.copy(), np.random.default_rng(seed)
-    for now in range(verdicts.WORKERS, int(worker.max()) + 1):
+def stopped(data: Data, worker: Workers, random: np.random.Generator) -> Data:
+    """Return data without the blocks that a run leaves out once an arm's verdict is known."""
+    data = data.copy()
+    for now in range(MIN_WORKERS, int(worker.max()) + 1):
         seen = worker < now
-        found = ratios.many_to_one(data[seen], worker[seen], [0, 1])
-        rows = np.flatnonzero(worker == now)
-        done = [arm for arm, e in enumerate(found) if e and verdicts.decided(e, MARGIN)]
-        if len(done) < data.shape[1] - 2:  # else all goes on
-            for arm in done:
-                if random.random() > SETTLED_SHARE:
-                    data[rows, arm] = np.nan
+        contrasts = ratios.many_to_one(data[seen], worker[seen], [0, 1])
+        ends = zip(contrasts.log_ratio, contrasts.low, contrasts.high, strict=True)
+        open_ = [verdict(*arm, MARGIN) is Verdict.INCONCLUSIVE for arm in ends]
+        if any(open_[2:]):  # else all goes on
+            gone = (random.random(data.shape[1]) > STAYS) & ~np.array(open_)
+            gone[:2] = False
+            data[np.ix_(worker == now, gone)] = np.nan
     return data
 
 
 class Odds(NamedTuple):
-    """Of many runs."""
+    """How often the intervals of many runs are right."""
 
     false_calls: float
-    """Share of the runs in which an arm without a difference `differs`."""
+    """Share of the runs in which an arm without a difference is said to differ."""
     noisy_covered: float
     """Share of the intervals of the first arm that hold the truth."""
     covered: float
     """The same of the worst other arm; NaN without others."""
     half_width: float
     """Median of the others (of one arm: its own), log-scale."""
-    detectable: float
-    """Median."""
 
 
 def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:
     """Return how often the intervals of a condition are right."""
     noise = Noise(condition, seed)
-    calls, covered, widths, least = 0, [], [], []
+    calls, covered, widths = 0, [], []
     for _ in range(runs):
-        found, truth = noise.run()
-        low, high, half = np.array(
-            [(e.low, e.high, e.half_width) if e else (-np.inf, np.inf, np.inf) for e in found]
-        ).T
+        contrasts, truth = noise.run()
+        arms = ~np.isnan(truth)
+        low, high, truth = contrasts.low[arms], contrasts.high[arms], truth[arms]
         calls += bool((((low > 0) | (high < 0)) & (truth == 0)).any())
         covered.append((low <= truth) & (truth <= high))
-        widths.append(half)
-        least.append(detectable(found))
-    each = np.mean(covered, 0)
-    others = slice(1, None) if each.size > 1 else slice(None)
+        widths.append((high - low) / 2)
+    shares = np.mean(covered, 0)
+    others = slice(1, None) if shares.size > 1 else slice(None)
     return Odds(
         calls / runs,
-        float(each[0]),
-        float(each[1:].min()) if each.size > 1 else np.nan,
+        float(shares[0]),
+        float(shares[1:].min()) if shares.size > 1 else np.nan,
         float(np.median(np.array(widths)[:, others])),
-        float(np.median(least)),
     )
 
 
@@ -230,56 +231,30 @@ CONDITIONS = {
         for arms, size, noisy in product((2, 13), (3, 6), (1, 4))
     ],
 }
-MEASURED = {
-    "2 arms, 4 workers of 6, sigma 0.8 %": Condition(2, 4, 6, tau=0.004, sigma=0.008),
-    "2 arms, 4 workers of 6, sigma 1.1 %": Condition(2, 4, 6, tau=0.004, sigma=0.011),
-    "14 arms, 12 workers of 4": Condition(14, 12, 4, tau=0.0065, sigma=0.0175),
-    "A/B, 1 arm, 41 pairs, 0.95 % between pairs": Condition(1, 41, kind="ab", tau=0.0095, sigma=0),
-}
 
 
-def table(runs: int, only: str = "") -> Iterator[str]:
-    """Yield the error rates."""
-    header = "noise", "arms", "workers", "blocks", "false calls", "first arm", "worst other"
-    rows = (
-        (
-            name
-            + (", first noisy" if c.noisy > 1 and "noisy" not in name else "")
-            + (f", common {c.common:.1%}" if c.common else ""),
-            *(c.arms, c.workers, c.blocks),
-            *(f"{share:.1%}" for share in found[:3]),
-            f"{found.half_width:.2%}",
-        )
-        for name, conditions in CONDITIONS.items()
-        if only in name
-        for c in conditions
-        for found in [odds(c, runs)]
-    )
-    return lines((*header, "half width"), rows)
-
-
-def power(runs: int) -> Iterator[str]:
-    """Yield what can be detected at the noise of MEASURING.md, 9.1 and 9.8."""
-    rows = (
-        (name, f"{found.false_calls:.1%}", f"{found.detectable:.2%}")
-        for name, c in MEASURED.items()
-        for found in [odds(c, runs)]
-    )
-    return lines(("noise as measured", "false calls", "detectable"), rows)
+def table(runs: int, only: str = "") -> Table:
+    """Return the error rates of all conditions whose noise has a text in its name."""
+    titles = "arms", "workers", "blocks", "false calls", "first arm", "worst other", "half width"
+    rows = []
+    for name, several in CONDITIONS.items():
+        for c in several if only in name else ():
+            noise = name + ", first noisy" * (c.noisy > 1 and "noisy" not in name)
+            noise += f", common {c.common:.1%}" if c.common else ""
+            rates = odds(c, runs)
+            shares = [f"{share:.1%}" if share == share else "" for share in rates[:3]]
+            sizes = map(str, (c.arms, c.workers, c.blocks))
+            rows.append(Row((noise, *sizes, *shares, f"{rates.half_width:.2%}")))
+    return Table((Column("noise"), *(Column(t, number=True) for t in titles)), tuple(rows))
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="bench.trials.simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="of each condition")
     parser.add_argument("--only", default="", help="rows of the table whose noise has this in it")
-    parts = ("table", "power")
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all unless given")
     options = parser.parse_args()
-    tables = table(options.runs, options.only), power(options.runs)
-    for part, rows in zip(parts, tables, strict=True):
-        for row in rows if part in (options.parts or parts) else ():
-            print(row, flush=True)
+    print("\n".join(table_lines(table(options.runs, options.only))))
 
 
 if __name__ == "__main__":

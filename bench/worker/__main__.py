@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bench.worker.session import Session
 
-OF_SESSION = ("load", "count", "prove", "open", "prepare", "block", "train")
+OF_SESSION = ("load", "count", "prove", "open", "block", "train")
 """Commands about steps that stay compiled from command to command."""
 
 
@@ -84,9 +84,9 @@ def answer_to(turn: TurnMarker, do: str, **arguments: Any) -> Any:
         from bench.worker.cold import cold
 
         turn.at(0)
-        found = cold(**arguments)
+        answer = cold(**arguments)
         turn.at()
-        return found
+        return answer
     if do in OF_SESSION:
         return getattr(session(turn), do)(**arguments)
     known = ", ".join(("describe", "cold", *OF_SESSION))

@@ -22,7 +22,6 @@ from common.errors import BakeoffError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.worker.turns import Fresh
     from bench.worker.workloads import LoadedWorkload
     from common.contract import Program, TrainStep
     from common.equality import Case
@@ -72,8 +71,6 @@ class Arms:
         self.start = gentle(self.weights)
         self.chunks = list(islice(stream(self.case, self.tokens), CHUNKS))
         self.steps: dict[Arm, TrainStep] = {}
-        self.prepared: dict[tuple[str, Arm], Fresh] = {}
-        """What gives turns of a kind to an arm: made once, since some compile for it."""
 
     @cached_property
     def reference(self) -> Reference:
@@ -82,7 +79,7 @@ class Arms:
         That step is not the one that is timed: which arm a process makes first shows in its times,
         so the timed one is made like all others, in whatever order they come.
         """
-        step = self.make(Arm(*BASELINE))
+        step = self.make(BASELINE)
         program = program_of(step, self.case)
         assert program is not None, "the baseline is JAX's"
         return Reference(trajectory(step, self.case), facts(program))

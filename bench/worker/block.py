@@ -13,17 +13,22 @@ import numpy as np
 from bench.cells import BASELINE, Arm
 from bench.worker.arms import STARTED, guarded
 from bench.worker.counts import collector_off
-from bench.worker.protocol import Failed, Timed
+from bench.worker.protocol import Failed, Sample, Timed
 from bench.worker.settings import affinity
-from bench.worker.turns import CLOCK, CPU_CLOCK, KINDS
+from bench.worker.turns import CLOCK, CPU_CLOCK, fresh_turn
 from common.equality import relative_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.worker.arms import Arms
-    from bench.worker.turns import Call, End, Samples, Turns
+    from bench.worker.turns import Call, Calls, End, StepTurn
 
+QUANTILE = 0.1
+"""Quantile of an arm's calls in a block that is its datum. Noise only ever adds time, so a low
+quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
+DIGITS = 7
+"""Significant digits of a sample: more would be noise."""
 WEIGHTS_TOLERANCE = 1e-5
 """Norm of the difference to the baseline's weights, relative to their norm, for each array.
 
@@ -40,7 +45,7 @@ class TimedBlock:
     """One block of turns of one kind.
 
     Args:
-        at: Told whose turn it is.
+        at: Called with the arm whose turn it is.
         compiled: Returns how many programs the process has compiled so far.
         changes: Returns in words what an arm has changed that it may not.
         seed: Of the order of rounds.
@@ -56,7 +61,7 @@ class TimedBlock:
         self.at, self.compiled, self.changes = at, compiled, changes
         self.rng = random.Random(seed)  # noqa: S311 -- an order of rounds is no secret
         self.failures: dict[Arm, str] = {}
-        self.samples: dict[Arm, Samples] = {}
+        self.calls: dict[Arm, Calls] = defaultdict(lambda: defaultdict(list))
         self.cpu_seconds: dict[Arm, float] = defaultdict(float)
         self.wall_seconds: dict[Arm, float] = defaultdict(float)
 
@@ -74,33 +79,42 @@ class TimedBlock:
         """
         turns = self.turns(arms, kind, members)
         self.interleave(turns, rounds, untimed)
-        self.compare(turns, baseline=Arm(*BASELINE) if Arm(*BASELINE) in members else None)
+        self.compare(turns, baseline=BASELINE if BASELINE in members else None)
         good = [arm for arm in turns if arm not in self.failures]
-        metrics = {metric: None for arm in good for metric in self.samples.get(arm, ())}
+        samples = [
+            sample_of(arm, metric, calls)
+            for arm in good
+            for metric, calls in self.calls[arm].items()
+        ]
+        if kind == "step" and not on_one_core():
+            samples += [
+                Sample(str(arm), "cores_used", rounded(self.cpu_seconds[arm] / seconds))
+                for arm in good
+                if (seconds := self.wall_seconds[arm]) and self.cpu_seconds[arm] > 0
+            ]
         return Timed(
-            {m: {str(arm): seconds_of(self.samples[arm][m]) for arm in good} for m in metrics},
+            samples,
             {str(arm): why for arm, why in self.failures.items()},
-            {str(arm): self.cpu_seconds[arm] / self.wall_seconds[arm] for arm in good},
+            {str(arm): self.wall_seconds[arm] for arm in good},
         )
 
-    def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, Turns]:
+    def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, StepTurn]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
         chunk = jax.tree.map(jax.numpy.array, self.rng.choice(arms.chunks))
-        found, padding = {}, []
+        ready, padding = {}, []
         for arm in self.rng.sample(members, len(members)):
             self.at(arm)
             size = self.rng.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
-            fresh = arms.prepared.get((kind, arm)) or KINDS[kind](arms, arm)
-            turns = guarded(partial(fresh, chunk))
-            if isinstance(turns, Failed):
-                self.failures[arm] = f"{turns.failure} (before it was timed)"
+            turn = guarded(partial(fresh_turn, kind, arms, arm, chunk))
+            if isinstance(turn, Failed):
+                self.failures[arm] = f"{turn.failure} (before it was timed)"
             else:
-                found[arm] = turns
-        return found
+                ready[arm] = turn
+        return ready
 
     def interleave(
-        self, turns: Mapping[Arm, Callable[[], Samples]], rounds: int, untimed: int
+        self, turns: Mapping[Arm, Callable[[], Calls]], rounds: int, untimed: int
     ) -> None:
         """Take `rounds` turns of each, every round in another order.
 
@@ -113,33 +127,33 @@ class TimedBlock:
                     self.at(arm)
                     self.take(arm, turns[arm], timed=number >= 0)
 
-    def take(self, arm: Arm, turn: Callable[[], Samples], *, timed: bool) -> None:
-        """Take one turn of an arm, and keep its samples unless something is wrong."""
+    def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
+        """Take one turn of an arm, and keep its calls unless something is wrong."""
         programs, cpu, wall = self.compiled(), CPU_CLOCK(), CLOCK()
-        samples = guarded(turn)
+        calls = guarded(turn)
         wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
         if changed := self.changes():
             self.failures[arm] = f"while it was timed it {changed}"
-        elif isinstance(samples, Failed):
-            self.failures[arm] = f"{samples.failure} (while it was timed)"
+        elif isinstance(calls, Failed):
+            self.failures[arm] = f"{calls.failure} (while it was timed)"
         elif timed and self.compiled() > programs:
             self.failures[arm] = "compiled again while it was timed"
         elif timed:
             self.wall_seconds[arm] += wall
             self.cpu_seconds[arm] += cpu
-            for metric, calls in samples.items():
-                self.samples.setdefault(arm, {}).setdefault(metric, []).extend(calls)
+            for metric, taken in calls.items():
+                self.calls[arm][metric].extend(taken)
 
-    def compare(self, turns: dict[Arm, Turns], baseline: Arm | None) -> None:
+    def compare(self, turns: Mapping[Arm, StepTurn], baseline: Arm | None) -> None:
         """Compare what each arm has computed with what the baseline has, after as many calls.
 
         Without a baseline, only updates are counted: other blocks of this worker compare with it.
         """
-        ends = {}
-        for arm, own in turns.items():
+        ends: dict[Arm, End] = {}
+        for arm, turn in turns.items():
             if arm not in self.failures:
                 self.at(arm)
-                end = guarded(own.ends)
+                end = guarded(turn.end)
                 if isinstance(end, Failed):
                     self.failures[arm] = f"{end.failure} (after it was timed)"
                 else:
@@ -148,13 +162,28 @@ class TimedBlock:
             why = f"the baseline failed, so nothing could be compared: {self.failures[baseline]}"
             self.failures |= dict.fromkeys(ends, why)
             return
-        for arm, found in ends.items():
-            expected = ends[baseline] if baseline else {}
-            wrong = [differs(end, expected.get(name)) for name, end in found.items()]
-            if seen := "; ".join(filter(None, wrong)):
+        for arm, end in ends.items():
+            if wrong := difference(end, ends[baseline] if baseline else None):
                 self.failures[arm] = (
-                    f"what it computed while it was timed is not what was proven: {seen}"
+                    f"what it computed while it was timed is not what was proven: {wrong}"
                 )
+
+
+def sample_of(arm: Arm, metric: str, calls: Sequence[Call]) -> Sample:
+    """Return the sample of an arm's calls in a block."""
+    seconds = seconds_of(calls)
+    low, median, high = np.quantile(seconds, [QUANTILE, 0.5, 0.95]).tolist()
+    return Sample(str(arm), metric, rounded(low), len(seconds), rounded(median), rounded(high))
+
+
+def rounded(value: float) -> float:
+    """Return a number with as many digits as a sample has."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+def on_one_core() -> bool:
+    """Tell whether this process keeps to one core."""
+    return len(affinity() or ()) == 1
 
 
 def seconds_of(calls: Sequence[Call]) -> list[float]:
@@ -163,27 +192,27 @@ def seconds_of(calls: Sequence[Call]) -> list[float]:
     There, a process runs or waits; what it waits longer than in the call of the block in which it
     waited least, another process had the core. On several cores threads overlap: wall time counts.
     """
-    if len(affinity() or ()) != 1:
+    if not on_one_core():
         return [call.seconds for call in calls]
-    own = max(0.0, min(call.idle for call in calls))
-    return [call.seconds - max(0.0, call.idle - own) for call in calls]
+    waiting = max(0.0, min(call.idle for call in calls))
+    return [call.seconds - max(0.0, call.idle - waiting) for call in calls]
 
 
-def differs(found: End, baseline: End | None) -> str:
+def difference(end: End, baseline: End | None) -> str:
     """Return in words how far an arm is from the baseline; nothing where it is near enough."""
-    updates = found.checkpoint.updates - STARTED
-    if updates != found.calls or not updates:
-        return f"{updates} updates in {found.calls} calls"
+    updates = end.checkpoint.updates - STARTED
+    if updates != end.calls or not updates:
+        return f"{updates} updates in {end.calls} calls"
     if baseline is None:
         return ""
-    assert found.calls == baseline.calls, "every arm has as many turns"
-    weights = relative_norm(found.checkpoint.weights, baseline.checkpoint.weights)
+    assert end.calls == baseline.calls, "every arm has as many turns"
+    weights = relative_norm(end.checkpoint.weights, baseline.checkpoint.weights)
     if not weights <= WEIGHTS_TOLERANCE:
         return (
-            f"after {found.calls} calls its weights are off by {weights:.2g} of their norm from "
+            f"after {end.calls} calls its weights are off by {weights:.2g} of their norm from "
             f"the baseline's (allowed: {WEIGHTS_TOLERANCE:g})"
         )
-    loss = abs(found.loss - baseline.loss)
+    loss = abs(end.loss - baseline.loss)
     if not loss <= LOSS_TOLERANCE:
         return (
             f"the last loss is off by {loss:.2g} nats from the baseline's "

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.worker.integrity import Surroundings
-from bench.worker.protocol import Cold
+from bench.worker.protocol import Cold, Sample
 
 if TYPE_CHECKING:
     import jax
@@ -49,7 +49,6 @@ def cold(
 
     import jax
 
-    from bench.cells import read_style
     from bench.worker.program import fingerprint
     from bench.worker.workloads import load_workload, use
     from common.contract import fresh_checkpoint, zero_hidden
@@ -75,8 +74,7 @@ def cold(
     params = jax.block_until_ready(model.init(key))
     seconds["init"] = clock() - start
 
-    name, devices, weak = read_style(style)
-    step = make(loaded.style(name, devices, copies=weak, donate=donate), case)
+    step = make(loaded.style(style, donate=donate), case)
     step.load(fresh_checkpoint(on_host(model.to_weights(params))))
     inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
     jax.block_until_ready(inputs)
@@ -92,15 +90,13 @@ def cold(
         )
     if changes := before.changes():
         raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
-    split = ""
-    if program is not None:
-        split = "clock" if program.trace is not None else "jax.monitoring event"
-    nothing = {} if split else dict.fromkeys(("trace", "lower", "compile"))
+    values = seconds | {"peak_rss": peak}
+    arm = f"{entrant}/{style}"
     return Cold(
-        values=nothing | seconds | {"peak_rss": peak},
+        samples=[Sample(arm, name, value) for name, value in values.items()],
+        missing=[] if program is not None else ["trace", "lower", "compile"],
         timed_seconds=sum(seconds.values()),
-        trace_and_lower_split_by=split,
-        fingerprint=fingerprint(lowered) if lowered is not None else "",
+        program=fingerprint(lowered) if lowered is not None else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""Exact counts of a training step: Python starts, calls and lines, compilations, parameters.
+"""Exact counts of a training step: Python starts and calls, compilations, parameters.
 
 They come out the same on every run of the same releases, so they are compared without statistics.
 """
@@ -96,9 +96,9 @@ def python_counts(call: Callable[[], Any]) -> PythonCounts | None:
     and the one call that it makes, the same for everybody. The rest is the library's and JAX's: for
     plain JAX the start and the call inside of each NamedTuple of optax that JAX builds.
 
-    The garbage collector is off meanwhile, for JAX has it call Python. NNX's caches compare the
-    shardings of arrays, equal ones that are not the same object with a call more: so some ten of
-    its starts depend on which arrays the process has used before. Compare counts that `exact`
+    The garbage collector is off meanwhile, for JAX has it call Python. Some libraries' caches
+    compare the shardings of arrays, equal ones that are not the same object with a call more: so
+    some starts depend on which arrays the process has used before. Compare counts that `exact`
     returns, which starts from cleared caches.
 
     Raises:
@@ -106,15 +106,6 @@ def python_counts(call: Callable[[], Any]) -> PythonCounts | None:
     """
     found = _counted(call, EVENTS.PY_START, EVENTS.CALL)
     return None if found is None else PythonCounts(*found)
-
-
-def python_lines(call: Callable[[], Any]) -> int | None:
-    """Return how many lines of Python run in one call of `call`, of whatever functions.
-
-    None where that varies; it raises, and leaves out, what `python_counts` does.
-    """
-    found = _counted(call, EVENTS.LINE)
-    return None if found is None else found[0]
 
 
 def _counted(call: Callable[[], Any], *events: int) -> tuple[int, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr
@@ -90,14 +90,12 @@ def proof_of(ours: ProgramFacts | None, baseline: ProgramFacts) -> dict[str, Any
             "operations_beside_baseline": {},
             "donates": None,
             "jax": False,
-            "program": None,
         }
     return {
         "whole_step": ours.whole,
         "same_program_as_baseline": ours.fingerprint == baseline.fingerprint,
         "operations_beside_baseline": difference(ours.operations, baseline.operations),
         "donates": ours.alias_bytes > 0,
-        "program": asdict(ours),
     }
 
 

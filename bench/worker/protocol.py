@@ -1,23 +1,42 @@
-"""What a worker is told and what it answers, as dataclasses: JSON lines over two pipes.
+"""What a worker is told and what it answers, as JSON lines over two pipes.
 
 The worker has nothing but the standard library here, in old and foreign environments too; the
-parent decodes the same dataclasses with msgspec, which checks every field.
+parent decodes the same types with msgspec, which checks every field.
 
 * At its start, and after each command, the worker says `Ready` and waits. In between comes exactly
   one answer to the command.
 * A command is a JSON object whose `do` names it; its other fields are the command's arguments.
-* A command that fails as a whole ends the process, with a traceback on standard error. What fails
-  in one arm only is answered by `Failed`, or named in `failures`.
+* A command that fails as a whole ends the process, with a traceback on standard error. A failure of
+  one arm alone is answered by `Failed`, or named in `failures`.
 * An arm is named `entrant/style` everywhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-PROTOCOL = 4
-"""Raised whenever what is said changes, so that two revisions do not misunderstand each other."""
+PROTOCOL = 5
+"""Raised whenever the protocol changes, so that two revisions do not misunderstand each other."""
+
+
+class Sample(NamedTuple):
+    """What one worker measured of one arm, metric and block: the row of all data.
+
+    The same row goes through the pipe, the journal and the run file. A worker fills in what it
+    knows; the parent adds the rest (see `Located`).
+    """
+
+    arm: str
+    metric: str
+    value: float
+    """The datum that is compared, in the metric's unit: of a warm block a low quantile of its
+    calls, of a cold process or a count the one number."""
+    calls: int = 1
+    median: float | None = None
+    """Of the calls, in the same unit; None where there is one."""
+    p95: float | None = None
+    """Their 95 % quantile."""
 
 
 @dataclass
@@ -39,7 +58,7 @@ class Failed:
 
 @dataclass
 class Failures:
-    """Answer to `load` and `prepare`: why arms failed, by arm; the others are ready."""
+    """Answer to `load`: why arms failed, by arm; the others are ready."""
 
     failures: dict[str, str]
     notes: list[str] = field(default_factory=list)
@@ -48,19 +67,20 @@ class Failures:
 
 @dataclass
 class Counted:
-    """Answer to `count`: exact numbers of a step, by name."""
+    """Answer to `count`: exact numbers of a step."""
 
-    exact: dict[str, int | None]
+    samples: list[Sample]
 
 
 @dataclass
 class Proven:
-    """Answer to `prove`: how far an arm is from its reference, and what its program has."""
+    """Answer to `prove`: how far an arm is from its reference, and counts of its program."""
 
     proof: dict[str, Any]
-    exact: dict[str, float | None]
+    """The fields of `bench.runfile.Proof`."""
+    samples: list[Sample]
     losses: list[float]
-    """Of ten training steps: what a later worker's have to be again."""
+    """Of ten training steps: those of a later worker have to be the same."""
 
 
 @dataclass
@@ -72,30 +92,28 @@ class Opened:
 class Timed:
     """Answer to `block`."""
 
-    seconds: dict[str, dict[str, list[float]]]
-    """By metric and arm, in the order they were taken."""
+    samples: list[Sample]
     failures: dict[str, str] = field(default_factory=dict)
-    """Arms whose samples do not count, and why: they are not in `seconds`."""
-    cpu_seconds: dict[str, float] = field(default_factory=dict)
-    """By arm: processor time per second of wall time while its calls were timed."""
+    """Arms whose samples do not count, and why: they are not in `samples`."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By arm: wall time that its turns took."""
 
 
 @dataclass
 class Trained:
-    """Answer to `train`."""
+    """Answer to `train`: losses of short trainings, as samples of `final_loss` metrics."""
 
-    training: dict[str, Any]
-    """`seconds` of each run, `same_weights`, `own_initialiser`, curves, the corpus."""
+    samples: list[Sample]
 
 
 @dataclass
 class Cold:
     """Answer to `cold`: one sample of each cold metric."""
 
-    values: dict[str, float | None]
-    """None where the system does not tell, or where there is nothing to measure."""
-    timed_seconds: float
-    trace_and_lower_split_by: str
-    """`clock`, `jax.monitoring event`, or nothing where there is no program."""
-    fingerprint: str = ""
-    """Of the lowered program, in a process that has loaded this one entrant."""
+    samples: list[Sample]
+    missing: list[str] = field(default_factory=list)
+    """Metrics that the system does not tell, or that this arm does not have."""
+    timed_seconds: float = 0.0
+    program: str = ""
+    """Fingerprint of the lowered program, in a process that has loaded this one entrant; empty for
+    a program that is not JAX's."""

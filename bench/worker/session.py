@@ -6,7 +6,6 @@ import gc
 import random
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING
 
 import jax
@@ -26,9 +25,18 @@ from bench.worker.donation import (
 )
 from bench.worker.integrity import Surroundings
 from bench.worker.program import exact_metrics, facts, fingerprint, proof_of
-from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
+from bench.worker.protocol import (
+    Counted,
+    Failed,
+    Failures,
+    Opened,
+    Proven,
+    Sample,
+    Timed,
+    Trained,
+)
 from bench.worker.source import code_lines
-from bench.worker.turns import KINDS, final_loss
+from bench.worker.turns import training_losses
 from bench.worker.workloads import load_workload, use
 from common.config import ModelConfig
 from common.equality import Case, Deviation, NotEqualError, make, trajectory
@@ -36,7 +44,7 @@ from common.equality import loss_and_gradient_deviation as deviation_of_call
 from common.tolerances import TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bench.worker.recorder import TurnMarker
     from common.contract import TrainStep
@@ -77,7 +85,7 @@ class Session:
 
     def load(
         self,
-        arms: list[list[str]],
+        arms: list[str],
         outside: dict[str, str],
         cache: str | None,
         seed: int,
@@ -87,21 +95,21 @@ class Session:
         """Import the entrants of all arms in random order; one that changes something fails.
 
         Args:
-            arms: Entrants and styles; their order gives them their indices.
+            arms: By name; their order gives them their indices.
             outside: Files of entrants that lie elsewhere, by name.
             cache: Folder of the compilation cache; None for a process that uses none.
             seed: Draws the order.
-            check_programs: Whether an import may change the program of the baseline, neither.
+            check_programs: If true, fail an entrant whose import changes the baseline's program.
             donate: Whether steps donate their state.
         """
         self.donate = donate
         for path in outside.values():
             impls.add(path)
-        self.index = {Arm.of("/".join(arm)): i for i, arm in enumerate(arms)}
-        found = Failures({})
+        self.index = {Arm.of(name): i for i, name in enumerate(arms)}
+        answer = Failures({})
         if cache is not None:
-            found.notes += filter(None, [use_cache(cache)])
-            self.cached = not found.notes
+            answer.notes += filter(None, [use_cache(cache)])
+            self.cached = not answer.notes
         rng = random.Random(seed)  # noqa: S311 -- an order of imports is no secret
         by_entrant: dict[str, list[Arm]] = {}
         for arm in self.index:
@@ -114,22 +122,22 @@ class Session:
             for arm in rng.sample(ours, len(ours)):
                 problem = guarded(arm.load)
                 if isinstance(problem, Failed):
-                    found.failures[str(arm)] = problem.failure
+                    answer.failures[str(arm)] = problem.failure
             changes = before.changes()
             if check_programs and (now := guarded(baseline_program)) != program:
                 program = now
-                other = f"changed the program of {Arm(*BASELINE)}"
+                other = f"changed the program of {BASELINE}"
                 changes = "; ".join(filter(None, [other, changes]))
-                found.notes.append(
-                    f"this process measures another program of {Arm(*BASELINE)} than it should, "
+                answer.notes.append(
+                    f"this process measures another program of {BASELINE} than it should, "
                     f"since {entrant} was imported: leave that out"
                 )
             if changes:
-                found.failures |= {str(arm): f"importing it {changes}" for arm in ours}
+                answer.failures |= {str(arm): f"importing it {changes}" for arm in ours}
         self.turn.at()
         gc.collect()
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
-        return found
+        return answer
 
     def at(self, arm: Arm) -> None:
         """Say that it is an arm's turn."""
@@ -143,17 +151,17 @@ class Session:
             self.workloads[key] = Arms(load_workload(workload), donate=self.donate)
         return self.workloads[key]
 
-    def one[Answer](self, arm: Arm, action: Callable[[], Answer]) -> Answer | Failed:
-        """Do something that is one arm's own; a failure is that arm's."""
+    def guard[Answer](self, arm: Arm, action: Callable[[], Answer]) -> Answer | Failed:
+        """Do something for one arm; a failure is that arm's."""
         self.at(arm)
         before = Surroundings()
-        found = guarded(action)
-        if (changes := before.changes()) and not isinstance(found, Failed):
-            found = Failed(f"making or running its step {changes}")
+        answer = guarded(action)
+        if (changes := before.changes()) and not isinstance(answer, Failed):
+            answer = Failed(f"making or running its step {changes}")
         self.turn.at()
         if self.cache_hits and not self.cached:
             raise RuntimeError("the persistent compilation cache was used")
-        return found
+        return answer
 
     def count(self, workload: str, backend: str, arm: str) -> Counted | Failed:
         """Count what an arm's step has Python and JAX do; it says the same at all widths.
@@ -165,9 +173,9 @@ class Session:
 
         def counts() -> Counted:
             self.counted.append(arms.make(name))
-            return Counted(exact(self.counted[-1], arms.case))
+            return Counted(samples_of(arm, exact(self.counted[-1], arms.case)))
 
-        return self.one(name, counts)
+        return self.guard(name, counts)
 
     def prove(self, workload: str, backend: str, arm: str) -> Proven | Failed:
         """Make an arm's step, and show that it is equal."""
@@ -184,17 +192,17 @@ class Session:
             away.require()
             live = live_bytes(step, case, before, backend)
             program = program_of(step, case)  # which holds arrays, too
-            found = facts(program) if program else None
-            require_alike(found, donate=self.donate)
-            about = asdict(away) | proof_of(found, baseline.program)
+            program_facts = facts(program) if program else None
+            require_alike(program_facts, donate=self.donate)
+            about = asdict(away) | proof_of(program_facts, baseline.program)
             about["settings"] = dict(getattr(step, "settings", {}))
-            constant: dict[str, float | None] = {
+            counts: dict[str, float | None] = {
                 "parameters": case.model.parameters,
                 "code_lines": code_lines(impls.source(name.code.entrant)),
+                "live_bytes": live if program_facts else None,
             }
-            if found and not name.devices:  # a mesh keeps what a call was given, too
-                constant["live_bytes"] = live
-            return Proven(about, constant | exact_metrics(found), losses.tolist())
+            counts |= exact_metrics(program_facts)
+            return Proven(about, samples_of(arm, counts), losses.tolist())
 
         return self.kept(arms, name, proof)
 
@@ -229,22 +237,10 @@ class Session:
             arms.steps[arm] = arms.make(arm)
             return action(arms.steps[arm])
 
-        found = self.one(arm, make_first)
-        if isinstance(found, Failed):
+        answer = self.guard(arm, make_first)
+        if isinstance(answer, Failed):
             arms.steps.pop(arm, None)
-        return found
-
-    def prepare(self, workload: str, backend: str, kind: str, arms: list[str]) -> Failures:
-        """Compile what turns of this kind need beyond the steps."""
-        opened = self.on(workload, backend)
-        found = Failures({})
-        for arm in map(Arm.of, arms):
-            ready = self.one(arm, partial(KINDS[kind], opened, arm))
-            if isinstance(ready, Failed):
-                found.failures[str(arm)] = ready.failure
-            else:
-                opened.prepared[kind, arm] = ready
-        return found
+        return answer
 
     def block(
         self, workload: str, backend: str, kind: str, arms: list[str], rounds: int, seed: int
@@ -254,14 +250,21 @@ class Session:
         self.compiled = self.compiled or compilations()
         block = TimedBlock(self.at, self.compiled, self.functions.changes, seed)
         untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
-        found = block.run(opened, kind, [*map(Arm.of, arms)], rounds, untimed)
+        timed = block.run(opened, kind, [*map(Arm.of, arms)], rounds, untimed)
         self.turn.at()
-        return found
+        return timed
 
     def train(self, workload: str, backend: str, arm: str) -> Trained | Failed:
         """Train an arm, from the same weights and from its library's own initialisers."""
         arms, name = self.on(workload, backend), Arm.of(arm)
-        return self.one(name, lambda: Trained(final_loss(name.code, arms.steps[name], arms)))
+        return self.guard(name, lambda: Trained(training_losses(name, arms)))
+
+
+def samples_of(arm: str, counts: Mapping[str, float | None]) -> list[Sample]:
+    """Return exact numbers of an arm as samples; those that are not known are left out."""
+    return [
+        Sample(arm, metric, float(count)) for metric, count in counts.items() if count is not None
+    ]
 
 
 def use_cache(folder: str) -> str:
@@ -286,6 +289,6 @@ def use_cache(folder: str) -> str:
 
 def baseline_program() -> str:
     """Return the fingerprint of the baseline's program at a tiny size, traced and lowered anew."""
-    program = program_of(make(Arm(*BASELINE).load(), TINY_CASE), TINY_CASE)
+    program = program_of(make(BASELINE.load(), TINY_CASE), TINY_CASE)
     assert program is not None, "the baseline is JAX's"
     return fingerprint(program.lower())

@@ -16,8 +16,6 @@ ENVIRONMENT = {
     "JAX_DEFAULT_MATMUL_PRECISION": "float32",
     "JAX_ENABLE_COMPILATION_CACHE": "false",  # a compile time must not be the time of a read
     "JAX_ENABLE_X64": "false",
-    "KERAS_BACKEND": "jax",
-    "KERAS_HOME": os.devnull,  # where Keras finds no settings of the user's
     "PYTHONHASHSEED": "0",  # order of sets and of some dicts: the same in all workers
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
@@ -28,7 +26,7 @@ ACCELERATED = {
 """Set as well where a plugin of jax's for an accelerator is installed."""
 DEBUGGING = (
     *("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES"),
-    "PYTHONDONTWRITEBYTECODE",  # without bytecode, an import of jax and flax takes twice as long
+    "PYTHONDONTWRITEBYTECODE",  # without bytecode, an import takes twice as long
     *("PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHONPROFILEIMPORTTIME"),
     *("PYTHONPERFSUPPORT", "PYTHONTRACEMALLOC", "PYTHONVERBOSE"),
 )

@@ -1,61 +1,90 @@
-"""The page of a run: one HTML file that works offline, from run files alone."""
+"""Documents as one HTML file that works offline: tables, sentences and drawn charts.
+
+Charts are pictures in the file, one for screens and one for phones, in the reader's light or dark
+colours. The only script sorts tables.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import base64
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.report.charts import figures
-from bench.report.excerpts import excerpts
-from bench.report.findings import sentences
-from bench.report.page.data import data
-from bench.report.page.parts import document_page, embedded, script
-from bench.report.run import document, legend, machine, tables
-from bench.report.table import Column, Row, Section, Table
+from bench.report import table
+from bench.report.charts import NARROW, WIDE, svg
+from common.versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from markupsafe import Markup
 
-    from bench.runfile.reader import Run
+    from bench.report.charts import Figure
+    from bench.report.table import Content, Document, Table
+
+FOLDER = Path(__file__).parent
+STYLE = (
+    "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
+)
+"""Colours of a chart's text: a picture does not inherit the page's."""
 
 
-def page(runs: Sequence[Run], limits: Sequence[str] = ()) -> str:
-    """Return the HTML of one or more runs; the first one is what its text and charts are about.
+def page(*documents: Document) -> str:
+    """Return documents as a page, one after the other; what is folded is read with a click."""
+    import jinja2
 
-    Its tables are one that the reader can turn and sort; without JavaScript they are what a
-    terminal has.
-
-    `limits` are sentences about what the first run's machine can do at best.
-    """
-    run = runs[0]
-    whole = document(run, limits)
-    static = list(tables(run))
-    how, closer = legend(run.section)
-    left_out = [*(section.title for section in static), "How to read it"]
-    kept = [section for section in whole.sections if section.title not in left_out]
-    parts = [
-        *(section for section in kept if not section.folded),
-        Section("Charts", figures=tuple(figures(run, runs[1:]))),
-        *(section for section in kept if section.folded),
-        Section(f"All {len(runs)} runs in this page", (), (listed(runs),), folded=True),
-    ]
-    parts = [part for part in parts if part.figures or part.lines or part.tables]
-    return document_page(
-        replace(whole, sections=tuple(parts if len(runs) > 1 else parts[:-1])),
-        "page.html.jinja",
-        js=script("page.js", "charts.js"),
-        skip=("table", "To the table"),
-        static=static,
-        legend=" ".join([*how, *closer[:1]]),
-        excerpts=excerpts(dict.fromkeys(cell.entrant for cell in run.section.cells)),
-        data=embedded(data(runs)),
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "coded": coded,
+        "text_of": table.text_of,
+        "mark": table.mark,
+        "colour": table.colour,
+        "sort_key": sort_key,
+        "picture": picture,
+    }
+    return environment.get_template("page.html.jinja").render(
+        documents=documents,
+        version=versions().get("jax-bakeoff", ""),
+        css=(FOLDER / "page.css").read_text("utf-8"),
+        script=(FOLDER / "page.js").read_text("utf-8"),
+        narrow=NARROW,
+        wide=WIDE,
     )
 
 
-def listed(runs: Sequence[Run]) -> Table:
-    """Return the runs of a page, each with the first thing that it found."""
-    rows = [
-        Row((run.name, run.when, machine(run), [*run.lacking, *sentences(run.section)][0]))
-        for run in runs
-    ]
-    return Table(tuple(map(Column, ("run", "when", "where", "what it says first"))), tuple(rows))
+def coded(text: str) -> Markup:
+    """Return a text from anywhere as HTML; what stands between backticks is code."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without another one
+        return escape(text)
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+        for i, part in enumerate(parts)
+    )
+
+
+def sort_key(content: Content, rows: Table, column: int) -> float | None:
+    """Return the number by which a cell is sorted; None for a text.
+
+    A baseline's own time, in a column of ratios, counts as 1; beside what is added, as 0.
+    """
+    if isinstance(content, str):
+        return 0.0 if content == "=" else None
+    if content.form == "amount":
+        cells = (row.cells[column] for row in rows.rows)
+        forms = {cell.form for cell in cells if not isinstance(cell, str)}
+        if forms - {"amount"}:
+            return 1.0 if "ratio" in forms else 0.0
+    return content.value
+
+
+def picture(figure: Figure, width: int) -> str:
+    """Return a chart as the address of a picture, with its data."""
+    drawn = svg(figure, width, page=True).replace("</svg>", STYLE)
+    return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"

@@ -1,1 +1,0 @@
-"""`bakeoff doctor`: what this machine offers, and what makes its timings unreliable."""

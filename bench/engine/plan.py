@@ -1,0 +1,629 @@
+"""What comes next: of all that can be done, what a second spent on it settles most.
+
+One greedy plan serves a run, an A/B, a bisection's step and a history. What can be done is a *job*:
+a visit of a kind of turns, a sweep of cold processes, counts, trainings. Each has a cost in seconds
+and a gain: what it takes off the doubts that are left. The job with the largest gain for each
+second comes next, until the budget is spent. A number that was asked for (`--blocks` and the like)
+stands instead of gains.
+
+The doubt of a number is the half width of its interval, in units of what it takes to decide. More
+workers narrow an interval with the square root of their number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.cells import BASELINE, PURE, REFERENCE, Cell
+from bench.engine.visits import OPEN_SECONDS, PROVE_SECONDS, Turn, Visit, Visits
+from bench.estimates import MIN_COLD, MIN_WORKERS
+from bench.metrics import HOST, METRICS, STEP, TOGETHER, Kind
+from bench.stats.estimate import estimate, families_of_environments, families_of_run
+from common.config import WORKLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bench.engine.actions import Job as Task
+    from bench.engine.actions import Do, Lanes, Steps
+    from bench.engine.state import SideState
+    from bench.engine.visits import Group
+    from bench.estimates import Estimate
+    from bench.options import Options
+    from bench.samples import Cores, Sample
+
+WIDEST = 8.0
+"""Doubt of a number of which nothing is known, and at most: a first answer goes before a better
+one, but not before ten."""
+OF_MARGIN, OF_DISTANCE = 1 / 4, 1 / 3
+"""Half width at which a ratio has no need of more: of the margin, and of the distance of its value
+from the nearer end of the margin."""
+COLD_TARGET = 0.05
+"""The same of a cold ratio: that is what such times differ by between two hours."""
+HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
+"""The same of a host cost: at `seed`, a step takes a thousand times these microseconds."""
+BLOCKS_FOR_OPENING = {STEP: 2.0, "pipelined": 2.0, HOST: 0.9}
+"""Seconds of blocks in a worker, for each that opening it takes. Longer visits leave more of the
+time to samples; what a worker adds to a host cost varies more than its blocks do, so there many
+short ones tell most. A wide range is about as precise for the same time."""
+PAIR_FOR_OPENING = 1.0
+"""The same of a pair of workers on two sides."""
+PROVE_SHARE = 0.6
+"""Of the time left, after which a first visit proves no further arms: it measures what it has."""
+FEWEST_ROUNDS = 3
+COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.5, 0.1, 0.15
+"""Of the time left, what the first cold samples, counts and trainings may take where steps or host
+costs are measured too."""
+COUNT_GAIN = 2.0
+"""Of one arm's exact counts, in doubts."""
+TRAINING_STEPS, PURE_TRAININGS = 200, 4
+"""Steps of a training, and trainings of the style that all entrants share."""
+LATE = 1.03
+"""Of the budget, after which no cold process of a sweep begins any more."""
+OVER = 0.03
+"""Of the budget, by which it may be exceeded for the first answer to a question."""
+MOST_RESTING = 0.75
+"""Odds that an arm sits a visit out at most: an arm that is settled or slow is in every fourth."""
+TRIES = 3
+"""Of a visit whose workers all died."""
+LEAST_PAIRS = 2
+"""Pairs of a day in a history: all days tell together what a pair varies by."""
+FEW_GROUPS = 3
+"""Groups of two sides from which on they are a history's."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that can be done next."""
+
+    gain: float
+    seconds: float
+    """That it takes."""
+    least: float
+    """Seconds without which it cannot begin."""
+    run: Callable[[], Lanes]
+
+    @property
+    def worth(self) -> float:
+        """Gain for each second."""
+        return self.gain / max(self.seconds, 1e-6)
+
+
+class Plan:
+    """The plan of a whole run.
+
+    Args:
+        groups: Sides whose workers take turns; all of one side, or all of two.
+        options: How much is measured.
+        before: Seconds that had been spent when the first action is asked for.
+        lanes: A core for each worker that may run at the same time as others.
+        base: Environment that others are compared with; empty where arms are compared.
+        enough: Asked between jobs: whether more would be a waste.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        options: Options,
+        *,
+        before: float = 0.0,
+        lanes: Sequence[Cores] = ((),),
+        base: str = "",
+        enough: Callable[[Sequence[Sample]], bool] | None = None,
+    ) -> None:
+        self.groups, self.options, self.lanes, self.base = list(groups), options, lanes, base
+        self.enough = enough or (lambda _: False)
+        self.visits = Visits(options, before)
+        self.spent = self.visits.spent
+        self.sides = list(dict.fromkeys(side for group in groups for side in group))
+        self.end = options.budget - 1.0 - 0.005 * options.budget
+        """Seconds of the budget after which nothing begins: the report comes after."""
+        self.paired = any(len(group) > 1 for group in groups)
+        self.history = self.paired and len(groups) >= FEW_GROUPS
+        self.least = LEAST_PAIRS if self.history else MIN_WORKERS
+        self.least_cold = LEAST_PAIRS if self.history else MIN_COLD
+        """Workers and cold samples with fewer of which a number is not worth much."""
+        cells = [cell for side in self.sides for cell in side.needed]
+        if self.paired:
+            self.visits.unasked = frozenset({str(BASELINE)} - {str(cell.arm) for cell in cells})
+        several = [workload for names in TOGETHER.values() for workload in names]
+        self.workloads = sorted(
+            dict.fromkeys(cell.workload for cell in cells),
+            key=lambda w: (
+                w in several,
+                w != "seed",
+                WORKLOADS[w].work * (-1) ** (w not in several),
+            ),
+        )
+        """The tutorial's first: it is what people ask about. Sweeps come last and go up."""
+        self.made: Counter[tuple[Group, Turn]] = Counter()
+        """Workers, or pairs of them, that came to their end."""
+        self.lost: Counter[tuple[Group, Turn | str]] = Counter()
+        """Visits in a row of which none did."""
+        self.swept: Counter[str] = Counter()
+        """Sweeps of cold processes, by workload."""
+        self.chosen: dict[str, list[tuple[Group, Cell]]] = {}
+        """Whose cold processes are measured, by workload."""
+        self.once: set[tuple[str, SideState, str]] = set()
+        """Counts and trainings that were begun, by side and workload."""
+        self.doubts = Doubts(self)
+
+    @property
+    def left(self) -> float:
+        """Seconds until nothing begins any more."""
+        return max(0.0, self.end - self.visits.now)
+
+    def actions(self) -> Lanes:
+        """Yield what is to begin; expects the outcome of what ends next."""
+        while not self.enough(self.visits.samples) and (job := self.next_job()) is not None:
+            yield from job.run()
+        self.note_missing()
+
+    def next_job(self) -> Job | None:
+        """Return what settles most for each second; None where nothing fits or is left to do."""
+        warm = list(self.warm_jobs())
+        if warm and not self.made and not self.lost:
+            return warm[0]
+        jobs = [*warm, *self.cold_jobs(), *self.jobs_once()]
+        most = self.left + OVER * self.options.budget * (not self.visits.samples)
+        possible = [job for job in jobs if job.gain > 0 and job.least <= most]
+        return max(possible, key=lambda job: job.worth, default=None)
+
+    # what is asked
+
+    def asked(self, group: Group, workload: str, metric: str) -> list[Cell]:
+        """Return the cells of a metric that are alive on all sides of a group."""
+        sides = [side for side in group if side.environment != self.base or not self.base]
+        return [
+            cell
+            for cell, metrics in sides[0].needed.items()
+            if cell.workload == workload
+            and metric in metrics
+            and METRICS[metric].applies(cell)
+            and all(cell in side.cells and side.cells[cell].failure is None for side in group)
+        ]
+
+    def turns(self) -> dict[Turn, list[Group]]:
+        """Return the kinds of turns that are asked for, with the groups that can take them."""
+        turns: dict[Turn, list[Group]] = defaultdict(list)
+        for workload in self.workloads:
+            for kind in BLOCKS_FOR_OPENING:
+                for group in self.groups:
+                    given_up = any(side.given_up for side in group)
+                    if not given_up and any(
+                        self.asked(group, workload, m.name)
+                        for m in METRICS.values()
+                        if m.turn == kind
+                    ):
+                        turns[Turn(workload, kind)].append(group)
+        return turns
+
+    # warm metrics
+
+    def cores(self, group: Group, kind: str) -> Sequence[Cores]:
+        """Return the cores of each lane: one each, or all for each."""
+        if group[0].backend != "cpu":
+            return [()]
+        one = self.options.cores == "one" or (self.options.cores == "auto" and kind == HOST)
+        return list(self.lanes) if one else [()] * len(self.lanes)
+
+    def warm_jobs(self) -> Iterator[Job]:
+        """Yield a visit of each kind of turns, the most asked about first.
+
+        Pairs of different days are in the lanes at the same time, those first that have least.
+        """
+        turns = self.turns()
+        lacking = sum(
+            self.made[group, turn] < self.least
+            for turn, groups in turns.items()
+            for group in groups
+        )
+        jobs = []
+        for turn, groups in turns.items():
+            groups = [g for g in groups if self.lost[g, turn] < TRIES and not self.over(g, turn)]
+            if self.history:
+                order = self.visits.rng.sample(groups, len(groups))
+                order.sort(key=lambda group: self.made[group, turn])
+                several = [tuple(order)] if order else []
+            else:
+                several = [(group,) for group in groups]
+            jobs += [self.warm_job(some, turn, lacking) for some in several]
+        known = [job for job in jobs if job is not None]
+        cheapest = sum(sorted(job.least for job, _ in known)[:1])
+        for job, extended in known:
+            rest = self.left - job.seconds
+            yield extended(rest) if 0 < rest < cheapest else job
+
+    def over(self, group: Group, turn: Turn) -> bool:
+        """Tell whether a number of workers was asked for, and is reached."""
+        given = self.options.processes or (1 if self.options.fixed else None)
+        return given is not None and self.made[group, turn] >= given
+
+    def warm_job(
+        self, groups: Sequence[Group], turn: Turn, lacking: int
+    ) -> tuple[Job, Callable[[float], Job]] | None:
+        """Return a visit, and what makes it last longer; None where there is no time for it.
+
+        Args:
+            groups: The first ones have a lane each; a single one has all of them.
+            turn: What is measured.
+            lacking: Turns of groups that have too few workers yet: each is to get its part.
+        """
+        given = self.options.processes or (1 if self.options.fixed else None)
+        cores = self.cores(groups[0], turn.kind)
+        pinned = bool(cores[0])
+        most = len(cores) if given is None else given - self.made[groups[0], turn]
+        most = len(groups) if len(groups) > 1 else most
+        for count in range(min(len(cores), most), 0, -1):
+            visits = [groups[i % len(groups)] for i in range(count)]
+            in_a_row = 1 if pinned else count
+            arms = [self.arms(group, turn.workload) for group in visits]
+            opening = max(self.visits.opening_cost(g, turn.workload, count) for g in visits)
+            block = max(
+                self.visits.block_cost(g, turn, a) for g, a in zip(visits, arms, strict=True)
+            )
+            fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
+            usual = PAIR_FOR_OPENING if self.paired else BLOCKS_FOR_OPENING[turn.kind]
+            seconds = max(block, usual * opening)
+            missing = math.ceil((self.least - self.made[visits[0], turn]) / count)
+            if missing > 0:
+                room = (self.left / lacking / missing - opening) / in_a_row
+                seconds = max(2 * block, min(seconds, room))
+            room = (self.left - opening) / in_a_row
+            seconds = max(fewest, min(seconds, room))
+            if room >= fewest or count == 1 or self.options.fixed:
+                break
+        gain = sum(self.gain(g, turn, count / len({*visits})) for g in {*visits})
+        always = self.options.fixed
+        least = 0.0 if always else opening + in_a_row * fewest
+
+        def job(longer: float = 0.0) -> Job:
+            each = seconds + longer / in_a_row
+            rounds = turn.rounds
+            if not self.options.fixed and each < 2 * block:
+                rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * each / (2 * block)))
+            run = partial(
+                self.visit, visits, turn, cores[:count], each, self.options.rounds or rounds
+            )
+            return Job(gain, opening + in_a_row * each, least, run)
+
+        return job(), job
+
+    def arms(self, group: Group, workload: str) -> list[str]:
+        """Return the arms that are alive on all sides."""
+        several = [{str(cell.arm) for cell in side.alive(workload)} for side in group]
+        return sorted(set.intersection(*several))
+
+    def visit(
+        self,
+        groups: Sequence[Group],
+        turn: Turn,
+        cores: Sequence[Cores],
+        seconds: float,
+        rounds: int,
+    ) -> Lanes:
+        """Open workers, measure in them, and close them."""
+        until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
+        visits = [
+            Visit(group, turn.workload, turn, self.resting(group, turn), until) for group in groups
+        ]
+        opened = yield from self.visits.opened(cores, visits)
+        if not self.options.fixed:  # opening may have taken longer than it was thought to
+            in_a_row = 1 if cores[0] else max(1, len(opened))
+            seconds = min(seconds, self.left / in_a_row)
+        end = math.inf if self.options.fixed else self.end
+        done = yield from self.visits.measured(opened, seconds, rounds, end)
+        for group in {*groups} - {visit.group for visit in done}:
+            self.lost[group, turn] += 1
+        for visit in done:
+            self.lost[visit.group, turn] = 0
+            self.made[visit.group, turn] += 1
+
+    def resting(self, group: Group, turn: Turn) -> frozenset[str]:
+        """Return the arms that sit a visit out: by turns, those of which it would settle least.
+
+        Once there are enough workers, an arm takes part with odds that are what it settles for each
+        second, beside what the middle arm does.
+        """
+        if self.options.fixed or self.made[group, turn] < self.least or self.paired:
+            return frozenset()
+        worth: dict[str, float] = {}
+        metric = next(m for m in METRICS.values() if m.turn == turn.kind)
+        for cell in self.asked(group, turn.workload, metric.name):
+            doubt, n = self.doubts.of(metric.name, cell, group)
+            arm = str(cell.arm)
+            seconds = self.visits.block_cost(group, turn, [arm])
+            worth[arm] = doubt * narrowed(n, 1) / max(seconds, 1e-9)
+        middle = float(np.median(list(worth.values()) or [0.0]))
+        return frozenset(
+            arm
+            for arm, value in worth.items()
+            if arm not in map(str, REFERENCE)
+            and self.visits.rng.random() < min(MOST_RESTING, 1 - value / max(middle, 1e-12))
+        )
+
+    def gain(self, group: Group, turn: Turn, workers: float) -> float:
+        """Return what further workers take off the doubts of a kind of turns."""
+        total = 0.0
+        for metric in METRICS.values():
+            if metric.turn == turn.kind:
+                for cell in self.asked(group, turn.workload, metric.name):
+                    doubt, n = self.doubts.of(metric.name, cell, group)
+                    if n < self.least:
+                        total += metric.weight * WIDEST * workers / (n + workers)
+                    else:
+                        total += metric.weight * doubt * narrowed(n, workers)
+        return total
+
+    # cold metrics
+
+    def cold_jobs(self) -> Iterator[Job]:
+        """Yield a sweep of cold processes at each workload; the first one is of several."""
+        if self.options.fixed and self.options.cold_samples is None:
+            return
+        asked = self.options.cold_samples
+        for workload in self.workloads:
+            if asked is not None and self.swept[workload] >= asked:
+                continue
+            first = self.swept[workload] == 0
+            sweeps = asked or (self.least_cold if first else 1)
+            pairs = self.cold_cells(workload, sweeps) if first else self.chosen[workload]
+            pairs = [(g, c) for g, c in pairs if all(s.cells[c].failure is None for s in g)]
+            if not pairs:
+                continue
+            seconds = sweeps * self.sweep_cost(pairs) + (self.proof_cost(pairs) if first else 0.0)
+            gain = sum(self.cold_gain(group, cell, sweeps) for group, cell in pairs)
+            run = partial(self.sweep, workload, pairs, sweeps)
+            yield Job(gain, seconds, 0.0 if asked is not None else seconds, run)
+
+    def cold_gain(self, group: Group, cell: Cell, sweeps: int) -> float:
+        """Return what further cold processes of a cell take off its doubts."""
+        total = 0.0
+        for metric in METRICS.values():
+            if metric.kind is Kind.COLD and metric.name in group[0].needed.get(cell, ()):
+                doubt, n = self.doubts.of(metric.name, cell, group)
+                known = n >= self.least_cold
+                total += metric.weight * (doubt * narrowed(n, sweeps) if known else WIDEST)
+        return total
+
+    def sweep_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
+        """Return the seconds of one cold process of each."""
+        lanes = len(self.cores(pairs[0][0], HOST))
+        return sum(self.visits.cold_cost(group) for group, _ in pairs) / lanes
+
+    def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
+        """Return the seconds that it takes to prove what is not proven yet."""
+        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
+        return len(unproven) * (PROVE_SECONDS + OPEN_SECONDS)
+
+    def cold_cells(self, workload: str, sweeps: int) -> list[tuple[Group, Cell]]:
+        """Return whose cold processes fit into their part of the time.
+
+        All arms, or those of the style that entrants share, or the baseline of each group.
+        """
+        everything: list[tuple[Group, Cell]] = []
+        backends: set[str] = set()
+        for group in self.groups:
+            if any(side.given_up for side in group):
+                continue
+            cells: list[Cell] = []
+            for metric in METRICS.values():
+                if metric.kind is Kind.COLD:
+                    cells += self.asked(group, workload, metric.name)
+            cells = [c for c in dict.fromkeys(cells) if self.wants_cold(group, c)]
+            if cells and not self.paired and group[0].backend not in backends:
+                # of several environments, the first one measures the reference
+                reference = [arm.at(workload, group[0].backend) for arm in REFERENCE]
+                cells = [*reference, *(c for c in cells if c not in reference)]
+            elif not self.paired:
+                cells = [c for c in cells if c.arm not in REFERENCE]
+            backends.add(group[0].backend)
+            everything += [(group, cell) for cell in cells]
+        if self.options.cold_samples is not None:
+            return everything
+        others = bool(self.turns())
+        most = self.left * (COLD_SHARE if others else 1.0)
+        pure = [(group, cell) for group, cell in everything if cell.style == PURE]
+        for pairs in (everything, pure):
+            if pairs and sweeps * self.sweep_cost(pairs) + self.proof_cost(pairs) <= most:
+                return pairs
+        return []
+
+    def wants_cold(self, group: Group, cell: Cell) -> bool:
+        """Tell whether a cell has cold metrics of its own; one cell of a library has its import."""
+        cold = {m for m in group[0].needed[cell] if METRICS[m].kind is Kind.COLD}
+        if any(not METRICS[metric].of_library for metric in cold):
+            return True
+        same = (c for c in group[0].needed if c[0::2] == cell[0::2] and c.backend == cell.backend)
+        return bool(cold) and next(same) == cell
+
+    def sweep(self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int) -> Lanes:
+        """Measure cold processes, each sweep in another random order."""
+        first = self.swept[workload] == 0
+        for group in dict.fromkeys(group for group, _ in pairs):
+            cells = [cell for other, cell in pairs if other is group]
+            if any(not side.proven(cell) for side in group for cell in cells):
+                resting = frozenset(self.arms(group, workload)) - {str(c.arm) for c in cells}
+                resting -= {*map(str, REFERENCE)}
+                lanes = self.cores(group, HOST)
+                visits = [Visit(group, workload, resting=resting) for _ in lanes]
+                opened = yield from self.visits.opened(lanes, visits)
+                yield from self.visits.measured(opened, 0.0, 0)
+        pairs = [(g, c) for g, c in pairs if all(s.proven(c) for s in g)]
+        if not pairs:
+            self.swept[workload] += sweeps
+            self.chosen[workload] = []
+            return
+        lanes = self.cores(pairs[0][0], HOST)
+
+        def one(group: Group, cell: Cell) -> Task:
+            return partial(self.cold_process, group, cell)
+
+        def tasks() -> Iterator[Task]:
+            chosen = pairs
+            begun: list[tuple[Group, Cell]] = []
+            if first and self.options.cold_samples is None:
+                begun = pairs[: len(lanes)]
+                yield from (one(*pair) for pair in begun)  # which says what one costs
+                fits = self.cold_cells(workload, sweeps)
+                chosen = [pair for pair in pairs if pair in fits]
+            self.chosen[workload] = chosen
+            for number in range(sweeps):
+                order = [pair for pair in chosen if number or pair not in begun]
+                yield from (one(*pair) for pair in self.visits.rng.sample(order, len(order)))
+
+        yield from self.visits.phase(lanes, tasks())
+        self.swept[workload] += sweeps
+
+    def cold_process(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
+        """Measure one cold process on each side, unless the time is over."""
+        if self.options.cold_samples is not None or self.visits.now <= LATE * self.end:
+            yield from self.visits.cold(group, cell, cores)
+
+    # what is done once
+
+    def jobs_once(self) -> Iterator[Job]:
+        """Yield counts and trainings that were not done yet."""
+        others = bool(self.turns())
+        for side in self.sides:
+            lanes = self.cores((side,), HOST)
+            for workload in self.counted_at(side):
+                cells = [c for c in side.alive(workload) if not c.is_control]
+                seconds = self.visits.opening_cost((side,), workload, len(lanes))
+                job = self.job_once("count", side, cells, seconds, COUNT_GAIN * len(cells))
+                if cells and self.affordable(job, COUNT_SHARE if others else 1.0):
+                    yield job
+            for workload in self.workloads:
+                cells = [
+                    cell
+                    for cell in side.alive(workload)
+                    if "final_loss" in side.needed.get(cell, ())
+                ]
+                if not cells or ("train", side, workload) in self.once:
+                    continue
+                runs = sum(PURE_TRAININGS if c.style == PURE else 1 for c in cells)
+                turn = Turn(workload, STEP)
+                step = self.visits.block_cost((side,), turn, [str(cells[0].arm)]) / turn.rounds / 6
+                seconds = 1.2 * runs * TRAINING_STEPS * step / len(lanes)
+                seconds += self.visits.opening_cost((side,), workload, len(lanes))
+                gain = METRICS["final_loss"].weight * WIDEST * len(cells)
+                job = self.job_once("train", side, cells, seconds, gain)
+                if self.affordable(job, TRAINING_SHARE if others else 1.0):
+                    yield job
+
+    def affordable(self, job: Job, share: float) -> bool:
+        """Tell whether a job takes no more than a share of the time that is left."""
+        return self.options.fixed or job.seconds <= share * self.left
+
+    def counted_at(self, side: SideState) -> list[str]:
+        """Return the workloads to count at: what Python does depends on the layers alone."""
+        smallest: dict[int, str] = {}
+        for workload in sorted(self.workloads, key=lambda w: WORKLOADS[w].work):
+            smallest.setdefault(WORKLOADS[workload].layers, workload)
+        return [w for w in smallest.values() if ("count", side, w) not in self.once]
+
+    def job_once(
+        self, do: Do, side: SideState, cells: list[Cell], seconds: float, gain: float
+    ) -> Job:
+        """Return counts or trainings of some cells of one workload, a part for each lane."""
+        lanes = self.cores((side,), HOST)
+
+        def run() -> Lanes:
+            self.once.add((do, side, cells[0].workload))
+            end = math.inf if self.options.fixed else self.end
+            order = self.visits.rng.sample(cells, len(cells))
+            parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
+            yield from self.visits.phase(
+                lanes, [partial(self.visits.each, side, do, part, end) for part in parts]
+            )
+
+        return Job(gain, seconds, 0.0 if self.options.fixed else seconds, run)
+
+    # what is left out
+
+    def note_missing(self) -> None:
+        """Say of each cell and metric that has no number, why."""
+        have: Counter[tuple[str, Cell, str]] = Counter()
+        libraries: Counter[tuple[str, str, str, str, str]] = Counter()
+        for s in self.visits.samples:
+            have[s.environment, s.cell, s.metric] += 1
+            libraries[s.environment, s.cell.entrant, *s.cell[2:], s.metric] += 1
+        least = 1 if self.options.cold_samples is not None else self.least_cold
+        for side in self.sides:
+            for cell, metrics in side.needed.items():
+                result = side.cells[cell]
+                for name in metrics:
+                    metric = METRICS[name]
+                    count = have[side.environment, cell, name]
+                    if metric.of_library:
+                        count = libraries[side.environment, cell.entrant, *cell[2:], name]
+                    fewest = least if metric.kind is Kind.COLD else 1
+                    if count < fewest and metric.applies(cell) and result.failure is None:
+                        reason = "not measured within the budget"
+                        if count:
+                            reason = f"{count} of the {fewest} samples it takes fitted the budget"
+                        result.missing.setdefault(name, reason)
+
+
+def narrowed(have: float, more: float) -> float:
+    """Return by which fraction further workers narrow an interval of a mean of `have`."""
+    return 1 - math.sqrt(have / (have + more)) if have else 1.0
+
+
+class Doubts:
+    """How far each number is from being decided; looked at again when there are more samples."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.families: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
+        self.read = 0
+        self.known: dict[tuple[str, str, str], tuple[int, dict[tuple[str, Cell], Estimate]]] = {}
+
+    def of(self, metric: str, cell: Cell, group: Group) -> tuple[float, int]:
+        """Return a number's doubt, and the workers that it rests on."""
+        samples = self.plan.visits.samples
+        for sample in samples[self.read :]:
+            key = sample.metric, sample.cell.workload, sample.cell.backend
+            self.families[key].append(sample)
+        self.read = len(samples)
+        family = metric, cell.workload, cell.backend
+        if family not in self.known or self.known[family][0] != len(self.families[family]):
+            self.known[family] = len(self.families[family]), self.rows(self.families[family])
+        rows = self.known[family][1]
+        names = [side.environment for side in group if side.environment != self.plan.base]
+        row = rows.get((names[0] if self.plan.base else group[0].environment, cell))
+        if row is None:
+            return WIDEST, 0
+        return doubt(row, self.plan.options.margin), row.workers
+
+    def rows(self, samples: Sequence[Sample]) -> dict[tuple[str, Cell], Estimate]:
+        """Return a family's comparisons, or else amounts, by environment and cell."""
+        base = self.plan.base
+        families = families_of_environments(samples, base) if base else families_of_run(samples)
+        programs = {c: r.program for s in self.plan.sides for c, r in s.cells.items() if r.program}
+        rows: dict[tuple[str, Cell], Estimate] = {}
+        estimates = estimate(
+            samples, families, margin=self.plan.options.margin, programs=programs, least_cold=1
+        )
+        for row in sorted(estimates, key=lambda row: row.form == "amount"):
+            rows.setdefault((row.environment, row.cell), row)
+        return rows
+
+
+def doubt(row: Estimate, margin: float) -> float:
+    """Return half an interval's width in units of what it takes to decide; `WIDEST` at most."""
+    if row.form == "added":
+        target = max(HOST_SECONDS, HOST_FRACTION * abs(row.value))
+    elif row.form == "ratio":
+        distance = abs(abs(math.log(row.value)) - math.log1p(margin))
+        usual = COLD_TARGET if row.kind is Kind.COLD else OF_MARGIN * margin
+        target = max(usual, OF_DISTANCE * distance)
+    else:
+        return 1.0  # the baseline's own, or an exact number
+    return min(WIDEST, row.half_width / target)

@@ -1,0 +1,194 @@
+"""The parent's side of a worker: start it, let it do one thing, read what it found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from bench.worker.protocol import PROTOCOL
+from bench.worker.recorder import Recorder
+from bench.worker.settings import ROOT, environment, threads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+MODULE = "bench.worker"
+SILENCE_SECONDS = 120.0
+"""Seconds without a record after which a worker is taken to hang: no command of a shared
+environment takes a quarter of that on two cores."""
+HEAVY_SILENCE = 180.0
+"""The same, in seconds, while a library of an environment of its own is imported: a minute was seen
+of PyTorch on a cold disk."""
+LAST_SECONDS = 10.0
+"""Seconds that a worker may live on after its output has ended."""
+STDERR_LINES = 8
+"""Lines of a failed worker's stderr that are kept: the end of a traceback."""
+
+
+class WorkerFailedError(Exception):
+    """A worker died, hung, or said what the protocol does not allow."""
+
+    def __init__(self, reason: str, stderr: str, arm: int | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.stderr = stderr
+        """Its last lines."""
+        self.arm = arm
+        """Index of the arm whose turn it was, or None."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker runs: an interpreter with its packages, and environment variables."""
+
+    command: Sequence[str] = (sys.executable, "-m", MODULE)
+    variables: Mapping[str, str] = field(default_factory=environment)
+    root: Path = ROOT
+    """Of the code that it runs."""
+
+    @classmethod
+    def of(cls, python: str, root: Path = ROOT) -> Place:
+        """Return the place of another interpreter, or of another revision's code."""
+        own = python == sys.executable
+        return cls((python, "-m", MODULE), environment(root, own=own), root)
+
+
+class Worker:
+    """One worker process. Several may live, in different places, and work at the same time."""
+
+    def __init__(
+        self,
+        place: Place | None = None,
+        silence: float = SILENCE_SECONDS,
+        cores: Sequence[int] = (),
+    ) -> None:
+        place = Place() if place is None else place
+        self.silence = silence
+        self.recorder = Recorder()
+        self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
+        self.process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
+            [*place.command, str(self.recorder.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            text=True,
+            errors="replace",
+            cwd=place.root,
+            env=dict(place.variables) | (threads(cores) if cores else {}),
+            process_group=0,  # so that what it starts can be ended with it
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Wait until the worker is ready for its first command."""
+        records = self._read(self.silence)
+        self.recorder.taken()
+        if records:
+            raise self._failed(f"it spoke before it was asked: {str(records[0])[:80]}")
+
+    def ask(self, command: Mapping[str, Any], silence: float | None = None) -> dict[str, Any]:
+        """Let the worker do one thing, and return the record of what it found.
+
+        Raises:
+            WorkerFailedError: it died, was silent for too long, or broke the protocol.
+        """
+        assert self.process.stdin is not None
+        with suppress(OSError):  # it may have died already; reading says how
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+        records = self._read(silence or self.silence)
+        if len(records) != 1:
+            raise self._failed(f"it said {len(records)} records where one belongs")
+        return records[0]
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self.kill()
+        for stream in (self.process.stdin, self.process.stdout, self.stderr):
+            if stream is not None:
+                with suppress(OSError):  # what was still to be written has no reader
+                    stream.close()
+        self.recorder.__exit__()
+
+    def kill(self) -> None:
+        """End the process, and what it has started, which may hold its output open."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+
+    def _read(self, silence: float) -> list[dict[str, Any]]:
+        """Return the records that come before the worker is ready again."""
+        records: list[dict[str, Any]] = []
+        while True:
+            line = self._line(silence)
+            try:
+                record = msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.DecodeError as error:
+                raise self._failed(f"it wrote {line.rstrip()[:80]!r}: {error}") from None
+            if "ready" not in record:
+                records.append(record)
+            elif record.get("protocol") == PROTOCOL:
+                return records
+            else:
+                raise self._failed(f"it speaks protocol {record.get('protocol')!r}, not {PROTOCOL}")
+
+    def _line(self, silence: float) -> str:
+        assert self.process.stdout is not None
+        silent = threading.Event()
+
+        def give_up() -> None:
+            if self.process.poll() is None:
+                silent.set()
+            self.kill()
+
+        timer = threading.Timer(silence, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            line = self.process.stdout.readline()
+        finally:
+            timer.cancel()
+        if line.endswith("\n"):
+            return line
+        try:
+            self.process.wait(LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise self._failed("it closed its output") from None
+        if silent.is_set():
+            raise self._failed(f"silent for {silence:g} s")
+        status = self.process.returncode
+        killed = "; killed, perhaps for want of memory" if status == -9 else ""
+        raise self._failed(f"exit status {status}{killed}")
+
+    def _failed(self, reason: str) -> WorkerFailedError:
+        self.kill()
+        self.stderr.seek(0)
+        tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
+        return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())
+
+
+def ask_once(
+    command: Mapping[str, Any], place: Place | None = None, silence: float = SILENCE_SECONDS
+) -> dict[str, Any]:
+    """Let a fresh worker do one thing."""
+    with Worker(place, silence) as worker:
+        worker.start()
+        return worker.ask(command)

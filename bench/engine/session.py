@@ -1,0 +1,408 @@
+"""One measurement from its task to its results: what `pytest bench`, `ab` and the others share."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shlex
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bench.engine.cores import one_core_lanes
+from bench.engine.driver import Driver
+from bench.engine.journal import FOLDER, SUFFIX, Journal, journals
+from bench.engine.machine import Watch
+from bench.engine.plan import Plan
+from bench.engine.state import SideState
+from bench.estimates import MIN_COLD, Estimate
+from bench.options import Options
+from bench.runfile import (
+    CellResult,
+    Conditions,
+    EnvironmentInfo,
+    FileKind,
+    ResultsWithSamples,
+    RunOptions,
+    TimeSpent,
+    packed,
+)
+from bench.runfile.warnings import warnings
+from bench.stats.estimate import estimate, families_of_environments, families_of_run
+from bench.stats.settle import settled_by_program
+from bench.worker.settings import ROOT
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bench.cells import Cell
+    from bench.engine.actions import Action, Spent
+    from bench.engine.process import Place
+    from bench.environments.offers import Offer
+    from bench.samples import Sample
+
+CODE = (
+    *("bench/engine", "bench/worker", "bench/stats", "common", "impls"),
+    *("bench/cells.py", "bench/estimates.py", "bench/metrics.py", "bench/samples.py"),
+)
+"""Folders and files of the code that a run's numbers depend on."""
+SAME = {
+    "options": "other options",
+    "needed": "other cells or metrics",
+    "outside": "other entrants",
+    "lanes": "other cores",
+    "facts": "other releases, devices or settings",
+    "code": "other code of entrants or of the engine",
+}
+"""What has to be the same where a run is taken up, and what is said where it is not."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """An environment: where its workers run, and what it has."""
+
+    place: Place
+    offer: Offer
+    info: EnvironmentInfo
+    heavy: bool = False
+    """Whether its libraries may take minutes to import."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be measured: cells of environments, and which of these take turns."""
+
+    kind: FileKind
+    arguments: tuple[str, ...]
+    """Of the command line, to repeat it by."""
+    needed: Mapping[str, Mapping[Cell, frozenset[str]]]
+    """By environment: metrics, by cell; baselines are added."""
+    sides: Mapping[str, Side]
+    """By environment."""
+    options: Options
+    groups: Sequence[tuple[str, ...]] = ()
+    """Environments whose workers take turns; each for itself if none."""
+    base: str = ""
+    """Environment that others are compared with; empty where arms are, with the baseline."""
+    outside: Mapping[str, str] = field(default_factory=dict)
+    """Files of entrants that are not the project's, by name."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Styles that were asked for and cannot take part, and why."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Remarks on entrants, by name."""
+
+
+class Header(msgspec.Struct):
+    """What a journal's first line says of its run."""
+
+    kind: str
+    arguments: list[str]
+    options: Options
+    needed: dict[str, dict[str, list[str]]]
+    """Metrics, by environment and cell."""
+    outside: dict[str, str]
+    """SHA-256 of these files, by name."""
+    code: str
+    facts: dict[str, Any]
+    """Versions, devices and conditions, by environment."""
+    before: float
+    """Seconds of the budget that had gone before anything was measured."""
+    lanes: list[tuple[int, ...]]
+    """Cores that workers keep to."""
+
+
+@dataclass
+class Measured:
+    """What a measurement came to."""
+
+    results: ResultsWithSamples
+    samples: list[Sample]
+    journal: Journal
+    """To be removed when all that it holds is written or shown."""
+    interrupted: bool = False
+
+    @property
+    def resuming(self) -> str:
+        """The arguments that go on with it."""
+        arguments = [a for a in self.journal.header["arguments"] if not a.startswith("--resume")]
+        return shlex.join([*arguments, f"--resume={self.journal.path}"])
+
+
+def measure(
+    task: Task,
+    *,
+    before: float = 0.0,
+    resume: str | None = None,
+    on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None,
+    enough: Callable[[Sequence[Sample]], bool] | None = None,
+) -> Measured:
+    """Measure a task, and return what it came to; every sample is in a journal first.
+
+    Args:
+        task: What is to be measured.
+        before: Seconds of the budget that have gone already.
+        resume: A journal to go on with; empty for the newest of this kind that fits.
+        on_progress: Called before each action.
+        enough: Asked between visits: whether more would be a waste.
+
+    Raises:
+        BakeoffError: the journal is of another task, or the disk is full.
+        KeyboardInterrupt: it was cut off, unless it is a run, which has its part of the results.
+    """
+    journal, header = (
+        begun(task, before) if resume is None else taken_up(task, Path(resume) if resume else None)
+    )
+    options = header.options
+    groups = groups_of(task)
+    plan = Plan(
+        groups,
+        options,
+        before=header.before,
+        lanes=header.lanes,
+        base=task.base,
+        enough=enough,
+    )
+    driver = Driver(
+        plan,
+        journal,
+        dict(task.outside),
+        {name: side.place for name, side in task.sides.items()},
+        on_progress,
+        heavy=frozenset(name for name, side in task.sides.items() if side.heavy),
+    )
+    watch, interrupted = Watch(), False
+    try:
+        driver.run()
+    except KeyboardInterrupt:
+        if task.kind != "run":
+            raise
+        interrupted = True
+        plan.note_missing()
+    results, samples = results_of(task, plan, header, watch)
+    return Measured(results, samples, journal, interrupted)
+
+
+# journals
+
+
+def begun(task: Task, before: float) -> tuple[Journal, Header]:
+    """Start a journal."""
+    header = header_of(task, replace(task.options, seed=secrets.randbelow(1 << 32)), before)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000:03d}-{task.kind}{SUFFIX}"
+    return Journal.create(FOLDER / name, msgspec.to_builtins(header)), header
+
+
+def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
+    """Open a journal to go on with; of a bisection's next step, which has none yet, start one.
+
+    Raises:
+        BakeoffError: there is none, or it is of another task.
+    """
+    problem = ""
+    for candidate in [path] if path is not None else journals(task.kind):
+        journal = Journal.open(candidate)
+        header = read_header(journal)
+        options = replace(task.options, seed=header.options.seed)
+        now = header_of(task, options, header.before)
+        differing = [
+            text for name, text in SAME.items() if getattr(now, name) != getattr(header, name)
+        ]
+        if not differing:
+            return journal, header
+        problem = problem or (
+            f"the journal {journal.path} is of another run ({', '.join(differing)}): go on with it "
+            f"by its own command, `{shlex.join(header.arguments)}`, or start anew without --resume"
+        )
+    if task.kind == "bisect":
+        return begun(task, 0.0)
+    raise BakeoffError(
+        problem or f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
+    )
+
+
+def header_of(task: Task, options: Options, before: float) -> Header:
+    """Return what the first line of a task's journal says."""
+    facts = {name: side.offer.facts for name, side in task.sides.items()}
+    for fact in facts.values():
+        fact.pop("load_average", None)
+    return Header(
+        kind=task.kind,
+        arguments=list(task.arguments),
+        options=options,
+        needed={
+            name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
+            for name, cells in task.needed.items()
+        },
+        outside={
+            name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            for name, path in task.outside.items()
+        },
+        code=code_digest(),
+        facts=msgspec.to_builtins(facts),
+        before=before,
+        lanes=[tuple(lane) for lane in one_core_lanes()],
+    )
+
+
+def read_header(journal: Journal) -> Header:
+    """Return what a journal's first line says of its run.
+
+    Raises:
+        BakeoffError: it does not say all that a run needs.
+    """
+    try:
+        return msgspec.convert(journal.header, Header)
+    except msgspec.ValidationError as error:
+        raise BakeoffError(
+            f"the first line of the journal {journal.path} is damaged: {error}; start anew without "
+            "--resume"
+        ) from error
+
+
+def code_digest(places: Iterable[str] = CODE) -> str:
+    """Return the SHA-256 of the code that a run's numbers depend on."""
+    digest = hashlib.sha256()
+    for place in map(ROOT.joinpath, places):
+        for path in sorted(place.rglob("*.py")) or [place]:
+            digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+# from a task to what takes turns, and back
+
+
+def groups_of(task: Task) -> list[tuple[SideState, ...]]:
+    """Return what takes turns; of environments that do so, on each backend that all have.
+
+    A style that has workers of its own (`Offer.alone`) is a side for itself. An environment that is
+    in several groups has one state.
+    """
+    groups: list[tuple[SideState, ...]] = []
+    states: dict[tuple[str, str, str], SideState] = {}
+    for names in task.groups or [(name,) for name in task.needed]:
+        by_side: dict[tuple[str, str], dict[str, dict[Cell, frozenset[str]]]] = {}
+        for name in names:
+            alone = task.sides[name].offer.alone
+            for cell, metrics in task.needed[name].items():
+                apart = str(cell.arm) if cell.style in alone.get(cell.entrant, ()) else ""
+                cells = by_side.setdefault((cell.backend, apart), {})
+                cells.setdefault(name, {})[cell] = metrics
+        for (backend, apart), needed in by_side.items():
+            if len(needed) < len(names):
+                continue
+            for name in names:
+                state = SideState.of(
+                    name,
+                    backend,
+                    needed[name],
+                    control=len(names) == 1,
+                    problems=task.sides[name].offer.problems,
+                )
+                first = states.setdefault((name, backend, apart), state)
+                first.needed = {**state.needed, **first.needed}
+                first.cells = {**state.cells, **first.cells}
+            groups.append(tuple(states[name, backend, apart] for name in names))
+    return groups
+
+
+def results_of(
+    task: Task, plan: Plan, header: Header, watch: Watch
+) -> tuple[ResultsWithSamples, list[Sample]]:
+    """Return what a plan has come to, with its samples: of cells that have not failed."""
+    cells = cell_results(task, plan)
+    failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
+    samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
+    usage, offer = watch.usage(), next(iter(task.sides.values())).offer
+    options = header.options
+    results = ResultsWithSamples(
+        kind=task.kind,
+        base=task.base,
+        arguments=header.arguments,
+        options=RunOptions(
+            budget_seconds=options.budget,
+            seed=options.seed,
+            margin=options.margin,
+            cores=options.cores,
+            donate=options.donate,
+        ),
+        environments={name: side.info for name, side in task.sides.items()},
+        conditions=conditions_of(offer),
+        cells=cells,
+        estimates=estimates_of(samples, cells, options, task.base, plan.least_cold),
+        notes=dict(task.notes),
+        left_out=dict(task.left_out),
+        spent=TimeSpent(
+            wall_seconds=plan.spent.wall,
+            sampling_seconds=plan.spent.sampling,
+            processes=plan.spent.processes,
+            others=usage.others,
+            stolen=min(1.0, usage.stolen),
+            busiest=usage.busiest,
+        ),
+        samples=packed(samples),
+    )
+    remarks = list(dict.fromkeys(note for side in plan.sides for note in side.notes))
+    results.warnings = warnings(results, samples, offer, remarks)
+    return results, samples
+
+
+def cell_results(task: Task, plan: Plan) -> list[CellResult]:
+    """Return what is known of each cell; of a run, of the baseline once, whatever its workers."""
+    rows: dict[tuple[str, Cell], CellResult] = {}
+    for side in plan.sides:
+        for cell, result in side.cells.items():
+            name = side.environment if task.base else ""
+            known = rows.get((name, cell))
+            if known is None or (known.failure is not None and result.failure is None):
+                rows[name, cell] = result
+    return list(rows.values())
+
+
+def estimates_of(
+    samples: Sequence[Sample],
+    cells: Sequence[CellResult],
+    options: Options,
+    base: str = "",
+    least_cold: int = MIN_COLD,
+) -> list[Estimate]:
+    """Return what samples say, beside the baseline or beside an environment.
+
+    Args:
+        samples: Of cells that have not failed.
+        cells: What is known of them.
+        options: Of the measurement.
+        base: Environment that others are compared with; empty where arms are.
+        least_cold: Cold samples of a cell with fewer of which it has no estimate.
+    """
+    programs: dict[Cell, str] = {}
+    for row in cells:  # of two environments, cells share compile times that share both programs
+        programs[row.cell] = f"{programs.get(row.cell, '')} {row.program}" if row.program else ""
+    families = families_of_environments(samples, base) if base else families_of_run(samples)
+    estimates = estimate(
+        samples,
+        families,
+        margin=options.margin,
+        programs=programs,
+        least_cold=1 if options.cold_samples is not None else least_cold,
+    )
+    if base:
+        return estimates
+    same = {row.cell for row in cells if row.proof is not None and row.proof.same_program}
+    return settled_by_program(estimates, same, options.margin)
+
+
+def conditions_of(offer: Offer) -> Conditions:
+    """Return what a run was made in."""
+    facts = offer.conditions
+    return Conditions(
+        devices=offer.devices,
+        device_details=offer.details,
+        variables=facts.get("environment", {}),
+        affinity=facts.get("affinity"),
+        garbage_collector=facts.get("garbage_collector", ""),
+        threads=facts.get("threads", ""),
+    )

@@ -1,0 +1,509 @@
+"""What can be done in a run: visits of workers, cold processes, counts and trainings.
+
+A *visit* opens one worker on each side of a group, on the same cores, measures blocks of one kind
+of turns in them by turns, and closes them. A run has groups of one side, an A/B and a history of
+two. What comes when is the plan's (`bench.engine.plan`).
+
+Nothing here looks at a clock or at the disk, but at outcomes alone, so a run that was cut off is
+taken up by feeding it the outcomes that were journalled.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from bench.cells import BASELINE, REFERENCE
+from bench.engine.actions import Spent
+from bench.runfile import Proof
+from bench.samples import Sample, located
+from bench.worker import protocol
+from common.config import WORKLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bench.cells import Cell
+    from bench.engine.actions import Action, Do, Job, Lanes, Outcome, Phases, Steps
+    from bench.engine.state import SideState
+    from bench.options import Options
+    from bench.samples import Cores
+
+type Group = tuple[SideState, ...]
+"""Sides whose workers take turns: one alone, or two."""
+
+LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
+"""Guesses until one has been seen: to start a worker and import, to prove one arm, to open it once
+it is proven, for a cold process; on one core of a 2-core EPYC."""
+SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
+"""The same of a step at `seed`, over all arms, and of the smallest step."""
+ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
+"""Rounds in a block, by kind of turns. Of a step at `seed`, from eight on a block is worth what it
+costs."""
+FEW_ROUNDS = 3
+"""Of a step that does more than `seed`'s: there a round takes seconds."""
+CALLS = {"step": 6, "pipelined": 52, "host_cost": 22}
+"""Calls that a turn makes, with those that are not timed."""
+SELDOM = 4
+"""An arm that was not asked for, and is there for others to be compared with, is in every fourth
+block."""
+COLD_DEATHS = 3
+"""Cold processes of a cell that may die before no more are begun."""
+
+
+class Turn(NamedTuple):
+    """A kind of turns at a workload."""
+
+    workload: str
+    kind: str
+
+    @property
+    def rounds(self) -> int:
+        """Rounds in a block."""
+        long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
+        return FEW_ROUNDS if long and self.kind == "step" else ROUNDS[self.kind]
+
+
+@dataclass
+class Visit:
+    """Workers of a group on the same cores, and what they measure by turns."""
+
+    group: Group
+    workload: str
+    turn: Turn | None = None
+    """None where arms are to be proven alone."""
+    resting: frozenset[str] = frozenset()
+    """Arms that sit this visit out."""
+    prove_until: float = math.inf
+    """Seconds of the budget after which only the reference is proven any more."""
+    cores: Cores = ()
+    workers: list[int] = field(default_factory=list)
+    """Numbers of its workers when they are open, in the order of the group."""
+
+
+class Visits:
+    """What can be done, what it costs, and what came of it."""
+
+    def __init__(self, options: Options, before: float = 0.0) -> None:
+        """Begin; `before` are seconds that had been spent when the first action was asked for."""
+        self.options = options
+        self.rng = random.Random(options.seed)  # noqa: S311 -- an order is no secret
+        self.spent = Spent(wall=before)
+        self.samples: list[Sample] = []
+        self.lanes_in_use = 1
+        """Lanes of the present phase."""
+        self.turn_seconds: dict[tuple[SideState, Turn, str], float] = {}
+        """Seconds of an arm in a whole block."""
+        self.open_seconds: dict[tuple[SideState, Cell], float] = {}
+        self.prove_seconds: list[float] = []
+        self.load_seconds: dict[SideState, float] = {}
+        """Seconds until a side's worker has imported everything."""
+        self.cold_seconds: dict[SideState, float] = {}
+        """Seconds of a side's last cold process."""
+        self.held: dict[int, set[tuple[str, str]]] = defaultdict(set)
+        """Workloads and arms whose steps a worker holds."""
+        self.dead: set[int] = set()
+        self.unasked: frozenset[str] = frozenset()
+        """Arms that were not asked for."""
+
+    @property
+    def now(self) -> float:
+        """Seconds of the budget that are spent."""
+        return self.spent.wall
+
+    # what things cost
+
+    def opening_cost(self, group: Group, workload: str, lanes: int) -> float:
+        """Return about how many seconds it takes to open workers in so many lanes at once."""
+        proof = max(self.prove_seconds, default=PROVE_SECONDS)
+        if self.prove_seconds:
+            proof = sum(self.prove_seconds) / len(self.prove_seconds)
+        total = 0.0
+        for side in group:
+            total += self.load_seconds.get(side, LOAD_SECONDS)
+            for cell in side.alive(workload):
+                seconds = self.open_seconds.get((side, cell), OPEN_SECONDS)
+                total += seconds if side.proven(cell) else (proof + (lanes - 1) * seconds) / lanes
+        return total
+
+    def block_cost(self, group: Group, turn: Turn, arms: Iterable[str]) -> float:
+        """Return about how many seconds a block of these arms takes, on all sides."""
+        work = WORKLOADS[turn.workload].work / WORKLOADS["seed"].work
+        guess = max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[turn.kind] * turn.rounds
+        arms = list(arms)
+        seen = [self.turn_seconds.get((side, turn, arm)) for side in group for arm in arms]
+        known = [seconds for seconds in seen if seconds is not None]
+        usual = sum(known) / len(known) if known else guess
+        return sum(usual if seconds is None else seconds for seconds in seen)
+
+    def cold_cost(self, group: Group) -> float:
+        """Return about how many seconds a cold process takes on each of a group's sides."""
+        seen = [self.cold_seconds[side] for side in group if side in self.cold_seconds]
+        usual = max(seen or self.cold_seconds.values(), default=COLD_SECONDS)
+        return sum(self.cold_seconds.get(side, usual) for side in group)
+
+    # phases and lanes
+
+    def phase(self, lanes: Sequence[Cores], jobs: Iterable[Job]) -> Lanes:
+        """Do jobs; each lane takes the next one when it has done its last.
+
+        Each lane has one action under way at any time. Which lane goes on is decided by which
+        action ends, and by nothing else, so that the same outcomes in the same order give the same
+        actions. A job is asked for when a lane is free: costs are known better by then.
+        """
+        left = iter(jobs)
+
+        def lane(cores: Cores) -> Steps[None]:
+            for job in left:
+                yield from job(cores)
+
+        self.lanes_in_use = len(lanes)
+        waiting: dict[int, Steps[None]] = {}
+        begin: list[Action] = []
+        for steps in map(lane, lanes):
+            with suppress(StopIteration):
+                action = next(steps)
+                waiting[action.worker] = steps
+                begin.append(action)
+        while waiting:
+            outcome = yield tuple(begin)
+            steps, begin = waiting.pop(outcome.worker), []
+            with suppress(StopIteration):
+                action = steps.send(outcome)
+                waiting[action.worker] = steps
+                begin = [action]
+        self.lanes_in_use = 1
+
+    def do(self, action: Action) -> Steps[Outcome]:
+        """Ask for one action and take the time it took."""
+        outcome = yield action
+        self.spent.wall = max(self.spent.wall, outcome.at)
+        if action.do in ("block", "train") and outcome.death is None:
+            self.spent.sampling += outcome.took / self.lanes_in_use
+        return outcome
+
+    def done(self, side: SideState, action: Action) -> Steps[Outcome | None]:
+        """Let a worker of a side do something, and note what failed; None where it died of it."""
+        outcome = yield from self.do(action)
+        if outcome.death is not None:
+            side.died(outcome.death, action)
+            self.dead.add(action.worker)
+            return None
+        side.did_well(action)
+        answer = outcome.answer
+        if isinstance(answer, protocol.Failed):
+            side.fail_arm(action.arms[0], answer.failure, action.workload, answer.stderr)
+        elif isinstance(answer, protocol.Failures | protocol.Timed):
+            for arm, failure in answer.failures.items():
+                side.fail_arm(arm, failure, action.workload)
+        return outcome
+
+    def next_worker(self) -> int:
+        """Return the number of a new process."""
+        self.spent.processes += 1
+        return self.spent.processes
+
+    # opening
+
+    def open(
+        self, side: SideState, workload: str, cores: Cores, visit: Visit | None = None
+    ) -> Steps[int | None]:
+        """Start a worker of a side and make its living arms' steps; None if that cannot be.
+
+        Of the arms that are not proven yet, this worker proves its part.
+        """
+        resting = visit.resting if visit else frozenset()
+        prove_until = visit.prove_until if visit else math.inf
+        while not side.given_up:
+            cells = [cell for cell in side.alive(workload) if str(cell.arm) not in resting]
+            if not cells:
+                return None
+            worker = self.next_worker()
+            started = yield from self.loaded(side, worker, cells, cores)
+            if started and (yield from self.made(side, worker, cells, prove_until)):
+                return worker
+        return None
+
+    def loaded(
+        self, side: SideState, worker: int, cells: Sequence[Cell], cores: Cores
+    ) -> Steps[bool]:
+        """Start a worker and let it import; False if it died."""
+        arms = tuple(dict.fromkeys(str(cell.arm) for cell in cells))
+        arms = tuple(self.rng.sample(arms, len(arms)))
+        started = yield from self.done(side, side.action("start", worker, cores=cores))
+        if started is None:
+            return False
+        check = not any(map(side.proven, side.cells))
+        seed = self.rng.getrandbits(32)
+        action = side.action("load", worker, arms=arms, seed=seed, cores=cores, check=check)
+        outcome = yield from self.done(side, action)
+        if outcome is None:
+            return False
+        if side not in self.load_seconds or not check:
+            self.load_seconds[side] = started.took + outcome.took
+        side.notes.extend(note for note in outcome.answer.notes if note not in side.notes)
+        return True
+
+    def made(
+        self, side: SideState, worker: int, cells: Sequence[Cell], prove_until: float
+    ) -> Steps[bool]:
+        """Prove or open cells in random order, the baseline at no fixed place; False if it died.
+
+        What another living worker is proving comes last: by then it is proven, and is opened.
+        """
+        waiting = self.rng.sample(list(cells), len(cells))
+        while waiting:
+            free = [c for c in waiting if side.proven(c) or c not in side.claimed]
+            cell = (free or waiting)[0]
+            waiting.remove(cell)
+            late = self.now > prove_until and cell.arm not in REFERENCE
+            if side.cells[cell].failure is not None or (late and not side.proven(cell)):
+                continue
+            do: Do = "open" if side.proven(cell) else "prove"
+            if not (yield from self.one(side, worker, do, cell)):
+                return False
+            if side.cells[cell].failure is None:
+                self.held[worker].add((cell.workload, str(cell.arm)))
+        return True
+
+    def one(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[bool]:
+        """Do one arm's own thing; False where the worker died of it."""
+        result, arm = side.cells[cell], str(cell.arm)
+        losses = side.cells[cell.baseline].losses if do == "open" else ()
+        if do == "prove":
+            side.claimed.add(cell)
+        action = side.action(do, worker, cell.workload, [arm], losses=tuple(losses))
+        outcome = yield from self.done(side, action)
+        side.claimed.discard(cell)
+        if outcome is None:
+            return False
+        answer = outcome.answer
+        if isinstance(answer, protocol.Proven):
+            result.proof = Proof(**answer.proof)
+            result.losses = answer.losses
+            self.prove_seconds.append(outcome.took)
+        elif do == "open":
+            self.open_seconds[side, cell] = outcome.took
+        if isinstance(answer, protocol.Proven | protocol.Trained):
+            self.keep(side, cell.workload, answer.samples, worker, outcome.at)
+        elif isinstance(answer, protocol.Counted):
+            layers = WORKLOADS[cell.workload].layers
+            for other in side.alive():  # what Python does depends on the layers alone
+                if str(other.arm) == arm and WORKLOADS[other.workload].layers == layers:
+                    self.keep(side, other.workload, answer.samples, worker, outcome.at)
+        return True
+
+    def keep(
+        self,
+        side: SideState,
+        workload: str,
+        samples: Iterable[protocol.Sample],
+        worker: int,
+        at: float,
+        *,
+        block: int = 0,
+        cores: Cores = (),
+    ) -> None:
+        """Add samples to the table."""
+        self.samples += located(
+            samples,
+            side.environment,
+            workload,
+            side.backend,
+            worker=worker,
+            block=block or worker,
+            at=at,
+            cores=len(cores),
+        )
+
+    # visits
+
+    def opened(self, lanes: Sequence[Cores], visits: Sequence[Visit]) -> Phases[list[Visit]]:
+        """Open the workers of visits at the same time, one in each lane; those that did not die."""
+        ready: list[Visit] = []
+
+        def begin(visit: Visit, cores: Cores) -> Steps[None]:
+            visit.cores = cores
+            workers: dict[int, int] = {}
+            for i in self.rng.sample(range(len(visit.group)), len(visit.group)):
+                worker = yield from self.open(visit.group[i], visit.workload, cores, visit)
+                if worker is None:
+                    yield from self.close(visit.group, workers)
+                    return
+                workers[i] = worker
+            visit.workers = [workers[i] for i in range(len(visit.group))]
+            ready.append(visit)
+
+        yield from self.phase(lanes, [partial(begin, visit) for visit in visits])
+        return sorted(ready, key=lambda visit: lanes.index(visit.cores))
+
+    def measured(
+        self, visits: Sequence[Visit], seconds: float, rounds: int, until: float = math.inf
+    ) -> Phases[list[Visit]]:
+        """Measure in the workers of each visit, and close them; return those that came to an end.
+
+        All at the same time, so that none is timed while another one compiles; those that use all
+        cores one after the other.
+
+        Args:
+            visits: Open ones.
+            seconds: Of blocks in each.
+            rounds: In a block.
+            until: Seconds of the budget after which a second visit takes no first block.
+        """
+        done: list[Visit] = []
+
+        def measure(visit: Visit, _: Cores) -> Steps[None]:
+            end = math.inf if self.options.fixed else self.now + seconds
+            late = bool(done) and self.now > until
+            if visit.turn is None or (
+                not late and (yield from self.blocks_of(visit, visit.turn, end, rounds))
+            ):
+                done.append(visit)
+            yield from self.close(visit.group, dict(enumerate(visit.workers)))
+
+        lanes = list(dict.fromkeys(visit.cores for visit in visits))
+        yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
+        return done
+
+    def blocks_of(self, visit: Visit, turn: Turn, end: float, rounds: int) -> Steps[bool]:
+        """Measure blocks until a time, one at least; False where a worker died."""
+        number = 0
+        while arms := self.common(visit, turn):
+            if self.options.blocks is not None and number >= self.options.blocks:
+                break
+            if number % SELDOM:
+                arms = [arm for arm in arms if arm not in self.unasked]
+            cost = self.block_cost(visit.group, turn, arms) * rounds / turn.rounds
+            if self.options.blocks is None and number and self.now + cost / 2 > end:
+                break
+            if not (yield from self.in_turns(visit, turn, arms, rounds)):
+                return False
+            number += 1
+        return number > 0
+
+    def common(self, visit: Visit, turn: Turn) -> list[str]:
+        """Return the arms that live, and that all of a visit's workers hold.
+
+        None without the baseline: what an arm computed while it was timed is compared with that.
+        """
+        several = [
+            {str(cell.arm) for cell in side.alive(turn.workload)}
+            & {arm for workload, arm in self.held[worker] if workload == turn.workload}
+            for side, worker in zip(visit.group, visit.workers, strict=True)
+        ]
+        arms = sorted(set.intersection(*several))
+        return arms if str(BASELINE) in arms else []
+
+    def in_turns(self, visit: Visit, turn: Turn, arms: Sequence[str], rounds: int) -> Steps[bool]:
+        """Measure one block on each side, in random order, with the same seed; False at a death."""
+        self.spent.blocks += 1
+        number, seed = self.spent.blocks, self.rng.getrandbits(32)
+        sides = list(zip(visit.group, visit.workers, strict=True))
+        for side, worker in self.rng.sample(sides, len(sides)):
+            action = side.action(
+                "block",
+                worker,
+                turn.workload,
+                self.rng.sample(arms, len(arms)),
+                kind=turn.kind,
+                rounds=rounds,
+                seed=seed,
+                cores=visit.cores,
+            )
+            outcome = yield from self.done(side, action)
+            if outcome is None:
+                return False
+            answer: protocol.Timed = outcome.answer
+            self.keep(
+                side,
+                turn.workload,
+                answer.samples,
+                min(visit.workers),
+                outcome.at,
+                block=number,
+                cores=visit.cores,
+            )
+            total = sum(answer.seconds.values())
+            for arm, seconds in answer.seconds.items():
+                whole = outcome.took * seconds / total * turn.rounds / rounds
+                self.turn_seconds[side, turn, arm] = whole
+        return True
+
+    def close(self, group: Group, workers: dict[int, int]) -> Steps[None]:
+        """End the workers, by place in the group, that have not died."""
+        for i, worker in workers.items():
+            if worker not in self.dead:
+                yield from self.do(group[i].action("close", worker))
+
+    # what is done once
+
+    def cold(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
+        """Measure one cold process of a cell on each side, in random order.
+
+        A process that dies costs its own sample: it is begun once more.
+        """
+        number = 0
+        for side in self.rng.sample(group, len(group)):
+            for _ in range(2):
+                if side.cells[cell].failure or side.cold_deaths[cell] >= COLD_DEATHS:
+                    break
+                worker = self.next_worker()
+                number = number or worker
+                action = side.action("cold", worker, cell.workload, [str(cell.arm)], cores=cores)
+                outcome = yield from self.do(action)
+                if outcome.death is None:
+                    self.cold_seconds[side] = outcome.took
+                    self.take_cold(side, cell, outcome, number, cores)
+                    break
+                side.cold_deaths[cell] += 1
+                side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+
+    def take_cold(
+        self, side: SideState, cell: Cell, outcome: Outcome, number: int, cores: Cores
+    ) -> None:
+        """Keep what a cold process found."""
+        answer: protocol.Cold = outcome.answer
+        result = side.cells[cell]
+        self.spent.sampling += answer.timed_seconds / self.lanes_in_use
+        result.program = answer.program or result.program
+        if answer.missing:
+            reason = "not written in JAX: nothing is traced, lowered or compiled by it"
+            result.missing |= dict.fromkeys(answer.missing, reason)
+        rows = [sample._replace(arm=str(cell.arm)) for sample in answer.samples]
+        self.keep(side, cell.workload, rows, number, outcome.at, cores=cores)
+
+    def each(
+        self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
+    ) -> Steps[None]:
+        """Count or train cells of one workload in a worker, started again where it dies."""
+        left = list(cells)
+        while not side.given_up:
+            left = [cell for cell in left if side.cells[cell].failure is None]
+            if not left:
+                return
+            if do == "train":
+                arms = {str(cell.arm) for cell in side.alive(left[0].workload)}
+                resting = frozenset(arms - {str(c.arm) for c in left} - {*map(str, REFERENCE)})
+                visit = Visit((side,), left[0].workload, resting=resting)
+                worker = yield from self.open(side, left[0].workload, cores, visit)
+                if worker is None:
+                    return
+            else:
+                worker = self.next_worker()
+                if not (yield from self.loaded(side, worker, left, cores)):
+                    continue
+            while left:
+                cell = left[0]
+                able = do == "count" or (cell.workload, str(cell.arm)) in self.held[worker]
+                able = able and side.cells[cell].failure is None
+                if able and self.now <= end and not (yield from self.one(side, worker, do, cell)):
+                    break
+                left.pop(0)
+            if worker not in self.dead:
+                yield from self.close((side,), {0: worker})

@@ -1,0 +1,206 @@
+"""The options of measuring: one dataclass, from which pytest and the command line make theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from bench.estimates import MARGIN
+from bench.metrics import SAMPLED
+from common.config import check_rate, check_size
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+type CoreChoice = Literal["auto", "all", "one"]
+
+LONGEST_BUDGET = 7 * 24 * 3600.0
+"""Seconds of a budget at most: a week; more is a typing error."""
+WIDEST_MARGIN = 0.5
+"""Largest margin: half; more is a percentage that was meant as a fraction."""
+MOST_COUNT = 100_000
+"""Largest number of workers, blocks, rounds or cold samples: more is a typing error."""
+BY_BUDGET = "as the budget goes"
+
+
+def about(text: str, metavar: str = "N", **more: Any) -> dict[str, Any]:
+    """Return what a field says of its option."""
+    return {"help": text, "metavar": metavar, **more}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is measured."""
+
+    budget: float = field(
+        default=300.0,
+        metadata=about("wall time for the whole run, shared out by a planner", "SECONDS"),
+    )
+    margin: float = field(
+        default=MARGIN,
+        metadata=about("within this fraction, two times are called equivalent", "FRACTION"),
+    )
+    processes: int | None = field(
+        default=None,
+        metadata=about("workers that measure each kind of turns; 1 where --blocks is given"),
+    )
+    blocks: int | None = field(
+        default=None,
+        metadata=about("blocks of interleaved rounds over fresh buffers, in each worker"),
+    )
+    rounds: int | None = field(
+        default=None, metadata=about("rounds in a block: one turn of every arm")
+    )
+    cold_samples: int | None = field(
+        default=None, metadata=about("fresh processes for each cell's cold metrics")
+    )
+    cores: CoreChoice = field(
+        default="auto",
+        metadata=about(
+            "cores that workers use: all, as users run it; one each, pinned and several workers "
+            "at a time, which is far more precise; auto takes all for the time of a step, and one "
+            "for what the host costs and what happens once",
+            "all|one|auto",
+            choices=("auto", "all", "one"),
+        ),
+    )
+    donate: bool = field(
+        default=False,
+        metadata=about(
+            "let every style donate its state, parameters and Adam's moments, as large models do; "
+            "those that cannot are left out",
+            "",
+        ),
+    )
+    seed: int = 0
+    """Of all random choices; drawn anew for each run, and kept in its journal."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether a number of blocks was given, which the budget does not change."""
+        return self.blocks is not None
+
+    def check(self) -> None:
+        """Raise BakeoffError unless all numbers can be measured by."""
+        for name, most, advice in (
+            ("budget", LONGEST_BUDGET, "give seconds"),
+            ("margin", WIDEST_MARGIN, "0.02 is 2 %"),
+        ):
+            value = getattr(self, name)
+            check_rate(f"--{name}", value)
+            if value > most:
+                raise BakeoffError(f"--{name} is {value:g}; it may be {most:g} at most: {advice}")
+        for name in ("processes", "blocks", "rounds", "cold_samples"):
+            if (value := getattr(self, name)) is not None:
+                check_size(f"--{name.replace('_', '-')}", value, most=MOST_COUNT)
+
+
+NAMES = {
+    "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
+    "missing; an entrant of your own by the path of its .py file",
+    "style": "all but those that an entrant keeps for when they are named",
+    "workload": "toy, seed and wide; sweep stands for widths 8 to 1024, depth for 3 to 96 layers, "
+    "seedx12 for seed with 12 layers",
+    "backend": "all that jax offers",
+    "metric": "all; of toy host_cost, of wide and a sweep step",
+}
+"""Options that take names, and their defaults."""
+
+
+def add_pytest_options(group: Any) -> None:
+    """Add all options to a group of pytest's."""
+    for name, default in NAMES.items():
+        text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
+        group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
+    for option in fields(Options):
+        about = dict(option.metadata)
+        if not about:
+            continue
+        flag = f"--{option.name.replace('_', '-')}"
+        if option.default is False:
+            group.addoption(flag, action="store_true", help=about["help"])
+            continue
+        shown = BY_BUDGET if option.default is None else option.default
+        kind: Any = int if option.default is None else type(option.default)
+        choices = {"choices": about["choices"]} if "choices" in about else {}
+        group.addoption(
+            flag,
+            type=kind,
+            default=option.default,
+            metavar=about["metavar"],
+            help=f"{about['help']} (default: {shown})",
+            **choices,
+        )
+
+
+def typer_option(name: str, *flags: str, **more: Any) -> Any:
+    """Return the option of a command of that field's name, help and metavar."""
+    about = next(option for option in fields(Options) if option.name == name).metadata
+    flags = flags or (f"--{name.replace('_', '-')}",)
+    text = about["help"]
+    settings = {"help": f"{text[0].upper()}{text[1:]}.", "metavar": about["metavar"]} | more
+    return typer.Option(*flags, **settings)
+
+
+EntrantNames = Annotated[
+    list[str] | None,
+    typer.Option("--entrant", metavar="NAME", help="These only; again, or as a,b."),
+]
+StyleNames = Annotated[
+    list[str] | None, typer.Option("--style", metavar="NAME", help="These only; again, or as a,b.")
+]
+WorkloadNames = Annotated[
+    list[str] | None, typer.Option("--workload", metavar="NAME", show_default="toy and seed")
+]
+MetricNames = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME", show_default="step, host_cost and all cold ones"),
+]
+BackendName = Annotated[
+    str | None,
+    typer.Option("--backend", metavar="NAME", show_default="an accelerator, else cpu"),
+]
+Budget = Annotated[
+    float, typer_option("budget", help="Wall time in seconds, once environments are built.")
+]
+Margin = Annotated[float, typer_option("margin")]
+Pairs = Annotated[
+    int | None,
+    typer_option("processes", "--pairs", help="Pairs of workers.", show_default=BY_BUDGET),
+]
+Blocks = Annotated[int | None, typer_option("blocks", show_default=BY_BUDGET)]
+ColdSamples = Annotated[int | None, typer_option("cold_samples", show_default=BY_BUDGET)]
+Cores = Annotated[
+    Literal["one", "all"],
+    typer_option(
+        "cores",
+        help="one: each worker on one core, several at a time, which is the more precise; all: as "
+        "users run it.",
+        metavar="one|all",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with what was cut off, given the same options.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
+]
+
+
+def names_of(values: Iterable[str] | None) -> tuple[str, ...]:
+    """Return names that were given again, or with commas in between."""
+    parts = (part.strip() for value in values or () for part in value.split(","))
+    return tuple(filter(None, parts))
+
+
+def require_metrics(names: Sequence[str]) -> None:
+    """Raise BakeoffError unless each name is of a metric that can be asked for."""
+    from common.errors import unknown
+
+    for name in names:
+        if name not in SAMPLED:
+            raise unknown("metric", name, SAMPLED)

@@ -1,0 +1,283 @@
+"""The three kinds of chart: intervals, lines over x, and bars.
+
+A chart is a specification of Vega-Lite, which vl-convert draws as SVG or PNG. Its title says what
+the data show; its text says the same to somebody who cannot see it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import impls
+from bench.metrics import label
+from bench.report.table import words
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from bench.cells import Arm
+    from bench.estimates import Estimate
+
+WIDE, NARROW = 620, 340
+"""Widths of charts in pixels: on a screen, and on a phone."""
+ROW, HEIGHT = 20, 260
+"""Height of a row of intervals or bars, and of a chart of lines, in pixels."""
+PPI = 144
+"""Resolution of a PNG, in pixels per inch; 72 is one to one."""
+VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
+PARTS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7", "#D55E00", "#009E73")
+"""After Okabe and Ito: told apart by the colour-blind, too."""
+DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
+LINES = 24
+"""Most lines of a chart: more cannot be told apart."""
+SECONDS = "format(datum.value, '~s') + 's'"
+"""Text of a label of an axis, in Vega's language."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, with what it shows in words."""
+
+    name: str
+    """Of its file."""
+    title: str
+    """What the data show."""
+    text: str
+    """What somebody who cannot see it needs to know."""
+    chart: dict[str, Any]
+    """In Vega-Lite, without its width."""
+
+
+def intervals(
+    name: str, title: str, rows: Mapping[str, Estimate], *, band: float = math.inf
+) -> Figure:
+    """Return estimates with their intervals, one in each row.
+
+    Args:
+        name: Of the file.
+        title: What the data show.
+        rows: Estimates of one metric and form, by what they are of.
+        band: Fraction on both sides of 1 in which differences would not be found; drawn in grey.
+    """
+    first = next(iter(rows.values()))
+    ratio = first.form == "ratio"
+    data = [{"row": row, **_point(estimate)} for row, estimate in rows.items()]
+    scale = {"type": "log", "nice": False, "padding": 8} if ratio else {}
+    x = _channel("value", title=_axis(first), scale=scale, axis={"tickCount": 6} | _labels(first))
+    colours = {"domain": list(VERDICTS), "range": list(VERDICTS.values())}
+    shared = {
+        "y": _channel("row", "nominal", sort=None, title=None),
+        "color": _channel("verdict", "nominal", legend=None, scale=colours),
+    }
+    layers = [
+        *_band(band, "x"),
+        _rules([1 if ratio else 0], x),
+        _layer(data, {"type": "rule", "strokeWidth": 3}, shared | _ends("x", x)),
+        _layer(data, {"type": "point", "filled": True, "size": 50}, shared | {"x": x}),
+    ]
+    about = [f"{row} {words(e)}{f', {e.verdict}' if e.verdict else ''}" for row, e in rows.items()]
+    grey = " Grey: differences that would not be found." if math.isfinite(band) else ""
+    text = f"{_axis(first)}, with 95 % intervals.{grey} {'; '.join(about)}."
+    return Figure(name, title, text, {"layer": layers, "height": ROW * len(rows)})
+
+
+def lines(
+    name: str,
+    title: str,
+    series: Mapping[Arm, Mapping[Any, Estimate]],
+    x_title: str = "",
+    *,
+    text: str = "",
+    powers: bool = False,
+    band: float = math.inf,
+    marks: Collection[Any] = (),
+) -> Figure:
+    """Return a line for each arm, through estimates with their intervals.
+
+    Args:
+        name: Of the file.
+        title: What the data show.
+        series: Estimates of one metric and form, by arm, then by place on the x axis: a number, or
+            a day as in 2026-11-25.
+        x_title: What the x axis has.
+        text: What can be seen, in words; the last estimates if empty.
+        powers: Whether the x axis is logarithmic, in powers of two.
+        band: Fraction on both sides of 1 in which differences do not matter; drawn in grey.
+        marks: Places on the x axis at which something changed; drawn as lines.
+    """
+    shown = dict(list(series.items())[:LINES])
+    points = [(arm, x, estimate) for arm, row in shown.items() for x, estimate in row.items()]
+    _, first_x, first = points[0]
+    data = [{"arm": arm.words, "x": x, **_point(estimate)} for arm, x, estimate in points]
+    if isinstance(first_x, str):
+        days = {"format": "%b %Y", "tickCount": 8}
+        x = _channel("x", "temporal", title=x_title or None, axis=days)
+    else:
+        scale = {"type": "log", "base": 2, "nice": False} if powers else {}
+        axis = {"values": sorted({place for _, place, _ in points})} if powers else {}
+        x = _channel("x", title=x_title or None, scale=scale, axis=axis)
+    scale = {"type": "log", "nice": False} if first.form == "ratio" else {"zero": False}
+    y = _channel("value", title=_axis(first), scale=scale, axis={"tickCount": 6} | _labels(first))
+    colours = impls.colours(arm.entrant for arm in shown)
+    styles: dict[str, list[str]] = {}
+    for arm in shown:
+        styles.setdefault(arm.entrant, []).append(arm.style)
+    ranks = [styles[arm.entrant].index(arm.style) for arm in shown]
+    names = [arm.words for arm in shown]
+    hues = {"domain": names, "range": [colours[arm.entrant] for arm in shown]}
+    dashes = {"domain": names, "range": [DASHES[rank % len(DASHES)] for rank in ranks]}
+    legend = {"orient": "bottom", "symbolType": "stroke", "symbolSize": 400}
+    shared = {"x": x, "color": _channel("arm", "nominal", title=None, scale=hues, legend=legend)}
+    dash = {"y": y, "strokeDash": _channel("arm", "nominal", title=None, scale=dashes)}
+    layers = [
+        *_band(band, "y"),
+        _rules(marks, x),
+        _layer(data, {"type": "line", "opacity": 0.7}, shared | dash),
+        _layer(data, {"type": "rule"}, shared | _ends("y", y)),
+        _layer(data, {"type": "point", "filled": True}, shared | {"y": y}),
+    ]
+    last = "; ".join(f"{arm.words} {words(list(row.values())[-1])}" for arm, row in shown.items())
+    text = text or f"{_axis(first)}, with 95 % intervals. At the right end: {last}."
+    return Figure(name, title, text, {"layer": layers, "height": HEIGHT})
+
+
+def bars(name: str, title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -> Figure:
+    """Return a bar in each row, made of parts beside each other.
+
+    Args:
+        name: Of the file.
+        title: What the data show.
+        rows: Amounts in one unit, by what a row is of, then by part.
+        x_title: What the x axis has.
+    """
+    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
+    data = [
+        {"row": row, "part": part, "value": amount.value, "order": parts.index(part)}
+        for row, amounts in rows.items()
+        for part, amount in amounts.items()
+    ]
+    first = next(iter(next(iter(rows.values())).values()))
+    axis = {"tickCount": 5} | _labels(first)
+    hues = {"domain": parts, "range": list(PARTS[: len(parts)])}
+    encoding = {
+        "x": _channel("value", aggregate="sum", title=x_title, axis=axis),
+        "y": _channel("row", "nominal", sort=None, title=None),
+        "order": {"field": "order"},
+        "color": _channel("part", "nominal", title=None, scale=hues, legend={"orient": "bottom"}),
+    }
+    text = "; ".join(
+        f"{row}: {', '.join(f'{part} {words(amount)}' for part, amount in amounts.items())}"
+        for row, amounts in rows.items()
+    )
+    chart = _layer(data, {"type": "bar"}, encoding) | {"height": ROW * len(rows)}
+    return Figure(name, title, f"{x_title}. {text}.", chart)
+
+
+def svg(figure: Figure, width: int = WIDE, *, page: bool = False) -> str:
+    """Return a chart as SVG; in a page it has the page's colours, and no title of its own."""
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(_whole(figure, width, page=page))
+
+
+def save(figures: Iterable[Figure], folder: Path) -> None:
+    """Write charts as SVG and PNG into a folder, which is made if need be.
+
+    Raises:
+        BakeoffError: it cannot be written to.
+    """
+    import vl_convert
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for figure in figures:
+            path = folder / f"{figure.name}.svg"
+            path.write_text(svg(figure), encoding="utf-8")
+            png = vl_convert.vegalite_to_png(_whole(figure, WIDE, page=False), ppi=PPI)
+            path.with_suffix(".png").write_bytes(png)
+            print(path, file=sys.stderr)
+    except OSError as error:
+        raise BakeoffError(f"--pictures {folder}: {error.strerror}; name another one") from error
+
+
+def _whole(figure: Figure, width: int, *, page: bool) -> dict[str, Any]:
+    text = "currentColor" if page else "black"
+    narrow = width < WIDE
+    columns = max(1, width // (170 if narrow else 155))
+    config = {
+        "background": "transparent" if page else "white",
+        "font": "sans-serif",
+        "view": {"stroke": "#8884"},
+        "axis": {
+            "labelColor": text,
+            "titleColor": text,
+            "gridColor": "#8883",
+            "domainColor": "#888",
+            "tickColor": "#888",
+            "titleFontWeight": "normal",
+            "labelFontSize": 11,
+            "titleFontSize": 11,
+            "labelLimit": 150 if narrow else 220,
+            "labelOverlap": True,
+        },
+        "legend": {"labelColor": text, "labelFontSize": 11, "columns": columns},
+        "title": {"anchor": "start", "fontSize": 13},
+    }
+    title = {} if page else {"title": textwrap.wrap(figure.title, 88)}
+    fit = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
+    return figure.chart | fit | title
+
+
+def _axis(estimate: Estimate) -> str:
+    name = label(estimate.metric)
+    if estimate.form == "ratio":
+        return f"{name}, ratio to {estimate.against.removesuffix('/pure')}"
+    return f"{name}, added to a call" if estimate.form == "added" else name
+
+
+def _labels(estimate: Estimate) -> dict[str, Any]:
+    return {"labelExpr": SECONDS} if estimate.unit == "s" else {}
+
+
+def _point(estimate: Estimate) -> dict[str, Any]:
+    """Return the data of an estimate; an end that is not known is where its value is."""
+    value = estimate.value
+    return {
+        "value": value,
+        "low": value if estimate.low is None else estimate.low,
+        "high": value if estimate.high is None else estimate.high,
+        "verdict": estimate.verdict if estimate.verdict in VERDICTS else "",
+    }
+
+
+def _channel(field: str, kind: str = "quantitative", **more: Any) -> dict[str, Any]:
+    return {"field": field, "type": kind, **more}
+
+
+def _ends(name: str, channel: dict[str, Any]) -> dict[str, Any]:
+    """Return the channels of a line from the lower to the upper end of an interval."""
+    return {name: channel | {"field": "low"}, f"{name}2": {"field": "high"}}
+
+
+def _layer(data: list[dict[str, Any]], mark: dict[str, Any], encoding: Any) -> dict[str, Any]:
+    return {"data": {"values": data}, "mark": mark, "encoding": encoding}
+
+
+def _rules(places: Iterable[Any], x: dict[str, Any]) -> dict[str, Any]:
+    """Return the layer of lines across a chart at places on its x axis."""
+    mark = {"type": "rule", "color": "#888"}
+    return _layer([{"place": place} for place in places], mark, {"x": x | {"field": "place"}})
+
+
+def _band(fraction: float, name: str) -> list[dict[str, Any]]:
+    """Return the layer of a grey band around 1."""
+    if math.isinf(fraction):
+        return []
+    data = [{"low": 1 / (1 + fraction), "high": 1 + fraction}]
+    return [_layer(data, {"type": "rect", "color": "#8883"}, _ends(name, _channel("low")))]

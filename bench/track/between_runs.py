@@ -1,0 +1,186 @@
+"""How much the same code differs from run to run, beyond what each run can know.
+
+A run's standard errors come from its own workers and blocks. From hour to hour more changes. What
+an arm shares with the baseline cancels out in a ratio; what it adds does not: time in Python beside
+time in XLA. So a row varies by a part of what its arm adds, and a little anyway.
+
+    python -m bench.track.between_runs RUN.json RUN.json …
+
+prints what runs of the same code vary by, which `BETWEEN` is made of.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec.structs import replace
+from scipy import optimize
+
+from bench.metrics import METRICS, Kind
+from bench.stats.changes import TINIEST, Spread, position
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.cells import Cell
+    from bench.estimates import Estimate
+
+    type Row = tuple[Cell, str]
+    """A cell and a metric."""
+
+
+class Variation(StrEnum):
+    """Rows that vary alike from run to run, each by a multiple of its scale."""
+
+    STEP = "warm, of what an arm adds"
+    COLD = "seconds of a fresh process"
+    LIBRARY = "import and init: a library reads its files"
+    MEMORY = "memory"
+
+
+BETWEEN = {
+    Variation.STEP: Spread(0.03, 10),
+    Variation.COLD: Spread(0.02, 10),
+    Variation.LIBRARY: Spread(0.04, 10),
+    Variation.MEMORY: Spread(0.003, 10),
+}
+"""Used where one base run is given, and in histories of kept runs. Two default runs of four hours
+apart came to 0.034, 0.008 (0.037 of the first step), 0.040 and 0.001, two of five minutes apart to
+0.006 of what arms add: two or three runs are too few to rely on smaller values than these."""
+ANYWAY = 0.1
+"""Scale of a warm row whose arm adds nothing, where an arm that adds all of its time has 1: copies
+of one program differ by 0.3 % from hour to hour (results of A/A controls)."""
+LEAST_DF = 6.0
+"""Degrees of freedom with fewer of which the spread of several base runs does not replace the
+table: three runs say little."""
+KNOWN_DF = 4.0
+"""Degrees of freedom of a standard error with fewer of which a row tells nothing of the spread."""
+
+
+def at_speed(row: Estimate, level: float, other: float) -> Estimate:
+    """Return what is added to a call as it would be at the speed of another run.
+
+    Seconds of two hours differ by 5 to 8 %, those of the baseline's call as well.
+
+    Args:
+        row: Anything but what is added is returned as it is.
+        level: Seconds of the baseline's call in the row's own run.
+        other: The same in the other run.
+    """
+    if row.form != "added" or not (level and other):
+        return row
+    by = other / level
+    error = None if row.standard_error is None else row.standard_error * by
+    return replace(row, value=row.value * by, standard_error=error)
+
+
+def variation(row: Estimate) -> Variation:
+    """Return how a row varies."""
+    if METRICS[row.metric].unit == "B":
+        return Variation.MEMORY
+    if METRICS[row.metric].of_library:
+        return Variation.LIBRARY
+    return Variation.COLD if row.kind is Kind.COLD else Variation.STEP
+
+
+def scale(row: Estimate, level: float) -> float:
+    """Return the scale by which a row varies; in seconds where it is what an arm adds.
+
+    Args:
+        row: A comparison with the baseline.
+        level: Seconds of the baseline's call, where the row is what is added to it.
+    """
+    if variation(row) is not Variation.STEP:
+        return 1.0
+    if row.form == "added":
+        return abs(row.value) + ANYWAY * level
+    return abs(1 - 1 / row.value) + ANYWAY
+
+
+def spread(row: Estimate, level: float, between: Mapping[Variation, Spread] = BETWEEN) -> Spread:
+    """Return what a row of the same code differs by from run to run."""
+    of_kind = between[variation(row)]
+    return Spread(of_kind.sd * scale(row, level), of_kind.df)
+
+
+def learned(
+    runs: Sequence[Mapping[Row, Estimate]], levels: Mapping[Row, float]
+) -> dict[Variation, Spread]:
+    """Return what runs of the same code, at least two, vary by: pooled over rows that vary alike.
+
+    The variance between runs is what makes the squared distances of a row's estimates from their
+    weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
+    weighting factors", summed over rows. Rows of one style move together, so degrees of freedom
+    count styles and not rows; they are the fewer the more of the variance is the runs' own.
+    """
+    groups: dict[Variation, dict[Row, list[Estimate]]] = {}
+    for key in dict.fromkeys(key for run in runs for key in run):
+        rows = [run[key] for run in runs if key in run and run[key].df >= KNOWN_DF]
+        if len(rows) > 1:
+            groups.setdefault(variation(rows[0]), {})[key] = rows
+    return {name: paule_mandel(rows, levels) for name, rows in groups.items()}
+
+
+def paule_mandel(rows: Mapping[Row, Sequence[Estimate]], levels: Mapping[Row, float]) -> Spread:
+    """Return the spread between runs of rows that vary alike, in multiples of their scales."""
+    data = [
+        (
+            np.array([position(row) for row in several]) / size,
+            np.array([row.standard_error or 0.0 for row in several]) / size,
+        )
+        for key, several in rows.items()
+        for size in [scale(several[-1], levels.get(key, 0.0))]
+    ]
+    spare = sum(len(x) - 1 for x, _ in data)
+
+    def excess(variance: float) -> float:
+        total = 0.0
+        for x, error in data:
+            weights = 1 / np.maximum(error**2 + variance, TINIEST)
+            total += float((weights * (x - np.average(x, weights=weights)) ** 2).sum())
+        return total - spare
+
+    most = max(float(np.ptp(x)) ** 2 for x, _ in data) + TINIEST
+    variance = float(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
+    within = float(np.median([np.mean(error**2) for _, error in data]))
+    known = variance / (variance + within) if variance else 1.0
+    styles = len({cell.arm for cell, _ in rows})
+    runs = max(len(x) for x, _ in data)
+    return Spread(math.sqrt(variance), styles * (runs - 1) * known**2)
+
+
+def chosen(learned_spreads: Mapping[Variation, Spread]) -> dict[Variation, Spread]:
+    """Return what several base runs vary by, and the table where they say too little.
+
+    An uncertain spread that is larger than the table's is taken: the machine is not a quiet one.
+    """
+    out = dict(BETWEEN)
+    for name, of_runs in learned_spreads.items():
+        if of_runs.df >= LEAST_DF:
+            out[name] = of_runs
+        else:
+            out[name] = Spread(max(of_runs.sd, out[name].sd), out[name].df)
+    return out
+
+
+def main(paths: Sequence[str]) -> None:
+    """Print what runs of the same code vary by."""
+    from bench.runfile.reader import read
+    from bench.track.compare import at_speed as rows_at
+    from bench.track.compare import levels
+
+    runs = [read(Path(path), samples=False).results for path in paths]
+    if len(runs) < 2:
+        raise SystemExit(f"{len(runs)} runs are given; give two or more of the same code")
+    speed = levels(runs[-1])
+    for name, known in learned([rows_at(run, speed) for run in runs], speed).items():
+        print(f"Variation.{name.name}: Spread({known.sd:.4f}, {known.df:.1f}),")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,254 @@
+"""Trials on real runs: planted differences, identical programs, whole runs, kills.
+
+    python -m bench.trials --folder results/selftest --part two_arms,ab --repeat 10
+
+Each trial is a line of `engine.jsonl`, appended when it ends: what was tried, whether it came out
+right, and numbers. The table of `engine.md` is written from all lines; `--repeat 0` writes it
+alone. Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import os
+import sys
+import tempfile
+from collections import defaultdict
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+from pytest_benchmark.utils import get_commit_info
+
+from bench.cells import Arm
+from bench.engine.machine import machine_lock
+from bench.engine.process import Place
+from bench.engine.session import Side, Task, measure
+from bench.environments.offers import offer
+from bench.metrics import HOST, STEP
+from bench.options import Options
+from bench.report.markdown import table_lines
+from bench.report.table import Column, Row, Table
+from bench.runfile import EnvironmentInfo
+from bench.runfile.reader import processor_model
+from bench.stats.verdicts import Verdict
+from bench.trials.plants import MICROSECONDS, write_entrant
+from bench.trials.runs import TrialFailedError, bench, run_killed, workers_killed
+from bench.worker.settings import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bench.runfile import Results
+    from bench.trials.runs import Record
+
+RECORDS, TABLES = "engine.jsonl", "engine.md"
+PLANTED = Arm("planted", "pure").at("seed", "cpu")
+STEP_AT_SEED = ("--workload=seed", "--metric=step")
+TWO_ARMS = ((0, 20), (1.0, 20), (0.5, 60), (0, 60))
+SIDES = ((0, 60), (1.0, 60))
+"""Per cent that are planted, and the budget in seconds."""
+EXACT = {
+    "layer(1)": ("python_starts", "python_calls"),
+    "copy()": ("compilations_first", "python_calls"),
+}
+"""Plants, and the exact metrics that must rise."""
+GOOD = 0.015
+"""Detectable difference at `seed` at most of a default run on a quiet machine."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make trials; return the exit status."""
+    parser = argparse.ArgumentParser(prog="bench.trials", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--part", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--repeat", type=int, default=1)
+    options = parser.parse_args(arguments)
+    for name in (names := options.part.split(",")):
+        if name not in PARTS:
+            parser.error(f"unknown part {name!r}; known: {', '.join(PARTS)}")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / RECORDS
+    for name in chain.from_iterable([names] * options.repeat):
+        try:
+            for record in PARTS[name]():
+                keep(path, record)
+        except TrialFailedError as error:
+            keep(path, {"trial": name, "right": False, "numbers": {}, "failed": str(error)})
+    records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    (options.folder / TABLES).write_text(markdown(records), encoding="utf-8")
+    return 0
+
+
+def keep(path: Path, record: Record) -> None:
+    """Append a record with the machine, the load and the code, and print it."""
+    about = {
+        "at": datetime.datetime.now(datetime.UTC).isoformat()[:19],
+        "machine": machine(),
+        "load": round(os.getloadavg()[0], 2),
+        "code": str(get_commit_info()["id"])[:7],
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(about | record) + "\n")
+    print(json.dumps(record), flush=True)
+
+
+@cache
+def machine() -> str:
+    """Return this machine's processor and its number of cores."""
+    return f"{processor_model(pytest_benchmark_generate_machine_info())}, {os.cpu_count()} cores"
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """Return tables of all records, one for each machine and commit."""
+    parts = [
+        "# Trials on real runs",
+        f"Made by `python -m bench.trials`; every record is in [{RECORDS}]({RECORDS}). Right: what "
+        "was planted is called slower, and nothing where nothing was planted (the 95 % interval "
+        "leaves out 1); a default run detects 1.5 %; no journalled sample is lost.",
+    ]
+    for machine, code in dict.fromkeys((r["machine"], r["code"]) for r in records):
+        here = [r for r in records if (r["machine"], r["code"]) == (machine, code)]
+        parts.append(f"## {machine}, {here[0]['at'][:10]}, commit {code}")
+        by_trial: dict[str, list[Record]] = defaultdict(list)
+        for record in here:
+            by_trial[record["trial"]].append(record)
+        columns = Column("trial"), Column("runs", number=True), Column("right", number=True)
+        table = Table((*columns, Column("medians")), tuple(rows(by_trial)))
+        parts.append("\n".join(table_lines(table)))
+        if failed := [f"* {r['trial']}: {r['failed']}" for r in here if "failed" in r]:
+            parts.append("\n".join(["Failed:", "", *failed]))
+    return "\n\n".join(parts) + "\n"
+
+
+def rows(by_trial: dict[str, list[Record]]) -> Iterator[Row]:
+    """Yield how often each trial came out right, and the medians of its numbers."""
+    for trial, records in by_trial.items():
+        numbers: dict[str, list[float]] = defaultdict(list)
+        for record in records:
+            for name, value in record["numbers"].items():
+                numbers[name].append(math.inf if value is None else value)
+        medians = ", ".join(f"{name} {median(values):.5g}" for name, values in numbers.items())
+        right = sum(record["right"] for record in records)
+        yield Row((trial, str(len(records)), str(right), medians))
+
+
+@cache
+def microseconds_of_step(cores: str) -> float:
+    """Return what plain JAX's step at `seed` takes on this machine, by a run of 10 s."""
+    alone = "--entrant=pure_jax", "--style=pure", "--budget=10", f"--cores={cores}"
+    run = bench(*STEP_AT_SEED, *alone)
+    return 1e6 * median(s.value for s in run.samples if s.metric == STEP)
+
+
+def planted(trial: str, results: Results, microseconds: float) -> Record:
+    """Return what a run says of a planted step.
+
+    Raises:
+        TrialFailedError: it says nothing.
+    """
+    row = results.table.comparison(PLANTED, STEP)
+    if row is None:
+        raise TrialFailedError("the run has no estimate of the planted step")
+    numbers = {"ratio": row.value, "half width": row.half_width, "workers": row.workers}
+    right = (row.differs and row.value > 1) if microseconds else not row.differs
+    planted = {"microseconds": microseconds, "low": row.low, "high": row.high}
+    return {"trial": trial, "right": right, "numbers": numbers, "planted": planted}
+
+
+def two_arms() -> Iterator[Record]:
+    """Plant a difference between two arms of a run, on the cores that a run uses by itself."""
+    for percent, budget in TWO_ARMS:
+        wait = percent / 100 * microseconds_of_step("auto")
+        run = bench(*STEP_AT_SEED, f"--budget={budget}", styles={"pure": f"wait({wait:.2f})"})
+        yield planted(f"two arms, {percent:g} % in {budget} s", run.results, wait)
+
+
+def ab() -> Iterator[Record]:
+    """Plant a difference on one side of an A/B of this environment with itself.
+
+    It is what `bakeoff ab` does once its environments are built; the entrant's step waits for as
+    long as a variable of its side says.
+    """
+    for percent, budget in SIDES:
+        wait = percent / 100 * microseconds_of_step("one")
+        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
+            path = write_entrant(Path(name) / "planted.py", {"pure": "wait_of_side()"})
+            sides, outside = {}, {"planted": str(path)}
+            for side, microseconds in (("base", 0.0), ("new", wait)):
+                place = Place(variables=environment() | {MICROSECONDS: str(microseconds)})
+                offered = offer(("planted",), outside, place=place)
+                sides[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
+            task = Task(
+                kind="ab",
+                arguments=(),
+                needed={side: {PLANTED: frozenset({STEP})} for side in sides},
+                sides=sides,
+                options=Options(budget=budget, cores="one"),
+                groups=[("base", "new")],
+                base="base",
+                outside=outside,
+            )
+            with machine_lock():
+                measured = measure(task)
+            measured.journal.remove()
+        yield planted(f"A/B, {percent:g} % in {budget} s", measured.results, wait)
+
+
+def exact() -> Iterator[Record]:
+    """Plant what exact metrics must catch; numbers are by how much they exceed `layer(0)`."""
+    plants = {f"style{number}": plant for number, plant in enumerate(["layer(0)", *EXACT])}
+    counts = ("--processes=2", "--blocks=2", "--rounds=1")  # the times are of no interest here
+    table = bench("--workload=toy", "--metric=step", *counts, styles=plants).results.table
+
+    def value(style: str, metric: str) -> float:
+        row = table.amount(Arm("planted", style).at("toy", "cpu"), metric)
+        return row.value if row else 0.0
+
+    for style, plant in list(plants.items())[1:]:
+        more = {m: value(style, m) - value("style0", m) for m in EXACT[plant]}
+        yield {"trial": f"`{plant}`", "right": min(more.values()) > 0, "numbers": more}
+
+
+def default() -> Iterator[Record]:
+    """Make a default run: what it can detect, and how precisely it knows what the host costs."""
+    results = bench().results
+    others = [row for row in results.estimates if not row.cell.is_control]
+    steps = [r for r in others if (r.metric, r.form, r.cell.workload) == (STEP, "ratio", "seed")]
+    hosts = [row for row in others if (row.metric, row.form) == (HOST, "added")]
+    known = [row for row in hosts if row.half_width <= max(3e-6, 0.02 * abs(row.value))]
+    detectable = results.table.detectable(STEP, "seed", PLANTED.backend)
+    numbers = {
+        "detectable": detectable,
+        "steps": len(steps),
+        "settled": sum(row.verdict is not Verdict.INCONCLUSIVE for row in steps),
+        "host costs": len(hosts),
+        "known to 3 µs or 2 %": len(known),
+        "sampling share": results.spent.sampling_share,
+        "seconds": results.spent.wall_seconds,
+    }
+    yield {"trial": "default run", "right": detectable <= GOOD, "numbers": numbers}
+
+
+def kills() -> Iterator[Record]:
+    """Kill a run with SIGKILL again and again, and the workers of another one."""
+    for what, kill in (("a run, resumed", run_killed), ("workers", workers_killed)):
+        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
+            numbers = kill(Path(name), 10)
+        right = not numbers["lost"] and not numbers["failed cells"]
+        yield {"trial": f"kills of {what}", "right": right, "numbers": numbers}
+
+
+PARTS: dict[str, Callable[[], Iterator[Record]]] = {
+    part.__name__: part for part in (two_arms, ab, exact, default, kills)
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,264 @@
+"""A made-up machine: it does what a plan asks for on a clock of its own, and starts no process.
+
+It asserts that each action can be done at that moment.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.cells import Cell
+from bench.engine.actions import Action, Death, Outcome
+from bench.engine.plan import Plan
+from bench.engine.state import SideState
+from bench.metrics import COLD, METRICS, SAMPLED, USUAL
+from bench.options import Options
+from bench.worker.protocol import (
+    Cold,
+    Counted,
+    Failed,
+    Failures,
+    Opened,
+    Proven,
+    Sample,
+    Timed,
+    Trained,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from bench.engine.visits import Group
+
+    type Needed = dict[Cell, frozenset[str]]
+    type Fault = Callable[[Action], Death | str | None]
+
+STYLES = {
+    "pure_jax": ["pure"],
+    "equinox": ["pure", "filter_jit"],
+    "flax_linen": ["pure", "train_state", "blog"],
+    "flax_nnx": ["pure", "jit", "cached_partial", "jit_partial"],
+    "haiku": ["pure", "transform"],
+}
+FEW = {"pure_jax": ["pure"], "haiku": ["pure", "transform"]}
+STEP_SECONDS = {"toy": 1e-4, "depth12": 2e-4, "seed": 3.6e-3, "wide": 3e-2}
+SLOW_AT_TOY = {"flax_linen/blog": 18.0, "flax_nnx/jit": 8.0}
+CALLS = {
+    "step": {"step": 4},
+    "pipelined": {"step_pipelined": 1},
+    "host_cost": {"host_cost": 10, "host_cost_pipelined": 1},
+}
+"""Timed calls in a turn, by kind of turns and metric."""
+ALL_CALLS = {"step": 5, "pipelined": 51, "host_cost": 21}
+"""Calls in a turn, with those that are not timed."""
+LANES = [(0,), (1,)]
+UNNAMED = tuple(name for name, metric in SAMPLED.items() if not metric.named)
+"""Metrics that a run measures unless others are named."""
+PROOF = dict.fromkeys(("loss", "gradient", "trajectory"), 1e-8)
+
+
+def needed(
+    workloads: Iterable[str] = ("toy", "seed"),
+    metrics: Iterable[str] | None = None,
+    styles: Mapping[str, list[str]] = STYLES,
+    backend: str = "cpu",
+) -> Needed:
+    """Return what `pytest bench` asks for with these names; its usual metrics if none."""
+    cells = [Cell(e, s, w, backend) for w in workloads for e in styles for s in styles[e]]
+    wanted = {
+        cell: frozenset(
+            metric
+            for metric in metrics or USUAL.get(cell.workload, UNNAMED)
+            if METRICS[metric].applies(cell)
+        )
+        for cell in cells
+    }
+    return {cell: names for cell, names in wanted.items() if names}
+
+
+def side(
+    wanted: Needed,
+    environment: str = "",
+    *,
+    control: bool = True,
+    problems: Mapping[str, str] | None = None,
+) -> SideState:
+    """Return a side that has measured nothing yet."""
+    backend = next(iter(wanted)).backend
+    return SideState.of(environment, backend, wanted, control=control, problems=problems or {})
+
+
+def plan_of(
+    groups: Needed | list[Group], budget: float = 300.0, *, before: float = 5.0, **more: Any
+) -> Plan:
+    """Return the plan of groups, or of one run; arguments that are no option go to the plan."""
+    groups = [(side(groups),)] if isinstance(groups, dict) else groups
+    of_plan: dict[str, Any] = {
+        name: more.pop(name) for name in ("base", "enough", "lanes") if name in more
+    }
+    options = Options(budget=budget, **more)
+    return Plan(groups, options, before=before, **({"lanes": LANES} | of_plan))
+
+
+def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = None) -> Fault:
+    """Return a fault: a worker dies a few times when it does something, at an arm's turn."""
+    left = [times]
+
+    def fault(action: Action) -> Death | None:
+        same = action.do == do and environment in (None, action.environment)
+        if same and left[0] and (not arm or arm in action.arms):
+            left[0] -= 1
+            return Death("worker failed (exit status -9)", "last words", arm)
+        return None
+
+    return fault
+
+
+@dataclass
+class Machine:
+    """Two cores of an EPYC, about."""
+
+    fault: Fault = lambda _: None
+    """What goes wrong with an action: a death, the name of the arm that fails, or None."""
+    slowness: float = 1.0
+    effects: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Factor of an arm's time in an environment; 1 for others."""
+    noise: float = 0.0
+    """Standard deviation of a block's log-time; half of it again by a worker's arm."""
+    program: str = ""
+    """Fingerprint that each cold process tells."""
+    same_program: bool = False
+    """Whether each proof says that the program is the baseline's."""
+    seed: int = 0
+    now: float = 0.0
+    log: list[tuple[float, float, Action]] = field(default_factory=list)
+    """Beginning, end and action, in the order of ends."""
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        self.loaded: dict[int, tuple[str, ...]] = {}
+        self.opened: dict[int, set[tuple[str, str]]] = defaultdict(set)
+        self.cores: dict[int, tuple[int, ...]] = {}
+        self.luck: dict[tuple[int, str], float] = {}
+
+    def seconds(self, action: Action) -> float:
+        """Return the seconds that an action takes."""
+        step = STEP_SECONDS.get(action.workload, 0.0)
+        one = 1.0 if action.cores or self.cores.get(action.worker) else 0.7
+        arms = sum(self.factor(action, arm) for arm in action.arms)
+        calls = action.rounds * ALL_CALLS.get(action.kind, 0) + 4
+        return (
+            self.slowness
+            * {
+                "start": 0.2,
+                "load": 2.0 * one,
+                "count": 0.5,
+                "prove": 1.2 * one + 20 * step,
+                "open": 0.2 + 12 * step,
+                "train": 0.3 + 800 * step,
+                "cold": 3.0,
+                "close": 0.01,
+                "block": 0.05 + arms * calls * step,
+            }[action.do]
+        )
+
+    def factor(self, action: Action, arm: str) -> float:
+        """Return the time of an arm's step, in units of the baseline's."""
+        slow = SLOW_AT_TOY.get(arm, 1.0) if action.workload == "toy" else 1.0
+        return slow * self.effects.get((action.environment, arm), 1.0)
+
+    def answer(self, action: Action, failing: str = "") -> Any:
+        """Return a worker's answer; asserts that it can be asked at this moment."""
+        worker, do = action.worker, action.do
+        if do in ("start", "cold"):
+            assert worker not in self.cores, "each worker has a number of its own"
+            self.cores[worker] = action.cores
+        assert worker in self.cores, f"{action} of a worker that does not live"
+        if do in ("close", "cold"):
+            del self.cores[worker]
+        if do == "load":
+            self.loaded[worker] = action.arms
+            return Failures({failing: "it cannot"} if failing else {})
+        if do in ("prove", "open"):
+            assert action.arms[0] in self.loaded[worker]
+            self.opened[worker].add((action.workload, action.arms[0]))
+        if do in ("block", "train"):
+            assert all((action.workload, arm) in self.opened[worker] for arm in action.arms)
+        if do == "block":
+            return self.timed(action, failing)
+        if failing:
+            return Failed(f"{failing} failed")
+        [arm] = action.arms or [""]
+        level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(action, arm)
+        cold = level * math.exp(self.rng.gauss(0, self.noise))
+        return {
+            "cold": Cold([Sample(arm, metric, cold) for metric in COLD], [], 2.0, self.program),
+            "prove": Proven(
+                PROOF | {"same_program_as_baseline": self.same_program},
+                [Sample(arm, "flops", 5.0)],
+                [1.0] * 10,
+            ),
+            "open": Opened(),
+            "count": Counted([Sample(arm, "python_calls", 3.0)]),
+            "train": Trained([Sample(arm, "final_loss", 2.5)]),
+        }.get(do)
+
+    def timed(self, action: Action, failing: str) -> Timed:
+        """Return the answer to a block."""
+        samples = []
+        level = STEP_SECONDS[action.workload]
+        for arm in action.arms:
+            luck = self.luck.setdefault((action.worker, arm), self.rng.gauss(0, self.noise / 2))
+            seconds = self.factor(action, arm) * level
+            seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
+            samples += [
+                Sample(arm, metric, seconds, calls * action.rounds, seconds, seconds)
+                for metric, calls in CALLS[action.kind].items()
+                if arm != failing
+            ]
+        failures = {failing: "it computed something else"} if failing else {}
+        shares = {arm: self.factor(action, arm) for arm in action.arms}
+        return Timed(samples, failures, shares)
+
+    def drive(self, plan: Plan) -> Machine:
+        """Run a plan to its end."""
+        self.now = plan.spent.wall
+        running: list[tuple[float, int, float, Action]] = []
+        lanes, count = plan.actions(), 0
+        try:
+            begin = next(lanes)
+            while True:
+                for action in begin:
+                    busy = {other.worker for *_, other in running}
+                    assert action.worker not in busy, "a worker does one thing at a time"
+                    count += 1
+                    end = self.now + self.seconds(action)
+                    heapq.heappush(running, (end, count, self.now, action))
+                end, _, start, action = heapq.heappop(running)
+                self.now = end
+                self.log.append((start, end, action))
+                begin = lanes.send(self.outcome(action, end - start))
+        except StopIteration:
+            assert not running, "everything that was begun has ended"
+        return self
+
+    def outcome(self, action: Action, took: float) -> Outcome:
+        """Return the outcome of an action that ends now."""
+        wrong = self.fault(action)
+        if isinstance(wrong, Death):
+            self.cores.pop(action.worker, None)
+            return Outcome(action.worker, took, self.now, None, wrong)
+        return Outcome(action.worker, took, self.now, self.answer(action, wrong or ""))
+
+    def actions(self, do: str = "block", kind: str = "", workload: str = "") -> list[Action]:
+        """Return the actions of a kind that were done, in the order of ends."""
+        return [
+            action
+            for *_, action in self.log
+            if action.do == do and kind in ("", action.kind) and workload in ("", action.workload)
+        ]

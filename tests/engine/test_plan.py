@@ -1,0 +1,516 @@
+"""The plan of runs, A/Bs and histories, on a made-up machine: no process is started."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.plan import OVER, Plan
+from bench.engine.visits import COLD_DEATHS, FEW_ROUNDS, ROUNDS
+from bench.estimates import MIN_COLD, MIN_WORKERS
+from bench.metrics import COLD, STEP
+from bench.worker.protocol import Counted, Sample
+from common.config import WORKLOADS
+from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
+
+if TYPE_CHECKING:
+    from bench.engine.actions import Action, Do
+    from bench.engine.visits import Group
+
+REFERENCES = {str(BASELINE), str(CONTROL)}
+BAD = "haiku/transform"
+BAD_CELL, GOOD_CELL = (Cell("haiku", style, "seed", "cpu") for style in ("transform", "pure"))
+AT_SEED = needed(("seed",), (STEP,))
+FEW_AT_SEED = needed(("seed",), (STEP,), FEW)
+FEW_WITH_COLD = needed(("seed",), (STEP, "compile"), FEW)
+
+
+def run(
+    wanted: Any = None, budget: float = 300.0, machine: Machine | None = None, **more: Any
+) -> tuple[Plan, Machine]:
+    """Return a plan on a machine, when it is over."""
+    plan = plan_of(needed() if wanted is None else wanted, budget, **more)
+    return plan, (machine or Machine(noise=0.01)).drive(plan)
+
+
+@cache
+def usual(budget: float, slowness: float = 1.0) -> tuple[Plan, Machine]:
+    """Return a run of three sizes, which several tests look at."""
+    machine = Machine(slowness=slowness, noise=0.01)
+    return run(needed(("toy", "seed", "wide")), budget, machine)
+
+
+def workers(plan: Plan) -> dict[str, int]:
+    """Return the workers that came to their end, or pairs of them, by kind of turns."""
+    totals: Counter[str] = Counter()
+    for (_, turn), count in plan.made.items():
+        totals[f"{turn.workload} {turn.kind}"] += count
+    return dict(totals)
+
+
+def counts(plan: Plan, metric: str, environment: str = "") -> dict[Cell, int]:
+    """Return the number of samples of a metric, by cell."""
+    rows = (s for s in plan.visits.samples if (s.metric, s.environment) == (metric, environment))
+    return dict(Counter(sample.cell for sample in rows))
+
+
+def failed(plan: Plan) -> set[str]:
+    """Return the arms of which a cell has failed."""
+    results = (row for side in plan.sides for row in side.cells.values())
+    return {str(row.cell.arm) for row in results if row.failure}
+
+
+# What a budget buys.
+
+
+@pytest.mark.parametrize("slowness", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("budget", [20, 60, 120, 300])
+def test_a_budget_is_kept_and_answers(budget: float, slowness: float) -> None:
+    plan, machine = usual(budget, slowness)
+    assert machine.now <= (1 + OVER) * budget
+    blocks = machine.actions()
+    assert (blocks[0].workload, blocks[0].kind) == ("seed", STEP), "what people ask about first"
+    measured = counts(plan, STEP)
+    assert BASELINE.at("seed", "cpu") in measured
+    assert slowness * 40 > budget or all(cell in measured for cell in AT_SEED)
+    for metric in COLD:
+        assert min(counts(plan, metric).values(), default=MIN_COLD) >= MIN_COLD, metric
+
+
+@pytest.mark.parametrize(
+    ("budget", "fewest"),
+    [(60, {"seed step": 3}), (300, {"seed step": 3, "toy host_cost": 3, "wide step": 3})],
+)
+def test_turns_have_enough_workers(budget: float, fewest: dict[str, int]) -> None:
+    made = workers(usual(budget)[0])
+    assert {name: min(made.get(name, 0), MIN_WORKERS) for name in fewest} == fewest
+
+
+def test_five_minutes_at_two_sizes_measure_everything() -> None:
+    plan, machine = run()
+    lacking = {
+        (cell, metric)
+        for [state] in plan.groups
+        for cell, metrics in state.needed.items()
+        for metric in metrics - {*COLD}
+        if cell not in counts(plan, metric)
+    }
+    assert not lacking
+    pure = {cell for cell in counts(plan, "compile") if cell.style == "pure"}
+    assert {cell.entrant for cell in pure} == {*STYLES, "control"}
+    assert plan.spent.sampling > 0.5 * plan.spent.wall
+    assert {a.cores for a in machine.actions(kind=STEP)} == {()}, "all, as users run it"
+    assert {a.cores for a in machine.actions(kind="host_cost")} == set(LANES)
+
+
+def test_each_number_that_is_missing_has_its_reason() -> None:
+    plan, _ = usual(20)
+    [state] = plan.sides
+    for cell, metrics in state.needed.items():
+        for metric in metrics:
+            have = counts(plan, metric).get(cell, 0)
+            if metric in ("import", "init"):
+                continue  # their library's
+            assert (metric in state.cells[cell].missing) == (have == 0), (cell, metric)
+    assert state.cells[GOOD_CELL].missing["compile"] == "not measured within the budget"
+
+
+def test_few_cold_samples_are_missing_ones() -> None:
+    wanted = needed(("seed",), ("compile",), FEW)
+    machine = Machine(dies("cold", BAD, times=2))
+    plan, _ = run(wanted, machine=machine, enough=lambda samples: len(samples) > MIN_COLD)
+    cells, have = plan.sides[0].cells, counts(plan, "compile")
+    assert (have[BAD_CELL], have[GOOD_CELL]) == (MIN_COLD - 1, MIN_COLD)
+    assert cells[BAD_CELL].missing == {"compile": "4 of the 5 samples it takes fitted the budget"}
+    assert not cells[GOOD_CELL].missing
+
+
+def test_a_library_is_imported_once_for_all_its_styles() -> None:
+    plan, machine = run(needed(("seed",), ("import", "init")), 120)
+    cold = {action.arms[0] for action in machine.actions("cold")}
+    assert cold == REFERENCES | {f"{e}/pure" for e in STYLES if e != "pure_jax"}
+    assert not any(row.missing for row in plan.sides[0].cells.values())
+
+
+def test_cold_metrics_alone_take_no_blocks() -> None:
+    plan, machine = run(needed(("seed",), ("compile",)), 200)
+    assert not machine.actions()
+    assert min(counts(plan, "compile").values()) >= MIN_COLD
+    assert len(counts(plan, "compile")) == 13
+
+
+def test_python_is_counted_once_for_all_widths_of_a_depth() -> None:
+    class Deeper(Machine):
+        def answer(self, action: Action, failing: str = "") -> Any:
+            answer = super().answer(action, failing)
+            if isinstance(answer, Counted):
+                layers = float(WORKLOADS[action.workload].layers)
+                return Counted([Sample(action.arms[0], "python_calls", layers)])
+            return answer
+
+    plan, machine = run(needed(("toy", "seed", "depth12"), (STEP,), FEW), machine=Deeper())
+    assert {a.workload for a in machine.actions("count")} == {"toy", "depth12"}
+    rows = [s for s in plan.visits.samples if s.metric == "python_calls"]
+    assert {(s.cell.workload, s.value) for s in rows} == {("toy", 3), ("seed", 3), ("depth12", 12)}
+    assert len(rows) == len({s.cell for s in rows}) == 9
+
+
+# Lanes, orders and turns.
+
+
+def test_nothing_else_runs_while_all_cores_are_timed_and_a_core_has_one_worker() -> None:
+    _, machine = usual(300)
+    cores = {a.worker: a.cores for *_, a in machine.log if a.do in ("start", "cold")}
+    overlapping = [
+        (action, other)
+        for start, end, action in machine.log
+        for other_start, other_end, other in machine.log
+        if action is not other and other_end > start + 1e-9 and other_start < end - 1e-9
+    ]
+    assert overlapping, "proofs are made on both cores"
+    for action, other in overlapping:
+        pinned = cores[action.worker]
+        assert pinned or action.do not in ("block", "train", "cold"), (action, other)
+        assert not pinned or cores[other.worker] != pinned
+
+
+@pytest.mark.parametrize(("cores", "expected"), [("all", {()}), ("one", set(LANES))])
+def test_cores_can_be_asked_for(cores: str, expected: set[tuple[int, ...]]) -> None:
+    _, machine = run(budget=120, cores=cores)
+    assert {a.cores for a in machine.actions()} == expected
+
+
+def test_orders_are_random_and_the_reference_is_in_every_block() -> None:
+    _, machine = run(AT_SEED)
+    made: dict[int, list[str]] = defaultdict(list)
+    for *_, action in machine.log:
+        if action.do in ("prove", "open"):
+            made[action.worker] += action.arms
+    assert len({arms.index(str(BASELINE)) for arms in made.values()}) >= 3
+    assert len({action.arms[0] for action in machine.actions()}) >= 3
+    assert all({*action.arms} >= REFERENCES for action in machine.actions())
+    proofs = [(a.worker, *a.arms) for a in machine.actions("prove")]
+    assert len({arm for _, arm in proofs}) == len(proofs) == 13, "each arm is proven once"
+    assert len({worker for worker, _ in proofs}) == 2, "by two workers at the same time"
+
+
+@pytest.mark.parametrize(
+    ("workload", "effects"),
+    [
+        pytest.param("toy", {}, id="far: it takes 18 times as long"),
+        pytest.param("seed", {("", "flax_linen/blog"): 3.0}, id="settled: its verdict is clear"),
+    ],
+)
+def test_far_and_settled_arms_rest(workload: str, effects: dict[tuple[str, str], float]) -> None:
+    _, machine = run(needed((workload,), (STEP,)), 400, Machine(noise=0.01, effects=effects))
+    each = Counter(arm for a in machine.actions() for arm in a.arms)
+    assert MIN_WORKERS <= each["flax_linen/blog"] < 0.7 * each[str(BASELINE)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_number_that_was_given_is_kept(count: int) -> None:
+    given = {"processes": count, "blocks": count, "rounds": count, "cold_samples": count}
+    plan, machine = run(FEW_WITH_COLD, 10, **given)  # type: ignore[arg-type]
+    rows = [s for s in plan.visits.samples if (s.metric, s.cell) == (STEP, GOOD_CELL)]
+    assert len({s.worker for s in rows}) == count
+    assert len({s.block for s in rows}) == len(rows) == count**2
+    assert {s.calls for s in rows} == {4 * count}
+    assert set(counts(plan, "compile").values()) == {count}
+    assert machine.now > 10, "the budget does not cut it"
+
+
+@pytest.mark.parametrize(
+    ("given", "workers_of_step", "cold"),
+    [
+        ({"blocks": 2}, 1, 0),
+        ({"processes": 2}, 2, None),
+        ({"cold_samples": 2}, None, 2),
+        ({"rounds": 3}, None, None),
+    ],
+)
+def test_what_was_not_given_follows(
+    given: dict[str, int], workers_of_step: int | None, cold: int | None
+) -> None:
+    """A number of blocks means one worker and nothing else; the rest is up to the budget."""
+    plan, machine = run(FEW_WITH_COLD, 200, **given)  # type: ignore[arg-type]
+    assert machine.now <= (1 + OVER) * 200
+    made = workers(plan)["seed step"]
+    assert made == workers_of_step if workers_of_step else made >= MIN_WORKERS
+    have = counts(plan, "compile").get(GOOD_CELL, 0)
+    assert have == cold if cold is not None else have >= MIN_COLD
+    rounds = given.get("rounds", ROUNDS[STEP])
+    assert {a.rounds for a in machine.actions(kind=STEP)} <= {rounds, *range(3, ROUNDS[STEP] + 1)}
+    assert "rounds" not in given or {a.rounds for a in machine.actions()} == {3}
+
+
+def test_a_long_step_has_few_rounds_in_a_block() -> None:
+    _, machine = run(needed(("wide",)), 300)
+    assert {a.rounds for a in machine.actions()} == {FEW_ROUNDS}
+
+
+def test_enough_is_asked_between_visits() -> None:
+    stopped, machine = run(AT_SEED, 600, enough=lambda samples: len(samples) > 50)
+    assert len([s for s in stopped.visits.samples if s.metric == STEP]) > 50
+    assert machine.now < 120
+    asked = iter([False] * 3 + [True])
+    plan, _ = run(AT_SEED, 600, enough=lambda _: next(asked))
+    assert 0 < sum(workers(plan).values()) <= 2 * 3
+
+
+def test_the_same_outcomes_give_the_same_actions() -> None:
+    """A journal is read back by that."""
+
+    def log(seed: int) -> list[tuple[float, float, Action]]:
+        return run(budget=120, machine=Machine(noise=0.02), seed=seed)[1].log
+
+    assert log(1) == log(1)
+    assert log(1) != log(2)
+
+
+# Environments and backends.
+
+
+def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
+    foreign = {"keras": ["pure"]}
+    groups: list[Group] = [
+        (side(needed(("seed",), (STEP, "compile"), FEW)),),
+        (side(needed(("seed",), (STEP, "compile"), foreign), "keras"),),
+        (side(needed(("seed",), (STEP,), FEW, backend="gpu")),),
+    ]
+    plan, machine = run(groups, 300)
+    assert machine.now <= 300
+    arms: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for action in machine.actions():
+        arms[action.environment, action.backend] |= {*action.arms}
+        assert action.backend == "cpu" or action.cores == ()
+    few = REFERENCES | {"haiku/pure", BAD}
+    assert arms == {("", "cpu"): few, ("keras", "cpu"): REFERENCES | {"keras/pure"}} | {
+        ("", "gpu"): few
+    }
+    cold = {(a.environment, *a.arms) for a in machine.actions("cold")}
+    assert {name for name, arm in cold if arm == str(BASELINE)} == {""}, "the first one's is all's"
+    assert ("keras", "keras/pure") in cold
+    assert min(workers(plan).values()) >= MIN_WORKERS
+
+
+# Two environments by turns.
+
+BOTH = ("base", "new")
+
+
+def pairs(wanted: Any = FEW_AT_SEED, names: tuple[str, ...] = BOTH) -> list[Group]:
+    return [tuple(side(wanted, name, control=False) for name in names)]
+
+
+def ab(
+    wanted: Any = FEW_AT_SEED, budget: float = 120, machine: Machine | None = None, **more: Any
+) -> tuple[Plan, Machine]:
+    """Return an A/B on a machine, when it is over."""
+    return run(pairs(wanted), budget, machine, base="base", cores="one", before=0.0, **more)
+
+
+def test_pairs_share_block_numbers_seeds_and_a_core() -> None:
+    plan, machine = ab()
+    seen: dict[int, list[Action]] = defaultdict(list)
+    for action in machine.actions():
+        seen[action.seed].append(action)
+    for pair in seen.values():
+        assert {a.environment for a in pair} == {*BOTH}
+        assert len({a.cores for a in pair}) == 1
+        assert len({frozenset(a.arms) for a in pair}) == 1
+    firsts = Counter(pair[0].environment for pair in seen.values())
+    assert min(firsts[name] for name in BOTH) > 0.2 * len(seen), "in random order"
+    assert {a.cores for a in machine.actions()} == set(LANES)
+    by_block: dict[int, set[tuple[str, int]]] = defaultdict(set)
+    for sample in plan.visits.samples:
+        if sample.metric == STEP:
+            by_block[sample.block].add((sample.environment, sample.worker))
+    assert len(by_block) == len(seen)
+    assert all({name for name, _ in two} == {*BOTH} for two in by_block.values())
+    assert all(len({worker for _, worker in two}) == 1 for two in by_block.values())
+    cores = {a.worker: a.cores for *_, a in machine.log if a.do in ("start", "cold")}
+    for core in LANES:
+        spans = sorted((s, e) for s, e, a in machine.log if cores[a.worker] == core)
+        assert all(after[0] >= before[1] - 1e-9 for before, after in pairwise(spans))
+
+
+@pytest.mark.parametrize("slowness", [1.0, 2.0])
+@pytest.mark.parametrize("budget", [60, 120, 900])
+def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
+    wanted = needed(("toy", "seed"), (STEP, "host_cost", "compile"), FEW)
+    plan, machine = ab(wanted, budget, Machine(slowness=slowness))
+    assert machine.now <= (1 + OVER) * budget
+    for name in BOTH:
+        assert {*counts(plan, STEP, name)} == {*wanted}
+        assert min(counts(plan, "compile", name).values(), default=MIN_COLD) >= MIN_COLD
+    assert slowness > 1 or min(workers(plan).values()) >= 2
+
+
+def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
+    """It is there to compare results with, and takes time from the arm that was asked for."""
+    alone = needed(("seed",), (STEP,), {"haiku": ["transform"]})
+    plan, machine = ab(alone, 9, processes=2, blocks=5)
+    assert set(counts(plan, STEP, "new")) == {BAD_CELL, BASELINE.at("seed", "cpu")}
+    each = Counter(arm for action in machine.actions() for arm in action.arms)
+    assert (each[BAD], each[str(BASELINE)]) == (2 * 2 * 5, 2 * 2 * 2)
+    assert all(BAD in action.arms for action in machine.actions())
+
+
+DAYS = [f"2026-{month:02}-01" for month in range(1, 10)]
+
+
+def history(
+    budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD, days: list[str] = DAYS
+) -> tuple[Plan, Machine]:
+    """Return a history on a machine, when it is over."""
+    reference = side(wanted, "reference", control=False)
+    groups = [(side(wanted, day, control=False), reference) for day in days]
+    return run(groups, budget, machine, base="reference", cores="one")
+
+
+@pytest.mark.parametrize("budget", [300, 900, 1800])
+def test_a_history_visits_each_day_as_often(budget: float) -> None:
+    plan, machine = history(budget, Machine())
+    assert machine.now <= (1 + OVER) * budget
+    visits = [plan.made[group, turn] for turn in plan.turns() for group in plan.groups]
+    assert max(visits) - min(visits) <= 1
+    assert min(visits) >= (2 if budget >= 900 else 0)
+    order = [a.environment for a in machine.actions("start") if a.environment in DAYS]
+    assert sorted(order[: len(DAYS)]) == DAYS
+    assert order[: len(DAYS)] != DAYS, "in random order"
+    cold = [counts(plan, "compile", day).get(GOOD_CELL, 0) for day in DAYS]
+    assert max(cold) == min(cold)
+
+
+def test_a_day_that_fails_is_a_gap() -> None:
+    plan, _ = history(900, Machine(dies("prove", str(BASELINE), times=99, environment=DAYS[1])))
+    of_day = {state.environment: state for state in plan.sides}
+    assert all(row.failure for row in of_day[DAYS[1]].cells.values())
+    assert failed_days(plan) == {DAYS[1]}
+    assert not counts(plan, STEP, DAYS[1])
+    assert counts(plan, STEP, DAYS[2])
+    once, _ = history(900, Machine(dies("block", environment=DAYS[1])))
+    assert not failed_days(once)
+    assert counts(once, STEP, DAYS[1])
+
+
+def failed_days(plan: Plan) -> set[str]:
+    return {
+        state.environment
+        for state in plan.sides
+        if any(row.failure for row in state.cells.values())
+    }
+
+
+# Deaths and failures.
+
+DOINGS: tuple[Do, ...] = ("start", "load", "prove", "open", "block", "count", "train", "cold")
+
+
+@pytest.mark.parametrize("arm", ["", BAD, str(BASELINE)])
+@pytest.mark.parametrize("do", DOINGS)
+def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
+    wanted = needed(("toy", "seed"), None, FEW)
+    plan, machine = run(wanted, 300, Machine(dies(do, "" if do in DOINGS[:2] else arm)))
+    assert not failed(plan)
+    blocks = {(s.worker, s.block) for s in plan.visits.samples if s.metric in (STEP, "host_cost")}
+    assert len(blocks) == len(machine.actions()) - (do == "block"), "no other block is lost"
+    assert all(cell in counts(plan, STEP) for cell in wanted if cell.workload == "seed")
+    assert len(plan.sides[0].notes) == 1
+    for name in BOTH:
+        two, _ = ab(FEW_WITH_COLD, 300, Machine(dies(do, arm, environment=name)))
+        assert not failed(two)
+        assert all(counts(two, STEP, side)[BAD_CELL] > 3 for side in BOTH)
+
+
+@pytest.mark.parametrize("do", ["prove", "open", "block"])
+def test_two_deaths_in_a_row_fail_that_arm_alone(do: Do) -> None:
+    plan, _ = run(FEW_AT_SEED, machine=Machine(dies(do, BAD, times=2)))
+    assert failed(plan) == {BAD}
+    result = plan.sides[0].cells[BAD_CELL]
+    assert result.failure == "worker failed (exit status -9), twice in a row"
+    assert result.stderr == "last words"
+    assert counts(plan, STEP)[GOOD_CELL] > 3
+    plan, _ = ab(machine=Machine(dies(do, BAD, times=99, environment="new")))
+    [base], [new] = ([s for s in plan.sides if s.environment == name] for name in BOTH)
+    assert [cell for cell in new.cells if new.cells[cell].failure] == [BAD_CELL]
+    assert not any(row.failure for row in base.cells.values())
+    assert counts(plan, STEP, "base")[GOOD_CELL] > 3
+
+
+def test_deaths_with_a_success_in_between_fail_nothing() -> None:
+    deaths = iter([True, False] * 1000)
+
+    def every_other(action: Action) -> Any:
+        if action.do != "block" or not next(deaths):
+            return None
+        return dies("block", BAD)(action)
+
+    plan, _ = run(FEW_AT_SEED, machine=Machine(every_other), blocks=1, processes=6)
+    assert len(plan.sides[0].notes) > 3
+    assert not failed(plan)
+
+
+def test_cold_processes_that_die_cost_their_own_samples() -> None:
+    plan, _ = run(FEW_WITH_COLD, 300, Machine(dies("cold", str(BASELINE))))
+    assert min(counts(plan, "compile").values()) >= MIN_COLD
+    plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", BAD, times=99)))
+    assert not failed(plan)
+    assert {*counts(plan, "compile")} == {*FEW_WITH_COLD, CONTROL.at("seed", "cpu")} - {BAD_CELL}
+    assert sum(BAD in action.arms for action in machine.actions("cold")) == COLD_DEATHS
+
+
+@pytest.mark.parametrize("do", ["start", "load", "block"])
+@pytest.mark.parametrize("two", [False, True])
+def test_workers_that_always_die_are_given_up(do: Do, two: bool) -> None:
+    machine = Machine(dies(do, times=10_000, environment="new" if two else None))
+    plan, machine = ab(machine=machine) if two else run(budget=100, machine=machine)
+    assert len(machine.actions("start")) < 30
+    [state] = [s for s in plan.sides if s.environment == ("new" if two else "")]
+    assert do == "block" or state.given_up
+    assert do == "block" or all(row.failure and "-9" in row.failure for row in state.cells.values())
+    assert not counts(plan, STEP)
+
+
+@pytest.mark.parametrize(
+    ("do", "arm", "workload", "expected"),
+    [
+        ("block", BAD, "seed", {(BAD, "seed")}),
+        ("load", BAD, "", {(BAD, "toy"), (BAD, "seed")}),
+        ("prove", BAD, "toy", {(BAD, "toy")}),
+        ("train", BAD, "seed", {(BAD, "seed")}),
+        (
+            "prove",
+            str(BASELINE),
+            "toy",
+            {(arm, "toy") for arm in (*REFERENCES, "haiku/pure", BAD)},
+        ),
+    ],
+)
+def test_an_arm_that_fails_costs_its_own_cells(
+    do: Do, arm: str, workload: str, expected: set[tuple[str, str]]
+) -> None:
+    """Of a baseline, all of its workload: there is nothing to compare with."""
+
+    def fault(action: Action) -> str | None:
+        same = (action.do, action.workload) == (do, workload)
+        return arm if same and arm in action.arms else None
+
+    plan, _ = run(needed(("toy", "seed"), None, FEW), machine=Machine(fault))
+    cells = plan.sides[0].cells
+    failures = {(str(c.arm), c.workload) for c, row in cells.items() if row.failure}
+    assert failures == expected
+    assert counts(plan, STEP)[GOOD_CELL] > 3
+
+
+def test_without_a_baseline_nothing_begins() -> None:
+    groups: list[Group] = [(side(needed(), problems={"pure_jax": "import failed"}),)]
+    plan, machine = run(groups, 60)
+    assert not machine.log
+    for row in plan.sides[0].cells.values():
+        assert row.cell.is_control or "import failed" in str(row.failure)

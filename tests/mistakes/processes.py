@@ -1,0 +1,76 @@
+"""Styles that leave, wait, or leave something running."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from common.steps import pure_style
+from impls.pure_jax import build as build
+
+DISTRIBUTION = "jax"
+PURE = pure_style(build)
+
+
+def leaves(*_: Any) -> Any:
+    sys.exit(3)
+
+
+def ends_at_once(*_: Any) -> Any:
+    os._exit(0)
+
+
+def waits(*_: Any) -> Any:
+    while True:
+        time.sleep(1)
+
+
+def takes_all_memory(*_: Any) -> Any:
+    arrays = []
+    while True:
+        arrays.append(np.ones(1 << 30))
+
+
+def leaves_a_child(config: Any, optimiser: Any) -> Any:
+    subprocess.Popen(["sleep", "300"], start_new_session=True)
+    return PURE(config, optimiser)
+
+
+def leaves_orphans(*_: Any) -> Any:
+    """Fork a child that leaves the process group and forks again, and end."""
+    if not os.fork():
+        os.setsid()
+        os.fork()
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.5)
+    os._exit(3)
+
+
+def leaves_a_thread(config: Any, optimiser: Any) -> Any:
+    threading.Thread(target=time.sleep, args=(300,), name="a pool", daemon=True).start()
+    return PURE(config, optimiser)
+
+
+def changes_a_setting(config: Any, optimiser: Any) -> Any:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_enable_fast_math=true"
+    return PURE(config, optimiser)
+
+
+STYLES = {
+    "leaves": leaves,
+    "ends_at_once": ends_at_once,
+    "waits": waits,
+    "takes_all_memory": takes_all_memory,
+    "leaves_a_child": leaves_a_child,
+    "leaves_orphans": leaves_orphans,
+    "leaves_a_thread": leaves_a_thread,
+    "changes_a_setting": changes_a_setting,
+    "pure": PURE,
+}

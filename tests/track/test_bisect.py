@@ -1,0 +1,312 @@
+"""Bisect finds day, package and release in simulated worlds, and says when it cannot."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench.cells import Cell
+from bench.engine.process import Place
+from bench.environments.builder import Environment
+from bench.environments.spec import parse
+from bench.environments.uv import UnsolvableError
+from bench.estimates import Estimate
+from bench.report.page import page
+from bench.runfile import ResultsWithSamples
+from bench.runfile.reader import read
+from bench.track import search as searching
+from bench.track.bisect import SearchRecord, document
+from bench.track.search import LOOKS, Looks, Search, StoppedError, interval
+from common.errors import BakeoffError
+from tests.commands import command, how
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bench.environments.spec import Spec
+
+CELL = Cell("pure_jax", "pure", "toy", "cpu")
+RELEASES = {
+    "jaxlib": {"0.5.0": "2025-01-10", "0.6.0": "2025-04-02", "0.7.0": "2025-07-20"},
+    "jax": {
+        "0.5.0": "2025-01-10",
+        "0.6.0": "2025-04-02",
+        "0.7.0": "2025-07-20",
+        "0.7.1": "2025-08-20",
+    },
+    "flax": {"0.10.0": "2025-01-05", "0.11.0": "2025-07-20", "0.12.0": "2025-09-01"},
+}
+
+
+def ratio(log: float, error: float, pairs: int) -> Estimate:
+    known = math.isfinite(error)
+    return Estimate(
+        cell=CELL,
+        metric="compile",
+        form="ratio",
+        against="base",
+        value=math.exp(log),
+        standard_error=error if known else None,
+        df=pairs - 1.0 if known else 0.0,
+        workers=pairs,
+    )
+
+
+@dataclass
+class World:
+    """What stacks there are, and how long something takes with each."""
+
+    seconds: Callable[[dict[str, str]], float]
+    sd: float = 0.02
+    trials: list[tuple[str, str]] = field(default_factory=list)
+    impossible: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def environment(self, spec: Spec) -> Environment:
+        if spec.text in self.impossible:
+            raise UnsolvableError("they do not go together")
+        date = spec.date or datetime.date(2025, 12, 31)
+        pins = {
+            name: max((r for r, day in releases.items() if day <= str(date)), default="0")
+            for name, releases in RELEASES.items()
+        }
+        pins |= {name: version.lstrip("=") for name, version in spec.pins}
+        return Environment(spec, Place(("python",)), tuple(f"{n}=={v}" for n, v in pins.items()))
+
+    def time(self, environment: Environment) -> float:
+        return self.seconds(dict(pin.split("==") for pin in environment.pins))
+
+    def trial(
+        self, base: Environment, new: Environment, decided: Callable[[Estimate], bool]
+    ) -> Estimate:
+        self.trials.append((str(base.spec), str(new.spec)))
+        truth = math.log(self.time(new) / self.time(base))
+        data: list[float] = []
+        while len(data) < LOOKS[-1]:
+            data.append(truth + self.rng.normal(0, self.sd))
+            n = len(data)
+            error = float(np.std(data, ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+            estimate = ratio(float(np.mean(data)), error, n)
+            if decided(estimate):
+                break
+        return estimate
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def between(package: str, low: str, high: str, python: str) -> list[str]:
+        assert python.startswith("3.")  # a version, and no path
+        return [release for release in RELEASES[package] if low < release < high]
+
+    monkeypatch.setattr(searching, "between", between)
+
+
+def search(world: World, good: str, bad: str, trial: Any = None) -> ResultsWithSamples:
+    record = SearchRecord(cell=CELL, metric="compile", good=good, bad=bad)
+    ends = {"good": parse(good), "bad": parse(bad)}
+    made = Search(world.environment, trial or world.trial, lambda _: None, record, **ends)
+    made.run()
+    return ResultsWithSamples(
+        kind="bisect",
+        arguments=["bisect", "--good", "a b"],
+        estimates=made.estimates,
+        search=msgspec.to_builtins(record),
+    )
+
+
+def record_of(results: ResultsWithSamples) -> SearchRecord:
+    return msgspec.convert(results.search, SearchRecord)
+
+
+def jumps(name: str, release: str, factor: float = 2.0) -> Callable[[dict[str, str]], float]:
+    """Return what takes another time from a release of a package on."""
+    return lambda pins: factor if pins[name] >= release else 1.0
+
+
+JAX_6, JAX_7, LIB_6 = jumps("jax", "0.6.0"), jumps("jax", "0.7.0", 0.5), jumps("jaxlib", "0.6.0")
+FLAX = jumps("flax", "0.11.0", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "good", "bad", "result", "impossible"),
+    [
+        (JAX_6, "@2025-01-15", "@2025-07-01", "jax 0.5.0 0.6.0", ()),
+        # two packages of one day: the one that does it
+        (FLAX, "@2025-05-01", "@2025-12-01", "flax 0.10.0 0.11.0", ()),
+        # it became faster
+        (JAX_7, "jax==0.5.0,flax==0.10.0", "jax==0.7.1,flax==0.12.0", "jax 0.6.0 0.7.0", ()),
+        # what is released together is pinned together, or the last jax would be blamed
+        (LIB_6, "jax==0.5.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0", "jax 0.5.0 0.6.0", ()),
+        # unless its leader has not moved
+        (LIB_6, "jax==0.7.0,jaxlib==0.5.0", "jax==0.7.0,jaxlib==0.7.0", "jaxlib 0.5.0 0.6.0", ()),
+        # backwards
+        (JAX_6, "@2025-07-01", "@2025-01-15", "jax 0.6.0 0.5.0", ()),
+        # what cannot be built is passed over
+        (
+            *(JAX_6, "@2025-01-15", "@2025-07-01", "jax 0.5.0 0.6.0"),
+            tuple(f"@2025-04-{day:02d}" for day in range(7, 12)),
+        ),
+        (
+            *(JAX_6, "@2025-04-01", "@2025-04-04", "jax 0.5.0 0.6.0"),
+            ("@2025-04-02", "@2025-04-03"),  # all days between
+        ),
+        (
+            *(jumps("jax", "0.7.1", 3.0), "jax==0.5.0", "jax==0.7.1", "jax 0.7.0 0.7.1"),
+            ("jax==0.6.0", "jax==0.6.0,jaxlib==0.6.0"),
+        ),
+    ],
+)
+def test_package_and_release_are_found(
+    seconds: Any, good: str, bad: str, result: str, impossible: tuple[str, ...]
+) -> None:
+    record = record_of(search(World(seconds, impossible=impossible), good, bad))
+    assert (record.stopped, record.moved_along) == (None, {})
+    assert " ".join(map(str, (record.package, *record.releases))) == result
+
+
+def test_the_day_is_found_without_measuring_the_same_stack_again() -> None:
+    found = search(World(JAX_6), "@2025-01-15", "@2025-07-01")
+    record = record_of(found)
+    assert (record.good, record.bad) == ("@2025-04-01", "@2025-04-02")
+    assert [step.phase for step in record.steps] == ["whole"]
+    assert found.estimates[-1].value == pytest.approx(2, rel=0.1)
+    several = search(World(FLAX), "@2025-05-01", "@2025-12-01")
+    assert record_of(several).steps[-1].phase == "confirm"
+    assert several.estimates[-1].value == pytest.approx(1.5, rel=0.1)
+
+
+def halfway(pins: dict[str, str]) -> float:
+    return {"0.5.0": 1.0, "0.6.0": math.sqrt(1.2)}.get(pins["jax"], 1.2)
+
+
+def both(pins: dict[str, str]) -> float:
+    return 2.0 if pins["jax"] >= "0.7.0" and pins["flax"] >= "0.11.0" else 1.0
+
+
+ENDS = "@2025-01-15", "@2025-07-01"
+
+
+@pytest.mark.parametrize(
+    ("world", "good", "bad", "why"),
+    [
+        (World(lambda _: 1.0, sd=0.5), *ENDS, "cannot tell whether @2025-01-15 and @2025-07-01"),
+        (World(lambda _: 1.0, sd=0.01), *ENDS, "differ by less than 2 % (-0."),
+        (
+            World(halfway, sd=0.05),
+            *("jax==0.5.0", "jax==0.7.0", "jax==0.6.0,jaxlib==0.6.0 cannot be decided: +"),
+        ),
+        (World(both), "@2025-07-19", "@2025-07-20", "none of jax, flax does it alone"),
+    ],
+)
+def test_what_cannot_be_decided_stops_it(world: World, good: str, bad: str, why: str) -> None:
+    results = search(world, good, bad)
+    record = record_of(results)
+    assert record.stopped is not None
+    assert why in record.stopped
+    assert ("it needs about" in record.stopped) is ("cannot" in record.stopped)
+    assert document(results).headline == f"Stopped: {record.stopped}."
+    assert "e+" not in record.stopped
+
+
+def test_an_end_of_which_nothing_is_known_has_no_interval() -> None:
+    def once(base: Any, new: Any, decided: Any) -> Estimate:
+        return ratio(0.3, 2.0, 2)
+
+    results = search(World(JAX_6), "jax==0.5.0", "jax==0.7.1", once)
+    [row] = results.estimates
+    assert (row.low, row.high) == (None, None)
+    assert "cannot tell whether" in str(record_of(results).stopped)
+
+
+def test_what_fails_on_the_way_keeps_what_is_known() -> None:
+    world = World(JAX_6)
+
+    def trial(base: Any, new: Any, decided: Any) -> Any:
+        if world.trials:
+            raise BakeoffError("another run is measuring")
+        return world.trial(base, new, decided)
+
+    record = record_of(search(world, "jax==0.5.0", "jax==0.7.1", trial))
+    assert record.stopped == "another run is measuring"
+    assert [step.phase for step in record.steps] == ["whole"]
+    with pytest.raises(BakeoffError, match="another run"):  # nothing is known yet
+        search(world, "jax==0.5.0", "jax==0.7.1", trial)
+
+    def impossible(*_: Any) -> Any:
+        raise StoppedError("it cannot be measured: why")
+
+    none = search(world, "jax==0.5.0", "jax==0.7.1", impossible)
+    assert (record_of(none).stopped, none.estimates) == ("it cannot be measured: why", [])
+    assert document(none).sections == ()
+
+
+def test_the_document_says_what_was_found_and_shows_every_step() -> None:
+    results = search(World(FLAX), "@2025-05-01", "@2025-12-01")
+    results.search["moved_along"] = {"chex": ("0.1", None)}
+    kept = msgspec.json.decode(msgspec.json.encode(results), type=ResultsWithSamples)
+    said = document(kept)
+    assert said.headline == "Compile of pure_jax at toy changed with flax: from 0.10.0 to 0.11.0."
+    result, steps = said.sections
+    assert result.lines[0].startswith("@2025-07-19,flax==0.11.0 relative to @2025-07-19: +")
+    assert result.lines[1] == "These had to change with it: chex 0.1 → none."
+    [table] = steps.tables
+    assert [row.cells[0] for row in table.rows] == [s.phase for s in record_of(kept).steps]
+    assert [row.cells[2] for row in table.rows] == kept.estimates
+    assert "bakeoff bisect --good &#39;a b&#39;" in page(said)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 8])
+def test_a_step_is_decided_wrongly_as_seldom_as_is_said(at_once: int) -> None:
+    """The truth lies on the boundary: whatever is decided is wrong."""
+    rng = np.random.default_rng(5)
+    wrong = 0
+    for _ in range(2000):
+        data = rng.normal(0.3, 0.02, LOOKS[-1])
+        looks = Looks(0.3)
+        for n in range(2, data.size + 1, at_once):
+            error = float(np.std(data[:n], ddof=1)) / math.sqrt(n)
+            if looks(ratio(float(data[:n].mean()), error, n)):
+                wrong += 1
+                break
+    assert wrong / 2000 < 0.017  # 1 %, and three standard errors
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5, 8])
+def test_a_look_is_taken_however_many_pairs_come_at_a_time(at_once: int) -> None:
+    looks = Looks(0.0)
+    clear = [looks(ratio(0.5, 0.01, n)) for n in range(at_once, 31, at_once)]
+    assert any(clear[: math.ceil(3 / at_once)])  # the first look, at three pairs
+    assert 1 < sum(clear) <= len(LOOKS)
+    assert interval(ratio(0.1, math.inf, 1)) == (-math.inf, math.inf)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_network")
+def test_real_releases_are_searched_to_the_end(tmp_path: Path) -> None:
+    """jax 0.7.1 made a small scan on a CPU four times as fast: no doubt in any hour."""
+    given = "bisect --metric step --workload seed --good jax==0.7.0 --bad jax==0.7.2"
+    given += " --budget 400 -o why.json"
+    done = subprocess.run(
+        command(*given.split()),
+        **how(tmp_path),
+        capture_output=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = read(tmp_path / "why.json").results
+    record = record_of(made)  # type: ignore[arg-type]
+    assert (record.package, record.releases) == ("jax", ("0.7.0", "0.7.1"))
+    assert made.estimates[0].value < 0.5
+    assert json.loads((tmp_path / "why.json").read_text())["bakeoff"]["samples"]

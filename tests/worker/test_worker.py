@@ -1,0 +1,273 @@
+"""A real worker: commands and answers, and entrants that make mistakes beside honest ones."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.engine.process import WorkerFailedError
+from bench.metrics import COLD
+from bench.worker.integrity import Surroundings
+from bench.worker.source import code_lines
+from bench.worker.turns import OWN_SEEDS
+from tests.commands import ROOT
+from tests.worker.child import HONEST, TOY, Child, samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
+
+
+@pytest.fixture(scope="module")
+def honest() -> Iterator[Child]:
+    """Return a worker whose honest arms have been proven."""
+    with Child() as child:
+        assert child.load(HONEST) == {"failures": {}, "notes": []}
+        child.proofs = {arm: child.do("prove", arm=arm, **TOY) for arm in HONEST[::-1]}
+        assert child.recorder.who() is None
+        yield child
+
+
+# Commands and answers.
+
+
+def test_a_proof_needs_no_baseline_before_it(honest: Child) -> None:
+    assert next(iter(honest.proofs)) == HAIKU
+    for arm, proof in honest.proofs.items():
+        assert len(proof["losses"]) == 10
+        assert proof["proof"]["trajectory"] <= 1e-5
+        assert proof["proof"]["same_program_as_baseline"]
+        assert proof["proof"]["donates"] is False
+        counts = {metric: by_arm[arm][0] for metric, by_arm in samples(proof).items()}
+        assert counts["alias_bytes"] == 0
+        assert counts["parameters"] > 0
+        name = "pure_jax" if arm == "control/pure" else arm.split("/")[0]
+        assert counts["code_lines"] == code_lines(ROOT / "impls" / f"{name}.py")
+    assert honest.proofs[PLAIN]["losses"] == honest.proofs["control/pure"]["losses"]
+
+
+KINDS = {
+    "step": {"step": 8},
+    "pipelined": {"step_pipelined": 2},
+    "host_cost": {"host_cost": 20, "host_cost_pipelined": 2},
+}
+"""Calls of each metric in a block of two rounds."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_of_some_arms(honest: Child, kind: str) -> None:
+    arms = [PLAIN, HAIKU]
+    answer = honest.block(arms, kind)
+    table = samples(answer)
+    used = table.pop("cores_used", {})
+    pinned = len(os.sched_getaffinity(0)) == 1
+    assert {*used} == ({*arms} if kind == "step" and not pinned else set())
+    assert answer["failures"] == {}
+    assert answer["seconds"].keys() == {*arms}
+    assert table.keys() == KINDS[kind].keys()
+    for metric, calls in KINDS[kind].items():
+        assert {*table[metric]} == {*arms}
+        for value, count, median, high in table[metric].values():
+            assert count == calls
+            assert 0 < value <= median <= high
+
+
+def test_opening_with_the_losses_of_a_proof(honest: Child) -> None:
+    losses = honest.proofs[PLAIN]["losses"]
+    honest.opened([HAIKU], losses)
+    wrong = [*losses[:9], losses[9] + 1e-3]
+    answer = honest.do("open", arm=HAIKU, losses=wrong, **TOY)
+    assert answer["failure"].startswith("not equal in this process, though it was in another")
+    honest.opened([HAIKU], losses)
+
+
+def test_training(honest: Child) -> None:
+    rows = honest.do("train", arm=HAIKU, **TOY)["samples"]
+    assert [metric for _, metric, *_ in rows] == ["final_loss", *["final_loss_own"] * OWN_SEEDS]
+    losses = [value for _, _, value, *_ in rows]
+    assert all(0 < loss < 3 for loss in losses), "less than that of guessing, which is 3"
+    assert len({*losses}) == 1 + OWN_SEEDS
+
+
+STAGES = """
+import time
+from impls import equinox
+
+DISTRIBUTION, STYLES = "equinox", equinox.STYLES
+
+def build(config):
+    time.sleep(1.5)
+    return equinox.build(config)
+"""
+
+
+@pytest.mark.parametrize(
+    ("entrant", "style", "missing"),
+    [
+        pytest.param("mine", "filter_jit", [], id="by JAX's event; building is part of init"),
+        pytest.param("numpy", "loop", ["trace", "lower", "compile"], id="not JAX's"),
+    ],
+)
+def test_a_cold_process_measures_every_stage(
+    entrant: str, style: str, missing: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(STAGES)
+    outside = {"mine": str(path)} if entrant == "mine" else {}
+    with Child() as child:
+        answer = child.do("cold", entrant=entrant, style=style, outside=outside, **TOY)
+    values = {metric: by_arm[f"{entrant}/{style}"][0] for metric, by_arm in samples(answer).items()}
+    assert answer["missing"] == missing
+    assert {*values} == {*COLD} - {*missing}
+    assert min(values.values()) > 0
+    assert entrant != "mine" or values["init"] > 1.5, "it slept for as long"
+    times = [value for name, value in values.items() if name != "peak_rss"]
+    assert answer["timed_seconds"] == pytest.approx(sum(times))
+    assert len(answer["program"]) == 16 * (not missing)
+
+
+def test_the_second_process_reads_what_the_first_has_compiled(tmp_path: Path) -> None:
+    kept = []
+    for _ in range(2):
+        with Child() as child:
+            assert child.load(HONEST, cache=str(tmp_path)) == {"failures": {}, "notes": []}
+            child.opened(HONEST)
+            assert child.block(HONEST)["failures"] == {}
+            kept.append({path.name for path in tmp_path.iterdir() if "cache" in path.name})
+    assert kept[0] == kept[1] != set(), "nothing was compiled the second time"
+
+
+# Entrants that make mistakes.
+
+WHILE_TIMED = {
+    "by_identity": ("is not what was proven", "3 updates in 58 calls"),
+    "leaves_one_out": ("is not what was proven", "its weights are off by"),
+    "stops": ("is not what was proven", "its weights are off by"),
+    "forgets_one": ("is not what was proven", "57 updates in 58 calls"),
+    "old_loss": ("is not what was proven", "the last loss is off by"),
+    "compiles_again": ("compiled again while it was timed",),
+}
+"""Styles of `mistakes/steps.py` that begin after some twenty calls: all are proven."""
+
+
+def test_mistakes_have_no_times_and_the_others_have() -> None:
+    wrong = {f"steps/{style}": words for style, words in WHILE_TIMED.items()}
+    arms = [*HONEST, *wrong]
+    with Child() as child:
+        assert child.load(arms)["failures"] == {}
+        child.opened([HAIKU, "steps/by_identity"])
+        answer = child.block([HAIKU, "steps/by_identity"], rounds=8)
+        assert HAIKU in samples(answer)["step"], "without the baseline too"
+        assert "updates in" in answer["failures"]["steps/by_identity"]
+
+        child.opened(arms)
+        answer = child.block(arms, rounds=10)
+        assert {*samples(answer)["step"]} == {*answer["seconds"]} == {*HONEST}
+        assert {*answer["failures"]} == {*wrong}
+        for arm, words in wrong.items():
+            for word in words:
+                assert word in answer["failures"][arm], arm
+        answer = child.block(arms, "host_cost", rounds=2)
+        for metric in ("host_cost", "host_cost_pipelined"):
+            assert {*samples(answer)[metric]} == {*HONEST}
+        assert {*answer["failures"]} == {*wrong}
+        assert child.block(HONEST)["failures"] == {}
+
+
+HEAD = "from impls.pure_jax import STYLES, build\nDISTRIBUTION = 'jax'\n"
+IMPORTS = {
+    "slow_clock": f"import time\n{HEAD}time.perf_counter = time.monotonic",
+    "low_precision": f"import jax\n{HEAD}"
+    "jax.config.update('jax_default_matmul_precision', 'bfloat16')",
+    "own_cores": f"import os\n{HEAD}os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n"
+    "os.nice(1)\nos.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
+    "other_baseline": "from common import steps\nfrom impls import pure_jax\n"
+    "DISTRIBUTION, build = 'jax', pure_jax.build\n"
+    "STYLES = {'pure': steps.pure_style(build)}\n"
+    "def slower(config):\n"
+    "    model = build(config)\n"
+    "    def step(params, state, token):\n"
+    "        state, logits = model.step(params, state, token)\n"
+    "        return state, logits + 0 * logits.sort().sum()\n"
+    "    return model._replace(step=step)\n"
+    "pure_jax.STYLES['pure'] = steps.pure_style(slower)",
+    "crashing": "raise OSError('no such planet')",
+    "opening": f"import gc\n{HEAD}PURE = STYLES['pure']\n"
+    "def style(*arguments, **more):\n"
+    "    gc.collect = lambda *_: 0\n"
+    "    return PURE(*arguments, **more)\n"
+    "STYLES = {'pure': style}",
+}
+"""Files that change something when they are imported, or used."""
+
+
+def test_what_an_import_may_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    for name, text in IMPORTS.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    cores, nice = sorted(os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0)
+    moved = f"changed the affinity from {cores} to {cores[:1]}; " if len(cores) > 1 else ""
+    changes = {
+        "slow_clock/pure": "importing it replaced time.perf_counter",
+        "low_precision/pure": "importing it changed jax_default_matmul_precision from 'float32' to "
+        "'bfloat16'",
+        "own_cores/pure": "importing it changed XLA_FLAGS from None to "
+        f"'--xla_cpu_enable_fast_math=true'; {moved}changed the priority from {nice} to {nice + 1}",
+        "other_baseline/pure": "importing it changed the program of pure_jax/pure",
+        "crashing/pure": "raised OSError: no such planet",
+    }
+    outside = {name: str(tmp_path / f"{name}.py") for name in IMPORTS}
+    with Child() as child:
+        arms = [*HONEST, *changes, "opening/pure"]
+        answer = child.load(arms, outside=outside, check_programs=True)
+        assert answer["failures"] == changes
+        [note] = answer["notes"]
+        assert "since other_baseline was imported" in note
+        answer = child.do("open", arm="opening/pure", losses=None, **TOY)
+        assert answer["failure"] == "making or running its step replaced gc.collect"
+        child.opened(HONEST)
+        assert {*samples(child.block(HONEST))["step"]} == {*HONEST}
+        assert os.sched_getaffinity(child.process.pid) == {*cores}
+
+
+def test_a_cold_sample_by_another_clock_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "slow_clock.py"
+    path.write_text(IMPORTS["slow_clock"])
+    command: dict[str, Any] = {"entrant": "slow_clock", "style": "pure"}
+    with Child() as child, pytest.raises(WorkerFailedError) as caught:
+        child.do("cold", **command, outside={"slow_clock": str(path)}, **TOY)
+    assert "replaced time.perf_counter: its times mean nothing" in caught.value.stderr
+
+
+# Surroundings, in this process.
+
+
+def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv("JAX_LEFT", "1")
+    before, clock = Surroundings(), time.perf_counter
+    assert before.changes() == ""
+    os.environ["XLA_FLAGS"] = "--fast"
+    del os.environ["JAX_LEFT"]
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
+    assert before.changes() == (
+        "replaced time.perf_counter; "
+        "changed JAX_LEFT from '1' to None; changed XLA_FLAGS from None to '--fast'"
+    )
+    assert "XLA_FLAGS" not in os.environ
+    assert os.environ["JAX_LEFT"] == "1"
+    assert time.perf_counter is clock
+    assert before.changes() == ""
+
+
+def test_code_lines_are_counted_without_comments_and_docstrings(tmp_path: Path) -> None:
+    path = tmp_path / "some.py"
+    path.write_text(
+        '"""Doc\nstring."""\n\n# comment\nx = """a\nb"""\n\n\ndef f():\n    "d"\n    return x\n'
+    )
+    assert code_lines(path) == 4
