@@ -39,7 +39,7 @@ class Arm(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Its name for people: `haiku transform`; the style that all entrants share needs no name."""
+        """Its name for people: `haiku transform`; the style that all share needs no name."""
         return self.entrant if self.style == PURE else f"{self.entrant} {self.style}"
 
     @property

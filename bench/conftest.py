@@ -22,7 +22,7 @@ from bench.cells import Arm, Cell, Selection
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock, require_memory
 from bench.engine.process import SILENCE_SECONDS, Place, WorkerFailedError
-from bench.engine.session import Measured, Side, Task, measure
+from bench.engine.session import Measured, Side, Task, measure, require_journal
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
 from bench.environments.spec import parse
@@ -196,6 +196,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             require_new(path, "--benchmark-json")
             plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
             plugin.save_json = partial(write, path)
+        if (resume := config.getoption("--resume")) is not None:
+            require_journal("run", resume)
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock()
         load = conditions()  # before the workers that are asked add to it
@@ -212,7 +214,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             selection=selection,
             options=options,
             outside=outside,
-            resume=config.getoption("--resume"),
+            resume=resume,
             offer=offer,
             places=places,
             needed={},
@@ -451,6 +453,9 @@ def pytest_benchmark_compare_machine_info(
     theirs = compared_benchmark["machine_info"]
     machine_info["load_average"] = theirs.get("load_average")
     machine_info.setdefault("devices", theirs.get("devices"))
+    ours = machine_info["versions"]  # of more packages than either run may have measured
+    common = theirs.get("versions", {})
+    machine_info["versions"] = {name: ours.get(name, version) for name, version in common.items()}
 
 
 def pytest_benchmark_update_json(

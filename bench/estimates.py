@@ -46,7 +46,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`ratio` to what it is compared with; seconds `added` to that; or an `amount` by itself."""
     value: float
     unit: str = ""
-    """Of an amount or of what is added: `s`, `B`, `nats`, or nothing for a number."""
+    """Unit of an amount or of what is added: `s`, `B`, `nats`, or nothing for a number."""
     environment: str = ""
     """That it was measured in; empty for the shared one of a run."""
     against: str = ""
@@ -57,17 +57,17 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     high: float | None = None
     """Upper end."""
     standard_error: float | None = None
-    """Of a ratio, of its logarithm; else in `unit`. None where nothing is known, 0 where the value
-    is exact."""
+    """A ratio's is that of its logarithm; others are in `unit`. None where nothing is known, 0
+    where the value is exact."""
     df: float = 0.0
     """Degrees of freedom of the standard error; 0 where nothing is known, or the value is exact."""
     p: float | None = None
-    """Of no difference, corrected in the same way."""
+    """Probability of no difference, corrected in the same way."""
     verdict: Verdict | None = None
     workers: int = 0
     """Processes, or pairs of them, that it rests on."""
     blocks: int = 0
-    """Of a cold metric, as many as samples."""
+    """Blocks that it rests on; a cold metric has one sample in each."""
     settled_by: str = ""
     """`TIMING`, `PROGRAM` or `COUNT`; empty where the verdict is inconclusive."""
     bound: float | None = None

@@ -77,7 +77,7 @@ class Options:
         ),
     )
     seed: int = 0
-    """Of all random choices; drawn anew for each run, and kept in its journal."""
+    """Seed of all random choices; drawn anew for each run, and kept in its journal."""
 
     @property
     def fixed(self) -> bool:

@@ -17,7 +17,7 @@ ROOT = Path(impls.__file__).parents[1]
 PACKAGES = ("bench", "impls", "common")
 """Each may know those that come after it."""
 ROOMS = (
-    *("cli", "fleet", "trials", "cost", "track", "check", "doctor", "report"),
+    *("cli", "fleet", "trials", "cost", "track", "check", "report"),
     *("environments", "engine", "runfile", "stats", "worker"),
 )
 """Folders of `bench/`: each may know those that come after it."""

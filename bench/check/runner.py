@@ -34,7 +34,8 @@ OVERRUN = 1.2
 """Ratio to a check's time limit after which its process is ended from outside: it should have
 ended the check itself, but code that is not Python's cannot be interrupted."""
 NEEDED = ("contract", "shapes", "weights")
-"""Checks of a file, and of a style, without which its later checks say nothing."""
+"""Checks that have to pass before later ones of the same style say anything; of the file, before
+those of any style do."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
     runner = Runner(given, options, on_progress)
     try:
         results = [*runner.results_of(FILE)]
-        for style in runner.styles:
+        for style in () if FILE in runner.obstacles else runner.styles:
             results += runner.results_of(style)
     finally:
         runner.end_processes()
@@ -114,7 +115,7 @@ class Runner:
         self.styles: tuple[str, ...] = ()
         """Styles to check; known once the file is imported."""
         self.obstacles: dict[str | None, str] = {}
-        """Why no further check is run, by style, or by FILE for all."""
+        """Why no further check of a style is run; with FILE, none of any style."""
         self.before = set(psutil.Process().children(recursive=True))
 
     def results_of(self, style: str | None) -> Iterator[CheckResult]:
@@ -131,7 +132,7 @@ class Runner:
                     continue
                 self.on_progress(style or "file", name)
                 start, findings = time.monotonic(), tuple[CheckFinding, ...]()
-                reason = self.obstacles.get(FILE) or self.obstacles.get(style, "")
+                reason = self.obstacles.get(style, "")
                 if check.of_jax and not subject.jax:
                     reason = "not a JAX library"
                 if not reason:
@@ -141,8 +142,7 @@ class Runner:
                 if worker.process.poll() is not None:
                     self.obstacles.setdefault(style, f"its process ended in {name}")
                 elif name in NEEDED and result.outcome == "finding":
-                    of = "" if style else " of the file"
-                    self.obstacles[style] = f"needs {name}{of} to pass"
+                    self.obstacles[style] = f"needs {name} to pass"
                 yield result
 
     def _findings(self, worker: Worker, subject: Subject, name: str) -> Iterator[CheckFinding]:

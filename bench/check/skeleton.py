@@ -64,11 +64,6 @@ def skeleton(name: str) -> str:
     return text.replace("NAME", name)
 
 
-def styles_of(entrant: str) -> list[str]:
-    """Return the styles that an entrant's file names."""
-    return list(_styles(ast.parse(impls.source(entrant).read_bytes())))
-
-
 def chosen_style(given: str) -> tuple[str, str]:
     """Return the entrant and the style that `ENTRANT/STYLE` or `ENTRANT` names.
 
@@ -81,7 +76,7 @@ def chosen_style(given: str) -> tuple[str, str]:
     entrant, slash, style = given.partition("/")
     if entrant not in impls.names():
         raise unknown("entrant", entrant, impls.names())
-    styles = styles_of(entrant)
+    styles = impls.styles_of(entrant)
     if slash and style not in styles:
         raise unknown(f"style of {entrant}", style, styles)
     others = [name for name in styles if name != PURE and entrant != impls.BASELINE]

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec.structs import replace
 
 from bench.cli import turns
 from bench.cli.documents import format_of
@@ -15,7 +16,7 @@ from bench.options import BackendName, Budget, Options, Output
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from bench.engine.actions import Action
+    from bench.engine.actions import Action, Spent
     from bench.environments.spec import Spec
 
 EXAMPLES = """Examples:\n
@@ -50,7 +51,6 @@ def bisect(
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
     from bench.cells import Cell
-    from bench.engine.actions import Spent
     from bench.environments.builder import Builder
     from bench.metrics import METRICS
     from bench.track import bisect as track
@@ -79,8 +79,8 @@ def bisect(
     start = time.monotonic()
     with turns.progress(console, budget, resumable=False) as shown:
 
-        def on_progress(action: Action, _: Spent) -> None:
-            shown(action, Spent(wall=time.monotonic() - start))
+        def on_progress(action: Action, spent: Spent) -> None:
+            shown(action, replace(spent, wall=time.monotonic() - start))
 
         search = Bisection(
             selection,

@@ -171,11 +171,10 @@ def document(judgement: Judgement) -> Document:
 def _table(judgement: Judgement) -> Table:
     """Return a row for each check, and a column for the file and for each style."""
     from bench.check.checks import CHECKS
-    from bench.check.findings import FILE
     from bench.report.table import Column, Row, Table
 
     outcomes = {(result.check, result.style): result.outcome for result in judgement.results}
-    styles = (FILE, *judgement.styles)
+    styles = tuple(dict.fromkeys(style for _, style in outcomes))
     rows = [
         Row((name, *(outcomes.get((name, style), "") for style in styles), about.about))
         for name, about in CHECKS.items()

@@ -54,14 +54,14 @@ def named(given: list[str] | None) -> list[str]:
     """Return entrants by their names; `all` stands for those with environments of their own."""
     import impls
 
-    own = [name for name in impls.names() if impls.readable(name).own_environment]
+    isolated = [name for name in impls.names() if impls.readable(name).own_environment]
     for name in given or ():
         if name != "all" and not impls.declared(name).own_environment:
             raise BakeoffError(
                 f"entrant {name!r} has no environment of its own; those that have: "
-                f"{', '.join(own)}; choose one of them"
+                f"{', '.join(isolated)}; choose one of them"
             )
-    return own if given and "all" in given else given or []
+    return isolated if given and "all" in given else given or []
 
 
 def describe(name: str, builder: Builder) -> Entrant:
@@ -70,7 +70,6 @@ def describe(name: str, builder: Builder) -> Entrant:
     One with an environment of its own is not imported: its file and its pins are read.
     """
     import impls
-    from bench.check.skeleton import styles_of
     from bench.worker.source import code_lines
 
     entrant: Entrant = {"entrant": name, "library": "", "styles": [], "code_lines": None}
@@ -88,7 +87,7 @@ def describe(name: str, builder: Builder) -> Entrant:
             "requirements": list(about.requirements),
             "ready": builder.folder_of(name) is not None,
             "size": about.installed or None,
-            "styles": styles_of(name),
+            "styles": impls.styles_of(name),
             "version": pins.get(about.distribution),
         }
     except BakeoffError as error:

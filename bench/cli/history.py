@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli import turns
-from bench.cli.documents import format_of, give, rendered, show
+from bench.cli.documents import format_of
 from bench.options import (
     BackendName,
     Blocks,
@@ -106,12 +106,14 @@ def history(
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 wrong use, 130 Ctrl-C.
     """
     from bench.environments.spec import day, today
+    from bench.track.history import document
 
     styles, metrics, kept = names_of(style), names_of(metric), bool(runs)
-    folder = output if output is not None and not output.suffix and format_ is None else None
-    chosen = None if folder else format_of(format_, output, turns.FORMATS)
-    if folder:
-        require_new(folder, "output")
+    if output is not None and not output.suffix and format_ is None:
+        require_new(output, "output")
+        chosen = None
+    else:
+        chosen = format_of(format_, output, turns.FORMATS)
     if resume and until is None and not kept:  # a day that has begun is another history's
         until = last_day()
     first = day(since, "--since", released=not kept) if since else None
@@ -129,7 +131,7 @@ def history(
         names |= {"metric": () if metrics == ("all",) else metrics}
         dates = first or date.min, newest or date.max
         results, status = kept_history(runs, Filters(names, machine or "", *dates, last))
-        give_out(results, folder, chosen, output, details=details)
+        turns.finish(results, document(results), chosen, output, details=details)
         return status
     refuse({"--machine": machine, "--last": last}, "for run files; give some, or leave it out")
     from bench.track.days import days_of
@@ -139,7 +141,7 @@ def history(
     selection = turns.selection(entrant, styles or ("pure",), workload, backend, metric)
     dates_of = days_of(first or day(SINCE, "--since"), newest or today(), every or EVERY)
     made = measured(dates_of, selection, options, resume=resume)
-    give_out(made.results, folder, chosen, output, details=details)
+    turns.finish(made.results, document(made.results), chosen, output, details=details)
     made.journal.remove()
     return 0
 
@@ -216,29 +218,3 @@ def measured(
         )
     stacks.complete(made.results)
     return made
-
-
-def give_out(
-    results: ResultsWithSamples,
-    folder: Path | None,
-    format_: str | None,
-    output: Path | None,
-    *,
-    details: bool,
-) -> None:
-    """Show a history, or write it: to a file, or to a folder as a run file and a page."""
-    from bench.track.history import document
-
-    made = document(results)
-    if folder is None:
-        turns.finish(results, made, format_, output, details=details)
-        return
-    from bench.runfile.writer import run_file, write
-
-    show(made, details=details)
-    try:
-        folder.mkdir()
-    except OSError as error:
-        raise BakeoffError(f"output {folder}: {error.strerror}; name another one") from error
-    write(folder / "history.json", run_file(results))
-    give(rendered(made, "html"), folder / "page.html")

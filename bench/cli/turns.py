@@ -6,11 +6,13 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 
 from bench.cli.documents import give, rendered, show
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,13 +128,13 @@ def finish(
     details: bool = False,
     marker: str = "",
 ) -> None:
-    """Show results on the terminal, or write them; a file that is no text has its headline shown.
+    """Show results on the terminal, or write them, with their headline on standard error.
 
     Args:
         results: For a run file.
         document: The same, to read.
-        format_: One of `FORMATS`; text if None.
-        output: A new file; standard output if None.
+        format_: One of `FORMATS`; None for text on the terminal, or a folder with the other two.
+        output: A new file or folder; standard output if None.
         details: Whether a terminal shows all of it.
         marker: First line of Markdown, by which a later comment finds the one that it replaces.
     """
@@ -141,16 +143,31 @@ def finish(
         return
     if output is not None:
         print(document.headline, file=sys.stderr)
-    if format_ != "json":
-        give(rendered(document, format_ or "text", marker), output)
-        return
+    if output is not None and format_ is None:
+        try:
+            output.mkdir()
+        except OSError as error:
+            raise BakeoffError(f"output {output}: {error.strerror}; name another one") from error
+        for name, form in (("history.json", "json"), ("page.html", "html")):
+            write_as(form, results, document, output / name)
+    else:
+        write_as(format_ or "text", results, document, output, marker)
+
+
+def write_as(
+    format_: str,
+    results: ResultsWithSamples,
+    document: Document,
+    output: Path | None,
+    marker: str = "",
+) -> None:
+    """Write results to a new file, or to standard output."""
     from bench.runfile.writer import run_file, write
 
-    made = run_file(results)
-    if output is None:
-        import msgspec
-
-        print(msgspec.json.encode(made, enc_hook=float).decode())
-    else:
-        write(output, made)
+    if format_ != "json":
+        give(rendered(document, format_, marker), output)
+    elif output is not None:
+        write(output, run_file(results))
         print(output)
+    else:
+        print(msgspec.json.encode(run_file(results), enc_hook=float).decode())

@@ -33,14 +33,14 @@ class Action(msgspec.Struct, frozen=True, omit_defaults=True):
     arms: tuple[str, ...] = ()
     """`entrant/style`: the one that it is about, or those that take part, in their order."""
     kind: str = ""
-    """Of turns."""
+    """Kind of turns."""
     rounds: int = 0
     seed: int = 0
     cores: Cores = ()
     check: bool = False
-    """Of `load`: whether to look if an import changes the baseline's program."""
+    """In `load`: whether to look if an import changes the baseline's program."""
     losses: tuple[float, ...] = ()
-    """Of `open`: the ten losses that the arm was proven with."""
+    """In `open`: the ten losses that the arm was proven with."""
 
     def __str__(self) -> str:
         parts = (self.do, self.workload, " ".join(self.arms[:1]), self.kind)
@@ -76,7 +76,7 @@ class Spent(msgspec.Struct):
     """Where the time of a run went, in seconds."""
 
     wall: float = 0.0
-    """Of the budget."""
+    """Seconds of the budget."""
     sampling: float = 0.0
     """Blocks, trainings, and in cold processes what was timed; where several workers are at work,
     each counts for its share."""

@@ -75,7 +75,8 @@ def check_block(action: Action, answer: protocol.Timed) -> None:
             if not sample.value > 0:
                 raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
     timed = {sample.arm for sample in answer.samples}
-    if missing := {*action.arms} - timed - set(answer.failures):
+    missing = set(action.arms) - timed - set(answer.failures)
+    if missing:
         raise AnswerError(f"{min(missing)!r} was left out of a block")
     if any(len(counts) > 1 or min(counts) % action.rounds for counts in calls.values()):
         raise AnswerError(f"arms have other numbers of calls in {action.rounds} rounds: {calls}")

@@ -28,19 +28,21 @@ if TYPE_CHECKING:
     from bench.engine.plan import Plan
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
-"""Seconds after which a worker is taken to hang: a third of the budget, within these."""
+"""Seconds of silence after which a worker is taken to hang: a third of the budget, within these."""
 LAST_SILENCE = 20.0
-"""The same, where the budget is nearly spent."""
+"""Seconds of silence that are waited for where the budget is nearly spent."""
 USUAL, LEAST_USUAL = 10, 10.0
-"""Once something of its kind has been done: so many times as long, and so many seconds at least."""
+"""Once an action of its kind has been seen, a worker is waited for so many times as long, and so
+many seconds at least."""
 MOST_LANES = 256
+"""Threads at most, one for each lane: no machine has as many lanes."""
 COMPILED = "bakeoff-compiled-"
-"""How folders of compiled programs are called."""
+"""Beginning of the names of folders for compiled programs."""
 LEFT_SECONDS = 24 * 3600.0
-"""After which such a folder was left by a run that was killed, and is deleted."""
+"""Age in seconds from which on such a folder was left by a run that was killed, and is deleted."""
 CUT = Death("the run was cut off", cut=True)
 BEGIN = ("start", "cold")
-"""What begins a process."""
+"""Actions that begin a process."""
 
 
 def new_cache() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -38,7 +38,7 @@ class Usage(NamedTuple):
     others: float = 0.0
     """Fraction that other processes used."""
     busiest: str = ""
-    """The one that used most, with its cores; empty where that is not worth a sentence."""
+    """The program that used most, with its cores; empty where that is not worth a sentence."""
 
 
 def machine_lock() -> filelock.BaseFileLock:
@@ -102,11 +102,10 @@ class Watch:
         pids = {psutil.Process().pid}
         with suppress(psutil.Error):
             pids |= {child.pid for child in psutil.Process().children(recursive=True)}
-        cores = {
-            name: (now - self.before.get(pid, (name, 0.0))[1]) / seconds
-            for pid, (name, now) in processor_seconds().items()
-            if pid not in pids
-        }
+        cores: dict[str, float] = defaultdict(float)
+        for pid, (name, now) in processor_seconds().items():
+            if pid not in pids:
+                cores[name] += (now - self.before.get(pid, (name, 0.0))[1]) / seconds
         most = max(cores, key=cores.__getitem__, default="")
         notable = bool(most) and cores[most] >= NOTABLE
         return Usage(

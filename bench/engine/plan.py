@@ -30,8 +30,8 @@ from common.config import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.engine.actions import Job as Task
     from bench.engine.actions import Do, Lanes, Steps
+    from bench.engine.actions import Job as Task
     from bench.engine.state import SideState
     from bench.engine.visits import Group
     from bench.estimates import Estimate
@@ -39,43 +39,47 @@ if TYPE_CHECKING:
     from bench.samples import Cores, Sample
 
 WIDEST = 8.0
-"""Doubt of a number of which nothing is known, and at most: a first answer goes before a better
-one, but not before ten."""
-OF_MARGIN, OF_DISTANCE = 1 / 4, 1 / 3
-"""Half width at which a ratio has no need of more: of the margin, and of the distance of its value
-from the nearer end of the margin."""
+"""Largest doubt, in what it takes to decide, and that of a number of which nothing is known: a
+first answer goes before a better one, but not before ten."""
+TARGET_OF_MARGIN, TARGET_OF_DISTANCE = 1 / 4, 1 / 3
+"""Half width of a ratio's interval that is narrow enough, as a fraction of the margin, and of the
+distance of the ratio from the nearer end of the margin: the larger of both counts."""
 COLD_TARGET = 0.05
-"""The same of a cold ratio: that is what such times differ by between two hours."""
+"""Half width of a cold ratio that is narrow enough: such times differ by about as much between two
+hours."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
-"""The same of a host cost: at `seed`, a step takes a thousand times these microseconds."""
+"""Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
+`seed` takes a thousand times these microseconds."""
 BLOCKS_FOR_OPENING = {STEP: 2.0, "pipelined": 2.0, HOST: 0.9}
-"""Seconds of blocks in a worker, for each that opening it takes. Longer visits leave more of the
-time to samples; what a worker adds to a host cost varies more than its blocks do, so there many
-short ones tell most. A wide range is about as precise for the same time."""
+"""Seconds that a worker measures for each second that opening it takes, by kind of turns. Longer
+visits leave more of the time to samples; what a worker adds to a host cost varies more than its
+blocks do, so there many short visits tell most. A wide range is about as precise."""
 PAIR_FOR_OPENING = 1.0
-"""The same of a pair of workers on two sides."""
+"""Seconds that a pair of workers on two sides measures for each second that opening it takes."""
 PROVE_SHARE = 0.6
-"""Of the time left, after which a first visit proves no further arms: it measures what it has."""
+"""Fraction of the time left that a first visit may spend on proofs; then it measures."""
 FEWEST_ROUNDS = 3
+"""Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
 COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.5, 0.1, 0.15
-"""Of the time left, what the first cold samples, counts and trainings may take where steps or host
-costs are measured too."""
+"""Fractions of the time left that the first cold samples, counts and trainings may each take where
+steps or host costs are measured too: people ask about those first."""
 COUNT_GAIN = 2.0
-"""Of one arm's exact counts, in doubts."""
+"""Doubt that counting takes off each arm: four exact numbers, which explain a host cost."""
 TRAINING_STEPS, PURE_TRAININGS = 200, 4
 """Steps of a training, and trainings of the style that all entrants share."""
 LATE = 1.03
-"""Of the budget, after which no cold process of a sweep begins any more."""
+"""Multiple of the plan's end after which no cold process of a sweep begins any more."""
 OVER = 0.03
-"""Of the budget, by which it may be exceeded for the first answer to a question."""
+"""Fraction of the budget by which it may be exceeded for the first answer to a question."""
 MOST_RESTING = 0.75
-"""Odds that an arm sits a visit out at most: an arm that is settled or slow is in every fourth."""
+"""Largest odds that an arm sits a visit out: what is settled or slow is in every fourth."""
 TRIES = 3
-"""Of a visit whose workers all died."""
+"""Visits in a row that may come to nothing, since their workers died."""
 LEAST_PAIRS = 2
-"""Pairs of a day in a history: all days tell together what a pair varies by."""
+"""Pairs of workers that each day of a history gets first: all days tell together what a pair varies
+by."""
 FEW_GROUPS = 3
-"""Groups of two sides from which on they are a history's."""
+"""Number of pairs of environments from which on they are a history's."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,9 @@ class Job:
 
     gain: float
     seconds: float
-    """That it takes."""
+    """Seconds that it takes."""
     least: float
-    """Seconds without which it cannot begin."""
+    """Seconds that have to be left for it to begin."""
     run: Callable[[], Lanes]
 
     @property
@@ -622,8 +626,8 @@ def doubt(row: Estimate, margin: float) -> float:
         target = max(HOST_SECONDS, HOST_FRACTION * abs(row.value))
     elif row.form == "ratio":
         distance = abs(abs(math.log(row.value)) - math.log1p(margin))
-        usual = COLD_TARGET if row.kind is Kind.COLD else OF_MARGIN * margin
-        target = max(usual, OF_DISTANCE * distance)
+        usual = COLD_TARGET if row.kind is Kind.COLD else TARGET_OF_MARGIN * margin
+        target = max(usual, TARGET_OF_DISTANCE * distance)
     else:
         return 1.0  # the baseline's own, or an exact number
     return min(WIDEST, row.half_width / target)

@@ -55,7 +55,7 @@ class Place:
     command: Sequence[str] = (sys.executable, "-m", MODULE)
     variables: Mapping[str, str] = field(default_factory=environment)
     root: Path = ROOT
-    """Of the code that it runs."""
+    """Root folder of the code that it runs."""
 
     @classmethod
     def of(cls, python: str, root: Path = ROOT) -> Place:

@@ -59,6 +59,7 @@ SAME = {
     "code": "other code of entrants or of the engine",
 }
 """What has to be the same where a run is taken up, and what is said where it is not."""
+NO_JOURNAL = f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Task:
 
     kind: FileKind
     arguments: tuple[str, ...]
-    """Of the command line, to repeat it by."""
+    """The command line, to repeat it by."""
     needed: Mapping[str, Mapping[Cell, frozenset[str]]]
     """By environment: metrics, by cell; baselines are added."""
     sides: Mapping[str, Side]
@@ -196,6 +197,17 @@ def begun(task: Task, before: float) -> tuple[Journal, Header]:
     return Journal.create(FOLDER / name, msgspec.to_builtins(header)), header
 
 
+def require_journal(kind: FileKind, path: str) -> None:
+    """Raise BakeoffError unless there is a journal at a path; of this kind, if it is empty.
+
+    Whether it is of the same task shows when all of that is known (`measure`).
+    """
+    if path:
+        read_header(Journal.open(Path(path)))
+    elif not journals(kind):
+        raise BakeoffError(NO_JOURNAL)
+
+
 def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
     """Open a journal to go on with; of a bisection's next step, which has none yet, start one.
 
@@ -219,9 +231,7 @@ def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
         )
     if task.kind == "bisect":
         return begun(task, 0.0)
-    raise BakeoffError(
-        problem or f"there is nothing to resume: no journal in {FOLDER}/; run without --resume"
-    )
+    raise BakeoffError(problem or NO_JOURNAL)
 
 
 def header_of(task: Task, options: Options, before: float) -> Header:

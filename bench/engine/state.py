@@ -89,7 +89,7 @@ class SideState:
 
     def proven(self, cell: Cell) -> bool:
         """Tell whether a cell has been shown to be equal."""
-        return self.cells[cell].proof is not None
+        return cell in self.cells and self.cells[cell].proof is not None
 
     def action(
         self, do: Do, worker: int, workload: str = "", arms: Iterable[str] = (), **more: Any

@@ -38,20 +38,19 @@ type Group = tuple[SideState, ...]
 """Sides whose workers take turns: one alone, or two."""
 
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
-"""Guesses until one has been seen: to start a worker and import, to prove one arm, to open it once
-it is proven, for a cold process; on one core of a 2-core EPYC."""
+"""Guesses, until one has been seen, of the seconds that it takes to start a worker and import, to
+prove one arm, to open it once it is proven, and of a cold process; on one core of an EPYC."""
 SEED_STEP_SECONDS, LEAST_STEP_SECONDS = 4.5e-3, 2e-4
-"""The same of a step at `seed`, over all arms, and of the smallest step."""
+"""Guesses of the seconds of a step at `seed`, over all arms, and of the smallest step."""
 ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
-"""Rounds in a block, by kind of turns. Of a step at `seed`, from eight on a block is worth what it
-costs."""
+"""Rounds in a block, by kind of turns. From eight on, a block of steps at `seed` is worth what its
+fresh buffers and warm calls cost."""
 FEW_ROUNDS = 3
-"""Of a step that does more than `seed`'s: there a round takes seconds."""
+"""Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
 CALLS = {"step": 6, "pipelined": 52, "host_cost": 22}
-"""Calls that a turn makes, with those that are not timed."""
+"""Calls that a turn makes, by its kind, with those that are not timed."""
 SELDOM = 4
-"""An arm that was not asked for, and is there for others to be compared with, is in every fourth
-block."""
+"""An arm that nobody asked for, which others are checked by, is in one block of so many."""
 COLD_DEATHS = 3
 """Cold processes of a cell that may die before no more are begun."""
 
@@ -225,7 +224,8 @@ class Visits:
                 return None
             worker = self.next_worker()
             started = yield from self.loaded(side, worker, cells, cores)
-            if started and (yield from self.made(side, worker, cells, prove_until)):
+            others = [other for other in visit.group if other is not side] if visit else []
+            if started and (yield from self.made(side, worker, cells, prove_until, others)):
                 return worker
         return None
 
@@ -250,13 +250,20 @@ class Visits:
         return True
 
     def made(
-        self, side: SideState, worker: int, cells: Sequence[Cell], prove_until: float
+        self,
+        side: SideState,
+        worker: int,
+        cells: Sequence[Cell],
+        prove_until: float,
+        others: Sequence[SideState],
     ) -> Steps[bool]:
         """Prove or open cells in random order, the baseline at no fixed place; False if it died.
 
-        What another living worker is proving comes last: by then it is proven, and is opened.
+        What another living worker is proving comes last: by then it is proven, and is opened. What
+        the other side of a pair has comes first: an arm is measured where both have it.
         """
         waiting = self.rng.sample(list(cells), len(cells))
+        waiting.sort(key=lambda cell: not all(other.proven(cell) for other in others))
         while waiting:
             free = [c for c in waiting if side.proven(c) or c not in side.claimed]
             cell = (free or waiting)[0]

@@ -5,7 +5,6 @@ Each `[[compare]]` is expanded to a run for each workload, backend, environment 
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def runs(self) -> Iterator[PlannedRun]:
         """Yield its runs; raise BakeoffError if a name in it is unknown."""
         Selection(workloads=self.workloads, metrics=self.metrics).check_names()
-        styles = [style for name in self.entrants for style in styles_of(name)]
+        styles = [style for name in self.entrants for style in impls.styles_of(name)]
         for kind, names, known in (
             ("entrant", self.entrants, impls.names()),
             ("style", self.styles, styles),
@@ -158,16 +157,3 @@ def runs_of(path: Path, including: tuple[Path, ...], outer: dict[str, Any]) -> I
             known = f"; known: {', '.join(CompareTable.__struct_fields__)}"
             message = f"{error}{known * isinstance(error, msgspec.ValidationError)}"
             raise BakeoffError(f"the plan {path}, compare {index}: {message}") from error
-
-
-def styles_of(entrant: str) -> list[str]:
-    """Return the styles that an entrant's file names; its import would take seconds."""
-    styles: list[ast.expr | None] = []
-    if entrant in impls.names():
-        for node in ast.walk(ast.parse(impls.source(entrant).read_bytes())):
-            match node:
-                case ast.Assign([ast.Name("STYLES")], ast.Dict(keys)):
-                    styles += keys
-                case ast.Assign([ast.Subscript(ast.Name("STYLES"), key)]):
-                    styles.append(key)
-    return [str(style.value) for style in styles if isinstance(style, ast.Constant)]

@@ -1,1 +1,1 @@
-"""What a run says, for people."""
+"""Tables, findings and charts of results, and what renders them."""

@@ -35,7 +35,7 @@ SAME_LOSS = 0.01
 OTHER_LOSS = 0.6
 """Difference of median losses, in nats per character, from which on initialisers matter: the losses
 of three seeds of one initialiser were seen to differ by up to 0.52."""
-NUMBERED, NAMED = 2, 4
+NUMBERED, NAMED = 2, 3
 """Arms that a sentence names with their number, and without; tables have the others."""
 
 
@@ -47,8 +47,8 @@ class Topic(StrEnum):
     ADVICE = "what to choose by"
     EQUAL = "steps within the margin"
     DIFFERENT = "steps that are slower or faster"
-    OPEN = "steps that are inconclusive"
     ADDED = "what a call costs the host"
+    OPEN = "steps that are inconclusive"
     ELSEWHERE = "steps at the widest workload"
     CAUSE = "why a step differs"
     CERTAIN = "steps that differ by less than the margin"
@@ -235,7 +235,7 @@ def cause(view: View, arm: Arm, ratio: Estimate) -> str:
         return "what the host does in each call (host cost)"
     if proof.same_program and calls and base_calls and calls.value > base_calls.value:
         return f"the same program, but more Python calls than {REFERENCE}'s"
-    if proof.same_program:
+    if proof.same_program or not host:
         return ""
     return f"another program ({wording.operations(proof.operations_beside_baseline)})"
 

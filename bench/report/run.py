@@ -201,7 +201,9 @@ def _content(table: EstimateTable, row: CellResult, base: CellResult | None, nam
     if row.proof and not row.proof.whole_step and name not in OF_CALL:
         return "part"
     reference = table.amount(base.cell, name)
-    difference = value.value - reference.value if reference else 0.0
+    if reference is None:
+        return value
+    difference = value.value - reference.value
     return structs.replace(value, form="added", value=difference) if difference else "="
 
 

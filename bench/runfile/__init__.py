@@ -66,7 +66,7 @@ class CellResult(msgspec.Struct, kw_only=True):
     """Last lines of its worker, if it failed."""
     proof: Proof | None = None
     losses: list[float] = []
-    """Of ten training steps, in its proof."""
+    """Losses of ten training steps, in its proof."""
     program: str = ""
     """Fingerprint of what it compiles: cells that share it share compile times."""
     missing: dict[str, str] = {}
@@ -79,11 +79,11 @@ class EnvironmentInfo(msgspec.Struct, kw_only=True):
     spec: str = "current"
     """As it was asked for: `current`, a day, releases, a revision."""
     versions: dict[str, str] = {}
-    """Of Python and of what was measured."""
+    """Releases of Python and of what was measured."""
     pins: dict[str, str] = {}
     """All packages, where the environment was built for this."""
     commit: str = ""
-    """Of this project's code, where that is a revision."""
+    """Commit of this project's code, where that is a revision."""
     gaps: dict[str, str] = {}
     """Libraries and styles that it does not have, and why."""
 
@@ -180,7 +180,7 @@ class Results(msgspec.Struct, kw_only=True):
     """Styles that could not take part, as `entrant/style`, and why."""
     spent: TimeSpent = msgspec.field(default_factory=TimeSpent)
     search: dict[str, Any] = {}
-    """Of a bisection: its steps and what it came to."""
+    """A bisection's steps, and what it came to."""
 
     @property
     def table(self) -> EstimateTable:

@@ -41,12 +41,12 @@ BORROWED = 4.0
 
 
 class Fit(NamedTuple):
-    """Of each arm."""
+    """Effect of each arm."""
 
     effect: Arms
     """Log-scale; of a one-sided table up to a constant, NaN for an arm without data."""
     variance: Arms
-    """Of the effect, what all arms share left out; infinite where unknown."""
+    """Variance of the effect, without what all arms share; infinite where unknown."""
     df: Arms
     """Degrees of freedom of `variance`; zero where that is infinite."""
     blocks: Int[np.ndarray, " arms"]

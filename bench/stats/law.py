@@ -30,9 +30,9 @@ class Law(msgspec.Struct, frozen=True, kw_only=True):
 
     fixed: float
     each: float
-    """Of one array."""
+    """Seconds of one array."""
     covariance: tuple[float, float, float]
-    """Of the two parts: the variance of `fixed`, their covariance, the variance of `each`."""
+    """Variance of `fixed`, covariance of the two, and variance of `each`."""
     workers: int
     t: float
     """Student's quantile of a 95 % interval from so many workers."""

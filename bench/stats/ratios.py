@@ -47,7 +47,7 @@ class Contrasts(NamedTuple):
     """Ends of the interval of the log-ratio."""
     high: Arms
     p: Arms
-    """Of no difference, adjusted: below 5 % just where the interval leaves out zero."""
+    """Probability of no difference, adjusted: below 5 % just where the interval leaves out zero."""
     blocks: Int[np.ndarray, " arms"]
     """That the arm was measured in; of a cold metric, its samples."""
     workers: Int[np.ndarray, " arms"]

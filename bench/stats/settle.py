@@ -52,11 +52,12 @@ def settled_by_program(
             return row
         if host is None or not level:
             return row
-        row = msgspec.structs.replace(row, bound=GROWTH * host / level)
-        if row.bound > margin or row.verdict is not Verdict.INCONCLUSIVE:
+        bound = GROWTH * host / level
+        row = msgspec.structs.replace(row, bound=bound)
+        if bound > margin or row.verdict is not Verdict.INCONCLUSIVE:
             return row
         low, high = row.low or 0.0, math.inf if row.high is None else row.high
-        if low <= 1 + row.bound and high >= 1 - row.bound:
+        if low <= 1 + bound and high >= 1 - bound:
             return msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)
         return row
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.metrics import HOST, METRICS, STEP, label
 from bench.report.charts import intervals
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
-from bench.report.wording import few, joined, ordered, place
+from bench.report.wording import few, joined, ordered, place, sentence
 from bench.track.comparison import BASE, NEW, Comparison, Status
 from bench.track.conditions import moved
 from bench.track.moves import ORDER, cells_words, moves_table
@@ -158,8 +158,8 @@ def _charts(it: Comparison) -> Iterator[Figure]:
             if row.metric == metric
         }
         differing = [name for name, row in rows.items() if row.differs]
-        title = f"{label(metric)}: {few(differing, NAMED) or 'no change found'}"
-        yield intervals(metric, title, rows)
+        found = f"{few(differing, NAMED)} changed" if differing else "no change found"
+        yield intervals(metric, sentence(f"{label(metric)}: {found}")[:-1], rows)
 
 
 def _failures(it: Comparison) -> Iterator[str]:

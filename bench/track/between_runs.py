@@ -50,11 +50,11 @@ BETWEEN = {
     Variation.MEMORY: Spread(0.003, 10),
 }
 """Used where one base run is given, and in histories of kept runs. Two default runs of four hours
-apart came to 0.034, 0.008 (0.037 of the first step), 0.040 and 0.001, two of five minutes apart to
-0.006 of what arms add: two or three runs are too few to rely on smaller values than these."""
+apart on a shared Xeon came to 0.034, 0.022, 0.027 (one library's import differed by 15 %) and
+0.001, two of some minutes apart to 0 of what arms add: too few runs to rely on smaller values."""
 ANYWAY = 0.1
-"""Scale of a warm row whose arm adds nothing, where an arm that adds all of its time has 1: copies
-of one program differ by 0.3 % from hour to hour (results of A/A controls)."""
+"""Scale of a warm row whose arm adds nothing, where one that adds all of its time has 1: three
+default runs of one day differed by 0.07 to 0.35 % in styles that add next to nothing."""
 LEAST_DF = 6.0
 """Degrees of freedom with fewer of which the spread of several base runs does not replace the
 table: three runs say little."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bench.engine.journal import journals
 from bench.engine.session import estimates_of, measure
 from bench.options import Options
 from bench.runfile import ResultsWithSamples, packed
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from bench.samples import Sample
     from bench.track.bisect import SearchRecord
     from bench.track.search import Decided
-
-BLOCKS = 6
-"""Blocks of each turn in a pair of workers: what a pair varies by is worth no more of them."""
 
 
 @dataclass
@@ -113,9 +111,7 @@ class Bisection:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise StoppedError("the budget is spent")
-        options = Options(
-            left, processes=LOOKS[-1], blocks=BLOCKS, cold_samples=LOOKS[-1], cores="one"
-        )
+        options = Options(left, processes=LOOKS[-1], cold_samples=LOOKS[-1], cores="one")
 
         def estimate(samples: Sequence[Sample]) -> Estimate | None:
             rows = estimates_of(samples, [], options, BASE)
@@ -127,20 +123,22 @@ class Bisection:
             spent = time.monotonic() > self.deadline
             return spent or ((row := estimate(samples)) is not None and decided(row))
 
-        measured = measure(
-            task(
-                "bisect",
-                self.selection,
-                sides,
-                {name: [cell] for name in sides},
-                [(BASE, NEW)],
-                options,
-                base=BASE,
-                arguments=self.arguments,
-            ),
-            on_progress=self.on_progress,
-            enough=enough,
+        of_step = task(
+            "bisect",
+            self.selection,
+            sides,
+            {name: [cell] for name in sides},
+            [(BASE, NEW)],
+            options,
+            base=BASE,
+            arguments=self.arguments,
         )
+        try:
+            measured = measure(of_step, on_progress=self.on_progress, enough=enough)
+        except BaseException:  # half a step is of no use to another search
+            for path in journals("bisect")[:1]:
+                path.unlink()
+            raise
         measured.journal.remove()
         row = estimate(measured.samples)
         if row is None:

@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.cells import Cell
-    from bench.estimates import Estimate
     from bench.runfile.reader import Run
 
     type Progress = Callable[[Sequence[Path]], Iterable[Path]]
@@ -184,6 +184,16 @@ def machine_of(run: Run, backend: str) -> str:
 
 def _fill(results: ResultsWithSamples, runs: Sequence[tuple[Run, str]], filters: Filters) -> None:
     """Make the runs of one machine, each with the backend that is meant, moments of a history."""
+    against = str(BASELINE)
+
+    @cache  # thousands of runs have the same few rows
+    def shown(cell: Cell, metric: str, reference: str, *, exact: bool) -> bool:
+        """Tell whether a history needs a row: comparisons, counts, and what is added to."""
+        if cell.is_baseline and not reference and METRICS[metric].added:
+            return True
+        takes = not cell.is_control and filters.takes(cell, metric)
+        return takes and (exact or reference == against)
+
     seconds = Counter[str]()
     moments = []
     for run, _ in runs:  # several may be of the same second
@@ -196,7 +206,8 @@ def _fill(results: ResultsWithSamples, runs: Sequence[tuple[Run, str]], filters:
         rows = [
             row
             for row in run.results.estimates
-            if row.cell.backend == backend and is_shown(row, filters)
+            if row.cell.backend == backend
+            and shown(row.cell, row.metric, row.against, exact=is_exact(row))
         ]
         failed = [
             row
@@ -214,12 +225,3 @@ def _fill(results: ResultsWithSamples, runs: Sequence[tuple[Run, str]], filters:
         results.cells += [replace(row, environment=moment) for row in failed]
         results.options.margin = max(results.options.margin, run.results.options.margin)
     results.environments = dict(reversed(results.environments.items()))
-
-
-def is_shown(row: Estimate, filters: Filters) -> bool:
-    """Tell whether a history needs a row: comparisons, counts, and what is added to."""
-    if row.cell.is_baseline and row.form == "amount" and METRICS[row.metric].added:
-        return True
-    if row.against != str(BASELINE) and not is_exact(row):
-        return False
-    return not row.cell.is_control and filters.takes(row.cell, row.metric)

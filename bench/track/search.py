@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -61,34 +62,24 @@ class StoppedError(BakeoffError):
     """A search goes no further, and why."""
 
 
+@dataclass
 class Search:
     """One bisection: between which sides it is by now, and what it came to."""
 
-    def __init__(
-        self,
-        environment: Callable[[Spec], Environment],
-        trial: Trial,
-        notify: Callable[[str], None],
-        record: SearchRecord,
-        *,
-        good: Spec,
-        bad: Spec,
-    ) -> None:
-        """Begin a search between two sides.
+    environment: Callable[[Spec], Environment]
+    """Returns a side's environment, built if need be."""
+    trial: Trial
+    notify: Callable[[str], None]
+    """Called with a line about each step."""
+    record: SearchRecord
+    """Gets what is known by now."""
+    good: Spec
+    bad: Spec
+    estimates: list[Estimate] = field(default_factory=list)
+    """Of each step, with the interval that decided it."""
 
-        Args:
-            environment: Returns a side's environment, built if need be.
-            trial: Measures two sides.
-            notify: Called with a line about each step.
-            record: Gets what is known by now.
-            good: The first side.
-            bad: The second side.
-        """
-        self.environment, self.trial, self.notify = environment, trial, notify
-        self.record, self.good, self.bad = record, good, bad
-        self.start, self.boundary = good, 0.0
-        self.estimates: list[Estimate] = []
-        """Of each step, with the interval that decided it."""
+    def __post_init__(self) -> None:
+        self.start, self.boundary = self.good, 0.0
 
     def run(self) -> None:
         """Search; what is known stays known when it stops.
@@ -97,15 +88,15 @@ class Search:
             BakeoffError: one of the two ends cannot be built or measured.
         """
         try:
-            if self.step("whole", self.good, self.bad) == UNDECIDED:
-                raise StoppedError(self.equal_ends())
+            if self._step("whole", self.good, self.bad) == UNDECIDED:
+                raise StoppedError(self._equal_ends())
             self.boundary = position(self.estimates[0]) / 2
-            self.search_days()
-            self.search_packages()
-            self.search_releases()
+            self._search_days()
+            self._search_packages()
+            self._search_releases()
             if len(self.estimates) > 1:
                 self.boundary = 0.0
-                self.step("confirm", self.good, self.bad)
+                self._step("confirm", self.good, self.bad)
         except BakeoffError as error:
             if not self.estimates and not isinstance(error, StoppedError):
                 raise
@@ -113,15 +104,13 @@ class Search:
         finally:
             self.record.good, self.record.bad = str(self.good), str(self.bad)
 
-    def equal_ends(self) -> str:
-        """Return why there is nothing to search between the ends."""
+    def _equal_ends(self) -> str:
         row = self.estimates[0]
         if row.within(MARGIN):
             return f"{self.good} and {self.bad} differ by less than 2 % ({change(row)})"
-        return f"cannot tell whether {self.good} and {self.bad} differ: {self.doubt()}"
+        return f"cannot tell whether {self.good} and {self.bad} differ: {self._doubt()}"
 
-    def doubt(self) -> str:
-        """Return what is known of the last step, and how long it would take to decide it."""
+    def _doubt(self) -> str:
         row, step = self.estimates[-1], self.record.steps[-1]
         distance = max(abs(position(row) - self.boundary), math.log1p(MARGIN))
         times = LOOKS[1] / max(1, row.workers)
@@ -130,51 +119,50 @@ class Search:
         seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
         return f"{change(row)} in {row.workers} pairs; it needs about {seconds:.0f} s"
 
-    def search_days(self) -> None:
+    def _search_days(self) -> None:
         """Go to the last day that is like the good one, and the first that is like the bad one."""
         first, last = self.good.date, self.bad.date
         if first is None or last is None or self.good.pins or self.bad.pins:
             return
         way = 1 if last > first else -1
         steps = (datetime.timedelta(way * n) for n in range(1, abs((last - first).days)))
-        self.halve("day", [[of_day(first + step)] for step in steps])
+        self._halve("day", [[of_day(first + step)] for step in steps])
 
-    def search_packages(self) -> None:
+    def _search_packages(self) -> None:
         """Go to the package: the one that makes the good stack like the bad one, alone."""
-        good, bad = (releases(self.environment(side)) for side in (self.good, self.bad))
+        good, bad = (_releases(self.environment(side)) for side in (self.good, self.bad))
         differing = {n: (good.get(n), bad.get(n)) for n in {**good, **bad}}
         differing = {n: pair for n, pair in differing.items() if pair[0] != pair[1]}
-        leaders = {leader(name, differing) for name in differing}
+        leaders = {_leader(name, differing) for name in differing}
         candidates = [name for name in PACKAGES if name in leaders and name in bad]
         if not candidates:
             raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
         if len(candidates) == 1:
-            self.settle(candidates[0], differing)
+            self._settle(candidates[0], differing)
             return
         for name in candidates:
             names = JAX if name == JAX[0] else (name,)
             pins = {n: bad[n] for n in names if n in differing and n in bad}
-            swapped = self.buildable([self.good.with_releases(pins)])
-            if swapped is not None and self.like_bad("package", swapped):
-                drawn = moved(good, releases(self.environment(swapped)))
+            swapped = self._buildable([self.good.with_releases(pins)])
+            if swapped is not None and self._like_bad("package", swapped):
+                drawn = moved(good, _releases(self.environment(swapped)))
                 self.record.moved_along = {
-                    n: pair for n, pair in drawn.items() if leader(n, differing) != name
+                    n: pair for n, pair in drawn.items() if _leader(n, differing) != name
                 }
                 self.bad = swapped
-                self.settle(name, differing)
+                self._settle(name, differing)
                 return
         raise StoppedError(
             f"none of {', '.join(candidates)} does it alone: it takes more than one of them, or "
             "what came with them"
         )
 
-    def settle(self, name: str, differing: Mapping[str, tuple[str | None, str | None]]) -> None:
-        """It is this package."""
-        self.record.package, self.record.releases = name, differing[name]
-        low, high = differing[name]
+    def _settle(self, name: str, differing: Mapping[str, tuple[str | None, str | None]]) -> None:
+        low, high = self.record.releases = differing[name]
+        self.record.package = name
         self.notify(f"package: {name} {low} to {high}")
 
-    def search_releases(self) -> None:
+    def _search_releases(self) -> None:
         """Go to the release of that package."""
         name, (low, high) = str(self.record.package), self.record.releases
         if low is None or high is None:
@@ -189,11 +177,11 @@ class Search:
             [self.good.with_releases(dict.fromkeys(way, release)) for way in ways]
             for release in known
         ]
-        good, bad = self.halve("release", specs)
+        good, bad = self._halve("release", specs)
         ends = [low, *known, high]
         self.record.releases = (ends[good + 1], ends[bad + 1])
 
-    def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> tuple[int, int]:
+    def _halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> tuple[int, int]:
         """Move the good and the bad side to neighbours in a list of stacks between them.
 
         Args:
@@ -209,7 +197,7 @@ class Search:
         while left:
             middle = (left[0] + left[-1]) / 2
             for place in sorted(left, key=lambda place: abs(place - middle))[:MOST_TRIED]:
-                spec = self.buildable(choices[place])
+                spec = self._buildable(choices[place])
                 if spec is not None:
                     break
                 left.remove(place)
@@ -217,7 +205,7 @@ class Search:
                 break
             pins = self.environment(spec).pins
             ends = [self.environment(end).pins for end in (self.good, self.bad)]
-            if pins == ends[1] or (pins != ends[0] and self.like_bad(phase, spec)):
+            if pins == ends[1] or (pins != ends[0] and self._like_bad(phase, spec)):
                 self.bad, bad = spec, place
                 left = [other for other in left if other < place]
             else:
@@ -225,8 +213,7 @@ class Search:
                 left = [other for other in left if other > place]
         return good, bad
 
-    def buildable(self, specs: Sequence[Spec]) -> Spec | None:
-        """Return the first of some stacks that can be built."""
+    def _buildable(self, specs: Sequence[Spec]) -> Spec | None:
         for spec in specs:
             try:
                 self.environment(spec)
@@ -236,14 +223,14 @@ class Search:
             return spec
         return None
 
-    def like_bad(self, phase: str, spec: Spec) -> bool:
+    def _like_bad(self, phase: str, spec: Spec) -> bool:
         """Tell by an A/B of a stack and the first good side whether it is like the bad side."""
-        conclusion = self.step(phase, self.start, spec)
+        conclusion = self._step(phase, self.start, spec)
         if conclusion == UNDECIDED:
-            raise StoppedError(f"{spec} cannot be decided: {self.doubt()}")
+            raise StoppedError(f"{spec} cannot be decided: {self._doubt()}")
         return conclusion == LIKE_BAD
 
-    def step(self, phase: str, base: Spec, new: Spec) -> str:
+    def _step(self, phase: str, base: Spec, new: Spec) -> str:
         """Make one A/B, and conclude on which side of the boundary the new side lies."""
         boundary, sides = self.boundary, (self.environment(base), self.environment(new))
         start = time.monotonic()
@@ -270,12 +257,11 @@ class Search:
         return conclusion
 
 
-def releases(environment: Environment) -> dict[str, str]:
-    """Return the releases of an environment, by package."""
+def _releases(environment: Environment) -> dict[str, str]:
     return dict(pin.split("==", 1) for pin in sorted(environment.pins))
 
 
-def leader(name: str, differing: Mapping[str, object]) -> str:
+def _leader(name: str, differing: Mapping[str, object]) -> str:
     """Return the package that another one is released with, if that has moved too."""
     return JAX[0] if name in JAX and JAX[0] in differing else name
 

@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
+from contextlib import chdir
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -51,8 +52,8 @@ if TYPE_CHECKING:
 RECORDS, TABLES = "engine.jsonl", "engine.md"
 PLANTED = Arm("planted", "pure").at("seed", "cpu")
 STEP_AT_SEED = ("--workload=seed", "--metric=step")
-TWO_ARMS = ((0, 20), (1.0, 20), (0.5, 60), (0, 60))
-SIDES = ((0, 60), (1.0, 60))
+TWO_ARMS: Sequence[tuple[float, int]] = ((0, 20), (1.0, 20), (0.5, 60), (0, 60))
+SIDES: Sequence[tuple[float, int]] = ((0, 60), (1.0, 60))
 """Per cent that are planted, and the budget in seconds."""
 EXACT = {
     "layer(1)": ("python_starts", "python_calls"),
@@ -178,7 +179,7 @@ def ab() -> Iterator[Record]:
     """
     for percent, budget in SIDES:
         wait = percent / 100 * microseconds_of_step("one")
-        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
+        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name, chdir(name):
             path = write_entrant(Path(name) / "planted.py", {"pure": "wait_of_side()"})
             sides, outside = {}, {"planted": str(path)}
             for side, microseconds in (("base", 0.0), ("new", wait)):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bench.engine.plan import MOST_RESTING, TARGET_OF_DISTANCE, TARGET_OF_MARGIN
 from bench.estimates import MARGIN, MIN_WORKERS
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.stats import ratios
-from bench.stats.verdicts import Verdict, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     type Workers = Int[np.ndarray, " blocks"]
 
 DIFFERENCE = 0.1
-"""Log-ratio of the later half of the arms where arms may stop."""
-STAYS = 1 / 3
-"""Odds that a decided arm takes part in a later worker, where arms may stop."""
+"""Log-ratio of the later half of the arms where arms may rest."""
 LONGEST = 13.0
 """Ratio of the slowest arm to the reference where added time is compared: `nnx.jit` at `toy`."""
 
@@ -63,8 +61,8 @@ class Condition:
     """Standard deviation of what all arms of a pair share; of added time, those of a worker."""
     rows: float = 0.2
     """Standard deviation of what all arms of a block share."""
-    stopping: bool = False
-    """Whether arms that are decided after a worker sit out most later ones."""
+    resting: bool = False
+    """Whether arms of which little is open rest, as in a run."""
     kind: str = "warm"
     """Or `ab`, or `cold`; or `added`: arms take up to `LONGEST` times the reference's time, and
     their differences are looked for in seconds."""
@@ -129,26 +127,30 @@ class Noise:
             luck = self.normal(c.workers, 1) * c.common * (np.arange(c.arms + 2) > 1)
             contrasts, _ = ratios.added(np.exp(data + luck[worker] + truth), worker, [0, 1])
         else:
-            if c.stopping:
+            if c.resting:
                 truth[2 + c.arms // 2 :] = DIFFERENCE
-                data = stopped(data + truth, worker, self.random)
+                data = rested(data + truth, worker, self.random)
             contrasts = ratios.many_to_one(data, worker, [0, 1])
         truth[:2] = np.nan
         return contrasts, truth
 
 
-def stopped(data: Data, worker: Workers, random: np.random.Generator) -> Data:
-    """Return data without the blocks that a run leaves out once an arm's verdict is known."""
+def rested(data: Data, worker: Workers, random: np.random.Generator) -> Data:
+    """Return data without the blocks that a run leaves out: arms rest that need least.
+
+    As in `bench.engine.plan`, an arm takes part in a worker with odds that are what is open of it,
+    beside what is open of the middle arm.
+    """
     data = data.copy()
     for now in range(MIN_WORKERS, int(worker.max()) + 1):
         seen = worker < now
         contrasts = ratios.many_to_one(data[seen], worker[seen], [0, 1])
-        ends = zip(contrasts.log_ratio, contrasts.low, contrasts.high, strict=True)
-        open_ = [verdict(*arm, MARGIN) is Verdict.INCONCLUSIVE for arm in ends]
-        if any(open_[2:]):  # else all goes on
-            gone = (random.random(data.shape[1]) > STAYS) & ~np.array(open_)
-            gone[:2] = False
-            data[np.ix_(worker == now, gone)] = np.nan
+        distance = np.abs(np.abs(contrasts.log_ratio) - np.log1p(MARGIN))
+        target = np.maximum(TARGET_OF_MARGIN * MARGIN, TARGET_OF_DISTANCE * distance)
+        doubt = (contrasts.high - contrasts.low) / 2 / target
+        odds = np.minimum(MOST_RESTING, 1 - doubt / np.nanmedian(doubt))
+        rests = random.random(data.shape[1]) < odds
+        data[np.ix_(worker == now, rests)] = np.nan
     return data
 
 
@@ -194,7 +196,7 @@ def conditions(shapes: Sequence[tuple[int, int, int]], **others: Any) -> list[Co
 SHAPES = [(2, 2, 1), (2, 4, 3), (13, 2, 1), (13, 4, 3), (25, 8, 1)]
 SMALL = [(1, 1, 3), (13, 1, 3), (1, 2, 1), (1, 2, 3), (1, 4, 3)]
 NOISY = [(1, 2, 1), (1, 2, 3), (1, 4, 3), (1, 8, 3), *SHAPES, (13, 12, 3), (25, 25, 2)]
-STOPPING = [(2, 8, 4), (4, 12, 4), (13, 12, 4)]
+RESTING = [(2, 8, 4), (4, 12, 4), (13, 12, 4)]
 MISSING = [(2, 4, 3), (13, 4, 3), (13, 12, 3)]
 SIDES = [(1, 3, 3), (1, 12, 1), (1, 40, 2), (3, 3, 2), (10, 6, 2), (10, 40, 1)]
 ADDED = [(2, 4, 6), (13, 4, 6), (13, 12, 4)]
@@ -209,8 +211,8 @@ CONDITIONS = {
     "missing blocks": [
         c for noisy in (1, 4) for c in conditions(MISSING, missing=0.7, noisy=noisy)
     ],
-    "optional stopping": [
-        c for noisy in (1, 4) for c in conditions(STOPPING, stopping=True, noisy=noisy)
+    "arms that rest": [
+        c for noisy in (1, 4) for c in conditions(RESTING, resting=True, noisy=noisy)
     ],
     "A/B": [
         Condition(*shape, kind="ab", common=common)

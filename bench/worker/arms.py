@@ -56,7 +56,7 @@ class Reference(NamedTuple):
     """What is known of the baseline, by a step that is forgotten."""
 
     losses: np.ndarray
-    """Of ten training steps."""
+    """Losses of ten training steps."""
     program: ProgramFacts
 
 

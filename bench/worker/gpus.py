@@ -29,7 +29,7 @@ class Gpu:
     memory: int
     """Bytes."""
     used: int
-    """Of them, by all processes."""
+    """Bytes that all processes use."""
     busy: float
     """Part of the last moments in which something ran on it."""
     temperature: float | None

@@ -37,7 +37,7 @@ class ProgramFacts:
     whole: bool
     """False where a step runs more programs than this one, whose facts are then a part's."""
     fingerprint: str
-    """Of the lowered program: the same for two programs that differ in names alone."""
+    """Digest of the lowered program: the same for two programs that differ in names alone."""
     jaxpr_equations: int
     """Nested ones too; calls of a jitted function count as what they call."""
     operations: dict[str, int]

@@ -34,7 +34,7 @@ class Sample(NamedTuple):
     calls, of a cold process or a count the one number."""
     calls: int = 1
     median: float | None = None
-    """Of the calls, in the same unit; None where there is one."""
+    """Median of the calls, in the same unit; None where there is one call."""
     p95: float | None = None
     """Their 95 % quantile."""
 
@@ -80,7 +80,7 @@ class Proven:
     """The fields of `bench.runfile.Proof`."""
     samples: list[Sample]
     losses: list[float]
-    """Of ten training steps: those of a later worker have to be the same."""
+    """Losses of ten training steps: those of a later worker have to be the same."""
 
 
 @dataclass

@@ -61,7 +61,7 @@ class Call(NamedTuple):
 
     seconds: float
     idle: float
-    """Of these, seconds in which no thread of this process ran: it waited, or others had the
+    """Those seconds in which no thread of this process ran: it waited, or others had the
     processor."""
 
     @classmethod

@@ -107,13 +107,13 @@ def donating(*numbers):
         return functional(update, model, optimiser, stages_of(update))
     return style
 
-def told(config, optimiser, *, donate=False):
+def both(config, optimiser, *, donate=False):
     return donating(*([0, 1] if donate else []))(config, optimiser)
 
-def deaf(config, optimiser, *, donate=False):
+def neither(config, optimiser, *, donate=False):
     return donating()(config, optimiser)
 
-STYLES = {"state": donating(0), "hidden": donating(0, 1), "told": told, "deaf": deaf}
+STYLES = {"state": donating(0), "hidden": donating(0, 1), "both": both, "neither": neither}
 """
 
 
@@ -121,8 +121,8 @@ STYLES = {"state": donating(0), "hidden": donating(0, 1), "told": told, "deaf": 
     ("style", "expected", "seen"),
     [
         ("hidden", "can be used again after a call$", "donates `hidden`; donate only your state"),
-        ("told", "with donate=True too$", "donates `hidden`; donate only your state"),
-        ("deaf", "with donate=True, a step donates its state", "its program donates nothing"),
+        ("both", "with donate=True too$", "donates `hidden`; donate only your state"),
+        ("neither", "with donate=True, a step donates its state", "its program donates nothing"),
         ("state", re.escape(DONATES), "it does so always"),
     ],
 )
@@ -247,8 +247,8 @@ SOON = {("pure_jax", FILE)}
     ("entrant", "style"),
     [
         pytest.param(*row, marks=() if row in SOON else pytest.mark.slow)
-        for name, own in CORRECT
-        for row in [(name, own), (name, FILE)]
+        for name, style in CORRECT
+        for row in [(name, style), (name, FILE)]
     ],
 )
 def test_a_correct_entrant_has_no_finding(entrant: str, style: str | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 import impls
 from bench.check.checks import findings_of
 from bench.check.findings import FILE
-from bench.check.skeleton import PURE, chosen_style, skeleton, style_file, styles_of
+from bench.check.skeleton import PURE, chosen_style, skeleton, style_file
 from bench.check.subject import Subject
 from bench.environments.request import of_entrant
 from common.declaration import declaration
@@ -19,7 +19,7 @@ from common.declaration import declaration
 if TYPE_CHECKING:
     from pathlib import Path
 
-STYLES = [(name, style) for name in impls.names() for style in styles_of(name)]
+STYLES = [(name, style) for name in impls.names() for style in impls.styles_of(name)]
 QUICK = [("pure_jax", "pure")]
 
 
@@ -36,12 +36,6 @@ def test_the_skeleton_is_python_and_names_its_stages_in_order() -> None:
     assert sorted(re.findall(r"# (\d)\. ", text)) == list("123456")
 
 
-def test_styles_are_read_as_they_are_imported() -> None:
-    for name in impls.here():
-        assert styles_of(name) == list(impls.load(name).styles)
-    assert styles_of("torch") == ["eager", "eager_all_cores", "compile"]
-
-
 @pytest.mark.parametrize(("entrant", "style"), STYLES)
 def test_a_copy_has_one_style_and_declares_what_the_entrant_does(
     entrant: str, style: str, tmp_path: Path
@@ -49,7 +43,7 @@ def test_a_copy_has_one_style_and_declares_what_the_entrant_does(
     path = tmp_path / "mine.py"
     path.write_text(style_file("mine", entrant, style), "utf-8")
     impls.add(path)
-    assert styles_of("mine") == [style]
+    assert impls.styles_of("mine") == [style]
     tree = ast.parse(path.read_text("utf-8"))
     docstring = ast.get_docstring(tree, clean=False)
     original = ast.get_docstring(ast.parse(impls.source(entrant).read_bytes()), clean=False)
@@ -57,7 +51,7 @@ def test_a_copy_has_one_style_and_declares_what_the_entrant_does(
     assert original
     assert docstring.startswith(original.rstrip())
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert entrant != "flax_nnx" or functions & {*styles_of(entrant)} == {style}
+    assert entrant != "flax_nnx" or functions & {*impls.styles_of(entrant)} == {style}
     ours, theirs = declaration(path), impls.declared(entrant)
     for name in ("distribution", "jax", "requirements", "requires_python", "installed"):
         assert getattr(ours, name) == getattr(theirs, name)

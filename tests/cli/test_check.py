@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -57,9 +58,9 @@ def test_the_verdict(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    found = CheckFinding(**{**vars(finding), "check": "equality", "style": "pure"})
+    finding = replace(finding, check="equality", style="pure")
     skipped = CheckResult("retrace", "pure", not_run="not a JAX library")
-    results = (CheckResult("contract", FILE), CheckResult("equality", "pure", (found,)), skipped)
+    results = (CheckResult("contract", FILE), CheckResult("equality", "pure", (finding,)), skipped)
     judgement = Judgement("mine", "my own.py", ("pure",), results, complete)
     assert judgement.as_json()["equal"] is equal
     assert words in verdict(judgement)

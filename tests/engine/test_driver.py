@@ -15,10 +15,9 @@ import pytest
 
 from bench.engine.actions import Action
 from bench.engine.answers import AnswerError, typed
-from bench.engine.driver import COMPILED, HEAVY_SILENCE, Driver, new_cache
+from bench.engine.driver import COMPILED, Driver, new_cache
 from bench.engine.journal import DiskError, Journal
-from bench.engine.process import WorkerFailedError
-from bench.options import Options
+from bench.engine.process import HEAVY_SILENCE, WorkerFailedError
 from common.errors import BakeoffError
 from tests.engine.simulated import Machine, needed, plan_of, side
 
@@ -246,7 +245,7 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 @pytest.mark.parametrize("donate", [False, True])
 def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab) -> None:
     groups = [(side(SMALL),), (side(SMALL, "heavy/one"),)]
-    driver = FakeDriver(plan_of([*groups], donate=donate, **FIXED))  # type: ignore[list-item]
+    driver = FakeDriver(plan_of([*groups], donate=donate, **FIXED))
     driver.run()
     assert not driver.cache.exists()
     told: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -369,22 +368,3 @@ def test_the_cache_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nosuch"))
     with pytest.raises(BakeoffError, match="No such file or directory; make room there, or set"):
         new_cache()
-
-
-@pytest.mark.parametrize(
-    ("options", "wrong"),
-    [
-        ({}, ""),
-        ({"budget": 0.0}, "--budget is 0.0; it must be a positive number"),
-        ({"budget": 1e9}, "it may be 604800 at most: give seconds"),
-        ({"margin": 2.0}, "it may be 0.5 at most: 0.02 is 2 %"),
-        ({"blocks": 0}, "--blocks is 0; it must be a whole number from 1 to 100000"),
-        ({"cold_samples": -1}, "--cold-samples is -1; it must be a whole number from 1"),
-    ],
-)
-def test_options_that_cannot_be_measured_by(options: dict[str, Any], wrong: str) -> None:
-    if not wrong:
-        Options(**options).check()
-        return
-    with pytest.raises(BakeoffError, match=wrong):
-        Options(**options).check()

@@ -11,6 +11,7 @@ import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.plan import OVER, Plan
+from bench.engine.session import estimates_of
 from bench.engine.visits import COLD_DEATHS, FEW_ROUNDS, ROUNDS
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STEP
@@ -405,6 +406,29 @@ def failed_days(plan: Plan) -> set[str]:
         for state in plan.sides
         if any(row.failure for row in state.cells.values())
     }
+
+
+# Verdicts.
+
+
+def different(plan: Plan) -> set[str]:
+    """Return the arms whose step is told apart from what it is compared with."""
+    states = [row for state in plan.sides for row in state.cells.values()]
+    rows = estimates_of(plan.visits.samples, states, plan.options, plan.base)
+    return {str(row.cell.arm) for row in rows if row.form == "ratio" and row.differs}
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_a_planted_difference_is_found_where_it_is(two: bool) -> None:
+    machine = Machine(noise=0.01, effects={("new" if two else "", BAD): 1.03})
+    plan, _ = ab(machine=machine) if two else run(FEW_AT_SEED, 120, machine, cores="one")
+    assert different(plan) == {BAD}
+
+
+def test_what_is_the_same_is_seldom_told_apart() -> None:
+    """In 5 % of A/Bs at most: more than 6 of 40 have odds of 0.3 %."""
+    plans = (ab(budget=60, machine=Machine(noise=0.01, seed=i), seed=i)[0] for i in range(40))
+    assert sum(bool(different(plan)) for plan in plans) <= 6
 
 
 # Deaths and failures.

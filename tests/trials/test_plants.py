@@ -51,7 +51,8 @@ def counts_of(step: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("plant", PLANTS)
 def test_equal_and_counted(plant: str, step_of: StepOf) -> None:
     style, rising = PLANTS[plant]
-    step, baseline = make(style, TOY), step_of(impls.BASELINE, "pure", TOY)
+    step: Any = make(style, TOY)
+    baseline: Any = step_of(impls.BASELINE, "pure", TOY)
     deviation(step, TOY, trajectory(baseline, TOY)).require()
     ours, theirs = counts_of(step), counts_of(baseline)
     assert {name for name, value in ours.items() if value != theirs[name]} == set(rising.split())
@@ -84,6 +85,7 @@ def test_an_entrant_file_takes_part(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     entrant = impls.load(impls.add(path))
     assert list(entrant.styles) == list(styles)
     step: Any = make(entrant.style("more"), TOY)
-    assert counts_of(step) == counts_of(make(PLANTS["layer(20)"][0], TOY))
+    same: Any = make(PLANTS["layer(20)"][0], TOY)
+    assert counts_of(step) == counts_of(same)
     with pytest.raises(FileExistsError):
         write_entrant(path, styles)

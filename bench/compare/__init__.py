@@ -1,1 +1,0 @@
-"""Tracking: runs compared, releases and commits measured in turns, history, bisect."""

@@ -1,5 +1,0 @@
-"""Does not come to the end of its file."""
-
-import time
-
-time.sleep(600)
