@@ -6,19 +6,18 @@ Each style is proven equal there and timed, or it is said why it cannot be.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 import impls
-from bench.cells import BASELINE, CONTROL, Offer
+from bench.cells import BASELINE, CONTROL
 from bench.engine.actions import Action
 from bench.engine.answers import typed
 from bench.engine.process import Place, Worker, ask_once
 from bench.environments.builder import Builder
-from bench.environments.offers import offer, offers
+from bench.environments.offers import Offer, offer, offers
 from bench.environments.spec import parse
 from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
@@ -88,16 +87,21 @@ def there(request: pytest.FixtureRequest, builder: Builder) -> There:
         request.getfixturevalue("needs_network")
     else:
         pytest.skip(f"the environment of {name} is not built: bakeoff entrants --build {name}")
-    found, places = offers((name,), {}, SILENCE, builder)
-    assert found.problems == {}
-    return There(name, places[name], found)
+    offered, places = offers((name,), {}, SILENCE, builder)
+    assert offered.problems == {}
+    return There(name, places[name], offered)
 
 
 def answers(ask: Callable[..., dict[str, Any]], do: str, arms: list[str]) -> dict[str, Any]:
     """Return what a worker says of arms; none may fail."""
-    found = {arm: ask(do, arm=arm, **AT) for arm in arms}
-    assert {arm: answer for arm, answer in found.items() if "failure" in answer} == {}
-    return found
+    answered = {arm: ask(do, arm=arm, **AT) for arm in arms}
+    assert {arm: answer for arm, answer in answered.items() if "failure" in answer} == {}
+    return answered
+
+
+def by_metric(answer: dict[str, Any]) -> dict[str, float]:
+    """Return the values of an answer's samples, by metric."""
+    return {metric: value for _, metric, value, *_ in answer["samples"]}
 
 
 @pytest.mark.slow
@@ -110,36 +114,34 @@ def test_every_style_is_proven_and_timed(there: There) -> None:
         def ask(do: str, **more: Any) -> dict[str, Any]:
             return dict(worker.ask({"do": do, **more}))
 
-        loads = [arm.split("/") for arm in arms]
-        loaded = ask("load", arms=loads, outside={}, cache=None, seed=0)
+        loaded = ask("load", arms=arms, outside={}, cache=None, seed=0)
         assert loaded == {"failures": {}, "notes": []}
         counted = list(COUNTED) if there.name in DAYS else arms[2:]
-        counts = {arm: found["exact"] for arm, found in answers(ask, "count", counted).items()}
-        assert all(found["python_calls"] for found in counts.values())
-        assert all(found["compilations_warm"] == 0 for found in counts.values())
-        proofs = {arm: found["proof"] for arm, found in answers(ask, "prove", arms).items()}
+        for answer in answers(ask, "count", counted).values():
+            counts = by_metric(answer)
+            assert counts["python_calls"]
+            assert counts["compilations_warm"] == 0
+        proofs = answers(ask, "prove", arms)
         for kind in ("step", "host_cost"):
             block = ask("block", kind=kind, arms=arms, rounds=1, seed=0, **AT)
-            typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
-            assert block["failures"] == {}
-            assert all(set(seconds) == set(arms) for seconds in block["seconds"].values())
-        trained = ask("train", arm=arms[2], **AT)
-        assert 0 < trained["training"]["same_weights"] < 1.5
-    for arm, proof in proofs.items():
+            timed = typed(Action("block", 1, arms=tuple(arms), kind=kind, rounds=1), block)
+            assert timed.failures == {}
+            assert {sample.arm for sample in timed.samples} == set(arms)
+        assert 0 < by_metric(ask("train", arm=arms[2], **AT))["final_loss"] < 1.5
+    for arm, answer in proofs.items():
+        proof, facts = answer["proof"], by_metric(answer)
         assert proof["loss"] <= LOSS_TOLERANCE
         assert proof["gradient"] <= GRADIENT_TOLERANCE
         assert proof["trajectory"] <= TRAJECTORY_TOLERANCE
-        program = proof["program"]
-        assert program["flops"] > 0 if jax or arm in arms[:2] else program is None
+        assert facts.get("flops", 0) > 0 if jax or arm in arms[:2] else "flops" not in facts
         cores = len(affinity() or ()) if arm == "torch/eager_all_cores" else 1
         assert proof["settings"] == ({"threads": cores} if arm.startswith("torch/") else {})
     if there.name in DAYS:
-        programs = {arm: proof["program"] for arm, proof in proofs.items()}
         for entrant in ("control", "flax_linen", "flax_nnx", "haiku"):
-            assert programs[f"{entrant}/pure"] == programs["pure_jax/pure"]
-        more = Counter(programs["flax_nnx/jit"]["operations"])
-        more.subtract(programs["pure_jax/pure"]["operations"])
-        assert +more == {"stablehlo.add": 1, "stablehlo.constant": 1}  # NNX's optimiser counts
+            assert proofs[f"{entrant}/pure"]["proof"]["same_program_as_baseline"]
+        more = proofs["flax_nnx/jit"]["proof"]["operations_beside_baseline"]
+        added = {kind: count for kind, count in more.items() if count > 0}
+        assert added == {"stablehlo.add": 1, "stablehlo.constant": 1}  # NNX's optimiser counts
 
 
 @pytest.mark.slow
@@ -149,10 +151,9 @@ def test_every_entrant_is_measured_cold(there: There) -> None:
     for entrant in OWN_STAGES if there.name in DAYS else (there.name,):
         jax, styles = impls.declared(entrant).jax, there.offer.styles[entrant]
         command = {"do": "cold", "entrant": entrant, "style": styles[-1 if jax else 0], **AT}
-        values = ask_once(command | {"outside": {}}, there.place, SILENCE)["values"]
-        assert set(values) == set(COLD), entrant
-        unknown = {metric for metric, value in values.items() if not value}
-        assert unknown == (set() if jax else {"trace", "lower", "compile"})
+        answer = ask_once(command | {"outside": {}}, there.place, SILENCE)
+        assert set(by_metric(answer)) | {*answer["missing"]} == set(COLD), entrant
+        assert {*answer["missing"]} == (set() if jax else {"trace", "lower", "compile"})
 
 
 @pytest.mark.slow

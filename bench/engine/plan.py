@@ -281,7 +281,8 @@ class Plan:
                 seconds = max(2 * block, min(seconds, room))
             room = (self.left - opening) / in_a_row
             seconds = max(fewest, min(seconds, room))
-            if room >= fewest or count == 1 or self.options.fixed:
+            proofs = self.made[visits[0], turn] == 0  # which several workers share
+            if room >= fewest or proofs or self.options.fixed:
                 break
         gain = sum(self.gain(g, turn, count / len({*visits})) for g in {*visits})
         always = self.options.fixed

@@ -67,6 +67,12 @@ class Turn(NamedTuple):
         long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
         return FEW_ROUNDS if long and self.kind == "step" else ROUNDS[self.kind]
 
+    @property
+    def guess(self) -> float:
+        """Seconds of one arm in a block, before any has been seen."""
+        work = WORKLOADS[self.workload].work / WORKLOADS["seed"].work
+        return max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[self.kind] * self.rounds
+
 
 @dataclass
 class Visit:
@@ -132,13 +138,19 @@ class Visits:
 
     def block_cost(self, group: Group, turn: Turn, arms: Iterable[str]) -> float:
         """Return about how many seconds a block of these arms takes, on all sides."""
-        work = WORKLOADS[turn.workload].work / WORKLOADS["seed"].work
-        guess = max(LEAST_STEP_SECONDS, SEED_STEP_SECONDS * work) * CALLS[turn.kind] * turn.rounds
         arms = list(arms)
         seen = [self.turn_seconds.get((side, turn, arm)) for side in group for arm in arms]
         known = [seconds for seconds in seen if seconds is not None]
-        usual = sum(known) / len(known) if known else guess
+        usual = sum(known) / len(known) if known else turn.guess * self.slowness
         return sum(usual if seconds is None else seconds for seconds in seen)
+
+    @property
+    def slowness(self) -> float:
+        """How much longer blocks have taken here than was guessed."""
+        if not self.turn_seconds:
+            return 1.0
+        guesses = sum(turn.guess for _, turn, _ in self.turn_seconds)
+        return sum(self.turn_seconds.values()) / guesses
 
     def cold_cost(self, group: Group) -> float:
         """Return about how many seconds a cold process takes on each of a group's sides."""

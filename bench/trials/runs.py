@@ -61,7 +61,7 @@ def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
 def result(folder: Path) -> Run:
     """Return the run file in a folder; raise TrialFailedError if there is none."""
     if not (folder / "run.json").exists():
-        last = (folder / "output.txt").read_text("utf-8", "replace").splitlines()[-3:]
+        last = (folder / "output.txt").read_text("utf-8", "replace").splitlines()[-12:]
         raise TrialFailedError(" ".join(last))
     return read(folder / "run.json")
 

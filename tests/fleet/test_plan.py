@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import impls
-from bench.fleet.plan import plan, styles_of
+from bench.fleet.plan import plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,11 +76,6 @@ def test_a_plan_is_listed_with_its_cost(path: Path, bakeoff: Bakeoff) -> None:
     assert done.status == 0
     assert "short: seed on cpu, 2 cells, 5 s" in done.out
     assert "short: seed on cpu" in done.err
-
-
-def test_styles_are_known_without_an_import() -> None:
-    for name in impls.here():
-        assert styles_of(name) == list(impls.load(name).styles)
 
 
 @pytest.mark.parametrize(
