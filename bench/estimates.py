@@ -7,10 +7,10 @@ samples by `bench.stats.estimate` alone.
 from __future__ import annotations
 
 import math
+import statistics
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-import numpy as np
 
 from bench.cells import BASELINE, Cell
 from bench.metrics import METRICS, Kind
@@ -171,5 +171,5 @@ def detectable(rows: Iterable[Estimate]) -> float:
         if row.form == "ratio" and row.standard_error and row.df > 0
         if not row.cell.is_control and math.isfinite(row.half_width)
     ]
-    middle = float(np.median(needed)) if needed else math.inf
+    middle = statistics.median(needed) if needed else math.inf
     return math.expm1(middle) if middle < 700 else math.inf

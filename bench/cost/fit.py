@@ -42,7 +42,7 @@ def cost_table(run: Run, backend: str = "cpu") -> CostTable:
     fitted = laws(samples)
     if not fitted:
         raise BakeoffError(
-            f"{run.name} has no host costs at two depths from three workers; make one with "
+            f"{run.name} has no host costs at two depths from enough workers; make one with "
             "`pytest bench --workload depth --metric host_cost --budget 900`"
         )
     sizes = [arrays_of(sample.cell.workload) for sample in samples]
@@ -75,27 +75,25 @@ def laws(samples: Iterable[Sample]) -> dict[Arm, Law]:
     for sample in samples:
         key = sample.environment, sample.cell.workload, sample.block
         blocks[key][sample.cell.arm] = sample
-    levels: dict[int, list[float]] = defaultdict(list)
-    parts: dict[Arm, dict[int, dict[int, list[float]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
+    beside: dict[int, list[float]] = defaultdict(list)
+    parts: dict[Arm, dict[tuple[int, int], list[float]]] = defaultdict(lambda: defaultdict(list))
     for (_, workload, _), row in blocks.items():
         if not row.keys() >= set(REFERENCE):
             continue
-        size, beside = arrays_of(workload), fmean(row[arm].value for arm in REFERENCE)
-        levels[size].append(beside)
+        size, reference = arrays_of(workload), fmean(row[arm].value for arm in REFERENCE)
+        beside[size].append(reference)
         for arm, sample in row.items():
             if arm.entrant != BASELINE.entrant and arm not in REFERENCE:
-                parts[arm][sample.worker][size].append(sample.value / beside - 1)
-    sizes = sorted(levels)
-    usual = np.array([median(levels[size]) for size in sizes])
+                parts[arm][sample.worker, size].append(sample.value / reference - 1)
+    usual = {size: median(times) for size, times in beside.items()}
     fitted = {}
-    for arm, workers in parts.items():
-        rows = [[fmean(w[s]) if s in w else np.nan for s in sizes] for w in workers.values()]
-        costs = np.array(rows) * usual
-        known = ~np.isnan(costs).all(0)
-        level = usual[known] + np.nanmean(costs[:, known], 0)
-        law = fit(np.array(sizes, float)[known], costs[:, known], level)
+    for arm, points in parts.items():
+        workers, sizes = np.array(list(points)).T
+        level = np.array([usual[size] for size in sizes.tolist()])
+        costs = level * [fmean(several) for several in points.values()]
+        mean = {size: costs[sizes == size].mean() for size in usual}
+        whole = level + [mean[size] for size in sizes.tolist()]
+        law = fit(sizes.astype(float), costs, whole, workers)
         if law is not None:
             fitted[arm] = law
     return fitted

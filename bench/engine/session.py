@@ -15,7 +15,7 @@ import msgspec
 from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal, journals
-from bench.engine.machine import Watch
+from bench.engine.machine import Watch, machine_lock
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.estimates import MIN_COLD, Estimate
@@ -154,6 +154,8 @@ def measure(
         BakeoffError: the journal is of another task, or the disk is full.
         KeyboardInterrupt: it was cut off, unless it is a run, which has its part of the results.
     """
+    # `pytest bench` has taken it, before it asked workers
+    lock = machine_lock() if task.kind != "run" else None
     journal, header = (
         begun(task, before) if resume is None else taken_up(task, Path(resume) if resume else None)
     )
@@ -184,6 +186,8 @@ def measure(
         interrupted = True
         plan.note_missing()
     results, samples = results_of(task, plan, header, watch)
+    if lock is not None:
+        lock.release()
     return Measured(results, samples, journal, interrupted)
 
 

@@ -1,7 +1,7 @@
 """A law of costs: a fixed part, and a part for each array of a model.
 
-Workers are the unit. Each gives a straight line of its own through what it measured, and the law
-is the mean of these lines: what moves all sizes of a worker alike is in the doubt of both parts.
+Workers are the unit, whether each has measured one size or all of them: how much the line moves
+where one worker is left out is the doubt of both parts (the jackknife; Tukey 1958).
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ import numpy as np
 from bench.estimates import Estimate
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float, Int
 
     from bench.cells import Cell
 
-MIN_WORKERS = 3
-"""Lines with fewer of which there is no law: their spread would be a guess."""
 MIN_SIZES = 2
-"""Sizes that a worker's line goes through at least."""
+"""Sizes that are left, whichever worker is left out: a line needs two points."""
 
 
 class Law(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,42 +56,43 @@ class Law(msgspec.Struct, frozen=True, kw_only=True):
             low=value - self.t * error,
             high=value + self.t * error,
             standard_error=error,
-            df=self.workers - 1.0,
+            df=self.workers - 2.0,
             workers=self.workers,
         )
 
 
 def fit(
-    sizes: Float[np.ndarray, " sizes"],
-    costs: Float[np.ndarray, "workers sizes"],
-    level: Float[np.ndarray, " sizes"],
+    sizes: Float[np.ndarray, " points"],
+    costs: Float[np.ndarray, " points"],
+    levels: Float[np.ndarray, " points"],
+    workers: Int[np.ndarray, " points"],
 ) -> Law | None:
-    """Fit a line in each worker, by least squares; None from fewer than `MIN_WORKERS`.
+    """Fit a line by least squares; None from too few workers.
 
     Args:
-        sizes: Increasing.
-        costs: In seconds; NaN where a worker has not measured a size.
-        level: What the noise of a cost is about proportional to, as the time of the whole call.
+        sizes: Numbers of arrays.
+        costs: In seconds, the mean of a worker at a size.
+        levels: What the noise of a cost is about proportional to, as the time of the whole call.
+        workers: Number of the worker that measured it.
     """
     from scipy import special  # takes a third of a second to import
 
-    lines = [
-        np.polyfit(sizes[known], row[known], 1, w=1 / level[known])
-        for row in costs
-        if (known := ~np.isnan(row)).sum() >= MIN_SIZES
-    ]
-    if len(lines) < MIN_WORKERS:
+    def line(points: Bool[np.ndarray, " points"]) -> Float[np.ndarray, " 2"]:
+        return np.polyfit(sizes[points], costs[points], 1, w=1 / levels[points])[::-1]
+
+    left = [workers != worker for worker in np.unique(workers)]
+    if any(np.unique(sizes[points]).size < MIN_SIZES for points in left):
         return None
-    each, fixed = np.mean(lines, 0).tolist()
-    second, both, _, first = (np.cov(np.array(lines).T) / len(lines)).ravel().tolist()
-    measured = ~np.isnan(costs).all(0)
-    line = fixed + each * sizes[measured]
-    misfit = np.abs(np.nanmean(costs[:, measured], 0) - line) / np.abs(line)
+    number = len(left)
+    moved = np.array([line(points) for points in left])
+    covariance = np.cov(moved.T) * (number - 1) ** 2 / number
+    fixed, each = line(np.ones(sizes.size, bool)).tolist()
+    means = {size: float(np.mean(costs[sizes == size])) for size in np.unique(sizes).tolist()}
     return Law(
         fixed=fixed,
         each=each,
-        covariance=(first, both, second),
-        workers=len(lines),
-        t=float(special.stdtrit(len(lines) - 1, 0.975)),
-        misfit=float(misfit.max()),
+        covariance=(float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])),
+        workers=number,
+        t=float(special.stdtrit(number - 2, 0.975)),
+        misfit=max(abs(mean / (fixed + each * size) - 1) for size, mean in means.items()),
     )

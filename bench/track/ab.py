@@ -118,7 +118,7 @@ def _difference_table(it: Comparison) -> Table:
         Column("metric"),
         Column("base", number=True, needed=False),
         Column("new", number=True, needed=False),
-        Column("new / base", number=True),
+        Column("new / base"),
         Column("", needed=False),
     )
     rows = []
@@ -142,7 +142,7 @@ def _matrices(it: Comparison) -> Iterator[Section]:
             for cell in sorted(cells, key=lambda cell: not cell.is_baseline)
         )
         columns = [
-            Column(label(metric, "\n"), number=True, help=METRICS[metric].help, needed=i < FIRST)
+            Column(label(metric, "\n"), help=METRICS[metric].help, needed=i < FIRST)
             for i, metric in enumerate(metrics)
         ]
         title = f"{place(workload)} on {it.results.backends[0]}: new / base"

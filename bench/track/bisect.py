@@ -128,7 +128,7 @@ def steps_table(record: SearchRecord, rows: list[Estimate]) -> Table:
     columns = (
         Column("phase"),
         Column("new"),
-        Column("new / base", number=True),
+        Column("new / base"),
         Column("conclusion"),
         Column("pairs", number=True, needed=False),
         Column("seconds", number=True, needed=False),

@@ -90,9 +90,9 @@ def test_blocks_without_both_references_do_not_count(table: CostTable) -> None:
     assert cost_table(Run("deep", Results(), [*whole.samples, *lone])).styles == table.styles
 
 
-@pytest.mark.parametrize(("workers", "depths"), [(2, 6), (5, 1), (5, 0)])
+@pytest.mark.parametrize(("workers", "depths"), [(1, 6), (5, 1), (5, 0)])
 def test_too_little_to_fit(workers: int, depths: int) -> None:
-    with pytest.raises(BakeoffError, match="no host costs at two depths from three workers"):
+    with pytest.raises(BakeoffError, match="no host costs at two depths from enough workers"):
         cost_table(run(workers, depths))
 
 

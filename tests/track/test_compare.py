@@ -208,6 +208,8 @@ def test_reasons_to_doubt_are_warnings() -> None:
     same = compare([BEFORE], BEFORE)
     assert same.warnings == ["a base and the new run are the same run: nothing can have changed"]
     assert {row.value for row in Comparison(same).times} <= {0.0, 1.0}
+    assert all(row.exact for row in Comparison(same).times)
+    assert Comparison(same).status is Status.NOT_WORSE
 
 
 def test_several_base_runs_tell_what_runs_vary_by() -> None:

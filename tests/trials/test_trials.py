@@ -125,6 +125,7 @@ def test_a_planted_difference_is_found_and_exact_plants_are_caught(
     """Half a step in 60 s: hardly any load of a machine hides that."""
     monkeypatch.setattr(trials, "TWO_ARMS", ((50.0, 60),))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the machine's lock is
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # tests' programs are made quickly
     assert trials.main(["--folder", str(tmp_path), "--part", "two_arms,exact"]) == 0
     records = [json.loads(line) for line in (tmp_path / trials.RECORDS).read_text().splitlines()]
     assert len(records) == 1 + len(trials.EXACT)
