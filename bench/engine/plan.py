@@ -44,6 +44,10 @@ first answer goes before a better one, but not before ten."""
 TARGET_OF_MARGIN, TARGET_OF_DISTANCE = 1 / 4, 1 / 3
 """Half width of a ratio's interval that is narrow enough, as a fraction of the margin, and of the
 distance of the ratio from the nearer end of the margin: the larger of both counts."""
+FURTHER = 1 / 4
+"""Weight of steps at larger workloads beside those at the tutorial's size, where that is measured
+too: a wide model's steps take ten times as long, and would take the time of the answer that people
+read first."""
 COLD_TARGET = 0.05
 """Half width of a cold ratio that is narrow enough: such times differ by about as much between two
 hours."""
@@ -224,9 +228,10 @@ class Plan:
         """
         turns = self.turns()
         lacking = sum(
-            self.made[group, turn] < self.least
+            self.weight(turn)
             for turn, groups in turns.items()
             for group in groups
+            if self.made[group, turn] < self.least
         )
         jobs = []
         for turn, groups in turns.items():
@@ -244,20 +249,25 @@ class Plan:
             rest = self.left - job.seconds
             yield extended(rest) if 0 < rest < cheapest else job
 
+    def weight(self, turn: Turn) -> float:
+        """Return how much an answer about a kind of turns matters beside others."""
+        larger = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
+        return FURTHER if larger and "seed" in self.workloads else 1.0
+
     def over(self, group: Group, turn: Turn) -> bool:
         """Tell whether a number of workers was asked for, and is reached."""
         given = self.options.processes or (1 if self.options.fixed else None)
         return given is not None and self.made[group, turn] >= given
 
     def warm_job(
-        self, groups: Sequence[Group], turn: Turn, lacking: int
+        self, groups: Sequence[Group], turn: Turn, lacking: float
     ) -> tuple[Job, Callable[[float], Job]] | None:
         """Return a visit, and what makes it last longer; None where there is no time for it.
 
         Args:
             groups: The first ones have a lane each; a single one has all of them.
             turn: What is measured.
-            lacking: Turns of groups that have too few workers yet: each is to get its part.
+            lacking: Weights of all that have too few workers yet: each is to get its part.
         """
         given = self.options.processes or (1 if self.options.fixed else None)
         cores = self.cores(groups[0], turn.kind)
@@ -277,7 +287,7 @@ class Plan:
             seconds = max(block, usual * opening)
             missing = math.ceil((self.least - self.made[visits[0], turn]) / count)
             if missing > 0:
-                room = (self.left / lacking / missing - opening) / in_a_row
+                room = (self.left * self.weight(turn) / lacking / missing - opening) / in_a_row
                 seconds = max(2 * block, min(seconds, room))
             room = (self.left - opening) / in_a_row
             seconds = max(fewest, min(seconds, room))
@@ -285,8 +295,11 @@ class Plan:
             if room >= fewest or proofs or self.options.fixed:
                 break
         gain = sum(self.gain(g, turn, count / len({*visits})) for g in {*visits})
-        always = self.options.fixed
-        least = 0.0 if always else opening + in_a_row * fewest
+        gain *= self.weight(turn)
+        least = 0.0 if self.options.fixed else opening + in_a_row * fewest
+        if self.made and missing > 1 and not self.options.fixed and not self.paired:
+            again = self.visits.opening_cost(visits[0], turn.workload, count, proven=True)
+            least += (missing - 1) * (again + in_a_row * block)  # fewer would be preliminary
 
         def job(longer: float = 0.0) -> Job:
             each = seconds + longer / in_a_row

@@ -123,8 +123,17 @@ class Visits:
 
     # what things cost
 
-    def opening_cost(self, group: Group, workload: str, lanes: int) -> float:
-        """Return about how many seconds it takes to open workers in so many lanes at once."""
+    def opening_cost(
+        self, group: Group, workload: str, lanes: int, *, proven: bool = False
+    ) -> float:
+        """Return about how many seconds it takes to open workers in so many lanes at once.
+
+        Args:
+            group: Sides that have a worker each, one after the other.
+            workload: What is opened.
+            lanes: Workers of a side at the same time; they share the proofs.
+            proven: Whether to count as if everything were proven already.
+        """
         proof = max(self.prove_seconds, default=PROVE_SECONDS)
         if self.prove_seconds:
             proof = sum(self.prove_seconds) / len(self.prove_seconds)
@@ -133,7 +142,8 @@ class Visits:
             total += self.load_seconds.get(side, LOAD_SECONDS)
             for cell in side.alive(workload):
                 seconds = self.open_seconds.get((side, cell), OPEN_SECONDS)
-                total += seconds if side.proven(cell) else (proof + (lanes - 1) * seconds) / lanes
+                ready = proven or side.proven(cell)
+                total += seconds if ready else (proof + (lanes - 1) * seconds) / lanes
         return total
 
     def block_cost(self, group: Group, turn: Turn, arms: Iterable[str]) -> float:
