@@ -9,7 +9,7 @@ import impls
 from bench.metrics import SAMPLED, TOGETHER, USUAL
 from common.config import WORKLOADS
 from common.devices import Device
-from common.errors import BakeoffError, unknown
+from common.errors import unknown
 
 if TYPE_CHECKING:
     from bench.environments.offers import Offer
@@ -190,12 +190,3 @@ class Selection:
         if self.workloads and not several:
             return True
         return metric in USUAL.get(cell.workload, SAMPLED)
-
-
-def require_cells(selection: Selection, cells: list[Cell]) -> None:
-    """Raise BakeoffError if none of some cells has a metric that is asked for."""
-    if not any(selection.measures(name, cell) for name in SAMPLED for cell in cells):
-        raise BakeoffError(
-            f"nothing to measure: no selected style and workload has the metric "
-            f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
-        )

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bench.estimates import MARGIN
-from bench.metrics import SAMPLED
 from common.config import check_rate, check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 type CoreChoice = Literal["auto", "all", "one"]
 
@@ -195,12 +194,3 @@ def names_of(values: Iterable[str] | None) -> tuple[str, ...]:
     """Return names that were given again, or with commas in between."""
     parts = (part.strip() for value in values or () for part in value.split(","))
     return tuple(filter(None, parts))
-
-
-def require_metrics(names: Sequence[str]) -> None:
-    """Raise BakeoffError unless each name is of a metric that can be asked for."""
-    from common.errors import unknown
-
-    for name in names:
-        if name not in SAMPLED:
-            raise unknown("metric", name, SAMPLED)

@@ -96,11 +96,13 @@ class Job:
     least: float
     """Seconds that have to be left for it to begin."""
     run: Callable[[], Lanes]
+    more_seconds: float = 0.0
+    """Seconds of what has to come after it for the gain."""
 
     @property
     def worth(self) -> float:
         """Gain for each second."""
-        return self.gain / max(self.seconds, 1e-6)
+        return self.gain / max(self.seconds + self.more_seconds, 1e-6)
 
 
 class Plan:
@@ -294,12 +296,15 @@ class Plan:
             proofs = self.made[visits[0], turn] == 0  # which several workers share
             if room >= fewest or proofs or self.options.fixed:
                 break
-        gain = sum(self.gain(g, turn, count / len({*visits})) for g in {*visits})
+        # too few workers are preliminary: until there are enough, all that are missing count as one
+        several = 1 if self.options.fixed or self.paired else max(1, missing)
+        workers = several * count / len({*visits})
+        gain = sum(self.gain(g, turn, workers) for g in {*visits})
         gain *= self.weight(turn)
         least = 0.0 if self.options.fixed else opening + in_a_row * fewest
-        if self.made and missing > 1 and not self.options.fixed and not self.paired:
-            again = self.visits.opening_cost(visits[0], turn.workload, count, proven=True)
-            least += (missing - 1) * (again + in_a_row * block)  # fewer would be preliminary
+        again = self.visits.opening_cost(visits[0], turn.workload, count, proven=True)
+        if self.made:
+            least += (several - 1) * (again + in_a_row * fewest)
 
         def job(longer: float = 0.0) -> Job:
             each = seconds + longer / in_a_row
@@ -309,7 +314,8 @@ class Plan:
             run = partial(
                 self.visit, visits, turn, cores[:count], each, self.options.rounds or rounds
             )
-            return Job(gain, opening + in_a_row * each, least, run)
+            more = (several - 1) * (again + in_a_row * each)
+            return Job(gain, opening + in_a_row * each, least, run, more)
 
         return job(), job
 

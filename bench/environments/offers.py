@@ -67,17 +67,6 @@ class Offer:
         return {"versions": self.versions, "devices": self.devices, **self.conditions}
 
     @property
-    def sides(self) -> dict[str, str]:
-        """What has workers of its own: entrants by their environment, and styles, `torch/eager`."""
-        arms = (f"{name}/{style}" for name, styles in self.alone.items() for style in styles)
-        return {name: name for name in self.apart} | {arm: arm for arm in arms}
-
-    def environment(self, side: str) -> str:
-        """Return the entrant in whose environment a side's workers run; empty: the shared one."""
-        entrant, _, _ = side.partition("/")
-        return entrant if entrant in self.apart else ""
-
-    @property
     def kept_styles(self) -> dict[str, str]:
         """Why styles cannot donate their state, by `entrant/style`."""
         reasons = self.keeping.items()

@@ -222,8 +222,16 @@ def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
 
 
 def _notes(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[str]:
-    """Yield why steps or host costs are missing, and which of them are preliminary."""
+    """Yield why steps, host costs or whole columns are missing, and what is preliminary."""
     yield from _missing(rows, NEEDED)
+    absent: dict[str, list[str]] = {}
+    for metric in METRICS.values():
+        reasons = [row.missing[metric.name] for row in rows if metric.name in row.missing]
+        has_any = any(table.amount(row.cell, metric.name) for row in rows)
+        if metric.shown and metric.name not in NEEDED and reasons and not has_any:
+            absent.setdefault(reasons[0], []).append(label(metric.name))
+    for reason, names in absent.items():
+        yield f"{reason[0].upper()}{reason[1:]}: {wording.joined(names)}."
     estimates = [e for name in NEEDED for row in rows if (e := table.comparison(row.cell, name))]
     thin = dict.fromkeys(label(e.metric) for e in estimates if e.preliminary)
     if thin:

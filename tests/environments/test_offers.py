@@ -36,19 +36,15 @@ def test_the_offer_of_two_environments() -> None:
     assert found.versions == {"python": "3.13.5", "jax": "0.12", "mine": "1"}
     assert (found.apart, found.lacking) == ({"mine": there}, {"mine": ["gpu"]})
     assert (found.uncached, found.foreign) == (2, ["mine"])
-    assert found.sides == {"mine": "mine"}
-    assert found.environment("mine") == found.environment("mine/a") == "mine"
-    assert OFFER.joined("mine", other).sides == {}
+    assert OFFER.joined("mine", other).apart == {}
     failed = Offer({}, {"mine": "no"}, ["cpu"], there, {})
     found = OFFER.joined("mine", failed, apart=True)
-    assert (found.problems, found.sides) == ({"mine": "no"}, {})
+    assert (found.problems, found.apart) == ({"mine": "no"}, {})
 
 
-def test_styles_that_have_workers_of_their_own_or_cannot_donate() -> None:
+def test_styles_that_cannot_donate() -> None:
     styles, keeping = {"haiku": ["pure", "own"]}, {"haiku": {"own": "so it is"}}
-    found = Offer(styles, {}, ["cpu"], {}, {}, alone={"haiku": ["own"]}, keeping=keeping)
-    assert found.sides == {"haiku/own": "haiku/own"}
-    assert found.environment("haiku/own") == ""
+    found = Offer(styles, {}, ["cpu"], {}, {}, keeping=keeping)
     assert found.kept_styles == {"haiku/own": "so it is"}
     assert found.donating.styles == {"haiku": ["pure"]}
 
