@@ -12,7 +12,7 @@ from msgspec import structs
 
 from bench.cells import BASELINE, PURE
 from bench.estimates import MIN_WORKERS, PROGRAM
-from bench.metrics import EXACT, HOST, METRICS, STARTUP, STEP, TOGETHER, Kind, label
+from bench.metrics import EXACT, HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
 from bench.report import charts, wording
 from bench.report.choices import RULE, choices
 from bench.report.findings import REFERENCE, sentences
@@ -121,8 +121,13 @@ def _main_tables(results: Results) -> Iterator[Table]:
     table = results.table
     for place, rows in _places(results.cells):
         made = _table(table, rows, MAIN, _title(table, place, rows), _notes(table, rows))
-        if len(made.columns) > 1 and any(row.failure is None for row in rows):
+        if len(made.columns) > 1 and not _is_bare(table, rows):
             yield made
+
+
+def _is_bare(table: EstimateTable, rows: Sequence[CellResult]) -> bool:
+    """Tell whether nothing was timed at a workload: what is counted says nothing by itself."""
+    return not any(table.amount(row.cell, name) for row in rows for name in SAMPLED)
 
 
 def _other_tables(results: Results) -> Iterator[Section]:
@@ -359,9 +364,11 @@ def _flat(value: object) -> str:
 
 def _closing(results: Results) -> Iterator[str]:
     """Yield what the run can detect, and what it took."""
-    spent = results.spent
+    spent, table = results.spent, results.table
     if not spent.wall_seconds:
         return
+    if bare := [place for place, rows in _places(results.good) if _is_bare(table, rows)]:
+        yield f"Not measured within the budget: {wording.joined(bare)}."
     seen = []
     for view in views(results):
         for workload in view.workloads:

@@ -63,6 +63,10 @@ class Table:
     folded: bool = False
     """Whether only `-v` and a click show it."""
 
+    def has_estimates(self, column: int) -> bool:
+        """Tell whether there are numbers with intervals in a column; the page's template asks."""
+        return any(not isinstance(row.cells[column], str) for row in self.rows)
+
     def without_empty(self) -> Table:
         """Return the table without columns that have nothing in any row, but for the first."""
         nothing = ("", MISSING)
