@@ -88,7 +88,7 @@ class Bench:
         own = self.offer.apart
         return Task(
             kind="run",
-            arguments=("pytest", *self.arguments),
+            arguments=self.arguments,
             needed=self.needed,
             sides={
                 name: Side(

@@ -54,10 +54,11 @@ hours."""
 HOST_SECONDS, HOST_FRACTION = 3e-6, 0.02
 """Half width of a host cost that is narrow enough, in seconds and as a fraction of it: a step at
 `seed` takes a thousand times these microseconds."""
-BLOCKS_FOR_OPENING = {STEP: 2.0, "pipelined": 2.0, HOST: 0.9}
+BLOCKS_FOR_OPENING = {HOST: 0.9, STEP: 2.0, "pipelined": 2.0}
 """Seconds that a worker measures for each second that opening it takes, by kind of turns. Longer
 visits leave more of the time to samples; what a worker adds to a host cost varies more than its
-blocks do, so there many short visits tell most. A wide range is about as precise."""
+blocks do, so there many short visits tell most. A wide range is about as precise. At a tiny size,
+the host's cost comes first: it decides there, and steps hardly do."""
 PAIR_FOR_OPENING = 1.0
 """Seconds that a pair of workers on two sides measures for each second that opening it takes."""
 PROVE_SHARE = 0.6
@@ -154,7 +155,7 @@ class Plan:
         """The tutorial's first: it is what people ask about. Sweeps come last and go up."""
         self.made: Counter[tuple[Group, Turn]] = Counter()
         """Workers, or pairs of them, that came to their end."""
-        self.lost: Counter[tuple[Group, Turn | str]] = Counter()
+        self.lost: Counter[tuple[Group, Turn]] = Counter()
         """Visits in a row of which none did."""
         self.swept: Counter[str] = Counter()
         """Sweeps of cold processes, by workload."""
@@ -245,9 +246,8 @@ class Plan:
             else:
                 several = [(group,) for group in groups]
             jobs += [self.warm_job(some, turn, lacking) for some in several]
-        known = [job for job in jobs if job is not None]
-        cheapest = sum(sorted(job.least for job, _ in known)[:1])
-        for job, extended in known:
+        cheapest = min((job.least for job, _ in jobs), default=0.0)
+        for job, extended in jobs:
             rest = self.left - job.seconds
             yield extended(rest) if 0 < rest < cheapest else job
 
@@ -263,8 +263,8 @@ class Plan:
 
     def warm_job(
         self, groups: Sequence[Group], turn: Turn, lacking: float
-    ) -> tuple[Job, Callable[[float], Job]] | None:
-        """Return a visit, and what makes it last longer; None where there is no time for it.
+    ) -> tuple[Job, Callable[[float], Job]]:
+        """Return a visit, and what makes it last longer.
 
         Args:
             groups: The first ones have a lane each; a single one has all of them.

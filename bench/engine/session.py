@@ -79,7 +79,7 @@ class Task:
 
     kind: FileKind
     arguments: tuple[str, ...]
-    """The command line, to repeat it by."""
+    """The command line after the program's name, to repeat it by."""
     needed: Mapping[str, Mapping[Cell, frozenset[str]]]
     """By environment: metrics, by cell; baselines are added."""
     sides: Mapping[str, Side]
@@ -128,9 +128,9 @@ class Measured:
 
     @property
     def resuming(self) -> str:
-        """The arguments that go on with it."""
+        """The command that goes on with it."""
         arguments = [a for a in self.journal.header["arguments"] if not a.startswith("--resume")]
-        return shlex.join([*arguments, f"--resume={self.journal.path}"])
+        return command(self.results.kind, [*arguments, f"--resume={self.journal.path}"])
 
 
 def measure(
@@ -231,11 +231,17 @@ def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
             return journal, header
         problem = problem or (
             f"the journal {journal.path} is of another run ({', '.join(differing)}): go on with it "
-            f"by its own command, `{shlex.join(header.arguments)}`, or start anew without --resume"
+            f"by its own command, `{command(header.kind, header.arguments)}`, or start anew "
+            "without --resume"
         )
     if task.kind == "bisect":
         return begun(task, 0.0)
     raise BakeoffError(problem or NO_JOURNAL)
+
+
+def command(kind: str, arguments: Iterable[str]) -> str:
+    """Return the command line of a kind of measurement, as a shell reads it."""
+    return shlex.join(["pytest" if kind == "run" else "bakeoff", *arguments])
 
 
 def header_of(task: Task, options: Options, before: float) -> Header:

@@ -47,7 +47,7 @@ def task_of(kind: Any = "ab", **more: Any) -> Task:
     """Return a task: of two environments that are the same one, unless told otherwise."""
     names = ("base", "new") if kind == "ab" else ("",)
     usual: dict[str, Any] = {
-        "arguments": ("bakeoff", kind, "--new", "a b"),
+        "arguments": (kind, "--new", "a b"),
         "needed": dict.fromkeys(names, NEEDED),
         "sides": {name: side_of(name) for name in names},
         "options": OPTIONS,
@@ -220,7 +220,7 @@ def test_a_journal_of_another_task_is_left_alone(
     }
     for words, other in others.items():
         for resume in (str(path), ""):
-            message = rf"{path} is of another run \({words}\): .*`bakeoff run --new 'a b'`, or"
+            message = rf"{path} is of another run \({words}\): .*`pytest run --new 'a b'`, or"
             with pytest.raises(BakeoffError, match=message):
                 measure(other, resume=resume)
             assert path.read_bytes() == before
@@ -232,7 +232,7 @@ def test_a_journal_of_another_task_is_left_alone(
         patch.setattr(session, "one_core_lanes", lambda: [(7,)])
         with pytest.raises(BakeoffError, match="other cores"):
             measure(base, resume=str(path))
-    again = measure(replace(base, arguments=("bakeoff", "run", "--resume")), resume="")
+    again = measure(replace(base, arguments=("run", "--resume")), resume="")
     assert again.results.options.seed == begun.results.options.seed
     assert again.results.spent.wall_seconds == begun.results.spent.wall_seconds, "`before` is kept"
     assert measure(base).results.options.seed != begun.results.options.seed
