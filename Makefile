@@ -1,8 +1,8 @@
 # make setup   the environment of the lock, in .venv
 # make test    lint, types and all tests but the slow ones
-# make test-all  all tests: what .ci/run runs
+# make test-all  all tests, without lint and types: .ci/run has both
 # make bench   measure everything, into a new run file
-# make results pages, pictures and tables anew from the committed runs
+# make results pages and tables anew from the committed runs
 # make lock    remake requirements.lock and impls/locks with today's newest releases
 
 PYTHON ?= python3
@@ -39,7 +39,7 @@ lint: setup
 test: lint
 	$(TESTS) -m "not slow"
 
-test-all: lint
+test-all: setup
 	$(TESTS)
 
 bench: setup

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import impls
 from bench.metrics import SAMPLED, TOGETHER, USUAL
-from common.config import WORKLOADS
-from common.devices import Device
+from common.config import WORKLOADS, Device
 from common.errors import unknown
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +20,15 @@ import impls
 from bench import streams
 from bench.cells import Arm, Cell, Selection
 from bench.engine import journal as journals
-from bench.engine.machine import machine_lock, require_memory
+from bench.engine.machine import machine_lock
 from bench.engine.process import SILENCE_SECONDS, Place, WorkerFailedError
 from bench.engine.session import Measured, Side, Task, measure, require_journal
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
 from bench.environments.spec import parse
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS, SAMPLED, Kind
 from bench.options import NAMES, Options, add_pytest_options, names_of
-from bench.report import text
-from bench.report.progress import Progress
+from bench.report import terminal
 from bench.report.run import document
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
@@ -37,7 +36,6 @@ from bench.runfile.writer import benchmark_cell, group_of, write
 from bench.samples import SHARED
 from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new, unknown
-from common.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -67,9 +65,13 @@ class Bench:
     """Files of entrants that are not the project's, by name."""
     resume: str | None
     offer: Offer
+    cells: list[Cell]
+    """The selected ones."""
     places: dict[str, Place]
     """Where workers run, by environment."""
-    needed: dict[str, dict[Cell, frozenset[str]]]
+    left_out: dict[str, str]
+    """Selected styles that cannot take part, and why."""
+    needed: dict[str, dict[Cell, frozenset[str]]] = field(default_factory=dict)
     """Metrics, by environment and cell."""
     measured: Measured | None = None
     broken: bool = False
@@ -101,7 +103,7 @@ class Bench:
             },
             options=self.options,
             outside=self.outside,
-            left_out=kept(self.offer, self.selection) if self.options.donate else {},
+            left_out=self.left_out,
             notes={name: note for name in entrants if (note := impls.readable(name).note)},
         )
 
@@ -178,14 +180,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_quiet = not asked
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_plugin_registered(plugin: Any) -> None:
-    """Have a full standard output cost what is shown, not what was measured."""
-    if isinstance(plugin, pytest.TerminalReporter) and plugin._tw._file is sys.stdout:
-        with suppress(OSError, ValueError):  # no file, as in a test: it stays as it is
-            plugin._tw._file = streams.opened(sys.stdout.fileno(), sys.stdout)
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
@@ -205,10 +199,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         place = place_of(config.getoption("--environment"))
         offer, places = offers(selection.entrants, outside, silence, Builder(notify=notify), place)
         offer = replace(offer, conditions=load)
-        if options.donate:
-            require_donating(offer, selection)
-            offer = offer.donating
-        require_memory(selection.cells(offer))
+        left_out = kept(offer, selection) if options.donate else {}
+        for arm, why in left_out.items():
+            notify(f"--donate leaves out {arm}: it {why}")
+        offer = offer.donating if options.donate else offer
+        cells = selection.cells(offer)
+        if not any(selection.measures(metric, cell) for metric in SAMPLED for cell in cells):
+            raise BakeoffError(
+                "nothing to measure: no selected style and workload has the metric "
+                f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
+            )
         config.stash[BENCH] = Bench(
             arguments=tuple(map(str, config.invocation_params.args)),
             selection=selection,
@@ -216,8 +216,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             outside=outside,
             resume=resume,
             offer=offer,
+            cells=cells,
             places=places,
-            needed={},
+            left_out=left_out,
         )
 
 
@@ -271,22 +272,6 @@ def kept(offer: Offer, selection: Selection) -> dict[str, str]:
     }
 
 
-def require_donating(offer: Offer, selection: Selection) -> None:
-    """Say which styles are left out, since they cannot donate their state.
-
-    Raises:
-        BakeoffError: one was asked for, and no entrant has one of this name that can.
-    """
-    able = {style for styles in offer.donating.styles.values() for style in styles}
-    for arm, why in kept(offer, selection).items():
-        style = Arm.of(arm).style
-        if style in selection.styles and style not in able:
-            raise BakeoffError(
-                f"--donate: {arm} {why}; choose another style, or leave out --donate"
-            )
-        notify(f"--donate leaves out {arm}: it {why}")
-
-
 def notify(line: str) -> None:
     """Say what takes a while."""
     print(line, file=sys.stderr, flush=True)
@@ -312,7 +297,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pairs = [
             (name, cell)
             for name in metafunc.module.METRICS
-            for cell in bench.selection.cells(bench.offer)
+            for cell in bench.cells
             if bench.selection.measures(name, cell)
         ]
         metafunc.parametrize(("metric", "cell"), pairs, ids=[f"{m}-{c}" for m, c in pairs])
@@ -321,13 +306,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
     empty = [item for item in items if "cell" not in params_of(item)]
-    if empty and empty == items and BENCH in config.stash:
-        asked = ", ".join(config.stash[BENCH].selection.metrics)
-        pytest.exit(
-            f"nothing to measure: no selected style and workload has the metric {asked}; choose "
-            "others, or leave --metric out",
-            returncode=2,
-        )
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
@@ -344,16 +322,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Plan the run: what is left after `-k` is what workers measure."""
     if (bench := session.config.stash.get(BENCH, None)) is None:
         return
-    needed: dict[str, dict[Cell, set[str]]] = {}
+    needed: dict[str, dict[Cell, frozenset[str]]] = {}
     for item in session.items:
         if params := params_of(item):
             cell: Cell = params["cell"]
             cells = needed.setdefault(bench.environment(cell), {})
-            cells.setdefault(cell, set()).add(params["metric"])
-    bench.needed = {
-        name: {cell: frozenset(metrics) for cell, metrics in cells.items()}
-        for name, cells in sorted(needed.items())
-    }
+            cells[cell] = cells.get(cell, frozenset()) | {params["metric"]}
+    bench.needed = dict(sorted(needed.items()))
 
 
 def reporter_of(config: pytest.Config) -> Any:
@@ -382,13 +357,13 @@ def measured(request: pytest.FixtureRequest) -> Measured | None:
     if bench.measured is None and not bench.broken:
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
-        before_run = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        usual = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         bench.broken = True
         try:
             with (
                 capture.global_and_fixture_disabled(),
                 wrong_use_ends(),
-                Progress(console_of(config), bench.options.budget) as progress,
+                terminal.Progress(console_of(config), bench.options.budget) as progress,
             ):
                 bench.measured = measure(
                     bench.task,
@@ -398,7 +373,7 @@ def measured(request: pytest.FixtureRequest) -> Measured | None:
                 )
             bench.broken = False
         finally:
-            signal.signal(signal.SIGTERM, before_run)
+            signal.signal(signal.SIGTERM, usual)
         if bench.measured.interrupted:
             request.session.shouldstop = "interrupted"
     return bench.measured
@@ -409,8 +384,6 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     """Return what hands a cell's samples to pytest-benchmark; fails where there are none."""
 
     def hand_over() -> None:
-        if request.config.getoption("benchmark_skip"):
-            pytest.skip("benchmarks are skipped")
         bench = request.config.stash[BENCH]
         outcome = measured(request)
         if outcome is None or outcome.interrupted:
@@ -439,23 +412,17 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    """Add versions of everything measured, devices, flags, affinity and load."""
-    bench = config.stash.get(BENCH, None)
-    # `--benchmark-compare` wants it before there is a worker
-    early = {"versions": versions(impls.libraries()), **conditions()}
-    machine_info |= bench.offer.facts if bench else early
+    """Add versions of everything measured, devices, flags, affinity and load, once known."""
+    if (bench := config.stash.get(BENCH, None)) is not None:
+        machine_info |= bench.offer.facts
 
 
 def pytest_benchmark_compare_machine_info(
     machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
 ) -> None:
-    """Leave out of what pytest-benchmark compares next what is not known yet, or never the same."""
+    """Have what pytest-benchmark adds compared next: `--benchmark-compare` comes before workers."""
     theirs = compared_benchmark["machine_info"]
-    machine_info["load_average"] = theirs.get("load_average")
-    machine_info.setdefault("devices", theirs.get("devices"))
-    ours = machine_info["versions"]  # of more packages than either run may have measured
-    common = theirs.get("versions", {})
-    machine_info["versions"] = {name: ours.get(name, version) for name, version in common.items()}
+    compared_benchmark["machine_info"] = {name: theirs.get(name) for name in machine_info}
 
 
 def pytest_benchmark_update_json(
@@ -491,8 +458,6 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         raise
     else:
         conclude(session, path)
-    if streams.is_lost(reporter_of(config)._tw._file):
-        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def conclude(session: pytest.Session, path: Path | None) -> None:
@@ -523,6 +488,6 @@ def pytest_terminal_summary(
             terminalreporter.section("bakeoff")
             console = console_of(config)
             report = document(Run("", bench.measured.results))
-            text.show(report, console, details=config.get_verbosity() > 0)
+            terminal.show(report, console, details=config.get_verbosity() > 0)
             if advice := bench.advice():
                 console.print(advice, markup=False, soft_wrap=True)

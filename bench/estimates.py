@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import statistics
+from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from bench.cells import BASELINE, Cell
 from bench.metrics import METRICS, Kind
-from bench.stats.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,6 +35,16 @@ MIN_COLD = 5
 1 (0 to 9)."""
 TIMING, PROGRAM, COUNT = "timing", "same program", "count"
 """How a verdict was reached: by timing; by a proof and a known host cost; by an exact number."""
+
+
+class Verdict(StrEnum):
+    """What is said about a value beside its reference: a property of the interval that is shown."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    EQUIVALENT = "equivalent"
+    """The interval is inside the margin, even where it leaves out no difference."""
+    INCONCLUSIVE = "inconclusive"
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

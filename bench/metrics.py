@@ -50,8 +50,8 @@ class Metric:
     """All styles of an entrant share its samples."""
     of_program: bool = False
     """All arms that lower to the same program share its samples."""
-    weight: float = 1.0
-    """How much more an uncertain value of it matters than one of weight 1: people ask for steps
+    weight: float = 0.3
+    """How much an uncertain value of it matters beside those of other metrics: people ask for steps
     first."""
     compared: bool = True
     """Whether it is compared with a reference at all."""
@@ -59,8 +59,6 @@ class Metric:
     """Less is not better."""
     named: bool = False
     """Measured only where it is asked for by name."""
-    shown: bool = False
-    """Shown in the table that is read first."""
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
@@ -86,16 +84,7 @@ one of many; all of them elsewhere. The time of a step at `toy` is scheduling no
 (4 to 21 % detectable in a default run), while its host cost is known to a microsecond."""
 
 TABLE = (
-    Metric(
-        STEP,
-        "step",
-        "one training step, waited for",
-        Kind.WARM,
-        "s",
-        turn="step",
-        weight=3,
-        shown=True,
-    ),
+    Metric(STEP, "step", "one training step, waited for", Kind.WARM, "s", turn="step", weight=3),
     Metric(
         "cores_used",
         "cores\nused",
@@ -104,6 +93,7 @@ TABLE = (
         turn="step",
         compared=False,
         named=True,  # it comes with every step
+        weight=1,
     ),
     Metric(
         "step_pipelined",
@@ -113,6 +103,7 @@ TABLE = (
         "s",
         turn="pipelined",
         named=True,
+        weight=1,
     ),
     Metric(
         HOST,
@@ -123,7 +114,6 @@ TABLE = (
         turn=HOST,
         added=True,
         weight=3,
-        shown=True,
     ),
     Metric(
         "host_cost_pipelined",
@@ -142,46 +132,14 @@ TABLE = (
         Kind.COLD,
         "s",
         of_library=True,
-        weight=0.3,
-        shown=True,
     ),
+    Metric("init", "init", "the library's own initialiser", Kind.COLD, "s", of_library=True),
+    Metric("trace", "trace", "Python to jaxpr", Kind.COLD, "s"),
+    Metric("lower", "lower", "jaxpr to StableHLO", Kind.COLD, "s"),
+    Metric("compile", "compile", "StableHLO to a program, by XLA", Kind.COLD, "s", of_program=True),
+    Metric("first_step", "first\nstep", "the first call after compiling", Kind.COLD, "s"),
     Metric(
-        "init",
-        "init",
-        "the library's own initialiser",
-        Kind.COLD,
-        "s",
-        of_library=True,
-        weight=0.3,
-    ),
-    Metric("trace", "trace", "Python to jaxpr", Kind.COLD, "s", weight=0.3),
-    Metric("lower", "lower", "jaxpr to StableHLO", Kind.COLD, "s", weight=0.3),
-    Metric(
-        "compile",
-        "compile",
-        "StableHLO to a program, by XLA",
-        Kind.COLD,
-        "s",
-        of_program=True,
-        weight=0.3,
-        shown=True,
-    ),
-    Metric(
-        "first_step",
-        "first\nstep",
-        "the first call after compiling",
-        Kind.COLD,
-        "s",
-        weight=0.3,
-    ),
-    Metric(
-        "peak_rss",
-        "peak\nmemory",
-        "largest resident memory of a fresh process",
-        Kind.COLD,
-        "B",
-        weight=0.3,
-        shown=True,
+        "peak_rss", "peak\nmemory", "largest resident memory of a fresh process", Kind.COLD, "B"
     ),
     Metric(
         "final_loss",
@@ -189,7 +147,6 @@ TABLE = (
         "after a short training, from the same weights",
         Kind.ONCE,
         "nats",
-        weight=0.3,
     ),
     Metric(
         "final_loss_own",
@@ -198,7 +155,7 @@ TABLE = (
         unit="nats",
         neutral=True,
     ),
-    Metric("python_calls", "Python\ncalls", "calls of one warm step", shown=True),
+    Metric("python_calls", "Python\ncalls", "calls of one warm step"),
     Metric("python_starts", "Python\nstarts", "functions that a warm step starts"),
     Metric("compilations_first", "compiled\nat first", "programs in the first call"),
     Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),

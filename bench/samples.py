@@ -66,10 +66,7 @@ def located(
             block,
             at,
             cores,
-            row.value,
-            row.calls,
-            row.median,
-            row.p95,
+            *row[2:],
         )
         for row in samples
     ]

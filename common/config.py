@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from common.errors import BakeoffError
 
@@ -13,15 +13,19 @@ MAX_PARAMETERS = 1 << 28
 """Most weights and biases: one gigabyte in float32, and Adam keeps twice as much beside them."""
 MAX_SEED = (1 << 31) - 1
 """Largest seed that both JAX and NumPy take."""
+LOSS_TOLERANCE = 1e-6
+"""Largest relative difference to the reference's loss with which a style counts as equal."""
+GRADIENT_TOLERANCE = 1e-5
+"""Largest norm of the difference to an array of the reference's gradient, relative to its norm."""
+TRAJECTORY_TOLERANCE = 1e-5
+"""Largest difference to the baseline's loss in each of ten steps, in nats per character."""
 
 
 def check_size(name: str, value: int, least: int = 1, most: int = MAX_SIZE) -> None:
     """Raise BakeoffError unless `value` is a whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise BakeoffError(
-            f"{name} is {value!r}; it must be a whole number from {least} to {most}: "
-            "give another one"
-        )
+        allowed = f"a whole number from {least} to {most}"
+        raise BakeoffError(f"{name} is {value!r}; it must be {allowed}: give another one")
 
 
 def check_rate(name: str, value: float, *, zero: bool = False) -> None:
@@ -59,10 +63,14 @@ class ModelConfig:
         return tuple(self.width + size for size in below)
 
     @property
+    def kernels(self) -> tuple[tuple[int, int], ...]:
+        """Shapes of all kernels, bottom up, the readout's last."""
+        return (*((r, self.width) for r in self.in_features), (self.width, self.vocab_size))
+
+    @property
     def parameters(self) -> int:
         """Number of weights and biases."""
-        cells = sum((rows + 1) * self.width for rows in self.in_features)
-        return cells + (self.width + 1) * self.vocab_size
+        return sum((rows + 1) * columns for rows, columns in self.kernels)
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,31 @@ class DataConfig:
         check_size("chunk", self.chunk)
         check_size("batch", self.batch, most=1 << 14)
         check_size("epoch characters", self.epoch_chars, least=2, most=1 << 30)
+
+
+class Device(NamedTuple):
+    """One device of a backend; the name `gpu` is its first, `gpu:1` its second."""
+
+    backend: str
+    number: int
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Return the device with this name; raise BakeoffError if its index is not a number."""
+        backend, colon, number = name.partition(":")
+        if not backend or (colon and not number.isdecimal()):
+            raise BakeoffError(
+                f"backend is {name!r}; give its name, or that and a device's index, as in cpu:0"
+            )
+        return cls(backend, int(number or 0))
+
+    def require(self, count: int) -> None:
+        """Raise BakeoffError if the backend, which has `count` devices, lacks this one."""
+        if self.number >= count:
+            raise BakeoffError(
+                f"backend is '{self.backend}:{self.number}', and {self.backend} has {count} "
+                f"device{'s' * (count != 1)} here: give {self.backend}:0, for example"
+            )
 
 
 @dataclass(frozen=True)
@@ -145,44 +178,38 @@ nothing to do."""
 class Workloads(dict[str, Workload]):
     """Workloads by name; `seedx12` is `seed` with 12 layers, and so on for others."""
 
-    def __missing__(self, name: object) -> Workload:
-        """Return a workload with another number of layers.
+    def get(self, name: Any, default: Any = None) -> Any:
+        """Return a workload, with another number of layers or not; the default if none is named so.
 
         Raises:
-            KeyError: no workload has this name.
             BakeoffError: the number of layers is not allowed.
         """
-        base, x, layers = str(name).rpartition("x")
-        if not (x and layers.isdecimal() and dict.__contains__(self, base)):
-            raise KeyError(name)
+        names, (base, _, layers) = list(self), str(name).rpartition("x")
+        if name in names or base not in names or not layers.isdecimal():
+            return super().get(name, default)
         check_size(f"the number of layers of {name}", int(layers), most=MAX_LAYERS)
-        return replace(self[base], name=str(name), layers=int(layers))
+        return replace(self[base], name=name, layers=int(layers))
+
+    def __missing__(self, name: str) -> Workload:
+        if name not in self:
+            raise KeyError(name)
+        return self.get(name)
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a workload has this name, with another number of layers or not."""
         return self.get(name) is not None
-
-    def get(self, name: object, default: Any = None) -> Any:
-        """Return a workload, or the default."""
-        try:
-            return self[name]  # type: ignore[index]
-        except KeyError:
-            return default
 
 
 WORKLOADS = Workloads(
-    {
-        workload.name: workload
-        for workload in (
-            Workload("toy", corpus="toy", width=8, chunk=8),
-            Workload("seed", corpus="synthetic", width=128, chunk=256),
-            Workload("wide", corpus="synthetic", width=512, chunk=64, learning_rate=0.0005),
-            Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
-            Workload("crowded", corpus="synthetic", width=128, chunk=256, batch=64),
-            *SWEEP,
-            *DEPTH,
-        )
-    }
+    (workload.name, workload)
+    for workload in (
+        Workload("toy", corpus="toy", width=8, chunk=8),
+        Workload("seed", corpus="synthetic", width=128, chunk=256),
+        Workload("wide", corpus="synthetic", width=512, chunk=64, learning_rate=0.0005),
+        Workload("batched", corpus="synthetic", width=128, chunk=256, batch=8),
+        Workload("crowded", corpus="synthetic", width=128, chunk=256, batch=64),
+        *SWEEP,
+        *DEPTH,
+    )
 )
 """`toy` is dispatch alone, `seed` is the tutorial's size; `wide`, `batched` and `crowded` stretch
 one size each, the sweep the width alone, and the depths the number of layers alone."""

@@ -125,9 +125,7 @@ def zero_hidden(config: ModelConfig, batch: int = 1) -> Hidden:
 
 def fresh_checkpoint(weights: Weights) -> Checkpoint:
     """Return the checkpoint of a run that has made no update yet."""
-    zeros = unflat(
-        Dense(np.zeros_like(kernel), np.zeros_like(bias)) for kernel, bias in flat(weights)
-    )
+    zeros = on_arrays(np.zeros_like, weights)
     return Checkpoint(weights, mu=zeros, nu=zeros, updates=0)
 
 
@@ -140,3 +138,9 @@ def unflat(layers: Iterable[Dense]) -> Weights:
     """Return the weights whose affine maps are `layers`; the inverse of `flat`."""
     *cells, readout = layers
     return Weights(tuple(cells), readout)
+
+
+def on_arrays(function: Callable[..., np.ndarray], *trees: Weights) -> Weights:
+    """Return the weights whose arrays are `function` of the arrays of `trees`."""
+    layers = zip(*map(flat, trees), strict=True)
+    return unflat(Dense(*map(function, *layer)) for layer in layers)

@@ -12,9 +12,8 @@ from common import fetch, synthetic
 from common.errors import BakeoffError, shortened, unknown
 from common.files import LargeFileError, read_regular
 
-TOY_REPEATS = 10
-"""Repetitions of the seven characters of the blog's toy text."""
-TOY = "abcd..." * TOY_REPEATS
+TOY = "abcd..." * 10
+"""The blog's toy text."""
 
 MIN_CHARACTERS = 2
 """Shortest text: one character to read and one to predict."""
@@ -69,7 +68,6 @@ def load(
     Raises:
         BakeoffError: The name is unknown, the file is missing, unreadable, no regular file, not
             UTF-8, larger than `MOST_BYTES`, or has fewer than 2 characters, or the download failed.
-
     """
     if name_or_path in ("toy", "synthetic"):
         text, entropy = TOY, 0.0
@@ -78,10 +76,13 @@ def load(
         return Corpus(name_or_path, text, hashlib.sha256(text.encode()).hexdigest(), entropy)
     source = sources.get(name_or_path)
     if source is not None:
-        path = fetch.cached(source, notify)
+        path = fetch.cached(name_or_path, source, notify)
     else:
         path = _existing(name_or_path, ["toy", "synthetic", *sources])
-    data = _read(path)
+    try:
+        data = read_regular(path, MOST_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     digest = hashlib.sha256(data).hexdigest()
     if source is not None and source.sha256 not in (None, digest):
         raise BakeoffError(
@@ -89,7 +90,7 @@ def load(
             "again, or pass it as --corpus PATH to use it as it is"
         )
     text = _decode(data, path)
-    book = _without_licence(text)
+    book = strip_gutenberg(text)
     if book != text and source is None:
         notify(f"{path}: left out Project Gutenberg's header and licence")
     if len(book) < MIN_CHARACTERS:
@@ -119,38 +120,26 @@ def _existing(given: str, known: list[str]) -> Path:
 
 
 def strip_gutenberg(text: str) -> str:
-    """Return the book alone: no header, credits, licence or outer blank lines of Project Gutenberg.
+    """Return a book without Project Gutenberg's header, credits, licence and outer blank lines.
 
-    Either marker may be missing: without a start marker the book begins where the text begins.
+    A text with neither marker is returned as it is; where one is missing, the book begins or ends
+    with the text.
 
     Args:
-        text: A Project Gutenberg file, its lines ending with a line feed.
+        text: A text whose lines end with a line feed.
 
     Returns:
         The book, ending with one line feed; empty where nothing lies between the markers.
-
     """
     start = _GUTENBERG_START.search(text)
-    if start:
-        text = text[start.end() :]
-        credit = _CREDITS.match(text)
-        text = text[credit.end() :] if credit else text
-    end = _GUTENBERG_END.search(text)
-    text = text[: end.start()] if end else text
-    text = re.sub(r"\A(?:[ \t]*\n)+", "", text).rstrip()
-    return f"{text}\n" if text else ""
-
-
-def _without_licence(text: str) -> str:
-    marked = _GUTENBERG_START.search(text) or _GUTENBERG_END.search(text)
-    return strip_gutenberg(text) if marked else text
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular(path, MOST_BYTES)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    book = text[start.end() :] if start else text
+    credit = _CREDITS.match(book) if start else None
+    book = book[credit.end() :] if credit else book
+    end = _GUTENBERG_END.search(book)
+    if not start and not end:
+        return text
+    book = re.sub(r"\A(?:[ \t]*\n)+", "", book[: end.start()] if end else book).rstrip()
+    return f"{book}\n" if book else ""
 
 
 def _unreadable(path: Path, error: OSError) -> BakeoffError:
@@ -161,18 +150,12 @@ def _unreadable(path: Path, error: OSError) -> BakeoffError:
     return BakeoffError(f"cannot read {shortened(path)!r} ({error.strerror}); {advice}")
 
 
-CONTROLS = re.compile(rb"[\x80-\x9f]")
-"""Bytes that are control characters in latin1, and quotes and dashes in Windows' encoding."""
-
-
 def _decode(data: bytes, path: Path) -> str:
     """Decode as a text editor would: no byte order mark, and every line ends with a line feed."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
-        if encoding == "latin1" and CONTROLS.search(data):
-            encoding = "cp1252"
+        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "cp1252"
         raise BakeoffError(
             f"{str(path)!r} is not UTF-8 (byte 0x{data[error.start]:02x} at offset "
             f"{error.start}); convert it, for example with iconv -f {encoding} -t utf-8 "

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypedDict, get_origin, get_type_hints, is_typeddict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from common.errors import BakeoffError
 
@@ -19,21 +19,8 @@ if TYPE_CHECKING:
 
 BLOCK = re.compile(r"^# /// script$\n((?:^#(?: .*)?$\n)+?)^# ///$", re.MULTILINE)
 """Metadata of a script (PEP 723)."""
-OF_BLOCK = ("requirements", "requires_python", "installed")
+OF_BLOCK = {"requirements", "requires_python", "installed"}
 """Fields that are read from the block."""
-
-
-class Releases(TypedDict, total=False):
-    """How often a library is released: upload times in the package index, looked up by hand."""
-
-    in_a_year: int
-    """Releases in the year before `as_of`."""
-    latest: str
-    """Version of the latest release."""
-    latest_on: str
-    """Day of the latest release, as in 2026-05-05."""
-    as_of: str
-    """Day on which this was looked up."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +37,8 @@ class Declaration:
     """`RECOMMENDED`: False if its authors advise new users against it; `NOTE` says how."""
     note: str = ""
     """`NOTE`: a sentence about the library that results repeat."""
-    releases: Releases = field(default_factory=Releases)
-    """`RELEASES`: how often the library is released."""
     colour: str = ""
     """`COLOUR`: the entrant's colour in charts, `#RRGGBB`."""
-    alone: tuple[str, ...] = ()
-    """`ALONE`: styles measured in a worker of their own, since they set what a process has once."""
     if_named: tuple[str, ...] = ()
     """`IF_NAMED`: styles that a run measures where they or the entrant are named, and at depths."""
     references: tuple[str, ...] = ()
@@ -78,12 +61,11 @@ class Declaration:
 
 
 TYPES: dict[str, Any] = get_type_hints(Declaration)
-WORDS = {
+WORDS: dict[Any, str] = {
     str: "a string",
     bool: "True or False",
-    tuple: "a tuple of strings",
-    dict: "a dict of strings",
-    Releases: f"a dict with {', '.join(Releases.__annotations__)}",
+    tuple[str, ...]: "a tuple of strings",
+    dict[str, str]: "a dict of strings",
 }
 """What the types of constants are called in messages."""
 
@@ -105,9 +87,7 @@ def declaration(path: Path) -> Declaration:
     except (OSError, ValueError, MemoryError, RecursionError) as error:
         what = str(error) or type(error).__name__
         raise BakeoffError(f"entrant {path.stem!r} cannot be read: {what}") from error
-    known = {each.name.upper() for each in fields(Declaration)} - {
-        name.upper() for name in OF_BLOCK
-    }
+    known = {name.upper() for name in TYPES.keys() - OF_BLOCK}
     values = script_metadata(path, source.decode("utf-8", "replace"))
     for node in tree.body:
         match node:
@@ -145,30 +125,19 @@ def literal(path: Path, name: str, node: ast.expr) -> Any:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, MemoryError, RecursionError):
         value = None
-    if isinstance(value, list):
-        value = tuple(value)
+    value = tuple(value) if isinstance(value, list) else value
     if not is_a(value, expected):
-        words = WORDS[get_origin(expected) or expected]
         raise BakeoffError(
-            f"entrant {path.stem!r}: {name} in line {node.lineno} has to be {words}, written out, "
-            "for it is read before the file can be run"
+            f"entrant {path.stem!r}: {name} in line {node.lineno} has to be {WORDS[expected]}, "
+            "written out, for it is read before the file can be run"
         )
     return value
 
 
 def is_a(value: Any, expected: Any) -> bool:
     """Tell whether a value has the type of a field of `Declaration`, down to its items."""
-    if is_typeddict(expected):
-        types = get_type_hints(expected)
-        return (
-            isinstance(value, dict)
-            and value.keys() == types.keys()
-            and all(is_a(item, types[key]) for key, item in value.items())
-        )
-    if get_origin(expected) is tuple:
-        return type(value) is tuple and all(type(item) is str for item in value)
-    if get_origin(expected) is dict:
-        return type(value) is dict and all(
-            type(item) is str for pair in value.items() for item in pair
-        )
+    if isinstance(value, dict | tuple):
+        items = [*value, *value.values()] if isinstance(value, dict) else value
+        container = dict[str, str] if isinstance(value, dict) else tuple[str, ...]
+        return container == expected and all(type(item) is str for item in items)
     return type(value) is expected

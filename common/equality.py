@@ -14,11 +14,16 @@ import jax
 import numpy as np
 
 from common import reference
-from common.config import ModelConfig, OptimiserConfig
-from common.contract import Chunk, Dense, flat, fresh_checkpoint, unflat, zero_hidden
+from common.config import (
+    GRADIENT_TOLERANCE,
+    LOSS_TOLERANCE,
+    TRAJECTORY_TOLERANCE,
+    ModelConfig,
+    OptimiserConfig,
+)
+from common.contract import Chunk, Dense, flat, fresh_checkpoint, on_arrays, unflat, zero_hidden
 from common.errors import BakeoffError
 from common.steps import adamw
-from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 
 if TYPE_CHECKING:
     from common.config import Workload
@@ -87,8 +92,7 @@ def random_weights(config: ModelConfig, seed: int = 0) -> Weights:
         kernel = rng.normal(size=(rows, columns)) / np.sqrt(rows)
         return Dense(kernel.astype(np.float32), rng.normal(0, 0.2, columns).astype(np.float32))
 
-    cells = [dense(rows, config.width) for rows in config.in_features]
-    return unflat([*cells, dense(config.width, config.vocab_size)])
+    return unflat(dense(*shape) for shape in config.kernels)
 
 
 def random_chunk(case: Case, seed: int, masked: int = 0) -> Chunk:
@@ -123,9 +127,7 @@ def answers(case: Case) -> tuple[reference.Gradient, reference.Gradient]:
 
 def gradient_of(step: TrainStep) -> Weights:
     """Return the gradient of a step that has made one update from zero moments."""
-    scale = 1 - reference.BETA1
-    mu = step.save().mu
-    return unflat(Dense(kernel / scale, bias / scale) for kernel, bias in flat(mu))
+    return on_arrays(lambda moment: moment / (1 - reference.BETA1), step.save().mu)
 
 
 def relative_norm(given: Weights, expected: Weights) -> float:

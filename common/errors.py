@@ -1,14 +1,10 @@
 """Errors for wrong use: the text of each is its whole message, on one line."""
 
-import errno
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-NAME_BYTES = 255
-"""Longest name of a file or folder, in bytes; all common file systems have this limit."""
 LONG = 200
-"""Longest path or message of another library that is shown whole, in characters."""
+"""Longest path, vocabulary or message of another library that is shown whole, in characters."""
 
 
 class BakeoffError(Exception):
@@ -35,7 +31,7 @@ def words_of(error: BaseException) -> str:
 
 
 def shortened(name: object) -> str:
-    """Return a path for a message: its beginning and end if it is long."""
+    """Return a path or text for a message: its beginning and end if it is long."""
     text = str(name)
     return text if len(text) <= LONG else f"{text[:60]}…{text[-20:]}"
 
@@ -67,14 +63,8 @@ def _exists(path: Path, option: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        problem = f"{error.strerror}; name another one"
-        longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
-        if error.errno == errno.ENAMETOOLONG and longest > NAME_BYTES:
-            problem = (
-                f"the name has {longest} bytes; at most {NAME_BYTES} are allowed: "
-                "name a shorter one"
-            )
-        raise BakeoffError(f"{option} {shortened(path)}: {problem}") from error
+        problem = f"{option} {shortened(path)}: {error.strerror}; name another one"
+        raise BakeoffError(problem) from error
     return True
 
 

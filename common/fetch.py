@@ -19,20 +19,15 @@ class Source:
 
     url: str
     """Address of a plain text file in UTF-8."""
-    file_name: str
-    """Its name in the cache folder."""
     sha256: str | None = None
     """Checksum of the file; None where the publisher re-issues it from time to time."""
 
 
 SOURCES: Mapping[str, Source] = {
-    "metamorphosis": Source(
-        url="https://www.gutenberg.org/cache/epub/5200/pg5200.txt", file_name="metamorphosis.txt"
-    ),
+    "metamorphosis": Source("https://www.gutenberg.org/cache/epub/5200/pg5200.txt"),
     "tinyshakespeare": Source(
-        url="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
-        file_name="tinyshakespeare.txt",
-        sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ),
 }
 
@@ -47,20 +42,20 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("jax-bakeoff"))
 
 
-def cached(source: Source, notify: Notify) -> Path:
-    """Return the path of the source's file, downloading it only if it is not in the cache.
+def cached(name: str, source: Source, notify: Notify) -> Path:
+    """Return the path of a source's file, downloading it only if it is not in the cache.
 
     A download is written to a temporary file, which gets its name once it is complete and checked.
 
     Args:
-        source: What to fetch; a file of that name in the cache is used without any network.
+        name: Name of the corpus; a file of this name in the cache is used without any network.
+        source: Where it is fetched from otherwise.
         notify: Called with one line when a download starts.
 
     Raises:
         BakeoffError: The download failed or its checksum is wrong; the cache stays as it was.
-
     """
-    path = cache_folder() / source.file_name
+    path = cache_folder() / f"{name}.txt"
     if path.exists():
         return path
     import pooch

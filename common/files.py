@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -25,9 +26,6 @@ KINDS = {
 MIB = 1 << 20
 MOST_JSON = 1 << 30
 """Largest run file, journal or plan that is read, in bytes; a day of samples has less."""
-STEM_BYTES = 200
-"""Bytes of a file's name that the name of its temporary file begins with; 255 are allowed in all,
-and 21 are enough for the process's number and the ending."""
 
 
 class UnfitFileError(OSError):
@@ -44,9 +42,10 @@ class LargeFileError(UnfitFileError):
         super().__init__(f"has {size / MIB:,.0f} MiB; at most {most // MIB} MiB are allowed")
 
 
-def require_regular(path: Path) -> None:
-    """Raise UnfitFileError if `path` is not a regular file, and OSError if there is none."""
-    _check(path.stat())
+def require_regular(about: os.stat_result) -> None:
+    """Raise UnfitFileError unless `about`, a result of `path.stat()`, is of a regular file."""
+    if not stat.S_ISREG(about.st_mode):
+        raise UnfitFileError(KINDS.get(stat.S_IFMT(about.st_mode), "is not a regular file"))
 
 
 def read_regular(path: Path, most: int) -> bytes:
@@ -58,11 +57,11 @@ def read_regular(path: Path, most: int) -> bytes:
             below /proc do: how much such a file holds, and whether it ends, is not known before.
         OSError: there is no such file, or it cannot be read.
     """
-    require_regular(path)  # opening a device can have effects
+    require_regular(path.stat())  # opening a device can have effects
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb", buffering=0) as file:  # noqa: PTH123 -- a descriptor
         about = os.fstat(file.fileno())
-        _check(about)
+        require_regular(about)
         if about.st_size > most:
             raise LargeFileError(about.st_size, most)
         if about.st_size == 0:
@@ -78,16 +77,10 @@ def read_regular(path: Path, most: int) -> bytes:
         return b"".join(parts)
 
 
-def _check(about: os.stat_result) -> None:
-    if not stat.S_ISREG(about.st_mode):
-        raise UnfitFileError(KINDS.get(stat.S_IFMT(about.st_mode), "is not a regular file"))
-
-
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
     """Yield where to write a file, which gets its name when all of it is on the disk."""
-    stem = os.fsencode(path.name)[:STEM_BYTES].decode("utf-8", "ignore")
-    partial = path.with_name(f".{stem}.{os.getpid()}.partial")
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         yield partial
         with partial.open("rb") as file:

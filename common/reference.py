@@ -7,14 +7,15 @@ Loshchilov and Hutter, "Decoupled weight decay regularization" (ICLR 2019), with
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from common.contract import Checkpoint, Dense, Weights, flat, unflat
+from common.contract import Checkpoint, Weights, flat, on_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from jaxtyping import Float64
 
@@ -35,10 +36,7 @@ class Gradient(NamedTuple):
 
 def double(weights: Weights) -> Weights:
     """Return `weights` in float64."""
-    return unflat(
-        Dense(np.asarray(kernel, np.float64), np.asarray(bias, np.float64))
-        for kernel, bias in flat(weights)
-    )
+    return on_arrays(partial(np.asarray, dtype=np.float64), weights)
 
 
 def loss_and_grads(weights: Weights, hidden: Sequence[AnyArray], chunk: Chunk) -> Gradient:
@@ -68,40 +66,32 @@ def loss_and_grads(weights: Weights, hidden: Sequence[AnyArray], chunk: Chunk) -
     loss = -(log_p * target).sum(axis=-1)
     d_logits = (np.exp(log_p) - target) * (mask / mask.sum())[..., None]
 
-    grads = [Dense(np.zeros_like(kernel), np.zeros_like(bias)) for kernel, bias in flat(weights)]
+    grads = on_arrays(np.zeros_like, weights)
+    layers = flat(grads)
     d_state = [np.zeros((batch, width)) for _ in cells]
     for t in reversed(range(time)):
-        grads[-1].kernel[...] += outputs[t][-1].T @ d_logits[t]
-        grads[-1].bias[...] += d_logits[t].sum(axis=0)
+        layers[-1].kernel[...] += outputs[t][-1].T @ d_logits[t]
+        layers[-1].bias[...] += d_logits[t].sum(axis=0)
         d_x = d_logits[t] @ readout.kernel.T
         for layer in reversed(range(len(cells))):
             d_sum = (d_state[layer] + d_x) * (1 - outputs[t][layer] ** 2)
-            grads[layer].kernel[...] += seen[t][layer].T @ d_sum
-            grads[layer].bias[...] += d_sum.sum(axis=0)
+            layers[layer].kernel[...] += seen[t][layer].T @ d_sum
+            layers[layer].bias[...] += d_sum.sum(axis=0)
             d_joined = d_sum @ cells[layer].kernel.T
             d_state[layer], d_x = d_joined[:, :width], d_joined[:, width:]
     mean = float((loss * mask).sum() / mask.sum())
-    return Gradient(mean, unflat(grads), tuple(state))
+    return Gradient(mean, grads, tuple(state))
 
 
 def adamw(checkpoint: Checkpoint, grads: Weights, config: OptimiserConfig) -> Checkpoint:
     """Return the checkpoint after one update."""
+    weights, mu, nu = map(double, checkpoint[:3])
     updates = checkpoint.updates + 1
-
-    def moments(old: Weights, new: Weights, beta: float) -> Weights:
-        return on_arrays(lambda a, b: beta * a + (1 - beta) * b, old, new)
+    mu = on_arrays(lambda m, g: BETA1 * m + (1 - BETA1) * g, mu, grads)
+    nu = on_arrays(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, nu, grads)
 
     def updated(p: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:
         direction = m / (1 - BETA1**updates) / (np.sqrt(v / (1 - BETA2**updates)) + EPSILON)
         return p - config.learning_rate * (direction + config.weight_decay * p)
 
-    mu = moments(double(checkpoint.mu), grads, BETA1)
-    nu = moments(double(checkpoint.nu), on_arrays(np.square, grads), BETA2)
-    weights = on_arrays(updated, double(checkpoint.weights), mu, nu)
-    return Checkpoint(weights, mu, nu, updates)
-
-
-def on_arrays(function: Callable[..., np.ndarray], *trees: Weights) -> Weights:
-    """Return the weights whose arrays are `function` of the arrays of `trees`."""
-    layers = zip(*map(flat, trees), strict=True)
-    return unflat(Dense(*map(function, *layer)) for layer in layers)
+    return Checkpoint(on_arrays(updated, weights, mu, nu), mu, nu, updates)

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from common.compatibility import program_of, tree_get, tree_set
-from common.contract import Checkpoint, Dense, Weights, flat, unflat
+from common.contract import Checkpoint, on_arrays
 from common.loss import scan_loss
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from common.config import ModelConfig, OptimiserConfig
-    from common.contract import Chunk, Hidden, Model, Params, Program, Style, TrainStep
+    from common.contract import Chunk, Hidden, Model, Params, Program, Style, TrainStep, Weights
 
     type Loss = Float[Array, ""]
     type Stages = Callable[[Any, Hidden, Chunk], Program]
@@ -48,18 +48,14 @@ def load_adam(
     optimiser: optax.GradientTransformation, params: Params, model: Model, checkpoint: Checkpoint
 ) -> optax.OptState:
     """Return optax's state for `params`, with the moments and the count of `checkpoint`."""
+    leaves, structure = jax.tree.flatten(params)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
     return tree_set(
-        like_init(optimiser.init, *shapes(params)),  # zeros would be compiled, and thrown away
+        like_init(optimiser.init, structure, shapes),  # zeros would be compiled, and thrown away
         mu=model.from_weights(checkpoint.mu),
         nu=model.from_weights(checkpoint.nu),
         count=jax.device_put(np.int32(checkpoint.updates)),
     )
-
-
-def shapes(tree: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
-    """Return the structure of `tree`, and the shapes and dtypes of its leaves."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 @cache
@@ -81,7 +77,7 @@ def save_adam(params: Params, opt_state: optax.OptState, model: Model) -> Checkp
 
 def on_host(weights: Weights) -> Weights:
     """Return `weights` as NumPy arrays."""
-    return unflat(Dense(np.asarray(kernel), np.asarray(bias)) for kernel, bias in flat(weights))
+    return on_arrays(np.asarray, weights)
 
 
 class FunctionalStep:
@@ -160,10 +156,7 @@ def functional(
         params = model.from_weights(checkpoint.weights)
         return params, load_adam(optimiser, params, model, checkpoint)
 
-    def save(state: tuple[Params, optax.OptState]) -> Checkpoint:
-        return save_adam(*state, model)
-
-    return FunctionalStep(update, load, save, stages)
+    return FunctionalStep(update, load, lambda state: save_adam(state[0], state[1], model), stages)
 
 
 def pure_style(build: Callable[[ModelConfig], Model]) -> Style:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,9 @@ COMMON = ("jax", "jaxlib", "optax", "numpy")
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """Return the version of Python, of this project and of the stack, where it is installed.
-
-    `more` are names of further distributions.
-    """
+    """Return the installed versions of Python, this project, the stack and `more` distributions."""
     installed = {"python": platform.python_version()}
     for name in dict.fromkeys(("jax-bakeoff", *COMMON, *more)):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return installed

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, shortened
 
 if TYPE_CHECKING:
     from jaxtyping import Int
-
-
-SHOWN = 100
-"""Characters of a vocabulary that an error lists."""
 
 
 def _code_points(text: str) -> Int[np.ndarray, " characters"]:
@@ -46,10 +42,9 @@ class Vocab:
         ids = np.searchsorted(known, given).clip(max=max(len(known) - 1, 0))
         wrong = np.flatnonzero(known[ids] != given)
         if wrong.size:
-            shown = self.characters[:SHOWN] + ("…" if len(self) > SHOWN else "")
             raise BakeoffError(
                 f"{what} has the character {text[wrong[0]]!r} at position {wrong[0]}, which the "
-                f"vocabulary lacks; it knows {shown!r}: leave that character out"
+                f"vocabulary lacks; it knows {shortened(self.characters)!r}: leave that one out"
             )
         return ids.astype(np.int32)
 

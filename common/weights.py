@@ -122,10 +122,8 @@ def load(path: Path) -> Saved:
     try:
         about = msgspec.json.decode(metadata.get("about", ""), type=Metadata)
         vocab = Vocab(about.vocab)
-        if Vocab.of(about.vocab) != vocab:
-            raise ValueError("the vocabulary is not sorted, or has a character twice")
-        if len(vocab) != about.model.vocab_size:
-            raise ValueError("the vocabulary does not have the size that the configuration says")
+        if Vocab.of(about.vocab) != vocab or len(vocab) != about.model.vocab_size:
+            raise ValueError("its vocabulary is not sorted, or not of the configuration's size")
     except (ValueError, BakeoffError) as error:
         raise BakeoffError(
             f"{path} has metadata that cannot be read ({error}); {ADVICE}"
@@ -139,7 +137,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        require_regular(path)
+        require_regular(path.stat())
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
@@ -160,11 +158,8 @@ def _tree(
 ) -> Weights:
     zero = np.float32(0)  # shapes alone: a forged configuration must not ask for a terabyte
     skeleton = unflat(
-        Dense(np.broadcast_to(zero, (rows, columns)), np.broadcast_to(zero, columns))
-        for rows, columns in [
-            *((rows, config.width) for rows in config.in_features),
-            (config.width, config.vocab_size),
-        ]
+        Dense(np.broadcast_to(zero, shape), np.broadcast_to(zero, shape[1:]))
+        for shape in config.kernels
     )
     arrays: list[np.ndarray] = []
     for name, expected in named(skeleton, prefix).items():

@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import sys
 from functools import partial
-from itertools import chain, cycle
+from itertools import cycle
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,8 +74,8 @@ class Entrant(NamedTuple):
 
 def names() -> list[str]:
     """Return the ids of all entrants, the baseline first; none is imported."""
-    found = {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
-    return [BASELINE, *sorted(found - {BASELINE}), *OUTSIDE]
+    modules = {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
+    return [BASELINE, *sorted(modules - {BASELINE}), *OUTSIDE]
 
 
 def declared(name: str) -> Declaration:
@@ -127,27 +127,13 @@ def libraries() -> list[str]:
 
 def pinnable() -> list[str]:
     """Return the packages that a SPEC may pin: the stack, then what its packages need."""
-    needed = chain.from_iterable(about.packages for about in _shared())
-    return list(dict.fromkeys([*COMMON[:2], *libraries(), *COMMON, *needed, "python"]))
+    needed = [package for about in _shared() for package in about.packages]
+    return list(dict.fromkeys([*COMMON[:2], *libraries(), *COMMON, *needed]))
 
 
 def _shared() -> list[Declaration]:
     """Return what the project's own entrants declare that need no environment of their own."""
-    found = [readable(name) for name in names() if name not in OUTSIDE]
-    return [about for about in found if not about.own_environment]
-
-
-def depending_on(packages: Iterable[str]) -> list[str]:
-    """Return the usual entrants that depend on some packages, the baseline first.
-
-    Everybody depends on `COMMON`, on what the baseline needs, and on Python. Packages that no
-    entrant declares count only if there are no others: then everybody may depend on them.
-    """
-    packages = set(packages)
-    shared = {*COMMON, *readable(BASELINE).packages, "python"}
-    about = {name: readable(name) for name in usual()}
-    names = [n for n, a in about.items() if packages & {a.distribution, *a.packages}]
-    return list(about) if packages & shared or not names else names
+    return [readable(name) for name in here() if name not in OUTSIDE]
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
@@ -197,22 +183,21 @@ def add(file: str | Path) -> str:
     Raises:
         BakeoffError: there is no such Python file, or its name is another entrant's.
     """
-    path = Path(file).resolve()
+    path, given = Path(file).resolve(), f"entrant {str(file)!r}"
     if path.suffix != ".py" or not path.is_file():
-        raise BakeoffError(f"no such entrant {str(file)!r}; give a name, or a Python file's path")
+        raise BakeoffError(f"no such {given}; give a name, or a Python file's path")
     name = path.stem
-    if not name.isidentifier():
-        raise BakeoffError(
-            f"entrant {str(file)!r}: its name must be a Python identifier; rename it"
-        )
-    if name in RESERVED:
-        raise BakeoffError(
-            f"entrant {str(file)!r}: {name!r} has a meaning of its own; rename the file"
-        )
     if name in names() and path == source(name).resolve():
         return name
-    if OUTSIDE.get(name, path) != path or (name in names() and name not in OUTSIDE):
-        raise BakeoffError(f"entrant {str(file)!r}: there is another {name!r}; rename the file")
+    problem = ""
+    if not name.isidentifier():
+        problem = "its name must be a Python identifier"
+    elif name in RESERVED:
+        problem = f"{name!r} has a meaning of its own"
+    elif name in names():
+        problem = f"there is another {name!r}"
+    if problem:
+        raise BakeoffError(f"{given}: {problem}; rename the file")
     OUTSIDE[name] = path
     return name
 
@@ -231,9 +216,18 @@ def load(name: str) -> Entrant:
     if name not in names():
         raise unknown("entrant", name, names())
     try:
-        module = _outside(name) if name in OUTSIDE else _own(name)
+        module = _imported(name)
     except ModuleNotFoundError as error:
-        raise BakeoffError(lacking(name, error.name)) from error
+        advice = "; install it, or choose another entrant"
+        if readable(name).own_environment:
+            advice = (
+                " here, for it has an environment of its own: "
+                f"`pytest bench --entrant {name}` builds that and measures in it; choose another "
+                "entrant for anything else"
+            )
+        raise BakeoffError(
+            f"entrant {name!r} needs the package {error.name!r}, which is not installed{advice}"
+        ) from error
     for style in module.STYLES:
         if not isinstance(style, str) or not style.isidentifier():
             raise BakeoffError(
@@ -243,25 +237,13 @@ def load(name: str) -> Entrant:
     return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION, missing)
 
 
-def lacking(name: str, package: str | None) -> str:
-    """Say that an entrant's package is not here, and what to do."""
-    what = f"entrant {name!r} needs the package {package!r}, which is not installed"
-    if readable(name).own_environment:
-        return (
-            f"{what} here, for it has an environment of its own: `pytest bench --entrant {name}` "
-            "builds that and measures in it; choose another entrant for anything else"
-        )
-    return f"{what}; install it, or choose another entrant"
-
-
-def _own(name: str) -> Any:
-    module = importlib.import_module(f"impls.{name}")
-    older.adapt(name, module)
-    return module
-
-
-def _outside(name: str) -> Any:
+def _imported(name: str) -> Any:
+    """Return an entrant's module; a file of its own is imported under the same kind of name."""
     qualified = f"impls.{name}"
+    if name not in OUTSIDE:
+        module = importlib.import_module(qualified)
+        older.adapt(name, module)
+        return module
     if qualified not in sys.modules:
         spec = importlib.util.spec_from_file_location(qualified, OUTSIDE[name])
         assert spec is not None

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from common.contract import Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "jax-blox"
-RELEASES = {"in_a_year": 9, "latest": "0.1.6", "latest_on": "2026-05-20", "as_of": "2026-11-25"}
 COLOUR = "#332288"
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "brainstate"
-RELEASES = {"in_a_year": 14, "latest": "0.6.0", "latest_on": "2026-10-20", "as_of": "2026-11-25"}
 COLOUR = "#CC6677"
 
 type Params = Any

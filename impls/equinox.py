@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "equinox"
 PACKAGES = ("jaxtyping", "wadler-lindig", "typing-extensions")
-RELEASES = {"in_a_year": 6, "latest": "0.13.8", "latest_on": "2026-05-05", "as_of": "2026-11-25"}
 COLOUR = "#D55E00"
 IF_NAMED = ("flat",)
 WAITS = ("filter_jit",)

@@ -36,7 +36,6 @@ DISTRIBUTION = "flax"
 PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
 RECOMMENDED = False
 NOTE = "Linen stays, but Flax sends new users to NNX."
-RELEASES = {"in_a_year": 10, "latest": "0.12.12", "latest_on": "2026-10-27", "as_of": "2026-11-25"}
 COLOUR = "#009E73"
 REFERENCES = ("blog",)
 

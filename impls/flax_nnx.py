@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "flax"
 PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
-RELEASES = {"in_a_year": 10, "latest": "0.12.12", "latest_on": "2026-10-27", "as_of": "2026-11-25"}
 COLOUR = "#CC79A7"
 IF_NAMED = ("jax_jit", "flat")
 LIMITS = {

@@ -24,7 +24,6 @@ DISTRIBUTION = "dm-haiku"
 PACKAGES = ("jmp", "absl-py")
 RECOMMENDED = False
 NOTE = "Haiku is in maintenance mode."
-RELEASES = {"in_a_year": 2, "latest": "0.0.17", "latest_on": "2026-07-27", "as_of": "2026-11-25"}
 COLOUR = "#E69F00"
 
 type Params = dict[str, dict[str, Array]]

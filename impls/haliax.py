@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
 
 DISTRIBUTION = "marin-haliax"
-RELEASES = {
-    "in_a_year": 227,
-    "latest": "0.2.227.dev40316220070",
-    "latest_on": "2026-10-26",
-    "as_of": "2026-11-25",
-}
 COLOUR = "#88CCEE"
 
 

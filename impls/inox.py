@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, Program, State, TrainStep
 
 DISTRIBUTION = "inox"
-RELEASES = {"in_a_year": 1, "latest": "0.8.0", "latest_on": "2025-12-08", "as_of": "2026-11-25"}
 COLOUR = "#117733"
 
 type Params = dict[str, Array]

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from common.steps import Configured
 
 DISTRIBUTION = "keras"
-RELEASES = {"in_a_year": 11, "latest": "3.15.1", "latest_on": "2026-07-29", "as_of": "2026-11-25"}
 COLOUR = "#56B4E9"
 
 type Params = list[Array]

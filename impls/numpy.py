@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 DISTRIBUTION = "numpy"
 JAX = False
 NOTE = "NumPy is not a JAX library: an interpreted loop, the floor of the scale."
-RELEASES = {"in_a_year": 12, "latest": "2.5.5", "latest_on": "2026-11-15", "as_of": "2026-11-25"}
 COLOUR = "#8C6BB1"
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from common.contract import Checkpoint, Chunk, Hidden, Program, State, TrainStep
 
 DISTRIBUTION = "penzai"
-RELEASES = {"in_a_year": 0, "latest": "0.2.5", "latest_on": "2025-04-08", "as_of": "2026-11-25"}
 COLOUR = "#7F7F7F"
 
 type Params = tuple[pz.ParameterValue, ...]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "jax"
 PACKAGES = ("scipy", "ml-dtypes", "opt-einsum", "absl-py", "chex")
-RELEASES = {"in_a_year": 14, "latest": "0.12.0.1", "latest_on": "2026-10-21", "as_of": "2026-11-25"}
 COLOUR = "#0072B2"
 REFERENCES = ("tuned",)
 

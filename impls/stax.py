@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 DISTRIBUTION = "jax"
 RECOMMENDED = False
 NOTE = "stax is an example library that ships with JAX; its documentation sends users elsewhere."
-RELEASES = {"in_a_year": 14, "latest": "0.12.0.1", "latest_on": "2026-10-21", "as_of": "2026-11-25"}
 COLOUR = "#882255"
 
 type Params = list[Any]

@@ -4,9 +4,8 @@
 come out have their sum; with both trained, each step would move the sum twice as far. Weights are
 stored out by in, so kernels are transposed, and the rows over the hidden state stand apart.
 
-The number of threads is one setting for the whole process, and costs time where it changes. So
-`eager_all_cores`, with all cores that the process may use, is measured in workers of its own; the
-other styles use one.
+The number of threads is one setting for the whole process, and costs time where it changes: all
+styles use one.
 """
 
 # /// script
@@ -17,7 +16,6 @@ other styles use one.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sysconfig
 from pathlib import Path
@@ -41,9 +39,7 @@ if TYPE_CHECKING:
 DISTRIBUTION = "torch"
 JAX = False
 NOTE = "PyTorch is not a JAX library: an outside reference, which computes the same function."
-RELEASES = {"in_a_year": 8, "latest": "2.15.0", "latest_on": "2026-10-28", "as_of": "2026-11-25"}
 COLOUR = "#44AA99"
-ALONE = ("eager_all_cores",)
 
 type Params = dict[str, torch.Tensor]
 
@@ -183,12 +179,6 @@ def eager(config: ModelConfig, optimiser: Configured) -> TrainStep:
     return InPlace(config, optimiser, threads=1)
 
 
-def eager_all_cores(config: ModelConfig, optimiser: Configured) -> TrainStep:
-    """The same on all cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return InPlace(config, optimiser, threads=cores or 1)
-
-
 def compiled(config: ModelConfig, optimiser: Configured) -> TrainStep:
     """`torch.compile` over model and loss, on one thread; it leaves `nn.RNN` and AdamW as they are.
 
@@ -197,7 +187,7 @@ def compiled(config: ModelConfig, optimiser: Configured) -> TrainStep:
     return InPlace(config, optimiser, threads=1, loss=torch.compile(loss_fn))
 
 
-STYLES = {"eager": eager, "eager_all_cores": eager_all_cores}
+STYLES = {"eager": eager}
 MISSING = {}
 if not any(map(shutil.which, ("c++", "g++", "clang++"))):
     MISSING["compile"] = "torch.compile needs a C++ compiler, and there is none on the PATH"

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 DISTRIBUTION = "trax"
 RECOMMENDED = False
 NOTE = "Trax ended in 2021 with this release, which runs on today's JAX and needs TensorFlow."
-RELEASES = {"in_a_year": 0, "latest": "1.4.1", "latest_on": "2021-10-26", "as_of": "2026-11-25"}
 COLOUR = "#999933"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,18 @@ def how(folder: Path, *paths: Path, **variables: str) -> dict[str, Any]:
     env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     env |= {"TMPDIR": str(temporary), "PYTHONPATH": python_path, "NO_COLOR": "1", **variables}
     return {"cwd": folder, "env": env, "text": True}
+
+
+def done_for_real(folder: Path, given: str) -> None:
+    """Run a slow command as a user does, with programs that are optimised; it has to succeed."""
+    done = subprocess.run(
+        command(*given.split()),
+        **how(folder, JAX_DISABLE_MOST_OPTIMIZATIONS="false"),
+        capture_output=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def saved(**about: Any) -> weights.Saved:

@@ -46,24 +46,28 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(name, value)
 
 
+LONGEST = ("test_bisect.py", "test_stacks.py", "test_history.py")
+"""Files that take minutes, the longest first."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no core waits at the end for another one's."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
-@cache
-def online() -> bool:
-    """Tell whether uv reaches a package index."""
+@pytest.fixture(scope="session")
+def needs_network() -> None:
+    """Skip where uv reaches no package index."""
     try:
         compiled(["jmp==0.0.4"], minor())
     except BakeoffError:
-        return False
-    return True
-
-
-@pytest.fixture(scope="session")
-def needs_network() -> None:
-    if not online():
         pytest.skip("uv reaches no package index")
 
 

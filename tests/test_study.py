@@ -19,6 +19,7 @@ def study(folder: Path, *arguments: str) -> str:
     return str(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["metamorphosis", "synthetic"])
 def test_the_published_tables_are_those_of_the_published_losses(tmp_path: Path, text: str) -> None:
     table, why = study(tmp_path, str(STUDY / "losses" / f"{text}.json")).split("\n\n")

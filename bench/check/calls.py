@@ -1,4 +1,4 @@
-"""Checks of calls: computed anew, without compiling, and while they are timed.
+"""Checks of calls: without compiling again, and with all work done while they are timed.
 
 Times do not depend on the machine: they are compared with other times of the same step and of the
 same seconds, with wide margins, and a finding has to show three times in a row.
@@ -13,110 +13,33 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from bench.check.findings import ERROR, NOTE
-from bench.check.subject import plain
-from bench.worker.counts import compilations
+from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import Case, random_chunk, random_hidden, random_weights
-from common.tolerances import LOSS_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bench.check.findings import CheckFinding
-    from bench.check.subject import Subject
+    from bench.check.subject import CheckFinding, Subject
     from common.contract import TrainStep
-
-LOOSE = 10 * LOSS_TOLERANCE
-"""Relative difference of losses at weights that have come through several updates; a loss that was
-not computed anew is off by far more."""
-CHUNKS = (0, 0, 0, 0, 0, 0, 1, 0, 2)
-"""Seeds of the chunks of calls in a row: the same one for longer than a cache may take to fill,
-then others, among them one that was seen before."""
-WARM, FURTHER = 3, 6
-"""Calls after which a step is warm (the second and third can still compile), and calls after those
-that should compile nothing."""
-
-
-def fresh(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Look for results that were not computed from the arguments of their call."""
-    right = _losses([plain().step(case)], case)[0]
-    alone = _losses([subject.step(case)], case)
-    steps = [subject.step(case), subject.new_step(case)]
-    steps[1].load(fresh_checkpoint(random_weights(case.model)))
-    for number, losses in enumerate([*alone, *_losses(steps, case)]):
-        wrong = ~np.isclose(losses, right, rtol=LOOSE, atol=0)
-        if np.any(wrong):
-            at = int(np.argmax(wrong))
-            seen = f"call {at + 1} returned {losses[at]:.6f}, plain JAX's returns {right[at]:.6f}"
-            if losses[at] in losses[:at]:
-                seen += f"; this is the loss that call {losses.index(losses[at]) + 1} returned"
-            expected = "a call returns the loss of its chunk, at the weights before its update"
-            if number:
-                expected += ", also in turns with another step of the same style"
-            yield subject.finding(expected, seen)
-            return
-    yield from _overwritten(subject, case)
-
-
-def _losses(steps: list[TrainStep], case: Case) -> list[list[float]]:
-    """Return the losses of steps that take turns, with the chunks of CHUNKS."""
-    hidden, losses = random_hidden(case), [list[float]() for _ in steps]
-    for seed in CHUNKS:
-        for step, row in zip(steps, losses, strict=True):
-            row.append(float(step(hidden, random_chunk(case, seed))[1]))
-    return losses
-
-
-def _overwritten(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """See that later calls leave alone what a call was given, and what it and save() returned."""
-    step, hidden, chunk = subject.step(case), random_hidden(case), random_chunk(case, 1)
-    after, loss = step(hidden, chunk)
-    saved = jax.tree.leaves(step.save().weights)
-    before, weights = jax.tree.map(np.array, ((*hidden, *after, loss), saved))
-    for _ in range(WARM):
-        jax.block_until_ready(step(after, chunk))
-    equal = partial(np.array_equal, equal_nan=True)
-    try:
-        same = all(map(equal, (*hidden, *after, loss), before))
-    except RuntimeError:  # a donated buffer cannot be read
-        same = False
-    if not same:
-        expected = "arguments and results of a call stay as they are (donate only your state)"
-        yield subject.finding(expected, "a later call wrote into them, or took their buffers")
-    if not all(map(equal, saved, weights)):
-        yield subject.finding("save() returns a copy", "later calls wrote into it", "save")
 
 
 def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Count the programs that warm calls compile, also after a load."""
-    step = subject.step(case)
-    _compiled(step, case, WARM)
-    if programs := _compiled(step, case, FURTHER):
-        yield subject.finding(
-            f"after {WARM} calls, nothing is compiled again",
-            f"{FURTHER} further calls compiled {programs} programs: perhaps each call jits a new "
-            "function, or passes an argument that jit takes for another one each time",
-        )
-        return
-    step.load(fresh_checkpoint(random_weights(case.model, 5)))
-    if programs := _compiled(step, case, WARM):
-        yield subject.finding(
-            "load() causes no compilation",
-            f"{WARM} calls after a load compiled {programs} programs: what it loads differs from "
-            "what calls make, in a dtype, a weak type or a structure",
-            "load",
-        )
-
-
-def _compiled(step: TrainStep, case: Case, calls: int) -> int:
-    """Return how many programs these calls compile, the state carried over."""
-    hidden, chunks = random_hidden(case), [random_chunk(case, seed) for seed in range(calls)]
-    programs = compilations()
-    for chunk in chunks:
+    """Count the programs that warm calls compile."""
+    step, hidden = subject.step(case), random_hidden(case)
+    chunks = [random_chunk(case, seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
+    for chunk in chunks[:FIRST_CALLS]:
         hidden, _ = jax.block_until_ready(step(hidden, chunk))
-    return programs()
+    programs = compilations()
+    for chunk in chunks[FIRST_CALLS:]:
+        hidden, _ = jax.block_until_ready(step(hidden, chunk))
+    if compiled := programs():
+        yield subject.finding(
+            f"after {FIRST_CALLS} calls, nothing is compiled again",
+            f"{WARM_CALLS} further calls compiled {compiled} programs: perhaps each call jits a "
+            "new function, or passes an argument that jit takes for another one each time",
+        )
 
 
 LONG = Case(ModelConfig(5, width=24, layers=3), chunk=512, batch=1)
@@ -126,8 +49,6 @@ ROUNDS, ATTEMPTS = 7, 3
 IDLE_CALLS, IDLE_SECONDS = 5, 0.05
 """Wait after a call, in calls and at least in seconds, to see whether something goes on: on a busy
 machine, work in the background waits for its turn too."""
-SLOW_LOAD = 3.0
-"""Ratio to the time of plain JAX's load up to which a load may just hold parameters otherwise."""
 
 
 class Limit(NamedTuple):
@@ -136,7 +57,6 @@ class Limit(NamedTuple):
     ratio: float
     expected: str
     seen: str
-    severity: str = ERROR
 
 
 LIMITS = {
@@ -144,12 +64,6 @@ LIMITS = {
         3.0,
         "a call takes as long with a known chunk as with a new one",
         "a new chunk takes {:.1f} times as long: results were computed ahead, or kept",
-    ),
-    "load": Limit(
-        0.5,
-        "load() only puts weights in their place: build model and step once, outside of load()",
-        "it takes {:.1f} of a call's time; it is not timed, but makes runs longer",
-        NOTE,
     ),
     "save": Limit(
         0.5,
@@ -169,21 +83,19 @@ LIMITS = {
 
 def timed_region(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Look for work of a call that is done before or after it."""
-    step, baseline = subject.step(LONG), plain().step(LONG)
-    for _ in range(WARM):
+    step = subject.step(LONG)
+    for _ in range(FIRST_CALLS):
         jax.block_until_ready(step(zero_hidden(LONG.model), random_chunk(LONG, 1)))
     step.save()
     above = dict.fromkeys(LIMITS, 0.0)
     for attempt in range(ATTEMPTS):
-        ratios = _ratios(step, baseline, attempt) if above else {}
+        ratios = _ratios(step, attempt) if above else {}
         above = {kind: ratios[kind] for kind in above if ratios[kind] > LIMITS[kind].ratio}
     for kind, ratio in above.items():
-        limit = LIMITS[kind]
-        seen = limit.seen.format(ratio)
-        yield subject.finding(limit.expected, seen, kind, severity=limit.severity)
+        yield subject.finding(LIMITS[kind].expected, LIMITS[kind].seen.format(ratio), kind)
 
 
-def _ratios(step: TrainStep, baseline: TrainStep, attempt: int) -> dict[str, float]:
+def _ratios(step: TrainStep, attempt: int) -> dict[str, float]:
     """Take all times in turns, and relate them to a call's time."""
     start, known = fresh_checkpoint(random_weights(LONG.model)), random_chunk(LONG, 1)
     hidden, rows = zero_hidden(LONG.model), []
@@ -192,8 +104,7 @@ def _ratios(step: TrainStep, baseline: TrainStep, attempt: int) -> dict[str, flo
         new = random_chunk(LONG, 100 + attempt * ROUNDS + number)
         step.load(start)
         jax.block_until_ready(call())
-        load = _seconds(partial(step.load, start))
-        plain_load = _seconds(partial(baseline.load, start))
+        step.load(start)
         again = _seconds(call)
         step.load(start)
         first = _seconds(partial(step, hidden, new))
@@ -201,11 +112,10 @@ def _ratios(step: TrainStep, baseline: TrainStep, attempt: int) -> dict[str, flo
         busy = _seconds(call, time.process_time)
         wait = partial(time.sleep, max(IDLE_SECONDS, IDLE_CALLS * first))
         idle = _seconds(wait, time.process_time)
-        rows.append((again, first, load, plain_load, save, save_again, busy, idle))
-    again, first, load, plain_load, save, save_again, busy, idle = np.median(rows, axis=0)
+        rows.append((again, first, save, save_again, busy, idle))
+    again, first, save, save_again, busy, idle = np.median(rows, axis=0)
     return {
         "new chunk": first / again,
-        "load": load / first if load > SLOW_LOAD * plain_load else 0.0,
         "save": (save - save_again) / first,
         "between calls": idle / busy,
     }

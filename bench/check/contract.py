@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -13,31 +10,29 @@ import jax
 import numpy as np
 
 import impls
-from bench.check.findings import DONATES, ERROR, NOTE
-from bench.check.skeleton import STYLE_CONSTANTS
-from bench.check.subject import PARTS, checkpoint_under_way, difference, named_arrays
-from bench.worker.donation import donates, taken_arguments
+from bench.check.subject import (
+    DONATES,
+    NOTE,
+    PARTS,
+    checkpoint_under_way,
+    difference,
+    named_arrays,
+)
+from bench.worker.proof import taken_arguments
 from common.contract import Checkpoint, Program
 from common.equality import make, random_chunk, random_hidden, random_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.check.findings import CheckFinding
-    from bench.check.subject import Subject
+    from bench.check.subject import CheckFinding, Subject
     from common.equality import Case
-
-OTHER_PRECISION = re.compile(
-    r"stablehlo\.(\w+).*tensor<(?:[\d?]+x)*(bf16|f16|f64|f[84]\w+|complex<f\d+>)>"
-)
-"""An operation of StableHLO on floating-point numbers that are not float32."""
 
 
 def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
     """Import the file, and look at the names that it has to define."""
     impls.declared(subject.name)  # raises what is wrong in the text of the file
     entrant = subject.entrant
-    yield from _constants(subject)
     try:
         metadata.version(entrant.distribution)
     except (metadata.PackageNotFoundError, ValueError):
@@ -51,30 +46,18 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
         yield subject.finding("STYLES maps names to styles", seen, "STYLES")
 
 
-def _constants(subject: Subject) -> Iterator[CheckFinding]:
-    """Compare the module's constants with those that are read without running it."""
-    entrant, declared = subject.entrant, impls.declared(subject.name)
-    for field in fields(declared):
-        name, read = field.name.upper(), getattr(declared, field.name)
-        value = getattr(sys.modules[f"impls.{subject.name}"], name, read)
-        if (tuple(value) if isinstance(value, list) else value) != read:
-            expected = f"{name} is a literal at the top of the file, which is read before it runs"
-            seen = f"the imported file has {value!r}, the text of the file has {read!r}"
-            yield subject.finding(expected, seen, name)
-    styles = [*entrant.styles, *entrant.missing]
-    for name in STYLE_CONSTANTS:
-        if unknown := [s for s in getattr(declared, name.lower()) if s not in styles]:
-            expected = f"{name} names styles of the file: {', '.join(styles)}"
-            yield subject.finding(expected, f"it names {', '.join(unknown)}", name)
-
-
 def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Make a step, and call each of its methods once; see what it donates."""
-    subject.step(case)
-    donation = list(_donation(subject, case))
-    yield from donation
-    if any(finding.severity == ERROR for finding in donation):
-        return
+    step, style = subject.step(case), str(subject.style)
+    expected = "hidden state and chunk can be used again after a call"
+    variants = {expected: step}
+    if subject.entrant.can_donate(style):
+        donating = make(subject.entrant.style(style, donate=True), case)
+        variants[f"{expected}, with donate=True too"] = donating
+    for expected, variant in variants.items():
+        if taken := taken_arguments(variant, case):
+            yield subject.finding(expected, taken)
+            return
     step, arguments = subject.step(case), (random_hidden(case), random_chunk(case, 1))
     _hidden, _loss = step(*arguments)
     returned: dict[str, tuple[Any, type]] = {"save": (step.save(), Checkpoint)}
@@ -84,22 +67,14 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         if not isinstance(value, kind):
             expected = f"{name}() returns a common.contract.{kind.__name__}"
             yield subject.finding(expected, f"it returned {type(value).__name__}", name)
-
-
-def _donation(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    expected = "hidden state and chunk can be used again after a call"
-    step, style = subject.compiled(case), str(subject.style)
-    if taken := taken_arguments(step, case):
-        yield subject.finding(expected, taken)
-    elif donates(step, case):
+            return
+    if subject.jax and donates(returned["program"][0]):
         yield subject.finding(DONATES, "it does so always", severity=NOTE)
-    if subject.entrant.can_donate(style):
-        donating = make(subject.entrant.style(style, donate=True), case)
-        if taken := taken_arguments(donating, case):
-            yield subject.finding(f"{expected}, with donate=True too", taken)
-        elif not donates(donating, case):
-            expected = "with donate=True, a step donates its state"
-            yield subject.finding(expected, "its program donates nothing")
+
+
+def donates(program: Program) -> bool:
+    """Tell whether a program is told to donate any of its arguments."""
+    return any(leaf.donated for leaf in jax.tree.leaves(program.lower().args_info))
 
 
 def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
@@ -149,18 +124,6 @@ def _unlike(given: Any, expected: Any, kind: Any = object) -> str:
         if ours.get(name) != right.get(name)
     ]
     return "; ".join(wrong[:4])
-
-
-def dtypes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
-    """Look for other precisions in the program that a step compiles."""
-    program = subject.step(case).program(random_hidden(case), random_chunk(case, 1))
-    assert program is not None  # of JAX's steps, `contract` sees to that
-    uses = OTHER_PRECISION.findall(program.lower().as_text())
-    for dtype in dict.fromkeys(dtype for _, dtype in uses):
-        names = [operation for operation, used in uses if used == dtype]
-        seen = f"{len(names)} of its operations use {dtype}; the first one is {names[0]}"
-        expected = "the compiled program computes in float32 only"
-        yield subject.finding(expected, seen, "step", "build")
 
 
 def model_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:

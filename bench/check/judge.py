@@ -1,6 +1,6 @@
-"""The process in which a style, or a file as a whole, is checked.
+"""The checks, and the process in which a style, or a file as a whole, is checked.
 
-`python -m bench.check.judge ARGUMENTS`, with the arguments of `prepared` in JSON: a worker whose
+`python -m bench.check.judge ARGUMENTS`, with the arguments of `_prepared` in JSON: a worker whose
 commands are the names of checks. An entrant that exits, hangs or takes all memory does so here. It
 runs in the entrant's environment, so it imports no package that such an environment may lack.
 """
@@ -12,50 +12,84 @@ import resource
 import signal
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import impls
-from bench.check.checks import findings_of
-from bench.check.findings import NOTE
-from bench.check.subject import Subject
+from bench.check import calls, contract, numbers
+from bench.check.subject import NOTE, CheckFinding, Subject
 from bench.worker.__main__ import adopt, answer_commands, begin
+from bench.worker.arms import load_workload, use
 from bench.worker.integrity import Surroundings
-from bench.worker.workloads import load_workload, use
 from common.errors import BakeoffError
 
-LARGEST_FILE = 1 << 28
-"""Bytes that the process may write into one file, its output included: a step that prints without
-end must not fill the disk."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from common.equality import Case
+
+    type CheckFunction = Callable[[Subject, Case], Iterable[CheckFinding]]
+    """Looks for mistakes at some sizes."""
+
+LONGEST_SEEN = 600
+"""Characters of a finding: JAX's exceptions can be pages."""
+
+
+class Check(NamedTuple):
+    """One demand on every style of an entrant, and perhaps on its file as a whole."""
+
+    about: str
+    """What has to hold."""
+    of_style: CheckFunction
+    of_file: CheckFunction | None = None
+    sizes: int | None = 1
+    """The first so many of `Subject.cases` are tried, until there is a finding; None: all."""
+
+
+CHECKS: dict[str, Check] = {
+    "contract": Check(
+        "the file can be imported, and offers what the contract asks for",
+        contract.style_contract,
+        contract.file_contract,
+    ),
+    "shapes": Check(
+        "arrays have the right shapes, dtypes and classes",
+        contract.step_shapes,
+        contract.model_shapes,
+        sizes=2,
+    ),
+    "weights": Check(
+        "weights go in and out unchanged", contract.step_weights, contract.model_weights, sizes=2
+    ),
+    "equality": Check(
+        "loss, state and gradient are the float64 reference's", numbers.equality, sizes=None
+    ),
+    "ten-steps": Check("ten updates have plain JAX's losses", numbers.ten_steps, sizes=None),
+    "retrace": Check("a warm call compiles nothing", calls.retrace),
+    "timed-region": Check("all work is done in the call that is timed", calls.timed_region),
+}
+"""Checks in the order in which their findings are best read, and corrected. In each of them,
+changed settings, and threads and processes that run on after it, are findings too."""
 
 
 def main() -> None:
     """Run the checks that standard input names, until it ends."""
     out = begin()
     adopt()
-    answer_commands(out, partial(examine, prepared(**json.loads(sys.argv[1]))))
+    answer_commands(out, partial(examine, _prepared(**json.loads(sys.argv[1]))))
 
 
-def prepared(
+def _prepared(
     path: str, name: str, style: str | None, workloads: list[str], memory: int, backend: str
 ) -> Subject:
-    """Return what this process is to check; nothing of it is imported yet.
-
-    Args:
-        path: File of the entrant; empty if it is one of `impls/`.
-        name: Of the entrant.
-        style: Or None for the file as a whole.
-        workloads: Further sizes at which numbers are compared.
-        memory: Bytes that this process may use.
-        backend: That the entrant runs on.
-    """
+    """Return what this process is to check, at most so many bytes large; it is not imported yet."""
     if backend == "cpu":  # a driver has all of its device's memory among its own data
         _limit(memory)
     use(backend)
     if path:
         impls.add(path)
-    return Subject(name, style, tuple(load_workload(workload).case for workload in workloads))
+    return Subject(name, style, tuple(load_workload(workload)[0] for workload in workloads))
 
 
 def examine(subject: Subject, check: str, seconds: float) -> dict[str, Any]:
@@ -72,6 +106,23 @@ def examine(subject: Subject, check: str, seconds: float) -> dict[str, Any]:
         findings.append(subject.finding(expected, seen, severity=NOTE))
     styles = list(subject.entrant.styles) if "entrant" in vars(subject) else []
     return {"findings": [asdict(finding) for finding in findings], "styles": styles}
+
+
+def findings_of(subject: Subject, name: str) -> list[CheckFinding]:
+    """Run a check at one size after another, until something is found; so is an exception."""
+    check, findings = CHECKS[name], list[CheckFinding]()
+    function = check.of_style if subject.style else check.of_file
+    assert function is not None
+    for case in subject.cases[: check.sizes]:
+        at = "" if check.sizes == 1 else f" ({case.model}, chunk={case.chunk}, batch={case.batch})"
+        try:
+            for finding in function(subject, case):
+                findings.append(replace(finding, expected=finding.expected + at))
+        except BaseException as error:
+            findings.append(subject.exception(check.about, error))
+        if findings:
+            break
+    return [replace(finding, seen=finding.seen[:LONGEST_SEEN]) for finding in findings]
 
 
 def _interrupt(seconds: float) -> None:
@@ -92,7 +143,6 @@ def _limit(memory: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,20 +15,18 @@ from typing import TYPE_CHECKING
 import psutil
 
 import impls
-from bench.check.checks import CHECKS
-from bench.check.findings import FILE, CheckFinding, CheckResult, Judgement
-from bench.check.subject import Subject
+from bench.check.judge import CHECKS
+from bench.check.subject import ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError
 from bench.worker.__main__ import adopt
-from common.devices import Device
-from common.errors import unknown
+from common.config import Device
+from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-JUDGE = "bench.check.judge"
-START_SECONDS = 120.0
-"""Time limit for a process to import jax, before anything of an entrant is run."""
+MEMORY = 8 << 30
+"""Bytes that a process may use: a step that takes more and more is to fail before the machine."""
 OVERRUN = 1.2
 """Ratio to a check's time limit after which its process is ended from outside: it should have
 ended the check itself, but code that is not Python's cannot be interrupted."""
@@ -49,9 +46,58 @@ class CheckOptions:
     """Numbers are compared at their sizes, in addition to two small ones."""
     seconds: float = 60.0
     """For each check."""
-    memory: int = 8 << 30
-    """Bytes for a process."""
     backend: str = "cpu"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The result of one check of one style, or of the file."""
+
+    check: str
+    style: str | None
+    findings: tuple[CheckFinding, ...] = ()
+    not_run: str = ""
+    """Why the check was not run; empty if it was."""
+
+    @property
+    def outcome(self) -> str:
+        """The result in a word: `finding`, `not run`, `note` or `ok`."""
+        if any(finding.severity == ERROR for finding in self.findings):
+            return "finding"
+        if self.not_run:
+            return "not run"
+        return "note" if self.findings else "ok"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The results of all checks of one entrant."""
+
+    entrant: str
+    path: str
+    """The path or name that the user gave."""
+    styles: tuple[str, ...]
+    """The styles that were checked."""
+    results: tuple[CheckResult, ...]
+    complete: bool
+    """Whether all checks were requested; otherwise nothing is called equal."""
+    all_styles: bool = True
+    """Whether all styles of the file were checked."""
+
+    @property
+    def findings(self) -> list[CheckFinding]:
+        """All findings, in the order of the checks."""
+        return [finding for result in self.results for finding in result.findings]
+
+    @property
+    def errors(self) -> list[CheckFinding]:
+        """Findings that keep the entrant from being measured."""
+        return [finding for finding in self.findings if finding.severity == ERROR]
+
+    @property
+    def equal(self) -> bool | None:
+        """Whether the styles compute what the others do; None if not everything was checked."""
+        return False if self.errors else (True if self.complete else None)
 
 
 def entrant_name(given: str) -> str:
@@ -72,8 +118,8 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
         on_progress: Called with the style, or `file`, and the check before each check.
 
     Raises:
-        BakeoffError: there is no such entrant, it has none of the requested styles, or its
-            environment cannot be built.
+        BakeoffError: there is no such entrant, it lacks a requested style, there is no such
+            backend, or its environment cannot be built.
     """
     adopt()  # what a process leaves behind when it ends
     runner = Runner(given, options, on_progress)
@@ -83,8 +129,9 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
             results += runner.results_of(style)
     finally:
         runner.end_processes()
-    complete = set(options.checks) == set(CHECKS) and not options.styles
-    return Judgement(runner.name, given, runner.styles, tuple(results), complete)
+    complete = set(options.checks) == set(CHECKS)
+    styles = runner.styles
+    return Judgement(runner.name, given, styles, tuple(results), complete, not options.styles)
 
 
 def place_of(name: str, backend: str) -> Place:
@@ -120,30 +167,39 @@ class Runner:
 
     def results_of(self, style: str | None) -> Iterator[CheckResult]:
         """Yield the results of one style, or of the file."""
-        subject, options = Subject(self.name, style), self.options
-        about = {"path": self.outside, "name": self.name, "style": style}
-        limits = {"workloads": options.workloads, "memory": options.memory}
-        arguments = json.dumps(about | limits | {"backend": options.backend})
-        command = (self.place.command[0], "-m", JUDGE, arguments)
-        with Worker(replace(self.place, command=command), START_SECONDS) as worker:
-            worker.start()
+        subject = Subject(self.name, style)
+        with self._started(style) as worker:
             for name, check in CHECKS.items():
-                if name not in ("contract", *options.checks) or not (style or check.of_file):
+                if name not in ("contract", *self.options.checks) or not (style or check.of_file):
                     continue
                 self.on_progress(style or "file", name)
-                start, findings = time.monotonic(), tuple[CheckFinding, ...]()
-                reason = self.obstacles.get(style, "")
-                if check.of_jax and not subject.jax:
-                    reason = "not a JAX library"
-                if not reason:
-                    findings = tuple(self._findings(worker, subject, name))
-                seconds = round(time.monotonic() - start, 3)
-                result = CheckResult(name, style, findings, reason, seconds)
+                if reason := self.obstacles.get(style, ""):
+                    yield CheckResult(name, style, not_run=reason)
+                    continue
+                result = CheckResult(name, style, tuple(self._findings(worker, subject, name)))
                 if worker.process.poll() is not None:
-                    self.obstacles.setdefault(style, f"its process ended in {name}")
+                    self.obstacles[style] = f"its process ended in {name}"
                 elif name in NEEDED and result.outcome == "finding":
                     self.obstacles[style] = f"needs {name} to pass"
                 yield result
+
+    def _started(self, style: str | None) -> Worker:
+        """Return a process that is ready for the checks of a style; it has run nothing of it."""
+        backend, workloads = self.options.backend, self.options.workloads
+        about = {"path": self.outside, "name": self.name, "style": style}
+        arguments = json.dumps(
+            about | {"workloads": workloads, "memory": MEMORY, "backend": backend}
+        )
+        command = (self.place.command[0], "-m", "bench.check.judge", arguments)
+        worker = Worker(replace(self.place, command=command))
+        try:
+            worker.start()
+        except WorkerFailedError as error:
+            worker.close()
+            *_, last = error.reason, *error.stderr.splitlines()
+            message = last.partition("Error: ")[2] or last
+            raise BakeoffError(f"nothing can be checked on {backend!r}: {message}") from error
+        return worker
 
     def _findings(self, worker: Worker, subject: Subject, name: str) -> Iterator[CheckFinding]:
         """Yield what one check finds, with places as the user knows them."""
@@ -166,10 +222,10 @@ class Runner:
             yield replace(finding, check=name, style=subject.style, where=where)
 
     def _choose_styles(self, offered: list[str]) -> None:
-        chosen = self.options.styles
-        self.styles = tuple(style for style in offered if not chosen or style in chosen)
-        if offered and not self.styles:
-            raise unknown(f"style of {self.name}", " and ".join(chosen), offered)
+        for style in self.options.styles:
+            if offered and style not in offered:
+                raise unknown(f"style of {self.name}", style, offered)
+        self.styles = self.options.styles or tuple(offered)
 
     def end_processes(self, judge: int | None = None) -> list[str]:
         """End the processes that the entrant has started and that still run; return their names.

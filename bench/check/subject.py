@@ -1,9 +1,11 @@
-"""The entrant that is checked: its file, its model, and the training step of one style."""
+"""The entrant that is checked, its file, model and a style's step, and what is found in it."""
 
 from __future__ import annotations
 
 import re
+import resource
 import traceback
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,15 +14,21 @@ import jax
 import numpy as np
 
 import impls
-from bench.check.findings import ERROR, CheckFinding
 from common.config import ModelConfig, OptimiserConfig
-from common.contract import Checkpoint, Dense, flat, fresh_checkpoint, unflat
+from common.contract import Checkpoint, fresh_checkpoint, on_arrays
 from common.equality import Case, answers, gradient_of, make, pair, random_hidden, random_weights
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from common import reference
     from common.contract import Chunk, Hidden, TrainStep, Weights
+
+ERROR, NOTE = "error", "note"
+FILE = None
+"""Stands in the place of a style's name where the file as a whole is checked."""
+DONATES = "a step that donates its state is measured beside others that do, with --donate"
+"""What is expected of a step that always donates: `pytest bench` needs the option for it."""
+
 
 SMALL = Case(ModelConfig(5, width=8, layers=3), chunk=8, batch=1)
 RAGGED = Case(
@@ -32,6 +40,22 @@ RAGGED = Case(
 """Sizes that differ from SMALL's in every number, so that a number fixed in the file shows."""
 PARTS = ("weights", "mu", "nu")
 """Fields of a checkpoint that have an array for every weight."""
+
+
+@dataclass(frozen=True)
+class CheckFinding:
+    """One mistake in an entrant, or something worth a note."""
+
+    expected: str
+    """What the contract asks for."""
+    seen: str
+    """What happened instead."""
+    where: str = ""
+    """The place to look at: `file:line, function`."""
+    severity: str = ERROR
+    """`error`, or `note` for what does not keep an entrant from being measured."""
+    check: str = ""
+    style: str | None = FILE
 
 
 class FirstCall(NamedTuple):
@@ -56,6 +80,7 @@ class Subject:
         self.path = impls.source(name).resolve()
         self.jax = impls.readable(name).jax
         self.compiled = cache(self.new_step)
+        """The step of some sizes, made once: what it has loaded is of the call before."""
         self.calls = cache(self._calls)
         """Two calls at some sizes, made once: of two chunks in a row, the second one padded."""
 
@@ -104,7 +129,8 @@ class Subject:
         words = " ".join("".join(traceback.format_exception_only(error)).split())
         seen = str(error) if isinstance(error, BakeoffError) else f"raised {words}"
         if isinstance(error, MemoryError):
-            seen += "; it may have as much memory as --memory says"
+            gib = resource.getrlimit(resource.RLIMIT_DATA)[0] / (1 << 30)
+            seen += f"; the process of a check may use {gib:g} GiB"
         frames = traceback.extract_tb(error.__traceback__)
         if error.__cause__ is not None:
             frames += traceback.extract_tb(error.__cause__.__traceback__)
@@ -113,17 +139,10 @@ class Subject:
         return CheckFinding(expected, seen, where)
 
 
-@cache
-def plain() -> Subject:
-    """Return the subject that others are compared with: plain JAX's step."""
-    return Subject(impls.BASELINE, "pure")
-
-
 def checkpoint_under_way(config: ModelConfig) -> Checkpoint:
     """Return a checkpoint with moments, as after seven updates."""
     weights, mu, squares = (random_weights(config, seed) for seed in range(3))
-    nu = unflat(Dense(kernel**2 + 0.01, bias**2 + 0.01) for kernel, bias in flat(squares))
-    return Checkpoint(weights, mu, nu, updates=7)
+    return Checkpoint(weights, mu, on_arrays(lambda array: array**2 + 0.01, squares), updates=7)
 
 
 def named_arrays(tree: Any) -> dict[str, Any]:

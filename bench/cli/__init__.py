@@ -1,35 +1,22 @@
 """The command line: `bakeoff train`, `sample`, `entrants`, `report`, `compare`, `ab`, and more.
 
-A command's function has its module's name. Libraries are imported when they are needed.
+Libraries are imported when they are needed.
 """
 
 from __future__ import annotations
 
 import errno
 import inspect
+import os
 import sys
 import traceback
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
-from bench.cli import (
-    ab,
-    bisect,
-    check,
-    compare,
-    cost,
-    doctor,
-    entrants,
-    history,
-    matrix,
-    new,
-    report,
-    sample,
-    train,
-)
 from common.errors import BakeoffError, shortened
 
 if TYPE_CHECKING:
@@ -45,9 +32,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
 COMMANDS = (
-    *(train, sample, entrants, report, compare, ab),
-    *(bisect, history, check, new, cost, doctor, matrix),
+    *("train", "sample", "entrants", "report", "compare", "ab"),
+    *("bisect", "history", "check", "new", "cost", "doctor", "matrix"),
 )
+"""Modules of this package, in the order of the help; a command's function has the same name."""
 
 
 class Help:
@@ -86,11 +74,11 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in COMMANDS:
-    name = module.__name__.rpartition(".")[2]
-    function = getattr(module, name)
+for command in COMMANDS:
+    module = import_module(f"bench.cli.{command}")
+    function = getattr(module, command)
     examples = "\n".join(filter(None, module.EXAMPLES.splitlines()))
-    app.command(name, cls=Command, help=paragraphs(function.__doc__), epilog=examples)(function)
+    app.command(command, cls=Command, help=paragraphs(function.__doc__), epilog=examples)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,9 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if known is None:
             raise
         message, status = known
-        if status == BROKEN_PIPE:  # before Python's own last flush
-            streams.to_nowhere(sys.stdout.fileno())
-        elif message:
+        if message:
             streams.say(message)
     return status
 
@@ -133,11 +119,13 @@ def explained(error: BaseException, command: str) -> tuple[str, int] | None:
         case SystemExit() if isinstance(error.__context__, BrokenPipeError):  # Rich's
             return "", BROKEN_PIPE
         case OSError():
-            file = "a file" if error.filename is None else shortened(error.filename)
+            name = "a file or standard output"  # neither has a name while it is written to
+            if error.filename is not None:
+                name = shortened(error.filename)
             if error.errno in FULL:
-                return f"cannot write {file}: {error.strerror}; make room there", 2
+                return f"cannot write {name}: {error.strerror}; make room there", 2
             if error.errno in PLACES and error.filename is not None:
-                return f"cannot use {file}: {error.strerror}; name another place", 2
+                return f"cannot use {name}: {error.strerror}; name another place", 2
     return None
 
 
@@ -157,13 +145,16 @@ def wrong_use(error: typer.TyperException, command: str) -> str:
 
 def run() -> None:
     """Run `bakeoff` as a program, with its exit status."""
-    streams.guard()
+    if sys.stdout is None:  # `>&-`, which also lets the next file be descriptor 1
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
         status = main()
-        if streams.is_lost(sys.stdout):
-            status = max(status, 2)
     except Exception:
         traceback.print_exc()
         status = INTERNAL
         streams.say("this is a mistake of bakeoff's own; please report it")
+    try:
+        sys.stdout.flush()
+    except OSError:  # reported; Python would say it again
+        streams.to_nowhere(sys.stdout.fileno())
     sys.exit(status)

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from bench.cli import turns
-from bench.cli.documents import format_of
 from bench.estimates import MARGIN
 from bench.options import (
     BackendName,
@@ -70,47 +69,32 @@ def ab(
     Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, an exact number
     is higher, or a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
     """
-    from bench.engine.session import measure
+    from bench.engine.session import Task, measure
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
     from bench.track import ab as track
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
 
-    chosen = format_of(format_, output, turns.FORMATS)
-    options = turns.checked(
-        Options(
-            budget,
-            margin,
-            processes=pairs,
-            blocks=blocks,
-            cold_samples=cold_samples,
-            cores=cores,
-        )
-    )
+    chosen = turns.output_format(format_, output)
+    options = turns.checked(Options(budget, margin, pairs, blocks, None, cold_samples, cores))
     specs = parse(base, "--base"), parse(new, "--new")
     selection = turns.selection(entrant, style, workload, backend, metric)
     console = turns.error_console()
-    with turns.announced(console, "building environments") as say:
-        environments = sides.built(specs, Builder(notify=say))
-    start = time.monotonic()
-    names = BASE, NEW
+    environments = sides.built(specs, Builder(notify=console.print))
+    start, names = time.monotonic(), (BASE, NEW)
     both = {
         name: sides.asked(environment, selection.entrants)
         for name, environment in zip(names, environments, strict=True)
     }
     cells = sides.cells_of(selection, both)
     sides.require_common(cells)
-    task = sides.task(
-        "ab", selection, both, cells, [names], options, base=BASE, arguments=sys.argv[1:]
-    )
+    metrics = sides.needed(selection, cells)
+    task = Task("ab", tuple(sys.argv[1:]), metrics, both, options, [names], BASE)
+    asking = time.monotonic() - start
     with turns.progress(console, budget) as on_progress:
-        measured = measure(
-            task,
-            before=time.monotonic() - start,
-            resume="" if resume else None,
-            on_progress=on_progress,
-        )
+        resumed = "" if resume else None
+        measured = measure(task, before=asking, resume=resumed, on_progress=on_progress)
     results = measured.results
     document = track.document(results)
     turns.finish(results, document, chosen, output, details=details, marker=track.MARKER)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec.structs import replace
 
 from bench.cli import turns
-from bench.cli.documents import format_of
 from bench.options import BackendName, Budget, Options, Output
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from bench.engine.actions import Action, Spent
     from bench.environments.spec import Spec
 
 EXAMPLES = """Examples:\n
@@ -53,6 +49,7 @@ def bisect(
     from bench.cells import Cell
     from bench.environments.builder import Builder
     from bench.metrics import METRICS
+    from bench.report.terminal import Progress
     from bench.track import bisect as track
     from bench.track.bisection import Bisection
     from common.config import WORKLOADS
@@ -69,36 +66,24 @@ def bisect(
     ends = end_of(good, "--good"), end_of(bad, "--bad")
     if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
-    chosen = format_of(format_, output, turns.FORMATS)
+    chosen = turns.output_format(format_, output)
     console = turns.error_console()
-
-    def notify(text: str) -> None:
-        console.print(text, markup=False)
-
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
-    start = time.monotonic()
-    with turns.progress(console, budget, resumable=False) as shown:
-
-        def on_progress(action: Action, spent: Spent) -> None:
-            shown(action, replace(spent, wall=time.monotonic() - start))
-
+    with Progress(console, budget) as shown:
         search = Bisection(
             selection,
             record,
-            Builder(notify=lambda text: notify(f"  {text}")),
-            notify,
-            on_progress,
-            deadline=start + budget,
+            Builder(notify=lambda text: console.print(f"  {text}")),
+            console.print,
+            shown,
+            budget,
             arguments=sys.argv[1:],
         )
         try:
             results = search.run(*ends)
         except KeyboardInterrupt:
-            about = {"metric": metric, "entrant": entrant, "style": style, "workload": workload}
-            about |= {"backend": backend} if backend else {}
-            about |= {"good": record.good, "bad": record.bad}
-            words = [word for name, value in about.items() for word in (f"--{name}", value)]
-            notify(f"go on between what is known by now: bakeoff bisect {shlex.join(words)}")
+            known = shlex.join(["--good", record.good, "--bad", record.bad])
+            console.print(f"go on between what is known by now: the same command with {known}")
             raise
     turns.finish(results, track.document(results), chosen, output, details=details)
     return 0 if record.stopped is None else 1

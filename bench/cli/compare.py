@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from bench.cli import turns
-from bench.cli.documents import format_of
 from bench.estimates import MARGIN
-from bench.options import Margin, Output, names_of
+from bench.options import Margin, Options, Output
 from common.errors import BakeoffError
 
 EXAMPLES = """Examples:\n
 bakeoff compare before.json after.json\n
-bakeoff compare before.json after.json --allow flax\n
 bakeoff compare monday.json tuesday.json wednesday.json new.json\n
 bakeoff compare before.json after.json --margin 0.05 --format md -o comment.md"""
 
@@ -29,15 +27,6 @@ def compare(
             "runs of the same code show how much runs differ anyway.",
         ),
     ],
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="What may differ beside the code: machine, devices, python, flags, measuring, "
-            "workload, or a package (jax, jaxlib, flax, …); with commas, or all.",
-            show_default="nothing",
-        ),
-    ] = None,
     margin: Margin = MARGIN,
     output: Output = None,
     format_: turns.Format = None,
@@ -45,22 +34,23 @@ def compare(
 ) -> int:
     """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
 
+    Releases and settings may differ, which is told; the machine and how it was measured may not.
+
     Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, an exact number
     is higher, or a cell fails that did not; 2 cannot say: the runs are not comparable, or no time
     could be settled. An inconclusive row does not fail, and one settled row is enough to pass.
     """
-    from bench.options import Options
     from bench.runfile.reader import read
     from bench.track import ab
     from bench.track.compare import compare as compare_runs
     from bench.track.comparison import Comparison
 
-    chosen = format_of(format_, output, turns.FORMATS)
+    chosen = turns.output_format(format_, output)
     turns.checked(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
-    results = compare_runs(bases, new, allowed=names_of(allow), margin=margin)
+    results = compare_runs(bases, new, margin)
     document = ab.document(results)
     turns.finish(results, document, chosen, output, details=details, marker=ab.MARKER)
     return int(Comparison(results).status)

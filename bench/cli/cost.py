@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,9 +11,6 @@ from bench.cli.documents import format_of, give, rendered, show
 from bench.options import Output, names_of
 from common.config import check_size
 from common.errors import BakeoffError, unknown
-
-if TYPE_CHECKING:
-    from bench.cost.table import CostTable
 
 EXAMPLES = """Examples:
 bakeoff cost --arrays 147 --step-ms 40
@@ -27,14 +23,7 @@ MOST_ARRAYS = 1_000_000
 MOST_MILLISECONDS = 86_400_000.0
 """A day."""
 
-
-class CostFormat(StrEnum):
-    """What costs can be written as."""
-
-    TEXT = "text"
-    MD = "md"
-    HTML = "html"
-    JSON = "json"
+FORMATS = ("text", "md", "html", "json")
 
 
 def cost(
@@ -64,7 +53,7 @@ def cost(
         ),
     ] = None,
     format_: Annotated[
-        CostFormat | None,
+        Literal["text", "md", "html", "json"] | None,
         typer.Option(
             "--format",
             help="json is the whole table, for --from.",
@@ -78,16 +67,16 @@ def cost(
     It grows with the number of the model's parameter arrays, and with the time that Python takes.
     """
     from bench.cost.document import Step, document
-    from bench.cost.table import json_of
+    from bench.cost.table import PUBLISHED, read_table
 
-    chosen = format_of(format_, output, CostFormat)
-    if chosen is CostFormat.JSON:
+    chosen = format_of(format_, output, FORMATS)
+    if chosen == "json":
         if arrays is not None or step_ms is not None or style:
             raise BakeoffError(
                 "JSON has the whole table, for any model: leave --arrays, --step-ms and --style "
                 "out, or choose another --format"
             )
-        give(json_of(table_from(from_)), output)
+        give(read_table(from_ or PUBLISHED).json, output)
         return 0
     if arrays is None:
         raise BakeoffError("--arrays is missing; give the number of your model's parameter arrays")
@@ -97,28 +86,14 @@ def cost(
             f"--step-ms is {step_ms:g}; more than 0 and at most {MOST_MILLISECONDS:.0f} are "
             "allowed: give another one"
         )
-    costs = table_from(from_)
+    costs = read_table(from_ or PUBLISHED)
     for name in (names := names_of(style)):
         if name not in costs.by_style:
             raise unknown("style", name, sorted(costs.by_style))
     step = Step(arrays, (step_ms or STEP_MS) / 1e3, assumed=step_ms is None)
     made = document(costs, step, [costs.by_style[name] for name in names or costs.by_style])
-    if output is None and chosen is CostFormat.TEXT:
+    if output is None and chosen == "text":
         show(made)
     else:
         give(rendered(made, str(chosen)), output)
     return 0
-
-
-def table_from(path: Path | None) -> CostTable:
-    """Return the table of a file of costs, or of a run that costs can be read from."""
-    from bench.cost.table import is_table, read_table
-
-    if path is None:
-        return read_table()
-    if is_table(path):
-        return read_table(path)
-    from bench.cost.fit import cost_table
-    from bench.runfile.reader import read
-
-    return cost_table(read(path))

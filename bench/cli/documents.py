@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,34 +24,33 @@ def show(document: Document, *, details: bool = False) -> None:
     """Print a document on standard output, with its folded parts if `details` are asked for."""
     from rich.console import Console
 
-    from bench.report import text
+    from bench.report import terminal
 
-    text.show(document, Console(highlight=False), details=details)
+    terminal.show(document, Console(highlight=False), details=details)
 
 
-def rendered(document: Document, format_: str, marker: str = "", *, comment: bool = True) -> str:
+def rendered(document: Document, format_: str, marker: str = "") -> str:
     """Return a document as the content of a file.
 
     Args:
         document: To render.
         format_: `html`, `md` or `text`.
         marker: First line of Markdown, by which a later comment finds the one that it replaces.
-        comment: Whether Markdown has to be short enough for a comment on a pull request.
     """
     if format_ == "html":
         from bench.report.page import page
 
         return page(document)
     if format_ == "md":
-        from bench.report.markdown import LONGEST, markdown
+        from bench.report.markdown import markdown
 
-        return markdown(document, marker, LONGEST if comment else math.inf)
+        return markdown(document, marker)
     from rich.console import Console
 
-    from bench.report import text
+    from bench.report import terminal
 
     file = io.StringIO()
-    text.show(document, Console(highlight=False, file=file, width=WIDTH), details=True)
+    terminal.show(document, Console(highlight=False, file=file, width=WIDTH), details=True)
     return file.getvalue()
 
 

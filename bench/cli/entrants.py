@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from importlib import metadata
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.streams import say
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from bench.environments.builder import Builder
-    from bench.report.table import Document
 
-    type Entrant = dict[str, Any]
-    """What there is to say of an entrant, ready for JSON."""
-
+COLUMNS = ("entrant", "library", "version", "environment", "code lines", "styles")
 EXAMPLES = """Examples:\n
 bakeoff entrants\n
-bakeoff entrants --build keras --build penzai\n
-bakeoff entrants --json"""
+bakeoff entrants --build keras --build penzai"""
 
 
 def entrants(
@@ -29,7 +24,6 @@ def entrants(
         list[str] | None,
         typer.Option(metavar="NAME", help="Build this entrant's own environment; all for all."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List entrants, their styles, versions, environments and lines of code.
 
@@ -39,78 +33,60 @@ def entrants(
     import impls
     from bench.cli.documents import show
     from bench.environments.builder import Builder
+    from bench.report.table import Column, Document, Row, Section, Table
 
-    builder = Builder(notify=lambda line: print(line, file=sys.stderr))
-    for name in named(build):
+    builder = Builder(notify=say)
+    for name in isolated(build or []):
         builder.place_of(name)
-    rows = [describe(name, builder) for name in impls.names()]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-    else:
-        show(document(rows))
+    rows, problems = [], []
+    for name in impls.names():
+        try:
+            rows.append(Row((name, *described(name, builder))))
+        except BakeoffError as error:
+            rows.append(Row((name, *[""] * (len(COLUMNS) - 1))))
+            problems.append(str(error))
+    columns = tuple(Column(title, number=title == "code lines") for title in COLUMNS)
+    sections = (Section("Entrants", tables=(Table(columns, tuple(rows)),)),)
+    show(Document("Entrants", sections=sections, warnings=tuple(problems)))
 
 
-def named(given: list[str] | None) -> list[str]:
-    """Return entrants by their names; `all` stands for those with environments of their own."""
+def isolated(names: list[str]) -> list[str]:
+    """Return entrants with environments of their own by their names; `all` stands for all of them.
+
+    Raises:
+        BakeoffError: there is no such entrant, or it has none.
+    """
     import impls
 
-    isolated = [name for name in impls.names() if impls.readable(name).own_environment]
-    for name in given or ():
+    known = [name for name in impls.names() if impls.readable(name).own_environment]
+    for name in names:
         if name != "all" and not impls.declared(name).own_environment:
             raise BakeoffError(
                 f"entrant {name!r} has no environment of its own; those that have: "
-                f"{', '.join(isolated)}; choose one of them"
+                f"{', '.join(known)}; choose one of them"
             )
-    return isolated if given and "all" in given else given or []
+    return known if "all" in names else names
 
 
-def describe(name: str, builder: Builder) -> Entrant:
-    """Return what there is to say of an entrant; `problem` if it cannot be loaded.
+def described(name: str, builder: Builder) -> tuple[str, ...]:
+    """Return an entrant's cells of the table, but for its name.
 
     One with an environment of its own is not imported: its file and its pins are read.
+
+    Raises:
+        BakeoffError: it cannot be loaded.
     """
     import impls
-    from bench.worker.source import code_lines
+    from bench.worker.counts import code_lines
 
-    entrant: Entrant = {"entrant": name, "library": "", "styles": [], "code_lines": None}
-    entrant |= {"environment": "shared", "ready": True}
-    try:
-        about = impls.declared(name)
-        entrant |= {"library": about.distribution, "jax": about.jax, "note": about.note}
-        entrant["code_lines"] = code_lines(impls.source(name))
-        if not about.own_environment:
-            entrant["styles"] = list(impls.load(name).styles)
-            return entrant | {"version": metadata.version(about.distribution)}
+    about = impls.declared(name)
+    if about.own_environment:
         pins = dict(text.split("==") for text in about.requirements if text.count("==") == 1)
-        entrant |= {
-            "environment": "its own",
-            "requirements": list(about.requirements),
-            "ready": builder.folder_of(name) is not None,
-            "size": about.installed or None,
-            "styles": impls.styles_of(name),
-            "version": pins.get(about.distribution),
-        }
-    except BakeoffError as error:
-        entrant |= {"problem": str(error), "ready": False}
-    return entrant
-
-
-def document(rows: list[Entrant]) -> Document:
-    """Return the table of entrants, and a warning for each that cannot be loaded."""
-    from bench.report.table import Column, Document, Row, Section, Table
-
-    names = ("entrant", "library", "version", "environment", "code lines", "styles")
-    columns = tuple(Column(name, number=name == "code lines") for name in names)
-    cells = []
-    for row in rows:
-        where = row["environment"]
-        if "requirements" in row:
-            where = "own, built" if row["ready"] else f"{row['size'] or ''} to build".lstrip()
-        version, lines = row.get("version") or "", str(row["code_lines"] or "")
-        styles = ", ".join(row["styles"])
-        cells.append(Row((row["entrant"], row["library"], version, where, lines, styles)))
-    return Document(
-        "Entrants",
-        sections=(Section("Entrants", tables=(Table(columns, tuple(cells)),)),),
-        warnings=tuple(row["problem"] for row in rows if "problem" in row),
-    )
+        version, styles = pins.get(about.distribution, ""), impls.styles_of(name)
+        built = builder.folder_of(name) is not None
+        environment = "own, built" if built else f"{about.installed} to build".lstrip()
+    else:
+        styles = list(impls.load(name).styles)
+        version, environment = metadata.version(about.distribution), "shared"
+    lines = code_lines(impls.source(name))
+    return about.distribution, version, environment, str(lines), ", ".join(styles)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
-from functools import partial
 from pathlib import Path  # noqa: TC003 -- typer reads the annotation
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli import turns
-from bench.cli.documents import format_of
 from bench.options import (
     BackendName,
     Blocks,
@@ -24,22 +21,21 @@ from bench.options import (
     WorkloadNames,
     names_of,
 )
-from common.errors import BakeoffError, require_new
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
     from bench.cells import Selection
     from bench.engine.session import Measured
-    from bench.runfile import ResultsWithSamples
-    from bench.track.kept_runs import Filters
 
-SINCE, EVERY, BUDGET = "2024-06", "1mo", 900.0
+SINCE, EVERY, BUDGET = "2024-06-01", "1mo", 900.0
 EXAMPLES = """Examples:\n
-bakeoff history --since 2024-06 --every 2mo -o past\n
-bakeoff history --since 2025-11 --every 1w --workload toy --entrant flax_nnx --style all\n
-bakeoff history --since 2024-06 --every 2mo -o past --resume\n
-bakeoff history .benchmarks results --metric step,compile -o nights.html"""
+bakeoff history --since 2024-06-01 --every 2mo -o past.html\n
+bakeoff history --since 2025-11-01 --every 1w --workload toy --entrant flax_nnx --style all\n
+bakeoff history --since 2024-06-01 --every 2mo -o past.html --resume\n
+bakeoff history .benchmarks results -o nights.html"""
 
 
 def history(
@@ -54,7 +50,7 @@ def history(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="DAY", help="First day, or month, as in 2024-06.", show_default=SINCE),
+        typer.Option(metavar="DAY", help="First day.", show_default=SINCE),
     ] = None,
     until: Annotated[
         str | None,
@@ -87,12 +83,6 @@ def history(
     blocks: Blocks = None,
     output: Output = None,
     format_: turns.Format = None,
-    machine: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="Of kept runs: part of its name.")
-    ] = None,
-    last: Annotated[
-        int | None, typer.Option(metavar="N", help="So many of the newest kept runs.", min=1)
-    ] = None,
     details: turns.Details = False,
     resume: Resume = False,
 ) -> int:
@@ -100,57 +90,44 @@ def history(
 
     Environments are built by uv, kept, and used again; your own is never touched. Each day's worker
     takes turns with one of the last day's stack, so that a busy hour is no trend. Days and
-    libraries that cannot be had are named. Ctrl-C loses nothing: --resume goes on. An output
-    without an ending is a new folder with history.json and page.html.
+    libraries that cannot be had are named. Ctrl-C loses nothing: --resume goes on.
 
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 wrong use, 130 Ctrl-C.
     """
     from bench.environments.spec import day, today
     from bench.track.history import document
+    from bench.track.kept_runs import SKIPPED, kept_runs
+    from bench.track.sides import days_of
 
-    styles, metrics, kept = names_of(style), names_of(metric), bool(runs)
-    if output is not None and not output.suffix and format_ is None:
-        require_new(output, "output")
-        chosen = None
-    else:
-        chosen = format_of(format_, output, turns.FORMATS)
-    if resume and until is None and not kept:  # a day that has begun is another history's
-        until = last_day()
-    first = day(since, "--since", released=not kept) if since else None
-    newest = day(until, "--until", last=True, released=not kept) if until else None
-    if first and newest and first > newest:
-        raise BakeoffError(f"--since {first} is after --until {newest}; turn them around")
-    styles = () if styles == ("all",) else styles
+    chosen = turns.output_format(format_, output)
     if runs:
-        from bench.track.kept_runs import Filters
-
-        measuring = {"--every": every, "--backend": backend, "--budget": budget, "--pairs": pairs}
-        measuring |= {"--blocks": blocks, "--resume": resume or None}
-        refuse(measuring, "for measuring, and run files are given; leave one of the two out")
-        names = {"entrant": names_of(entrant), "style": styles, "workload": names_of(workload)}
-        names |= {"metric": () if metrics == ("all",) else metrics}
-        dates = first or date.min, newest or date.max
-        results, status = kept_history(runs, Filters(names, machine or "", *dates, last))
+        measuring: dict[str, object] = {"--since": since, "--until": until, "--every": every}
+        measuring |= {"--entrant": entrant, "--style": style, "--workload": workload}
+        measuring |= {"--backend": backend, "--metric": metric, "--budget": budget}
+        measuring |= {"--pairs": pairs, "--blocks": blocks, "--resume": resume}
+        for option, value in measuring.items():
+            if value not in (None, False):
+                raise BakeoffError(
+                    f"{option} is for measuring, and run files are given; leave one of the two out"
+                )
+        results = kept_runs(runs)
+        results.arguments = sys.argv[1:]
         turns.finish(results, document(results), chosen, output, details=details)
-        return status
-    refuse({"--machine": machine, "--last": last}, "for run files; give some, or leave it out")
-    from bench.track.days import days_of
-
+        return int(any(text.startswith(SKIPPED) for text in results.warnings))
+    styles = names_of(style) or ("pure",)
     budget = BUDGET if budget is None else budget
     options = turns.checked(Options(budget, processes=pairs, blocks=blocks, cores="one"))
-    selection = turns.selection(entrant, styles or ("pure",), workload, backend, metric)
-    dates_of = days_of(first or day(SINCE, "--since"), newest or today(), every or EVERY)
-    made = measured(dates_of, selection, options, resume=resume)
+    selection = turns.selection(
+        entrant, () if styles == ("all",) else styles, workload, backend, metric
+    )
+    if resume and until is None:  # a day that has begun is another history's
+        until = last_day()
+    newest = day(until, "--until") if until else today()
+    dates = days_of(day(since or SINCE, "--since"), newest, every or EVERY)
+    made = measured(dates, selection, options, resume=resume)
     turns.finish(made.results, document(made.results), chosen, output, details=details)
     made.journal.remove()
     return 0
-
-
-def refuse(options: dict[str, Any], why: str) -> None:
-    """Raise BakeoffError if one of these options was given."""
-    for option, value in options.items():
-        if value is not None:
-            raise BakeoffError(f"{option} is {why}")
 
 
 def last_day() -> str:
@@ -162,56 +139,29 @@ def last_day() -> str:
     raise BakeoffError("there is no history to resume: run without --resume")
 
 
-def kept_history(places: list[Path], filters: Filters) -> tuple[ResultsWithSamples, int]:
-    """Return the runs in files and folders as a history, and the exit status."""
-    from rich.progress import track
-
-    from bench.track.kept_runs import kept_runs
-
-    console = turns.error_console()
-    progress = partial(
-        track,
-        description="reading run files",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    kept = kept_runs(places, filters, progress)
-    kept.results.arguments = sys.argv[1:]
-    kept.results.warnings += [f"skipped: {problem}" for problem in kept.problems]
-    for note in kept.notes:
-        console.print(note, markup=False)
-    return kept.results, 1 if kept.problems else 0
-
-
 def measured(
     days: Sequence[date], selection: Selection, options: Options, *, resume: bool
 ) -> Measured:
     """Measure the stacks of days, in the order of time; the last one's is the reference."""
-    from bench.engine.session import measure
+    from bench.engine.session import Task, measure
     from bench.environments.builder import Builder
-    from bench.track.days import Days
-    from bench.track.sides import task
-    from bench.track.timeline import REFERENCE
+    from bench.track.sides import REFERENCE, Days, needed
 
     console, stacks = turns.error_console(), Days()
-    with turns.announced(console, "building environments") as say:
-        notify = partial(console.print, markup=False)
-        stacks.build(days, selection.entrants, Builder(notify=say), notify)
+    stacks.build(days, selection.entrants, Builder(notify=console.print))
     groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
-    of_history = task(
+    task = Task(
         "history",
-        selection,
+        tuple(sys.argv[1:]),
+        needed(selection, stacks.cells(selection)),
         stacks.sides,
-        stacks.cells(selection),
-        groups,
         options,
-        base=REFERENCE,
-        arguments=sys.argv[1:],
+        groups,
+        REFERENCE,
     )
     with turns.progress(console, options.budget) as on_progress:
         made = measure(
-            of_history,
+            task,
             before=stacks.asking,
             resume="" if resume else None,
             on_progress=on_progress,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from enum import StrEnum
+import csv
+import io
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bench.cells import Cell
 from bench.cli.documents import format_of, give, rendered, show
-from common.errors import BakeoffError, require_folder_to_be, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bench.report.table import Document
     from bench.runfile.reader import Run
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:\n
 bakeoff report run.json -o run.html\n
 bakeoff report cpu.json gpu.json -o both.html\n
-bakeoff report run.json --details\n
+bakeoff report run.json --format text\n
 bakeoff report ab.json --format md\n
-bakeoff report run.json --format csv > run.csv\n
-bakeoff report run.json -o run.html --pictures pictures"""
+bakeoff report run.json --format csv > run.csv"""
 
-
-class Format(StrEnum):
-    """What a report can be."""
-
-    HTML = "html"
-    TEXT = "text"
-    MD = "md"
-    CSV = "csv"
-    JSON = "json"
+FORMATS = ("html", "text", "md", "csv")
+COLUMNS = (
+    *("run", "when", "environment", *Cell._fields),
+    *("metric", "form", "unit", "value", "low", "high"),
+    *("standard_error", "df", "p", "verdict", "against", "workers", "blocks", "settled_by"),
+    *("bound", "missing"),
+)
+"""Columns of the CSV. `missing` says why there is no number."""
+FORMULA = tuple("=+-@\t\r")
+"""Beginnings of a text that a spreadsheet would compute."""
 
 
 def report(
@@ -56,88 +57,77 @@ def report(
         ),
     ] = None,
     format_: Annotated[
-        Format | None,
+        Literal["html", "text", "md", "csv"] | None,
         typer.Option(
             "--format",
-            help="html is one page that works offline; text and md are what commands show; csv and "
-            "json have a row for each estimate.",
+            help="html is one page that works offline; text and md have all that it says; csv has "
+            "a row for each estimate.",
             show_default="by the output's ending, else html",
         ),
-    ] = None,
-    details: Annotated[
-        bool, typer.Option("--details", help="Print all that the files say, as text.")
-    ] = False,
-    pictures: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="A folder for the charts as SVG and PNG."),
     ] = None,
 ) -> None:
     """Make a page of runs, A/Bs, bisections or histories, or a table, from their files alone."""
     from bench.runfile.reader import read
 
-    if details and (output or format_ not in (None, Format.TEXT)):
-        raise BakeoffError(
-            "--details is for text on the terminal; other forms have everything: leave it out"
-        )
-    if output is None and format_ is None and not details:
-        format_ = Format.HTML
-    chosen = format_of(Format.TEXT if details else format_, output, Format) or Format.HTML
-    if output is None and chosen is Format.HTML:
+    if output is None and format_ in (None, "html"):
         output = Path(f"{files[0].stem}.html")
-        require_new(output, "output")
-    if pictures is not None:
-        require_folder_to_be(pictures, "--pictures")
+    chosen = str(format_of(format_, output, FORMATS))
     runs = [read(path, samples=False) for path in files]
-    of_numbers = chosen in (Format.CSV, Format.JSON) and pictures is None
-    documents = [] if of_numbers else [document_of(run) for run in runs]
-    if pictures is not None:
-        draw(runs, documents, pictures)
-    if chosen is Format.TEXT and output is None:
+    documents = list(map(document_of, runs))
+    if chosen == "text" and output is None:
         for document in documents:
-            show(document, details=details)
+            show(document, details=True)
     else:
         give(written(runs, documents, chosen), output)
 
 
 def document_of(run: Run) -> Document:
     """Return a file as a document of the command that wrote it."""
-    match run.results.kind:
-        case "run":
-            from bench.report.run import document
+    kind = run.results.kind
+    if kind == "run":
+        from bench.report.run import document
 
-            return document(run)
-        case "ab":
-            from bench.track import ab
-
-            return ab.document(run.results)
-        case "bisect":
-            from bench.track import bisect
-
-            return bisect.document(run.results)
-        case "history":
-            from bench.track import history
-
-            return history.document(run.results)
+        return document(run)
+    made: Document = import_module(f"bench.track.{kind}").document(run.results)
+    return made
 
 
-def draw(runs: Sequence[Run], documents: Sequence[Document], folder: Path) -> None:
-    """Write the charts of documents as pictures; of several files, with the file's name before."""
-    from bench.report.charts import save
-
-    for run, document in zip(runs, documents, strict=True):
-        several = f"{run.name}-" if len(runs) > 1 else ""
-        figures = [figure for section in document.sections for figure in section.figures]
-        save([replace(f, name=f"{several}{f.name}") for f in figures], folder)
-
-
-def written(runs: Sequence[Run], documents: Sequence[Document], format_: Format) -> str:
+def written(runs: Sequence[Run], documents: Sequence[Document], format_: str) -> str:
     """Return a report as the content of a file."""
-    if format_ is Format.HTML:
+    if format_ == "html":
         from bench.report.page import page
 
         return page(*documents)
-    if format_ in (Format.CSV, Format.JSON):
-        from bench.report.csv import csv_text, json_text, run_rows
+    if format_ == "csv":
+        return csv_text(runs)
+    return "\n".join(rendered(document, format_) for document in documents)
 
-        return (csv_text if format_ is Format.CSV else json_text)(run_rows(runs))
-    return "\n".join(rendered(document, format_, comment=False) for document in documents)
+
+def csv_rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of runs: their estimates, then what failed or was not measured, and why."""
+    for run in runs:
+        about = {"run": run.name, "when": run.when}
+        for row in run.results.estimates:
+            fields = {name: getattr(row, name) for name in COLUMNS if hasattr(row, name)}
+            yield about | fields | row.cell._asdict()
+        for result in run.results.cells:
+            where = about | {"environment": result.environment} | result.cell._asdict()
+            if result.failure is not None:
+                yield where | {"missing": f"failed: {result.failure}"}
+            for metric, reason in result.missing.items():
+                yield where | {"metric": metric, "missing": reason}
+
+
+def csv_text(runs: Iterable[Run]) -> str:
+    """Return the rows of runs as CSV with a header; an unknown field is empty."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in csv_rows(runs):
+        writer.writerow({name: _safe(value) for name, value in row.items()})
+    return file.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    """Return a value that a spreadsheet shows and does not compute."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

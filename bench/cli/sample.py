@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.backend import use
+from bench.cli.training import use
 
 EXAMPLES = """Examples:\n
 bakeoff sample book.safetensors --prompt Gregor\n

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from bench.cli.documents import give, rendered, show
+from bench.cli.documents import format_of, give, rendered, show
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,9 +33,7 @@ Format = Annotated[
         show_default="by the output's ending, else text",
     ),
 ]
-Details = Annotated[
-    bool, typer.Option("--verbose", "-v", metavar="", help="All sentences and tables.")
-]
+Details = Annotated[bool, typer.Option("--verbose", "-v", help="All sentences and tables.")]
 
 
 def selection(
@@ -78,51 +75,38 @@ def checked(options: Options) -> Options:
 
 
 def error_console() -> Console:
-    """Return where progress and remarks are shown."""
+    """Return where progress and remarks are shown, as they are."""
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+
+
+def output_format(given: str | None, output: Path | None) -> str:
+    """Return the format that is given, or that the output's name asks for.
+
+    Raises:
+        BakeoffError: its ending is unknown, or it cannot be a new file.
+    """
+    return format_of(given, output, FORMATS) or "text"
 
 
 @contextmanager
-def progress(
-    console: Console, budget: float, *, resumable: bool = True
-) -> Iterator[Callable[[Action, Spent], None]]:
-    """Show how far a measurement is; after Ctrl-C, say how to go on where something is kept."""
-    from bench.report.progress import Progress
+def progress(console: Console, budget: float) -> Iterator[Callable[[Action, Spent], None]]:
+    """Show how far a measurement is; after Ctrl-C, say how to go on."""
+    from bench.report.terminal import Progress
 
-    begun = False
     try:
         with Progress(console, budget) as shown:
-
-            def on_progress(action: Action, spent: Spent) -> None:
-                nonlocal begun
-                begun = True
-                shown(action, spent)
-
-            yield on_progress
+            yield shown
     except KeyboardInterrupt:
-        if begun and resumable:
-            console.print(
-                "what was measured is safe: go on with the same command and --resume", markup=False
-            )
+        console.print("what was measured is safe: go on with the same command and --resume")
         raise
-
-
-@contextmanager
-def announced(console: Console, text: str) -> Iterator[Callable[[str], None]]:
-    """Show what is done at the moment: in one line of a terminal, line by line elsewhere."""
-    if not console.is_terminal:
-        yield lambda now: console.print(now, markup=False)
-        return
-    with console.status(text) as status:
-        yield status.update
 
 
 def finish(
     results: ResultsWithSamples,
     document: Document,
-    format_: str | None,
+    format_: str,
     output: Path | None,
     *,
     details: bool = False,
@@ -133,37 +117,18 @@ def finish(
     Args:
         results: For a run file.
         document: The same, to read.
-        format_: One of `FORMATS`; None for text on the terminal, or a folder with the other two.
-        output: A new file or folder; standard output if None.
+        format_: One of `FORMATS`.
+        output: A new file; standard output if None.
         details: Whether a terminal shows all of it.
         marker: First line of Markdown, by which a later comment finds the one that it replaces.
     """
-    if output is None and format_ in (None, "text"):
+    from bench.runfile.writer import run_file, write
+
+    if output is None and format_ == "text":
         show(document, details=details)
         return
     if output is not None:
         print(document.headline, file=sys.stderr)
-    if output is not None and format_ is None:
-        try:
-            output.mkdir()
-        except OSError as error:
-            raise BakeoffError(f"output {output}: {error.strerror}; name another one") from error
-        for name, form in (("history.json", "json"), ("page.html", "html")):
-            write_as(form, results, document, output / name)
-    else:
-        write_as(format_ or "text", results, document, output, marker)
-
-
-def write_as(
-    format_: str,
-    results: ResultsWithSamples,
-    document: Document,
-    output: Path | None,
-    marker: str = "",
-) -> None:
-    """Write results to a new file, or to standard output."""
-    from bench.runfile.writer import run_file, write
-
     if format_ != "json":
         give(rendered(document, format_, marker), output)
     elif output is not None:

@@ -1,1 +1,1 @@
-"""What each style costs a training step: the law of host costs by the arrays of a model."""
+"""What each style costs a training step, by the number of arrays of a model."""

@@ -1,11 +1,11 @@
-"""This machine: one run on it at a time, and who else used it meanwhile."""
+"""This machine: one run on it at a time, which cores its workers keep to, and who else used it."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import filelock
 import psutil
 
-from common.config import WORKLOADS, ModelConfig
+from bench.worker.settings import affinity
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from bench.cells import Cell
+    from bench.samples import Cores
 
 LOCK = "jax-bakeoff.lock"
 """File in the folder for temporary files."""
-VOCABULARY = 64
-"""Characters that a text has, about."""
+SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+"""Which hardware threads share a core, on Linux."""
 NOTABLE = 0.1
 """Cores that another process has to keep busy, on average, to be named: less is not worth a
 sentence."""
@@ -68,22 +68,36 @@ def machine_lock() -> filelock.BaseFileLock:
     return lock
 
 
-def require_memory(cells: Iterable[Cell]) -> None:
-    """Raise BakeoffError if this machine's free memory cannot hold the arms of a workload.
+def one_core_lanes(cores: Sequence[int] | None = None) -> list[Cores]:
+    """Return a core for each worker that may run at the same time as others.
 
-    A worker has weights, two moments and gradients of each arm, and of the control, in float32.
+    Two on two cores: there, two pinned workers disturb each other less than one alone, since a
+    virtual CPU that never halts is never woken up. From four on, half of them, one hardware thread
+    of a core only, so that what else the machine does has somewhere to go. Where the system cannot
+    pin a process, one lane that is free to move.
+
+    Args:
+        cores: Those that this program may use; asked of the system if None.
     """
-    free = psutil.virtual_memory().available
-    arms = Counter(cell.workload for cell in cells if cell.backend == "cpu")
-    for name, number in arms.items():
-        workload = WORKLOADS[name]
-        model = ModelConfig(VOCABULARY, workload.width, workload.layers)
-        needed = (number + 1) * 4 * 4 * model.parameters
-        if needed > free:
-            raise BakeoffError(
-                f"{number} styles at {name} need about {needed / 1e9:.0f} GB of memory, and "
-                f"{free / 1e9:.1f} GB are free: choose fewer styles, or a smaller workload"
-            )
+    cores = affinity() if cores is None else cores
+    if not cores:
+        return [()]
+    if len(cores) <= 3:
+        return [(core,) for core in cores[:2]]
+    physical = one_thread_each(cores)
+    return [(core,) for core in physical[: max(2, len(cores) // 2)]]
+
+
+def one_thread_each(cores: Sequence[int]) -> list[int]:
+    """Return one hardware thread of each core; all of them where the system does not tell."""
+    threads: dict[str, int] = {}
+    for core in cores:
+        try:
+            siblings = Path(SIBLINGS.format(core)).read_text("ascii").strip()
+        except OSError:
+            siblings = str(core)
+        threads.setdefault(siblings, core)
+    return list(threads.values())
 
 
 class Watch:

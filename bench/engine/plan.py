@@ -24,7 +24,7 @@ from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.visits import OPEN_SECONDS, PROVE_SECONDS, Turn, Visit, Visits
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import HOST, METRICS, STEP, TOGETHER, Kind
-from bench.stats.estimate import estimate, families_of_environments, families_of_run
+from bench.stats.estimate import estimate
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -628,12 +628,14 @@ class Doubts:
 
     def rows(self, samples: Sequence[Sample]) -> dict[tuple[str, Cell], Estimate]:
         """Return a family's comparisons, or else amounts, by environment and cell."""
-        base = self.plan.base
-        families = families_of_environments(samples, base) if base else families_of_run(samples)
         programs = {c: r.program for s in self.plan.sides for c, r in s.cells.items() if r.program}
         rows: dict[tuple[str, Cell], Estimate] = {}
         estimates = estimate(
-            samples, families, margin=self.plan.options.margin, programs=programs, least_cold=1
+            samples,
+            self.plan.base,
+            margin=self.plan.options.margin,
+            programs=programs,
+            least_cold=1,
         )
         for row in sorted(estimates, key=lambda row: row.form == "amount"):
             rows.setdefault((row.environment, row.cell), row)

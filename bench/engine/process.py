@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from bench.worker.protocol import PROTOCOL
-from bench.worker.recorder import Recorder
+from bench.worker.protocol import PROTOCOL, Recorder
 from bench.worker.settings import ROOT, environment, threads
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ class Worker:
             if stream is not None:
                 with suppress(OSError):  # what was still to be written has no reader
                     stream.close()
-        self.recorder.__exit__()
+        self.recorder.close()
 
     def kill(self) -> None:
         """End the process, and what it has started, which may hold its output open."""

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.engine.cores import one_core_lanes
 from bench.engine.driver import Driver
 from bench.engine.journal import FOLDER, SUFFIX, Journal, journals
-from bench.engine.machine import Watch, machine_lock
+from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.estimates import MIN_COLD, Estimate
@@ -31,8 +30,8 @@ from bench.runfile import (
     packed,
 )
 from bench.runfile.warnings import warnings
-from bench.stats.estimate import estimate, families_of_environments, families_of_run
-from bench.stats.settle import settled_by_program
+from bench.stats.estimate import estimate
+from bench.stats.verdicts import settled_by_program
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -298,20 +297,16 @@ def code_digest(places: Iterable[str] = CODE) -> str:
 def groups_of(task: Task) -> list[tuple[SideState, ...]]:
     """Return what takes turns; of environments that do so, on each backend that all have.
 
-    A style that has workers of its own (`Offer.alone`) is a side for itself. An environment that is
-    in several groups has one state.
+    An environment that is in several groups has one state.
     """
     groups: list[tuple[SideState, ...]] = []
-    states: dict[tuple[str, str, str], SideState] = {}
+    states: dict[tuple[str, str], SideState] = {}
     for names in task.groups or [(name,) for name in task.needed]:
-        by_side: dict[tuple[str, str], dict[str, dict[Cell, frozenset[str]]]] = {}
+        on_backend: dict[str, dict[str, dict[Cell, frozenset[str]]]] = {}
         for name in names:
-            alone = task.sides[name].offer.alone
             for cell, metrics in task.needed[name].items():
-                apart = str(cell.arm) if cell.style in alone.get(cell.entrant, ()) else ""
-                cells = by_side.setdefault((cell.backend, apart), {})
-                cells.setdefault(name, {})[cell] = metrics
-        for (backend, apart), needed in by_side.items():
+                on_backend.setdefault(cell.backend, {}).setdefault(name, {})[cell] = metrics
+        for backend, needed in on_backend.items():
             if len(needed) < len(names):
                 continue
             for name in names:
@@ -322,10 +317,10 @@ def groups_of(task: Task) -> list[tuple[SideState, ...]]:
                     control=len(names) == 1,
                     problems=task.sides[name].offer.problems,
                 )
-                first = states.setdefault((name, backend, apart), state)
+                first = states.setdefault((name, backend), state)
                 first.needed = {**state.needed, **first.needed}
                 first.cells = {**state.cells, **first.cells}
-            groups.append(tuple(states[name, backend, apart] for name in names))
+            groups.append(tuple(states[name, backend] for name in names))
     return groups
 
 
@@ -366,7 +361,7 @@ def results_of(
         samples=packed(samples),
     )
     remarks = list(dict.fromkeys(note for side in plan.sides for note in side.notes))
-    results.warnings = warnings(results, samples, offer, remarks)
+    results.warnings = warnings(results, offer, remarks)
     return results, samples
 
 
@@ -401,10 +396,9 @@ def estimates_of(
     programs: dict[Cell, str] = {}
     for row in cells:  # of two environments, cells share compile times that share both programs
         programs[row.cell] = f"{programs.get(row.cell, '')} {row.program}" if row.program else ""
-    families = families_of_environments(samples, base) if base else families_of_run(samples)
     estimates = estimate(
         samples,
-        families,
+        base,
         margin=options.margin,
         programs=programs,
         least_cold=1 if options.cold_samples is not None else least_cold,

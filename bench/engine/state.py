@@ -24,7 +24,7 @@ AT_NO_TURN = 4
 
 @dataclass(eq=False)
 class SideState:
-    """What shares workers: an environment on one backend, or a style that has its own there."""
+    """What shares workers: an environment on one backend."""
 
     environment: str
     backend: str

@@ -12,19 +12,22 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.checkout import checkout
-from bench.environments.request import LOCK, BuildRequest, of_entrant, of_spec
-from bench.environments.uv import NetworkError, UnsolvableError, compiled, minor, uv
+from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
+from bench.environments.uv import UnsolvableError, compiled, minor, uv
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
@@ -32,7 +35,6 @@ from common.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from bench.environments.spec import Spec
 
@@ -87,7 +89,7 @@ class Builder:
             return Environment(spec, Place())
         root, commit = ROOT, None
         if spec.revision is not None:
-            root, commit = checkout(ROOT, spec.revision, self.folder.parent / "revisions")
+            root, commit = checkout(spec.revision, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
                 raise BakeoffError(
                     f"the revision {spec.revision!r} cannot be measured: it has no {LOCK}; give a "
@@ -105,13 +107,10 @@ class Builder:
         return Place.of(str(python_of(path)))
 
     def folder_of(self, entrant: str) -> Path | None:
-        """Return the folder of an entrant's own environment; None if it has not been built."""
+        """Return the folder of an entrant's locked environment; None if it has not been built."""
         request = of_entrant(entrant)
-        for python in request.pythons:
-            kept = self._kept(request, python)
-            if kept and _is_complete(path := self._folder(kept, python)):
-                return path
-        return None
+        folders = (self.folder_with(request.lock, python) for python in request.pythons)
+        return next(filter(_is_complete, folders), None)
 
     def built(self, request: BuildRequest) -> tuple[Path, str, Resolution]:
         """Return the folder of an environment, its Python's version and its packages.
@@ -122,14 +121,10 @@ class Builder:
         for python in request.pythons:
             try:
                 resolution = self.resolution(request, python)
-                return self.install(request, resolution, python), python, resolution
+                path = self.install(request, resolution.pins, python)
+                return path, python, resolution
             except UnsolvableError as error:
                 problems.append(str(error))
-            except NetworkError as error:
-                raise NetworkError(
-                    f"{request.title} has not been built before, and the package index cannot be "
-                    f"reached: connect, or leave it out ({error})"
-                ) from error
         raise UnsolvableError(
             f"{request.title} cannot be built with Python {', '.join(request.pythons)}: "
             f"{problems[0]}. Give other releases, or leave it out"
@@ -137,46 +132,67 @@ class Builder:
 
     def resolution(self, request: BuildRequest, python: str) -> Resolution:
         """Return releases that meet a request; from the cache, if they were resolved before."""
-        if kept := self._kept(request, python):
-            return kept
+        if request.lock:
+            return Resolution(request.lock)
+        path = self.folder / "resolutions" / f"{_digest(repr(request), python)}.json"
+        if path.exists():
+            return msgspec.json.decode(path.read_bytes(), type=Resolution)
         preferences = request.preferences
         if isinstance(preferences, BuildRequest):
             preferences = self.resolution(preferences, python).pins
         self.notify(f"resolving {request.title}")
         resolution = _resolved(request, preferences, python)
-        path = self._resolution_file(request, python)
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, msgspec.json.encode(resolution))
         return resolution
 
-    def install(self, request: BuildRequest, resolution: Resolution, python: str) -> Path:
+    def install(self, request: BuildRequest, pins: Sequence[str], python: str) -> Path:
         """Return the folder of an environment with these releases; build it if it is incomplete."""
-        path = self._folder(resolution, python)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{path}.lock")
-        try:
-            held = lock.acquire(timeout=0)
-        except Timeout:
-            self.notify(f"another process builds {request.title}: waiting for it; Ctrl-C stops")
-            held = lock.acquire()
-        with held:
-            if not _is_complete(path):
-                self.notify(f"building {request.title}")
-                shutil.rmtree(path, ignore_errors=True)
-                _build(path, request, resolution.pins, python)
+        path = self.folder_with(pins, python)
+        if not _is_complete(path):
+            self.notify(f"building {request.title}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):
+                if not _is_complete(path):  # another process may have been faster
+                    shutil.rmtree(path, ignore_errors=True)
+                    _build(path, request, pins, python)
         return path
 
-    def _folder(self, resolution: Resolution, python: str) -> Path:
-        return self.folder / _digest(resolution.pins, python)
+    def folder_with(self, pins: Sequence[str], python: str) -> Path:
+        """Return the folder in which releases are installed, or would be."""
+        return self.folder / _digest(pins, python)
 
-    def _kept(self, request: BuildRequest, python: str) -> Resolution | None:
-        if request.lock:
-            return Resolution(request.lock)
-        path = self._resolution_file(request, python)
-        return msgspec.json.decode(path.read_bytes(), type=Resolution) if path.exists() else None
 
-    def _resolution_file(self, request: BuildRequest, python: str) -> Path:
-        return self.folder / "resolutions" / f"{_digest(request.key, python)}.json"
+def checkout(revision: str, folder: Path) -> tuple[Path, str]:
+    """Return a folder with this project's code at a revision, and the revision's commit.
+
+    The code lies in a subfolder that is named by the commit; the repository stays as it is.
+    """
+    commit = _git(
+        *("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}"),
+        failed=f"there is no revision {revision!r} of this project; give another one, or an "
+        "environment, as in `flax==0.12.8`",
+    )
+    path = folder / commit
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
+            _git("archive", f"--output={archive}", commit, failed=f"cannot extract {revision}")
+            shutil.unpack_archive(archive, code, filter="data")
+            with suppress(OSError):  # another process may have been faster
+                code.rename(path)
+    return path, commit
+
+
+def _git(*arguments: str, failed: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = str(getattr(error, "stderr", error)).splitlines()
+        raise BakeoffError(f"{failed} ({why[-1] if why else error})") from error
+    return done.stdout.strip()
 
 
 def failure(error: WorkerFailedError) -> str:
@@ -228,8 +244,7 @@ def _build(path: Path, request: BuildRequest, pins: Sequence[str], python: str) 
         ask_once(command, Place.of(interpreter))
     except WorkerFailedError as error:
         raise UnsolvableError(f"its releases do not run together: {failure(error)}") from error
-    about = {"title": request.title, "python": python, "pins": pins}
-    atomic_write(path / MARK, json.dumps(about))
+    atomic_write(path / MARK, json.dumps({"title": request.title, "python": python}))
 
 
 def _is_complete(path: Path) -> bool:
@@ -237,5 +252,5 @@ def _is_complete(path: Path) -> bool:
 
 
 def _digest(*parts: object) -> str:
-    text = json.dumps([*parts, platform.system(), platform.machine()], default=str)
+    text = json.dumps([*parts, platform.system(), platform.machine()])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

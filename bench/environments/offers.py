@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 import impls
 from bench.engine.process import (
     HEAVY_SILENCE,
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from bench.environments.builder import Builder
 
-OF_ENTRANT = ("styles", "problems", "missing", "alone", "if_named", "keeping")
+OF_ENTRANT = ("styles", "problems", "missing", "if_named", "keeping")
 """Fields of an offer that are by entrant, and that a worker reports."""
 
 
@@ -41,21 +43,17 @@ class Offer:
     devices: dict[str, str]
     """By backend: the kind of its first device."""
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By backend: how many devices, the memory of one, and the driver."""
+    """By backend: how many devices, and the driver."""
     conditions: dict[str, Any] = field(default_factory=dict)
     """Flags, affinity, load."""
     uncached: int = 0
     """Modules that each process compiles from source, since Python can keep no bytecode of them."""
     missing: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant: styles that its library's release cannot have, and why."""
-    alone: dict[str, list[str]] = field(default_factory=dict)
-    """By entrant: styles that have workers of their own."""
     if_named: dict[str, list[str]] = field(default_factory=dict)
     """By entrant: styles that are measured where they or the entrant are named, and at depths."""
     keeping: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant: styles that cannot donate their state, and why."""
-    foreign: list[str] = field(default_factory=list)
-    """Entrants that are not JAX's."""
     apart: dict[str, dict[str, str]] = field(default_factory=dict)
     """By entrant with an environment of its own: the versions that are in it."""
     lacking: dict[str, list[str]] = field(default_factory=dict)
@@ -87,14 +85,13 @@ class Offer:
             what: getattr(self, what) | {k: v for k, v in getattr(other, what).items() if k == name}
             for what in OF_ENTRANT
         }
-        added["foreign"] = [*self.foreign, *({name} & {*other.foreign})]
         if apart and name not in other.problems:
+            lacking = [backend for backend in self.backends if backend not in other.backends]
             added |= {
                 "versions": other.versions | self.versions,
                 "uncached": self.uncached + other.uncached,
                 "apart": self.apart | {name: other.versions},
-                "lacking": self.lacking
-                | {name: [backend for backend in self.backends if backend not in other.backends]},
+                "lacking": self.lacking | {name: lacking},
             }
         return replace(self, **added)
 
@@ -115,11 +112,12 @@ def offer(
 
     Raises:
         WorkerFailedError: not even the baseline can be loaded.
+        msgspec.ValidationError: its answer is another revision's.
     """
 
     def described(names: list[str]) -> Offer:
         command = {"do": "describe", "entrants": names, "outside": dict(outside)}
-        return Offer(**ask_once(command, place, silence))
+        return msgspec.convert(ask_once(command, place, silence), Offer)
 
     named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
     with suppress(WorkerFailedError):  # an entrant may kill its worker: then each has its own

@@ -1,4 +1,6 @@
-"""SPEC: how the command line names an environment, a revision of this project, or both.
+"""What an environment holds: by a SPEC of the command line, or by an entrant's file.
+
+A SPEC names an environment, a revision of this project, or both.
 
 `current`; `@2025-12-01`, the whole stack of that day; `flax==0.12.8`, the current stack with that
 release; `@2025-12-01,flax==0.12.0`, both; anything else is a git revision of this project. No part
@@ -9,29 +11,37 @@ from __future__ import annotations
 
 import datetime
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 import impls
+from bench.environments.uv import PYTHONS, WHEELS, installed, minor
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError, unknown
+from common.versions import COMMON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 CURRENT = "current"
 """The running environment, with the code at hand."""
 EXAMPLES = (
     "`current`, `@2025-12-01`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2` or a git revision"
 )
-REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./~^@{}+#-]*")
-"""Names of git revisions that are accepted; ranges are not."""
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Day of the first release of jax."""
 PACKAGES = tuple(impls.pinnable())
 """Packages that a SPEC may pin, so that a mistyped name never installs an unrelated package."""
+
+LOCK = "requirements.lock"
+"""File of a revision of this project with all pins and their hashes."""
+LOCKS = ROOT / "impls" / "locks"
+"""Folder with such a file for each entrant with an environment of its own."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +66,9 @@ class Spec:
         return self.date is None and not self.pins and self.revision is None
 
     @property
-    def python(self) -> str | None:
-        """Version of Python that is pinned, as in `3.12`."""
-        return next((wanted.lstrip("=") for name, wanted in self.pins if name == "python"), None)
-
-    @property
     def requirements(self) -> tuple[str, ...]:
         """The pins of packages, as pip writes them."""
-        return tuple(f"{name}{wanted}" for name, wanted in self.pins if name != "python")
+        return tuple(f"{name}{wanted}" for name, wanted in self.pins)
 
     def with_releases(self, releases: Mapping[str, str]) -> Spec:
         """Return the same environment with these releases, by package, in place of its pins."""
@@ -87,8 +92,6 @@ def parse(text: str, option: str = "SPEC") -> Spec:
     if given == CURRENT:
         return Spec(CURRENT)
     if not re.search("^@|[=<>]", given):
-        if not REVISION.fullmatch(given):
-            raise BakeoffError(f"{option} {text!r} is not a SPEC; give {EXAMPLES}")
         return Spec(given, revision=given)
     date, pins = None, dict[str, str]()
     for part in re.split(r",\s*(?![<>=!~])", given):  # `jax>=0.6,<0.7` is one part
@@ -114,8 +117,6 @@ def _pin(part: str, given: str) -> tuple[str, str]:
     name, wanted = canonicalize_name(pin.name), str(pin.specifier)
     if name not in PACKAGES:
         raise BakeoffError(f"{given}: {unknown('package', pin.name, PACKAGES)}")
-    if name == "python" and not re.fullmatch(r"==3\.\d+(\.\d+)?", wanted):
-        raise BakeoffError(f"{given}: give Python as in `python==3.12`")
     return name, wanted
 
 
@@ -124,30 +125,17 @@ def of_day(date: datetime.date) -> Spec:
     return Spec(f"@{date}", date)
 
 
-def day(text: str, option: str, *, last: bool = False, released: bool = True) -> datetime.date:
-    """Return a day, as in `2025-12-01`; for a month, as in `2025-12`, its first or last day.
-
-    Args:
-        text: The day, as an option was given it.
-        option: The option's name.
-        last: Whether a month stands for its last day.
-        released: Whether packages of that day are wanted.
+def day(text: str, option: str) -> datetime.date:
+    """Return a day, as in `2025-12-01`, that an option was given.
 
     Raises:
-        BakeoffError: it is malformed; or it is in the future or before the first release of jax,
-            and packages are wanted.
+        BakeoffError: it is malformed, in the future, or before the first release of jax.
     """
-    month = re.fullmatch(r"\d{4}-\d{2}", text)
     try:
-        date = datetime.date.fromisoformat(f"{text}-01" if month else text)
+        date = datetime.date.fromisoformat(text)
     except ValueError:
-        raise BakeoffError(
-            f"{option}: {text!r} is not a day; give one as in 2025-12-01, or a month as in 2025-12"
-        ) from None
-    if month and last:
-        next_month = (date + datetime.timedelta(31)).replace(day=1)
-        date = min(next_month - datetime.timedelta(1), today())
-    if released and not FIRST_DAY <= date <= today():
+        raise BakeoffError(f"{option}: {text!r} is not a day; give one as in 2025-12-01") from None
+    if not FIRST_DAY <= date <= today():
         raise BakeoffError(
             f"{option}: {date} is not between {FIRST_DAY} and today; give another day"
         )
@@ -157,3 +145,87 @@ def day(text: str, option: str, *, last: bool = False, released: bool = True) ->
 def today() -> datetime.date:
     """Return today's date in UTC, as the dates of releases are."""
     return datetime.datetime.now(datetime.UTC).date()
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """The contents of an environment; its `repr` has what its releases depend on, beside Python."""
+
+    title: str = field(repr=False)
+    """Name of the environment in messages."""
+    requirements: tuple[str, ...] = ()
+    """What it has to have, as pip writes it."""
+    optional: tuple[str, ...] = ()
+    """Packages that are left out, each for itself, where they do not go with the rest."""
+    preferences: tuple[str, ...] | BuildRequest = ()
+    """Pins that are kept where they fit, or the contents that have these pins."""
+    date: datetime.date | None = None
+    """Releases that are newer than this day are not considered."""
+    asked_on: datetime.date | None = None
+    """Today, where that day has not ended: it may bring other releases tomorrow."""
+    lock: tuple[str, ...] = ()
+    """Lines of a requirements file; with them, nothing is resolved."""
+    options: tuple[str, ...] = WHEELS
+    """Options of `uv pip compile` and `uv pip install`."""
+    pythons: tuple[str, ...] = field(default=PYTHONS, repr=False)
+    """Versions of Python to try, in this order."""
+
+
+def of_spec(spec: Spec, root: Path, pythons: Sequence[str]) -> BuildRequest:
+    """Return the contents of a SPEC's environment, whose code is in the folder `root`."""
+    libraries = tuple(impls.libraries())
+    stack = BuildRequest(
+        str(spec), COMMON, libraries, date=spec.date, pythons=tuple(pythons) or PYTHONS
+    )
+    if spec.date is not None and spec.date >= today():
+        stack = replace(stack, asked_on=today())
+    if spec.date is not None and not spec.requirements:
+        return stack
+    pins = installed() if spec.revision is None else pins_of(root / LOCK)
+    pinned = dict(spec.pins)
+    return replace(
+        stack,
+        requirements=(*COMMON, *spec.requirements),
+        optional=tuple(name for name in libraries if name not in pinned),
+        preferences=pins if spec.date is None else stack,
+        date=None,  # a release that is pinned may be newer
+        asked_on=None,
+    )
+
+
+def of_entrant(name: str) -> BuildRequest:
+    """Return the contents of the environment of an entrant that has its own.
+
+    JAX, optax and NumPy have the releases of this project's lock, if its library accepts them.
+
+    Raises:
+        BakeoffError: this project does not run on the Python that it requires.
+    """
+    about = impls.declared(name)
+    try:
+        accepted = SpecifierSet(about.requires_python).filter([minor(), *PYTHONS])
+        pythons = tuple(dict.fromkeys(accepted))
+    except InvalidSpecifier:
+        pythons = ()
+    if not pythons:
+        raise BakeoffError(
+            f"entrant {name!r} requires Python {about.requires_python!r}; this project runs on "
+            f"{', '.join(PYTHONS)}: allow one of these, as in '>=3.12'"
+        )
+    path = LOCKS / f"{name}.txt"
+    locked = name not in impls.OUTSIDE and path.exists()
+    lines = path.read_text("utf-8").splitlines() if locked else []
+    return BuildRequest(
+        f"the environment of {name!r}",
+        (*about.requirements, *COMMON),
+        preferences=pins_of(ROOT / LOCK),
+        lock=tuple(line for line in lines if line[:1] != "#"),
+        options=(),
+        pythons=pythons,
+    )
+
+
+def pins_of(lock: Path) -> tuple[str, ...]:
+    """Return the pins of a lock, without their hashes and markers."""
+    pins = re.findall(r"^([A-Za-z0-9._-]+==[^\s;\\]+)", lock.read_text("utf-8"), re.MULTILINE)
+    return tuple(pins)

@@ -36,6 +36,8 @@ WHEELS = ("--only-binary", ":all:")
 """Options of uv with which no package is built from its source."""
 LONGEST_MESSAGE = 400
 """Characters of uv's messages that are shown."""
+MOST_RELEASES = 200
+"""Releases that are listed at most: more than a year of nightly ones need no list."""
 
 
 class UnsolvableError(BakeoffError):
@@ -87,8 +89,26 @@ def compiled(
         return tuple(line for line in out.read_text("utf-8").splitlines() if line[:1] != "#")
 
 
-def uv(*arguments: str, input_: str = "") -> str:
-    """Run uv, without a shell and outside any project, and return its output.
+def releases_between(package: str, low: str, high: str, python: str) -> list[str]:
+    """Return the releases of a package above `low` and below `high`, in their order.
+
+    Those without a wheel for `python`, a version as in `3.12`, are left out. uv is asked again and
+    again, each time for the newest one below the last.
+    """
+    releases: list[str] = []
+    while len(releases) < MOST_RELEASES:
+        below = releases[-1] if releases else high
+        wanted = [f"{package}>{low},<{below}"]
+        try:
+            [pin] = compiled(wanted, python, options=(*WHEELS, "--no-deps"))
+        except UnsolvableError:
+            break
+        releases.append(pin.partition("==")[2])
+    return releases[::-1]
+
+
+def uv(*arguments: str, input_: str = "") -> None:
+    """Run uv, without a shell and outside any project.
 
     Raises:
         UnsolvableError: no set of releases meets the requirements.
@@ -112,10 +132,10 @@ def uv(*arguments: str, input_: str = "") -> str:
         check=False,
     )
     if done.returncode == 0:
-        return done.stdout
+        return
     message = one_line(done.stderr)
     if any(sign in done.stderr.lower() for sign in OFFLINE):
-        raise NetworkError(message)
+        raise NetworkError(f"the package index cannot be reached: {message}")
     if UNSOLVABLE.search(done.stderr):
         raise UnsolvableError(message)
     raise BakeoffError(f"uv {arguments[0]} failed: {message}")

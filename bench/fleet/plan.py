@@ -51,10 +51,9 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def runs(self) -> Iterator[PlannedRun]:
         """Yield its runs; raise BakeoffError if a name in it is unknown."""
         Selection(workloads=self.workloads, metrics=self.metrics).check_names()
-        styles = [style for name in self.entrants for style in impls.styles_of(name)]
         for kind, names, known in (
             ("entrant", self.entrants, impls.names()),
-            ("style", self.styles, styles),
+            ("style", self.styles, [s for name in self.entrants for s in impls.styles_of(name)]),
             ("backend", self.backends, BACKENDS),
         ):
             for name in names:
@@ -73,9 +72,8 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
     """A plan file."""
 
-    include: list[str] = []
     defaults: dict[str, Any] = {}
-    """Of its tables and of those that it includes; an including file's take precedence."""
+    """Of its tables."""
     compare: list[dict[str, Any]] = []
 
 
@@ -120,40 +118,23 @@ def plan(path: Path) -> list[PlannedRun]:
     """Return all runs of a plan, in its order, each once.
 
     Raises:
-        BakeoffError: the file or an included one cannot be read, or contains a mistake.
+        BakeoffError: the file cannot be read, or contains a mistake.
     """
-    runs = {run.key: run for run in runs_of(path, (), {})}
-    if not runs:
-        raise BakeoffError(f"the plan {path} has no cell; write at least one [[compare]]")
-    return list(runs.values())
-
-
-def runs_of(path: Path, including: tuple[Path, ...], outer: dict[str, Any]) -> Iterator[PlannedRun]:
-    """Yield the runs of a file, those of included files first.
-
-    Args:
-        path: The file.
-        including: The files that include it, the outermost first.
-        outer: Their defaults, which take precedence over the file's own.
-    """
-    real = path.resolve()
-    if real in including:
-        chain = " -> ".join(file.name for file in (*including[including.index(real) :], real))
-        raise BakeoffError(f"the plan {path} includes itself ({chain}): take one of them out")
     try:
         file = msgspec.toml.decode(read_regular(path, MOST_JSON), type=PlanFile)
     except OSError as error:
         raise BakeoffError(f"cannot read the plan {path}: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BakeoffError(f"the plan {path} is not a plan in TOML: {error}") from error
-    defaults = file.defaults | outer
-    for name in file.include:
-        yield from runs_of(path.parent / name, (*including, real), defaults)
+    runs: dict[str, PlannedRun] = {}
     for index, given in enumerate(file.compare, 1):
-        values = {"name": f"compare{index}"} | defaults | given
+        values = {"name": f"compare{index}"} | file.defaults | given
         try:
-            yield from msgspec.convert(values, CompareTable).runs()
+            runs |= {run.key: run for run in msgspec.convert(values, CompareTable).runs()}
         except (BakeoffError, msgspec.ValidationError) as error:
             known = f"; known: {', '.join(CompareTable.__struct_fields__)}"
             message = f"{error}{known * isinstance(error, msgspec.ValidationError)}"
             raise BakeoffError(f"the plan {path}, compare {index}: {message}") from error
+    if not runs:
+        raise BakeoffError(f"the plan {path} has no cell; write at least one [[compare]]")
+    return list(runs.values())

@@ -1,25 +1,21 @@
 """The three kinds of chart: intervals, lines over x, and bars.
 
-A chart is a specification of Vega-Lite, which vl-convert draws as SVG or PNG. Its title says what
+A chart is a specification of Vega-Lite, which vl-convert draws as SVG. Its title says what
 the data show; its text says the same to somebody who cannot see it.
 """
 
 from __future__ import annotations
 
 import math
-import sys
-import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import impls
 from bench.metrics import label
 from bench.report.table import words
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
 
     from bench.cells import Arm
     from bench.estimates import Estimate
@@ -28,8 +24,6 @@ WIDE, NARROW = 620, 340
 """Widths of charts in pixels: on a screen, and on a phone."""
 ROW, HEIGHT = 20, 260
 """Height of a row of intervals or bars, and of a chart of lines, in pixels."""
-PPI = 144
-"""Resolution of a PNG, in pixels per inch; 72 is one to one."""
 VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
 PARTS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7", "#D55E00", "#009E73")
 """After Okabe and Ito: told apart by the colour-blind, too."""
@@ -44,8 +38,6 @@ SECONDS = "format(datum.value, '~s') + 's'"
 class Figure:
     """A chart, with what it shows in words."""
 
-    name: str
-    """Of its file."""
     title: str
     """What the data show."""
     text: str
@@ -54,13 +46,10 @@ class Figure:
     """In Vega-Lite, without its width."""
 
 
-def intervals(
-    name: str, title: str, rows: Mapping[str, Estimate], *, band: float = math.inf
-) -> Figure:
+def intervals(title: str, rows: Mapping[str, Estimate], *, band: float = math.inf) -> Figure:
     """Return estimates with their intervals, one in each row.
 
     Args:
-        name: Of the file.
         title: What the data show.
         rows: Estimates of one metric and form, by what they are of.
         band: Fraction on both sides of 1 in which differences would not be found; drawn in grey.
@@ -84,30 +73,24 @@ def intervals(
     about = [f"{row} {words(e)}{f', {e.verdict}' if e.verdict else ''}" for row, e in rows.items()]
     grey = " Grey: differences that would not be found." if math.isfinite(band) else ""
     text = f"{_axis(first)}, with 95 % intervals.{grey} {'; '.join(about)}."
-    return Figure(name, title, text, {"layer": layers, "height": ROW * len(rows)})
+    return Figure(title, text, {"layer": layers, "height": ROW * len(rows)})
 
 
 def lines(
-    name: str,
     title: str,
     series: Mapping[Arm, Mapping[Any, Estimate]],
     x_title: str = "",
     *,
-    text: str = "",
-    powers: bool = False,
     band: float = math.inf,
     marks: Collection[Any] = (),
 ) -> Figure:
     """Return a line for each arm, through estimates with their intervals.
 
     Args:
-        name: Of the file.
         title: What the data show.
-        series: Estimates of one metric and form, by arm, then by place on the x axis: a number, or
-            a day as in 2026-11-25.
+        series: Estimates of one metric and form, by arm, then by place on the x axis: a number
+            (drawn in powers of two), or a day as in 2026-11-25.
         x_title: What the x axis has.
-        text: What can be seen, in words; the last estimates if empty.
-        powers: Whether the x axis is logarithmic, in powers of two.
         band: Fraction on both sides of 1 in which differences do not matter; drawn in grey.
         marks: Places on the x axis at which something changed; drawn as lines.
     """
@@ -116,19 +99,15 @@ def lines(
     _, first_x, first = points[0]
     data = [{"arm": arm.words, "x": x, **_point(estimate)} for arm, x, estimate in points]
     if isinstance(first_x, str):
-        days = {"format": "%b %Y", "tickCount": 8}
-        x = _channel("x", "temporal", title=x_title or None, axis=days)
+        x = _channel("x", "temporal", axis={"format": "%b %Y", "tickCount": 8})
     else:
-        scale = {"type": "log", "base": 2, "nice": False} if powers else {}
-        axis = {"values": sorted({place for _, place, _ in points})} if powers else {}
-        x = _channel("x", title=x_title or None, scale=scale, axis=axis)
+        powers = {"type": "log", "base": 2, "nice": False}
+        x = _channel("x", scale=powers, axis={"values": sorted({x for _, x, _ in points})})
+    x |= {"title": x_title or None}
     scale = {"type": "log", "nice": False} if first.form == "ratio" else {"zero": False}
     y = _channel("value", title=_axis(first), scale=scale, axis={"tickCount": 6} | _labels(first))
     colours = impls.colours(arm.entrant for arm in shown)
-    styles: dict[str, list[str]] = {}
-    for arm in shown:
-        styles.setdefault(arm.entrant, []).append(arm.style)
-    ranks = [styles[arm.entrant].index(arm.style) for arm in shown]
+    ranks = [[a for a in shown if a.entrant == arm.entrant].index(arm) for arm in shown]
     names = [arm.words for arm in shown]
     hues = {"domain": names, "range": [colours[arm.entrant] for arm in shown]}
     dashes = {"domain": names, "range": [DASHES[rank % len(DASHES)] for rank in ranks]}
@@ -143,15 +122,14 @@ def lines(
         _layer(data, {"type": "point", "filled": True}, shared | {"y": y}),
     ]
     last = "; ".join(f"{arm.words} {words(list(row.values())[-1])}" for arm, row in shown.items())
-    text = text or f"{_axis(first)}, with 95 % intervals. At the right end: {last}."
-    return Figure(name, title, text, {"layer": layers, "height": HEIGHT})
+    text = f"{_axis(first)}, with 95 % intervals. At the right end: {last}."
+    return Figure(title, text, {"layer": layers, "height": HEIGHT})
 
 
-def bars(name: str, title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -> Figure:
+def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -> Figure:
     """Return a bar in each row, made of parts beside each other.
 
     Args:
-        name: Of the file.
         title: What the data show.
         rows: Amounts in one unit, by what a row is of, then by part.
         x_title: What the x axis has.
@@ -176,42 +154,17 @@ def bars(name: str, title: str, rows: Mapping[str, Mapping[str, Estimate]], x_ti
         for row, amounts in rows.items()
     )
     chart = _layer(data, {"type": "bar"}, encoding) | {"height": ROW * len(rows)}
-    return Figure(name, title, f"{x_title}. {text}.", chart)
+    return Figure(title, f"{x_title}. {text}.", chart)
 
 
-def svg(figure: Figure, width: int = WIDE, *, page: bool = False) -> str:
-    """Return a chart as SVG; in a page it has the page's colours, and no title of its own."""
+def svg(figure: Figure, width: int) -> str:
+    """Return a chart as SVG, in the colours of the page around it and without its title."""
     import vl_convert
 
-    return vl_convert.vegalite_to_svg(_whole(figure, width, page=page))
-
-
-def save(figures: Iterable[Figure], folder: Path) -> None:
-    """Write charts as SVG and PNG into a folder, which is made if need be.
-
-    Raises:
-        BakeoffError: it cannot be written to.
-    """
-    import vl_convert
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for figure in figures:
-            path = folder / f"{figure.name}.svg"
-            path.write_text(svg(figure), encoding="utf-8")
-            png = vl_convert.vegalite_to_png(_whole(figure, WIDE, page=False), ppi=PPI)
-            path.with_suffix(".png").write_bytes(png)
-            print(path, file=sys.stderr)
-    except OSError as error:
-        raise BakeoffError(f"--pictures {folder}: {error.strerror}; name another one") from error
-
-
-def _whole(figure: Figure, width: int, *, page: bool) -> dict[str, Any]:
-    text = "currentColor" if page else "black"
-    narrow = width < WIDE
+    text, narrow = "currentColor", width < WIDE
     columns = max(1, width // (170 if narrow else 155))
     config = {
-        "background": "transparent" if page else "white",
+        "background": "transparent",
         "font": "sans-serif",
         "view": {"stroke": "#8884"},
         "axis": {
@@ -227,11 +180,9 @@ def _whole(figure: Figure, width: int, *, page: bool) -> dict[str, Any]:
             "labelOverlap": True,
         },
         "legend": {"labelColor": text, "labelFontSize": 11, "columns": columns},
-        "title": {"anchor": "start", "fontSize": 13},
     }
-    title = {} if page else {"title": textwrap.wrap(figure.title, 88)}
     fit = {"width": width, "autosize": {"type": "fit-x", "contains": "padding"}, "config": config}
-    return figure.chart | fit | title
+    return vl_convert.vegalite_to_svg(figure.chart | fit)
 
 
 def _axis(estimate: Estimate) -> str:

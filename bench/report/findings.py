@@ -6,37 +6,99 @@ here.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE
-from bench.estimates import detectable
-from bench.metrics import STEP
+from bench.estimates import EstimateTable, Verdict
+from bench.metrics import HOST, STEP, TINY
 from bench.report import wording
-from bench.report.table import amount, change, percent, timed, words
-from bench.report.view import views
+from bench.report.table import change, percent, timed, words
 from bench.report.wording import few, joined
-from bench.stats.settle import GROWTH
-from bench.stats.verdicts import Verdict
+from bench.stats.verdicts import GROWTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from bench.cells import Arm
+    from bench.cells import Arm, Cell
     from bench.estimates import Estimate
-    from bench.report.view import View
-    from bench.runfile import Results
+    from bench.runfile import CellResult, Results
 
 REFERENCE = BASELINE.words
-SAME_LOSS = 0.01
-"""Difference of final losses, in nats per character, within which they are the same."""
-OTHER_LOSS = 0.6
-"""Difference of median losses, in nats per character, from which on initialisers matter: the losses
-of three seeds of one initialiser were seen to differ by up to 0.52."""
+CHEAP = 1e-5
+"""Seconds added to a call up to which a style costs next to nothing: 1 % of a step of a
+millisecond."""
 NUMBERED, NAMED = 2, 3
 """Arms that a sentence names with their number, and without; tables have the others."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What was measured on one backend, by arm and workload."""
+
+    backend: str
+    on: str
+    """The backend in words, as in ` on gpu`; nothing if there is no other."""
+    margin: float
+    """Fraction within which two times are equivalent."""
+    cells: Mapping[Cell, CellResult]
+    """Without those that have failed, and without the control."""
+    table: EstimateTable
+    """The estimates of these cells."""
+
+    @cached_property
+    def arms(self) -> list[Arm]:
+        """All arms but the baseline."""
+        return [a for a in dict.fromkeys(cell.arm for cell in self.cells) if a != BASELINE]
+
+    @cached_property
+    def workloads(self) -> list[str]:
+        """The smallest model's first."""
+        return wording.ordered(cell.workload for cell in self.cells)
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """Workloads at which steps have a ratio; tiny ones only if there are no others."""
+        places = [w for w in self.workloads if self.comparisons(w, STEP)]
+        return [w for w in places if w not in TINY] or places
+
+    @cached_property
+    def main(self) -> str:
+        """The workload that is spoken about first, among those with ratios of steps."""
+        return wording.main_workload(self.compared)
+
+    def at(self, workload: str) -> str:
+        """Return a workload in words, with the backend if there are several."""
+        return f"{wording.place(workload)}{self.on}"
+
+    def amount(self, arm: Arm, workload: str, metric: str) -> Estimate | None:
+        """Return an arm's time, size or count; None if it has none, or has failed."""
+        return self.table.amount(arm.at(workload, self.backend), metric)
+
+    def comparisons(self, workload: str, metric: str) -> dict[Arm, Estimate]:
+        """Return the arms' ratios to the baseline, or what they add to it."""
+        rows = {a: self.table.comparison(a.at(workload, self.backend), metric) for a in self.arms}
+        return {arm: row for arm, row in rows.items() if row}
+
+    def hosts(self) -> dict[Arm, Estimate]:
+        """Return what arms add to a call, at the smallest workload where that is known."""
+        hosts: dict[Arm, Estimate] = {}
+        for workload in reversed(self.workloads):
+            hosts |= self.comparisons(workload, HOST)
+        return hosts
+
+
+def views(results: Results) -> Iterator[View]:
+    """Yield a view of each backend."""
+    good = [result for result in results.good if not result.cell.is_control]
+    backends = list(dict.fromkeys(result.cell.backend for result in good))
+    for backend in backends:
+        on = f" on {backend}" if len(backends) > 1 else ""
+        cells = {result.cell: result for result in good if result.cell.backend == backend}
+        table = EstimateTable(row for row in results.estimates if row.cell in cells)
+        yield View(backend, on, results.options.margin, cells, table)
 
 
 class Topic(StrEnum):
@@ -47,29 +109,20 @@ class Topic(StrEnum):
     ADVICE = "what to choose by"
     EQUAL = "steps within the margin"
     DIFFERENT = "steps that are slower or faster"
+    CHEAP = "calls that cost the host next to nothing"
     ADDED = "what a call costs the host"
     OPEN = "steps that are inconclusive"
     ELSEWHERE = "steps at the widest workload"
     CAUSE = "why a step differs"
     CERTAIN = "steps that differ by less than the margin"
-    INITIALISER = "where training gets to"
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that a run found."""
 
     topic: Topic
     text: str
     """In words, without capital and full stop."""
-    arms: tuple[str, ...] = ()
-    """Names of the arms that it is about."""
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)
-    """Of those arms, where it has numbers."""
-
-    def __str__(self) -> str:
-        """Return it as a sentence."""
-        return wording.sentence(self.text)
 
 
 class Rule(NamedTuple):
@@ -79,16 +132,11 @@ class Rule(NamedTuple):
     holds: Callable[[Estimate, float], bool]
     """Whether an estimate belongs to it, by the run's margin."""
     phrase: str
-    """With `{place}`, `{margin}`, `{detects}` and `{arms}`."""
+    """With `{place}`, `{margin}` and `{arms}`."""
     number: Callable[[Estimate], str] | None = None
     """How an arm's number is written; None where arms are named alone."""
 
 
-EQUAL = Rule(
-    Topic.EQUAL,
-    lambda row, margin: row.within(margin),
-    f"within ±{{margin}} of {REFERENCE} at {{place}}: {{arms}}",
-)
 SLOWER = Rule(
     Topic.DIFFERENT,
     lambda row, margin: row.verdict is Verdict.SLOWER and not row.within(margin),
@@ -101,22 +149,38 @@ FASTER = Rule(
     "faster at {place}: {arms}",
     timed,
 )
-OPEN = Rule(
-    Topic.OPEN,
-    lambda row, _: row.verdict in (None, Verdict.INCONCLUSIVE),
-    "inconclusive at {place}{detects}: {arms}",
+OF_STEPS = (
+    Rule(
+        Topic.EQUAL,
+        lambda row, margin: row.within(margin),
+        f"within ±{{margin}} of {REFERENCE} at {{place}}: {{arms}}",
+    ),
+    SLOWER,
+    FASTER,
+    Rule(
+        Topic.OPEN,
+        lambda row, _: row.verdict in (None, Verdict.INCONCLUSIVE),
+        "inconclusive at {place}: {arms}",
+    ),
+    Rule(
+        Topic.CERTAIN,
+        lambda row, margin: row.within(margin) and row.differs,
+        "certain, but within ±{margin} at {place}: {arms}",
+        change,
+    ),
 )
-CERTAIN = Rule(
-    Topic.CERTAIN,
-    lambda row, margin: row.within(margin) and row.differs,
-    "certain, but within ±{margin} at {place}: {arms}",
-    change,
-)
-HOST_RULE = Rule(
-    Topic.ADDED,
-    lambda row, _: row.verdict is Verdict.SLOWER,
-    "added to each call of a tiny model{place}: {arms}",
-    words,
+OF_CALLS = (
+    Rule(
+        Topic.CHEAP,
+        lambda row, _: row.high is not None and row.high <= CHEAP,
+        f"at most {1e6 * CHEAP:.0f} µs added to each call of a tiny model{{place}}: {{arms}}",
+    ),
+    Rule(
+        Topic.ADDED,
+        lambda row, _: row.verdict is Verdict.SLOWER,
+        "added to each call of a tiny model{place}: {arms}",
+        words,
+    ),
 )
 
 
@@ -132,27 +196,20 @@ def findings(results: Results) -> list[Finding]:
     return sorted(several, key=lambda finding: order.index(finding.topic))
 
 
-def sentences(results: Results) -> list[str]:
-    """Return what a run found, one sentence an item."""
-    return list(map(str, findings(results)))
-
-
 def _of_view(view: View) -> Iterator[Finding]:
     """Yield what was found on one backend."""
     if not view.main:
         text = f"steps are not compared{view.on}: none was timed beside {REFERENCE}'s"
         yield Finding(Topic.NOT_COMPARED, text)
     for workload in dict.fromkeys((view.main, *view.compared[-1:])) if view.main else ():
-        ratios = view.comparisons(workload, STEP)
-        for rule in (EQUAL, SLOWER, FASTER, OPEN, CERTAIN):
-            if workload == view.main:
-                yield from _applied(rule, ratios, view, workload)
-            else:
-                yield from _applied(rule._replace(topic=Topic.ELSEWHERE), ratios, view, workload)
+        for rule in OF_STEPS:
+            if workload != view.main:
+                rule = rule._replace(topic=Topic.ELSEWHERE)
+            yield from _applied(rule, view.comparisons(workload, STEP), view, workload)
+    for rule in OF_CALLS:
+        yield from _applied(rule, view.hosts(), view)
     yield from _advice(view)
     yield from _causes(view)
-    yield from _applied(HOST_RULE, view.hosts(), view)
-    yield from _initialisers(view)
 
 
 def _applied(
@@ -165,16 +222,14 @@ def _applied(
     if rule.number is None:
         arms = few(list(matches), NAMED)
     else:
-        matches = dict(sorted(matches.items(), key=lambda item: -_distance(item[1])))
-        arms = few([f"{name} {rule.number(row)}" for name, row in matches.items()], NUMBERED)
-    least = detectable(rows.values())
+        largest = sorted(matches.items(), key=lambda item: -_distance(item[1]))
+        arms = few([f"{name} {rule.number(row)}" for name, row in largest], NUMBERED)
     text = rule.phrase.format(
         place=view.at(workload),
         margin=percent(view.margin),
-        detects=f" (this run detects {percent(least)} or more)" if math.isfinite(least) else "",
         arms=arms,
     )
-    yield Finding(rule.topic, text, tuple(matches), matches)
+    yield Finding(rule.topic, text)
 
 
 def _distance(row: Estimate) -> float:
@@ -184,20 +239,17 @@ def _distance(row: Estimate) -> float:
 
 def _advice(view: View) -> Iterator[Finding]:
     """Yield that libraries are equally fast where their `pure` steps are, for certain."""
-    ratios = {
-        arm: ratio
-        for arm, ratio in view.comparisons(view.main, STEP).items()
-        if not ratio.preliminary
-    }
-    libraries = {arm.words: ratio for arm, ratio in ratios.items() if arm.style == PURE}
-    level = [name for name, ratio in libraries.items() if ratio.within(view.margin)]
+    rows = view.comparisons(view.main, STEP)
+    sure = {arm: row for arm, row in rows.items() if not row.preliminary}
+    libraries = [arm for arm in sure if arm.style == PURE]
+    level = [arm.words for arm in libraries if sure[arm].within(view.margin)]
     if level:
         everybody = len(level) == len(libraries) > 1
         names = "all libraries" if everybody else joined([REFERENCE, *level])
-        costly = any(SLOWER.holds(r, view.margin) for arm, r in ratios.items() if arm.style != PURE)
+        costly = any(SLOWER.holds(row, view.margin) for a, row in sure.items() if a.style != PURE)
         mind = "; mind how you write steps" if costly else ""
         text = f"equally fast at {view.at(view.main)}: {names}. Choose by API{mind}"
-        yield Finding(Topic.ADVICE, text, tuple(level))
+        yield Finding(Topic.ADVICE, text)
 
 
 def _causes(view: View) -> Iterator[Finding]:
@@ -211,7 +263,7 @@ def _causes(view: View) -> Iterator[Finding]:
         for reason, names in groups.items():
             verb = f"{'is' if len(names) == 1 else 'are'} {rule.phrase.split()[0]}"
             text = f"why {few(names, NAMED)} {verb} at {view.at(view.main)}: {reason}"
-            yield Finding(Topic.CAUSE, text, tuple(names))
+            yield Finding(Topic.CAUSE, text)
 
 
 def cause(view: View, arm: Arm, ratio: Estimate) -> str:
@@ -220,7 +272,8 @@ def cause(view: View, arm: Arm, ratio: Estimate) -> str:
     Where the host cost was not measured, it is the likeliest reason, and another program is not
     given as one.
     """
-    proof, host = view.proof(arm, view.main), view.hosts().get(arm)
+    proof = view.cells[arm.at(view.main, view.backend)].proof
+    host = view.hosts().get(arm)
     compiled = view.amount(arm, view.main, "compilations_warm")
     calls, base_calls = (view.amount(a, view.main, "python_calls") for a in (arm, BASELINE))
     if compiled and compiled.value:
@@ -251,22 +304,3 @@ def explains(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:
         return False
     least, most = (base.value * (end - 1) for end in (ratio.low, ratio.high))
     return host.low > 0 and least <= GROWTH * host.high and most >= host.low
-
-
-def _initialisers(view: View) -> Iterator[Finding]:
-    """Yield what initialisers do, where training from the same weights leads to the same loss."""
-    arms = [BASELINE, *view.arms]
-    trained = [w for w in view.workloads if any(view.amount(a, w, "final_loss_own") for a in arms)]
-    main = wording.main_workload(trained)
-    same = [loss.value for arm in arms if (loss := view.amount(arm, main, "final_loss"))]
-    own = {arm.words: loss for arm in arms if (loss := view.amount(arm, main, "final_loss_own"))}
-    if len(own) < 2 or not same or max(same) - min(same) > SAME_LOSS:
-        return
-    best, *_, worst = sorted(own, key=lambda name: own[name].value)
-    if own[worst].value - own[best].value >= OTHER_LOSS:
-        text = (
-            f"where training gets to depends on the initialiser: at {view.at(main)}, the loss ends "
-            f"at {amount(same[0], 'nats')} from the same weights, and between {words(own[best])} "
-            f"({best}) and {words(own[worst])} ({worst}) from the libraries' own"
-        )
-        yield Finding(Topic.INITIALISER, text, (best, worst), own)

@@ -28,13 +28,12 @@ LINKED = re.compile(r"(@|#|:(?=//)|www(?=\.))")
 ZERO_WIDTH_SPACE = "\u200b"
 
 
-def markdown(document: Document, marker: str = "", longest: float = LONGEST) -> str:
+def markdown(document: Document, marker: str = "") -> str:
     """Return a document as a comment; one that is too long, without what is folded.
 
     Args:
         document: To render.
         marker: A first line, by which a later comment finds the one that it replaces.
-        longest: Most characters; a file may have any number.
     """
     head = [marker] if marker else []
     if document.headline:
@@ -45,12 +44,10 @@ def markdown(document: Document, marker: str = "", longest: float = LONGEST) -> 
     fine_print = [*([f"{about}."] if about else []), *document.fine_print]
     tail = [f"<sub>{' '.join(map(escaped, fine_print))}</sub>"] if fine_print else []
     text = "\n".join([*head, *chain.from_iterable(map(rendered, document.sections)), *tail])
-    if len(text) > longest:
+    if len(text) > LONGEST:
         short = [section for section in document.sections if not section.folded]
         left_out = "The folded parts are too long for a comment; `--format html` has them."
         text = "\n".join([*head, *chain.from_iterable(map(rendered, short)), left_out])
-        if len(text) > longest:  # whole lines, none of which opens something
-            text = text[: int(longest)].rpartition("\n")[0]
     return text + "\n"
 
 

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import math
 import shlex
-import textwrap
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from bench.cells import BASELINE, PURE
-from bench.estimates import MIN_WORKERS, PROGRAM
+from bench.estimates import MIN_WORKERS, PROGRAM, Estimate
 from bench.metrics import EXACT, HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
 from bench.report import charts, wording
-from bench.report.choices import RULE, choices
-from bench.report.findings import REFERENCE, sentences
+from bench.report.findings import NAMED, REFERENCE, findings, views
 from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
-from bench.report.view import startup, views
-from common.config import WORKLOADS
-from common.tolerances import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
+from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from bench.cells import Arm
-    from bench.estimates import Estimate, EstimateTable
+    from bench.cells import Arm, Cell
+    from bench.estimates import EstimateTable
     from bench.report.charts import Figure
+    from bench.report.findings import View
     from bench.report.table import Content
-    from bench.report.view import View
     from bench.runfile import CellResult, Results
     from bench.runfile.reader import Run
 
@@ -53,12 +50,10 @@ COMPARED = tuple(
     m.name for m in METRICS.values() if m.kind in (Kind.WARM, Kind.COLD) and m.compared
 )
 """Metrics of which ratios are shown, or what is added."""
-USUAL_COUNTS = {"compilations_first": 1, "compilations_warm": 0}
-"""Counts that are shown only where one is unusual."""
-OF_CALL = ("python_calls", "python_starts")
+OF_CALL = ("python_calls", "python_starts", "compilations_first", "compilations_warm")
 """Counts of a whole call; others are of one program, of which a call may run several."""
-LINES, WIDTH = 8, 80
-"""Most lines of findings on a terminal without `-v`, and the width in which they are counted."""
+FIRST = 6
+"""Findings that a terminal shows without `-v`; each takes a line or two."""
 LAST_LINES = 5
 """Lines of a failed worker's standard error that are shown."""
 
@@ -66,19 +61,19 @@ LAST_LINES = 5
 def document(run: Run) -> Document:
     """Return what there is to say of a run, from its file alone."""
     results = run.results
-    short, more = _divided(sentences(results))
+    sentences = [wording.sentence(finding.text) for finding in findings(results)]
+    left_out = (f"{n.replace('/', ' ')}: {why}." for n, why in results.left_out.items())
     devices = dict.fromkeys(results.conditions.devices.values())
     about = ", ".join(filter(None, [run.when.replace("T", " "), run.processor, *devices]))
     sections = (
         Section("Results", tuple(_legend(results)), tuple(_main_tables(results))),
-        Section("What it found", tuple(short)),
+        Section("What it found", tuple(sentences[:FIRST])),
         _failures(results.cells),
-        _which(results),
-        Section("Charts", figures=tuple(figures(results)), needed=False),
-        Section("More that it found", tuple(more), folded=True),
+        Section("Charts", figures=tuple(figures(results))),
+        Section("More that it found", (*sentences[FIRST:], *results.notes.values()), folded=True),
         *_other_tables(results),
-        Section("What was not measured", tuple(_not_measured(results)), folded=True),
-        _proofs(results),
+        Section("What could not take part", tuple(left_out), folded=True),
+        Section("Proven equal before they were timed", tuple(_proven(results)), folded=True),
         Section("How it was measured, and how to repeat it", tuple(_method(run)), folded=True),
     )
     return Document(
@@ -88,18 +83,6 @@ def document(run: Run) -> Document:
         sections=tuple(section for section in sections if not section.empty),
         fine_print=tuple(_closing(results)),
     )
-
-
-def _divided(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the sentences for which a small terminal has room, and the others."""
-    short: list[str] = []
-    more: list[str] = []
-    room = LINES
-    for text in texts:
-        lines = len(textwrap.wrap(text, WIDTH, subsequent_indent="  "))
-        (short if lines <= room else more).append(text)
-        room -= lines if lines <= room else 0
-    return short, more
 
 
 def _places(cells: Iterable[CellResult]) -> Iterator[tuple[str, list[CellResult]]]:
@@ -120,9 +103,9 @@ def _main_tables(results: Results) -> Iterator[Table]:
     """Yield the table that is read first of each workload and backend."""
     table = results.table
     for place, rows in _places(results.cells):
-        made = _table(table, rows, MAIN, _title(table, place, rows), _notes(table, rows))
-        if len(made.columns) > 1 and not _is_bare(table, rows):
-            yield made
+        if not _is_bare(table, rows):
+            made = _table(rows, MAIN, partial(_compared, table), _title(table, place, rows))
+            yield replace(made, notes=tuple(_notes(table, rows)))
 
 
 def _is_bare(table: EstimateTable, rows: Sequence[CellResult]) -> bool:
@@ -133,50 +116,42 @@ def _is_bare(table: EstimateTable, rows: Sequence[CellResult]) -> bool:
 def _other_tables(results: Results) -> Iterator[Section]:
     """Yield a section for each workload and backend, with all other numbers."""
     table = results.table
+    compared = partial(_compared, table)
     for place, rows in _places(results.good):
-        tables = [_table(table, rows, names, f"{place}, {name}") for name, names in OTHERS.items()]
-        amounts = f"{place}, times and sizes (medians)"
-        tables.append(_table(table, rows, COMPARED, amounts, amounts=True))
+        tables = [
+            *(_table(rows, names, compared, f"{place}, {name}") for name, names in OTHERS.items()),
+            _table(
+                rows,
+                COMPARED,
+                lambda row, name: table.amount(row.cell, name) or "",
+                f"{place}, times and sizes (medians)",
+                numbers=True,
+            ),
+        ]
         kept = tuple(made for made in tables if len(made.columns) > 1)
-        if kept:
-            yield Section(f"More about {place}", tables=kept, folded=True)
+        yield Section(f"More about {place}", tables=kept, folded=True)
 
 
 def _table(
-    table: EstimateTable,
     rows: Sequence[CellResult],
     names: Sequence[str],
+    content: Callable[[CellResult, str], Content],
     title: str,
-    notes: Iterable[str] = (),
     *,
-    amounts: bool = False,
+    numbers: bool = False,
 ) -> Table:
-    """Return a table with a row for each cell, and a column for each metric that was measured.
+    """Return a table with a row for each cell of a workload, and a column for each name.
 
-    Args:
-        table: Estimates of the run.
-        rows: Cells of one workload and backend.
-        names: Of metrics, and of columns that are no metric.
-        title: Of the table.
-        notes: Below it.
-        amounts: Whether times and sizes are shown in place of their ratios.
+    Columns are left out where no cell has any content. `numbers` aligns all of them to the right.
     """
-    base = next((row for row in rows if row.cell.is_baseline), None)
-
-    def content(row: CellResult, name: str) -> Content:
-        if row.failure is not None:
-            return ""
-        return (table.amount(row.cell, name) or "") if amounts else _content(table, row, base, name)
-
-    lines = [Row((r.cell.arm.words, *(content(r, name) for name in names))) for r in rows]
-    columns = (Column("style"), *(_column(name, number=amounts) for name in names))
-    made = Table(columns, tuple(lines), title, tuple(notes)).without_empty()
-    failed = [row.failure is not None for row in rows]
-    shown = (
-        replace(line, cells=(line.cells[0], "failed", *line.cells[2:])) if failed[i] else line
-        for i, line in enumerate(made.rows)
-    )
-    return replace(made, rows=tuple(shown)) if any(failed) else made
+    columns = (Column("style"), *(_column(name, number=numbers) for name in names))
+    lines = [
+        Row((row.cell.arm.words, *(content(row, name) for name in names)))
+        if row.failure is None
+        else Row((f"{row.cell.arm.words} failed", *("" for _ in names)))
+        for row in rows
+    ]
+    return Table(columns, tuple(lines), title).without_empty()
 
 
 def _column(name: str, *, number: bool) -> Column:
@@ -190,26 +165,35 @@ def _column(name: str, *, number: bool) -> Column:
     return Column(metric.label, number or name not in COMPARED, metric.help, needed)
 
 
-def _content(table: EstimateTable, row: CellResult, base: CellResult | None, name: str) -> Content:
+def _compared(table: EstimateTable, row: CellResult, name: str) -> Content:
     """Return a cell of a table: the baseline's own is a time, a size or a count."""
     if name == PROGRAM_COLUMN:
         return "" if row.cell.is_baseline else wording.program(row.proof)
     if name == SUM:
-        return startup(table, row.cell) or ""
+        return _startup(table, row.cell) or ""
     value = table.amount(row.cell, name)
     if value is None:
         return MISSING if name in row.missing else ""
-    if name in USUAL_COUNTS:
-        return "" if value.value == USUAL_COUNTS[name] else value
-    if name not in EXACT or METRICS[name].unit == "nats" or base is None or base is row:
+    if name not in EXACT or value.unit == "nats" or row.cell.is_baseline:
         return table.comparison(row.cell, name) or value
     if row.proof and not row.proof.whole_step and name not in OF_CALL:
         return "part"
-    reference = table.amount(base.cell, name)
+    reference = table.amount(row.cell.baseline, name)
     if reference is None:
         return value
     difference = value.value - reference.value
     return structs.replace(value, form="added", value=difference) if difference else "="
+
+
+def _startup(table: EstimateTable, cell: Cell) -> Estimate | None:
+    """Return the seconds from a fresh process to the end of its first step: the sum of all stages.
+
+    None where a stage is not known.
+    """
+    stages = [stage.value for name in STARTUP if (stage := table.amount(cell, name))]
+    if len(stages) < len(STARTUP):
+        return None
+    return Estimate(cell=cell, metric=SUM, form="amount", unit="s", value=sum(stages))
 
 
 def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
@@ -227,41 +211,17 @@ def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
 
 
 def _notes(table: EstimateTable, rows: Sequence[CellResult]) -> Iterator[str]:
-    """Yield why steps, host costs or whole columns are missing, and what is preliminary."""
-    yield from _missing(rows, NEEDED)
-    absent: dict[str, list[str]] = {}
-    for metric in METRICS.values():
-        reasons = [row.missing[metric.name] for row in rows if metric.name in row.missing]
-        has_any = any(table.amount(row.cell, metric.name) for row in rows)
-        if metric.shown and metric.name not in NEEDED and reasons and not has_any:
-            absent.setdefault(reasons[0], []).append(label(metric.name))
-    for reason, names in absent.items():
-        yield f"{reason[0].upper()}{reason[1:]}: {wording.joined(names)}."
+    """Yield what is missing, in one sentence for each reason, and what is preliminary."""
+    absent = [(why, n, r) for n in METRICS for r in rows if (why := r.missing.get(n))]
+    for reason in dict.fromkeys(why for why, _, _ in absent):
+        metrics = dict.fromkeys(label(name) for why, name, _ in absent if why == reason)
+        arms = dict.fromkeys(row.cell.arm.words for why, _, row in absent if why == reason)
+        of = f" of {wording.few(list(arms), NAMED)}" if len(arms) < len(rows) else ""
+        yield wording.sentence(f"{reason}: {wording.joined(list(metrics))}{of}")
     estimates = [e for name in NEEDED for row in rows if (e := table.comparison(row.cell, name))]
     thin = dict.fromkeys(label(e.metric) for e in estimates if e.preliminary)
     if thin:
         yield f"Preliminary, from fewer than {MIN_WORKERS} workers: {', '.join(thin)}."
-
-
-def _missing(rows: Iterable[CellResult], names: Iterable[str]) -> Iterator[str]:
-    """Yield why metrics of cells are missing, in one sentence for each reason."""
-    reasons: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        for name in names:
-            if reason := row.missing.get(name):
-                metrics = reasons.setdefault(reason, {})
-                metrics.setdefault(label(name), []).append(row.cell.arm.words)
-    for reason, metrics in reasons.items():
-        arms = list(dict.fromkeys(arm for several in metrics.values() for arm in several))
-        yield f"{reason}: {wording.joined(list(metrics))} of {wording.few(arms, 3)}."
-
-
-def _not_measured(results: Results) -> Iterator[str]:
-    """Yield styles that could not take part, and metrics that were asked for and not measured."""
-    for name, reason in results.left_out.items():
-        yield f"{name.replace('/', ' ')}: {reason}."
-    for place, rows in _places(results.good):
-        yield from (f"{place}: {text}" for text in _missing(rows, METRICS))
 
 
 def _legend(results: Results) -> Iterator[str]:
@@ -297,35 +257,18 @@ def _failures(cells: Iterable[CellResult]) -> Section:
     return Section("Failed", tuple(lines), status="bad")
 
 
-def _which(results: Results) -> Section:
-    """Return what to take in each situation, and what is known of entrants."""
-    lines = [str(choice) for view in views(results) for choice in choices(view)]
-    rule = [RULE] if lines else []
-    return Section("Which library for me?", (*lines, *rule, *results.notes.values()), needed=False)
-
-
-def _proofs(results: Results) -> Section:
-    """Return what was proven with the largest deviations, and how far each style is off."""
-    proven = [(result.cell, result.proof) for result in results.good if result.proof]
-    title = "Proven equal before they were timed"
-    if not proven:
-        return Section(title)
-    rows = [
-        Row((cell.arm.words, cell.place, *(f"{x:.1e}" for x in (p.loss, p.gradient, p.trajectory))))
-        for cell, p in proven
-    ]
-    heads = [Column(head, number=True) for head in ("loss", "gradient", "ten steps,\nnats")]
-    proofs = [proof for _, proof in proven]
-    text = (
-        "From the same weights, every style computes a float64 reference's loss to "
-        f"{max(p.loss for p in proofs):.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
-        f"{max(p.gradient for p in proofs):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten "
-        f"training steps of plain JAX to {max(p.trajectory for p in proofs):.1e} nats "
-        f"(allowed: {TRAJECTORY_TOLERANCE:g}). {sum(p.same_program for p in proofs)} of "
-        f"{len(proofs)} compile to the very same program as the baseline, itself included."
-    )
-    table = Table((Column("style"), Column("at"), *heads), tuple(rows))
-    return Section(title, (text,), (table,), folded=True)
+def _proven(results: Results) -> Iterator[str]:
+    """Yield what was proven, with the largest deviations."""
+    proofs = [result.proof for result in results.good if result.proof]
+    if proofs:
+        yield (
+            "From the same weights, every style computes a float64 reference's loss to "
+            f"{max(p.loss for p in proofs):.1e} (allowed: {LOSS_TOLERANCE:g}) and its gradients to "
+            f"{max(p.gradient for p in proofs):.1e} (allowed: {GRADIENT_TOLERANCE:g}), and ten "
+            f"training steps of plain JAX to {max(p.trajectory for p in proofs):.1e} nats "
+            f"(allowed: {TRAJECTORY_TOLERANCE:g}). {sum(p.same_program for p in proofs)} of "
+            f"{len(proofs)} compile to the very same program as the baseline, itself included."
+        )
 
 
 def _method(run: Run) -> Iterator[str]:
@@ -369,12 +312,12 @@ def _closing(results: Results) -> Iterator[str]:
         return
     if bare := [place for place, rows in _places(results.good) if _is_bare(table, rows)]:
         yield f"Not measured within the budget: {wording.joined(bare)}."
-    seen = []
-    for view in views(results):
-        for workload in view.workloads:
-            least = view.table.detectable(STEP, workload, view.backend)
-            if math.isfinite(least):
-                seen.append(f"{percent(least)} (step, {workload}{view.on})")
+    seen = [
+        f"{percent(least)} (step, {view.at(workload)})"
+        for view in views(results)
+        for workload in view.workloads
+        if math.isfinite(least := view.table.detectable(STEP, workload, view.backend))
+    ]
     yield (
         f"detectable difference: {', '.join(seen) or 'not known'}; {spent.wall_seconds:.0f} s, "
         f"{percent(round(spent.sampling_share, 2))} of it taking samples, "
@@ -388,13 +331,12 @@ def _closing(results: Results) -> Iterator[str]:
 def figures(results: Results) -> Iterator[Figure]:
     """Yield the charts of a run, each question's for every backend."""
     for view in views(results):
-        suffix = f"-{view.backend}" if view.several else ""
-        yield from _steps_chart(view, f"steps{suffix}")
-        yield from _widths_chart(view, f"widths{suffix}")
-        yield from _startup_chart(view, f"startup{suffix}")
+        yield from _steps_chart(view)
+        yield from _widths_chart(view)
+        yield from _startup_chart(view)
 
 
-def _steps_chart(view: View, name: str) -> Iterator[Figure]:
+def _steps_chart(view: View) -> Iterator[Figure]:
     """Yield the intervals of steps at the main workload, over what would not be found."""
     rows = {arm.words: ratio for arm, ratio in view.comparisons(view.main, STEP).items()}
     if rows:
@@ -402,10 +344,10 @@ def _steps_chart(view: View, name: str) -> Iterator[Figure]:
         arms = wording.few(different, 2) if different else "no step"
         title = f"At {view.at(view.main)}, {arms} differ{'s' * (len(different) < 2)}"
         band = view.table.detectable(STEP, view.main, view.backend)
-        yield charts.intervals(name, f"{title} from {REFERENCE}'s", rows, band=band)
+        yield charts.intervals(f"{title} from {REFERENCE}'s", rows, band=band)
 
 
-def _widths_chart(view: View, name: str) -> Iterator[Figure]:
+def _widths_chart(view: View) -> Iterator[Figure]:
     """Yield ratios of steps against the width of the model, of a sweep."""
     series: dict[Arm, dict[int, Estimate]] = {}
     for workload in TOGETHER["sweep"]:
@@ -415,33 +357,24 @@ def _widths_chart(view: View, name: str) -> Iterator[Figure]:
         limit = percent(view.margin)
         level = sum(row[max(row)].within(view.margin) for row in series.values())
         title = f"At the widest, {level} of {len(series)} steps are within ±{limit}"
-        text = f"Within ±{limit} of {REFERENCE}'s step at every larger width measured: "
-        text += "; ".join(f"{arm.words} {_from_width(row, view)}" for arm, row in series.items())
-        axis = "width of the layers"
-        yield charts.lines(name, title, series, axis, text=text, powers=True, band=view.margin)
+        yield charts.lines(title, series, "width of the layers", band=view.margin)
 
 
-def _from_width(row: dict[int, Estimate], view: View) -> str:
-    """Return the smallest measured width from which on a step is within the margin."""
-    apart = [width for width in row if not row[width].within(view.margin)]
-    after = [width for width in row if width > max(apart, default=0)]
-    return f"from {min(after)} on" if after else "at none"
-
-
-def _startup_chart(view: View, name: str) -> Iterator[Figure]:
+def _startup_chart(view: View) -> Iterator[Figure]:
     """Yield what comes before the second step, stage by stage."""
-    totals = {workload: view.startups(workload) for workload in view.workloads}
-    main = wording.main_workload(workload for workload, known in totals.items() if known)
-    if main:
-        rows = {
-            arm.words: {
-                label(metric): stage
-                for metric in STARTUP
-                if (stage := view.amount(arm, main, metric))
-            }
-            for arm in totals[main]
+    totals = {cell: total for cell in view.cells if (total := _startup(view.table, cell))}
+    if not totals:
+        return
+    main = wording.main_workload(cell.workload for cell in totals)
+    rows = {
+        cell.arm.words: {
+            label(name): stage for name in STARTUP if (stage := view.table.amount(cell, name))
         }
-        order = sorted(totals[main].items(), key=lambda item: item[1].value)
-        least, most = (f"{words(total)} with {arm.words}" for arm, total in (order[0], order[-1]))
-        title = f"From a fresh process to the second step at {view.at(main)}: {least}, {most}"
-        yield charts.bars(name, title, rows, "seconds (medians)")
+        for cell in totals
+        if cell.workload == main
+    }
+    here = [total for cell, total in totals.items() if cell.workload == main]
+    ends = (least(here, key=lambda total: total.value) for least in (min, max))
+    words_of = ", ".join(f"{words(total)} with {total.cell.arm.words}" for total in ends)
+    title = f"From a fresh process to the second step at {view.at(main)}: {words_of}"
+    yield charts.bars(title, rows, "seconds (medians)")

@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.estimates import PROGRAM, Estimate
-from bench.stats.verdicts import Verdict
+from bench.estimates import PROGRAM, Estimate, Verdict
 
 if TYPE_CHECKING:
     from bench.report.charts import Figure
@@ -24,8 +23,11 @@ MISSING = "–"
 """Content of a cell for which a number was asked for, and not measured."""
 MARKS = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 """What stands before an estimate that is neither slower nor faster; those have a colour instead."""
-TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
-BYTE_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+UNITS = {
+    "s": {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9},
+    "B": {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0},
+}
+"""What multiples of a unit are called, with their sizes, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,6 @@ class Section:
     figures: tuple[Figure, ...] = ()
     folded: bool = False
     """Whether only `-v` and a click show it."""
-    needed: bool = True
-    """Whether a terminal shows it without `-v`."""
     status: str = ""
     """`bad`, or nothing: the colour of its sentences."""
 
@@ -127,7 +127,10 @@ def words(estimate: Estimate) -> str:
     if estimate.form == "amount":
         return amount(value, estimate.unit)
     if estimate.form == "added":
-        return _added(value, low, high, estimate.unit)
+        if low is None and high is None:
+            return f"{'-' if value < 0 else '+'}{amount(abs(value), estimate.unit)}"
+        least = 3 if estimate.unit == "nats" else 1
+        return _signed(value, low, high, _unit_of(value, estimate.unit, "µs"), least)
     if estimate.settled_by == PROGRAM and estimate.bound is not None:
         return f"±{percent(estimate.bound)}, proven"
     if estimate.settled_by == PROGRAM and estimate.exact:
@@ -146,11 +149,8 @@ def change(estimate: Estimate) -> str:
         return words(estimate)
     if estimate.value >= 2:
         return f"{timed(estimate)} times"
-    value, low, high = (
-        None if end is None else 100 * (end - 1)
-        for end in (estimate.value, estimate.low, estimate.high)
-    )
-    return _signed(value or 0.0, low, high, "%", 1.0, least=1)
+    low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
+    return _signed(estimate.value - 1, low, high, ("%", 0.01))
 
 
 def mark(content: Content) -> str:
@@ -174,15 +174,12 @@ def text_of(content: Content) -> str:
 
 def amount(value: float, unit: str) -> str:
     """Return a value with three digits and its unit: 5.14 ms, 318 MB, 2.305, 7 060."""
-    if unit == "s":
-        return _scaled(value, TIME_UNITS)
-    if unit == "B":
-        return _scaled(value, BYTE_UNITS) if abs(value) >= 1000 else f"{value:.0f} B"
     if unit == "nats":
         return f"{value:.3f}"
-    if not unit:
-        return f"{value:,.0f}".replace(",", " ") if value == int(value) else _three_digits(value)
-    return f"{_three_digits(value)} {unit}"
+    if value == int(value) and (not unit or (unit == "B" and abs(value) < 1000)):
+        return f"{value:,.0f} {unit}".replace(",", " ").rstrip()
+    name, scale = _unit_of(value, unit)
+    return f"{_three_digits(value / scale)} {name}".rstrip()
 
 
 def percent(fraction: float) -> str:
@@ -200,73 +197,53 @@ def _ratio(middle: float, low: float | None, high: float | None) -> str:
     upper end is written 1.2 (>1.1).
     """
     most = 3 if middle < 2 else 2 if middle < 10 else 1 if middle < 100 else 0
-    if low is None and high is None:
-        return f"{middle:.{min(2, most)}f}"
-    low = 0.0 if low is None else low
-    digits = _digits(low, 2 * middle - low if high is None else high, most)
+    digits = _digits(middle, low, high, most)
     # Compared with 1 itself, an end such as 0.9996 would ask for digits that are not there.
     while digits < most and any(
-        round(end, digits) == 1 != round(end, 3) for end in (low, high or 0.0)
+        round(end, digits) == 1 != round(end, 3) for end in (low or 0.0, high or 0.0)
     ):
         digits += 1
-    if high is None:
-        return f"{middle:.{digits}f} (>{low:.{digits}f})"
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
-
-
-def _added(middle: float, low: float | None, high: float | None, unit: str) -> str:
-    """Return what is added: `+57 µs (55 to 59)`, `-2.00 ms`, `+1 549`."""
-    if low is None and high is None:
-        return f"{'-' if middle < 0 else '+'}{amount(abs(middle), unit)}"
-    if unit == "s":
-        name, scale = next((u for u in TIME_UNITS[:2] if abs(middle) >= u[1]), TIME_UNITS[2])
-    elif unit == "B":
-        name, scale = next((u for u in BYTE_UNITS if abs(middle) >= u[1]), BYTE_UNITS[-1])
-    else:
-        name, scale = unit, 1.0
-    return _signed(middle, low, high, name, scale, least=3 if unit == "nats" else 1)
+    return f"{middle:.{digits}f}{_ends(low, high, digits, '–')}"
 
 
 def _signed(
-    middle: float, low: float | None, high: float | None, unit: str, scale: float, *, least: int
+    middle: float, low: float | None, high: float | None, unit: tuple[str, float], least: int = 1
 ) -> str:
     """Return a difference and its interval: `+57 µs (55 to 59)`, `+3.1 µs (>2.0)`.
 
-    Args:
-        middle: The difference.
-        low: Lower end of its interval, or None.
-        high: Upper end, or None.
-        unit: Name of the unit that it is written in.
-        scale: Size of that unit, in the unit of the difference.
-        least: Digits after the point of a difference under 10 units.
+    It is written in a unit, which is a name and a size; under 10 of it, with `least` digits.
     """
-    low, high = (None if end is None else end / scale for end in (low, high))
+    name, scale = unit
     middle /= scale
-    digits = 0
-    if low is not None or high is not None:
-        mirrored = 2 * middle - (high or 0.0) if low is None else low
-        digits = _digits(mirrored, 2 * middle - mirrored if high is None else high, max(2, least))
+    low, high = (None if end is None else end / scale for end in (low, high))
+    digits = 0 if low is None and high is None else _digits(middle, low, high, max(2, least))
     if abs(middle) < 10:
         digits = max(digits, least)
-    text = f"{middle:+.{digits}f} {unit}".rstrip()
-    if low is None and high is None:
-        return text
-    if high is None:
-        return f"{text} (>{low:.{digits}f})"
-    if low is None:
-        return f"{text} (<{high:.{digits}f})"
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{middle:+.{digits}f} {name}".rstrip() + _ends(low, high, digits, " to ")
 
 
-def _digits(low: float, high: float, most: int) -> int:
-    """Return how many digits after the point show the width of an interval."""
-    half = (high - low) / 2
+def _ends(low: float | None, high: float | None, digits: int, between: str) -> str:
+    """Return an interval in brackets; nothing where neither end is known."""
+    first, last = (None if end is None else f"{end:.{digits}f}" for end in (low, high))
+    if last is None:
+        return "" if first is None else f" (>{first})"
+    return f" (<{last})" if first is None else f" ({first}{between}{last})"
+
+
+def _digits(middle: float, low: float | None, high: float | None, most: int) -> int:
+    """Return how many digits after the point show the width of an interval, at most `most`."""
+    halves = [abs(middle - end) for end in (low, high) if end is not None]
+    half = sum(halves) / max(1, len(halves))
     return min(most, max(0, math.ceil(-math.log10(half)))) if half > 0 else min(2, most)
 
 
-def _scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
-    name, scale = next((u for u in units if abs(value) >= u[1]), units[-1])
-    return f"{_three_digits(value / scale)} {name}"
+def _unit_of(value: float, unit: str, smallest: str = "") -> tuple[str, float]:
+    """Return the name and the size of the largest multiple of a unit that a value reaches."""
+    known = UNITS.get(unit, {unit: 1.0})
+    for name, scale in known.items():
+        if abs(value) >= scale or name == smallest:
+            break
+    return name, scale
 
 
 def _three_digits(value: float) -> str:

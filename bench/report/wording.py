@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 OPERATIONS = 3
 """Kinds of operations that are named; of more, their number is."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
-ASCII = str.maketrans("–−×µ±…─→▁▂▃▄▅▆▇·", "--xu~._>1234567.")
-"""One character for one, so that what fits a line still does."""
 
 
 def ordered(workloads: Iterable[str]) -> list[str]:
@@ -90,8 +88,3 @@ def printable(text: str) -> str:
     text = ESCAPE_SEQUENCE.sub("", text).expandtabs(4)
     lines = text.splitlines()
     return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
-
-
-def ascii_only(text: str) -> str:
-    """Return a text for a terminal that cannot show more than ASCII, of the same length."""
-    return text.translate(ASCII).encode("ascii", "replace").decode("ascii")

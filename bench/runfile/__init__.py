@@ -1,22 +1,24 @@
 """The run file: what `pytest bench --benchmark-json` writes, as types.
 
-    python -m bench.runfile
-
-prints its JSON schema, which is made of these types. The file is pytest-benchmark's, with the two
-tables of the run under `bakeoff`: samples and estimates. Runs, A/Bs, histories and bisections are
-all such files. Times are in seconds, memory in bytes; a number that is not known is null or left
-out. `bench.runfile.reader` reads such files, `bench.runfile.writer` writes them.
+The file is pytest-benchmark's, with the two tables of the run under `bakeoff`: samples and
+estimates. Runs, A/Bs, histories and bisections are all such files. Times are in seconds, memory in
+bytes; a number that is not known is null or left out. `schema` gives the file's JSON schema.
+`bench.runfile.reader` reads such files, `bench.runfile.writer` writes them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from bench.cells import Cell
 from bench.estimates import MARGIN, Estimate, EstimateTable
 from bench.samples import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SCHEMA: Literal[4] = 4
 """Version of these types; files of others are not read."""
@@ -245,47 +247,24 @@ class RunFile(msgspec.Struct, kw_only=True):
     bakeoff: ResultsWithSamples
 
 
-def packed(samples: list[Sample]) -> list[Series]:
+def packed(samples: Iterable[Sample]) -> list[Series]:
     """Return samples as series."""
-    series: dict[tuple[Any, ...], Series] = {}
-    for sample in samples:
-        key = sample.environment, sample.cell, sample.metric, sample.cores
-        if key not in series:
-            series[key] = Series(
-                environment=sample.environment,
-                cell=sample.cell,
-                metric=sample.metric,
-                cores=sample.cores,
-                rows=[],
-            )
-        row = SampleRow(
-            sample.worker,
-            sample.block,
-            round(sample.at, 2),
-            sample.value,
-            sample.calls,
-            sample.median,
-            sample.p95,
-        )
-        series[key].rows.append(row)
-    return list(series.values())
+    series: dict[tuple[str, Cell, str, int], list[SampleRow]] = defaultdict(list)
+    for s in samples:
+        row = SampleRow(s.worker, s.block, round(s.at, 2), s.value, s.calls, s.median, s.p95)
+        series[s.environment, s.cell, s.metric, s.cores].append(row)
+    return [
+        Series(environment=environment, cell=cell, metric=metric, cores=cores, rows=rows)
+        for (environment, cell, metric, cores), rows in series.items()
+    ]
 
 
-def unpacked(series: list[Series]) -> list[Sample]:
+def unpacked(series: Iterable[Series]) -> list[Sample]:
     """Return the samples of series; the inverse of `packed`, but for their order."""
     return [
-        Sample(
-            each.environment,
-            each.cell,
-            each.metric,
-            row.worker,
-            row.block,
-            row.at,
-            each.cores,
-            *row[3:],
-        )
-        for each in series
-        for row in each.rows
+        Sample(s.environment, s.cell, s.metric, row.worker, row.block, row.at, s.cores, *row[3:])
+        for s in series
+        for row in s.rows
     ]
 
 

@@ -78,7 +78,10 @@ def read(path: Path, *, samples: bool = True) -> Run:
         raise BakeoffError(f"{path} cannot be read ({error.strerror}); give a run file") from error
     try:
         raw.decode("utf-8")
-        file = msgspec.json.decode(raw, type=_File)
+        try:
+            file = msgspec.json.decode(raw, type=_File)
+        except msgspec.ValidationError:  # a list, say
+            file = _File()
         section = bytes(file.bakeoff)
         if section == b"null":
             raise NoRunError(
@@ -93,8 +96,13 @@ def read(path: Path, *, samples: bool = True) -> Run:
             )
         results = msgspec.json.decode(section, type=Results)
         series = msgspec.json.decode(section, type=_Samples).samples if samples else []
+    except msgspec.ValidationError as error:
+        raise BakeoffError(
+            f"{path} is no run, or is damaged: {error}; give what "
+            "`pytest bench --benchmark-json=RUN.json` wrote"
+        ) from error
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
-        raise unreadable(raw, path, error) from error
+        raise BakeoffError(f"{path} is not JSON ({error}); give a run file") from error
     return Run(
         name=path.stem,
         results=results,
@@ -102,20 +110,6 @@ def read(path: Path, *, samples: bool = True) -> Run:
         machine=file.machine_info,
         commit=file.commit_info,
         when=file.datetime[:19],
-    )
-
-
-def unreadable(raw: bytes, path: Path, error: Exception) -> BakeoffError:
-    """Return what is said of a file that cannot be decoded as a run."""
-    try:
-        raw.decode("utf-8")
-        parts = msgspec.json.decode(raw)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as problem:
-        return BakeoffError(f"{path} is not JSON ({problem}); give a run file")
-    claims = isinstance(parts, dict) and {"benchmarks", "bakeoff"} & parts.keys()
-    return (BakeoffError if claims else NoRunError)(
-        f"{path} is no run, or is damaged: {error}; give what "
-        "`pytest bench --benchmark-json=RUN.json` wrote"
     )
 
 

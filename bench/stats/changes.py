@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from scipy import special
 
-from bench.estimates import MARGIN, PROGRAM, Estimate
+from bench.estimates import MARGIN, PROGRAM, Estimate, Verdict
 from bench.stats.estimate import exp, finite
-from bench.stats.verdicts import Verdict, verdict
+from bench.stats.verdicts import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -41,8 +41,8 @@ class Spread(NamedTuple):
     """What the same code's estimates differ by from run to run, beyond what each run knows."""
 
     sd: float
-    """Standard deviation of one run: of a ratio, of its logarithm; else in the row's unit. Two runs
-    differ by the square root of two times as much."""
+    """Standard deviation of the logarithm of one run's ratio. Two runs differ by the square root of
+    two times as much."""
     df: float
     """Degrees of freedom that it is known with."""
 
@@ -52,8 +52,8 @@ NO_SPREAD = Spread(0.0, math.inf)
 
 
 def position(row: Estimate) -> float:
-    """Return where a row lies: the logarithm of a ratio, or what is added."""
-    return math.log(row.value) if row.form == "ratio" else row.value
+    """Return where a ratio lies: its logarithm."""
+    return math.log(row.value)
 
 
 def difference(
@@ -63,23 +63,21 @@ def difference(
     *,
     comparisons: int = 1,
     pooled: bool = False,
-    level: float = math.nan,
     margin: float = MARGIN,
     least: Spread = NO_SPREAD,
 ) -> Estimate:
-    """Return what a row is beside the same row of one base run, or of several of the same code.
+    """Return what a ratio is beside the same one of one base run, or of several of the same code.
 
-    A ratio is compared by the difference of logarithms, what is added by the difference in its
-    unit. Several bases are weighted by what each knows. Degrees of freedom are Satterthwaite's
-    (1946, "An approximate distribution of estimates of variance components").
+    That is the ratio of both, by the difference of their logarithms. Several bases are weighted by
+    what each knows. Degrees of freedom are Satterthwaite's (1946, "An approximate distribution of
+    estimates of variance components").
 
     Args:
-        bases: Rows of one cell and metric; the last one gives the base its name.
+        bases: Ratios of one cell and metric; the last one gives the base its name.
         new: The same row of the new run.
         spread: What each run varies by, beyond what it knows.
         comparisons: That are made together: the interval and p are corrected for them (Bonferroni).
         pooled: Whether the rows' variances are one estimate: their degrees of freedom do not add.
-        level: Of what is added, the seconds that a margin is a fraction of.
         margin: Fraction within which two times are equivalent.
         least: Least standard deviation of the difference as a whole.
     """
@@ -106,19 +104,18 @@ def difference(
     p = 1.0
     if middle and math.isfinite(half):
         p = 2 * float(special.stdtr(df, -abs(middle) / math.sqrt(variance))) if variance else 0.0
-    ratio = new.form == "ratio"
-    value, low, high = (exp(x) if ratio else x for x in (middle, middle - half, middle + half))
-    logs = (middle, middle - half, middle + half) if ratio else logs_of(middle, half, level)
+    ends = middle - half, middle + half
+    low, high = map(exp, ends)
     return msgspec.structs.replace(
         new,
         against=known[-1].environment,
-        value=value,
+        value=exp(middle),
         low=finite(low) if half < math.inf else None,
         high=finite(high),
         standard_error=finite(math.sqrt(variance)),
         df=df if variance and math.isfinite(df) else 0.0,
         p=min(1.0, p * comparisons),
-        verdict=verdict(*logs, margin),
+        verdict=verdict(middle, *ends, margin),
         workers=min(new.workers, *(row.workers for row in known)),
         settled_by=PROGRAM if not variance else "",
         bound=None,
@@ -128,20 +125,6 @@ def difference(
 def variance_of(row: Estimate) -> float:
     """Return the variance that a row knows by itself; infinite where nothing is known."""
     return math.inf if row.standard_error is None else row.standard_error**2
-
-
-def logs_of(middle: float, half: float, level: float) -> tuple[float, float, float]:
-    """Return what is added, and its interval, as logarithms of a call's time.
-
-    Args:
-        middle: Seconds.
-        half: Of its interval.
-        level: Seconds of the base's call; without it, nothing is ever within a margin.
-    """
-    scale = level if level > 0 else TINIEST
-    parts = (x / scale for x in (middle, middle - half, middle + half))
-    first, low, high = (math.log1p(x) if x > -1 else -math.inf for x in parts)
-    return first, low, high
 
 
 def summed(parts: Sequence[tuple[float, float]], *, pooled: bool) -> tuple[float, float]:

@@ -55,7 +55,18 @@ class Fit(NamedTuple):
     """Between two arms' effects."""
 
 
-class Spread(NamedTuple):
+class MeanSquares(NamedTuple):
+    """What the residuals of each arm come to: of blocks within workers, or of workers."""
+
+    mean: Arms
+    """Variance of each arm; whatever where `df` is zero."""
+    df: Arms
+    """Its degrees of freedom."""
+    total: float
+    """Degrees of freedom of all together."""
+
+
+class Variances(NamedTuple):
     """Variances to use."""
 
     variance: Arms
@@ -69,11 +80,8 @@ class _Layer(NamedTuple):
     """Workers x arms, fitted with given weights."""
 
     effect: Arms
-    own: Arms
-    """Mean weighted square of an arm's residuals; the references share theirs."""
-    df: Arms
-    total: float
-    correlation: float
+    squares: MeanSquares
+    correlation: float = 0.0
 
 
 def two_way(table: Table, weight: Table) -> tuple[Arms, Table]:
@@ -116,7 +124,7 @@ def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Seque
         worker: Of each block.
         reference: Columns.
     """
-    arms = data.shape[1]
+    arms, reference = data.shape[1], list(reference)
     padded = by_worker(data, worker)
     have = ~np.isnan(padded)
     weight = have.astype(float)
@@ -124,32 +132,29 @@ def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Seque
     table, rest = two_way(padded, weight)
     counts = have.sum(1)
     present = counts > 0
-    total = float(have.sum() - have.any(2).sum() - present.sum() + len(padded))
     group = np.arange(arms)
-    group[list(reference)] = reference[0]
+    group[reference] = here = reference[0]
 
     def merged(values: Arms) -> Arms:
         return np.bincount(group, values, minlength=arms).astype(float)
 
-    free = (counts - present).sum(0)
-    of_blocks = _Layer(np.zeros(arms), merged((rest**2).sum((0, 1))), merged(free), total, 0)
-    of_blocks = _scaled(of_blocks)
+    left = float(have.sum() - have.any(2).sum() - present.sum() + len(padded))
+    free = merged((counts - present).sum(0))
+    of_blocks = _mean_squares(merged((rest**2).sum((0, 1))), free, left)
 
     def layer(weight: Table) -> _Layer:
         effect, rest = two_way(table, weight)
         squares = merged((weight * rest**2).sum(0))
         df = merged(np.maximum(present.sum(0) - 1, 0))
         left = float(present.sum() - len(table) - present.any(0).sum() + 1)
-        found = _scaled(_Layer(effect, squares, df, left, 0))
-        level, here = effect[list(reference)], reference[0]
-        extra = (weight.sum(0)[list(reference)] * (level - level.mean()) ** 2).sum()
-        more = len(reference) - 1
-        if more:
-            own, df = found.own.copy(), found.df.copy()
-            own[here] = (own[here] * df[here] + extra) / (df[here] + more)
+        mean, df, total = _mean_squares(squares, df, left)
+        if more := len(reference) - 1:
+            level = effect[reference]
+            extra = (weight.sum(0)[reference] * (level - level.mean()) ** 2).sum()
+            mean[here] = (mean[here] * df[here] + extra) / (df[here] + more)
             df[here] += more
-            found = found._replace(own=own, df=df, total=found.total + more)
-        return found
+            total += more
+        return _Layer(effect, MeanSquares(mean, df, total))
 
     return _fit(layer, counts, of_blocks, group)
 
@@ -168,8 +173,7 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     table = np.where(have, padded, 0).sum(1) / np.where(counts > 0, counts, 1)
     rest = np.where(have, padded - table[:, None], 0)
     free = (counts - (counts > 0)).sum(0).astype(float)
-    squares = (rest**2).sum((0, 1))
-    of_blocks = _scaled(_Layer(np.zeros(free.size), squares, free, free.sum(), 0))
+    of_blocks = _mean_squares((rest**2).sum((0, 1)), free, free.sum())
 
     def layer(weight: Table) -> _Layer:
         column = weight.sum(0)
@@ -182,8 +186,8 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
         correlation = min(max(float(correlation), 0.0), 1.0)
         df = np.maximum((weight > 0).sum(0) - 1, 0).astype(float)
         total = df.sum() / (1 + (arms - 1) * correlation**2)
-        own = squares / np.where(df > 0, df, 1)
-        return _Layer(effect, own, df, total, correlation)
+        mean = squares / np.where(df > 0, df, 1)
+        return _Layer(effect, MeanSquares(mean, df, total), correlation)
 
     return _fit(layer, counts, of_blocks, np.arange(free.size))
 
@@ -208,9 +212,11 @@ def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,)) -> Table:
         known = np.where(have | ~have.any(axis, keepdims=True), rest, np.nan)
         rest = np.where(have, rest - np.nanmedian(known, axis, keepdims=True), 0.0)
     size = np.where(np.abs(rest) > NOTHING, np.abs(rest), np.nan)  # a median itself has none
-    own = [np.median(column[~np.isnan(column)]) if (column > 0).any() else 0.0 for column in size.T]
+    middles = [
+        np.median(column[~np.isnan(column)]) if (column > 0).any() else 0.0 for column in size.T
+    ]
     everybody = np.median(size[~np.isnan(size)]) if (size > 0).any() else 0.0
-    bound = FAR * MAD * np.maximum(own, everybody)
+    bound = FAR * MAD * np.maximum(middles, everybody)
     return table - np.where(bound > 0, rest - np.clip(rest, -bound, bound), 0.0)
 
 
@@ -224,51 +230,50 @@ def by_worker(data: Table, worker: Int[np.ndarray, " blocks"]) -> Table:
     return out
 
 
-def _scaled(layer: _Layer) -> _Layer:
+def _mean_squares(squares: Arms, df: Arms, total: float) -> MeanSquares:
     """Return sums of squares as mean squares: all arms lose alike what rows and effects took."""
-    all_free = layer.df.sum()
-    df = layer.df * (layer.total / all_free if all_free else 0.0)
-    return layer._replace(own=layer.own / np.where(df > 0, df, 1), df=df)
+    all_free = df.sum()
+    df = df * (total / all_free if all_free else 0.0)
+    return MeanSquares(squares / np.where(df > 0, df, 1), df, total)
 
 
 def _fit(
     layer: Callable[[Table], _Layer],
     counts: Int[np.ndarray, "workers arms"],
-    of_blocks: _Layer,
+    of_blocks: MeanSquares,
     group: Int[np.ndarray, " arms"],
 ) -> Fit:
     """Return effects and variances: tau^2 by moments, then two rounds of reweighting."""
     present, more = counts > 0, of_blocks.df
     blocks, workers = counts.sum(0), present.sum(0)
-    first = layer(present.astype(float))
-    if not (first.df > 0).any():
+    effect, squares, correlation = layer(present.astype(float))
+    if not (squares.df > 0).any():
         nothing = np.full(blocks.shape, np.inf)
-        return Fit(first.effect, nothing, np.zeros(blocks.shape), blocks, workers)
+        return Fit(effect, nothing, np.zeros(blocks.shape), blocks, workers)
     sigma2 = np.zeros(blocks.shape)
     if (more > 0).any():
-        own = of_blocks.own, more, np.zeros(more.shape), of_blocks.total
-        sigma2 = shared_unless_noisy(*own).variance[group]
+        sigma2 = shared_unless_noisy(of_blocks, np.zeros(more.shape)).variance[group]
     explained = np.where(present, sigma2 / np.where(present, counts, 1), 0)
-    middle = winsorised_mean(first.own, first.df)
+    middle = winsorised_mean(squares.mean, squares.df)
     tau2 = max(middle - float(explained.sum() / present.sum()), 0.0)
     if tau2 == 0 and not explained.any():
-        df = np.full(blocks.shape, first.total)
-        return Fit(first.effect, np.zeros(blocks.shape), df, blocks, workers, first.correlation)
+        df = np.full(blocks.shape, squares.total)
+        return Fit(effect, np.zeros(blocks.shape), df, blocks, workers, correlation)
     weight = np.where(present, 1 / np.where(present, tau2 + explained, 1), 0)
     factor = np.ones(blocks.shape)
     for _ in range(3):
-        found = layer(weight / factor)
-        used = shared_unless_noisy(found.own * factor, found.df, more, found.total)
-        used = Spread(np.maximum(used.variance, 1.0), *used[1:])
-        last, factor = factor, (used.variance / max(used.pooled, 1.0))[group]
+        effect, squares, correlation = layer(weight / factor)
+        used = shared_unless_noisy(squares._replace(mean=squares.mean * factor), more)
+        variance = np.maximum(used.variance, 1.0)
+        last, factor = factor, (variance / max(used.pooled, 1.0))[group]
         if np.allclose(last, factor):
             break
     with np.errstate(divide="ignore"):
-        variance = used.variance[group] / weight.sum(0)
-    return Fit(found.effect, variance, used.df[group], blocks, workers, found.correlation)
+        variance = variance[group] / weight.sum(0)
+    return Fit(effect, variance, used.df[group], blocks, workers, correlation)
 
 
-def shared_unless_noisy(own: Arms, df: Arms, more: Arms, total: float) -> Spread:
+def shared_unless_noisy(squares: MeanSquares, more: Arms) -> Variances:
     """Return the pooled variance, or between that and the own one where this is larger.
 
     The weight of the pooled one is the probability of an own variance as large as this by chance (F
@@ -276,18 +281,17 @@ def shared_unless_noisy(own: Arms, df: Arms, more: Arms, total: float) -> Spread
     their inverse, since a t quantile is nearly linear in that.
 
     Args:
-        own: Variance of each arm; whatever where `df` is zero.
-        df: Its degrees of freedom.
+        squares: Own variances.
         more: Degrees of freedom with which other data have shown the arm to be like the rest.
-        total: Degrees of freedom of all together.
     """
+    own, df, total = squares
     if not (df > 0).any():
-        return Spread(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
+        return Variances(np.full(df.shape, np.nan), np.zeros(df.shape), np.nan)
     known, free = df > 0, np.where(df > 0, df, 1.0)
     pooled = winsorised_mean(own, df)
     larger = np.where(known, np.maximum(own, pooled), pooled)
     if pooled == 0:
-        return Spread(larger, np.full(df.shape, total), 0.0)
+        return Variances(larger, np.full(df.shape, total), 0.0)
     rest = np.maximum(total - df, 1e-9)
     chance = special.fdtrc(free, rest, larger / pooled)
     chance = np.where(known & (own > pooled * (1 + 1e-9)), chance, 1.0)
@@ -295,7 +299,7 @@ def shared_unless_noisy(own: Arms, df: Arms, more: Arms, total: float) -> Spread
     borrowed = np.minimum(total, BORROWED * (df + more) ** 2)
     borrowed = np.where(known, np.maximum(borrowed, df), total)
     variance = weight * pooled + (1 - weight) * larger
-    return Spread(variance, 1 / (weight / borrowed + (1 - weight) / free), pooled)
+    return Variances(variance, 1 / (weight / borrowed + (1 - weight) / free), pooled)
 
 
 def winsorised_mean(own: Arms, df: Arms) -> float:

@@ -15,10 +15,9 @@ import numpy as np
 from scipy import optimize, special
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from jaxtyping import Float
 
+    type Arms = Float[np.ndarray, " arms"]
     type Curve = Float[np.ndarray, " grid"]
 
 ALPHA = 0.05
@@ -45,29 +44,36 @@ class Dunnett:
     Degrees of freedom that differ between members are handled by marginal levels: the table is made
     for the largest, and every other member gets the t quantile of the same level. Members share
     less of their errors than the table assumes of equals only where their degrees are fewer.
+
+    Args:
+        shared: By member, the share of its variance that is the reference's: its squared lambda.
+        df: The largest degrees of freedom of a member.
     """
 
-    def __init__(self, key: tuple[float, ...], df: float) -> None:
-        """Make a family of these squared lambdas, with the largest degrees of freedom."""
-        self._key, self.df, self._members = key, _rounded(df), len(key)
+    def __init__(self, shared: Arms, df: float) -> None:
+        steps = np.floor(np.clip(shared, 0, 1 - 1 / STEPS) * STEPS + 1e-9) / STEPS
+        self._key = tuple(sorted(steps.tolist()))
+        self.df = min(df, MANY)
+        if 1 < df < MANY:
+            self.df = max(1.0, float(np.exp(np.floor(np.log(df) * FINE + 1e-9) / FINE)))
 
     def critical(self, df: float) -> float:
         """Return the half width in standard errors of a member with `df` degrees of freedom."""
-        if df <= 0 or self.df <= 0:
+        if df <= 0:
             return np.inf
-        if self._members == 1:
+        if len(self._key) == 1:
             return float(special.stdtrit(df, 1 - ALPHA / 2))
-        common = _critical(self._key, self._members, self.df)
+        common = _critical(self._key, self.df)
         if df >= self.df:
             return common
         return float(-special.stdtrit(df, special.stdtr(self.df, -common)))
 
     def p(self, t: float, df: float) -> float:
         """Return the adjusted p-value of a member's statistic: single-step, two-sided."""
-        if df <= 0 or self.df <= 0:
+        if df <= 0:
             return 1.0
         t = abs(t)
-        if self._members == 1:
+        if len(self._key) == 1:
             return 2 * float(special.stdtr(df, -t))
         if df < self.df:
             tail = special.stdtr(df, -t)
@@ -75,26 +81,15 @@ class Dunnett:
         return 1 - _below(_curve(self._key), self.df, t)
 
 
-def many_to_one(shared: Sequence[float], df: float) -> Dunnett:
-    """Return Dunnett's family.
-
-    Args:
-        shared: By member, the share of its variance that is the reference's: its squared lambda.
-        df: The largest degrees of freedom of a member.
-    """
-    steps = np.floor(np.clip(shared, 0, 1 - 1 / STEPS) * STEPS + 1e-9) / STEPS
-    return Dunnett(tuple(sorted(steps.tolist())), df)
-
-
 @lru_cache(maxsize=512)
 def _curve(key: tuple[float, ...]) -> Curve:
     """Return G: the odds that all members lie within each half width of the grid."""
     out = np.ones((GRID.size, NORMAL.size))
     for value, times in zip(*np.unique(key, return_counts=True), strict=True):
-        own = np.sqrt(1 - value)
+        alone = np.sqrt(1 - value)
         at = np.sqrt(value) * NORMAL
-        inside = special.ndtr((GRID[:, None] + at) / own) - special.ndtr((at - GRID[:, None]) / own)
-        out *= inside**times
+        upper, lower = (at + GRID[:, None]) / alone, (at - GRID[:, None]) / alone
+        out *= (special.ndtr(upper) - special.ndtr(lower)) ** times
     return out @ MASS
 
 
@@ -112,14 +107,8 @@ def _below(curve: Curve, df: float, t: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _critical(key: tuple[float, ...], members: int, df: float) -> float:
+def _critical(key: tuple[float, ...], df: float) -> float:
     curve = _curve(key)
     low = float(special.stdtrit(df, 1 - ALPHA / 2)) * 0.99
-    high = float(special.stdtrit(df, 1 - ALPHA / 2 / members)) * 1.01
+    high = float(special.stdtrit(df, 1 - ALPHA / 2 / len(key))) * 1.01
     return float(optimize.brentq(lambda t: _below(curve, df, t) - 1 + ALPHA, low, high, xtol=1e-6))
-
-
-def _rounded(df: float) -> float:
-    if df <= 1 or df >= MANY:
-        return min(df, MANY)
-    return max(1.0, float(np.exp(np.floor(np.log(df) * FINE + 1e-9) / FINE)))

@@ -1,4 +1,4 @@
-"""What an interval allows to be said. Every answer is a property of the one interval that is shown.
+"""What an interval, or a proof, allows to be said.
 
 All metrics are costs: a ratio above one is slower.
 """
@@ -6,17 +6,22 @@ All metrics are costs: a ratio above one is slower.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
+import msgspec
 
-class Verdict(StrEnum):
-    """What is said about a value beside its reference."""
+from bench.estimates import PROGRAM, Estimate, Verdict
+from bench.metrics import HOST, STEP
 
-    FASTER = "faster"
-    SLOWER = "slower"
-    EQUIVALENT = "equivalent"
-    """The interval is inside the margin, even where it leaves out no difference."""
-    INCONCLUSIVE = "inconclusive"
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from bench.cells import Cell
+
+GROWTH = 3.0
+"""Factor by which a style may cost the host more between two calls of a larger program than between
+two of a tiny one: Python's own working set is evicted by it. On one core, one style was seen to
+take 2.6 times as much at `seed`, another 1.3 times (docs/measuring.md)."""
 
 
 def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
@@ -34,3 +39,45 @@ def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict
     if low <= 0 <= high:
         return Verdict.INCONCLUSIVE
     return Verdict.SLOWER if log_ratio > 0 else Verdict.FASTER
+
+
+def settled_by_program(
+    estimates: Sequence[Estimate], same_program: Collection[Cell], margin: float
+) -> list[Estimate]:
+    """Return estimates of which a proof settles the steps that timing leaves open.
+
+    Two arms that compile to the same program can differ by what they cost the host alone. Where
+    that is too little to matter, they are equivalent by construction; direct timing has to agree.
+
+    Args:
+        estimates: Of a run, beside the baseline.
+        same_program: Cells whose whole step is the baseline's program.
+        margin: Fraction within which two times are equivalent.
+    """
+    hosts = {
+        (row.cell.arm, row.cell.backend): max(abs(row.low), abs(row.high))
+        for row in estimates
+        if (row.metric, row.form) == (HOST, "added")
+        if row.low is not None and row.high is not None
+    }
+    seconds = {
+        row.cell: row.value for row in estimates if (row.metric, row.form) == (STEP, "amount")
+    }
+
+    def settled(row: Estimate) -> Estimate:
+        host = hosts.get((row.cell.arm, row.cell.backend))
+        level = seconds.get(row.cell.baseline)
+        if (row.metric, row.form) != (STEP, "ratio") or row.cell not in same_program:
+            return row
+        if host is None or not level:
+            return row
+        bound = GROWTH * host / level
+        row = msgspec.structs.replace(row, bound=bound)
+        if bound > margin or row.verdict is not Verdict.INCONCLUSIVE:
+            return row
+        low, high = row.low or 0.0, math.inf if row.high is None else row.high
+        if low <= 1 + bound and high >= 1 - bound:
+            return msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)
+        return row
+
+    return [settled(row) for row in estimates]

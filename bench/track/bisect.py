@@ -1,37 +1,40 @@
-"""What a bisection came to, as its run file has it under `search`, and as a document."""
+"""What a bisection concludes from each step, and what it came to: a record, and a document."""
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import TYPE_CHECKING
 
 import msgspec
+from scipy import special
 
 from bench.cells import Cell
 from bench.metrics import label
-from bench.report.charts import intervals
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import sentence
+from bench.stats.changes import position
+from bench.track.comparison import releases_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.estimates import Estimate
-    from bench.report.charts import Figure
     from bench.runfile import Results
 
 ALPHA = 0.01
 """Odds that a step is decided wrongly: a search takes some ten of them."""
+LOOKS = (3, 4, 6, 8, 12, 18, 26)
+"""Numbers of pairs at which the data are looked at: each costs its part of the odds (Bonferroni),
+and one in about 1.4 times as many pairs loses little."""
 DIFFERS, LIKE_GOOD, LIKE_BAD, UNDECIDED = "differs", "like good", "like bad", "undecided"
 
 
 class SearchStep(msgspec.Struct, frozen=True):
-    """One A/B, and what was concluded; its estimate is among those of the results."""
+    """What was concluded from one A/B, whose estimate has the same place among the results'."""
 
     phase: str
     """`whole`, `day`, `package`, `release` or `confirm`."""
-    base: str
-    new: str
     conclusion: str
     """`differs`, `like good`, `like bad` or `undecided`."""
     seconds: float
@@ -55,78 +58,84 @@ class SearchRecord(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     steps: list[SearchStep] = []
 
-    @property
-    def subject(self) -> str:
-        """What was searched for."""
-        return f"{label(self.metric)} of {self.cell.arm.words} at {self.cell.workload}"
 
-    @property
-    def headline(self) -> str:
-        """The result in a sentence."""
-        if self.stopped is not None:
-            return sentence(f"Stopped: {self.stopped}")
-        low, high = self.releases
-        return f"{sentence(self.subject)[:-1]} changed with {self.package}: from {low} to {high}."
+class Looks:
+    """Tells whether it is known on which side of a boundary a log-ratio lies: at looks only.
+
+    Pairs of workers may come several at a time, so that a look is due from its number of them on.
+    """
+
+    def __init__(self, boundary: float) -> None:
+        self.boundary, self.taken = boundary, 0
+
+    def __call__(self, estimate: Estimate) -> bool:
+        """Take a look if one is due."""
+        due = sum(look <= estimate.workers for look in LOOKS)
+        if due <= self.taken:
+            return False
+        self.taken = due
+        low, high = interval(estimate)
+        return low > self.boundary or high < self.boundary
 
 
-def step_estimates(results: Results) -> list[Estimate]:
-    """Return the estimate of each step."""
-    return [row for row in results.estimates if row.form == "ratio"]
+def interval(estimate: Estimate) -> tuple[float, float]:
+    """Return the interval of a log-ratio with a look's part of the odds outside of it."""
+    if estimate.standard_error is None or not estimate.df:
+        return -math.inf, math.inf
+    half = critical(estimate.df) * estimate.standard_error
+    return position(estimate) - half, position(estimate) + half
+
+
+def critical(df: float) -> float:
+    """Return the half width of an interval in standard errors, at a look's part of the odds."""
+    share = ALPHA / (len(LOOKS) + 1)  # the one more is the last, when the time is over
+    return float(special.stdtrit(df, 1 - share / 2))
 
 
 def document(results: Results) -> Document:
     """Return what a bisection says."""
-    record = msgspec.convert(results.search, SearchRecord)
-    rows, steps = step_estimates(results), record.steps
-    ends = f", searched between {steps[0].base} and {steps[0].new}" if steps else ""
-    sections = [
+    record, rows = msgspec.convert(results.search, SearchRecord), results.estimates
+    subject = f"{label(record.metric)} of {record.cell.arm.words} at {record.cell.workload}"
+    headline = f"Stopped: {record.stopped}"
+    if record.stopped is None:
+        low, high = record.releases
+        headline = f"{subject} changed with {record.package}: from {low} to {high}"
+    sections = (
         Section("Result", tuple(sentences(record, rows))),
-        Section(
-            "Every step",
-            tables=(steps_table(record, rows),) if steps else (),
-            figures=(figure(record, rows),) if steps else (),
-            folded=True,
-        ),
-    ]
+        Section("Every step", tables=(steps_table(record, rows),), folded=True),
+    )
     return Document(
-        title=f"{sentence(record.subject)[:-1]}: what changed it",
-        subtitle=f"{record.subject}{ends}",
-        headline=record.headline,
+        title=f"{sentence(subject)[:-1]}: what changed it",
+        subtitle=f"{rows[0].environment} beside {rows[0].against}" if rows else "",
+        headline=sentence(headline),
         status="good" if record.stopped is None else "open",
         warnings=tuple(results.warnings),
-        sections=tuple(section for section in sections if not section.empty),
+        sections=sections if rows else (),
         fine_print=(f"To repeat it: `bakeoff {shlex.join(results.arguments)}`",),
     )
 
 
 def sentences(record: SearchRecord, rows: list[Estimate]) -> Iterator[str]:
     """Yield what else there is to say of the result."""
-    if not rows:
-        return
     if record.stopped is None:
         whole = f", of {change(rows[0])} in all" if record.steps[-1].phase == "confirm" else ""
         yield f"{record.bad} relative to {record.good}: {change(rows[-1])}{whole}."
         if record.moved_along:
-            pairs = record.moved_along.items()
-            moved = ", ".join(f"{name} {a or 'none'} → {b or 'none'}" for name, (a, b) in pairs)
-            yield f"These had to change with it: {moved}."
+            along = ", ".join(releases_words(record.moved_along))
+            yield f"These had to change with it: {along}."
     elif len(rows) > 1:
         yield f"The change lies between {record.good} and {record.bad}."
     decided = sum(step.conclusion != UNDECIDED for step in record.steps)
-    count = f"{len(rows)} step{'' if len(rows) == 1 else 's'} in {record.seconds:.0f} s"
-    if decided:
-        yield (
-            f"{count}; all decisions are right with a probability of "
-            f"{percent(max(0.0, 1 - ALPHA * decided))} or more ({percent(ALPHA)} is lost at each)."
-        )
-    else:
-        yield f"{count}; none was decided."
+    odds = f"all are right with a probability of {percent(max(0.0, 1 - ALPHA * decided))} or more"
+    steps = f"{len(rows)} step{'' if len(rows) == 1 else 's'} in {record.seconds:.0f} s"
+    yield f"{steps}, {decided} decided{f': {odds}' if decided else ''}."
 
 
 def steps_table(record: SearchRecord, rows: list[Estimate]) -> Table:
     """Return every step: what was measured, and what was concluded."""
     columns = (
         Column("phase"),
+        Column("base", needed=False),
         Column("new"),
         Column("new / base"),
         Column("conclusion"),
@@ -135,24 +144,6 @@ def steps_table(record: SearchRecord, rows: list[Estimate]) -> Table:
     )
     table = []
     for step, row in zip(record.steps, rows, strict=True):
-        about = step.phase, difference(step), row, step.conclusion
-        table.append(Row((*about, str(row.workers), f"{step.seconds:.0f}")))
-    base, last = f"New sides are relative to {record.steps[0].base}", record.steps[-1]
-    confirmed = f"; the last one to {last.base}" if last.phase == "confirm" else ""
-    return Table(columns, tuple(table), notes=(f"{base}{confirmed}.",))
-
-
-def difference(step: SearchStep) -> str:
-    """Return what a step's new side has that its base has not; jaxlib goes with jax."""
-    base, new = step.base.split(","), step.new.split(",")
-    parts = [part for part in new if part not in base] or new
-    return ", ".join(p for p in parts if f"jax=={p.removeprefix('jaxlib==')}" not in parts)
-
-
-def figure(record: SearchRecord, rows: list[Estimate]) -> Figure:
-    """Return the chart of all steps with the intervals that decided them."""
-    named = {
-        f"{number}. {step.phase}: {difference(step)}, {step.conclusion}": row
-        for number, (step, row) in enumerate(zip(record.steps, rows, strict=True), 1)
-    }
-    return intervals("steps", f"{len(rows)} steps: {record.headline}", named)
+        sides, counts = (row.against, row.environment), (str(row.workers), f"{step.seconds:.0f}")
+        table.append(Row((step.phase, *sides, row, step.conclusion, *counts)))
+    return Table(columns, tuple(table))

@@ -1,54 +1,99 @@
-"""A bisection measured: each step is an A/B of its own, with a journal of its own."""
+"""Bisect: from two stacks that differ to the day, to the package, to the release.
+
+Each step is an A/B of the good side against one in between, and asks on which side of half of the
+whole difference that one lies (in logarithms). It goes on until an interval says so, with looks at
+the data paid for in advance; where it cannot say, the search stops there.
+"""
 
 from __future__ import annotations
 
+import datetime
+import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
+from packaging.version import Version
 
 from bench.engine.journal import journals
-from bench.engine.session import estimates_of, measure
+from bench.engine.session import Task, estimates_of, measure
+from bench.environments.spec import PACKAGES, of_day
+from bench.environments.uv import UnsolvableError, releases_between
+from bench.estimates import MARGIN
 from bench.options import Options
+from bench.report.table import change
 from bench.runfile import ResultsWithSamples, packed
-from bench.track.comparison import BASE, NEW
-from bench.track.search import LOOKS, Search, StoppedError
-from bench.track.sides import asked, built, cells_of, gap, require_common, task
+from bench.stats.changes import position
+from bench.track.bisect import (
+    DIFFERS,
+    LIKE_BAD,
+    LIKE_GOOD,
+    LOOKS,
+    UNDECIDED,
+    Looks,
+    SearchRecord,
+    SearchStep,
+    critical,
+    interval,
+)
+from bench.track.comparison import BASE, NEW, moved
+from bench.track.sides import asked, built, cells_of, gap, needed, require_common
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from bench.cells import Cell, Selection
+    from bench.cells import Selection
     from bench.engine.actions import Action, Spent
     from bench.engine.session import Side
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
     from bench.estimates import Estimate
     from bench.samples import Sample
-    from bench.track.bisect import SearchRecord
-    from bench.track.search import Decided
+
+WIDEST = math.log(10)
+"""Half width of an interval, as a logarithm, from which on it says nothing."""
+JAX = ("jax", "jaxlib")
+"""They are released together."""
+MOST_TRIED = 10
+"""Days or releases that are tried for one whose stack can be built: each takes seconds."""
+
+
+class StoppedError(BakeoffError):
+    """A search goes no further, and why."""
 
 
 @dataclass
 class Bisection:
-    """Builds and measures what a search asks for."""
+    """A search between two sides: builds and measures what it asks for."""
 
     selection: Selection
     """Of one style at one workload; its backend, where one is asked for."""
     record: SearchRecord
+    """Gets what is known by now."""
     builder: Builder
     notify: Callable[[str], None]
+    """Called with a line about each step."""
     on_progress: Callable[[Action, Spent], None]
     """Called before each action of a step."""
-    deadline: float
-    """Time of `time.monotonic` at which the budget is spent."""
+    budget: float
+    """Seconds for measuring: those that it takes to build environments are not counted."""
     arguments: Sequence[str] = ()
-    pythons: tuple[str, ...] = ()
-    sides: dict[Spec, Side] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
-    """Of all steps, by SPEC."""
+
+    def __post_init__(self) -> None:
+        self.pythons: tuple[str, ...] = ()
+        """Versions that sides may have: those of the two ends."""
+        self.sides: dict[Spec, Side] = {}
+        self.estimates: list[Estimate] = []
+        """Of each step, with the interval that decided it."""
+        self.samples: list[Sample] = []
+        """Of all steps, by SPEC."""
+        self.start = time.monotonic()
+        self.building = 0.0
+        """Seconds that it took to build environments."""
+        self.boundary = 0.0
+        """Logarithm of the ratio to the good end at which half of the difference lies."""
 
     def run(self, good: Spec, bad: Spec) -> ResultsWithSamples:
         """Search between two sides, on one backend that both have, and return the results.
@@ -57,36 +102,205 @@ class Bisection:
             BakeoffError: one of the two ends cannot be built or measured.
             KeyboardInterrupt: it was cut off; the record says what is known.
         """
-        start = time.monotonic()
         ends = built((good, bad), self.builder)
-        pythons = {end.python for end in ends}
-        if len(pythons) > 1:
-            versions = ", ".join(sorted(pythons))
-            self.notify(f"no one Python fits both ends: {versions} are compared")
-        elif ends[0].pins == ends[1].pins:
+        self.start = time.monotonic()
+        if len({(end.pins, end.python) for end in ends}) == 1:
             raise BakeoffError(
                 f"{good} and {bad} are the same stack, release by release; give two that differ"
             )
-        else:
-            self.pythons = tuple(pythons)
+        self.pythons = tuple(sorted({end.python for end in ends}))
+        if len(self.pythons) > 1:
+            versions = ", ".join(self.pythons)
+            self.notify(f"no one Python fits both ends: {versions} are compared")
         sides = {str(spec): self.side(spec) for spec in (good, bad)}
-        self.require_style(*sides.values())
+        self.require_style(sides.values())
         [self.record.cell] = require_common(cells_of(self.selection, sides))
-        search = Search(self.environment, self.trial, self.notify, self.record, good=good, bad=bad)
-        search.run()
-        self.record.seconds = time.monotonic() - start
+        self.search(good, bad)
+        self.record.seconds = self.spent
         return ResultsWithSamples(
             kind="bisect",
             arguments=list(self.arguments),
             environments={str(spec): side.info for spec, side in self.sides.items()},
-            estimates=search.estimates,
+            estimates=self.estimates,
             search=msgspec.to_builtins(self.record),
             samples=packed(self.samples),
         )
 
+    def search(self, good: Spec, bad: Spec) -> None:
+        """Search; what is known stays known when it stops.
+
+        Raises:
+            BakeoffError: one of the two ends cannot be built or measured.
+        """
+        self.first, self.good, self.bad = good, good, bad
+        try:
+            if self.step("whole", self.good, self.bad) == UNDECIDED:
+                row, ends = self.estimates[0], f"{self.good} and {self.bad} differ"
+                if row.within(MARGIN):
+                    raise StoppedError(f"{ends} by less than 2 % ({change(row)})")
+                raise StoppedError(f"cannot tell whether {ends}: {self.doubt()}")
+            self.boundary = position(self.estimates[0]) / 2
+            self.search_days()
+            self.search_packages()
+            self.search_releases()
+            if len(self.estimates) > 1:
+                self.boundary = 0.0
+                self.step("confirm", self.good, self.bad)
+        except BakeoffError as error:
+            if not self.estimates and not isinstance(error, StoppedError):
+                raise
+            self.record.stopped = str(error)
+        finally:
+            self.record.good, self.record.bad = str(self.good), str(self.bad)
+
+    def search_days(self) -> None:
+        """Go to the last day that is like the good one, and the first that is like the bad one."""
+        first, last = self.good.date, self.bad.date
+        if first is None or last is None or self.good.pins or self.bad.pins:
+            return
+        way = 1 if last > first else -1
+        steps = (datetime.timedelta(way * n) for n in range(1, abs((last - first).days)))
+        self.halve("day", [[of_day(first + step)] for step in steps])
+
+    def search_packages(self) -> None:
+        """Go to the package: the one that makes the good stack like the bad one, alone."""
+        good, bad = self.releases(self.good), self.releases(self.bad)
+        differing = moved(good, bad)
+        candidates = [
+            name
+            for name in PACKAGES
+            if name in differing and name in bad and (name != JAX[1] or JAX[0] not in differing)
+        ]
+        if not candidates:
+            raise StoppedError(f"no package that can be pinned differs: {', '.join(differing)}")
+        for name in candidates:
+            together = JAX if name == JAX[0] else (name,)
+            if len(candidates) > 1:
+                pins = {n: bad[n] for n in together if n in bad and bad[n] != good.get(n)}
+                swapped = self.buildable([self.good.with_releases(pins)])
+                if swapped is None or not self.like_bad("package", swapped):
+                    continue
+                pairs = moved(good, self.releases(swapped)).items()
+                self.record.moved_along = {n: pair for n, pair in pairs if n not in together}
+                self.bad = swapped
+            self.record.package, self.record.releases = name, differing[name]
+            return
+        raise StoppedError(
+            f"none of {', '.join(candidates)} does it alone: it takes more than one of them, or "
+            "what came with them"
+        )
+
+    def search_releases(self) -> None:
+        """Go to the release of that package."""
+        name, (low, high) = str(self.record.package), self.record.releases
+        self.notify(f"package: {name} {low} to {high}")
+        if low is None or high is None:
+            return
+        older, newer = sorted((low, high), key=Version)
+        known = releases_between(name, older, newer, self.environment(self.good).python)
+        known.sort(key=Version, reverse=older != low)
+        # Without those that are released with it named, uv would keep them as old as they may be
+        ways: list[tuple[str, ...]] = [JAX, (name,)] if name == JAX[0] else [(name,)]
+        self.halve(
+            "release",
+            [
+                [self.good.with_releases(dict.fromkeys(way, release)) for way in ways]
+                for release in known
+            ],
+        )
+        self.record.releases = self.releases(self.good)[name], self.releases(self.bad)[name]
+
+    def halve(self, phase: str, choices: Sequence[Sequence[Spec]]) -> None:
+        """Move the good and the bad side to neighbours in a list of stacks between them.
+
+        Args:
+            phase: Of the steps.
+            choices: Ways to ask for each stack, the first one that builds being taken. Stacks that
+                cannot be built are passed over.
+        """
+        left = list(range(len(choices)))
+        while left:
+            middle = (left[0] + left[-1]) / 2
+            for place in sorted(left, key=lambda place: abs(place - middle))[:MOST_TRIED]:
+                if spec := self.buildable(choices[place]):
+                    break
+                left.remove(place)
+            else:
+                return
+            pins, good, bad = (self.environment(s).pins for s in (spec, self.good, self.bad))
+            if pins == bad or (pins != good and self.like_bad(phase, spec)):
+                self.bad, left = spec, [other for other in left if other < place]
+            else:
+                self.good, left = spec, [other for other in left if other > place]
+
+    def buildable(self, specs: Sequence[Spec]) -> Spec | None:
+        """Return the first stack that can be built."""
+        for spec in specs:
+            try:
+                self.environment(spec)
+            except UnsolvableError as error:
+                self.notify(f"{spec} cannot be built: {error}")
+            else:
+                return spec
+        return None
+
+    def releases(self, spec: Spec) -> dict[str, str]:
+        """Return the releases of a stack, by package."""
+        return dict(pin.split("==", 1) for pin in sorted(self.environment(spec).pins))
+
+    def like_bad(self, phase: str, spec: Spec) -> bool:
+        """Tell by an A/B of a stack and the first good side whether it is like the bad side."""
+        conclusion = self.step(phase, self.first, spec)
+        if conclusion == UNDECIDED:
+            raise StoppedError(f"{spec} cannot be decided: {self.doubt()}")
+        return conclusion == LIKE_BAD
+
+    def step(self, phase: str, base: Spec, new: Spec) -> str:
+        """Make one A/B, and conclude on which side of the boundary the new side lies."""
+        boundary, start = self.boundary, time.monotonic()
+        row = self.measured(base, new, Looks(boundary))
+        low, high = interval(row)
+        conclusion = UNDECIDED
+        if low > boundary or high < boundary:
+            beyond = (position(row) > boundary) == (boundary > 0)
+            conclusion = (LIKE_BAD if beyond else LIKE_GOOD) if boundary else DIFFERS
+        known = high - low < 2 * WIDEST
+        row = msgspec.structs.replace(
+            row,
+            environment=str(new),
+            against=str(base),
+            low=math.exp(low) if known else None,
+            high=math.exp(high) if known else None,
+            verdict=None,
+        )
+        self.estimates.append(row)
+        self.record.steps.append(SearchStep(phase, conclusion, time.monotonic() - start))
+        pairs = f"{change(row)} in {row.workers} pairs"
+        self.notify(f"{phase}: {new} beside {base}: {pairs}: {conclusion}")
+        return conclusion
+
+    def doubt(self) -> str:
+        """Return what the last step came to, and how long it would take to decide it."""
+        row, step = self.estimates[-1], self.record.steps[-1]
+        distance = max(abs(position(row) - self.boundary), math.log1p(MARGIN))
+        times = LOOKS[1] / max(1, row.workers)
+        if row.low is not None and row.standard_error:
+            times = (critical(row.df) * row.standard_error / distance) ** 2
+        seconds = float(f"{max(times, 1.5) * step.seconds:.1g}")
+        return f"{change(row)} in {row.workers} pairs; it needs about {seconds:.0f} s"
+
     def environment(self, spec: Spec) -> Environment:
         """Return a side's environment, which the builder keeps."""
-        return self.builder.environment(spec, self.pythons)
+        start = time.monotonic()
+        try:
+            return self.builder.environment(spec, self.pythons)
+        finally:
+            self.building += time.monotonic() - start
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the budget that are spent."""
+        return time.monotonic() - self.start - self.building
 
     def side(self, spec: Spec) -> Side:
         """Return a side, with what it has."""
@@ -94,24 +308,25 @@ class Bisection:
             self.sides[spec] = asked(self.environment(spec), self.selection.entrants)
         return self.sides[spec]
 
-    def require_style(self, *sides: Side) -> None:
+    def require_style(self, sides: Iterable[Side]) -> None:
         """Raise StoppedError if a side has not got the style."""
-        cell: Cell = self.record.cell
+        cell = self.record.cell
         for side in sides:
             if why := gap(side, cell):
                 raise StoppedError(
                     f"{side.info.spec}: {cell.entrant} has no style {cell.style!r} there: {why}"
                 )
 
-    def trial(self, base: Environment, new: Environment, decided: Decided) -> Estimate:
+    def measured(self, base: Spec, new: Spec, decided: Callable[[Estimate], bool]) -> Estimate:
         """Measure two sides until it is decided, or there is no time left."""
-        cell, metric = self.record.cell, self.record.metric
-        sides = {BASE: self.side(base.spec), NEW: self.side(new.spec)}
-        self.require_style(*sides.values())
-        left = self.deadline - time.monotonic()
+        cell, metric, specs = self.record.cell, self.record.metric, {BASE: base, NEW: new}
+        sides = {name: self.side(spec) for name, spec in specs.items()}
+        self.require_style(sides.values())
+        left = self.budget - self.spent
         if left <= 0:
             raise StoppedError("the budget is spent")
-        options = Options(left, processes=LOOKS[-1], cold_samples=LOOKS[-1], cores="one")
+        # A number of cold samples is taken at once, whatever the looks say: the budget sets it
+        options = Options(left, processes=LOOKS[-1], cores="one")
 
         def estimate(samples: Sequence[Sample]) -> Estimate | None:
             rows = estimates_of(samples, [], options, BASE)
@@ -120,42 +335,37 @@ class Bisection:
             )
 
         def enough(samples: Sequence[Sample]) -> bool:
-            spent = time.monotonic() > self.deadline
-            return spent or ((row := estimate(samples)) is not None and decided(row))
+            over = self.spent > self.budget
+            return over or ((row := estimate(samples)) is not None and decided(row))
 
-        of_step = task(
-            "bisect",
-            self.selection,
-            sides,
-            {name: [cell] for name in sides},
-            [(BASE, NEW)],
-            options,
-            base=BASE,
-            arguments=self.arguments,
-        )
+        def on_progress(action: Action, spent: Spent) -> None:
+            self.on_progress(action, msgspec.structs.replace(spent, wall=self.spent))
+
+        metrics = needed(self.selection, {name: [cell] for name in sides})
+        step = Task("bisect", tuple(self.arguments), metrics, sides, options, [(BASE, NEW)], BASE)
         try:
-            measured = measure(of_step, on_progress=self.on_progress, enough=enough)
+            outcome = measure(step, on_progress=on_progress, enough=enough)
         except BaseException:  # half a step is of no use to another search
             for path in journals("bisect")[:1]:
                 path.unlink()
             raise
-        measured.journal.remove()
-        row = estimate(measured.samples)
+        outcome.journal.remove()
+        row = estimate(outcome.samples)
         if row is None:
-            why = [
+            reasons = [
                 result.failure or result.missing.get(metric, "")
-                for result in measured.results.cells
+                for result in outcome.results.cells
                 if result.cell == cell
             ]
-            reason = next(filter(None, why), "there was no time for a pair of workers")
-            raise StoppedError(f"{new.spec} cannot be measured beside {base.spec}: {reason}")
-        names, step = {BASE: str(base.spec), NEW: str(new.spec)}, len(self.record.steps)
+            reason = next(filter(None, reasons), "there was no time for a pair of workers")
+            raise StoppedError(f"{new} cannot be measured beside {base}: {reason}")
+        number = len(self.record.steps)  # workers and blocks of a step have numbers of their own
         self.samples += [
             sample._replace(
-                environment=names[sample.environment],
-                worker=sample.worker + 1000 * step,
-                block=sample.block + 1_000_000 * step,
+                environment=str(specs[sample.environment]),
+                worker=sample.worker + 1000 * number,
+                block=sample.block + 1_000_000 * number,
             )
-            for sample in measured.samples
+            for sample in outcome.samples
         ]
         return row

@@ -9,27 +9,36 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-from scipy import special
+from msgspec.structs import replace
 
-from bench.estimates import POWER, detectable
+from bench.estimates import COUNT, Verdict, detectable
 from bench.metrics import METRICS, Kind, label
-from bench.report.table import amount, percent
-from bench.report.wording import main_workload
-from bench.stats.verdicts import Verdict
-from bench.track.moves import ORDER, is_exact, moves
+from bench.report.table import amount, change, percent
+from bench.report.wording import few, main_workload, ordered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from bench.cells import Arm, Cell
     from bench.estimates import Estimate
-    from bench.runfile import CellResult, Results
-    from bench.track.moves import Move
+    from bench.runfile import Results
 
 BASE, NEW = "base", "new"
 """Names of the two environments."""
+PROJECT = "jax-bakeoff"
+"""This project's version, which is compared as its commit is: it is no release of a library."""
+BENEATH = ("python", "jax", "jaxlib", "numpy", "optax")
+"""Packages that are part of the times of every entrant, the baseline's as well."""
+ORDER = list(METRICS)
+"""Metrics in the order in which they matter; lines of code are the last."""
+NAMED = 3
+"""Arms, differences or releases that a sentence names; of more, their number is."""
+SAME_LOSS = 0.01
+"""Nats per character by which two losses may differ and still be called the same: a compiler may
+change the last bits, and training makes more of them."""
 SLACK = 1e-9
 """Added to a margin, for rounding."""
 
@@ -49,75 +58,64 @@ class Comparison:
         self.results, self.margin = results, results.options.margin
         self.sides = tuple(results.environments[name] for name in (BASE, NEW))
         rows = [row for row in results.estimates if not row.cell.is_control]
-        self.times = [row for row in rows if row.against == BASE]
+        self.times = [row for row in rows if row.against == BASE and row.form == "ratio"]
+        """Comparisons of what was timed, and of memory."""
         self.amounts = {(r.environment, r.cell, r.metric): r for r in rows if r.form == "amount"}
+        self.exact = [
+            [row, self.amounts[NEW, cell, metric]]
+            for (name, cell, metric), row in self.amounts.items()
+            if name == BASE and is_exact(row) and (NEW, cell, metric) in self.amounts
+        ]
+        """Exact numbers that both sides have."""
+        self.counts = exact_changes(self.exact)
+        """Exact numbers that changed."""
         self.cells = {
             (row.environment, row.cell): row for row in results.cells if not row.cell.is_control
         }
+        self.both = [
+            (row, self.cells[NEW, cell])
+            for (name, cell), row in self.cells.items()
+            if name == BASE and (NEW, cell) in self.cells
+        ]
+        """The cells that both sides have."""
+        self.failures = [
+            new for base, new in self.both if new.failure is not None and base.failure is None
+        ]
+        """Cells that fail now, and did not."""
 
     @property
     def measured(self) -> bool:
         """Whether one command measured both sides, in turns; or else they are run files."""
         return self.results.spent.processes > 0
 
-    @property
-    def both(self) -> list[tuple[CellResult, CellResult]]:
-        """The cells that both sides have."""
-        return [
-            (row, self.cells[NEW, cell])
-            for (name, cell), row in self.cells.items()
-            if name == BASE and (NEW, cell) in self.cells
-        ]
-
-    @cached_property
-    def moves(self) -> list[Move]:
-        """Exact numbers that changed."""
-        return moves(self.exact)
-
-    @property
-    def exact(self) -> list[list[Estimate]]:
-        """Exact numbers that both sides have."""
-        return [
-            [row, self.amounts[NEW, cell, metric]]
-            for (name, cell, metric), row in self.amounts.items()
-            if name == BASE and is_exact(row) and (NEW, cell, metric) in self.amounts
-        ]
-
-    @property
-    def failures(self) -> list[CellResult]:
-        """Cells that fail now, and did not."""
-        return [new for base, new in self.both if new.failure is not None and base.failure is None]
-
-    def fraction(self, row: Estimate, value: float | None) -> float:
-        """Return a row's value, or an end of its interval, as a fraction of the base's time."""
-        if value is None:
-            return math.inf
-        if row.form == "ratio":
-            return value - 1
-        base = self.amounts.get((BASE, row.cell, row.metric))
-        return value / base.value if base else math.copysign(math.inf, value)
-
     def worse(self, row: Estimate) -> bool:
         """Tell whether a row is certainly slower, and by more than the margin."""
-        return row.differs and self.fraction(row, row.value) > self.margin + SLACK
+        return row.differs and row.value > 1 + self.margin + SLACK
 
     def faster(self, row: Estimate) -> bool:
         """Tell whether a row is certainly faster, and by more than the margin."""
-        return row.differs and self.fraction(row, row.value) < -self.margin - SLACK
+        return row.differs and row.value < 1 - self.margin - SLACK
 
     def settled(self, row: Estimate) -> bool:
         """Tell whether it is known that a row differs, or that it is not worse by the margin."""
         known = row.verdict not in (None, Verdict.INCONCLUSIVE)
-        return known or self.fraction(row, row.high) <= self.margin
+        return known or (row.high is not None and row.high <= 1 + self.margin)
+
+    @cached_property
+    def differing(self) -> list[Estimate]:
+        """Times that certainly differ: worse, within the margin, then faster; largest first."""
+        return sorted((row for row in self.rows if row.differs), key=lambda row: -row.value)
 
     @property
-    def differing(self) -> list[Estimate]:
-        """Rows that certainly differ: worse, then within the margin, then faster; largest first.
+    def others(self) -> list[Estimate]:
+        """Times that are not known to differ, by metric, each with the baseline's first."""
+        rows = (row for row in self.rows if not row.differs)
+        return sorted(rows, key=lambda r: (ORDER.index(r.metric), not r.cell.is_baseline, r.cell))
 
-        What all styles of a library share is there once.
-        """
-        rows = {shared(row): row for row in reversed(self.times) if row.differs}
-        return sorted(rows.values(), key=lambda row: -self.fraction(row, row.value))
+    @property
+    def rows(self) -> Iterable[Estimate]:
+        """Times, those that all styles of a library share once."""
+        return {shared(row): row for row in reversed(self.times)}.values()
 
     @property
     def status(self) -> Status:
@@ -126,26 +124,22 @@ class Comparison:
         One settled row is enough to pass: otherwise one inconclusive row among a hundred would
         fail every day. Where times were compared and none is settled, counts alone do not pass.
         """
-        worse = any(map(self.worse, self.times)) or any(move.worse for move in self.moves)
-        if worse or self.failures:
+        if any(map(self.worse, self.times)) or any(map(is_costlier, self.counts)) or self.failures:
             return Status.WORSE
         if any(map(self.settled, self.times)):
             return Status.NOT_WORSE
         return Status.NOT_WORSE if self.exact and not self.times else Status.CANNOT_SAY
 
-    def reason(self, base: CellResult, new: CellResult, metric: str) -> str:
-        """Return why a metric of a cell is not compared; empty where nobody would expect it."""
-        for name, row in ((BASE, base), (NEW, new)):
-            if metric in row.missing:
-                return f"not measured on the {name} side: {row.missing[metric]}"
-        about = METRICS[metric]
-        absolute = new.cell.is_baseline and not self.measured
-        if absolute or not about.compared or about.kind not in (Kind.WARM, Kind.COLD):
-            return ""
-        having = [name for name in (BASE, NEW) if (name, new.cell, metric) in self.amounts]
-        if len(having) == 1:
-            return f"measured on the {having[0]} side alone"
-        return "too few samples" if having else ""
+    def amount(self, side: str, row: Estimate) -> str:
+        """Return what a side has of a row's cell and metric; empty if it is not known."""
+        known = self.amounts.get((side, row.cell, row.metric))
+        return amount(known.value, known.unit) if known else ""
+
+    def difference(self, row: Estimate) -> str:
+        """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
+        if row.settled_by == COUNT:
+            return f"{self.amount(BASE, row)} → {self.amount(NEW, row)}"
+        return change(row)
 
     @cached_property
     def limits(self) -> dict[str, str]:
@@ -157,10 +151,68 @@ class Comparison:
         for metric in sorted({row.metric for row in self.times}, key=ORDER.index):
             rows = [row for row in self.times if row.metric == metric]
             workload = main_workload(row.cell.workload for row in rows)
-            limit = smallest([row for row in rows if row.cell.workload == workload])
-            if limit:
-                limits[metric] = f"{limit} ({label(metric)} at {workload})"
+            limit = detectable(row for row in rows if row.cell.workload == workload)
+            if math.isfinite(limit):
+                limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"
         return limits
+
+
+def is_exact(row: Estimate) -> bool:
+    """Tell whether a row is a number that is the same every time: a count, or a loss."""
+    return row.form == "amount" and row.kind in (Kind.EXACT, Kind.ONCE)
+
+
+def exact_changes(series: Iterable[Sequence[Estimate]]) -> list[Estimate]:
+    """Return where exact numbers are others than just before: what is added, without a doubt.
+
+    Args:
+        series: Amounts of one cell and metric each, in their order.
+    """
+    rows = [
+        replace(
+            after,
+            form="added",
+            value=after.value - before.value,
+            against=before.environment,
+            standard_error=0.0,
+            settled_by=COUNT,
+        )
+        for points in series
+        for before, after in pairwise(points)
+        if abs(after.value - before.value) > (SAME_LOSS if after.unit == "nats" else 0)
+    ]
+    return sorted(rows, key=lambda row: (not is_costlier(row), ORDER.index(row.metric)))
+
+
+def is_costlier(row: Estimate) -> bool:
+    """Tell whether the change of an exact number is more of what costs."""
+    return row.value > 0 and not METRICS[row.metric].neutral
+
+
+def moved(
+    base: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    """Return the releases that differ; None where a side has none. jaxlib goes with jax."""
+    names = dict.fromkeys([*base, *new])
+    pairs = {name: (base.get(name), new.get(name)) for name in names if name != PROJECT}
+    differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if differing.get("jaxlib") == differing.get("jax"):
+        differing.pop("jaxlib", None)
+    return differing
+
+
+def releases_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[str]:
+    """Return releases that differ in words: `flax 0.12.8 → 0.12.9`."""
+    return [f"{name} {a or 'none'} → {b or 'none'}" for name, (a, b) in pairs.items()]
+
+
+def cells_words(cells: Iterable[Cell]) -> str:
+    """Return cells as a list in a sentence, the workloads of each arm together."""
+    arms: dict[Arm, list[str]] = {}
+    for cell in cells:
+        arms.setdefault(cell.arm, []).append(cell.workload)
+    names = [f"{arm.words} at {few(ordered(of), NAMED)}" for arm, of in arms.items()]
+    return few(names, NAMED)
 
 
 def shared(row: Estimate) -> tuple[str, ...]:
@@ -168,19 +220,3 @@ def shared(row: Estimate) -> tuple[str, ...]:
     cell = row.cell
     style = "" if METRICS[row.metric].of_library else cell.style
     return cell.entrant, style, cell.workload, cell.backend, row.metric
-
-
-def smallest(rows: Sequence[Estimate]) -> str:
-    """Return the difference of a metric that would have shown in four cases of five.
-
-    Empty where nothing is known.
-    """
-    if rows[0].form == "ratio":
-        fraction = detectable(rows)
-        return percent(fraction) if math.isfinite(fraction) else ""
-    seconds = [
-        row.half_width + float(special.stdtrit(row.df, POWER)) * row.standard_error
-        for row in rows
-        if row.standard_error and row.df > 0 and math.isfinite(row.half_width)
-    ]
-    return amount(float(np.median(seconds)), rows[0].unit) if seconds else ""

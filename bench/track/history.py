@@ -1,48 +1,142 @@
-"""What a history says: a table of changes, then a chart of each metric, then the rest, folded."""
+"""A history: estimates along time, where they change, and what is said of it.
+
+Its environments are moments: days measured now, each in turns with the last one's stack, or runs
+that were kept, each compared with its own baseline. One rule finds changes in both. What is said is
+a table of changes first, then a chart of each metric.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections import defaultdict
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 import impls
 from bench.cells import BASELINE
-from bench.metrics import HOST, STEP, label
+from bench.metrics import METRICS, label
 from bench.report.charts import lines
-from bench.report.table import (
-    Column,
-    Document,
-    Row,
-    Section,
-    Table,
-    amount,
-    change,
-    percent,
-    timed,
-    words,
+from bench.report.table import Column, Document, Row, Section, Table, change, percent
+from bench.report.wording import few, main_workload, ordered, place, sentence
+from bench.stats.changes import ALPHA, NO_SPREAD, is_change, neighbours
+from bench.track.between_run_variance import spread
+from bench.track.comparison import (
+    BENEATH,
+    NAMED,
+    ORDER,
+    cells_words,
+    exact_changes,
+    is_exact,
+    moved,
+    releases_words,
 )
-from bench.report.wording import few, joined, main_workload, place, sentence
-from bench.stats.changes import ALPHA
-from bench.track.conditions import moved
-from bench.track.moves import NAMED, cells_words, moves_table
-from bench.track.timeline import Timeline, is_rise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.cells import Cell
     from bench.estimates import Estimate
     from bench.report.charts import Figure
     from bench.runfile import Results
 
+    type Series = dict[tuple[Cell, str], list[Estimate]]
+    """By cell and metric, along time."""
+
+DAY, MINUTE = 10, 16
+"""Characters of a time that are its day, and its minute."""
 FIRST = 12
 """Changes that are read without asking for details."""
-PACKAGES = ("jax", "flax", "dm-haiku", "equinox", "optax", "numpy")
-"""Packages that have a column of their versions."""
-SHARED = ("python", "jax", "jaxlib", "numpy", "optax")
-"""Packages that are part of the times of every entrant."""
+
+
+class Timeline:
+    """Views of the results of a history."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.measured = bool(results.base)
+        """Whether its days took turns with a reference; or else it is made of runs."""
+        against = results.base or str(BASELINE)
+        compared: Series = defaultdict(list)
+        counted: Series = defaultdict(list)
+        for row in results.estimates:
+            if row.cell.is_control or row.environment == results.base:
+                continue
+            if row.against == against and row.form == "ratio":
+                compared[row.cell, row.metric].append(row)
+            elif is_exact(row):
+                counted[row.cell, row.metric].append(row)
+        self.series, self.counts = in_order(compared), in_order(counted)
+        """Comparisons, and exact numbers, of each cell and metric along time."""
+        points = [*self.series.values(), *self.counts.values()]
+        present = {row.environment for rows in points for row in rows}
+        self.moments = [name for name in results.environments if name in present]
+        self.comparisons = sum(len(rows) - 1 for rows in points)
+
+    @cached_property
+    def neighbours(self) -> list[Estimate]:
+        """The differences of all neighbours, with p corrected for all of them together."""
+        return neighbours(
+            self.series.values(),
+            lambda row: NO_SPREAD if self.measured else spread(row),
+            pooled=self.measured,
+            margin=self.results.options.margin,
+        )
+
+    @cached_property
+    def changes(self) -> list[list[Estimate]]:
+        """Changes, those together that are alike: of one metric and place, at one time, one way.
+
+        The largest come first; of runs, the newest. Exact numbers need no test.
+        """
+        groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
+        for row in (*filter(is_change, self.neighbours), *exact_changes(self.counts.values())):
+            what = row.metric, row.cell.workload, row.cell.backend
+            groups[*what, row.against, row.environment, is_rise(row)].append(row)
+        if self.measured:
+            return sorted(groups.values(), key=lambda rows: -max(map(size, rows)))
+        return sorted(groups.values(), key=lambda rows: rows[0].environment, reverse=True)
+
+    def where(self, cell: Cell) -> str:
+        """Return a cell's workload in words, and its backend where there are several."""
+        several = len({other.backend for other, _ in (*self.series, *self.counts)}) > 1
+        return f"{place(cell.workload)}{f' on {cell.backend}' if several else ''}"
+
+    def entrants(self) -> set[str]:
+        """Return the entrants that have a series."""
+        return {cell.entrant for cell, _ in (*self.series, *self.counts)}
+
+
+def in_order(series: Series) -> Series:
+    """Return series by metric, then by the size of the model, each in the order of time."""
+    sizes = ordered(cell.workload for cell, _ in series)
+
+    def rank(key: tuple[Cell, str]) -> tuple[object, ...]:
+        cell, metric = key
+        where = ORDER.index(metric), cell.backend, sizes.index(cell.workload)
+        return *where, not cell.is_baseline, cell
+
+    return {
+        key: sorted(series[key], key=lambda row: row.environment)
+        for key in sorted(series, key=rank)
+    }
+
+
+def is_rise(row: Estimate) -> bool:
+    """Tell whether a cost became larger."""
+    return row.value > (1 if row.form == "ratio" else 0)
+
+
+def size(row: Estimate) -> float:
+    """Return how many times as much or as little it is; 0 of exact numbers, which come last."""
+    return max(row.value, 1 / row.value) if row.form == "ratio" else 0.0
+
+
+def when(moment: str) -> str:
+    """Return the time of a moment: its day, or its minute where it is a run."""
+    return moment[:MINUTE].replace("T", " ")
 
 
 def document(results: Results) -> Document:
@@ -56,21 +150,18 @@ def document(results: Results) -> Document:
         Column("releases", needed=False),
         Column("styles", needed=False),
     )
-    first, more = (Table(columns, tuple(rows)) for rows in (changes[:FIRST], changes[FIRST:]))
-    counts = moves_table(it.moves, it.times)
-    sections = [
-        Section("What changed", tuple(_failures(it)), (first,) if first.rows else ()),
-        Section("More changes", tables=(more,) if more.rows else (), folded=True),
-        Section("Charts", figures=tuple(_charts(it))),
-        Section(
-            "Exact counts", tables=(counts,) if counts.rows else (), folded=len(counts.rows) > FIRST
-        ),
-        Section("Every series", tables=tuple(_series_tables(it)), folded=it.measured),
-        Section("Releases, and what is missing", tables=(_releases_table(it),), folded=True),
-    ]
-    days = " to ".join(
-        dict.fromkeys(it.times[name][:10] for name in it.moments[:1] + it.moments[-1:])
+    first, more = (
+        (Table(columns, tuple(rows)),) if rows else ()
+        for rows in (changes[:FIRST], changes[FIRST:])
     )
+    sections = [
+        Section("What changed", tuple(_failures(it)), first),
+        Section("More changes", tables=more, folded=True),
+        Section("Charts", figures=tuple(_charts(it))),
+        Section("What is missing", tuple(_gaps(it)), folded=True),
+    ]
+    ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
+    days = " to ".join(ends)
     about = [_counted(len(it.moments), "stack" if it.measured else "run"), days]
     return Document(
         title=f"{days}: what became slower, and when",
@@ -83,11 +174,11 @@ def document(results: Results) -> Document:
 
 
 def _headline(it: Timeline) -> str:
-    if not it.neighbours:
+    if not it.comparisons:
         return "Nothing could be compared: that takes a metric at two moments."
     count = _counted(len(it.changes), "change") if it.changes else "No change"
     first = f" {sentence(_sentence_of(it.changes[0], it))}" if it.changes else ""
-    return f"{count} found in {_counted(len(it.neighbours), 'comparison')}.{first}"
+    return f"{count} found in {_counted(it.comparisons, 'comparison')}.{first}"
 
 
 def _counted(count: int, what: str) -> str:
@@ -97,37 +188,25 @@ def _counted(count: int, what: str) -> str:
 def _change_row(rows: Sequence[Estimate], it: Timeline) -> Row:
     """Return changes that are alike as a row: what, by how much, when, why and of which styles."""
     first = rows[0]
-    several = len({cell.backend for cell, _ in it.series}) > 1
-    where = f"{place(first.cell.workload)}{f' on {first.cell.backend}' if several else ''}"
-    when = " and ".join(it.times[moment] for moment in (first.against, first.environment))
+    between = " and ".join(map(when, (first.against, first.environment)))
     styles = few([row.cell.arm.words for row in rows], NAMED)
-    what = f"{label(first.metric)} at {where}"
-    return Row((what, growth(rows), when, causes(rows, it), styles), worse=is_rise(first))
+    what = f"{label(first.metric)} at {it.where(first.cell)}"
+    worse = is_rise(first) and not METRICS[first.metric].neutral
+    return Row((what, growth(rows), between, causes(rows, it), styles), worse)
 
 
 def _sentence_of(rows: Sequence[Estimate], it: Timeline) -> str:
-    what, by, when, why, styles = _change_row(rows, it).cells
-    return f"{what} {by} between {when}{f' ({why})' if why else ''}: {styles}"
+    what, by, between, why, styles = _change_row(rows, it).cells
+    return f"{what} {by} between {between}{f' ({why})' if why else ''}: {styles}"
 
 
 def growth(rows: Sequence[Estimate]) -> str:
-    """Return by how much a cost rose or fell; one that more than doubled, to how many times.
-
-    Examples are `rose by 30 % (20 to 41)`, `rose to 2.1–2.4 times` and `fell by 75 %`.
-    """
-    first, *_, last = sorted([rows[0], *rows], key=lambda row: abs(row.value))
-    verb = "rose" if is_rise(first) else "fell"
-    if first.form == "added":
-        ends = dict.fromkeys(amount(abs(row.value), row.unit) for row in (first, last))
-        return f"{verb} by {' to '.join(ends)}"
-    if first.value >= 2:
-        ends = dict.fromkeys(f"{row.value:.3g}" for row in (first, last))
-        return f"rose to {'–'.join(ends)} times"
-    if len(rows) == 1 and is_rise(first):
-        return f"rose by {change(first)[1:]}"
-    parts = sorted(abs(row.value - 1) for row in (first, last))
-    ends = dict.fromkeys(percent(part).removesuffix(" %") for part in parts)
-    return f"{verb} by {'–'.join(ends)} %"
+    """Return by how much a cost changed: `+30 % (20 to 41)`; of several cells, `+50 % to +97 %`."""
+    if len(rows) == 1:
+        return change(rows[0])
+    smallest, *_, largest = sorted(rows, key=lambda row: abs(row.value))
+    ends = (change(replace(row, low=None, high=None)) for row in (smallest, largest))
+    return " to ".join(dict.fromkeys(ends))
 
 
 def causes(rows: Sequence[Estimate], it: Timeline) -> str:
@@ -137,9 +216,9 @@ def causes(rows: Sequence[Estimate], it: Timeline) -> str:
     """
     before, after = (it.results.environments[m] for m in (rows[0].against, rows[0].environment))
     ours = {_distribution(row.cell.entrant) for row in rows}
-    others = {_distribution(name) for name in it.entrants()} - ours - {*SHARED}
+    others = {_distribution(name) for name in it.entrants()} - ours - {*BENEATH}
     pairs = {n: p for n, p in moved(before.versions, after.versions).items() if n not in others}
-    parts = [_versions_words(pairs)] if pairs else []
+    parts = [few(releases_words(pairs), NAMED)] if pairs else []
     if before.commit and after.commit and before.commit != after.commit:
         parts.append(f"commit {before.commit} → {after.commit}")
     if not parts and before.versions and after.versions:
@@ -152,10 +231,6 @@ def _distribution(entrant: str) -> str:
     return (impls.declared(entrant).distribution if known else "") or entrant
 
 
-def _versions_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> str:
-    return few([f"{n} {old or 'none'} → {new or 'none'}" for n, (old, new) in pairs.items()], NAMED)
-
-
 def _failures(it: Timeline) -> Iterator[str]:
     """Yield the cells that failed at the newest moment that they took part in."""
     last: dict[Cell, str] = {}
@@ -164,17 +239,8 @@ def _failures(it: Timeline) -> Iterator[str]:
     reasons: dict[str, list[Cell]] = defaultdict(list)
     for row in it.results.cells:
         if row.failure is not None and row.environment > last.get(row.cell, ""):
-            when = it.times.get(row.environment, row.environment)
-            reasons[f"failed on {when}: {row.failure}"].append(row.cell)
+            reasons[f"failed on {when(row.environment)}: {row.failure}"].append(row.cell)
     yield from (f"{cells_words(cells)} {what}" for what, cells in reasons.items())
-
-
-def _groups(it: Timeline) -> Iterator[tuple[str, str, str, dict[Cell, list[Estimate]]]]:
-    """Yield the series of each metric, workload and backend."""
-    for (metric, workload, backend), rows in groupby(
-        it.series, lambda row: (row[1], row[0].workload, row[0].backend)
-    ):
-        yield metric, workload, backend, {cell: it.series[cell, metric] for cell, _ in rows}
 
 
 def _charts(it: Timeline) -> Iterator[Figure]:
@@ -182,75 +248,27 @@ def _charts(it: Timeline) -> Iterator[Figure]:
     places: dict[str, list[str]] = defaultdict(list)
     for cell, metric in it.series:
         places[metric].append(cell.workload)
-    for metric, workload, backend, series in _groups(it):
-        drawn = {
-            cell.arm: {row.environment: row for row in rows}
-            for cell, rows in series.items()
-            if len(rows) > 1
-        }
-        if not drawn or workload != main_workload(places[metric]):
+    for (metric, at), keys in groupby(it.series, lambda key: (key[1], key[0].place)):
+        cells = [cell for cell, _ in keys if len(it.series[cell, metric]) > 1]
+        if not cells or cells[0].workload != main_workload(places[metric]):
             continue
-        here = [
-            rows
-            for rows in it.changes
-            if (rows[0].metric, rows[0].cell.workload) == (metric, workload)
-        ]
-        title = f"{label(metric)} at {place(workload)}: no change found"
+        drawn = {
+            cell.arm: {row.environment: row for row in it.series[cell, metric]} for cell in cells
+        }
+        here = [r for r in it.changes if (r[0].metric, r[0].cell.place) == (metric, at)]
+        title = f"{label(metric)} at {it.where(cells[0])}: no change found"
         title = sentence(_sentence_of(here[0], it) if here else title)[:-1]
         marks = sorted({rows[0].environment for rows in here})
-        yield lines(f"{metric}-{workload}-{backend}", title, drawn, marks=marks)
+        yield lines(title, drawn, marks=marks)
 
 
-def _series_tables(it: Timeline) -> Iterator[Table]:
-    """Yield the series of each metric and workload: where each is now, and where it has been."""
-    columns = (
-        Column("style"),
-        Column("newest", number=True),
-        Column("first", number=True, needed=False),
-        Column("range", number=True, needed=False),
-        Column("moments", number=True, needed=False),
-    )
-    to = "the newest day" if it.measured else BASELINE.entrant
-    for metric, workload, backend, series in _groups(it):
-        rows = []
-        for cell, points in series.items():
-            by_value = sorted(points, key=lambda row: row.value)
-            texts = dict.fromkeys(map(_value, (by_value[0], by_value[-1])))
-            about = points[-1], _value(points[0]), " to ".join(texts), str(len(points))
-            rows.append(Row((cell.arm.words, *about)))
-        title = f"{label(metric)} at {place(workload)} on {backend}, relative to {to}"
-        folded = metric not in (STEP, HOST)
-        yield Table(columns, tuple(rows), sentence(title)[:-1], folded=folded)
-
-
-def _value(row: Estimate) -> str:
-    return (timed(row) if row.form == "ratio" else words(row)).partition(" (")[0]
-
-
-def _releases_table(it: Timeline) -> Table:
-    """Return the releases of each moment at which they changed, and what it lacks."""
-    rows: list[Row] = []
-    before: dict[str, str] = {}
+def _gaps(it: Timeline) -> Iterator[str]:
+    """Yield which libraries and styles moments lack, and why."""
+    moments: dict[str, list[str]] = defaultdict(list)
     for moment, info in it.results.environments.items():
-        if moment == it.results.base:
-            continue
-        pairs = moved(before, info.versions) if before and info.versions else {}
-        also = {name: pair for name, pair in pairs.items() if name not in PACKAGES}
-        if pairs or info.gaps or not before:
-            texts = [_versions_words(also), *_gaps(info.gaps)]
-            have = (info.versions.get(name, "") for name in PACKAGES)
-            about = "; ".join(filter(None, texts))
-            rows.append(Row((it.times.get(moment, moment), *have, about)))
-        before = info.versions or before
-    return Table((Column("from"), *map(Column, PACKAGES), Column("also")), tuple(rows))
-
-
-def _gaps(gaps: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a moment lacks, in words; without a name it is the whole of it."""
-    same: dict[str, list[str]] = defaultdict(list)
-    for name, why in gaps.items():
-        same[why].append(name or "could not be built")
-    yield from (f"{joined(names)}: {why}" for why, names in same.items())
+        for name, why in info.gaps.items():
+            moments[f"{name or 'all'}: {why}"].append(when(moment))
+    yield from (f"{what} ({few(times, NAMED)})" for what, times in moments.items())
 
 
 def _fine_print(it: Timeline) -> Iterator[str]:
@@ -262,13 +280,7 @@ def _fine_print(it: Timeline) -> Iterator[str]:
     )
     yield (
         f"{by} A change is a difference between neighbours that remains after Holm's correction: "
-        f"the odds of any false one are {percent(ALPHA)}."
+        f"the odds of any false one are {percent(ALPHA)}. Exact counts need no test."
     )
-    spent = it.results.spent
-    if spent.processes:
-        yield (
-            f"It took {spent.wall_seconds:.0f} s, {spent.sampling_seconds:.0f} s of it for "
-            f"samples, in {spent.processes} processes."
-        )
     if it.results.arguments:
         yield f"To repeat it: `bakeoff {shlex.join(it.results.arguments)}`"

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import calendar
+import datetime
+import re
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from bench.engine.process import WorkerFailedError
-from bench.engine.session import Side, Task
+from bench.engine.session import Side
 from bench.environments.builder import failure
 from bench.environments.offers import offer
+from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
-from bench.metrics import HOST, METRICS, SAMPLED, STEP, Kind
+from bench.metrics import HOST, SAMPLED, STEP, Kind
 from bench.runfile import EnvironmentInfo
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +27,7 @@ if TYPE_CHECKING:
     from bench.cells import Cell, Selection
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
-    from bench.options import Options
-    from bench.runfile import FileKind
+    from bench.runfile import Results
 
 WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: host costs, and the tutorial's size."""
@@ -30,13 +37,16 @@ IN_TURNS = [
     if metric.kind is Kind.COLD or metric.turn in (STEP, HOST)
 ]
 """Metrics that are measured side by side."""
+REFERENCE = "reference"
+"""Environment that days are compared with: the stack of the last one."""
+EVERY = re.compile(r"(\d{1,3})(d|w|mo|y)")
+MOST_DAYS = 400
+"""Days of a history: more than a year of daily ones is a typing error."""
 
 
 def require_metrics(names: Iterable[str]) -> None:
     """Raise BakeoffError unless each metric is measured side by side."""
     for name in names:
-        if name not in METRICS:
-            raise unknown("metric", name, IN_TURNS)
         if name not in IN_TURNS:
             raise BakeoffError(
                 f"metric {name!r} is not measured side by side; give one of {', '.join(IN_TURNS)}. "
@@ -75,7 +85,7 @@ def asked(environment: Environment, entrants: Iterable[str] = ()) -> Side:
         offered = offer(tuple(entrants), {}, place=environment.place)
     except WorkerFailedError as error:
         raise BakeoffError(f"{spec} cannot be measured: {failure(error)}") from error
-    except (TypeError, OSError) as error:  # another revision's answer, or no such interpreter
+    except (msgspec.ValidationError, OSError) as error:  # another revision's, or no interpreter
         raise BakeoffError(f"{spec} cannot be measured: {error}") from error
     missing = {
         f"{entrant}/{style}": why
@@ -108,16 +118,15 @@ def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[
     Raises:
         BakeoffError: a name that no side knows.
     """
+    selection = replace(selection, workloads=selection.workloads or WORKLOADS)
     cells: dict[str, list[Cell]] = {}
     errors: list[BakeoffError] = []
     for name, side in sides.items():
         try:
-            of_side = selection.cells(side.offer)
+            cells[name] = selection.cells(side.offer)
         except BakeoffError as error:
+            cells[name] = []
             errors.append(error)
-            of_side = []
-        known = selection.workloads or WORKLOADS
-        cells[name] = [c for c in of_side if selection.workloads or c.workload in known]
     if not any(cells.values()):
         raise errors[0]
     backends = [{cell.backend for cell in of_side} for of_side in cells.values()]
@@ -142,33 +151,15 @@ def require_common(cells: Mapping[str, Sequence[Cell]]) -> list[Cell]:
     return common
 
 
-def task(
-    kind: FileKind,
-    selection: Selection,
-    sides: Mapping[str, Side],
-    cells: Mapping[str, Sequence[Cell]],
-    groups: Sequence[tuple[str, ...]],
-    options: Options,
-    *,
-    base: str,
-    arguments: Sequence[str],
-) -> Task:
-    """Return what is to be measured of some sides.
-
-    Args:
-        kind: Of the file that it becomes.
-        selection: What was asked for.
-        sides: By the name of their environments.
-        cells: Of each side.
-        groups: Sides whose workers take turns.
-        options: How much is measured.
-        base: Environment that the others are compared with.
-        arguments: Of the command line, to repeat it.
+def needed(
+    selection: Selection, cells: Mapping[str, Sequence[Cell]]
+) -> dict[str, dict[Cell, frozenset[str]]]:
+    """Return the metrics that are measured of the cells of each side.
 
     Raises:
         BakeoffError: no cell has a metric that is asked for.
     """
-    needed = {
+    some = {
         name: {
             cell: metrics
             for cell in of_side
@@ -176,17 +167,111 @@ def task(
         }
         for name, of_side in cells.items()
     }
-    if not any(needed.values()):
+    if not any(some.values()):
         raise BakeoffError(
             "nothing to measure: no selected style and workload has the metric "
             f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
         )
-    return Task(
-        kind=kind,
-        arguments=tuple(arguments),
-        needed=needed,
-        groups=groups,
-        base=base,
-        sides=sides,
-        options=options,
-    )
+    return some
+
+
+def days_of(since: datetime.date, until: datetime.date, every: str) -> list[datetime.date]:
+    """Return the days from `since` to `until`, which is one of them, `every` so often.
+
+    Raises:
+        BakeoffError: there is no such step, or it gives none or too many.
+    """
+    match = EVERY.fullmatch(every)
+    if match is None or not int(match[1]):
+        raise BakeoffError(
+            f"--every {every!r} is no step; give days, weeks, months or years, as in 10d, 2w, 1mo"
+        )
+    if since > until:
+        raise BakeoffError(f"--since {since} is after --until {until}; turn them around")
+    count, unit = int(match[1]), match[2]
+    days = [since]
+    while days[-1] < until:
+        days.append(min(later(since, len(days) * count, unit), until))
+    if len(days) > MOST_DAYS:
+        raise BakeoffError(
+            f"--every {every} gives more than {MOST_DAYS} days from {since} to {until}; give a "
+            "longer step"
+        )
+    return days
+
+
+def later(day: datetime.date, count: int, unit: str) -> datetime.date:
+    """Return a day so many units later; the last of a month where it has no such day."""
+    if unit in ("d", "w"):
+        return day + datetime.timedelta(count * (7 if unit == "w" else 1))
+    months = day.year * 12 + day.month - 1 + count * (12 if unit == "y" else 1)
+    year, month = months // 12, months % 12 + 1
+    return datetime.date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+class Days:
+    """The sides of a history: the reference, and the first day of each stack."""
+
+    def __init__(self) -> None:
+        self.sides: dict[str, Side] = {}
+        self.others: dict[str, EnvironmentInfo] = {}
+        """Days without a side: those that cannot be built, and those whose stack has one."""
+        self.asking = 0.0
+        """Seconds of the budget that it took to ask the sides what they have."""
+
+    def build(
+        self,
+        days: Sequence[datetime.date],
+        entrants: Sequence[str],
+        builder: Builder,
+    ) -> None:
+        """Build all environments, the reference's first, and ask each what it has.
+
+        Args:
+            days: The last one is the reference; the others have its Python if they can.
+            entrants: That are asked for.
+            builder: Of environments; it notifies of each day that cannot be built.
+        """
+        reference = builder.environment(of_day(days[-1]), PYTHONS)
+        self.sides = {REFERENCE: self.ask(reference, entrants)}
+        pythons = list(dict.fromkeys([reference.python, *PYTHONS]))
+        stacks: dict[object, Side] = {}
+        for day in days:
+            name = str(day)
+            builder.notify(f"the environment of {name}")
+            try:
+                environment = builder.environment(of_day(day), pythons)
+                stack = environment.pins, environment.python
+                if stack in stacks:
+                    same = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
+                    self.others[name] = same
+                else:
+                    stacks[stack] = self.sides[name] = self.ask(environment, entrants)
+            except BakeoffError as error:
+                self.others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
+                builder.notify(f"{name}: {error}")
+
+    def ask(self, environment: Environment, entrants: Sequence[str]) -> Side:
+        """Ask a side what it has."""
+        start = time.monotonic()
+        side = asked(environment, entrants)
+        self.asking += time.monotonic() - start
+        return side
+
+    def cells(self, selection: Selection) -> dict[str, list[Cell]]:
+        """Return the cells that the reference has, and each other side of these."""
+        whole = cells_of(selection, {REFERENCE: self.sides[REFERENCE]})[REFERENCE]
+        return {
+            name: [c for c in whole if name == REFERENCE or not gap(side, c)]
+            for name, side in self.sides.items()
+        }
+
+    def complete(self, results: Results) -> None:
+        """Add the days without a side to results, in the order of time, and warn of gaps."""
+        known = {**results.environments, **self.others}
+        results.environments = dict(sorted(known.items()))
+        results.warnings += [
+            f"{day} could not be built: {info.gaps['']}"
+            for day, info in sorted(self.others.items())
+            if info.gaps
+        ]

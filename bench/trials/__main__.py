@@ -19,7 +19,6 @@ import tempfile
 from collections import defaultdict
 from contextlib import chdir
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -32,13 +31,13 @@ from bench.engine.machine import machine_lock
 from bench.engine.process import Place
 from bench.engine.session import Side, Task, measure
 from bench.environments.offers import offer
-from bench.metrics import HOST, STEP
+from bench.estimates import Verdict
+from bench.metrics import STEP
 from bench.options import Options
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import processor_model
-from bench.stats.verdicts import Verdict
 from bench.trials.plants import MICROSECONDS, write_entrant
 from bench.trials.runs import TrialFailedError, bench, run_killed, workers_killed
 from bench.worker.settings import environment
@@ -55,11 +54,6 @@ STEP_AT_SEED = ("--workload=seed", "--metric=step")
 TWO_ARMS: Sequence[tuple[float, int]] = ((0, 20), (1.0, 20), (0.5, 60), (0, 60))
 SIDES: Sequence[tuple[float, int]] = ((0, 60), (1.0, 60))
 """Per cent that are planted, and the budget in seconds."""
-EXACT = {
-    "layer(1)": ("python_starts", "python_calls"),
-    "copy()": ("compilations_first", "python_calls"),
-}
-"""Plants, and the exact metrics that must rise."""
 GOOD = 0.015
 """Detectable difference at `seed` at most of a default run on a quiet machine."""
 
@@ -76,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"unknown part {name!r}; known: {', '.join(PARTS)}")
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / RECORDS
-    for name in chain.from_iterable([names] * options.repeat):
+    for name in names * options.repeat:
         try:
             for record in PARTS[name]():
                 keep(path, record)
@@ -107,37 +101,30 @@ def machine() -> str:
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """Return tables of all records, one for each machine and commit."""
+    """Return a table of all records: how often each trial came out right, on which code."""
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record["trial"], record["machine"], record["code"]].append(record)
+    rows = []
+    for (trial, machine, code), several in groups.items():
+        numbers: dict[str, list[float]] = defaultdict(list)
+        for record in several:
+            for name, value in record["numbers"].items():
+                numbers[name].append(math.inf if value is None else value)
+        came = [f"{name} {median(values):.5g}" for name, values in numbers.items()]
+        came += [f"failed: {record['failed']}" for record in several if "failed" in record]
+        right = sum(record["right"] for record in several)
+        rows.append(Row((trial, str(len(several)), str(right), ", ".join(came), machine, code)))
+    titles = "trial", "runs", "right", "medians", "machine", "commit"
+    columns = tuple(Column(title, number=title in ("runs", "right")) for title in titles)
     parts = [
         "# Trials on real runs",
         f"Made by `python -m bench.trials`; every record is in [{RECORDS}]({RECORDS}). Right: what "
         "was planted is called slower, and nothing where nothing was planted (the 95 % interval "
         "leaves out 1); a default run detects 1.5 %; no journalled sample is lost.",
+        "\n".join(table_lines(Table(columns, tuple(rows)))),
     ]
-    for machine, code in dict.fromkeys((r["machine"], r["code"]) for r in records):
-        here = [r for r in records if (r["machine"], r["code"]) == (machine, code)]
-        parts.append(f"## {machine}, {here[0]['at'][:10]}, commit {code}")
-        by_trial: dict[str, list[Record]] = defaultdict(list)
-        for record in here:
-            by_trial[record["trial"]].append(record)
-        columns = Column("trial"), Column("runs", number=True), Column("right", number=True)
-        table = Table((*columns, Column("medians")), tuple(rows(by_trial)))
-        parts.append("\n".join(table_lines(table)))
-        if failed := [f"* {r['trial']}: {r['failed']}" for r in here if "failed" in r]:
-            parts.append("\n".join(["Failed:", "", *failed]))
     return "\n\n".join(parts) + "\n"
-
-
-def rows(by_trial: dict[str, list[Record]]) -> Iterator[Row]:
-    """Yield how often each trial came out right, and the medians of its numbers."""
-    for trial, records in by_trial.items():
-        numbers: dict[str, list[float]] = defaultdict(list)
-        for record in records:
-            for name, value in record["numbers"].items():
-                numbers[name].append(math.inf if value is None else value)
-        medians = ", ".join(f"{name} {median(values):.5g}" for name, values in numbers.items())
-        right = sum(record["right"] for record in records)
-        yield Row((trial, str(len(records)), str(right), medians))
 
 
 @cache
@@ -202,35 +189,20 @@ def ab() -> Iterator[Record]:
         yield planted(f"A/B, {percent:g} % in {budget} s", measured.results, wait)
 
 
-def exact() -> Iterator[Record]:
-    """Plant what exact metrics must catch; numbers are by how much they exceed `layer(0)`."""
-    plants = {f"style{number}": plant for number, plant in enumerate(["layer(0)", *EXACT])}
-    counts = ("--processes=2", "--blocks=2", "--rounds=1")  # the times are of no interest here
-    table = bench("--workload=toy", "--metric=step", *counts, styles=plants).results.table
-
-    def value(style: str, metric: str) -> float:
-        row = table.amount(Arm("planted", style).at("toy", "cpu"), metric)
-        return row.value if row else 0.0
-
-    for style, plant in list(plants.items())[1:]:
-        more = {m: value(style, m) - value("style0", m) for m in EXACT[plant]}
-        yield {"trial": f"`{plant}`", "right": min(more.values()) > 0, "numbers": more}
-
-
 def default() -> Iterator[Record]:
-    """Make a default run: what it can detect, and how precisely it knows what the host costs."""
+    """Make a default run: what it can detect, and where its time went."""
     results = bench().results
-    others = [row for row in results.estimates if not row.cell.is_control]
-    steps = [r for r in others if (r.metric, r.form, r.cell.workload) == (STEP, "ratio", "seed")]
-    hosts = [row for row in others if (row.metric, row.form) == (HOST, "added")]
-    known = [row for row in hosts if row.half_width <= max(3e-6, 0.02 * abs(row.value))]
     detectable = results.table.detectable(STEP, "seed", PLANTED.backend)
+    steps = [
+        row
+        for row in results.estimates
+        if (row.metric, row.form, row.cell.workload) == (STEP, "ratio", "seed")
+        and not row.cell.is_control
+    ]
     numbers = {
         "detectable": detectable,
         "steps": len(steps),
         "settled": sum(row.verdict is not Verdict.INCONCLUSIVE for row in steps),
-        "host costs": len(hosts),
-        "known to 3 µs or 2 %": len(known),
         "sampling share": results.spent.sampling_share,
         "seconds": results.spent.wall_seconds,
     }
@@ -247,7 +219,7 @@ def kills() -> Iterator[Record]:
 
 
 PARTS: dict[str, Callable[[], Iterator[Record]]] = {
-    part.__name__: part for part in (two_arms, ab, exact, default, kills)
+    part.__name__: part for part in (two_arms, ab, default, kills)
 }
 
 

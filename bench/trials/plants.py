@@ -1,4 +1,4 @@
-"""Planted differences: plain JAX's step with a known difference, which computes the same numbers.
+"""Planted differences: plain JAX's step with a wait, which computes the same numbers.
 
 To try a tool with them, write an entrant's file and measure its styles beside `pure_jax`:
 
@@ -6,8 +6,8 @@ To try a tool with them, write an entrant's file and measure its styles beside `
     write_entrant(Path("planted.py"), {"same": "wait(0)", "slower": "wait(27)"})
     # pytest bench --entrant planted.py --workload seed --metric step
 
-`wait` adds so many microseconds to each call, by the clock; the others change what is counted
-exactly. Each is a `Style` that passes the equality proof.
+`wait` adds so many microseconds to each call, by the clock. It is a `Style` that passes the
+equality proof.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 
 from common.steps import functional, pure_update, stages_of
 from impls.pure_jax import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import optax
 
     from common.config import ModelConfig
     from common.contract import Chunk, Hidden, Style, TrainStep
-    from common.steps import Loss, Update
+    from common.steps import Loss
 
     type State = Any
     """Parameters and optimiser state."""
@@ -52,74 +51,28 @@ STYLES = {{
 '''
 
 
-def changed(change: Callable[[Update], Update], *, whole: bool = True) -> Style:
-    """Return the baseline's style with a change of how its compiled update is called.
-
-    `whole` is False where a call runs more than this one program then.
-    """
+def wait(microseconds: float) -> Style:
+    """Return the baseline's style, which keeps its core busy for so long before each call."""
+    seconds = microseconds / 1e6
 
     def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
         model = build(config)
-        update = jax.jit(pure_update(model, optimiser))
-        return functional(change(update), model, optimiser, stages_of(update, whole=whole))
+        plain = jax.jit(pure_update(model, optimiser))
 
-    return style
-
-
-def wait(microseconds: float) -> Style:
-    """Return a style that keeps its core busy for so long before each call."""
-    seconds = microseconds / 1e6
-
-    def change(plain: Update) -> Update:
         def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
             end = time.perf_counter() + seconds
             while time.perf_counter() < end:
                 pass
             return plain(state, hidden, chunk)
 
-        return update
+        return functional(update, model, optimiser, stages_of(plain))
 
-    return changed(change)
+    return style
 
 
 def wait_of_side() -> Style:
     """Return `wait` of as many microseconds as this process's environment says."""
     return wait(float(os.environ[MICROSECONDS]))
-
-
-def layer(calls: int) -> Style:
-    """Return a style that goes through so many Python functions more.
-
-    Caught by `python_starts` and `python_calls`.
-    """
-
-    def through(function: Update) -> Update:
-        return lambda *arguments: function(*arguments)
-
-    def change(plain: Update) -> Update:
-        for _ in range(calls):
-            plain = through(plain)
-        return plain
-
-    return changed(change)
-
-
-def copy() -> Style:
-    """Return a style that copies all parameters, by a second program, before each update.
-
-    Caught by `compilations_first` and `python_calls`.
-    """
-
-    def change(plain: Update) -> Update:
-        copied = jax.jit(lambda params: jax.tree.map(jnp.copy, params))
-
-        def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
-            params, opt_state = state
-            return plain((copied(params), opt_state), hidden, chunk)
-
-        return update
-
-    return changed(change, whole=False)
 
 
 def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:

@@ -53,6 +53,7 @@ class Condition:
     noisy_tau: float = 1.0
     """Further factor of its `tau`."""
     noisy_reference: float = 1.0
+    """Factor of both of the references."""
     tails: str = "normal"
     """Or `t3`; or `outliers`: one worker's luck in twenty is five times as large."""
     missing: float = 0.0
@@ -102,37 +103,34 @@ class Noise:
             data[:, references:][gone] = np.nan
         return data, worker
 
-    def sides(self) -> tuple[Data, Data, Workers]:
-        """Return both sides of an A/B, and each block's pair."""
+    def differences(self) -> tuple[Data, Workers]:
+        """Return the differences of an A/B's sides, and each block's pair."""
         c = self.condition
-        level = self.random.normal(size=(c.workers * c.blocks, 1)) * 0.2
         difference, pair = self.table(0)
-        base = np.broadcast_to(level, difference.shape)
         luck = self.normal(c.workers, 1) * c.common
-        return base, base + difference + luck[pair], pair
+        return difference + luck[pair], pair
 
     def run(self) -> tuple[Contrasts, Arms]:
-        """Return the contrasts of one drawn run, and the true log-ratios; NaN of references."""
+        """Return the contrasts of one drawn run, and the true log-ratios."""
         c = self.condition
+        truth = np.zeros(c.arms)
         if c.kind == "ab":
-            return ratios.paired_sides(*self.sides()), np.zeros(c.arms)
+            return ratios.paired(*self.differences()), truth
         if c.kind == "cold":
-            factor = np.array([c.noisy_reference, c.noisy, *[1.0] * (c.arms - 1)])
-            drawn = self.normal(c.arms + 1, c.workers) * c.sigma * factor[:, None]
-            return ratios.cold(list(drawn), 0), np.array([np.nan, *np.zeros(c.arms)])
-        data, worker = self.table(2)
-        truth = np.zeros(c.arms + 2)
+            samples = self.normal(c.arms + 1, c.workers) * c.sigma
+            samples[1] *= c.noisy
+            return ratios.cold(samples[0], list(samples[1:])), truth
+        (data, worker), members = self.table(2), range(2, c.arms + 2)
         if c.kind == "added":
-            truth[2:] = np.linspace(0, np.log(LONGEST), c.arms)
-            luck = self.normal(c.workers, 1) * c.common * (np.arange(c.arms + 2) > 1)
-            contrasts, _ = ratios.added(np.exp(data + luck[worker] + truth), worker, [0, 1])
-        else:
-            if c.resting:
-                truth[2 + c.arms // 2 :] = DIFFERENCE
-                data = rested(data + truth, worker, self.random)
-            contrasts = ratios.many_to_one(data, worker, [0, 1])
-        truth[:2] = np.nan
-        return contrasts, truth
+            truth = np.linspace(0, np.log(LONGEST), c.arms)
+            luck = self.normal(c.workers, 1) * c.common
+            data[:, 2:] += luck[worker] + truth
+            return ratios.added(np.exp(data), worker, [0, 1], members)[0], truth
+        if c.resting:
+            truth[c.arms // 2 :] = DIFFERENCE
+            data[:, 2:] += truth
+            data = rested(data, worker, self.random)
+        return ratios.many_to_one(data, worker, [0, 1], members), truth
 
 
 def rested(data: Data, worker: Workers, random: np.random.Generator) -> Data:
@@ -141,16 +139,16 @@ def rested(data: Data, worker: Workers, random: np.random.Generator) -> Data:
     As in `bench.engine.plan`, an arm takes part in a worker with odds that are what is open of it,
     beside what is open of the middle arm.
     """
-    data = data.copy()
+    data, members = data.copy(), range(2, data.shape[1])
     for now in range(MIN_WORKERS, int(worker.max()) + 1):
         seen = worker < now
-        contrasts = ratios.many_to_one(data[seen], worker[seen], [0, 1])
+        contrasts = ratios.many_to_one(data[seen], worker[seen], [0, 1], members)
         distance = np.abs(np.abs(contrasts.log_ratio) - np.log1p(MARGIN))
         target = np.maximum(TARGET_OF_MARGIN * MARGIN, TARGET_OF_DISTANCE * distance)
         doubt = (contrasts.high - contrasts.low) / 2 / target
         odds = np.minimum(MOST_RESTING, 1 - doubt / np.nanmedian(doubt))
-        rests = random.random(data.shape[1]) < odds
-        data[np.ix_(worker == now, rests)] = np.nan
+        rests = random.random((data.shape[1],))[2:] < odds
+        data[np.ix_(worker == now, [False, False, *rests])] = np.nan
     return data
 
 
@@ -173,8 +171,7 @@ def odds(condition: Condition, runs: int, seed: int = 0) -> Odds:
     calls, covered, widths = 0, [], []
     for _ in range(runs):
         contrasts, truth = noise.run()
-        arms = ~np.isnan(truth)
-        low, high, truth = contrasts.low[arms], contrasts.high[arms], truth[arms]
+        low, high = contrasts.low, contrasts.high
         calls += bool((((low > 0) | (high < 0)) & (truth == 0)).any())
         covered.append((low <= truth) & (truth <= high))
         widths.append((high - low) / 2)
@@ -235,12 +232,12 @@ CONDITIONS = {
 }
 
 
-def table(runs: int, only: str = "") -> Table:
-    """Return the error rates of all conditions whose noise has a text in its name."""
+def table(runs: int) -> Table:
+    """Return the error rates of all conditions."""
     titles = "arms", "workers", "blocks", "false calls", "first arm", "worst other", "half width"
     rows = []
     for name, several in CONDITIONS.items():
-        for c in several if only in name else ():
+        for c in several:
             noise = name + ", first noisy" * (c.noisy > 1 and "noisy" not in name)
             noise += f", common {c.common:.1%}" if c.common else ""
             rates = odds(c, runs)
@@ -254,9 +251,8 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="bench.trials.simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="of each condition")
-    parser.add_argument("--only", default="", help="rows of the table whose noise has this in it")
     options = parser.parse_args()
-    print("\n".join(table_lines(table(options.runs, options.only))))
+    print("\n".join(table_lines(table(options.runs))))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from dataclasses import asdict
 from functools import cache, partial
 from typing import IO, TYPE_CHECKING, Any
 
-from bench.worker.protocol import Ready
-from bench.worker.recorder import TurnMarker
+from bench.worker.protocol import Ready, TurnMarker
 from bench.worker.settings import CORES
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The arms of one workload on one backend: what they are timed on, and the steps that are made."""
+"""The arms of one workload on one device: what they are timed on, and the steps that are made."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ import numpy as np
 from bench.cells import BASELINE, Arm
 from bench.worker.program import ProgramFacts, facts
 from bench.worker.protocol import Failed
-from bench.worker.turns import stream
-from common.contract import Checkpoint, Dense, Weights, flat, fresh_checkpoint, unflat
-from common.equality import make, random_chunk, random_hidden, random_weights, trajectory
+from common import corpus as corpora
+from common.chunker import chunks
+from common.config import WORKLOADS, Device
+from common.contract import Checkpoint, Chunk, Weights, fresh_checkpoint
+from common.equality import (
+    Case,
+    make,
+    random_chunk,
+    random_hidden,
+    random_weights,
+    trajectory,
+)
 from common.errors import BakeoffError
+from common.vocab import Vocab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from bench.worker.workloads import LoadedWorkload
     from common.contract import Program, TrainStep
-    from common.equality import Case
 
 CHUNKS = 8
 """Chunks of the text that blocks are timed on, one after the other."""
@@ -52,6 +60,26 @@ def last_line() -> str:
     return " ".join("".join(traceback.format_exception_only(*sys.exc_info()[:2])).split())
 
 
+def use(backend: str) -> None:
+    """Make a device of `backend` the default one: the first, or that of the index in `gpu:1`.
+
+    Raises:
+        BakeoffError: there is no such device.
+    """
+    device = Device.of(backend)
+    devices = jax.devices(device.backend)
+    device.require(len(devices))
+    jax.config.update("jax_default_device", devices[device.number])
+
+
+def load_workload(name: str) -> tuple[Case, np.ndarray]:
+    """Return the sizes of a workload, and its text as tokens."""
+    workload = WORKLOADS[name]
+    text = corpora.load(workload.corpus).text
+    vocab = Vocab.of(text)
+    return Case.of(workload, len(vocab)), vocab.encode(text)
+
+
 class Reference(NamedTuple):
     """What is known of the baseline, by a step that is forgotten."""
 
@@ -61,16 +89,26 @@ class Reference(NamedTuple):
 
 
 class Arms:
-    """One workload on one backend."""
+    """The arms of one workload on one device of a backend; steps donate their state if asked to."""
 
-    def __init__(self, workload: LoadedWorkload, *, donate: bool = False) -> None:
-        self.donate = donate
-        """Whether steps donate their state."""
-        self.case, self.corpus, self.tokens = workload
-        self.weights = random_weights(self.case.model)
-        self.start = gentle(self.weights)
-        self.chunks = list(islice(stream(self.case, self.tokens), CHUNKS))
+    def __init__(self, workload: str, backend: str, *, donate: bool) -> None:
+        self.backend, self.donate = backend, donate
+        self.case, self.tokens = load_workload(workload)
+        self.start = gentle(random_weights(self.case.model))
+        self.chunks = list(islice(self.text(), CHUNKS))
         self.steps: dict[Arm, TrainStep] = {}
+        """Steps that can be timed: those of arms that are proven or opened."""
+        self.counted: list[TrainStep] = []
+        """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
+
+    def text(self) -> Iterator[Chunk]:
+        """Yield the text chunk by chunk, over and over, on the device; only whole chunks."""
+        per_chunk = self.case.chunk * self.case.batch
+        whole = (len(self.tokens) - 1) // per_chunk * per_chunk
+        epoch = chunks(self.tokens[: whole + 1], self.case.chunk, self.case.batch)
+        while True:
+            for arrays in zip(*epoch, strict=True):
+                yield jax.device_put(Chunk(*arrays))
 
     @cached_property
     def reference(self) -> Reference:
@@ -87,6 +125,12 @@ class Arms:
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm."""
         return make(arm.load(donate=self.donate), self.case)
+
+    def make_timed(self, arm: Arm) -> TrainStep:
+        """Return a new step of an arm, in place of the one that blocks have timed."""
+        self.steps.pop(arm, None)
+        self.steps[arm] = self.make(arm)
+        return self.steps[arm]
 
     def load(self, step: TrainStep) -> None:
         """Give a step fresh buffers: copies, so that no two arms share one."""
@@ -106,7 +150,5 @@ def gentle(weights: Weights) -> Checkpoint:
     is not blown up: after the same number of calls, arms can be compared. From a second moment of
     0, they differed by 13 % of a weight array's norm after 123 calls at `batched`.
     """
-    ones = unflat(
-        Dense(*(np.full_like(a, SECOND_MOMENT) for a in layer)) for layer in flat(weights)
-    )
-    return fresh_checkpoint(weights)._replace(nu=ones, updates=STARTED)
+    nu = jax.tree.map(lambda array: np.full_like(array, SECOND_MOMENT), weights)
+    return fresh_checkpoint(weights)._replace(nu=nu, updates=STARTED)

@@ -1,11 +1,17 @@
-"""A block: rounds over one set of fresh buffers, and a look at what was computed meanwhile."""
+"""Blocks: timed calls of arms in turns, over fresh buffers, and a look at what they computed.
+
+A kind of turns is a row of `KINDS`: the series of calls that a turn has, by metric. A block is some
+rounds, each with a turn of every arm in another order.
+"""
 
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,15 +21,24 @@ from bench.worker.arms import STARTED, guarded
 from bench.worker.counts import collector_off
 from bench.worker.protocol import Failed, Sample, Timed
 from bench.worker.settings import affinity
-from bench.worker.turns import CLOCK, CPU_CLOCK, fresh_turn
+from common.contract import zero_hidden
 from common.equality import relative_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.worker.arms import Arms
-    from bench.worker.turns import Call, Calls, End, StepTurn
+    from common.contract import Checkpoint, Chunk, Hidden, TrainStep
 
+    type Calls = dict[str, list[Call]]
+    """By metric."""
+
+# Calls are timed by these, whatever an entrant puts in their places: this module is imported before
+# any entrant is.
+CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
+
+WARM_CALLS = 3
+"""Calls before a block's rounds: the second and third can still take another path."""
 QUANTILE = 0.1
 """Quantile of an arm's calls in a block that is its datum. Noise only ever adds time, so a low
 quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
@@ -39,6 +54,112 @@ LOSS_TOLERANCE = 5e-5
 """Difference to the baseline's last loss, in nats per character: up to 5e-7 in the same blocks."""
 MOST_PADDING = 1 << 14
 """Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
+
+
+class Series(NamedTuple):
+    """Timed calls in a turn."""
+
+    calls: int
+    in_a_row: bool = False
+    """Whether only the last call is waited for, as in a training loop; each one is otherwise."""
+
+
+KINDS: dict[str, dict[str, Series]] = {
+    # With four, the untimed first call is a fifth of the time.
+    "step": {"step": Series(4)},
+    # A training loop waits now and then, to print its loss.
+    "pipelined": {"step_pipelined": Series(50, in_a_row=True)},
+    # Calls of a tiny step take next to no time. Where a library's own jit waits on every call,
+    # both are the same.
+    "host_cost": {"host_cost": Series(10), "host_cost_pipelined": Series(10, in_a_row=True)},
+}
+"""The series of each kind of turns, by metric."""
+
+
+class Call(NamedTuple):
+    """What a timed call took, or the mean of several."""
+
+    seconds: float
+    idle: float
+    """Those seconds in which no thread of this process ran: it waited, or others had the
+    processor."""
+
+    @classmethod
+    def since(cls, start: float, cpu: float, end: float, calls: int = 1) -> Call:
+        """Return the mean of calls; the processor's clock was read before `start`, and is now."""
+        return cls((end - start) / calls, (end - start - (CPU_CLOCK() - cpu)) / calls)
+
+
+class End(NamedTuple):
+    """Where a training step has got to in a block."""
+
+    calls: int
+    """Since it was given its first weights."""
+    loss: float
+    """That its last timed call returned."""
+    checkpoint: Checkpoint
+
+
+@dataclass
+class Turn:
+    """Series of calls of an arm's step, after an untimed one; each block has a new one.
+
+    A call is over when what it returns is there: loss and hidden state, which come with the new
+    parameters where one program makes them all. Where a step is several programs, updates are in
+    flight then. The untimed call gives the others the caches that they have in a loop of their own:
+    without it, a step of a tenth of a millisecond pays for what the other arms left behind.
+    """
+
+    step: TrainStep
+    hidden: Hidden
+    chunk: Chunk
+    series: Mapping[str, Series]
+    calls: int = 0
+    loss: Any = None
+
+    @classmethod
+    def fresh(cls, kind: str, arms: Arms, arm: Arm, chunk: Chunk) -> Turn:
+        """Return turns over buffers of the arm's own, warm; a block's arms share the chunk."""
+        step, hidden = arms.steps[arm], zero_hidden(arms.case.model, arms.case.batch)
+        arms.load(step)
+        for _ in range(WARM_CALLS):
+            WAIT(step(hidden, chunk))
+        return cls(step, hidden, chunk, KINDS[kind], calls=WARM_CALLS)
+
+    def __call__(self) -> Calls:
+        """Take one turn."""
+        WAIT(self.step(self.hidden, self.chunk))
+        self.calls += 1
+        return {
+            metric: [self.in_a_row(calls)] if in_a_row else self.waited_for(calls)
+            for metric, (calls, in_a_row) in self.series.items()
+        }
+
+    def waited_for(self, calls: int) -> list[Call]:
+        """Return what calls took that are each waited for."""
+        step, hidden, chunk = self.step, self.hidden, self.chunk
+        clock, wait, taken = CLOCK, WAIT, []
+        for _ in range(calls):
+            cpu, start = CPU_CLOCK(), clock()
+            result = wait(step(hidden, chunk))
+            taken.append(Call.since(start, cpu, clock()))
+        self.loss, self.calls = result[1], self.calls + calls
+        return taken
+
+    def in_a_row(self, calls: int) -> Call:
+        """Return the mean of calls of which only the last is waited for."""
+        step, hidden, chunk = self.step, self.hidden, self.chunk
+        cpu, start = CPU_CLOCK(), CLOCK()
+        for _ in range(calls):
+            result = step(hidden, chunk)
+        WAIT(result)
+        call = Call.since(start, cpu, CLOCK(), calls)
+        self.loss, self.calls = result[1], self.calls + calls
+        return call
+
+    def end(self) -> End:
+        """Return where the step has got to."""
+        return End(self.calls, float(self.loss), self.step.save())
 
 
 class TimedBlock:
@@ -72,7 +193,7 @@ class TimedBlock:
 
         Args:
             arms: Those of the workload.
-            kind: A row of `bench.worker.turns.KINDS`.
+            kind: A row of `KINDS`.
             members: Arms that take part.
             rounds: Timed rounds.
             untimed: Rounds that come in addition, first; their samples are dropped.
@@ -98,20 +219,25 @@ class TimedBlock:
             {str(arm): self.wall_seconds[arm] for arm in good},
         )
 
-    def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, StepTurn]:
+    def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:
+        """Do something at an arm's turn; None where it failed, which is that arm's failure."""
+        self.at(arm)
+        result = guarded(action)
+        if isinstance(result, Failed):
+            self.failures[arm] = f"{result.failure} ({when} it was timed)"
+            return None
+        return result
+
+    def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, Turn]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
         chunk = jax.tree.map(jax.numpy.array, self.rng.choice(arms.chunks))
-        ready, padding = {}, []
+        turns, padding = {}, []
         for arm in self.rng.sample(members, len(members)):
-            self.at(arm)
             size = self.rng.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
-            turn = guarded(partial(fresh_turn, kind, arms, arm, chunk))
-            if isinstance(turn, Failed):
-                self.failures[arm] = f"{turn.failure} (before it was timed)"
-            else:
-                ready[arm] = turn
-        return ready
+            if turn := self.attempt(arm, "before", partial(Turn.fresh, kind, arms, arm, chunk)):
+                turns[arm] = turn
+        return turns
 
     def interleave(
         self, turns: Mapping[Arm, Callable[[], Calls]], rounds: int, untimed: int
@@ -124,40 +250,31 @@ class TimedBlock:
             for number in range(-untimed, rounds):
                 names = [arm for arm in turns if arm not in self.failures]
                 for arm in self.rng.sample(names, len(names)):
-                    self.at(arm)
                     self.take(arm, turns[arm], timed=number >= 0)
 
     def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
         """Take one turn of an arm, and keep its calls unless something is wrong."""
         programs, cpu, wall = self.compiled(), CPU_CLOCK(), CLOCK()
-        calls = guarded(turn)
+        calls = self.attempt(arm, "while", turn)
         wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
         if changed := self.changes():
             self.failures[arm] = f"while it was timed it {changed}"
-        elif isinstance(calls, Failed):
-            self.failures[arm] = f"{calls.failure} (while it was timed)"
-        elif timed and self.compiled() > programs:
-            self.failures[arm] = "compiled again while it was timed"
-        elif timed:
+        elif timed and calls:
+            if self.compiled() > programs:
+                self.failures[arm] = "compiled again while it was timed"
+                return
             self.wall_seconds[arm] += wall
             self.cpu_seconds[arm] += cpu
             for metric, taken in calls.items():
                 self.calls[arm][metric].extend(taken)
 
-    def compare(self, turns: Mapping[Arm, StepTurn], baseline: Arm | None) -> None:
+    def compare(self, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
         """Compare what each arm has computed with what the baseline has, after as many calls.
 
         Without a baseline, only updates are counted: other blocks of this worker compare with it.
         """
-        ends: dict[Arm, End] = {}
-        for arm, turn in turns.items():
-            if arm not in self.failures:
-                self.at(arm)
-                end = guarded(turn.end)
-                if isinstance(end, Failed):
-                    self.failures[arm] = f"{end.failure} (after it was timed)"
-                else:
-                    ends[arm] = end
+        left = [arm for arm in turns if arm not in self.failures]
+        ends = {arm: end for arm in left if (end := self.attempt(arm, "after", turns[arm].end))}
         if baseline is not None and baseline not in ends:
             why = f"the baseline failed, so nothing could be compared: {self.failures[baseline]}"
             self.failures |= dict.fromkeys(ends, why)

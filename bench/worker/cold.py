@@ -9,18 +9,29 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import jax
 
     from common.contract import Program
 
 CLOCK = time.perf_counter
 """Bound before an entrant is imported."""
+
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds that a stage takes, which is done inside."""
+    start = CLOCK()
+    yield
+    seconds[stage] = CLOCK() - start
 
 
 def cold(
@@ -39,94 +50,82 @@ def cold(
     """
     if "jax" in sys.modules:
         raise RuntimeError("jax was imported before its import was to be timed")
-    before, clock = Surroundings(), CLOCK
+    before, seconds = Surroundings(), dict[str, float]()
     impls = importlib.import_module("impls")
     for path in outside.values():
         impls.add(path)
-    start = clock()
-    loaded = impls.load(entrant)
-    seconds: dict[str, float] = {"import": clock() - start}
+    with timed(seconds, "import"):
+        loaded = impls.load(entrant)
 
     import jax
 
-    from bench.worker.program import fingerprint
-    from bench.worker.workloads import load_workload, use
+    from bench.worker.arms import load_workload, use
+    from bench.worker.program import Graph
     from common.contract import fresh_checkpoint, zero_hidden
     from common.equality import make, random_chunk
     from common.steps import on_host
 
-    events: list[tuple[str, float]] = []
-
-    def took(event: str, duration_secs: float, **_: str | int) -> None:
-        events.append((event, duration_secs))
+    events: list[str] = []
 
     def happened(event: str, **_: str | int) -> None:
-        events.append((event, 0.0))
+        events.append(event)
 
-    jax.monitoring.register_event_duration_secs_listener(took)
     jax.monitoring.register_event_listener(happened)
     use(backend)
-    case = load_workload(workload).case
+    case = load_workload(workload)[0]
     key = jax.block_until_ready(jax.random.key(0))
-    start = clock()
-    # Some libraries make a first model here, and compile for it what `init` then finds compiled.
-    model = loaded.build(case.model)
-    params = jax.block_until_ready(model.init(key))
-    seconds["init"] = clock() - start
+    with timed(seconds, "init"):
+        # Some libraries make a first model here, and compile for it what `init` finds compiled.
+        model = loaded.build(case.model)
+        params = jax.block_until_ready(model.init(key))
 
     step = make(loaded.style(style, donate=donate), case)
     step.load(fresh_checkpoint(on_host(model.to_weights(params))))
     inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
-    lowered = None if program is None else stages(program, seconds, events)
-    start = clock()
-    jax.block_until_ready(step(*inputs))
-    seconds["first_step"] = clock() - start
-    peak = peak_rss()
-    if any(event.endswith("cache_hits") for event, _ in events):
+    lowered = None if program is None else stages(program, seconds)
+    with timed(seconds, "first_step"):
+        jax.block_until_ready(step(*inputs))
+    values = seconds | {"peak_rss": peak_rss()}
+    if any(event.endswith("cache_hits") for event in events):
         raise RuntimeError(
             "the persistent compilation cache was used; compile times would be wrong"
         )
     if changes := before.changes():
         raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
-    values = seconds | {"peak_rss": peak}
-    arm = f"{entrant}/{style}"
     return Cold(
-        samples=[Sample(arm, name, value) for name, value in values.items()],
+        samples=[Sample(f"{entrant}/{style}", name, value) for name, value in values.items()],
         missing=[] if program is not None else ["trace", "lower", "compile"],
         timed_seconds=sum(seconds.values()),
-        program=fingerprint(lowered) if lowered is not None else "",
+        program=Graph.of(lowered).fingerprint() if lowered is not None else "",
     )
 
 
-def stages(
-    program: Program, seconds: dict[str, float], events: list[tuple[str, float]]
-) -> jax.stages.Lowered:
-    """Trace, lower and compile a program, and return it lowered.
-
-    `seconds` gets those of each stage, told apart if they can be; to `events`, JAX's own durations
-    are added as they come.
-    """
-    clock = CLOCK
-    start = clock()
+def stages(program: Program, seconds: dict[str, float]) -> jax.stages.Lowered:
+    """Trace, lower and compile a program, and return it lowered."""
     if program.trace is not None:
-        traced = program.trace()
-        seconds["trace"] = clock() - start
-        start = clock()
-        lowered = traced.lower()
-        seconds["lower"] = clock() - start
+        with timed(seconds, "trace"):
+            traced = program.trace()
+        with timed(seconds, "lower"):
+            lowered = traced.lower()
     else:
         # There is no clock between the two: JAX's own event says what lowering took.
-        known = len(events)
+        import jax
+
+        lowering: list[float] = []
+
+        def took(event: str, duration_secs: float, **_: str | int) -> None:
+            lowering.extend([duration_secs] if "jaxpr_to_mlir_module" in event else [])
+
+        jax.monitoring.register_event_duration_secs_listener(took)
+        start = CLOCK()
         lowered = program.lower()
-        both = clock() - start
-        lower = sum(took for event, took in events[known:] if "jaxpr_to_mlir_module" in event)
+        both, lower = CLOCK() - start, sum(lowering)
         if 0 < lower < both:  # else nothing tells where the one ends
             seconds |= {"lower": lower, "trace": both - lower}
-    start = clock()
-    lowered.compile()
-    seconds["compile"] = clock() - start
+    with timed(seconds, "compile"):
+        lowered.compile()
     return lowered
 
 

@@ -1,6 +1,6 @@
-"""Exact counts of a training step: Python starts and calls, compilations, parameters.
+"""Exact counts of a training step and its file: they come out the same on every run.
 
-They come out the same on every run of the same releases, so they are compared without statistics.
+So the same releases have the same counts, and they are compared without statistics.
 """
 
 from __future__ import annotations
@@ -8,28 +8,37 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import tokenize
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax
 
+from bench.worker.protocol import Counted, Sample
 from common.contract import fresh_checkpoint
 from common.equality import random_chunk, random_hidden, random_weights
-from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
     from types import CodeType
 
+    from bench.cells import Arm
+    from bench.worker.arms import Arms
     from common.contract import TrainStep
     from common.equality import Case
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
-TOOL = "jax-bakeoff counts"
+HEARD: Counter[str] = Counter()
+"""Events that JAX has told of, `COMPILED` among them."""
+TOOL, TOOL_ID = "jax-bakeoff counts", 4
+"""Name and id in `sys.monitoring`, one that no debugger, profiler or coverage tool asks for."""
 EVENTS = sys.monitoring.events
-TOOL_IDS = range(6)
-"""Those of `sys.monitoring` that anybody may use."""
+OF_PYTHON = {"python_starts": EVENTS.PY_START, "python_calls": EVENTS.CALL}
+"""Counts of what the interpreter does, by metric: functions of Python that start, and calls that
+Python code makes, of anything."""
 UNCOUNTED = 3
 """Calls before the counted ones, which may still fill caches."""
 COUNTED = 3
@@ -41,13 +50,15 @@ WARM_CALLS = 10
 COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
 
 
-class PythonCounts(NamedTuple):
-    """What the interpreter did in one call."""
+def counted(arms: Arms, arm: Arm) -> Counted:
+    """Return what Python and JAX do in a new step of an arm; see `exact`."""
+    arms.counted.append(arms.make(arm))
+    return Counted(samples_of(arm, exact(arms.counted[-1], arms.case)))
 
-    starts: int
-    """Functions of Python that were started (PY_START)."""
-    calls: int
-    """Calls that Python code made, of anything (CALL)."""
+
+def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[Sample]:
+    """Return exact numbers of an arm as samples; those that are not known are left out."""
+    return [Sample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
 
 
 def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
@@ -70,23 +81,18 @@ def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
     hidden = random_hidden(case)
     step.load(fresh_checkpoint(random_weights(case.model)))
     jax.clear_caches()
-    programs = compilations()
-    for chunk in chunks[:FIRST_CALLS]:
+    programs, compiled = compilations(), []
+    for chunk in chunks:
         hidden, _ = jax.block_until_ready(step(hidden, chunk))
-    first = programs()
-    for chunk in chunks[FIRST_CALLS:]:
-        hidden, _ = jax.block_until_ready(step(hidden, chunk))
-    warm = programs() - first
-    counts = None if warm else python_counts(partial(step, hidden, chunks[0]))
-    return {
-        "python_starts": counts and counts.starts,
-        "python_calls": counts and counts.calls,
-        "compilations_first": first,
-        "compilations_warm": warm,
-    }
+        compiled.append(programs())
+    first = compiled[FIRST_CALLS - 1]
+    counts: dict[str, int | None] = {"compilations_first": first}
+    counts["compilations_warm"] = warm = compiled[-1] - first
+    call = partial(step, hidden, chunks[0])
+    return counts | (dict.fromkeys(OF_PYTHON) if warm else python_counts(call))
 
 
-def python_counts(call: Callable[[], Any]) -> PythonCounts | None:
+def python_counts(call: Callable[[], Any]) -> dict[str, int | None]:
     """Return what the interpreter does in one call of `call`, in this thread.
 
     None where that is not the same in each of several calls.
@@ -100,59 +106,37 @@ def python_counts(call: Callable[[], Any]) -> PythonCounts | None:
     compare the shardings of arrays, equal ones that are not the same object with a call more: so
     some starts depend on which arrays the process has used before. Compare counts that `exact`
     returns, which starts from cleared caches.
-
-    Raises:
-        BakeoffError: other tools have taken every id of `sys.monitoring`.
     """
-    found = _counted(call, EVENTS.PY_START, EVENTS.CALL)
-    return None if found is None else PythonCounts(*found)
-
-
-def _counted(call: Callable[[], Any], *events: int) -> tuple[int, ...] | None:
-    """Return how often each event happens in a call; None unless several calls agree."""
     for _ in range(UNCOUNTED):
         jax.block_until_ready(call())
-    with collector_off(), tool_id() as tool:
-        counts = [_count(call, tool, events) for _ in range(COUNTED)]
-    return counts[0] if len(set(counts)) == 1 else None
+    sys.monitoring.use_tool_id(TOOL_ID, TOOL)
+    try:
+        with collector_off():
+            first, *others = (_counts_of_one(call) for _ in range(COUNTED))
+    finally:
+        sys.monitoring.free_tool_id(TOOL_ID)
+    same = all(other == first for other in others)
+    return {name: first[event] if same else None for name, event in OF_PYTHON.items()}
 
 
-def _count(call: Callable[[], Any], tool: int, events: Sequence[int]) -> tuple[int, ...]:
-    counts = dict.fromkeys(events, 0)
-    here, ours = threading.get_ident(), _count.__code__
+def _counts_of_one(call: Callable[[], Any]) -> dict[int, int]:
+    counts = dict.fromkeys(OF_PYTHON.values(), 0)
+    here, ours, monitoring = threading.get_ident(), _counts_of_one.__code__, sys.monitoring
 
     def happened(event: int, code: CodeType, *_: object) -> None:
         counts[event] += code is not ours and threading.get_ident() == here
 
-    monitoring = sys.monitoring
-    for event in events:
-        monitoring.register_callback(tool, event, partial(happened, event))
+    for event in counts:
+        monitoring.register_callback(TOOL_ID, event, partial(happened, event))
     try:
-        monitoring.set_events(tool, sum(events))
+        monitoring.set_events(TOOL_ID, sum(counts))
         result = call()
     finally:
-        monitoring.set_events(tool, EVENTS.NO_EVENTS)
-        for event in events:
-            monitoring.register_callback(tool, event, None)
+        monitoring.set_events(TOOL_ID, EVENTS.NO_EVENTS)
+        for event in counts:
+            monitoring.register_callback(TOOL_ID, event, None)
     jax.block_until_ready(result)
-    return tuple(counts.values())
-
-
-@contextmanager
-def tool_id() -> Iterator[int]:
-    """Hold a free id of `sys.monitoring`; raise BakeoffError where there is none."""
-    free = [tool for tool in TOOL_IDS if sys.monitoring.get_tool(tool) is None]
-    if not free:
-        raise BakeoffError(
-            "every tool id of sys.monitoring is taken: count what Python does without a debugger, "
-            "a profiler or a coverage tool"
-        )
-    tool = free[-1]  # debuggers and profilers ask for the first ones by their numbers
-    sys.monitoring.use_tool_id(tool, TOOL)
-    try:
-        yield tool
-    finally:
-        sys.monitoring.free_tool_id(tool)
+    return counts
 
 
 @contextmanager
@@ -178,28 +162,63 @@ def compilations() -> Callable[[], int]:
         RuntimeError: this JAX does not tell when it compiles.
     """
     for _ in range(2):
-        before = LISTENER.heard
+        before = HEARD[COMPILED]
         jax.block_until_ready(jax.jit(lambda: 0)())
-        start = LISTENER.heard
+        start = HEARD[COMPILED]
         if start > before:
-            return lambda: LISTENER.heard - start
+            return lambda: HEARD[COMPILED] - start
         # The first time, or somebody has cleared all of JAX's listeners.
-        jax.monitoring.register_event_duration_secs_listener(LISTENER)
+        jax.monitoring.register_event_duration_secs_listener(hear)
     raise RuntimeError(
         f"jax {jax.__version__} does not say {COMPILED} when it compiles, so compilations cannot "
         "be counted; is jit disabled?"
     )
 
 
-class _Listener:
-    """Counts the programs that JAX says it has compiled."""
-
-    heard = 0
-
-    def __call__(self, event: str, duration_secs: float, **_: str | int) -> None:
-        del duration_secs
-        self.heard += event == COMPILED
+def hear(event: str, duration_secs: float, **_: str | int) -> None:  # noqa: ARG001
+    """Count what JAX says; this is the only listener, since not every release can unregister it."""
+    HEARD[event] += 1
 
 
-LISTENER = _Listener()
-"""The only one: not every release of JAX can unregister it."""
+def live_arrays(backend: str) -> list[jax.Array]:
+    """Return the arrays of a backend that are alive."""
+    return jax.live_arrays(backend.partition(":")[0])
+
+
+def live_bytes(step: TrainStep, case: Case, before: list[jax.Array], backend: str) -> int:
+    """Return the bytes of arrays that a step keeps alive between two of its calls.
+
+    Those are parameters, Adam's moments and counts, and whatever copies it has of them; what a call
+    is given and returns is not among them.
+
+    Args:
+        step: What `common.equality.make` returned; what it held is gone afterwards.
+        case: The sizes, the step's own.
+        before: What was alive before it was made.
+        backend: That it runs on.
+    """
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    arguments = random_hidden(case), random_chunk(case, 1)
+    returned = jax.block_until_ready(step(*arguments))
+    gc.collect()
+    others = {id(array) for array in (*before, *jax.tree.leaves((arguments, returned)))}
+    return sum(array.nbytes for array in live_arrays(backend) if id(array) not in others)
+
+
+def code_lines(path: Path) -> int:
+    """Return the lines of a Python file that hold code: no blank line, comment or docstring.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    lines: set[int] = set()
+    statement: list[tokenize.TokenInfo] = []
+    with path.open(encoding="utf-8") as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type == tokenize.NEWLINE:
+                if [part.type for part in statement] != [tokenize.STRING]:
+                    lines.update(*(range(part.start[0], part.end[0] + 1) for part in statement))
+                statement.clear()
+            elif token.type != tokenize.COMMENT and token.string.strip():
+                statement.append(token)
+    return len(lines)

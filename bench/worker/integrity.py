@@ -12,6 +12,8 @@ import time  # noqa: F401 -- watched
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bench.worker.settings import affinity
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,22 +47,18 @@ class Surroundings:
         It is put back where that is possible, so that the other arms of the process are measured
         under what they were to be measured under.
         """
-        found = []
+        changes = []
         for kind, before in zip(self.kinds, self.values, strict=True):
             now = kind()
-            names = before | now if kind is variables else before
-            for name in names:
+            for name in before | now if kind is variables else before:
                 value, other = before.get(name), now.get(name)
                 if same(value, other):
                     continue
                 with suppress(Exception):  # a setting that can be set once; a lower nice value
                     put_back(kind, name, value)
-                found.append(
-                    f"replaced {name}"
-                    if kind is functions
-                    else f"changed {name} from {value!r} to {other!r}"
-                )
-        return "; ".join(found)
+                words = f"changed {name} from {value!r} to {other!r}"
+                changes.append(f"replaced {name}" if kind is functions else words)
+        return "; ".join(changes)
 
 
 def functions() -> Values:
@@ -88,10 +86,9 @@ def variables() -> Values:
 
 def scheduling() -> Values:
     """Return the cores and the nice value of this process; macOS does not tell the cores."""
-    found: Values = {"the priority": os.getpriority(os.PRIO_PROCESS, 0)}
-    if hasattr(os, "sched_getaffinity"):
-        found = {"the affinity": sorted(os.sched_getaffinity(0))} | found
-    return found
+    cores = affinity()
+    known: Values = {} if cores is None else {"the affinity": cores}
+    return known | {"the priority": os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 def put_back(kind: Callable[[], Values], name: str, value: Any) -> None:

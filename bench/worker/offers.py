@@ -2,64 +2,53 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
 import impls
 from bench.worker.arms import last_line
-from bench.worker.gpus import gpus
 from common.errors import BakeoffError
 from common.versions import versions
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
 NO_KEYWORD = "its factory has no keyword `donate`"
-NOT_JAX = "it is not JAX's"
-"""Why a style cannot donate its state."""
+"""Reason why a style cannot donate its state."""
 
 
 def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     """Say what this environment offers; of all entrants, or of those named."""
     for path in outside.values():
         impls.add(path)
-    found: dict[str, Any] = {
-        name: {} for name in ("styles", "problems", "missing", "alone", "if_named", "keeping")
+    by_entrant: dict[str, dict[str, Any]] = {
+        name: {} for name in ("styles", "problems", "missing", "if_named", "keeping")
     }
-    libraries, foreign = [], []
+    libraries = []
     for name in entrants or impls.usual():
         try:
             entrant, declared = impls.load(name), impls.declared(name)
         except BakeoffError as error:
-            found["problems"][name] = str(error)
+            by_entrant["problems"][name] = str(error)
             continue
         except Exception:
-            found["problems"][name] = f"import failed: {last_line()}"
+            by_entrant["problems"][name] = f"import failed: {last_line()}"
             continue
         libraries.append(entrant.distribution)
-        found["styles"][name] = list(entrant.styles)
-        if entrant.missing:
-            found["missing"][name] = dict(entrant.missing)
-        if not declared.jax:
-            foreign.append(name)
-        if name not in impls.OUTSIDE:  # one from outside may always donate: its program tells
-            why = NO_KEYWORD if declared.jax else NOT_JAX
-            keeping = [style for style in entrant.styles if not entrant.can_donate(style)]
-            found["keeping"][name] = dict.fromkeys(keeping, why)
-        for what in ("alone", "if_named"):
-            if own := [style for style in getattr(declared, what) if style in entrant.styles]:
-                found[what][name] = own
+        styles = list(entrant.styles)
+        # One from outside may always donate: its program tells.
+        keeping = [] if name in impls.OUTSIDE else [s for s in styles if not entrant.can_donate(s)]
+        of_entrant = {
+            "styles": styles,
+            "missing": dict(entrant.missing),
+            "if_named": [style for style in declared.if_named if style in styles],
+            "keeping": dict.fromkeys(keeping, NO_KEYWORD),
+        }
+        for what, value in of_entrant.items():
+            by_entrant[what][name] = value
     devices = offered_devices()
-    return found | {
-        "foreign": foreign,
+    return by_entrant | {
         "backends": list(devices),
         "devices": devices,
         "details": {backend: details(backend) for backend in devices},
@@ -77,49 +66,25 @@ def uncached() -> int:
 
 def offered_devices() -> dict[str, str]:
     """Return the kind of the first device of each backend that there is."""
+    platforms = ["cpu", "gpu", "tpu"]
+    with suppress(Exception):  # an old release does not say what its plugins are called
+        from jax.extend.backend import backends
+
+        platforms += [client.devices()[0].platform for client in backends().values()]
     devices = {}
-    for backend in dict.fromkeys(("cpu", "gpu", "tpu", *platforms())):
+    for backend in dict.fromkeys(platforms):
         with suppress(RuntimeError):
             devices[backend] = str(jax.devices(backend)[0].device_kind)
     return devices
 
 
-def platforms() -> list[str]:
-    """Return what jax calls the backends that it has; none where an old release does not say."""
-    with suppress(Exception):
-        from jax.extend.backend import backends
-
-        return [client.devices()[0].platform for client in backends().values()]
-    return []
-
-
 def details(backend: str) -> dict[str, Any]:
-    """Return what a backend is and what is set for it.
-
-    Returns:
-        How many devices it has, the memory of one in bytes, its driver's words, and settings that
-        say how its programs are made and run.
-    """
-    found, driver = jax.devices(backend), ""
-    memory: dict[str, Any] = {}
+    """Return what a backend is: how many devices, their driver, how matrices are multiplied."""
+    devices, driver = jax.devices(backend), ""
     with suppress(Exception):  # an old release, or a driver that does not tell
-        memory = found[0].memory_stats() or {}
-        driver = " ".join(str(found[0].client.platform_version).split())
+        driver = " ".join(str(devices[0].client.platform_version).split())
     return {
-        "count": len(found),
-        "memory": memory.get("bytes_limit"),
+        "count": len(devices),
         "driver": "" if driver in ("<unknown>", backend) else driver,
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
-        "memory_statistics": bool(memory),
-        **({} if backend == "cpu" else of_accelerator()),
-        **({"cards": [asdict(card) for card in gpus() or ()]} if backend == "gpu" else {}),
-    }
-
-
-def of_accelerator(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return how memory is taken, and kernels are chosen, on what is no CPU."""
-    level = re.search(r"--xla_gpu_autotune_level=(\d+)", environment.get("XLA_FLAGS", ""))
-    return {
-        "preallocation": environment.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true"),
-        "autotuning": f"level {level[1]}" if level else "XLA's own level, anew in each process",
     }

@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 
     from common.contract import Program
 
+    type Edge = tuple[str, int]
+    """The part that an operand plays, and its node."""
+
 COMMUTATIVE = {
     f"stablehlo.{name}" for name in ("add", "and", "maximum", "minimum", "multiply", "or")
 }
-EXACT = (
-    *("jaxpr_equations", "flops", "bytes_accessed"),
-    *("temp_bytes", "argument_bytes", "alias_bytes"),
-)
-"""Facts that are metrics as they are."""
-HLO_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([a-z][\w\-]*)\(", re.M)
+HLO_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) [a-z][\w\-]*\(", re.M)
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,22 @@ class ProgramFacts:
     """False where a step runs more programs than this one, whose facts are then a part's."""
     fingerprint: str
     """Digest of the lowered program: the same for two programs that differ in names alone."""
-    jaxpr_equations: int
-    """Nested ones too; calls of a jitted function count as what they call."""
     operations: dict[str, int]
     """StableHLO operations by kind: live ones, equal ones once, functions inlined."""
-    hlo_instructions: dict[str, int]
-    """Instructions of the optimised HLO by kind."""
-    flops: float
-    bytes_accessed: float
-    temp_bytes: int
-    argument_bytes: int
-    alias_bytes: int
-    """Bytes of outputs that take the place of donated inputs."""
+    counts: dict[str, float]
+    """Exact metrics, by name. Equations of the jaxpr are nested ones too, and calls of a jitted
+    function count as what they call."""
+
+    @property
+    def donates(self) -> bool:
+        """Whether outputs take the place of donated inputs."""
+        return self.counts["alias_bytes"] > 0
+
+    def beside(self, baseline: ProgramFacts) -> dict[str, int]:
+        """Return by how many operations of each kind it differs; nothing where it does not."""
+        counts = Counter(self.operations)
+        counts.subtract(baseline.operations)
+        return {kind: count for kind, count in sorted(counts.items()) if count}
 
 
 def facts(program: Program) -> ProgramFacts:
@@ -60,51 +62,16 @@ def facts(program: Program) -> ProgramFacts:
     cost, memory, text = costs(compiled), compiled.memory_analysis(), compiled.as_text()
     assert memory is not None
     assert text is not None
-    return ProgramFacts(
-        whole=program.whole,
-        fingerprint=graph.fingerprint(),
-        jaxpr_equations=count_equations(program.jaxpr().jaxpr),
-        operations=graph.operations(),
-        hlo_instructions=dict(sorted(Counter(HLO_INSTRUCTION.findall(text)).items())),
-        flops=cost["flops"],
-        bytes_accessed=cost["bytes accessed"],
-        temp_bytes=memory.temp_size_in_bytes,
-        argument_bytes=memory.argument_size_in_bytes,
-        alias_bytes=memory.alias_size_in_bytes,
-    )
-
-
-def difference(ours: dict[str, int], baseline: dict[str, int]) -> dict[str, int]:
-    """Return by how many of each kind two programs differ; nothing where they do not."""
-    found = Counter(ours)
-    found.subtract(baseline)
-    return {kind: count for kind, count in sorted(found.items()) if count}
-
-
-def proof_of(ours: ProgramFacts | None, baseline: ProgramFacts) -> dict[str, Any]:
-    """Return what a proof says of an arm's program; None stands for one that is not JAX's."""
-    if ours is None:
-        return {
-            "whole_step": True,
-            "same_program_as_baseline": False,
-            "operations_beside_baseline": {},
-            "donates": None,
-            "jax": False,
-        }
-    return {
-        "whole_step": ours.whole,
-        "same_program_as_baseline": ours.fingerprint == baseline.fingerprint,
-        "operations_beside_baseline": difference(ours.operations, baseline.operations),
-        "donates": ours.alias_bytes > 0,
+    counts = {
+        "jaxpr_equations": count_equations(program.jaxpr().jaxpr),
+        "hlo_instructions": len(HLO_INSTRUCTION.findall(text)),
+        "flops": cost["flops"],
+        "bytes_accessed": cost["bytes accessed"],
+        "temp_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "alias_bytes": memory.alias_size_in_bytes,
     }
-
-
-def exact_metrics(ours: ProgramFacts | None) -> dict[str, float | None]:
-    """Return the exact metrics of a program; none of one that is not JAX's."""
-    if ours is None:
-        return {}
-    values = {name: getattr(ours, name) for name in EXACT}
-    return values | {"hlo_instructions": sum(ours.hlo_instructions.values())}
+    return ProgramFacts(program.whole, graph.fingerprint(), graph.operations(), counts)
 
 
 def count_equations(jaxpr: Jaxpr) -> int:
@@ -124,11 +91,6 @@ def _inner(params: Iterable[Any]) -> Iterator[Jaxpr]:
             yield getattr(param, "jaxpr", param)
 
 
-def fingerprint(lowered: jax.stages.Lowered) -> str:
-    """Return the fingerprint of a lowered program."""
-    return Graph.of(lowered).fingerprint()
-
-
 @dataclass
 class Graph:
     """A lowered program as a graph of values, in which nothing has a name.
@@ -139,34 +101,33 @@ class Graph:
     """
 
     labels: list[str] = field(default_factory=list)
-    operands: list[list[tuple[str, int]]] = field(default_factory=list)
+    operands: list[list[Edge]] = field(default_factory=list)
     functions: dict[str, Any] = field(default_factory=dict)
-    known: dict[tuple[Any, ...], int] = field(default_factory=dict)
-    effects: list[int] = field(default_factory=list)
+    """Blocks of the functions that are called, by name."""
+    known: dict[Any, int] = field(default_factory=dict)
+    """Nodes by label and operands; by number where a node is not like another one."""
+    effects: list[Edge] = field(default_factory=list)
 
     @classmethod
     def of(cls, lowered: jax.stages.Lowered) -> Graph:
         """Read the StableHLO of `lowered`."""
         module: Any = lowered.compiler_ir("stablehlo")
         functions = [op for op in module.body.operations if op.operation.name == "func.func"]
-        graph = cls(functions={op.name.value: op for op in functions})
-        main = graph.functions["main"].regions[0].blocks[0]
+        graph = cls(functions={op.name.value: op.regions[0].blocks[0] for op in functions})
+        main = graph.functions["main"]
         arguments = {a: graph.add(f"argument {a.type}", [], unique=True) for a in main.arguments}
         results = graph.visit(main, arguments)
-        edges = [("", node) for node in results] + [("effect", node) for node in graph.effects]
-        graph.add("return", edges)
+        graph.add("return", [("", node) for node in results] + graph.effects)
         return graph.live()
 
-    def add(self, label: str, operands: list[tuple[str, int]], *, unique: bool = False) -> int:
+    def add(self, label: str, operands: list[Edge], *, unique: bool = False) -> int:
         """Return the node of this label and these operands; a new one unless it is known."""
-        key = (label, *sorted(operands))
-        if unique or key not in self.known:
+        new = len(self.labels)
+        node = self.known.setdefault(new if unique else (label, *sorted(operands)), new)
+        if node == new:
             self.labels.append(label)
             self.operands.append(operands)
-            if unique:
-                return len(self.labels) - 1
-            self.known[key] = len(self.labels) - 1
-        return self.known[key]
+        return node
 
     def visit(self, block: Any, values: dict[Any, int]) -> list[int]:
         """Add a block's operations; return the nodes that its terminator gives back."""
@@ -177,7 +138,7 @@ class Graph:
             if op.name.endswith(".return"):  # of func, stablehlo or sdy
                 return operands
             if op.name == "func.call":
-                callee = self.functions[op.attributes["callee"].value].regions[0].blocks[0]
+                callee = self.functions[op.attributes["callee"].value]
                 results = self.visit(callee, dict(zip(callee.arguments, operands, strict=True)))
             elif op.name == "stablehlo.while":
                 results = self.loop(op, operands, values)
@@ -192,13 +153,12 @@ class Graph:
             self.add(f"carry {result.type}", [("first", node)], unique=True)
             for result, node in zip(op.results, operands, strict=True)
         ]
-        condition, body = (region.blocks[0] for region in op.regions)
-        bound = [
-            values | dict(zip(block.arguments, slots, strict=True)) for block in (condition, body)
-        ]
-        [test] = self.visit(condition, bound[0])
+        [test], after = (
+            self.visit(block, values | dict(zip(block.arguments, slots, strict=True)))
+            for block in (region.blocks[0] for region in op.regions)
+        )
         loop = self.add(op.name, [("while", test)], unique=True)
-        for slot, node in zip(slots, self.visit(body, bound[1]), strict=True):
+        for slot, node in zip(slots, after, strict=True):
             self.operands[slot] += [("next", node), ("in", loop)]
         return [self.add("last", [("of", slot)]) for slot in slots]
 
@@ -222,19 +182,19 @@ class Graph:
         effect = "has_side_effect=true" in attributes
         node = self.add(f"{op.name} {types} {attributes}", edges, unique=effect)
         if effect:
-            self.effects.append(node)
+            self.effects.append(("effect", node))
         if len(op.results) == 1:
             return [node]
         return [self.add(f"result {i}", [("of", node)]) for i in range(len(op.results))]
 
     def live(self) -> Graph:
         """Return the part of the graph that its last node depends on."""
-        reached, todo = set(), [len(self.labels) - 1]
-        while todo:
-            node = todo.pop()
+        reached, left = set(), [len(self.labels) - 1]
+        while left:
+            node = left.pop()
             if node not in reached:
                 reached.add(node)
-                todo += [operand for _, operand in self.operands[node]]
+                left += [operand for _, operand in self.operands[node]]
         order = {node: i for i, node in enumerate(sorted(reached))}
         return Graph(
             [self.labels[node] for node in order],
@@ -255,7 +215,7 @@ class Graph:
         its own; then the labels say the whole graph. So different programs never agree. Equal ones
         do, but for some where a tie is no symmetry: there the order of arguments can show.
         """
-        users: list[list[tuple[str, int]]] = [[] for _ in self.labels]
+        users: list[list[Edge]] = [[] for _ in self.labels]
         for node, operands in enumerate(self.operands):
             for role, operand in operands:
                 users[operand].append((role, node))
@@ -266,7 +226,7 @@ class Graph:
             labels = self.refined(labels, users)
         return _digest(*sorted(labels))
 
-    def refined(self, labels: list[str], users: list[list[tuple[str, int]]]) -> list[str]:
+    def refined(self, labels: list[str], users: list[list[Edge]]) -> list[str]:
         """Return labels that say as much about each node's surroundings as there is to say."""
         distinct = 0
         while len(set(labels)) > distinct:

@@ -1,15 +1,13 @@
-"""Settings of a worker process: made in one place, before Python starts, and recorded."""
+"""What a worker process runs under: variables and cores, set before Python starts."""
 
 from __future__ import annotations
 
 import os
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 ENVIRONMENT = {
     # What jax calls `highest` from 0.4.31 on: float32 also where TF32 is the default
@@ -18,12 +16,9 @@ ENVIRONMENT = {
     "JAX_ENABLE_X64": "false",
     "PYTHONHASHSEED": "0",  # order of sets and of some dicts: the same in all workers
     "TF_CPP_MIN_LOG_LEVEL": "2",
-}
-ACCELERATED = {
-    # A worker and cold processes share a device: none may take three quarters of it at once
+    # A worker and cold processes share a GPU: none may take three quarters of it at once
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
-"""Set as well where a plugin of jax's for an accelerator is installed."""
 DEBUGGING = (
     *("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES"),
     "PYTHONDONTWRITEBYTECODE",  # without bytecode, an import takes twice as long
@@ -52,14 +47,7 @@ def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
     left_out = DEBUGGING if own else (*DEBUGGING, "PYTHONHOME", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
-    set_here = ENVIRONMENT | accelerated() | threads()
-    return kept | set_here | {"PYTHONPATH": os.pathsep.join(paths)}
-
-
-@cache
-def accelerated() -> dict[str, str]:
-    """Return the variables that an accelerator needs; none where jax has no plugin for one."""
-    return ACCELERATED if entry_points(group="jax_plugins") else {}
+    return kept | ENVIRONMENT | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def affinity() -> list[int] | None:
@@ -80,20 +68,13 @@ def threads(cores: Sequence[int] | None = None) -> dict[str, str]:
     return {CORES: ",".join(map(str, cores)), "NPROC": number, "PJRT_NPROC": number}
 
 
-def machine(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Return what a process with these environment variables runs under: part of every result."""
-    seen = {name: value for name, value in environment.items() if name.startswith(RECORDED)}
+def conditions() -> dict[str, Any]:
+    """Return what workers run under: part of every result."""
+    seen = {name: value for name, value in environment().items() if name.startswith(RECORDED)}
     return {
         "environment": dict(sorted(seen.items())),
-        "xla_flags": environment.get("XLA_FLAGS", ""),
         "affinity": affinity(),
         "load_average": list(os.getloadavg()),
-    }
-
-
-def conditions() -> dict[str, Any]:
-    """Return what workers run under."""
-    return machine(environment()) | {
         "garbage_collector": "frozen after imports, run before each block, off while it is timed",
         "threads": "XLA has one for each core of the affinity mask, which workers set (NPROC)",
     }

@@ -20,53 +20,12 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from common import synthetic
-from common.synthetic import GRAMMAR, WordClass, tokens, weighted
-
-LOG_2, LOG_3 = math.log(2), math.log(3)
-
-
-def transitions(grammar: Mapping[str, WordClass]) -> np.ndarray:
-    """Return P, where `P[c, d]` is the probability that class `d` follows class `c`."""
-    place = {name: i for i, name in enumerate(grammar)}
-    matrix = np.zeros((len(grammar), len(grammar)))
-    for row, word_class in zip(matrix, grammar.values(), strict=True):
-        followers, weights = weighted(word_class.followers)
-        row[[place[name] for name in followers]] = np.divide(weights, sum(weights))
-    return matrix
-
-
-def stationary(matrix: np.ndarray) -> np.ndarray:
-    """Return the distribution that an irreducible chain keeps: `pi @ P == pi`, of sum 1."""
-    size = len(matrix)
-    equations = matrix.T - np.eye(size)
-    equations[-1] = 1.0  # one balance equation follows from the others; the sum takes its place
-    return np.linalg.solve(equations, np.eye(size)[-1])
-
-
-def entropy(probabilities: np.ndarray) -> float:
-    positive = probabilities[probabilities > 0]
-    return float(-positive @ np.log(positive))
-
-
-def entropy_rate(grammar: Mapping[str, WordClass]) -> float:
-    """Return nats per character of the text that an irreducible grammar writes."""
-    matrix = transitions(grammar)
-    entropies, lengths = [], []
-    for word_class in grammar.values():
-        strings, weights = tokens(word_class)
-        probabilities = np.divide(weights, sum(weights))
-        entropies.append(entropy(probabilities))
-        lengths.append(probabilities @ [len(string) for string in strings])
-    frequencies = stationary(matrix)
-    # a step's entropy is that of the class it goes to, plus, on average, that of the string there
-    steps = np.array([entropy(row) for row in matrix]) + matrix @ entropies
-    return float(frequencies @ steps / (frequencies @ lengths))
+from common.synthetic import GRAMMAR, tokens, weighted
 
 
 def shares(choices: tuple[str, ...], weights: tuple[int, ...]) -> dict[str, float]:
@@ -76,6 +35,12 @@ def shares(choices: tuple[str, ...], weights: tuple[int, ...]) -> dict[str, floa
 START = shares(*weighted(synthetic.SENTENCE))
 FOLLOWERS = {name: shares(*weighted(c.followers)) for name, c in GRAMMAR.items()}
 TOKENS = {name: shares(*tokens(c)) for name, c in GRAMMAR.items()}
+TRANSITIONS = np.array([[FOLLOWERS[c].get(d, 0.0) for d in GRAMMAR] for c in GRAMMAR])
+"""`TRANSITIONS[c, d]` is the probability that class `d` follows class `c`."""
+
+
+def entropy(shares: dict[str, float]) -> float:
+    return -sum(share * math.log(share) for share in shares.values())
 
 
 def test_the_bytes_are_the_same_everywhere() -> None:
@@ -87,43 +52,30 @@ def test_the_bytes_are_the_same_everywhere() -> None:
     assert digest == "6c9a058a38520dead194f27f569de2a2714e09bc179eb4266302728a629475ed"
 
 
-def test_no_two_strings_may_follow_a_class_in_two_ways() -> None:
+def test_the_grammar_is_what_the_proof_asks() -> None:
+    """No two strings may follow a class in two ways, and the chain is irreducible and aperiodic:
+    then this power of it has no zero (Wielandt's bound on primitivity)."""
     for word_class in GRAMMAR.values():
         followers, _ = weighted(word_class.followers)
         strings = [string for follower in followers for string in tokens(GRAMMAR[follower])[0]]
         assert len(followers) == len(set(followers))
         assert len(strings) == len(set(strings))
+    size = len(GRAMMAR)
+    assert np.linalg.matrix_power(TRANSITIONS, size * size - 2 * size + 2).all()
 
 
-def test_every_class_can_follow_every_other_after_any_large_number_of_steps() -> None:
-    """Irreducible and aperiodic: then this power has no zero (Wielandt's bound on primitivity)."""
-    matrix = transitions(GRAMMAR)
-    possible, size = matrix > 0, len(matrix)
-    reachable = np.eye(size, dtype=bool)
-    for _ in range(size * size - 2 * size + 2):
-        reachable = reachable @ possible
-    assert reachable.all()
-
-
-@pytest.mark.parametrize(
-    ("grammar", "nats"),
-    [
-        # a fair coin, two characters a throw
-        ({"coin": WordClass("h t", "word ", "coin")}, LOG_2 / 2),
-        # no choice anywhere
-        ({"a": WordClass("x", "word ", "b"), "b": WordClass("y", "word ", "a")}, 0.0),
-        # a third of the time in `a`, which leads to `b` and its 3 to 1; `b` leads to either
-        (
-            {"a": WordClass("xyz", "word ", "b"), "b": WordClass("p:3 q", "word ", "a b")},
-            (1 / 3 * (LOG_4_3 := 2 * LOG_2 - 0.75 * LOG_3) + 2 / 3 * (LOG_2 + LOG_4_3 / 2))
-            / (1 / 3 * 4 + 2 / 3 * 2),
-        ),
-        (GRAMMAR, synthetic.ENTROPY),
-    ],
-    ids=["coin", "deterministic", "two classes", "the text's"],
-)
-def test_entropy_of_grammars(grammar: dict[str, WordClass], nats: float) -> None:
-    assert entropy_rate(grammar) == pytest.approx(nats, rel=1e-12, abs=1e-15)
+def test_the_entropy_is_that_of_the_grammar() -> None:
+    entropies = [entropy(strings) for strings in TOKENS.values()]
+    lengths = [sum(p * len(text) for text, p in strings.items()) for strings in TOKENS.values()]
+    # The stationary distribution: one balance equation follows from the others; the sum takes its
+    # place.
+    equations = TRANSITIONS.T - np.eye(len(GRAMMAR))
+    equations[-1] = 1.0
+    frequencies = np.linalg.solve(equations, np.eye(len(GRAMMAR))[-1])
+    # A step's entropy is that of the class it goes to, plus, on average, that of the string there.
+    steps = [entropy(followers) for followers in FOLLOWERS.values()] + TRANSITIONS @ entropies
+    nats = frequencies @ steps / (frequencies @ lengths)
+    assert nats == pytest.approx(synthetic.ENTROPY, rel=1e-12)
 
 
 def test_the_text_reads_back_and_surprises_as_much_as_its_entropy_says() -> None:

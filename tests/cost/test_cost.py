@@ -1,11 +1,9 @@
-"""`bakeoff cost`: the law in a run, and what it says of a model."""
+"""`bakeoff cost`: the law in a run, the doubt of its parts, and what it says of a model."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,9 +11,8 @@ import numpy as np
 import pytest
 
 from bench.cells import REFERENCE, Arm
-from bench.cost.document import Step, cheaper, document, law_table
-from bench.cost.fit import arrays_of, cost_table
-from bench.cost.table import CostTable, json_of, read_table
+from bench.cost.document import Step, cheaper, document, table
+from bench.cost.table import CostTable, Law, StyleCost, arrays_of, cost_table, fit, read_table
 from bench.metrics import HOST, TOGETHER
 from bench.report.markdown import table_lines
 from bench.runfile import Results
@@ -27,12 +24,13 @@ from tests.commands import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.report.table import Content, Table
+    from bench.report.table import Content
     from tests.commands import Bakeoff
 
 PLAIN = (6e-5, 1e-6)
 PLANTED = {"flax_nnx/jit": (5e-5, 9e-5), "equinox/filter_jit": (1e-5, 1.7e-5)}
 """Fixed cost, and cost of each array, in seconds."""
+SIZES = np.array([8.0, 14, 26, 50, 98, 194])
 
 
 def run(workers: int = 5, depths: int = 6) -> Run:
@@ -53,41 +51,55 @@ def run(workers: int = 5, depths: int = 6) -> Run:
 
 
 @pytest.fixture(scope="module")
-def table() -> CostTable:
+def costs() -> CostTable:
     return cost_table(run())
 
 
-@pytest.fixture
-def file(table: CostTable, tmp_path: Path) -> Path:
-    path = tmp_path / "costs.json"
-    path.write_text(json_of(table), "utf-8")
-    return path
+def cost_of(law: Law) -> StyleCost:
+    return StyleCost(entrant="flax_nnx", style="jit", law=law)
 
 
-def cells(table: Table) -> list[tuple[Content, ...]]:
-    return [row.cells for row in table.rows]
+@pytest.mark.parametrize("one", [False, True])
+def test_intervals_cover_what_was_planted(one: bool) -> None:
+    """Each of four workers measures all sizes, or each of eighteen one of them."""
+    rng, runs, (fixed, each) = np.random.default_rng(4), 200, (2e-5, 3e-6)
+    sizes = np.tile(SIZES, 3 if one else 4)
+    workers = np.arange(18) if one else np.repeat(np.arange(4), 6)
+    line = fit(sizes, fixed + each * sizes, sizes, workers)
+    assert line is not None
+    assert (line.fixed, line.each, line.misfit) == pytest.approx((fixed, each, 0), abs=1e-9)
+    expected = fixed + each * sizes
+    covered = np.zeros(2)
+    for _ in range(runs):
+        speed = rng.normal(1, 0.03, workers.max() + 1)  # of a worker, the same at all sizes
+        law = fit(
+            sizes, expected * speed[workers] * rng.normal(1, 0.01, sizes.size), expected, workers
+        )
+        assert law is not None
+        rows = cost_of(law).per_array, cost_of(law).at(147)
+        truth = each, fixed + each * 147
+        covered += [abs(r.value - v) <= r.half_width for r, v in zip(rows, truth, strict=True)]
+    assert (covered / runs > 0.92).all(), covered / runs
 
 
 def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
-    table: CostTable,
+    costs: CostTable,
 ) -> None:
-    assert set(table.by_style) == set(PLANTED), "plain JAX's other styles do other work"
-    for name, style in table.by_style.items():
+    assert set(costs.by_style) == set(PLANTED), "plain JAX's other styles do other work"
+    for name, style in costs.by_style.items():
         assert style.law.each == pytest.approx(PLANTED[name][1], rel=0.2)  # a few workers' level
         assert style.per_array.half_width < 0.03 * style.law.each, "blocks' speed is no doubt"
-    jit, filtered = (table.by_style[name].law.each for name in PLANTED)
+    jit, filtered = (costs.by_style[name].law.each for name in PLANTED)
     assert jit / filtered == pytest.approx(9 / 1.7, rel=0.02)
-    assert table.arrays == (8, 194)
-
-
-def test_blocks_without_both_references_do_not_count(table: CostTable) -> None:
+    assert costs.arrays == (8, 194)
     whole = run()
     lone = [
         s._replace(block=s.block + 1000, value=9 * s.value)
         for s in whole.samples
         if s.cell.arm != REFERENCE[1]
     ]
-    assert cost_table(Run("deep", Results(), [*whole.samples, *lone])).styles == table.styles
+    more = Run("deep", Results(), [*whole.samples, *lone])
+    assert cost_table(more).styles == costs.styles, "blocks without both references do not count"
 
 
 @pytest.mark.parametrize(("workers", "depths"), [(1, 6), (5, 1), (5, 0)])
@@ -96,14 +108,14 @@ def test_too_little_to_fit(workers: int, depths: int) -> None:
         cost_table(run(workers, depths))
 
 
-def test_what_a_step_costs(table: CostTable) -> None:
+def test_what_a_step_costs(costs: CostTable) -> None:
     def rows(seconds: float) -> dict[Content, tuple[Content, ...]]:
-        made = document(table, Step(147, seconds), table.styles)
-        return {row[0]: row[1:] for row in cells(made.sections[0].tables[0])}
+        made = document(costs, Step(147, seconds), costs.styles)
+        return {row.cells[0]: row.cells[1:] for row in made.sections[0].tables[0].rows}
 
-    law = table.by_style["flax_nnx/jit"].law
+    law = costs.by_style["flax_nnx/jit"].law
     added = law.fixed + 147 * law.each
-    cost, share, least, _ = rows(0.040)["flax_nnx jit"]
+    cost, share, least, *_ = rows(0.040)["flax_nnx jit"]
     assert not isinstance(cost, str)
     assert cost.form == "added"
     assert cost.value == pytest.approx(added)
@@ -117,80 +129,49 @@ def test_what_a_step_costs(table: CostTable) -> None:
     ("style", "better"),
     {
         "flax_nnx/jit": "jit_partial",
-        "flax_nnx/pure": "jit_partial",
         "equinox/filter_jit": "pure",
-        "flax_linen/blog": "pure",
         "equinox/pure": "flat",  # an unusual style, where no usual one is cheaper
         "haiku/pure": "",
-        "equinox/flat": "",
     }.items(),
 )
 def test_what_to_write_instead(style: str, better: str) -> None:
-    costs = read_table()
-    found = cheaper(costs, costs.by_style[style])
-    assert (found[0].style if found else "") == better
-    if found:
-        after, saved = found
-        assert saved.value == pytest.approx(after.law.each - costs.by_style[style].law.each)
-        assert saved.against == style
-        assert saved.high is not None
-        assert saved.high < 0
+    published = read_table()
+    other = cheaper(published, published.by_style[style])
+    assert (other.style if other else "") == better
 
 
-def test_a_table_comes_back_from_its_file(table: CostTable, file: Path, bakeoff: Bakeoff) -> None:
-    assert read_table(file) == table
-    done = bakeoff("cost", "--from", str(file), "--format", "json")
-    assert msgspec.json.decode(done.out, type=CostTable) == table
+def test_a_table_comes_back_from_its_file(
+    costs: CostTable, bakeoff: Bakeoff, tmp_path: Path
+) -> None:
+    (tmp_path / "costs.json").write_text(costs.json, "utf-8")
+    assert read_table(tmp_path / "costs.json") == costs
+    done = bakeoff("cost", "--from", "costs.json", "--format", "json")
+    assert msgspec.json.decode(done.out, type=CostTable) == costs
 
 
-@pytest.mark.parametrize("form", ["text", "md", "html"])
-def test_every_format_names_the_better_style(form: str, bakeoff: Bakeoff, tmp_path: Path) -> None:
+def test_every_format_names_the_better_style(bakeoff: Bakeoff, tmp_path: Path) -> None:
     given = ("cost", "--arrays", "147", "--step-ms", "40", "--style", "flax_nnx/jit")
-    done = bakeoff(*given, "--format", form, "-o", f"costs.{form}")
-    assert (done.status, done.out, done.err) == (0, f"costs.{form}\n", "")
-    text = (tmp_path / f"costs.{form}").read_text("utf-8")
-    assert "jit_partial" in text
-    assert "147 parameter arrays" in text
+    texts = [bakeoff(*given).out]
+    for name in ("costs.txt", "costs.md", "costs.html"):
+        assert bakeoff(*given, "-o", name) == (0, f"{name}\n", "")
+        texts.append((tmp_path / name).read_text("utf-8"))
+    for text in texts:
+        assert "jit_partial" in text
+        assert "+14.0 ms" in text
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    {
-        "": "--arrays is missing",
-        "--arrays 0": "--arrays is 0",
-        "--arrays -3": "--arrays is -3",
-        "--arrays 8 --step-ms 0": "--step-ms is 0",
-        "--arrays 8 --step-ms nan": "--step-ms is nan",
-        "--arrays 8 --format json": "JSON has the whole table",
-        "--arrays 8 --style flax_nnx/jet": "unknown style 'flax_nnx/jet'; known: ",
-        "--arrays 8 --from missing.json": "missing.json",
-        "--arrays 8 --from other.json": "other.json",
-        "--arrays 8 --from old.json": "old.json is jax-bakeoff cost 4; needed is jax-bakeoff cost",
-        "--arrays 8 --model mine.py:make": "No such option: --model",
-        "--arrays 8 --here": "No such option: --here",
-        "--arrays 8 --check": "No such option: --check",
-    }.items(),
-)
-def test_bad_input_is_one_line(given: str, words: str, bakeoff: Bakeoff, tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("{}")
-    (tmp_path / "old.json").write_text(json.dumps({"kind": "jax-bakeoff cost", "version": 4}))
-    done = bakeoff("cost", *given.split())
-    assert (done.status, done.out) == (2, "")
-    assert words in done.err
-    assert done.err.count("\n") == 1
-
-
-def test_the_published_table_answers_at_once_and_without_jax() -> None:
+def test_the_published_table_answers_without_slow_imports() -> None:
     code = (
         "import sys; from bench.cli import main\n"
         "assert main(['cost', '--arrays', '8']) == 0\n"
-        "assert not {'jax', 'scipy'} & set(sys.modules), 'slow imports'"
+        "assert not {'jax', 'scipy'} & set(sys.modules)"
     )
-    start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.monotonic() - start < 5, "half a second on an idle machine"
 
 
 def test_the_published_page_has_the_published_law() -> None:
     page = (ROOT / "results/cost/README.md").read_text("utf-8")
-    assert "\n".join(table_lines(law_table(read_table().styles))) in page
+    costs = read_table()
+    lines = table_lines(table(costs, Step(147, 0.040), costs.styles))
+    rows = [line for line in lines if line.startswith("|")]
+    assert "\n".join(rows) in page

@@ -130,10 +130,6 @@ class Machine:
     """Factor of an arm's time in an environment; 1 for others."""
     noise: float = 0.0
     """Standard deviation of a block's log-time; half of it again by a worker's arm."""
-    program: str = ""
-    """Fingerprint that each cold process tells."""
-    same_program: bool = False
-    """Whether each proof says that the program is the baseline's."""
     seed: int = 0
     now: float = 0.0
     log: list[tuple[float, float, Action]] = field(default_factory=list)
@@ -197,9 +193,9 @@ class Machine:
         level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(action, arm)
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         return {
-            "cold": Cold([Sample(arm, metric, cold) for metric in COLD], [], 2.0, self.program),
+            "cold": Cold([Sample(arm, metric, cold) for metric in COLD], [], 2.0, ""),
             "prove": Proven(
-                PROOF | {"same_program_as_baseline": self.same_program},
+                PROOF | {"same_program_as_baseline": False},
                 [Sample(arm, "flops", 5.0)],
                 [1.0] * 10,
             ),

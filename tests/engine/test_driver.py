@@ -15,9 +15,9 @@ import pytest
 
 from bench.engine.actions import Action
 from bench.engine.answers import AnswerError, typed
-from bench.engine.driver import COMPILED, Driver, new_cache
+from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal
-from bench.engine.process import HEAVY_SILENCE, WorkerFailedError
+from bench.engine.process import WorkerFailedError
 from common.errors import BakeoffError
 from tests.engine.simulated import Machine, needed, plan_of, side
 
@@ -122,7 +122,16 @@ def is_whole(plan: Plan) -> bool:
 
 
 def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -> None:
-    assert is_whole(run(Journal.create(tmp_path / "whole", {})))
+    deaths = [WorkerFailedError("worker failed (exit status -9)", "last words", 0)]
+
+    def fails(action: Action) -> None:
+        if action.do == "prove" and action.arms == ("haiku/pure",) and deaths:
+            raise deaths.pop()
+
+    lab.fails = fails
+    whole = run(Journal.create(tmp_path / "whole", {}))
+    assert is_whole(whole)
+    assert any("exit status -9" in note for note in whole.sides[0].notes)
     assert not lab.living
     lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
     for records in range(0, len(lines), 3):
@@ -132,6 +141,8 @@ def test_cut_anywhere_it_goes_on_and_nothing_is_lost(lab: Lab, tmp_path: Path) -
         known = journalled(Journal.open(path).records)
         resumed = run(Journal.open(path))
         assert is_whole(resumed), records
+        times = [record["outcome"]["at"] for record in Journal.open(path).records]
+        assert times == sorted(times), "the clock goes on where it was cut off"
         assert known <= {sample.value for sample in resumed.visits.samples}
 
         # The new journal holds all of it again, and nothing is measured anew.
@@ -151,101 +162,65 @@ def journalled(records: list[dict[str, Any]]) -> set[float]:
 
 
 def test_ctrl_c_leaves_no_worker_and_goes_on_later(lab: Lab, tmp_path: Path) -> None:
-    path, turns = tmp_path / "journal", 0
+    path = tmp_path / "journal"
     Journal.create(path, {})
-    while True:
-        stop, turns = len(lab.asked) + 25, turns + 1
+    for stop in (15, 30, 45):
 
         def fails(_: Action, stop: int = stop) -> None:
             if len(lab.asked) == stop:
                 raise KeyboardInterrupt
 
         lab.fails = fails
-        try:
-            resumed = run(Journal.open(path))
-            break
-        except KeyboardInterrupt:
-            assert not lab.living, "a worker is left behind"
-            assert turns < 30
-    assert turns > 2
-    assert is_whole(resumed)
-
-
-def test_deaths_are_journalled(lab: Lab, tmp_path: Path) -> None:
-    def fails(action: Action) -> None:
-        if action.do == "prove" and action.arms == ("haiku/pure",):
-            raise WorkerFailedError("worker failed (exit status -9)", "last words", 0)
-
-    lab.fails = fails
-    path = tmp_path / "journal"
-    plan = run(Journal.create(path, {}))
-    lab.fails = lambda _: pytest.fail("it is in the journal")
-    again = run(Journal.open(path))
-    assert located(again) == located(plan)
-    [state], [before] = again.sides, plan.sides
-    assert state.notes == before.notes
-    assert any("exit status -9" in note for note in state.notes)
+        with pytest.raises(KeyboardInterrupt):
+            run(Journal.open(path))
+        assert not lab.living, "a worker is left behind"
+    assert is_whole(run(Journal.open(path)))
 
 
 @pytest.mark.parametrize(
-    ("wanted", "options"),
+    ("seed", "text", "other", "message"),
     [
-        pytest.param(SMALL, {"seed": 1}, id="seed"),
-        pytest.param(needed(("seed",), METRICS, STYLES), {}, id="workload"),
-        pytest.param(SMALL, {"rounds": 3}, id="rounds"),
+        (1, "", "", "does not fit this run: it holds .* to be done"),
+        (0, '"do":"block"', '"do":"flock"', r"record \d+ of the journal .* is damaged: delete"),
+        (0, '"haiku/pure","step"', '"nobody/pure","step"', r"record \d+ of the .* is damaged: de"),
     ],
 )
-def test_a_journal_of_another_plan(
-    wanted: Needed, options: dict[str, int], lab: Lab, tmp_path: Path
+def test_a_journal_of_another_plan_or_a_damaged_one(
+    seed: int, text: str, other: str, message: str, lab: Lab, tmp_path: Path
 ) -> None:
     path = tmp_path / "journal"
     run(Journal.create(path, {}))
-    before = path.read_bytes()
-    with pytest.raises(BakeoffError, match=r"does not fit this run: it holds .* to be done"):
-        run(Journal.open(path), wanted, **options)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("text", "other"),
-    [
-        ('"do":"block"', '"do":"flock"'),
-        ('"took":', '"tock":'),
-        ('"haiku/pure","step"', '"nobody/pure","step"'),
-    ],
-)
-def test_a_damaged_record_is_named(text: str, other: str, lab: Lab, tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    run(Journal.create(path, {}))
-    path.write_text(path.read_text().replace(text, other))
-    with pytest.raises(BakeoffError, match=r"record \d+ of the journal .* is damaged: delete"):
-        run(Journal.open(path))
+    path.write_text(before := path.read_text().replace(text, other))
+    with pytest.raises(BakeoffError, match=message):
+        run(Journal.open(path), seed=seed)
+    assert path.read_text() == before
 
 
 @pytest.mark.parametrize("written", [1, 20])
 def test_a_full_disk_ends_a_run_that_goes_on_later(
     written: int, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal, left = Journal.create(tmp_path / "journal", {}), written
+    path, left = tmp_path / "journal", written
+    journal = Journal.create(path, {})
 
-    def full(_: int) -> None:
+    def full(descriptor: int) -> None:
         nonlocal left
         left -= 1
         if left < 0:
+            os.truncate(path, os.fstat(descriptor).st_size - 1)  # the last bytes are lost
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(DiskError, match="the disk is full"):
+        with pytest.raises(DiskError, match=rf"^the disk is full: {path} cannot.*--resume$"):
             run(journal)
     assert not lab.living
-    assert is_whole(run(Journal.open(tmp_path / "journal")))
+    assert is_whole(run(Journal.open(path)))
 
 
 @pytest.mark.parametrize("donate", [False, True])
 def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab) -> None:
-    groups = [(side(SMALL),), (side(SMALL, "heavy/one"),)]
-    driver = FakeDriver(plan_of([*groups], donate=donate, **FIXED))
+    driver = FakeDriver(plan_of([(side(SMALL),), (side(SMALL, "heavy"),)], donate=donate, **FIXED))
     driver.run()
     assert not driver.cache.exists()
     told: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -254,13 +229,9 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab) -> Non
     loads = told["load"]
     assert len({command["seed"] for command in loads}) == len(loads)
     assert len({command["cache"] for command in loads}) == 2, "one for each environment"
-    assert {*map(tuple, (sorted(c["arms"]) for c in loads))} >= {
-        ("control/pure", "haiku/pure", "pure_jax/pure")
-    }
     assert all("cache" not in command for command in told["cold"])
     assert {command["entrant"] for command in told["cold"]} == {"pure_jax", "haiku"}
-    assert {tuple(command["losses"] or ()) for command in told["open"]} <= {(), (1.0,) * 10}
-    assert told["open"]
+    assert (1.0,) * 10 in {tuple(command["losses"] or ()) for command in told["open"]}
     assert all(command.get("donate", False) is donate for command in [*loads, *told["cold"]])
 
 
@@ -279,39 +250,6 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab) -> None:
     assert is_whole(plan)
 
 
-def test_progress_is_told_before_each_action(lab: Lab) -> None:
-    told: list[tuple[str, float]] = []
-    plan = plan_of(SMALL, **FIXED)
-    FakeDriver(plan, on_progress=lambda action, spent: told.append((action.do, spent.wall))).run()
-    assert told[0] == ("start", 5.0)
-    assert {do for do, _ in told} >= {"load", "prove", "open", "block", "cold", "train", "close"}
-    assert [seconds for _, seconds in told] == sorted(seconds for _, seconds in told)
-
-
-@pytest.mark.parametrize(
-    ("budget", "spent", "do", "environment", "seconds"),
-    [
-        (60, 0, "block", "", 30),
-        (600, 0, "block", "", 200),
-        (3600, 0, "block", "", 300),
-        (600, 550, "block", "", 56),  # what is left, and ten seconds
-        (600, 599, "block", "", 20),
-        (60, 0, "load", "heavy", HEAVY_SILENCE),
-        (60, 0, "block", "heavy", 30),
-        (600, 0, "prove", "", 10),  # the usual time of its kind is known: a quarter of a second
-    ],
-)
-def test_a_worker_is_given_up_the_sooner_the_less_time_is_left(
-    budget: float, spent: float, do: Any, environment: str, seconds: float
-) -> None:
-    plan = plan_of(SMALL, budget)
-    driver = Driver(plan, heavy={"heavy"}, clock=lambda: spent)
-    driver.zero = 0.0
-    driver.longest["prove", "", "", ""] = 0.25
-    patience = driver.patience(Action(do, 1, environment))
-    assert patience == pytest.approx(seconds, abs=0.1)
-
-
 ROW = ["a/b", "step", 1.0, 8, 1.1, 1.2]
 OTHER = ["c/d", *ROW[1:]]
 
@@ -319,30 +257,16 @@ OTHER = ["c/d", *ROW[1:]]
 @pytest.mark.parametrize(
     ("do", "record", "wrong"),
     [
-        ("start", {}, None),
-        ("load", {"failures": {"a/b": "no"}}, None),
-        ("load", {}, "missing required field `failures`"),
-        ("load", {"failures": ["no"]}, "Expected `object`"),
-        ("count", {"samples": [["a/b", "python_calls", 3.0]]}, None),
-        ("count", {"samples": [["a/b", "python_calls", None]]}, "Expected `float`"),
         ("prove", {"proof": {}, "samples": [["a/b", "flops", 1.0]], "losses": [1.0]}, None),
         ("prove", {"failure": "not equal"}, None),
-        ("open", {"failure": 3}, "Expected `str`"),
-        ("block", {"failure": "not allowed"}, "missing required field `samples`"),
         ("block", {"samples": [ROW, OTHER]}, None),
         ("block", {"samples": [ROW]}, "'c/d' was left out"),
         ("block", {"samples": [ROW], "failures": {"c/d": "no"}}, None),
         ("block", {"samples": [ROW, [*OTHER[:3], 4]]}, "other numbers of calls in 2 rounds"),
-        ("block", {"samples": [[*ROW[:3], 7], [*OTHER[:3], 7]]}, "other numbers of calls"),
         ("block", {"samples": [[*ROW[:2], 0.0, 8], OTHER]}, "'step' of 'a/b' is 0.0"),
-        ("block", {"samples": [[*ROW[:2], "x", 8], OTHER]}, "Expected `float`"),
         ("block", {"samples": [ROW, OTHER, ["e/f", *ROW[1:]]]}, "'e/f' was not asked"),
         ("block", {"samples": [ROW, ["c/d", "host_cost", 1.0, 8]]}, "not measured in a turn of"),
-        ("block", {"samples": [ROW, ["c/d", "tsep", 1.0, 8]]}, "'tsep' of 'c/d' was not asked"),
         ("cold", {"samples": [["a/b", "import", 1.0]]}, None),
-        ("cold", {"samples": [["a/b", "import", -1.0]]}, "'import' of 'a/b' is -1.0"),
-        ("cold", {"samples": [["a/b", "step", 1.0]]}, "'step' is not measured in a cold process"),
-        ("train", {"samples": [["a/b", "final_loss", 2.0]]}, None),
     ],
 )
 def test_an_answer_has_to_be_one_to_its_question(
@@ -354,17 +278,3 @@ def test_an_answer_has_to_be_one_to_its_question(
         return
     with pytest.raises(AnswerError, match=wrong):
         typed(action, record, ["a/b", "c/d"])
-
-
-def test_the_cache_of_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs that were killed a day ago have left is deleted; no place for it is one line."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    left = {name: tmp_path / f"{COMPILED}{name}" for name in ("old", "young")}
-    for folder in left.values():
-        folder.mkdir()
-    os.utime(left["old"], (0, 0))
-    assert new_cache().is_dir()
-    assert [name for name, folder in left.items() if not folder.exists()] == ["old"]
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nosuch"))
-    with pytest.raises(BakeoffError, match="No such file or directory; make room there, or set"):
-        new_cache()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from contextlib import suppress
@@ -15,7 +14,6 @@ import pytest
 
 from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
 from bench.worker.protocol import PROTOCOL
-from bench.worker.recorder import NOBODY, Recorder, TurnMarker
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
 from tests.commands import ROOT
 
@@ -52,89 +50,29 @@ def failure(text: str, silence: float = 60) -> WorkerFailedError:
     ("worker", "reason"),
     [
         ("sys.exit(3)", "exit status 3"),
-        ("ready(); heard(); sys.exit('out of cheese')", "exit status 1"),
-        ("ready(); heard(); os.abort()", "exit status -6"),
         (
             "ready(); heard(); os.kill(os.getpid(), signal.SIGKILL)",
             "exit status -9; killed, perhaps for want of memory",
         ),
-        ("ready(); heard(); say(found=1)", "exit status 0"),
         ("ready(); heard(); print('{\"found\": [1, 2', end=''); sys.exit(4)", "exit status 4"),
-        ("print('hello')", "it wrote 'hello': JSON is malformed"),
         ("ready(); heard(); print('x' * 500)", f"it wrote {'x' * 80!r}: JSON is malformed"),
         ("sys.stdout.buffer.write(b'\\xff\\xfe\\n')", "it wrote '��': JSON is malformed"),
-        ("ready(); heard(); say(found=float('nan'))", "JSON is malformed"),
         ("ready(); heard(); print('[1, 2]')", "it wrote '[1, 2]': Expected `object`"),
         ("say(ready=True)", f"it speaks protocol None, not {PROTOCOL}"),
         ("say(found=1); ready()", "it spoke before it was asked: {'found': 1}"),
         ("ready(); heard(); say(a=1); say(b=2); ready()", "it said 2 records where one belongs"),
-        ("ready(); heard(); ready()", "it said 0 records where one belongs"),
     ],
 )
 def test_what_the_protocol_does_not_allow(worker: str, reason: str) -> None:
     error = failure(worker)
     assert error.reason.startswith("worker failed (")
     assert reason in error.reason
-    assert str(error) == error.reason
-    assert error.arm is None
-
-
-@pytest.mark.parametrize("worker", ["time.sleep(60)", "ready(); heard(); time.sleep(60)"])
-def test_a_worker_that_hangs_is_killed(worker: str) -> None:
-    assert failure(worker, silence=0.5).reason == "worker failed (silent for 0.5 s)"
 
 
 def test_a_worker_that_closes_its_output_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.engine.process.LAST_SECONDS", 0.25)
     error = failure("ready(); heard(); os.close(1); time.sleep(60)")
     assert error.reason == "worker failed (it closed its output)"
-
-
-def test_its_last_words_are_kept() -> None:
-    error = failure("""
-        ready()
-        heard()
-        for i in range(20):
-            print(f"line {i}", file=sys.stderr)
-        raise OSError("no such planet")
-    """)
-    assert error.reason == "worker failed (exit status 1)"
-    lines = error.stderr.splitlines()
-    assert len(lines) == 8
-    assert lines[-1] == "OSError: no such planet"
-    assert lines[0] == "line 16"
-
-
-COUNTS = """
-    total = 0
-    ready()
-    while True:
-        total += heard()["n"]
-        say(total=total, place=os.environ.get("PLACE"))
-        ready()
-"""
-
-
-def test_two_workers_take_turns_and_keep_what_they_know() -> None:
-    command = script(COUNTS).command
-    a, b = (Worker(Place(command, environment() | {"PLACE": place})) for place in "AB")
-    with a, b:
-        a.start()
-        b.start()
-        said = [worker.ask({"n": n}) for worker, n in ((a, 1), (b, 10), (a, 2), (b, 20), (a, 3))]
-    assert [record["total"] for record in said] == [1, 10, 3, 30, 6]
-    assert "".join(record["place"] for record in said) == "ABABA"
-
-
-def test_closing_ends_a_worker_that_is_at_work() -> None:
-    worker = Worker(script("ready(); heard(); time.sleep(60)"))
-    path = worker.recorder.path
-    assert path.exists()
-    worker.start()
-    assert not path.exists(), "it would stay behind if this process were killed"
-    worker.close()
-    worker.close()
-    assert worker.process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -159,7 +97,7 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
     """The worker is killed in its second round, when it is the third arm's turn."""
     error = failure("""
         from bench.worker.block import TimedBlock
-        from bench.worker.recorder import TurnMarker
+        from bench.worker.protocol import TurnMarker
 
         turn, calls = TurnMarker(sys.argv[1]), 0
 
@@ -179,18 +117,6 @@ def test_the_recorder_says_whose_turn_it_was() -> None:
     """)
     assert error.arm == 2
     assert "exit status -9" in error.reason
-
-
-def test_a_recorder_and_its_turn() -> None:
-    with Recorder() as recorder:
-        turn = TurnMarker(str(recorder.path))
-        assert recorder.who() is None
-        for index in (0, 3, NOBODY - 1):
-            turn.at(index)
-            assert recorder.who() == index
-        turn.at()
-        assert recorder.who() is None
-    assert not recorder.path.exists()
 
 
 NOISY = """
@@ -224,26 +150,6 @@ def test_what_entrants_print_and_ctrl_c_do_not_get_between(tmp_path: Path) -> No
         assert "hello from a library" in said
         assert "and from its C code" in said
         assert "Traceback" not in said
-        with pytest.raises(WorkerFailedError) as caught:
-            worker.ask({"do": "fly"})
-    assert "exit status 1" in caught.value.reason
-    assert caught.value.stderr.splitlines()[-1].startswith("ValueError: unknown command 'fly'")
-
-
-def modules_after(statement: str) -> set[str]:
-    """Return the names of what is imported after a statement, outside the standard library."""
-    code = f"import sys; {statement}; print(*sorted({{n.split('.')[0] for n in sys.modules}}))"
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return {name for name in done.stdout.split() if name not in sys.stdlib_module_names} - {
-        "__main__"
-    }
-
-
-@pytest.mark.parametrize("module", ["__main__", "cold", "integrity", "protocol", "recorder"])
-def test_a_worker_begins_with_the_standard_library_alone(module: str) -> None:
-    assert modules_after(f"import bench.worker.{module}") <= {"bench"}
 
 
 def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,15 +163,6 @@ def test_the_environment_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["XLA_FLAGS"] == "--xla_cpu_multi_thread_eigen=false"
     assert {name: given[name] for name in ENVIRONMENT} == ENVIRONMENT
     assert given["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
-
-
-@pytest.mark.slow
-def test_a_worker_says_how_many_modules_have_no_bytecode(tmp_path: Path) -> None:
-    command = {"do": "describe", "entrants": ["pure_jax"], "outside": {}}
-    kept = {"PYTHONPYCACHEPREFIX": str(tmp_path)}
-    none = Place(variables=environment() | kept | {"PYTHONDONTWRITEBYTECODE": "1"})
-    assert ask_once(command, none)["uncached"] > 300  # jax's
-    assert ask_once(command, Place(variables=environment() | kept))["uncached"] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")

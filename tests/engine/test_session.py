@@ -1,23 +1,23 @@
-"""From a task to its results: real workers of two environments, their journal, and resuming it."""
+"""From a task to its results, and what of a journal has to fit to go on with it."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
 from bench.cells import BASELINE, Cell
 from bench.engine import session
-from bench.engine.journal import FOLDER, SUFFIX, Journal, journals
+from bench.engine.journal import Journal, journals
 from bench.engine.process import Place
 from bench.engine.session import Side, Task, groups_of, measure
 from bench.environments.offers import Offer
 from bench.options import Options
-from bench.runfile import EnvironmentInfo, unpacked
+from bench.runfile import EnvironmentInfo
 from common.errors import BakeoffError
 from tests.engine.simulated import FEW, Machine, needed
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bench.engine.session import Measured
 
 OFFER = Offer(
     styles={"pure_jax": ["pure"], "haiku": ["pure"]},
@@ -57,131 +56,6 @@ def task_of(kind: Any = "ab", **more: Any) -> Task:
     return Task(kind=kind, **(usual | more))
 
 
-# A real one.
-
-
-def real_task() -> Task:
-    """Return the smallest task: the step of the baseline, of an environment beside itself."""
-    return task_of(needed={key: {PLAIN: frozenset({"step"})} for key in ("base", "new")})
-
-
-class Run(NamedTuple):
-    """A measurement, in the folder where it was made, and the lines of its journal."""
-
-    measured: Measured
-    folder: Path
-    lines: list[bytes]
-    told: list[str]
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return an A/B of an environment with itself, measured by real workers."""
-    folder, told = tmp_path_factory.mktemp("ab"), list[str]()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        measured = measure(real_task(), on_progress=lambda action, _: told.append(str(action)))
-        lines = measured.journal.path.read_bytes().splitlines(keepends=True)
-    return Run(measured, folder, lines, told)
-
-
-def test_results_of_two_environments(real: Run) -> None:
-    results = real.measured.results
-    assert (results.kind, results.base) == ("ab", "base")
-    assert [*results.environments] == ["base", "new"]
-    assert results.environments["new"].versions == {"jax": "new"}
-    assert not results.warnings or "exit" not in str(results.warnings)
-    for row in results.cells:
-        assert (row.environment, row.failure) in {("base", None), ("new", None)}
-        assert row.proof is not None
-        assert row.proof.same_program
-    forms = {(row.form, row.metric, row.environment, row.against) for row in results.estimates}
-    both = {("amount", "base", ""), ("amount", "new", "")}
-    for metric, others in (("step", {("ratio", "new", "base")}), ("flops", set())):
-        shown = {(form, name, base) for form, which, name, base in forms if which == metric}
-        assert shown == both | others
-    for metric in ("flops", "python_calls"):
-        exact = [row.value for row in results.estimates if row.metric == metric]
-        assert len(exact) == 2
-        assert len({*exact}) == 1, "of one environment, twice"
-    assert results.spent.processes == 2 + 2, "a pair that measures, and two that count"
-    assert 0 < results.spent.sampling_share < 1
-    assert not list(real.folder.glob("bakeoff-compiled-*"))
-
-
-def test_samples_are_those_of_the_journal(real: Run) -> None:
-    samples = real.measured.samples
-    rows = [s for s in samples if s.metric == "step"]
-    assert len(rows) == 2 * OPTIONS.blocks  # type: ignore[operator]
-    assert {row.calls for row in rows} == {8}
-    assert all(0 < row.value <= (row.median or 0) <= (row.p95 or 0) for row in rows)
-    records = [json.loads(line) for line in real.lines[1:]]
-    assert [record["outcome"]["at"] for record in records] == sorted(
-        record["outcome"]["at"] for record in records
-    )
-    journalled = [
-        value
-        for record in records
-        for _, _, value, *_ in (record["outcome"].get("answer") or {}).get("samples", [])
-    ]
-    assert sorted(journalled) == sorted(sample.value for sample in samples)
-    unrounded = [sample._replace(at=round(sample.at, 2)) for sample in samples]
-    assert sorted(unpacked(real.measured.results.samples)) == sorted(unrounded)
-    assert real.told[0].startswith("start (")
-    assert len(real.told) == len(records)
-    command = shlex.split(real.measured.resuming)
-    path = next(real.folder.glob(f"{FOLDER}/*{SUFFIX}")).relative_to(real.folder)
-    assert command == ["bakeoff", "ab", "--new", "a b", f"--resume={path}"]
-
-
-@pytest.mark.parametrize("name", ["", "named"])
-def test_a_whole_journal_gives_identical_samples_and_no_worker(
-    name: str, real: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = tmp_path / FOLDER / "20990101-ab.journal"
-    journal.parent.mkdir()
-    journal.write_bytes(b"".join(real.lines))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bench.engine.driver.Worker", never)
-    again = measure(real_task(), resume=str(journal) if name else "")
-    assert again.samples == real.measured.samples
-    assert again.results.estimates == real.measured.results.estimates
-    assert again.results.options == real.measured.results.options, "its seed is kept"
-    assert again.journal.path.name == journal.name
-
-
-def never(*_: Any) -> Any:
-    pytest.fail("all is in the journal")
-
-
-def test_a_journal_that_was_cut_is_gone_on_with(
-    real: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the middle of a block, whose workers are gone: others measure what is left."""
-    blocks = [i for i, line in enumerate(real.lines) if b'"do":"block"' in line]
-    kept = real.lines[: blocks[1]]
-    journal = tmp_path / "cut.journal"
-    journal.write_bytes(b"".join(kept) + real.lines[blocks[1]][:40])
-    monkeypatch.chdir(tmp_path)
-    again = measure(real_task(), resume=str(journal))
-    known = {sample for sample in real.measured.samples if sample.at <= at_of(kept[-1])}
-    assert known < {*again.samples}
-    steps = [s for s in again.samples if s.metric == "step"]
-    whole = sum(b'"do":"block"' in line and b'"environment":"new"' in line for line in kept)
-    blocks_of_new = {s.block for s in steps if s.environment == "new"}
-    assert len(blocks_of_new) - whole == OPTIONS.blocks, "its side may have gone first"
-    assert not [row for row in again.results.cells if row.failure]
-    assert {(row.form, row.metric) for row in again.results.estimates} >= {("ratio", "step")}
-    assert journal.read_bytes().startswith(b"".join(kept))
-
-
-def at_of(line: bytes) -> float:
-    return float(json.loads(line)["outcome"]["at"])
-
-
-# Without workers.
-
-
 @pytest.fixture
 def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return what sets what is done instead of measuring, given the plan; in an empty folder."""
@@ -200,14 +74,12 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
 def test_a_journal_of_another_task_is_left_alone(
     drives: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = measure(task_of("run"), before=5.0)
-    path, before = begun.journal.path, begun.journal.path.read_bytes()
     base = task_of("run")
+    begun = measure(base, before=5.0)
+    path, before = begun.journal.path, begun.journal.path.read_bytes()
     mine = tmp_path / "mine.py"
     mine.write_text("STYLES = {}")
     others = {
-        "other options": replace(base, options=replace(OPTIONS, rounds=3)),
-        "other cells or metrics": replace(base, needed={"": {HAIKU: frozenset({"step"})}}),
         "other entrants": replace(base, outside={"mine": str(mine)}),
         "other releases, devices or settings": replace(
             base, sides={"": side_of(offer=replace(OFFER, versions={"jax": "0.2"}))}
@@ -223,15 +95,15 @@ def test_a_journal_of_another_task_is_left_alone(
             message = rf"{path} is of another run \({words}\): .*`pytest run --new 'a b'`, or"
             with pytest.raises(BakeoffError, match=message):
                 measure(other, resume=resume)
-            assert path.read_bytes() == before
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "code_digest", lambda: "of other code")
-        with pytest.raises(BakeoffError, match="other code of entrants or of the engine"):
-            measure(base, resume=str(path))
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "one_core_lanes", lambda: [(7,)])
-        with pytest.raises(BakeoffError, match="other cores"):
-            measure(base, resume=str(path))
+    for name, changed, words in (
+        ("code_digest", "of other code", "other code of entrants or of the engine"),
+        ("one_core_lanes", [(7,)], "other cores"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(session, name, Mock(return_value=changed))
+            with pytest.raises(BakeoffError, match=words):
+                measure(base, resume=str(path))
+    assert path.read_bytes() == before
     again = measure(replace(base, arguments=("run", "--resume")), resume="")
     assert again.results.options.seed == begun.results.options.seed
     assert again.results.spent.wall_seconds == begun.results.spent.wall_seconds, "`before` is kept"
@@ -240,8 +112,6 @@ def test_a_journal_of_another_task_is_left_alone(
 
 def test_what_there_is_to_resume(drives: Any, tmp_path: Path) -> None:
     """The newest journal that fits; of a bisection, a step that was not begun has none."""
-    with pytest.raises(BakeoffError, match=r"^there is nothing to resume: no journal in .bakeoff/"):
-        measure(task_of("run"), resume="")
     with pytest.raises(BakeoffError, match="cannot read the journal none: No such file"):
         measure(task_of("run"), resume="none")
     first = measure(task_of("run"))
@@ -250,31 +120,21 @@ def test_what_there_is_to_resume(drives: Any, tmp_path: Path) -> None:
     step = task_of("bisect")
     assert measure(step, resume="").journal.path in journals("bisect")
     assert len(journals("bisect")) == 1
+    header, *rest = first.journal.path.read_bytes().splitlines(keepends=True)
+    damaged = json.dumps({**json.loads(header), "before": "later"}).encode() + b"\n"
+    first.journal.path.write_bytes(damaged + b"".join(rest))
+    message = f"^the first line of the journal {first.journal.path} is damaged: Expected `float`"
+    with pytest.raises(BakeoffError, match=message):
+        measure(task_of("run"), resume=str(first.journal.path))
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        ({"options": None}, "Object missing required field `options`"),
-        ({"before": "later"}, "Expected `float`, got `str` - at `$.before`"),
-        ({"lanes": [["x"]]}, "Expected `int`"),
-        ({"options": {"budget": "x"}}, "$.options"),
-    ],
-)
-def test_a_journal_whose_first_line_is_damaged(
-    damage: dict[str, Any], words: str, drives: Any, tmp_path: Path
-) -> None:
-    path = measure(task_of("run")).journal.path
-    header, *rest = path.read_bytes().splitlines(keepends=True)
-    fields = {**json.loads(header), **damage}
-    fields = {name: value for name, value in fields.items() if value is not None}
-    path.write_bytes(json.dumps(fields).encode() + b"\n" + b"".join(rest))
-    with pytest.raises(BakeoffError) as caught:
-        measure(task_of("run"), resume=str(path))
-    text = str(caught.value)
-    assert text.startswith(f"the first line of the journal {path} is damaged: ")
-    assert words in text
-    assert "\n" not in text
+def test_results_of_two_environments(drives: Any) -> None:
+    results = measure(task_of()).results
+    assert (results.base, [*results.environments]) == ("base", ["base", "new"])
+    rows = [row for row in results.estimates if row.metric == "step"]
+    assert {(row.form, row.environment, row.against) for row in rows} == {
+        *(("amount", "base", ""), ("amount", "new", ""), ("ratio", "new", "base"))
+    }
 
 
 @pytest.mark.parametrize("kind", ["run", "ab"])
@@ -313,55 +173,21 @@ def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:
 # What takes turns.
 
 
-ALONE = replace(OFFER, alone={"haiku": ["transform"]})
-
-
-@pytest.mark.parametrize(
-    ("names", "groups", "sides", "expected"),
-    [
-        pytest.param(
-            ["", "keras"],
-            (),
-            {"": ALONE, "keras": OFFER},
-            [{"": 4}, {"": 3}, {"keras": 5}],
-            id="a run: a style with workers of its own, and an environment",
-        ),
-        pytest.param(
-            ["base", "new"], [("base", "new")], {}, [{"base": 4, "new": 4}], id="no control"
-        ),
-        pytest.param(
-            ["base", "new"],
-            [("base", "new")],
-            {"base": ALONE, "new": ALONE},
-            [{"base": 3, "new": 3}, {"base": 2, "new": 2}],
-            id="alone on both sides",
-        ),
-        pytest.param(
-            ["a", "b", "reference"],
-            [("a", "reference"), ("b", "reference")],
-            {},
-            [{"a": 4, "reference": 4}, {"b": 4, "reference": 4}],
-            id="days",
-        ),
-    ],
-)
-def test_what_takes_turns(
-    names: list[str], groups: Any, sides: dict[str, Offer], expected: list[dict[str, int]]
-) -> None:
-    """By group, each environment's cells, with its baseline and in a run the control."""
+def test_what_takes_turns() -> None:
+    names = ["a", "b", "reference"]
     wanted = needed(("seed",), ("step",), FEW | {"equinox": ["pure"]})
     task = task_of(
         "run",
         needed=dict.fromkeys(names, wanted),
-        sides={name: side_of(offer=sides.get(name, OFFER)) for name in names},
-        groups=groups,
+        sides={name: side_of() for name in names},
+        groups=[("a", "reference"), ("b", "reference")],
     )
-    made = groups_of(task)
-    assert [{s.environment: len(s.cells) for s in group} for group in made] == expected
-    states = {id(side): side for group in made for side in group}.values()
-    assert len(states) == len({(s.environment, frozenset(s.cells)) for s in states})
-    apart = [s for s in states if {c.style for c in s.needed} == {"transform"}]
-    assert len(apart) == sum(bool(offer.alone) for offer in sides.values())
+    first, second = groups_of(task)
+    assert [side.environment for side in (*first, *second)] == ["a", "reference", "b", "reference"]
+    assert {len(side.cells) for side in (*first, *second)} == {4}, "those asked for, no control"
+    assert first[1] is second[1], "an environment in two groups has one state"
+    alone = groups_of(replace(task, groups=()))
+    assert [len(side.cells) for [side] in alone] == [5] * 3, "with a control each"
 
 
 def test_environments_take_turns_on_the_backends_that_all_have() -> None:

@@ -1,6 +1,7 @@
-"""Environments: what is asked for, how uv resolves and builds it, and what is said when it fails.
+"""Environments: what is asked for, how uv resolves and builds it, what workers say they have.
 
-What needs a package index skips where uv reaches none.
+What needs a package index skips where uv reaches none. That real libraries of environments of their
+own are built and measured is tests/test_stacks.py's.
 """
 
 from __future__ import annotations
@@ -9,31 +10,62 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
 from filelock import FileLock
 
 import impls
+from bench.engine.process import WorkerFailedError
 from bench.environments import builder as builders
-from bench.environments import request
+from bench.environments import offers as asked
 from bench.environments.builder import MARK, Builder, Resolution, python_of
-from bench.environments.releases import between
-from bench.environments.request import LOCK, LOCKS, BuildRequest, of_entrant, of_spec, pins_of
-from bench.environments.spec import parse
-from bench.environments.uv import NetworkError, UnsolvableError, installed, minor, one_line
+from bench.environments.offers import Offer, offer, offers
+from bench.environments.spec import (
+    LOCK,
+    LOCKS,
+    BuildRequest,
+    of_entrant,
+    of_spec,
+    parse,
+    pins_of,
+    today,
+)
+from bench.environments.uv import (
+    NetworkError,
+    UnsolvableError,
+    installed,
+    minor,
+    releases_between,
+)
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.versions import COMMON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 APART = [name for name in impls.names() if name not in impls.here()]
 needs_network = pytest.mark.usefixtures("needs_network")
+TWIN = """
+# /// script
+# requires-python = "==3.12.*"
+# dependencies = ["jmp==0.0.4"]
+# ///
+from common.steps import pure_style
+from impls.pure_jax import build as build
+import jmp
+
+DISTRIBUTION = "jmp"
+STYLES = {"pure": pure_style(build)}
+"""
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Builder:
+    return Builder(tmp_path / "environments")
 
 
 # What is asked for
@@ -43,47 +75,19 @@ def test_the_contents_of_a_spec(builder: Builder) -> None:
     current = builder.environment(parse("current"))
     assert (current.place.command[0], current.pins) == (sys.executable, ())
     assert not builder.folder.exists()
-    libraries = ("equinox", "flax", "dm-haiku")
     day = of_spec(parse("@2025-12-01"), ROOT, ())
-    assert (str(day.date), day.requirements, day.optional) == ("2025-12-01", COMMON, libraries)
-    both = of_spec(parse("@2025-12-01,flax==0.12.0,python==3.13"), ROOT, ["3.12"])
+    assert (str(day.date), day.requirements) == ("2025-12-01", COMMON)
+    assert day.optional == ("equinox", "flax", "dm-haiku")
+    assert of_spec(parse(f"@{today()}"), ROOT, ()).asked_on == today(), "tomorrow, it is another"
+    both = of_spec(parse("@2025-12-01,flax==0.12.0"), ROOT, ["3.13"])
     assert both.requirements == (*COMMON, "flax==0.12.0")
     assert both.optional == ("equinox", "dm-haiku")
     assert both.date is None, "a pinned release may be newer"
-    assert both.preferences == replace(day, title=both.title, pythons=("3.13",))
+    assert repr(both.preferences) == repr(day)
     assert both.pythons == ("3.13",)
     now = of_spec(parse("flax==0.12.0"), ROOT, ["3.13", "3.12"])
     assert now.preferences == installed()
     assert now.pythons == ("3.13", "3.12")
-
-
-def test_the_contents_of_an_entrants_environment(
-    twin: Callable[..., str], builder: Builder
-) -> None:
-    wanted = of_entrant(twin(python="==3.12.*"))
-    assert wanted.requirements == ("jmp==0.0.4", *COMMON)
-    assert wanted.pythons == ("3.12",)
-    assert wanted.lock == ()
-    assert wanted.preferences == pins_of(ROOT / LOCK)
-    assert of_entrant(twin()).pythons[0] == minor()
-    assert of_entrant(twin("jmp==0.0.3")).key != wanted.key
-    assert builder.folder_of("mine") is None
-
-
-def test_a_file_with_the_packages_of_an_entrant_has_its_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(impls, "OUTSIDE", {})
-    (tmp_path / "mine.py").write_text(impls.source("penzai").read_text("utf-8"))
-    assert of_entrant(impls.add(tmp_path / "mine.py")).lock == of_entrant("penzai").lock != ()
-
-
-@pytest.mark.parametrize("python", ["==2.7.*", "3.12 or so"])
-def test_an_entrant_for_another_python_is_refused(
-    twin: Callable[..., str], builder: Builder, python: str
-) -> None:
-    with pytest.raises(BakeoffError, match=f"'mine' requires Python '{python}'.*3.12, 3.13, 3.14"):
-        builder.place_of(twin(python=python))
 
 
 @pytest.mark.parametrize("name", APART)
@@ -105,27 +109,22 @@ def test_requirements_of_an_entrant_are_pinned_and_locked(name: str) -> None:
 
 
 @needs_network
-@pytest.mark.parametrize(
-    ("spec", "pythons", "words"),
-    [
-        ("jax==0.6.1,flax==0.12.8", [minor()], "flax==0.12.8 depends on jax>=0.10.0"),
-        ("jaxlib==0.4.28,jax==0.4.28", ["3.13", "3.13.0"], "with Python 3.13, 3.13.0: "),
-    ],
-)
-def test_releases_that_cannot_be_had(
-    builder: Builder, spec: str, pythons: list[str], words: str
-) -> None:
-    with pytest.raises(UnsolvableError, match=f"{spec} cannot be built with Python") as error:
-        builder.environment(parse(spec), pythons)
+def test_releases_that_cannot_be_had(builder: Builder) -> None:
+    spec, words = "jax==0.6.1,flax==0.12.8", "flax==0.12.8 depends on jax>=0.10.0"
+    with pytest.raises(UnsolvableError) as error:
+        builder.environment(parse(spec), [minor()])
+    assert str(error.value).startswith(f"{spec} cannot be built with Python {minor()}: ")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @needs_network
-def test_releases_that_are_resolved(builder: Builder) -> None:
+def test_releases_that_are_resolved_once(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Preferred ones are kept where they fit; an optional package that does not is left out."""
-    wanted = BuildRequest("x", ("jmp", "numpy==2.2.6"), preferences=("jmp==0.0.3", "numpy==2.3.0"))
-    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*builder.resolution(wanted, minor()).pins}
+    some = BuildRequest("x", ("jmp", "numpy==2.2.6"), preferences=("jmp==0.0.3", "numpy==2.3.0"))
+    assert {"jmp==0.0.3", "numpy==2.2.6"} <= {*builder.resolution(some, minor()).pins}
     after = BuildRequest("x", ("jmp",), preferences=BuildRequest("y", ("jmp==0.0.2",)))
     assert "jmp==0.0.2" in builder.resolution(after, minor()).pins
     wanted = BuildRequest("x", ("numpy==2.2.6",), optional=("numpy<2", "jmp"))
@@ -133,56 +132,18 @@ def test_releases_that_are_resolved(builder: Builder) -> None:
     assert list(resolution.gaps) == ["numpy<2"]
     assert "numpy==2.2.6" in resolution.pins
     assert any(pin.startswith("jmp==") for pin in resolution.pins)
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+    assert builder.resolution(replace(wanted, title="y"), minor()) == resolution
+    with pytest.raises(NetworkError, match="package index cannot be reached"):
+        builder.environment(parse("numpy==2.2.5"), [minor()])
 
 
 @needs_network
 def test_releases_of_a_package_for_the_python_of_an_environment(builder: Builder) -> None:
     """As `bisect` looks them up: once, it gave the path of a Python where uv takes a version."""
     python = builder.environment(parse("current")).python
-    releases = ["0.6.2", "0.7.0", "0.7.1", "0.7.2", "0.8.0"]
-    assert between("jax", "0.6.1", "0.8.1", python) == releases
-    assert between("jax", "0.8.0", "0.8.1", python) == []
-
-
-@needs_network
-def test_only_what_was_resolved_before_needs_no_network(
-    builder: Builder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    wanted = BuildRequest("x", ("jmp==0.0.4",))
-    before = builder.resolution(wanted, minor())
-    monkeypatch.setenv("UV_OFFLINE", "1")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
-    assert builder.resolution(wanted, minor()) == before
-    with pytest.raises(NetworkError, match=r"numpy==2\.2\.5 has not been built before"):
-        builder.environment(parse("numpy==2.2.5"), [minor()])
-
-
-def test_today_is_resolved_anew_tomorrow(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it is what another request prefers."""
-    compiled = Mock(return_value=())
-    monkeypatch.setattr(builders, "compiled", compiled)
-    day = parse("@2025-12-01").date
-    assert day is not None
-    stack = BuildRequest("x", date=day)
-    for now in (day, day, day.replace(day=2), day.replace(day=3)):
-        monkeypatch.setattr(request, "today", lambda now=now: now)
-        builder.resolution(stack, "3.12")
-        builder.resolution(BuildRequest("y", preferences=stack), "3.12")
-    assert compiled.call_count == 2 * 2
-
-
-def test_messages_of_uv_are_put_on_one_line() -> None:
-    text = (
-        "warning: something\n"
-        "  × No solution found when resolving dependencies:\n"
-        "  ╰─▶ Because there is no version of flax==99 and you require flax==99, we\n"
-        "      can conclude that your requirements are unsatisfiable.\n"
-        "\n  hint: Pre-releases are available\n"
-    )
-    assert one_line(text) == (
-        "Because there is no version of flax==99 and you require flax==99, we can conclude that "
-        "your requirements are unsatisfiable"
-    )
+    assert releases_between("jax", "0.7.0", "0.8.0", python) == ["0.7.1", "0.7.2"]
 
 
 # What is built
@@ -190,7 +151,7 @@ def test_messages_of_uv_are_put_on_one_line() -> None:
 
 def put_environment(builder: Builder, wanted: BuildRequest, python: str) -> Path:
     """Make the folder of an environment that seems to be complete, and return it."""
-    path = builder._folder(builder.resolution(wanted, python), python)
+    path = builder.folder_with(builder.resolution(wanted, python).pins, python)
     python_of(path).parent.mkdir(parents=True)
     python_of(path).touch()
     (path / MARK).touch()
@@ -204,32 +165,22 @@ def test_a_complete_environment_is_used_as_it_is(
     monkeypatch.setattr(builders, "uv", None)  # it would fail
     assert builder.folder_of("penzai") == path
     assert builder.place_of("penzai").command[0] == str(python_of(path))
-    wanted = BuildRequest("x", lock=("jax==1", "numpy==2"), pythons=("3.13",))
-    path = put_environment(builder, wanted, "3.13")
-    assert builder.built(replace(wanted, title="y"))[0] == path, "pins name a folder"
-    for other in (replace(wanted, lock=("jax==1",)), replace(wanted, pythons=("3.12",))):
-        with pytest.raises(TypeError):
-            builder.built(other)
 
 
 def test_an_environment_that_another_process_builds_is_waited_for(builder: Builder) -> None:
     wanted = BuildRequest("x", lock=("jax==1",), pythons=("3.13",))
-    path, lines = builder._folder(Resolution(wanted.lock), "3.13"), list[str]()
+    path, waiting = builder.folder_with(wanted.lock, "3.13"), threading.Event()
     builder.folder.mkdir(parents=True)
     with FileLock(f"{path}.lock"):
-        waiting = threading.Event()
-
-        def notify(line: str) -> None:
-            lines.append(line)
-            waiting.set()
-
-        other = threading.Thread(target=replace(builder, notify=notify).built, args=(wanted,))
+        notified = replace(builder, notify=lambda _: waiting.set())
+        other = threading.Thread(target=notified.built, args=(wanted,))
         other.start()
         assert waiting.wait(10)
         put_environment(builder, wanted, "3.13")
+        (path / "as it was").touch()
     other.join(10)
     assert not other.is_alive()
-    assert lines == ["another process builds x: waiting for it; Ctrl-C stops"]
+    assert (path / "as it was").exists()
 
 
 @needs_network
@@ -256,28 +207,64 @@ def git(*arguments: str) -> str:
     ).stdout.strip()
 
 
-@pytest.fixture
-def history() -> None:
+def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not (ROOT / ".git").exists() or git("rev-parse", "--is-shallow-repository") == "true":
         pytest.skip("the history of this project is not at hand")
-
-
-@pytest.mark.usefixtures("history")
-def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(builder: Builder) -> None:
-    before = git("status", "--porcelain"), git("worktree", "list")
-    found = builder.environment(parse("HEAD"), [minor()])
-    assert found.commit == git("rev-parse", "HEAD")
-    assert found.place.root == builder.folder.parent / "revisions" / str(found.commit)
-    assert (found.place.root / "impls/pure_jax.py").exists()
-    assert found.place.variables["PYTHONPATH"].split(os.pathsep)[0] == str(found.place.root)
-    assert (git("status", "--porcelain"), git("worktree", "list")) == before
-
-
-@pytest.mark.usefixtures("history")
-def test_a_revision_that_cannot_be_measured(builder: Builder) -> None:
+    built = Mock(return_value=(builder.folder, minor(), Resolution(())))
+    monkeypatch.setattr(Builder, "built", built)  # asked where the revision has another lock
+    before = git("stash", "list"), git("worktree", "list")
+    head = builder.environment(parse("HEAD"), [minor()])
+    assert head.commit == git("rev-parse", "HEAD")
+    assert head.place.root == builder.folder.parent / "revisions" / str(head.commit)
+    assert (head.place.root / "impls/pure_jax.py").exists()
+    assert head.place.variables["PYTHONPATH"].split(os.pathsep)[0] == str(head.place.root)
+    assert (git("stash", "list"), git("worktree", "list")) == before
     first = git("rev-list", "--max-parents=0", "HEAD").split()[0]
-    for revision, words in (("no-such-branch", "there is no revision"), (first, "it has no")):
+    wrong = dict.fromkeys(
+        ("no-such-branch", "HEAD..HEAD", "main; ls", "flax @ x.whl"), "there is no"
+    )
+    for revision, words in (wrong | {first: "it has no"}).items():
         with pytest.raises(BakeoffError, match=words) as error:
             builder.environment(parse(revision), [minor()])
         assert f"revision {revision!r}" in str(error.value)
         assert "\n" not in str(error.value)
+
+
+# What workers say
+
+OFFER = Offer({"pure_jax": ["pure"]}, {}, ["cpu", "gpu"], {"python": "3.13.5", "jax": "0.12"}, {})
+
+
+def test_an_entrant_that_kills_its_worker_costs_itself_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask_once(command: dict[str, Any], *_: Any) -> dict[str, Any]:
+        if "mine" in command["entrants"]:
+            raise WorkerFailedError("worker failed (exit status 3)", "", None)
+        styles = {name: ["pure"] for name in command["entrants"]}
+        return {**asdict(OFFER), "styles": styles, "a later field": 1}
+
+    monkeypatch.setattr(asked, "ask_once", ask_once)
+    found = offer(("mine", "stax"), {})
+    assert found.styles.keys() == {"pure_jax", "stax"}
+    assert found.problems == {"mine": "import failed: worker failed (exit status 3)"}
+
+
+def test_an_entrant_that_cannot_be_built_costs_itself_only(
+    tmp_path: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impls, "OUTSIDE", {})
+    path = tmp_path / "mine.py"
+    path.write_text(TWIN)
+    wanted = of_entrant(impls.add(path))
+    assert wanted.requirements == ("jmp==0.0.4", *COMMON)
+    assert (wanted.pythons, wanted.lock) == (("3.12",), ())
+    assert wanted.preferences == pins_of(ROOT / LOCK)
+    path.write_text(TWIN.replace("==3.12.*", "==2.7.*"))
+    monkeypatch.setattr(asked, "offer", lambda *_: OFFER)
+    result, places = offers((impls.add(path),), {}, 120.0, builder)
+    assert list(places) == [""]
+    [(name, problem)] = result.problems.items()
+    assert problem.startswith(f"entrant {name!r} requires Python '==2.7.*'; this project runs on")

@@ -1,4 +1,4 @@
-"""Styles that leave, wait, or leave something running."""
+"""Styles that end their process, take too much, or leave something running."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ def leaves(*_: Any) -> Any:
 
 def ends_at_once(*_: Any) -> Any:
     os._exit(0)
-
-
-def waits(*_: Any) -> Any:
-    while True:
-        time.sleep(1)
 
 
 def takes_all_memory(*_: Any) -> Any:
@@ -58,19 +53,6 @@ def leaves_a_thread(config: Any, optimiser: Any) -> Any:
     return PURE(config, optimiser)
 
 
-def changes_a_setting(config: Any, optimiser: Any) -> Any:
-    os.environ["XLA_FLAGS"] = "--xla_cpu_enable_fast_math=true"
-    return PURE(config, optimiser)
-
-
-STYLES = {
-    "leaves": leaves,
-    "ends_at_once": ends_at_once,
-    "waits": waits,
-    "takes_all_memory": takes_all_memory,
-    "leaves_a_child": leaves_a_child,
-    "leaves_orphans": leaves_orphans,
-    "leaves_a_thread": leaves_a_thread,
-    "changes_a_setting": changes_a_setting,
-    "pure": PURE,
-}
+ENDING = (leaves, ends_at_once, takes_all_memory)
+LEAVING = (leaves_a_child, leaves_orphans, leaves_a_thread)
+STYLES = {style.__name__: style for style in ENDING + LEAVING} | {"pure": PURE}

@@ -1,26 +1,30 @@
-"""One document in a terminal, in Markdown and as a page: all of it, and nothing of it acts."""
+"""Renderers: all of a document in a terminal, in Markdown and as a page, and drawn charts."""
 
 from __future__ import annotations
 
 import io
 import re
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
 
-from bench.report import text as terminal_text
-from bench.report.charts import Figure
-from bench.report.markdown import LONGEST, markdown
-from bench.report.page import coded, page
+from bench.cells import Arm
+from bench.engine.actions import Action, Do, Spent
+from bench.estimates import Verdict
+from bench.report.charts import WIDE, Figure, bars, intervals, lines, svg
+from bench.report.markdown import markdown
+from bench.report.page import page
 from bench.report.run import document
 from bench.report.table import Column, Document, Row, Section, Table
-from bench.stats.verdicts import Verdict
+from bench.report.terminal import LINES, WORDS, Progress, show
 from tests.report.runs import Planted, made_run
-from tests.report.test_table import ratio
+from tests.report.test_table import amount, ratio
 
 HOSTILE = "<b>[red]|`@you\x1b[31m #1 {{ 7*7 }} </script>"
 SLOWER = ratio(1.2, 1.1, 1.3, verdict=Verdict.SLOWER)
+DAYS = {f"2026-0{month}-01": ratio(1 + month / 10, 1, 2) for month in range(1, 6)}
 FASTER = ratio(0.9, 0.8, 0.95, verdict=Verdict.FASTER)
 
 
@@ -32,21 +36,19 @@ def terminal(
     console = Console(
         width=width, file=file, highlight=False, color_system=system, force_terminal=colours
     )
-    terminal_text.show(shown, console, details=details)
+    show(shown, console, details=details)
     return file.getvalue()
 
 
 def small(text: str = "name", *, folded: bool = False) -> Document:
-    """Return a document that has all parts, with a text in each."""
     rows = (Row((text, SLOWER, "=")), Row(("other", FASTER, "+7"), worse=True))
     columns = (Column("style"), Column("step"), Column("calls", number=True))
     table = Table(columns, rows, f"table {text}", (f"note {text}",))
-    figure = Figure("chart", f"chart {text}", f"seen {text}", {"mark": "bar", "data": {}})
+    figure = Figure(f"chart {text}", f"seen {text}", {"mark": "bar", "data": {}})
     parts = (
-        Section(f"section {text}", (f"line {text}\n    below",), (table,), status="bad"),
+        Section(f"section {text}", (f"line {text}\n    below", "a `b<` c"), (table,), status="bad"),
         Section("charts", figures=(figure,)),
         Section("folded", ("folded line",), folded=folded),
-        Section("on request", ("requested line",), needed=False),
     )
     return Document(f"title {text}", "", f"headline {text}", "bad", (f"warning {text}",), parts)
 
@@ -66,70 +68,81 @@ def test_every_renderer_shows_everything_and_nothing_of_it_acts() -> None:
     assert "| **1.2 (1.1–1.3)** |" in texts["markdown"]
     assert not any(active in texts["markdown"] for active in ("<b>", "@you", "[red]"))
     assert "<b>" not in texts["page"]
-    assert "{{ 7*7 }}" in texts["page"]
-    assert "&lt;/script&gt;" in texts["page"]
-    assert 'class="number slower"' in texts["page"]
+    active = ("a <code>b&lt;</code> c", "{{ 7*7 }}", "&lt;/script&gt;", 'class="number slower"')
+    assert all(part in texts["page"] for part in active)
 
 
-def test_what_is_folded_or_on_request_is_so_everywhere() -> None:
+def test_what_is_folded_is_so_everywhere() -> None:
     shown = small(folded=True)
     assert "folded line" not in terminal(shown)
-    assert "requested line" not in terminal(shown)
-    assert {"folded line", "requested line"} <= set(terminal(shown, details=True).splitlines())
-    assert "<details><summary>folded</summary>" in markdown(shown)
-    html = page(shown)
-    assert html.index("<details>") < html.index("folded line") < html.index("requested line")
+    assert "folded line" in terminal(shown, details=True)
+    for text in (markdown(shown), page(shown)):
+        assert 0 < text.index("<details><summary>") < text.index("folded line")
 
 
-def test_a_comment_that_is_too_long_loses_whole_lines() -> None:
-    long = Section("long", tuple(f"line {n} of it" for n in range(9000)), folded=True)
-    text = markdown(Document("t", headline="h", sections=(Section("s", ("kept",)), long)))
-    assert len(text) <= LONGEST
-    assert "* kept" in text
-    assert "line 8" not in text
-
-
-@pytest.mark.parametrize("width", [60, 80, 160])
-@pytest.mark.parametrize("details", [False, True])
-def test_a_terminal_is_never_too_narrow(width: int, details: bool) -> None:
+def test_a_terminal_is_never_too_narrow() -> None:
     arms = {
         "flax_nnx/cached_partial": Planted(1.2, 3e-4, differs={"add": 1}),
         "planted/pure": Planted(failure="x" * 300 + " and more"),
     }
     shown = document(made_run(arms, ("toy", "seed")))
-    text = terminal(shown, width, details=details)
-    assert max(map(len, text.splitlines())) <= width
-    assert "…" not in text
-    raw = io.BytesIO()
-    with io.TextIOWrapper(raw, encoding="ascii") as file:
-        terminal_text.show(shown, Console(width=width, file=file), details=details)
-        file.flush()
-        plain = raw.getvalue().decode("ascii").splitlines()
-    assert max(map(len, plain)) <= width
+    for width, details in product((60, 80, 160), (False, True)):
+        text = terminal(shown, width, details=details)
+        assert max(map(len, text.splitlines())) <= width
+        assert "…" not in text
+    with io.TextIOWrapper(io.BytesIO(), encoding="ascii") as file:  # it has no é and no ±
+        show(shown, Console(width=width, file=file))
 
 
-def test_needed_columns_stay_in_one_table_and_the_others_where_they_fit() -> None:
-    columns = [Column("name"), *(Column("n" * 20, needed=i < 2) for i in range(5))]
-    table = Table(tuple(columns), (Row(tuple("abcdef")),))
-    shown = Document("", sections=(Section("", tables=(table,)),))
-    assert terminal(shown, 60).count("─\n") == 1
-    assert terminal(shown, 60, details=True).count("─\n") > 1
-    assert set("abcdef") <= set(terminal(shown, 60, details=True))
-
-
-@pytest.mark.parametrize("plain", [False, True])
-def test_colour_only_where_there_is_a_finding(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_only_where_there_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.findall(r"\x1b\[3\dm", terminal(small(), colours=True)) == [], "NO_COLOR is set"
     monkeypatch.delenv("NO_COLOR")
-    if plain:
-        monkeypatch.setenv("NO_COLOR", "1")
     text = terminal(small(), colours=True)
-    coloured = re.findall(r"\x1b\[3[12]m", text)
-    assert coloured == ([] if plain else ["\x1b[31m", "\x1b[32m"])
+    assert re.findall(r"\x1b\[3[12]m", text) == ["\x1b[31m", "\x1b[32m"]
+
+
+def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
+    assert set(WORDS) == set(get_args(Do.__value__))
+    pipe, screen = io.StringIO(), io.StringIO()
+    with Progress(Console(file=pipe, width=80), budget=100) as shown:
+        shown.plan(["everything"])
+        for second in range(101):
+            action = Action("block", 1, workload="seed", kind="step", arms=("haiku/pure",))
+            shown(action, Spent(wall=second, blocks=second))
+    first, *printed = pipe.getvalue().splitlines()
+    assert first == "plan for 100 s, everything"
+    assert LINES <= len(printed) <= LINES + 1
+    assert printed[1] == "10 of 100 s: step at seed, 10 blocks so far"
+    with Progress(Console(file=screen, width=80, force_terminal=True), budget=300) as shown:
+        shown(Action("start", 1), Spent(wall=55))
+    assert "55 of 300 s: starting a worker" in screen.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("text", "html"),
-    [("a `b<` c", "a <code>b&lt;</code> c"), ("a ` <c>", "a ` &lt;c&gt;"), ("``", "<code></code>")],
+    ("figure", "labels"),
+    [
+        (
+            intervals("t", {"one": ratio(1.2, 1.1, 1.3), "two": ratio(1.0)}, band=0.1),
+            ("one", "two", "step, ratio to"),
+        ),
+        (
+            lines("t", {Arm("haiku", "pure"): DAYS}, marks=["2026-03-01"]),
+            ("haiku", "2026", "step"),
+        ),
+        (
+            lines("t", {Arm("mine", "own"): {8: ratio(2.0), 64: ratio(1.0)}}, "x"),
+            ("mine own", "64"),
+        ),
+        (
+            bars("t", {"haiku": {"import": amount(1.0), "init": amount(0.5)}}, "time"),
+            ("haiku", "import", "init", "time", "1.5s"),
+        ),
+    ],
 )
-def test_code_in_a_page(text: str, html: str) -> None:
-    assert str(coded(text)) == html
+def test_charts_are_drawn(figure: Figure, labels: tuple[str, ...]) -> None:
+    drawn = svg(figure, WIDE)
+    assert f'width="{WIDE}"' in drawn
+    text = " ".join(re.findall(r"<text[^>]*>([^<]*)<", drawn))
+    assert all(label in text for label in labels), text
+    assert "currentColor" in drawn
+    assert "NaN" not in drawn

@@ -1,22 +1,37 @@
-"""What compiles to the same program, where the others differ, and that nothing compiles twice."""
+"""What compiles to the same program, where the others differ, and what is kept between calls."""
 
 from __future__ import annotations
 
 import re
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import pytest
 
 import impls
-from bench.worker.counts import compilations
-from bench.worker.program import Graph, ProgramFacts, count_equations, difference, facts
-from common.config import ModelConfig
-from common.contract import Program, fresh_checkpoint
-from common.equality import Case, make, pair, random_chunk, random_hidden, random_weights
+from bench.cells import Selection
+from bench.environments.offers import Offer
+from bench.worker import offers
+from bench.worker.arms import program_of
+from bench.worker.counts import compilations, live_arrays, live_bytes
+from bench.worker.program import Graph, ProgramFacts, count_equations, facts
+from bench.worker.proof import taken_arguments
+from common.config import ModelConfig, OptimiserConfig
+from common.contract import Checkpoint, Program, fresh_checkpoint
+from common.equality import (
+    Case,
+    deviation,
+    make,
+    pair,
+    random_chunk,
+    random_hidden,
+    random_weights,
+    trajectory,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,17 +40,17 @@ if TYPE_CHECKING:
 
     type StepOf = Callable[[str, str, Case], TrainStep]
 
-ENTRANTS = impls.usual()
-ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
-TOY = Case(ModelConfig(5, 8), 8, 1)
+ROWS = [(entrant, style) for entrant in impls.usual() for style in impls.load(entrant).styles]
+TOY = Case(ModelConfig(5, 8), 8, batch=2, optimiser=OptimiserConfig(0.01, weight_decay=10.0))
+"""Those of tests/common/test_equality.py, so that a test session compiles each step once."""
 
-DIFFERENT = {
+COUNTS_TWICE = {("flax_linen", "train_state")} | {
+    ("flax_nnx", style) for style in impls.load("flax_nnx").styles if style != "pure"
+}
+"""TrainState and nnx.Optimizer count steps, besides Adam's own count."""
+DIFFERENT = COUNTS_TWICE | {
     # weights are stored out by in: each layer's product comes out the other way round
     *(("equinox", "pure"), ("equinox", "filter_jit"), ("equinox", "flat")),
-    # TrainState and nnx.Optimizer count steps, besides Adam's own count
-    *(("flax_linen", "train_state"), ("flax_nnx", "jit")),
-    *(("flax_nnx", "jit_tree"), ("flax_nnx", "cached_partial"), ("flax_nnx", "jit_partial")),
-    *(("flax_nnx", "jax_jit"), ("flax_nnx", "flat")),
     # the batch is Haiku's own, not vmap's: a bias is broadcast to it in another way
     ("haiku", "transform"),
     # layer by layer, six scans instead of two, and products for a whole chunk around them
@@ -44,23 +59,30 @@ DIFFERENT = {
 """Styles that do not compile to the same program as the baseline."""
 TUNED = ("pure_jax", "tuned")
 GRADIENT_ALONE = ("flax_linen", "blog")
-"""Its optimiser is outside of jit, one small program for each operation and array."""
+"""Its optimiser is outside of jit, one small program for each operation and array. So no program
+returns the state that it is given, and it cannot donate it."""
+COUNT = 4
+"""Bytes of a count of steps."""
+STATE = 3 * 4 * TOY.model.parameters + COUNT
+QUICK = {("pure_jax", "pure"), ("equinox", "filter_jit"), ("flax_nnx", "jit")}
+"""Styles whose donation the quick tests look at; a run that donates proves each of its arms."""
 
 
-def program(step: TrainStep, case: Case) -> Program:
-    step.load(fresh_checkpoint(random_weights(case.model)))
-    made = step.program(random_hidden(case), random_chunk(case, 1))
-    assert made is not None
-    return made
+def lowered(step: TrainStep) -> jax.stages.Lowered:
+    program = program_of(step, TOY)
+    assert program is not None
+    return program.lower()
+
+
+def facts_of(step_of: StepOf, entrant: str, style: str) -> ProgramFacts:
+    program = program_of(step_of(entrant, style, TOY), TOY)
+    assert program is not None
+    return facts(program)
 
 
 @cache
-def facts_of(step_of: StepOf, entrant: str, style: str) -> ProgramFacts:
-    return facts(program(step_of(entrant, style, TOY), TOY))
-
-
-def baseline(step_of: StepOf) -> ProgramFacts:
-    return facts_of(step_of, impls.BASELINE, "pure")
+def baseline_graph(step_of: StepOf) -> Graph:
+    return Graph.of(lowered(step_of(impls.BASELINE, "pure", TOY)))
 
 
 def graph(function: Callable[..., Any], *arguments: Any) -> Graph:
@@ -71,58 +93,31 @@ def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
     return graph(function, *arguments).fingerprint()
 
 
-def facts_about(function: Callable[..., Any], *arguments: Any, **options: Any) -> ProgramFacts:
-    jitted = jax.jit(function, **options)
-    return facts(Program.traced(lambda: jitted.trace(*arguments)))
-
-
 # The entrants' programs.
 
 
 @pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
-def test_the_same_program_or_where_it_differs(entrant: str, style: str, step_of: StepOf) -> None:
-    ours, base = facts_of(step_of, entrant, style), baseline(step_of)
-    same, away = ours.fingerprint == base.fingerprint, difference(ours.operations, base.operations)
-    assert ours.alias_bytes == 0, "no style donates"
+def test_what_a_style_compiles(entrant: str, style: str, step_of: StepOf) -> None:
+    """The baseline's program, or one that differs a little; and nothing after three calls.
+
+    Nor after another load: its buffers are fresh, its program is not.
+    """
+    step, baseline = step_of(entrant, style, TOY), baseline_graph(step_of)
+    ours = Graph.of(lowered(step))
+    facts = (ProgramFacts(True, "", it.operations(), {}) for it in (ours, baseline))
+    away = next(facts).beside(next(facts))
+    same = ours.fingerprint() == baseline.fingerprint()
     assert bool(away) == (not same)
     if (entrant, style) == GRADIENT_ALONE:
-        assert "stablehlo.sqrt" not in ours.operations
+        assert "stablehlo.sqrt" not in ours.operations()
         assert max(away.values()) < 0
-        return
-    assert same == ((entrant, style) not in DIFFERENT)
-    if (entrant, style) == TUNED:
-        assert ours.argument_bytes == base.argument_bytes
-        assert ours.flops > 2 * base.flops, "a loop's body counts once: what left it counts more"
-        return
-    assert sum(map(abs, away.values())) < 10
-    assert abs(ours.jaxpr_equations - base.jaxpr_equations) < 10
-    assert 0 <= ours.flops - base.flops <= 1
-    counters = 4 * ((entrant, style) in DIFFERENT and entrant in ("flax_linen", "flax_nnx"))
-    assert ours.argument_bytes == base.argument_bytes + counters
-    if (entrant, style) not in DIFFERENT:
-        assert ours.hlo_instructions == base.hlo_instructions
-        assert ours.temp_bytes == base.temp_bytes
+    else:
+        assert same == ((entrant, style) not in DIFFERENT)
+        # `haiku/transform` has 13 fewer: it adds up the gradients of two streams' biases at once.
+        assert sum(map(abs, away.values())) < 15 or (entrant, style) == TUNED
 
-
-def test_a_new_step_has_the_same_facts(step_of: StepOf) -> None:
-    again = make(impls.load(impls.BASELINE).style("pure"), TOY)
-    assert facts(program(again, TOY)) == baseline(step_of)
-
-
-def test_argument_bytes_are_those_of_the_arguments(step_of: StepOf) -> None:
-    adam = fresh_checkpoint(random_weights(TOY.model))
-    arguments = [*adam[:3], random_hidden(TOY), random_chunk(TOY, 1)]
-    count = 4
-    assert baseline(step_of).argument_bytes == count + sum(
-        np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arguments)
-    )
-
-
-@pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
-def test_nothing_compiles_after_three_calls(entrant: str, style: str, step_of: StepOf) -> None:
-    """Nor after another load: its buffers are fresh, its program is not."""
-    step, hidden = step_of(entrant, style, TOY), random_hidden(TOY)
-    checkpoint, data = fresh_checkpoint(random_weights(TOY.model)), pair(TOY)
+    hidden, data = random_hidden(TOY), pair(TOY)
+    checkpoint = fresh_checkpoint(random_weights(TOY.model))
     for _ in range(2):
         step.load(checkpoint)
         for i in range(3):
@@ -136,23 +131,99 @@ def test_nothing_compiles_after_three_calls(entrant: str, style: str, step_of: S
     assert programs() == 0
 
 
-def test_donation_would_be_seen() -> None:
-    x = jnp.zeros(8)
-    assert facts_about(lambda x: x * 2, x).alias_bytes == 0
-    assert facts_about(lambda x: x * 2, x, donate_argnums=0).alias_bytes == 32
+def test_the_facts_of_compiled_programs(step_of: StepOf) -> None:
+    """Of the baseline, of a program that also counts steps, and of one with more products."""
+    names = [(impls.BASELINE, "pure"), ("flax_nnx", "jit"), TUNED]
+    plain, counting, tuned = (facts_of(step_of, *name).counts for name in names)
+    arguments = fresh_checkpoint(random_weights(TOY.model))[:3], random_hidden(TOY), pair(TOY)[0]
+    given = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arguments))
+    assert plain["argument_bytes"] == tuned["argument_bytes"] == given + COUNT
+    assert counting["argument_bytes"] == given + 2 * COUNT
+    assert plain["alias_bytes"] == 0
+    assert 0 <= counting["flops"] - plain["flops"] <= 1
+    more = "a loop's body counts once: what left it counts more"
+    assert tuned["flops"] > 2 * plain["flops"], more
+    text = lowered(step_of(impls.BASELINE, "pure", TOY)).compile().as_text()
+    assert text is not None
+    lines = [line for line in text.splitlines() if re.match(r"\s+(ROOT )?[%\w.\-]+ = ", line)]
+    assert any(" while(" in line for line in lines), "a long tuple, with comments in its shape"
+    assert plain["hlo_instructions"] == len(lines)
+    jitted = jax.jit(jnp.matmul)
+    product = Program.traced(lambda: jitted.trace(jnp.ones((3, 4)), jnp.ones((4, 5))))
+    assert facts(product).counts["flops"] == 2 * 3 * 4 * 5
 
 
-# The fingerprint.
-
-X, Y, Z = jnp.ones(4), jnp.arange(4.0), jnp.ones((4, 4))
+# Donation, and what is kept between calls.
 
 
-def affine(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
-    return jnp.tanh(x @ z + y) - y
+@pytest.mark.parametrize(
+    ("entrant", "style"),
+    [
+        pytest.param(*row, marks=() if row in QUICK else pytest.mark.slow)
+        for row in ROWS
+        if row != GRADIENT_ALONE
+    ],
+)
+def test_who_can_donates_all_of_its_state_and_nothing_else(
+    entrant: str, style: str, step_of: StepOf
+) -> None:
+    baseline = trajectory(step_of(impls.BASELINE, "pure", TOY), TOY)
+    before = live_arrays("cpu")
+    step = make(impls.load(entrant).style(style, donate=True), TOY)
+    assert taken_arguments(step, TOY) == ""
+    deviation(step, TOY, baseline).require()
+    state = STATE + COUNT * ((entrant, style) in COUNTS_TWICE)
+    assert live_bytes(step, TOY, before, "cpu") == state
+    program = program_of(step, TOY)
+    assert program is not None
+    assert facts(program).counts["alias_bytes"] == state
+    require_unchanged_by_calls(step)
 
 
-def renamed(apple: jax.Array, pear: jax.Array, plum: jax.Array) -> jax.Array:
-    return jnp.tanh(apple @ plum + pear) - pear
+def require_unchanged_by_calls(step: TrainStep) -> None:
+    """Assert that a checkpoint stays as it is, loaded or saved, though a step donates its state.
+
+    Also where a buffer might be read in place: JAX's own arrays lie as XLA:CPU wants them.
+    """
+    hidden, chunk = random_hidden(TOY), random_chunk(TOY, 1)
+    weights, mu, nu = (
+        jax.tree.map(lambda a: np.asarray(jnp.square(a)), random_weights(TOY.model, seed))
+        for seed in range(3)
+    )
+    given = Checkpoint(weights, mu, nu, updates=3)
+    expected, losses = jax.tree.map(np.array, given), []
+    for _ in range(2):
+        step.load(given)
+        losses.append([float(step(hidden, chunk)[1]) for _ in range(3)])
+        saved = step.save()
+        copy = jax.tree.map(np.array, saved)
+        step(hidden, chunk)
+        assert all(map(np.array_equal, jax.tree.leaves(saved), jax.tree.leaves(copy)))
+    assert losses[0] == losses[1]
+    assert all(map(np.array_equal, jax.tree.leaves(given), jax.tree.leaves(expected)))
+
+
+def test_a_style_that_cannot_donate_is_left_out() -> None:
+    offer = msgspec.convert(offers.describe([], {}), Offer)
+    assert list(offer.kept_styles) == ["/".join(GRADIENT_ALONE)]
+    assert "blog" not in {cell.style for cell in Selection().cells(offer.donating)}
+
+
+def test_a_second_copy_is_counted() -> None:
+    before, kept = live_arrays("cpu"), list[jax.Array]()
+    step = make(impls.load(impls.BASELINE).style("pure"), TOY)
+    assert live_bytes(step, TOY, before, "cpu") == STATE
+    kept.append(jnp.zeros(7))
+    assert live_bytes(step, TOY, before, "cpu") == STATE + 28
+
+
+# The fingerprint, of pairs of functions of two arrays.
+
+X, Y = jnp.ones(4), jnp.arange(4.0)
+
+
+def affine(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.tanh(x @ jnp.outer(x, y) + y) - y
 
 
 def scanned(x: jax.Array, y: jax.Array) -> Any:
@@ -173,42 +244,26 @@ def scanned_the_other_way_round(x: jax.Array, y: jax.Array) -> Any:
     return out, carry["b"] / carry["a"]
 
 
-SAME: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
-    "names of functions and arguments": ((affine, X, Y, Z), (renamed, X, Y, Z)),
-    "order of arguments": ((affine, X, Y, Z), (lambda z, y, x: affine(x, y, z), Z, Y, X)),
-    "arguments in a dict": (
-        (affine, X, Y, Z),
-        (lambda d: affine(d["z"], d["b"], d["a"]), {"z": X, "b": Y, "a": Z}),
-    ),
-    "nested jit": ((affine, X, Y, Z), (lambda *args: jax.jit(jax.jit(affine))(*args), X, Y, Z)),
-    "jit of a part": (
-        (affine, X, Y, Z),
-        (lambda x, y, z: jnp.tanh(jax.jit(jnp.matmul)(x, z) + y) - y, X, Y, Z),
-    ),
-    "named scopes": ((affine, X, Y, Z), (jax.named_scope("scope")(affine), X, Y, Z)),
-    "operands of a sum": (
-        (lambda x, y: jnp.sin(x) + y, X, Y),
-        (lambda x, y: y + jnp.sin(x), X, Y),
-    ),
+SAME: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "names and order of arguments": (affine, lambda y, x: affine(x, y)),
+    "nested jit": (affine, lambda x, y: jax.jit(jax.jit(affine))(x, y)),
+    "named scopes": (affine, jax.named_scope("scope")(affine)),
+    "operands of a sum": (lambda x, y: jnp.sin(x) + y, lambda x, y: y + jnp.sin(x)),
     "order of results": (
-        (lambda x: (jnp.sin(x), jnp.cos(x)), X),
-        (lambda x: {"b": jnp.sin(x), "a": jnp.cos(x)}, X),
+        lambda x, y: (jnp.sin(x), jnp.cos(y)),
+        lambda x, y: {"b": jnp.sin(x), "a": jnp.cos(y)},
     ),
     "what is computed twice": (
-        (lambda x: jnp.sin(x) * jnp.sin(x), X),
-        (lambda x: (lambda s: s * s)(jnp.sin(x)), X),
+        lambda x, y: jnp.sin(x) * jnp.sin(x) + y,
+        lambda x, y: (lambda s: s * s)(jnp.sin(x)) + y,
     ),
-    "what nobody reads": ((jnp.sin, X), (lambda x: (jnp.sin(x), jnp.cos(x))[0], X)),
-    "order of carries": ((scanned, X, Y), (scanned_the_other_way_round, X, Y)),
-    "symmetric arguments": (
-        (lambda x, y, z: (x - z, y - z), X, X, X),
-        (lambda x, y, z: (y - x, z - x), X, X, X),
-    ),
+    "what nobody reads": (affine, lambda x, y: (affine(x, y), jnp.cos(x))[0]),
+    "order of carries": (scanned, scanned_the_other_way_round),
     # A bias swapped between equal layers is another name for the same program. So the same program
     # is no proof of the same numbers; that proof is in test_equality.py.
     "which of two equal arguments is which": (
-        (lambda a, b, x: jnp.tanh(jnp.tanh(x + a) + b), X, X, X),
-        (lambda a, b, x: jnp.tanh(jnp.tanh(x + b) + a), X, X, X),
+        lambda a, b: jnp.tanh(jnp.tanh(1 + a) + b),
+        lambda a, b: jnp.tanh(jnp.tanh(1 + b) + a),
     ),
 }
 
@@ -225,30 +280,9 @@ def branches(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[
     return lambda x, y: jax.lax.cond(x[0] > 0, first, second, x, y)
 
 
-def reduction(*, crossed: bool) -> Callable[..., Any]:
-    def both(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[Any, Any]:
-        total, product = a[0] + b[0], a[1] * b[1]
-        return (product, total) if crossed else (total, product)
-
-    def function(x: jax.Array, y: jax.Array) -> jax.Array:
-        start = (jnp.float32(0), jnp.float32(0))
-        total, product = jax.lax.reduce((x, y), start, both, (0,))
-        return total - product
-
-    return function
-
-
 def loud(x: jax.Array, y: jax.Array) -> jax.Array:
     jax.debug.callback(lambda _: None, x)
     return x - y
-
-
-def bias_of_its_own(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
-    return jnp.tanh(jnp.tanh(x @ z + x) @ z + y)
-
-
-def one_bias_twice(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
-    return jnp.tanh(jnp.tanh(x @ z + y) @ z + x)
 
 
 BIG = np.arange(5000, dtype=np.float32)
@@ -261,21 +295,17 @@ OTHER: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "swapped operands": (lambda x, y: jnp.sin(x) - y, lambda x, y: y - jnp.sin(x)),
     "shape": (lambda x, y: x + y, lambda x, y: x[:3] + y[:3]),
     "dtype": (lambda x, y: x + y, lambda x, y: (x + y).astype(jnp.bfloat16)),
-    "one tanh fewer": (lambda x, y: jnp.tanh(jnp.tanh(x)) + y, lambda x, y: jnp.tanh(x) + y),
-    "one result more": (lambda x, y: x + y, lambda x, y: (x + y, x)),
     "one result twice": (lambda x, y: x + y, lambda x, y: (x + y, x + y)),
     "axis": (lambda x, y: jnp.outer(x, y).sum(0), lambda x, y: jnp.outer(x, y).sum(1)),
     "reduction": (lambda x, y: jnp.sum(x) + y, lambda x, y: jnp.max(x) + y),
     "wiring": (
-        lambda x, y: partial(bias_of_its_own, z=jnp.outer(x, y))(x, y),
-        lambda x, y: partial(one_bias_twice, z=jnp.outer(x, y))(x, y),
+        lambda x, y: jnp.tanh(jnp.tanh(x * y + x) * y + y),
+        lambda x, y: jnp.tanh(jnp.tanh(x * y + y) * y + x),
     ),
     "trip count": (loop(lambda a, b: (a + b, b)), loop(lambda a, b: (a + b, b), 4)),
     "body": (loop(lambda a, b: (a + b, b)), loop(lambda a, b: (a * b, b))),
     "carries crossed": (loop(lambda a, b: (a + b, a * b)), loop(lambda a, b: (a * b, a + b))),
-    "state not carried": (loop(lambda a, b: (a + 1, b)), loop(lambda a, b: (b + 1, b))),
     "branches swapped": (branches(jnp.add, jnp.multiply), branches(jnp.multiply, jnp.add)),
-    "results of a reduction crossed": (reduction(crossed=False), reduction(crossed=True)),
     # Each node sees the same neighbours in both, as far as one may look: refining labels alone
     # does not tell one ring of eight from two of four.
     "pairing": (
@@ -286,17 +316,11 @@ OTHER: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-@pytest.mark.parametrize("what", SAME)
-def test_fingerprint_does_not_see(what: str) -> None:
-    one, other = SAME[what]
-    assert fingerprint(*one) == fingerprint(*other)
-
-
-@pytest.mark.parametrize("what", OTHER)
-def test_fingerprint_sees(what: str) -> None:
-    one, other = OTHER[what]
+@pytest.mark.parametrize("what", [*SAME, *OTHER])
+def test_the_fingerprint_tells_what_is_another_program(what: str) -> None:
+    one, other = (SAME | OTHER)[what]
     assert fingerprint(one, X, Y) == fingerprint(one, X, Y)
-    assert fingerprint(one, X, Y) != fingerprint(other, X, Y)
+    assert (fingerprint(one, X, Y) == fingerprint(other, X, Y)) == (what in SAME)
 
 
 # The counts.
@@ -304,51 +328,8 @@ def test_fingerprint_sees(what: str) -> None:
 
 def test_equations_nested_and_inlined() -> None:
     """A loop is one, and its body once; a call of a jitted function is what it calls."""
-
-    def body(c: jax.Array, _: None) -> tuple[jax.Array, None]:
-        return jnp.sin(c) * 2, None
-
-    def function(x: jax.Array) -> jax.Array:
-        return jax.jit(jnp.cos)(jax.lax.scan(body, x, None, length=7)[0])
-
-    assert count_equations(jax.make_jaxpr(function)(X).jaxpr) == len(["scan", "sin", "mul", "cos"])
-    crossing = branches(lambda x, y: jnp.tanh(x), lambda x, y: jnp.tanh(jnp.exp(x)))
-    by_hand = len(["slice", "squeeze", "gt", "convert", "cond", "tanh", "tanh", "exp"])
-    assert count_equations(jax.make_jaxpr(crossing)(X, Y).jaxpr) == by_hand
-
-
-def test_operations_live_and_once() -> None:
-    def function(x: jax.Array) -> jax.Array:
-        jnp.exp(x)
-        return jax.jit(jnp.sin)(x) * jnp.sin(x) + jnp.cos(x)
-
-    assert graph(function, X).operations() == {
-        "stablehlo.add": 1,
-        "stablehlo.cosine": 1,
-        "stablehlo.multiply": 1,
-        "stablehlo.sine": 1,
-    }
-
-
-def test_flops_of_a_product() -> None:
-    assert facts_about(jnp.matmul, jnp.ones((3, 4)), jnp.ones((4, 5))).flops == 2 * 3 * 4 * 5
-
-
-def test_every_instruction_is_counted(step_of: StepOf) -> None:
-    """Those with long tuples too, such as loops, whose shapes have comments in them."""
-    text = program(step_of(impls.BASELINE, "pure", TOY), TOY).lower().compile().as_text()
-    assert text is not None
-    lines = [line for line in text.splitlines() if re.match(r"\s+(ROOT )?[%\w.\-]+ = ", line)]
-    counts = baseline(step_of).hlo_instructions
-    assert sum(counts.values()) == len(lines)
-    assert counts["while"] == sum(" while(" in line for line in lines) == 2
-    assert counts["tanh"] == TOY.model.layers
-
-
-def test_difference() -> None:
-    assert difference({"a": 1, "b": 2, "d": 1}, {"b": 2, "c": 3, "d": 2}) == {
-        "a": 1,
-        "c": -3,
-        "d": -1,
-    }
-    assert difference({}, {}) == {}
+    looping = jax.make_jaxpr(loop(lambda a, b: (jnp.sin(a), jax.jit(jnp.cos)(b))))
+    assert count_equations(looping(X, Y).jaxpr) == len(["scan", "sin", "cos", "sub"])
+    crossing = jax.make_jaxpr(branches(lambda x, y: jnp.tanh(x), lambda x, y: jnp.sin(x + y)))
+    by_hand = len(["slice", "squeeze", "gt", "convert", "cond", "tanh", "add", "sin"])
+    assert count_equations(crossing(X, Y).jaxpr) == by_hand

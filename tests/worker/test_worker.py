@@ -4,41 +4,99 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from bench.engine.process import WorkerFailedError
+from bench.engine.process import Worker, WorkerFailedError
 from bench.metrics import COLD
+from bench.worker.counts import code_lines
 from bench.worker.integrity import Surroundings
-from bench.worker.source import code_lines
-from bench.worker.turns import OWN_SEEDS
+from bench.worker.proof import OWN_SEEDS, WITH, WITHOUT
 from tests.commands import ROOT
-from tests.worker.child import HONEST, TOY, Child, samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+TOY = {"workload": "toy", "backend": "cpu"}
 PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
+HONEST = [PLAIN, "control/pure", HAIKU]
+MISTAKES = ROOT / "tests" / "mistakes"
+WHILE_TIMED = {
+    "steps/by_identity": ("is not what was proven", "3 updates in 58 calls"),
+    "steps/leaves_one_out": ("is not what was proven", "its weights are off by"),
+    "steps/forgets_one": ("is not what was proven", "57 updates in 58 calls"),
+    "steps/old_loss": ("is not what was proven", "the last loss is off by"),
+    "steps/compiles_again": ("compiled again while it was timed",),
+    "steps/fails": ("raised OSError: no such planet (while it was timed)",),
+    "steps/replaces_clock": ("while it was timed it replaced time.time",),
+}
+"""Styles that begin after some twenty calls, so that all are proven; and what is seen of them."""
+DONATES, ASKED, NOTHING = (f"donating/{style}" for style in ("state", "asked", "nothing"))
+TAKES_HIDDEN = "your step donates `hidden`; donate only your state"
+
+
+class Child(Worker):
+    """A real worker with the usual arguments of these tests."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def do(self, do: str, **arguments: Any) -> Any:
+        return self.ask({"do": do, **arguments})
+
+    def load(self, arms: list[str], cache: Path, **more: Any) -> Any:
+        outside = {path.stem: str(path) for path in MISTAKES.glob("*.py")}
+        usual: dict[str, Any] = {"outside": outside, "cache": str(cache), "seed": 0}
+        return self.do("load", arms=arms, **(usual | more))
+
+    def opened(self, arms: list[str], losses: list[float] | None = None) -> None:
+        for arm in arms:
+            assert self.do("open", arm=arm, losses=losses, **TOY) == {}, arm
+
+    def block(self, arms: list[str], kind: str = "step", rounds: int = 2) -> Any:
+        return self.do("block", kind=kind, rounds=rounds, seed=3, arms=arms, **TOY)
+
+
+def samples(answer: Any) -> dict[str, dict[str, Any]]:
+    """Return the samples of an answer, by metric and arm: value, calls, median and 95 %."""
+    table: dict[str, dict[str, Any]] = {}
+    for arm, metric, *values in answer["samples"]:
+        table.setdefault(metric, {})[arm] = values
+    return table
 
 
 @pytest.fixture(scope="module")
-def honest() -> Iterator[Child]:
-    """Return a worker whose honest arms have been proven."""
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the compilation cache of all workers here."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def worker(cache: Path) -> Iterator[Child]:
+    """Return a worker that has loaded honest arms and others, and whose honest arms are open."""
     with Child() as child:
-        assert child.load(HONEST) == {"failures": {}, "notes": []}
-        child.proofs = {arm: child.do("prove", arm=arm, **TOY) for arm in HONEST[::-1]}
-        assert child.recorder.who() is None
+        arms = [*HONEST, *WHILE_TIMED, DONATES]
+        assert child.load(arms, cache) == {"failures": {}, "notes": []}
         yield child
+
+
+@pytest.fixture(scope="module")
+def proofs(worker: Child) -> dict[str, Any]:
+    """Return the proofs of its honest arms, the baseline's last."""
+    proofs = {arm: worker.do("prove", arm=arm, **TOY) for arm in HONEST[::-1]}
+    assert worker.recorder.who() is None
+    return proofs
 
 
 # Commands and answers.
 
 
-def test_a_proof_needs_no_baseline_before_it(honest: Child) -> None:
-    assert next(iter(honest.proofs)) == HAIKU
-    for arm, proof in honest.proofs.items():
+def test_a_proof_needs_no_baseline_before_it(proofs: dict[str, Any]) -> None:
+    assert next(iter(proofs)) == HAIKU
+    for arm, proof in proofs.items():
         assert len(proof["losses"]) == 10
         assert proof["proof"]["trajectory"] <= 1e-5
         assert proof["proof"]["same_program_as_baseline"]
@@ -48,46 +106,56 @@ def test_a_proof_needs_no_baseline_before_it(honest: Child) -> None:
         assert counts["parameters"] > 0
         name = "pure_jax" if arm == "control/pure" else arm.split("/")[0]
         assert counts["code_lines"] == code_lines(ROOT / "impls" / f"{name}.py")
-    assert honest.proofs[PLAIN]["losses"] == honest.proofs["control/pure"]["losses"]
+    assert proofs[PLAIN]["losses"] == proofs["control/pure"]["losses"]
 
 
-KINDS = {
-    "step": {"step": 8},
-    "pipelined": {"step_pipelined": 2},
-    "host_cost": {"host_cost": 20, "host_cost_pipelined": 2},
-}
-"""Calls of each metric in a block of two rounds."""
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_block_of_some_arms(honest: Child, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "calls"),
+    [
+        ("step", {"step": 8}),
+        ("pipelined", {"step_pipelined": 2}),
+        ("host_cost", {"host_cost": 20, "host_cost_pipelined": 2}),
+    ],
+)
+@pytest.mark.usefixtures("proofs")
+def test_a_block_of_some_arms(worker: Child, kind: str, calls: dict[str, int]) -> None:
+    """Of two rounds, with so many calls of each metric."""
     arms = [PLAIN, HAIKU]
-    answer = honest.block(arms, kind)
+    answer = worker.block(arms, kind)
     table = samples(answer)
     used = table.pop("cores_used", {})
     pinned = len(os.sched_getaffinity(0)) == 1
     assert {*used} == ({*arms} if kind == "step" and not pinned else set())
     assert answer["failures"] == {}
     assert answer["seconds"].keys() == {*arms}
-    assert table.keys() == KINDS[kind].keys()
-    for metric, calls in KINDS[kind].items():
+    assert table.keys() == calls.keys()
+    for metric, number in calls.items():
         assert {*table[metric]} == {*arms}
         for value, count, median, high in table[metric].values():
-            assert count == calls
+            assert count == number
             assert 0 < value <= median <= high
 
 
-def test_opening_with_the_losses_of_a_proof(honest: Child) -> None:
-    losses = honest.proofs[PLAIN]["losses"]
-    honest.opened([HAIKU], losses)
-    wrong = [*losses[:9], losses[9] + 1e-3]
-    answer = honest.do("open", arm=HAIKU, losses=wrong, **TOY)
+def test_a_second_process_reads_what_the_first_has_compiled_and_proven(
+    worker: Child, proofs: dict[str, Any], cache: Path
+) -> None:
+    losses = proofs[PLAIN]["losses"]
+    worker.opened(HONEST, losses)
+    assert worker.block(HONEST)["failures"] == {}
+    kept = {path.name for path in cache.iterdir() if "cache" in path.name}
+    with Child() as child:
+        assert child.load(HONEST, cache) == {"failures": {}, "notes": []}
+        child.opened(HONEST, losses)
+        assert child.block(HONEST)["failures"] == {}
+        wrong = [*losses[:9], losses[9] + 1e-3]
+        answer = child.do("open", arm=HAIKU, losses=wrong, **TOY)
     assert answer["failure"].startswith("not equal in this process, though it was in another")
-    honest.opened([HAIKU], losses)
+    assert {path.name for path in cache.iterdir() if "cache" in path.name} == kept != set()
 
 
-def test_training(honest: Child) -> None:
-    rows = honest.do("train", arm=HAIKU, **TOY)["samples"]
+@pytest.mark.usefixtures("proofs")
+def test_training(worker: Child) -> None:
+    rows = worker.do("train", arm=HAIKU, **TOY)["samples"]
     assert [metric for _, metric, *_ in rows] == ["final_loss", *["final_loss_own"] * OWN_SEEDS]
     losses = [value for _, _, value, *_ in rows]
     assert all(0 < loss < 3 for loss in losses), "less than that of guessing, which is 3"
@@ -131,52 +199,46 @@ def test_a_cold_process_measures_every_stage(
     assert len(answer["program"]) == 16 * (not missing)
 
 
-def test_the_second_process_reads_what_the_first_has_compiled(tmp_path: Path) -> None:
-    kept = []
-    for _ in range(2):
-        with Child() as child:
-            assert child.load(HONEST, cache=str(tmp_path)) == {"failures": {}, "notes": []}
-            child.opened(HONEST)
-            assert child.block(HONEST)["failures"] == {}
-            kept.append({path.name for path in tmp_path.iterdir() if "cache" in path.name})
-    assert kept[0] == kept[1] != set(), "nothing was compiled the second time"
-
-
 # Entrants that make mistakes.
 
-WHILE_TIMED = {
-    "by_identity": ("is not what was proven", "3 updates in 58 calls"),
-    "leaves_one_out": ("is not what was proven", "its weights are off by"),
-    "stops": ("is not what was proven", "its weights are off by"),
-    "forgets_one": ("is not what was proven", "57 updates in 58 calls"),
-    "old_loss": ("is not what was proven", "the last loss is off by"),
-    "compiles_again": ("compiled again while it was timed",),
-}
-"""Styles of `mistakes/steps.py` that begin after some twenty calls: all are proven."""
+
+@pytest.mark.usefixtures("proofs")
+def test_mistakes_have_no_times_and_the_others_have(worker: Child) -> None:
+    worker.opened([HAIKU, "steps/by_identity"])
+    answer = worker.block([HAIKU, "steps/by_identity"], rounds=8)
+    assert HAIKU in samples(answer)["step"], "without the baseline too"
+    assert "updates in" in answer["failures"]["steps/by_identity"]
+
+    arms = [*HONEST, *WHILE_TIMED]
+    worker.opened(arms)
+    answer = worker.block(arms, rounds=10)
+    assert {*samples(answer)["step"]} == {*answer["seconds"]} == {*HONEST}
+    assert {*answer["failures"]} == {*WHILE_TIMED}
+    for arm, words in WHILE_TIMED.items():
+        for word in words:
+            assert word in answer["failures"][arm], arm
+    answer = worker.block(arms, "host_cost", rounds=2)
+    for metric in ("host_cost", "host_cost_pipelined"):
+        assert {*samples(answer)[metric]} == {*HONEST}
+    assert {*answer["failures"]} == {*WHILE_TIMED}
+    assert worker.block(HONEST)["failures"] == {}
 
 
-def test_mistakes_have_no_times_and_the_others_have() -> None:
-    wrong = {f"steps/{style}": words for style, words in WHILE_TIMED.items()}
-    arms = [*HONEST, *wrong]
+def test_a_worker_fails_steps_that_do_not_donate_as_it_does(
+    worker: Child, proofs: dict[str, Any], cache: Path
+) -> None:
+    assert worker.do("prove", arm=DONATES, **TOY)["failure"] == WITHOUT
     with Child() as child:
-        assert child.load(arms)["failures"] == {}
-        child.opened([HAIKU, "steps/by_identity"])
-        answer = child.block([HAIKU, "steps/by_identity"], rounds=8)
-        assert HAIKU in samples(answer)["step"], "without the baseline too"
-        assert "updates in" in answer["failures"]["steps/by_identity"]
-
-        child.opened(arms)
-        answer = child.block(arms, rounds=10)
-        assert {*samples(answer)["step"]} == {*answer["seconds"]} == {*HONEST}
-        assert {*answer["failures"]} == {*wrong}
-        for arm, words in wrong.items():
-            for word in words:
-                assert word in answer["failures"][arm], arm
-        answer = child.block(arms, "host_cost", rounds=2)
-        for metric in ("host_cost", "host_cost_pipelined"):
-            assert {*samples(answer)[metric]} == {*HONEST}
-        assert {*answer["failures"]} == {*wrong}
-        assert child.block(HONEST)["failures"] == {}
+        arms = [PLAIN, ASKED, NOTHING]
+        assert not child.load(arms, cache, donate=True)["failures"]
+        ours, *others = (child.do("prove", arm=arm, **TOY) for arm in arms)
+        assert [answer["failure"] for answer in others] == [TAKES_HIDDEN, WITH]
+        assert child.block([PLAIN])["failures"] == {}
+    assert ours["proof"]["donates"]
+    before, after = (samples(proof) for proof in (proofs[PLAIN], ours))
+    live = before["live_bytes"][PLAIN][0]
+    assert after["alias_bytes"][PLAIN][0] == after["live_bytes"][PLAIN][0] == live > 0
+    assert ours["losses"] == pytest.approx(proofs[PLAIN]["losses"], abs=1e-5)
 
 
 HEAD = "from impls.pure_jax import STYLES, build\nDISTRIBUTION = 'jax'\n"
@@ -206,7 +268,26 @@ IMPORTS = {
 """Files that change something when they are imported, or used."""
 
 
-def test_what_an_import_may_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv("JAX_LEFT", "1")
+    before, clock = Surroundings(), time.perf_counter
+    assert before.changes() == ""
+    os.environ["XLA_FLAGS"] = "--fast"
+    del os.environ["JAX_LEFT"]
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
+    assert before.changes() == (
+        "replaced time.perf_counter; "
+        "changed JAX_LEFT from '1' to None; changed XLA_FLAGS from None to '--fast'"
+    )
+    assert ("XLA_FLAGS" in os.environ, os.environ["JAX_LEFT"]) == (False, "1")
+    assert time.perf_counter is clock
+    assert before.changes() == ""
+
+
+def test_what_an_import_may_not_change(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     for name, text in IMPORTS.items():
         (tmp_path / f"{name}.py").write_text(text)
@@ -224,7 +305,7 @@ def test_what_an_import_may_not_change(tmp_path: Path, monkeypatch: pytest.Monke
     outside = {name: str(tmp_path / f"{name}.py") for name in IMPORTS}
     with Child() as child:
         arms = [*HONEST, *changes, "opening/pure"]
-        answer = child.load(arms, outside=outside, check_programs=True)
+        answer = child.load(arms, cache, outside=outside, check_programs=True)
         assert answer["failures"] == changes
         [note] = answer["notes"]
         assert "since other_baseline was imported" in note
@@ -242,32 +323,3 @@ def test_a_cold_sample_by_another_clock_is_none(tmp_path: Path) -> None:
     with Child() as child, pytest.raises(WorkerFailedError) as caught:
         child.do("cold", **command, outside={"slow_clock": str(path)}, **TOY)
     assert "replaced time.perf_counter: its times mean nothing" in caught.value.stderr
-
-
-# Surroundings, in this process.
-
-
-def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    monkeypatch.setenv("JAX_LEFT", "1")
-    before, clock = Surroundings(), time.perf_counter
-    assert before.changes() == ""
-    os.environ["XLA_FLAGS"] = "--fast"
-    del os.environ["JAX_LEFT"]
-    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
-    assert before.changes() == (
-        "replaced time.perf_counter; "
-        "changed JAX_LEFT from '1' to None; changed XLA_FLAGS from None to '--fast'"
-    )
-    assert "XLA_FLAGS" not in os.environ
-    assert os.environ["JAX_LEFT"] == "1"
-    assert time.perf_counter is clock
-    assert before.changes() == ""
-
-
-def test_code_lines_are_counted_without_comments_and_docstrings(tmp_path: Path) -> None:
-    path = tmp_path / "some.py"
-    path.write_text(
-        '"""Doc\nstring."""\n\n# comment\nx = """a\nb"""\n\n\ndef f():\n    "d"\n    return x\n'
-    )
-    assert code_lines(path) == 4

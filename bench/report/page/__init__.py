@@ -7,6 +7,7 @@ colours. The only script sorts tables.
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from bench.report.charts import Figure
     from bench.report.table import Content, Document, Table
 
-FOLDER = Path(__file__).parent
 STYLE = (
     "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}</style></svg>"
 )
@@ -32,25 +32,17 @@ def page(*documents: Document) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "coded": coded,
-        "text_of": table.text_of,
-        "mark": table.mark,
-        "colour": table.colour,
-        "sort_key": sort_key,
-        "picture": picture,
-    }
+    filters = (coded, table.text_of, table.mark, table.colour, sort_key, picture)
+    environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template("page.html.jinja").render(
         documents=documents,
         version=versions().get("jax-bakeoff", ""),
-        css=(FOLDER / "page.css").read_text("utf-8"),
-        script=(FOLDER / "page.js").read_text("utf-8"),
         narrow=NARROW,
         wide=WIDE,
     )
@@ -60,12 +52,9 @@ def coded(text: str) -> Markup:
     """Return a text from anywhere as HTML; what stands between backticks is code."""
     from markupsafe import Markup, escape
 
-    parts = text.split("`")
-    if len(parts) % 2 == 0:  # a backtick without another one
-        return escape(text)
     return Markup().join(
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
-        for i, part in enumerate(parts)
+        for i, part in enumerate(re.split(r"`([^`]*)`", text))
     )
 
 
@@ -86,5 +75,5 @@ def sort_key(content: Content, rows: Table, column: int) -> float | None:
 
 def picture(figure: Figure, width: int) -> str:
     """Return a chart as the address of a picture, with its data."""
-    drawn = svg(figure, width, page=True).replace("</svg>", STYLE)
+    drawn = svg(figure, width).replace("</svg>", STYLE)
     return f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"

@@ -3,22 +3,15 @@
 A run's standard errors come from its own workers and blocks. From hour to hour more changes. What
 an arm shares with the baseline cancels out in a ratio; what it adds does not: time in Python beside
 time in XLA. So a row varies by a part of what its arm adds, and a little anyway.
-
-    python -m bench.track.between_runs RUN.json RUN.json …
-
-prints what runs of the same code vary by, which `BETWEEN` is made of.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from msgspec.structs import replace
 from scipy import optimize
 
 from bench.metrics import METRICS, Kind
@@ -62,23 +55,6 @@ KNOWN_DF = 4.0
 """Degrees of freedom of a standard error with fewer of which a row tells nothing of the spread."""
 
 
-def at_speed(row: Estimate, level: float, other: float) -> Estimate:
-    """Return what is added to a call as it would be at the speed of another run.
-
-    Seconds of two hours differ by 5 to 8 %, those of the baseline's call as well.
-
-    Args:
-        row: Anything but what is added is returned as it is.
-        level: Seconds of the baseline's call in the row's own run.
-        other: The same in the other run.
-    """
-    if row.form != "added" or not (level and other):
-        return row
-    by = other / level
-    error = None if row.standard_error is None else row.standard_error * by
-    return replace(row, value=row.value * by, standard_error=error)
-
-
 def variation(row: Estimate) -> Variation:
     """Return how a row varies."""
     if METRICS[row.metric].unit == "B":
@@ -88,53 +64,52 @@ def variation(row: Estimate) -> Variation:
     return Variation.COLD if row.kind is Kind.COLD else Variation.STEP
 
 
-def scale(row: Estimate, level: float) -> float:
-    """Return the scale by which a row varies; in seconds where it is what an arm adds.
-
-    Args:
-        row: A comparison with the baseline.
-        level: Seconds of the baseline's call, where the row is what is added to it.
-    """
-    if variation(row) is not Variation.STEP:
-        return 1.0
-    if row.form == "added":
-        return abs(row.value) + ANYWAY * level
-    return abs(1 - 1 / row.value) + ANYWAY
+def scale(row: Estimate) -> float:
+    """Return the scale by which a ratio to the baseline varies: by what its arm adds, if warm."""
+    return abs(1 - 1 / row.value) + ANYWAY if variation(row) is Variation.STEP else 1.0
 
 
-def spread(row: Estimate, level: float, between: Mapping[Variation, Spread] = BETWEEN) -> Spread:
+def spread(row: Estimate, between: Mapping[Variation, Spread] = BETWEEN) -> Spread:
     """Return what a row of the same code differs by from run to run."""
     of_kind = between[variation(row)]
-    return Spread(of_kind.sd * scale(row, level), of_kind.df)
+    return Spread(of_kind.sd * scale(row), of_kind.df)
 
 
-def learned(
-    runs: Sequence[Mapping[Row, Estimate]], levels: Mapping[Row, float]
-) -> dict[Variation, Spread]:
-    """Return what runs of the same code, at least two, vary by: pooled over rows that vary alike.
+def learned(runs: Sequence[Mapping[Row, Estimate]]) -> dict[Variation, Spread]:
+    """Return what runs of the same code vary by, and the table where they say too little.
 
     The variance between runs is what makes the squared distances of a row's estimates from their
     weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
-    weighting factors", summed over rows. Rows of one style move together, so degrees of freedom
-    count styles and not rows; they are the fewer the more of the variance is the runs' own.
+    weighting factors", summed over rows that vary alike. An uncertain spread that is larger than
+    the table's is taken: the machine is not a quiet one.
     """
     groups: dict[Variation, dict[Row, list[Estimate]]] = {}
     for key in dict.fromkeys(key for run in runs for key in run):
         rows = [run[key] for run in runs if key in run and run[key].df >= KNOWN_DF]
         if len(rows) > 1:
             groups.setdefault(variation(rows[0]), {})[key] = rows
-    return {name: paule_mandel(rows, levels) for name, rows in groups.items()}
+    out = dict(BETWEEN)
+    for name, group in groups.items():
+        of_runs = paule_mandel(group)
+        table = BETWEEN[name]
+        uncertain = Spread(max(of_runs.sd, table.sd), table.df)
+        out[name] = of_runs if of_runs.df >= LEAST_DF else uncertain
+    return out
 
 
-def paule_mandel(rows: Mapping[Row, Sequence[Estimate]], levels: Mapping[Row, float]) -> Spread:
-    """Return the spread between runs of rows that vary alike, in multiples of their scales."""
+def paule_mandel(rows: Mapping[Row, Sequence[Estimate]]) -> Spread:
+    """Return the spread between runs of rows that vary alike, in multiples of their scales.
+
+    Rows of one style move together, so degrees of freedom count styles and not rows; they are the
+    fewer the more of the variance is the runs' own.
+    """
     data = [
         (
             np.array([position(row) for row in several]) / size,
             np.array([row.standard_error or 0.0 for row in several]) / size,
         )
-        for key, several in rows.items()
-        for size in [scale(several[-1], levels.get(key, 0.0))]
+        for several in rows.values()
+        for size in [scale(several[-1])]
     ]
     spare = sum(len(x) - 1 for x, _ in data)
 
@@ -152,35 +127,3 @@ def paule_mandel(rows: Mapping[Row, Sequence[Estimate]], levels: Mapping[Row, fl
     styles = len({cell.arm for cell, _ in rows})
     runs = max(len(x) for x, _ in data)
     return Spread(math.sqrt(variance), styles * (runs - 1) * known**2)
-
-
-def chosen(learned_spreads: Mapping[Variation, Spread]) -> dict[Variation, Spread]:
-    """Return what several base runs vary by, and the table where they say too little.
-
-    An uncertain spread that is larger than the table's is taken: the machine is not a quiet one.
-    """
-    out = dict(BETWEEN)
-    for name, of_runs in learned_spreads.items():
-        if of_runs.df >= LEAST_DF:
-            out[name] = of_runs
-        else:
-            out[name] = Spread(max(of_runs.sd, out[name].sd), out[name].df)
-    return out
-
-
-def main(paths: Sequence[str]) -> None:
-    """Print what runs of the same code vary by."""
-    from bench.runfile.reader import read
-    from bench.track.compare import at_speed as rows_at
-    from bench.track.compare import levels
-
-    runs = [read(Path(path), samples=False).results for path in paths]
-    if len(runs) < 2:
-        raise SystemExit(f"{len(runs)} runs are given; give two or more of the same code")
-    speed = levels(runs[-1])
-    for name, known in learned([rows_at(run, speed) for run in runs], speed).items():
-        print(f"Variation.{name.name}: Spread({known.sd:.4f}, {known.df:.1f}),")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""A document in a terminal: fitted to its width, in ASCII where nothing else can be shown."""
+"""What a terminal shows: documents, fitted to its width, and how far a measurement is."""
 
 from __future__ import annotations
 
@@ -6,23 +6,39 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich import box
+from rich import box, progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from bench.cells import Arm
 from bench.report.table import colour, mark, text_of
-from bench.report.wording import ascii_only, printable
+from bench.report.wording import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
+    from bench.engine.actions import Action, Spent
     from bench.report.table import Column, Content, Document, Section, Table
 
 COLOURS = {"slower": "red", "faster": "green", "good": "green", "bad": "bold red", "open": "yellow"}
 GAP = 2
 """Characters between columns."""
+LINES = 10
+"""Lines of progress that a whole measurement prints in a pipe, about."""
+WORDS = {
+    "start": "starting a worker",
+    "load": "importing the libraries",
+    "count": "counting what {arm} does",
+    "prove": "proving {arm} equal",
+    "open": "compiling {arm}",
+    "block": "{kind} at {workload}, {blocks} blocks so far",
+    "train": "training {arm}",
+    "cold": "a fresh process of {arm}",
+    "close": "ending a worker",
+}
+"""What a worker is doing, by `Action.do`."""
 
 
 def show(document: Document, console: Console, *, details: bool = False) -> None:
@@ -38,7 +54,7 @@ def show(document: Document, console: Console, *, details: bool = False) -> None
     if document.headline:
         terminal.lines([document.headline, ""], COLOURS.get(document.status, ""))
     for section in document.sections:
-        if details or (section.needed and not section.folded):
+        if details or not section.folded:
             terminal.section(section)
     terminal.lines([f"warning: {text}" for text in document.warnings])
     terminal.lines(document.fine_print)
@@ -51,8 +67,8 @@ class _Terminal:
 
     def clean(self, text: str) -> str:
         """Return a text from anywhere as this terminal can show it."""
-        text = printable(text).replace("`", "")
-        return ascii_only(text) if self.console.options.ascii_only else text
+        text, encoding = printable(text).replace("`", ""), self.console.encoding
+        return text.encode(encoding, "replace").decode(encoding)
 
     def lines(self, texts: Iterable[str], style: str = "", indent: int = 2) -> None:
         """Print texts that fit the width, later lines of each indented."""
@@ -67,7 +83,7 @@ class _Terminal:
     def section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which say what to make of them."""
         tables = [t for t in section.tables if t.rows and (self.details or not t.folded)]
-        if (section.folded or not section.needed) and (tables or section.lines):
+        if section.folded and (tables or section.lines):
             self.lines([section.title], "bold")
         for table in tables:
             self.table(table.without_empty())
@@ -113,18 +129,60 @@ class _Terminal:
             text = f"{mark(content) or ' '} {text}"
         return Text(self.clean(text), style=COLOURS.get(colour(content), ""))
 
-    def packed(self, table: Table, widths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield the columns of each table, beside the first one; the needed ones come first."""
+    def packed(self, table: Table, widths: Sequence[int]) -> list[list[int]]:
+        """Return the columns of each table, beside the first one; the needed ones come first."""
         needed = [i for i, c in enumerate(table.columns) if i and (c.needed or self.details)]
-        others = [i for i in range(1, len(widths)) if i not in needed]
-        chosen: list[int] = []
-        room = self.console.width - widths[0]
-        for i in [*needed, *others]:
-            fits = sum(widths[j] for j in chosen) + widths[i] - GAP <= room
-            if chosen and not fits:
-                if i in others:
-                    continue
-                yield sorted(chosen)
-                chosen = []
-            chosen.append(i)
-        yield sorted(chosen)
+        tables: list[list[int]] = [[]]
+        for i in [*needed, *(i for i in range(1, len(widths)) if i not in needed)]:
+            used = widths[0] + sum(widths[j] for j in tables[-1])
+            if not tables[-1] or used + widths[i] - GAP <= self.console.width:
+                tables[-1].append(i)
+            elif i in needed:
+                tables.append([i])
+        return [sorted(chosen) for chosen in tables]
+
+
+class Progress(progress.Progress):
+    """Shows actions as they begin; redrawn then only, so that nothing runs while a block is timed.
+
+    A context manager, and what `bench.engine.session.measure` calls before each action.
+    """
+
+    def __init__(self, console: Console, budget: float) -> None:
+        super().__init__(
+            progress.BarColumn(bar_width=24),
+            progress.TextColumn("{task.percentage:3.0f} %"),
+            progress.TextColumn("{task.completed:.0f} of {task.total:.0f} s: {task.description}"),
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            disable=not console.is_terminal,
+        )
+        self.budget = budget
+        """Seconds."""
+        self.printed = 0
+        """Lines that a pipe has got."""
+        self.bar = self.add_task("", total=budget)
+
+    def plan(self, parts: Iterable[str]) -> None:
+        """Show what is going to be measured."""
+        for part in parts:
+            text = f"plan for {self.budget:g} s, {part}"
+            self.console.print(text, markup=False, highlight=False)
+
+    def __call__(self, action: Action, spent: Spent) -> None:
+        """Show what begins.
+
+        Args:
+            action: The next thing that a worker does.
+            spent: Where the time has gone so far.
+        """
+        arm = Arm.of(action.arms[0]).words if action.arms else ""
+        text = WORDS[action.do].format(
+            arm=arm, kind=action.kind, workload=action.workload, blocks=spent.blocks
+        )
+        if self.console.is_terminal:
+            self.update(self.bar, completed=spent.wall, description=text, refresh=True)
+        elif spent.wall >= self.printed * self.budget / LINES:
+            self.printed = int(LINES * spent.wall / self.budget) + 1
+            self.console.print(f"{spent.wall:.0f} of {self.budget:g} s: {text}", markup=False)

@@ -1,0 +1,205 @@
+"""Measure planned runs, each by `pytest bench`: here, or on the nodes of a Ray cluster.
+
+Run as a program, this module is `pytest bench`, killed when its parent ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.engine.journal import FOLDER, SUFFIX
+from bench.streams import say
+from common.errors import BakeoffError, words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from bench.fleet.plan import PlannedRun
+
+COMMAND = (sys.executable, "-m", "bench.fleet.measurement")
+LOG_LINES = 15
+"""Last lines of a run's output that are kept: a traceback's end, or pytest's summary."""
+RETRIES = 4
+"""Times that Ray starts a run again whose node or process was killed."""
+LOCK = "jax-bakeoff-matrix.lock"
+"""File in a node's folder for temporary files: several nodes may be on one machine."""
+
+
+class RunOutput(NamedTuple):
+    """What a run's process left behind."""
+
+    file: bytes | None
+    """The run file; None if the run failed."""
+    log: str
+    """The last lines of its output."""
+
+
+def measure(arguments: Sequence[str], folder: Path, command: Sequence[str] = COMMAND) -> RunOutput:
+    """Measure one run by `pytest bench`, in a folder that keeps its journal.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the process has been interrupted too, and has ended.
+    """
+    run, log = folder / "run.json", folder / "log.txt"
+    run.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 -- our own benchmarks
+            [*command, *arguments, f"--benchmark-json={run.resolve()}"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,  # Ctrl-C reaches this process only, which passes it on once
+        )
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    text = "\n".join(lines[-LOG_LINES:]) or f"exit status {status}"
+    return RunOutput(run.read_bytes() if run.exists() else None, text)
+
+
+def measure_here(
+    runs: Iterable[PlannedRun], folder: Path, command: Sequence[str] = COMMAND
+) -> Generator[tuple[PlannedRun, RunOutput], None, None]:
+    """Measure runs on this machine, one after another; yield each with its output.
+
+    One that was cut off goes on from its journal in the folder of the results.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the run's journal is kept.
+    """
+    for run in runs:
+        say(f"measuring {run}")
+        place = folder / f"{run.key}.unfinished"
+        place.mkdir(exist_ok=True)
+        begun = any(path.stat().st_size for path in (place / FOLDER).glob(f"*{SUFFIX}"))
+        output = measure([*run.arguments, *["--resume"] * begun], place, command)
+        yield run, output
+        if output.file is not None:
+            shutil.rmtree(place)
+
+
+def measure_on_cluster(
+    runs: Iterable[PlannedRun], address: str, command: Sequence[str] | None = None
+) -> Generator[tuple[PlannedRun, RunOutput], None, None]:
+    """Measure runs on a cluster, one on a node at a time; yield each as it ends, with its output.
+
+    Ray chooses the nodes, and starts a run again elsewhere when its node is lost.
+
+    Raises:
+        BakeoffError: Ray is not installed, no cluster answers, it has no node for a run, or a node
+            has other packages or other code than this host.
+    """
+    expected, ray = identity(), connected(address)
+
+    def submit(run: PlannedRun) -> Any:
+        nodes = [
+            node["Resources"]
+            for node in ray.nodes()
+            if node["Alive"] and node["Resources"].get(run.backend.upper())
+        ]
+        if not nodes:
+            raise BakeoffError(
+                f"no node of the cluster can measure {run}: start one with its backend, or take it "
+                "out of the plan"
+            )
+        options: dict[str, Any] = {  # a whole node: all that the smallest one has
+            "num_cpus": min(resources.get("CPU", 0) for resources in nodes),
+            "num_gpus": min(resources.get("GPU", 0) for resources in nodes),
+            "max_retries": RETRIES,
+            "scheduling_strategy": "SPREAD",
+        }
+        return ray.remote(**options)(measure_on_node).remote(run.arguments, expected, command)
+
+    try:
+        tasks = {submit(run): run for run in runs}
+        while tasks:
+            [task], _ = ray.wait(list(tasks))
+            run = tasks.pop(task)
+            try:
+                node, problem, output = ray.get(task)
+            except ray.exceptions.RayError as error:
+                output = RunOutput(None, str(error).strip() or type(error).__name__)
+            if output is None:
+                raise BakeoffError(
+                    f"node {node} of the cluster: {problem}; make it like this one, or stop it"
+                )
+            yield run, output
+    finally:
+        ray.shutdown()  # ends what is still measured
+
+
+def connected(address: str) -> Any:
+    """Connect to a cluster and return the module `ray`; raise BakeoffError if that fails."""
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        raise BakeoffError(
+            "--ray needs Ray, which is not installed: pip install --editable '.[ray]'"
+        ) from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BakeoffError(
+            f"--ray {address}: no cluster answers there ({words_of(error)}); start one with "
+            "`ray start --head`, and give the address that it prints"
+        ) from error
+    # A node may lack this project, so it is sent the function itself and not its name.
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    return ray
+
+
+def measure_on_node(
+    arguments: Sequence[str], expected: dict[str, str], command: Sequence[str] | None
+) -> tuple[str, str, RunOutput | None]:
+    """Measure one run on the node where this runs, if it is like the host that asks.
+
+    Returns:
+        The node's id; why it cannot measure, empty if it can; what came of the run, if it can.
+    """
+    import ray  # type: ignore[import-not-found,unused-ignore]
+
+    node = ray.get_runtime_context().get_node_id()
+    try:  # the node's own code, not what was sent
+        from bench.fleet import measurement as local
+
+        here = local.identity()
+    except ImportError as error:
+        return node, f"it cannot run this project ({error})", None
+    if differing := {name for name, _ in here.items() ^ expected.items()}:
+        return node, f"it has another {', another '.join(sorted(differing))}", None
+    from filelock import FileLock
+
+    lock = FileLock(Path(tempfile.gettempdir()) / local.LOCK, mode=0o666)
+    with lock, tempfile.TemporaryDirectory(prefix="bakeoff-matrix-") as folder:
+        return node, "", local.measure(arguments, Path(folder), command or local.COMMAND)
+
+
+def identity() -> dict[str, str]:
+    """Return what has to be the same on all nodes: the versions of the packages, and the code."""
+    import impls
+    from bench.engine.session import code_digest
+    from common.versions import versions
+
+    return versions(impls.libraries()) | {"code": code_digest()[:12]}
+
+
+if __name__ == "__main__":
+    import pytest
+
+    from bench.worker.__main__ import end_with_parent
+    from bench.worker.settings import ROOT
+
+    end_with_parent()  # a Ray node may die while its machine lives on
+    sys.exit(pytest.main([str(ROOT / "bench"), *sys.argv[1:]]))

@@ -1,0 +1,178 @@
+"""What an arm shows beside its speed: that it is equal, what its program is, how it trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import impls
+from bench.cells import BASELINE, PURE
+from bench.worker.arms import program_of
+from bench.worker.counts import code_lines, live_arrays, live_bytes, samples_of
+from bench.worker.program import Graph, facts
+from bench.worker.protocol import Opened, Proven, Sample, Trained
+from common.config import TRAJECTORY_TOLERANCE, ModelConfig
+from common.contract import fresh_checkpoint, zero_hidden
+from common.equality import (
+    Case,
+    Deviation,
+    NotEqualError,
+    loss_and_gradient_deviation,
+    make,
+    random_chunk,
+    random_hidden,
+    random_weights,
+    trajectory,
+)
+from common.errors import BakeoffError
+from common.steps import on_host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.cells import Arm
+    from bench.worker.arms import Arms, Reference
+    from common.contract import TrainStep
+
+TINY_CASE = Case(ModelConfig(vocab_size=5, width=2), chunk=2, batch=1)
+"""Sizes that the baseline's program is looked at: they are constants of it, and nothing else."""
+FINAL_STEPS = 200
+"""Steps of a short training: at `seed`, enough for the loss to leave the level of letter
+frequencies."""
+FINAL_MEAN = 20
+"""Last steps whose mean is the final loss: one chunk's loss depends on its text."""
+OWN_SEEDS = 3
+"""Trainings from a library's own initialiser, each with another seed."""
+WITHOUT = (
+    "its program donates its state, and this run's baseline does not: measure it with "
+    "`pytest bench --donate`"
+)
+WITH = (
+    "its program donates nothing, and this run's baseline donates its state: give the style's "
+    "factory a keyword, `donate: bool = False`, and let it donate where that is set, or leave out "
+    "--donate"
+)
+
+
+def proven(arms: Arms, arm: Arm, baseline: Reference) -> Proven:
+    """Make an arm's step, and show that it is equal.
+
+    Raises:
+        BakeoffError: it computes something else, takes what it was called with, or donates its
+            state where others do not: that needs less memory and fewer copies, so only its like
+            can be compared with it.
+    """
+    case = arms.case
+    arms.steps.pop(arm, None)
+    before = live_arrays(arms.backend)
+    step = arms.make_timed(arm)
+    if taken := taken_arguments(step, case):
+        raise BakeoffError(taken)
+    loss, gradient = loss_and_gradient_deviation(step, case)
+    losses = trajectory(step, case)
+    deviation = Deviation(loss, gradient, float(np.max(np.abs(losses - baseline.losses))))
+    deviation.require()
+    counts: dict[str, float | None] = {
+        "parameters": case.model.parameters,
+        "code_lines": code_lines(impls.source(arm.code.entrant)),
+    }
+    live = live_bytes(step, case, before, arms.backend)
+    program = program_of(step, case)  # which holds arrays, too
+    about: dict[str, Any] = {"jax": False}
+    if program is not None:
+        ours = facts(program)
+        if ours.donates != arms.donate:
+            raise BakeoffError(WITH if arms.donate else WITHOUT)
+        counts |= {"live_bytes": live, **ours.counts}
+        about = {
+            "whole_step": ours.whole,
+            "same_program_as_baseline": ours.fingerprint == baseline.program.fingerprint,
+            "operations_beside_baseline": ours.beside(baseline.program),
+            "donates": ours.donates,
+        }
+    about |= asdict(deviation) | {"settings": dict(getattr(step, "settings", {}))}
+    return Proven(about, samples_of(arm, counts), losses.tolist())
+
+
+def opened(arms: Arms, arm: Arm, losses: Sequence[float]) -> Opened:
+    """Make the step of an arm that another process has proven.
+
+    Args:
+        arms: Those of the workload.
+        arm: The one that is opened.
+        losses: Ten of the baseline's, which the arm's must be.
+
+    Raises:
+        NotEqualError: the arm has other losses here.
+    """
+    away = float(np.max(np.abs(trajectory(arms.make_timed(arm), arms.case) - np.array(losses))))
+    if not away <= TRAJECTORY_TOLERANCE:
+        raise NotEqualError(
+            f"not equal in this process, though it was in another: ten steps' losses off "
+            f"by {away:.2g} nats from the baseline (allowed: {TRAJECTORY_TOLERANCE:g})"
+        )
+    return Opened()
+
+
+def trained(arms: Arms, arm: Arm) -> Trained:
+    """Return the final losses of trainings of `FINAL_STEPS` steps, in nats per character.
+
+    The first training starts from weights that are the same for all; the others, in the `pure`
+    styles, from the library's own initialiser.
+
+    Raises:
+        BakeoffError: a final loss is not a number.
+    """
+    case, step = arms.case, arms.steps[arm]
+    chunks = list(islice(arms.text(), FINAL_STEPS))
+
+    def final_loss(initialised_by: str, seed: int) -> float:
+        model = impls.load(initialised_by).build(case.model)
+        step.load(fresh_checkpoint(on_host(model.to_weights(model.init(jax.random.key(seed))))))
+        hidden, losses = zero_hidden(case.model, case.batch), []
+        for chunk in chunks:
+            hidden, loss = step(hidden, chunk)
+            losses.append(loss)
+        mean = float(np.mean(jax.device_get(losses[-FINAL_MEAN:])))
+        if not math.isfinite(mean):
+            raise BakeoffError(f"the loss became {mean} in {FINAL_STEPS} training steps")
+        return mean
+
+    samples = [Sample(str(arm), "final_loss", final_loss(BASELINE.entrant, 0))]
+    for seed in range(OWN_SEEDS if arm.style == PURE else 0):
+        own = final_loss(arm.code.entrant, seed)
+        samples.append(Sample(str(arm), "final_loss_own", own))
+    return Trained(samples)
+
+
+def taken_arguments(step: TrainStep, case: Case) -> str:
+    """Return in words that a call donates what it was called with; empty where it does not.
+
+    Others are called with the same hidden state and chunk.
+
+    Args:
+        step: What `common.equality.make` returned; what it held is gone afterwards.
+        case: The sizes, the step's own.
+    """
+    step.load(fresh_checkpoint(random_weights(case.model)))
+    hidden, chunk = random_hidden(case), random_chunk(case, 1)
+    jax.block_until_ready(step(hidden, chunk))
+    given = {"`hidden`": hidden, "the chunk": chunk}
+    taken = [
+        name
+        for name, arrays in given.items()
+        if any(array.is_deleted() for array in arrays if isinstance(array, jax.Array))
+    ]
+    return f"your step donates {' and '.join(taken)}; donate only your state" if taken else ""
+
+
+def baseline_program() -> str:
+    """Return the fingerprint of the baseline's program at a tiny size, traced and lowered anew."""
+    program = program_of(make(BASELINE.load(), TINY_CASE), TINY_CASE)
+    assert program is not None, "the baseline is JAX's"
+    return Graph.of(program.lower()).fingerprint()

@@ -1,0 +1,89 @@
+"""`bakeoff matrix --out`: runs on this machine, and on a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.fleet.measurement import measure_here, measure_on_cluster
+from bench.fleet.plan import CompareTable, PlannedRun
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands import Bakeoff
+
+WRITES = "import sys; open(sys.argv[-1].split('=')[1], 'w').write('a run file')"
+"""Stands for pytest: it writes a run file at once."""
+RESUMES = f"import sys; assert '--resume' in sys.argv; {WRITES}"
+BEGINS = "import pathlib as p; p.Path('.bakeoff').mkdir(exist_ok=True); "
+BEGINS += "p.Path('.bakeoff/a.journal').write_text('x'); "
+INTERRUPTS = "import os, time; os.kill(os.getppid(), 2); time.sleep(60)"
+"""Stands for somebody who presses Ctrl-C: the run is interrupted in its turn."""
+
+
+def test_runs_are_measured_and_those_cut_off_go_on_from_their_journals(
+    tmp_path: Path, bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plan.toml").write_text("[[compare]]\nrepeat = 2\n")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    for program, status, words, suffixes in (
+        (BEGINS + INTERRUPTS, 130, "interrupted; results so far are in out", {".unfinished"}),
+        (f"{BEGINS}raise SystemExit('no')", 1, "failed: no; 2 of 2", {".unfinished", ".txt"}),
+        (RESUMES, 0, "2 of 2 runs are measured", {".json"}),
+        ("raise SystemExit('it is not measured again')", 0, "2 of 2 runs are", {".json"}),
+    ):
+        monkeypatch.setattr(measure_here, "__defaults__", ((sys.executable, "-c", program),))
+        done = bakeoff("matrix", "plan.toml", "--out", "out")
+        assert done.status == status, done.err
+        assert words in done.out + done.err
+        assert {file.suffix for file in (tmp_path / "out").iterdir()} == suffixes
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ray_is_an_extra(tmp_path: Path, bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plan.toml").write_text("[[compare]]\n")
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    done = bakeoff("matrix", "plan.toml", "--out", "out", "--ray", "auto")
+    assert done.status == 2
+    assert "--ray needs Ray, which is not installed: pip install --editable '.[ray]'" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra")
+def test_a_cluster_measures_also_where_a_node_is_lost_and_refuses_another_jax(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.cluster_utils import Cluster  # type: ignore[import-not-found,unused-ignore]
+
+    for name in [name for name in os.environ if "XDIST" in name]:
+        monkeypatch.delenv(name)  # or pytest-benchmark would switch itself off
+    table = CompareTable("a", entrants=("haiku",))
+    runs = [PlannedRun(table, "current", "cpu", "seed", number) for number in range(4)]
+    local: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        lost = local.add_node(num_cpus=1)
+        local.add_node(num_cpus=1)
+        threading.Timer(8, local.remove_node, [lost], {"allow_graceful": False}).start()
+        writer = (sys.executable, "-c", f"import time; time.sleep(6); {WRITES}")
+        outputs = measure_on_cluster(runs, local.address, writer)
+        assert sorted(run.number for run, output in outputs if output.file) == [0, 1, 2, 3]
+        other_jax = tmp_path / "jax-0.1.dist-info" / "METADATA"
+        other_jax.parent.mkdir()
+        other_jax.write_text("Metadata-Version: 2.1\nName: jax\nVersion: 0.1\n")
+        paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        local.remove_node(local.worker_nodes.copy().pop())
+        local.add_node(num_cpus=1, env_vars={"PYTHONPATH": paths})
+        outputs = measure_on_cluster(runs, local.address, writer)
+        with closing(outputs), pytest.raises(BakeoffError, match="another jax; make it like"):
+            next(outputs)
+    finally:
+        local.shutdown()
