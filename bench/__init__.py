@@ -1,1 +1,1 @@
-"""The measuring: pytest files, one per question; behind them engine/, the report and the CLI."""
+"""The measuring; README.md has the layout, and tests/test_layers.py who may import whom."""

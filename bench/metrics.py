@@ -1,7 +1,8 @@
 """The one table of metrics: what each is called, its unit, how it is sampled and compared.
 
 A new metric is a row here, the code in `bench.worker` that samples it, and the `test_*.py` in which
-pytest sees it; tables, pages and comparisons take it from here.
+pytest sees it; tables, pages and comparisons take it from here. The terminal shows the columns of
+`bench.report.run.MAIN` first, and the others with `-v`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Metric:
     neutral: bool = False
     """Less is not better."""
     named: bool = False
-    """Measured only where it is asked for by name."""
+    """Pytest has a benchmark of it only where it is asked for by name."""
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
@@ -92,13 +93,13 @@ TABLE = (
         Kind.WARM,
         turn="step",
         compared=False,
-        named=True,  # it comes with every step
+        named=True,  # its samples come with every step
         weight=1,
     ),
     Metric(
         "step_pipelined",
         "step,\nin a row",
-        "the same, of 50 in a row of which only the last is waited for; measured if named",
+        "one step of 50 in a row, of which only the last is waited for; measured if named",
         Kind.WARM,
         "s",
         turn="pipelined",
@@ -194,7 +195,7 @@ STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")
 """What a process pays for before its second step."""
 
 
-def label(name: str, between: str = " ") -> str:
-    """Return what a metric is called in a table; a line break there is `between`."""
+def label(name: str) -> str:
+    """Return what a metric is called, on one line."""
     metric = METRICS.get(name)
-    return metric.label.replace("\n", between) if metric else name.replace("_", " ")
+    return metric.label.replace("\n", " ") if metric else name.replace("_", " ")

@@ -1,13 +1,15 @@
-"""How tests run the command line: in this process, or as a user does."""
+"""How tests run the command line, in this process or as a user does, and which styles are quick."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 from common import weights
 from common.config import DataConfig, ModelConfig, OptimiserConfig
@@ -17,6 +19,22 @@ from common.equality import random_weights
 from common.vocab import Vocab
 
 ROOT = Path(__file__).parents[1]
+QUICK = {
+    *(("pure_jax", "pure"), ("pure_jax", "tuned"), ("equinox", "filter_jit"), ("stax", "pure")),
+    *(("flax_linen", "train_state"), ("flax_nnx", "jit"), ("haiku", "transform")),
+    ("numpy", "loop"),
+}
+"""One style of each library or two: what is tested of every style, quick tests look at in these.
+Each takes seconds to compile, and every run proves its arms anyway."""
+
+
+def every_style(rows: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
+    """Return what tests every entrant and style of `rows`; all but the quick ones are slow."""
+    params = [
+        pytest.param(*row, id="-".join(row), marks=() if row in QUICK else pytest.mark.slow)
+        for row in rows
+    ]
+    return pytest.mark.parametrize(("entrant", "style"), params)
 
 
 class Done(NamedTuple):

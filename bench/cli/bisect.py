@@ -55,6 +55,9 @@ def bisect(
     from common.config import WORKLOADS
 
     turns.checked(Options(budget))
+    for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
+        if not value or "," in value:
+            raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
     selection = turns.selection([entrant], [style], [workload], backend, [metric])
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)

@@ -1,4 +1,4 @@
-"""`bakeoff doctor`: can this machine be measured on? It looks at what a run warns of."""
+"""`bakeoff doctor`: can this machine be measured on?"""
 
 from __future__ import annotations
 

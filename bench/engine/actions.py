@@ -14,7 +14,7 @@ type Steps[T] = Generator[Action, Outcome, T]
 type Phases[T] = Generator[tuple[Action, ...], Outcome, T]
 """Several lanes at the same time: yields what is to begin, and is sent what ends next."""
 type Lanes = Phases[None]
-type Job = Callable[[Cores], Steps[Any]]
+type LaneWork = Callable[[Cores], Steps[Any]]
 """Something to do on a lane's cores."""
 
 type Do = Literal["start", "load", "count", "prove", "open", "block", "train", "close", "cold"]

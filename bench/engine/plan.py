@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
-from bench.engine.visits import OPEN_SECONDS, PROVE_SECONDS, Turn, Visit, Visits
+from bench.engine.visits import CALLS, OPEN_SECONDS, PROVE_SECONDS, TurnKind, Visit, Visits
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import HOST, METRICS, STEP, TOGETHER, Kind
 from bench.stats.estimate import estimate
@@ -30,8 +30,7 @@ from common.config import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.engine.actions import Do, Lanes, Steps
-    from bench.engine.actions import Job as Task
+    from bench.engine.actions import Do, Lanes, LaneWork, Steps
     from bench.engine.state import SideState
     from bench.engine.visits import Group
     from bench.estimates import Estimate
@@ -65,9 +64,10 @@ PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures."""
 FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
-COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.5, 0.1, 0.15
-"""Fractions of the time left that the first cold samples, counts and trainings may each take where
-steps or host costs are measured too: people ask about those first."""
+COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.35, 0.1, 0.15
+"""Fractions of the budget that the first cold samples, counts and trainings may each take where
+steps or host costs are measured too: people ask about those first. In 300 s, five cold processes of
+each library's shared style fit on a machine of half the usual speed."""
 COUNT_GAIN = 2.0
 """Doubt that counting takes off each arm: four exact numbers, which explain a host cost."""
 TRAINING_STEPS, PURE_TRAININGS = 200, 4
@@ -153,9 +153,9 @@ class Plan:
             ),
         )
         """The tutorial's first: it is what people ask about. Sweeps come last and go up."""
-        self.made: Counter[tuple[Group, Turn]] = Counter()
+        self.made: Counter[tuple[Group, TurnKind]] = Counter()
         """Workers, or pairs of them, that came to their end."""
-        self.lost: Counter[tuple[Group, Turn]] = Counter()
+        self.lost: Counter[tuple[Group, TurnKind]] = Counter()
         """Visits in a row of which none did."""
         self.swept: Counter[str] = Counter()
         """Sweeps of cold processes, by workload."""
@@ -200,9 +200,9 @@ class Plan:
             and all(cell in side.cells and side.cells[cell].failure is None for side in group)
         ]
 
-    def turns(self) -> dict[Turn, list[Group]]:
+    def turns(self) -> dict[TurnKind, list[Group]]:
         """Return the kinds of turns that are asked for, with the groups that can take them."""
-        turns: dict[Turn, list[Group]] = defaultdict(list)
+        turns: dict[TurnKind, list[Group]] = defaultdict(list)
         for workload in self.workloads:
             for kind in BLOCKS_FOR_OPENING:
                 for group in self.groups:
@@ -212,7 +212,7 @@ class Plan:
                         for m in METRICS.values()
                         if m.turn == kind
                     ):
-                        turns[Turn(workload, kind)].append(group)
+                        turns[TurnKind(workload, kind)].append(group)
         return turns
 
     # warm metrics
@@ -251,18 +251,18 @@ class Plan:
             rest = self.left - job.seconds
             yield extended(rest) if 0 < rest < cheapest else job
 
-    def weight(self, turn: Turn) -> float:
+    def weight(self, turn: TurnKind) -> float:
         """Return how much an answer about a kind of turns matters beside others."""
         larger = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
         return FURTHER if larger and "seed" in self.workloads else 1.0
 
-    def over(self, group: Group, turn: Turn) -> bool:
+    def over(self, group: Group, turn: TurnKind) -> bool:
         """Tell whether a number of workers was asked for, and is reached."""
         given = self.options.processes or (1 if self.options.fixed else None)
         return given is not None and self.made[group, turn] >= given
 
     def warm_job(
-        self, groups: Sequence[Group], turn: Turn, lacking: float
+        self, groups: Sequence[Group], turn: TurnKind, lacking: float
     ) -> tuple[Job, Callable[[float], Job]]:
         """Return a visit, and what makes it last longer.
 
@@ -307,15 +307,15 @@ class Plan:
             least += (several - 1) * (again + in_a_row * fewest)
 
         def job(longer: float = 0.0) -> Job:
-            each = seconds + longer / in_a_row
+            length = seconds + longer / in_a_row
             rounds = turn.rounds
-            if not self.options.fixed and each < 2 * block:
-                rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * each / (2 * block)))
+            if not self.options.fixed and length < 2 * block:
+                rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * length / (2 * block)))
             run = partial(
-                self.visit, visits, turn, cores[:count], each, self.options.rounds or rounds
+                self.visit, visits, turn, cores[:count], length, self.options.rounds or rounds
             )
-            more = (several - 1) * (again + in_a_row * each)
-            return Job(gain, opening + in_a_row * each, least, run, more)
+            more = (several - 1) * (again + in_a_row * length)
+            return Job(gain, opening + in_a_row * length, least, run, more)
 
         return job(), job
 
@@ -327,7 +327,7 @@ class Plan:
     def visit(
         self,
         groups: Sequence[Group],
-        turn: Turn,
+        turn: TurnKind,
         cores: Sequence[Cores],
         seconds: float,
         rounds: int,
@@ -349,7 +349,7 @@ class Plan:
             self.lost[visit.group, turn] = 0
             self.made[visit.group, turn] += 1
 
-    def resting(self, group: Group, turn: Turn) -> frozenset[str]:
+    def resting(self, group: Group, turn: TurnKind) -> frozenset[str]:
         """Return the arms that sit a visit out: by turns, those of which it would settle least.
 
         Once there are enough workers, an arm takes part with odds that are what it settles for each
@@ -372,7 +372,7 @@ class Plan:
             and self.visits.rng.random() < min(MOST_RESTING, 1 - value / max(middle, 1e-12))
         )
 
-    def gain(self, group: Group, turn: Turn, workers: float) -> float:
+    def gain(self, group: Group, turn: TurnKind, workers: float) -> float:
         """Return what further workers take off the doubts of a kind of turns."""
         total = 0.0
         for metric in METRICS.values():
@@ -452,7 +452,7 @@ class Plan:
         if self.options.cold_samples is not None:
             return everything
         others = bool(self.turns())
-        most = self.left * (COLD_SHARE if others else 1.0)
+        most = self.affordable(COLD_SHARE if others else 1.0)
         pure = [(group, cell) for group, cell in everything if cell.style == PURE]
         for pairs in (everything, pure):
             if pairs and sweeps * self.sweep_cost(pairs) + self.proof_cost(pairs) <= most:
@@ -486,10 +486,10 @@ class Plan:
             return
         lanes = self.cores(pairs[0][0], HOST)
 
-        def one(group: Group, cell: Cell) -> Task:
+        def one(group: Group, cell: Cell) -> LaneWork:
             return partial(self.cold_process, group, cell)
 
-        def tasks() -> Iterator[Task]:
+        def tasks() -> Iterator[LaneWork]:
             chosen = pairs
             begun: list[tuple[Group, Cell]] = []
             if first and self.options.cold_samples is None:
@@ -521,7 +521,7 @@ class Plan:
                 cells = [c for c in side.alive(workload) if not c.is_control]
                 seconds = self.visits.opening_cost((side,), workload, len(lanes))
                 job = self.job_once("count", side, cells, seconds, COUNT_GAIN * len(cells))
-                if cells and self.affordable(job, COUNT_SHARE if others else 1.0):
+                if cells and job.seconds <= self.affordable(COUNT_SHARE if others else 1.0):
                     yield job
             for workload in self.workloads:
                 cells = [
@@ -532,18 +532,22 @@ class Plan:
                 if not cells or ("train", side, workload) in self.once:
                     continue
                 runs = sum(PURE_TRAININGS if c.style == PURE else 1 for c in cells)
-                turn = Turn(workload, STEP)
-                step = self.visits.block_cost((side,), turn, [str(cells[0].arm)]) / turn.rounds / 6
+                turn = TurnKind(workload, STEP)
+                step = (
+                    self.visits.block_cost((side,), turn, [str(cells[0].arm)])
+                    / turn.rounds
+                    / CALLS[STEP]
+                )
                 seconds = 1.2 * runs * TRAINING_STEPS * step / len(lanes)
                 seconds += self.visits.opening_cost((side,), workload, len(lanes))
                 gain = METRICS["final_loss"].weight * WIDEST * len(cells)
                 job = self.job_once("train", side, cells, seconds, gain)
-                if self.affordable(job, TRAINING_SHARE if others else 1.0):
+                if job.seconds <= self.affordable(TRAINING_SHARE if others else 1.0):
                     yield job
 
-    def affordable(self, job: Job, share: float) -> bool:
-        """Tell whether a job takes no more than a share of the time that is left."""
-        return self.options.fixed or job.seconds <= share * self.left
+    def affordable(self, share: float) -> float:
+        """Return the seconds of a share of the budget, as far as they are left."""
+        return math.inf if self.options.fixed else min(self.left, share * self.options.budget)
 
     def counted_at(self, side: SideState) -> list[str]:
         """Return the workloads to count at: what Python does depends on the layers alone."""
@@ -651,5 +655,5 @@ def doubt(row: Estimate, margin: float) -> float:
         usual = COLD_TARGET if row.kind is Kind.COLD else TARGET_OF_MARGIN * margin
         target = max(usual, TARGET_OF_DISTANCE * distance)
     else:
-        return 1.0  # the baseline's own, or an exact number
+        return 1.0  # the baseline's own, an exact number, or one that is not compared
     return min(WIDEST, row.half_width / target)

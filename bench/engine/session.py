@@ -212,7 +212,7 @@ def require_journal(kind: FileKind, path: str) -> None:
 
 
 def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
-    """Open a journal to go on with; of a bisection's next step, which has none yet, start one.
+    """Open a journal to go on with.
 
     Raises:
         BakeoffError: there is none, or it is of another task.
@@ -233,8 +233,6 @@ def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
             f"by its own command, `{command(header.kind, header.arguments)}`, or start anew "
             "without --resume"
         )
-    if task.kind == "bisect":
-        return begun(task, 0.0)
     raise BakeoffError(problem or NO_JOURNAL)
 
 

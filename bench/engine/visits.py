@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bench.cells import Cell
-    from bench.engine.actions import Action, Do, Job, Lanes, Outcome, Phases, Steps
+    from bench.engine.actions import Action, Do, Lanes, LaneWork, Outcome, Phases, Steps
     from bench.engine.state import SideState
     from bench.options import Options
     from bench.samples import Cores
@@ -47,15 +47,15 @@ ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
 fresh buffers and warm calls cost."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
-CALLS = {"step": 6, "pipelined": 52, "host_cost": 22}
-"""Calls that a turn makes, by its kind, with those that are not timed."""
+CALLS = {"step": 5, "pipelined": 51, "host_cost": 21}
+"""Calls that a turn makes, by its kind, with the one that is not timed."""
 SELDOM = 4
 """An arm that nobody asked for, which others are checked by, is in one block of so many."""
 COLD_DEATHS = 3
 """Cold processes of a cell that may die before no more are begun."""
 
 
-class Turn(NamedTuple):
+class TurnKind(NamedTuple):
     """A kind of turns at a workload."""
 
     workload: str
@@ -80,7 +80,7 @@ class Visit:
 
     group: Group
     workload: str
-    turn: Turn | None = None
+    turn: TurnKind | None = None
     """None where arms are to be proven alone."""
     resting: frozenset[str] = frozenset()
     """Arms that sit this visit out."""
@@ -102,7 +102,7 @@ class Visits:
         self.samples: list[Sample] = []
         self.lanes_in_use = 1
         """Lanes of the present phase."""
-        self.turn_seconds: dict[tuple[SideState, Turn, str], float] = {}
+        self.turn_seconds: dict[tuple[SideState, TurnKind, str], float] = {}
         """Seconds of an arm in a whole block."""
         self.open_seconds: dict[tuple[SideState, Cell], float] = {}
         self.prove_seconds: list[float] = []
@@ -146,7 +146,7 @@ class Visits:
                 total += seconds if ready else (proof + (lanes - 1) * seconds) / lanes
         return total
 
-    def block_cost(self, group: Group, turn: Turn, arms: Iterable[str]) -> float:
+    def block_cost(self, group: Group, turn: TurnKind, arms: Iterable[str]) -> float:
         """Return about how many seconds a block of these arms takes, on all sides."""
         arms = list(arms)
         seen = [self.turn_seconds.get((side, turn, arm)) for side in group for arm in arms]
@@ -170,7 +170,7 @@ class Visits:
 
     # phases and lanes
 
-    def phase(self, lanes: Sequence[Cores], jobs: Iterable[Job]) -> Lanes:
+    def phase(self, lanes: Sequence[Cores], jobs: Iterable[LaneWork]) -> Lanes:
         """Do jobs; each lane takes the next one when it has done its last.
 
         Each lane has one action under way at any time. Which lane goes on is decided by which
@@ -400,7 +400,7 @@ class Visits:
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
         return done
 
-    def blocks_of(self, visit: Visit, turn: Turn, end: float, rounds: int) -> Steps[bool]:
+    def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
         """Measure blocks until a time, one at least; False where a worker died."""
         number = 0
         while arms := self.common(visit, turn):
@@ -416,7 +416,7 @@ class Visits:
             number += 1
         return number > 0
 
-    def common(self, visit: Visit, turn: Turn) -> list[str]:
+    def common(self, visit: Visit, turn: TurnKind) -> list[str]:
         """Return the arms that live, and that all of a visit's workers hold.
 
         None without the baseline: what an arm computed while it was timed is compared with that.
@@ -429,7 +429,9 @@ class Visits:
         arms = sorted(set.intersection(*several))
         return arms if str(BASELINE) in arms else []
 
-    def in_turns(self, visit: Visit, turn: Turn, arms: Sequence[str], rounds: int) -> Steps[bool]:
+    def in_turns(
+        self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
+    ) -> Steps[bool]:
         """Measure one block on each side, in random order, with the same seed; False at a death."""
         self.spent.blocks += 1
         number, seed = self.spent.blocks, self.rng.getrandbits(32)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bench.cells import Arm, Cell
     from bench.estimates import EstimateTable
+    from bench.metrics import Metric
     from bench.report.charts import Figure
     from bench.report.findings import View
     from bench.report.table import Content
@@ -36,14 +37,19 @@ MAIN = (STEP, HOST, "compile", SUM, "peak_rss", "python_calls", PROGRAM_COLUMN)
 """Columns of the table that is read first."""
 NEEDED = (STEP, HOST)
 """Of those, what the narrowest terminal shows."""
+
+
+def _others(kind: Callable[[Metric], bool]) -> tuple[str, ...]:
+    return tuple(m.name for m in METRICS.values() if kind(m) and m.name not in MAIN)
+
+
 OTHERS = {
-    "calls": ("step_pipelined", "host_cost_pipelined", "cores_used"),
+    "calls": _others(lambda metric: metric.kind is Kind.WARM),
     "before the first step": STARTUP,
-    "programs and training": (
-        *("python_starts", "jaxpr_equations", "hlo_instructions", "flops"),
-        *("compilations_first", "compilations_warm", "final_loss", "final_loss_own"),
+    "programs and training": _others(
+        lambda metric: metric.kind in (Kind.EXACT, Kind.ONCE) and metric.unit != "B"
     ),
-    "memory": ("temp_bytes", "argument_bytes", "alias_bytes", "live_bytes"),
+    "memory": _others(lambda metric: metric.kind is Kind.EXACT and metric.unit == "B"),
 }
 """Columns of the tables for those who look closer."""
 COMPARED = tuple(
@@ -204,7 +210,10 @@ def _title(table: EstimateTable, place: str, rows: Sequence[CellResult]) -> str:
         place += f": width {known.width}, {known.chunk} characters{batch}"
     measured = (table.amount(row.cell, name) for name in NEEDED for row in rows)
     first = next((estimate for estimate in measured if estimate), None)
-    return f"{place}; {first.blocks} blocks, {first.workers} processes" if first else place
+    if first is None:
+        return place
+    processes = f"{first.workers} process{'es' * (first.workers > 1)}"
+    return f"{place}; {first.blocks} block{'s' * (first.blocks > 1)}, {processes}"
 
 
 # sentences

@@ -1,6 +1,6 @@
 """The one table model, and the one formatter of numbers.
 
-What a command shows is a `Document`. `text`, `markdown` and `page` render it; only this module
+What a command shows is a `Document`. `terminal`, `markdown` and `page` render it; only this module
 turns a number into words.
 """
 

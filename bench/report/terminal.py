@@ -164,12 +164,6 @@ class Progress(progress.Progress):
         """Lines that a pipe has got."""
         self.bar = self.add_task("", total=budget)
 
-    def plan(self, parts: Iterable[str]) -> None:
-        """Show what is going to be measured."""
-        for part in parts:
-            text = f"plan for {self.budget:g} s, {part}"
-            self.console.print(text, markup=False, highlight=False)
-
     def __call__(self, action: Action, spent: Spent) -> None:
         """Show what begins.
 

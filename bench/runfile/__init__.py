@@ -25,7 +25,6 @@ SCHEMA: Literal[4] = 4
 
 type Positive = Annotated[float, msgspec.Meta(gt=0)]
 type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-type Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 type Count = Annotated[int, msgspec.Meta(ge=0)]
 type FileKind = Literal["run", "ab", "bisect", "history"]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.estimates import Verdict
 from bench.metrics import STEP, TINY, label
+from common.versions import COMMON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from bench.estimates import Estimate
     from bench.runfile import Results, TimeSpent
 
-BASE = ("python", "jax", "jaxlib", "optax", "numpy")
+BASE = ("python", *COMMON)
 """Packages that an entrant's own environment should have in common with the shared one."""
 FALSE_ALARM = 0.05
 """Odds that any of a run's controls differs by chance."""

@@ -23,7 +23,7 @@ from bench.environments.uv import UnsolvableError, releases_between
 from bench.estimates import MARGIN
 from bench.options import Options
 from bench.report.table import change
-from bench.runfile import ResultsWithSamples, packed
+from bench.runfile import Conditions, ResultsWithSamples, RunOptions, TimeSpent, packed
 from bench.stats.changes import position
 from bench.track.bisect import (
     DIFFERS,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
     from bench.estimates import Estimate
+    from bench.runfile import Results
     from bench.samples import Sample
 
 WIDEST = math.log(10)
@@ -87,6 +88,8 @@ class Bisection:
         self.sides: dict[Spec, Side] = {}
         self.estimates: list[Estimate] = []
         """Of each step, with the interval that decided it."""
+        self.outcomes: list[Results] = []
+        """Results of the steps, in their order."""
         self.samples: list[Sample] = []
         """Of all steps, by SPEC."""
         self.start = time.monotonic()
@@ -121,6 +124,16 @@ class Bisection:
             kind="bisect",
             arguments=list(self.arguments),
             environments={str(spec): side.info for spec, side in self.sides.items()},
+            options=RunOptions(budget_seconds=self.budget, cores="one"),
+            conditions=self.outcomes[-1].conditions if self.outcomes else Conditions(),
+            spent=TimeSpent(
+                wall_seconds=self.spent,
+                sampling_seconds=sum(step.spent.sampling_seconds for step in self.outcomes),
+                processes=sum(step.spent.processes for step in self.outcomes),
+                others=max((step.spent.others for step in self.outcomes), default=0.0),
+                stolen=max((step.spent.stolen for step in self.outcomes), default=0.0),
+            ),
+            warnings=list(dict.fromkeys(text for s in self.outcomes for text in s.warnings)),
             estimates=self.estimates,
             search=msgspec.to_builtins(self.record),
             samples=packed(self.samples),
@@ -343,13 +356,15 @@ class Bisection:
 
         metrics = needed(self.selection, {name: [cell] for name in sides})
         step = Task("bisect", tuple(self.arguments), metrics, sides, options, [(BASE, NEW)], BASE)
+        before = {*journals("bisect")}
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)
         except BaseException:  # half a step is of no use to another search
-            for path in journals("bisect")[:1]:
+            for path in {*journals("bisect")} - before:
                 path.unlink()
             raise
         outcome.journal.remove()
+        self.outcomes.append(outcome.results)
         row = estimate(outcome.samples)
         if row is None:
             reasons = [

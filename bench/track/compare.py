@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     type Row = tuple[Cell, str]
     """A cell and a metric."""
 
-DETAILS = ("driver", "matmul_precision", "preallocation", "autotuning")
+DETAILS = ("driver", "matmul_precision")
 """Details of a device that change what is measured."""
 
 

@@ -18,6 +18,7 @@ from bench.estimates import COUNT, Verdict, detectable
 from bench.metrics import METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import few, main_workload, ordered
+from common.versions import COMMON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +31,7 @@ BASE, NEW = "base", "new"
 """Names of the two environments."""
 PROJECT = "jax-bakeoff"
 """This project's version, which is compared as its commit is: it is no release of a library."""
-BENEATH = ("python", "jax", "jaxlib", "numpy", "optax")
+BENEATH = ("python", *COMMON)
 """Packages that are part of the times of every entrant, the baseline's as well."""
 ORDER = list(METRICS)
 """Metrics in the order in which they matter; lines of code are the last."""

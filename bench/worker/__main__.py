@@ -112,12 +112,12 @@ def closed_in_forks(descriptor: int) -> None:
     os.register_at_fork(after_in_child=close)
 
 
-def end_with_parent(sign: signal.Signals = signal.SIGKILL) -> None:
+def end_with_parent() -> None:
     """Have Linux end this process when its parent has ended, however that was.
 
     Elsewhere it ends with its command, when it finds standard input closed.
     """
-    prctl(1, sign)  # PR_SET_PDEATHSIG
+    prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def adopt() -> None:

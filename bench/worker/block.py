@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 # any entrant is.
 CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
 
-WARM_CALLS = 3
+WARMING_CALLS = 3
 """Calls before a block's rounds: the second and third can still take another path."""
 QUANTILE = 0.1
-"""Quantile of an arm's calls in a block that is its datum. Noise only ever adds time, so a low
+"""Quantile of an arm's calls that stands for its block. Noise only ever adds time, so a low
 quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
@@ -50,13 +50,13 @@ WEIGHTS_TOLERANCE = 1e-5
 On CPU it was up to 5e-7 for NumPy and 2e-7 for others, after 43 to 1003 calls at `toy`, `seed`,
 `wide` and `batched`. One update left out makes 9e-5 to 9e-4.
 """
-LOSS_TOLERANCE = 5e-5
+BLOCK_LOSS_TOLERANCE = 5e-5
 """Difference to the baseline's last loss, in nats per character: up to 5e-7 in the same blocks."""
 MOST_PADDING = 1 << 14
 """Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
 
 
-class Series(NamedTuple):
+class CallSeries(NamedTuple):
     """Timed calls in a turn."""
 
     calls: int
@@ -64,14 +64,17 @@ class Series(NamedTuple):
     """Whether only the last call is waited for, as in a training loop; each one is otherwise."""
 
 
-KINDS: dict[str, dict[str, Series]] = {
+KINDS: dict[str, dict[str, CallSeries]] = {
     # With four, the untimed first call is a fifth of the time.
-    "step": {"step": Series(4)},
+    "step": {"step": CallSeries(4)},
     # A training loop waits now and then, to print its loss.
-    "pipelined": {"step_pipelined": Series(50, in_a_row=True)},
+    "pipelined": {"step_pipelined": CallSeries(50, in_a_row=True)},
     # Calls of a tiny step take next to no time. Where a library's own jit waits on every call,
     # both are the same.
-    "host_cost": {"host_cost": Series(10), "host_cost_pipelined": Series(10, in_a_row=True)},
+    "host_cost": {
+        "host_cost": CallSeries(10),
+        "host_cost_pipelined": CallSeries(10, in_a_row=True),
+    },
 }
 """The series of each kind of turns, by metric."""
 
@@ -113,7 +116,7 @@ class Turn:
     step: TrainStep
     hidden: Hidden
     chunk: Chunk
-    series: Mapping[str, Series]
+    series: Mapping[str, CallSeries]
     calls: int = 0
     loss: Any = None
 
@@ -122,9 +125,9 @@ class Turn:
         """Return turns over buffers of the arm's own, warm; a block's arms share the chunk."""
         step, hidden = arms.steps[arm], zero_hidden(arms.case.model, arms.case.batch)
         arms.load(step)
-        for _ in range(WARM_CALLS):
+        for _ in range(WARMING_CALLS):
             WAIT(step(hidden, chunk))
-        return cls(step, hidden, chunk, KINDS[kind], calls=WARM_CALLS)
+        return cls(step, hidden, chunk, KINDS[kind], calls=WARMING_CALLS)
 
     def __call__(self) -> Calls:
         """Take one turn."""
@@ -330,9 +333,9 @@ def difference(end: End, baseline: End | None) -> str:
             f"the baseline's (allowed: {WEIGHTS_TOLERANCE:g})"
         )
     loss = abs(end.loss - baseline.loss)
-    if not loss <= LOSS_TOLERANCE:
+    if not loss <= BLOCK_LOSS_TOLERANCE:
         return (
             f"the last loss is off by {loss:.2g} nats from the baseline's "
-            f"(allowed: {LOSS_TOLERANCE:g})"
+            f"(allowed: {BLOCK_LOSS_TOLERANCE:g})"
         )
     return ""

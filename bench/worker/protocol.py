@@ -32,20 +32,19 @@ NOBODY = 255
 
 
 class Sample(NamedTuple):
-    """What one worker measured of one arm, metric and block: the row of all data.
+    """What one worker measured of one arm, metric and block, as it goes through pipe and journal.
 
-    The same row goes through the pipe, the journal and the run file. A worker fills in what it
-    knows; the parent adds the rest (`bench.samples.Sample`).
+    The parent adds the rest (`bench.samples.Sample`), and packs all of it into the run file.
     """
 
     arm: str
     metric: str
     value: float
-    """The datum that is compared, in the metric's unit: of a warm block a low quantile of its
-    calls, of a cold process or a count the one number."""
+    """In the metric's unit: of a warm block a low quantile of its calls, which is compared; of a
+    cold process, a count, or a metric that is not compared, the one number."""
     calls: int = 1
     median: float | None = None
-    """Median of the calls, in the same unit; None where there is one call."""
+    """Median of the calls, in the same unit; None where the number is of no single calls."""
     p95: float | None = None
     """Their 95 % quantile."""
 

@@ -46,6 +46,7 @@ def test_lines_like_the_tutorial_s_and_a_file_that_goes_on_exactly(
     assert weights.load(tmp_path / "w.safetensors").epoch == 5
 
 
+@pytest.mark.slow
 def test_every_option_reaches_the_run_and_replaces_what_was_saved(
     bakeoff: Bakeoff, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_run_that_diverges_keeps_the_last_good_weights(bakeoff: Bakeoff, tmp_p
     assert bakeoff("sample", "w", "--length", "5").status == 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_without_a_file_names_a_new_one(
     bakeoff: Bakeoff, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

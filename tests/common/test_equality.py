@@ -37,6 +37,7 @@ from common.equality import (
 )
 from common.steps import FunctionalStep, adamw, functional, pure_style, stages_of
 from impls import pure_jax
+from tests.commands import every_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,6 @@ TOY = Case(ModelConfig(5, 8), 8, batch=2, optimiser=OptimiserConfig(0.01, weight
 """Sizes of every row: a batch, and a decay that ten steps show. A run proves each arm once more at
 the sizes that it measures."""
 BASELINE = (impls.BASELINE, "pure")
-each_row = pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
 
 
 @cache
@@ -77,7 +77,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-@each_row
+@every_style(ROWS)
 def test_loss_gradient_ten_steps_and_state(entrant: str, style: str, step_of: StepOf) -> None:
     step = step_of(entrant, style, TOY)
     deviation(step, TOY, baseline_losses(step_of)).require()
@@ -128,7 +128,7 @@ def test_weights_come_in_and_go_out(entrant: str) -> None:
     assert len({np.asarray(kernel).tobytes() for kernel in kernels}) == len(kernels)
 
 
-@each_row
+@every_style(ROWS)
 def test_training_goes_on_from_a_checkpoint_in_any_style(
     entrant: str, style: str, step_of: StepOf
 ) -> None:

@@ -32,6 +32,7 @@ from common.equality import (
     random_weights,
     trajectory,
 )
+from tests.commands import every_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +65,6 @@ returns the state that it is given, and it cannot donate it."""
 COUNT = 4
 """Bytes of a count of steps."""
 STATE = 3 * 4 * TOY.model.parameters + COUNT
-QUICK = {("pure_jax", "pure"), ("equinox", "filter_jit"), ("flax_nnx", "jit")}
-"""Styles whose donation the quick tests look at; a run that donates proves each of its arms."""
 
 
 def lowered(step: TrainStep) -> jax.stages.Lowered:
@@ -96,7 +95,7 @@ def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
 # The entrants' programs.
 
 
-@pytest.mark.parametrize(("entrant", "style"), ROWS, ids=map("-".join, ROWS))
+@every_style(ROWS)
 def test_what_a_style_compiles(entrant: str, style: str, step_of: StepOf) -> None:
     """The baseline's program, or one that differs a little; and nothing after three calls.
 
@@ -156,14 +155,7 @@ def test_the_facts_of_compiled_programs(step_of: StepOf) -> None:
 # Donation, and what is kept between calls.
 
 
-@pytest.mark.parametrize(
-    ("entrant", "style"),
-    [
-        pytest.param(*row, marks=() if row in QUICK else pytest.mark.slow)
-        for row in ROWS
-        if row != GRADIENT_ALONE
-    ],
-)
+@every_style(row for row in ROWS if row != GRADIENT_ALONE)
 def test_who_can_donates_all_of_its_state_and_nothing_else(
     entrant: str, style: str, step_of: StepOf
 ) -> None:

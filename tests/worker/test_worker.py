@@ -177,7 +177,13 @@ def build(config):
 @pytest.mark.parametrize(
     ("entrant", "style", "missing"),
     [
-        pytest.param("mine", "filter_jit", [], id="by JAX's event; building is part of init"),
+        pytest.param(
+            "mine",
+            "filter_jit",
+            [],
+            id="by JAX's event; building is part of init",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("numpy", "loop", ["trace", "lower", "compile"], id="not JAX's"),
     ],
 )
@@ -224,6 +230,7 @@ def test_mistakes_have_no_times_and_the_others_have(worker: Child) -> None:
     assert worker.block(HONEST)["failures"] == {}
 
 
+@pytest.mark.slow
 def test_a_worker_fails_steps_that_do_not_donate_as_it_does(
     worker: Child, proofs: dict[str, Any], cache: Path
 ) -> None:
@@ -285,6 +292,7 @@ def test_what_has_changed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert before.changes() == ""
 
 
+@pytest.mark.slow
 def test_what_an_import_may_not_change(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +324,7 @@ def test_what_an_import_may_not_change(
         assert os.sched_getaffinity(child.process.pid) == {*cores}
 
 
+@pytest.mark.slow
 def test_a_cold_sample_by_another_clock_is_none(tmp_path: Path) -> None:
     path = tmp_path / "slow_clock.py"
     path.write_text(IMPORTS["slow_clock"])
