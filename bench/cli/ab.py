@@ -1,4 +1,4 @@
-"""`bakeoff ab`: two environments or revisions, measured now and in turns."""
+"""`bakeoff ab`: two environments or revisions, measured now and in tracking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import turns
+from bench.cli import tracking
 from bench.estimates import MARGIN
 from bench.options import (
     BackendName,
@@ -27,10 +27,10 @@ from bench.options import (
     WorkloadNames,
 )
 
-EXAMPLES = """Examples:\n
-bakeoff ab --base flax==0.12.9 --new flax==0.12.12\n
-bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300\n
-bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md\n
+EXAMPLES = """Examples:
+bakeoff ab --base flax==0.12.9 --new flax==0.12.12
+bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
+bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
 bakeoff ab --base current --new current -o ab.json"""
 
 
@@ -43,7 +43,7 @@ def ab(
             "project; or current.",
         ),
     ],
-    new: Annotated[str, typer.Option(metavar="SPEC", help="The same.")] = "current",
+    new: Annotated[str, typer.Option(metavar="SPEC", help="As --base.")] = "current",
     entrant: EntrantNames = None,
     style: StyleNames = None,
     workload: WorkloadNames = None,
@@ -56,8 +56,8 @@ def ab(
     cold_samples: ColdSamples = None,
     cores: Cores = "one",
     output: Output = None,
-    format_: turns.Format = None,
-    details: turns.Details = False,
+    format_: tracking.Format = None,
+    details: tracking.Details = False,
     resume: Resume = False,
 ) -> int:
     """Measure two sides in turns on this machine, and say of each cell what differs.
@@ -76,11 +76,11 @@ def ab(
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
 
-    chosen = turns.output_format(format_, output)
-    options = turns.checked(Options(budget, margin, pairs, blocks, None, cold_samples, cores))
+    chosen = tracking.output_format(format_, output)
+    options = tracking.checked(Options(budget, margin, pairs, blocks, None, cold_samples, cores))
     specs = parse(base, "--base"), parse(new, "--new")
-    selection = turns.selection(entrant, style, workload, backend, metric)
-    console = turns.error_console()
+    selection = tracking.selection(entrant, style, workload, backend, metric)
+    console = tracking.error_console()
     environments = sides.built(specs, Builder(notify=console.print))
     start, names = time.monotonic(), (BASE, NEW)
     both = {
@@ -92,11 +92,11 @@ def ab(
     metrics = sides.needed(selection, cells)
     task = Task("ab", tuple(sys.argv[1:]), metrics, both, options, [names], BASE)
     asking = time.monotonic() - start
-    with turns.progress(console, budget) as on_progress:
+    with tracking.progress(console, budget) as on_progress:
         resumed = "" if resume else None
         measured = measure(task, before=asking, resume=resumed, on_progress=on_progress)
     results = measured.results
     document = track.document(results)
-    turns.finish(results, document, chosen, output, details=details, marker=track.MARKER)
+    tracking.finish(results, document, chosen, output, details=details, marker=track.MARKER)
     measured.journal.remove()
     return int(Comparison(results).status)

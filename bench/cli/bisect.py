@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import turns
+from bench.cli import tracking
 from bench.options import BackendName, Budget, Options, Output
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from bench.environments.spec import Spec
 
-EXAMPLES = """Examples:\n
-bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01\n
+EXAMPLES = """Examples:
+bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric step --entrant flax_nnx --style jit --workload toy --good @2026-02-01
---bad @2026-06-01\n
+--bad @2026-06-01
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html"""
 
 
@@ -35,8 +35,8 @@ def bisect(
     backend: BackendName = None,
     budget: Budget = 1200.0,
     output: Output = None,
-    format_: turns.Format = None,
-    details: turns.Details = False,
+    format_: tracking.Format = None,
+    details: tracking.Details = False,
 ) -> int:
     """Find the day, the package and the release that made a metric what it is now.
 
@@ -54,11 +54,11 @@ def bisect(
     from bench.track.bisection import Bisection
     from common.config import WORKLOADS
 
-    turns.checked(Options(budget))
+    tracking.checked(Options(budget))
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
         if not value or "," in value:
             raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
-    selection = turns.selection([entrant], [style], [workload], backend, [metric])
+    selection = tracking.selection([entrant], [style], [workload], backend, [metric])
     if workload not in WORKLOADS:
         raise unknown("workload", workload, WORKLOADS)
     cell = Cell(entrant, style, workload, backend or "cpu")
@@ -69,8 +69,8 @@ def bisect(
     ends = end_of(good, "--good"), end_of(bad, "--bad")
     if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
-    chosen = turns.output_format(format_, output)
-    console = turns.error_console()
+    chosen = tracking.output_format(format_, output)
+    console = tracking.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
     with Progress(console, budget) as shown:
         search = Bisection(
@@ -88,7 +88,7 @@ def bisect(
             known = shlex.join(["--good", record.good, "--bad", record.bad])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
-    turns.finish(results, track.document(results), chosen, output, details=details)
+    tracking.finish(results, track.document(results), chosen, output, details=details)
     return 0 if record.stopped is None else 1
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.options import names_of
 from common.errors import unknown
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from bench.check.runner import Judgement
     from bench.report.table import Document, Section
 
-EXAMPLES = """Examples:\n
-bakeoff check mine.py\n
-bakeoff check haiku --json\n
+EXAMPLES = """Examples:
+bakeoff check mine.py
+bakeoff check haiku --json
 bakeoff check mine.py --style pure --only equality,retrace --workload seed"""
 
 
@@ -29,15 +30,22 @@ def check(
         str, typer.Argument(metavar="PATH", help="A Python file, or an entrant of this project.")
     ],
     style: Annotated[
-        list[str] | None, typer.Option(help="Styles to check, as a,b (default: all).")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Styles to check, as a,b.", show_default="all"),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Checks to run, as a,b; contract is always run (default: all)."),
+        typer.Option(
+            metavar="NAME",
+            help="Checks to run, as a,b; contract is always run.",
+            show_default="all",
+        ),
     ] = None,
     workload: Annotated[
         list[str] | None,
-        typer.Option(help="Compare numbers at these workloads' sizes too, as seed,batched."),
+        typer.Option(
+            metavar="NAME", help="Compare numbers at the sizes of these too: seed,batched."
+        ),
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that each check may take.")] = 60.0,
     backend: Annotated[
@@ -62,9 +70,9 @@ def check(
 
     check_rate("--time-limit", time_limit)
     options = CheckOptions(
-        styles=names_in(style),
-        checks=names_in(only, "check", CHECKS) or tuple(CHECKS),
-        workloads=names_in(workload, "workload", WORKLOADS),
+        styles=names_of(style),
+        checks=known_names(only, "check", CHECKS) or tuple(CHECKS),
+        workloads=known_names(workload, "workload", WORKLOADS),
         seconds=time_limit,
         backend=backend,
     )
@@ -83,19 +91,13 @@ def check(
     return int(bool(judgement.errors))
 
 
-def names_in(
-    given: list[str] | None, kind: str = "", known: Iterable[str] | None = None
-) -> tuple[str, ...]:
-    """Return names that may be given several times, and several at a time, as a,b.
-
-    Raises:
-        BakeoffError: one of them is not `known`.
-    """
-    names = dict.fromkeys(name for value in given or () for name in value.split(",") if name)
+def known_names(given: list[str] | None, kind: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Return names that were given; raise BakeoffError if one of them is not `known`."""
+    names = names_of(given)
     for name in names:
-        if known is not None and name not in known:
+        if name not in known:
             raise unknown(kind, name, known)
-    return tuple(names)
+    return names
 
 
 def document(judgement: Judgement) -> Document:

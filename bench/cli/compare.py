@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import turns
+from bench.cli import tracking
 from bench.estimates import MARGIN
 from bench.options import Margin, Options, Output
 from common.errors import BakeoffError
 
-EXAMPLES = """Examples:\n
-bakeoff compare before.json after.json\n
-bakeoff compare monday.json tuesday.json wednesday.json new.json\n
+EXAMPLES = """Examples:
+bakeoff compare before.json after.json
+bakeoff compare monday.json tuesday.json wednesday.json new.json
 bakeoff compare before.json after.json --margin 0.05 --format md -o comment.md"""
 
 
@@ -29,8 +29,8 @@ def compare(
     ],
     margin: Margin = MARGIN,
     output: Output = None,
-    format_: turns.Format = None,
-    details: turns.Details = False,
+    format_: tracking.Format = None,
+    details: tracking.Details = False,
 ) -> int:
     """Compare runs of different hours: each cell's ratio to plain JAX in its own run.
 
@@ -45,12 +45,12 @@ def compare(
     from bench.track.compare import compare as compare_runs
     from bench.track.comparison import Comparison
 
-    chosen = turns.output_format(format_, output)
-    turns.checked(Options(margin=margin))
+    chosen = tracking.output_format(format_, output)
+    tracking.checked(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
     results = compare_runs(bases, new, margin)
     document = ab.document(results)
-    turns.finish(results, document, chosen, output, details=details, marker=ab.MARKER)
+    tracking.finish(results, document, chosen, output, details=details, marker=ab.MARKER)
     return int(Comparison(results).status)

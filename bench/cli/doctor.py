@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 LEAST_FREE = 2 << 30
 """Bytes that a worker with all libraries needs while it compiles."""
-EXAMPLES = """Examples:\n
-bakeoff doctor\n
-bakeoff doctor --seconds 30\n
+EXAMPLES = """Examples:
+bakeoff doctor
+bakeoff doctor --seconds 30
 bakeoff doctor --strict && pytest bench --benchmark-json=run.json"""
 
 

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.options import names_of
 from bench.streams import say
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.environments.builder import Builder
 
 COLUMNS = ("entrant", "library", "version", "environment", "code lines", "styles")
-EXAMPLES = """Examples:\n
-bakeoff entrants\n
+EXAMPLES = """Examples:
+bakeoff entrants
 bakeoff entrants --build keras --build penzai"""
 
 
@@ -36,7 +39,7 @@ def entrants(
     from bench.report.table import Column, Document, Row, Section, Table
 
     builder = Builder(notify=say)
-    for name in isolated(build or []):
+    for name in isolated(names_of(build)):
         builder.place_of(name)
     rows, problems = [], []
     for name in impls.names():
@@ -50,7 +53,7 @@ def entrants(
     show(Document("Entrants", sections=sections, warnings=tuple(problems)))
 
 
-def isolated(names: list[str]) -> list[str]:
+def isolated(names: Sequence[str]) -> Sequence[str]:
     """Return entrants with environments of their own by their names; `all` stands for all of them.
 
     Raises:

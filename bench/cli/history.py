@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli import turns
+from bench.cli import tracking
 from bench.options import (
     BackendName,
     Blocks,
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from bench.engine.session import Measured
 
 SINCE, EVERY, BUDGET = "2024-06-01", "1mo", 900.0
-EXAMPLES = """Examples:\n
-bakeoff history --since 2024-06-01 --every 2mo -o past.html\n
-bakeoff history --since 2025-11-01 --every 1w --workload toy --entrant flax_nnx --style all\n
-bakeoff history --since 2024-06-01 --every 2mo -o past.html --resume\n
+EXAMPLES = """Examples:
+bakeoff history --since 2024-06-01 --every 2mo -o past.html
+bakeoff history --since 2025-11-01 --every 1w --workload toy --entrant flax_nnx --style all
+bakeoff history --since 2024-06-01 --every 2mo -o past.html --resume
 bakeoff history .benchmarks results -o nights.html"""
 
 
@@ -54,7 +54,9 @@ def history(
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(metavar="DAY", help="Last day, whose stack is the reference; today."),
+        typer.Option(
+            metavar="DAY", help="Last day, whose stack is the reference.", show_default="today"
+        ),
     ] = None,
     every: Annotated[
         str | None,
@@ -82,8 +84,8 @@ def history(
     pairs: Pairs = None,
     blocks: Blocks = None,
     output: Output = None,
-    format_: turns.Format = None,
-    details: turns.Details = False,
+    format_: tracking.Format = None,
+    details: tracking.Details = False,
     resume: Resume = False,
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
@@ -99,7 +101,7 @@ def history(
     from bench.track.kept_runs import SKIPPED, kept_runs
     from bench.track.sides import days_of
 
-    chosen = turns.output_format(format_, output)
+    chosen = tracking.output_format(format_, output)
     if runs:
         measuring: dict[str, object] = {"--since": since, "--until": until, "--every": every}
         measuring |= {"--entrant": entrant, "--style": style, "--workload": workload}
@@ -112,12 +114,12 @@ def history(
                 )
         results = kept_runs(runs)
         results.arguments = sys.argv[1:]
-        turns.finish(results, document(results), chosen, output, details=details)
+        tracking.finish(results, document(results), chosen, output, details=details)
         return int(any(text.startswith(SKIPPED) for text in results.warnings))
     styles = names_of(style) or ("pure",)
     budget = BUDGET if budget is None else budget
-    options = turns.checked(Options(budget, processes=pairs, blocks=blocks, cores="one"))
-    selection = turns.selection(
+    options = tracking.checked(Options(budget, processes=pairs, blocks=blocks, cores="one"))
+    selection = tracking.selection(
         entrant, () if styles == ("all",) else styles, workload, backend, metric
     )
     if resume and until is None:  # a day that has begun is another history's
@@ -125,7 +127,7 @@ def history(
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since or SINCE, "--since"), newest, every or EVERY)
     made = measured(dates, selection, options, resume=resume)
-    turns.finish(made.results, document(made.results), chosen, output, details=details)
+    tracking.finish(made.results, document(made.results), chosen, output, details=details)
     made.journal.remove()
     return 0
 
@@ -147,7 +149,7 @@ def measured(
     from bench.environments.builder import Builder
     from bench.track.sides import REFERENCE, Days, needed
 
-    console, stacks = turns.error_console(), Days()
+    console, stacks = tracking.error_console(), Days()
     stacks.build(days, selection.entrants, Builder(notify=console.print))
     groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
     task = Task(
@@ -159,7 +161,7 @@ def measured(
         groups,
         REFERENCE,
     )
-    with turns.progress(console, options.budget) as on_progress:
+    with tracking.progress(console, options.budget) as on_progress:
         made = measure(
             task,
             before=stacks.asking,

@@ -13,8 +13,8 @@ import typer
 from common.errors import BakeoffError, require_new
 from common.files import atomic_write
 
-EXAMPLES = """Examples:\n
-bakeoff new mine\n
+EXAMPLES = """Examples:
+bakeoff new mine
 bakeoff new mine --into impls"""
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from bench.report.table import Document
     from bench.runfile.reader import Run
 
-EXAMPLES = """Examples:\n
-bakeoff report run.json -o run.html\n
-bakeoff report cpu.json gpu.json -o both.html\n
-bakeoff report run.json --format text\n
-bakeoff report ab.json --format md\n
+EXAMPLES = """Examples:
+bakeoff report run.json -o run.html
+bakeoff report cpu.json gpu.json -o both.html
+bakeoff report run.json --format text
+bakeoff report ab.json --format md
 bakeoff report run.json --format csv > run.csv"""
 
 FORMATS = ("html", "text", "md", "csv")

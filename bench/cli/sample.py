@@ -7,8 +7,8 @@ import typer
 
 from bench.cli.training import use
 
-EXAMPLES = """Examples:\n
-bakeoff sample book.safetensors --prompt Gregor\n
+EXAMPLES = """Examples:
+bakeoff sample book.safetensors --prompt Gregor
 bakeoff sample book.safetensors --entrant equinox --temperature 0.8 --seed 3"""
 
 

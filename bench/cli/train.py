@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from bench.cli.training import TrainingRun
     from common.weights import Saved
 
-EXAMPLES = """Examples:\n
-bakeoff train --entrant equinox --epochs 50\n
-bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors\n
+EXAMPLES = """Examples:
+bakeoff train --entrant equinox --epochs 50
+bakeoff train --corpus book.txt --prompt Gregor --save book.safetensors
 bakeoff train --resume book.safetensors --epochs 400 --entrant haiku"""
 
 EVERY = 25

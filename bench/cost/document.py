@@ -122,5 +122,5 @@ def cheaper(costs: CostTable, style: StyleCost) -> StyleCost | None:
         for other in costs.styles
         if other.entrant == style.entrant and other.style not in about.references and saves(other)
     ]
-    key = lambda other: (other.style in about.if_named, other.law.each)  # noqa: E731
+    key = lambda other: (other.style in about.if_named, other.law.of_array)  # noqa: E731
     return min(better, key=key, default=None)

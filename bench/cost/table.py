@@ -39,13 +39,13 @@ MIN_SIZES = 2
 
 
 class Law(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds added to a call: fixed + each * arrays."""
+    """Seconds added to a call: fixed + of_array * arrays."""
 
     fixed: float
-    each: float
+    of_array: float
     """Seconds of one array."""
     covariance: tuple[float, float, float]
-    """Variance of `fixed`, covariance of the two, and variance of `each`."""
+    """Variance of `fixed`, covariance of the two, and variance of `of_array`."""
     workers: int
     t: float
     """Student's quantile of a 95 % interval from so many workers."""
@@ -81,7 +81,7 @@ class StyleCost(msgspec.Struct, frozen=True, kw_only=True):
         error = math.sqrt(
             max(0.0, fixed**2 * first + 2 * fixed * arrays * both + arrays**2 * second)
         )
-        value = fixed * law.fixed + arrays * law.each
+        value = fixed * law.fixed + arrays * law.of_array
         return Estimate(
             cell=self.arm.at("depth", "cpu"),
             against=str(BASELINE),
@@ -238,13 +238,13 @@ def fit(
     number = len(left)
     moved = np.array([line(points) for points in left])
     covariance = np.cov(moved.T) * (number - 1) ** 2 / number
-    fixed, each = line(np.ones(sizes.size, bool)).tolist()
+    fixed, slope = line(np.ones(sizes.size, bool)).tolist()
     means = {size: float(np.mean(costs[sizes == size])) for size in np.unique(sizes).tolist()}
     return Law(
         fixed=fixed,
-        each=each,
+        of_array=slope,
         covariance=(float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])),
         workers=number,
         t=float(special.stdtrit(number - 2, 0.975)),
-        misfit=max(abs(mean / (fixed + each * size) - 1) for size, mean in means.items()),
+        misfit=max(abs(mean / (fixed + slope * size) - 1) for size, mean in means.items()),
     )

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds of silence after which a worker is taken to hang: a third of the budget, within these."""
 LAST_SILENCE = 20.0
-"""Seconds of silence that are waited for where the budget is nearly spent."""
+"""Seconds of silence where the budget is nearly spent: compiling takes ten on a slow machine."""
 USUAL, LEAST_USUAL = 10, 10.0
-"""Once an action of its kind has been seen, a worker is waited for so many times as long, and so
-many seconds at least."""
+"""A worker may take so many times as long as the longest action of its kind so far, and so many
+seconds at least: ten times is more than a busy machine adds."""
 MOST_LANES = 256
 """Threads at most, one for each lane: no machine has as many lanes."""
 COMPILED = "bakeoff-compiled-"

@@ -25,6 +25,7 @@ from bench.engine.visits import CALLS, OPEN_SECONDS, PROVE_SECONDS, TurnKind, Vi
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import HOST, METRICS, STEP, TOGETHER, Kind
 from bench.stats.estimate import estimate
+from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -59,9 +60,11 @@ visits leave more of the time to samples; what a worker adds to a host cost vari
 blocks do, so there many short visits tell most. A wide range is about as precise. At a tiny size,
 the host's cost comes first: it decides there, and steps hardly do."""
 PAIR_FOR_OPENING = 1.0
-"""Seconds that a pair of workers on two sides measures for each second that opening it takes."""
+"""The same for a pair of workers on two sides: pairs vary more than their blocks, so that many
+short visits tell most."""
 PROVE_SHARE = 0.6
-"""Fraction of the time left that a first visit may spend on proofs; then it measures."""
+"""Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
+short budget has an answer about the arms that are proven by then."""
 FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
 COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.35, 0.1, 0.15
@@ -69,22 +72,25 @@ COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.35, 0.1, 0.15
 steps or host costs are measured too: people ask about those first. In 300 s, five cold processes of
 each library's shared style fit on a machine of half the usual speed."""
 COUNT_GAIN = 2.0
-"""Doubt that counting takes off each arm: four exact numbers, which explain a host cost."""
-TRAINING_STEPS, PURE_TRAININGS = 200, 4
-"""Steps of a training, and trainings of the style that all entrants share."""
-LATE = 1.03
-"""Multiple of the plan's end after which no cold process of a sweep begins any more."""
+"""Doubt that counting takes off each arm: four exact numbers, which explain a host cost, are worth
+a quarter of a first answer."""
 OVER = 0.03
-"""Fraction of the budget by which it may be exceeded for the first answer to a question."""
+"""Fraction of the budget by which it may be exceeded: for the first answer to a question, and for
+the last processes of a sweep, without which some cells have one sample too few."""
+REPORT_SECONDS, REPORT_SHARE = 1.0, 0.005
+"""Time at the end of a run in which nothing begins, in seconds and as a fraction of the budget:
+samples are estimated and shown, of which longer runs have more."""
 MOST_RESTING = 0.75
-"""Largest odds that an arm sits a visit out: what is settled or slow is in every fourth."""
+"""Largest odds that an arm sits a visit out: what is settled or slow is still in every fourth,
+since a verdict may turn out to be wrong."""
 TRIES = 3
-"""Visits in a row that may come to nothing, since their workers died."""
+"""Visits in a row that may come to nothing, since their workers died: one may be the system's
+fault, two a style's, which then fails; after three there is no reason to hope."""
 LEAST_PAIRS = 2
 """Pairs of workers that each day of a history gets first: all days tell together what a pair varies
 by."""
 FEW_GROUPS = 3
-"""Number of pairs of environments from which on they are a history's."""
+"""Pairs of environments that make a history: two are a comparison with one more side."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +139,8 @@ class Plan:
         self.visits = Visits(options, before)
         self.spent = self.visits.spent
         self.sides = list(dict.fromkeys(side for group in groups for side in group))
-        self.end = options.budget - 1.0 - 0.005 * options.budget
-        """Seconds of the budget after which nothing begins: the report comes after."""
+        self.end = (1 - REPORT_SHARE) * options.budget - REPORT_SECONDS
+        """Second of the budget until which something may begin."""
         self.paired = any(len(group) > 1 for group in groups)
         self.history = self.paired and len(groups) >= FEW_GROUPS
         self.least = LEAST_PAIRS if self.history else MIN_WORKERS
@@ -507,7 +513,10 @@ class Plan:
 
     def cold_process(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
         """Measure one cold process on each side, unless the time is over."""
-        if self.options.cold_samples is not None or self.visits.now <= LATE * self.end:
+        if (
+            self.options.cold_samples is not None
+            or self.visits.now <= self.end + OVER * self.options.budget
+        ):
             yield from self.visits.cold(group, cell, cores)
 
     # what is done once
@@ -531,14 +540,14 @@ class Plan:
                 ]
                 if not cells or ("train", side, workload) in self.once:
                     continue
-                runs = sum(PURE_TRAININGS if c.style == PURE else 1 for c in cells)
+                runs = sum(1 + OWN_SEEDS * (c.style == PURE) for c in cells)
                 turn = TurnKind(workload, STEP)
                 step = (
                     self.visits.block_cost((side,), turn, [str(cells[0].arm)])
                     / turn.rounds
                     / CALLS[STEP]
                 )
-                seconds = 1.2 * runs * TRAINING_STEPS * step / len(lanes)
+                seconds = runs * FINAL_STEPS * step / len(lanes)
                 seconds += self.visits.opening_cost((side,), workload, len(lanes))
                 gain = METRICS["final_loss"].weight * WIDEST * len(cells)
                 job = self.job_once("train", side, cells, seconds, gain)
@@ -568,7 +577,7 @@ class Plan:
             order = self.visits.rng.sample(cells, len(cells))
             parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
             yield from self.visits.phase(
-                lanes, [partial(self.visits.each, side, do, part, end) for part in parts]
+                lanes, [partial(self.visits.count_or_train, side, do, part, end) for part in parts]
             )
 
         return Job(gain, seconds, 0.0 if self.options.fixed else seconds, run)

@@ -47,10 +47,14 @@ ROUNDS = {"step": 8, "pipelined": 2, "host_cost": 6}
 fresh buffers and warm calls cost."""
 FEW_ROUNDS = 3
 """Rounds in a block of steps that do more than `seed`'s: there a round takes seconds."""
-CALLS = {"step": 5, "pipelined": 51, "host_cost": 21}
+CALLS = {
+    kind: 1 + sum(series.calls for series in by_metric.values())
+    for kind, by_metric in protocol.KINDS.items()
+}
 """Calls that a turn makes, by its kind, with the one that is not timed."""
 SELDOM = 4
-"""An arm that nobody asked for, which others are checked by, is in one block of so many."""
+"""An arm that nobody asked for is in one block of so many: what others computed is compared with
+it, which takes one block of a worker."""
 COLD_DEATHS = 3
 """Cold processes of a cell that may die before no more are begun."""
 
@@ -509,7 +513,7 @@ class Visits:
         rows = [sample._replace(arm=str(cell.arm)) for sample in answer.samples]
         self.keep(side, cell.workload, rows, number, outcome.at, cores=cores)
 
-    def each(
+    def count_or_train(
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
     ) -> Steps[None]:
         """Count or train cells of one workload in a worker, started again where it dies."""

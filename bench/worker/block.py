@@ -19,7 +19,7 @@ import numpy as np
 from bench.cells import BASELINE, Arm
 from bench.worker.arms import STARTED, guarded
 from bench.worker.counts import collector_off
-from bench.worker.protocol import Failed, Sample, Timed
+from bench.worker.protocol import KINDS, CallSeries, Failed, Sample, Timed
 from bench.worker.settings import affinity
 from common.contract import zero_hidden
 from common.equality import relative_norm
@@ -54,29 +54,6 @@ BLOCK_LOSS_TOLERANCE = 5e-5
 """Difference to the baseline's last loss, in nats per character: up to 5e-7 in the same blocks."""
 MOST_PADDING = 1 << 14
 """Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
-
-
-class CallSeries(NamedTuple):
-    """Timed calls in a turn."""
-
-    calls: int
-    in_a_row: bool = False
-    """Whether only the last call is waited for, as in a training loop; each one is otherwise."""
-
-
-KINDS: dict[str, dict[str, CallSeries]] = {
-    # With four, the untimed first call is a fifth of the time.
-    "step": {"step": CallSeries(4)},
-    # A training loop waits now and then, to print its loss.
-    "pipelined": {"step_pipelined": CallSeries(50, in_a_row=True)},
-    # Calls of a tiny step take next to no time. Where a library's own jit waits on every call,
-    # both are the same.
-    "host_cost": {
-        "host_cost": CallSeries(10),
-        "host_cost_pipelined": CallSeries(10, in_a_row=True),
-    },
-}
-"""The series of each kind of turns, by metric."""
 
 
 class Call(NamedTuple):

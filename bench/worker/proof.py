@@ -15,7 +15,7 @@ from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
 from bench.worker.counts import code_lines, live_arrays, live_bytes, samples_of
 from bench.worker.program import Graph, facts
-from bench.worker.protocol import Opened, Proven, Sample, Trained
+from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Opened, Proven, Sample, Trained
 from common.config import TRAJECTORY_TOLERANCE, ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import (
@@ -41,13 +41,8 @@ if TYPE_CHECKING:
 
 TINY_CASE = Case(ModelConfig(vocab_size=5, width=2), chunk=2, batch=1)
 """Sizes that the baseline's program is looked at: they are constants of it, and nothing else."""
-FINAL_STEPS = 200
-"""Steps of a short training: at `seed`, enough for the loss to leave the level of letter
-frequencies."""
 FINAL_MEAN = 20
 """Last steps whose mean is the final loss: one chunk's loss depends on its text."""
-OWN_SEEDS = 3
-"""Trainings from a library's own initialiser, each with another seed."""
 WITHOUT = (
     "its program donates its state, and this run's baseline does not: measure it with "
     "`pytest bench --donate`"

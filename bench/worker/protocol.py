@@ -29,6 +29,11 @@ PROTOCOL = 5
 """Raised whenever the protocol changes, so that two revisions do not misunderstand each other."""
 NOBODY = 255
 """Byte that stands for no arm's turn."""
+FINAL_STEPS = 200
+"""Steps of a short training: at `seed`, enough for the loss to leave the level of letter
+frequencies."""
+OWN_SEEDS = 3
+"""Trainings of the shared style from a library's own initialiser, each with another seed."""
 
 
 class Sample(NamedTuple):
@@ -47,6 +52,29 @@ class Sample(NamedTuple):
     """Median of the calls, in the same unit; None where the number is of no single calls."""
     p95: float | None = None
     """Their 95 % quantile."""
+
+
+class CallSeries(NamedTuple):
+    """Timed calls in a turn."""
+
+    calls: int
+    in_a_row: bool = False
+    """Whether only the last call is waited for, as in a training loop; each one is otherwise."""
+
+
+KINDS: dict[str, dict[str, CallSeries]] = {
+    # With four, the untimed first call is a fifth of the time.
+    "step": {"step": CallSeries(4)},
+    # A training loop waits now and then, to print its loss.
+    "pipelined": {"step_pipelined": CallSeries(50, in_a_row=True)},
+    # Calls of a tiny step take next to no time. Where a library's own jit waits on every call,
+    # both are the same.
+    "host_cost": {
+        "host_cost": CallSeries(10),
+        "host_cost_pipelined": CallSeries(10, in_a_row=True),
+    },
+}
+"""The series of each kind of turns, by metric."""
 
 
 @dataclass

@@ -67,7 +67,7 @@ def test_intervals_cover_what_was_planted(one: bool) -> None:
     workers = np.arange(18) if one else np.repeat(np.arange(4), 6)
     line = fit(sizes, fixed + each * sizes, sizes, workers)
     assert line is not None
-    assert (line.fixed, line.each, line.misfit) == pytest.approx((fixed, each, 0), abs=1e-9)
+    assert (line.fixed, line.of_array, line.misfit) == pytest.approx((fixed, each, 0), abs=1e-9)
     expected = fixed + each * sizes
     covered = np.zeros(2)
     for _ in range(runs):
@@ -87,9 +87,11 @@ def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
 ) -> None:
     assert set(costs.by_style) == set(PLANTED), "plain JAX's other styles do other work"
     for name, style in costs.by_style.items():
-        assert style.law.each == pytest.approx(PLANTED[name][1], rel=0.2)  # a few workers' level
-        assert style.per_array.half_width < 0.03 * style.law.each, "blocks' speed is no doubt"
-    jit, filtered = (costs.by_style[name].law.each for name in PLANTED)
+        assert style.law.of_array == pytest.approx(
+            PLANTED[name][1], rel=0.2
+        )  # a few workers' level
+        assert style.per_array.half_width < 0.03 * style.law.of_array, "blocks' speed is no doubt"
+    jit, filtered = (costs.by_style[name].law.of_array for name in PLANTED)
     assert jit / filtered == pytest.approx(9 / 1.7, rel=0.02)
     assert costs.arrays == (8, 194)
     whole = run()
@@ -114,7 +116,7 @@ def test_what_a_step_costs(costs: CostTable) -> None:
         return {row.cells[0]: row.cells[1:] for row in made.sections[0].tables[0].rows}
 
     law = costs.by_style["flax_nnx/jit"].law
-    added = law.fixed + 147 * law.each
+    added = law.fixed + 147 * law.of_array
     cost, share, least, *_ = rows(0.040)["flax_nnx jit"]
     assert not isinstance(cost, str)
     assert cost.form == "added"

@@ -8,7 +8,8 @@ import pytest
 
 from bench.cells import Arm
 from bench.worker import block
-from bench.worker.block import KINDS, Call, TimedBlock, Turn, sample_of
+from bench.worker.block import Call, TimedBlock, Turn, sample_of
+from bench.worker.protocol import KINDS
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
 QUIET, INTERRUPTED = Call(1.0, 0.002), Call(1.6, 0.502)

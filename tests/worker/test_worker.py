@@ -12,7 +12,8 @@ from bench.engine.process import Worker, WorkerFailedError
 from bench.metrics import COLD
 from bench.worker.counts import code_lines
 from bench.worker.integrity import Surroundings
-from bench.worker.proof import OWN_SEEDS, WITH, WITHOUT
+from bench.worker.proof import WITH, WITHOUT
+from bench.worker.protocol import OWN_SEEDS
 from tests.commands import ROOT
 
 if TYPE_CHECKING:
