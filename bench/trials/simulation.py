@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DIFFERENCE = 0.1
 """Log-ratio of the later half of the arms where arms may rest."""
 LONGEST = 13.0
-"""Ratio of the slowest arm to the reference where added time is compared: `nnx.jit` at `toy`."""
+"""Ratio of the slowest arm to the reference where added time is compared, at `toy`."""
 
 
 @dataclass(frozen=True)
