@@ -27,7 +27,6 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_commit_info
 
 from bench.cells import Arm
-from bench.engine.machine import machine_lock
 from bench.engine.process import Place
 from bench.engine.session import Side, Task, measure
 from bench.environments.offers import offer
@@ -183,8 +182,7 @@ def ab() -> Iterator[Record]:
                 base="base",
                 outside=outside,
             )
-            with machine_lock():
-                measured = measure(task)
+            measured = measure(task)
             measured.journal.remove()
         yield planted(f"A/B, {percent:g} % in {budget} s", measured.results, wait)
 
