@@ -80,6 +80,8 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Blocks that it rests on; a cold metric has one sample in each."""
     settled_by: str = ""
     """`TIMING`, `PROGRAM` or `COUNT`; empty where the verdict is inconclusive."""
+    level: float | None = None
+    """Seconds of the reference's call that what is added was measured as a fraction of."""
     bound: float | None = None
     """Fraction by which a step of the baseline's program can differ, by its host cost."""
 

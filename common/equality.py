@@ -162,8 +162,8 @@ def trajectory(step: TrainStep, case: Case) -> np.ndarray:
     return np.array(losses)
 
 
-def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> Deviation:
-    """Return how far a step is from the reference and from the baseline.
+def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> tuple[Deviation, np.ndarray]:
+    """Return how far a step is from the reference and from the baseline, and its losses.
 
     Args:
         step: A step of `make`; its state is replaced.
@@ -171,8 +171,8 @@ def deviation(step: TrainStep, case: Case, baseline: np.ndarray) -> Deviation:
         baseline: The baseline's losses, from `trajectory`.
     """
     loss, gradient = loss_and_gradient_deviation(step, case)
-    away = float(np.max(np.abs(trajectory(step, case) - baseline)))
-    return Deviation(loss, gradient, away)
+    losses = trajectory(step, case)
+    return Deviation(loss, gradient, float(np.max(np.abs(losses - baseline)))), losses
 
 
 def make(style: Style, case: Case) -> TrainStep:

@@ -1,4 +1,4 @@
-"""The command line: `bakeoff train`, `sample`, `entrants`, `report`, `compare`, `ab`, and more.
+"""The command line: `bakeoff report`, `ab`, `check`, `train`, and more.
 
 Libraries are imported when they are needed.
 """
@@ -32,8 +32,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 PLACES = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors about a file that a user has named, or about the machine: no mistake of ours."""
 COMMANDS = (
-    *("train", "sample", "entrants", "report", "compare", "ab"),
-    *("bisect", "history", "check", "new", "cost", "doctor", "matrix"),
+    *("report", "cost", "ab", "bisect", "history", "compare", "matrix"),
+    *("new", "check", "entrants", "doctor", "train", "sample"),
 )
 """Modules of this package, in the order of the help; a command's function has the same name."""
 
@@ -66,7 +66,8 @@ def paragraphs(text: str) -> str:
 app = typer.Typer(
     name="bakeoff",
     cls=Group,
-    help="One character RNN in every JAX library: train it, sample it, see who takes part.\n\n"
+    help="One character RNN in every JAX library: read what was measured, find out what became "
+    "slower, check an entrant of your own, train it.\n\n"
     "Benchmarks run with pytest, from a clone of the repository: "
     "[bold]pytest bench --benchmark-json=run.json[/bold]",
     no_args_is_help=True,

@@ -542,12 +542,9 @@ class Plan:
                     continue
                 runs = sum(1 + OWN_SEEDS * (c.style == PURE) for c in cells)
                 turn = TurnKind(workload, STEP)
-                step = (
-                    self.visits.block_cost((side,), turn, [str(cells[0].arm)])
-                    / turn.rounds
-                    / CALLS[STEP]
-                )
-                seconds = runs * FINAL_STEPS * step / len(lanes)
+                block = self.visits.block_cost((side,), turn, [str(cells[0].arm)])
+                steps = runs * FINAL_STEPS / (turn.rounds * CALLS[STEP])
+                seconds = steps * block / len(lanes)
                 seconds += self.visits.opening_cost((side,), workload, len(lanes))
                 gain = METRICS["final_loss"].weight * WIDEST * len(cells)
                 job = self.job_once("train", side, cells, seconds, gain)

@@ -242,6 +242,7 @@ def of_contrasts(
                 metric=metric.name,
                 unit=metric.unit if added else "",
                 form="added" if added else "ratio",
+                level=level if added else None,
                 value=value,
                 low=finite(low) if log_low > -math.inf else None,
                 high=finite(high),

@@ -22,7 +22,7 @@ from bench.environments.spec import PACKAGES, of_day
 from bench.environments.uv import UnsolvableError, releases_between
 from bench.estimates import MARGIN
 from bench.options import Options
-from bench.report.table import change
+from bench.report.table import change, percent
 from bench.runfile import Conditions, ResultsWithSamples, RunOptions, TimeSpent, packed
 from bench.stats.changes import position
 from bench.track.bisect import (
@@ -150,7 +150,7 @@ class Bisection:
             if self.step("whole", self.good, self.bad) == UNDECIDED:
                 row, ends = self.estimates[0], f"{self.good} and {self.bad} differ"
                 if row.within(MARGIN):
-                    raise StoppedError(f"{ends} by less than 2 % ({change(row)})")
+                    raise StoppedError(f"{ends} by less than {percent(MARGIN)} ({change(row)})")
                 raise StoppedError(f"cannot tell whether {ends}: {self.doubt()}")
             self.boundary = position(self.estimates[0]) / 2
             self.search_days()

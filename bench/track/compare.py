@@ -160,8 +160,9 @@ def environment(run: Run, name: str) -> EnvironmentInfo:
 def relative(results: Results) -> dict[Row, Estimate]:
     """Return the comparisons of a run with its baseline as ratios, that of the control left out.
 
-    What an arm adds to a call was estimated as a ratio to the baseline's call, which it becomes
-    again: seconds of two hours differ by 5 to 8 %, those that are added as well.
+    What an arm adds to a call was measured as a fraction of the baseline's call, which it becomes
+    again: seconds of two hours differ by 5 to 8 %, those that are added as well. Files that do not
+    have that level, of before November 2026, have the median call in its place.
     """
     against, table, out = str(BASELINE), results.table, {}
     for row in results.estimates:
@@ -169,11 +170,11 @@ def relative(results: Results) -> dict[Row, Estimate]:
             continue
         if row.form == "added":
             call = table.amount(row.cell.baseline, row.metric)
-            if call is None or row.value <= -call.value:
+            level = row.level or (call.value if call else 0.0)
+            if row.value <= -level:
                 continue
             ratio, low, high = (
-                None if end is None else 1 + end / call.value
-                for end in (row.value, row.low, row.high)
+                None if end is None else 1 + end / level for end in (row.value, row.low, row.high)
             )
             error = row.standard_error
             row = replace(
@@ -183,7 +184,7 @@ def relative(results: Results) -> dict[Row, Estimate]:
                 value=ratio,
                 low=low,
                 high=high,
-                standard_error=None if error is None else error / (call.value + row.value),
+                standard_error=None if error is None else error / (level + row.value),
             )
         out[row.cell, row.metric] = row
     return out
@@ -213,7 +214,7 @@ def warnings(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
         differing |= moved(*(r.results.conditions.variables for r in (run, new)))
     if differing:
         yield (
-            f"what differs ({', '.join(releases_words(differing))}) affects {BASELINE.entrant} "
+            f"What differs ({', '.join(releases_words(differing))}) affects {BASELINE.entrant} "
             "too: a ratio may have changed because the baseline did; `bakeoff ab` compares seconds"
         )
     for run, name in zip(runs[-2:], names[-2:], strict=True):

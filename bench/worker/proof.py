@@ -20,9 +20,8 @@ from common.config import TRAJECTORY_TOLERANCE, ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import (
     Case,
-    Deviation,
     NotEqualError,
-    loss_and_gradient_deviation,
+    deviation,
     make,
     random_chunk,
     random_hidden,
@@ -68,10 +67,8 @@ def proven(arms: Arms, arm: Arm, baseline: Reference) -> Proven:
     step = arms.make_timed(arm)
     if taken := taken_arguments(step, case):
         raise BakeoffError(taken)
-    loss, gradient = loss_and_gradient_deviation(step, case)
-    losses = trajectory(step, case)
-    deviation = Deviation(loss, gradient, float(np.max(np.abs(losses - baseline.losses))))
-    deviation.require()
+    away, losses = deviation(step, case, baseline.losses)
+    away.require()
     counts: dict[str, float | None] = {
         "parameters": case.model.parameters,
         "code_lines": code_lines(impls.source(arm.code.entrant)),
@@ -90,7 +87,7 @@ def proven(arms: Arms, arm: Arm, baseline: Reference) -> Proven:
             "operations_beside_baseline": ours.beside(baseline.program),
             "donates": ours.donates,
         }
-    about |= asdict(deviation) | {"settings": dict(getattr(step, "settings", {}))}
+    about |= asdict(away) | {"settings": dict(getattr(step, "settings", {}))}
     return Proven(about, samples_of(arm, counts), losses.tolist())
 
 

@@ -80,7 +80,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 @every_style(ROWS)
 def test_loss_gradient_ten_steps_and_state(entrant: str, style: str, step_of: StepOf) -> None:
     step = step_of(entrant, style, TOY)
-    deviation(step, TOY, baseline_losses(step_of)).require()
+    deviation(step, TOY, baseline_losses(step_of))[0].require()
     step.load(fresh_checkpoint(random_weights(TOY.model)))
     before = random_hidden(TOY)
     after, _ = step(before, pair(TOY)[0])
@@ -109,7 +109,7 @@ def test_the_layerwise_gradient_is_equal_in_three_groups_of_streams(step_of: Ste
     """In one group it is one of the rows; in the last chunk, some groups have no character."""
     case = Case(ModelConfig(7, 8, layers=1), chunk=4, batch=24)
     baseline = trajectory(step_of(*BASELINE, case), case)
-    deviation(step_of(impls.BASELINE, "tuned", case), case, baseline).require()
+    deviation(step_of(impls.BASELINE, "tuned", case), case, baseline)[0].require()
 
 
 @pytest.mark.parametrize("entrant", ENTRANTS)
@@ -203,7 +203,7 @@ PLANTS: dict[str, tuple[Callable[[Any], TrainStep], str]] = {
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_difference_fails(name: str, step_of: StepOf) -> None:
     plant, caught_by = PLANTS[name]
-    away = deviation(plant(step_of(*BASELINE, TOY)), TOY, baseline_losses(step_of))
+    away, _ = deviation(plant(step_of(*BASELINE, TOY)), TOY, baseline_losses(step_of))
     with pytest.raises(NotEqualError) if caught_by else nullcontext() as caught:
         away.require()
     message = str(caught.value) if caught else ""

@@ -62,6 +62,7 @@ def samples(
     workers: int = 6,
     mood: np.random.Generator | None = None,
     changed: Mapping[tuple[Arm, str], float] | None = None,
+    median: float = 1.0,
 ) -> Iterator[Sample]:
     """Yield steps and cold samples at `seed`, host costs at `toy`, and counts of one environment.
 
@@ -75,6 +76,7 @@ def samples(
         workers: How many there are.
         mood: What disturbs a block of all arms alike, of two environments too.
         changed: Exact numbers that are others than usual.
+        median: Median of a block's calls, relative to the low quantile that is compared.
     """
     factors, mood = factors or {}, mood or rng
     for worker in range(first_worker, first_worker + workers):
@@ -89,7 +91,9 @@ def samples(
                 ):
                     level = speed * seconds * factors.get(arm, 1.0) * noise
                     cell = arm.at(workload, "cpu")
-                    yield Sample(environment, cell, metric, worker, block, 0.0, 0, level, 8, level)
+                    yield Sample(
+                        environment, cell, metric, worker, block, 0.0, 0, level, 8, median * level
+                    )
     for cold in range(1000 * first_worker, 1000 * first_worker + 8):
         for arm in arms:
             level = 0.4 * speed * factors.get(arm, 1.0) * math.exp(rng.normal(0, 0.02))

@@ -75,6 +75,9 @@ def test_a_slower_hour_is_not_a_slower_program() -> None:
     seconds = [it.amounts[side, BASELINE.at("seed", "cpu"), "step"].value for side in (BASE, NEW)]
     assert seconds[1] > 1.05 * seconds[0]
     assert row_of(it, FILTER_JIT, "host_cost").value == pytest.approx(1, abs=0.02)
+    # Nor does it matter how much slower the middle call is than the datum of a block.
+    it = both(BEFORE, a_run(2, median=1.5))
+    assert row_of(it, FILTER_JIT, "host_cost").value == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def test_what_differs_beside_the_code_is_told_or_refused(words: str) -> None:
     it = both(BEFORE, other)
     warnings, headline = " ".join(it.results.warnings), document(it.results).headline
     assert it.status is Status.NOT_WORSE
-    assert (f"what differs ({words}) affects pure_jax too" in warnings) is ("flax" not in words)
+    assert (f"What differs ({words}) affects pure_jax too" in warnings) is ("flax" not in words)
     assert headline.startswith(f"{words}: No change found." if "versions" in about else "No change")
 
 
@@ -200,7 +203,7 @@ def test_every_form_says_the_same(
     path = tmp_path / f"out.{form}"
     done = bakeoff(*given, "-o", path.name)
     assert (done.status, done.out) == (1, f"{path.name}\n")
-    assert re.search(r"Worse: haiku .* haiku step at seed \+30 % \(", " ".join(done.err.split()))
+    assert re.search(r"Worse: .*haiku step at seed \+30 % \(", " ".join(done.err.split()))
     text = path.read_text(encoding="utf-8")
     if form == "json":
         made = read(path).results

@@ -163,7 +163,7 @@ def test_who_can_donates_all_of_its_state_and_nothing_else(
     before = live_arrays("cpu")
     step = make(impls.load(entrant).style(style, donate=True), TOY)
     assert taken_arguments(step, TOY) == ""
-    deviation(step, TOY, baseline).require()
+    deviation(step, TOY, baseline)[0].require()
     state = STATE + COUNT * ((entrant, style) in COUNTS_TWICE)
     assert live_bytes(step, TOY, before, "cpu") == state
     program = program_of(step, TOY)
