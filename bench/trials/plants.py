@@ -65,7 +65,9 @@ def wait(microseconds: float) -> Style:
                 pass
             return plain(state, hidden, chunk)
 
-        return functional(update, model, optimiser, stages_of(plain))
+        # The Python of a wait of 0 µs takes 2: nothing planted is nothing at all.
+        called = update if microseconds else plain
+        return functional(called, model, optimiser, stages_of(plain))
 
     return style
 
