@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import impls
 from bench.metrics import SAMPLED, TOGETHER, USUAL
-from common.config import WORKLOADS, Device
-from common.errors import unknown
+from common.config import WORKLOADS, Device, is_own
+from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from bench.environments.offers import Offer
     from common.contract import Style
 
@@ -110,6 +113,13 @@ class Selection:
     workloads: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Python files of a user's own that take part, entrants or a training step, by name."""
+
+    @property
+    def step(self) -> str:
+        """The workload that is a user's own training step; empty without one."""
+        return next(filter(is_own, self.files), "")
 
     def selects(self, arm: Arm) -> bool:
         """Tell whether an arm is among what was asked for."""
@@ -189,3 +199,40 @@ class Selection:
         if self.workloads and not several:
             return True
         return metric in USUAL.get(cell.workload, SAMPLED)
+
+
+def added_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the names of entrants, and the files of those that were given as such, by name.
+
+    Raises:
+        BakeoffError: there is no such file, or it is no entrant.
+    """
+    entrants, files = [], {}
+    for given in names:
+        name = given
+        if given.endswith(".py"):
+            name = impls.add(given)
+            files[name] = str(Path(given).resolve())
+            if is_own(name):
+                raise BakeoffError(
+                    f"{given} is a training step, and no entrant; `bakeoff cost {given}` measures "
+                    f"it, and `bakeoff ab --step {given}` compares it"
+                )
+        entrants.append(name)
+    return tuple(entrants), files
+
+
+def step_of(file: Path) -> str:
+    """Let a file's step be measured; return the name of its workload.
+
+    Raises:
+        BakeoffError: it is no Python file, or has neither a model nor a step.
+    """
+    name = impls.add(file)
+    if not is_own(name):
+        impls.declared(name)  # which says what is wrong with a file that is no Python
+        raise BakeoffError(
+            f"{file.name} has neither make_model nor make_step; `bakeoff new mine --model equinox` "
+            "begins a file that has"
+        )
+    return name

@@ -8,7 +8,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +17,7 @@ from rich.console import Console
 
 import impls
 from bench import streams
-from bench.cells import Arm, Cell, Selection
+from bench.cells import Arm, Cell, Selection, added_files
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
 from bench.engine.process import SILENCE_SECONDS, Place, WorkerFailedError
@@ -39,6 +38,7 @@ from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
     from bench.environments.offers import Offer
     from bench.samples import Sample
@@ -244,16 +244,14 @@ def selected(config: pytest.Config) -> tuple[Selection, dict[str, str]]:
         BakeoffError: a name is unknown.
     """
     listed = {name: names_of(config.getoption(f"--{name}")) for name in NAMES}
-    files = [name for name in listed["entrant"] if name.endswith(".py")]
-    outside = {impls.add(path): str(Path(path).resolve()) for path in files}
-    entrants = [Path(name).stem if name in files else name for name in listed["entrant"]]
+    entrants, outside = added_files(listed["entrant"])
     if EVERYBODY in entrants:
-        entrants = impls.names()
+        entrants = tuple(impls.names())
     for name in entrants:
         if name not in impls.names():
             raise unknown("entrant", name, [*impls.names(), EVERYBODY])
     selection = Selection(
-        entrants=tuple(entrants),
+        entrants=entrants,
         styles=listed["style"],
         workloads=listed["workload"],
         backends=listed["backend"],

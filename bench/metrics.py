@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from common.config import DEPTH, SWEEP
+from common.config import DEPTH, SWEEP, is_own
 
 if TYPE_CHECKING:
     from bench.cells import Cell
@@ -46,7 +46,7 @@ class Metric:
     """Kind of turns that sample it; one kind of turns can sample several metrics."""
     added: bool = False
     """Compared as seconds added to the baseline's call, not as a ratio: it is the host's time,
-    which shows at `TINY` workloads only."""
+    which shows at `TINY` workloads, and which people ask of a step of their own."""
     of_library: bool = False
     """All styles of an entrant share its samples."""
     of_program: bool = False
@@ -63,7 +63,7 @@ class Metric:
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        return not self.added or cell.workload in TINY
+        return not self.added or cell.workload in TINY or is_own(cell.workload)
 
 
 TOGETHER = {
@@ -182,6 +182,7 @@ TABLE = (
         unit="B",
     ),
     Metric("parameters", "parameters", "numbers that are trained", neutral=True),
+    Metric("parameter_arrays", "parameter\narrays", "that are trained", neutral=True),
     Metric("code_lines", "lines", "of code in the entrant's file", neutral=True),
 )
 """All metrics, in the order of tables."""

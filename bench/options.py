@@ -145,9 +145,22 @@ def typer_option(name: str, *flags: str, **more: Any) -> Any:
     return typer.Option(*flags, **settings)
 
 
+StepFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--step",
+        metavar="FILE",
+        help="Your own training step in place of the RNN: a file that `bakeoff new mine --model "
+        "equinox` begins.",
+    ),
+]
 EntrantNames = Annotated[
     list[str] | None,
-    typer.Option("--entrant", metavar="NAME", help="These only; again, or as a,b."),
+    typer.Option(
+        "--entrant",
+        metavar="NAME",
+        help="These only; again, or as a,b. One of your own by the path of its .py file.",
+    ),
 ]
 StyleNames = Annotated[
     list[str] | None, typer.Option("--style", metavar="NAME", help="These only; again, or as a,b.")

@@ -148,6 +148,8 @@ class Workload:
     ten steps."""
     layers: int = 3
     """Tanh layers."""
+    file: str = ""
+    """Python file of a training step of a user's own, which has other sizes; empty for the RNN."""
 
     @property
     def work(self) -> int:
@@ -213,3 +215,9 @@ WORKLOADS = Workloads(
 )
 """`toy` is dispatch alone, `seed` is the tutorial's size; `wide`, `batched` and `crowded` stretch
 one size each, the sweep the width alone, and the depths the number of layers alone."""
+
+
+def is_own(workload: str) -> bool:
+    """Tell whether a workload is a training step of a user's own."""
+    known = WORKLOADS.get(workload)
+    return known is not None and bool(known.file)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import jax
     import optax
@@ -116,6 +116,28 @@ class TrainStep(Protocol):
 
 type Style = Callable[[ModelConfig, optax.GradientTransformation], TrainStep]
 """A way of writing the training step with a library; what it returns has to be loaded first."""
+
+
+class Library(NamedTuple):
+    """What an entrant's file says of models of its library that are a user's own: `LIBRARY`."""
+
+    holds: Callable[[Any], bool]
+    """Tells whether something is a model of this library."""
+    split: Callable[[Any], tuple[Params, Any, Any]]
+    """Take a model apart: what is trained, other arrays that a step may change, and the rest."""
+    merge: Callable[[Params, Any, Any], Any]
+    """Put a model together again; also while tracing."""
+    styles: Mapping[str, ModelStyle]
+    """Ways to write a training step of any model, beside `pure`."""
+
+
+type ModelLoss = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""Of a model, what is carried on from step to step, and data: the mean loss, and what is carried
+on. Of the RNN, that is the hidden state and a chunk; of a user's model, nothing and a batch."""
+type ModelStyle = Callable[..., Any]
+"""A way of writing the training step of any model of a library: a function of a model, a
+`ModelLoss` and an optimiser, which may have the keyword `donate`; its step is loaded and saved as
+`common.steps.AtRest`."""
 
 
 def zero_hidden(config: ModelConfig, batch: int = 1) -> Hidden:

@@ -31,6 +31,8 @@ class Declaration:
     """`DISTRIBUTION`: the library's distribution, whose version is measured."""
     packages: tuple[str, ...] = ()
     """`PACKAGES`: distributions that the library needs, and that a SPEC may pin as well."""
+    models: str = ""
+    """`MODELS`: a module that a user's file has imported whose models are this library's."""
     jax: bool = True
     """`JAX`: False for an outside reference, which compiles nothing with JAX."""
     recommended: bool = True
@@ -47,6 +49,10 @@ class Declaration:
     """`WAITS`: styles whose call returns only when the device has finished."""
     limits: dict[str, str] = field(default_factory=dict)
     """`LIMITS`: for styles that do not suit every model, which models they suit."""
+    begin: str = ""
+    """`BEGIN`: a file with a step of a user's own, which `bakeoff new --model` writes."""
+    write: dict[str, str] = field(default_factory=dict)
+    """`WRITE`: by style, the lines that make and call the step of any model."""
     requirements: tuple[str, ...] = ()
     """`dependencies` of the block: packages of an environment of its own; empty for none."""
     requires_python: str = ""

@@ -27,7 +27,7 @@ from common.steps import adamw
 
 if TYPE_CHECKING:
     from common.config import Workload
-    from common.contract import Hidden, Style, TrainStep, Weights
+    from common.contract import Checkpoint, Hidden, Style, TrainStep, Weights
 
 TRAJECTORY_STEPS = 10
 
@@ -55,6 +55,22 @@ class Case:
         optimiser = replace(OPTIMISER, learning_rate=workload.learning_rate)
         model = ModelConfig(vocab_size, workload.width, workload.layers)
         return cls(model, workload.chunk, workload.batch, optimiser)
+
+    def fresh(self) -> Checkpoint:
+        """Return random weights that have seen no update yet."""
+        return fresh_checkpoint(random_weights(self.model))
+
+    def hidden(self) -> Hidden:
+        """Return a state that is not zero."""
+        return random_hidden(self)
+
+    def zero(self) -> Hidden:
+        """Return the state that an epoch starts from."""
+        return zero_hidden(self.model, self.batch)
+
+    def data(self, seed: int = 1) -> Chunk:
+        """Return a chunk of random characters."""
+        return random_chunk(self, seed)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ chunk are never donated, so they can be used again. Both are checked in compiled
 
 from __future__ import annotations
 
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from common.config import ModelConfig, OptimiserConfig
-    from common.contract import Chunk, Hidden, Model, Params, Program, Style, TrainStep, Weights
+    from common.contract import (
+        Chunk,
+        Hidden,
+        Library,
+        Model,
+        ModelLoss,
+        ModelStyle,
+        Params,
+        Program,
+        Style,
+        TrainStep,
+        Weights,
+    )
 
     type Loss = Float[Array, ""]
     type Stages = Callable[[Any, Hidden, Chunk], Program]
@@ -80,24 +92,43 @@ def on_host(weights: Weights) -> Weights:
     return on_arrays(np.asarray, weights)
 
 
-class FunctionalStep:
+class AtRest(NamedTuple):
+    """A training of any model at rest, in the structures of its library."""
+
+    params: Params
+    opt_state: optax.OptState
+    others: Any = ()
+    """Arrays of the model that are not trained, and that a step may change: statistics, counters of
+    random numbers."""
+    updates: int = 0
+    """Updates made so far."""
+
+
+class Converting:
+    """A training step that is loaded and saved in another form than its style has."""
+
+    decode: Callable[[Any], Any] = staticmethod(lambda at_rest: at_rest)
+    encode: Callable[[Any], Any] = staticmethod(lambda at_rest: at_rest)
+
+
+class FunctionalStep(Converting):
     """A training step whose state is one immutable value, threaded through a function."""
 
     def __init__(
         self,
         update: Update,
-        load: Callable[[Checkpoint], Any],
-        save: Callable[[Any], Checkpoint],
+        load: Callable[[Any], Any],
+        save: Callable[[Any], Any],
         stages: Stages,
     ) -> None:
         self.update, self._load, self._save, self._stages = update, load, save, stages
         self.state: Any = None
 
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        self.state = self._load(checkpoint)
+        self.state = self._load(self.decode(checkpoint))
 
     def save(self) -> Checkpoint:  # noqa: D102
-        return self._save(self.state)
+        return self.encode(self._save(self.state))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Loss]:  # noqa: D102
         self.state, hidden, loss = self.update(self.state, hidden, chunk)
@@ -170,3 +201,113 @@ def pure_style(build: Callable[[ModelConfig], Model]) -> Style:
         return functional(update, model, optimiser, stages_of(update))
 
     return pure
+
+
+def rnn_style(
+    style: ModelStyle,
+    build: Callable[[ModelConfig], Model],
+    new: Callable[[ModelConfig], Any],
+    loss: ModelLoss = scan_loss,
+) -> Style:
+    """Return the RNN's use of a style that suits any model of its library.
+
+    Args:
+        style: Of a model, a loss and an optimiser.
+        build: Of the entrant; its model converts weights.
+        new: Returns the RNN as the library has it; its numbers are not used.
+        loss: Of the RNN, the hidden state and a chunk.
+    """
+
+    @wraps(style)
+    def of_rnn(
+        config: ModelConfig, optimiser: optax.GradientTransformation, **donate: bool
+    ) -> TrainStep:
+        model, step = build(config), style(new(config), loss, optimiser, **donate)
+
+        def decode(checkpoint: Checkpoint) -> AtRest:
+            params = model.from_weights(checkpoint.weights)
+            opt_state = load_adam(optimiser, params, model, checkpoint)
+            return AtRest(params, opt_state, updates=checkpoint.updates)
+
+        step.decode = decode
+        step.encode = lambda rest: save_adam(rest.params, rest.opt_state, model)
+        return step
+
+    return of_rnn
+
+
+def is_pair(model: Any) -> bool:
+    """Tell whether a user's model is parameters and an `apply` function."""
+    return isinstance(model, tuple) and len(model) == 2 and callable(model[1])
+
+
+def split_pair(model: tuple[Params, Any]) -> tuple[Params, tuple[()], Any]:
+    """Take parameters and an `apply` function apart, as `Library.split` does."""
+    return model[0], (), model[1]
+
+
+def merge_pair(params: Params, _: Any, apply: Any) -> tuple[Params, Any]:
+    """Put parameters and an `apply` function together again."""
+    return params, apply
+
+
+def over_arrays(update: Update, structure: Any, *, donate: bool = False) -> Any:
+    """Return `jax.jit` of an update over its state's arrays alone, put together while tracing."""
+
+    @partial(jax.jit, donate_argnums=donated(donate))
+    def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
+        state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
+        return jax.tree.leaves(state), hidden, loss
+
+    return flat_update
+
+
+def plain_style(library: Library, *, flat: bool) -> ModelStyle:
+    """Return `jax.jit` over the arrays of any model of a library, which is put together inside.
+
+    Args:
+        library: It takes models apart.
+        flat: Whether arrays are handed over as a list, in place of the library's structures.
+    """
+
+    def plain(
+        model: Any,
+        loss: ModelLoss,
+        optimiser: optax.GradientTransformation,
+        *,
+        donate: bool = False,
+    ) -> FunctionalStep:
+        """`jax.jit` over arrays alone, which are put together while tracing."""
+        params, others, static = library.split(model)
+
+        def loss_of(params: Params, others: Any, data: Any) -> Any:
+            model = library.merge(params, others, static)
+            value, hidden = loss(model, *data)
+            return value, (library.split(model)[1], hidden)
+
+        trained = update_of(loss_of, optimiser)
+
+        def update(state: Any, hidden: Any, chunk: Any) -> Any:
+            carried: Any = (hidden, chunk)
+            pair, (others, hidden), value = trained(state[0], state[1], carried)
+            return (pair, others), hidden, value
+
+        shapes = jax.eval_shape(lambda: ((params, optimiser.init(params)), others))
+        structure = jax.tree.structure(shapes)
+        jitted: Any = (
+            over_arrays(update, structure, donate=donate)
+            if flat
+            else jax.jit(update, donate_argnums=donated(donate))
+        )
+
+        def load(rest: AtRest) -> Any:
+            state = (rest.params, rest.opt_state), rest.others
+            return jax.tree.leaves(state) if flat else state
+
+        def save(state: Any) -> AtRest:
+            (params, opt_state), others = jax.tree.unflatten(structure, jax.tree.leaves(state))
+            return AtRest(params, opt_state, others)
+
+        return FunctionalStep(jitted, load, save, stages_of(jitted))
+
+    return plain

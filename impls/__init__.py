@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from common.config import WORKLOADS, Workload, is_own
 from common.declaration import Declaration, declaration
 from common.errors import BakeoffError, unknown
 from common.versions import COMMON
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from common.config import ModelConfig
-    from common.contract import Model, Style
+    from common.contract import Library, Model, Style
 
 BASELINE = "pure_jax"
 """The entrant that ratios refer to, and that the others' ten steps are compared with."""
@@ -33,6 +34,9 @@ RESERVED = ("control", "all")
 
 OUTSIDE: dict[str, Path] = {}
 """Entrants whose files lie elsewhere, by name."""
+
+STEP_MAKERS = frozenset({"make_model", "make_step"})
+"""Functions that make a file a training step of a user's own; an entrant's has none of them."""
 
 SPARE_COLOURS = ("#DDCC77", "#AA4499", "#661100", "#6699CC")
 """Colours in charts of what has none of its own, after Paul Tol; no entrant here has them."""
@@ -48,6 +52,8 @@ class Entrant(NamedTuple):
     """Name of the library's distribution, whose version is measured."""
     missing: Mapping[str, str] = MappingProxyType({})
     """Styles that this release of the library cannot have, and why."""
+    library: Library | None = None
+    """How models of a user's own are trained, where the file says it."""
 
     def can_donate(self, name: str) -> bool:
         """Tell whether the style called `name` can be told to donate its state."""
@@ -178,7 +184,9 @@ def require_here(name: str) -> None:
 
 
 def add(file: str | Path) -> str:
-    """Let an entrant that is a file of its own take part; return its name. It is not imported yet.
+    """Let a file of a user's own take part; return its name. It is not imported yet.
+
+    It is an entrant, or a training step, which is a workload of that name.
 
     Raises:
         BakeoffError: there is no such Python file, or its name is another entrant's.
@@ -189,17 +197,31 @@ def add(file: str | Path) -> str:
     name = path.stem
     if name in names() and path == source(name).resolve():
         return name
+    if is_own(name) and WORKLOADS[name].file == str(path):
+        return name
     problem = ""
     if not name.isidentifier():
         problem = "its name must be a Python identifier"
     elif name in RESERVED:
         problem = f"{name!r} has a meaning of its own"
-    elif name in names():
+    elif name in names() or name in WORKLOADS:
         problem = f"there is another {name!r}"
     if problem:
         raise BakeoffError(f"{given}: {problem}; rename the file")
-    OUTSIDE[name] = path
+    if is_step(path):
+        WORKLOADS[name] = Workload(name, corpus="", width=128, chunk=256, file=str(path))
+    else:
+        OUTSIDE[name] = path
     return name
+
+
+def is_step(path: Path) -> bool:
+    """Tell whether a file is a training step of a user's own; it is not run."""
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return False  # loading it says what is wrong
+    return any(isinstance(node, ast.FunctionDef) and node.name in STEP_MAKERS for node in tree.body)
 
 
 def source(name: str) -> Path:
@@ -234,7 +256,8 @@ def load(name: str) -> Entrant:
                 f"entrant {name!r}: the style {style!r} is not a Python identifier; rename it"
             )
     missing = getattr(module, "MISSING", {})
-    return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION, missing)
+    library = getattr(module, "LIBRARY", None)
+    return Entrant(name, module.build, module.STYLES, module.DISTRIBUTION, missing, library)
 
 
 def _imported(name: str) -> Any:
@@ -244,8 +267,21 @@ def _imported(name: str) -> Any:
         module = importlib.import_module(qualified)
         older.adapt(name, module)
         return module
+    return _of_file(qualified, OUTSIDE[name])
+
+
+def step_module(workload: str) -> Any:
+    """Return the module of a user's own step; what lies beside its file can be imported by it."""
+    path = Path(WORKLOADS[workload].file)
+    if (folder := str(path.parent)) not in sys.path:
+        sys.path.append(folder)  # last: it hides nothing
+    return _of_file(f"yours_{workload}", path)
+
+
+def _of_file(qualified: str, path: Path) -> Any:
+    """Return a file's module, imported under this name unless it was."""
     if qualified not in sys.modules:
-        spec = importlib.util.spec_from_file_location(qualified, OUTSIDE[name])
+        spec = importlib.util.spec_from_file_location(qualified, path)
         assert spec is not None
         assert spec.loader is not None
         sys.modules[qualified] = module = importlib.util.module_from_spec(spec)

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from common.contract import Dense, Model, Program, Weights
-from common.loss import scan_loss
-from common.steps import (
-    FunctionalStep,
-    donated,
-    load_adam,
-    pure_style,
-    pure_update,
-    save_adam,
-    stages_of,
-)
+from common.contract import Dense, Library, Model, Program, Weights
+from common.steps import AtRest, FunctionalStep, plain_style, pure_style, rnn_style
 
 if TYPE_CHECKING:
     import optax
@@ -27,13 +17,53 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
+    from common.contract import Chunk, Hidden, ModelLoss, State
 
 DISTRIBUTION = "equinox"
 PACKAGES = ("jaxtyping", "wadler-lindig", "typing-extensions")
+MODELS = "equinox"
 COLOUR = "#D55E00"
 IF_NAMED = ("flat",)
 WAITS = ("filter_jit",)
+BEGIN = '''\
+"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+
+
+def make_model():
+    """Return the model, drawn with a fixed seed."""
+    return eqx.nn.MLP(in_size=64, out_size=10, width_size=128, depth=3, key=jax.random.key(0))
+
+
+def make_batch():
+    """Return one batch with your shapes and types: the same in each call."""
+    random = np.random.default_rng(0)
+    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
+
+
+def loss(model, batch):
+    """Return the mean loss, one number."""
+    inputs, labels = batch
+    logits = jax.vmap(model)(inputs)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+optimiser = optax.adamw(1e-3)
+'''
+WRITE = {
+    "filter_jit": "step = eqx.filter_jit(train_step)\n"
+    "model, opt_state, loss = step(model, opt_state, batch)",
+    "pure": "params, static = eqx.partition(model, eqx.is_inexact_array)\n"
+    "step = jax.jit(train_step)  # which begins with eqx.combine(params, static)\n"
+    "params, opt_state, loss = step(params, opt_state, batch)",
+    "flat": "arrays, structure = jax.tree.flatten((params, opt_state))\n"
+    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
+    "arrays, loss = step(arrays, batch)",
+}
 
 
 class Cell(eqx.Module):
@@ -106,21 +136,30 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
+def new(config: ModelConfig) -> CharRNN:
+    """Return the module."""
+    return CharRNN(config, jax.random.key(0))
+
+
 def filter_jit(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
+    model: eqx.Module,
+    loss: ModelLoss,
+    optimiser: optax.GradientTransformation,
+    *,
+    donate: bool = False,
+) -> FunctionalStep:
     """`eqx.filter_jit` over the whole module, as the documentation writes it."""
 
-    def plain(state: tuple[CharRNN, Any], hidden: Hidden, chunk: Chunk) -> Any:
+    def plain(state: tuple[eqx.Module, Any], hidden: Hidden, chunk: Chunk) -> Any:
         @eqx.filter_value_and_grad(has_aux=True)
-        def loss_fn(rnn: CharRNN) -> tuple[Array, Hidden]:
-            return scan_loss(rnn, hidden, chunk)
+        def loss_fn(module: eqx.Module) -> tuple[Array, Hidden]:
+            return loss(module, hidden, chunk)
 
-        rnn, opt_state = state
-        (loss, hidden_after), grads = loss_fn(rnn)
-        params = eqx.filter(rnn, eqx.is_inexact_array)
+        module, opt_state = state
+        (value, hidden_after), grads = loss_fn(module)
+        params = eqx.filter(module, eqx.is_inexact_array)
         updates, opt_state = optimiser.update(grads, opt_state, params)
-        return (eqx.apply_updates(rnn, updates), opt_state), hidden_after, loss
+        return (eqx.apply_updates(module, updates), opt_state), hidden_after, value
 
     def data_first(function: Any) -> Any:
         """Return a function of state, hidden state and chunk, by one of the last two and state."""
@@ -133,14 +172,13 @@ def filter_jit(
         last = jit(lambda data, state: plain(state, *data))
         update, lower = data_first(last), data_first(last.lower)
 
-    model, (_, static) = build(config), partitioned(config)
+    _, _, static = split(model)
 
-    def load(checkpoint: Checkpoint) -> tuple[CharRNN, Any]:
-        params = model.from_weights(checkpoint.weights)
-        return eqx.combine(params, static), load_adam(optimiser, params, model, checkpoint)
+    def load(rest: AtRest) -> tuple[eqx.Module, Any]:
+        return merge(rest.params, (), static), rest.opt_state
 
-    def save(state: tuple[CharRNN, Any]) -> Checkpoint:
-        return save_adam(eqx.filter(state[0], eqx.is_inexact_array), state[1], model)
+    def save(state: tuple[eqx.Module, Any]) -> AtRest:
+        return AtRest(split(state[0])[0], state[1])
 
     def stages(*arguments: Any) -> Program:
         def jaxpr() -> ClosedJaxpr:
@@ -151,29 +189,27 @@ def filter_jit(
     return FunctionalStep(update, load, save, stages)
 
 
-def flat(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
-    """`jax.jit` over arrays alone: the tree is flattened once, and put together while tracing."""
-    model = build(config)
-    update = pure_update(model, optimiser)
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    structure = jax.tree.structure((params, jax.eval_shape(optimiser.init, params)))
-
-    @partial(jax.jit, donate_argnums=donated(donate))
-    def flat_update(arrays: list[Array], hidden: Hidden, chunk: Chunk) -> Any:
-        state, hidden, loss = update(jax.tree.unflatten(structure, arrays), hidden, chunk)
-        return jax.tree.leaves(state), hidden, loss
-
-    def load(checkpoint: Checkpoint) -> list[Array]:
-        params = model.from_weights(checkpoint.weights)
-        return jax.tree.leaves((params, load_adam(optimiser, params, model, checkpoint)))
-
-    def save(arrays: list[Array]) -> Checkpoint:
-        params, opt_state = jax.tree.unflatten(structure, arrays)
-        return save_adam(params, opt_state, model)
-
-    return FunctionalStep(flat_update, load, save, stages_of(flat_update))
+def split(model: eqx.Module) -> tuple[eqx.Module, tuple[()], eqx.Module]:
+    """Take a module apart: the arrays that are trained, and the rest."""
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    return params, (), static
 
 
-STYLES = {"pure": pure_style(build), "filter_jit": filter_jit, "flat": flat}
+def merge(params: eqx.Module, _: tuple[()], static: eqx.Module) -> eqx.Module:
+    """Put a module together again."""
+    return eqx.combine(params, static)
+
+
+LIBRARY = Library(
+    holds=lambda model: isinstance(model, eqx.Module),
+    split=split,
+    merge=merge,
+    styles={"filter_jit": filter_jit},
+)
+
+
+STYLES = {
+    "pure": pure_style(build),
+    "filter_jit": rnn_style(filter_jit, build, new),
+    "flat": rnn_style(plain_style(LIBRARY, flat=True), build, new),
+}

@@ -12,32 +12,80 @@ import numpy as np
 import optax
 from flax.training.train_state import TrainState
 
-from common.contract import Dense, Model, Weights
+from common.contract import Dense, Library, Model, Weights
 from common.loss import scan_loss
 from common.steps import (
+    AtRest,
     FunctionalStep,
     donated,
     functional,
-    load_adam,
+    is_pair,
+    merge_pair,
     pure_style,
-    save_adam,
+    rnn_style,
+    split_pair,
     stages_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
+    from common.contract import Chunk, Hidden, ModelLoss, State, TrainStep
 
 DISTRIBUTION = "flax"
 PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
 RECOMMENDED = False
 NOTE = "Linen stays, but Flax sends new users to NNX."
+MODELS = "flax.linen"
 COLOUR = "#009E73"
 REFERENCES = ("blog",)
+BEGIN = '''\
+"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(3):
+            x = nn.relu(nn.Dense(64)(x))
+        return nn.Dense(10)(x)
+
+
+def make_model():
+    """Return the parameters, drawn with a fixed seed, and the function that applies them."""
+    net = Net()
+    return net.init(jax.random.key(0), np.zeros((1, 64), np.float32))["params"], net.apply
+
+
+def make_batch():
+    """Return one batch with your shapes and types: the same in each call."""
+    random = np.random.default_rng(0)
+    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
+
+
+def loss(model, batch):
+    """Return the mean loss, one number."""
+    (params, apply), (inputs, labels) = model, batch
+    logits = apply({"params": params}, inputs)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+optimiser = optax.adamw(1e-3)
+'''
+WRITE = {
+    "train_state": "state = TrainState.create(apply_fn=model.apply, params=params, tx=optimiser)\n"
+    "step = jax.jit(train_step)\n"
+    "state, loss = step(state, batch)",
+    "pure": "step = jax.jit(train_step)\nparams, opt_state, loss = step(params, opt_state, batch)",
+}
 
 type Params = Mapping[str, Any]
 
@@ -91,31 +139,57 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
+type AnyModel = tuple[Params, Callable[..., Any]]
+"""Parameters, and a module's `apply`."""
+
+
 def train_state(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
+    model: AnyModel,
+    loss: ModelLoss,
+    optimiser: optax.GradientTransformation,
+    *,
+    donate: bool = False,
+) -> FunctionalStep:
     """One jitted step over Flax's TrainState, as its examples write it."""
-    model, rnn = build(config), CharRNN(config)
+    _, apply = model
 
     @partial(jax.jit, donate_argnums=donated(donate))
     def update(state: TrainState, hidden: Hidden, chunk: Chunk) -> tuple[TrainState, Hidden, Array]:
         def loss_fn(params: Params) -> tuple[Array, Hidden]:
-            return scan_loss(partial(state.apply_fn, {"params": params}), hidden, chunk)
+            return loss((params, state.apply_fn), hidden, chunk)
 
-        (loss, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-        return state.apply_gradients(grads=grads), hidden_after, loss
+        (value, hidden_after), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        return state.apply_gradients(grads=grads), hidden_after, value
 
-    def load(checkpoint: Checkpoint) -> TrainState:
-        params = model.from_weights(checkpoint.weights)
-        state = TrainState.create(apply_fn=rnn.apply, params=params, tx=optimiser)
-        opt_state = load_adam(optimiser, params, model, checkpoint)
+    def load(rest: AtRest) -> TrainState:
+        state = TrainState.create(apply_fn=apply, params=rest.params, tx=optimiser)
         # A buffer of its own: Adam's count would be donated twice
-        return state.replace(step=jax.device_put(np.int32(checkpoint.updates)), opt_state=opt_state)
+        step = jax.device_put(np.int32(rest.updates))
+        return state.replace(step=step, opt_state=rest.opt_state)
 
-    def save(state: TrainState) -> Checkpoint:
-        return save_adam(state.params, state.opt_state, model)
+    def save(state: TrainState) -> AtRest:
+        return AtRest(state.params, state.opt_state, updates=int(state.step))
 
     return FunctionalStep(update, load, save, stages_of(update))
+
+
+def rnn_loss(model: AnyModel, hidden: Hidden, chunk: Chunk) -> tuple[Array, Hidden]:
+    """Return the RNN's mean loss and its state after a chunk."""
+    params, apply = model
+    return scan_loss(partial(apply, {"params": params}), hidden, chunk)
+
+
+def new(config: ModelConfig) -> AnyModel:
+    """Return the RNN without parameters, which the step is given."""
+    return {}, CharRNN(config).apply
+
+
+LIBRARY = Library(
+    holds=lambda model: is_pair(model) and isinstance(getattr(model[1], "__self__", 0), nn.Module),
+    split=split_pair,
+    merge=merge_pair,
+    styles={"train_state": train_state},
+)
 
 
 def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
@@ -138,4 +212,8 @@ def blog(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainS
     return functional(batch_step, model, optimiser, stages_of(rnn_loss_grad, whole=False))
 
 
-STYLES = {"pure": pure_style(build), "train_state": train_state, "blog": blog}
+STYLES = {
+    "pure": pure_style(build),
+    "train_state": rnn_style(train_state, build, new, rnn_loss),
+    "blog": blog,
+}

@@ -11,9 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from common.contract import Dense, Model, Program, Weights
-from common.loss import scan_loss
-from common.steps import FunctionalStep, donated, load_adam, pure_style, save_adam
+from common.contract import Dense, Library, Model, Program, Weights
+from common.steps import (
+    AtRest,
+    Converting,
+    FunctionalStep,
+    donated,
+    over_arrays,
+    pure_style,
+    rnn_style,
+)
 from common.steps import stages_of as jax_stages_of
 
 if TYPE_CHECKING:
@@ -21,10 +28,11 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
 
     from common.config import ModelConfig
-    from common.contract import Checkpoint, Chunk, Hidden, State, TrainStep
+    from common.contract import Checkpoint, Chunk, Hidden, ModelLoss, ModelStyle, State
 
 DISTRIBUTION = "flax"
 PACKAGES = ("orbax-checkpoint", "tensorstore", "msgpack", "treescope", "etils", "typing-extensions")
+MODELS = "flax.nnx"
 COLOUR = "#CC79A7"
 IF_NAMED = ("jax_jit", "flat")
 LIMITS = {
@@ -32,6 +40,61 @@ LIMITS = {
     "jit_partial": "only models in which no two places share a Variable",
     "jax_jit": "only models in which no two places share a Variable",
     "flat": "only models in which no two places share a Variable",
+}
+BEGIN = '''\
+"""NAME: my training step. `bakeoff cost NAME.py` says what each way to write it costs."""
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden = nnx.List([nnx.Linear(64, 64, rngs=rngs) for _ in range(3)])
+        self.readout = nnx.Linear(64, 10, rngs=rngs)
+
+    def __call__(self, x):
+        for layer in self.hidden:
+            x = jax.nn.relu(layer(x))
+        return self.readout(x)
+
+
+def make_model():
+    """Return the model, drawn with a fixed seed."""
+    return Net(nnx.Rngs(0))
+
+
+def make_batch():
+    """Return one batch with your shapes and types: the same in each call."""
+    random = np.random.default_rng(0)
+    return random.normal(size=(32, 64)).astype(np.float32), random.integers(10, size=32)
+
+
+def loss(model, batch):
+    """Return the mean loss, one number."""
+    inputs, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(model(inputs), labels).mean()
+
+
+optimiser = optax.adamw(1e-3)
+'''
+WRITE = {
+    "jit": "step = nnx.jit(train_step)\nloss = step(model, optimizer, batch)",
+    "jit_tree": "step = nnx.jit(train_step, graph=False)\nloss = step(model, optimizer, batch)",
+    "cached_partial": "step = nnx.cached_partial(nnx.jit(train_step), model, optimizer)\n"
+    "loss = step(batch)",
+    "jit_partial": "step = nnx.jit_partial(train_step, model, optimizer, graph=False)\n"
+    "loss = step(batch)",
+    "jax_jit": "step = jax.jit(train_step)  # which returns model and optimizer, too\n"
+    "model, optimizer, loss = step(model, optimizer, batch)",
+    "flat": "arrays, structure = jax.tree.flatten((model, optimizer))\n"
+    "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
+    "arrays, loss = step(arrays, batch)",
+    "pure": "graphdef, params = nnx.split(model, nnx.Param)\n"
+    "step = jax.jit(train_step)  # which begins with nnx.merge(graphdef, params)\n"
+    "params, opt_state, loss = step(params, opt_state, batch)",
 }
 
 
@@ -85,68 +148,70 @@ def build(config: ModelConfig) -> Model:
     return Model(init, step, to_weights, from_weights)
 
 
-def train_step(
-    model: CharRNN, optimizer: nnx.Optimizer, hidden: Hidden, chunk: Chunk
-) -> tuple[Hidden, Array]:
-    """Update model and optimiser in place: the function that each style of NNX's own compiles."""
-
-    def loss_fn(model: CharRNN) -> tuple[Array, Hidden]:
-        return scan_loss(model, hidden, chunk)
-
-    (loss, hidden), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model)
-    optimizer.update(model, grads)
-    return hidden, loss
-
-
-type Pair = tuple[CharRNN, nnx.Optimizer]
+type Pair = tuple[nnx.Module, nnx.Optimizer]
+type Train = Callable[[nnx.Module, nnx.Optimizer, Hidden, Chunk], tuple[Hidden, Array]]
 type Call = Callable[[Hidden, Chunk], tuple[Hidden, Array]]
 type Stages = Callable[[Hidden, Chunk], Program]
-type Bind = Callable[[CharRNN, nnx.Optimizer], tuple[Call, Stages]]
+type Bind = Callable[[Train, nnx.Module, nnx.Optimizer], tuple[Call, Stages]]
 
 
-def objects(config: ModelConfig, optimiser: optax.GradientTransformation) -> Pair:
-    """Return a model and its optimiser."""
-    model = CharRNN(config, nnx.Rngs(0))
-    return model, nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+def training(loss: ModelLoss) -> Train:
+    """Return the function that each style of NNX's own compiles: it updates in place."""
+
+    def train_step(
+        model: nnx.Module, optimizer: nnx.Optimizer, hidden: Hidden, chunk: Chunk
+    ) -> tuple[Hidden, Array]:
+        def loss_fn(model: nnx.Module) -> tuple[Array, Hidden]:
+            return loss(model, hidden, chunk)
+
+        (value, hidden_after), grads = nnx.value_and_grad(loss_fn, has_aux=True)(model)
+        optimizer.update(model, grads)
+        return hidden_after, value
+
+    return train_step
 
 
-def loaded(pair: Pair, pure: Model, checkpoint: Checkpoint) -> Pair:
-    """Return a model and its optimiser with the arrays of `checkpoint`, replaced in place."""
+def loaded(pair: Pair, rest: AtRest) -> Pair:
+    """Return a model and its optimiser with the arrays of a training, replaced in place."""
     model, optimizer = pair
-    params = pure.from_weights(checkpoint.weights)
-    nnx.update(model, params)
-    opt_state = load_adam(optimizer.tx, params, pure, checkpoint)
+    nnx.update(model, rest.params)
+    if rest.others:
+        nnx.update(model, rest.others)
     variables = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
-    for variable, value in zip(variables, jax.tree.leaves(opt_state), strict=True):
+    for variable, value in zip(variables, jax.tree.leaves(rest.opt_state), strict=True):
         variable.set_value(value)
-    optimizer.step.set_value(jax.device_put(np.uint32(checkpoint.updates)))
+    optimizer.step.set_value(jax.device_put(np.uint32(rest.updates)))
     return pair
 
 
-def saved(pair: Pair, pure: Model) -> Checkpoint:
-    """Return the checkpoint of a model and its optimiser."""
+def saved(pair: Pair) -> AtRest:
+    """Return the training of a model and its optimiser."""
     model, optimizer = pair
     opt_state = jax.tree.map(
         lambda variable: variable.get_value(), optimizer.opt_state, is_leaf=is_variable
     )
-    return save_adam(nnx.state(model, nnx.Param), opt_state, pure)
+    params, others, _ = split(model)
+    return AtRest(params, opt_state, others, int(optimizer.step.get_value()))
 
 
-class InPlace:
+class InPlace(Converting):
     """A training step around one model and one optimiser, whose arrays are replaced in place."""
 
     def __init__(
-        self, config: ModelConfig, optimiser: optax.GradientTransformation, bind: Bind
+        self,
+        model: nnx.Module,
+        loss: ModelLoss,
+        optimiser: optax.GradientTransformation,
+        bind: Bind,
     ) -> None:
-        self.pure, self.tx = build(config), optimiser
-        self.model, self.optimizer = objects(config, optimiser)
-        self.call, self.program = bind(self.model, self.optimizer)
+        self.model, self.optimizer = model, nnx.Optimizer(model, optimiser, wrt=nnx.Param)
+        self.call, self.program = bind(training(loss), self.model, self.optimizer)
 
     def load(self, checkpoint: Checkpoint) -> None:  # noqa: D102 -- TrainStep says it
-        loaded((self.model, self.optimizer), self.pure, checkpoint)
+        loaded((self.model, self.optimizer), self.decode(checkpoint))
 
     def save(self) -> Checkpoint:  # noqa: D102
-        return saved((self.model, self.optimizer), self.pure)
+        return self.encode(saved((self.model, self.optimizer)))
 
     def __call__(self, hidden: Hidden, chunk: Chunk) -> tuple[Hidden, Array]:  # noqa: D102
         return self.call(hidden, chunk)
@@ -163,108 +228,155 @@ def stages_of(function: Any, *arguments: Any) -> Stages:
 
 
 def jit(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
+    model: nnx.Module,
+    loss: ModelLoss,
+    optimiser: optax.GradientTransformation,
+    *,
+    donate: bool = False,
+) -> InPlace:
     """`nnx.jit` over model and optimiser, as most tutorials write it."""
 
-    def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step, donate_argnums=(0, 1) if donate else ())
+    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
+        function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
         return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
-    return InPlace(config, optimiser, bind)
+    return InPlace(model, loss, optimiser, bind)
 
 
 def jit_tree(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
+    model: nnx.Module,
+    loss: ModelLoss,
+    optimiser: optax.GradientTransformation,
+    *,
+    donate: bool = False,
+) -> InPlace:
     """`nnx.jit` in tree mode, in which `graph_updates=False` changes nothing more."""
 
-    def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step, graph=False, donate_argnums=(0, 1) if donate else ())
+    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
+        function = nnx.jit(train, graph=False, donate_argnums=(0, 1) if donate else ())
         return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
-    return InPlace(config, optimiser, bind)
+    return InPlace(model, loss, optimiser, bind)
 
 
 def cached_partial(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
+    model: nnx.Module,
+    loss: ModelLoss,
+    optimiser: optax.GradientTransformation,
+    *,
+    donate: bool = False,
+) -> InPlace:
     """`nnx.cached_partial`: the graph is traversed once, when the step is made."""
 
-    def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train_step, donate_argnums=(0, 1) if donate else ())
+    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
+        function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
         # What it returns offers no stages; it runs the program of the function that it wraps.
         cached = nnx.cached_partial(function, model, optimizer)
         return cached, stages_of(function, model, optimizer)
 
-    return InPlace(config, optimiser, bind)
+    return InPlace(model, loss, optimiser, bind)
 
 
 def jit_partial(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
+    model: nnx.Module,
+    loss: ModelLoss,
+    optimiser: optax.GradientTransformation,
+    *,
+    donate: bool = False,
+) -> InPlace:
     """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
 
-    def bind(model: CharRNN, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
+    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
         # Of the function that it makes, where model and optimiser are the first argument together
         function = nnx.jit_partial(
-            train_step, model, optimizer, graph=False, donate_argnums=donated(donate)
+            train, model, optimizer, graph=False, donate_argnums=donated(donate)
         )
         return function, stages_of(function)
 
-    return InPlace(config, optimiser, bind)
+    return InPlace(model, loss, optimiser, bind)
 
 
-def jax_jit(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
-    """`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
+def over_objects(*, flat: bool) -> ModelStyle:
+    """Return `jax.jit` over model and optimiser, or over their arrays alone."""
 
-    @partial(jax.jit, donate_argnums=donated(donate))
-    def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
-        hidden, loss = train_step(*pair, hidden, chunk)
-        return pair, hidden, loss
+    def style(
+        model: nnx.Module,
+        loss: ModelLoss,
+        optimiser: optax.GradientTransformation,
+        *,
+        donate: bool = False,
+    ) -> FunctionalStep:
+        train, pair = training(loss), (model, nnx.Optimizer(model, optimiser, wrt=nnx.Param))
+        shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: pair))
 
-    pure = build(config)
-    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: objects(config, optimiser)))
+        def update(pair: Pair, hidden: Hidden, chunk: Chunk) -> tuple[Pair, Hidden, Array]:
+            model, optimizer = pair
+            hidden, value = train(model, optimizer, hidden, chunk)
+            return pair, hidden, value
 
-    def load(checkpoint: Checkpoint) -> Pair:
-        return loaded(jax.tree.unflatten(structure, shapes), pure, checkpoint)
+        jitted = (
+            over_arrays(update, structure, donate=donate)
+            if flat
+            else jax.jit(update, donate_argnums=donated(donate))
+        )
 
-    return FunctionalStep(update, load, lambda pair: saved(pair, pure), jax_stages_of(update))
+        def load(rest: AtRest) -> Any:
+            pair = loaded(jax.tree.unflatten(structure, shapes), rest)
+            return jax.tree.leaves(pair) if flat else pair
+
+        def save(state: Any) -> AtRest:
+            return saved(jax.tree.unflatten(structure, state) if flat else state)
+
+        return FunctionalStep(jitted, load, save, jax_stages_of(jitted))
+
+    return style
 
 
-def flat(
-    config: ModelConfig, optimiser: optax.GradientTransformation, *, donate: bool = False
-) -> TrainStep:
-    """`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
-    pure = build(config)
-    shapes, structure = jax.tree.flatten(jax.eval_shape(lambda: objects(config, optimiser)))
+jax_jit = over_objects(flat=False)
+"""`jax.jit` over model and optimiser, which are pytrees: each call returns new ones."""
+flat = over_objects(flat=True)
+"""`jax.jit` over their arrays alone: objects are flattened once, and made while tracing."""
 
-    @partial(jax.jit, donate_argnums=donated(donate))
-    def update(
-        arrays: list[Array], hidden: Hidden, chunk: Chunk
-    ) -> tuple[list[Array], Hidden, Array]:
-        model, optimizer = jax.tree.unflatten(structure, arrays)
-        hidden, loss = train_step(model, optimizer, hidden, chunk)
-        return jax.tree.leaves((model, optimizer)), hidden, loss
 
-    def load(checkpoint: Checkpoint) -> list[Array]:
-        pair = jax.tree.unflatten(structure, shapes)
-        return jax.tree.leaves(loaded(pair, pure, checkpoint))
+def split(model: nnx.Module) -> tuple[nnx.State, nnx.State, nnx.GraphDef]:
+    """Take a model apart: its parameters, all other variables, and the graph."""
+    parts: Any = nnx.split(model, nnx.Param, ...)
+    graphdef, params, others = parts
+    return params, others, graphdef
 
-    def save(arrays: list[Array]) -> Checkpoint:
-        return saved(jax.tree.unflatten(structure, arrays), pure)
 
-    return FunctionalStep(update, load, save, jax_stages_of(update))
+def merge(params: nnx.State, others: nnx.State, graphdef: nnx.GraphDef) -> nnx.Module:
+    """Put a model together again."""
+    # New Variables, for those of another trace level cannot be changed
+    return nnx.merge(graphdef, params, jax.tree.map(lambda array: array, others))
+
+
+LIBRARY = Library(
+    holds=lambda model: isinstance(model, nnx.Module),
+    split=split,
+    merge=merge,
+    styles={
+        "jit": jit,
+        "jit_tree": jit_tree,
+        "cached_partial": cached_partial,
+        "jit_partial": jit_partial,
+        "jax_jit": jax_jit,
+        "flat": flat,
+    },
+)
+
+
+def new(config: ModelConfig) -> CharRNN:
+    """Return the module."""
+    return CharRNN(config, nnx.Rngs(0))
 
 
 STYLES = {
     "pure": pure_style(build),
-    "jit": jit,
-    "jit_tree": jit_tree,
-    "cached_partial": cached_partial,
-    "jit_partial": jit_partial,
-    "jax_jit": jax_jit,
-    "flat": flat,
+    "jit": rnn_style(jit, build, new),
+    "jit_tree": rnn_style(jit_tree, build, new),
+    "cached_partial": rnn_style(cached_partial, build, new),
+    "jit_partial": rnn_style(jit_partial, build, new),
+    "jax_jit": rnn_style(jax_jit, build, new),
+    "flat": rnn_style(flat, build, new),
 }

@@ -9,9 +9,18 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from common.contract import Dense, Model, Weights
+from common.contract import Dense, Library, Model, Weights
 from common.loss import cross_entropy
-from common.steps import donated, functional, pure_style, stages_of, update_of
+from common.steps import (
+    donated,
+    functional,
+    is_pair,
+    merge_pair,
+    pure_style,
+    split_pair,
+    stages_of,
+    update_of,
+)
 
 if TYPE_CHECKING:
     import optax
@@ -24,6 +33,7 @@ DISTRIBUTION = "dm-haiku"
 PACKAGES = ("jmp", "absl-py")
 RECOMMENDED = False
 NOTE = "Haiku is in maintenance mode."
+MODELS = "haiku"
 COLOUR = "#E69F00"
 
 type Params = dict[str, dict[str, Array]]
@@ -91,5 +101,13 @@ def transform(
     update = jax.jit(update_of(loss_fn, optimiser), donate_argnums=donated(donate))
     return functional(update, build(config), optimiser, stages_of(update))
 
+
+LIBRARY = Library(
+    holds=lambda model: is_pair(model) and model[1].__module__.startswith("haiku."),
+    split=split_pair,
+    merge=merge_pair,
+    styles={},
+)
+"""A user's model is parameters, and the `apply` that `hk.transform` returns."""
 
 STYLES = {"pure": pure_style(build), "transform": transform}

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from common.contract import Dense, Model, Weights, flat
+from common.contract import Dense, Library, Model, Weights, flat
 from common.layerwise import loss_and_gradient
-from common.steps import donated, functional, pure_style, stages_of
+from common.steps import (
+    donated,
+    functional,
+    is_pair,
+    merge_pair,
+    pure_style,
+    split_pair,
+    stages_of,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -92,5 +101,18 @@ def tuned(
 
     return functional(update, model, optimiser, stages_of(update))
 
+
+def are_arrays(leaves: list[Any]) -> bool:
+    """Tell whether there are leaves, and each is an array."""
+    return bool(leaves) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+
+
+LIBRARY = Library(
+    holds=lambda model: is_pair(model) or are_arrays(jax.tree.leaves(model)),
+    split=lambda model: split_pair(model) if is_pair(model) else (model, (), None),
+    merge=lambda params, _, apply: merge_pair(params, _, apply) if apply else params,
+    styles={},
+)
+"""A user's model is a pytree of arrays, each of which is trained, or that and an `apply`."""
 
 STYLES = {"pure": pure_style(build), "tuned": tuned}

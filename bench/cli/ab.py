@@ -23,12 +23,14 @@ from bench.options import (
     Output,
     Pairs,
     Resume,
+    StepFile,
     StyleNames,
     WorkloadNames,
 )
 
 EXAMPLES = """Examples:
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12
+bakeoff ab --base flax==0.12.9 --step mine.py --style jit_partial
 bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
 bakeoff ab --base current --new current -o ab.json"""
@@ -44,6 +46,7 @@ def ab(
         ),
     ],
     new: Annotated[str, typer.Option(metavar="SPEC", help="As --base.")] = "current",
+    step: StepFile = None,
     entrant: EntrantNames = None,
     style: StyleNames = None,
     workload: WorkloadNames = None,
@@ -79,18 +82,19 @@ def ab(
     chosen = tracking.output_format(format_, output)
     options = tracking.checked(Options(budget, margin, pairs, blocks, None, cold_samples, cores))
     specs = parse(base, "--base"), parse(new, "--new")
-    selection = tracking.selection(entrant, style, workload, backend, metric)
+    selection = tracking.selection(entrant, style, workload, backend, metric, step)
     console = tracking.error_console()
     environments = sides.built(specs, Builder(notify=console.print))
     start, names = time.monotonic(), (BASE, NEW)
     both = {
-        name: sides.asked(environment, selection.entrants)
+        name: sides.asked(environment, selection)
         for name, environment in zip(names, environments, strict=True)
     }
     cells = sides.cells_of(selection, both)
     sides.require_common(cells)
     metrics = sides.needed(selection, cells)
-    task = Task("ab", tuple(sys.argv[1:]), metrics, both, options, [names], BASE)
+    arguments = tuple(sys.argv[1:])
+    task = Task("ab", arguments, metrics, both, options, [names], BASE, selection.files)
     asking = time.monotonic() - start
     with tracking.progress(console, budget) as on_progress:
         resumed = "" if resume else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import tracking
-from bench.options import BackendName, Budget, Options, Output
+from bench.options import BackendName, Budget, Options, Output, StepFile
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
@@ -28,9 +28,14 @@ def bisect(
         typer.Option(metavar="SPEC", help="As it was: a day, @2025-06-01, or pins, jax==0.6.1."),
     ],
     bad: Annotated[str, typer.Option(metavar="SPEC", help="As it became; a day, or pins.")],
-    entrant: Annotated[str, typer.Option(metavar="NAME")] = "pure_jax",
+    step: StepFile = None,
+    entrant: Annotated[
+        str | None, typer.Option(metavar="NAME", show_default="pure_jax, or that of --step")
+    ] = None,
     style: Annotated[str, typer.Option(metavar="NAME")] = "pure",
-    workload: Annotated[str, typer.Option(metavar="NAME")] = "toy",
+    workload: Annotated[
+        str | None, typer.Option(metavar="NAME", show_default="toy, or that of --step")
+    ] = None,
     backend: BackendName = None,
     budget: Budget = 1200.0,
     output: Output = None,
@@ -45,7 +50,7 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.cells import Cell
+    from bench.cells import Arm
     from bench.environments.builder import Builder
     from bench.metrics import METRICS
     from bench.report.terminal import Progress
@@ -55,15 +60,19 @@ def bisect(
 
     tracking.checked(Options(budget))
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
-        if not value or "," in value:
+        if value is not None and (not value or "," in value):
             raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
-    selection = tracking.selection([entrant], [style], [workload], backend, [metric])
-    if workload not in WORKLOADS:
-        raise unknown("workload", workload, WORKLOADS)
-    cell = Cell(entrant, style, workload, backend or "cpu")
+    one = None if step else [entrant or "pure_jax"]
+    sizes = None if step else [workload or "toy"]
+    selection = tracking.selection(one, [style], sizes, backend, [metric], step)
+    if sizes and sizes[0] not in WORKLOADS:
+        raise unknown("workload", sizes[0], WORKLOADS)
+    arm = Arm(selection.entrants[0] if selection.entrants else "", style)
+    cell = arm.at(selection.workloads[0], backend or "cpu")
     if not METRICS[metric].applies(cell):
         raise BakeoffError(
-            f"metric {metric!r} is not measured of {style} at {workload}; choose another workload"
+            f"metric {metric!r} is not measured of {style} at {cell.workload}; choose another "
+            "workload"
         )
     ends = end_of(good, "--good"), end_of(bad, "--bad")
     if len({(end.date, frozenset(end.pins)) for end in ends}) == 1:

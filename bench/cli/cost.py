@@ -1,99 +1,128 @@
-"""`bakeoff cost`: what does each way to write a training step cost a model of yours?"""
+"""`bakeoff cost`: what does each way to write a training step cost, yours or one of that size?"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from bench.cli.documents import format_of, give, rendered, show
-from bench.options import Output, names_of
+from bench.cli import tracking
+from bench.cli.documents import give, rendered, show
+from bench.options import BackendName, Budget, Options, Output, Resume, StyleNames, names_of
 from common.config import check_size
 from common.errors import BakeoffError, unknown
 
 EXAMPLES = """Examples:
-bakeoff cost --arrays 147 --step-ms 40
-bakeoff cost --arrays 147 --step-ms 40 --style flax_nnx/jit
-bakeoff cost --from run.json --arrays 147 -o costs.html
-bakeoff cost --from run.json -o costs.json"""
+bakeoff cost mine.py
+bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
+bakeoff cost --arrays 147 --step-ms 40"""
+SECONDS = 60.0
+"""Budget of a measurement: enough for eight styles of a step of a few milliseconds."""
 STEP_MS = 10.0
 """Milliseconds of a step unless they are given: a small model on a CPU."""
 MOST_ARRAYS = 1_000_000
 MOST_MILLISECONDS = 86_400_000.0
 """A day."""
 
-FORMATS = ("text", "md", "html", "json")
-
 
 def cost(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="A file with your model, batch and loss, as `bakeoff new mine --model equinox` "
+            "begins one: each style's step is proven equal and measured here.",
+            show_default=False,
+        ),
+    ] = None,
+    style: StyleNames = None,
+    backend: BackendName = None,
+    budget: Budget = SECONDS,
     arrays: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Parameter arrays of your model: weights, biases, scales."),
+        typer.Option(
+            metavar="N",
+            help="Without a file: parameter arrays of your model, for the published table.",
+        ),
     ] = None,
     step_ms: Annotated[
         float | None,
         typer.Option(
             metavar="MS",
-            help="Milliseconds of your training step, as plain JAX would take.",
+            help="With --arrays: milliseconds of your step, as plain JAX would take.",
             show_default=f"{STEP_MS:g}",
         ),
     ] = None,
-    style: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ENTRANT/STYLE", help="These only; again, or as a,b."),
-    ] = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            help="A table of costs, or a run of `pytest bench --workload depth`.",
-            show_default="the published table",
-        ),
-    ] = None,
-    format_: Annotated[
-        Literal["text", "md", "html", "json"] | None,
-        typer.Option(
-            "--format",
-            help="json is the whole table, for --from.",
-            show_default="by the output's ending, else text",
-        ),
-    ] = None,
+    format_: tracking.Format = None,
     output: Output = None,
+    resume: Resume = False,
 ) -> int:
-    """Show what each style adds to a step of your model, and what to write instead.
+    """Show what each style adds to your training step, and what to write instead.
 
-    It grows with the number of the model's parameter arrays, and with the time that Python takes.
+    With a file, your own step is measured in every style of its library. With --arrays, the
+    published table says in half a second what to expect: it grows with the number of the model's
+    parameter arrays, and with the time that Python takes.
+
+    Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.cost.document import Step, document
-    from bench.cost.table import PUBLISHED, read_table
-
-    chosen = format_of(format_, output, FORMATS)
-    if chosen == "json":
-        if arrays is not None or step_ms is not None or style:
-            raise BakeoffError(
-                "JSON has the whole table, for any model: leave --arrays, --step-ms and --style "
-                "out, or choose another --format"
-            )
-        give(read_table(from_ or PUBLISHED).json, output)
+    chosen = tracking.output_format(format_, output)
+    if file is not None and (arrays is not None or step_ms is not None):
+        raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
+    if file is None:
+        by_table(arrays, step_ms, names_of(style), chosen, output)
         return 0
+    from bench.cost.own import document, measured
+
+    options = tracking.checked(Options(budget))
+    console = tracking.error_console()
+    with tracking.progress(console, budget) as on_progress:
+        made = measured(
+            file,
+            options,
+            names_of(style),
+            backend,
+            arguments=sys.argv[1:],
+            resume="" if resume else None,
+            on_progress=on_progress,
+        )
+    tracking.finish(made.results, document(made.results), chosen, output)
+    made.journal.remove()
+    return int(any(row.failure is not None for row in made.results.cells))
+
+
+def by_table(
+    arrays: int | None,
+    step_ms: float | None,
+    names: tuple[str, ...],
+    format_: str,
+    output: Path | None,
+) -> None:
+    """Show what the published table says of a model."""
+    from bench.cost.document import Step, document
+    from bench.cost.table import published
+
     if arrays is None:
-        raise BakeoffError("--arrays is missing; give the number of your model's parameter arrays")
+        raise BakeoffError(
+            "nothing to look at: name the file of your step, as in `bakeoff cost mine.py`, or give "
+            "--arrays, the number of your model's parameter arrays"
+        )
     check_size("--arrays", arrays, most=MOST_ARRAYS)
     if step_ms is not None and not 0 < step_ms <= MOST_MILLISECONDS:  # NaN is not
         raise BakeoffError(
             f"--step-ms is {step_ms:g}; more than 0 and at most {MOST_MILLISECONDS:.0f} are "
             "allowed: give another one"
         )
-    costs = read_table(from_ or PUBLISHED)
-    for name in (names := names_of(style)):
+    if format_ == "json":
+        raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
+    costs = published()
+    for name in names:
         if name not in costs.by_style:
             raise unknown("style", name, sorted(costs.by_style))
     step = Step(arrays, (step_ms or STEP_MS) / 1e3, assumed=step_ms is None)
     made = document(costs, step, [costs.by_style[name] for name in names or costs.by_style])
-    if output is None and chosen == "text":
+    if output is None and format_ == "text":
         show(made)
     else:
-        give(rendered(made, str(chosen)), output)
-    return 0
+        give(rendered(made, format_), output)

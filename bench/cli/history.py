@@ -18,6 +18,7 @@ from bench.options import (
     Output,
     Pairs,
     Resume,
+    StepFile,
     WorkloadNames,
     names_of,
 )
@@ -66,6 +67,7 @@ def history(
             show_default=EVERY,
         ),
     ] = None,
+    step: StepFile = None,
     entrant: EntrantNames = None,
     style: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="These, or all.", show_default="pure")
@@ -106,7 +108,7 @@ def history(
         measuring: dict[str, object] = {"--since": since, "--until": until, "--every": every}
         measuring |= {"--entrant": entrant, "--style": style, "--workload": workload}
         measuring |= {"--backend": backend, "--metric": metric, "--budget": budget}
-        measuring |= {"--pairs": pairs, "--blocks": blocks, "--resume": resume}
+        measuring |= {"--step": step, "--pairs": pairs, "--blocks": blocks, "--resume": resume}
         for option, value in measuring.items():
             if value not in (None, False):
                 raise BakeoffError(
@@ -120,7 +122,7 @@ def history(
     budget = BUDGET if budget is None else budget
     options = tracking.checked(Options(budget, processes=pairs, blocks=blocks, cores="one"))
     selection = tracking.selection(
-        entrant, () if styles == ("all",) else styles, workload, backend, metric
+        entrant, () if styles == ("all",) else styles, workload, backend, metric, step
     )
     if resume and until is None:  # a day that has begun is another history's
         until = last_day()
@@ -150,7 +152,7 @@ def measured(
     from bench.track.sides import REFERENCE, Days, needed
 
     console, stacks = tracking.error_console(), Days()
-    stacks.build(days, selection.entrants, Builder(notify=console.print))
+    stacks.build(days, selection, Builder(notify=console.print))
     groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
     task = Task(
         "history",
@@ -160,6 +162,7 @@ def measured(
         options,
         groups,
         REFERENCE,
+        selection.files,
     )
     with tracking.progress(console, options.budget) as on_progress:
         made = measure(

@@ -1,4 +1,4 @@
-"""`bakeoff new`: begin an entrant."""
+"""`bakeoff new`: begin a training step of your own, or an entrant."""
 
 from __future__ import annotations
 
@@ -10,22 +10,44 @@ from typing import Annotated
 
 import typer
 
-from common.errors import BakeoffError, require_new
+from common.errors import BakeoffError, require_new, unknown
 from common.files import atomic_write
 
 EXAMPLES = """Examples:
-bakeoff new mine
-bakeoff new mine --into impls"""
+bakeoff new mine --model equinox
+bakeoff new mylib --into impls"""
 
 
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The entrant: an identifier.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The file's: an identifier.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIBRARY",
+            help="Begin a training step of your own, with a model of equinox, flax_nnx or "
+            "flax_linen.",
+            show_default="begin an entrant",
+        ),
+    ] = None,
     into: Annotated[Path, typer.Option(help="Folder for the file.")] = Path(),
 ) -> None:
-    """Write NAME.py, a commented skeleton; `bakeoff check NAME.py` then says what to write next."""
+    """Write NAME.py: a training step of your own, or a commented skeleton of an entrant.
+
+    `bakeoff cost NAME.py` measures a step; `bakeoff check NAME.py` says what to write next of an
+    entrant.
+    """
+    import impls
+
     path = into / f"{name}.py"
     require_name(name)
-    require_new(path, "entrant file")
+    require_new(path, "file")
+    if model is not None:
+        begin = {n: text for n in impls.here() if (text := impls.readable(n).begin)}
+        if model not in begin:
+            raise unknown("model", model, begin)
+        atomic_write(path, begin[model].replace("NAME", name))
+        print(f"wrote {path}; next: bakeoff cost {shlex.quote(str(path))}")
+        return
     template = resources.files("bench.check").joinpath("skeleton.py.txt")
     atomic_write(path, template.read_text("utf-8").replace("NAME", name))
     print(f"wrote {path}; next: bakeoff check {shlex.quote(str(path))}")
@@ -34,6 +56,7 @@ def new(
 def require_name(name: str) -> None:
     """Raise BakeoffError if the name is not an identifier, or taken."""
     import impls
+    from common.config import WORKLOADS
 
     if not name.isidentifier() or keyword.iskeyword(name):
         raise BakeoffError(
@@ -43,6 +66,8 @@ def require_name(name: str) -> None:
         raise BakeoffError(
             f"entrant {name!r}: {' and '.join(impls.RESERVED)} are reserved; give another name"
         )
+    if name in WORKLOADS:
+        raise BakeoffError(f"there is a workload {name!r} already; give another name")
     if name in impls.names():
         raise BakeoffError(
             f"there is an entrant {name!r} already; known: {', '.join(impls.names())}: "

@@ -88,7 +88,8 @@ def document_of(run: Run) -> Document:
         from bench.report.run import document
 
         return document(run)
-    made: Document = import_module(f"bench.track.{kind}").document(run.results)
+    module = "bench.cost.own" if kind == "cost" else f"bench.track.{kind}"
+    made: Document = import_module(module).document(run.results)
     return made
 
 

@@ -12,6 +12,7 @@ import typer
 from bench.cli.documents import format_of, give, rendered, show
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,22 +43,30 @@ def selection(
     workload: list[str] | None,
     backend: str | None,
     metric: list[str] | None,
+    step: Path | None = None,
 ) -> Selection:
     """Return the cells and metrics that are asked for.
 
     Raises:
-        BakeoffError: there is no such entrant or workload, or a metric is not measured in turns.
+        BakeoffError: there is no such entrant, workload or file, or a metric is not measured in
+            turns.
     """
     import impls
-    from bench.cells import Selection
+    from bench.cells import Selection, added_files, step_of
     from bench.track.sides import require_metrics
 
+    entrants, files = added_files(names_of(entrant))
+    workloads = names_of(workload)
+    if step is not None:
+        for option, given in (("--entrant", entrants), ("--workload", workloads)):
+            if given:
+                raise BakeoffError(
+                    f"--step is measured alone, and {option} is given; leave one of the two out"
+                )
+        workloads = (step_of(step),)
+        files = {workloads[0]: str(step.resolve())}
     chosen = Selection(
-        names_of(entrant),
-        names_of(style),
-        names_of(workload),
-        (backend,) if backend else (),
-        names_of(metric),
+        entrants, names_of(style), workloads, (backend,) if backend else (), names_of(metric), files
     )
     for name in chosen.entrants:
         impls.require_here(name)

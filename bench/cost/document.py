@@ -10,9 +10,10 @@ from bench.report.table import Column, Document, Row, Section, Table, amount, pe
 from bench.report.wording import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.cost.table import CostTable, StyleCost
+    from bench.estimates import Estimate
 
 LARGE = 0.2
 """Half of an interval, relative to its value, up to which the value is more than noise."""
@@ -58,8 +59,8 @@ def document(costs: CostTable, step: Step, styles: Sequence[StyleCost]) -> Docum
             f"{', '.join(versions)}.",
             f"Fitted to the character RNN with {fewest} to {most} arrays{extrapolated}{off}. Other "
             f"models were predicted {OTHER_MODELS}. It grows with the time that Python takes.",
-            "Measure it yourself: `pytest bench --workload depth --metric host_cost`, then "
-            "`bakeoff cost --from RUN.json`.",
+            "Measure your own step: `bakeoff new mine --model equinox` begins its file, and "
+            "`bakeoff cost mine.py` measures it.",
         ),
     )
 
@@ -86,9 +87,10 @@ def table(costs: CostTable, step: Step, styles: Sequence[StyleCost]) -> Table:
     for style in sorted(styles, key=lambda style: style.at(step.arrays).value):
         cost = style.at(step.arrays)
         hidden = 0.0 if waits(style) else step.seconds
-        other = cheaper(costs, style)
-        if other and (note := impls.caveat(style.entrant, style.style, other.style)):
-            notes[f"{other.arm.words}: {note}."] = None
+        per_array = {s.style: s.per_array for s in costs.styles if s.entrant == style.entrant}
+        other = cheaper(style.entrant, style.style, per_array)
+        if other and (note := impls.caveat(style.entrant, style.style, other)):
+            notes[f"{style.entrant} {other}: {note}."] = None
         rows.append(
             Row(
                 (
@@ -96,7 +98,7 @@ def table(costs: CostTable, step: Step, styles: Sequence[StyleCost]) -> Table:
                     cost,
                     percent(max(0.0, cost.value) / step.seconds),
                     percent(max(0.0, cost.value - hidden) / step.seconds),
-                    f"`{other.style}`" if other else "",
+                    f"`{other}`" if other else "",
                     style.per_array,
                 )
             )
@@ -104,23 +106,23 @@ def table(costs: CostTable, step: Step, styles: Sequence[StyleCost]) -> Table:
     return Table(COLUMNS, tuple(rows), notes=tuple(notes)).without_empty()
 
 
-def cheaper(costs: CostTable, style: StyleCost) -> StyleCost | None:
-    """Return the style of a library whose arrays cost least, of those that certainly cost less.
+def cheaper(entrant: str, style: str, costs: Mapping[str, Estimate]) -> str:
+    """Return the style of a library that costs least, of those that certainly cost less; or "".
 
     Styles that a run measures only if they are named are unusual: they count where there is no
     other. Styles for comparison alone never do. That two styles of the same workers vary together
     is left out, which asks for more than certainty.
+
+    Args:
+        entrant: The library's.
+        style: The one that another may replace.
+        costs: Seconds that styles of the library add, by their names.
     """
-    about, before = impls.readable(style.entrant), style.per_array
+    about, before = impls.readable(entrant), costs[style]
 
-    def saves(other: StyleCost) -> bool:
-        after = other.per_array
-        return after.value + math.hypot(before.half_width, after.half_width) < before.value
+    def saves(after: Estimate) -> bool:
+        doubt = math.hypot(before.half_width, after.half_width)
+        return after.value + doubt < before.value
 
-    better = [
-        other
-        for other in costs.styles
-        if other.entrant == style.entrant and other.style not in about.references and saves(other)
-    ]
-    key = lambda other: (other.style in about.if_named, other.law.of_array)  # noqa: E731
-    return min(better, key=key, default=None)
+    better = [s for s, cost in costs.items() if s not in about.references and saves(cost)]
+    return min(better, key=lambda s: (s in about.if_named, costs[s].value), default="")

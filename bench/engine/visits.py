@@ -23,7 +23,7 @@ from bench.engine.actions import Spent
 from bench.runfile import Proof
 from bench.samples import Sample, located
 from bench.worker import protocol
-from common.config import WORKLOADS
+from common.config import WORKLOADS, is_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -509,6 +509,8 @@ class Visits:
         result.program = answer.program or result.program
         if answer.missing:
             reason = "not written in JAX: nothing is traced, lowered or compiled by it"
+            if is_own(cell.workload):
+                reason = "the program of a `make_step` is not known: its first step compiles it"
             result.missing |= dict.fromkeys(answer.missing, reason)
         rows = [sample._replace(arm=str(cell.arm)) for sample in answer.samples]
         self.keep(side, cell.workload, rows, number, outcome.at, cores=cores)

@@ -26,7 +26,7 @@ SCHEMA: Literal[4] = 4
 type Positive = Annotated[float, msgspec.Meta(gt=0)]
 type NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 type Count = Annotated[int, msgspec.Meta(ge=0)]
-type FileKind = Literal["run", "ab", "bisect", "history"]
+type FileKind = Literal["run", "ab", "bisect", "history", "cost"]
 
 
 class Proof(msgspec.Struct, kw_only=True):

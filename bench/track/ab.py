@@ -49,6 +49,7 @@ def document(results: Results) -> Document:
     known = it.status is not Status.CANNOT_SAY
     sections = [
         Section("Differences", tables=(*_times(it, it.differing), *_counts(it))),
+        Section("What is computed", tuple(it.computed)),
         Section("Failures", tuple(_failures(it)), status="bad" if it.failures else ""),
         Section("Without a certain difference", tables=tuple(_times(it, it.others)), folded=known),
         Section("Not compared", tuple(_lacking(it))),

@@ -318,7 +318,7 @@ class Bisection:
     def side(self, spec: Spec) -> Side:
         """Return a side, with what it has."""
         if spec not in self.sides:
-            self.sides[spec] = asked(self.environment(spec), self.selection.entrants)
+            self.sides[spec] = asked(self.environment(spec), self.selection)
         return self.sides[spec]
 
     def require_style(self, sides: Iterable[Side]) -> None:
@@ -355,7 +355,16 @@ class Bisection:
             self.on_progress(action, msgspec.structs.replace(spent, wall=self.spent))
 
         metrics = needed(self.selection, {name: [cell] for name in sides})
-        step = Task("bisect", tuple(self.arguments), metrics, sides, options, [(BASE, NEW)], BASE)
+        step = Task(
+            "bisect",
+            tuple(self.arguments),
+            metrics,
+            sides,
+            options,
+            [(BASE, NEW)],
+            BASE,
+            self.selection.files,
+        )
         before = {*journals("bisect")}
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)

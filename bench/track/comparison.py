@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from bench.estimates import COUNT, Verdict, detectable
 from bench.metrics import METRICS, Kind, label
 from bench.report.table import amount, change, percent
-from bench.report.wording import few, main_workload, ordered
+from bench.report.wording import few, main_workload, ordered, sentence
+from common.config import WORKLOADS, is_own
 from common.versions import COMMON
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from bench.cells import Arm, Cell
     from bench.estimates import Estimate
@@ -83,6 +84,30 @@ class Comparison:
             new for base, new in self.both if new.failure is not None and base.failure is None
         ]
         """Cells that fail now, and did not."""
+
+    @property
+    def computed(self) -> Iterator[str]:
+        """Sentences on whether both sides compute the same in ten steps of a user's own."""
+        same, changed = [], []
+        for base, new in self.both:
+            if base.cell.workload in WORKLOADS and not is_own(base.cell.workload):
+                continue
+            pairs = list(zip(base.losses, new.losses, strict=False))
+            away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]
+            if not away:
+                continue
+            if not any(away):
+                same.append(new.cell.arm.words)
+                continue
+            first = next(i for i, part in enumerate(away, 1) if part)
+            changed.append(
+                f"losses of {new.cell.arm.words} differ from step {first} on, by up to "
+                f"{max(away):.1g} of a loss in ten steps; the last ones are {pairs[-1][0]:.6g} and "
+                f"{pairs[-1][1]:.6g}"
+            )
+        if same:
+            yield f"Both sides have the same losses in ten steps: {few(same, NAMED)}."
+        yield from map(sentence, changed)
 
     @property
     def measured(self) -> bool:

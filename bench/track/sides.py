@@ -44,6 +44,14 @@ MOST_DAYS = 400
 """Days of a history: more than a year of daily ones is a typing error."""
 
 
+class DoesNotRunError(BakeoffError):
+    """A side of a comparison cannot run a user's own step: the new one is worse for it."""
+
+    def __init__(self, side: str, spec: str, step: str, problem: str) -> None:
+        super().__init__(f"{side} ({spec}) does not run {step}.py: {problem}")
+        self.exit_status = 1 if side == "new" else 2
+
+
 def require_metrics(names: Iterable[str]) -> None:
     """Raise BakeoffError unless each metric is measured side by side."""
     for name in names:
@@ -74,15 +82,15 @@ def built(specs: Sequence[Spec], builder: Builder) -> list[Environment]:
     return [builder.environment(spec) for spec in specs]
 
 
-def asked(environment: Environment, entrants: Iterable[str] = ()) -> Side:
-    """Return a side, whose worker was asked what it has.
+def asked(environment: Environment, selection: Selection) -> Side:
+    """Return a side, whose worker was asked what it has of a selection.
 
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
     spec = str(environment.spec)
     try:
-        offered = offer(tuple(entrants), {}, place=environment.place)
+        offered = offer(selection.entrants, selection.files, place=environment.place)
     except WorkerFailedError as error:
         raise BakeoffError(f"{spec} cannot be measured: {failure(error)}") from error
     except (msgspec.ValidationError, OSError) as error:  # another revision's, or no interpreter
@@ -107,7 +115,8 @@ def gap(side: Side, cell: Cell) -> str:
     if cell.style in side.offer.styles.get(cell.entrant, ()):
         return ""
     gaps = side.info.gaps
-    return gaps.get(str(cell.arm)) or gaps.get(cell.entrant) or "there is no such style"
+    names = str(cell.arm), cell.entrant, cell.workload
+    return next(filter(None, map(gaps.get, names)), "there is no such style")
 
 
 def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[Cell]]:
@@ -117,11 +126,14 @@ def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[
 
     Raises:
         BakeoffError: a name that no side knows.
+        DoesNotRunError: a side cannot run a user's own step.
     """
     selection = replace(selection, workloads=selection.workloads or WORKLOADS)
     cells: dict[str, list[Cell]] = {}
     errors: list[BakeoffError] = []
     for name, side in sides.items():
+        if problem := side.offer.problems.get(selection.step):
+            raise DoesNotRunError(name, side.info.spec, selection.step, problem)
         try:
             cells[name] = selection.cells(side.offer)
         except BakeoffError as error:
@@ -222,18 +234,18 @@ class Days:
     def build(
         self,
         days: Sequence[datetime.date],
-        entrants: Sequence[str],
+        selection: Selection,
         builder: Builder,
     ) -> None:
         """Build all environments, the reference's first, and ask each what it has.
 
         Args:
             days: The last one is the reference; the others have its Python if they can.
-            entrants: That are asked for.
+            selection: What is asked for.
             builder: Of environments; it notifies of each day that cannot be built.
         """
         reference = builder.environment(of_day(days[-1]), PYTHONS)
-        self.sides = {REFERENCE: self.ask(reference, entrants)}
+        self.sides = {REFERENCE: self.ask(reference, selection)}
         pythons = list(dict.fromkeys([reference.python, *PYTHONS]))
         stacks: dict[object, Side] = {}
         for day in days:
@@ -246,15 +258,15 @@ class Days:
                     same = msgspec.structs.replace(stacks[stack].info, spec=f"@{name}", gaps={})
                     self.others[name] = same
                 else:
-                    stacks[stack] = self.sides[name] = self.ask(environment, entrants)
+                    stacks[stack] = self.sides[name] = self.ask(environment, selection)
             except BakeoffError as error:
                 self.others[name] = EnvironmentInfo(spec=f"@{name}", gaps={"": str(error)})
                 builder.notify(f"{name}: {error}")
 
-    def ask(self, environment: Environment, entrants: Sequence[str]) -> Side:
+    def ask(self, environment: Environment, selection: Selection) -> Side:
         """Ask a side what it has."""
         start = time.monotonic()
-        side = asked(environment, entrants)
+        side = asked(environment, selection)
         self.asking += time.monotonic() - start
         return side
 

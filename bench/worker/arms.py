@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import sys
 import traceback
+from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
+import impls
 from bench.cells import BASELINE, Arm
+from bench.worker.counts import code_lines
 from bench.worker.program import ProgramFacts, facts
 from bench.worker.protocol import Failed
 from common import corpus as corpora
 from common.chunker import chunks
-from common.config import WORKLOADS, Device
+from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, Device
 from common.contract import Checkpoint, Chunk, Weights, fresh_checkpoint
-from common.equality import (
-    Case,
-    make,
-    random_chunk,
-    random_hidden,
-    random_weights,
-    trajectory,
-)
+from common.equality import Case, deviation, make, random_weights, relative_norm, trajectory
 from common.errors import BakeoffError
 from common.vocab import Vocab
 
@@ -40,6 +36,14 @@ STARTED = 1000
 """Updates that the training which is timed seems to have made before."""
 SECOND_MOMENT = 1.0
 """Adam's, that it starts with."""
+WEIGHTS_TOLERANCE = 1e-5
+"""Norm of the difference to the baseline's weights, relative to their norm, for each array.
+
+On CPU it was up to 5e-7 for NumPy and 2e-7 for others, after 43 to 1003 calls at `toy`, `seed`,
+`wide` and `batched`. One update left out makes 9e-5 to 9e-4.
+"""
+BLOCK_LOSS_TOLERANCE = 5e-5
+"""Difference to the baseline's last loss, in nats per character: up to 5e-7 in the same blocks."""
 TRACEBACK_LINES = 12
 """Lines of a failure's traceback that are kept."""
 
@@ -85,21 +89,44 @@ class Reference(NamedTuple):
 
     losses: np.ndarray
     """Losses of ten training steps."""
-    program: ProgramFacts
+    program: ProgramFacts | None
+    """None where it is not JAX's, or not known."""
+
+
+class End(NamedTuple):
+    """Where a training step has got to in a block."""
+
+    calls: int
+    """Since it was given its first weights."""
+    loss: float
+    """That its last timed call returned."""
+    checkpoint: Any
 
 
 class Arms:
-    """The arms of one workload on one device of a backend; steps donate their state if asked to."""
+    """The arms of one workload on one device of a backend; steps donate their state if asked to.
+
+    These are of the character RNN; `bench.worker.own` has those of a user's own step.
+    """
+
+    tolerance = TRAJECTORY_TOLERANCE
+    """Largest difference of ten steps' losses in two processes, as `apart` has it."""
+    case: Any
+    """Makes what a step is called with: `common.equality.Case`, or the same of a user's file."""
 
     def __init__(self, workload: str, backend: str, *, donate: bool) -> None:
         self.backend, self.donate = backend, donate
-        self.case, self.tokens = load_workload(workload)
-        self.start = gentle(random_weights(self.case.model))
-        self.chunks = list(islice(self.text(), CHUNKS))
         self.steps: dict[Arm, TrainStep] = {}
         """Steps that can be timed: those of arms that are proven or opened."""
         self.counted: list[TrainStep] = []
         """Kept: `jax.clear_caches` of jax 0.4.28 and 0.7.0 crashes where it frees a step."""
+        self.prepare(workload)
+
+    def prepare(self, workload: str) -> None:
+        """Load what steps are called with."""
+        self.case, self.tokens = load_workload(workload)
+        self.start = gentle(random_weights(self.case.model))
+        self.chunks = list(islice(self.text(), CHUNKS))
 
     def text(self) -> Iterator[Chunk]:
         """Yield the text chunk by chunk, over and over, on the device; only whole chunks."""
@@ -119,8 +146,7 @@ class Arms:
         """
         step = self.make(BASELINE)
         program = program_of(step, self.case)
-        assert program is not None, "the baseline is JAX's"
-        return Reference(trajectory(step, self.case), facts(program))
+        return Reference(self.losses(step), facts(program) if program else None)
 
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm."""
@@ -136,11 +162,58 @@ class Arms:
         """Give a step fresh buffers: copies, so that no two arms share one."""
         step.load(jax.tree.map(np.copy, self.start))
 
+    def losses(self, step: TrainStep) -> np.ndarray:
+        """Return the losses of ten training steps from the same start."""
+        return trajectory(step, self.case)
 
-def program_of(step: TrainStep, case: Case) -> Program | None:
+    def apart(self, losses: np.ndarray, expected: np.ndarray) -> float:
+        """Return how far ten losses are from others, in nats per character."""
+        return float(np.max(np.abs(losses - expected)))
+
+    def judged(self, step: TrainStep, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+        """Return how far a step is from the baseline's, and its ten losses.
+
+        Raises:
+            BakeoffError: it computes something else.
+        """
+        away, losses = deviation(step, self.case, baseline)
+        away.require()
+        return asdict(away), losses
+
+    def facts_of(self, arm: Arm) -> dict[str, float | None]:
+        """Return exact numbers of an arm that need no call."""
+        lines = code_lines(impls.source(arm.code.entrant))
+        arrays = 2 * len(self.case.model.kernels)
+        parameters = self.case.model.parameters
+        return {"parameters": parameters, "parameter_arrays": arrays, "code_lines": lines}
+
+    def difference(self, end: End, baseline: End | None) -> str:
+        """Return in words how far an arm is from the baseline after a block; empty if not."""
+        updates = end.checkpoint.updates - STARTED
+        if updates != end.calls or not updates:
+            return f"{updates} updates in {end.calls} calls"
+        if baseline is None:
+            return ""
+        assert end.calls == baseline.calls, "every arm has as many turns"
+        weights = relative_norm(end.checkpoint.weights, baseline.checkpoint.weights)
+        if not weights <= WEIGHTS_TOLERANCE:
+            return (
+                f"after {end.calls} calls its weights are off by {weights:.2g} of their norm from "
+                f"the baseline's (allowed: {WEIGHTS_TOLERANCE:g})"
+            )
+        loss = abs(end.loss - baseline.loss)
+        if not loss <= BLOCK_LOSS_TOLERANCE:
+            return (
+                f"the last loss is off by {loss:.2g} nats from the baseline's "
+                f"(allowed: {BLOCK_LOSS_TOLERANCE:g})"
+            )
+        return ""
+
+
+def program_of(step: TrainStep, case: Any) -> Program | None:
     """Return a step's program; None where that is not JAX's."""
-    step.load(fresh_checkpoint(random_weights(case.model)))
-    return step.program(random_hidden(case), random_chunk(case, 1))
+    step.load(case.fresh())
+    return step.program(case.hidden(), case.data())
 
 
 def gentle(weights: Weights) -> Checkpoint:

@@ -17,18 +17,16 @@ import jax
 import numpy as np
 
 from bench.cells import BASELINE, Arm
-from bench.worker.arms import STARTED, guarded
+from bench.worker.arms import End, guarded
 from bench.worker.counts import collector_off
 from bench.worker.protocol import KINDS, CallSeries, Failed, Sample, Timed
 from bench.worker.settings import affinity
-from common.contract import zero_hidden
-from common.equality import relative_norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.worker.arms import Arms
-    from common.contract import Checkpoint, Chunk, Hidden, TrainStep
+    from common.contract import Chunk, Hidden, TrainStep
 
     type Calls = dict[str, list[Call]]
     """By metric."""
@@ -44,14 +42,6 @@ QUANTILE = 0.1
 quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
-WEIGHTS_TOLERANCE = 1e-5
-"""Norm of the difference to the baseline's weights, relative to their norm, for each array.
-
-On CPU it was up to 5e-7 for NumPy and 2e-7 for others, after 43 to 1003 calls at `toy`, `seed`,
-`wide` and `batched`. One update left out makes 9e-5 to 9e-4.
-"""
-BLOCK_LOSS_TOLERANCE = 5e-5
-"""Difference to the baseline's last loss, in nats per character: up to 5e-7 in the same blocks."""
 MOST_PADDING = 1 << 14
 """Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
 
@@ -68,16 +58,6 @@ class Call(NamedTuple):
     def since(cls, start: float, cpu: float, end: float, calls: int = 1) -> Call:
         """Return the mean of calls; the processor's clock was read before `start`, and is now."""
         return cls((end - start) / calls, (end - start - (CPU_CLOCK() - cpu)) / calls)
-
-
-class End(NamedTuple):
-    """Where a training step has got to in a block."""
-
-    calls: int
-    """Since it was given its first weights."""
-    loss: float
-    """That its last timed call returned."""
-    checkpoint: Checkpoint
 
 
 @dataclass
@@ -100,7 +80,7 @@ class Turn:
     @classmethod
     def fresh(cls, kind: str, arms: Arms, arm: Arm, chunk: Chunk) -> Turn:
         """Return turns over buffers of the arm's own, warm; a block's arms share the chunk."""
-        step, hidden = arms.steps[arm], zero_hidden(arms.case.model, arms.case.batch)
+        step, hidden = arms.steps[arm], arms.case.zero()
         arms.load(step)
         for _ in range(WARMING_CALLS):
             WAIT(step(hidden, chunk))
@@ -180,7 +160,7 @@ class TimedBlock:
         """
         turns = self.turns(arms, kind, members)
         self.interleave(turns, rounds, untimed)
-        self.compare(turns, baseline=BASELINE if BASELINE in members else None)
+        self.compare(arms, turns, baseline=BASELINE if BASELINE in members else None)
         good = [arm for arm in turns if arm not in self.failures]
         samples = [
             sample_of(arm, metric, calls)
@@ -248,7 +228,7 @@ class TimedBlock:
             for metric, taken in calls.items():
                 self.calls[arm][metric].extend(taken)
 
-    def compare(self, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
+    def compare(self, arms: Arms, turns: Mapping[Arm, Turn], baseline: Arm | None) -> None:
         """Compare what each arm has computed with what the baseline has, after as many calls.
 
         Without a baseline, only updates are counted: other blocks of this worker compare with it.
@@ -260,7 +240,7 @@ class TimedBlock:
             self.failures |= dict.fromkeys(ends, why)
             return
         for arm, end in ends.items():
-            if wrong := difference(end, ends[baseline] if baseline else None):
+            if wrong := arms.difference(end, ends[baseline] if baseline else None):
                 self.failures[arm] = (
                     f"what it computed while it was timed is not what was proven: {wrong}"
                 )
@@ -293,26 +273,3 @@ def seconds_of(calls: Sequence[Call]) -> list[float]:
         return [call.seconds for call in calls]
     waiting = max(0.0, min(call.idle for call in calls))
     return [call.seconds - max(0.0, call.idle - waiting) for call in calls]
-
-
-def difference(end: End, baseline: End | None) -> str:
-    """Return in words how far an arm is from the baseline; nothing where it is near enough."""
-    updates = end.checkpoint.updates - STARTED
-    if updates != end.calls or not updates:
-        return f"{updates} updates in {end.calls} calls"
-    if baseline is None:
-        return ""
-    assert end.calls == baseline.calls, "every arm has as many turns"
-    weights = relative_norm(end.checkpoint.weights, baseline.checkpoint.weights)
-    if not weights <= WEIGHTS_TOLERANCE:
-        return (
-            f"after {end.calls} calls its weights are off by {weights:.2g} of their norm from "
-            f"the baseline's (allowed: {WEIGHTS_TOLERANCE:g})"
-        )
-    loss = abs(end.loss - baseline.loss)
-    if not loss <= BLOCK_LOSS_TOLERANCE:
-        return (
-            f"the last loss is off by {loss:.2g} nats from the baseline's "
-            f"(allowed: {BLOCK_LOSS_TOLERANCE:g})"
-        )
-    return ""

@@ -10,17 +10,18 @@ import importlib
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.worker.integrity import Surroundings
 from bench.worker.protocol import Cold, Sample
+from common.config import is_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import jax
 
-    from common.contract import Program
+    from common.contract import Program, TrainStep
 
 CLOCK = time.perf_counter
 """Bound before an entrant is imported."""
@@ -55,14 +56,14 @@ def cold(
     for path in outside.values():
         impls.add(path)
     with timed(seconds, "import"):
-        loaded = impls.load(entrant)
+        loaded = impls.step_module(workload) if is_own(workload) else impls.load(entrant)
 
     import jax
 
     from bench.worker.arms import load_workload, use
     from bench.worker.program import Graph
-    from common.contract import fresh_checkpoint, zero_hidden
-    from common.equality import make, random_chunk
+    from common.contract import fresh_checkpoint
+    from common.equality import make
     from common.steps import on_host
 
     events: list[str] = []
@@ -72,16 +73,30 @@ def cold(
 
     jax.monitoring.register_event_listener(happened)
     use(backend)
-    case = load_workload(workload)[0]
     key = jax.block_until_ready(jax.random.key(0))
-    with timed(seconds, "init"):
-        # Some libraries make a first model here, and compile for it what `init` finds compiled.
-        model = loaded.build(case.model)
-        params = jax.block_until_ready(model.init(key))
+    step: TrainStep
+    case: Any
+    if is_own(workload):
+        from bench.cells import Arm
+        from bench.worker.own import Case, OwnStep
 
-    step = make(loaded.style(style, donate=donate), case)
-    step.load(fresh_checkpoint(on_host(model.to_weights(params))))
-    inputs = zero_hidden(case.model, case.batch), random_chunk(case, 1)
+        if hasattr(loaded, "make_model"):
+            with timed(seconds, "init"):
+                loaded.make_model()
+                jax.block_until_ready(jax.live_arrays())
+        file = OwnStep(workload)
+        case = Case(file.start(), file.batch())
+        step = file.make(Arm(entrant, style), donate=donate)
+        step.load(case.fresh())
+    else:
+        case = load_workload(workload)[0]
+        with timed(seconds, "init"):
+            # Some libraries make a first model here, and compile for it what `init` finds compiled.
+            model = loaded.build(case.model)
+            params = jax.block_until_ready(model.init(key))
+        step = make(loaded.style(style, donate=donate), case)
+        step.load(fresh_checkpoint(on_host(model.to_weights(params))))
+    inputs = case.zero(), case.data()
     jax.block_until_ready(inputs)
     program = step.program(*inputs)
     lowered = None if program is None else stages(program, seconds)

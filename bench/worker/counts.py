@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from bench.worker.protocol import Counted, Sample
-from common.contract import fresh_checkpoint
-from common.equality import random_chunk, random_hidden, random_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from bench.cells import Arm
     from bench.worker.arms import Arms
     from common.contract import TrainStep
-    from common.equality import Case
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 HEARD: Counter[str] = Counter()
@@ -61,7 +58,7 @@ def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[Sample]:
     return [Sample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
 
 
-def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
+def exact(step: TrainStep, case: Any) -> dict[str, int | None]:
     """Return the counts of a step; what it held is gone afterwards.
 
     JAX's caches are cleared first: otherwise a program that something else has compiled, be it the
@@ -77,9 +74,9 @@ def exact(step: TrainStep, case: Case) -> dict[str, int | None]:
         time; programs compiled in the first three calls (`compilations_first`) and in ten further
         ones (`compilations_warm`: a step that traces again each time has ten).
     """
-    chunks = [random_chunk(case, seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
-    hidden = random_hidden(case)
-    step.load(fresh_checkpoint(random_weights(case.model)))
+    chunks = [case.data(seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
+    hidden = case.hidden()
+    step.load(case.fresh())
     jax.clear_caches()
     programs, compiled = compilations(), []
     for chunk in chunks:
@@ -185,7 +182,7 @@ def live_arrays(backend: str) -> list[jax.Array]:
     return jax.live_arrays(backend.partition(":")[0])
 
 
-def live_bytes(step: TrainStep, case: Case, before: list[jax.Array], backend: str) -> int:
+def live_bytes(step: TrainStep, case: Any, before: list[jax.Array], backend: str) -> int:
     """Return the bytes of arrays that a step keeps alive between two of its calls.
 
     Those are parameters, Adam's moments and counts, and whatever copies it has of them; what a call
@@ -197,8 +194,8 @@ def live_bytes(step: TrainStep, case: Case, before: list[jax.Array], backend: st
         before: What was alive before it was made.
         backend: That it runs on.
     """
-    step.load(fresh_checkpoint(random_weights(case.model)))
-    arguments = random_hidden(case), random_chunk(case, 1)
+    step.load(case.fresh())
+    arguments = case.hidden(), case.data()
     returned = jax.block_until_ready(step(*arguments))
     gc.collect()
     others = {id(array) for array in (*before, *jax.tree.leaves((arguments, returned)))}

@@ -10,8 +10,11 @@ from typing import Any
 import jax
 
 import impls
+from bench.cells import PURE
 from bench.worker.arms import last_line
-from common.errors import BakeoffError
+from bench.worker.own import OwnStep
+from common.config import is_own
+from common.errors import BakeoffError, words_of
 from common.versions import versions
 
 NO_KEYWORD = "its factory has no keyword `donate`"
@@ -20,13 +23,17 @@ NO_KEYWORD = "its factory has no keyword `donate`"
 
 def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     """Say what this environment offers; of all entrants, or of those named."""
-    for path in outside.values():
-        impls.add(path)
+    steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "missing", "if_named", "keeping")
     }
-    libraries = []
-    for name in entrants or impls.usual():
+    libraries: list[str] = []
+    for name in steps:
+        describe_step(name, by_entrant, libraries)
+    names = [impls.BASELINE] if steps else entrants or impls.usual()
+    for name in names if not by_entrant["problems"] else []:  # nothing to measure it beside
+        if name in by_entrant["styles"]:
+            continue
         try:
             entrant, declared = impls.load(name), impls.declared(name)
         except BakeoffError as error:
@@ -45,6 +52,8 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
             "if_named": [style for style in declared.if_named if style in styles],
             "keeping": dict.fromkeys(keeping, NO_KEYWORD),
         }
+        if steps:
+            of_entrant["styles"] = [PURE]
         for what, value in of_entrant.items():
             by_entrant[what][name] = value
     devices = offered_devices()
@@ -55,6 +64,29 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
         "versions": versions(libraries),
         "uncached": uncached(),
     }
+
+
+def describe_step(name: str, by_entrant: dict[str, dict[str, Any]], libraries: list[str]) -> None:
+    """Add what a user's own step can be measured as, or why it cannot be."""
+    try:
+        own = OwnStep(name)
+        own.check()
+        library = impls.load(own.entrant)
+        arms = own.arms
+    except BakeoffError as error:
+        by_entrant["problems"][name] = str(error)
+        return
+    except Exception as error:
+        by_entrant["problems"][name] = f"{type(error).__name__}: {words_of(error)}"
+        return
+    about = impls.readable(library.name)
+    by_entrant["if_named"][library.name] = [
+        arm.style for arm in arms if arm.style in about.if_named
+    ]
+    libraries.append(library.distribution)
+    by_entrant["missing"][library.name] = dict(library.missing)
+    for arm in arms:
+        by_entrant["styles"].setdefault(arm.entrant, []).append(arm.style)
 
 
 def uncached() -> int:

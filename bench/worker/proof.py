@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +12,12 @@ import numpy as np
 import impls
 from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
-from bench.worker.counts import code_lines, live_arrays, live_bytes, samples_of
+from bench.worker.counts import live_arrays, live_bytes, samples_of
 from bench.worker.program import Graph, facts
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Opened, Proven, Sample, Trained
-from common.config import TRAJECTORY_TOLERANCE, ModelConfig
+from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
-from common.equality import (
-    Case,
-    NotEqualError,
-    deviation,
-    make,
-    random_chunk,
-    random_hidden,
-    random_weights,
-    trajectory,
-)
+from common.equality import Case, NotEqualError, make
 from common.errors import BakeoffError
 from common.steps import on_host
 
@@ -67,16 +57,12 @@ def proven(arms: Arms, arm: Arm, baseline: Reference) -> Proven:
     step = arms.make_timed(arm)
     if taken := taken_arguments(step, case):
         raise BakeoffError(taken)
-    away, losses = deviation(step, case, baseline.losses)
-    away.require()
-    counts: dict[str, float | None] = {
-        "parameters": case.model.parameters,
-        "code_lines": code_lines(impls.source(arm.code.entrant)),
-    }
+    away, losses = arms.judged(step, baseline.losses)
+    counts = arms.facts_of(arm)
     live = live_bytes(step, case, before, arms.backend)
     program = program_of(step, case)  # which holds arrays, too
     about: dict[str, Any] = {"jax": False}
-    if program is not None:
+    if program is not None and baseline.program is not None:
         ours = facts(program)
         if ours.donates != arms.donate:
             raise BakeoffError(WITH if arms.donate else WITHOUT)
@@ -87,7 +73,7 @@ def proven(arms: Arms, arm: Arm, baseline: Reference) -> Proven:
             "operations_beside_baseline": ours.beside(baseline.program),
             "donates": ours.donates,
         }
-    about |= asdict(away) | {"settings": dict(getattr(step, "settings", {}))}
+    about |= away | {"settings": dict(getattr(step, "settings", {}))}
     return Proven(about, samples_of(arm, counts), losses.tolist())
 
 
@@ -102,11 +88,11 @@ def opened(arms: Arms, arm: Arm, losses: Sequence[float]) -> Opened:
     Raises:
         NotEqualError: the arm has other losses here.
     """
-    away = float(np.max(np.abs(trajectory(arms.make_timed(arm), arms.case) - np.array(losses))))
-    if not away <= TRAJECTORY_TOLERANCE:
+    away = arms.apart(arms.losses(arms.make_timed(arm)), np.array(losses))
+    if not away <= arms.tolerance:
         raise NotEqualError(
             f"not equal in this process, though it was in another: ten steps' losses off "
-            f"by {away:.2g} nats from the baseline (allowed: {TRAJECTORY_TOLERANCE:g})"
+            f"by {away:.2g} from the baseline (allowed: {arms.tolerance:.2g})"
         )
     return Opened()
 
@@ -142,7 +128,7 @@ def trained(arms: Arms, arm: Arm) -> Trained:
     return Trained(samples)
 
 
-def taken_arguments(step: TrainStep, case: Case) -> str:
+def taken_arguments(step: TrainStep, case: Any) -> str:
     """Return in words that a call donates what it was called with; empty where it does not.
 
     Others are called with the same hidden state and chunk.
@@ -151,14 +137,14 @@ def taken_arguments(step: TrainStep, case: Case) -> str:
         step: What `common.equality.make` returned; what it held is gone afterwards.
         case: The sizes, the step's own.
     """
-    step.load(fresh_checkpoint(random_weights(case.model)))
-    hidden, chunk = random_hidden(case), random_chunk(case, 1)
+    step.load(case.fresh())
+    hidden, chunk = case.hidden(), case.data()
     jax.block_until_ready(step(hidden, chunk))
     given = {"`hidden`": hidden, "the chunk": chunk}
     taken = [
         name
         for name, arrays in given.items()
-        if any(array.is_deleted() for array in arrays if isinstance(array, jax.Array))
+        if any(a.is_deleted() for a in jax.tree.leaves(arrays) if isinstance(a, jax.Array))
     ]
     return f"your step donates {' and '.join(taken)}; donate only your state" if taken else ""
 

@@ -17,11 +17,13 @@ from bench.worker.arms import Arms, guarded, use
 from bench.worker.block import TimedBlock
 from bench.worker.counts import compilations, counted
 from bench.worker.integrity import Surroundings
+from bench.worker.own import OwnArms
 from bench.worker.proof import baseline_program, opened, proven, trained
 from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
+from common.config import is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bench.worker.protocol import TurnMarker
 
@@ -84,7 +86,7 @@ class Session:
             self.at(ours[0])
             before = Surroundings()
             for arm in ours:
-                problem = guarded(arm.load)
+                problem = guarded(partial(self.imported, arm, outside))
                 if isinstance(problem, Failed):
                     answer.failures[str(arm)] = problem.failure
             changes = before.changes()
@@ -102,6 +104,15 @@ class Session:
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
         return answer
 
+    def imported(self, arm: Arm, outside: Mapping[str, str]) -> None:
+        """Import what an arm is made of."""
+        for name in filter(is_own, outside):
+            impls.step_module(name)
+            if arm.code.entrant != name:
+                impls.load(arm.code.entrant)
+            return
+        arm.load()
+
     def at(self, arm: Arm) -> None:
         """Say that it is an arm's turn."""
         self.turn.at(self.index[arm])
@@ -111,7 +122,8 @@ class Session:
         use(backend)
         key = (workload, backend)
         if key not in self.workloads:
-            self.workloads[key] = Arms(workload, backend, donate=self.donate)
+            kind = OwnArms if is_own(workload) else Arms
+            self.workloads[key] = kind(workload, backend, donate=self.donate)
         return self.workloads[key]
 
     def guard[Answer](

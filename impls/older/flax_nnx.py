@@ -10,7 +10,7 @@ import jax
 
 from common.compatibility import TRACES, program_of, release
 from common.contract import Program
-from common.steps import load_adam, save_adam
+from common.steps import AtRest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ def adapt(entrant: Any) -> None:
     if FLAX < (0, 10, 4):
         names["to_pure_dict"] = to_pure_dict
     if FLAX < (0, 10, 0):
-        entrant.InPlace = in_place(entrant.InPlace)
+        entrant.InPlace = in_place(entrant.InPlace, entrant.split)
     if names:
         entrant.nnx = Names(names)
 
@@ -105,19 +105,22 @@ def optimizer() -> type:
     return Optimizer
 
 
-def in_place(base: Any) -> type:
+def in_place(base: Any, split: Callable[[Any], Any]) -> type:
     """Return `InPlace` for an Optimizer whose state is optax's own: until flax 0.10."""
 
     class InPlace(base):
         def load(self, checkpoint: Checkpoint) -> None:
-            params = self.pure.from_weights(checkpoint.weights)
-            nnx.update(self.model, params)
-            self.optimizer.opt_state = load_adam(self.tx, params, self.pure, checkpoint)
-            self.optimizer.step.value = jax.numpy.asarray(checkpoint.updates, jax.numpy.uint32)
+            rest: AtRest = self.decode(checkpoint)
+            nnx.update(self.model, rest.params)
+            if rest.others:
+                nnx.update(self.model, rest.others)
+            self.optimizer.opt_state = rest.opt_state
+            self.optimizer.step.value = jax.numpy.asarray(rest.updates, jax.numpy.uint32)
 
         def save(self) -> Checkpoint:
-            params = nnx.state(self.model, nnx.Param)
-            return save_adam(params, self.optimizer.opt_state, self.pure)
+            params, others, _ = split(self.model)
+            updates = int(self.optimizer.step.value)
+            return self.encode(AtRest(params, self.optimizer.opt_state, others, updates))
 
     return InPlace
 

@@ -1,24 +1,23 @@
-"""`bakeoff cost`: the law in a run, the doubt of its parts, and what it says of a model."""
+"""`bakeoff cost --arrays`: the published law, how it was fitted, and what it says of a model."""
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from bench.cells import REFERENCE, Arm
 from bench.cost.document import Step, cheaper, document, table
-from bench.cost.table import CostTable, Law, StyleCost, arrays_of, cost_table, fit, read_table
+from bench.cost.table import CostTable, Law, StyleCost, published
 from bench.metrics import HOST, TOGETHER
 from bench.report.markdown import table_lines
 from bench.runfile import Results
 from bench.runfile.reader import Run
 from bench.samples import Sample
-from common.errors import BakeoffError
 from tests.commands import ROOT
 
 if TYPE_CHECKING:
@@ -26,6 +25,12 @@ if TYPE_CHECKING:
 
     from bench.report.table import Content
     from tests.commands import Bakeoff
+
+spec = importlib.util.spec_from_file_location("law", ROOT / "results" / "cost" / "law.py")
+assert spec is not None
+assert spec.loader is not None
+script: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
 
 PLAIN = (6e-5, 1e-6)
 PLANTED = {"flax_nnx/jit": (5e-5, 9e-5), "equinox/filter_jit": (1e-5, 1.7e-5)}
@@ -43,7 +48,7 @@ def run(workers: int = 5, depths: int = 6) -> Run:
             slow = speed[worker] * rng.normal(1, 0.2)  # the same for all arms of a block
             for name in (*map(str, REFERENCE), *PLANTED, "pure_jax/tuned"):
                 fixed, each = PLANTED.get(name, (0.0, 0.0))
-                seconds = PLAIN[0] + fixed + (PLAIN[1] + each) * arrays_of(workload)
+                seconds = PLAIN[0] + fixed + (PLAIN[1] + each) * script.arrays_of(workload)
                 value = slow * seconds * rng.normal(1, 0.002)
                 cell = Arm.of(name).at(workload, "cpu")
                 samples.append(Sample("", cell, HOST, worker, block, 0.0, 1, value))
@@ -52,7 +57,8 @@ def run(workers: int = 5, depths: int = 6) -> Run:
 
 @pytest.fixture(scope="module")
 def costs() -> CostTable:
-    return cost_table(run())
+    made: CostTable = script.cost_table(run())
+    return made
 
 
 def cost_of(law: Law) -> StyleCost:
@@ -65,14 +71,14 @@ def test_intervals_cover_what_was_planted(one: bool) -> None:
     rng, runs, (fixed, each) = np.random.default_rng(4), 200, (2e-5, 3e-6)
     sizes = np.tile(SIZES, 3 if one else 4)
     workers = np.arange(18) if one else np.repeat(np.arange(4), 6)
-    line = fit(sizes, fixed + each * sizes, sizes, workers)
+    line = script.fit(sizes, fixed + each * sizes, sizes, workers)
     assert line is not None
     assert (line.fixed, line.of_array, line.misfit) == pytest.approx((fixed, each, 0), abs=1e-9)
     expected = fixed + each * sizes
     covered = np.zeros(2)
     for _ in range(runs):
         speed = rng.normal(1, 0.03, workers.max() + 1)  # of a worker, the same at all sizes
-        law = fit(
+        law = script.fit(
             sizes, expected * speed[workers] * rng.normal(1, 0.01, sizes.size), expected, workers
         )
         assert law is not None
@@ -101,13 +107,15 @@ def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
         if s.cell.arm != REFERENCE[1]
     ]
     more = Run("deep", Results(), [*whole.samples, *lone])
-    assert cost_table(more).styles == costs.styles, "blocks without both references do not count"
+    assert script.cost_table(more).styles == costs.styles, (
+        "blocks without both references do not count"
+    )
 
 
 @pytest.mark.parametrize(("workers", "depths"), [(1, 6), (5, 1), (5, 0)])
 def test_too_little_to_fit(workers: int, depths: int) -> None:
-    with pytest.raises(BakeoffError, match="no host costs at two depths from enough workers"):
-        cost_table(run(workers, depths))
+    with pytest.raises(SystemExit, match="no host costs at two depths from enough workers"):
+        script.cost_table(run(workers, depths))
 
 
 def test_what_a_step_costs(costs: CostTable) -> None:
@@ -137,18 +145,9 @@ def test_what_a_step_costs(costs: CostTable) -> None:
     }.items(),
 )
 def test_what_to_write_instead(style: str, better: str) -> None:
-    published = read_table()
-    other = cheaper(published, published.by_style[style])
-    assert (other.style if other else "") == better
-
-
-def test_a_table_comes_back_from_its_file(
-    costs: CostTable, bakeoff: Bakeoff, tmp_path: Path
-) -> None:
-    (tmp_path / "costs.json").write_text(costs.json, "utf-8")
-    assert read_table(tmp_path / "costs.json") == costs
-    done = bakeoff("cost", "--from", "costs.json", "--format", "json")
-    assert msgspec.json.decode(done.out, type=CostTable) == costs
+    entrant, _, name = style.partition("/")
+    styles = [row for row in published().styles if row.entrant == entrant]
+    assert cheaper(entrant, name, {row.style: row.per_array for row in styles}) == better
 
 
 def test_every_format_names_the_better_style(bakeoff: Bakeoff, tmp_path: Path) -> None:
@@ -173,7 +172,7 @@ def test_the_published_table_answers_without_slow_imports() -> None:
 
 def test_the_published_page_has_the_published_law() -> None:
     page = (ROOT / "results/cost/README.md").read_text("utf-8")
-    costs = read_table()
+    costs = published()
     lines = table_lines(table(costs, Step(147, 0.040), costs.styles))
     rows = [line for line in lines if line.startswith("|")]
     assert "\n".join(rows) in page

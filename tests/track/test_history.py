@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 
-from bench.cells import BASELINE, Cell
+from bench.cells import BASELINE, Cell, Selection
 from bench.engine.process import Place
 from bench.engine.session import Side
 from bench.environments.builder import Environment
@@ -117,7 +117,7 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(sides, "asked", asked)
     made, builder = Days(), Mock(environment=environment)
-    made.build([date(2025, 5, day) for day in range(1, 6)], (), builder)
+    made.build([date(2025, 5, day) for day in range(1, 6)], Selection(), builder)
     assert list(made.sides) == ["reference", "2025-05-01", "2025-05-04"]
     results = Results(environments={name: side.info for name, side in made.sides.items()})
     made.complete(results)

@@ -1,0 +1,230 @@
+"""What each style costs a training step of a user's own: measured, and told as a document."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import impls
+from bench.cells import PURE, REFERENCE, Selection, step_of
+from bench.cost.document import cheaper
+from bench.engine.process import Place, WorkerFailedError
+from bench.engine.session import Side, Task, measure
+from bench.environments.builder import failure
+from bench.environments.offers import offer
+from bench.metrics import HOST, STEP
+from bench.report import wording
+from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
+from bench.runfile import EnvironmentInfo
+from bench.worker.settings import conditions
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from bench.cells import Cell
+    from bench.engine.actions import Action, Spent
+    from bench.engine.session import Measured
+    from bench.estimates import Estimate
+    from bench.options import Options
+    from bench.runfile import CellResult, Results
+
+IN_A_ROW = "step_pipelined"
+METRICS = (HOST, STEP, IN_A_ROW)
+"""What the host pays, on one core; and the time of a step, on all cores or on the accelerator:
+waited for, and in a row of 50."""
+NEGLIGIBLE = 0.01
+"""Part of a step up to which what a style adds is not worth a change of code."""
+COLUMNS = (
+    Column("style"),
+    Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
+    Column("step", number=True, help="on all cores or the accelerator, beside plain JAX's"),
+    Column("step,\nin a row", number=True, help="of 50, of which only the last is waited for"),
+    Column("Python\ncalls", number=True, needed=False),
+    Column("program", needed=False),
+)
+
+
+@dataclass(frozen=True)
+class OwnCost:
+    """What was measured of a step on one backend."""
+
+    results: Results
+
+    @cached_property
+    def cells(self) -> list[CellResult]:
+        """All but the references."""
+        return [row for row in self.results.cells if row.cell.arm not in REFERENCE]
+
+    @property
+    def baseline(self) -> Cell:
+        """Plain JAX's."""
+        return self.results.cells[0].cell.baseline
+
+    def number(self, cell: Cell, metric: str) -> Estimate | None:
+        """Return what a cell adds to plain JAX, or its ratio."""
+        return self.results.table.comparison(cell, metric)
+
+    def costs(self, entrant: str) -> dict[str, Estimate]:
+        """Return the seconds that a library's styles add to a call, in their order."""
+        rows = {row.cell.style: self.number(row.cell, HOST) for row in self.of(entrant)}
+        return {style: row for style, row in rows.items() if row is not None}
+
+    def of(self, entrant: str) -> list[CellResult]:
+        """Return the cells of an entrant."""
+        return [row for row in self.cells if row.cell.entrant == entrant]
+
+    @property
+    def step(self) -> Estimate | None:
+        """Plain JAX's step, else that on one core."""
+        table = self.results.table
+        return table.amount(self.baseline, STEP) or table.amount(self.baseline, HOST)
+
+
+def measured(
+    file: Path,
+    options: Options,
+    styles: tuple[str, ...],
+    backend: str | None,
+    *,
+    arguments: Sequence[str],
+    resume: str | None,
+    on_progress: Callable[[Action, Spent], None],
+) -> Measured:
+    """Measure `METRICS` of a step in the styles of its library, on one backend.
+
+    Raises:
+        BakeoffError: the file is no step, cannot be measured at all, or has no such style.
+    """
+    start, name = time.monotonic(), step_of(file)
+    outside = {name: str(file.resolve())}
+    load = conditions()
+    try:
+        offered = replace(offer((), outside), conditions=load)
+    except WorkerFailedError as error:
+        raise BakeoffError(f"{file.name} cannot be measured: {failure(error)}") from error
+    if name in offered.problems:
+        raise BakeoffError(offered.problems[name])
+    usual = next((b for b in offered.backends if b != "cpu"), "cpu")
+    entrants = tuple(offered.styles)  # named, so that unusual styles take part, too
+    selection = Selection(entrants, styles, (name,), (backend or usual,), METRICS)
+    cells = selection.cells(offered)
+    side = Side(Place(), offered, EnvironmentInfo(versions=offered.versions))
+    task = Task(
+        kind="cost",
+        arguments=tuple(arguments),
+        needed={"": {cell: frozenset(METRICS) for cell in cells}},
+        sides={"": side},
+        options=options,
+        outside=outside,
+    )
+    before = time.monotonic() - start
+    return measure(task, before=before, resume=resume, on_progress=on_progress)
+
+
+def document(results: Results) -> Document:
+    """Return what the styles cost a step, of a measurement of `METRICS`."""
+    it = OwnCost(results)
+    file = f"{it.baseline.workload}.py"
+    advice, change = answer(it)
+    arrays = results.table.amount(it.baseline, "parameter_arrays")
+    versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
+    device = results.conditions.devices.get(it.baseline.backend, "")
+    failures = [f"{row.cell.arm.words} failed: {row.failure}" for row in it.cells if row.failure]
+    sections = (
+        Section("Failures", tuple(failures), status="bad"),
+        Section("Cost of a step", tables=(table(it),)),
+        Section("Change", (change,) if change else ()),
+        Section("Not measured", tuple(missing(it))),
+    )
+    return Document(
+        title=f"What each style costs {file}",
+        subtitle=f"{amount(arrays.value, '')} parameter arrays; on {it.baseline.backend}"
+        f"{f' ({device})' if device and device != it.baseline.backend else ''}"
+        if arrays
+        else "",
+        headline=advice,
+        status="good" if advice and not failures else "open",
+        warnings=tuple(results.warnings),
+        sections=tuple(section for section in sections if not section.empty),
+        fine_print=(
+            "Beside `pure_jax`: `jax.jit` over the arrays of the same model, as a list. Each style "
+            "has its losses and parameters in ten steps. In brackets: 95 % intervals.",
+            f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
+        ),
+    )
+
+
+def answer(it: OwnCost) -> tuple[str, str]:
+    """Return the advice in a sentence, and the lines to change; empty where nothing is known."""
+    step = it.step
+    if step is None:
+        return "", ""
+    at = f"At {amount(step.value, 's')} a step"
+    for entrant in dict.fromkeys(row.cell.entrant for row in it.cells):
+        costs, about = it.costs(entrant), impls.readable(entrant)
+        style = next((s for s in costs if s not in (PURE, "flat", *about.references)), "")
+        if not style:
+            continue
+        usual = costs[style]
+        added = f"({words(usual)})"
+        if usual.high is not None and usual.high < NEGLIGIBLE * step.value:
+            part = percent(max(0.0, usual.value) / step.value)
+            return f"{at}, no other style is worth it: `{style}` adds {part} {added}.", ""
+        better = cheaper(entrant, style, costs)
+        if not better:
+            return f"{at}, `{style}` adds {added[1:-1]}; no style certainly adds less.", ""
+        whole = it.results.table.amount(it.baseline, HOST)
+        times = ""
+        if whole is not None:
+            ratio = (whole.value + usual.value) / (whole.value + max(0.0, costs[better].value))
+            times = f"costs {ratio:.2g} times as much"
+        lines = [
+            f"{sign} {line}"
+            for sign, name in (("-", style), ("+", better))
+            for line in about.write.get(name, name).splitlines()
+        ]
+        caveat = impls.caveat(entrant, style, better)
+        more = f" Only then: {caveat}." if caveat else ""
+        saved = usual.value - costs[better].value
+        return (
+            f"{at}, write `{better}`: `{style}` {times} on one core, {words(usual)} beside "
+            f"{words(costs[better])}; that saves {amount(saved, 's')} a step where the host is "
+            f"not hidden behind the device.{more}",
+            "\n".join(lines),
+        )
+    return f"{at}, there is nothing to choose: its library has one way to write it.", ""
+
+
+def table(it: OwnCost) -> Table:
+    """Return a row for each style, the cheapest first."""
+
+    def cost(row: CellResult) -> float:
+        host = it.number(row.cell, HOST)
+        return host.value if host else math.inf
+
+    rows = []
+    for row in sorted(it.cells, key=cost):
+        if row.failure is None:
+            calls = it.results.table.amount(row.cell, "python_calls")
+            numbers = [it.number(row.cell, metric) or "" for metric in METRICS]
+            shown = amount(calls.value, "") if calls else ""
+            rows.append(Row((row.cell.arm.words, *numbers, shown, wording.program(row.proof))))
+    plain = [it.results.table.amount(it.baseline, metric) for metric in METRICS]
+    first = [amount(row.value, "s") if row else "" for row in plain]
+    return Table(COLUMNS, (Row(("pure_jax", *first, "", "")), *rows)).without_empty()
+
+
+def missing(it: OwnCost) -> Iterator[str]:
+    """Yield what has no number, and what would give it one."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in it.cells:
+        for metric, why in row.missing.items():
+            if metric in METRICS:
+                reasons.setdefault(why, {})[row.cell.arm.words] = None
+    for why, arms in reasons.items():
+        yield wording.sentence(f"{wording.joined(list(arms))}: {why}; give a larger --budget")

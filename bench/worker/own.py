@@ -1,0 +1,313 @@
+"""A training step of a user's own: what one Python file says of a model, a batch and a loss.
+
+The file is a workload of its name. Its model is one library's, each style of which trains it. The
+baseline is `jax.jit` over the arrays of the same model alone: what a style takes longer is what it
+costs. A file with a whole `make_step()` has that as one more arm, `NAME/step`, or as its only one.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import impls
+from bench.cells import BASELINE, PURE, Arm
+from bench.worker.arms import Arms, End
+from bench.worker.counts import code_lines
+from common.config import WORKLOADS
+from common.equality import TRAJECTORY_STEPS, NotEqualError
+from common.errors import BakeoffError
+from common.steps import AtRest, plain_style
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from common.contract import Hidden, Library, ModelStyle, TrainStep
+
+WHOLE = "step"
+"""Style that a file's own `make_step` is."""
+BLOCK_TOLERANCE = 0.1
+"""Distance of an arm from the baseline after a block, as a part of the way that the baseline's
+parameters went: rounding grows in a hundred steps of any optimiser, and an arm that leaves out
+every tenth update is as far away."""
+
+
+class Case:
+    """What the steps of a file are called with: nothing is carried on, and each has one batch."""
+
+    def __init__(self, start: AtRest, batch: Any) -> None:
+        self.start, self.batch = start, batch
+
+    def fresh(self) -> AtRest:
+        """Return the first parameters and the optimiser's first state, in new buffers."""
+        return jax.tree.map(jnp.copy, self.start)
+
+    def hidden(self) -> tuple[()]:
+        """Return what is carried on from step to step: nothing."""
+        return ()
+
+    zero = hidden
+
+    def data(self, seed: int = 1) -> Any:
+        """Return the batch."""
+        del seed
+        return self.batch
+
+
+class WholeStep:
+    """A step that a file makes itself: a function of a batch that returns the loss."""
+
+    def __init__(self, make_step: Callable[[], Callable[[Any], Any]]) -> None:
+        self.call, self.start = make_step(), None
+
+    def load(self, start: Any) -> None:
+        """Keep what `save` returns: such a step has its state to itself, and trains on."""
+        self.start = start
+
+    def save(self) -> Any:
+        """Return what was loaded."""
+        return self.start
+
+    def __call__(self, hidden: Hidden, batch: Any) -> tuple[Hidden, Any]:
+        """Make one update."""
+        return hidden, self.call(batch)
+
+    def program(self, hidden: Hidden, batch: Any) -> None:
+        """Return None: what it compiles is not known."""
+
+
+class OwnStep:
+    """The file, imported; everything that is wrong with it is a BakeoffError that names it."""
+
+    def __init__(self, workload: str) -> None:
+        self.name, self.path = workload, Path(WORKLOADS[workload].file)
+        self.module = impls.step_module(self.name)
+        self.optimiser = getattr(self.module, "optimiser", None) or optax.adamw(1e-3)
+        self.whole = hasattr(self.module, "make_step")
+        self.has_model = hasattr(self.module, "make_model")
+        for name in ("make_batch", *(("loss",) if self.has_model else ())):
+            if not callable(getattr(self.module, name, None)):
+                raise BakeoffError(f"{self.path.name} has no function {name}; write one")
+
+    def problem(self, text: str) -> BakeoffError:
+        """Return an error that names the file."""
+        return BakeoffError(f"{self.path.name}: {text}")
+
+    def model(self) -> Any:
+        """Return a new model."""
+        return self.module.make_model()
+
+    @cached_property
+    def entrant(self) -> str:
+        """The library of the model; of a file without one, plain JAX."""
+        return self.held[0]
+
+    @cached_property
+    def library(self) -> Library:
+        """How it is trained."""
+        return self.held[1]
+
+    @cached_property
+    def held(self) -> tuple[str, Library]:
+        """The library that holds the model, and its name."""
+        model, names = self.model() if self.has_model else jnp.zeros(()), []
+        for name in [*impls.usual()[1:], BASELINE.entrant]:
+            if name != BASELINE.entrant and impls.readable(name).models not in sys.modules:
+                continue
+            library = impls.load(name).library
+            if library is not None:
+                names.append(name)
+                if library.holds(model):
+                    return name, library
+        raise self.problem(
+            f"make_model returns {type(model).__name__!r}, which no library knows as its model: "
+            f"give one of {', '.join(names)}; of Linen, Haiku and plain JAX, the parameters and "
+            "a function that applies them"
+        )
+
+    @cached_property
+    def styles(self) -> Mapping[str, ModelStyle]:
+        """Ways to write the step in the model's library."""
+        missing = impls.load(self.entrant).missing
+        named = {n: s for n, s in self.library.styles.items() if n not in missing}
+        pure = {PURE: plain_style(self.library, flat=False)}
+        if self.entrant == BASELINE.entrant:
+            return pure
+        return pure | {"flat": plain_style(self.library, flat=True)} | named
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Everything that the file can be measured as."""
+        arms = [Arm(self.entrant, style) for style in self.styles] if self.has_model else []
+        return [*arms, *([Arm(self.name, WHOLE)] if self.whole else [])]
+
+    def loss(self, model: Any, hidden: Hidden, batch: Any) -> tuple[Any, Hidden]:
+        """Return the mean loss, and nothing to carry on."""
+        return self.module.loss(model, batch), hidden
+
+    def batch(self) -> Any:
+        """Return the batch on the device; raise BakeoffError where each call has another one."""
+        first, second = (jax.tree.map(jnp.asarray, self.module.make_batch()) for _ in range(2))
+        ours, others = jax.tree.leaves(first), jax.tree.leaves(second)
+        alike = str(jax.tree.structure(first)) == str(jax.tree.structure(second))
+        if not alike or not all(map(np.array_equal, ours, others)):
+            raise self.problem(
+                "make_batch returns other data in its second call; draw them with a fixed seed"
+            )
+        return jax.device_put(first)
+
+    def start(self) -> AtRest:
+        """Return the first parameters and the optimiser's first state."""
+        if not self.has_model:
+            return AtRest((), ())
+        params, others, _ = self.library.split(self.model())
+        return AtRest(params, self.optimiser.init(params), others)
+
+    def make(self, arm: Arm, *, donate: bool = False) -> TrainStep:
+        """Return a new step of an arm, which has to be loaded."""
+        if arm.entrant == self.name or not self.has_model:
+            step: Any = WholeStep(self.module.make_step)
+            return step
+        style = self.styles[arm.style] if arm.code != BASELINE else self.plain
+        return style(self.model(), self.loss, self.optimiser, donate=donate)
+
+    @cached_property
+    def plain(self) -> ModelStyle:
+        """The baseline: of a library's model, its arrays alone."""
+        return plain_style(self.library, flat=self.entrant != BASELINE.entrant)
+
+    def check(self) -> None:
+        """Raise BakeoffError where the batch changes, or the loss is not one number."""
+        batch = self.batch()
+        if not self.has_model:
+            return
+        params, others, static = self.library.split(self.model())
+
+        def value(params: Any, others: Any) -> Any:
+            return self.module.loss(self.library.merge(params, others, static), batch)
+
+        shape = getattr(jax.eval_shape(value, params, others), "shape", None)
+        if shape != ():
+            raise self.problem(
+                f"loss returns an array of shape {shape}; it has to be one number: take its mean"
+            )
+
+
+class OwnArms(Arms):
+    """The arms of a user's own step."""
+
+    def prepare(self, workload: str) -> None:
+        """Import the file, and make its first model and its batch."""
+        self.own = OwnStep(workload)
+        self.case = Case(self.own.start(), self.own.batch())
+        self.chunks = [self.case.batch]
+        leaves = jax.tree.leaves((self.case.start.params, self.case.batch))
+        types = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        epsilon = max((float(jnp.finfo(t).eps) for t in types), default=float(jnp.finfo("f4").eps))
+        self.tolerance = math.sqrt(epsilon)
+        """Of the coarsest type of number: rounding is far below, a wrong step far above."""
+
+    def make(self, arm: Arm) -> TrainStep:
+        """Return a new step of an arm."""
+        return self.own.make(arm, donate=self.donate)
+
+    def load(self, step: TrainStep) -> None:
+        """Give a step fresh buffers."""
+        step.load(self.case.fresh())
+
+    def losses(self, step: TrainStep) -> np.ndarray:
+        """Return the losses of ten steps from the first parameters.
+
+        Raises:
+            BakeoffError: one is not a number.
+        """
+        if isinstance(step, WholeStep):  # which cannot begin anew
+            step = self.own.make(Arm(self.own.name, WHOLE))
+        step.load(self.case.fresh())
+        losses = []
+        for number in range(1, TRAJECTORY_STEPS + 1):
+            _, loss = step((), self.case.batch)
+            losses.append(float(loss))
+            if not math.isfinite(losses[-1]):
+                raise self.own.problem(f"the loss is {losses[-1]} in step {number}")
+        return np.array(losses)
+
+    def apart(self, losses: np.ndarray, expected: np.ndarray) -> float:
+        """Return how far ten losses are from others, relative to the largest of these."""
+        return float(np.max(np.abs(losses - expected)) / np.max(np.abs(expected)))
+
+    def moved(self, rest: Any) -> np.ndarray:
+        """Return how far all parameters are from the first ones, one after the other."""
+        first = jax.tree.leaves(self.case.start.params)
+        pairs = zip(jax.tree.leaves(rest.params), first, strict=True)
+        return np.concatenate(
+            [np.zeros(1), *(np.ravel(np.asarray(a, "f8") - np.asarray(b, "f8")) for a, b in pairs)]
+        )
+
+    @cached_property
+    def ended(self) -> np.ndarray:
+        """The way that the baseline's parameters go in ten steps."""
+        step = self.make(BASELINE)
+        self.losses(step)
+        return self.moved(step.save())
+
+    def judged(self, step: TrainStep, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+        """Return how far a step is from the baseline's, relative to its numbers, and its losses.
+
+        Raises:
+            NotEqualError: it computes something else.
+        """
+        losses = self.losses(step)
+        if isinstance(step, WholeStep):
+            return {"loss": 0.0, "gradient": 0.0, "trajectory": 0.0}, losses
+        away = {
+            "loss": self.apart(losses[:1], baseline[:1]),
+            "gradient": distance(self.moved(step.save()), self.ended),
+            "trajectory": self.apart(losses, baseline),
+        }
+        words = {"trajectory": "ten steps' losses", "gradient": "the parameters after ten steps"}
+        for name, what in words.items():
+            if not away[name] <= self.tolerance:
+                raise NotEqualError(
+                    f"not equal: {what} are off by {away[name]:.2g} of the baseline's "
+                    f"(allowed: {self.tolerance:.2g})"
+                )
+        return away, losses
+
+    def facts_of(self, arm: Arm) -> dict[str, float | None]:
+        """Return exact numbers of an arm that need no call."""
+        del arm
+        params = jax.tree.leaves(self.case.start.params)
+        return {
+            "parameters": sum(leaf.size for leaf in params),
+            "parameter_arrays": len(params),
+            "code_lines": code_lines(self.own.path),
+        }
+
+    def difference(self, end: End, baseline: End | None) -> str:
+        """Return in words how far an arm is from the baseline after a block; empty if not."""
+        if not math.isfinite(end.loss):
+            return f"its loss is {end.loss}"
+        if baseline is None or end.checkpoint is None or not jax.tree.leaves(end.checkpoint):
+            return ""
+        off = distance(self.moved(end.checkpoint), self.moved(baseline.checkpoint))
+        if not off <= BLOCK_TOLERANCE:
+            return (
+                f"after {end.calls} calls its parameters are off by {off:.2g} of the way that the "
+                f"baseline's went (allowed: {BLOCK_TOLERANCE:g})"
+            )
+        return ""
+
+
+def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Return the norm of a difference, relative to that of the second; 0 where both are 0."""
+    norm = float(np.linalg.norm(theirs))
+    return float(np.linalg.norm(ours - theirs)) / (norm or 1.0)

@@ -1,0 +1,270 @@
+"""A training step of a user's own: read, proven, measured, compared, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pytest
+
+import impls
+from bench.cells import BASELINE, Arm, Selection, step_of
+from bench.cli import main
+from bench.cost.own import METRICS, OwnCost, answer, document
+from bench.estimates import Estimate
+from bench.metrics import HOST
+from bench.runfile import CellResult, Results
+from bench.worker.offers import describe
+from bench.worker.own import OwnArms
+from bench.worker.proof import proven
+from common import config
+from common.errors import BakeoffError
+from tests.commands import command, how
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+def make_model():
+    return {"w": jnp.full((4, 4), 0.1), "b": jnp.zeros((1, 4))}
+
+def make_batch():
+    return np.ones((2, 4), np.float32)
+
+def loss(model, batch):
+    return jnp.mean((batch @ model["w"] + model["b"] - 1) ** 2)
+"""
+WHOLE = """
+import jax, jax.numpy as jnp, numpy as np
+
+def make_batch():
+    return np.ones(4, np.float32)
+
+update = jax.jit(lambda w, batch: (w - 0.1 * jax.grad(lambda w: jnp.sum((w * batch - 1) ** 2))(w),
+                                   jnp.sum((w * batch - 1) ** 2)))
+
+def make_step():
+    state = [jnp.zeros(4)]
+    def step(batch):
+        state[0], loss = update(state[0], batch)
+        return loss
+    return step
+"""
+LIBRARIES = ("equinox", "flax_nnx", "flax_linen")
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Work in a folder of the test's own, and forget afterwards which files took part."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(impls, "OUTSIDE", {})
+    known = dict(config.WORKLOADS)
+    yield
+    for name in set(config.WORKLOADS.keys()) - set(known):
+        del config.WORKLOADS[name]
+        sys.modules.pop(f"yours_{name}", None)
+
+
+def written(text: str, name: str = "mine") -> str:
+    path = Path(f"{name}.py")
+    path.write_text(text, "utf-8")
+    return step_of(path)
+
+
+def begun(library: str) -> str:
+    main(["new", f"my_{library}", "--model", library])
+    return step_of(Path(f"my_{library}.py"))
+
+
+def offered(name: str) -> dict[str, Any]:
+    return describe([], {name: str(Path(f"{name}.py").resolve())})
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
+    name = begun(library)
+    lines = [line for line in Path(f"{name}.py").read_text("utf-8").splitlines() if line.strip()]
+    assert len(lines) <= 40
+    arms = OwnArms(name, "cpu", donate=False)
+    assert arms.own.entrant == library
+    about = impls.readable(library)
+    named = set(impls.styles_of(library)) - set(about.references)
+    assert {arm.style for arm in arms.own.arms} >= named
+    for arm in arms.own.arms:
+        proof = proven(arms, arm, arms.reference)
+        assert proof.proof["gradient"] <= arms.tolerance
+        assert proof.proof["whole_step"]
+        assert len(proof.losses) == 10
+        counts = {sample.metric: sample.value for sample in proof.samples}
+        assert counts["parameter_arrays"] == 8
+
+
+def test_what_is_not_trained_is_carried_on() -> None:
+    """Running means of a batch normalisation move in each style by as much."""
+    text = Path(begun("flax_nnx") + ".py").read_text("utf-8")
+    text = text.replace(
+        "self.readout = ", "self.norm = nnx.BatchNorm(64, rngs=rngs)\n        self.readout = "
+    ).replace("return self.readout(x)", "return self.readout(self.norm(x))")
+    arms = OwnArms(written(text), "cpu", donate=False)
+    means = []
+    for style in ("jit", "jit_partial", "pure", "flat"):
+        step = arms.make(Arm("flax_nnx", style))
+        arms.losses(step)
+        others: Any = step.save()
+        means.append([np.asarray(leaf) for leaf in jax.tree.leaves(others.others)])
+    assert np.any(means[0][0] != 0)
+    for row in means[1:]:
+        for ours, theirs in zip(row, means[0], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = OwnArms(begun("equinox"), "cpu", donate=False)
+    right = arms.own.loss
+    arm = Arm("equinox", "filter_jit")
+    proven(arms, arm, arms.reference)
+    monkeypatch.setattr(
+        arms.own, "loss", lambda model, hidden, batch: (1.01 * right(model, hidden, batch)[0], ())
+    )
+    with pytest.raises(BakeoffError, match="not equal: ten steps' losses are off by"):
+        proven(arms, arm, arms.reference)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    {
+        MODEL.replace("make_batch", "batch_of"): "mine.py has no function make_batch; write one",
+        MODEL.replace("def loss", "def cost"): "mine.py has no function loss; write one",
+        MODEL.replace("jnp.mean(", "("): "loss returns an array of shape (2, 4); it has to be one",
+        MODEL.replace(
+            "np.ones((2, 4), np.float32)", "np.random.rand(2, 4)"
+        ): "other data in its second",
+        MODEL.replace(
+            'return {"w"', 'return "a model"\n    return {"w"'
+        ): "'str', which no library",
+        MODEL.replace("jnp.full", "jnp.fill"): "AttributeError: module 'jax.numpy' has no attr",
+    }.items(),
+)
+def test_what_is_wrong_with_a_file_is_one_line(text: str, problem: str) -> None:
+    told = offered(written(text))
+    [why] = told["problems"].values()
+    assert problem in why
+    assert "\n" not in why
+    assert not told["styles"]
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
+    text = MODEL.replace("return jnp.mean(", "return jnp.nan * jnp.mean(")
+    arms = OwnArms(written(text), "cpu", donate=False)
+    with pytest.raises(BakeoffError, match=r"mine.py: the loss is nan in step 1"):
+        proven(arms, BASELINE, arms.reference)
+
+
+def test_plain_jax_and_a_whole_step() -> None:
+    plain = offered(written(MODEL))
+    assert plain["styles"] == {"pure_jax": ["pure"]}
+    whole = written(WHOLE, "whole")
+    assert offered(whole)["styles"] == {"whole": ["step"], "pure_jax": ["pure"]}
+    arms = OwnArms(whole, "cpu", donate=False)
+    losses = proven(arms, Arm(whole, "step"), arms.reference).losses
+    assert losses[0] == 4
+    assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["cost", "gone.py"], "no such entrant 'gone.py'"),
+        (["cost", "."], "no such entrant '.'"),
+        (["cost", "text.py"], "text.py has neither make_model nor make_step"),
+        (["cost", "broken.py"], "syntax error in line 1"),
+        (["cost", "mine.py", "--arrays", "3"], "leave one of them out"),
+        (["cost", "mine.py", "--style", "wrong"], "unknown style 'wrong'"),
+        (["cost"], "nothing to look at"),
+        (["ab", "--base", "current", "--step", "mine.py", "--entrant", "haiku"], "--step is"),
+        (["ab", "--base", "current", "--entrant", "mine.py"], "is a training step, and no entrant"),
+    ],
+)
+def test_wrong_use(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(MODEL, "utf-8")
+    Path("text.py").write_text("x = 1\n", "utf-8")
+    Path("broken.py").write_text("def (\n", "utf-8")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert problem in " ".join(error.split())
+
+
+def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
+    """Return a measurement in which styles add so many seconds, and their half widths."""
+    rows, cells = [], [CellResult(cell=BASELINE.at("mine", "cpu"))]
+    for style, (value, half) in costs.items():
+        cell = Arm("flax_nnx", style).at("mine", "cpu")
+        cells.append(CellResult(cell=cell))
+        rows.append(
+            Estimate(
+                cell=cell,
+                metric=HOST,
+                form="added",
+                unit="s",
+                value=value,
+                against="pure_jax/pure",
+                low=value - half,
+                high=value + half,
+            )
+        )
+    amounts = [
+        Estimate(cell=cells[0].cell, metric=metric, form="amount", unit="s", value=step)
+        for metric in METRICS
+    ]
+    return Results(kind="cost", cells=cells, estimates=[*amounts, *rows])
+
+
+def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
+    costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "flat": (0.0, 1e-6)}
+    advice, change = answer(OwnCost(results(costs, 2.3e-4)))
+    assert advice.startswith("At 230 µs a step, write `jit_partial`: `jit` costs 3.5 times as much")
+    assert "- step = nnx.jit(train_step)" in change
+    assert "+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)" in change
+    advice, change = answer(OwnCost(results(costs, 1.0)))
+    assert (advice.count("no other style is worth it"), change) == (1, "")
+    unsure = {"jit": (6e-4, 6e-4), "jit_partial": (1e-5, 2e-4)}
+    advice, change = answer(OwnCost(results(unsure, 2.3e-4)))
+    assert ("no style certainly adds less" in advice, change) == (True, "")
+
+
+@pytest.mark.slow
+def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
+    name = begun("equinox")
+    run = how(tmp_path, JAX_DISABLE_MOST_OPTIMIZATIONS="false")
+    given = command("cost", f"{name}.py", "--budget", "45", "-o", "cost.json")
+    done = subprocess.run(given, **run, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    file = json.loads(Path("cost.json").read_text("utf-8"))
+    rows = [row for row in file["bakeoff"]["estimates"] if row["metric"] == HOST]
+    assert {row["cell"][1] for row in rows} >= {"filter_jit", "flat", "pure"}
+    shown = subprocess.run(
+        command("report", "cost.json", "--format", "text"), **run, capture_output=True, check=False
+    )
+    assert "equinox filter_jit" in shown.stdout
+
+
+def test_a_document_without_numbers_says_what_is_missing() -> None:
+    cell = Arm("flax_nnx", "jit").at("mine", "cpu")
+    lacking = CellResult(cell=cell, missing={HOST: "not measured within the budget"})
+    cells = [CellResult(cell=BASELINE.at("mine", "cpu")), lacking]
+    made = document(Results(kind="cost", cells=cells))
+    [section] = [part for part in made.sections if part.title == "Not measured"]
+    assert section.lines == (
+        "Flax_nnx jit: not measured within the budget; give a larger --budget.",
+    )
+    assert Selection(files={}).step == ""
