@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PURE = "pure"
 """The style that all entrants share: one `jax.jit` over plain parameters."""
+FLAT = "flat"
+"""The style that hands over arrays alone: of a user's own step, the baseline."""
 DEFAULT_WORKLOADS = ("toy", "seed", "wide")
 """Measured unless others are asked for: what a call costs the host, the tutorial's size, and one at
 which the device has more to do."""

@@ -9,12 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import impls
-from bench.cells import PURE, REFERENCE, Selection, step_of
+from bench.cells import FLAT, PURE, REFERENCE, Selection, step_of
 from bench.cost.document import cheaper
 from bench.engine.process import Place, WorkerFailedError
 from bench.engine.session import Side, Task, measure
 from bench.environments.builder import failure
 from bench.environments.offers import offer
+from bench.estimates import Estimate
 from bench.metrics import HOST, STEP
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from bench.cells import Cell
     from bench.engine.actions import Action, Spent
     from bench.engine.session import Measured
-    from bench.estimates import Estimate
     from bench.options import Options
     from bench.runfile import CellResult, Results
 
@@ -77,6 +77,23 @@ class OwnCost:
     def of(self, entrant: str) -> list[CellResult]:
         """Return the cells of an entrant."""
         return [row for row in self.cells if row.cell.entrant == entrant]
+
+    def times(self, entrant: str, style: str, other: str) -> str:
+        """Return in words how much longer a step takes in a style than in another one."""
+        for metric, where in ((STEP, ""), (HOST, " on one core")):
+            base = self.results.table.amount(self.baseline, metric)
+            rows = [
+                self.number(self.baseline._replace(entrant=entrant, style=name), metric)
+                for name in (style, other)
+            ]
+            if base is None or rows[0] is None or (rows[1] is None and other != FLAT):
+                continue
+            first, second = (
+                1.0 if r is None else r.value if r.form == "ratio" else 1 + r.value / base.value
+                for r in rows
+            )
+            return f"takes {first / second:.2g} times as long{where}"
+        return "takes longer"
 
     @property
     def step(self) -> Estimate | None:
@@ -152,8 +169,8 @@ def document(results: Results) -> Document:
         warnings=tuple(results.warnings),
         sections=tuple(section for section in sections if not section.empty),
         fine_print=(
-            "Beside `pure_jax`: `jax.jit` over the arrays of the same model, as a list. Each style "
-            "has its losses and parameters in ten steps. In brackets: 95 % intervals.",
+            "Compared with `jax.jit` over the arrays of the same model, as a list. Each style has "
+            "the same losses and parameters in ten steps. In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
         ),
     )
@@ -167,34 +184,26 @@ def answer(it: OwnCost) -> tuple[str, str]:
     at = f"At {amount(step.value, 's')} a step"
     for entrant in dict.fromkeys(row.cell.entrant for row in it.cells):
         costs, about = it.costs(entrant), impls.readable(entrant)
-        style = next((s for s in costs if s not in (PURE, "flat", *about.references)), "")
+        style = next((s for s in costs if s not in (PURE, *about.references)), "")
         if not style:
             continue
         usual = costs[style]
-        added = f"({words(usual)})"
         if usual.high is not None and usual.high < NEGLIGIBLE * step.value:
             part = percent(max(0.0, usual.value) / step.value)
-            return f"{at}, no other style is worth it: `{style}` adds {part} {added}.", ""
-        better = cheaper(entrant, style, costs)
+            return f"{at}, no other style is worth it: `{style}` adds {part} ({words(usual)}).", ""
+        zero = Estimate(cell=it.baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)
+        better = cheaper(entrant, style, costs | {FLAT: zero})
         if not better:
-            return f"{at}, `{style}` adds {added[1:-1]}; no style certainly adds less.", ""
-        whole = it.results.table.amount(it.baseline, HOST)
-        times = ""
-        if whole is not None:
-            ratio = (whole.value + usual.value) / (whole.value + max(0.0, costs[better].value))
-            times = f"costs {ratio:.2g} times as much"
+            return f"{at}, `{style}` adds {words(usual)}; no style certainly adds less.", ""
         lines = [
             f"{sign} {line}"
             for sign, name in (("-", style), ("+", better))
             for line in about.write.get(name, name).splitlines()
         ]
-        caveat = impls.caveat(entrant, style, better)
-        more = f" Only then: {caveat}." if caveat else ""
-        saved = usual.value - costs[better].value
+        less = words(costs[better]) if better in costs else "nothing"
         return (
-            f"{at}, write `{better}`: `{style}` {times} on one core, {words(usual)} beside "
-            f"{words(costs[better])}; that saves {amount(saved, 's')} a step where the host is "
-            f"not hidden behind the device.{more}",
+            f"{at}, write `{better}`: `{style}` {it.times(entrant, style, better)}. On one core it "
+            f"adds {words(usual)} to plain JAX's call, and `{better}` {less}.",
             "\n".join(lines),
         )
     return f"{at}, there is nothing to choose: its library has one way to write it.", ""
@@ -214,9 +223,15 @@ def table(it: OwnCost) -> Table:
             numbers = [it.number(row.cell, metric) or "" for metric in METRICS]
             shown = amount(calls.value, "") if calls else ""
             rows.append(Row((row.cell.arm.words, *numbers, shown, wording.program(row.proof))))
-    plain = [it.results.table.amount(it.baseline, metric) for metric in METRICS]
-    first = [amount(row.value, "s") if row else "" for row in plain]
-    return Table(COLUMNS, (Row(("pure_jax", *first, "", "")), *rows)).without_empty()
+    amounts = [it.results.table.amount(it.baseline, metric) for metric in METRICS]
+    first = [amount(row.value, "s") if row else "" for row in amounts]
+    plain = Row(("jax.jit, arrays alone", *first, "", ""))
+    waiting = [
+        f"`{row.cell.arm.words}` waits for the device in each call: nothing overlaps."
+        for row in it.cells
+        if row.cell.style in impls.readable(row.cell.entrant).waits
+    ]
+    return Table(COLUMNS, (plain, *rows), notes=tuple(waiting)).without_empty()
 
 
 def missing(it: OwnCost) -> Iterator[str]:

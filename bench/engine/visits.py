@@ -69,6 +69,8 @@ class TurnKind(NamedTuple):
     def rounds(self) -> int:
         """Rounds in a block."""
         long = WORKLOADS[self.workload].work > WORKLOADS["seed"].work
+        if is_own(self.workload) and self.kind == "host_cost":
+            return FEW_ROUNDS  # its steps take far longer than a tiny model's
         return FEW_ROUNDS if long and self.kind == "step" else ROUNDS[self.kind]
 
     @property

@@ -111,6 +111,8 @@ class Arms:
 
     tolerance = TRAJECTORY_TOLERANCE
     """Largest difference of ten steps' losses in two processes, as `apart` has it."""
+    left_out: tuple[str, ...] = ()
+    """Metrics that its turns do not sample."""
     case: Any
     """Makes what a step is called with: `common.equality.Case`, or the same of a user's file."""
 

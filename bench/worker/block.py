@@ -84,7 +84,8 @@ class Turn:
         arms.load(step)
         for _ in range(WARMING_CALLS):
             WAIT(step(hidden, chunk))
-        return cls(step, hidden, chunk, KINDS[kind], calls=WARMING_CALLS)
+        series = {name: calls for name, calls in KINDS[kind].items() if name not in arms.left_out}
+        return cls(step, hidden, chunk, series, calls=WARMING_CALLS)
 
     def __call__(self) -> Calls:
         """Take one turn."""

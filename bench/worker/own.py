@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import impls
-from bench.cells import BASELINE, PURE, Arm
+from bench.cells import BASELINE, FLAT, PURE, Arm
 from bench.worker.arms import Arms, End
 from bench.worker.counts import code_lines
 from common.config import WORKLOADS
@@ -136,12 +136,9 @@ class OwnStep:
     @cached_property
     def styles(self) -> Mapping[str, ModelStyle]:
         """Ways to write the step in the model's library."""
-        missing = impls.load(self.entrant).missing
+        missing = {*impls.load(self.entrant).missing, FLAT}  # which is the baseline
         named = {n: s for n, s in self.library.styles.items() if n not in missing}
-        pure = {PURE: plain_style(self.library, flat=False)}
-        if self.entrant == BASELINE.entrant:
-            return pure
-        return pure | {"flat": plain_style(self.library, flat=True)} | named
+        return {PURE: plain_style(self.library, flat=False)} | named
 
     @property
     def arms(self) -> list[Arm]:
@@ -203,6 +200,8 @@ class OwnStep:
 
 class OwnArms(Arms):
     """The arms of a user's own step."""
+
+    left_out = ("host_cost_pipelined",)  # a row of steps is measured on all cores
 
     def prepare(self, workload: str) -> None:
         """Import the file, and make its first model and its batch."""

@@ -146,9 +146,7 @@ def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.Mo
         MODEL.replace("make_batch", "batch_of"): "mine.py has no function make_batch; write one",
         MODEL.replace("def loss", "def cost"): "mine.py has no function loss; write one",
         MODEL.replace("jnp.mean(", "("): "loss returns an array of shape (2, 4); it has to be one",
-        MODEL.replace(
-            "np.ones((2, 4), np.float32)", "np.random.rand(2, 4)"
-        ): "other data in its second",
+        MODEL.replace("np.ones((2, 4), np.float32)", "np.random.rand(2, 4)"): "other data in its",
         MODEL.replace(
             'return {"w"', 'return "a model"\n    return {"w"'
         ): "'str', which no library",
