@@ -46,7 +46,7 @@ bench: setup
 	$(BIN)/python -m pytest bench --benchmark-json=$(RUN)
 
 results: setup
-	$(BIN)/python -m bench.result_pages
+	$(BIN)/python results/pages.py
 
 lock: | $(UV)
 	$(UV) pip compile --quiet --universal --generate-hashes --upgrade --python-version 3.12 \

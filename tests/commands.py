@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -84,6 +85,17 @@ def done_for_real(folder: Path, given: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def script(path: str) -> Any:
+    """Return a published study's script as a module; `path` is from the project's root."""
+    name = Path(path).stem
+    spec = importlib.util.spec_from_file_location(name, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def saved(**about: Any) -> weights.Saved:

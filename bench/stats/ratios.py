@@ -2,8 +2,8 @@
 
 Noise is that of `components`, the variance of each arm is by `shared_unless_noisy`, the
 intervals are those of `family`. How often they are wrong, with 1 to 25 arms, 1 to 25 workers of 1
-to 4 blocks, heavy tails, missing blocks, a noisy arm and optional stopping, is simulated by `python
--m bench.trials.simulation`; results/selftest/simulation.md has the error rates.
+to 4 blocks, heavy tails, missing blocks, a noisy arm and optional stopping, is simulated by
+`results/selftest/simulation.py`; results/selftest/simulation.md has the error rates.
 
 These arguments mean the same in every function:
 

@@ -1,4 +1,4 @@
-"""Trials of what the project says: simulated noise, and planted differences on real runs.
+"""Trials of what the project says: planted differences on real runs.
 
 The plants are for other tools, too: `bench.trials.plants` has steps with a known difference.
 """

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import result_pages
 from bench.cli.report import document_of
 from bench.report.page import page
 from bench.runfile.writer import run_file, write
+from tests.commands import script
 from tests.report.runs import Planted, made_run
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tests.commands import Bakeoff
 
+PAGES = script("results/pages.py")
 PICTURES = re.compile(r"data:image/svg[^\"]*")
 """Drawn with a machine's fonts."""
 
@@ -71,10 +72,10 @@ def test_csv_has_a_row_for_each_estimate(bakeoff: Bakeoff, path: Path) -> None:
 
 def test_published_pages_and_tables_are_of_their_files() -> None:
     """`make results` was called after the last change."""
-    for folder, runs in result_pages.folders():
+    for folder, runs in PAGES.folders():
         html = page(*map(document_of, runs))
         assert PICTURES.sub("", (folder / "page.html").read_text("utf-8")) == PICTURES.sub("", html)
         assert len(html.encode()) < 1_000_000
-    readme = result_pages.README.read_text("utf-8")
-    assert result_pages.with_answer(readme) == readme
-    assert result_pages.MARKED.search(readme)
+    readme = PAGES.README.read_text("utf-8")
+    assert PAGES.with_answer(readme) == readme
+    assert PAGES.MARKED.search(readme)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from bench.report.markdown import table_lines
 from bench.runfile import Results
 from bench.runfile.reader import Run
 from bench.samples import Sample
-from tests.commands import ROOT
+from tests.commands import ROOT, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
     from bench.report.table import Content
     from tests.commands import Bakeoff
 
-spec = importlib.util.spec_from_file_location("law", ROOT / "results" / "cost" / "law.py")
-assert spec is not None
-assert spec.loader is not None
-script: Any = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
+LAW = script("results/cost/law.py")
 
 PLAIN = (6e-5, 1e-6)
 PLANTED = {"flax_nnx/jit": (5e-5, 9e-5), "equinox/filter_jit": (1e-5, 1.7e-5)}
@@ -48,7 +43,7 @@ def run(workers: int = 5, depths: int = 6) -> Run:
             slow = speed[worker] * rng.normal(1, 0.2)  # the same for all arms of a block
             for name in (*map(str, REFERENCE), *PLANTED, "pure_jax/tuned"):
                 fixed, each = PLANTED.get(name, (0.0, 0.0))
-                seconds = PLAIN[0] + fixed + (PLAIN[1] + each) * script.arrays_of(workload)
+                seconds = PLAIN[0] + fixed + (PLAIN[1] + each) * LAW.arrays_of(workload)
                 value = slow * seconds * rng.normal(1, 0.002)
                 cell = Arm.of(name).at(workload, "cpu")
                 samples.append(Sample("", cell, HOST, worker, block, 0.0, 1, value))
@@ -57,7 +52,7 @@ def run(workers: int = 5, depths: int = 6) -> Run:
 
 @pytest.fixture(scope="module")
 def costs() -> CostTable:
-    made: CostTable = script.cost_table(run())
+    made: CostTable = LAW.cost_table(run())
     return made
 
 
@@ -71,14 +66,14 @@ def test_intervals_cover_what_was_planted(one: bool) -> None:
     rng, runs, (fixed, each) = np.random.default_rng(4), 200, (2e-5, 3e-6)
     sizes = np.tile(SIZES, 3 if one else 4)
     workers = np.arange(18) if one else np.repeat(np.arange(4), 6)
-    line = script.fit(sizes, fixed + each * sizes, sizes, workers)
+    line = LAW.fit(sizes, fixed + each * sizes, sizes, workers)
     assert line is not None
     assert (line.fixed, line.of_array, line.misfit) == pytest.approx((fixed, each, 0), abs=1e-9)
     expected = fixed + each * sizes
     covered = np.zeros(2)
     for _ in range(runs):
         speed = rng.normal(1, 0.03, workers.max() + 1)  # of a worker, the same at all sizes
-        law = script.fit(
+        law = LAW.fit(
             sizes, expected * speed[workers] * rng.normal(1, 0.01, sizes.size), expected, workers
         )
         assert law is not None
@@ -107,7 +102,7 @@ def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
         if s.cell.arm != REFERENCE[1]
     ]
     more = Run("deep", Results(), [*whole.samples, *lone])
-    assert script.cost_table(more).styles == costs.styles, (
+    assert LAW.cost_table(more).styles == costs.styles, (
         "blocks without both references do not count"
     )
 
@@ -115,7 +110,7 @@ def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
 @pytest.mark.parametrize(("workers", "depths"), [(1, 6), (5, 1), (5, 0)])
 def test_too_little_to_fit(workers: int, depths: int) -> None:
     with pytest.raises(SystemExit, match="no host costs at two depths from enough workers"):
-        script.cost_table(run(workers, depths))
+        LAW.cost_table(run(workers, depths))
 
 
 def test_what_a_step_costs(costs: CostTable) -> None:

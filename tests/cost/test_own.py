@@ -98,7 +98,7 @@ def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     arms = OwnArms(name, "cpu", donate=False)
     assert arms.own.entrant == library
     about = impls.readable(library)
-    named = set(impls.styles_of(library)) - set(about.references)
+    named = {*impls.styles_of(library)} - {*about.references, "flat"}
     assert {arm.style for arm in arms.own.arms} >= named
     for arm in arms.own.arms:
         proof = proven(arms, arm, arms.reference)
@@ -117,7 +117,7 @@ def test_what_is_not_trained_is_carried_on() -> None:
     ).replace("return self.readout(x)", "return self.readout(self.norm(x))")
     arms = OwnArms(written(text), "cpu", donate=False)
     means = []
-    for style in ("jit", "jit_partial", "pure", "flat"):
+    for style in ("jit", "jit_partial", "jax_jit", "pure"):
         step = arms.make(Arm("flax_nnx", style))
         arms.losses(step)
         others: Any = step.save()
@@ -228,16 +228,23 @@ def results(costs: dict[str, tuple[float, float]], step: float) -> Results:
 
 
 def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
-    costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "flat": (0.0, 1e-6)}
+    costs = {"jit": (6e-4, 2e-5), "jit_partial": (1e-5, 2e-6), "jax_jit": (0.0, 1e-6)}
     advice, change = answer(OwnCost(results(costs, 2.3e-4)))
-    assert advice.startswith("At 230 µs a step, write `jit_partial`: `jit` costs 3.5 times as much")
+    assert advice == (
+        "At 230 µs a step, write `jit_partial`: `jit` takes 3.5 times as long on one core. On one "
+        "core it adds +600 µs (580 to 620) to plain JAX's call, and `jit_partial` +10 µs (8 to 12)."
+    )
     assert "- step = nnx.jit(train_step)" in change
     assert "+ step = nnx.jit_partial(train_step, model, optimizer, graph=False)" in change
     advice, change = answer(OwnCost(results(costs, 1.0)))
     assert (advice.count("no other style is worth it"), change) == (1, "")
-    unsure = {"jit": (6e-4, 6e-4), "jit_partial": (1e-5, 2e-4)}
+    unsure = {"jit": (6e-4, 7e-4), "jit_partial": (1e-5, 2e-4)}
     advice, change = answer(OwnCost(results(unsure, 2.3e-4)))
     assert ("no style certainly adds less" in advice, change) == (True, "")
+    only = {"jit": (6e-4, 2e-5)}
+    advice, change = answer(OwnCost(results(only, 2.3e-4)))
+    assert "write `flat`" in advice, "the baseline itself, where no usual style is cheaper"
+    assert "jax.tree.unflatten(structure, arrays)" in change
 
 
 @pytest.mark.slow

@@ -14,10 +14,13 @@ from bench.estimates import Verdict
 from bench.stats.family import Dunnett
 from bench.stats.ratios import added, cold, many_to_one, paired
 from bench.stats.verdicts import verdict
-from bench.trials.simulation import Condition, Noise, odds
+from tests.commands import script
 
 if TYPE_CHECKING:
     from bench.stats.ratios import Contrasts
+
+SIMULATION = script("results/selftest/simulation.py")
+Condition, Noise, odds = SIMULATION.Condition, SIMULATION.Noise, SIMULATION.odds
 
 MARGIN = 0.02
 REFERENCES = [0, 1]
@@ -112,12 +115,12 @@ def test_a_noisy_arm_widens_its_own_interval_and_members_alone_pay_for_the_famil
     condition = Condition(13, 12, 3)
     widths = [odds(replace(condition, noisy=factor), 40).half_width for factor in (1, 4)]
     assert widths[1] < 1.1 * widths[0]
-    data = Noise(replace(condition, noisy=4), 0).table(2)
-    whole = many_to_one(*data, REFERENCES, range(2, 15))
+    data, worker = Noise(replace(condition, noisy=4), 0).table(2)
+    whole = many_to_one(data, worker, REFERENCES, range(2, 15))
     noisy, usual = member(whole, 0), member(whole, 1)
     assert noisy.standard_error > 2 * usual.standard_error
     assert noisy.df < 15 < usual.df
-    alone = member(many_to_one(*data, REFERENCES, [2]), 0)
+    alone = member(many_to_one(data, worker, REFERENCES, [2]), 0)
     assert noisy.half_width > alone.half_width
 
 

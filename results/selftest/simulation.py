@@ -1,4 +1,4 @@
-"""Error rates and coverage of `bench.stats.ratios`: `python -m bench.trials.simulation`.
+"""Error rates and coverage of `bench.stats.ratios`: `python results/selftest/simulation.py`.
 
 Arms that do not differ, with seeded noise; prints a Markdown table.
 """
@@ -249,7 +249,7 @@ def table(runs: int) -> Table:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="bench.trials.simulation", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="of each condition")
     options = parser.parse_args()
     print("\n".join(table_lines(table(options.runs))))
