@@ -63,7 +63,8 @@ class Metric:
 
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
-        return not self.added or cell.workload in TINY or is_own(cell.workload)
+        own = self.name == HOST and is_own(cell.workload)
+        return not self.added or cell.workload in TINY or own
 
 
 TOGETHER = {

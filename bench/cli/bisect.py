@@ -62,11 +62,12 @@ def bisect(
     for option, value in (("metric", metric), ("entrant", entrant), ("style", style)):
         if value is not None and (not value or "," in value):
             raise BakeoffError(f"--{option} is {value!r}; a bisection takes one: give one name")
-    one = None if step else [entrant or "pure_jax"]
-    sizes = None if step else [workload or "toy"]
+    if step is None:
+        entrant, workload = entrant or "pure_jax", workload or "toy"
+    one, sizes = ([name] if name else None for name in (entrant, workload))
     selection = tracking.selection(one, [style], sizes, backend, [metric], step)
-    if sizes and sizes[0] not in WORKLOADS:
-        raise unknown("workload", sizes[0], WORKLOADS)
+    if workload and workload not in WORKLOADS:
+        raise unknown("workload", workload, WORKLOADS)
     arm = Arm(selection.entrants[0] if selection.entrants else "", style)
     cell = arm.at(selection.workloads[0], backend or "cpu")
     if not METRICS[metric].applies(cell):

@@ -146,12 +146,16 @@ def _failures(it: Comparison) -> Iterator[str]:
 
 def _lacking(it: Comparison) -> Iterator[str]:
     """Yield what is not compared, and why."""
-    reasons: dict[str, list[tuple[Cell, str]]] = defaultdict(list)
+    sides: dict[tuple[str, Cell, str], list[str]] = defaultdict(list)
     compared = {(row.cell, row.metric) for row in it.times}
     for (name, cell), row in it.cells.items():
         for metric, why in row.missing.items():
             if (cell, metric) not in compared:
-                reasons[f"not measured on the {name} side: {why}"].append((cell, metric))
+                sides[why, cell, metric].append(name)
+    reasons: dict[str, list[tuple[Cell, str]]] = defaultdict(list)
+    for (why, cell, metric), names in sides.items():
+        on = f" on the {names[0]} side" * (len(names) == 1)
+        reasons[f"not measured{on}: {why}"].append((cell, metric))
     for why, rows in reasons.items():
         metrics = sorted({metric for _, metric in rows}, key=ORDER.index)
         cells = dict.fromkeys(cell for cell, _ in rows)
