@@ -35,6 +35,9 @@ DISTRIBUTION = "jax"
 PACKAGES = ("scipy", "ml-dtypes", "opt-einsum", "absl-py", "chex")
 COLOUR = "#0072B2"
 REFERENCES = ("tuned",)
+WRITE = {
+    "pure": "step = jax.jit(train_step)\nparams, opt_state, loss = step(params, opt_state, batch)",
+}
 
 type Layer = dict[str, Float[Array, "..."]]
 

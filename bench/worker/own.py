@@ -66,15 +66,13 @@ class WholeStep:
     """A step that a file makes itself: a function of a batch that returns the loss."""
 
     def __init__(self, make_step: Callable[[], Callable[[Any], Any]]) -> None:
-        self.call, self.start = make_step(), None
+        self.call = make_step()
 
     def load(self, start: Any) -> None:
-        """Keep what `save` returns: such a step has its state to itself, and trains on."""
-        self.start = start
+        """Do nothing: such a step has its state to itself, and trains on."""
 
-    def save(self) -> Any:
-        """Return what was loaded."""
-        return self.start
+    def save(self) -> None:
+        """Return None: its state is not known."""
 
     def __call__(self, hidden: Hidden, batch: Any) -> tuple[Hidden, Any]:
         """Make one update."""
@@ -93,7 +91,8 @@ class OwnStep:
         self.optimiser = getattr(self.module, "optimiser", None) or optax.adamw(1e-3)
         self.whole = hasattr(self.module, "make_step")
         self.has_model = hasattr(self.module, "make_model")
-        for name in ("make_batch", *(("loss",) if self.has_model else ())):
+        model, whole = ("make_model", "loss"), ("make_step",)
+        for name in ("make_batch", *model * self.has_model, *whole * self.whole):
             if not callable(getattr(self.module, name, None)):
                 raise BakeoffError(f"{self.path.name} has no function {name}; write one")
 
@@ -222,7 +221,7 @@ class OwnArms(Arms):
         """Give a step fresh buffers."""
         step.load(self.case.fresh())
 
-    def losses(self, step: TrainStep) -> np.ndarray:
+    def losses(self, step: Any) -> np.ndarray:
         """Return the losses of ten steps from the first parameters.
 
         Raises:
@@ -239,8 +238,10 @@ class OwnArms(Arms):
                 raise self.own.problem(f"the loss is {losses[-1]} in step {number}")
         return np.array(losses)
 
-    def apart(self, losses: np.ndarray, expected: np.ndarray) -> float:
+    def apart(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
         """Return how far ten losses are from others, relative to the largest of these."""
+        if arm.style == WHOLE and self.own.has_model:
+            return 0.0  # it need not compute what the model does
         return float(np.max(np.abs(losses - expected)) / np.max(np.abs(expected)))
 
     def moved(self, rest: Any) -> np.ndarray:
@@ -258,7 +259,7 @@ class OwnArms(Arms):
         self.losses(step)
         return self.moved(step.save())
 
-    def judged(self, step: TrainStep, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    def judged(self, step: Any, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
         """Return how far a step is from the baseline's, relative to its numbers, and its losses.
 
         Raises:
@@ -268,9 +269,9 @@ class OwnArms(Arms):
         if isinstance(step, WholeStep):
             return {"loss": 0.0, "gradient": 0.0, "trajectory": 0.0}, losses
         away = {
-            "loss": self.apart(losses[:1], baseline[:1]),
+            "loss": self.apart(BASELINE, losses[:1], baseline[:1]),
             "gradient": distance(self.moved(step.save()), self.ended),
-            "trajectory": self.apart(losses, baseline),
+            "trajectory": self.apart(BASELINE, losses, baseline),
         }
         words = {"trajectory": "ten steps' losses", "gradient": "the parameters after ten steps"}
         for name, what in words.items():
@@ -295,7 +296,7 @@ class OwnArms(Arms):
         """Return in words how far an arm is from the baseline after a block; empty if not."""
         if not math.isfinite(end.loss):
             return f"its loss is {end.loss}"
-        if baseline is None or end.checkpoint is None or not jax.tree.leaves(end.checkpoint):
+        if baseline is None or end.checkpoint is None:
             return ""
         off = distance(self.moved(end.checkpoint), self.moved(baseline.checkpoint))
         if not off <= BLOCK_TOLERANCE:

@@ -88,7 +88,7 @@ def opened(arms: Arms, arm: Arm, losses: Sequence[float]) -> Opened:
     Raises:
         NotEqualError: the arm has other losses here.
     """
-    away = arms.apart(arms.losses(arms.make_timed(arm)), np.array(losses))
+    away = arms.apart(arm, arms.losses(arms.make_timed(arm)), np.array(losses))
     if not away <= arms.tolerance:
         raise NotEqualError(
             f"not equal in this process, though it was in another: ten steps' losses off "
