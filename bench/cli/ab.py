@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -33,7 +34,8 @@ bakeoff ab --base flax==0.12.9 --new flax==0.12.12
 bakeoff ab --base flax==0.12.9 --step mine.py --style jit_partial
 bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
-bakeoff ab --base current --new current -o ab.json"""
+bakeoff ab --base current --new current -o ab.json
+bakeoff ab --base current --new current --more ab.json --budget 120"""
 
 
 def ab(
@@ -62,6 +64,14 @@ def ab(
     format_: tracking.Format = None,
     details: tracking.Details = False,
     resume: Resume = False,
+    more: Annotated[
+        Path | None,
+        typer.Option(
+            "--more",
+            metavar="AB.JSON",
+            help="Go on with a comparison of the same sides that has ended: its samples count.",
+        ),
+    ] = None,
 ) -> int:
     """Measure two sides in turns on this machine, and say of each cell what differs.
 
@@ -95,10 +105,13 @@ def ab(
     metrics = sides.needed(selection, cells)
     arguments = tuple(sys.argv[1:])
     task = Task("ab", arguments, metrics, both, options, [names], BASE, selection.files)
+    earlier = sides.samples_of(more, both) if more else ()
     asking = time.monotonic() - start
     with tracking.progress(console, budget) as on_progress:
         resumed = "" if resume else None
-        measured = measure(task, before=asking, resume=resumed, on_progress=on_progress)
+        measured = measure(
+            task, before=asking, resume=resumed, on_progress=on_progress, earlier=earlier
+        )
     results = measured.results
     document = track.document(results)
     tracking.finish(results, document, chosen, output, details=details, marker=track.MARKER)

@@ -18,6 +18,7 @@ from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.estimates import MIN_COLD, Estimate
+from bench.metrics import METRICS, Kind
 from bench.options import Options
 from bench.runfile import (
     CellResult,
@@ -138,6 +139,7 @@ def measure(
     before: float = 0.0,
     resume: str | None = None,
     on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None,
+    earlier: Sequence[Sample] = (),
     enough: Callable[[Sequence[Sample]], bool] | None = None,
 ) -> Measured:
     """Measure a task, and return what it came to; every sample is in a journal first.
@@ -147,6 +149,7 @@ def measure(
         before: Seconds of the budget that have gone already.
         resume: A journal to go on with; empty for the newest of this kind that fits.
         on_progress: Called before each action.
+        earlier: Samples of a measurement of the same task that has ended; they count, too.
         enough: Asked between visits: whether more would be a waste.
 
     Raises:
@@ -184,7 +187,7 @@ def measure(
             raise
         interrupted = True
         plan.note_missing()
-    results, samples = results_of(task, plan, header, watch)
+    results, samples = results_of(task, plan, header, watch, earlier)
     if lock is not None:
         lock.release()
     return Measured(results, samples, journal, interrupted)
@@ -323,12 +326,19 @@ def groups_of(task: Task) -> list[tuple[SideState, ...]]:
 
 
 def results_of(
-    task: Task, plan: Plan, header: Header, watch: Watch
+    task: Task, plan: Plan, header: Header, watch: Watch, earlier: Sequence[Sample] = ()
 ) -> tuple[ResultsWithSamples, list[Sample]]:
-    """Return what a plan has come to, with its samples: of cells that have not failed."""
+    """Return what a plan has come to, with its samples and earlier ones, of cells that live."""
     cells = cell_results(task, plan)
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
+    workers, blocks = plan.spent.processes, plan.spent.blocks
+    samples += [
+        s._replace(worker=s.worker + workers, block=s.block and s.block + blocks)
+        for s in earlier
+        if (s.environment, s.cell) not in failed
+        and METRICS[s.metric].kind in (Kind.WARM, Kind.COLD)
+    ]
     usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     options = header.options
     results = ResultsWithSamples(

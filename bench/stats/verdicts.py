@@ -14,7 +14,7 @@ from bench.estimates import PROGRAM, Estimate, Verdict
 from bench.metrics import HOST, STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from bench.cells import Cell
 
@@ -39,6 +39,26 @@ def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict
     if low <= 0 <= high:
         return Verdict.INCONCLUSIVE
     return Verdict.SLOWER if log_ratio > 0 else Verdict.FASTER
+
+
+def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
+    """Return about how many seconds more would settle ratios that are open; 0 if none is.
+
+    Intervals narrow with the square root of the time. A ratio is settled where its interval lies
+    inside of the margin, or leaves out 1: whichever is nearer.
+
+    Args:
+        rows: Some estimates.
+        seconds: That they took.
+        margin: Fraction within which two times are equivalent.
+    """
+    times = [
+        (row.half_width / max(distance, math.log1p(margin) - distance)) ** 2
+        for row in rows
+        if row.form == "ratio" and row.verdict is Verdict.INCONCLUSIVE
+        if math.isfinite(row.half_width) and (distance := abs(math.log(row.value))) >= 0
+    ]
+    return max(0.0, max(times, default=1.0) - 1) * seconds
 
 
 def settled_by_program(

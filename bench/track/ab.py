@@ -6,8 +6,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bench.metrics import HOST, STEP, label
-from bench.report.table import Column, Document, Row, Section, Table, percent
+from bench.report.table import Column, Document, Row, Section, Table, amount, percent
 from bench.report.wording import few, joined
+from bench.stats.verdicts import settling
 from bench.track.comparison import (
     BASE,
     NAMED,
@@ -173,6 +174,9 @@ def _fine_print(it: Comparison) -> Iterator[str]:
     yield MEASURED if it.measured else JOINED
     if it.limits:
         yield f"Smallest change that would show: {', '.join(it.limits.values())}."
+    spent = it.results.spent.wall_seconds
+    if it.measured and (more := settling(it.times, spent, it.margin)):
+        yield f"About {amount(float(f'{more:.1g}'), 's')} more would settle what is open: --more."
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]
     if same:

@@ -19,15 +19,18 @@ from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.metrics import HOST, SAMPLED, STEP, Kind
 from bench.runfile import EnvironmentInfo
+from bench.runfile.reader import read
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from bench.cells import Cell, Selection
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
     from bench.runfile import Results
+    from bench.samples import Sample
 
 WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: host costs, and the tutorial's size."""
@@ -108,6 +111,23 @@ def asked(environment: Environment, selection: Selection) -> Side:
         gaps={**environment.gaps, **offered.problems, **missing},
     )
     return Side(environment.place, offered, info)
+
+
+def samples_of(path: Path, sides: Mapping[str, Side]) -> list[Sample]:
+    """Return the samples of a comparison that has ended.
+
+    Raises:
+        BakeoffError: it cannot be read, or its sides had other releases.
+    """
+    run = read(path)
+    for name, side in sides.items():
+        known = run.results.environments.get(name)
+        if run.results.kind != "ab" or known is None or known.versions != side.info.versions:
+            raise BakeoffError(
+                f"{path} is no comparison of the same releases on both sides; give one that is, or "
+                "leave --more out"
+            )
+    return run.samples
 
 
 def gap(side: Side, cell: Cell) -> str:

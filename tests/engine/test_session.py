@@ -18,6 +18,8 @@ from bench.engine.session import Side, Task, groups_of, measure
 from bench.environments.offers import Offer
 from bench.options import Options
 from bench.runfile import EnvironmentInfo
+from bench.runfile.writer import run_file, write
+from bench.track.sides import samples_of
 from common.errors import BakeoffError
 from tests.engine.simulated import FEW, Machine, needed
 
@@ -132,6 +134,27 @@ def test_results_of_two_environments(drives: Any) -> None:
     assert {(row.form, row.environment, row.against) for row in rows} == {
         *(("amount", "base", ""), ("amount", "new", ""), ("ratio", "new", "base"))
     }
+
+
+def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> None:
+    first = measure(task_of())
+    both = measure(task_of(), earlier=first.samples)
+    for row in first.results.estimates:
+        if row.metric == "step":
+            [same] = [
+                r
+                for r in both.results.estimates
+                if (r.environment, r.cell, r.metric, r.form)
+                == (row.environment, row.cell, row.metric, row.form)
+            ]
+            assert (same.workers, same.blocks) == (2 * row.workers, 2 * row.blocks)
+    path = tmp_path / "ab.json"
+    write(path, run_file(first.results))
+    sides = task_of().sides
+    assert len(samples_of(path, sides)) == len(first.samples)
+    other = {**sides, "new": side_of("another")}
+    with pytest.raises(BakeoffError, match="no comparison of the same releases on both sides"):
+        samples_of(path, other)
 
 
 @pytest.mark.parametrize("kind", ["run", "ab"])

@@ -14,7 +14,7 @@ from bench.estimates import PROGRAM, TIMING, Estimate, Verdict, detectable
 from bench.metrics import HOST, STEP
 from bench.samples import Sample
 from bench.stats.estimate import estimate
-from bench.stats.verdicts import GROWTH, settled_by_program
+from bench.stats.verdicts import GROWTH, settled_by_program, settling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,3 +189,26 @@ def test_what_a_proof_settles(
     assert row.verdict is (Verdict.EQUIVALENT if settled else before)
     assert (row.settled_by == PROGRAM) is settled
     assert row.bound == (pytest.approx(GROWTH * host / 1e-3) if same and host else None)
+
+
+@pytest.mark.parametrize(
+    ("value", "high", "seconds"),
+    [
+        (1.0, 1.04, 60 * ((math.log(1.04) / math.log(1.02)) ** 2 - 1)),  # to lie in the margin
+        (1.05, 1.11, 60 * ((math.log(1.11 / 1.05) / math.log(1.05)) ** 2 - 1)),  # to leave out 1
+        (1.0, math.inf, 0.0),
+    ],
+)
+def test_seconds_that_settle_what_is_open(value: float, high: float, seconds: float) -> None:
+    row = Estimate(
+        cell=HAIKU,
+        metric="step",
+        form="ratio",
+        value=value,
+        low=value**2 / high,
+        high=high if math.isfinite(high) else None,
+        verdict=Verdict.INCONCLUSIVE,
+    )
+    settled = msgspec.structs.replace(row, verdict=Verdict.SLOWER)
+    assert settling([row, settled], 60, 0.02) == pytest.approx(seconds)
+    assert settling([settled], 60, 0.02) == 0
