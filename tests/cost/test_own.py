@@ -251,12 +251,12 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
 def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
     name = begun("equinox")
     run = how(tmp_path, JAX_DISABLE_MOST_OPTIMIZATIONS="false")
-    given = command("cost", f"{name}.py", "--budget", "45", "-o", "cost.json")
+    given = command("cost", f"{name}.py", "--budget", "25", "-o", "cost.json")
     done = subprocess.run(given, **run, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     file = json.loads(Path("cost.json").read_text("utf-8"))
     rows = [row for row in file["bakeoff"]["estimates"] if row["metric"] == HOST]
-    assert {row["cell"][1] for row in rows} >= {"filter_jit", "flat", "pure"}
+    assert {row["cell"][1] for row in rows} >= {"filter_jit", "pure"}
     shown = subprocess.run(
         command("report", "cost.json", "--format", "text"), **run, capture_output=True, check=False
     )
