@@ -231,6 +231,8 @@ def step_of(file: Path) -> str:
         BakeoffError: it is no Python file, or has neither a model nor a step.
     """
     name = impls.add(file)
+    if name in TOGETHER:
+        raise BakeoffError(f"{file.name}: {name} stands for several workloads; rename the file")
     if not is_own(name):
         impls.declared(name)  # which says what is wrong with a file that is no Python
         raise BakeoffError(

@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
 from functools import partial
@@ -217,11 +218,25 @@ def add(file: str | Path) -> str:
 
 def is_step(path: Path) -> bool:
     """Tell whether a file is a training step of a user's own; it is not run."""
+    return bool(STEP_MAKERS & bound(path))
+
+
+def bound(path: Path) -> set[str]:
+    """Return the names that a file defines, assigns or imports; none if it is no Python."""
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return False  # loading it says what is wrong
-    return any(isinstance(node, ast.FunctionDef) and node.name in STEP_MAKERS for node in tree.body)
+        return set()  # loading it says what is wrong
+    names: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name):
+                names.add(name)
+            case ast.Assign(targets=targets):
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+            case ast.ImportFrom(names=aliases):
+                names |= {alias.asname or alias.name for alias in aliases}
+    return names
 
 
 def source(name: str) -> Path:
@@ -274,7 +289,8 @@ def step_module(workload: str) -> Any:
     """Return the module of a user's own step; what lies beside its file can be imported by it."""
     path = Path(WORKLOADS[workload].file)
     if (folder := str(path.parent)) not in sys.path:
-        sys.path.append(folder)  # last: it hides nothing
+        sys.path.append(folder)  # last: it hides nothing of ours
+    os.chdir(folder)  # what it reads may lie beside it
     return _of_file(f"yours_{workload}", path)
 
 

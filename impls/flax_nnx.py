@@ -52,13 +52,13 @@ from flax import nnx
 
 class Net(nnx.Module):
     def __init__(self, rngs):
-        self.hidden = nnx.List([nnx.Linear(64, 64, rngs=rngs) for _ in range(3)])
+        self.first = nnx.Linear(64, 64, rngs=rngs)
+        self.second = nnx.Linear(64, 64, rngs=rngs)
         self.readout = nnx.Linear(64, 10, rngs=rngs)
 
     def __call__(self, x):
-        for layer in self.hidden:
-            x = jax.nn.relu(layer(x))
-        return self.readout(x)
+        x = jax.nn.relu(self.first(x))
+        return self.readout(jax.nn.relu(self.second(x)))
 
 
 def make_model():
@@ -92,8 +92,8 @@ WRITE = {
     "flat": "arrays, structure = jax.tree.flatten((model, optimizer))\n"
     "step = jax.jit(train_step)  # which begins with jax.tree.unflatten(structure, arrays)\n"
     "arrays, loss = step(arrays, batch)",
-    "pure": "graphdef, params = nnx.split(model, nnx.Param)\n"
-    "step = jax.jit(train_step)  # which begins with nnx.merge(graphdef, params)\n"
+    "pure": "graphdef, params, others = nnx.split(model, nnx.Param, ...)\n"
+    "step = jax.jit(train_step)  # which begins with nnx.merge(graphdef, params, others)\n"
     "params, opt_state, loss = step(params, opt_state, batch)",
 }
 
@@ -177,7 +177,8 @@ def loaded(pair: Pair, rest: AtRest) -> Pair:
     nnx.update(model, rest.params)
     if rest.others:
         nnx.update(model, rest.others)
-    variables = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
+    boxes = jax.tree.leaves(optimizer.opt_state, is_leaf=is_variable)
+    variables = (box for box in boxes if jax.tree.leaves(box))  # a mask leaves some empty
     for variable, value in zip(variables, jax.tree.leaves(rest.opt_state), strict=True):
         variable.set_value(value)
     optimizer.step.set_value(jax.device_put(np.uint32(rest.updates)))

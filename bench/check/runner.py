@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 import impls
+from bench.cells import added_files
 from bench.check.judge import CHECKS
 from bench.check.subject import ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError
@@ -103,7 +104,8 @@ class Judgement:
 def entrant_name(given: str) -> str:
     """Return the entrant that a name or a path stands for; raise BakeoffError if there is none."""
     if given.endswith(".py"):
-        return impls.add(given)
+        [name], _ = added_files([given])
+        return name
     if given not in impls.names():
         raise unknown("entrant", given, [*impls.names(), "a Python file's path"])
     return given

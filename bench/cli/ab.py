@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import tracking
+from bench.cli.documents import give, rendered
 from bench.estimates import MARGIN
 from bench.options import (
     BackendName,
@@ -85,6 +86,7 @@ def ab(
     from bench.engine.session import Task, measure
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
+    from bench.report.table import Document
     from bench.track import ab as track
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
@@ -100,19 +102,31 @@ def ab(
         name: sides.asked(environment, selection)
         for name, environment in zip(names, environments, strict=True)
     }
-    cells = sides.cells_of(selection, both)
+    try:
+        cells = sides.cells_of(selection, both)
+    except sides.DoesNotRunError as error:
+        if output is not None and chosen != "json":
+            found = Document(title=f"{new} beside {base}", headline=str(error), status="bad")
+            give(rendered(found, chosen, track.MARKER), output)
+        raise
     sides.require_common(cells)
     metrics = sides.needed(selection, cells)
     arguments = tuple(sys.argv[1:])
     task = Task("ab", arguments, metrics, both, options, [names], BASE, selection.files)
-    earlier = sides.samples_of(more, both) if more else ()
+    earlier = sides.ended(more, both) if more else None
     asking = time.monotonic() - start
     with tracking.progress(console, budget) as on_progress:
         resumed = "" if resume else None
         measured = measure(
-            task, before=asking, resume=resumed, on_progress=on_progress, earlier=earlier
+            task,
+            before=asking,
+            resume=resumed,
+            on_progress=on_progress,
+            earlier=earlier.samples if earlier else (),
         )
     results = measured.results
+    if earlier:
+        results.spent.wall_seconds += earlier.results.spent.wall_seconds
     document = track.document(results)
     tracking.finish(results, document, chosen, output, details=details, marker=track.MARKER)
     measured.journal.remove()

@@ -71,6 +71,8 @@ def cost(
     if file is not None and (arrays is not None or step_ms is not None):
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
     if file is None:
+        if backend is not None or budget != SECONDS or resume:
+            raise BakeoffError("--backend, --budget and --resume are for measuring: name a file")
         by_table(arrays, step_ms, names_of(style), chosen, output)
         return 0
     from bench.cost.own import document, measured

@@ -66,7 +66,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Make a page of runs, A/Bs, bisections or histories, or a table, from their files alone."""
+    """Make a page of what any command has measured, or a table, from files alone."""
     from bench.runfile.reader import read
 
     if output is None and format_ in (None, "html"):

@@ -20,7 +20,7 @@ from bench.metrics import HOST, STEP
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
 from bench.runfile import EnvironmentInfo
-from bench.worker.settings import conditions
+from bench.worker.settings import as_users, conditions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ METRICS = (HOST, STEP, IN_A_ROW)
 waited for, and in a row of 50."""
 NEGLIGIBLE = 0.01
 """Part of a step up to which what a style adds is not worth a change of code."""
+WORTH_SAYING = 0.05
+"""Part by which a step takes longer from which on that is told beside the microseconds."""
 COLUMNS = (
     Column("style"),
     Column("added to\na call", number=True, help="on one core, waited for, with a 95 % interval"),
@@ -71,9 +73,10 @@ class OwnCost:
 
     @cached_property
     def entrant(self) -> str:
-        """The library of the model; of a file without one, the file."""
-        entrants = [row.cell.entrant for row in self.cells]
-        return next((n for n in entrants if n != self.baseline.workload), *entrants[:1])
+        """The library of the model; the file's own name where that is plain JAX, or none."""
+        entrants = (row.cell.entrant for row in self.cells)
+        file = self.baseline.workload
+        return next((name for name in entrants if name != file), file)
 
     @cached_property
     def costs(self) -> dict[str, Estimate]:
@@ -83,22 +86,26 @@ class OwnCost:
         return {style: row for style, row in numbers.items() if row is not None}
 
     def times(self, style: str, other: str) -> str:
-        """Return in words how much longer a step takes in a style than in another one."""
-        for metric, where in ((STEP, ""), (HOST, " on one core")):
+        """Return in words how much longer a step takes in a style; empty for next to nothing."""
+        cells = {row.cell.style: row.cell for row in self.cells}
+        for metric in (STEP, HOST):
             base = self.results.table.amount(self.baseline, metric)
-            cells = {row.cell.style: row.cell for row in self.cells}
-            rows = [
-                self.number(cells[name], metric) if name in cells else None
-                for name in (style, other)
-            ]
-            if base is None or rows[0] is None or (rows[1] is None and other != FLAT):
+            rows = [self.number(cells[s], metric) for s in (style, other) if s in cells]
+            known = [row for row in rows if row is not None]
+            if base is None or len(known) < len(rows) or not known or not known[0].differs:
                 continue
             first, second = (
-                1.0 if r is None else r.value if r.form == "ratio" else 1 + r.value / base.value
-                for r in rows
-            )
-            return f"takes {first / second:.2g} times as long{where}"
-        return "takes longer"
+                *(r.value if r.form == "ratio" else 1 + r.value / base.value for r in known),
+                1.0,  # plain JAX's
+            )[:2]
+            if first >= (1 + WORTH_SAYING) * second:
+                return f"takes {first / second:.2g} times as long{self.where * (metric == HOST)}"
+        return ""
+
+    @property
+    def where(self) -> str:
+        """The core that host costs are measured on, in words."""
+        return " on one core" if self.baseline.backend == "cpu" else ""
 
     @property
     def step(self) -> Estimate | None:
@@ -124,18 +131,24 @@ def measured(
     """
     start, name = time.monotonic(), step_of(file)
     outside = {name: str(file.resolve())}
-    load = conditions()
+    facts, place = conditions(), Place().for_users_step()
+    facts["environment"] = as_users(facts["environment"])
     try:
-        offered = replace(offer((), outside), conditions=load)
+        offered = replace(offer((), outside, place=place), conditions=facts)
     except WorkerFailedError as error:
         raise BakeoffError(f"{file.name} cannot be measured: {failure(error)}") from error
     if name in offered.problems:
         raise BakeoffError(offered.problems[name])
+    if "make_model" not in impls.bound(file):
+        raise BakeoffError(
+            f"{file.name} has a make_step alone, and nothing to compare it with: compare releases "
+            f"by `bakeoff ab --step {file.name}`, or add make_model and loss"
+        )
     usual = next((b for b in offered.backends if b != "cpu"), "cpu")
     entrants = tuple(offered.styles)  # named, so that unusual styles take part, too
     selection = Selection(entrants, styles, (name,), (backend or usual,), METRICS)
     cells = selection.cells(offered)
-    side = Side(Place(), offered, EnvironmentInfo(versions=offered.versions))
+    side = Side(place, offered, EnvironmentInfo(versions=offered.versions))
     task = Task(
         kind="cost",
         arguments=tuple(arguments),
@@ -156,7 +169,8 @@ def document(results: Results) -> Document:
     arrays = results.table.amount(it.baseline, "parameter_arrays")
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
-    failures = [f"{row.cell.arm.words} failed: {row.failure}" for row in it.cells if row.failure]
+    failed = [row for row in results.cells if row.failure and not row.cell.is_control]
+    failures = dict.fromkeys(f"{row.cell.arm.words} failed: {row.failure}" for row in failed)
     sections = (
         Section("Failures", tuple(failures), status="bad"),
         Section("Cost of a step", tables=(table(it),)),
@@ -174,9 +188,9 @@ def document(results: Results) -> Document:
         warnings=tuple(results.warnings),
         sections=tuple(section for section in sections if not section.empty),
         fine_print=(
-            "Compared with `jax.jit` over the arrays of the same model. Each style has the same "
-            "losses and parameters in ten steps; a `make_step` is measured as it is. In brackets: "
-            "95 % intervals.",
+            "Compared with `jax.jit` over the arrays of the same model. Each style with a number "
+            "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
+            "In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
         ),
     )
@@ -195,7 +209,9 @@ def answer(it: OwnCost) -> tuple[str, str]:
     # What people change: their own step, or what most tutorials write
     style = next((s for s in costs if s not in (PURE, *about.references)), "")
     if not style:
-        return f"{at}, there is nothing to choose: its library has one way to write it.", ""
+        ways = {row.cell.style for row in it.cells} - {PURE}
+        why = "no style has a number" if ways else "its library has one way to write it"
+        return f"{at}, there is nothing to choose: {why}.", ""
     usual = costs[style]
     if usual.high is not None and usual.high < NEGLIGIBLE * step.value:
         part = percent(max(0.0, usual.value) / step.value)
@@ -203,18 +219,25 @@ def answer(it: OwnCost) -> tuple[str, str]:
     zero = Estimate(cell=it.baseline, metric=HOST, form="added", value=0.0, low=0.0, high=0.0)
     better = cheaper(it.entrant, style, costs | {plain: zero})
     if not better:
-        return f"{at}, `{style}` adds {words(usual)}; no style certainly adds less.", ""
+        return f"{at}, `{style}` adds {unsigned(usual)}; no style certainly adds less.", ""
     lines = [
         f"{sign} {line}"
         for sign, name in (("-", style), ("+", better))
         for line in about.write.get(name, f"your {name}").splitlines()
     ]
-    less = words(costs[better]) if better in costs else "nothing"
+    less = unsigned(costs[better]) if better in costs else "nothing"
+    longer = f"`{style}` {times}. " if (times := it.times(style, better)) else ""
+    where = it.where.strip().capitalize() + ", it" if it.where and longer else f"`{style}`"
     return (
-        f"{at}, write `{better}`: `{style}` {it.times(style, better)}. On one core it adds "
-        f"{words(usual)} to plain JAX's call, and `{better}` {less}.",
+        f"{at}, write `{better}`: {longer}{where} adds {unsigned(usual)} to plain JAX's call, and "
+        f"`{better}` {less}.",
         "\n".join(lines),
     )
+
+
+def unsigned(added: Estimate) -> str:
+    """Return what is added without the sign that a table has."""
+    return words(added).removeprefix("+")
 
 
 def table(it: OwnCost) -> Table:
@@ -250,4 +273,4 @@ def missing(it: OwnCost) -> Iterator[str]:
             if metric in METRICS:
                 reasons.setdefault(why, {})[row.cell.arm.words] = None
     for why, arms in reasons.items():
-        yield wording.sentence(f"{wording.joined(list(arms))}: {why}; give a larger --budget")
+        yield f"{wording.joined(list(arms))}: {why}; give a larger --budget."

@@ -10,13 +10,13 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from bench.worker.protocol import PROTOCOL, Recorder
-from bench.worker.settings import ROOT, environment, threads
+from bench.worker.settings import ROOT, as_users, environment, threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,6 +61,10 @@ class Place:
         """Return the place of another interpreter, or of another revision's code."""
         own = python == sys.executable
         return cls((python, "-m", MODULE), environment(root, own=own), root)
+
+    def for_users_step(self) -> Place:
+        """Return the same place under the settings of a user's own step."""
+        return replace(self, variables=as_users(self.variables))
 
 
 class Worker:

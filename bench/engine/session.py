@@ -332,9 +332,9 @@ def results_of(
     cells = cell_results(task, plan)
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
-    workers, blocks = plan.spent.processes, plan.spent.blocks
+    numbers = max(plan.spent.processes, plan.spent.blocks)  # a cold process is a block of its own
     samples += [
-        s._replace(worker=s.worker + workers, block=s.block and s.block + blocks)
+        s._replace(worker=s.worker + numbers, block=s.block + numbers)
         for s in earlier
         if (s.environment, s.cell) not in failed
         and METRICS[s.metric].kind in (Kind.WARM, Kind.COLD)

@@ -17,6 +17,7 @@ from bench.engine.process import (
     ask_once,
 )
 from bench.environments.builder import failure
+from common.config import is_own
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def offer(
         return msgspec.convert(ask_once(command, place, silence), Offer)
 
     named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
+    if any(map(is_own, outside)):  # there is nothing beside it that might do
+        return described([impls.BASELINE])
     with suppress(WorkerFailedError):  # an entrant may kill its worker: then each has its own
         return described(named)
     result = described([impls.BASELINE])

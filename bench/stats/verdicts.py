@@ -52,13 +52,13 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
         seconds: That they took.
         margin: Fraction within which two times are equivalent.
     """
-    times = [
-        (row.half_width / max(distance, math.log1p(margin) - distance)) ** 2
-        for row in rows
-        if row.form == "ratio" and row.verdict is Verdict.INCONCLUSIVE
-        if math.isfinite(row.half_width) and (distance := abs(math.log(row.value))) >= 0
-    ]
-    return max(0.0, max(times, default=1.0) - 1) * seconds
+    bound, most = math.log1p(margin), 1.0
+    for row in rows:
+        if row.form == "ratio" and row.verdict is Verdict.INCONCLUSIVE:
+            distance = abs(math.log(row.value))
+            times = (row.half_width / max(distance, bound - distance)) ** 2
+            most = max(most, times) if math.isfinite(times) else most
+    return (most - 1) * seconds
 
 
 def settled_by_program(

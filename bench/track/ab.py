@@ -175,7 +175,8 @@ def _fine_print(it: Comparison) -> Iterator[str]:
     if it.limits:
         yield f"Smallest change that would show: {', '.join(it.limits.values())}."
     spent = it.results.spent.wall_seconds
-    if it.measured and (more := settling(it.times, spent, it.margin)):
+    main = [row for row in it.times if row.metric in (STEP, HOST)] or it.times
+    if it.measured and (more := settling(main, spent, it.margin)):
         yield f"About {amount(float(f'{more:.1g}'), 's')} more would settle what is open: --more."
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]

@@ -118,8 +118,9 @@ class Bisection:
         sides = {str(spec): self.side(spec) for spec in (good, bad)}
         if not self.selection.step:
             self.require_style(sides.values())
-        # Of a user's step, the last one: plain JAX's `pure` may be there beside its library's
-        *_, self.record.cell = require_common(cells_of(self.selection, sides))
+        cells = require_common(cells_of(self.selection, sides))
+        # Of a user's step, plain JAX's `pure` may be there beside that of its library
+        self.record.cell = min(cells, key=lambda cell: cell.is_baseline)
         self.search(good, bad)
         self.record.seconds = self.spent
         return ResultsWithSamples(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
     from bench.runfile import Results
-    from bench.samples import Sample
+    from bench.runfile.reader import Run
 
 WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: host costs, and the tutorial's size."""
@@ -91,9 +91,10 @@ def asked(environment: Environment, selection: Selection) -> Side:
     Raises:
         BakeoffError: no worker of it can even load the baseline.
     """
-    spec = str(environment.spec)
+    spec, place = str(environment.spec), environment.place
+    place = place.for_users_step() if selection.step else place
     try:
-        offered = offer(selection.entrants, selection.files, place=environment.place)
+        offered = offer(selection.entrants, selection.files, place=place)
     except WorkerFailedError as error:
         raise BakeoffError(f"{spec} cannot be measured: {failure(error)}") from error
     except (msgspec.ValidationError, OSError) as error:  # another revision's, or no interpreter
@@ -110,24 +111,30 @@ def asked(environment: Environment, selection: Selection) -> Side:
         commit=environment.commit or "",
         gaps={**environment.gaps, **offered.problems, **missing},
     )
-    return Side(environment.place, offered, info)
+    return Side(place, offered, info)
 
 
-def samples_of(path: Path, sides: Mapping[str, Side]) -> list[Sample]:
-    """Return the samples of a comparison that has ended.
+def ended(path: Path, sides: Mapping[str, Side]) -> Run:
+    """Return a comparison that has ended, to go on with it.
 
     Raises:
         BakeoffError: it cannot be read, or its sides had other releases.
     """
+
+    def releases(info: EnvironmentInfo | None) -> object:
+        return info and (info.spec, info.versions, info.pins, info.commit)
+
     run = read(path)
-    for name, side in sides.items():
-        known = run.results.environments.get(name)
-        if run.results.kind != "ab" or known is None or known.versions != side.info.versions:
-            raise BakeoffError(
-                f"{path} is no comparison of the same releases on both sides; give one that is, or "
-                "leave --more out"
-            )
-    return run.samples
+    same = all(
+        releases(run.results.environments.get(name)) == releases(side.info)
+        for name, side in sides.items()
+    )
+    if run.results.kind != "ab" or not same:
+        raise BakeoffError(
+            f"{path} is no comparison of the same releases on both sides; give one that is, or "
+            "leave --more out"
+        )
+    return run
 
 
 def gap(side: Side, cell: Cell) -> str:

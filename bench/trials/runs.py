@@ -126,7 +126,9 @@ def losses(folder: Path) -> Record:
     for path in folder.glob(f"*{SUFFIX}"):
         for record in Journal.open(path).records:
             answer = record["outcome"].get("answer") or {}
+            cold = record["action"]["do"] == "cold"  # a control's is answered as the baseline's
             for arm, metric, value, *_ in answer.get("samples", []):
+                arm = record["action"]["arms"][0] if cold else arm
                 if METRICS[metric].kind in (Kind.WARM, Kind.COLD):
                     journalled[arm, metric, value] += 1
     written = Counter((str(s.cell.arm), s.metric, s.value) for s in run.samples)

@@ -78,14 +78,14 @@ def cold(
     case: Any
     if is_own(workload):
         from bench.cells import Arm
-        from bench.worker.own import Case, OwnStep
+        from bench.worker.own import Inputs, OwnStep
 
         if hasattr(loaded, "make_model"):
             with timed(seconds, "init"):
                 loaded.make_model()
                 jax.block_until_ready(jax.live_arrays())
         file = OwnStep(workload)
-        case = Case(file.start(), file.batch())
+        case = Inputs(file.start(), file.batch())
         step = file.make(Arm(entrant, style), donate=donate)
         step.load(case.fresh())
     else:

@@ -78,6 +78,11 @@ class Session:
         answer = Failures({})
         if cache is not None:
             use_cache(cache)
+        # First, for what a user's file sets is what its step runs under
+        for name in filter(is_own, outside):
+            problem = guarded(partial(impls.step_module, name))
+            if isinstance(problem, Failed):
+                return Failures(dict.fromkeys(arms, problem.failure))
         rng = random.Random(seed)  # noqa: S311 -- an order of imports is no secret
         entrants = list(dict.fromkeys(arm.code.entrant for arm in self.index))
         program = guarded(baseline_program) if check_programs else ""
@@ -106,12 +111,11 @@ class Session:
 
     def imported(self, arm: Arm, outside: Mapping[str, str]) -> None:
         """Import what an arm is made of."""
-        for name in filter(is_own, outside):
-            impls.step_module(name)
-            if arm.code.entrant != name:
-                impls.load(arm.code.entrant)
-            return
-        arm.load()
+        step = next(filter(is_own, outside), None)
+        if step is None:
+            arm.load()
+        elif arm.code.entrant != step:
+            impls.load(arm.code.entrant)
 
     def at(self, arm: Arm) -> None:
         """Say that it is an arm's turn."""
@@ -151,9 +155,13 @@ class Session:
 
     def prove(self, workload: str, backend: str, arm: str) -> Proven | Failed:
         """Make an arm's step, and show that it is equal."""
-        arms = self.on(workload, backend)
-        baseline = arms.reference  # whose failure is not this arm's
-        return self.guard(arms, arm, partial(proven, baseline=baseline))
+        arms = guarded(partial(self.on, workload, backend))
+        if isinstance(arms, Failed):
+            return arms
+        reference = guarded(arms.known)
+        if isinstance(reference, Failed):
+            return reference
+        return self.guard(arms, arm, partial(proven, baseline=reference))
 
     def open(
         self, workload: str, backend: str, arm: str, losses: list[float] | None
@@ -162,7 +170,9 @@ class Session:
 
         `losses` are the baseline's ten; None has this process find them.
         """
-        arms = self.on(workload, backend)
+        arms = guarded(partial(self.on, workload, backend))
+        if isinstance(arms, Failed):
+            return arms
         expected = arms.reference.losses.tolist() if losses is None else losses
         return self.guard(arms, arm, partial(opened, losses=expected))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ENVIRONMENT = {
     # What jax calls `highest` from 0.4.31 on: float32 also where TF32 is the default
@@ -19,6 +19,8 @@ ENVIRONMENT = {
     # A worker and cold processes share a GPU: none may take three quarters of it at once
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
+USERS = ("JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
+"""Those that a step of a user's own has as the user sets them."""
 DEBUGGING = (
     *("JAX_CHECK", "JAX_DEBUG", "JAX_DISABLE_JIT", "JAX_ENABLE_CHECKS", "JAX_LOG_COMPILES"),
     "PYTHONDONTWRITEBYTECODE",  # without bytecode, an import takes twice as long
@@ -48,6 +50,12 @@ def environment(root: Path = ROOT, *, own: bool = True) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH") if own else None])]
     return kept | ENVIRONMENT | threads() | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def as_users(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables for a step of a user's own, whose numbers are the user's choice."""
+    given = {name: os.environ[name] for name in USERS if name in os.environ}
+    return {name: v for name, v in variables.items() if name not in USERS} | given
 
 
 def affinity() -> list[int] | None:
