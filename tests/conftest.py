@@ -11,12 +11,13 @@ import pytest
 
 import impls
 from bench.environments.uv import compiled, minor
+from common.config import WORKLOADS
 from common.equality import Case, make
 from common.errors import BakeoffError
 from tests.commands import Done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from common.contract import TrainStep
@@ -55,6 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, so that no core waits at the end for another one's."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def own_steps() -> Iterator[None]:
+    """Forget after a test which training steps of a user's own took part."""
+    yield
+    for name in [name for name, workload in WORKLOADS.items() if workload.file]:
+        del WORKLOADS[name]
+        sys.modules.pop(f"yours_{name}", None)
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,12 +22,8 @@ from bench.runfile import CellResult, Results
 from bench.worker.offers import describe
 from bench.worker.own import OwnArms
 from bench.worker.proof import proven
-from common import config
 from common.errors import BakeoffError
 from tests.commands import command, how
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MODEL = """
 import jax
@@ -65,15 +60,10 @@ LIBRARIES = ("equinox", "flax_nnx", "flax_linen")
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Work in a folder of the test's own, and forget afterwards which files took part."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(impls, "OUTSIDE", {})
-    known = dict(config.WORKLOADS)
-    yield
-    for name in set(config.WORKLOADS.keys()) - set(known):
-        del config.WORKLOADS[name]
-        sys.modules.pop(f"yours_{name}", None)
 
 
 def written(text: str, name: str = "mine") -> str:
