@@ -84,8 +84,7 @@ def offered(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     name = begun(library)
-    lines = [line for line in Path(f"{name}.py").read_text("utf-8").splitlines() if line.strip()]
-    assert len(lines) <= 40
+    assert len(Path(f"{name}.py").read_text("utf-8").split("\n")) <= 45
     arms = OwnArms(name, "cpu", donate=False)
     assert arms.own.entrant == library
     about = impls.readable(library)
