@@ -31,7 +31,7 @@ def cost(
     file: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="A file with your model, batch and loss, as `bakeoff new mine --model equinox` "
             "begins one: each style's step is proven equal and measured here.",
             show_default=False,

@@ -16,7 +16,7 @@ from bench.engine.session import Side, Task, measure
 from bench.environments.builder import failure
 from bench.environments.offers import offer
 from bench.estimates import Estimate
-from bench.metrics import HOST, STEP
+from bench.metrics import HOST, STEP, label
 from bench.report import wording
 from bench.report.table import Column, Document, Row, Section, Table, amount, percent, words
 from bench.runfile import EnvironmentInfo
@@ -174,7 +174,7 @@ def document(results: Results) -> Document:
     sections = (
         Section("Failures", tuple(failures), status="bad"),
         Section("Cost of a step", tables=(table(it),)),
-        Section("Change", (change,) if change else ()),
+        Section("Change", tuple(change.splitlines())),
         Section("Not measured", tuple(missing(it))),
     )
     return Document(
@@ -221,7 +221,7 @@ def answer(it: OwnCost) -> tuple[str, str]:
     if not better:
         return f"{at}, `{style}` adds {unsigned(usual)}; no style certainly adds less.", ""
     lines = [
-        f"{sign} {line}"
+        f"`{sign} {line}`"  # as code: in Markdown, a sign would begin a list
         for sign, name in (("-", style), ("+", better))
         for line in about.write.get(name, f"your {name}").splitlines()
     ]
@@ -256,7 +256,8 @@ def table(it: OwnCost) -> Table:
             rows.append(Row((row.cell.arm.words, *numbers, shown, wording.program(row.proof))))
     amounts = [it.results.table.amount(it.baseline, metric) for metric in METRICS]
     first = [amount(row.value, "s") if row else "" for row in amounts]
-    plain = Row(("jax.jit, arrays alone", *first, "", ""))
+    name = "jax.jit" if it.entrant == it.baseline.workload else "jax.jit, arrays alone"
+    plain = Row((name, *first, "", ""))
     waiting = [
         f"`{row.cell.arm.words}` waits for the device in each call: nothing overlaps."
         for row in it.cells
@@ -266,11 +267,12 @@ def table(it: OwnCost) -> Table:
 
 
 def missing(it: OwnCost) -> Iterator[str]:
-    """Yield what has no number, and what would give it one."""
-    reasons: dict[str, dict[str, None]] = {}
+    """Yield which metrics of which styles have no number, and what would give them one."""
+    reasons: dict[tuple[str, str], list[str]] = {}
     for row in it.cells:
         for metric, why in row.missing.items():
             if metric in METRICS:
-                reasons.setdefault(why, {})[row.cell.arm.words] = None
-    for why, arms in reasons.items():
-        yield f"{wording.joined(list(arms))}: {why}; give a larger --budget."
+                reasons.setdefault((metric, why), []).append(row.cell.arm.words)
+    for (metric, why), arms in reasons.items():
+        of = "" if len(arms) == len(it.cells) else f" of {wording.joined(arms)}"
+        yield f"{label(metric)}{of}: {why}; give a larger --budget."

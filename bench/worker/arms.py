@@ -150,10 +150,6 @@ class Arms:
         program = program_of(step, self.case)
         return Reference(self.losses(step), facts(program) if program else None)
 
-    def known(self) -> Reference:
-        """Return what is known of the baseline; it may fail, where that is a user's own step."""
-        return self.reference
-
     def make(self, arm: Arm) -> TrainStep:
         """Return a new step of an arm."""
         return make(arm.load(donate=self.donate), self.case)

@@ -158,7 +158,7 @@ class Session:
         arms = guarded(partial(self.on, workload, backend))
         if isinstance(arms, Failed):
             return arms
-        reference = guarded(arms.known)
+        reference = guarded(lambda: arms.reference)
         if isinstance(reference, Failed):
             return reference
         return self.guard(arms, arm, partial(proven, baseline=reference))
