@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,7 +39,6 @@ from common.errors import BakeoffError, require_new, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
 
     from bench.environments.offers import Offer
     from bench.samples import Sample
@@ -152,6 +152,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="JOURNAL",
         help="go on with a run that was cut off, given the same options: the newest one in "
         f"{journals.FOLDER}/, or this one",
+    )
+    group.addoption(
+        "--more",
+        metavar="RUN.json",
+        help="go on with what the same command has written to RUN.json: its samples count, too",
     )
     group.addoption(
         "--environment",
@@ -363,11 +368,13 @@ def measured(request: pytest.FixtureRequest) -> Measured | None:
                 wrong_use_ends(),
                 terminal.Progress(console_of(config), bench.options.budget) as progress,
             ):
+                more = config.getoption("--more")
                 bench.measured = measure(
                     bench.task,
                     before=before if 0 <= before <= MOST_BEFORE else 0.0,
                     resume=bench.resume,
                     on_progress=progress,
+                    more=Path(more) if more else None,
                 )
             bench.broken = False
         finally:

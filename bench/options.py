@@ -198,6 +198,14 @@ Cores = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with what was cut off, given the same options.")
 ]
+More = Annotated[
+    Path | None,
+    typer.Option(
+        "--more",
+        metavar="RUN.json",
+        help="Go on with what the same command has written by -o RUN.json: its samples count, too.",
+    ),
+]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="A new file.", show_default="standard output")
 ]

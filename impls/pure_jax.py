@@ -14,7 +14,6 @@ import numpy as np
 import optax
 
 from common.contract import Dense, Library, Model, Weights, flat
-from common.layerwise import loss_and_gradient
 from common.steps import (
     donated,
     functional,
@@ -24,6 +23,7 @@ from common.steps import (
     split_pair,
     stages_of,
 )
+from impls.layerwise import loss_and_gradient
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PRNGKeyArray

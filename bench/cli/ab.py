@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
 import typer
 
 from bench.cli import tracking
-from bench.cli.documents import give, rendered
+from bench.cli.documents import publish
 from bench.estimates import MARGIN
 from bench.options import (
     BackendName,
@@ -21,6 +20,7 @@ from bench.options import (
     EntrantNames,
     Margin,
     MetricNames,
+    More,
     Options,
     Output,
     Pairs,
@@ -65,14 +65,7 @@ def ab(
     format_: tracking.Format = None,
     details: tracking.Details = False,
     resume: Resume = False,
-    more: Annotated[
-        Path | None,
-        typer.Option(
-            "--more",
-            metavar="AB.JSON",
-            help="Go on with a comparison of the same sides that has ended: its samples count.",
-        ),
-    ] = None,
+    more: More = None,
 ) -> int:
     """Measure two sides in turns on this machine, and say of each cell what differs.
 
@@ -83,7 +76,7 @@ def ab(
     Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, an exact number
     is higher, or a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
     """
-    from bench.engine.session import Task, measure
+    from bench.engine.session import Task
     from bench.environments.builder import Builder
     from bench.environments.spec import parse
     from bench.report.table import Document
@@ -107,27 +100,14 @@ def ab(
     except sides.DoesNotRunError as error:
         if output is not None and chosen != "json":
             found = Document(title=f"{new} beside {base}", headline=str(error), status="bad")
-            give(rendered(found, chosen, track.MARKER), output)
+            publish([found], chosen, output, marker=track.MARKER)
         raise
     sides.require_common(cells)
     metrics = sides.needed(selection, cells)
     arguments = tuple(sys.argv[1:])
     task = Task("ab", arguments, metrics, both, options, [names], BASE, selection.files)
-    earlier = sides.ended(more, both) if more else None
-    asking = time.monotonic() - start
-    with tracking.progress(console, budget) as on_progress:
-        resumed = "" if resume else None
-        measured = measure(
-            task,
-            before=asking,
-            resume=resumed,
-            on_progress=on_progress,
-            earlier=earlier.samples if earlier else (),
-        )
-    results = measured.results
-    if earlier:
-        results.spent.wall_seconds += earlier.results.spent.wall_seconds
-    document = track.document(results)
-    tracking.finish(results, document, chosen, output, details=details, marker=track.MARKER)
-    measured.journal.remove()
-    return int(Comparison(results).status)
+    made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
+    document = track.document(made.results)
+    tracking.finish(made.results, document, chosen, output, details=details, marker=track.MARKER)
+    made.journal.remove()
+    return int(Comparison(made.results).status)

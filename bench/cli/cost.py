@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path  # noqa: TC003 -- Typer reads the annotations
 from typing import Annotated
 
 import typer
 
 from bench.cli import tracking
-from bench.cli.documents import give, rendered, show
-from bench.options import BackendName, Budget, Options, Output, Resume, StyleNames, names_of
+from bench.cli.documents import publish
+from bench.options import (
+    BackendName,
+    Budget,
+    More,
+    Options,
+    Output,
+    Resume,
+    StyleNames,
+    names_of,
+)
 from common.config import check_size
 from common.errors import BakeoffError, unknown
 
@@ -58,6 +68,7 @@ def cost(
     format_: tracking.Format = None,
     output: Output = None,
     resume: Resume = False,
+    more: More = None,
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
@@ -71,24 +82,17 @@ def cost(
     if file is not None and (arrays is not None or step_ms is not None):
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
     if file is None:
-        if backend is not None or budget != SECONDS or resume:
-            raise BakeoffError("--backend, --budget and --resume are for measuring: name a file")
+        if backend is not None or budget != SECONDS or resume or more is not None:
+            raise BakeoffError(
+                "--backend, --budget, --resume and --more are for measuring: name a file"
+            )
         by_table(arrays, step_ms, names_of(style), chosen, output)
         return 0
-    from bench.cost.own import document, measured
+    from bench.cost.own import document, task_of
 
-    options = tracking.checked(Options(budget))
-    console = tracking.error_console()
-    with tracking.progress(console, budget) as on_progress:
-        made = measured(
-            file,
-            options,
-            names_of(style),
-            backend,
-            arguments=sys.argv[1:],
-            resume="" if resume else None,
-            on_progress=on_progress,
-        )
+    start, options = time.monotonic(), tracking.checked(Options(budget))
+    task = task_of(file, options, names_of(style), backend, arguments=sys.argv[1:])
+    made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     tracking.finish(made.results, document(made.results), chosen, output)
     made.journal.remove()
     return int(any(row.failure is not None for row in made.results.cells))
@@ -124,7 +128,4 @@ def by_table(
             raise unknown("style", name, sorted(costs.by_style))
     step = Step(arrays, (step_ms or STEP_MS) / 1e3, assumed=step_ms is None)
     made = document(costs, step, [costs.by_style[name] for name in names or costs.by_style])
-    if output is None and format_ == "text":
-        show(made)
-    else:
-        give(rendered(made, format_), output)
+    publish([made], format_, output)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from bench.report.table import Document
@@ -20,38 +20,55 @@ ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "
 """Endings of files, where they are not the name of a format."""
 
 
-def show(document: Document, *, details: bool = False) -> None:
-    """Print a document on standard output, with its folded parts if `details` are asked for."""
+def show(*documents: Document, details: bool = False) -> None:
+    """Print documents on standard output, with their folded parts if `details` are asked for."""
     from rich.console import Console
 
     from bench.report import terminal
 
-    terminal.show(document, Console(highlight=False), details=details)
+    for document in documents:
+        terminal.show(document, Console(highlight=False), details=details)
 
 
-def rendered(document: Document, format_: str, marker: str = "") -> str:
-    """Return a document as the content of a file.
+def rendered(documents: Sequence[Document], format_: str, marker: str = "") -> str:
+    """Return documents as the content of a file.
 
     Args:
-        document: To render.
+        documents: To render.
         format_: `html`, `md` or `text`.
         marker: First line of Markdown, by which a later comment finds the one that it replaces.
     """
     if format_ == "html":
         from bench.report.page import page
 
-        return page(document)
+        return page(*documents)
     if format_ == "md":
         from bench.report.markdown import markdown
 
-        return markdown(document, marker)
+        return "\n".join(markdown(document, marker) for document in documents)
     from rich.console import Console
 
     from bench.report import terminal
 
     file = io.StringIO()
-    terminal.show(document, Console(highlight=False, file=file, width=WIDTH), details=True)
+    for document in documents:
+        terminal.show(document, Console(highlight=False, file=file, width=WIDTH), details=True)
     return file.getvalue()
+
+
+def publish(
+    documents: Sequence[Document],
+    format_: str,
+    output: Path | None,
+    *,
+    details: bool = False,
+    marker: str = "",
+) -> None:
+    """Show documents on a terminal, or write them to a new file or standard output."""
+    if output is None and format_ == "text":
+        show(*documents, details=details)
+    else:
+        give(rendered(documents, format_, marker), output)
 
 
 def format_of[F: str](given: F | None, output: Path | None, formats: Iterable[F]) -> F | None:

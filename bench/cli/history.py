@@ -14,6 +14,7 @@ from bench.options import (
     Blocks,
     EntrantNames,
     MetricNames,
+    More,
     Options,
     Output,
     Pairs,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from bench.cells import Selection
-    from bench.engine.session import Measured
+    from bench.engine.session import Task
+    from bench.track.sides import Days
 
 SINCE, EVERY, BUDGET = "2024-06-01", "1mo", 900.0
 EXAMPLES = """Examples:
@@ -89,6 +91,7 @@ def history(
     format_: tracking.Format = None,
     details: tracking.Details = False,
     resume: Resume = False,
+    more: More = None,
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
@@ -109,6 +112,7 @@ def history(
         measuring |= {"--entrant": entrant, "--style": style, "--workload": workload}
         measuring |= {"--backend": backend, "--metric": metric, "--budget": budget}
         measuring |= {"--step": step, "--pairs": pairs, "--blocks": blocks, "--resume": resume}
+        measuring |= {"--more": more}
         for option, value in measuring.items():
             if value not in (None, False):
                 raise BakeoffError(
@@ -128,7 +132,9 @@ def history(
         until = last_day()
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since or SINCE, "--since"), newest, every or EVERY)
-    made = measured(dates, selection, options, resume=resume)
+    stacks, task = task_of(dates, selection, options)
+    made = tracking.measured(task, stacks.asking, resume=resume, more=more)
+    stacks.complete(made.results)
     tracking.finish(made.results, document(made.results), chosen, output, details=details)
     made.journal.remove()
     return 0
@@ -143,16 +149,14 @@ def last_day() -> str:
     raise BakeoffError("there is no history to resume: run without --resume")
 
 
-def measured(
-    days: Sequence[date], selection: Selection, options: Options, *, resume: bool
-) -> Measured:
-    """Measure the stacks of days, in the order of time; the last one's is the reference."""
-    from bench.engine.session import Task, measure
+def task_of(days: Sequence[date], selection: Selection, options: Options) -> tuple[Days, Task]:
+    """Return the stacks of days, built, and what is measured of them; the last is the reference."""
+    from bench.engine.session import Task
     from bench.environments.builder import Builder
     from bench.track.sides import REFERENCE, Days, needed
 
-    console, stacks = tracking.error_console(), Days()
-    stacks.build(days, selection, Builder(notify=console.print))
+    stacks = Days()
+    stacks.build(days, selection, Builder(notify=tracking.error_console().print))
     groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
     task = Task(
         "history",
@@ -164,12 +168,4 @@ def measured(
         REFERENCE,
         selection.files,
     )
-    with tracking.progress(console, options.budget) as on_progress:
-        made = measure(
-            task,
-            before=stacks.asking,
-            resume="" if resume else None,
-            on_progress=on_progress,
-        )
-    stacks.complete(made.results)
-    return made
+    return stacks, task

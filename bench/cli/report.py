@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bench.cells import Cell
-from bench.cli.documents import format_of, give, rendered, show
+from bench.cli.documents import format_of, give, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from bench.report.table import Document
     from bench.runfile.reader import Run
@@ -74,11 +74,10 @@ def report(
     chosen = str(format_of(format_, output, FORMATS))
     runs = [read(path, samples=False) for path in files]
     documents = list(map(document_of, runs))
-    if chosen == "text" and output is None:
-        for document in documents:
-            show(document, details=True)
+    if chosen == "csv":
+        give(csv_text(runs), output)
     else:
-        give(written(runs, documents, chosen), output)
+        publish(documents, chosen, output, details=True)
 
 
 def document_of(run: Run) -> Document:
@@ -91,17 +90,6 @@ def document_of(run: Run) -> Document:
     module = "bench.cost.own" if kind == "cost" else f"bench.track.{kind}"
     made: Document = import_module(module).document(run.results)
     return made
-
-
-def written(runs: Sequence[Run], documents: Sequence[Document], format_: str) -> str:
-    """Return a report as the content of a file."""
-    if format_ == "html":
-        from bench.report.page import page
-
-        return page(*documents)
-    if format_ == "csv":
-        return csv_text(runs)
-    return "\n".join(rendered(document, format_) for document in documents)
 
 
 def csv_rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:

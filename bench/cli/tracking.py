@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
 
-from bench.cli.documents import format_of, give, rendered, show
+from bench.cli.documents import format_of, publish
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rich.console import Console
 
     from bench.cells import Selection
-    from bench.engine.actions import Action, Spent
+    from bench.engine.session import Measured, Task
     from bench.report.table import Document
     from bench.runfile import ResultsWithSamples
 
@@ -99,14 +97,23 @@ def output_format(given: str | None, output: Path | None) -> str:
     return format_of(given, output, FORMATS) or "text"
 
 
-@contextmanager
-def progress(console: Console, budget: float) -> Iterator[Callable[[Action, Spent], None]]:
-    """Show how far a measurement is; after Ctrl-C, say how to go on."""
+def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:
+    """Measure a task, and show how far that is; after Ctrl-C, say how to go on.
+
+    Args:
+        task: What is to be measured.
+        before: Seconds of the budget that have gone already.
+        resume: Whether to go on with the newest journal of this task.
+        more: What the same command has written: its samples count, too.
+    """
+    from bench.engine.session import measure
     from bench.report.terminal import Progress
 
+    console = error_console()
     try:
-        with Progress(console, budget) as shown:
-            yield shown
+        with Progress(console, task.options.budget) as shown:
+            resumed = "" if resume else None
+            return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
     except KeyboardInterrupt:
         console.print("what was measured is safe: go on with the same command and --resume")
         raise
@@ -133,13 +140,10 @@ def finish(
     """
     from bench.runfile.writer import run_file, write
 
-    if output is None and format_ == "text":
-        show(document, details=details)
-        return
     if output is not None:
         print(document.headline, file=sys.stderr)
     if format_ != "json":
-        give(rendered(document, format_, marker), output)
+        publish([document], format_, output, details=details, marker=marker)
     elif output is not None:
         write(output, run_file(results))
         print(output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import impls
 from bench.cells import FLAT, PURE, REFERENCE, Selection, step_of
 from bench.cost.document import cheaper
 from bench.engine.process import Place, WorkerFailedError
-from bench.engine.session import Side, Task, measure
+from bench.engine.session import Side, Task
 from bench.environments.builder import failure
 from bench.environments.offers import offer
 from bench.estimates import Estimate
@@ -24,12 +23,10 @@ from bench.worker.settings import as_users, conditions
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from bench.cells import Cell
-    from bench.engine.actions import Action, Spent
-    from bench.engine.session import Measured
     from bench.options import Options
     from bench.runfile import CellResult, Results
 
@@ -114,22 +111,20 @@ class OwnCost:
         return table.amount(self.baseline, STEP) or table.amount(self.baseline, HOST)
 
 
-def measured(
+def task_of(
     file: Path,
     options: Options,
     styles: tuple[str, ...],
     backend: str | None,
     *,
     arguments: Sequence[str],
-    resume: str | None,
-    on_progress: Callable[[Action, Spent], None],
-) -> Measured:
-    """Measure `METRICS` of a step in the styles of its library, on one backend.
+) -> Task:
+    """Return what is measured: `METRICS` of a step in the styles of its library, on one backend.
 
     Raises:
         BakeoffError: the file is no step, cannot be measured at all, or has no such style.
     """
-    start, name = time.monotonic(), step_of(file)
+    name = step_of(file)
     outside = {name: str(file.resolve())}
     facts, place = conditions(), Place().for_users_step()
     facts["environment"] = as_users(facts["environment"])
@@ -149,7 +144,7 @@ def measured(
     selection = Selection(entrants, styles, (name,), (backend or usual,), METRICS)
     cells = selection.cells(offered)
     side = Side(place, offered, EnvironmentInfo(versions=offered.versions))
-    task = Task(
+    return Task(
         kind="cost",
         arguments=tuple(arguments),
         needed={"": {cell: frozenset(METRICS) for cell in cells}},
@@ -157,8 +152,6 @@ def measured(
         options=options,
         outside=outside,
     )
-    before = time.monotonic() - start
-    return measure(task, before=before, resume=resume, on_progress=on_progress)
 
 
 def document(results: Results) -> Document:
@@ -170,6 +163,8 @@ def document(results: Results) -> Document:
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
+    asked = [row for row in results.estimates if row.metric in (HOST, STEP)]
+    more = wording.settling_words(asked, results.spent.wall_seconds, results.options.margin)
     failures = dict.fromkeys(f"{row.cell.arm.words} failed: {row.failure}" for row in failed)
     sections = (
         Section("Failures", tuple(failures), status="bad"),
@@ -192,6 +187,7 @@ def document(results: Results) -> Document:
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
             "In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
+            *filter(None, [more]),
         ),
     )
 

@@ -30,6 +30,7 @@ from bench.runfile import (
     TimeSpent,
     packed,
 )
+from bench.runfile.reader import read
 from bench.runfile.warnings import warnings
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import settled_by_program
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from bench.engine.actions import Action, Spent
     from bench.engine.process import Place
     from bench.environments.offers import Offer
+    from bench.runfile.reader import Run
     from bench.samples import Sample
 
 CODE = (
@@ -139,7 +141,7 @@ def measure(
     before: float = 0.0,
     resume: str | None = None,
     on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None,
-    earlier: Sequence[Sample] = (),
+    more: Path | None = None,
     enough: Callable[[Sequence[Sample]], bool] | None = None,
 ) -> Measured:
     """Measure a task, and return what it came to; every sample is in a journal first.
@@ -149,13 +151,14 @@ def measure(
         before: Seconds of the budget that have gone already.
         resume: A journal to go on with; empty for the newest of this kind that fits.
         on_progress: Called before each action.
-        earlier: Samples of a measurement of the same task that has ended; they count, too.
+        more: A file of a measurement of the same task that has ended: its samples count, too.
         enough: Asked between visits: whether more would be a waste.
 
     Raises:
-        BakeoffError: the journal is of another task, or the disk is full.
+        BakeoffError: the journal or the file is of another task, or the disk is full.
         KeyboardInterrupt: it was cut off, unless it is a run, which has its part of the results.
     """
+    earlier = ended(more, task) if more else None
     # `pytest bench` has taken it, before it asked workers
     lock = machine_lock() if task.kind != "run" else None
     journal, header = (
@@ -257,15 +260,17 @@ def header_of(task: Task, options: Options, before: float) -> Header:
             name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
             for name, cells in task.needed.items()
         },
-        outside={
-            name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-            for name, path in task.outside.items()
-        },
+        outside=digests(task.outside),
         code=code_digest(),
         facts=msgspec.to_builtins(facts),
         before=before,
         lanes=[tuple(lane) for lane in one_core_lanes()],
     )
+
+
+def digests(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the SHA-256 of each of some files, by their names."""
+    return {n: hashlib.sha256(Path(path).read_bytes()).hexdigest() for n, path in files.items()}
 
 
 def read_header(journal: Journal) -> Header:
@@ -290,6 +295,36 @@ def code_digest(places: Iterable[str] = CODE) -> str:
         for path in sorted(place.rglob("*.py")) or [place]:
             digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def ended(path: Path, task: Task) -> Run:
+    """Return a measurement of a task that has ended, to go on with it.
+
+    Raises:
+        BakeoffError: it cannot be read, or was of another command, of other releases, or of files
+            that have changed.
+    """
+
+    def releases(info: EnvironmentInfo | None) -> object:
+        return info and (info.spec, info.versions, info.pins, info.commit)
+
+    run = read(path)
+    results = run.results
+    differing = [
+        f"releases of {name or 'the environment'}"
+        for name, side in task.sides.items()
+        if releases(results.environments.get(name)) != releases(side.info)
+    ]
+    if results.files != digests(task.outside):
+        differing.append("files of your own")
+    if results.kind != task.kind:
+        differing = ["command"]
+    if differing:
+        raise BakeoffError(
+            f"{path} is of another measurement (other {', '.join(differing)}); give one that is "
+            "the same, or leave --more out"
+        )
+    return run
 
 
 # from a task to what takes turns, and back
@@ -326,7 +361,7 @@ def groups_of(task: Task) -> list[tuple[SideState, ...]]:
 
 
 def results_of(
-    task: Task, plan: Plan, header: Header, watch: Watch, earlier: Sequence[Sample] = ()
+    task: Task, plan: Plan, header: Header, watch: Watch, earlier: Run | None = None
 ) -> tuple[ResultsWithSamples, list[Sample]]:
     """Return what a plan has come to, with its samples and earlier ones, of cells that live."""
     cells = cell_results(task, plan)
@@ -335,7 +370,7 @@ def results_of(
     numbers = max(plan.spent.processes, plan.spent.blocks)  # a cold process is a block of its own
     samples += [
         s._replace(worker=s.worker + numbers, block=s.block + numbers)
-        for s in earlier
+        for s in (earlier.samples if earlier else ())
         if (s.environment, s.cell) not in failed
         and METRICS[s.metric].kind in (Kind.WARM, Kind.COLD)
     ]
@@ -353,13 +388,14 @@ def results_of(
             donate=options.donate,
         ),
         environments={name: side.info for name, side in task.sides.items()},
+        files=header.outside,
         conditions=conditions_of(offer),
         cells=cells,
         estimates=estimates_of(samples, cells, options, task.base, plan.least_cold),
         notes=dict(task.notes),
         left_out=dict(task.left_out),
         spent=TimeSpent(
-            wall_seconds=plan.spent.wall,
+            wall_seconds=plan.spent.wall + (earlier.results.spent.wall_seconds if earlier else 0),
             sampling_seconds=plan.spent.sampling,
             processes=plan.spent.processes,
             others=usage.others,

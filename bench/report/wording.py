@@ -6,11 +6,14 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from bench.report.table import amount
+from bench.stats.verdicts import settling
 from common.config import DEPTH, SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from bench.estimates import Estimate
     from bench.runfile import Proof
 
 OPERATIONS = 3
@@ -81,6 +84,18 @@ def few(words: Sequence[str], most: int) -> str:
 def sentence(text: str) -> str:
     """Return a text with a capital and a full stop."""
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def settling_words(rows: Iterable[Estimate], spent: float, margin: float) -> str:
+    """Return how much more time would settle what is open; empty where nothing is.
+
+    Args:
+        rows: Comparisons that people ask about.
+        spent: Seconds that they took.
+        margin: Fraction within which two times are equivalent.
+    """
+    more = float(f"{settling(rows, spent, margin):.1g}")
+    return f"About {amount(more, 's')} more would settle what is open: --more." if more else ""
 
 
 def printable(text: str) -> str:

@@ -170,6 +170,8 @@ class Results(msgspec.Struct, kw_only=True):
     environments: dict[str, EnvironmentInfo] = {}
     """By name: empty for the shared one of a run, an entrant's for its own, `base` and `new`, or
     days."""
+    files: dict[str, str] = {}
+    """SHA-256 of the files of a user's own that took part, by their names."""
     conditions: Conditions = msgspec.field(default_factory=Conditions)
     cells: list[CellResult] = []
     estimates: list[Estimate] = []

@@ -42,10 +42,11 @@ def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict
 
 
 def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
-    """Return about how many seconds more would settle ratios that are open; 0 if none is.
+    """Return about how many seconds more would settle comparisons that are open; 0 if none is.
 
     Intervals narrow with the square root of the time. A ratio is settled where its interval lies
-    inside of the margin, or leaves out 1: whichever is nearer.
+    inside of the margin, or leaves out 1: whichever is nearer. What is added to a call counts as a
+    part of that call.
 
     Args:
         rows: Some estimates.
@@ -54,9 +55,13 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
     """
     bound, most = math.log1p(margin), 1.0
     for row in rows:
-        if row.form == "ratio" and row.verdict is Verdict.INCONCLUSIVE:
-            distance = abs(math.log(row.value))
-            times = (row.half_width / max(distance, bound - distance)) ** 2
+        if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE:
+            distance, half = abs(row.value), row.half_width
+            if row.form == "ratio":
+                distance = abs(math.log(row.value))
+            elif row.level:
+                distance, half = distance / row.level, half / row.level
+            times = (half / max(distance, bound - distance)) ** 2
             most = max(most, times) if math.isfinite(times) else most
     return (most - 1) * seconds
 

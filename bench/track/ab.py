@@ -6,9 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from bench.metrics import HOST, STEP, label
-from bench.report.table import Column, Document, Row, Section, Table, amount, percent
-from bench.report.wording import few, joined
-from bench.stats.verdicts import settling
+from bench.report.table import Column, Document, Row, Section, Table, percent
+from bench.report.wording import few, joined, settling_words
 from bench.track.comparison import (
     BASE,
     NAMED,
@@ -176,8 +175,8 @@ def _fine_print(it: Comparison) -> Iterator[str]:
         yield f"Smallest change that would show: {', '.join(it.limits.values())}."
     spent = it.results.spent.wall_seconds
     main = [row for row in it.times if row.metric in (STEP, HOST)] or it.times
-    if it.measured and (more := settling(main, spent, it.margin)):
-        yield f"About {amount(float(f'{more:.1g}'), 's')} more would settle what is open: --more."
+    if it.measured and (words := settling_words(main, spent, it.margin)):
+        yield words
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]
     if same:

@@ -19,18 +19,15 @@ from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.metrics import HOST, SAMPLED, STEP, Kind
 from bench.runfile import EnvironmentInfo
-from bench.runfile.reader import read
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from bench.cells import Cell, Selection
     from bench.environments.builder import Builder, Environment
     from bench.environments.spec import Spec
     from bench.runfile import Results
-    from bench.runfile.reader import Run
 
 WORKLOADS = ("toy", "seed")
 """Measured unless others are asked for: host costs, and the tutorial's size."""
@@ -112,29 +109,6 @@ def asked(environment: Environment, selection: Selection) -> Side:
         gaps={**environment.gaps, **offered.problems, **missing},
     )
     return Side(place, offered, info)
-
-
-def ended(path: Path, sides: Mapping[str, Side]) -> Run:
-    """Return a comparison that has ended, to go on with it.
-
-    Raises:
-        BakeoffError: it cannot be read, or its sides had other releases.
-    """
-
-    def releases(info: EnvironmentInfo | None) -> object:
-        return info and (info.spec, info.versions, info.pins, info.commit)
-
-    run = read(path)
-    same = all(
-        releases(run.results.environments.get(name)) == releases(side.info)
-        for name, side in sides.items()
-    )
-    if run.results.kind != "ab" or not same:
-        raise BakeoffError(
-            f"{path} is no comparison of the same releases on both sides; give one that is, or "
-            "leave --more out"
-        )
-    return run
 
 
 def gap(side: Side, cell: Cell) -> str:

@@ -19,7 +19,6 @@ from bench.environments.offers import Offer
 from bench.options import Options
 from bench.runfile import EnvironmentInfo
 from bench.runfile.writer import run_file, write
-from bench.track.sides import ended
 from common.errors import BakeoffError
 from tests.engine.simulated import FEW, Machine, needed
 
@@ -69,6 +68,7 @@ def drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         monkeypatch.setattr(session, "Driver", driver)
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session, "machine_lock", Mock())  # nothing is measured
     set_to(lambda plan: Machine().drive(plan))
     return set_to
 
@@ -138,7 +138,10 @@ def test_results_of_two_environments(drives: Any) -> None:
 
 def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> None:
     first = measure(task_of())
-    both = measure(task_of(), earlier=first.samples)
+    path = tmp_path / "ab.json"
+    write(path, run_file(first.results))
+    both = measure(task_of(), more=path)
+    assert both.results.spent.wall_seconds > first.results.spent.wall_seconds
     for row in first.results.estimates:
         if row.metric in ("step", "first_step"):
             [same] = [
@@ -148,13 +151,15 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
                 == (row.environment, row.cell, row.metric, row.form)
             ]
             assert (same.workers, same.blocks) == (2 * row.workers, 2 * row.blocks)
-    path = tmp_path / "ab.json"
-    write(path, run_file(first.results))
-    sides = task_of().sides
-    assert len(ended(path, sides).samples) == len(first.samples)
-    other = {**sides, "new": side_of("another")}
-    with pytest.raises(BakeoffError, match="no comparison of the same releases on both sides"):
-        ended(path, other)
+    other = replace(task_of(), sides={**task_of().sides, "new": side_of("another")})
+    with pytest.raises(BakeoffError, match=r"of another measurement \(other releases of new\)"):
+        measure(other, more=path)
+    mine = tmp_path / "mine.py"
+    mine.write_text("")
+    with pytest.raises(BakeoffError, match=r"\(other files of your own\)"):
+        measure(replace(task_of(), outside={"mine": str(mine)}), more=path)
+    with pytest.raises(BakeoffError, match=r"\(other command\)"):
+        measure(task_of("run"), more=path)
 
 
 @pytest.mark.parametrize("kind", ["run", "ab"])
