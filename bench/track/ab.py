@@ -125,11 +125,10 @@ def _counts(it: Comparison) -> Iterator[Table]:
         alike[label(row.metric), it.difference(row)].append(row)
     if alike:
         counts = [
-            Row((*what, cells_words(row.cell for row in group)), is_costlier(group[0]))
-            for what, group in alike.items()
+            Row((f"{name} of {cells_words((r.cell for r in group), 1)}", by), is_costlier(group[0]))
+            for (name, by), group in alike.items()
         ]
-        columns = Column("metric"), Column("change"), Column("of", needed=False)
-        yield Table(columns, tuple(counts), "Exact counts that changed")
+        yield Table((Column("count"), Column("change")), tuple(counts), "Exact counts that changed")
 
 
 def _failures(it: Comparison) -> Iterator[str]:
@@ -154,8 +153,8 @@ def _lacking(it: Comparison) -> Iterator[str]:
                 sides[why, cell, metric].append(name)
     reasons: dict[str, list[tuple[Cell, str]]] = defaultdict(list)
     for (why, cell, metric), names in sides.items():
-        on = f" on the {names[0]} side" * (len(names) == 1)
-        reasons[f"not measured{on}: {why}"].append((cell, metric))
+        on = f", on the {names[0]} side" * (len(names) == 1)
+        reasons[f"{why}{on}"].append((cell, metric))
     for why, rows in reasons.items():
         metrics = sorted({metric for _, metric in rows}, key=ORDER.index)
         cells = dict.fromkeys(cell for cell, _ in rows)

@@ -232,13 +232,15 @@ def releases_words(pairs: Mapping[str, tuple[str | None, str | None]]) -> list[s
     return [f"{name} {a or 'none'} → {b or 'none'}" for name, (a, b) in pairs.items()]
 
 
-def cells_words(cells: Iterable[Cell]) -> str:
-    """Return cells as a list in a sentence, the workloads of each arm together."""
-    arms: dict[Arm, list[str]] = {}
+def cells_words(cells: Iterable[Cell], most: int = NAMED) -> str:
+    """Return cells as a list in a sentence: arms of the same workloads, then these."""
+    workloads: dict[Arm, list[str]] = {}
     for cell in cells:
-        arms.setdefault(cell.arm, []).append(cell.workload)
-    names = [f"{arm.words} at {few(ordered(of), NAMED)}" for arm, of in arms.items()]
-    return few(names, NAMED)
+        workloads.setdefault(cell.arm, []).append(cell.workload)
+    arms: dict[str, list[str]] = {}
+    for arm, names in workloads.items():
+        arms.setdefault(few(ordered(names), most), []).append(arm.words)
+    return few([f"{few(names, most)} at {where}" for where, names in arms.items()], most)
 
 
 def shared(row: Estimate) -> tuple[str, ...]:

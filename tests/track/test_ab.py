@@ -75,7 +75,7 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
     assert "<b>" not in markdown(made)
     [lines] = [section.lines for section in made.sections if section.title == "Not compared"]
     assert lines == (
-        "import of flax_linen blog at toy: not measured on the new side: no time",
+        "import of flax_linen blog at toy: no time, on the new side",
         "Only on the base side: haiku at toy and seed (no wheel)",
     )
     assert "Differs: scipy 1.0, then none; zipp none, then 4.1." in " ".join(made.fine_print)

@@ -133,7 +133,7 @@ def test_exact_counts_are_compared_exactly() -> None:
     assert list(counts)[-1] == ("equinox", "code_lines")  # lines of code matter least
     assert it.status is Status.WORSE
     [table] = document(it.results).sections[0].tables
-    assert ("Python calls", "1 537 → 1 538", "equinox filter_jit at seed") in [
+    assert ("Python calls of equinox filter_jit at seed", "1 537 → 1 538") in [
         row.cells for row in table.rows
     ]
     worse = both(BEFORE, a_run(1, changed={(BLOG, "final_loss"): 2.3}))
