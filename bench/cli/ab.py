@@ -73,8 +73,9 @@ def ab(
     leaves open is as it is here, where that fits. A revision runs in the environment of its own
     lock. Ctrl-C loses nothing: --resume goes on.
 
-    Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, more
-    Python calls, compilations or bytes of memory, or a cell fails that did not; 2 cannot say, or wrong use; 130 Ctrl-C.
+    Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, more Python
+    calls, compilations or bytes of memory, or a cell fails that did not; 2 cannot say, or wrong
+    use; 130 Ctrl-C.
     """
     from bench.engine.session import Task
     from bench.environments.builder import Builder
