@@ -55,7 +55,7 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
     """
     bound, most = math.log1p(margin), 1.0
     for row in rows:
-        if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE:
+        if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE and not row.cell.is_control:
             distance, half = abs(row.value), row.half_width
             if row.form == "ratio":
                 distance = abs(math.log(row.value))
