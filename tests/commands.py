@@ -87,6 +87,24 @@ def done_for_real(folder: Path, given: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+SCAN = """
+import jax, jax.numpy as jnp, numpy as np
+
+def make_model():
+    return {"w": jnp.full((128, 128), 0.01)}
+
+def make_batch():
+    return np.ones((256, 128), np.float32)
+
+def loss(model, batch):
+    def cell(hidden, x):
+        hidden = jnp.tanh(hidden @ model["w"] + x)
+        return hidden, jnp.mean(hidden**2)
+    return jnp.mean(jax.lax.scan(cell, jnp.zeros(128), batch)[1])
+"""
+"""A training step of a user's own that jax 0.7.1 made twice as fast on a CPU: a small scan."""
+
+
 def script(path: str) -> Any:
     """Return a published study's script as a module; `path` is from the project's root."""
     name = Path(path).stem

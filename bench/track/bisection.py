@@ -24,6 +24,7 @@ from bench.estimates import MARGIN
 from bench.options import Options
 from bench.report.table import change, percent
 from bench.runfile import Conditions, ResultsWithSamples, RunOptions, TimeSpent, packed
+from bench.runfile.warnings import other_processes
 from bench.stats.changes import position
 from bench.track.bisect import (
     DIFFERS,
@@ -123,6 +124,8 @@ class Bisection:
         self.record.cell = min(cells, key=lambda cell: cell.is_baseline)
         self.search(good, bad)
         self.record.seconds = self.spent
+        worst = max((s.spent for s in self.outcomes), key=lambda s: s.others, default=TimeSpent())
+        usage = {text for step in self.outcomes for text in other_processes(step.spent)}
         return ResultsWithSamples(
             kind="bisect",
             arguments=list(self.arguments),
@@ -133,10 +136,14 @@ class Bisection:
                 wall_seconds=self.spent,
                 sampling_seconds=sum(step.spent.sampling_seconds for step in self.outcomes),
                 processes=sum(step.spent.processes for step in self.outcomes),
-                others=max((step.spent.others for step in self.outcomes), default=0.0),
-                stolen=max((step.spent.stolen for step in self.outcomes), default=0.0),
+                others=worst.others,
+                stolen=worst.stolen,
+                busiest=worst.busiest,
             ),
-            warnings=list(dict.fromkeys(text for s in self.outcomes for text in s.warnings)),
+            warnings=[
+                *other_processes(worst),
+                *dict.fromkeys(w for s in self.outcomes for w in s.warnings if w not in usage),
+            ],
             estimates=self.estimates,
             search=msgspec.to_builtins(self.record),
             samples=packed(self.samples),

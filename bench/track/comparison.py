@@ -18,7 +18,7 @@ from bench.estimates import COUNT, Verdict, detectable
 from bench.metrics import METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import few, main_workload, ordered, sentence
-from common.config import WORKLOADS, is_own
+from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, is_own
 from common.versions import COMMON
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Comparison:
     @property
     def computed(self) -> Iterator[str]:
         """Sentences on whether both sides compute the same in ten steps of a user's own."""
-        same, changed = [], []
+        same, changed, rounding = [], [], 0.0
         for base, new in self.both:
             if base.cell.workload in WORKLOADS and not is_own(base.cell.workload):
                 continue
@@ -96,17 +96,19 @@ class Comparison:
             away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]
             if not away:
                 continue
-            if not any(away):
+            if max(away) <= TRAJECTORY_TOLERANCE:
                 same.append(new.cell.arm.words)
+                rounding = max(rounding, *away)
                 continue
-            first = next(i for i, part in enumerate(away, 1) if part)
+            first = next(i for i, part in enumerate(away, 1) if part > TRAJECTORY_TOLERANCE)
             changed.append(
                 f"losses of {new.cell.arm.words} differ from step {first} on, by up to "
                 f"{max(away):.1g} of a loss in ten steps; the last ones are {pairs[-1][0]:.6g} and "
                 f"{pairs[-1][1]:.6g}"
             )
         if same:
-            yield f"Both sides have the same losses in ten steps: {few(same, NAMED)}."
+            to = f", to {rounding:.1g} of a loss" if rounding else ""
+            yield f"Both sides have the same losses in ten steps{to}: {few(same, NAMED)}."
         yield from map(sentence, changed)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,23 @@ import jax
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from uv import find_uv_bin
 
 import impls
 from bench.cells import BASELINE, Arm, Selection, step_of
 from bench.cli import main
 from bench.cost.own import METRICS, OwnCost, answer, document
+from bench.environments.uv import minor
 from bench.estimates import Estimate
 from bench.metrics import HOST
 from bench.runfile import CellResult, Results
+from bench.runfile.reader import read
+from bench.track.comparison import Comparison
 from bench.worker.offers import describe
 from bench.worker.own import OwnArms
 from bench.worker.proof import proven
 from common.errors import BakeoffError
-from tests.commands import command, how
+from tests.commands import ROOT, SCAN, command, done_for_real, how
 
 MODEL = """
 import jax
@@ -267,18 +270,35 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
 
 @pytest.mark.slow
 def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
-    name = begun("equinox")
-    run = how(tmp_path, JAX_DISABLE_MOST_OPTIMIZATIONS="false")
-    given = command("cost", f"{name}.py", "--budget", "25", "-o", "cost.json")
-    done = subprocess.run(given, **run, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    file = json.loads(Path("cost.json").read_text("utf-8"))
-    rows = [row for row in file["bakeoff"]["estimates"] if row["metric"] == HOST]
-    assert {row["cell"][1] for row in rows} >= {"filter_jit", "pure"}
-    shown = subprocess.run(
-        command("report", "cost.json", "--format", "text"), **run, capture_output=True, check=False
-    )
-    assert "equinox filter_jit" in shown.stdout
+    """With --more, what was measured before counts too."""
+    begun("equinox")
+    done_for_real(tmp_path, "cost my_equinox.py --budget 25 -o cost.json")
+    done_for_real(tmp_path, "cost my_equinox.py --budget 25 --more cost.json -o more.json")
+    first, both = (read(Path(f"{name}.json")).results for name in ("cost", "more"))
+    cell = Arm("equinox", "filter_jit").at("my_equinox", "cpu")
+    rows = [of.table.comparison(cell, HOST) for of in (first, both)]
+    workers = [row.workers for row in rows if row]
+    assert workers[1] > workers[0] > 0
+    shown = how(tmp_path) | {"capture_output": True, "check": True}
+    report = subprocess.run(command("report", "more.json", "--format", "text"), **shown)
+    assert "equinox filter_jit" in report.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needs_network")
+def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
+    """A wheel is built, and workers of another release find its code."""
+    tool = [find_uv_bin(), "tool", "run", "--python", minor(), "--from", str(ROOT), "bakeoff"]
+    started = how(tmp_path) | {"capture_output": True, "check": False}
+    started["env"] = {k: v for k, v in started["env"].items() if not k.startswith("PYTHON")}
+    Path("scan.py").write_text(SCAN)
+    given = "ab --base jax==0.7.0 --new jax==0.7.1 --step scan.py --metric step -o ab.json"
+    done = subprocess.run([*tool, *given.split(), "--budget", "25"], **started)
+    assert done.returncode in (0, 1, 2), done.stderr  # in a bad hour, nothing is settled
+    results = read(Path("ab.json")).results
+    assert {row.cell.workload for row in results.estimates} == {"scan"}
+    [computed] = Comparison(results).computed
+    assert computed.startswith("Both sides have the same losses in ten steps")
 
 
 def test_a_document_without_numbers_says_what_is_missing() -> None:
