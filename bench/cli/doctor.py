@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bench.engine.machine import Usage
+    from bench.runfile import TimeSpent
 
 LEAST_FREE = 2 << 30
 """Bytes that a worker with all libraries needs while it compiles."""
@@ -75,7 +75,7 @@ def doctor(
     return int(strict and bool(warnings))
 
 
-def activity(usage: Usage, free: int) -> Iterator[Probe]:
+def activity(usage: TimeSpent, free: int) -> Iterator[Probe]:
     """Yield what other processes and guests used, and how much memory, in bytes, is free."""
     from bench.report.table import amount, percent
     from bench.runfile.warnings import OTHERS, STOLEN

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 TYPES: dict[str, Any] = {
     "load": protocol.Failures,
-    "count": protocol.Counted,
+    "count": protocol.Sampled,
     "prove": protocol.Proven,
     "open": protocol.Opened,
     "block": protocol.Timed,
-    "train": protocol.Trained,
+    "train": protocol.Sampled,
     "cold": protocol.Cold,
 }
 """By what is asked; starting and closing have no answer."""

@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,16 @@ import msgspec
 from bench.cells import Arm
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.answers import AnswerError, typed
-from bench.engine.process import HEAVY_SILENCE, Place, Worker, WorkerFailedError
+from bench.engine.process import HEAVY_SILENCE, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
     from bench.engine.actions import Spent
     from bench.engine.journal import Journal
     from bench.engine.plan import Plan
+    from bench.engine.session import Side
 
 LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
 """Seconds of silence after which a worker is taken to hang: a third of the budget, within these."""
@@ -70,16 +71,13 @@ class Driver:
     """One run from its first action to its last, or to where it is cut off."""
 
     plan: Plan
-    journal: Journal | None = None
-    outside: dict[str, str] = field(default_factory=dict)
+    journal: Journal
+    sides: Mapping[str, Side]
+    """By environment."""
+    outside: Mapping[str, str]
     """Files of entrants that are not the project's, by name."""
-    places: Mapping[str, Place] = field(default_factory=lambda: {"": Place()})
-    """Where workers run, by environment."""
     on_progress: Callable[[Action, Spent], None] = lambda _action, _spent: None
     """Called before each action; shows how far the run is."""
-    heavy: Collection[str] = ()
-    """Environments whose libraries may take long to import."""
-    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.workers: dict[int, Worker] = {}
@@ -91,8 +89,8 @@ class Driver:
         self.pending: dict[int, Action] = {}
         """Actions that were asked for and have no outcome yet, by worker."""
         self.running: dict[int, Future[Outcome]] = {}
-        self.records = list(self.journal.records) if self.journal is not None else []
         self.replayed = 0
+        """Records of the journal that were read instead of measured."""
         self.closing = threading.Event()
 
     def run(self) -> None:
@@ -101,7 +99,7 @@ class Driver:
         Raises:
             BakeoffError: the journal is another run's, or cannot be written.
         """
-        self.zero = self.clock() - self.plan.spent.wall
+        self.zero = time.monotonic() - self.plan.spent.wall
         self.cache = new_cache()
         pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
         try:
@@ -130,9 +128,9 @@ class Driver:
             if action.do == "load":
                 self.arms[action.worker] = action.arms
             self.pending[action.worker] = action
-        if self.replayed < len(self.records):
-            action, outcome = self.recorded(self.records[self.replayed])
-            self.zero = self.clock() - outcome.at
+        if self.replayed < len(self.journal.records):
+            action, outcome = self.recorded(self.journal.records[self.replayed])
+            self.zero = time.monotonic() - outcome.at
         else:
             action, outcome = self.performed(pool)
         del self.pending[action.worker]
@@ -150,15 +148,13 @@ class Driver:
         wait(self.running.values(), return_when=FIRST_COMPLETED)
         worker = min(worker for worker, future in self.running.items() if future.done())
         action, outcome = self.pending[worker], self.running.pop(worker).result()
-        outcome = msgspec.structs.replace(outcome, at=self.clock() - self.zero)
-        if self.journal is not None:
-            self.journal.write({"action": action, "outcome": outcome})
+        outcome = msgspec.structs.replace(outcome, at=time.monotonic() - self.zero)
+        self.journal.write({"action": action, "outcome": outcome})
         return action, outcome
 
     def recorded(self, record: dict[str, Any]) -> tuple[Action, Outcome]:
         """Return a journalled action, which has to be one that was asked for, with its outcome."""
         self.replayed += 1
-        assert self.journal is not None
         try:
             written = msgspec.convert(record["action"], Action)
             outcome = msgspec.convert(record["outcome"], Outcome)
@@ -205,7 +201,7 @@ class Driver:
         except WorkerFailedError as error:
             failed = error
         self.end(action)
-        return None, Death(failed.reason, failed.stderr, self.blamed(action, failed))
+        return None, Death(failed.reason, failed.stderr, self.blamed(action, failed.arm))
 
     def asked(self, action: Action) -> Any:
         """Return the record that a worker gives; starts it and ends it."""
@@ -213,7 +209,7 @@ class Driver:
         if action.do in BEGIN:
             if self.closing.is_set():
                 raise WorkerFailedError("the run has ended", "", None)
-            worker = Worker(self.places[action.environment], patience, action.cores)
+            worker = Worker(self.sides[action.environment].place, patience, action.cores)
             self.workers[action.worker] = worker
             worker.start()
         record = None
@@ -225,34 +221,27 @@ class Driver:
 
     def command(self, action: Action) -> dict[str, Any]:
         """Return an action as what a worker is told."""
-        donate = {"donate": True} if self.plan.options.donate else {}
-        command: dict[str, Any] = {
-            "do": action.do,
-            "workload": action.workload,
-            "backend": action.backend,
-        }
-        if action.do == "load":
-            cache = self.cache / (action.environment or "everybody").replace("/", "-")
-            return {
-                "do": "load",
-                "arms": list(action.arms),
-                "outside": self.outside,
-                "cache": str(cache),
-                "seed": action.seed,
-                "check_programs": action.check,
-            } | donate
-        if action.do == "cold":
-            entrant, style = Arm.of(action.arms[0]).code
-            return command | {"entrant": entrant, "style": style, "outside": self.outside} | donate
-        if action.do == "block":
-            return command | {
-                "kind": action.kind,
-                "arms": list(action.arms),
-                "rounds": action.rounds,
-                "seed": action.seed,
-            }
-        command["arm"] = action.arms[0]
-        return command | ({"losses": list(action.losses) or None} if action.do == "open" else {})
+        arms = list(action.arms)
+        files: dict[str, Any] = {"outside": dict(self.outside)}
+        if self.plan.options.donate:
+            files["donate"] = True
+        place: dict[str, Any] = {"workload": action.workload, "backend": action.backend}
+        match action.do:
+            case "load":
+                cache = self.cache / (action.environment or "everybody").replace("/", "-")
+                rest = files | {"arms": arms, "cache": str(cache), "seed": action.seed}
+                rest["check_programs"] = action.check
+            case "cold":
+                entrant, style = Arm.of(arms[0]).code
+                rest = place | files | {"entrant": entrant, "style": style}
+            case "block":
+                rest = place | {"arms": arms, "kind": action.kind, "seed": action.seed}
+                rest["rounds"] = action.rounds
+            case "open":
+                rest = place | {"arm": arms[0], "losses": list(action.losses) or None}
+            case _:
+                rest = place | {"arm": arms[0]}
+        return {"do": action.do} | rest
 
     def patience(self, action: Action) -> float:
         """Return after how many silent seconds a worker is taken to hang: less near the end."""
@@ -262,19 +251,17 @@ class Driver:
         elif self.plan.options.fixed:
             patience = self.silence
         else:
-            left = self.plan.end - (self.clock() - self.zero)
+            left = self.plan.end - (time.monotonic() - self.zero)
             patience = min(self.silence, max(LAST_SILENCE, left + LAST_SILENCE / 2))
-        imports = action.environment in self.heavy and action.do in ("load", "cold")
+        imports = action.do in ("load", "cold") and self.sides[action.environment].heavy
         return max(patience, HEAVY_SILENCE) if imports else patience
 
-    def blamed(self, action: Action, error: WorkerFailedError) -> str:
+    def blamed(self, action: Action, index: int | None) -> str:
         """Return the arm whose turn it was when a worker died; empty if it was at none's."""
         if action.do == "cold":
             return action.arms[0]
         arms = self.arms.get(action.worker, ())
-        if error.arm is None or action.do == "start" or error.arm >= len(arms):
-            return ""
-        return arms[error.arm]
+        return arms[index] if index is not None and index < len(arms) else ""
 
     def end(self, action: Action) -> None:
         """End an action's worker, if it lives."""

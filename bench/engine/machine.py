@@ -8,11 +8,12 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import filelock
 import psutil
 
+from bench.runfile import TimeSpent
 from bench.worker.settings import affinity
 from common.errors import BakeoffError
 
@@ -28,17 +29,6 @@ SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 NOTABLE = 0.1
 """Cores that another process has to keep busy, on average, to be named: less is not worth a
 sentence."""
-
-
-class Usage(NamedTuple):
-    """Where a machine's processor time went beside a run."""
-
-    stolen: float = 0.0
-    """Fraction of all of it that the hypervisor gave to other guests."""
-    others: float = 0.0
-    """Fraction that other processes used."""
-    busiest: str = ""
-    """The program that used most, with its cores; empty where that is not worth a sentence."""
 
 
 def machine_lock() -> filelock.BaseFileLock:
@@ -108,8 +98,8 @@ class Watch:
         self.before = processor_seconds()
         self.machine, self.ours = machine_seconds(), sum(os.times()[:4])
 
-    def usage(self) -> Usage:
-        """Return what others have used since then. Our children have to have ended."""
+    def usage(self) -> TimeSpent:
+        """Return what others have used since then; no more. Our children have to have ended."""
         seconds = max(1e-9, time.monotonic() - self.start)
         whole, ours = seconds * (os.cpu_count() or 1), sum(os.times()[:4]) - self.ours
         stolen, used = (a - b for a, b in zip(machine_seconds(), self.machine, strict=True))
@@ -122,10 +112,10 @@ class Watch:
                 cores[name] += (now - self.before.get(pid, (name, 0.0))[1]) / seconds
         most = max(cores, key=cores.__getitem__, default="")
         notable = bool(most) and cores[most] >= NOTABLE
-        return Usage(
-            stolen / whole,
-            max(0.0, used - ours) / whole,
-            f"{most} ({cores[most]:.1f} cores)" if notable else "",
+        return TimeSpent(
+            stolen=min(1.0, stolen / whole),
+            others=max(0.0, used - ours) / whole,
+            busiest=f"{most} ({cores[most]:.1f} cores)" if notable else "",
         )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
 from bench.engine.visits import CALLS, OPEN_SECONDS, PROVE_SECONDS, TurnKind, Visit, Visits
 from bench.estimates import MIN_COLD, MIN_WORKERS
-from bench.metrics import HOST, METRICS, STEP, TOGETHER, Kind
+from bench.metrics import COLD, HOST, METRICS, STEP, TOGETHER, Kind
 from bench.stats.estimate import estimate
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS
 from common.config import WORKLOADS
@@ -91,6 +91,11 @@ LEAST_PAIRS = 2
 by."""
 FEW_GROUPS = 3
 """Pairs of environments that make a history: two are a comparison with one more side."""
+TURN_METRICS = {
+    kind: [metric for metric in METRICS.values() if metric.turn == kind]
+    for kind in BLOCKS_FOR_OPENING
+}
+"""What each kind of turns samples."""
 
 
 @dataclass(frozen=True)
@@ -213,11 +218,8 @@ class Plan:
             for kind in BLOCKS_FOR_OPENING:
                 for group in self.groups:
                     given_up = any(side.given_up for side in group)
-                    if not given_up and any(
-                        self.asked(group, workload, m.name)
-                        for m in METRICS.values()
-                        if m.turn == kind
-                    ):
+                    metrics = TURN_METRICS[kind]
+                    if not given_up and any(self.asked(group, workload, m.name) for m in metrics):
                         turns[TurnKind(workload, kind)].append(group)
         return turns
 
@@ -242,45 +244,50 @@ class Plan:
             for group in groups
             if self.made[group, turn] < self.least
         )
-        jobs = []
+        visits: list[tuple[Sequence[Group], TurnKind]] = []
         for turn, groups in turns.items():
             groups = [g for g in groups if self.lost[g, turn] < TRIES and not self.over(g, turn)]
             if self.history:
                 order = self.visits.rng.sample(groups, len(groups))
                 order.sort(key=lambda group: self.made[group, turn])
-                several = [tuple(order)] if order else []
+                visits += [(order, turn)] if order else []
             else:
-                several = [(group,) for group in groups]
-            jobs += [self.warm_job(some, turn, lacking) for some in several]
-        cheapest = min((job.least for job, _ in jobs), default=0.0)
-        for job, extended in jobs:
+                visits += [((group,), turn) for group in groups]
+        jobs = [self.warm_job(*visit, lacking) for visit in visits]
+        cheapest = min((job.least for job in jobs), default=0.0)
+        for visit, job in zip(visits, jobs, strict=True):
             rest = self.left - job.seconds
-            yield extended(rest) if 0 < rest < cheapest else job
+            last = 0 < rest < cheapest  # nothing fits into the rest: this visit takes it
+            yield self.warm_job(*visit, lacking, rest) if last else job
 
     def weight(self, turn: TurnKind) -> float:
         """Return how much an answer about a kind of turns matters beside others."""
         larger = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
         return FURTHER if larger and "seed" in self.workloads else 1.0
 
+    @property
+    def given(self) -> int | None:
+        """Workers of each kind of turns that were asked for; None where the budget decides."""
+        return self.options.processes or (1 if self.options.fixed else None)
+
     def over(self, group: Group, turn: TurnKind) -> bool:
         """Tell whether a number of workers was asked for, and is reached."""
-        given = self.options.processes or (1 if self.options.fixed else None)
-        return given is not None and self.made[group, turn] >= given
+        return self.given is not None and self.made[group, turn] >= self.given
 
     def warm_job(
-        self, groups: Sequence[Group], turn: TurnKind, lacking: float
-    ) -> tuple[Job, Callable[[float], Job]]:
-        """Return a visit, and what makes it last longer.
+        self, groups: Sequence[Group], turn: TurnKind, lacking: float, longer: float = 0.0
+    ) -> Job:
+        """Return a visit.
 
         Args:
             groups: The first ones have a lane each; a single one has all of them.
             turn: What is measured.
             lacking: Weights of all that have too few workers yet: each is to get its part.
+            longer: Seconds that it takes beside what it usually would.
         """
-        given = self.options.processes or (1 if self.options.fixed else None)
         cores = self.cores(groups[0], turn.kind)
         pinned = bool(cores[0])
-        most = len(cores) if given is None else given - self.made[groups[0], turn]
+        most = len(cores) if self.given is None else self.given - self.made[groups[0], turn]
         most = len(groups) if len(groups) > 1 else most
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
@@ -305,25 +312,20 @@ class Plan:
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if self.options.fixed or self.paired else max(1, missing)
         workers = several * count / len({*visits})
-        gain = sum(self.gain(g, turn, workers) for g in {*visits})
+        gain = sum(self.gain(group, turn, workers) for group in dict.fromkeys(visits))
         gain *= self.weight(turn)
         least = 0.0 if self.options.fixed else opening + in_a_row * fewest
         again = self.visits.opening_cost(visits[0], turn.workload, count, proven=True)
         if self.made:
             least += (several - 1) * (again + in_a_row * fewest)
-
-        def job(longer: float = 0.0) -> Job:
-            length = seconds + longer / in_a_row
-            rounds = turn.rounds
-            if not self.options.fixed and length < 2 * block:
-                rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * length / (2 * block)))
-            run = partial(
-                self.visit, visits, turn, cores[:count], length, self.options.rounds or rounds
-            )
-            more = (several - 1) * (again + in_a_row * length)
-            return Job(gain, opening + in_a_row * length, least, run, more)
-
-        return job(), job
+        seconds += longer / in_a_row
+        rounds = turn.rounds
+        if not self.options.fixed and seconds < 2 * block:
+            rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * seconds / (2 * block)))
+        rounds = self.options.rounds or rounds
+        run = partial(self.visit, visits, turn, cores[:count], seconds, rounds)
+        more = (several - 1) * (again + in_a_row * seconds)
+        return Job(gain, opening + in_a_row * seconds, least, run, more)
 
     def arms(self, group: Group, workload: str) -> list[str]:
         """Return the arms that are alive on all sides."""
@@ -364,7 +366,7 @@ class Plan:
         if self.options.fixed or self.made[group, turn] < self.least or self.paired:
             return frozenset()
         worth: dict[str, float] = {}
-        metric = next(m for m in METRICS.values() if m.turn == turn.kind)
+        metric = TURN_METRICS[turn.kind][0]
         for cell in self.asked(group, turn.workload, metric.name):
             doubt, n = self.doubts.of(metric.name, cell, group)
             arm = str(cell.arm)
@@ -381,14 +383,13 @@ class Plan:
     def gain(self, group: Group, turn: TurnKind, workers: float) -> float:
         """Return what further workers take off the doubts of a kind of turns."""
         total = 0.0
-        for metric in METRICS.values():
-            if metric.turn == turn.kind:
-                for cell in self.asked(group, turn.workload, metric.name):
-                    doubt, n = self.doubts.of(metric.name, cell, group)
-                    if n < self.least:
-                        total += metric.weight * WIDEST * workers / (n + workers)
-                    else:
-                        total += metric.weight * doubt * narrowed(n, workers)
+        for metric in TURN_METRICS[turn.kind]:
+            for cell in self.asked(group, turn.workload, metric.name):
+                doubt, n = self.doubts.of(metric.name, cell, group)
+                if n < self.least:
+                    total += metric.weight * WIDEST * workers / (n + workers)
+                else:
+                    total += metric.weight * doubt * narrowed(n, workers)
         return total
 
     # cold metrics
@@ -415,11 +416,11 @@ class Plan:
     def cold_gain(self, group: Group, cell: Cell, sweeps: int) -> float:
         """Return what further cold processes of a cell take off its doubts."""
         total = 0.0
-        for metric in METRICS.values():
-            if metric.kind is Kind.COLD and metric.name in group[0].needed.get(cell, ()):
-                doubt, n = self.doubts.of(metric.name, cell, group)
+        for name in COLD:
+            if name in group[0].needed.get(cell, ()):
+                doubt, n = self.doubts.of(name, cell, group)
                 known = n >= self.least_cold
-                total += metric.weight * (doubt * narrowed(n, sweeps) if known else WIDEST)
+                total += METRICS[name].weight * (doubt * narrowed(n, sweeps) if known else WIDEST)
         return total
 
     def sweep_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
@@ -442,11 +443,8 @@ class Plan:
         for group in self.groups:
             if any(side.given_up for side in group):
                 continue
-            cells: list[Cell] = []
-            for metric in METRICS.values():
-                if metric.kind is Kind.COLD:
-                    cells += self.asked(group, workload, metric.name)
-            cells = [c for c in dict.fromkeys(cells) if self.wants_cold(group, c)]
+            asked = dict.fromkeys(c for name in COLD for c in self.asked(group, workload, name))
+            cells = [cell for cell in asked if self.wants_cold(group, cell)]
             if cells and not self.paired and group[0].backend not in backends:
                 # of several environments, the first one measures the reference
                 reference = [arm.at(workload, group[0].backend) for arm in REFERENCE]
@@ -467,7 +465,7 @@ class Plan:
 
     def wants_cold(self, group: Group, cell: Cell) -> bool:
         """Tell whether a cell has cold metrics of its own; one cell of a library has its import."""
-        cold = {m for m in group[0].needed[cell] if METRICS[m].kind is Kind.COLD}
+        cold = group[0].needed[cell] & {*COLD}
         if any(not METRICS[metric].of_library for metric in cold):
             return True
         same = (c for c in group[0].needed if c[0::2] == cell[0::2] and c.backend == cell.backend)
@@ -492,23 +490,22 @@ class Plan:
             return
         lanes = self.cores(pairs[0][0], HOST)
 
-        def one(group: Group, cell: Cell) -> LaneWork:
-            return partial(self.cold_process, group, cell)
-
-        def tasks() -> Iterator[LaneWork]:
+        def processes() -> Iterator[LaneWork]:
             chosen = pairs
             begun: list[tuple[Group, Cell]] = []
             if first and self.options.cold_samples is None:
                 begun = pairs[: len(lanes)]
-                yield from (one(*pair) for pair in begun)  # which says what one costs
+                for pair in begun:  # which says what one costs
+                    yield partial(self.cold_process, *pair)
                 fits = self.cold_cells(workload, sweeps)
                 chosen = [pair for pair in pairs if pair in fits]
             self.chosen[workload] = chosen
             for number in range(sweeps):
                 order = [pair for pair in chosen if number or pair not in begun]
-                yield from (one(*pair) for pair in self.visits.rng.sample(order, len(order)))
+                for pair in self.visits.rng.sample(order, len(order)):
+                    yield partial(self.cold_process, *pair)
 
-        yield from self.visits.phase(lanes, tasks())
+        yield from self.visits.phase(lanes, processes())
         self.swept[workload] += sweeps
 
     def cold_process(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
@@ -583,22 +580,20 @@ class Plan:
 
     def note_missing(self) -> None:
         """Say of each cell and metric that has no number, why."""
-        have: Counter[tuple[str, Cell, str]] = Counter()
-        libraries: Counter[tuple[str, str, str, str, str]] = Counter()
-        for s in self.visits.samples:
-            have[s.environment, s.cell, s.metric] += 1
-            libraries[s.environment, s.cell.entrant, *s.cell[2:], s.metric] += 1
+
+        def row(environment: str, cell: Cell, metric: str) -> tuple[str, Cell, str]:
+            of_library = METRICS[metric].of_library  # all of its styles share samples
+            return environment, cell._replace(style="") if of_library else cell, metric
+
+        have = Counter(row(s.environment, s.cell, s.metric) for s in self.visits.samples)
         least = 1 if self.options.cold_samples is not None else self.least_cold
         for side in self.sides:
             for cell, metrics in side.needed.items():
                 result = side.cells[cell]
                 for name in metrics:
-                    metric = METRICS[name]
-                    count = have[side.environment, cell, name]
-                    if metric.of_library:
-                        count = libraries[side.environment, cell.entrant, *cell[2:], name]
-                    fewest = least if metric.kind is Kind.COLD else 1
-                    if count < fewest and metric.applies(cell) and result.failure is None:
+                    count = have[row(side.environment, cell, name)]
+                    fewest = least if name in COLD else 1
+                    if count < fewest and METRICS[name].applies(cell) and result.failure is None:
                         reason = "not measured within the budget"
                         if count:
                             reason = f"{count} of the {fewest} samples it takes fitted the budget"
@@ -617,21 +612,21 @@ class Doubts:
         self.plan = plan
         self.families: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
         self.read = 0
-        self.known: dict[tuple[str, str, str], tuple[int, dict[tuple[str, Cell], Estimate]]] = {}
+        self.known: dict[tuple[str, str, str], dict[tuple[str, Cell], Estimate]] = {}
 
     def of(self, metric: str, cell: Cell, group: Group) -> tuple[float, int]:
         """Return a number's doubt, and the workers that it rests on."""
         samples = self.plan.visits.samples
         for sample in samples[self.read :]:
-            key = sample.metric, sample.cell.workload, sample.cell.backend
-            self.families[key].append(sample)
+            family = sample.metric, sample.cell.workload, sample.cell.backend
+            self.families[family].append(sample)
+            self.known.pop(family, None)
         self.read = len(samples)
         family = metric, cell.workload, cell.backend
-        if family not in self.known or self.known[family][0] != len(self.families[family]):
-            self.known[family] = len(self.families[family]), self.rows(self.families[family])
-        rows = self.known[family][1]
+        if family not in self.known:
+            self.known[family] = self.rows(self.families[family])
         names = [side.environment for side in group if side.environment != self.plan.base]
-        row = rows.get((names[0] if self.plan.base else group[0].environment, cell))
+        row = self.known[family].get((names[0] if self.plan.base else group[0].environment, cell))
         if row is None:
             return WIDEST, 0
         return doubt(row, self.plan.options.margin), row.workers

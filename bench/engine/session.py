@@ -7,6 +7,7 @@ import secrets
 import shlex
 import time
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,6 @@ from bench.runfile import (
     FileKind,
     ResultsWithSamples,
     RunOptions,
-    TimeSpent,
     packed,
 )
 from bench.runfile.reader import read
@@ -131,7 +131,7 @@ class Measured:
     @property
     def resuming(self) -> str:
         """The command that goes on with it."""
-        arguments = [a for a in self.journal.header["arguments"] if not a.startswith("--resume")]
+        arguments = [a for a in self.results.arguments if not a.startswith("--resume")]
         return command(self.results.kind, [*arguments, f"--resume={self.journal.path}"])
 
 
@@ -164,24 +164,15 @@ def measure(
     journal, header = (
         begun(task, before) if resume is None else taken_up(task, Path(resume) if resume else None)
     )
-    options = header.options
-    groups = groups_of(task)
     plan = Plan(
-        groups,
-        options,
+        groups_of(task),
+        header.options,
         before=header.before,
         lanes=header.lanes,
         base=task.base,
         enough=enough,
     )
-    driver = Driver(
-        plan,
-        journal,
-        dict(task.outside),
-        {name: side.place for name, side in task.sides.items()},
-        on_progress,
-        heavy=frozenset(name for name, side in task.sides.items() if side.heavy),
-    )
+    driver = Driver(plan, journal, task.sides, task.outside, on_progress)
     watch, interrupted = Watch(), False
     try:
         driver.run()
@@ -331,32 +322,20 @@ def ended(path: Path, task: Task) -> Run:
 
 
 def groups_of(task: Task) -> list[tuple[SideState, ...]]:
-    """Return what takes turns; of environments that do so, on each backend that all have.
+    """Return what takes turns; of environments that do so, on each backend that all have."""
 
-    An environment that is in several groups has one state.
-    """
+    @cache  # an environment that is in several groups has one state
+    def state(name: str, backend: str, *, control: bool) -> SideState:
+        needed = {c: metrics for c, metrics in task.needed[name].items() if c.backend == backend}
+        return SideState(name, backend, needed, control, task.sides[name].offer.problems)
+
     groups: list[tuple[SideState, ...]] = []
-    states: dict[tuple[str, str], SideState] = {}
     for names in task.groups or [(name,) for name in task.needed]:
-        on_backend: dict[str, dict[str, dict[Cell, frozenset[str]]]] = {}
-        for name in names:
-            for cell, metrics in task.needed[name].items():
-                on_backend.setdefault(cell.backend, {}).setdefault(name, {})[cell] = metrics
-        for backend, needed in on_backend.items():
-            if len(needed) < len(names):
-                continue
-            for name in names:
-                state = SideState.of(
-                    name,
-                    backend,
-                    needed[name],
-                    control=len(names) == 1,
-                    problems=task.sides[name].offer.problems,
-                )
-                first = states.setdefault((name, backend), state)
-                first.needed = {**state.needed, **first.needed}
-                first.cells = {**state.cells, **first.cells}
-            groups.append(tuple(states[name, backend] for name in names))
+        cells = [cell for name in names for cell in task.needed[name]]
+        for backend in dict.fromkeys(cell.backend for cell in cells):
+            group = tuple(state(name, backend, control=len(names) == 1) for name in names)
+            if all(side.needed for side in group):
+                groups.append(group)
     return groups
 
 
@@ -394,13 +373,11 @@ def results_of(
         estimates=estimates_of(samples, cells, options, task.base, plan.least_cold),
         notes=dict(task.notes),
         left_out=dict(task.left_out),
-        spent=TimeSpent(
+        spent=msgspec.structs.replace(
+            usage,
             wall_seconds=plan.spent.wall + (earlier.results.spent.wall_seconds if earlier else 0),
             sampling_seconds=plan.spent.sampling,
             processes=plan.spent.processes,
-            others=usage.others,
-            stolen=min(1.0, usage.stolen),
-            busiest=usage.busiest,
         ),
         samples=packed(samples),
     )

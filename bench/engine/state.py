@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import BASELINE, CONTROL, Arm, Cell
@@ -24,13 +24,17 @@ AT_NO_TURN = 4
 
 @dataclass(eq=False)
 class SideState:
-    """What shares workers: an environment on one backend."""
+    """What shares workers: an environment on one backend, of which nothing is measured at first."""
 
     environment: str
     backend: str
     needed: Mapping[Cell, frozenset[str]]
     """Metrics that were asked for, by cell; baselines and controls are not among the keys."""
-    cells: dict[Cell, CellResult]
+    control: InitVar[bool]
+    """Whether a control is measured beside the baseline."""
+    problems: InitVar[Mapping[str, str]]
+    """Entrants that cannot be loaded, and why."""
+    cells: dict[Cell, CellResult] = field(init=False)
     """All cells, the baseline's and the control's included."""
     notes: list[str] = field(default_factory=list)
     """What went wrong on the way, in sentences."""
@@ -42,38 +46,16 @@ class SideState:
     given_up: bool = False
     """Whether its workers kept dying at no arm's turn."""
 
-    @classmethod
-    def of(
-        cls,
-        environment: str,
-        backend: str,
-        needed: Mapping[Cell, frozenset[str]],
-        *,
-        control: bool,
-        problems: Mapping[str, str],
-    ) -> SideState:
-        """Return a side that has measured nothing.
-
-        Args:
-            environment: Its name.
-            backend: Of its cells.
-            needed: Metrics to measure, by cell.
-            control: Whether a control is measured beside the baseline.
-            problems: Entrants that cannot be loaded, and why.
-        """
+    def __post_init__(self, control: bool, problems: Mapping[str, str]) -> None:
         references = (BASELINE, CONTROL) if control else (BASELINE,)
-        names = [arm.at(cell.workload, cell.backend) for cell in needed for arm in references]
-        cells = dict.fromkeys([*names, *needed])
-        side = cls(
-            environment,
-            backend,
-            needed,
-            {cell: CellResult(cell=cell, environment=environment) for cell in cells},
-        )
-        for cell in side.alive():
+        added = [arm.at(c.workload, self.backend) for c in self.needed for arm in references]
+        self.cells = {
+            cell: CellResult(cell=cell, environment=self.environment)
+            for cell in [*added, *self.needed]
+        }
+        for cell in self.alive():
             if cell.entrant in problems:
-                side.fail(cell, problems[cell.entrant])
-        return side
+                self.fail(cell, problems[cell.entrant])
 
     def alive(self, workload: str | None = None) -> list[Cell]:
         """Return the cells that have not failed."""

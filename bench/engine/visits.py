@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.actions import Spent
 from bench.runfile import Proof
-from bench.samples import Sample, located
+from bench.samples import Sample
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
@@ -93,8 +92,8 @@ class Visit:
     prove_until: float = math.inf
     """Seconds of the budget after which only the reference is proven any more."""
     cores: Cores = ()
-    workers: list[int] = field(default_factory=list)
-    """Numbers of its workers when they are open, in the order of the group."""
+    workers: dict[SideState, int] = field(default_factory=dict)
+    """Numbers of its open workers."""
 
 
 class Visits:
@@ -116,9 +115,8 @@ class Visits:
         """Seconds until a side's worker has imported everything."""
         self.cold_seconds: dict[SideState, float] = {}
         """Seconds of a side's last cold process."""
-        self.held: dict[int, set[tuple[str, str]]] = defaultdict(set)
-        """Workloads and arms whose steps a worker holds."""
-        self.dead: set[int] = set()
+        self.held: dict[int, set[str]] = {}
+        """Arms whose steps each living worker holds."""
         self.unasked: frozenset[str] = frozenset()
         """Arms that were not asked for."""
 
@@ -140,9 +138,8 @@ class Visits:
             lanes: Workers of a side at the same time; they share the proofs.
             proven: Whether to count as if everything were proven already.
         """
-        proof = max(self.prove_seconds, default=PROVE_SECONDS)
-        if self.prove_seconds:
-            proof = sum(self.prove_seconds) / len(self.prove_seconds)
+        seen = self.prove_seconds or [PROVE_SECONDS]
+        proof = sum(seen) / len(seen)
         total = 0.0
         for side in group:
             total += self.load_seconds.get(side, LOAD_SECONDS)
@@ -152,9 +149,8 @@ class Visits:
                 total += seconds if ready else (proof + (lanes - 1) * seconds) / lanes
         return total
 
-    def block_cost(self, group: Group, turn: TurnKind, arms: Iterable[str]) -> float:
+    def block_cost(self, group: Group, turn: TurnKind, arms: Sequence[str]) -> float:
         """Return about how many seconds a block of these arms takes, on all sides."""
-        arms = list(arms)
         seen = [self.turn_seconds.get((side, turn, arm)) for side in group for arm in arms]
         known = [seconds for seconds in seen if seconds is not None]
         usual = sum(known) / len(known) if known else turn.guess * self.slowness
@@ -191,19 +187,19 @@ class Visits:
 
         self.lanes_in_use = len(lanes)
         waiting: dict[int, Steps[None]] = {}
-        begin: list[Action] = []
-        for steps in map(lane, lanes):
-            with suppress(StopIteration):
-                action = next(steps)
-                waiting[action.worker] = steps
-                begin.append(action)
-        while waiting:
+        outcome: Any = None
+        free = [lane(cores) for cores in lanes]
+        while True:
+            begin: list[Action] = []
+            for steps in free:
+                with suppress(StopIteration):
+                    action = steps.send(outcome)
+                    waiting[action.worker] = steps
+                    begin.append(action)
+            if not waiting:
+                break
             outcome = yield tuple(begin)
-            steps, begin = waiting.pop(outcome.worker), []
-            with suppress(StopIteration):
-                action = steps.send(outcome)
-                waiting[action.worker] = steps
-                begin = [action]
+            free = [waiting.pop(outcome.worker)]
         self.lanes_in_use = 1
 
     def do(self, action: Action) -> Steps[Outcome]:
@@ -219,7 +215,7 @@ class Visits:
         outcome = yield from self.do(action)
         if outcome.death is not None:
             side.died(outcome.death, action)
-            self.dead.add(action.worker)
+            self.held.pop(action.worker, None)
             return None
         side.did_well(action)
         answer = outcome.answer
@@ -237,82 +233,71 @@ class Visits:
 
     # opening
 
-    def open(
-        self, side: SideState, workload: str, cores: Cores, visit: Visit | None = None
-    ) -> Steps[int | None]:
-        """Start a worker of a side and make its living arms' steps; None if that cannot be.
+    def open(self, side: SideState, visit: Visit) -> Steps[int | None]:
+        """Start a side's worker and make its living arms' steps; None if that cannot be.
 
         Of the arms that are not proven yet, this worker proves its part.
         """
-        resting = visit.resting if visit else frozenset()
-        prove_until = visit.prove_until if visit else math.inf
         while not side.given_up:
-            cells = [cell for cell in side.alive(workload) if str(cell.arm) not in resting]
+            cells = [c for c in side.alive(visit.workload) if str(c.arm) not in visit.resting]
             if not cells:
                 return None
-            worker = self.next_worker()
-            started = yield from self.loaded(side, worker, cells, cores)
-            others = [other for other in visit.group if other is not side] if visit else []
-            if started and (yield from self.made(side, worker, cells, prove_until, others)):
+            worker = yield from self.loaded(side, cells, visit.cores)
+            if worker is not None and (yield from self.made(side, worker, cells, visit)):
                 return worker
         return None
 
-    def loaded(
-        self, side: SideState, worker: int, cells: Sequence[Cell], cores: Cores
-    ) -> Steps[bool]:
-        """Start a worker and let it import; False if it died."""
-        arms = tuple(dict.fromkeys(str(cell.arm) for cell in cells))
-        arms = tuple(self.rng.sample(arms, len(arms)))
+    def loaded(self, side: SideState, cells: Sequence[Cell], cores: Cores) -> Steps[int | None]:
+        """Start a worker and let it import what some cells need; None if it died."""
+        worker = self.next_worker()
+        self.held[worker] = set()
+        arms = self.rng.sample([str(cell.arm) for cell in cells], len(cells))
         started = yield from self.done(side, side.action("start", worker, cores=cores))
         if started is None:
-            return False
+            return None
         check = not any(map(side.proven, side.cells))
         seed = self.rng.getrandbits(32)
         action = side.action("load", worker, arms=arms, seed=seed, cores=cores, check=check)
         outcome = yield from self.done(side, action)
         if outcome is None:
-            return False
+            return None
         if side not in self.load_seconds or not check:
             self.load_seconds[side] = started.took + outcome.took
         side.notes.extend(note for note in outcome.answer.notes if note not in side.notes)
-        return True
+        return worker
 
     def made(
-        self,
-        side: SideState,
-        worker: int,
-        cells: Sequence[Cell],
-        prove_until: float,
-        others: Sequence[SideState],
+        self, side: SideState, worker: int, cells: Sequence[Cell], visit: Visit
     ) -> Steps[bool]:
         """Prove or open cells in random order, the baseline at no fixed place; False if it died.
 
         What another living worker is proving comes last: by then it is proven, and is opened. What
         the other side of a pair has comes first: an arm is measured where both have it.
         """
-        waiting = self.rng.sample(list(cells), len(cells))
+        waiting = self.rng.sample(cells, len(cells))
+        others = [other for other in visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.proven(cell) for other in others))
         while waiting:
-            free = [c for c in waiting if side.proven(c) or c not in side.claimed]
-            cell = (free or waiting)[0]
+            free = (c for c in waiting if side.proven(c) or c not in side.claimed)
+            cell = next(free, waiting[0])
             waiting.remove(cell)
-            late = self.now > prove_until and cell.arm not in REFERENCE
+            late = self.now > visit.prove_until and cell.arm not in REFERENCE
             if side.cells[cell].failure is not None or (late and not side.proven(cell)):
                 continue
             do: Do = "open" if side.proven(cell) else "prove"
             if not (yield from self.one(side, worker, do, cell)):
                 return False
             if side.cells[cell].failure is None:
-                self.held[worker].add((cell.workload, str(cell.arm)))
+                self.held[worker].add(str(cell.arm))
         return True
 
     def one(self, side: SideState, worker: int, do: Do, cell: Cell) -> Steps[bool]:
         """Do one arm's own thing; False where the worker died of it."""
-        result, arm = side.cells[cell], str(cell.arm)
+        result, arms = side.cells[cell], [str(cell.arm)]
         losses = side.cells[cell.baseline].losses if do == "open" else ()
         if do == "prove":
             side.claimed.add(cell)
-        action = side.action(do, worker, cell.workload, [arm], losses=tuple(losses))
+        action = side.action(do, worker, cell.workload, arms, losses=tuple(losses))
         outcome = yield from self.done(side, action)
         side.claimed.discard(cell)
         if outcome is None:
@@ -324,13 +309,13 @@ class Visits:
             self.prove_seconds.append(outcome.took)
         elif do == "open":
             self.open_seconds[side, cell] = outcome.took
-        if isinstance(answer, protocol.Proven | protocol.Trained):
-            self.keep(side, cell.workload, answer.samples, worker, outcome.at)
-        elif isinstance(answer, protocol.Counted):
+        if isinstance(answer, protocol.Sampled) and do == "count":
             layers = WORKLOADS[cell.workload].layers
             for other in side.alive():  # what Python does depends on the layers alone
-                if str(other.arm) == arm and WORKLOADS[other.workload].layers == layers:
+                if other.arm == cell.arm and WORKLOADS[other.workload].layers == layers:
                     self.keep(side, other.workload, answer.samples, worker, outcome.at)
+        elif isinstance(answer, protocol.Proven | protocol.Sampled):
+            self.keep(side, cell.workload, answer.samples, worker, outcome.at)
         return True
 
     def keep(
@@ -344,17 +329,11 @@ class Visits:
         block: int = 0,
         cores: Cores = (),
     ) -> None:
-        """Add samples to the table."""
-        self.samples += located(
-            samples,
-            side.environment,
-            workload,
-            side.backend,
-            worker=worker,
-            block=block or worker,
-            at=at,
-            cores=len(cores),
-        )
+        """Add a worker's samples to the table, with what is known of them here."""
+        for row in samples:
+            cell = side.cell(row.arm, workload)
+            place = side.environment, cell, row.metric, worker, block or worker, at, len(cores)
+            self.samples.append(Sample(*place, *row[2:]))
 
     # visits
 
@@ -364,14 +343,13 @@ class Visits:
 
         def begin(visit: Visit, cores: Cores) -> Steps[None]:
             visit.cores = cores
-            workers: dict[int, int] = {}
-            for i in self.rng.sample(range(len(visit.group)), len(visit.group)):
-                worker = yield from self.open(visit.group[i], visit.workload, cores, visit)
+            for side in self.rng.sample(visit.group, len(visit.group)):
+                worker = yield from self.open(side, visit)
                 if worker is None:
-                    yield from self.close(visit.group, workers)
+                    for other, opened in visit.workers.items():
+                        yield from self.close(other, opened)
                     return
-                workers[i] = worker
-            visit.workers = [workers[i] for i in range(len(visit.group))]
+                visit.workers[side] = worker
             ready.append(visit)
 
         yield from self.phase(lanes, [partial(begin, visit) for visit in visits])
@@ -400,7 +378,8 @@ class Visits:
                 not late and (yield from self.blocks_of(visit, visit.turn, end, rounds))
             ):
                 done.append(visit)
-            yield from self.close(visit.group, dict(enumerate(visit.workers)))
+            for side in visit.group:
+                yield from self.close(side, visit.workers[side])
 
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
@@ -409,7 +388,7 @@ class Visits:
     def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
         """Measure blocks until a time, one at least; False where a worker died."""
         number = 0
-        while arms := self.common(visit, turn):
+        while arms := self.common(visit):
             if self.options.blocks is not None and number >= self.options.blocks:
                 break
             if number % SELDOM:
@@ -422,15 +401,14 @@ class Visits:
             number += 1
         return number > 0
 
-    def common(self, visit: Visit, turn: TurnKind) -> list[str]:
+    def common(self, visit: Visit) -> list[str]:
         """Return the arms that live, and that all of a visit's workers hold.
 
         None without the baseline: what an arm computed while it was timed is compared with that.
         """
         several = [
-            {str(cell.arm) for cell in side.alive(turn.workload)}
-            & {arm for workload, arm in self.held[worker] if workload == turn.workload}
-            for side, worker in zip(visit.group, visit.workers, strict=True)
+            {str(cell.arm) for cell in side.alive(visit.workload)} & self.held[worker]
+            for side, worker in visit.workers.items()
         ]
         arms = sorted(set.intersection(*several))
         return arms if str(BASELINE) in arms else []
@@ -441,11 +419,10 @@ class Visits:
         """Measure one block on each side, in random order, with the same seed; False at a death."""
         self.spent.blocks += 1
         number, seed = self.spent.blocks, self.rng.getrandbits(32)
-        sides = list(zip(visit.group, visit.workers, strict=True))
-        for side, worker in self.rng.sample(sides, len(sides)):
+        for side in self.rng.sample(visit.group, len(visit.group)):
             action = side.action(
                 "block",
-                worker,
+                visit.workers[side],
                 turn.workload,
                 self.rng.sample(arms, len(arms)),
                 kind=turn.kind,
@@ -461,7 +438,7 @@ class Visits:
                 side,
                 turn.workload,
                 answer.samples,
-                min(visit.workers),
+                min(visit.workers.values()),
                 outcome.at,
                 block=number,
                 cores=visit.cores,
@@ -472,11 +449,10 @@ class Visits:
                 self.turn_seconds[side, turn, arm] = whole
         return True
 
-    def close(self, group: Group, workers: dict[int, int]) -> Steps[None]:
-        """End the workers, by place in the group, that have not died."""
-        for i, worker in workers.items():
-            if worker not in self.dead:
-                yield from self.do(group[i].action("close", worker))
+    def close(self, side: SideState, worker: int) -> Steps[None]:
+        """End a worker, unless it has died."""
+        if self.held.pop(worker, None) is not None:
+            yield from self.do(side.action("close", worker))
 
     # what is done once
 
@@ -521,28 +497,25 @@ class Visits:
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
     ) -> Steps[None]:
         """Count or train cells of one workload in a worker, started again where it dies."""
-        left = list(cells)
+        left, workload = list(cells), cells[0].workload
         while not side.given_up:
             left = [cell for cell in left if side.cells[cell].failure is None]
             if not left:
                 return
             if do == "train":
-                arms = {str(cell.arm) for cell in side.alive(left[0].workload)}
+                arms = {str(cell.arm) for cell in side.alive(workload)}
                 resting = frozenset(arms - {str(c.arm) for c in left} - {*map(str, REFERENCE)})
-                visit = Visit((side,), left[0].workload, resting=resting)
-                worker = yield from self.open(side, left[0].workload, cores, visit)
-                if worker is None:
-                    return
+                visit = Visit((side,), workload, resting=resting, cores=cores)
+                worker = yield from self.open(side, visit)
             else:
-                worker = self.next_worker()
-                if not (yield from self.loaded(side, worker, left, cores)):
-                    continue
+                worker = yield from self.loaded(side, left, cores)
+            if worker is None:
+                continue
             while left:
                 cell = left[0]
-                able = do == "count" or (cell.workload, str(cell.arm)) in self.held[worker]
+                able = do == "count" or str(cell.arm) in self.held[worker]
                 able = able and side.cells[cell].failure is None
                 if able and self.now <= end and not (yield from self.one(side, worker, do, cell)):
                     break
                 left.pop(0)
-            if worker not in self.dead:
-                yield from self.close((side,), {0: worker})
+            yield from self.close(side, worker)

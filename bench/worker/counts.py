@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from bench.worker.protocol import Counted, Sample
+from bench.worker.protocol import Sample, Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,10 +47,10 @@ WARM_CALLS = 10
 COLLECT, ENABLE, DISABLE = gc.collect, gc.enable, gc.disable
 
 
-def counted(arms: Arms, arm: Arm) -> Counted:
+def counted(arms: Arms, arm: Arm) -> Sampled:
     """Return what Python and JAX do in a new step of an arm; see `exact`."""
     arms.counted.append(arms.make(arm))
-    return Counted(samples_of(arm, exact(arms.counted[-1], arms.case)))
+    return Sampled(samples_of(arm, exact(arms.counted[-1], arms.case)))
 
 
 def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[Sample]:

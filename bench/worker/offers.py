@@ -30,10 +30,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     libraries: list[str] = []
     for name in steps:
         describe_step(name, by_entrant, libraries)
-    names = [impls.BASELINE] if steps else entrants or impls.usual()
-    for name in names if not by_entrant["problems"] else []:  # nothing to measure it beside
-        if name in by_entrant["styles"]:
-            continue
+    for name in [] if steps else entrants or impls.usual():
         try:
             entrant, declared = impls.load(name), impls.declared(name)
         except BakeoffError as error:
@@ -46,16 +43,10 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
         styles = list(entrant.styles)
         # One from outside may always donate: its program tells.
         keeping = [] if name in impls.OUTSIDE else [s for s in styles if not entrant.can_donate(s)]
-        of_entrant = {
-            "styles": styles,
-            "missing": dict(entrant.missing),
-            "if_named": [style for style in declared.if_named if style in styles],
-            "keeping": dict.fromkeys(keeping, NO_KEYWORD),
-        }
-        if steps:
-            of_entrant["styles"] = [PURE]
-        for what, value in of_entrant.items():
-            by_entrant[what][name] = value
+        by_entrant["styles"][name] = styles
+        by_entrant["missing"][name] = dict(entrant.missing)
+        by_entrant["if_named"][name] = [style for style in declared.if_named if style in styles]
+        by_entrant["keeping"][name] = dict.fromkeys(keeping, NO_KEYWORD)
     devices = offered_devices()
     return by_entrant | {
         "backends": list(devices),
@@ -79,14 +70,13 @@ def describe_step(name: str, by_entrant: dict[str, dict[str, Any]], libraries: l
     except Exception as error:
         by_entrant["problems"][name] = f"{type(error).__name__}: {words_of(error)}"
         return
-    about = impls.readable(library.name)
-    by_entrant["if_named"][library.name] = [
-        arm.style for arm in arms if arm.style in about.if_named
-    ]
-    libraries.append(library.distribution)
+    if_named = impls.readable(library.name).if_named
+    by_entrant["if_named"][library.name] = [arm.style for arm in arms if arm.style in if_named]
     by_entrant["missing"][library.name] = dict(library.missing)
+    libraries.append(library.distribution)
     for arm in arms:
         by_entrant["styles"].setdefault(arm.entrant, []).append(arm.style)
+    by_entrant["styles"].setdefault(impls.BASELINE, [PURE])
 
 
 def uncached() -> int:

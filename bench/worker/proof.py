@@ -14,7 +14,7 @@ from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
 from bench.worker.counts import live_arrays, live_bytes, samples_of
 from bench.worker.program import Graph, facts
-from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Opened, Proven, Sample, Trained
+from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Opened, Proven, Sample, Sampled
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import Case, NotEqualError, make
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.cells import Arm
-    from bench.worker.arms import Arms, Reference
+    from bench.worker.arms import Arms
     from common.contract import TrainStep
 
 TINY_CASE = Case(ModelConfig(vocab_size=5, width=2), chunk=2, batch=1)
@@ -43,7 +43,7 @@ WITH = (
 )
 
 
-def proven(arms: Arms, arm: Arm, baseline: Reference) -> Proven:
+def proven(arms: Arms, arm: Arm) -> Proven:
     """Make an arm's step, and show that it is equal.
 
     Raises:
@@ -51,7 +51,7 @@ def proven(arms: Arms, arm: Arm, baseline: Reference) -> Proven:
             state where others do not: that needs less memory and fewer copies, so only its like
             can be compared with it.
     """
-    case = arms.case
+    case, baseline = arms.case, arms.reference
     arms.steps.pop(arm, None)
     before = live_arrays(arms.backend)
     step = arms.make_timed(arm)
@@ -97,7 +97,7 @@ def opened(arms: Arms, arm: Arm, losses: Sequence[float]) -> Opened:
     return Opened()
 
 
-def trained(arms: Arms, arm: Arm) -> Trained:
+def trained(arms: Arms, arm: Arm) -> Sampled:
     """Return the final losses of trainings of `FINAL_STEPS` steps, in nats per character.
 
     The first training starts from weights that are the same for all; the others, in the `pure`
@@ -125,7 +125,7 @@ def trained(arms: Arms, arm: Arm) -> Trained:
     for seed in range(OWN_SEEDS if arm.style == PURE else 0):
         own = final_loss(arm.code.entrant, seed)
         samples.append(Sample(str(arm), "final_loss_own", own))
-    return Trained(samples)
+    return Sampled(samples)
 
 
 def taken_arguments(step: TrainStep, case: Any) -> str:

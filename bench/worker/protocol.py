@@ -104,8 +104,8 @@ class Failures:
 
 
 @dataclass
-class Counted:
-    """Answer to `count`: exact numbers of a step."""
+class Sampled:
+    """Answer to `count`, exact numbers of a step; and to `train`, losses of short trainings."""
 
     samples: list[Sample]
 
@@ -135,13 +135,6 @@ class Timed:
     """Arms whose samples do not count, and why: they are not in `samples`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By arm: wall time that its turns took."""
-
-
-@dataclass
-class Trained:
-    """Answer to `train`: losses of short trainings, as samples of `final_loss` metrics."""
-
-    samples: list[Sample]
 
 
 @dataclass

@@ -19,11 +19,11 @@ from bench.worker.counts import compilations, counted
 from bench.worker.integrity import Surroundings
 from bench.worker.own import OwnArms
 from bench.worker.proof import baseline_program, opened, proven, trained
-from bench.worker.protocol import Counted, Failed, Failures, Opened, Proven, Timed, Trained
+from bench.worker.protocol import Failed, Failures, Opened, Proven, Sampled, Timed
 from common.config import is_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from bench.worker.protocol import TurnMarker
 
@@ -56,7 +56,7 @@ class Session:
         self,
         arms: list[str],
         outside: dict[str, str],
-        cache: str | None,
+        cache: str,
         seed: int,
         check_programs: bool = False,
         donate: bool = False,
@@ -66,20 +66,18 @@ class Session:
         Args:
             arms: By name; their order gives them their indices.
             outside: Files of entrants that lie elsewhere, by name.
-            cache: Folder of the compilation cache; None for a process that uses none.
+            cache: Folder of the compilation cache.
             seed: Draws the order.
             check_programs: If true, fail an entrant whose import changes the baseline's program.
             donate: Whether steps donate their state.
         """
         self.donate = donate
-        for path in outside.values():
-            impls.add(path)
+        steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
         self.index = {Arm.of(name): i for i, name in enumerate(arms)}
         answer = Failures({})
-        if cache is not None:
-            use_cache(cache)
+        use_cache(cache)
         # First, for what a user's file sets is what its step runs under
-        for name in filter(is_own, outside):
+        for name in steps:
             problem = guarded(partial(impls.step_module, name))
             if isinstance(problem, Failed):
                 return Failures(dict.fromkeys(arms, problem.failure))
@@ -90,10 +88,8 @@ class Session:
             ours = [arm for arm in self.index if arm.code.entrant == entrant]
             self.at(ours[0])
             before = Surroundings()
-            for arm in ours:
-                problem = guarded(partial(self.imported, arm, outside))
-                if isinstance(problem, Failed):
-                    answer.failures[str(arm)] = problem.failure
+            loaded = None if entrant in steps else guarded(partial(impls.load, entrant))
+            failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
             if check_programs and (now := guarded(baseline_program)) != program:
                 program = now
@@ -102,20 +98,12 @@ class Session:
                     f"this process measures another program of {BASELINE} than it should, "
                     f"since {entrant} was imported: leave that out"
                 )
-            if changes:
-                answer.failures |= {str(arm): f"importing it {changes}" for arm in ours}
+            if failure := f"importing it {changes}" if changes else failure:
+                answer.failures |= dict.fromkeys(map(str, ours), failure)
         self.turn.at()
         gc.collect()
         gc.freeze()  # what is imported stays; collections before blocks need not look at it
         return answer
-
-    def imported(self, arm: Arm, outside: Mapping[str, str]) -> None:
-        """Import what an arm is made of."""
-        step = next(filter(is_own, outside), None)
-        if step is None:
-            arm.load()
-        elif arm.code.entrant != step:
-            impls.load(arm.code.entrant)
 
     def at(self, arm: Arm) -> None:
         """Say that it is an arm's turn."""
@@ -131,9 +119,12 @@ class Session:
         return self.workloads[key]
 
     def guard[Answer](
-        self, arms: Arms, name: str, action: Callable[[Arms, Arm], Answer]
+        self, workload: str, backend: str, name: str, action: Callable[[Arms, Arm], Answer]
     ) -> Answer | Failed:
         """Do something for one arm; a failure is that arm's, whose step is then forgotten."""
+        arms = guarded(partial(self.on, workload, backend))
+        if isinstance(arms, Failed):
+            return arms
         arm = Arm.of(name)
         self.at(arm)
         before = Surroundings()
@@ -145,23 +136,20 @@ class Session:
         self.turn.at()
         return answer
 
-    def count(self, workload: str, backend: str, arm: str) -> Counted | Failed:
+    def count(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
         """Count what an arm's step has Python and JAX do; it says the same at all widths.
 
         JAX's caches are cleared for that, so that whatever was compiled is compiled anew when it is
         called next: count in a worker that does nothing else.
         """
-        return self.guard(self.on(workload, backend), arm, counted)
+        return self.guard(workload, backend, arm, counted)
 
     def prove(self, workload: str, backend: str, arm: str) -> Proven | Failed:
         """Make an arm's step, and show that it is equal."""
-        arms = guarded(partial(self.on, workload, backend))
-        if isinstance(arms, Failed):
-            return arms
-        reference = guarded(lambda: arms.reference)
+        reference = guarded(lambda: self.on(workload, backend).reference)
         if isinstance(reference, Failed):
             return reference
-        return self.guard(arms, arm, partial(proven, baseline=reference))
+        return self.guard(workload, backend, arm, proven)
 
     def open(
         self, workload: str, backend: str, arm: str, losses: list[float] | None
@@ -170,11 +158,9 @@ class Session:
 
         `losses` are the baseline's ten; None has this process find them.
         """
-        arms = guarded(partial(self.on, workload, backend))
-        if isinstance(arms, Failed):
-            return arms
-        expected = arms.reference.losses.tolist() if losses is None else losses
-        return self.guard(arms, arm, partial(opened, losses=expected))
+        if losses is None:
+            losses = self.on(workload, backend).reference.losses.tolist()
+        return self.guard(workload, backend, arm, partial(opened, losses=losses))
 
     def block(
         self, workload: str, backend: str, kind: str, arms: list[str], rounds: int, seed: int
@@ -188,9 +174,9 @@ class Session:
         self.turn.at()
         return timed
 
-    def train(self, workload: str, backend: str, arm: str) -> Trained | Failed:
+    def train(self, workload: str, backend: str, arm: str) -> Sampled | Failed:
         """Train an arm, from the same weights and from its library's own initialisers."""
-        return self.guard(self.on(workload, backend), arm, trained)
+        return self.guard(workload, backend, arm, trained)
 
 
 def use_cache(folder: str) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.cli.doctor import activity, backends
-from bench.engine.machine import Usage
 from bench.engine.process import WorkerFailedError
+from bench.runfile import TimeSpent
 
 if TYPE_CHECKING:
     from tests.commands import Bakeoff
@@ -24,16 +24,16 @@ OFFER: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("usage", "free", "offer", "warned", "state"),
     [
-        (Usage(0.001, 0.02), 8 << 30, {}, "", "1 × H100"),
-        (Usage(0, 0.3, "python (0.6 cores)"), 8 << 30, {}, "other processes", "; python (0.6"),
-        (Usage(0.05), 8 << 30, {}, "other guests", "5 % of the machine"),
-        (Usage(), 1 << 30, {}, "free memory", "1.07 GB"),
-        (Usage(), 8 << 30, {"devices": {"cpu": "cpu"}}, "jax on the GPU", "jax has no backend"),
-        (Usage(), 8 << 30, {"uncached": 7}, "bytecode", "7 modules without"),
+        (TimeSpent(stolen=0.001, others=0.02), 8 << 30, {}, "", "1 × H100"),
+        (TimeSpent(others=0.3, busiest="python"), 8 << 30, {}, "other processes", "; python"),
+        (TimeSpent(stolen=0.05), 8 << 30, {}, "other guests", "5 % of the machine"),
+        (TimeSpent(), 1 << 30, {}, "free memory", "1.07 GB"),
+        (TimeSpent(), 8 << 30, {"devices": {"cpu": "cpu"}}, "jax on the GPU", "jax has no backend"),
+        (TimeSpent(), 8 << 30, {"uncached": 7}, "bytecode", "7 modules without"),
     ],
 )
 def test_what_is_warned_of(
-    usage: Usage,
+    usage: TimeSpent,
     free: int,
     offer: dict[str, Any],
     warned: str,

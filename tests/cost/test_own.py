@@ -94,7 +94,7 @@ def test_every_style_of_a_new_file_is_the_same_step(library: str) -> None:
     named = {*impls.styles_of(library)} - {*about.references, "flat"}
     assert {arm.style for arm in arms.own.arms} >= named
     for arm in arms.own.arms:
-        proof = proven(arms, arm, arms.reference)
+        proof = proven(arms, arm)
         assert proof.proof["gradient"] <= arms.tolerance
         assert proof.proof["whole_step"]
         assert len(proof.losses) == 10
@@ -126,12 +126,12 @@ def test_a_step_that_computes_something_else_is_not_equal(monkeypatch: pytest.Mo
     arms = OwnArms(begun("equinox"), "cpu", donate=False)
     right = arms.own.loss
     arm = Arm("equinox", "filter_jit")
-    proven(arms, arm, arms.reference)
+    proven(arms, arm)
     monkeypatch.setattr(
         arms.own, "loss", lambda model, hidden, batch: (1.01 * right(model, hidden, batch)[0], ())
     )
     with pytest.raises(BakeoffError, match="not equal: ten steps' losses are off by"):
-        proven(arms, arm, arms.reference)
+        proven(arms, arm)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step() -> None:
     text = MODEL.replace("return jnp.mean(", "return jnp.nan * jnp.mean(")
     arms = OwnArms(written(text), "cpu", donate=False)
     with pytest.raises(BakeoffError, match=r"mine.py: the loss is nan in step 1"):
-        proven(arms, BASELINE, arms.reference)
+        proven(arms, BASELINE)
 
 
 def test_a_file_uses_what_lies_beside_it_and_a_mask() -> None:
@@ -180,7 +180,7 @@ optimizer, optimiser = optax.masked(optax.adam(1e-3), trained), None
 """
     arms = OwnArms(written(text, "masked"), "cpu", donate=False)
     for style in ("jit", "jit_partial", "pure"):
-        assert proven(arms, Arm("flax_nnx", style), arms.reference).proof["gradient"] < 1e-3
+        assert proven(arms, Arm("flax_nnx", style)).proof["gradient"] < 1e-3
 
 
 def test_a_model_drawn_anew_is_told() -> None:
@@ -195,7 +195,7 @@ def test_plain_jax_and_a_whole_step() -> None:
     whole = written(WHOLE, "whole")
     assert offered(whole)["styles"] == {"whole": ["step"], "pure_jax": ["pure"]}
     arms = OwnArms(whole, "cpu", donate=False)
-    losses = proven(arms, Arm(whole, "step"), arms.reference).losses
+    losses = proven(arms, Arm(whole, "step")).losses
     assert losses[0] == 4
     assert losses == sorted(losses, reverse=True)
 

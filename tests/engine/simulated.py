@@ -20,14 +20,13 @@ from bench.metrics import COLD, METRICS, SAMPLED, USUAL
 from bench.options import Options
 from bench.worker.protocol import (
     Cold,
-    Counted,
     Failed,
     Failures,
     Opened,
     Proven,
     Sample,
+    Sampled,
     Timed,
-    Trained,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def side(
 ) -> SideState:
     """Return a side that has measured nothing yet."""
     backend = next(iter(wanted)).backend
-    return SideState.of(environment, backend, wanted, control=control, problems=problems or {})
+    return SideState(environment, backend, wanted, control, problems or {})
 
 
 def plan_of(
@@ -200,8 +199,8 @@ class Machine:
                 [1.0] * 10,
             ),
             "open": Opened(),
-            "count": Counted([Sample(arm, "python_calls", 3.0)]),
-            "train": Trained([Sample(arm, "final_loss", 2.5)]),
+            "count": Sampled([Sample(arm, "python_calls", 3.0)]),
+            "train": Sampled([Sample(arm, "final_loss", 2.5)]),
         }.get(do)
 
     def timed(self, action: Action, failing: str) -> Timed:

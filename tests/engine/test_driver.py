@@ -101,9 +101,9 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     return made
 
 
-def run(journal: Journal | None, wanted: Needed = SMALL, **options: int) -> Plan:
+def run(journal: Journal, wanted: Needed = SMALL, **options: int) -> Plan:
     plan = plan_of(wanted, **(FIXED | options), before=0.0)
-    FakeDriver(plan, journal).run()
+    FakeDriver(plan, journal, {}, {}).run()
     return plan
 
 
@@ -219,8 +219,9 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(
 
 
 @pytest.mark.parametrize("donate", [False, True])
-def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab) -> None:
-    driver = FakeDriver(plan_of([(side(SMALL),), (side(SMALL, "heavy"),)], donate=donate, **FIXED))
+def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab, tmp_path: Path) -> None:
+    plan = plan_of([(side(SMALL),), (side(SMALL, "other"),)], donate=donate, **FIXED)
+    driver = FakeDriver(plan, Journal.create(tmp_path / "journal", {}), {}, {})
     driver.run()
     assert not driver.cache.exists()
     told: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -235,7 +236,7 @@ def test_workers_are_told_names_seeds_and_a_cache(donate: bool, lab: Lab) -> Non
     assert all(command.get("donate", False) is donate for command in [*loads, *told["cold"]])
 
 
-def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab) -> None:
+def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab, tmp_path: Path) -> None:
     spoilt: list[Action] = []
 
     def spoil(action: Action, record: Any) -> None:
@@ -244,7 +245,7 @@ def test_a_wrong_answer_costs_a_worker_and_no_result(lab: Lab) -> None:
             record["samples"] = [["nobody/pure", "step", 1.0, 8]]
 
     lab.spoils = spoil
-    plan = run(None)
+    plan = run(Journal.create(tmp_path / "journal", {}))
     [note] = plan.sides[0].notes
     assert "answered `block`: 'step' of 'nobody/pure' was not asked about" in note
     assert is_whole(plan)
