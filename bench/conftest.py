@@ -32,7 +32,6 @@ from bench.report.run import document
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
 from bench.runfile.writer import benchmark_cell, group_of, write
-from bench.samples import SHARED
 from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new, unknown
 
@@ -80,8 +79,8 @@ class Bench:
     """Benchmarks that have samples."""
 
     def environment(self, cell: Cell) -> str:
-        """Return the environment that a cell is measured in."""
-        return cell.entrant if cell.entrant in self.offer.apart else SHARED
+        """Return the environment that a cell is measured in; empty for the shared one."""
+        return cell.entrant if cell.entrant in self.offer.apart else ""
 
     @property
     def task(self) -> Task:

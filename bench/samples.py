@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.cells import Arm, Cell
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from bench.worker.protocol import Sample as WorkerSample
+    from bench.cells import Cell
 
 type Cores = tuple[int, ...]
 """The cores that a worker keeps to; empty for all that this process may use."""
-
-SHARED = ""
-"""Name of the environment that most entrants of a run are measured in."""
 
 
 class Sample(NamedTuple):
     """What one worker measured of one cell, metric and block: one row of the table of data."""
 
     environment: str
+    """Empty for the shared one of a run."""
     cell: Cell
     metric: str
     worker: int
@@ -43,30 +37,3 @@ class Sample(NamedTuple):
     def typical(self) -> float:
         """The median of the calls: what a user sees, where `value` is what compares best."""
         return self.value if self.median is None else self.median
-
-
-def located(
-    samples: Iterable[WorkerSample],
-    environment: str,
-    workload: str,
-    backend: str,
-    *,
-    worker: int,
-    block: int,
-    at: float,
-    cores: int,
-) -> list[Sample]:
-    """Return a worker's samples with what its parent knows of them."""
-    return [
-        Sample(
-            environment,
-            Arm.of(row.arm).at(workload, backend),
-            row.metric,
-            worker,
-            block,
-            at,
-            cores,
-            *row[2:],
-        )
-        for row in samples
-    ]

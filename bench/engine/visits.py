@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.cells import BASELINE, REFERENCE
 from bench.engine.actions import Spent
 from bench.runfile import Proof
-from bench.samples import Sample, located
+from bench.samples import Sample
 from bench.worker import protocol
 from common.config import WORKLOADS, is_own
 
@@ -345,16 +345,19 @@ class Visits:
         cores: Cores = (),
     ) -> None:
         """Add samples to the table."""
-        self.samples += located(
-            samples,
-            side.environment,
-            workload,
-            side.backend,
-            worker=worker,
-            block=block or worker,
-            at=at,
-            cores=len(cores),
-        )
+        self.samples += [
+            Sample(
+                side.environment,
+                side.cell(row.arm, workload),
+                row.metric,
+                worker,
+                block or worker,
+                at,
+                len(cores),
+                *row[2:],
+            )
+            for row in samples
+        ]
 
     # visits
 
