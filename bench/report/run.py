@@ -67,7 +67,7 @@ LAST_LINES = 5
 def document(run: Run) -> Document:
     """Return what there is to say of a run, from its file alone."""
     results = run.results
-    sentences = [wording.sentence(finding.text) for finding in findings(results)]
+    sentences = list(map(wording.sentence, findings(results)))
     left_out = (f"{n.replace('/', ' ')}: {why}." for n, why in results.left_out.items())
     devices = dict.fromkeys(results.conditions.devices.values())
     about = ", ".join(filter(None, [run.when.replace("T", " "), run.processor, *devices]))
