@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from bench.report import terminal
 from bench.report.run import document
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
-from bench.runfile.writer import benchmark_cell, group_of, write
+from bench.runfile.writer import extra_info, group_of, write
 from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new, unknown
 
@@ -57,54 +57,19 @@ it seems to be days."""
 class Bench:
     """One `pytest bench`: what was asked for, what there is, and what came of it."""
 
-    arguments: tuple[str, ...]
+    task: Task
+    """What is to be measured; of all environments, until it is known what `-k` leaves."""
     selection: Selection
-    options: Options
-    outside: dict[str, str]
-    """Files of entrants that are not the project's, by name."""
-    resume: str | None
     offer: Offer
     cells: list[Cell]
     """The selected ones."""
-    places: dict[str, Place]
-    """Where workers run, by environment."""
-    left_out: dict[str, str]
-    """Selected styles that cannot take part, and why."""
-    needed: dict[str, dict[Cell, frozenset[str]]] = field(default_factory=dict)
-    """Metrics, by environment and cell."""
     measured: Measured | None = None
-    broken: bool = False
-    """An unforeseen error: there is no result, but a journal."""
     numbers: int = 0
     """Benchmarks that have samples."""
 
     def environment(self, cell: Cell) -> str:
         """Return the environment that a cell is measured in; empty for the shared one."""
         return cell.entrant if cell.entrant in self.offer.apart else ""
-
-    @property
-    def task(self) -> Task:
-        """What is to be measured."""
-        entrants = dict.fromkeys(cell.entrant for cells in self.needed.values() for cell in cells)
-        own = self.offer.apart
-        return Task(
-            kind="run",
-            arguments=self.arguments,
-            needed=self.needed,
-            sides={
-                name: Side(
-                    self.places[name],
-                    self.offer,
-                    EnvironmentInfo(versions=own.get(name, self.offer.versions)),
-                    heavy=bool(name),
-                )
-                for name in self.needed
-            },
-            options=self.options,
-            outside=self.outside,
-            left_out=self.left_out,
-            notes={name: note for name in entrants if (note := impls.readable(name).note)},
-        )
 
     def samples(self, cell: Cell, metric: str) -> list[Sample]:
         """Return the samples of a cell; those of its library where all of its styles share them."""
@@ -130,7 +95,7 @@ class Bench:
         if not self.numbers:
             return (
                 "no benchmark has a number, so no run file is written: give a larger --budget than "
-                f"{self.options.budget:g}, or fewer entrants, styles or workloads. What was "
+                f"{self.task.options.budget:g}, or fewer entrants, styles or workloads. What was "
                 f"measured is in {self.measured.journal.path}"
             )
         return ""
@@ -183,7 +148,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
     with wrong_use_ends():
-        selection, outside = selected(config)
+        selection = selected(config)
         options = options_of(config)
         if path := config.getoption("benchmark_json"):
             require_new(path, "--benchmark-json")
@@ -195,30 +160,43 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             config.stash[LOCK] = machine_lock()
         load = conditions()  # before the workers that are asked add to it
         silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
-        place = place_of(config.getoption("--environment"))
-        offer, places = offers(selection.entrants, outside, silence, Builder(notify=notify), place)
+        place, builder = place_of(config.getoption("--environment")), Builder(notify=notify)
+        offer, places = offers(selection.entrants, selection.files, silence, builder, place)
         offer = replace(offer, conditions=load)
-        left_out = kept(offer, selection) if options.donate else {}
+        left_out = {}
+        if options.donate:
+            left_out = {
+                arm: f"cannot donate: {why}"
+                for arm, why in offer.kept_styles.items()
+                if selection.selects(Arm.of(arm))
+            }
+            offer = offer.donating
         for arm, why in left_out.items():
             notify(f"--donate leaves out {arm}: it {why}")
-        offer = offer.donating if options.donate else offer
         cells = selection.cells(offer)
         if not any(selection.measures(metric, cell) for metric in SAMPLED for cell in cells):
             raise BakeoffError(
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
             )
-        config.stash[BENCH] = Bench(
+        task = Task(
+            kind="run",
             arguments=tuple(map(str, config.invocation_params.args)),
-            selection=selection,
+            needed={},
+            sides={
+                name: Side(
+                    there,
+                    offer,
+                    EnvironmentInfo(versions=offer.apart.get(name, offer.versions)),
+                    heavy=bool(name),
+                )
+                for name, there in places.items()
+            },
             options=options,
-            outside=outside,
-            resume=resume,
-            offer=offer,
-            cells=cells,
-            places=places,
+            outside=selection.files,
             left_out=left_out,
         )
+        config.stash[BENCH] = Bench(task, selection, offer, cells)
 
 
 def options_of(config: pytest.Config) -> Options:
@@ -236,37 +214,20 @@ def options_of(config: pytest.Config) -> Options:
     return options
 
 
-def selected(config: pytest.Config) -> tuple[Selection, dict[str, str]]:
-    """Return what was asked for by name, and the files of entrants of people's own, by name.
-
-    Raises:
-        BakeoffError: a name is unknown.
-    """
-    listed = {name: names_of(config.getoption(f"--{name}")) for name in NAMES}
-    entrants, outside = added_files(listed["entrant"])
+def selected(config: pytest.Config) -> Selection:
+    """Return what was asked for by name; raise BakeoffError where a name is unknown."""
+    names = {name: names_of(config.getoption(f"--{name}")) for name in NAMES}
+    entrants, files = added_files(names["entrant"])
     if EVERYBODY in entrants:
         entrants = tuple(impls.names())
     for name in entrants:
         if name not in impls.names():
             raise unknown("entrant", name, [*impls.names(), EVERYBODY])
     selection = Selection(
-        entrants=entrants,
-        styles=listed["style"],
-        workloads=listed["workload"],
-        backends=listed["backend"],
-        metrics=listed["metric"],
+        entrants, names["style"], names["workload"], names["backend"], names["metric"], files
     )
     selection.check_names()
-    return selection, outside
-
-
-def kept(offer: Offer, selection: Selection) -> dict[str, str]:
-    """Return the selected styles that cannot donate their state, and why."""
-    return {
-        arm: f"cannot donate: {why}"
-        for arm, why in offer.kept_styles.items()
-        if selection.selects(Arm.of(arm))
-    }
+    return selection
 
 
 def notify(line: str) -> None:
@@ -325,7 +286,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             cell: Cell = params["cell"]
             cells = needed.setdefault(bench.environment(cell), {})
             cells[cell] = cells.get(cell, frozenset()) | {params["metric"]}
-    bench.needed = dict(sorted(needed.items()))
+    entrants = dict.fromkeys(cell.entrant for _, cells in sorted(needed.items()) for cell in cells)
+    bench.task = replace(
+        bench.task,
+        needed=dict(sorted(needed.items())),
+        sides={name: bench.task.sides[name] for name in sorted(needed)},
+        notes={name: note for name in entrants if (note := impls.readable(name).note)},
+    )
 
 
 def reporter_of(config: pytest.Config) -> Any:
@@ -347,32 +314,34 @@ def console_of(config: pytest.Config) -> Console:
     )
 
 
-def measured(request: pytest.FixtureRequest) -> Measured | None:
-    """Return what was measured, after measuring it when this is asked for first."""
-    config = request.config
-    bench = config.stash[BENCH]
-    if bench.measured is None and not bench.broken:
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Return what was measured, after measuring it when this is asked for first.
+
+    No other test is run where it does not come to its end.
+    """
+    config, bench = request.config, request.config.stash[BENCH]
+    if bench.measured is None:
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
         usual = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-        bench.broken = True
         try:
             with (
                 capture.global_and_fixture_disabled(),
                 wrong_use_ends(),
-                terminal.Progress(console_of(config), bench.options.budget) as progress,
+                terminal.Progress(console_of(config), bench.task.options.budget) as progress,
             ):
                 bench.measured = measure(
                     bench.task,
                     before=before if 0 <= before <= MOST_BEFORE else 0.0,
-                    resume=bench.resume,
+                    resume=config.getoption("--resume"),
                     on_progress=progress,
                 )
-            bench.broken = False
         finally:
             signal.signal(signal.SIGTERM, usual)
-        if bench.measured.interrupted:
-            request.session.shouldstop = "interrupted"
+            if bench.measured is None or bench.measured.interrupted:
+                request.session.shouldstop = (
+                    "interrupted" if bench.measured else "the run broke off"
+                )
     return bench.measured
 
 
@@ -383,8 +352,8 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     def hand_over() -> None:
         bench = request.config.stash[BENCH]
         outcome = measured(request)
-        if outcome is None or outcome.interrupted:
-            pytest.skip("interrupted" if outcome else "the run broke off")
+        if outcome.interrupted:
+            pytest.skip("interrupted")
         [row] = [row for row in outcome.results.cells if row.cell == cell]
         if row.failure is not None:
             pytest.fail(f"{cell}: {row.failure}", pytrace=False)
@@ -396,7 +365,7 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
             return
         benchmark = request.getfixturevalue("benchmark")
         benchmark.group = group_of(cell, metric)
-        benchmark.extra_info |= msgspec.to_builtins(benchmark_cell(cell, metric))
+        benchmark.extra_info |= extra_info(cell, metric)
         benchmark._mode = "replay"  # else it warns that it was not used
         if benchmark.enabled:
             stats = benchmark._make_stats(iterations=1)

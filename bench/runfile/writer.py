@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
@@ -12,7 +12,7 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
 from bench.metrics import METRICS, Kind
-from bench.runfile import Benchmark, BenchmarkCell, ResultsWithSamples, RunFile, unpacked
+from bench.runfile import unpacked
 from common.errors import BakeoffError
 from common.files import partial_file
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.cells import Cell
+    from bench.runfile import ResultsWithSamples
     from bench.samples import Sample
 
 SMALL = 100_000
@@ -28,20 +29,23 @@ SMALL = 100_000
 would be most of the bytes."""
 
 
-def run_file(results: ResultsWithSamples) -> RunFile:
+def run_file(results: ResultsWithSamples) -> dict[str, Any]:
     """Return a whole run file of what a command measured itself."""
-    return RunFile(
-        machine_info=pytest_benchmark_generate_machine_info(),
-        commit_info=get_commit_info(None),
-        benchmarks=list(benchmarks(unpacked(results.samples))),
-        datetime=datetime.datetime.now(datetime.UTC).isoformat(),
-        version="5",
-        bakeoff=results,
-    )
+    return {
+        "machine_info": pytest_benchmark_generate_machine_info(),
+        "commit_info": get_commit_info(None),
+        "benchmarks": list(benchmarks(unpacked(results.samples))),
+        "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
+        "version": "5",
+        "bakeoff": results,
+    }
 
 
-def benchmarks(samples: Sequence[Sample]) -> Iterator[Benchmark]:
-    """Yield the entries of pytest-benchmark, one for each cell and metric that varies."""
+def benchmarks(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
+    """Yield the entries of pytest-benchmark, one for each cell and metric that varies.
+
+    They have statistics of the blocks' medians, for other tools.
+    """
     values: dict[tuple[str, Cell, str], list[float]] = {}
     for sample in samples:
         if METRICS[sample.metric].kind in (Kind.WARM, Kind.COLD):
@@ -53,14 +57,16 @@ def benchmarks(samples: Sequence[Sample]) -> Iterator[Benchmark]:
             stats.update(value)
         where = f"-{environment}" if environment else ""
         name = f"test_{metric}[{metric}-{cell}{where}]"
-        yield Benchmark(
-            group=group_of(cell, metric),
-            name=name,
-            fullname=name,
-            param=f"{metric}-{cell}",
-            extra_info=benchmark_cell(cell, metric),
-            stats=stats.as_dict(),
-        )
+        yield {
+            "group": group_of(cell, metric),
+            "name": name,
+            "fullname": name,
+            "stats": stats.as_dict(),
+            "extra_info": extra_info(cell, metric),
+            "params": None,
+            "param": f"{metric}-{cell}",
+            "options": {},
+        }
 
 
 def group_of(cell: Cell, metric: str) -> str:
@@ -69,12 +75,12 @@ def group_of(cell: Cell, metric: str) -> str:
     return f"{cell.workload} {cell.backend} {metric}" + (f" ({unit})" if unit != "s" else "")
 
 
-def benchmark_cell(cell: Cell, metric: str) -> BenchmarkCell:
+def extra_info(cell: Cell, metric: str) -> dict[str, str]:
     """Return what an entry of pytest-benchmark is of."""
-    return BenchmarkCell(**cell._asdict(), metric=metric, unit=METRICS[metric].unit)
+    return {**cell._asdict(), "metric": metric, "unit": METRICS[metric].unit}
 
 
-def write(path: Path, data: msgspec.Struct | Mapping[str, object]) -> None:
+def write(path: Path, data: Mapping[str, object]) -> None:
     """Write a new file of JSON; a large one without indentation."""
     encoded = msgspec.json.encode(data, enc_hook=float)
     indent = 1 if len(encoded) < SMALL else -1

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from bench import runfile
 from bench.metrics import METRICS, Kind
 from bench.runfile import SCHEMA, ResultsWithSamples
 from bench.runfile.reader import NoRunError, read
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.runfile.reader import Run
 
-SCHEMA_OF_FILES = Draft202012Validator(runfile.schema())
+SCHEMA_OF_RESULTS = Draft202012Validator(msgspec.json.schema(ResultsWithSamples))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def test_a_file_is_read_as_it_was_written(made: Run, path: Path) -> None:
 def test_entries_of_pytest_benchmark_are_of_what_varies(made: Run, path: Path) -> None:
     """One for each cell and metric, of the medians that users see; samples stand there once."""
     data = json.loads(path.read_text())
-    SCHEMA_OF_FILES.validate(data)
+    SCHEMA_OF_RESULTS.validate(data["bakeoff"])
     medians: dict[tuple[str, ...], list[float]] = {}
     for s in made.samples:
         if METRICS[s.metric].kind in (Kind.WARM, Kind.COLD):
@@ -108,7 +107,7 @@ def test_what_is_no_run_is_refused_in_one_line(
     assert words in message
     assert "\n" not in message
     if words.startswith((DAMAGED, "Object")) and "1e999" not in new:
-        assert not SCHEMA_OF_FILES.is_valid(json.loads(spoilt.read_text()))
+        assert not SCHEMA_OF_RESULTS.is_valid(json.loads(spoilt.read_text())["bakeoff"])
 
 
 def test_what_a_run_leaves_out_has_a_default(tmp_path: Path) -> None:
