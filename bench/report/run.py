@@ -12,7 +12,7 @@ from msgspec import structs
 
 from bench.cells import BASELINE, PURE
 from bench.estimates import MIN_WORKERS, PROGRAM, Estimate
-from bench.metrics import EXACT, HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
+from bench.metrics import HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
 from bench.report import charts, wording
 from bench.report.findings import NAMED, REFERENCE, findings, views
 from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
@@ -180,7 +180,7 @@ def _compared(table: EstimateTable, row: CellResult, name: str) -> Content:
     value = table.amount(row.cell, name)
     if value is None:
         return MISSING if name in row.missing else ""
-    if name not in EXACT or value.unit == "nats" or row.cell.is_baseline:
+    if name in SAMPLED or value.unit == "nats" or row.cell.is_baseline:
         return table.comparison(row.cell, name) or value
     if row.proof and not row.proof.whole_step and name not in OF_CALL:
         return "part"

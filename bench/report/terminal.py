@@ -82,7 +82,7 @@ class _Terminal:
 
     def section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which say what to make of them."""
-        tables = [t for t in section.tables if t.rows and (self.details or not t.folded)]
+        tables = [table for table in section.tables if table.rows]
         if section.folded and (tables or section.lines):
             self.lines([section.title], "bold")
         for table in tables:
