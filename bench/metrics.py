@@ -61,6 +61,11 @@ class Metric:
     named: bool = False
     """Pytest has a benchmark of it only where it is asked for by name."""
 
+    @property
+    def varies(self) -> bool:
+        """Whether it varies from sample to sample, so that it is compared by statistics."""
+        return self.kind in (Kind.WARM, Kind.COLD)
+
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
         own = self.name == HOST and is_own(cell.workload)

@@ -11,7 +11,7 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS
 from bench.runfile import unpacked
 from common.errors import BakeoffError
 from common.files import partial_file
@@ -48,7 +48,7 @@ def benchmarks(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
     """
     values: dict[tuple[str, Cell, str], list[float]] = {}
     for sample in samples:
-        if METRICS[sample.metric].kind in (Kind.WARM, Kind.COLD):
+        if METRICS[sample.metric].varies:
             key = sample.environment, sample.cell, sample.metric
             values.setdefault(key, []).append(sample.typical)
     for (environment, cell, metric), several in values.items():

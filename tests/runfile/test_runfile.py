@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS
 from bench.runfile import SCHEMA, ResultsWithSamples
 from bench.runfile.reader import NoRunError, read
 from bench.runfile.writer import SMALL, run_file, write
@@ -56,7 +56,7 @@ def test_entries_of_pytest_benchmark_are_of_what_varies(made: Run, path: Path) -
     SCHEMA_OF_RESULTS.validate(data["bakeoff"])
     medians: dict[tuple[str, ...], list[float]] = {}
     for s in made.samples:
-        if METRICS[s.metric].kind in (Kind.WARM, Kind.COLD):
+        if METRICS[s.metric].varies:
             medians.setdefault((*s.cell, s.metric), []).append(s.typical)
     parts = ("entrant", "style", "workload", "backend", "metric")
     entries = {tuple(row["extra_info"][k] for k in parts): row for row in data["benchmarks"]}
