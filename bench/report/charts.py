@@ -124,14 +124,14 @@ def lines(
     return Figure(title, text, {"layer": layers, "height": HEIGHT})
 
 
-def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -> Figure:
+def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Return a bar in each row, made of parts beside each other.
 
     Args:
         title: What the data show.
         rows: Seconds, by what a row is of, then by part.
-        x_title: What the x axis has.
     """
+    name = "seconds (medians)"
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     data = [
         {"row": row, "part": part, "value": amount.value, "order": parts.index(part)}
@@ -141,7 +141,7 @@ def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -
     axis = {"tickCount": 5, "labelExpr": "format(datum.value, '~s') + 's'"}
     hues = {"domain": parts, "range": list(PARTS[: len(parts)])}
     encoding = {
-        "x": _channel("value", aggregate="sum", title=x_title, axis=axis),
+        "x": _channel("value", aggregate="sum", title=name, axis=axis),
         "y": _channel("row", "nominal", sort=None, title=None),
         "order": {"field": "order"},
         "color": _channel("part", "nominal", title=None, scale=hues, legend={"orient": "bottom"}),
@@ -151,7 +151,7 @@ def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -
         for row, amounts in rows.items()
     )
     chart = _layer(data, {"type": "bar"}, encoding) | {"height": ROW * len(rows)}
-    return Figure(title, f"{x_title}. {text}.", chart)
+    return Figure(title, f"{name}. {text}.", chart)
 
 
 def svg(figure: Figure, width: int) -> str:

@@ -376,4 +376,4 @@ def _startup_chart(view: View) -> Iterator[Figure]:
     ends = (least(here, key=lambda total: total.value) for least in (min, max))
     words_of = ", ".join(f"{words(total)} with {total.cell.arm.words}" for total in ends)
     title = f"From a fresh process to the second step at {view.at(main)}: {words_of}"
-    yield charts.bars(title, rows, "seconds (medians)")
+    yield charts.bars(title, rows)

@@ -110,12 +110,11 @@ class _Terminal:
                 box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
             )
             for i in chosen:
-                justify = "right" if table.columns[i].number else "left"
                 shown.add_column(
                     Text(titles[i]),
                     no_wrap=True,
                     vertical="bottom",
-                    justify=justify,  # type: ignore[arg-type]
+                    justify="right" if table.columns[i].number else "left",
                 )
             for row in texts:
                 shown.add_row(*(row[i] for i in chosen))

@@ -244,9 +244,7 @@ def _fit(
     if not (squares.df > 0).any():
         nothing = np.full(blocks.shape, np.inf)
         return Fit(effect, nothing, np.zeros(blocks.shape), blocks, workers)
-    sigma2 = np.zeros(blocks.shape)
-    if (more > 0).any():
-        sigma2 = shared_unless_noisy(of_blocks, np.zeros(more.shape)).variance[group]
+    sigma2 = np.nan_to_num(shared_unless_noisy(of_blocks, np.zeros(more.shape)).variance[group])
     explained = np.where(present, sigma2 / np.where(present, counts, 1), 0)
     middle = winsorised_mean(squares.mean, squares.df)
     tau2 = max(middle - float(explained.sum() / present.sum()), 0.0)

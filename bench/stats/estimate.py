@@ -268,7 +268,7 @@ def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
     by_worker: dict[int, list[float]] = defaultdict(list)
     for sample in samples:
         by_worker[sample.worker].append(sample.typical)
-    values = [value for several in by_worker.values() for value in several]
+    values = [sample.typical for sample in samples]
     middle, df = float(np.median(values)), 0
     low = high = error = None
     if METRICS[metric].varies and len(by_worker) > 1 and min(values) > 0:
