@@ -25,13 +25,13 @@ from bench.engine.session import Measured, Side, Task, measure, require_journal
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
 from bench.environments.spec import parse
-from bench.metrics import METRICS, SAMPLED, Kind
+from bench.metrics import METRICS, SAMPLED
 from bench.options import NAMES, Options, add_pytest_options, names_of
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
-from bench.runfile.writer import extra_info, group_of, write
+from bench.runfile.writer import write
 from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new, unknown
 
@@ -361,11 +361,12 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         if metric in row.missing or not samples:
             pytest.skip(row.missing.get(metric, "not measured within the budget"))
         bench.numbers += 1
-        if METRICS[metric].kind is Kind.ONCE:  # a loss is no time
+        if not METRICS[metric].varies:  # a loss is no time
             return
         benchmark = request.getfixturevalue("benchmark")
-        benchmark.group = group_of(cell, metric)
-        benchmark.extra_info |= extra_info(cell, metric)
+        group, unit = f"{cell.workload} {cell.backend} {metric}", METRICS[metric].unit
+        benchmark.group = group if unit == "s" else f"{group} ({unit})"
+        benchmark.extra_info |= cell._asdict() | {"metric": metric, "unit": unit}
         benchmark._mode = "replay"  # else it warns that it was not used
         if benchmark.enabled:
             stats = benchmark._make_stats(iterations=1)
