@@ -158,10 +158,12 @@ class Selection:
         for device in backends:
             device.require(offer.details.get(device.backend, {}).get("count", 1))
         entrants = [name for name in entrants if name in (self.entrants or entrants)]
+        names = self.workloads or DEFAULT_WORKLOADS
+        workloads = dict.fromkeys(w for name in names for w in TOGETHER.get(name, (name,)))
         cells = [
             Cell(entrant, style, workload, backend)
             for backend in self.backends or offer.backends
-            for workload in self.chosen_workloads
+            for workload in workloads
             for entrant in entrants
             if Device.of(backend).backend not in offer.lacking.get(entrant, ())
             for style in offer.styles.get(entrant, [PURE])
@@ -171,12 +173,6 @@ class Selection:
             known = sorted({s for name in entrants for s in offer.styles.get(name, [])})
             raise unknown(f"style of {', '.join(entrants)}", ", ".join(self.styles), known)
         return cells
-
-    @property
-    def chosen_workloads(self) -> list[str]:
-        """The workloads, names that stand for several taken apart."""
-        names = self.workloads or DEFAULT_WORKLOADS
-        return list(dict.fromkeys(w for name in names for w in TOGETHER.get(name, (name,))))
 
     def wants(self, arm: Arm, workload: str, offer: Offer) -> bool:
         """Tell whether an arm is measured at a workload.

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,13 @@ from bench.engine.session import Measured, Side, Task, measure, require_journal
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
 from bench.environments.spec import parse
-from bench.metrics import METRICS, SAMPLED, Kind
+from bench.metrics import METRICS, SAMPLED
 from bench.options import NAMES, Options, add_pytest_options, names_of
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
-from bench.runfile.writer import benchmark_cell, group_of, write
-from bench.samples import SHARED
+from bench.runfile.writer import write
 from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new, unknown
 
@@ -58,54 +57,19 @@ it seems to be days."""
 class Bench:
     """One `pytest bench`: what was asked for, what there is, and what came of it."""
 
-    arguments: tuple[str, ...]
+    task: Task
+    """What is to be measured; of all environments, until it is known what `-k` leaves."""
     selection: Selection
-    options: Options
-    outside: dict[str, str]
-    """Files of entrants that are not the project's, by name."""
-    resume: str | None
     offer: Offer
     cells: list[Cell]
     """The selected ones."""
-    places: dict[str, Place]
-    """Where workers run, by environment."""
-    left_out: dict[str, str]
-    """Selected styles that cannot take part, and why."""
-    needed: dict[str, dict[Cell, frozenset[str]]] = field(default_factory=dict)
-    """Metrics, by environment and cell."""
     measured: Measured | None = None
-    broken: bool = False
-    """An unforeseen error: there is no result, but a journal."""
     numbers: int = 0
     """Benchmarks that have samples."""
 
     def environment(self, cell: Cell) -> str:
-        """Return the environment that a cell is measured in."""
-        return cell.entrant if cell.entrant in self.offer.apart else SHARED
-
-    @property
-    def task(self) -> Task:
-        """What is to be measured."""
-        entrants = dict.fromkeys(cell.entrant for cells in self.needed.values() for cell in cells)
-        own = self.offer.apart
-        return Task(
-            kind="run",
-            arguments=self.arguments,
-            needed=self.needed,
-            sides={
-                name: Side(
-                    self.places[name],
-                    self.offer,
-                    EnvironmentInfo(versions=own.get(name, self.offer.versions)),
-                    heavy=bool(name),
-                )
-                for name in self.needed
-            },
-            options=self.options,
-            outside=self.outside,
-            left_out=self.left_out,
-            notes={name: note for name in entrants if (note := impls.readable(name).note)},
-        )
+        """Return the environment that a cell is measured in; empty for the shared one."""
+        return cell.entrant if cell.entrant in self.offer.apart else ""
 
     def samples(self, cell: Cell, metric: str) -> list[Sample]:
         """Return the samples of a cell; those of its library where all of its styles share them."""
@@ -131,7 +95,7 @@ class Bench:
         if not self.numbers:
             return (
                 "no benchmark has a number, so no run file is written: give a larger --budget than "
-                f"{self.options.budget:g}, or fewer entrants, styles or workloads. What was "
+                f"{self.task.options.budget:g}, or fewer entrants, styles or workloads. What was "
                 f"measured is in {self.measured.journal.path}"
             )
         return ""
@@ -189,7 +153,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Find out what there is to measure; end with one line where a name or number is wrong."""
     config = session.config
     with wrong_use_ends():
-        selection, outside = selected(config)
+        selection = selected(config)
         options = options_of(config)
         if path := config.getoption("benchmark_json"):
             require_new(path, "--benchmark-json")
@@ -201,30 +165,43 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             config.stash[LOCK] = machine_lock()
         load = conditions()  # before the workers that are asked add to it
         silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
-        place = place_of(config.getoption("--environment"))
-        offer, places = offers(selection.entrants, outside, silence, Builder(notify=notify), place)
+        place, builder = place_of(config.getoption("--environment")), Builder(notify=notify)
+        offer, places = offers(selection.entrants, selection.files, silence, builder, place)
         offer = replace(offer, conditions=load)
-        left_out = kept(offer, selection) if options.donate else {}
+        left_out = {}
+        if options.donate:
+            left_out = {
+                arm: f"cannot donate: {why}"
+                for arm, why in offer.kept_styles.items()
+                if selection.selects(Arm.of(arm))
+            }
+            offer = offer.donating
         for arm, why in left_out.items():
             notify(f"--donate leaves out {arm}: it {why}")
-        offer = offer.donating if options.donate else offer
         cells = selection.cells(offer)
         if not any(selection.measures(metric, cell) for metric in SAMPLED for cell in cells):
             raise BakeoffError(
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
             )
-        config.stash[BENCH] = Bench(
+        task = Task(
+            kind="run",
             arguments=tuple(map(str, config.invocation_params.args)),
-            selection=selection,
+            needed={},
+            sides={
+                name: Side(
+                    there,
+                    offer,
+                    EnvironmentInfo(versions=offer.apart.get(name, offer.versions)),
+                    heavy=bool(name),
+                )
+                for name, there in places.items()
+            },
             options=options,
-            outside=outside,
-            resume=resume,
-            offer=offer,
-            cells=cells,
-            places=places,
+            outside=selection.files,
             left_out=left_out,
         )
+        config.stash[BENCH] = Bench(task, selection, offer, cells)
 
 
 def options_of(config: pytest.Config) -> Options:
@@ -242,37 +219,20 @@ def options_of(config: pytest.Config) -> Options:
     return options
 
 
-def selected(config: pytest.Config) -> tuple[Selection, dict[str, str]]:
-    """Return what was asked for by name, and the files of entrants of people's own, by name.
-
-    Raises:
-        BakeoffError: a name is unknown.
-    """
-    listed = {name: names_of(config.getoption(f"--{name}")) for name in NAMES}
-    entrants, outside = added_files(listed["entrant"])
+def selected(config: pytest.Config) -> Selection:
+    """Return what was asked for by name; raise BakeoffError where a name is unknown."""
+    names = {name: names_of(config.getoption(f"--{name}")) for name in NAMES}
+    entrants, files = added_files(names["entrant"])
     if EVERYBODY in entrants:
         entrants = tuple(impls.names())
     for name in entrants:
         if name not in impls.names():
             raise unknown("entrant", name, [*impls.names(), EVERYBODY])
     selection = Selection(
-        entrants=entrants,
-        styles=listed["style"],
-        workloads=listed["workload"],
-        backends=listed["backend"],
-        metrics=listed["metric"],
+        entrants, names["style"], names["workload"], names["backend"], names["metric"], files
     )
     selection.check_names()
-    return selection, outside
-
-
-def kept(offer: Offer, selection: Selection) -> dict[str, str]:
-    """Return the selected styles that cannot donate their state, and why."""
-    return {
-        arm: f"cannot donate: {why}"
-        for arm, why in offer.kept_styles.items()
-        if selection.selects(Arm.of(arm))
-    }
+    return selection
 
 
 def notify(line: str) -> None:
@@ -331,7 +291,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             cell: Cell = params["cell"]
             cells = needed.setdefault(bench.environment(cell), {})
             cells[cell] = cells.get(cell, frozenset()) | {params["metric"]}
-    bench.needed = dict(sorted(needed.items()))
+    entrants = dict.fromkeys(cell.entrant for _, cells in sorted(needed.items()) for cell in cells)
+    bench.task = replace(
+        bench.task,
+        needed=dict(sorted(needed.items())),
+        sides={name: bench.task.sides[name] for name in sorted(needed)},
+        notes={name: note for name in entrants if (note := impls.readable(name).note)},
+    )
 
 
 def reporter_of(config: pytest.Config) -> Any:
@@ -353,34 +319,36 @@ def console_of(config: pytest.Config) -> Console:
     )
 
 
-def measured(request: pytest.FixtureRequest) -> Measured | None:
-    """Return what was measured, after measuring it when this is asked for first."""
-    config = request.config
-    bench = config.stash[BENCH]
-    if bench.measured is None and not bench.broken:
+def measured(request: pytest.FixtureRequest) -> Measured:
+    """Return what was measured, after measuring it when this is asked for first.
+
+    No other test is run where it does not come to its end.
+    """
+    config, bench = request.config, request.config.stash[BENCH]
+    if bench.measured is None:
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
         usual = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-        bench.broken = True
         try:
             with (
                 capture.global_and_fixture_disabled(),
                 wrong_use_ends(),
-                terminal.Progress(console_of(config), bench.options.budget) as progress,
+                terminal.Progress(console_of(config), bench.task.options.budget) as progress,
             ):
                 more = config.getoption("--more")
                 bench.measured = measure(
                     bench.task,
                     before=before if 0 <= before <= MOST_BEFORE else 0.0,
-                    resume=bench.resume,
+                    resume=config.getoption("--resume"),
                     on_progress=progress,
                     more=Path(more) if more else None,
                 )
-            bench.broken = False
         finally:
             signal.signal(signal.SIGTERM, usual)
-        if bench.measured.interrupted:
-            request.session.shouldstop = "interrupted"
+            if bench.measured is None or bench.measured.interrupted:
+                request.session.shouldstop = (
+                    "interrupted" if bench.measured else "the run broke off"
+                )
     return bench.measured
 
 
@@ -391,8 +359,8 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
     def hand_over() -> None:
         bench = request.config.stash[BENCH]
         outcome = measured(request)
-        if outcome is None or outcome.interrupted:
-            pytest.skip("interrupted" if outcome else "the run broke off")
+        if outcome.interrupted:
+            pytest.skip("interrupted")
         [row] = [row for row in outcome.results.cells if row.cell == cell]
         if row.failure is not None:
             pytest.fail(f"{cell}: {row.failure}", pytrace=False)
@@ -400,11 +368,12 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
         if metric in row.missing or not samples:
             pytest.skip(row.missing.get(metric, "not measured within the budget"))
         bench.numbers += 1
-        if METRICS[metric].kind is Kind.ONCE:  # a loss is no time
+        if not METRICS[metric].varies:  # a loss is no time
             return
         benchmark = request.getfixturevalue("benchmark")
-        benchmark.group = group_of(cell, metric)
-        benchmark.extra_info |= msgspec.to_builtins(benchmark_cell(cell, metric))
+        group, unit = f"{cell.workload} {cell.backend} {metric}", METRICS[metric].unit
+        benchmark.group = group if unit == "s" else f"{group} ({unit})"
+        benchmark.extra_info |= cell._asdict() | {"metric": metric, "unit": unit}
         benchmark._mode = "replay"  # else it warns that it was not used
         if benchmark.enabled:
             stats = benchmark._make_stats(iterations=1)

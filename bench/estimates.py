@@ -17,7 +17,7 @@ from bench.cells import BASELINE, Cell
 from bench.metrics import METRICS, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 type Form = Literal["ratio", "added", "amount"]
 
@@ -142,9 +142,6 @@ class EstimateTable:
             where = self._amounts if row.form == "amount" else self._compared
             where.setdefault((row.cell, row.metric), row)
 
-    def __iter__(self) -> Iterator[Estimate]:
-        return iter(self.rows)
-
     def amount(self, cell: Cell, metric: str) -> Estimate | None:
         """Return a cell's time, size or count; of several environments, the first one's."""
         return self._amounts.get((cell, metric))
@@ -152,10 +149,6 @@ class EstimateTable:
     def comparison(self, cell: Cell, metric: str) -> Estimate | None:
         """Return a cell's comparison with its reference: a ratio, or what is added."""
         return self._compared.get((cell, metric))
-
-    def cells(self) -> list[Cell]:
-        """Return the cells that have an amount, in the order of rows; the control is left out."""
-        return list(dict.fromkeys(cell for cell, _ in self._amounts if not cell.is_control))
 
     def detectable(self, metric: str, workload: str, backend: str) -> float:
         """Return the smallest difference from the baseline that a family finds; see there."""

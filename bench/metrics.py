@@ -61,6 +61,11 @@ class Metric:
     named: bool = False
     """Pytest has a benchmark of it only where it is asked for by name."""
 
+    @property
+    def varies(self) -> bool:
+        """Whether it varies from sample to sample, so that it is compared by statistics."""
+        return self.kind in (Kind.WARM, Kind.COLD)
+
     def applies(self, cell: Cell) -> bool:
         """Tell whether `cell` has this metric."""
         own = self.name == HOST and is_own(cell.workload)
@@ -196,9 +201,7 @@ TABLE = (
 """All metrics, in the order of tables."""
 METRICS = {metric.name: metric for metric in TABLE}
 SAMPLED = {name: metric for name, metric in METRICS.items() if metric.kind is not Kind.EXACT}
-"""What a run can be asked for by name, and varies."""
-EXACT = {name: metric for name, metric in METRICS.items() if metric.kind is Kind.EXACT}
-"""What is counted beside it."""
+"""What a run can be asked for by name; exact numbers are counted beside it."""
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
 STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")
 """What a process pays for before its second step."""

@@ -26,9 +26,9 @@ MOST_COUNT = 100_000
 BY_BUDGET = "as the budget goes"
 
 
-def about(text: str, metavar: str = "N", **more: Any) -> dict[str, Any]:
-    """Return what a field says of its option."""
-    return {"help": text, "metavar": metavar, **more}
+def about(text: str, metavar: str = "N", type_: type = int, **more: Any) -> dict[str, Any]:
+    """Return what a field says of its option, as pytest takes it."""
+    return {"help": text, "metavar": metavar, "type": type_, **more}
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Options:
 
     budget: float = field(
         default=300.0,
-        metadata=about("wall time for the whole run, shared out by a planner", "SECONDS"),
+        metadata=about("wall time for the whole run, shared out by a planner", "SECONDS", float),
     )
     margin: float = field(
         default=MARGIN,
-        metadata=about("within this fraction, two times are called equivalent", "FRACTION"),
+        metadata=about("within this fraction, two times are called equivalent", "FRACTION", float),
     )
     processes: int | None = field(
         default=None,
@@ -64,16 +64,17 @@ class Options:
             "at a time, which is far more precise; auto takes all for the time of a step, and one "
             "for what the host costs and what happens once",
             "all|one|auto",
+            str,
             choices=("auto", "all", "one"),
         ),
     )
     donate: bool = field(
         default=False,
-        metadata=about(
-            "let every style donate its state, parameters and Adam's moments, as large models do; "
-            "those that cannot are left out",
-            "",
-        ),
+        metadata={
+            "help": "let every style donate its state, parameters and Adam's moments, as large "
+            "models do; those that cannot are left out",
+            "action": "store_true",
+        },
     )
     seed: int = 0
     """Seed of all random choices; drawn anew for each run, and kept in its journal."""
@@ -116,24 +117,11 @@ def add_pytest_options(group: Any) -> None:
         text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
         group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
     for option in fields(Options):
-        about = dict(option.metadata)
-        if not about:
-            continue
-        flag = f"--{option.name.replace('_', '-')}"
-        if option.default is False:
-            group.addoption(flag, action="store_true", help=about["help"])
-            continue
-        shown = BY_BUDGET if option.default is None else option.default
-        kind: Any = int if option.default is None else type(option.default)
-        choices = {"choices": about["choices"]} if "choices" in about else {}
-        group.addoption(
-            flag,
-            type=kind,
-            default=option.default,
-            metavar=about["metavar"],
-            help=f"{about['help']} (default: {shown})",
-            **choices,
-        )
+        if about := dict(option.metadata):
+            if option.default is not False:
+                shown = BY_BUDGET if option.default is None else option.default
+                about["help"] += f" (default: {shown})"
+            group.addoption(f"--{option.name.replace('_', '-')}", default=option.default, **about)
 
 
 def typer_option(name: str, *flags: str, **more: Any) -> Any:

@@ -10,14 +10,12 @@ if TYPE_CHECKING:
 type Cores = tuple[int, ...]
 """The cores that a worker keeps to; empty for all that this process may use."""
 
-SHARED = ""
-"""Name of the environment that most entrants of a run are measured in."""
-
 
 class Sample(NamedTuple):
     """What one worker measured of one cell, metric and block: one row of the table of data."""
 
     environment: str
+    """Empty for the shared one of a run."""
     cell: Cell
     metric: str
     worker: int

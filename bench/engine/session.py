@@ -19,7 +19,7 @@ from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.estimates import MIN_COLD, Estimate
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS
 from bench.options import Options
 from bench.runfile import (
     CellResult,
@@ -350,8 +350,7 @@ def results_of(
     samples += [
         s._replace(worker=s.worker + numbers, block=s.block + numbers)
         for s in (earlier.samples if earlier else ())
-        if (s.environment, s.cell) not in failed
-        and METRICS[s.metric].kind in (Kind.WARM, Kind.COLD)
+        if (s.environment, s.cell) not in failed and METRICS[s.metric].varies
     ]
     usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     options = header.options

@@ -30,8 +30,6 @@ PARTS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7", "#D55E00", "#009E73")
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
-SECONDS = "format(datum.value, '~s') + 's'"
-"""Text of a label of an axis, in Vega's language."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +44,18 @@ class Figure:
     """In Vega-Lite, without its width."""
 
 
-def intervals(title: str, rows: Mapping[str, Estimate], *, band: float = math.inf) -> Figure:
-    """Return estimates with their intervals, one in each row.
+def intervals(title: str, rows: Mapping[str, Estimate], *, band: float) -> Figure:
+    """Return ratios with their intervals, one in each row.
 
     Args:
         title: What the data show.
-        rows: Estimates of one metric and form, by what they are of.
+        rows: Ratios of one metric, by what they are of.
         band: Fraction on both sides of 1 in which differences would not be found; drawn in grey.
     """
-    first = next(iter(rows.values()))
-    ratio = first.form == "ratio"
+    name = _axis(next(iter(rows.values())))
     data = [{"row": row, **_point(estimate)} for row, estimate in rows.items()]
-    scale = {"type": "log", "nice": False, "padding": 8} if ratio else {}
-    x = _channel("value", title=_axis(first), scale=scale, axis={"tickCount": 6} | _labels(first))
+    scale = {"type": "log", "nice": False, "padding": 8}
+    x = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
     colours = {"domain": list(VERDICTS), "range": list(VERDICTS.values())}
     shared = {
         "y": _channel("row", "nominal", sort=None, title=None),
@@ -66,13 +63,13 @@ def intervals(title: str, rows: Mapping[str, Estimate], *, band: float = math.in
     }
     layers = [
         *_band(band, "x"),
-        _rules([1 if ratio else 0], x),
+        _rules([1], x),
         _layer(data, {"type": "rule", "strokeWidth": 3}, shared | _ends("x", x)),
         _layer(data, {"type": "point", "filled": True, "size": 50}, shared | {"x": x}),
     ]
     about = [f"{row} {words(e)}{f', {e.verdict}' if e.verdict else ''}" for row, e in rows.items()]
     grey = " Grey: differences that would not be found." if math.isfinite(band) else ""
-    text = f"{_axis(first)}, with 95 % intervals.{grey} {'; '.join(about)}."
+    text = f"{name}, with 95 % intervals.{grey} {'; '.join(about)}."
     return Figure(title, text, {"layer": layers, "height": ROW * len(rows)})
 
 
@@ -84,12 +81,12 @@ def lines(
     band: float = math.inf,
     marks: Collection[Any] = (),
 ) -> Figure:
-    """Return a line for each arm, through estimates with their intervals.
+    """Return a line for each arm, through ratios with their intervals.
 
     Args:
         title: What the data show.
-        series: Estimates of one metric and form, by arm, then by place on the x axis: a number
-            (drawn in powers of two), or a day as in 2026-11-25.
+        series: Ratios of one metric, by arm, then by place on the x axis: a number (drawn in powers
+            of two), or a day as in 2026-11-25.
         x_title: What the x axis has.
         band: Fraction on both sides of 1 in which differences do not matter; drawn in grey.
         marks: Places on the x axis at which something changed; drawn as lines.
@@ -97,6 +94,7 @@ def lines(
     shown = dict(list(series.items())[:LINES])
     points = [(arm, x, estimate) for arm, row in shown.items() for x, estimate in row.items()]
     _, first_x, first = points[0]
+    name = _axis(first)
     data = [{"arm": arm.words, "x": x, **_point(estimate)} for arm, x, estimate in points]
     if isinstance(first_x, str):
         x = _channel("x", "temporal", axis={"format": "%b %Y", "tickCount": 8})
@@ -104,8 +102,8 @@ def lines(
         powers = {"type": "log", "base": 2, "nice": False}
         x = _channel("x", scale=powers, axis={"values": sorted({x for _, x, _ in points})})
     x |= {"title": x_title or None}
-    scale = {"type": "log", "nice": False} if first.form == "ratio" else {"zero": False}
-    y = _channel("value", title=_axis(first), scale=scale, axis={"tickCount": 6} | _labels(first))
+    scale = {"type": "log", "nice": False}
+    y = _channel("value", title=name, scale=scale, axis={"tickCount": 6})
     colours = impls.colours(arm.entrant for arm in shown)
     ranks = [[a for a in shown if a.entrant == arm.entrant].index(arm) for arm in shown]
     names = [arm.words for arm in shown]
@@ -122,29 +120,28 @@ def lines(
         _layer(data, {"type": "point", "filled": True}, shared | {"y": y}),
     ]
     last = "; ".join(f"{arm.words} {words(list(row.values())[-1])}" for arm, row in shown.items())
-    text = f"{_axis(first)}, with 95 % intervals. At the right end: {last}."
+    text = f"{name}, with 95 % intervals. At the right end: {last}."
     return Figure(title, text, {"layer": layers, "height": HEIGHT})
 
 
-def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -> Figure:
+def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
     """Return a bar in each row, made of parts beside each other.
 
     Args:
         title: What the data show.
-        rows: Amounts in one unit, by what a row is of, then by part.
-        x_title: What the x axis has.
+        rows: Seconds, by what a row is of, then by part.
     """
+    name = "seconds (medians)"
     parts = list(dict.fromkeys(part for row in rows.values() for part in row))
     data = [
         {"row": row, "part": part, "value": amount.value, "order": parts.index(part)}
         for row, amounts in rows.items()
         for part, amount in amounts.items()
     ]
-    first = next(iter(next(iter(rows.values())).values()))
-    axis = {"tickCount": 5} | _labels(first)
+    axis = {"tickCount": 5, "labelExpr": "format(datum.value, '~s') + 's'"}
     hues = {"domain": parts, "range": list(PARTS[: len(parts)])}
     encoding = {
-        "x": _channel("value", aggregate="sum", title=x_title, axis=axis),
+        "x": _channel("value", aggregate="sum", title=name, axis=axis),
         "y": _channel("row", "nominal", sort=None, title=None),
         "order": {"field": "order"},
         "color": _channel("part", "nominal", title=None, scale=hues, legend={"orient": "bottom"}),
@@ -154,7 +151,7 @@ def bars(title: str, rows: Mapping[str, Mapping[str, Estimate]], x_title: str) -
         for row, amounts in rows.items()
     )
     chart = _layer(data, {"type": "bar"}, encoding) | {"height": ROW * len(rows)}
-    return Figure(title, f"{x_title}. {text}.", chart)
+    return Figure(title, f"{name}. {text}.", chart)
 
 
 def svg(figure: Figure, width: int) -> str:
@@ -185,15 +182,8 @@ def svg(figure: Figure, width: int) -> str:
     return vl_convert.vegalite_to_svg(figure.chart | fit)
 
 
-def _axis(estimate: Estimate) -> str:
-    name = label(estimate.metric)
-    if estimate.form == "ratio":
-        return f"{name}, ratio to {estimate.against.removesuffix('/pure')}"
-    return f"{name}, added to a call" if estimate.form == "added" else name
-
-
-def _labels(estimate: Estimate) -> dict[str, Any]:
-    return {"labelExpr": SECONDS} if estimate.unit == "s" else {}
+def _axis(ratio: Estimate) -> str:
+    return f"{label(ratio.metric)}, ratio to {ratio.against.removesuffix('/pure')}"
 
 
 def _point(estimate: Estimate) -> dict[str, Any]:

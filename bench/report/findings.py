@@ -1,4 +1,4 @@
-"""What a run found: each finding is a predicate over estimates, a phrase and a priority.
+"""What a run found: most findings are a predicate over estimates and a phrase.
 
 Nothing is found that the estimates do not hold. Terminal, Markdown and page say the same, from
 here.
@@ -7,12 +7,11 @@ here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.cells import BASELINE, PURE
-from bench.estimates import EstimateTable, Verdict
+from bench.estimates import Verdict
 from bench.metrics import HOST, STEP, TINY
 from bench.report import wording
 from bench.report.table import change, percent, timed, words
@@ -20,10 +19,10 @@ from bench.report.wording import few, joined
 from bench.stats.verdicts import GROWTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bench.cells import Arm, Cell
-    from bench.estimates import Estimate
+    from bench.estimates import Estimate, EstimateTable
     from bench.runfile import CellResult, Results
 
 REFERENCE = BASELINE.words
@@ -46,7 +45,6 @@ class View:
     cells: Mapping[Cell, CellResult]
     """Without those that have failed, and without the control."""
     table: EstimateTable
-    """The estimates of these cells."""
 
     @cached_property
     def arms(self) -> list[Arm]:
@@ -93,143 +91,101 @@ class View:
 def views(results: Results) -> Iterator[View]:
     """Yield a view of each backend."""
     good = [result for result in results.good if not result.cell.is_control]
-    backends = list(dict.fromkeys(result.cell.backend for result in good))
+    backends, table = dict.fromkeys(result.cell.backend for result in good), results.table
     for backend in backends:
         on = f" on {backend}" if len(backends) > 1 else ""
         cells = {result.cell: result for result in good if result.cell.backend == backend}
-        table = EstimateTable(row for row in results.estimates if row.cell in cells)
         yield View(backend, on, results.options.margin, cells, table)
-
-
-class Topic(StrEnum):
-    """What a finding is about, the most important first."""
-
-    NOTHING = "nothing was measured"
-    NOT_COMPARED = "steps have no ratio"
-    ADVICE = "what to choose by"
-    EQUAL = "steps within the margin"
-    DIFFERENT = "steps that are slower or faster"
-    CHEAP = "calls that cost the host next to nothing"
-    ADDED = "what a call costs the host"
-    OPEN = "steps that are inconclusive"
-    ELSEWHERE = "steps at the widest workload"
-    CAUSE = "why a step differs"
-    CERTAIN = "steps that differ by less than the margin"
-
-
-class Finding(NamedTuple):
-    """One thing that a run found."""
-
-    topic: Topic
-    text: str
-    """In words, without capital and full stop."""
 
 
 class Rule(NamedTuple):
     """Which estimates make a finding together, and how that is told."""
 
-    topic: Topic
-    holds: Callable[[Estimate, float], bool]
-    """Whether an estimate belongs to it, by the run's margin."""
     phrase: str
     """With `{place}`, `{margin}` and `{arms}`."""
+    holds: Callable[[Estimate, float], bool]
+    """Whether an estimate belongs to it, by the run's margin."""
     number: Callable[[Estimate], str] | None = None
     """How an arm's number is written; None where arms are named alone."""
 
 
+EQUAL = Rule(
+    f"within ±{{margin}} of {REFERENCE} at {{place}}: {{arms}}",
+    lambda row, margin: row.within(margin),
+)
 SLOWER = Rule(
-    Topic.DIFFERENT,
-    lambda row, margin: row.verdict is Verdict.SLOWER and not row.within(margin),
     "slower at {place}: {arms}",
+    lambda row, margin: row.verdict is Verdict.SLOWER and not row.within(margin),
     timed,
 )
 FASTER = Rule(
-    Topic.DIFFERENT,
-    lambda row, margin: row.verdict is Verdict.FASTER and not row.within(margin),
     "faster at {place}: {arms}",
+    lambda row, margin: row.verdict is Verdict.FASTER and not row.within(margin),
     timed,
 )
-OF_STEPS = (
-    Rule(
-        Topic.EQUAL,
-        lambda row, margin: row.within(margin),
-        f"within ±{{margin}} of {REFERENCE} at {{place}}: {{arms}}",
-    ),
-    SLOWER,
-    FASTER,
-    Rule(
-        Topic.OPEN,
-        lambda row, _: row.verdict in (None, Verdict.INCONCLUSIVE),
-        "inconclusive at {place}: {arms}",
-    ),
-    Rule(
-        Topic.CERTAIN,
-        lambda row, margin: row.within(margin) and row.differs,
-        "certain, but within ±{margin} at {place}: {arms}",
-        change,
-    ),
+OPEN = Rule(
+    "inconclusive at {place}: {arms}",
+    lambda row, _: row.verdict in (None, Verdict.INCONCLUSIVE),
 )
-OF_CALLS = (
-    Rule(
-        Topic.CHEAP,
-        lambda row, _: row.high is not None and row.high <= CHEAP,
-        f"at most {1e6 * CHEAP:.0f} µs added to each call of a tiny model{{place}}: {{arms}}",
-    ),
-    Rule(
-        Topic.ADDED,
-        lambda row, _: row.verdict is Verdict.SLOWER,
-        "added to each call of a tiny model{place}: {arms}",
-        words,
-    ),
+CERTAIN = Rule(
+    "certain, but within ±{margin} at {place}: {arms}",
+    lambda row, margin: row.within(margin) and row.differs,
+    change,
+)
+CHEAP_CALLS = Rule(
+    f"at most {1e6 * CHEAP:.0f} µs added to each call of a tiny model{{place}}: {{arms}}",
+    lambda row, _: row.high is not None and row.high <= CHEAP,
+)
+DEAR_CALLS = Rule(
+    "added to each call of a tiny model{place}: {arms}",
+    lambda row, _: row.verdict is Verdict.SLOWER,
+    words,
 )
 
 
-def findings(results: Results) -> list[Finding]:
-    """Return what a run found, the most important first."""
+def findings(results: Results) -> list[str]:
+    """Return what a run found, the most important first, without capitals and full stops."""
     good = results.good
     if not results.estimates and not any(result.proof for result in good):
         count = len(results.cells)
         failed = f": all of the {count} cells failed" if count and not good else ""
-        return [Finding(Topic.NOTHING, f"nothing was measured{failed}")]
-    order = list(Topic)
-    several = [finding for view in views(results) for finding in _of_view(view)]
-    return sorted(several, key=lambda finding: order.index(finding.topic))
+        return [f"nothing was measured{failed}"]
+    # Of several backends, what is equally important stands together.
+    by_importance = zip(*map(_of_view, views(results)), strict=True)
+    return [text for parts in by_importance for part in parts for text in part]
 
 
-def _of_view(view: View) -> Iterator[Finding]:
-    """Yield what was found on one backend."""
-    if not view.main:
-        text = f"steps are not compared{view.on}: none was timed beside {REFERENCE}'s"
-        yield Finding(Topic.NOT_COMPARED, text)
-    for workload in dict.fromkeys((view.main, *view.compared[-1:])) if view.main else ():
-        for rule in OF_STEPS:
-            if workload != view.main:
-                rule = rule._replace(topic=Topic.ELSEWHERE)
-            yield from _applied(rule, view.comparisons(workload, STEP), view, workload)
-    for rule in OF_CALLS:
-        yield from _applied(rule, view.hosts(), view)
-    yield from _advice(view)
-    yield from _causes(view)
+def _of_view(view: View) -> Iterator[Iterable[str]]:
+    """Yield what was found on one backend in parts, the most important first; some are empty."""
+    steps = partial(_told, view, view.comparisons(view.main, STEP), view.main)
+    calls = partial(_told, view, view.hosts(), "")
+    widest = view.compared[-1] if view.compared else view.main
+    elsewhere = view.comparisons(widest, STEP) if widest != view.main else {}
+    none_timed = f"steps are not compared{view.on}: none was timed beside {REFERENCE}'s"
+    yield [] if view.main else [none_timed]
+    yield _advice(view)
+    yield steps(EQUAL)
+    yield steps(SLOWER, FASTER)
+    yield calls(CHEAP_CALLS)
+    yield calls(DEAR_CALLS)
+    yield steps(OPEN)
+    yield _told(view, elsewhere, widest, EQUAL, SLOWER, FASTER, OPEN, CERTAIN)
+    yield _causes(view)
+    yield steps(CERTAIN)
 
 
-def _applied(
-    rule: Rule, rows: Mapping[Arm, Estimate], view: View, workload: str = ""
-) -> Iterator[Finding]:
-    """Yield the finding of a rule, if there are estimates that it holds for."""
-    matches = {arm.words: row for arm, row in rows.items() if rule.holds(row, view.margin)}
-    if not matches:
-        return
-    if rule.number is None:
-        arms = few(list(matches), NAMED)
-    else:
-        largest = sorted(matches.items(), key=lambda item: -_distance(item[1]))
-        arms = few([f"{name} {rule.number(row)}" for name, row in largest], NUMBERED)
-    text = rule.phrase.format(
-        place=view.at(workload),
-        margin=percent(view.margin),
-        arms=arms,
-    )
-    yield Finding(rule.topic, text)
+def _told(view: View, rows: Mapping[Arm, Estimate], workload: str, *rules: Rule) -> Iterator[str]:
+    """Yield what rules say of some estimates, those that hold for any."""
+    for rule in rules:
+        matches = {arm.words: row for arm, row in rows.items() if rule.holds(row, view.margin)}
+        if rule.number is None:
+            arms = few(list(matches), NAMED)
+        else:
+            largest = sorted(matches.items(), key=lambda item: -_distance(item[1]))
+            arms = few([f"{name} {rule.number(row)}" for name, row in largest], NUMBERED)
+        if matches:
+            place, margin = view.at(workload), percent(view.margin)
+            yield rule.phrase.format(place=place, margin=margin, arms=arms)
 
 
 def _distance(row: Estimate) -> float:
@@ -237,7 +193,7 @@ def _distance(row: Estimate) -> float:
     return abs(row.value - (1.0 if row.form == "ratio" else 0.0))
 
 
-def _advice(view: View) -> Iterator[Finding]:
+def _advice(view: View) -> Iterator[str]:
     """Yield that libraries are equally fast where their `pure` steps are, for certain."""
     rows = view.comparisons(view.main, STEP)
     sure = {arm: row for arm, row in rows.items() if not row.preliminary}
@@ -248,11 +204,10 @@ def _advice(view: View) -> Iterator[Finding]:
         names = "all libraries" if everybody else joined([REFERENCE, *level])
         costly = any(SLOWER.holds(row, view.margin) for a, row in sure.items() if a.style != PURE)
         mind = "; mind how you write steps" if costly else ""
-        text = f"equally fast at {view.at(view.main)}: {names}. Choose by API{mind}"
-        yield Finding(Topic.ADVICE, text)
+        yield f"equally fast at {view.at(view.main)}: {names}. Choose by API{mind}"
 
 
-def _causes(view: View) -> Iterator[Finding]:
+def _causes(view: View) -> Iterator[str]:
     """Yield why arms are slower or faster, those with the same reason together."""
     ratios = view.comparisons(view.main, STEP)
     for rule in (SLOWER, FASTER):
@@ -262,8 +217,7 @@ def _causes(view: View) -> Iterator[Finding]:
                 groups.setdefault(reason, []).append(arm.words)
         for reason, names in groups.items():
             verb = f"{'is' if len(names) == 1 else 'are'} {rule.phrase.split()[0]}"
-            text = f"why {few(names, NAMED)} {verb} at {view.at(view.main)}: {reason}"
-            yield Finding(Topic.CAUSE, text)
+            yield f"why {few(names, NAMED)} {verb} at {view.at(view.main)}: {reason}"
 
 
 def cause(view: View, arm: Arm, ratio: Estimate) -> str:

@@ -14,7 +14,7 @@ from bench.report import wording
 from bench.report.table import colour, mark, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from bench.report.table import Content, Document, Section, Table
 
@@ -55,15 +55,14 @@ def rendered(section: Section) -> list[str]:
     """Return the lines of a section; without its charts."""
     lines = []
     for table in section.tables:
-        rows = [*table_lines(table), ""]
-        if table.title and table.folded:
-            rows = _folded(table.title, rows)
-        elif table.title:
-            rows = [f"**{escaped(table.title)}**", "", *rows]
-        lines += rows
+        lines += [f"**{escaped(table.title)}**", ""] if table.title else []
+        lines += [*table_lines(table), ""]
     if section.lines:
         lines += [*(f"* {escaped(text)}" for text in section.lines), ""]
-    return _folded(section.title, lines) if section.folded and lines else lines
+    if section.folded and lines:
+        summary = f"<details><summary>{escaped(section.title)}</summary>"
+        return [summary, "", *lines, "</details>", ""]
+    return lines
 
 
 def table_lines(table: Table) -> Iterator[str]:
@@ -94,7 +93,3 @@ def _cell(content: Content) -> str:
     if colour(content):
         return f"**{text_of(content)}**"
     return f"{mark(content)} {text_of(content)}".strip()
-
-
-def _folded(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"<details><summary>{escaped(title)}</summary>", "", *lines, "</details>", ""]

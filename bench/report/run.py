@@ -12,7 +12,7 @@ from msgspec import structs
 
 from bench.cells import BASELINE, PURE
 from bench.estimates import MIN_WORKERS, PROGRAM, Estimate
-from bench.metrics import EXACT, HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
+from bench.metrics import HOST, METRICS, SAMPLED, STARTUP, STEP, TOGETHER, Kind, label
 from bench.report import charts, wording
 from bench.report.findings import NAMED, REFERENCE, findings, views
 from bench.report.table import MISSING, Column, Document, Row, Section, Table, percent, words
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from bench.cells import Arm, Cell
     from bench.estimates import EstimateTable
-    from bench.metrics import Metric
     from bench.report.charts import Figure
     from bench.report.findings import View
     from bench.report.table import Content
@@ -37,24 +36,16 @@ MAIN = (STEP, HOST, "compile", SUM, "peak_rss", "python_calls", PROGRAM_COLUMN)
 """Columns of the table that is read first."""
 NEEDED = (STEP, HOST)
 """Of those, what the narrowest terminal shows."""
-
-
-def _others(kind: Callable[[Metric], bool]) -> tuple[str, ...]:
-    return tuple(m.name for m in METRICS.values() if kind(m) and m.name not in MAIN)
-
-
+REST = [metric for metric in METRICS.values() if metric.name not in MAIN]
+COUNTED = [metric for metric in REST if not metric.varies]
 OTHERS = {
-    "calls": _others(lambda metric: metric.kind is Kind.WARM),
+    "calls": [metric.name for metric in REST if metric.kind is Kind.WARM],
     "before the first step": STARTUP,
-    "programs and training": _others(
-        lambda metric: metric.kind in (Kind.EXACT, Kind.ONCE) and metric.unit != "B"
-    ),
-    "memory": _others(lambda metric: metric.kind is Kind.EXACT and metric.unit == "B"),
+    "programs and training": [metric.name for metric in COUNTED if metric.unit != "B"],
+    "memory": [metric.name for metric in COUNTED if metric.unit == "B"],
 }
 """Columns of the tables for those who look closer."""
-COMPARED = tuple(
-    m.name for m in METRICS.values() if m.kind in (Kind.WARM, Kind.COLD) and m.compared
-)
+COMPARED = [metric.name for metric in METRICS.values() if metric.varies and metric.compared]
 """Metrics of which ratios are shown, or what is added."""
 OF_CALL = ("python_calls", "python_starts", "compilations_first", "compilations_warm")
 """Counts of a whole call; others are of one program, of which a call may run several."""
@@ -67,7 +58,7 @@ LAST_LINES = 5
 def document(run: Run) -> Document:
     """Return what there is to say of a run, from its file alone."""
     results = run.results
-    sentences = [wording.sentence(finding.text) for finding in findings(results)]
+    sentences = list(map(wording.sentence, findings(results)))
     left_out = (f"{n.replace('/', ' ')}: {why}." for n, why in results.left_out.items())
     devices = dict.fromkeys(results.conditions.devices.values())
     about = ", ".join(filter(None, [run.when.replace("T", " "), run.processor, *devices]))
@@ -180,7 +171,7 @@ def _compared(table: EstimateTable, row: CellResult, name: str) -> Content:
     value = table.amount(row.cell, name)
     if value is None:
         return MISSING if name in row.missing else ""
-    if name not in EXACT or value.unit == "nats" or row.cell.is_baseline:
+    if name in SAMPLED or value.unit == "nats" or row.cell.is_baseline:
         return table.comparison(row.cell, name) or value
     if row.proof and not row.proof.whole_step and name not in OF_CALL:
         return "part"
@@ -374,19 +365,18 @@ def _widths_chart(view: View) -> Iterator[Figure]:
 
 def _startup_chart(view: View) -> Iterator[Figure]:
     """Yield what comes before the second step, stage by stage."""
-    totals = {cell: total for cell in view.cells if (total := _startup(view.table, cell))}
-    if not totals:
+    totals = [total for cell in view.cells if (total := _startup(view.table, cell))]
+    main = wording.main_workload(total.cell.workload for total in totals)
+    here = [total for total in totals if total.cell.workload == main]
+    if not here:
         return
-    main = wording.main_workload(cell.workload for cell in totals)
     rows = {
-        cell.arm.words: {
-            label(name): stage for name in STARTUP if (stage := view.table.amount(cell, name))
+        total.cell.arm.words: {
+            label(name): stage for name in STARTUP if (stage := view.table.amount(total.cell, name))
         }
-        for cell in totals
-        if cell.workload == main
+        for total in here
     }
-    here = [total for cell, total in totals.items() if cell.workload == main]
     ends = (least(here, key=lambda total: total.value) for least in (min, max))
     words_of = ", ".join(f"{words(total)} with {total.cell.arm.words}" for total in ends)
     title = f"From a fresh process to the second step at {view.at(main)}: {words_of}"
-    yield charts.bars(title, rows, "seconds (medians)")
+    yield charts.bars(title, rows)

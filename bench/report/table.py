@@ -62,8 +62,6 @@ class Table:
     title: str = ""
     notes: tuple[str, ...] = ()
     """Below it: why numbers are missing, how to read a cell."""
-    folded: bool = False
-    """Whether only `-v` and a click show it."""
 
     def has_estimates(self, column: int) -> bool:
         """Tell whether there are numbers with intervals in a column; the page's template asks."""
@@ -129,18 +127,29 @@ def words(estimate: Estimate) -> str:
     if estimate.form == "added":
         if low is None and high is None:
             return f"{'-' if value < 0 else '+'}{amount(abs(value), estimate.unit)}"
-        least = 3 if estimate.unit == "nats" else 1
-        return _signed(value, low, high, _unit_of(value, estimate.unit, "µs"), least)
+        return _signed(value, low, high, _unit_of(value, estimate.unit, "µs"))
     if estimate.settled_by == PROGRAM and estimate.bound is not None:
         return f"±{percent(estimate.bound)}, proven"
     if estimate.settled_by == PROGRAM and estimate.exact:
         return "the same"
-    return _ratio(value, low, high)
+    return timed(estimate)
 
 
-def timed(estimate: Estimate) -> str:
-    """Return a ratio as it was timed, also where a proof has settled its verdict."""
-    return _ratio(estimate.value, estimate.low, estimate.high)
+def timed(ratio: Estimate) -> str:
+    """Return a ratio as it was timed, whatever its verdict, with the digits of its interval.
+
+    Examples are 1.003 (0.999–1.007), 1.21 (1.19–1.24) and 9.0 (8.7–9.4); an interval that has no
+    upper end is written 1.2 (>1.1).
+    """
+    value, low, high = ratio.value, ratio.low, ratio.high
+    most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
+    digits = _digits(value, low, high, most)
+    # Compared with 1 itself, an end such as 0.9996 would ask for digits that are not there.
+    while digits < most and any(
+        round(end, digits) == 1 != round(end, 3) for end in (low or 0.0, high or 0.0)
+    ):
+        digits += 1
+    return f"{value:.{digits}f}{_ends(low, high, digits, '–')}"
 
 
 def change(estimate: Estimate) -> str:
@@ -190,35 +199,17 @@ def percent(fraction: float) -> str:
     return f"{value:.1g} %"
 
 
-def _ratio(middle: float, low: float | None, high: float | None) -> str:
-    """Return a ratio and its interval, with the digits that the interval is worth.
-
-    Examples are 1.003 (0.999–1.007), 1.21 (1.19–1.24) and 9.0 (8.7–9.4); an interval that has no
-    upper end is written 1.2 (>1.1).
-    """
-    most = 3 if middle < 2 else 2 if middle < 10 else 1 if middle < 100 else 0
-    digits = _digits(middle, low, high, most)
-    # Compared with 1 itself, an end such as 0.9996 would ask for digits that are not there.
-    while digits < most and any(
-        round(end, digits) == 1 != round(end, 3) for end in (low or 0.0, high or 0.0)
-    ):
-        digits += 1
-    return f"{middle:.{digits}f}{_ends(low, high, digits, '–')}"
-
-
-def _signed(
-    middle: float, low: float | None, high: float | None, unit: tuple[str, float], least: int = 1
-) -> str:
+def _signed(middle: float, low: float | None, high: float | None, unit: tuple[str, float]) -> str:
     """Return a difference and its interval: `+57 µs (55 to 59)`, `+3.1 µs (>2.0)`.
 
-    It is written in a unit, which is a name and a size; under 10 of it, with `least` digits.
+    It is written in a unit, which is a name and a size; under 10 of it, with a digit at least.
     """
     name, scale = unit
     middle /= scale
     low, high = (None if end is None else end / scale for end in (low, high))
-    digits = 0 if low is None and high is None else _digits(middle, low, high, max(2, least))
+    digits = 0 if low is None and high is None else _digits(middle, low, high, 2)
     if abs(middle) < 10:
-        digits = max(digits, least)
+        digits = max(digits, 1)
     return f"{middle:+.{digits}f} {name}".rstrip() + _ends(low, high, digits, " to ")
 
 

@@ -82,7 +82,7 @@ class _Terminal:
 
     def section(self, section: Section) -> None:
         """Print a section: its tables, then its sentences, which say what to make of them."""
-        tables = [t for t in section.tables if t.rows and (self.details or not t.folded)]
+        tables = [table for table in section.tables if table.rows]
         if section.folded and (tables or section.lines):
             self.lines([section.title], "bold")
         for table in tables:
@@ -109,16 +109,15 @@ class _Terminal:
             shown = RichTable(
                 box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), pad_edge=False, show_edge=False
             )
-            for i in (0, *chosen):
-                justify = "right" if table.columns[i].number else "left"
+            for i in chosen:
                 shown.add_column(
                     Text(titles[i]),
                     no_wrap=True,
                     vertical="bottom",
-                    justify=justify,  # type: ignore[arg-type]
+                    justify="right" if table.columns[i].number else "left",
                 )
             for row in texts:
-                shown.add_row(*(row[i] for i in (0, *chosen)))
+                shown.add_row(*(row[i] for i in chosen))
             self.console.print(shown)
         self.lines([*table.notes, ""])
 
@@ -130,15 +129,15 @@ class _Terminal:
         return Text(self.clean(text), style=COLOURS.get(colour(content), ""))
 
     def packed(self, table: Table, widths: Sequence[int]) -> list[list[int]]:
-        """Return the columns of each table, beside the first one; the needed ones come first."""
+        """Return the columns of each table, the first one in all; the needed ones come first."""
         needed = [i for i, c in enumerate(table.columns) if i and (c.needed or self.details)]
-        tables: list[list[int]] = [[]]
+        tables: list[list[int]] = [[0]]
         for i in [*needed, *(i for i in range(1, len(widths)) if i not in needed)]:
-            used = widths[0] + sum(widths[j] for j in tables[-1])
-            if not tables[-1] or used + widths[i] - GAP <= self.console.width:
+            used = sum(widths[j] for j in tables[-1])
+            if len(tables[-1]) == 1 or used + widths[i] - GAP <= self.console.width:
                 tables[-1].append(i)
             elif i in needed:
-                tables.append([i])
+                tables.append([0, i])
         return [sorted(chosen) for chosen in tables]
 
 

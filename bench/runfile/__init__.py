@@ -2,8 +2,8 @@
 
 The file is pytest-benchmark's, with the two tables of the run under `bakeoff`: samples and
 estimates. Runs, A/Bs, histories and bisections are all such files. Times are in seconds, memory in
-bytes; a number that is not known is null or left out. `schema` gives the file's JSON schema.
-`bench.runfile.reader` reads such files, `bench.runfile.writer` writes them.
+bytes; a number that is not known is null or left out. `bench.runfile.reader` reads such files,
+`bench.runfile.writer` writes them.
 """
 
 from __future__ import annotations
@@ -196,11 +196,6 @@ class Results(msgspec.Struct, kw_only=True):
         return [row for row in self.cells if row.failure is None]
 
     @property
-    def backends(self) -> list[str]:
-        """In the order of the cells."""
-        return list(dict.fromkeys(row.cell.backend for row in self.cells))
-
-    @property
     def versions(self) -> dict[str, str]:
         """Of the shared environment, or of the one that others are compared with."""
         info = self.environments.get(self.base) or next(iter(self.environments.values()), None)
@@ -208,44 +203,9 @@ class Results(msgspec.Struct, kw_only=True):
 
 
 class ResultsWithSamples(Results, kw_only=True):
-    """All that a run says."""
+    """All that a run says; msgspec makes a JSON schema of it."""
 
     samples: list[Series] = []
-
-
-class BenchmarkCell(msgspec.Struct, kw_only=True):
-    """`extra_info` of an entry of pytest-benchmark: which metric of which cell it is."""
-
-    entrant: str
-    style: str
-    workload: str
-    backend: str
-    metric: str
-    unit: str
-
-
-class Benchmark(msgspec.Struct, kw_only=True):
-    """An entry of pytest-benchmark: statistics of the blocks' medians, for other tools."""
-
-    group: str
-    name: str
-    fullname: str
-    stats: dict[str, Any]
-    extra_info: BenchmarkCell
-    params: dict[str, Any] | None = None
-    param: str = ""
-    options: dict[str, Any] = {}
-
-
-class RunFile(msgspec.Struct, kw_only=True):
-    """A whole file."""
-
-    machine_info: dict[str, Any]
-    commit_info: dict[str, Any]
-    benchmarks: list[Benchmark]
-    datetime: str
-    version: str
-    bakeoff: ResultsWithSamples
 
 
 def packed(samples: Iterable[Sample]) -> list[Series]:
@@ -267,10 +227,3 @@ def unpacked(series: Iterable[Series]) -> list[Sample]:
         for s in series
         for row in s.rows
     ]
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of a run file."""
-    made = msgspec.json.schema(RunFile)
-    draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, "title": "A run of jax-bakeoff", **made}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.runfile import SCHEMA, Results, Series, unpacked
+from bench.runfile import SCHEMA, Results, ResultsWithSamples, unpacked
 from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
@@ -34,12 +34,6 @@ class _Claim(msgspec.Struct):
     """Which schema a run is of."""
 
     schema: Any = None
-
-
-class _Samples(msgspec.Struct):
-    """The samples of a run."""
-
-    samples: list[Series] = []
 
 
 @dataclass(frozen=True)
@@ -94,8 +88,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
                 f"{path} is a run of schema {schema!r}; schema {SCHEMA} is read: measure it again, "
                 "or read it with the version that wrote it"
             )
-        results = msgspec.json.decode(section, type=Results)
-        series = msgspec.json.decode(section, type=_Samples).samples if samples else []
+        results = msgspec.json.decode(section, type=ResultsWithSamples if samples else Results)
     except msgspec.ValidationError as error:
         raise BakeoffError(
             f"{path} is no run, or is damaged: {error}; give what "
@@ -106,7 +99,7 @@ def read(path: Path, *, samples: bool = True) -> Run:
     return Run(
         name=path.stem,
         results=results,
-        samples=unpacked(series),
+        samples=unpacked(results.samples) if isinstance(results, ResultsWithSamples) else [],
         machine=file.machine_info,
         commit=file.commit_info,
         when=file.datetime[:19],

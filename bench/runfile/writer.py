@@ -4,77 +4,42 @@ from __future__ import annotations
 
 import datetime
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
-from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
-from bench.metrics import METRICS, Kind
-from bench.runfile import Benchmark, BenchmarkCell, ResultsWithSamples, RunFile, unpacked
 from common.errors import BakeoffError
 from common.files import partial_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from bench.cells import Cell
-    from bench.samples import Sample
+    from bench.runfile import ResultsWithSamples
 
 SMALL = 100_000
 """Bytes of a file up to which it is indented, since people read it; of a larger one, indentation
 would be most of the bytes."""
 
 
-def run_file(results: ResultsWithSamples) -> RunFile:
-    """Return a whole run file of what a command measured itself."""
-    return RunFile(
-        machine_info=pytest_benchmark_generate_machine_info(),
-        commit_info=get_commit_info(None),
-        benchmarks=list(benchmarks(unpacked(results.samples))),
-        datetime=datetime.datetime.now(datetime.UTC).isoformat(),
-        version="5",
-        bakeoff=results,
-    )
+def run_file(results: ResultsWithSamples) -> dict[str, Any]:
+    """Return a whole run file of what a command measured itself, without pytest.
+
+    It has no entries of pytest-benchmark: what is compared here are sides, days or styles.
+    """
+    return {
+        "machine_info": pytest_benchmark_generate_machine_info(),
+        "commit_info": get_commit_info(None),
+        "benchmarks": [],
+        "datetime": datetime.datetime.now(datetime.UTC).isoformat(),
+        "version": "5",
+        "bakeoff": results,
+    }
 
 
-def benchmarks(samples: Sequence[Sample]) -> Iterator[Benchmark]:
-    """Yield the entries of pytest-benchmark, one for each cell and metric that varies."""
-    values: dict[tuple[str, Cell, str], list[float]] = {}
-    for sample in samples:
-        if METRICS[sample.metric].kind in (Kind.WARM, Kind.COLD):
-            key = sample.environment, sample.cell, sample.metric
-            values.setdefault(key, []).append(sample.typical)
-    for (environment, cell, metric), several in values.items():
-        stats = Stats()
-        for value in several:
-            stats.update(value)
-        where = f"-{environment}" if environment else ""
-        name = f"test_{metric}[{metric}-{cell}{where}]"
-        yield Benchmark(
-            group=group_of(cell, metric),
-            name=name,
-            fullname=name,
-            param=f"{metric}-{cell}",
-            extra_info=benchmark_cell(cell, metric),
-            stats=stats.as_dict(),
-        )
-
-
-def group_of(cell: Cell, metric: str) -> str:
-    """Return what pytest-benchmark calls a metric at a workload."""
-    unit = METRICS[metric].unit
-    return f"{cell.workload} {cell.backend} {metric}" + (f" ({unit})" if unit != "s" else "")
-
-
-def benchmark_cell(cell: Cell, metric: str) -> BenchmarkCell:
-    """Return what an entry of pytest-benchmark is of."""
-    return BenchmarkCell(**cell._asdict(), metric=metric, unit=METRICS[metric].unit)
-
-
-def write(path: Path, data: msgspec.Struct | Mapping[str, object]) -> None:
+def write(path: Path, data: Mapping[str, object]) -> None:
     """Write a new file of JSON; a large one without indentation."""
     encoded = msgspec.json.encode(data, enc_hook=float)
     indent = 1 if len(encoded) < SMALL else -1

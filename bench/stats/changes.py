@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 from bench.estimates import MARGIN, PROGRAM, Estimate, Verdict
+from bench.stats.components import MAD
 from bench.stats.estimate import exp, finite
 from bench.stats.verdicts import verdict
 
@@ -30,8 +31,6 @@ TINIEST = 1e-18
 """Variance of a logarithm, so that none is zero where it divides."""
 LONG = 16
 """Points of a series from which on its own differences tell what it wanders by."""
-NORMAL = 1.4826
-"""Standard deviations in the median absolute deviation of a normal distribution."""
 EFFICIENCY = 0.37
 """Degrees of freedom of a median absolute deviation, as a fraction of those of a standard deviation
 from as many values: its efficiency for normal data."""
@@ -96,14 +95,13 @@ def difference(
     if more > 0:
         parts.append((more, least.df))
     variance, df = summed(parts, pooled=pooled)
-    half = math.inf
+    half, p = math.inf, 1.0
     if not variance:
-        half = 0.0
+        half, p = 0.0, float(middle == 0)
     elif df > 0:
-        half = float(special.stdtrit(df, 1 - ALPHA / 2 / comparisons)) * math.sqrt(variance)
-    p = 1.0
-    if middle and math.isfinite(half):
-        p = 2 * float(special.stdtr(df, -abs(middle) / math.sqrt(variance))) if variance else 0.0
+        error = math.sqrt(variance)
+        half = float(special.stdtrit(df, 1 - ALPHA / 2 / comparisons)) * error
+        p = 2 * float(special.stdtr(df, -abs(middle) / error))
     ends = middle - half, middle + half
     low, high = map(exp, ends)
     return msgspec.structs.replace(
@@ -182,7 +180,7 @@ def wandering(points: Sequence[Estimate]) -> Spread:
     if len(points) < LONG:
         return NO_SPREAD
     steps = np.abs(np.diff([position(row) for row in points]))
-    return Spread(NORMAL * float(np.median(steps)), EFFICIENCY * steps.size)
+    return Spread(MAD * float(np.median(steps)), EFFICIENCY * steps.size)
 
 
 def is_change(row: Estimate) -> bool:

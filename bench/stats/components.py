@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     type Table = Float[np.ndarray, "*batch rows arms"]
     type Arms = Float[np.ndarray, " arms"]
+    type Layer = tuple[Arms, MeanSquares, float]
+    """Workers x arms fitted with given weights: effects, residuals, correlation of two effects."""
 
 
 TAIL = 0.1
@@ -74,14 +76,6 @@ class Variances(NamedTuple):
     df: Arms
     """Zero where nothing is known."""
     pooled: float
-
-
-class _Layer(NamedTuple):
-    """Workers x arms, fitted with given weights."""
-
-    effect: Arms
-    squares: MeanSquares
-    correlation: float = 0.0
 
 
 def two_way(table: Table, weight: Table) -> tuple[Arms, Table]:
@@ -142,7 +136,7 @@ def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Seque
     free = merged((counts - present).sum(0))
     of_blocks = _mean_squares(merged((rest**2).sum((0, 1))), free, left)
 
-    def layer(weight: Table) -> _Layer:
+    def layer(weight: Table) -> Layer:
         effect, rest = two_way(table, weight)
         squares = merged((weight * rest**2).sum(0))
         df = merged(np.maximum(present.sum(0) - 1, 0))
@@ -154,7 +148,7 @@ def of_workers(data: Table, worker: Int[np.ndarray, " blocks"], reference: Seque
             mean[here] = (mean[here] * df[here] + extra) / (df[here] + more)
             df[here] += more
             total += more
-        return _Layer(effect, MeanSquares(mean, df, total))
+        return effect, MeanSquares(mean, df, total), 0.0
 
     return _fit(layer, counts, of_blocks, group)
 
@@ -175,7 +169,7 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
     free = (counts - (counts > 0)).sum(0).astype(float)
     of_blocks = _mean_squares((rest**2).sum((0, 1)), free, free.sum())
 
-    def layer(weight: Table) -> _Layer:
+    def layer(weight: Table) -> Layer:
         column = weight.sum(0)
         some = column > 0
         effect = np.where(some, (weight * table).sum(0) / np.where(some, column, 1), np.nan)
@@ -187,7 +181,7 @@ def of_pairs(data: Table, pair: Int[np.ndarray, " blocks"]) -> Fit:
         df = np.maximum((weight > 0).sum(0) - 1, 0).astype(float)
         total = df.sum() / (1 + (arms - 1) * correlation**2)
         mean = squares / np.where(df > 0, df, 1)
-        return _Layer(effect, MeanSquares(mean, df, total), correlation)
+        return effect, MeanSquares(mean, df, total), correlation
 
     return _fit(layer, counts, of_blocks, np.arange(free.size))
 
@@ -238,7 +232,7 @@ def _mean_squares(squares: Arms, df: Arms, total: float) -> MeanSquares:
 
 
 def _fit(
-    layer: Callable[[Table], _Layer],
+    layer: Callable[[Table], Layer],
     counts: Int[np.ndarray, "workers arms"],
     of_blocks: MeanSquares,
     group: Int[np.ndarray, " arms"],
@@ -250,9 +244,7 @@ def _fit(
     if not (squares.df > 0).any():
         nothing = np.full(blocks.shape, np.inf)
         return Fit(effect, nothing, np.zeros(blocks.shape), blocks, workers)
-    sigma2 = np.zeros(blocks.shape)
-    if (more > 0).any():
-        sigma2 = shared_unless_noisy(of_blocks, np.zeros(more.shape)).variance[group]
+    sigma2 = np.nan_to_num(shared_unless_noisy(of_blocks, np.zeros(more.shape)).variance[group])
     explained = np.where(present, sigma2 / np.where(present, counts, 1), 0)
     middle = winsorised_mean(squares.mean, squares.df)
     tau2 = max(middle - float(explained.sum() / present.sum()), 0.0)

@@ -59,7 +59,7 @@ def estimate(
         columns = pooled(together, programs or {})
         if METRICS[metric].kind is Kind.COLD:
             columns = {key: rows for key, rows in columns.items() if len(rows) >= least_cold}
-        if METRICS[metric].compared and _varies(metric):
+        if METRICS[metric].compared and METRICS[metric].varies:
             if base:
                 estimates += between_environments(metric, base, columns, margin)
             else:
@@ -268,10 +268,10 @@ def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
     by_worker: dict[int, list[float]] = defaultdict(list)
     for sample in samples:
         by_worker[sample.worker].append(sample.typical)
-    values = [value for several in by_worker.values() for value in several]
+    values = [sample.typical for sample in samples]
     middle, df = float(np.median(values)), 0
     low = high = error = None
-    if _varies(metric) and len(by_worker) > 1 and min(values) > 0:
+    if METRICS[metric].varies and len(by_worker) > 1 and min(values) > 0:
         means = [float(np.mean(np.log(several))) for several in by_worker.values()]
         spread, df = float(np.std(means, ddof=1)) / math.sqrt(len(means)), len(means) - 1
         half = float(special.stdtrit(df, 0.975)) * spread
@@ -290,11 +290,6 @@ def amount(key: Key, metric: str, samples: Sequence[Sample]) -> Estimate:
         workers=len(by_worker),
         blocks=len(samples),
     )
-
-
-def _varies(metric: str) -> bool:
-    """Tell whether a metric varies from sample to sample, so that it is compared by statistics."""
-    return METRICS[metric].kind in (Kind.WARM, Kind.COLD)
 
 
 def finite(value: float) -> float | None:

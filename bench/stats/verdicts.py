@@ -92,17 +92,13 @@ def settled_by_program(
     def settled(row: Estimate) -> Estimate:
         host = hosts.get((row.cell.arm, row.cell.backend))
         level = seconds.get(row.cell.baseline)
-        if (row.metric, row.form) != (STEP, "ratio") or row.cell not in same_program:
-            return row
-        if host is None or not level:
+        is_step = (row.metric, row.form) == (STEP, "ratio")
+        if host is None or not level or not is_step or row.cell not in same_program:
             return row
         bound = GROWTH * host / level
-        row = msgspec.structs.replace(row, bound=bound)
-        if bound > margin or row.verdict is not Verdict.INCONCLUSIVE:
-            return row
-        low, high = row.low or 0.0, math.inf if row.high is None else row.high
-        if low <= 1 + bound and high >= 1 - bound:
-            return msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)
-        return row
+        agrees = (row.low or 0.0) <= 1 + bound and (row.high is None or row.high >= 1 - bound)
+        if row.verdict is Verdict.INCONCLUSIVE and bound <= margin and agrees:
+            row = msgspec.structs.replace(row, verdict=Verdict.EQUIVALENT, settled_by=PROGRAM)
+        return msgspec.structs.replace(row, bound=bound)
 
     return [settled(row) for row in estimates]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from bench.engine.journal import FOLDER, SUFFIX, Journal
-from bench.metrics import METRICS, Kind
+from bench.metrics import METRICS
 from bench.runfile.reader import read
 from bench.trials.plants import write_entrant
 from bench.worker.settings import ROOT
@@ -129,7 +129,7 @@ def losses(folder: Path) -> Record:
             cold = record["action"]["do"] == "cold"  # a control's is answered as the baseline's
             for arm, metric, value, *_ in answer.get("samples", []):
                 arm = record["action"]["arms"][0] if cold else arm
-                if METRICS[metric].kind in (Kind.WARM, Kind.COLD):
+                if METRICS[metric].varies:
                     journalled[arm, metric, value] += 1
     written = Counter((str(s.cell.arm), s.metric, s.value) for s in run.samples)
     return {

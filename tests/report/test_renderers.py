@@ -132,8 +132,8 @@ def test_a_pipe_gets_a_line_now_and_then_and_a_terminal_a_bar() -> None:
             ("mine own", "64"),
         ),
         (
-            bars("t", {"haiku": {"import": amount(1.0), "init": amount(0.5)}}, "time"),
-            ("haiku", "import", "init", "time", "1.5s"),
+            bars("t", {"haiku": {"import": amount(1.0), "init": amount(0.5)}}),
+            ("haiku", "import", "init", "seconds", "1.5s"),
         ),
     ],
 )

@@ -14,13 +14,8 @@ from tests.report.test_renderers import terminal
 
 if TYPE_CHECKING:
     from bench.report.table import Document, Section
-    from bench.runfile.reader import Run
 
 NNX, HAIKU = "flax_nnx/jit", "haiku/pure"
-
-
-def texts_of(run: Run) -> list[str]:
-    return [finding.text for finding in findings(run.results)]
 
 
 def section(shown: Document, title: str) -> Section:
@@ -114,7 +109,7 @@ def test_what_a_run_found(
     arms: dict[str, Planted], options: dict[str, Any], texts: list[str]
 ) -> None:
     run = made_run(arms, **{"cold": 0} | options)
-    several, shown = texts_of(run), terminal(document(run), 200)
+    several, shown = findings(run.results), terminal(document(run), 200)
     assert [text[: len(start)] for text, start in zip(several, texts, strict=True)] == texts
     assert several[0][1:20] in shown
     assert ("Preliminary, from fewer than 3 workers: step." in shown) is ("workers" in options)
@@ -135,7 +130,7 @@ def test_what_a_run_found(
 )  # fmt: skip
 def test_why_a_step_is_slower(reason: str, arm: Planted) -> None:
     run = made_run({"haiku/transform": Planted(), NNX: arm}, ("toy", "seed"), cold=0)
-    causes = [text for text in texts_of(run) if text.startswith("why")]
+    causes = [text for text in findings(run.results) if text.startswith("why")]
     assert causes == ([f"why flax_nnx jit is slower at seed: {reason}"] if reason else [])
 
 
@@ -153,7 +148,7 @@ def test_two_backends_are_named() -> None:
     cpu, gpu = (made_run({NNX: Planted(1.2)}, backend=name) for name in ("cpu", "gpu"))
     cpu.results.cells += gpu.results.cells
     cpu.results.estimates += gpu.results.estimates
-    places = {text.partition(":")[0] for text in texts_of(cpu)}
+    places = {text.partition(":")[0] for text in findings(cpu.results)}
     assert places >= {"slower at seed on cpu", "slower at seed on gpu"}
     titles = [figure.title for figure in section(document(cpu), "Charts").figures]
     assert ["seed on cpu" in t for t in titles] == ["seed on gpu" not in t for t in titles]

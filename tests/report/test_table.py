@@ -41,7 +41,6 @@ def amount(value: float, unit: str = "s") -> Any:
         (words(added(57e-6, 55e-6, 59e-6)), "+57 µs (55 to 59)"),
         (words(added(2.94e-6, 1.4e-6, 4.4e-6)), "+2.9 µs (1.4 to 4.4)"),
         (words(added(1549, unit="")), "+1 549"),
-        (words(added(0.7, 0.51, 0.92, unit="nats")), "+0.700 nats (0.510 to 0.920)"),
         (words(amount(106e-6)), "106 µs"),
         (words(amount(0.0)), "0 ns"),
         (words(amount(725_568, "B")), "726 kB"),

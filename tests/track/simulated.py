@@ -13,7 +13,6 @@ from bench.runfile import (
     Conditions,
     EnvironmentInfo,
     ResultsWithSamples,
-    RunFile,
     TimeSpent,
     packed,
 )
@@ -155,18 +154,11 @@ def a_run(
     return Run(name, made, [], dict(MACHINE), {"id": commit, "dirty": False}, when)
 
 
-def file_of(run: Run) -> RunFile:
+def file_of(run: Run) -> dict[str, Any]:
     """Return a run as its file has it."""
-    assert isinstance(run.results, ResultsWithSamples)
     when = f"{run.when}.123456+00:00"
-    return RunFile(
-        machine_info=run.machine,
-        commit_info=run.commit,
-        benchmarks=[],
-        datetime=when,
-        version="5",
-        bakeoff=run.results,
-    )
+    about = {"machine_info": run.machine, "commit_info": run.commit, "datetime": when}
+    return {**about, "benchmarks": [], "bakeoff": run.results}
 
 
 def two_sides(seed: int, factors: Factors | None = None, **versions: str) -> ResultsWithSamples:
