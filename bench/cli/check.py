@@ -53,7 +53,7 @@ def check(
     ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Check an entrant: contract, numbers, and whether all work is done while it is timed.
+    """Check an entrant: contract, numbers, and whether warm calls compile anything.
 
     This executes the file, with your rights: read it first if it is not yours.
 
