@@ -22,7 +22,7 @@ from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations
 from bench.worker.program import facts
 from bench.worker.proof import taken_arguments
 from common.contract import Checkpoint, Program
-from common.equality import make, random_chunk, random_hidden, random_weights
+from common.equality import make, random_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         if taken := taken_arguments(variant, case):
             yield subject.finding(expected, taken)
             return
-    step, arguments = subject.step(case), (random_hidden(case), random_chunk(case, 1))
+    step, arguments = subject.step(case), (case.hidden(), case.data(1))
     _hidden, _loss = step(*arguments)
     returned: dict[str, tuple[Any, type]] = {"save": (step.save(), Checkpoint)}
     if subject.jax:
@@ -157,8 +157,8 @@ def step_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
 
 def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Count the programs that warm calls compile, and calls after a second load."""
-    step, hidden = subject.step(case), random_hidden(case)
-    chunks = [random_chunk(case, seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
+    step, hidden = subject.step(case), case.hidden()
+    chunks = [case.data(seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
 
     def call(hidden: Hidden, chunks: list[Chunk]) -> Hidden:
         for chunk in chunks:
