@@ -23,7 +23,7 @@ from bench.environments.builder import Builder
 from bench.streams import say
 from bench.worker.__main__ import adopt
 from common.config import Device
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError, require_known, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,9 +219,8 @@ class Runner:
             yield replace(finding, check=name, style=subject.style, where=where)
 
     def _choose_styles(self, offered: list[str]) -> None:
-        for style in self.options.styles:
-            if offered and style not in offered:
-                raise unknown(f"style of {self.name}", style, offered)
+        if offered:
+            require_known(f"style of {self.name}", self.options.styles, offered)
         self.styles = self.options.styles or tuple(offered)
 
     def end_processes(self, judge: int | None = None) -> list[str]:
