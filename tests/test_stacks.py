@@ -18,9 +18,9 @@ from bench.engine.process import Place, Worker, ask_once
 from bench.environments.builder import Builder
 from bench.environments.offers import Offer, offer, offers
 from bench.environments.spec import parse
-from bench.environments.uv import NetworkError, UnsolvableError
 from bench.metrics import COLD
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,7 @@ def there(request: pytest.FixtureRequest) -> There:
     if name == DAY:
         try:
             place = builder.environment(parse(name), ["3.12"]).place
-        except (NetworkError, UnsolvableError) as error:
+        except BakeoffError as error:
             pytest.skip(str(error))
         return There(name, place, offer((), {}, SILENCE, place))
     if builder.folder_of(name) is None:

@@ -1,4 +1,4 @@
-"""Checks of `common.contract`: names, shapes, dtypes, donation, and weights in and out."""
+"""Checks of `common.contract`: names, shapes, dtypes, donation, weights in and out, compiling."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from bench.check.subject import (
     difference,
     named_arrays,
 )
+from bench.worker.counts import FIRST_CALLS, WARM_CALLS, compilations
+from bench.worker.program import facts
 from bench.worker.proof import taken_arguments
 from common.contract import Checkpoint, Program
-from common.equality import make, random_chunk, random_hidden, random_weights
+from common.equality import make, random_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bench.check.subject import CheckFinding, Subject
+    from common.contract import Chunk, Hidden
     from common.equality import Case
 
 
@@ -58,7 +61,7 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
         if taken := taken_arguments(variant, case):
             yield subject.finding(expected, taken)
             return
-    step, arguments = subject.step(case), (random_hidden(case), random_chunk(case, 1))
+    step, arguments = subject.step(case), (case.hidden(), case.data(1))
     _hidden, _loss = step(*arguments)
     returned: dict[str, tuple[Any, type]] = {"save": (step.save(), Checkpoint)}
     if subject.jax:
@@ -68,13 +71,8 @@ def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
             expected = f"{name}() returns a common.contract.{kind.__name__}"
             yield subject.finding(expected, f"it returned {type(value).__name__}", name)
             return
-    if subject.jax and donates(returned["program"][0]):
+    if subject.jax and facts(returned["program"][0]).donates:
         yield subject.finding(DONATES, "it does so always", severity=NOTE)
-
-
-def donates(program: Program) -> bool:
-    """Tell whether a program is told to donate any of its arguments."""
-    return any(leaf.donated for leaf in jax.tree.leaves(program.lower().args_info))
 
 
 def step_shapes(subject: Subject, case: Case) -> Iterator[CheckFinding]:
@@ -155,3 +153,33 @@ def step_weights(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     if saved.updates != given.updates:
         seen = f"it returned {saved.updates} instead of {given.updates}"
         yield subject.finding("save() returns the updates that load() was given", seen)
+
+
+def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
+    """Count the programs that warm calls compile, and calls after a second load."""
+    step, hidden = subject.step(case), case.hidden()
+    chunks = [case.data(seed) for seed in range(FIRST_CALLS + WARM_CALLS)]
+
+    def call(hidden: Hidden, chunks: list[Chunk]) -> Hidden:
+        for chunk in chunks:
+            hidden, _ = jax.block_until_ready(step(hidden, chunk))
+        return hidden
+
+    hidden = call(hidden, chunks[:FIRST_CALLS])
+    programs = compilations()
+    hidden = call(hidden, chunks[FIRST_CALLS:])
+    if compiled := programs():
+        yield subject.finding(
+            f"after {FIRST_CALLS} calls, nothing is compiled again",
+            f"{WARM_CALLS} further calls compiled {compiled} programs: perhaps each call jits a "
+            "new function, or passes an argument that jit takes for another one each time",
+        )
+        return
+    subject.step(case)  # the same one, loaded again
+    call(hidden, chunks[:FIRST_CALLS])
+    if compiled := programs():
+        yield subject.finding(
+            "after a second load(), nothing is compiled again",
+            f"a load() and {FIRST_CALLS} calls compiled {compiled} programs: perhaps load() makes "
+            "its model or jits its step anew; build it once, outside of load",
+        )

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import impls
-from bench.check import calls, contract, numbers
+from bench.check import contract, numbers
 from bench.check.subject import NOTE, CheckFinding, Subject
 from bench.worker.__main__ import adopt, answer_commands, begin
 from bench.worker.arms import load_workload, use
@@ -66,8 +66,7 @@ CHECKS: dict[str, Check] = {
         "loss, state and gradient are the float64 reference's", numbers.equality, sizes=None
     ),
     "ten-steps": Check("ten updates have plain JAX's losses", numbers.ten_steps, sizes=None),
-    "retrace": Check("a warm call compiles nothing", calls.retrace),
-    "timed-region": Check("all work is done in the call that is timed", calls.timed_region),
+    "retrace": Check("warm calls compile nothing, also after a second load", contract.retrace),
 }
 """Checks in the order in which their findings are best read, and corrected. In each of them,
 changed settings, and threads and processes that run on after it, are findings too."""

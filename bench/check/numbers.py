@@ -14,7 +14,7 @@ import impls
 from bench.check.subject import PARTS, SMALL, Subject, checkpoint_under_way, named_arrays
 from common import reference
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
-from common.contract import Checkpoint, Chunk, Dense, flat, fresh_checkpoint, unflat, zero_hidden
+from common.contract import Checkpoint, Chunk, Dense, flat, unflat
 from common.equality import TRAJECTORY_STEPS, Case, pair, random_weights, relative_norm
 
 if TYPE_CHECKING:
@@ -104,14 +104,10 @@ class Training(NamedTuple):
 
 def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Compare training with plain JAX's: from new weights, in the middle of a run, and in turns."""
-    fresh, under_way = (
-        fresh_checkpoint(random_weights(case.model)),
-        checkpoint_under_way(case.model),
-    )
     alone = [subject.compiled(case)]
-    runs = [(fresh, alone), (under_way, alone)]
+    runs = [(case.fresh(), alone), (checkpoint_under_way(case.model), alone)]
     if case == SMALL:
-        runs.append((fresh, [*alone, subject.new_step(case)]))
+        runs.append((case.fresh(), [*alone, subject.new_step(case)]))
     expected = (
         f"ten updates are AdamW's: they have plain JAX's losses, within {TRAJECTORY_TOLERANCE:g} "
         f"nats, and lead to its checkpoint, with learning rate {case.optimiser.learning_rate:g}, "
@@ -129,7 +125,7 @@ def ten_steps(subject: Subject, case: Case) -> Iterator[CheckFinding]:
 
 def trained(steps: Sequence[TrainStep], case: Case, start: Checkpoint) -> list[Training]:
     """Return what ten steps come to, of each of some steps that take turns."""
-    hidden = [zero_hidden(case.model, case.batch) for _ in steps]
+    hidden = [case.zero() for _ in steps]
     losses, chunks = [list[float]() for _ in steps], pair(case)
     for step in steps:
         step.load(start)
@@ -165,10 +161,8 @@ def _of_training(training: Training, right: Training, start: Checkpoint) -> str:
 
 def usual_mistake(call: FirstCall) -> str:
     """Return in words the usual mistake that explains a call's loss; empty if none does."""
-    for words, loss in losses_of_mistakes(call).items():
-        if abs(float(call.loss) / loss - 1) <= EXPLAINED:
-            return words
-    return ""
+    losses, seen = losses_of_mistakes(call), float(call.loss)
+    return next((words for words in losses if abs(seen / losses[words] - 1) <= EXPLAINED), "")
 
 
 def losses_of_mistakes(call: FirstCall) -> dict[str, float]:

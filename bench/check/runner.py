@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -19,9 +19,11 @@ from bench.cells import added_files
 from bench.check.judge import CHECKS
 from bench.check.subject import ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError
+from bench.environments.builder import Builder
+from bench.streams import say
 from bench.worker.__main__ import adopt
 from common.config import Device
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError, require_known, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,8 +129,8 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
     runner = Runner(given, options, on_progress)
     try:
         results = [*runner.results_of(FILE)]
-        for style in () if FILE in runner.obstacles else runner.styles:
-            results += runner.results_of(style)
+        if all(result.outcome in ("ok", "note") for result in results):
+            results += chain.from_iterable(map(runner.results_of, runner.styles))
     finally:
         runner.end_processes()
     complete = set(options.checks) == set(CHECKS)
@@ -138,11 +140,8 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
 
 def place_of(name: str, backend: str) -> Place:
     """Return where an entrant runs: its own environment, built if need be, or this one."""
-    place = Place()
-    if impls.readable(name).own_environment:
-        from bench.environments.builder import Builder
-
-        place = Builder(notify=lambda line: print(line, file=sys.stderr)).place_of(name)
+    own = impls.readable(name).own_environment
+    place = Builder(notify=say).place_of(name) if own else Place()
     platform = Device.of(backend).backend
     platforms = platform if platform == "cpu" else f"{platform},cpu"  # some steps need the CPU
     # No compilation is timed here, so programs may come from a cache, if the user keeps one
@@ -163,36 +162,32 @@ class Runner:
         self.place = place_of(self.name, options.backend)
         self.styles: tuple[str, ...] = ()
         """Styles to check; known once the file is imported."""
-        self.obstacles: dict[str | None, str] = {}
-        """Why no further check of a style is run; with FILE, none of any style."""
         self.before = set(psutil.Process().children(recursive=True))
 
     def results_of(self, style: str | None) -> Iterator[CheckResult]:
         """Yield the results of one style, or of the file."""
-        subject = Subject(self.name, style)
+        subject, obstacle = Subject(self.name, style), ""
         with self._started(style) as worker:
             for name, check in CHECKS.items():
                 if name not in ("contract", *self.options.checks) or not (style or check.of_file):
                     continue
                 self.on_progress(style or "file", name)
-                if reason := self.obstacles.get(style, ""):
-                    yield CheckResult(name, style, not_run=reason)
+                if obstacle:
+                    yield CheckResult(name, style, not_run=obstacle)
                     continue
                 result = CheckResult(name, style, tuple(self._findings(worker, subject, name)))
                 if worker.process.poll() is not None:
-                    self.obstacles[style] = f"its process ended in {name}"
+                    obstacle = f"its process ended in {name}"
                 elif name in NEEDED and result.outcome == "finding":
-                    self.obstacles[style] = f"needs {name} to pass"
+                    obstacle = f"needs {name} to pass"
                 yield result
 
     def _started(self, style: str | None) -> Worker:
         """Return a process that is ready for the checks of a style; it has run nothing of it."""
         backend, workloads = self.options.backend, self.options.workloads
-        about = {"path": self.outside, "name": self.name, "style": style}
-        arguments = json.dumps(
-            about | {"workloads": workloads, "memory": MEMORY, "backend": backend}
-        )
-        command = (self.place.command[0], "-m", "bench.check.judge", arguments)
+        about: dict[str, Any] = {"path": self.outside, "name": self.name, "style": style}
+        about |= {"workloads": workloads, "memory": MEMORY, "backend": backend}
+        command = (self.place.command[0], "-m", "bench.check.judge", json.dumps(about))
         worker = Worker(replace(self.place, command=command))
         try:
             worker.start()
@@ -224,9 +219,8 @@ class Runner:
             yield replace(finding, check=name, style=subject.style, where=where)
 
     def _choose_styles(self, offered: list[str]) -> None:
-        for style in self.options.styles:
-            if offered and style not in offered:
-                raise unknown(f"style of {self.name}", style, offered)
+        if offered:
+            require_known(f"style of {self.name}", self.options.styles, offered)
         self.styles = self.options.styles or tuple(offered)
 
     def end_processes(self, judge: int | None = None) -> list[str]:

@@ -15,8 +15,8 @@ import numpy as np
 
 import impls
 from common.config import ModelConfig, OptimiserConfig
-from common.contract import Checkpoint, fresh_checkpoint, on_arrays
-from common.equality import Case, answers, gradient_of, make, pair, random_hidden, random_weights
+from common.contract import Checkpoint, on_arrays
+from common.equality import Case, answers, gradient_of, make, pair, random_weights
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ class Subject:
     def step(self, case: Case) -> TrainStep:
         """Return the step of these sizes, compiled once, with the usual weights loaded."""
         step = self.compiled(case)
-        step.load(fresh_checkpoint(random_weights(case.model)))
+        step.load(case.fresh())
         return step
 
     def _calls(self, case: Case) -> list[FirstCall]:
-        hidden, calls = random_hidden(case), []
+        hidden, calls = case.hidden(), []
         for chunk, answer in zip(pair(case), answers(case), strict=True):
             step = self.step(case)
             after, loss = step(hidden, chunk)

@@ -78,8 +78,8 @@ app = typer.Typer(
 for command in COMMANDS:
     module = import_module(f"bench.cli.{command}")
     function = getattr(module, command)
-    examples = "\n".join(filter(None, module.EXAMPLES.splitlines()))
-    app.command(command, cls=Command, help=paragraphs(function.__doc__), epilog=examples)(function)
+    about = {"help": paragraphs(function.__doc__), "epilog": module.EXAMPLES}
+    app.command(command, cls=Command, **about)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,60 +88,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     What was wrong with what was given is one line on standard error.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    message, status = "", 0
     try:
         try:
             status = app(given, prog_name="bakeoff", standalone_mode=False) or 0
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-        if status == INTERRUPTED:  # Typer's own answer to a Ctrl-C
-            raise KeyboardInterrupt
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
-        known = explained(error, " ".join(["bakeoff", *given[:1]]))
-        if known is None:
+            sys.stdout.flush()
+    except BakeoffError as error:
+        message, status = str(error), error.exit_status
+    except typer.TyperException as error:
+        message, status = wrong_use(error), 2
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):  # then it is Rich's
             raise
-        message, status = known
-        if message:
-            streams.say(message)
+        status = BROKEN_PIPE
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+    except OSError as error:
+        message, status = unusable(error), 2
+        if not message:
+            raise
+    if status == INTERRUPTED:  # which Typer may return, too
+        message = message or "interrupted"
+    if message:
+        streams.say(message)
     return status
 
 
-def explained(error: BaseException, command: str) -> tuple[str, int] | None:
-    """Return the message and the exit status of an error; None for a mistake of our own."""
-    match error:
-        case BakeoffError():
-            return str(error), error.exit_status
-        case typer.TyperException():
-            return wrong_use(error, command), 2
-        case KeyboardInterrupt():
-            return "interrupted", INTERRUPTED
-        case BrokenPipeError():
-            return "", BROKEN_PIPE
-        case SystemExit() if isinstance(error.__context__, BrokenPipeError):  # Rich's
-            return "", BROKEN_PIPE
-        case OSError():
-            name = "a file or standard output"  # neither has a name while it is written to
-            if error.filename is not None:
-                name = shortened(error.filename)
-            if error.errno in FULL:
-                return f"cannot write {name}: {error.strerror}; make room there", 2
-            if error.errno in PLACES and error.filename is not None:
-                return f"cannot use {name}: {error.strerror}; name another place", 2
-    return None
+def unusable(error: OSError) -> str:
+    """Return what is wrong with a file or with the machine; empty for a mistake of our own."""
+    named = error.filename is not None  # neither file nor output has a name while it is written to
+    name = shortened(error.filename) if named else "a file or standard output"
+    if error.errno in FULL:
+        return f"cannot write {name}: {error.strerror}; make room there"
+    if error.errno in PLACES and named:
+        return f"cannot use {name}: {error.strerror}; name another place"
+    return ""
 
 
-def wrong_use(error: typer.TyperException, command: str) -> str:
+def wrong_use(error: typer.TyperException) -> str:
     """Return Typer's message on one line, with what was given; nothing if it printed the help.
 
     Typer's message lacks what was given; pydantic, which converts values, knows it.
     """
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else command.partition(" -")[0]
+    command = context.command_path if context else "bakeoff"
     message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
     problems: list[Any] = getattr(error.__cause__, "errors", list)()
     inputs = [repr(p["input"]) for p in problems if repr(p["input"]) not in message]
     message += "".join(f", not {value}" for value in inputs)
-    return message and f"{message}; `{path} --help` says what is allowed"
+    return message and f"{message}; `{command} --help` says what is allowed"
 
 
 def run() -> None:

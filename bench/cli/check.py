@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.options import names_of
-from common.errors import unknown
+from bench.options import StyleNames, names_of
+from common.errors import require_known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from bench.check.runner import Judgement
     from bench.report.table import Document, Section
@@ -29,10 +29,7 @@ def check(
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="A Python file, or an entrant of this project.")
     ],
-    style: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Styles to check, as a,b.", show_default="all"),
-    ] = None,
+    style: StyleNames = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +50,7 @@ def check(
     ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Check an entrant: contract, numbers, and whether all work is done while it is timed.
+    """Check an entrant: contract, numbers, and whether warm calls compile anything.
 
     This executes the file, with your rights: read it first if it is not yours.
 
@@ -69,13 +66,10 @@ def check(
     from common.config import WORKLOADS, check_rate
 
     check_rate("--time-limit", time_limit)
-    options = CheckOptions(
-        styles=names_of(style),
-        checks=known_names(only, "check", CHECKS) or tuple(CHECKS),
-        workloads=known_names(workload, "workload", WORKLOADS),
-        seconds=time_limit,
-        backend=backend,
-    )
+    checks, workloads = names_of(only) or tuple(CHECKS), names_of(workload)
+    require_known("check", checks, CHECKS)
+    require_known("workload", workloads, WORKLOADS)
+    options = CheckOptions(names_of(style), checks, workloads, time_limit, backend)
     entrant_name(path)
     print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)
     with Console(stderr=True, highlight=False).status(f"{path}: starting", spinner="line") as line:
@@ -89,15 +83,6 @@ def check(
     else:
         show(document(judgement))
     return int(bool(judgement.errors))
-
-
-def known_names(given: list[str] | None, kind: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return names that were given; raise BakeoffError if one of them is not `known`."""
-    names = names_of(given)
-    for name in names:
-        if name not in known:
-            raise unknown(kind, name, known)
-    return names
 
 
 def document(judgement: Judgement) -> Document:

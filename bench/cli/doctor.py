@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from bench.runfile import TimeSpent
 
-LEAST_FREE = 2 << 30
-"""Bytes that a worker with all libraries needs while it compiles."""
 EXAMPLES = """Examples:
 bakeoff doctor
 bakeoff doctor --seconds 30
@@ -42,7 +40,6 @@ def doctor(
 
     Nothing is changed. Other programs that run meanwhile are reported.
     """
-    import psutil
     from rich.console import Console
 
     from bench.cli.documents import show
@@ -53,7 +50,7 @@ def doctor(
     watch = Watch()
     with Console(stderr=True).status(f"watching this machine for {seconds:g} s", spinner="line"):
         time.sleep(seconds)
-        probes = list(activity(watch.usage(), psutil.virtual_memory().available))
+        probes = list(activity(watch.usage()))
         try:
             offer = ask_once({"do": "describe", "entrants": ["pure_jax"], "outside": {}})
             probes += backends(offer)
@@ -75,9 +72,9 @@ def doctor(
     return int(strict and bool(warnings))
 
 
-def activity(usage: TimeSpent, free: int) -> Iterator[Probe]:
-    """Yield what other processes and guests used, and how much memory, in bytes, is free."""
-    from bench.report.table import amount, percent
+def activity(usage: TimeSpent) -> Iterator[Probe]:
+    """Yield what other processes and guests used."""
+    from bench.report.table import percent
     from bench.runfile.warnings import OTHERS, STOLEN
 
     state = f"{percent(usage.others)} of the machine" + f"; {usage.busiest}" * bool(usage.busiest)
@@ -86,8 +83,6 @@ def activity(usage: TimeSpent, free: int) -> Iterator[Probe]:
     advice = "Measure at another time, or on a dedicated machine."
     state = f"{percent(usage.stolen)} of the machine"
     yield Probe("other guests", state, advice * (usage.stolen > STOLEN))
-    advice = "Close other programs: a worker that swaps is slow."
-    yield Probe("free memory", amount(free, "B"), advice * (free < LEAST_FREE))
 
 
 def backends(offer: Mapping[str, Any]) -> Iterator[Probe]:

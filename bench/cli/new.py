@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from common.errors import BakeoffError, require_new, unknown
+from common.errors import BakeoffError, require_known, require_new
 from common.files import atomic_write
 
 EXAMPLES = """Examples:
@@ -43,8 +43,7 @@ def new(
     require_new(path, "file")
     if model is not None:
         begin = {n: text for n in impls.here() if (text := impls.readable(n).begin)}
-        if model not in begin:
-            raise unknown("model", model, begin)
+        require_known("model", [model], begin)
         atomic_write(path, begin[model].replace("NAME", name))
         print(f"wrote {path}; next: bakeoff cost {shlex.quote(str(path))}")
         return

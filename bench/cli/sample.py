@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.training import use
+from bench.cli.train import use
 
 EXAMPLES = """Examples:
 bakeoff sample book.safetensors --prompt Gregor

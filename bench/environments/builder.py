@@ -72,8 +72,7 @@ class Builder:
     """Builds environments, and keeps them in a folder.
 
     Raises UnsolvableError where a release does not exist, or releases do not go together with any
-    of the Pythons; NetworkError where the index cannot be reached, and the cache does not have what
-    is needed; and BakeoffError for anything else that was asked for and cannot be had.
+    of the Pythons, and BakeoffError for anything else that was asked for and cannot be had.
     """
 
     folder: Path = field(default_factory=lambda: cache_folder() / "environments")
@@ -149,13 +148,29 @@ class Builder:
     def install(self, request: BuildRequest, pins: Sequence[str], python: str) -> Path:
         """Return the folder of an environment with these releases; build it if it is incomplete."""
         path = self.folder_with(pins, python)
-        if not _is_complete(path):
-            self.notify(f"building {request.title}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):
-                if not _is_complete(path):  # another process may have been faster
-                    shutil.rmtree(path, ignore_errors=True)
-                    _build(path, request, pins, python)
+        if _is_complete(path):
+            return path
+        self.notify(f"building {request.title}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if _is_complete(path):  # another process was faster
+                return path
+            shutil.rmtree(path, ignore_errors=True)
+            uv("venv", "--quiet", "--no-project", "--python", python, str(path))
+            file, interpreter = path / "requirements.txt", str(python_of(path))
+            file.write_text("\n".join(pins), encoding="utf-8")
+            # Bytecode, since compiling it in a worker would be timed with the import
+            uv(
+                *("pip", "install", "--quiet", "--no-deps", "--compile-bytecode", *request.options),
+                *("--python", interpreter, "--requirements", str(file)),
+            )
+            command = {"do": "describe", "entrants": [impls.BASELINE], "outside": {}}
+            try:
+                ask_once(command, Place.of(interpreter))
+            except WorkerFailedError as error:
+                why = f"its releases do not run together: {failure(error)}"
+                raise UnsolvableError(why) from error
+            atomic_write(path / MARK, json.dumps({"title": request.title, "python": python}))
         return path
 
     def folder_with(self, pins: Sequence[str], python: str) -> Path:
@@ -207,11 +222,7 @@ def python_of(path: Path) -> Path:
 
 def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) -> Resolution:
     solve = partial(
-        compiled,
-        python=python,
-        date=request.date,
-        preferences=preferences,
-        options=request.options,
+        compiled, python=python, date=request.date, preferences=preferences, options=request.options
     )
     try:
         return Resolution(solve([*request.requirements, *request.optional]))
@@ -228,23 +239,6 @@ def _resolved(request: BuildRequest, preferences: Sequence[str], python: str) ->
         else:
             fitting.append(name)
     return Resolution(pins, gaps)
-
-
-def _build(path: Path, request: BuildRequest, pins: Sequence[str], python: str) -> None:
-    uv("venv", "--quiet", "--no-project", "--python", python, str(path))
-    file, interpreter = path / "requirements.txt", str(python_of(path))
-    file.write_text("\n".join(pins), encoding="utf-8")
-    # Bytecode, since compiling it in a worker would be timed with the import
-    uv(
-        *("pip", "install", "--quiet", "--no-deps", "--compile-bytecode", *request.options),
-        *("--python", interpreter, "--requirements", str(file)),
-    )
-    try:
-        command = {"do": "describe", "entrants": [impls.BASELINE], "outside": {}}
-        ask_once(command, Place.of(interpreter))
-    except WorkerFailedError as error:
-        raise UnsolvableError(f"its releases do not run together: {failure(error)}") from error
-    atomic_write(path / MARK, json.dumps({"title": request.title, "python": python}))
 
 
 def _is_complete(path: Path) -> bool:

@@ -44,10 +44,6 @@ class UnsolvableError(BakeoffError):
     """No set of releases meets the requirements, with the Python that is asked for."""
 
 
-class NetworkError(BakeoffError):
-    """The index cannot be reached, and the cache does not have what is needed."""
-
-
 def minor() -> str:
     """Return the minor version of the running Python, as in `3.12`."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -112,8 +108,8 @@ def uv(*arguments: str, input_: str = "") -> None:
 
     Raises:
         UnsolvableError: no set of releases meets the requirements.
-        NetworkError: the index cannot be reached.
-        BakeoffError: it failed in another way.
+        BakeoffError: the index cannot be reached, and the cache does not have what is needed; or it
+            failed in another way.
     """
     hidden = ("VIRTUAL_ENV", "UV_PROJECT", "UV_EXCLUDE_NEWER", "PYTHONPATH", "PYTHONHOME", "CONDA")
     variables = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
@@ -135,7 +131,7 @@ def uv(*arguments: str, input_: str = "") -> None:
         return
     message = one_line(done.stderr)
     if any(sign in done.stderr.lower() for sign in OFFLINE):
-        raise NetworkError(f"the package index cannot be reached: {message}")
+        raise BakeoffError(f"the package index cannot be reached: {message}")
     if UNSOLVABLE.search(done.stderr):
         raise UnsolvableError(message)
     raise BakeoffError(f"uv {arguments[0]} failed: {message}")

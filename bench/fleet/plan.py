@@ -16,7 +16,7 @@ import msgspec
 import impls
 from bench.cells import Selection
 from bench.environments import spec
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError, require_known
 from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
@@ -51,14 +51,10 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def runs(self) -> Iterator[PlannedRun]:
         """Yield its runs; raise BakeoffError if a name in it is unknown."""
         Selection(workloads=self.workloads, metrics=self.metrics).check_names()
-        for kind, names, known in (
-            ("entrant", self.entrants, impls.names()),
-            ("style", self.styles, [s for name in self.entrants for s in impls.styles_of(name)]),
-            ("backend", self.backends, BACKENDS),
-        ):
-            for name in names:
-                if name not in known:
-                    raise unknown(kind, name, dict.fromkeys(known))
+        require_known("entrant", self.entrants, impls.names())
+        styles = [style for name in self.entrants for style in impls.styles_of(name)]
+        require_known("style", self.styles, dict.fromkeys(styles))
+        require_known("backend", self.backends, BACKENDS)
         for environment in self.environments:
             if spec.parse(environment, "environment").revision is not None:
                 raise BakeoffError(

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import impls
-from bench.check import calls, numbers, runner
+from bench.check import numbers, runner
 from bench.check.judge import CHECKS, examine, findings_of
 from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
 from tests.commands import ROOT
@@ -38,38 +38,35 @@ def line_of(where: str) -> str:
 # Mistakes of a style.
 
 STEPS = [
-    ("by_all", "timed-region", r"results were computed ahead, or kept"),
     ("by_chunk", "ten-steps", r"loss 3 is .*; this is the loss that call 1 returned"),
     ("shares_state", "ten-steps", r"loss 3 is \d\.\d+ instead of \d\.\d+$"),
     ("never_updates", "equality", r"no update was made"),
     ("in_bfloat16", "equality", r"it is \d\.\d+"),
     ("sometimes_updates", "ten-steps", r"loss \d+ is \d\.\d+ instead of \d\.\d+$"),
-    ("later", "timed-region", r"work is put off until then"),
-    ("in_a_thread", "timed-region", r"something goes on in the background"),
     ("retraces", "retrace", r"10 further calls compiled 10 programs"),
+    ("jits_when_loaded", "retrace", r"a load\(\) .* 1 programs.* build it once, outside of load"),
     ("numpy_arrays", "shapes", r"hidden\.0 is a <class 'numpy\.ndarray'> instead of float32"),
     ("nan", "equality", r"it is nan"),
     ("detached", "equality", r"6 of 8 .* cells\.0\..* detached, as by stop_gradient"),
     ("input_first", "equality", r"cells read concatenate\(\[x, hidden\]\) instead of"),
 ]
-LATER = {"by_all", "in_a_thread"}
-"""Styles that are left to the slow tests: others show that their check works."""
 
 
-@pytest.mark.parametrize(
-    ("style", "check", "seen"),
-    [pytest.param(*row, marks=pytest.mark.slow if row[0] in LATER else ()) for row in STEPS],
-)
-def test_a_mistake_is_named(
-    style: str, check: str, seen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calls, "ATTEMPTS", 1)
+@pytest.mark.parametrize(("style", "check", "seen"), STEPS)
+def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     path = MISTAKES / "steps.py"
     findings = findings_of(subject_of(impls.add(path), style), check)
     assert any(re.search(seen, f.seen) for f in findings if f.severity == ERROR), findings
     for finding in findings:
         assert finding.where.startswith(str(path))
         assert re.search(r"def |STYLES", line_of(finding.where))
+
+
+def test_a_thread_that_runs_on_is_noted() -> None:
+    subject = Subject(impls.add(MISTAKES / "steps.py"), "in_a_thread")
+    [finding] = examine(subject, "contract", 60)["findings"]
+    assert finding["seen"].startswith("threads: ThreadPoolExecutor")
+    assert finding["severity"] == NOTE
 
 
 @pytest.mark.parametrize(
@@ -139,12 +136,11 @@ def test_a_mistake_of_a_file_is_named(name: str, tmp_path: Path) -> None:
 # Mistakes that end a process or leave something behind, with the line that did it.
 
 OWN = [
-    ("leaves", r"raised SystemExit: 3", "sys.exit(3)", ERROR),
-    ("ends_at_once", r"it ended or blocked its process: .*exit status 0", "def ends", ERROR),
-    ("takes_all_memory", r"raised .*MemoryError.* may use 2 GiB", "np.ones(", ERROR),
-    ("leaves_a_child", r"left behind: sleep \(\d+\); ended now", "def leaves_a_child", ERROR),
-    ("leaves_orphans", r"left behind: .*\(\d+\), .*\(\d+\); ended", "def leaves_orphans", ERROR),
-    ("leaves_a_thread", r"threads: a pool", "def leaves_a_thread", NOTE),
+    ("leaves", r"raised SystemExit: 3", "sys.exit(3)"),
+    ("ends_at_once", r"it ended or blocked its process: .*exit status 0", "def ends"),
+    ("takes_all_memory", r"raised .*MemoryError.* may use 2 GiB", "np.ones("),
+    ("leaves_a_child", r"left behind: sleep \(\d+\); ended now", "def leaves_a_child"),
+    ("leaves_orphans", r"left behind: .*\(\d+\), .*\(\d+\); ended", "def leaves_orphans"),
 ]
 QUICK = ("leaves_orphans",)
 
@@ -161,12 +157,11 @@ def test_what_a_style_does_to_its_process(
     monkeypatch.setattr(runner, "MEMORY", 2 << 30)
     options = runner.CheckOptions((*styles, "pure"), checks=("shapes",), seconds=30)
     judgement = runner.judge(str(MISTAKES / "processes.py"), options, lambda *_: None)
-    for style, seen, line, severity in OWN:
+    for style, seen, line in OWN:
         if style in styles:
-            findings = [f for f in judgement.findings if f.style == style]
+            findings = [f for f in judgement.errors if f.style == style]
             finding = next(f for f in findings if re.search(seen, f.seen))
             assert line in line_of(finding.where)
-            assert finding.severity == severity
     pids = re.findall(r"\((\d+)\)", " ".join(finding.seen for finding in judgement.findings))
     assert len(pids) >= 2
     alive = [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]

@@ -96,15 +96,15 @@ def test_an_interrupted_run_without_a_file_names_a_new_one(
     options = ("--epochs", "7", "--prompt", "a b", "--backend", "cpu")
     further = "--epochs=7 --sample-every=0 '--prompt=a b' --backend=cpu"
     for where, done in (
-        ("epochs", ""),
+        ("common.train.epochs", ""),
         (
-            "lines",
+            "bench.cli.train.TrainingRun.lines",
             "; 1 epoch saved to bakeoff-pure_jax-2.safetensors; go on with: "
             f"bakeoff train --resume=bakeoff-pure_jax-2.safetensors {further}",
         ),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(f"bench.cli.training.TrainingRun.{where}", interrupted)
+            patched.setattr(where, interrupted)
             stopped = bakeoff("train", *SMALL, "--corpus", "text", *options)
         assert (stopped.status, stopped.err) == (130, f"bakeoff: interrupted{done}\n")
         assert len(names(tmp_path)) == 2 + bool(done)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from typing import Any
 
@@ -48,11 +47,6 @@ def leaves_orphans(*_: Any) -> Any:
     os._exit(3)
 
 
-def leaves_a_thread(config: Any, optimiser: Any) -> Any:
-    threading.Thread(target=time.sleep, args=(300,), name="a pool", daemon=True).start()
-    return PURE(config, optimiser)
-
-
 ENDING = (leaves, ends_at_once, takes_all_memory)
-LEAVING = (leaves_a_child, leaves_orphans, leaves_a_thread)
+LEAVING = (leaves_a_child, leaves_orphans)
 STYLES = {style.__name__: style for style in ENDING + LEAVING} | {"pure": PURE}

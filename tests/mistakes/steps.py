@@ -52,17 +52,12 @@ def around(mistake: Any) -> Any:
 # Results that are kept.
 
 
-def kept_by(first: int) -> Any:
-    """Return a mistake that keeps results by the content of its inputs from the first one on."""
-
-    def cached(step: Any, *inputs: Any) -> Any:
-        leaves = jax.tree.leaves(inputs[first:])
-        name = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
-        if name not in step.kept:
-            step.kept[name] = step.update(*inputs)
-        return step.kept[name]
-
-    return cached
+def by_chunk(step: Any, state: Any, hidden: Any, chunk: Any) -> Any:
+    """Keep results by the content of the chunk."""
+    name = b"".join(np.asarray(part).tobytes() for part in chunk)
+    if name not in step.kept:
+        step.kept[name] = step.update(state, hidden, chunk)
+    return step.kept[name]
 
 
 def by_identity(step: Any, state: Any, hidden: Any, chunk: Any) -> Any:
@@ -140,33 +135,16 @@ class Later:
         return self.finish()[part]
 
 
-def postponed(begin: Any) -> Any:
-    """Return a mistake that returns the loss and makes the update after that.
-
-    Args:
-        begin: Given the update as a function without arguments; returns a function that finishes
-            it, and returns the state.
-    """
-
-    def postponing(step: Any, state: Any, *inputs: Any) -> Any:
-        before = tuple(state)
-        _, hidden, loss = jax.block_until_ready(step.update(before, *inputs))
-        work = lambda: jax.block_until_ready(step.update(before, *inputs)[0])  # noqa: E731
-        return Later(begin(work)), hidden, loss
-
-    return postponing
-
-
-def later(work: Any) -> Any:
-    def finish() -> Any:
-        time.sleep(0.01)  # more than a busy machine adds to anything
-        return work()
-
-    return finish
-
-
 POOL = ThreadPoolExecutor(1)
 """The thread that works while nobody waits for it."""
+
+
+def in_a_thread(step: Any, state: Any, *inputs: Any) -> Any:
+    """Return the loss, and make the update after that."""
+    before = tuple(state)
+    _, hidden, loss = jax.block_until_ready(step.update(before, *inputs))
+    work = POOL.submit(lambda: jax.block_until_ready(step.update(before, *inputs)[0]))
+    return Later(work.result), hidden, loss
 
 
 # From a call on.
@@ -187,6 +165,13 @@ def compile_again(step: Any) -> None:
     step.update = step.new()
 
 
+def jits_when_loaded(step: Any, *inputs: Any) -> Any:
+    """Compile again for the first call after each load."""
+    if step.calls == 1:
+        compile_again(step)
+    return step.update(*inputs)
+
+
 def fail(_: Any) -> None:
     raise OSError("no such planet")
 
@@ -196,8 +181,7 @@ def replace_clock(_: Any) -> None:
 
 
 MISTAKES = {
-    "by_chunk": kept_by(2),
-    "by_all": kept_by(0),
+    "by_chunk": by_chunk,
     "by_identity": by_identity,
     "shares_state": shares_state,
     "never_updates": leaves_out(lambda _: True, count_on=True),
@@ -207,9 +191,9 @@ MISTAKES = {
     "old_loss": old_loss,
     "numpy_arrays": returns(lambda hidden, loss: (tuple(map(np.asarray, hidden)), loss)),
     "nan": returns(lambda hidden, loss: (hidden, loss * np.float32("nan"))),
-    "later": postponed(later),
-    "in_a_thread": postponed(lambda work: POOL.submit(work).result),
+    "in_a_thread": in_a_thread,
     "retraces": lambda step, *inputs: step.new()(*inputs),
+    "jits_when_loaded": jits_when_loaded,
     "compiles_again": late(compile_again),
     "fails": late(fail),
     "replaces_clock": late(replace_clock),
