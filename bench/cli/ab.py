@@ -103,7 +103,7 @@ def ab(
             found = Document(title=f"{new} beside {base}", headline=str(error), status="bad")
             publish([found], chosen, output, marker=track.MARKER)
         raise
-    sides.require_common(cells)
+    sides.require_common(cells, both)
     metrics = sides.needed(selection, cells)
     arguments = tuple(sys.argv[1:])
     task = Task("ab", arguments, metrics, both, options, [names], BASE, selection.files)

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
+from bench.environments.sources import built
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, uv
 from bench.worker.settings import ROOT
@@ -65,6 +66,8 @@ class Environment:
     """Libraries that it does not have, and why."""
     commit: str | None = None
     """Commit of this project's code, if the SPEC is a revision."""
+    developed: dict[str, str] = field(default_factory=dict)
+    """Versions of packages that were built from sources; they name commits."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,15 @@ class Builder:
                 )
             if (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes():
                 return Environment(spec, Place.of(sys.executable, root), commit=commit)
-        path, python, resolution = self.built(of_spec(spec, root, pythons))
+        sources = self.folder.parent / "sources"
+        wheels = {s.package: built(s, sources, self.notify) for s in spec.sources}
+        path, python, resolution = self.built(of_spec(spec, root, pythons, wheels))
+        developed = {package: wheel.version for package, wheel in wheels.items()}
+        pins = [pin.partition(" @ ")[0] for pin in resolution.pins]
+        pins = [f"{pin}=={developed[pin]}" if pin in developed else pin for pin in pins]
         place = Place.of(str(python_of(path)), root)
-        return Environment(spec, place, resolution.pins, python, resolution.gaps, commit)
+        gaps = resolution.gaps
+        return Environment(spec, place, tuple(pins), python, gaps, commit, developed)
 
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""

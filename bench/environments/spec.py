@@ -19,6 +19,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 import impls
+from bench.environments.sources import Built, Source, source_of
 from bench.environments.uv import PYTHONS, WHEELS, installed, minor
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError, unknown
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 CURRENT = "current"
 """The running environment, with the code at hand."""
 EXAMPLES = (
-    "`current`, `@2025-12-01`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2` or a git revision"
+    "`current`, `@2025-12-01`, `flax==0.12.8`, `jax==0.10.2,jaxlib==0.10.2`, `flax @ ../flax` or a "
+    "git revision"
 )
 FIRST_DAY = datetime.date(2018, 12, 1)
 """Day of the first release of jax."""
@@ -54,6 +56,8 @@ class Spec:
     """Day of the stack; None for today's."""
     pins: tuple[tuple[str, str], ...] = ()
     """Packages with what follows their name in a requirement: `("flax", "==0.12.8")`."""
+    sources: tuple[Source, ...] = ()
+    """Packages whose code is taken from a checkout or a repository."""
     revision: str | None = None
     """Revision of this project's code; None for the code at hand."""
 
@@ -63,19 +67,27 @@ class Spec:
     @property
     def current(self) -> bool:
         """Whether it is the running environment, with the code at hand."""
-        return self.date is None and not self.pins and self.revision is None
-
-    @property
-    def requirements(self) -> tuple[str, ...]:
-        """The pins of packages, as pip writes them."""
-        return tuple(f"{name}{wanted}" for name, wanted in self.pins)
+        return self == Spec(self.text)
 
     def with_releases(self, releases: Mapping[str, str]) -> Spec:
         """Return the same environment with these releases, by package, in place of its pins."""
         pins = dict(self.pins) | {name: f"=={release}" for name, release in releases.items()}
-        parts = [f"@{self.date}"] if self.date else []
-        text = ",".join([*parts, *(f"{name}{wanted}" for name, wanted in pins.items())])
-        return Spec(text, self.date, tuple(pins.items()))
+        sources = tuple(source for source in self.sources if source.package not in releases)
+        return of_parts(self.date, pins, sources)
+
+    def with_source(self, source: Source) -> Spec:
+        """Return the same environment with another state of a package's code."""
+        others = tuple(other for other in self.sources if other.package != source.package)
+        return of_parts(self.date, dict(self.pins), (*others, source))
+
+
+def of_parts(
+    date: datetime.date | None, pins: Mapping[str, str], sources: tuple[Source, ...]
+) -> Spec:
+    """Return the SPEC of a day, releases and sources, any of which may be missing."""
+    parts = [f"@{date}"] if date else []
+    parts += [*(f"{name}{wanted}" for name, wanted in pins.items()), *map(str, sources)]
+    return Spec(",".join(parts), date, tuple(pins.items()), sources)
 
 
 def parse(text: str, option: str = "SPEC") -> Spec:
@@ -91,33 +103,37 @@ def parse(text: str, option: str = "SPEC") -> Spec:
         raise BakeoffError(f"{option} {text!r} looks like an option; give {EXAMPLES}")
     if given == CURRENT:
         return Spec(CURRENT)
-    if not re.search("^@|[=<>]", given):
+    if not re.search("^@|[=<>]|\\s@\\s", given):
         return Spec(given, revision=given)
-    date, pins = None, dict[str, str]()
+    date, pins, sources = None, dict[str, str](), list[Source]()
     for part in re.split(r",\s*(?![<>=!~])", given):  # `jax>=0.6,<0.7` is one part
         if part.startswith("@"):
             if date is not None:
                 raise BakeoffError(f"{option} {given!r} has two days; give one")
             date = day(part[1:], option)
             continue
-        name, wanted = _pin(part, f"{option} {given!r}")
-        if name in pins:
+        name, wanted, url = _pin(part, f"{option} {given!r}")
+        if name in pins or any(source.package == name for source in sources):
             raise BakeoffError(f"{option} {given!r} pins {name} twice; give one pin")
-        pins[name] = wanted
-    return Spec(given, date, tuple(pins.items()))
+        if url:
+            sources.append(source_of(name, url, f"{option} {given!r}"))
+        else:
+            pins[name] = wanted
+    return Spec(given, date, tuple(pins.items()), tuple(sources))
 
 
-def _pin(part: str, given: str) -> tuple[str, str]:
+def _pin(part: str, given: str) -> tuple[str, str, str]:
+    """Return the package of a part, and the releases or the source that are wanted of it."""
     try:
         pin = Requirement(part)
     except InvalidRequirement:
         pin = None
-    if pin is None or not pin.specifier or pin.url or pin.extras or pin.marker:
+    if pin is None or not (pin.specifier or pin.url) or pin.extras or pin.marker:
         raise BakeoffError(f"{given}: {part!r} is not a pin; give {EXAMPLES}")
     name, wanted = canonicalize_name(pin.name), str(pin.specifier)
     if name not in PACKAGES:
         raise BakeoffError(f"{given}: {unknown('package', pin.name, PACKAGES)}")
-    return name, wanted
+    return name, wanted, pin.url or ""
 
 
 def of_day(date: datetime.date) -> Spec:
@@ -171,21 +187,32 @@ class BuildRequest:
     """Versions of Python to try, in this order."""
 
 
-def of_spec(spec: Spec, root: Path, pythons: Sequence[str]) -> BuildRequest:
-    """Return the contents of a SPEC's environment, whose code is in the folder `root`."""
+def of_spec(
+    spec: Spec, root: Path, pythons: Sequence[str], wheels: Mapping[str, Built]
+) -> BuildRequest:
+    """Return the contents of a SPEC's environment.
+
+    Args:
+        spec: The SPEC.
+        root: Folder of the code that its workers run.
+        pythons: Versions to try.
+        wheels: What was built of its sources, by package.
+    """
     libraries = tuple(impls.libraries())
     stack = BuildRequest(
         str(spec), COMMON, libraries, date=spec.date, pythons=tuple(pythons) or PYTHONS
     )
     if spec.date is not None and spec.date >= today():
         stack = replace(stack, asked_on=today())
-    if spec.date is not None and not spec.requirements:
+    if spec.date is not None and not (spec.pins or wheels):
         return stack
     pins = installed() if spec.revision is None else pins_of(root / LOCK)
-    pinned = dict(spec.pins)
+    pinned = {*dict(spec.pins), *wheels}
+    requirements = [f"{name}{wanted}" for name, wanted in spec.pins]
+    requirements += [f"{name} @ {wheel.wheel.as_uri()}" for name, wheel in wheels.items()]
     return replace(
         stack,
-        requirements=(*COMMON, *spec.requirements),
+        requirements=(*COMMON, *requirements),
         optional=tuple(name for name in libraries if name not in pinned),
         preferences=pins if spec.date is None else stack,
         date=None,  # a release that is pinned may be newer

@@ -119,7 +119,7 @@ class Bisection:
         sides = {str(spec): self.side(spec) for spec in (good, bad)}
         if not self.selection.step:
             self.require_style(sides.values())
-        cells = require_common(cells_of(self.selection, sides))
+        cells = require_common(cells_of(self.selection, sides), sides)
         # Of a user's step, plain JAX's `pure` may be there beside that of its library
         self.record.cell = min(cells, key=lambda cell: cell.is_baseline)
         self.search(good, bad)

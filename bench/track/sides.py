@@ -103,7 +103,7 @@ def asked(environment: Environment, selection: Selection) -> Side:
     }
     info = EnvironmentInfo(
         spec=spec,
-        versions=offered.versions,
+        versions={**offered.versions, **environment.developed},
         pins=dict(pin.split("==", 1) for pin in environment.pins if "==" in pin),
         commit=environment.commit or "",
         gaps={**environment.gaps, **offered.problems, **missing},
@@ -148,7 +148,7 @@ def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[
     return {name: [c for c in of_side if c.backend == one] for name, of_side in cells.items()}
 
 
-def require_common(cells: Mapping[str, Sequence[Cell]]) -> list[Cell]:
+def require_common(cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Side]) -> list[Cell]:
     """Return the cells that all sides have.
 
     Raises:
@@ -157,6 +157,16 @@ def require_common(cells: Mapping[str, Sequence[Cell]]) -> list[Cell]:
     first, *others = cells.values()
     common = [cell for cell in first if all(cell in of_side for of_side in others)]
     if not common:
+        for name, side in sides.items():
+            for entrant, problem in side.offer.problems.items():
+                spec, stack = side.info.spec, [f"{n} {v}" for n, v in side.info.versions.items()]
+                advice = "give an earlier day"
+                if not spec.startswith("@"):
+                    advice = f"give the stack of a day that fits, as in `@2026-06-01,{spec}`"
+                raise BakeoffError(
+                    f"{name} ({spec}) does not run {entrant} with {', '.join(stack)}: {problem}; "
+                    f"{advice}"
+                )
         raise BakeoffError(
             f"{' and '.join(cells)} have nothing in common that is asked for; choose other sides, "
             "entrants or styles"

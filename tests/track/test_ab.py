@@ -94,9 +94,9 @@ def test_cells_are_those_that_both_sides_have() -> None:
     both = {BASE: side("a"), NEW: side("b", haiku=False)}
     cells = cells_of(Selection(), both)
     assert {cell.workload for cell in cells[BASE]} == {"toy", "seed"}
-    assert {cell.entrant for cell in require_common(cells)} == {"pure_jax"}
+    assert {cell.entrant for cell in require_common(cells, both)} == {"pure_jax"}
     with pytest.raises(BakeoffError, match="base and new have nothing in common"):
-        require_common(cells_of(Selection(("haiku",)), both))
+        require_common(cells_of(Selection(("haiku",)), both), both)
     metrics = needed(Selection(), cells)[BASE]
     assert metrics[Cell("haiku", "pure", "toy", "cpu")] == {"host_cost"}
     at_seed = metrics[Cell("haiku", "pure", "seed", "cpu")]
