@@ -55,7 +55,7 @@ def bisect(
     from bench.metrics import METRICS
     from bench.report.terminal import Progress
     from bench.track import bisect as track
-    from bench.track.bisection import Bisection
+    from bench.track.search import Bisection
     from common.config import WORKLOADS
 
     tracking.checked(Options(budget))

@@ -43,8 +43,8 @@ def compare(
     """
     from bench.runfile.reader import read
     from bench.track import ab
-    from bench.track.compare import compare as compare_runs
     from bench.track.comparison import Comparison
+    from bench.track.run_files import compare as compare_runs
 
     chosen = tracking.output_format(format_, output)
     tracking.checked(Options(margin=margin))

@@ -82,6 +82,11 @@ class Builder:
     notify: Callable[[str], None] = lambda _: None
     """Called with a line before something that takes a while."""
 
+    @property
+    def sources(self) -> Path:
+        """Folder of wheels of libraries under development."""
+        return self.folder.parent / "sources"
+
     def environment(self, spec: Spec, pythons: Sequence[str] = ()) -> Environment:
         """Return where the workers of a SPEC run; build it if that has not been done before.
 
@@ -99,8 +104,7 @@ class Builder:
                 )
             if (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes():
                 return Environment(spec, Place.of(sys.executable, root), commit=commit)
-        sources = self.folder.parent / "sources"
-        wheels = {s.package: built(s, sources, self.notify) for s in spec.sources}
+        wheels = {s.package: built(s, self.sources, self.notify) for s in spec.sources}
         path, python, resolution = self.built(of_spec(spec, root, pythons, wheels))
         developed = {package: wheel.version for package, wheel in wheels.items()}
         pins = [pin.partition(" @ ")[0] for pin in resolution.pins]

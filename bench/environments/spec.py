@@ -75,6 +75,10 @@ class Spec:
         sources = tuple(source for source in self.sources if source.package not in releases)
         return of_parts(self.date, pins, sources)
 
+    def source_of(self, package: str) -> Source | None:
+        """Return where a package's code is taken from; None if it is a release."""
+        return next((source for source in self.sources if source.package == package), None)
+
     def with_source(self, source: Source) -> Spec:
         """Return the same environment with another state of a package's code."""
         others = tuple(other for other in self.sources if other.package != source.package)

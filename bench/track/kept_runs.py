@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from bench.report.wording import printable
 from bench.runfile import ResultsWithSamples
 from bench.runfile.reader import NoRunError, read
-from bench.track.compare import environment, relative
 from bench.track.comparison import is_exact
+from bench.track.run_files import environment, relative
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:

@@ -160,12 +160,10 @@ def require_common(cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Side
         for name, side in sides.items():
             for entrant, problem in side.offer.problems.items():
                 spec, stack = side.info.spec, [f"{n} {v}" for n, v in side.info.versions.items()]
-                advice = "give an earlier day"
-                if not spec.startswith("@"):
-                    advice = f"give the stack of a day that fits, as in `@2026-06-01,{spec}`"
                 raise BakeoffError(
                     f"{name} ({spec}) does not run {entrant} with {', '.join(stack)}: {problem}; "
-                    f"{advice}"
+                    "give releases that go together: the stack of another day, as in "
+                    "`@2026-06-01`, or a pin of jax as well"
                 )
         raise BakeoffError(
             f"{' and '.join(cells)} have nothing in common that is asked for; choose other sides, "

@@ -67,7 +67,7 @@ def test_a_search_that_is_cut_off_says_how_to_go_on(
         self.record.good, self.record.bad = "@2025-03-01", "@2025-04-01"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.track.bisection.Bisection.run", cut)
+    monkeypatch.setattr("bench.track.search.Bisection.run", cut)
     given = "bisect --metric step --good @2025-01-01 --bad @2025-10-02 --entrant haiku"
     done = bakeoff(*given.split())
     assert done.status == 130

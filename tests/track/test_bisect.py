@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -15,21 +16,22 @@ import pytest
 from bench.cells import Cell
 from bench.engine.process import Place
 from bench.environments.builder import Environment
+from bench.environments.sources import built
 from bench.environments.spec import parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
 from bench.report.page import page
 from bench.runfile import ResultsWithSamples
 from bench.runfile.reader import read
-from bench.track import bisection
+from bench.track import search as searches
 from bench.track.bisect import LOOKS, Looks, SearchRecord, document
-from bench.track.bisection import Bisection
+from bench.track.search import Bisection
 from common.errors import BakeoffError
 from tests.commands import SCAN, done_for_real
+from tests.environments.repository import repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from bench.environments.spec import Spec
 
@@ -84,6 +86,9 @@ class World(Bisection):
             for name, releases in RELEASES.items()
         }
         pins |= {name: version.lstrip("=") for name, version in spec.pins}
+        for source in spec.sources:
+            folder = Path(source.location).parent / "sources"
+            pins[source.package] = built(source, folder, lambda _: None).version
         return Environment(spec, Place(("python",)), tuple(f"{n}=={v}" for n, v in pins.items()))
 
     def measured(self, base: Spec, new: Spec, decided: Callable[[Estimate], bool]) -> Estimate:
@@ -105,7 +110,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         assert python.startswith("3.")  # a version, and no path
         return [release for release in RELEASES[package] if low < release < high]
 
-    monkeypatch.setattr(bisection, "releases_between", releases_between)
+    monkeypatch.setattr(searches, "releases_between", releases_between)
 
 
 def search(world: World, good: str, bad: str) -> ResultsWithSamples:
@@ -213,6 +218,21 @@ def test_what_fails_on_the_way_keeps_what_is_known(monkeypatch: pytest.MonkeyPat
     measured.side_effect = BakeoffError("another run")
     with pytest.raises(BakeoffError, match="another run"):  # nothing is known yet
         search(World(JAX_6), "jax==0.5.0", "jax==0.7.1")
+
+
+def test_the_commits_of_a_library_are_searched(tmp_path: Path) -> None:
+    """The change may go either way, and a commit that does not build is passed over."""
+    first, parent, _, guilty, last = repository(
+        tmp_path / "optax", "optax", ["1", "2", "no", "4", "5"]
+    )
+    ends = [f"jax==0.7.0,optax @ {tmp_path}/optax@{commit}" for commit in (first, last)]
+    for good, bad, factor in ((*ends, 2.0), (*ends[::-1], 0.5)):
+        world = World(jumps("optax", "4", factor))
+        world.builder.sources = tmp_path / "sources"
+        search(world, good, bad)
+        assert world.record.stopped is None
+        releases = [f"2+{parent[:10]}", f"4+{guilty[:10]}"]
+        assert world.record.releases == tuple(releases[:: 1 if factor == 2 else -1])
 
 
 def test_the_document_says_what_was_found_and_shows_every_step() -> None:

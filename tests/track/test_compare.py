@@ -12,8 +12,8 @@ from bench.cells import BASELINE
 from bench.runfile.reader import read
 from bench.runfile.writer import write
 from bench.track.ab import MARKER, document
-from bench.track.compare import compare
 from bench.track.comparison import BASE, NEW, Comparison, Status, is_costlier
+from bench.track.run_files import compare
 from common.errors import BakeoffError
 from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, a_run, file_of
 

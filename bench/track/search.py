@@ -1,4 +1,4 @@
-"""Bisect: from two stacks that differ to the day, to the package, to the release.
+"""Bisect: from two stacks that differ to the day, to the package, to the release or commit.
 
 Each step is an A/B of the good side against one in between, and asks on which side of half of the
 whole difference that one lies (in logarithms). It goes on until an interval says so, with looks at
@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from bench.engine.journal import journals
 from bench.engine.session import Task, estimates_of, measure
+from bench.environments.sources import NotBuiltError, commits_between
 from bench.environments.spec import PACKAGES, of_day
 from bench.environments.uv import UnsolvableError, releases_between
 from bench.estimates import MARGIN
@@ -179,7 +180,7 @@ class Bisection:
     def search_days(self) -> None:
         """Go to the last day that is like the good one, and the first that is like the bad one."""
         first, last = self.good.date, self.bad.date
-        if first is None or last is None or self.good.pins or self.bad.pins:
+        if first is None or last is None or any(e.pins or e.sources for e in (self.good, self.bad)):
             return
         way = 1 if last > first else -1
         steps = (datetime.timedelta(way * n) for n in range(1, abs((last - first).days)))
@@ -200,7 +201,9 @@ class Bisection:
             together = JAX if name == JAX[0] else (name,)
             if len(candidates) > 1:
                 pins = {n: bad[n] for n in together if n in bad and bad[n] != good.get(n)}
-                swapped = self.buildable([self.good.with_releases(pins)])
+                source = self.bad.source_of(name)
+                wanted = self.good.with_source(source) if source else self.good.with_releases(pins)
+                swapped = self.buildable([wanted])
                 if swapped is None or not self.like_bad("package", swapped):
                     continue
                 pairs = moved(good, self.releases(swapped)).items()
@@ -218,6 +221,13 @@ class Bisection:
         name, (low, high) = str(self.record.package), self.record.releases
         self.notify(f"package: {name} {low} to {high}")
         if low is None or high is None:
+            return
+        source = self.good.source_of(name)
+        if source is not None and (last := self.bad.source_of(name)):
+            commits = commits_between(source, last, self.builder.sources)
+            states = [replace(source, revision=commit) for commit in commits]
+            self.halve("commit", [[self.good.with_source(state)] for state in states])
+            self.record.releases = self.releases(self.good)[name], self.releases(self.bad)[name]
             return
         older, newer = sorted((low, high), key=Version)
         known = releases_between(name, older, newer, self.environment(self.good).python)
@@ -261,7 +271,7 @@ class Bisection:
         for spec in specs:
             try:
                 self.environment(spec)
-            except UnsolvableError as error:
+            except (UnsolvableError, NotBuiltError) as error:
                 self.notify(f"{spec} cannot be built: {error}")
             else:
                 return spec

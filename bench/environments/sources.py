@@ -1,0 +1,252 @@
+"""Libraries under development: a checkout, or a revision of its repository, built as a wheel.
+
+`flax @ ../flax` is a folder as it is, with changes that are not committed; `flax @ ../flax@v0.12.0`
+and `flax @ git+https://…@branch` are revisions. Each state is built once, from a copy, and kept by
+its name: the commit, and a digest of what is not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from bench.environments.uv import uv
+from common.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCHEMES = ("https", "ssh", "file")
+"""Of repositories that are fetched: git knows others, some of which run commands."""
+NAMED = 10
+"""Digits of a commit, or of a digest, that name what was built."""
+COMMIT = re.compile("[0-9a-f]{40}")
+LEFT_OUT = {".git", ".venv", "venv", "__pycache__", "build", "dist", "node_modules"}
+"""Folders of a checkout without git that are no part of a package."""
+
+
+class NotBuiltError(BakeoffError):
+    """A state of a library from which no wheel can be made."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a package's code is taken from."""
+
+    package: str
+    location: str
+    """A folder's absolute path, or a repository's URL."""
+    revision: str = ""
+    """Commit, tag or branch; empty for a folder as it is, or the head of a repository."""
+
+    def __str__(self) -> str:
+        of_url = "git+" if "://" in self.location else ""
+        return (
+            f"{self.package} @ {of_url}{self.location}{f'@{self.revision}' * bool(self.revision)}"
+        )
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built of a source."""
+
+    wheel: Path
+    version: str
+    """The package's own, and behind a `+` the commit, and a digest of what is not in it."""
+
+
+def source_of(package: str, text: str, given: str) -> Source:
+    """Return the source that a SPEC names, after the `@`.
+
+    Args:
+        package: Whose code it is.
+        text: A folder, a folder and a revision, or `git+` and a URL.
+        given: The option and the SPEC, for messages.
+
+    Raises:
+        BakeoffError: it is none of these, or there is no such folder.
+    """
+    if text.startswith("git+"):
+        url = urlsplit(text.removeprefix("git+"))
+        path, _, revision = url.path.partition("@")
+        if url.scheme not in SCHEMES:
+            known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
+            raise BakeoffError(f"{given}: {text!r} is no repository; it begins with {known}")
+        return Source(package, url._replace(path=path).geturl(), revision)
+    folder, revision = Path(text).expanduser(), ""
+    if not folder.is_dir():
+        name, _, revision = text.rpartition("@")
+        folder = Path(name).expanduser()
+        if not name or not revision or not folder.is_dir():
+            raise BakeoffError(
+                f"{given}: there is no folder {text!r}; give a checkout of {package}, as in "
+                f"`{package} @ ../{package}`, a revision of it, `@ ../{package}@main`, or "
+                f"`@ git+https://…@branch`"
+            )
+    if not any((folder / name).exists() for name in ("pyproject.toml", "setup.py")):
+        raise BakeoffError(
+            f"{given}: {text!r} is no package: it has neither pyproject.toml nor setup.py"
+        )
+    return Source(package, str(folder.resolve()), revision)
+
+
+def built(source: Source, folder: Path, notify: Callable[[str], None]) -> Built:
+    """Return the wheel of a source's state now; build it if that has not been done before.
+
+    Args:
+        source: Whose wheel it is.
+        folder: Where mirrors of repositories and wheels are kept.
+        notify: Called with a line before something that takes a while.
+
+    Raises:
+        NotBuiltError: the state cannot be built, or is another package's.
+        BakeoffError: there is no such repository or revision.
+    """
+    repository, commit = head(source, folder, notify)
+    files = changed_files(source) if not source.revision and "://" not in source.location else None
+    state = commit[:NAMED]
+    if files is not None:
+        state = ".".join(filter(None, [state, f"changed.{digest_of(source, files)}"]))
+    kept = folder / "wheels" / source.package / state
+    if not (wheels := list(kept.glob("*.whl"))):
+        notify(f"building {source} ({state})")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            code, out = Path(scratch) / "code", Path(scratch) / "out"
+            if commit:
+                git("clone", "--quiet", "--shared", "--no-checkout", repository, str(code))
+                if files is None:
+                    git("-C", str(code), "checkout", "--quiet", "--detach", commit)
+            for name in files or ():
+                copy = code / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(Path(source.location) / name, copy)
+            command = ("build", "--wheel", "--quiet", "--python", sys.executable)
+            try:
+                uv(*command, "--out-dir", str(out), str(code))
+            except BakeoffError as error:
+                raise NotBuiltError(f"{source} ({state}) cannot be built: {error}") from error
+            out.replace(kept)
+        wheels = list(kept.glob("*.whl"))
+    try:
+        name, version, *_ = parse_wheel_filename(wheels[0].name)
+    except (IndexError, InvalidWheelFilename) as error:
+        raise NotBuiltError(f"{source} ({state}) made no wheel") from error
+    if name != canonicalize_name(source.package):
+        raise NotBuiltError(f"{source} is the package {name}, not {source.package}")
+    return Built(wheels[0], f"{version.public}+{state}")
+
+
+def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[str, str]:
+    """Return the repository of a source, on this machine, and the commit that is asked for.
+
+    Both are empty where the source is a folder without git.
+    """
+    repository = source.location
+    if "://" in repository:
+        mirror = folder / "mirrors" / hashlib.sha256(repository.encode()).hexdigest()[:16]
+        known = mirror.exists() and COMMIT.fullmatch(source.revision)
+        if not (known and has(mirror, source.revision)):
+            notify(f"fetching {repository}")
+            fetch(repository, mirror)
+        repository = str(mirror)
+    elif not (Path(repository) / ".git").exists():
+        if source.revision:
+            raise BakeoffError(f"{source}: {repository} is no repository of git")
+        return "", ""
+    wanted = f"{source.revision or 'HEAD'}^{{commit}}"
+    try:
+        return repository, git(
+            "-C", repository, "rev-parse", "--verify", "--end-of-options", wanted
+        )
+    except BakeoffError as error:
+        raise BakeoffError(f"{source}: there is no revision {source.revision!r} there") from error
+
+
+def fetch(url: str, mirror: Path) -> None:
+    """Bring a repository's branches and tags to a mirror on this machine."""
+    try:
+        if not mirror.exists():
+            mirror.parent.mkdir(parents=True, exist_ok=True)
+            git("clone", "--quiet", "--mirror", "--", url, str(mirror))
+        else:
+            git("-C", str(mirror), "fetch", "--quiet", "--prune", "origin")
+    except BakeoffError as error:
+        raise BakeoffError(f"{url} cannot be fetched: {error}") from error
+
+
+def has(repository: Path, commit: str) -> bool:
+    """Tell whether a repository has a commit."""
+    try:
+        git("-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}")
+    except BakeoffError:
+        return False
+    return True
+
+
+def commits_between(first: Source, last: Source, folder: Path) -> list[str]:
+    """Return the commits between two states of a repository, in the order from one to the other.
+
+    Raises:
+        BakeoffError: the states are not of one repository.
+    """
+    ends = [head(source, folder, lambda _: None) for source in (first, last)]
+    if first.location != last.location or not ends[0][0]:
+        raise BakeoffError(f"{first} and {last} are not states of one repository")
+    repository, (old, new) = ends[0][0], (commit for _, commit in ends)
+    for span, way in ((f"{old}..{new}", 1), (f"{new}..{old}", -1)):
+        listed = git("-C", repository, "rev-list", "--first-parent", "--reverse", span).split()
+        if listed:
+            return listed[:-1][::way]
+    return []
+
+
+def changed_files(source: Source) -> list[str] | None:
+    """Return all files of a folder, where any is not as its commit has it; None if none is.
+
+    Without git, these are all files but those that no package has.
+    """
+    folder = Path(source.location)
+    if (folder / ".git").exists():
+        if not git("-C", str(folder), "status", "--porcelain"):
+            return None
+        listed = git("-C", str(folder), "ls-files", "-z", "-co", "--exclude-standard").split("\0")
+        return sorted(name for name in listed if name and (folder / name).is_file())
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not LEFT_OUT & {*path.relative_to(folder).parts}
+    )
+
+
+def digest_of(source: Source, files: list[str]) -> str:
+    """Return some digits that are the same for the same files."""
+    digest = hashlib.sha256()
+    for name in files:
+        digest.update(f"{name}\n".encode() + (Path(source.location) / name).read_bytes())
+    return digest.hexdigest()[:NAMED]
+
+
+def git(*arguments: str) -> str:
+    """Run git, and return what it says.
+
+    Raises:
+        BakeoffError: it failed; with its last line.
+    """
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = str(getattr(error, "stderr", error)).strip().splitlines()
+        raise BakeoffError(why[-1] if why else str(error)) from error
+    return done.stdout.strip()
