@@ -65,9 +65,9 @@ def test_what_cannot_be_built_is_one_line(folder: Path) -> None:
 
 def test_the_commits_between_two_states_are_in_their_order(folder: Path) -> None:
     commits = git(folder / "optax", "rev-list", "--reverse", "HEAD").split()
-    ends = [source_of("optax", f"{folder}/optax@{commit}", "") for commit in commits[::2]]
-    assert commits_between(*ends, folder) == commits[1:2]
-    assert commits_between(*ends[::-1], folder) == commits[1:2]
-    assert commits_between(ends[0], ends[0], folder) == []
+    first, last = (source_of("optax", f"{folder}/optax@{commit}", "") for commit in commits[::2])
+    assert commits_between(first, last, folder) == commits[1:2]
+    assert commits_between(last, first, folder) == commits[1:2]
+    assert commits_between(first, first, folder) == []
     with pytest.raises(BakeoffError, match="not states of one repo"):
-        commits_between(ends[0], source_of("optax", f"git+file://{folder}/optax", ""), folder)
+        commits_between(first, source_of("optax", f"git+file://{folder}/optax", ""), folder)
