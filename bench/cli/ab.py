@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -34,6 +35,7 @@ EXAMPLES = """Examples:
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12
 bakeoff ab --base flax==0.12.9 --step mine.py --style jit_partial
 bakeoff ab --base @2025-06-01 --new @2025-12-01 --workload toy --budget 300
+bakeoff ab --base "flax @ ../flax@main" --new "flax @ ../flax"
 bakeoff ab --base origin/main --new current --budget 900 --format md -o comment.md
 bakeoff ab --base current --new current -o ab.json
 bakeoff ab --base current --new current --more ab.json --budget 120"""
@@ -44,8 +46,8 @@ def ab(
         str,
         typer.Option(
             metavar="SPEC",
-            help="A day's stack, @2025-12-01; releases, flax==0.12.8; a git revision of this "
-            "project; or current.",
+            help="A day's stack, @2025-12-01; releases, flax==0.12.8; a checkout, flax @ ../flax, "
+            "or its revision, flax @ ../flax@main; a git revision of this project; or current.",
         ),
     ],
     new: Annotated[str, typer.Option(metavar="SPEC", help="As --base.")] = "current",
@@ -71,7 +73,8 @@ def ab(
 
     Environments are built by uv, kept, and used again; your own is never touched. What a SPEC
     leaves open is as it is here, where that fits. A revision runs in the environment of its own
-    lock. Ctrl-C loses nothing: --resume goes on.
+    lock. Without --entrant, those are measured that depend on what differs. Ctrl-C loses nothing:
+    --resume goes on.
 
     Exit status: 0 nothing is worse; 1 something is: slower by more than the margin, more Python
     calls, compilations or bytes of memory, or a cell fails that did not; 2 cannot say, or wrong
@@ -96,6 +99,9 @@ def ab(
         name: sides.asked(environment, selection)
         for name, environment in zip(names, environments, strict=True)
     }
+    if not (step or selection.entrants) and (depending := sides.depending(both)):
+        console.print(f"what depends on the difference: {', '.join(depending)}")
+        selection = replace(selection, entrants=depending)
     try:
         cells = sides.cells_of(selection, both)
     except sides.DoesNotRunError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+import impls
 from bench.engine.process import WorkerFailedError
 from bench.engine.session import Side
 from bench.environments.builder import failure
@@ -19,6 +20,7 @@ from bench.environments.spec import of_day
 from bench.environments.uv import PYTHONS, UnsolvableError, minor
 from bench.metrics import HOST, SAMPLED, STEP, Kind
 from bench.runfile import EnvironmentInfo
+from bench.track.comparison import BENEATH, moved
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -118,6 +120,24 @@ def gap(side: Side, cell: Cell) -> str:
     gaps = side.info.gaps
     names = str(cell.arm), cell.entrant, cell.workload
     return next(filter(None, map(gaps.get, names)), "there is no such style")
+
+
+def depending(sides: Mapping[str, Side]) -> tuple[str, ...]:
+    """Return the entrants that depend on what differs between two sides; none if all may.
+
+    Python, JAX, optax and NumPy are part of every entrant, as this project's own code is.
+    """
+    base, new = (side.info for side in sides.values())
+    names = {*moved(base.versions, new.versions)}
+    if base.pins and new.pins:
+        names |= {*moved(base.pins, new.pins)}
+    if base.commit != new.commit or names & {*BENEATH}:
+        return ()
+    return tuple(
+        name
+        for name in impls.usual()
+        if names & {impls.declared(name).distribution, *impls.declared(name).packages}
+    )
 
 
 def cells_of(selection: Selection, sides: Mapping[str, Side]) -> dict[str, list[Cell]]:

@@ -19,7 +19,7 @@ from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import read
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
-from bench.track.sides import cells_of, needed, require_common
+from bench.track.sides import cells_of, depending, needed, require_common
 from common.errors import BakeoffError
 from tests.commands import command, how
 from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
@@ -88,6 +88,23 @@ def side(spec: str, *, haiku: bool = True) -> Side:
     styles = {"pure_jax": ["pure"]} | ({"haiku": ["pure"]} if haiku else {})
     offer = Offer(styles, {}, ["cpu"], {}, {"cpu": "cpu"})
     return Side(Place(), offer, EnvironmentInfo(spec=spec))
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "entrants"),
+    [
+        ({"flax": "1"}, {"flax": "2"}, ("flax_linen", "flax_nnx")),
+        ({"flax": "1", "jax": "1"}, {"flax": "2", "jax": "2"}, ()),
+        ({"flax": "1"}, {"flax": "1"}, ()),
+    ],
+)
+def test_what_depends_on_the_difference_is_measured(base: Any, new: Any, entrants: Any) -> None:
+    both = {BASE: side("a"), NEW: side("b")}
+    for one, versions in zip(both.values(), (base, new), strict=True):
+        one.info.versions = versions
+    assert depending(both) == entrants
+    both[NEW].info.commit = "1234567"
+    assert depending(both) == ()
 
 
 def test_cells_are_those_that_both_sides_have() -> None:
