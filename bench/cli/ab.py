@@ -93,7 +93,8 @@ def ab(
     specs = parse(base, "--base"), parse(new, "--new")
     selection = tracking.selection(entrant, style, workload, backend, metric, step)
     console = tracking.error_console()
-    environments = sides.built(specs, Builder(notify=console.print))
+    builder = Builder(notify=console.print)
+    environments = sides.built(specs, builder)
     start, names = time.monotonic(), (BASE, NEW)
     both = {
         name: sides.asked(environment, selection)
@@ -114,6 +115,7 @@ def ab(
     arguments = tuple(sys.argv[1:])
     task = Task("ab", arguments, metrics, both, options, [names], BASE, selection.files)
     made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
+    made.results.warnings += [text for side in environments for text in builder.changed(side)]
     document = track.document(made.results)
     tracking.finish(made.results, document, chosen, output, details=details, marker=track.MARKER)
     made.journal.remove()

@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric trace --entrant flax_nnx --style jit --good @2026-02-01 --bad @2026-06-01
-bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html"""
+bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html
+bakeoff bisect --metric trace --entrant flax_nnx --good "flax @ ../flax@v1" --bad "flax @ ../flax" """
 
 
 def bisect(
     metric: Annotated[str, typer.Option(metavar="NAME", help="What has changed.")],
     good: Annotated[
         str,
-        typer.Option(metavar="SPEC", help="As it was: a day, @2025-06-01, or pins, jax==0.6.1."),
+        typer.Option(
+            metavar="SPEC", help="As it was: @2025-06-01, jax==0.6.1, flax @ ../flax@v0.12.0."
+        ),
     ],
-    bad: Annotated[str, typer.Option(metavar="SPEC", help="As it became; a day, or pins.")],
+    bad: Annotated[str, typer.Option(metavar="SPEC", help="As it became.")],
     step: StepFile = None,
     entrant: Annotated[
         str | None, typer.Option(metavar="NAME", show_default="pure_jax, or that of --step")
@@ -46,7 +49,8 @@ def bisect(
 
     Each step measures a stack in between beside the good one, until it is clear which of the two
     ends it is like: clear steps are short, and one that cannot be decided ends the search. First
-    days, then packages, each put into the good stack alone, then that package's releases.
+    days, then packages, each put into the good stack alone, then that package's releases, or the
+    commits between two revisions of its repository.
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """

@@ -26,7 +26,7 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import built
+from bench.environments.sources import built, state_of
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, uv
 from bench.worker.settings import ROOT
@@ -35,7 +35,7 @@ from common.fetch import cache_folder
 from common.files import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.environments.spec import Spec
 
@@ -112,6 +112,13 @@ class Builder:
         place = Place.of(str(python_of(path)), root)
         gaps = resolution.gaps
         return Environment(spec, place, tuple(pins), python, gaps, commit, developed)
+
+    def changed(self, environment: Environment) -> Iterator[str]:
+        """Yield which checkouts of an environment have changed since it was built."""
+        for source in environment.spec.sources:
+            version = environment.developed[source.package]
+            if not version.endswith(f"+{state_of(source, self.sources, self.notify).name}"):
+                yield f"{source} has changed since it was built: {version} was measured"
 
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""

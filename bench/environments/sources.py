@@ -15,7 +15,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -54,6 +54,18 @@ class Source:
         return (
             f"{self.package} @ {of_url}{self.location}{f'@{self.revision}' * bool(self.revision)}"
         )
+
+
+class State(NamedTuple):
+    """What a source is now."""
+
+    name: str
+    """Digits of its commit, and of what is not in that."""
+    repository: str
+    """On this machine; empty for a folder without git."""
+    commit: str
+    files: list[str] | None
+    """All files of a folder that is not as its commit has it."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +124,7 @@ def built(source: Source, folder: Path, notify: Callable[[str], None]) -> Built:
         NotBuiltError: the state cannot be built, or is another package's.
         BakeoffError: there is no such repository or revision.
     """
-    repository, commit = head(source, folder, notify)
-    files = changed_files(source) if not source.revision and "://" not in source.location else None
-    state = commit[:NAMED]
-    if files is not None:
-        state = ".".join(filter(None, [state, f"changed.{digest_of(source, files)}"]))
+    state, repository, commit, files = state_of(source, folder, notify)
     kept = folder / "wheels" / source.package / state
     if not (wheels := list(kept.glob("*.whl"))):
         notify(f"building {source} ({state})")
@@ -145,6 +153,15 @@ def built(source: Source, folder: Path, notify: Callable[[str], None]) -> Built:
     if name != canonicalize_name(source.package):
         raise NotBuiltError(f"{source} is the package {name}, not {source.package}")
     return Built(wheels[0], f"{version.public}+{state}")
+
+
+def state_of(source: Source, folder: Path, notify: Callable[[str], None]) -> State:
+    """Return what a source is now; see `built`."""
+    repository, commit = head(source, folder, notify)
+    if source.revision or "://" in source.location or (files := changed_files(source)) is None:
+        return State(commit[:NAMED], repository, commit, None)
+    changed = f"changed.{digest_of(source, files)}"
+    return State(".".join(filter(None, [commit[:NAMED], changed])), repository, commit, files)
 
 
 def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[str, str]:
