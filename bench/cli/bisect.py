@@ -19,7 +19,7 @@ EXAMPLES = """Examples:
 bakeoff bisect --metric compile --workload toy --good @2025-06-01 --bad @2025-12-01
 bakeoff bisect --metric trace --entrant flax_nnx --style jit --good @2026-02-01 --bad @2026-06-01
 bakeoff bisect --metric host_cost --good jax==0.6.1 --bad jax==0.8.1 -o why.html
-bakeoff bisect --metric trace --entrant flax_nnx --good "flax @ ../flax@v1" --bad "flax @ ../flax" """
+bakeoff bisect --metric step --step mine.py --good "flax @ ../flax@v1" --bad "flax @ ../flax" """
 
 
 def bisect(
