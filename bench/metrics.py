@@ -55,11 +55,12 @@ class Metric:
     """How much an uncertain value of it matters beside those of other metrics: people ask for steps
     first."""
     compared: bool = True
-    """Whether it is compared with a reference at all."""
+    """Whether it is compared with a reference; what is not may be zero, and is never decided."""
     neutral: bool = False
     """Less is not better."""
     named: bool = False
-    """Pytest has a benchmark of it only where it is asked for by name."""
+    """Pytest has a benchmark of it only where it is asked for by name; workers sample it with every
+    other metric of its kind of turns."""
 
     @property
     def varies(self) -> bool:

@@ -88,7 +88,7 @@ def cost(
             )
         by_table(arrays, step_ms, names_of(style), chosen, output)
         return 0
-    from bench.cost.own import document, task_of
+    from bench.cost.step import document, task_of
 
     start, options = time.monotonic(), tracking.checked(Options(budget))
     task = task_of(file, options, names_of(style), backend, arguments=sys.argv[1:])

@@ -87,7 +87,7 @@ def document_of(run: Run) -> Document:
         from bench.report.run import document
 
         return document(run)
-    module = "bench.cost.own" if kind == "cost" else f"bench.track.{kind}"
+    module = "bench.cost.step" if kind == "cost" else f"bench.track.{kind}"
     made: Document = import_module(module).document(run.results)
     return made
 

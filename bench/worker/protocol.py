@@ -1,6 +1,6 @@
 """What passes between a worker and its parent: commands, answers, and whose turn it is.
 
-The worker has nothing but the standard library here, in old and foreign environments too. Commands
+It imports the standard library alone, for workers of old and foreign environments. Commands
 and answers are JSON lines over two pipes; the parent decodes the same types with msgspec, which
 checks every field.
 

@@ -15,7 +15,7 @@ from uv import find_uv_bin
 import impls
 from bench.cells import BASELINE, Arm, Selection, step_of
 from bench.cli import main
-from bench.cost.own import METRICS, OwnCost, answer, document
+from bench.cost.step import METRICS, OwnCost, answer, document
 from bench.environments.uv import minor
 from bench.estimates import Estimate
 from bench.metrics import HOST
