@@ -165,7 +165,7 @@ def document(results: Results) -> Document:
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
     asked = [row for row in results.estimates if row.metric in (HOST, STEP)]
     more = wording.settling_words(asked, results.spent.wall_seconds, results.options.margin)
-    failures = dict.fromkeys(f"{row.cell.arm.words} failed: {row.failure}" for row in failed)
+    failures = dict.fromkeys(f"{named(row.cell)} failed: {row.failure}" for row in failed)
     sections = (
         Section("Failures", tuple(failures), status="bad"),
         Section("Cost of a step", tables=(table(it),)),
@@ -231,6 +231,11 @@ def answer(it: OwnCost) -> tuple[str, str]:
     )
 
 
+def named(cell: Cell) -> str:
+    """Return a cell's entrant and style: here, the style that all share has its name, too."""
+    return f"{cell.entrant} {cell.style}"
+
+
 def unsigned(added: Estimate) -> str:
     """Return what is added without the sign that a table has."""
     return words(added).removeprefix("+")
@@ -249,13 +254,13 @@ def table(it: OwnCost) -> Table:
             calls = it.results.table.amount(row.cell, "python_calls")
             numbers = [it.number(row.cell, metric) or "" for metric in METRICS]
             shown = amount(calls.value, "") if calls else ""
-            rows.append(Row((row.cell.arm.words, *numbers, shown, wording.program(row.proof))))
+            rows.append(Row((named(row.cell), *numbers, shown, wording.program(row.proof))))
     amounts = [it.results.table.amount(it.baseline, metric) for metric in METRICS]
     first = [amount(row.value, "s") if row else "" for row in amounts]
     name = "jax.jit" if it.entrant == it.baseline.workload else "jax.jit, arrays alone"
     plain = Row((name, *first, "", ""))
     waiting = [
-        f"`{row.cell.arm.words}` waits for the device in each call: nothing overlaps."
+        f"`{named(row.cell)}` waits for the device in each call: nothing overlaps."
         for row in it.cells
         if row.cell.style in impls.readable(row.cell.entrant).waits
     ]
@@ -266,9 +271,10 @@ def missing(it: OwnCost) -> Iterator[str]:
     """Yield which metrics of which styles have no number, and what would give them one."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in it.cells:
-        for metric, why in row.missing.items():
-            if metric in METRICS:
-                reasons.setdefault((metric, why), []).append(row.cell.arm.words)
-    for (metric, why), arms in reasons.items():
-        of = "" if len(arms) == len(it.cells) else f" of {wording.joined(arms)}"
-        yield f"{label(metric)}{of}: {why}; give a larger --budget."
+        for why in dict.fromkeys(row.missing.values()):
+            lacking = [label(metric) for metric in METRICS if row.missing.get(metric) == why]
+            reasons.setdefault((wording.joined(lacking), why), []).append(row.cell.style)
+    for (metrics, why), styles in reasons.items():
+        if metrics:
+            of = "" if len(styles) == len(it.cells) else f" of {wording.joined(styles)}"
+            yield wording.sentence(f"{metrics}{of}: {why}; give a larger --budget")

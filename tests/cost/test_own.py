@@ -307,10 +307,10 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
     cells = [CellResult(cell=BASELINE.at("mine", "cpu")), lacking]
     made = document(Results(kind="cost", cells=cells))
     [section] = [part for part in made.sections if part.title == "Not measured"]
-    assert section.lines == ("host cost: not measured within the budget; give a larger --budget.",)
+    assert section.lines == ("Host cost: not measured within the budget; give a larger --budget.",)
     plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
     [failures] = document(plain).sections[:1]
-    assert failures.lines == ("pure_jax failed: it broke",)
+    assert failures.lines == ("pure_jax pure failed: it broke",)
     assert Selection(files={}).step == ""
 
 
