@@ -338,10 +338,10 @@ def measured(request: pytest.FixtureRequest) -> Measured:
                 )
         finally:
             signal.signal(signal.SIGTERM, usual)
-            if bench.measured is None or bench.measured.interrupted:
-                request.session.shouldstop = (
-                    "interrupted" if bench.measured else "the run broke off"
-                )
+            if bench.measured is None:
+                request.session.shouldstop = "the run broke off"
+        if bench.measured.interrupted:
+            request.session.shouldstop = "interrupted"
     return bench.measured
 
 
