@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
@@ -86,5 +87,4 @@ def sentence(text: str) -> str:
 def printable(text: str) -> str:
     """Return a text from outside without what would steer a terminal; lines stay lines."""
     text = ESCAPE_SEQUENCE.sub("", text).expandtabs(4)
-    lines = text.splitlines()
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return "\n".join(map(one_line, text.splitlines()))
