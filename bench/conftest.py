@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from bench.environments.builder import Builder
 from bench.environments.offers import offers
 from bench.environments.spec import parse
 from bench.metrics import METRICS, SAMPLED
-from bench.options import NAMES, Options, add_pytest_options, names_of
+from bench.options import ABOUT, NAMES, Options, add_pytest_options, names_of
 from bench.report import terminal
 from bench.report.run import document
 from bench.runfile import EnvironmentInfo
@@ -208,13 +208,7 @@ def options_of(config: pytest.Config) -> Options:
     """Return how much is measured; raise BakeoffError where a number is wrong."""
     if config.getoption("numprocesses", None):
         raise BakeoffError("-n is for tests; benchmarks are measured one at a time: leave it out")
-    options = Options(
-        **{
-            option.name: config.getoption(f"--{option.name.replace('_', '-')}")
-            for option in fields(Options)
-            if option.metadata
-        }
-    )
+    options = Options(**{name: config.getoption(name) for name in ABOUT})
     options.check()
     return options
 
@@ -345,10 +339,10 @@ def measured(request: pytest.FixtureRequest) -> Measured:
                 )
         finally:
             signal.signal(signal.SIGTERM, usual)
-            if bench.measured is None or bench.measured.interrupted:
-                request.session.shouldstop = (
-                    "interrupted" if bench.measured else "the run broke off"
-                )
+            if bench.measured is None:
+                request.session.shouldstop = "the run broke off"
+        if bench.measured.interrupted:
+            request.session.shouldstop = "interrupted"
     return bench.measured
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from bench.cells import BASELINE, Cell
+from bench.cells import Cell
 from bench.metrics import METRICS, Kind
 
 if TYPE_CHECKING:
@@ -151,14 +151,9 @@ class EstimateTable:
         return self._compared.get((cell, metric))
 
     def detectable(self, metric: str, workload: str, backend: str) -> float:
-        """Return the smallest difference from the baseline that a family finds; see there."""
-        return detectable(
-            row
-            for row in self.rows
-            if row.metric == metric
-            and row.place == (workload, backend)
-            and row.against == str(BASELINE)
-        )
+        """Return the smallest difference that a family of a run finds; see there."""
+        family = metric, (workload, backend)
+        return detectable(row for row in self.rows if (row.metric, row.place) == family)
 
 
 def detectable(rows: Iterable[Estimate]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,56 +26,18 @@ MOST_COUNT = 100_000
 BY_BUDGET = "as the budget goes"
 
 
-def about(text: str, metavar: str = "N", type_: type = int, **more: Any) -> dict[str, Any]:
-    """Return what a field says of its option, as pytest takes it."""
-    return {"help": text, "metavar": metavar, "type": type_, **more}
-
-
 @dataclass(frozen=True)
 class Options:
-    """How much is measured."""
+    """How much is measured; `ABOUT` has what each field but the last is."""
 
-    budget: float = field(
-        default=300.0,
-        metadata=about("wall time for the whole run, shared out by a planner", "SECONDS", float),
-    )
-    margin: float = field(
-        default=MARGIN,
-        metadata=about("within this fraction, two times are called equivalent", "FRACTION", float),
-    )
-    processes: int | None = field(
-        default=None,
-        metadata=about("workers that measure each kind of turns; 1 where --blocks is given"),
-    )
-    blocks: int | None = field(
-        default=None,
-        metadata=about("blocks of interleaved rounds over fresh buffers, in each worker"),
-    )
-    rounds: int | None = field(
-        default=None, metadata=about("rounds in a block: one turn of every arm")
-    )
-    cold_samples: int | None = field(
-        default=None, metadata=about("fresh processes for each cell's cold metrics")
-    )
-    cores: CoreChoice = field(
-        default="auto",
-        metadata=about(
-            "cores that workers use: all, as users run it; one each, pinned and several workers "
-            "at a time, which is far more precise; auto takes all for the time of a step, and one "
-            "for what the host costs and what happens once",
-            "all|one|auto",
-            str,
-            choices=("auto", "all", "one"),
-        ),
-    )
-    donate: bool = field(
-        default=False,
-        metadata={
-            "help": "let every style donate its state, parameters and Adam's moments, as large "
-            "models do; those that cannot are left out",
-            "action": "store_true",
-        },
-    )
+    budget: float = 300.0
+    margin: float = MARGIN
+    processes: int | None = None
+    blocks: int | None = None
+    rounds: int | None = None
+    cold_samples: int | None = None
+    cores: CoreChoice = "auto"
+    donate: bool = False
     seed: int = 0
     """Seed of all random choices; drawn anew for each run, and kept in its journal."""
 
@@ -99,6 +61,33 @@ class Options:
                 check_size(f"--{name.replace('_', '-')}", value, most=MOST_COUNT)
 
 
+def about(text: str, metavar: str = "N", type_: type = int, **more: Any) -> dict[str, Any]:
+    """Return what pytest is told of an option."""
+    return {"help": text, "metavar": metavar, "type": type_, **more}
+
+
+ABOUT = {
+    "budget": about("wall time for the whole run, shared out by a planner", "SECONDS", float),
+    "margin": about("within this fraction, two times are called equivalent", "FRACTION", float),
+    "processes": about("workers that measure each kind of turns; 1 where --blocks is given"),
+    "blocks": about("blocks of interleaved rounds over fresh buffers, in each worker"),
+    "rounds": about("rounds in a block: one turn of every arm"),
+    "cold_samples": about("fresh processes for each cell's cold metrics"),
+    "cores": about(
+        "cores that workers use: all, as users run it; one each, pinned and several workers at a "
+        "time, which is far more precise; auto takes all for the time of a step, and one for what "
+        "the host costs and what happens once",
+        "all|one|auto",
+        str,
+        choices=("auto", "all", "one"),
+    ),
+    "donate": {
+        "help": "let every style donate its state, parameters and Adam's moments, as large models "
+        "do; those that cannot are left out",
+        "action": "store_true",
+    },
+}
+"""Options of how much is measured, by their fields."""
 NAMES = {
     "entrant": "the JAX libraries of this environment; all for everybody's, which builds what is "
     "missing; an entrant of your own by the path of its .py file",
@@ -116,20 +105,19 @@ def add_pytest_options(group: Any) -> None:
     for name, default in NAMES.items():
         text = f"measure this {name} only; may be given again, or as a,b (default: {default})"
         group.addoption(f"--{name}", action="append", default=[], metavar="NAME", help=text)
-    for option in fields(Options):
-        if about := dict(option.metadata):
-            if option.default is not False:
-                shown = BY_BUDGET if option.default is None else option.default
-                about["help"] += f" (default: {shown})"
-            group.addoption(f"--{option.name.replace('_', '-')}", default=option.default, **about)
+    for name, about in ABOUT.items():
+        default, text = getattr(Options, name), about["help"]
+        if default is not False:
+            text += f" (default: {BY_BUDGET if default is None else default})"
+        flag = f"--{name.replace('_', '-')}"
+        group.addoption(flag, default=default, **about | {"help": text})
 
 
 def typer_option(name: str, *flags: str, **more: Any) -> Any:
     """Return the option of a command of that field's name, help and metavar."""
-    about = next(option for option in fields(Options) if option.name == name).metadata
     flags = flags or (f"--{name.replace('_', '-')}",)
-    text = about["help"]
-    settings = {"help": f"{text[0].upper()}{text[1:]}.", "metavar": about["metavar"]} | more
+    text = ABOUT[name]["help"]
+    settings = {"help": f"{text[0].upper()}{text[1:]}.", "metavar": ABOUT[name]["metavar"]} | more
     return typer.Option(*flags, **settings)
 
 

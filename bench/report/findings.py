@@ -45,6 +45,7 @@ class View:
     cells: Mapping[Cell, CellResult]
     """Without those that have failed, and without the control."""
     table: EstimateTable
+    """All estimates of the run."""
 
     @cached_property
     def arms(self) -> list[Arm]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -19,7 +18,7 @@ from bench.report.table import MISSING, Column, Document, Row, Section, Table, p
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE, WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bench.cells import Arm, Cell
     from bench.estimates import EstimateTable
@@ -101,7 +100,7 @@ def _main_tables(results: Results) -> Iterator[Table]:
     table = results.table
     for place, rows in _places(results.cells):
         if not _is_bare(table, rows):
-            made = _table(rows, MAIN, partial(_compared, table), _title(table, place, rows))
+            made = _table(table, rows, MAIN, _title(table, place, rows))
             yield replace(made, notes=tuple(_notes(table, rows)))
 
 
@@ -113,41 +112,37 @@ def _is_bare(table: EstimateTable, rows: Sequence[CellResult]) -> bool:
 def _other_tables(results: Results) -> Iterator[Section]:
     """Yield a section for each workload and backend, with all other numbers."""
     table = results.table
-    compared = partial(_compared, table)
     for place, rows in _places(results.good):
         tables = [
-            *(_table(rows, names, compared, f"{place}, {name}") for name, names in OTHERS.items()),
-            _table(
-                rows,
-                COMPARED,
-                lambda row, name: table.amount(row.cell, name) or "",
-                f"{place}, times and sizes (medians)",
-                numbers=True,
-            ),
+            *(_table(table, rows, names, f"{place}, {name}") for name, names in OTHERS.items()),
+            _table(table, rows, COMPARED, f"{place}, times and sizes (medians)", medians=True),
         ]
         kept = tuple(made for made in tables if len(made.columns) > 1)
         yield Section(f"More about {place}", tables=kept, folded=True)
 
 
 def _table(
+    table: EstimateTable,
     rows: Sequence[CellResult],
     names: Sequence[str],
-    content: Callable[[CellResult, str], Content],
     title: str,
     *,
-    numbers: bool = False,
+    medians: bool = False,
 ) -> Table:
     """Return a table with a row for each cell of a workload, and a column for each name.
 
-    Columns are left out where no cell has any content. `numbers` aligns all of them to the right.
+    Columns are left out where no cell has any content. It has comparisons, or else `medians`, which
+    are aligned to the right.
     """
-    columns = (Column("style"), *(_column(name, number=numbers) for name in names))
-    lines = [
-        Row((row.cell.arm.words, *(content(row, name) for name in names)))
-        if row.failure is None
-        else Row((f"{row.cell.arm.words} failed", *("" for _ in names)))
-        for row in rows
-    ]
+    columns = (Column("style"), *(_column(name, number=medians) for name in names))
+    lines = []
+    for row in rows:
+        style = row.cell.arm.words + " failed" * (row.failure is not None)
+        cells = [
+            (table.amount(row.cell, name) or "") if medians else _compared(table, row, name)
+            for name in names
+        ]
+        lines.append(Row((style, *cells)))
     return Table(columns, tuple(lines), title).without_empty()
 
 
@@ -164,6 +159,8 @@ def _column(name: str, *, number: bool) -> Column:
 
 def _compared(table: EstimateTable, row: CellResult, name: str) -> Content:
     """Return a cell of a table: the baseline's own is a time, a size or a count."""
+    if row.failure is not None:
+        return ""
     if name == PROGRAM_COLUMN:
         return "" if row.cell.is_baseline else wording.program(row.proof)
     if name == SUM:

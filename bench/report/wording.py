@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.report.table import amount
 from bench.stats.verdicts import settling
+from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
@@ -101,5 +102,4 @@ def settling_words(rows: Iterable[Estimate], spent: float, margin: float) -> str
 def printable(text: str) -> str:
     """Return a text from outside without what would steer a terminal; lines stay lines."""
     text = ESCAPE_SEQUENCE.sub("", text).expandtabs(4)
-    lines = text.splitlines()
-    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
+    return "\n".join(map(one_line, text.splitlines()))

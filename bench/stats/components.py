@@ -216,11 +216,10 @@ def winsorised(table: Table, rest: Table, axes: Sequence[int] = (1,)) -> Table:
 
 def by_worker(data: Table, worker: Int[np.ndarray, " blocks"]) -> Table:
     """Return workers x blocks x arms, workers that have fewer blocks filled up with NaN."""
-    labels, index, counts = np.unique(worker, return_inverse=True, return_counts=True)
-    order = np.argsort(index, kind="stable")
-    place = np.arange(len(data)) - np.repeat(np.cumsum(counts) - counts, counts)
-    out = np.full((labels.size, counts.max(initial=0), data.shape[1]), np.nan)
-    out[index[order], place] = data[order]
+    blocks = [data[worker == label] for label in np.unique(worker)]
+    out = np.full((len(blocks), max(map(len, blocks)), data.shape[1]), np.nan)
+    for table, rows in zip(out, blocks, strict=True):
+        table[: len(rows)] = rows
     return out
 
 

@@ -122,10 +122,9 @@ def added(
     scale = scale[list(members)]
     with np.errstate(divide="ignore", invalid="ignore"):
         middle, low, high = (
-            np.where(scale * x > -1, np.log1p(np.maximum(scale * x, -1)), -np.inf)
+            np.log1p(np.maximum(scale * x, -1))
             for x in (contrasts.log_ratio, contrasts.low, contrasts.high)
         )
-        middle = np.where(np.isnan(contrasts.log_ratio), np.nan, middle)
         error = contrasts.standard_error * scale / np.maximum(np.exp(middle), math.ulp(0.0))
     ratios = contrasts._replace(log_ratio=middle, low=low, high=high, standard_error=error)
     return ratios, float(np.median(beside))
@@ -202,7 +201,7 @@ def _joint_df(first: Arms, first_df: Arms, second: float, second_df: float) -> A
     """
     total = first + second
     usable = np.isfinite(total) & (np.minimum(first_df, second_df) > 0)
-    one = np.where(usable & (total > 0), first / np.where(usable & (total > 0), total, 1), 0.5)
     with np.errstate(divide="ignore", invalid="ignore"):
+        one = np.where(usable & (total > 0), first / total, 0.5)
         spread = one / np.sqrt(first_df) + (1 - one) / np.sqrt(second_df)
         return np.where(usable, 1 / spread**2, 0.0)
