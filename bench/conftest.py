@@ -262,7 +262,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the placeholders of files that have nothing to measure in this run."""
-    empty = [item for item in items if "cell" not in params_of(item)]
+    ours = [item for item in items if "cell" in getattr(item, "fixturenames", ())]
+    empty = [item for item in ours if not params_of(item)]
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
@@ -366,7 +367,7 @@ def replay(request: pytest.FixtureRequest, cell: Cell, metric: str) -> Callable[
             return
         benchmark = request.getfixturevalue("benchmark")
         group, unit = f"{cell.workload} {cell.backend} {metric}", METRICS[metric].unit
-        benchmark.group = group if unit == "s" else f"{group} ({unit})"
+        benchmark.group = group if unit in ("s", "") else f"{group} ({unit})"
         benchmark.extra_info |= cell._asdict() | {"metric": metric, "unit": unit}
         benchmark._mode = "replay"  # else it warns that it was not used
         if benchmark.enabled:

@@ -128,7 +128,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return True
         if self.form != "ratio" or self.low is None or self.high is None:
             return False
-        return 1 - margin <= self.low and self.high <= 1 + margin
+        return 1 / (1 + margin) <= self.low and self.high <= 1 + margin  # as verdicts have it
 
 
 class EstimateTable:
