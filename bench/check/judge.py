@@ -82,9 +82,14 @@ def main() -> None:
 def _prepared(
     path: str, name: str, style: str | None, workloads: list[str], memory: int, backend: str
 ) -> Subject:
-    """Return what this process is to check, at most so many bytes large; it is not imported yet."""
+    """Return what this process is to check, at most so many bytes large; it is not imported yet.
+
+    Data is limited, not addresses: of those, JAX reserves many times what it uses.
+    """
     if backend == "cpu":  # a driver has all of its device's memory among its own data
-        _limit(memory)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     use(backend)
     if path:
         impls.add(path)
@@ -132,16 +137,6 @@ def _interrupt(seconds: float) -> None:
 
     signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _limit(memory: int) -> None:
-    """Make a request for more memory than that fail.
-
-    Data is limited, not addresses: of those, JAX reserves many times what it uses.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 if __name__ == "__main__":

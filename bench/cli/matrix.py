@@ -48,9 +48,9 @@ def matrix(
     if out is not None:
         return measured(runs, out, ray)
     for run in runs:
-        print(f"  {run}, {run.table.cells} cells, {timedelta(seconds=run.table.budget)}")
-    cells = sum(run.table.cells for run in runs)
-    time = timedelta(seconds=round(sum(run.table.budget for run in runs)))
+        print(f"  {run.title}, {run.cells} cells, {timedelta(seconds=run.budget)}")
+    cells = sum(run.cells for run in runs)
+    time = timedelta(seconds=round(sum(run.budget for run in runs)))
     print(f"{len(runs)} runs of {cells} cells take {time} on one machine.")
     return 0
 
@@ -67,7 +67,7 @@ def measured(runs: Sequence[PlannedRun], out: Path, ray: str | None) -> int:
     require_folder_to_be(out, "--out")
     out.mkdir(parents=True, exist_ok=True)
     left = [run for run in runs if not (out / f"{run.key}.json").exists()]
-    left.sort(key=lambda run: run.table.budget, reverse=True)
+    left.sort(key=lambda run: run.budget, reverse=True)
     failed = 0
     outputs = measure_here(left, out) if ray is None else measure_on_cluster(left, ray)
     try:
@@ -81,7 +81,7 @@ def measured(runs: Sequence[PlannedRun], out: Path, ray: str | None) -> int:
                 else:
                     atomic_write(out / f"{run.key}.json", output.file)
                     failure.unlink(missing_ok=True)
-                say(f"{run} {outcome}; {number} of {len(left)} done")
+                say(f"{run.title} {outcome}; {number} of {len(left)} done")
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted; results so far are in {out}, give the same command again to go on"
