@@ -68,14 +68,12 @@ def measured(runs: Sequence[PlannedRun], out: Path, ray: str | None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     left = [run for run in runs if not (out / f"{run.key}.json").exists()]
     left.sort(key=lambda run: run.budget, reverse=True)
-    failed = 0
     outputs = measure_here(left, out) if ray is None else measure_on_cluster(left, ray)
     try:
         with closing(outputs):
             for number, (run, output) in enumerate(outputs, 1):
                 failure, outcome = out / f"{run.key}.failed.txt", "measured"
                 if output.file is None:
-                    failed += 1
                     atomic_write(failure, f"{output.log}\n")
                     outcome = f"failed: {output.log.splitlines()[-1][:200]}"
                 else:
@@ -88,7 +86,7 @@ def measured(runs: Sequence[PlannedRun], out: Path, ray: str | None) -> int:
         ) from None
     done = sum((out / f"{run.key}.json").exists() for run in runs)
     print(f"{done} of {len(runs)} runs are measured; see `bakeoff report {out}/*.json`")
-    if failed:
+    if failed := len(runs) - done:
         say(
             f"{failed} runs failed: see {out}/*.failed.txt; the same command tries them again, "
             f"from where they stopped: delete {out}/*.unfinished to start anew"
