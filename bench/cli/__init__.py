@@ -87,24 +87,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What was wrong with what was given is one line on standard error.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     message, status = "", 0
     try:
-        try:
-            status = app(given, prog_name="bakeoff", standalone_mode=False) or 0
-        finally:
-            sys.stdout.flush()
+        status = app(arguments, prog_name="bakeoff", standalone_mode=False) or 0
+        sys.stdout.flush()
     except BakeoffError as error:
         message, status = str(error), error.exit_status
     except typer.TyperException as error:
         message, status = wrong_use(error), 2
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except SystemExit as error:
-        if not isinstance(error.__context__, BrokenPipeError):  # then it is Rich's
-            raise
-        status = BROKEN_PIPE
     except BrokenPipeError:
+        status = BROKEN_PIPE
+    except SystemExit as error:  # Rich's
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
         status = BROKEN_PIPE
     except OSError as error:
         message, status = unusable(error), 2

@@ -65,11 +65,6 @@ class Spec:
         """Whether it is the running environment, with the code at hand."""
         return self.date is None and not self.pins and self.revision is None
 
-    @property
-    def requirements(self) -> tuple[str, ...]:
-        """The pins of packages, as pip writes them."""
-        return tuple(f"{name}{wanted}" for name, wanted in self.pins)
-
     def with_releases(self, releases: Mapping[str, str]) -> Spec:
         """Return the same environment with these releases, by package, in place of its pins."""
         pins = dict(self.pins) | {name: f"=={release}" for name, release in releases.items()}
@@ -179,13 +174,13 @@ def of_spec(spec: Spec, root: Path, pythons: Sequence[str]) -> BuildRequest:
     )
     if spec.date is not None and spec.date >= today():
         stack = replace(stack, asked_on=today())
-    if spec.date is not None and not spec.requirements:
+    if spec.date is not None and not spec.pins:
         return stack
     pins = installed() if spec.revision is None else pins_of(root / LOCK)
     pinned = dict(spec.pins)
     return replace(
         stack,
-        requirements=(*COMMON, *spec.requirements),
+        requirements=(*COMMON, *(f"{name}{wanted}" for name, wanted in spec.pins)),
         optional=tuple(name for name in libraries if name not in pinned),
         preferences=pins if spec.date is None else stack,
         date=None,  # a release that is pinned may be newer

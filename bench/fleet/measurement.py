@@ -104,11 +104,8 @@ def measure_on_cluster(
     expected, ray = identity(), connected(address)
 
     def submit(run: PlannedRun) -> Any:
-        nodes = [
-            node["Resources"]
-            for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get(run.backend.upper())
-        ]
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [resources for resources in alive if resources.get(run.backend.upper())]
         if not nodes:
             raise BakeoffError(
                 f"no node of the cluster can measure {run.title}: start one with its backend, or "
