@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import impls
 from bench.check import contract, numbers
 from bench.check.subject import NOTE, CheckFinding, Subject
-from bench.worker.__main__ import adopt, answer_commands, begin
+from bench.worker.__main__ import answer_commands, begin
 from bench.worker.arms import load_workload, use
 from bench.worker.integrity import Surroundings
 from common.errors import BakeoffError
@@ -75,7 +75,6 @@ changed settings, and threads and processes that run on after it, are findings t
 def main() -> None:
     """Run the checks that standard input names, until it ends."""
     out = begin()
-    adopt()
     answer_commands(out, partial(examine, _prepared(**json.loads(sys.argv[1]))))
 
 

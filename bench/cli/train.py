@@ -158,16 +158,6 @@ class TrainingRun(NamedTuple):
     model: Model
     step: TrainStep
 
-    @property
-    def heading(self) -> str:
-        """What is trained, on which text."""
-        start, entropy = self.start, self.corpus.entropy
-        return (
-            f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
-            f"{start.corpus}, {len(self.tokens)} characters, {len(start.vocab)} distinct"
-            + ("" if entropy is None else f", entropy {entropy:.4f} nats per character")
-        )
-
 
 def prepared(given: Mapping[str, Any], resume: Path | None) -> TrainingRun:
     """Return the run that is asked for, before anything is written.
@@ -250,10 +240,16 @@ def follow(
     from common.train import by_chunk, epochs
 
     start = last = run.start
+    known = run.corpus.entropy
+    entropy = "" if known is None else f", entropy {known:.4f} nats per character"
     losses: list[float] = []
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        print(run.heading, flush=True)
+        print(
+            f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
+            f"{start.corpus}, {len(run.tokens)} characters, {len(start.vocab)} distinct{entropy}",
+            flush=True,
+        )
         run.step.load(start.checkpoint)
         how = run.tokens, start.model, start.data, start.seed, range(start.epoch, until)
         for epoch in epochs(by_chunk(run.step), run.step, *how):

@@ -95,24 +95,19 @@ def parse(text: str, option: str = "SPEC") -> Spec:
                 raise BakeoffError(f"{option} {given!r} has two days; give one")
             date = day(part[1:], option)
             continue
-        name, wanted = _pin(part, f"{option} {given!r}")
+        try:
+            pin = Requirement(part)
+        except InvalidRequirement:
+            pin = None
+        if pin is None or not pin.specifier or pin.url or pin.extras or pin.marker:
+            raise BakeoffError(f"{option} {given!r}: {part!r} is not a pin; give {EXAMPLES}")
+        name = canonicalize_name(pin.name)
+        if name not in PACKAGES:
+            raise BakeoffError(f"{option} {given!r}: {unknown('package', pin.name, PACKAGES)}")
         if name in pins:
             raise BakeoffError(f"{option} {given!r} pins {name} twice; give one pin")
-        pins[name] = wanted
+        pins[name] = str(pin.specifier)
     return Spec(given, date, tuple(pins.items()))
-
-
-def _pin(part: str, given: str) -> tuple[str, str]:
-    try:
-        pin = Requirement(part)
-    except InvalidRequirement:
-        pin = None
-    if pin is None or not pin.specifier or pin.url or pin.extras or pin.marker:
-        raise BakeoffError(f"{given}: {part!r} is not a pin; give {EXAMPLES}")
-    name, wanted = canonicalize_name(pin.name), str(pin.specifier)
-    if name not in PACKAGES:
-        raise BakeoffError(f"{given}: {unknown('package', pin.name, PACKAGES)}")
-    return name, wanted
 
 
 def of_day(date: datetime.date) -> Spec:
