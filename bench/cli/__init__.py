@@ -6,7 +6,6 @@ Libraries are imported when they are needed.
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import sys
 import traceback
@@ -58,11 +57,6 @@ class Group(Help, TyperGroup):
     """All commands."""
 
 
-def paragraphs(text: str) -> str:
-    """Return a docstring with each paragraph on a line: a terminal wraps it once."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
-
-
 app = typer.Typer(
     name="bakeoff",
     cls=Group,
@@ -78,8 +72,9 @@ app = typer.Typer(
 for command in COMMANDS:
     module = import_module(f"bench.cli.{command}")
     function = getattr(module, command)
-    about = {"help": paragraphs(function.__doc__), "epilog": module.EXAMPLES}
-    app.command(command, cls=Command, **about)(function)
+    paragraphs = (" ".join(part.split()) for part in function.__doc__.split("\n\n"))
+    text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
+    app.command(command, cls=Command, help=text, epilog=module.EXAMPLES)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

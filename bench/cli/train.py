@@ -239,7 +239,8 @@ def follow(
     from common.sample import sample
     from common.train import by_chunk, epochs
 
-    start = last = run.start
+    model, step, start = run.model, run.step, run.start
+    last = start
     known = run.corpus.entropy
     entropy = "" if known is None else f", entropy {known:.4f} nats per character"
     losses: list[float] = []
@@ -250,17 +251,21 @@ def follow(
             f"{start.corpus}, {len(run.tokens)} characters, {len(start.vocab)} distinct{entropy}",
             flush=True,
         )
-        run.step.load(start.checkpoint)
-        how = run.tokens, start.model, start.data, start.seed, range(start.epoch, until)
-        for epoch in epochs(by_chunk(run.step), run.step, *how):
+        step.load(start.checkpoint)
+        numbers = range(start.epoch, until)
+        for epoch in epochs(
+            by_chunk(step), step, run.tokens, start.model, start.data, start.seed, numbers
+        ):
             number = epoch.number
             last = msgspec.structs.replace(start, checkpoint=epoch.checkpoint, epoch=number + 1)
             losses = [*losses, epoch.loss][-LAST:]
             print(f"epoch {number:4d}  loss {epoch.loss:.4f}  {epoch.seconds:.2f} s", flush=True)
             if sample_every and (number % sample_every == 0 or number == until - 1):
-                params = run.model.from_weights(epoch.checkpoint.weights)
-                what = run.model, params, start.model, start.vocab, prompt, SAMPLE_LENGTH
-                print(sample(*what, seed=start.seed), flush=True)
+                params = model.from_weights(epoch.checkpoint.weights)
+                written = sample(
+                    model, params, start.model, start.vocab, prompt, SAMPLE_LENGTH, seed=start.seed
+                )
+                print(written, flush=True)
             if path is not None and last.epoch % EVERY == 0:
                 keep(last, path)
         if losses:
