@@ -45,20 +45,18 @@ def file_contract(subject: Subject, _case: Case) -> Iterator[CheckFinding]:
             "DISTRIBUTION",
         )
     if not isinstance(entrant.styles, Mapping) or not entrant.styles:
-        seen = f"it is {entrant.styles!r}"
-        yield subject.finding("STYLES maps names to styles", seen, "STYLES")
+        yield subject.finding("STYLES maps names to styles", f"it is {entrant.styles!r}", "STYLES")
 
 
 def style_contract(subject: Subject, case: Case) -> Iterator[CheckFinding]:
     """Make a step, and call each of its methods once; see what it donates."""
-    step, style = subject.step(case), str(subject.style)
-    expected = "hidden state and chunk can be used again after a call"
-    variants = {expected: step}
+    style, expected = str(subject.style), "hidden state and chunk can be used again after a call"
+    steps = {expected: subject.step(case)}
     if subject.entrant.can_donate(style):
         donating = make(subject.entrant.style(style, donate=True), case)
-        variants[f"{expected}, with donate=True too"] = donating
-    for expected, variant in variants.items():
-        if taken := taken_arguments(variant, case):
+        steps[f"{expected}, with donate=True too"] = donating
+    for expected, step in steps.items():
+        if taken := taken_arguments(step, case):
             yield subject.finding(expected, taken)
             return
     step, arguments = subject.step(case), (case.hidden(), case.data(1))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import impls
 from bench.check import contract, numbers
 from bench.check.subject import NOTE, CheckFinding, Subject
-from bench.worker.__main__ import adopt, answer_commands, begin
+from bench.worker.__main__ import answer_commands, begin
 from bench.worker.arms import load_workload, use
 from bench.worker.integrity import Surroundings
 from common.errors import BakeoffError
@@ -75,16 +75,20 @@ changed settings, and threads and processes that run on after it, are findings t
 def main() -> None:
     """Run the checks that standard input names, until it ends."""
     out = begin()
-    adopt()
     answer_commands(out, partial(examine, _prepared(**json.loads(sys.argv[1]))))
 
 
 def _prepared(
     path: str, name: str, style: str | None, workloads: list[str], memory: int, backend: str
 ) -> Subject:
-    """Return what this process is to check, at most so many bytes large; it is not imported yet."""
+    """Return what this process is to check, at most so many bytes large; it is not imported yet.
+
+    Data is limited, not addresses: of those, JAX reserves many times what it uses.
+    """
     if backend == "cpu":  # a driver has all of its device's memory among its own data
-        _limit(memory)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     use(backend)
     if path:
         impls.add(path)
@@ -132,16 +136,6 @@ def _interrupt(seconds: float) -> None:
 
     signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _limit(memory: int) -> None:
-    """Make a request for more memory than that fail.
-
-    Data is limited, not addresses: of those, JAX reserves many times what it uses.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -130,7 +129,8 @@ def judge(given: str, options: CheckOptions, on_progress: Callable[[str, str], N
     try:
         results = [*runner.results_of(FILE)]
         if all(result.outcome in ("ok", "note") for result in results):
-            results += chain.from_iterable(map(runner.results_of, runner.styles))
+            for style in runner.styles:
+                results += runner.results_of(style)
     finally:
         runner.end_processes()
     complete = set(options.checks) == set(CHECKS)
@@ -205,7 +205,9 @@ class Runner:
             answer = worker.ask({"check": name, "seconds": seconds}, OVERRUN * seconds)
             findings += [CheckFinding(**finding) for finding in answer["findings"]]
             if subject.style is FILE and name == "contract":
-                self._choose_styles(answer["styles"])
+                if offered := answer["styles"]:
+                    require_known(f"style of {self.name}", self.options.styles, offered)
+                self.styles = self.options.styles or tuple(offered)
         except WorkerFailedError as error:
             seen = f"it ended or blocked its process: {error.reason}"
             if last := error.stderr.strip().splitlines()[-1:]:
@@ -217,11 +219,6 @@ class Runner:
         for finding in findings:
             where = finding.where.replace(str(subject.path), self.shown)
             yield replace(finding, check=name, style=subject.style, where=where)
-
-    def _choose_styles(self, offered: list[str]) -> None:
-        if offered:
-            require_known(f"style of {self.name}", self.options.styles, offered)
-        self.styles = self.options.styles or tuple(offered)
 
     def end_processes(self, judge: int | None = None) -> list[str]:
         """End the processes that the entrant has started and that still run; return their names.

@@ -28,8 +28,6 @@ FILE = None
 """Stands in the place of a style's name where the file as a whole is checked."""
 DONATES = "a step that donates its state is measured beside others that do, with --donate"
 """What is expected of a step that always donates: `pytest bench` needs the option for it."""
-
-
 SMALL = Case(ModelConfig(5, width=8, layers=3), chunk=8, batch=1)
 RAGGED = Case(
     ModelConfig(7, width=6, layers=2),
@@ -160,8 +158,7 @@ def difference(given: Weights, returned: Weights) -> str:
             return f"{name} is {theirs.shape} instead of {ours.shape}"
         if not np.array_equal(ours, theirs):
             away = np.abs(ours.astype(np.float64) - theirs)
-            words = (
-                f"differs in {np.sum(away > 0)} of {away.size} numbers, by up to {away.max():.2g}"
-            )
-            return f"{name} {words}" + "; it is the transpose" * np.array_equal(ours.T, theirs)
+            count, most = np.sum(away > 0), away.max()
+            seen = f"{name} differs in {count} of {away.size} numbers, by up to {most:.2g}"
+            return seen + "; it is the transpose" * np.array_equal(ours.T, theirs)
     return ""

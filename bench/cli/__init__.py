@@ -6,7 +6,6 @@ Libraries are imported when they are needed.
 from __future__ import annotations
 
 import errno
-import inspect
 import os
 import sys
 import traceback
@@ -58,11 +57,6 @@ class Group(Help, TyperGroup):
     """All commands."""
 
 
-def paragraphs(text: str) -> str:
-    """Return a docstring with each paragraph on a line: a terminal wraps it once."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
-
-
 app = typer.Typer(
     name="bakeoff",
     cls=Group,
@@ -78,8 +72,9 @@ app = typer.Typer(
 for command in COMMANDS:
     module = import_module(f"bench.cli.{command}")
     function = getattr(module, command)
-    about = {"help": paragraphs(function.__doc__), "epilog": module.EXAMPLES}
-    app.command(command, cls=Command, **about)(function)
+    paragraphs = (" ".join(part.split()) for part in function.__doc__.split("\n\n"))
+    text = "\n\n".join(paragraphs)  # each on a line, which a terminal wraps once
+    app.command(command, cls=Command, help=text, epilog=module.EXAMPLES)(function)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,24 +82,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     What was wrong with what was given is one line on standard error.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
     message, status = "", 0
     try:
-        try:
-            status = app(given, prog_name="bakeoff", standalone_mode=False) or 0
-        finally:
-            sys.stdout.flush()
+        status = app(arguments, prog_name="bakeoff", standalone_mode=False) or 0
+        sys.stdout.flush()
     except BakeoffError as error:
         message, status = str(error), error.exit_status
     except typer.TyperException as error:
         message, status = wrong_use(error), 2
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except SystemExit as error:
-        if not isinstance(error.__context__, BrokenPipeError):  # then it is Rich's
-            raise
-        status = BROKEN_PIPE
     except BrokenPipeError:
+        status = BROKEN_PIPE
+    except SystemExit as error:  # Rich's
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
         status = BROKEN_PIPE
     except OSError as error:
         message, status = unusable(error), 2

@@ -14,10 +14,8 @@ from bench.options import StyleNames, names_of
 from common.errors import require_known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bench.check.runner import Judgement
-    from bench.report.table import Document, Section
+    from bench.report.table import Document
 
 EXAMPLES = """Examples:
 bakeoff check mine.py
@@ -88,6 +86,7 @@ def check(
 def document(judgement: Judgement) -> Document:
     """Return the verdict on an entrant, a table of checks by style, and the findings."""
     from bench.check.judge import CHECKS
+    from bench.check.subject import ERROR
     from bench.report.table import Column, Document, Row, Section, Table
 
     outcomes = {(result.check, result.style): result.outcome for result in judgement.results}
@@ -99,32 +98,19 @@ def document(judgement: Judgement) -> Document:
     columns = [Column("check"), *(Column(style or "file") for style in styles)]
     table = Table((*columns, Column("what has to hold", needed=False)), tuple(rows))
     reasons = dict.fromkeys(r.not_run for r in judgement.results if r.not_run)
+    sections = [Section("Checks", tuple(f"not run: {why}" for why in reasons), (table,))]
+    for number, finding in enumerate(sorted(judgement.findings, key=lambda f: f.severity), 1):
+        note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
+        title = f"{number}. {finding.check}, {finding.style or 'the file'}{note}"
+        about = {"expected": finding.expected, "seen": finding.seen, "look at": finding.where}
+        lines = (f"   {name:8}  {text}" for name, text in about.items())
+        sections.append(Section(title, (title, *lines)))
     return Document(
         f"Check of {judgement.path}",
         headline=f"{judgement.path}: {verdict(judgement)}",
         status="bad" if judgement.errors else "good",
-        sections=(
-            Section("Checks", tuple(f"not run: {why}" for why in reasons), (table,)),
-            *_findings(judgement),
-        ),
+        sections=tuple(sections),
     )
-
-
-def _findings(judgement: Judgement) -> Iterator[Section]:
-    """Yield the findings, errors first."""
-    from bench.check.subject import ERROR
-    from bench.report.table import Section
-
-    for number, finding in enumerate(sorted(judgement.findings, key=lambda f: f.severity), 1):
-        note = "" if finding.severity == ERROR else " (a note: the entrant may be measured)"
-        title = f"{number}. {finding.check}, {finding.style or 'the file'}{note}"
-        lines = (
-            title,
-            f"   expected  {finding.expected}",
-            f"   seen      {finding.seen}",
-            f"   look at   {finding.where}",
-        )
-        yield Section(title, lines)
 
 
 def verdict(judgement: Judgement) -> str:

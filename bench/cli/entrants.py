@@ -12,8 +12,6 @@ from bench.streams import say
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bench.environments.builder import Builder
 
 COLUMNS = ("entrant", "library", "version", "environment", "code lines", "styles")
@@ -38,8 +36,16 @@ def entrants(
     from bench.environments.builder import Builder
     from bench.report.table import Column, Document, Row, Section, Table
 
+    own = [name for name in impls.names() if impls.readable(name).own_environment]
+    asked = names_of(build)
+    for name in asked:
+        if name != "all" and not impls.declared(name).own_environment:
+            raise BakeoffError(
+                f"entrant {name!r} has no environment of its own; those that have: "
+                f"{', '.join(own)}; choose one of them"
+            )
     builder = Builder(notify=say)
-    for name in isolated(names_of(build)):
+    for name in own if "all" in asked else asked:
         builder.place_of(name)
     rows, problems = [], []
     for name in impls.names():
@@ -51,24 +57,6 @@ def entrants(
     columns = tuple(Column(title, number=title == "code lines") for title in COLUMNS)
     sections = (Section("Entrants", tables=(Table(columns, tuple(rows)),)),)
     show(Document("Entrants", sections=sections, warnings=tuple(problems)))
-
-
-def isolated(names: Sequence[str]) -> Sequence[str]:
-    """Return entrants with environments of their own by their names; `all` stands for all of them.
-
-    Raises:
-        BakeoffError: there is no such entrant, or it has none.
-    """
-    import impls
-
-    known = [name for name in impls.names() if impls.readable(name).own_environment]
-    for name in names:
-        if name != "all" and not impls.declared(name).own_environment:
-            raise BakeoffError(
-                f"entrant {name!r} has no environment of its own; those that have: "
-                f"{', '.join(known)}; choose one of them"
-            )
-    return known if "all" in names else names
 
 
 def described(name: str, builder: Builder) -> tuple[str, ...]:

@@ -48,9 +48,9 @@ def matrix(
     if out is not None:
         return measured(runs, out, ray)
     for run in runs:
-        print(f"  {run}, {run.table.cells} cells, {timedelta(seconds=run.table.budget)}")
-    cells = sum(run.table.cells for run in runs)
-    time = timedelta(seconds=round(sum(run.table.budget for run in runs)))
+        print(f"  {run.title}, {run.cells} cells, {timedelta(seconds=run.budget)}")
+    cells = sum(run.cells for run in runs)
+    time = timedelta(seconds=round(sum(run.budget for run in runs)))
     print(f"{len(runs)} runs of {cells} cells take {time} on one machine.")
     return 0
 
@@ -67,28 +67,26 @@ def measured(runs: Sequence[PlannedRun], out: Path, ray: str | None) -> int:
     require_folder_to_be(out, "--out")
     out.mkdir(parents=True, exist_ok=True)
     left = [run for run in runs if not (out / f"{run.key}.json").exists()]
-    left.sort(key=lambda run: run.table.budget, reverse=True)
-    failed = 0
+    left.sort(key=lambda run: run.budget, reverse=True)
     outputs = measure_here(left, out) if ray is None else measure_on_cluster(left, ray)
     try:
         with closing(outputs):
             for number, (run, output) in enumerate(outputs, 1):
                 failure, outcome = out / f"{run.key}.failed.txt", "measured"
                 if output.file is None:
-                    failed += 1
                     atomic_write(failure, f"{output.log}\n")
                     outcome = f"failed: {output.log.splitlines()[-1][:200]}"
                 else:
                     atomic_write(out / f"{run.key}.json", output.file)
                     failure.unlink(missing_ok=True)
-                say(f"{run} {outcome}; {number} of {len(left)} done")
+                say(f"{run.title} {outcome}; {number} of {len(left)} done")
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted; results so far are in {out}, give the same command again to go on"
         ) from None
     done = sum((out / f"{run.key}.json").exists() for run in runs)
     print(f"{done} of {len(runs)} runs are measured; see `bakeoff report {out}/*.json`")
-    if failed:
+    if failed := len(runs) - done:
         say(
             f"{failed} runs failed: see {out}/*.failed.txt; the same command tries them again, "
             f"from where they stopped: delete {out}/*.unfinished to start anew"

@@ -37,24 +37,6 @@ def new(
     entrant.
     """
     import impls
-
-    path = into / f"{name}.py"
-    require_name(name)
-    require_new(path, "file")
-    if model is not None:
-        begin = {n: text for n in impls.here() if (text := impls.readable(n).begin)}
-        require_known("model", [model], begin)
-        atomic_write(path, begin[model].replace("NAME", name))
-        print(f"wrote {path}; next: bakeoff cost {shlex.quote(str(path))}")
-        return
-    template = resources.files("bench.check").joinpath("skeleton.py.txt")
-    atomic_write(path, template.read_text("utf-8").replace("NAME", name))
-    print(f"wrote {path}; next: bakeoff check {shlex.quote(str(path))}")
-
-
-def require_name(name: str) -> None:
-    """Raise BakeoffError if the name is not an identifier, or taken."""
-    import impls
     from common.config import WORKLOADS
 
     if not name.isidentifier() or keyword.iskeyword(name):
@@ -72,3 +54,14 @@ def require_name(name: str) -> None:
             f"there is an entrant {name!r} already; known: {', '.join(impls.names())}: "
             "give another name"
         )
+    path = into / f"{name}.py"
+    require_new(path, "file")
+    if model is None:
+        skeleton = resources.files("bench.check").joinpath("skeleton.py.txt")
+        command, text = "check", skeleton.read_text("utf-8")
+    else:
+        begin = {n: text for n in impls.here() if (text := impls.readable(n).begin)}
+        require_known("model", [model], begin)
+        command, text = "cost", begin[model]
+    atomic_write(path, text.replace("NAME", name))
+    print(f"wrote {path}; next: bakeoff {command} {shlex.quote(str(path))}")

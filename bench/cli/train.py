@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from common.contract import Model, TrainStep
     from common.corpus import Corpus
-    from common.train import Epoch
     from common.weights import Saved
 
 EXAMPLES = """Examples:
@@ -109,10 +108,16 @@ def train(
     options |= {"epoch_chars": epoch_chars, "learning_rate": learning_rate}
     options |= {"weight_decay": weight_decay}
     given = {name: value for name, value in options.items() if value is not None}
-    run = prepared(given, resume, epochs, sample_every, prompt)
+    run = prepared(given, resume)
+    if epochs < run.start.epoch:
+        raise BakeoffError(
+            f"epochs is {epochs}, but the resumed run has done {run.start.epoch} already; "
+            "it counts those in: give a larger number"
+        )
+    run.start.vocab.encode(prompt, "the prompt")  # raises what is wrong with it
     further = {"epochs": epochs, "sample-every": sample_every, "prompt": prompt, "backend": backend}
     texts = [f"--{name}={value}" for name, value in further.items() if value not in (None, "")]
-    follow(run, save or resume, texts)
+    follow(run, epochs, sample_every, prompt, save or resume, texts)
 
 
 def use(name: str | None) -> None:
@@ -144,8 +149,7 @@ def use(name: str | None) -> None:
         jax.config.update("jax_default_device", devices[device.number])
 
 
-@dataclass(frozen=True)
-class TrainingRun:
+class TrainingRun(NamedTuple):
     """A run put together from options and, where one is resumed, from its file."""
 
     start: Saved
@@ -153,50 +157,15 @@ class TrainingRun:
     tokens: Int[np.ndarray, " characters"]
     model: Model
     step: TrainStep
-    until: int
-    """Epochs in all, those of a resumed run included."""
-    sample_every: int
-    """Epochs between two samples; 0 for none."""
-    prompt: str
-
-    @property
-    def heading(self) -> str:
-        """What is trained, on which text."""
-        start, entropy = self.start, self.corpus.entropy
-        return (
-            f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
-            f"{start.corpus}, {len(self.tokens)} characters, {len(start.vocab)} distinct"
-            + ("" if entropy is None else f", entropy {entropy:.4f} nats per character")
-        )
-
-    def lines(self, epoch: Epoch) -> str:
-        """Return an epoch as the tutorial prints it, with what the model then writes, greedily.
-
-        There is a sample after every `sample_every` epochs, and after the last one.
-        """
-        text = f"epoch {epoch.number:4d}  loss {epoch.loss:.4f}  {epoch.seconds:.2f} s"
-        every, start = self.sample_every, self.start
-        if not every or (epoch.number % every and epoch.number != self.until - 1):
-            return text
-        from common.sample import sample
-
-        params = self.model.from_weights(epoch.checkpoint.weights)
-        what = self.model, params, start.model, start.vocab, self.prompt, SAMPLE_LENGTH
-        return f"{text}\n{sample(*what, seed=start.seed)}"
 
 
-def prepared(
-    given: Mapping[str, Any], resume: Path | None, until: int, sample_every: int, prompt: str
-) -> TrainingRun:
+def prepared(given: Mapping[str, Any], resume: Path | None) -> TrainingRun:
     """Return the run that is asked for, before anything is written.
 
     Args:
         given: Options by their names. They replace what a resumed file has, or the defaults of a
             new run, whose weights come from the entrant's own initialisers.
         resume: A file of weights.
-        until: Epochs in all.
-        sample_every: Epochs between two samples.
-        prompt: Start of samples.
 
     Raises:
         BakeoffError: an option, the file or the text is wrong.
@@ -211,11 +180,6 @@ def prepared(
     from common.vocab import Vocab
 
     saved = disk.load(resume) if resume else None
-    if saved and until < saved.epoch:
-        raise BakeoffError(
-            f"epochs is {until}, but the resumed run has done {saved.epoch} already; "
-            "it counts those in: give a larger number"
-        )
     corpus = corpora.load(given.get("corpus") or (saved.corpus if saved else "synthetic"))
     if saved:
         start = msgspec.structs.asdict(saved)
@@ -245,19 +209,26 @@ def prepared(
     if not saved:
         weights = on_host(model.to_weights(model.init(jax.random.key(start["seed"]))))
         start["checkpoint"] = fresh_checkpoint(weights)
-    start["vocab"].encode(prompt, "the prompt")
     tokens = start["vocab"].encode(corpus.text, f"the corpus {corpus.name!r}")
     step = style(start["model"], adamw(start["optimiser"]))
-    return TrainingRun(
-        disk.Saved(**start), corpus, tokens, model, step, until, sample_every, prompt
-    )
+    return TrainingRun(disk.Saved(**start), corpus, tokens, model, step)
 
 
-def follow(run: TrainingRun, path: Path | None, further: list[str]) -> None:
-    """Train, showing and saving as it goes.
+def follow(
+    run: TrainingRun,
+    until: int,
+    sample_every: int,
+    prompt: str,
+    path: Path | None,
+    further: list[str],
+) -> None:
+    """Train, showing epochs as the tutorial does, and saving as it goes.
 
     Args:
         run: To train.
+        until: Epochs in all, those of a resumed run included.
+        sample_every: Epochs between two samples of what the model writes, greedily; 0 for none.
+        prompt: Start of samples.
         path: Of the weights; without one, they are kept only if the run is cut off.
         further: Options of the command that goes on, beside the file.
 
@@ -265,20 +236,36 @@ def follow(run: TrainingRun, path: Path | None, further: list[str]) -> None:
         InterruptedRunError: Ctrl-C or SIGTERM.
         BakeoffError: the training failed, or the file cannot be written.
     """
+    from common.sample import sample
     from common.train import by_chunk, epochs
 
-    start = last = run.start
+    model, step, start = run.model, run.step, run.start
+    last = start
+    known = run.corpus.entropy
+    entropy = "" if known is None else f", entropy {known:.4f} nats per character"
     losses: list[float] = []
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        print(run.heading, flush=True)
-        run.step.load(start.checkpoint)
-        how = run.tokens, start.model, start.data, start.seed, range(start.epoch, run.until)
-        for epoch in epochs(by_chunk(run.step), run.step, *how):
-            number = epoch.number + 1
-            last = msgspec.structs.replace(start, checkpoint=epoch.checkpoint, epoch=number)
+        print(
+            f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
+            f"{start.corpus}, {len(run.tokens)} characters, {len(start.vocab)} distinct{entropy}",
+            flush=True,
+        )
+        step.load(start.checkpoint)
+        numbers = range(start.epoch, until)
+        for epoch in epochs(
+            by_chunk(step), step, run.tokens, start.model, start.data, start.seed, numbers
+        ):
+            number = epoch.number
+            last = msgspec.structs.replace(start, checkpoint=epoch.checkpoint, epoch=number + 1)
             losses = [*losses, epoch.loss][-LAST:]
-            print(run.lines(epoch), flush=True)
+            print(f"epoch {number:4d}  loss {epoch.loss:.4f}  {epoch.seconds:.2f} s", flush=True)
+            if sample_every and (number % sample_every == 0 or number == until - 1):
+                params = model.from_weights(epoch.checkpoint.weights)
+                written = sample(
+                    model, params, start.model, start.vocab, prompt, SAMPLE_LENGTH, seed=start.seed
+                )
+                print(written, flush=True)
             if path is not None and last.epoch % EVERY == 0:
                 keep(last, path)
         if losses:

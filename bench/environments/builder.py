@@ -105,13 +105,12 @@ class Builder:
             if (root / LOCK).read_bytes() == (ROOT / LOCK).read_bytes():
                 return Environment(spec, Place.of(sys.executable, root), commit=commit)
         wheels = {s.package: built(s, self.sources, self.notify) for s in spec.sources}
-        path, python, resolution = self.built(of_spec(spec, root, pythons, wheels))
+        interpreter, python, made = self.built(of_spec(spec, root, pythons, wheels))
         developed = {package: wheel.version for package, wheel in wheels.items()}
-        pins = [pin.partition(" @ ")[0] for pin in resolution.pins]
+        pins = [pin.partition(" @ ")[0] for pin in made.pins]
         pins = [f"{pin}=={developed[pin]}" if pin in developed else pin for pin in pins]
-        place = Place.of(str(python_of(path)), root)
-        gaps = resolution.gaps
-        return Environment(spec, place, tuple(pins), python, gaps, commit, developed)
+        place = Place.of(interpreter, root)
+        return Environment(spec, place, tuple(pins), python, made.gaps, commit, developed)
 
     def changed(self, environment: Environment) -> Iterator[str]:
         """Yield which checkouts of an environment have changed since it was built."""
@@ -122,8 +121,8 @@ class Builder:
 
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""
-        path, _, _ = self.built(of_entrant(entrant))
-        return Place.of(str(python_of(path)))
+        interpreter, _, _ = self.built(of_entrant(entrant))
+        return Place.of(interpreter)
 
     def folder_of(self, entrant: str) -> Path | None:
         """Return the folder of an entrant's locked environment; None if it has not been built."""
@@ -131,8 +130,8 @@ class Builder:
         folders = (self.folder_with(request.lock, python) for python in request.pythons)
         return next(filter(_is_complete, folders), None)
 
-    def built(self, request: BuildRequest) -> tuple[Path, str, Resolution]:
-        """Return the folder of an environment, its Python's version and its packages.
+    def built(self, request: BuildRequest) -> tuple[str, str, Resolution]:
+        """Return the interpreter of an environment, its minor version and the packages.
 
         The first of the request's Pythons that it can be built with is taken.
         """
@@ -141,7 +140,7 @@ class Builder:
             try:
                 resolution = self.resolution(request, python)
                 path = self.install(request, resolution.pins, python)
-                return path, python, resolution
+                return str(python_of(path)), python, resolution
             except UnsolvableError as error:
                 problems.append(str(error))
         raise UnsolvableError(

@@ -116,28 +116,22 @@ def parse(text: str, option: str = "SPEC") -> Spec:
                 raise BakeoffError(f"{option} {given!r} has two days; give one")
             date = day(part[1:], option)
             continue
-        name, wanted, url = _pin(part, f"{option} {given!r}")
+        try:
+            pin = Requirement(part)
+        except InvalidRequirement:
+            pin = None
+        if pin is None or not (pin.specifier or pin.url) or pin.extras or pin.marker:
+            raise BakeoffError(f"{option} {given!r}: {part!r} is not a pin; give {EXAMPLES}")
+        name = canonicalize_name(pin.name)
+        if name not in PACKAGES:
+            raise BakeoffError(f"{option} {given!r}: {unknown('package', pin.name, PACKAGES)}")
         if name in pins or any(source.package == name for source in sources):
             raise BakeoffError(f"{option} {given!r} pins {name} twice; give one pin")
-        if url:
-            sources.append(source_of(name, url, f"{option} {given!r}"))
+        if pin.url:
+            sources.append(source_of(name, pin.url, f"{option} {given!r}"))
         else:
-            pins[name] = wanted
+            pins[name] = str(pin.specifier)
     return Spec(given, date, tuple(pins.items()), tuple(sources))
-
-
-def _pin(part: str, given: str) -> tuple[str, str, str]:
-    """Return the package of a part, and the releases or the source that are wanted of it."""
-    try:
-        pin = Requirement(part)
-    except InvalidRequirement:
-        pin = None
-    if pin is None or not (pin.specifier or pin.url) or pin.extras or pin.marker:
-        raise BakeoffError(f"{given}: {part!r} is not a pin; give {EXAMPLES}")
-    name, wanted = canonicalize_name(pin.name), str(pin.specifier)
-    if name not in PACKAGES:
-        raise BakeoffError(f"{given}: {unknown('package', pin.name, PACKAGES)}")
-    return name, wanted, pin.url or ""
 
 
 def of_day(date: datetime.date) -> Spec:

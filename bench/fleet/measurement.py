@@ -80,7 +80,7 @@ def measure_here(
         KeyboardInterrupt: Ctrl-C; the run's journal is kept.
     """
     for run in runs:
-        say(f"measuring {run}")
+        say(f"measuring {run.title}")
         place = folder / f"{run.key}.unfinished"
         place.mkdir(exist_ok=True)
         begun = any(path.stat().st_size for path in (place / FOLDER).glob(f"*{SUFFIX}"))
@@ -104,15 +104,12 @@ def measure_on_cluster(
     expected, ray = identity(), connected(address)
 
     def submit(run: PlannedRun) -> Any:
-        nodes = [
-            node["Resources"]
-            for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get(run.backend.upper())
-        ]
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [resources for resources in alive if resources.get(run.backend.upper())]
         if not nodes:
             raise BakeoffError(
-                f"no node of the cluster can measure {run}: start one with its backend, or take it "
-                "out of the plan"
+                f"no node of the cluster can measure {run.title}: start one with its backend, or "
+                "take it out of the plan"
             )
         options: dict[str, Any] = {  # a whole node: all that the smallest one has
             "num_cpus": min(resources.get("CPU", 0) for resources in nodes),

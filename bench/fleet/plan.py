@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -43,11 +42,6 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds of each run."""
     repeat: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
 
-    @property
-    def cells(self) -> int:
-        """The number of cells of each run, without the baseline's."""
-        return len(set(self.entrants)) * len(set(self.styles))
-
     def runs(self) -> Iterator[PlannedRun]:
         """Yield its runs; raise BakeoffError if a name in it is unknown."""
         Selection(workloads=self.workloads, metrics=self.metrics).check_names()
@@ -61,8 +55,26 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     f"environment {environment!r} is a git revision; give `current`, a day or "
                     "releases, or compare revisions by `bakeoff ab`"
                 )
-        for where in product(self.environments, self.backends, self.workloads, range(self.repeat)):
-            yield PlannedRun(self, *where)
+        cells = len(set(self.entrants)) * len(set(self.styles))
+        for environment, backend, workload, number in product(
+            self.environments, self.backends, self.workloads, range(self.repeat)
+        ):
+            other = "" if environment == spec.CURRENT else environment
+            given = {
+                "entrant": self.entrants,
+                "style": self.styles,
+                "workload": (workload,),
+                "backend": (backend,),
+                "metric": self.metrics,
+                "environment": (other,) if other else (),
+            }
+            arguments = [f"--{name}={','.join(values)}" for name, values in given.items() if values]
+            arguments.append(f"--budget={self.budget:g}")
+            digest = hashlib.sha256(json.dumps([*arguments, number]).encode()).hexdigest()
+            title = f"{self.name}: {workload} on {backend}"
+            title += f" in {other}" * bool(other) + f" ({number + 1})" * bool(number)
+            key = f"{self.name}-{digest[:12]}"
+            yield PlannedRun(title, key, arguments, backend, cells, self.budget)
 
 
 class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,41 +85,20 @@ class PlanFile(msgspec.Struct, forbid_unknown_fields=True):
     compare: list[dict[str, Any]] = []
 
 
-@dataclass(frozen=True)
-class PlannedRun:
+class PlannedRun(NamedTuple):
     """One run of `pytest bench`; the entrants and styles of its table are measured together."""
 
-    table: CompareTable
-    environment: str
+    title: str
+    """What it measures, for people."""
+    key: str
+    """A short unique name, the same whenever the same run is planned."""
+    arguments: list[str]
+    """The arguments of `pytest bench` that measure it."""
     backend: str
-    workload: str
-    number: int
-    """Which repetition it is, from 0."""
-
-    @property
-    def key(self) -> str:
-        """A short unique name, the same whenever the same run is planned."""
-        text = json.dumps([*self.arguments, self.number])
-        return f"{self.table.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-    @property
-    def arguments(self) -> list[str]:
-        """The arguments of `pytest bench` that measure it."""
-        given = {
-            "entrant": self.table.entrants,
-            "style": self.table.styles,
-            "workload": (self.workload,),
-            "backend": (self.backend,),
-            "metric": self.table.metrics,
-            "environment": () if self.environment == spec.CURRENT else (self.environment,),
-        }
-        named = [f"--{name}={','.join(values)}" for name, values in given.items() if values]
-        return [*named, f"--budget={self.table.budget:g}"]
-
-    def __str__(self) -> str:
-        environment = "" if self.environment == spec.CURRENT else f" in {self.environment}"
-        repetition = f" ({self.number + 1})" if self.number else ""
-        return f"{self.table.name}: {self.workload} on {self.backend}{environment}{repetition}"
+    cells: int
+    """Number of them, without the baseline's."""
+    budget: float
+    """In seconds."""
 
 
 def plan(path: Path) -> list[PlannedRun]:

@@ -93,12 +93,12 @@ def test_an_interrupted_run_without_a_file_names_a_new_one(
     (tmp_path / "bakeoff-pure_jax-1.safetensors").write_text("mine")
     (tmp_path / "text").write_text("a b")
     interrupted = Mock(side_effect=KeyboardInterrupt)
-    options = ("--epochs", "7", "--prompt", "a b", "--backend", "cpu")
-    further = "--epochs=7 --sample-every=0 '--prompt=a b' --backend=cpu"
+    options = ("--epochs", "7", "--sample-every", "1", "--prompt", "a b", "--backend", "cpu")
+    further = "--epochs=7 --sample-every=1 '--prompt=a b' --backend=cpu"
     for where, done in (
         ("common.train.epochs", ""),
         (
-            "bench.cli.train.TrainingRun.lines",
+            "common.sample.sample",
             "; 1 epoch saved to bakeoff-pure_jax-2.safetensors; go on with: "
             f"bakeoff train --resume=bakeoff-pure_jax-2.safetensors {further}",
         ),

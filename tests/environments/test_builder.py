@@ -213,7 +213,7 @@ def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
 ) -> None:
     if not (ROOT / ".git").exists() or git("rev-parse", "--is-shallow-repository") == "true":
         pytest.skip("the history of this project is not at hand")
-    built = Mock(return_value=(builder.folder, minor(), Resolution(())))
+    built = Mock(return_value=(sys.executable, minor(), Resolution(())))
     monkeypatch.setattr(Builder, "built", built)  # asked where the revision has another lock
     before = git("stash", "list"), git("worktree", "list")
     head = builder.environment(parse("HEAD"), [minor()])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.fleet.measurement import measure_here, measure_on_cluster
-from bench.fleet.plan import CompareTable, PlannedRun
+from bench.fleet.plan import CompareTable
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def test_a_cluster_measures_also_where_a_node_is_lost_and_refuses_another_jax(
 
     for name in [name for name in os.environ if "XDIST" in name]:
         monkeypatch.delenv(name)  # or pytest-benchmark would switch itself off
-    table = CompareTable("a", entrants=("haiku",))
-    runs = [PlannedRun(table, "current", "cpu", "seed", number) for number in range(4)]
+    runs = [*CompareTable("a", entrants=("haiku",), repeat=4).runs()]
     local: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         lost = local.add_node(num_cpus=1)
@@ -75,7 +74,7 @@ def test_a_cluster_measures_also_where_a_node_is_lost_and_refuses_another_jax(
         threading.Timer(8, local.remove_node, [lost], {"allow_graceful": False}).start()
         writer = (sys.executable, "-c", f"import time; time.sleep(6); {WRITES}")
         outputs = measure_on_cluster(runs, local.address, writer)
-        assert sorted(run.number for run, output in outputs if output.file) == [0, 1, 2, 3]
+        assert {run.key for run, output in outputs if output.file} == {run.key for run in runs}
         other_jax = tmp_path / "jax-0.1.dist-info" / "METADATA"
         other_jax.parent.mkdir()
         other_jax.write_text("Metadata-Version: 2.1\nName: jax\nVersion: 0.1\n")
