@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
-from bench.engine.visits import CALLS, OPEN_SECONDS, PROVE_SECONDS, TurnKind, Visit, Visits
+from bench.engine.visits import CALLS, TurnKind, Visit, Visits, living_arms
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, METRICS, STEP, TOGETHER, Kind
+from bench.options import MOST_COUNT
 from bench.stats.estimate import estimate
 from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS
 from common.config import WORKLOADS
@@ -164,14 +165,18 @@ class Plan:
             ),
         )
         """The tutorial's first: it is what people ask about. Sweeps come last and go up."""
+        self.counted: dict[int, str] = {}
+        """Workloads to count at, by layers: what Python does depends on these alone."""
+        for workload in sorted(self.workloads, key=lambda w: WORKLOADS[w].work):
+            self.counted.setdefault(WORKLOADS[workload].layers, workload)
+        self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
+        """Workers of each kind of turns at most: those that were asked for, if any."""
         self.made: Counter[tuple[Group, TurnKind]] = Counter()
         """Workers, or pairs of them, that came to their end."""
         self.lost: Counter[tuple[Group, TurnKind]] = Counter()
         """Visits in a row of which none did."""
-        self.swept: Counter[str] = Counter()
-        """Sweeps of cold processes, by workload."""
         self.chosen: dict[str, list[tuple[Group, Cell]]] = {}
-        """Whose cold processes are measured, by workload."""
+        """Whose cold processes are measured, by workload; since its first sweep."""
         self.once: set[tuple[str, SideState, str]] = set()
         """Counts and trainings that were begun, by side and workload."""
         self.doubts = Doubts(self)
@@ -246,7 +251,11 @@ class Plan:
         )
         visits: list[tuple[Sequence[Group], TurnKind]] = []
         for turn, groups in turns.items():
-            groups = [g for g in groups if self.lost[g, turn] < TRIES and not self.over(g, turn)]
+            groups = [
+                group
+                for group in groups
+                if self.lost[group, turn] < TRIES and self.made[group, turn] < self.most_workers
+            ]
             if self.history:
                 order = self.visits.rng.sample(groups, len(groups))
                 order.sort(key=lambda group: self.made[group, turn])
@@ -265,15 +274,6 @@ class Plan:
         larger = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
         return FURTHER if larger and "seed" in self.workloads else 1.0
 
-    @property
-    def given(self) -> int | None:
-        """Workers of each kind of turns that were asked for; None where the budget decides."""
-        return self.options.processes or (1 if self.options.fixed else None)
-
-    def over(self, group: Group, turn: TurnKind) -> bool:
-        """Tell whether a number of workers was asked for, and is reached."""
-        return self.given is not None and self.made[group, turn] >= self.given
-
     def warm_job(
         self, groups: Sequence[Group], turn: TurnKind, lacking: float, longer: float = 0.0
     ) -> Job:
@@ -287,12 +287,13 @@ class Plan:
         """
         cores = self.cores(groups[0], turn.kind)
         pinned = bool(cores[0])
-        most = len(cores) if self.given is None else self.given - self.made[groups[0], turn]
-        most = len(groups) if len(groups) > 1 else most
+        most = len(groups)
+        if most == 1:
+            most = self.most_workers - self.made[groups[0], turn]
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             in_a_row = 1 if pinned else count
-            arms = [self.arms(group, turn.workload) for group in visits]
+            arms = [sorted(living_arms(group, turn.workload)) for group in visits]
             opening = max(self.visits.opening_cost(g, turn.workload, count) for g in visits)
             block = max(
                 self.visits.block_cost(g, turn, a) for g, a in zip(visits, arms, strict=True)
@@ -326,11 +327,6 @@ class Plan:
         run = partial(self.visit, visits, turn, cores[:count], seconds, rounds)
         more = (several - 1) * (again + in_a_row * seconds)
         return Job(gain, opening + in_a_row * seconds, least, run, more)
-
-    def arms(self, group: Group, workload: str) -> list[str]:
-        """Return the arms that are alive on all sides."""
-        several = [{str(cell.arm) for cell in side.alive(workload)} for side in group]
-        return sorted(set.intersection(*several))
 
     def visit(
         self,
@@ -396,19 +392,20 @@ class Plan:
 
     def cold_jobs(self) -> Iterator[Job]:
         """Yield a sweep of cold processes at each workload; the first one is of several."""
-        if self.options.fixed and self.options.cold_samples is None:
-            return
         asked = self.options.cold_samples
+        if self.options.fixed and asked is None:
+            return
         for workload in self.workloads:
-            if asked is not None and self.swept[workload] >= asked:
+            first = workload not in self.chosen
+            if asked is not None and not first:
                 continue
-            first = self.swept[workload] == 0
             sweeps = asked or (self.least_cold if first else 1)
             pairs = self.cold_cells(workload, sweeps) if first else self.chosen[workload]
             pairs = [(g, c) for g, c in pairs if all(s.cells[c].failure is None for s in g)]
             if not pairs:
                 continue
-            seconds = sweeps * self.sweep_cost(pairs) + (self.proof_cost(pairs) if first else 0.0)
+            proofs = self.visits.proof_cost(pairs) if first else 0.0
+            seconds = sweeps * self.sweep_cost(pairs) + proofs
             gain = sum(self.cold_gain(group, cell, sweeps) for group, cell in pairs)
             run = partial(self.sweep, workload, pairs, sweeps)
             yield Job(gain, seconds, 0.0 if asked is not None else seconds, run)
@@ -427,11 +424,6 @@ class Plan:
         """Return the seconds of one cold process of each."""
         lanes = len(self.cores(pairs[0][0], HOST))
         return sum(self.visits.cold_cost(group) for group, _ in pairs) / lanes
-
-    def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
-        """Return the seconds that it takes to prove what is not proven yet."""
-        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
-        return len(unproven) * (PROVE_SECONDS + OPEN_SECONDS)
 
     def cold_cells(self, workload: str, sweeps: int) -> list[tuple[Group, Cell]]:
         """Return whose cold processes fit into their part of the time.
@@ -458,8 +450,8 @@ class Plan:
         others = bool(self.turns())
         most = self.affordable(COLD_SHARE if others else 1.0)
         pure = [(group, cell) for group, cell in everything if cell.style == PURE]
-        for pairs in (everything, pure):
-            if pairs and sweeps * self.sweep_cost(pairs) + self.proof_cost(pairs) <= most:
+        for pairs in filter(None, (everything, pure)):
+            if sweeps * self.sweep_cost(pairs) + self.visits.proof_cost(pairs) <= most:
                 return pairs
         return []
 
@@ -473,19 +465,16 @@ class Plan:
 
     def sweep(self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int) -> Lanes:
         """Measure cold processes, each sweep in another random order."""
-        first = self.swept[workload] == 0
+        first = workload not in self.chosen
         for group in dict.fromkeys(group for group, _ in pairs):
             cells = [cell for other, cell in pairs if other is group]
             if any(not side.proven(cell) for side in group for cell in cells):
-                resting = frozenset(self.arms(group, workload)) - {str(c.arm) for c in cells}
-                resting -= {*map(str, REFERENCE)}
                 lanes = self.cores(group, HOST)
-                visits = [Visit(group, workload, resting=resting) for _ in lanes]
+                visits = [Visit.of(group, cells) for _ in lanes]
                 opened = yield from self.visits.opened(lanes, visits)
                 yield from self.visits.measured(opened, 0.0, 0)
         pairs = [(g, c) for g, c in pairs if all(s.proven(c) for s in g)]
         if not pairs:
-            self.swept[workload] += sweeps
             self.chosen[workload] = []
             return
         lanes = self.cores(pairs[0][0], HOST)
@@ -506,7 +495,6 @@ class Plan:
                     yield partial(self.cold_process, *pair)
 
         yield from self.visits.phase(lanes, processes())
-        self.swept[workload] += sweeps
 
     def cold_process(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
         """Measure one cold process on each side, unless the time is over."""
@@ -523,7 +511,9 @@ class Plan:
         others = bool(self.turns())
         for side in self.sides:
             lanes = self.cores((side,), HOST)
-            for workload in self.counted_at(side):
+            for workload in self.counted.values():
+                if ("count", side, workload) in self.once:
+                    continue
                 cells = [c for c in side.alive(workload) if not c.is_control]
                 seconds = self.visits.opening_cost((side,), workload, len(lanes))
                 job = self.job_once("count", side, cells, seconds, COUNT_GAIN * len(cells))
@@ -551,13 +541,6 @@ class Plan:
     def affordable(self, share: float) -> float:
         """Return the seconds of a share of the budget, as far as they are left."""
         return math.inf if self.options.fixed else min(self.left, share * self.options.budget)
-
-    def counted_at(self, side: SideState) -> list[str]:
-        """Return the workloads to count at: what Python does depends on the layers alone."""
-        smallest: dict[int, str] = {}
-        for workload in sorted(self.workloads, key=lambda w: WORKLOADS[w].work):
-            smallest.setdefault(WORKLOADS[workload].layers, workload)
-        return [w for w in smallest.values() if ("count", side, w) not in self.once]
 
     def job_once(
         self, do: Do, side: SideState, cells: list[Cell], seconds: float, gain: float

@@ -274,10 +274,10 @@ def read_header(journal: Journal) -> Header:
         ) from error
 
 
-def code_digest(places: Iterable[str] = CODE) -> str:
+def code_digest() -> str:
     """Return the SHA-256 of the code that a run's numbers depend on."""
     digest = hashlib.sha256()
-    for place in map(ROOT.joinpath, places):
+    for place in map(ROOT.joinpath, CODE):
         for path in sorted(place.rglob("*.py")) or [place]:
             digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()

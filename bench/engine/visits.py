@@ -95,6 +95,19 @@ class Visit:
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
 
+    @classmethod
+    def of(cls, group: Group, cells: Sequence[Cell], cores: Cores = ()) -> Visit:
+        """Return a visit that opens some cells of a workload, and the references, alone."""
+        workload, arms = cells[0].workload, {cell.arm for cell in cells} | {*REFERENCE}
+        resting = frozenset(living_arms(group, workload) - {*map(str, arms)})
+        return cls(group, workload, resting=resting, cores=cores)
+
+
+def living_arms(group: Group, workload: str) -> set[str]:
+    """Return the arms that are alive on all sides."""
+    sides = [{str(cell.arm) for cell in side.alive(workload)} for side in group]
+    return set.intersection(*sides)
+
 
 class Visits:
     """What can be done, what it costs, and what came of it."""
@@ -163,6 +176,11 @@ class Visits:
             return 1.0
         guesses = sum(turn.guess for _, turn, _ in self.turn_seconds)
         return sum(self.turn_seconds.values()) / guesses
+
+    def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
+        """Return the seconds that it takes to prove what is not proven yet."""
+        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
+        return len(unproven) * (PROVE_SECONDS + OPEN_SECONDS)
 
     def cold_cost(self, group: Group) -> float:
         """Return about how many seconds a cold process takes on each of a group's sides."""
@@ -406,12 +424,9 @@ class Visits:
 
         None without the baseline: what an arm computed while it was timed is compared with that.
         """
-        several = [
-            {str(cell.arm) for cell in side.alive(visit.workload)} & self.held[worker]
-            for side, worker in visit.workers.items()
-        ]
-        arms = sorted(set.intersection(*several))
-        return arms if str(BASELINE) in arms else []
+        held = (self.held[worker] for worker in visit.workers.values())
+        arms = living_arms(visit.group, visit.workload).intersection(*held)
+        return sorted(arms) if str(BASELINE) in arms else []
 
     def in_turns(
         self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
@@ -497,16 +512,13 @@ class Visits:
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
     ) -> Steps[None]:
         """Count or train cells of one workload in a worker, started again where it dies."""
-        left, workload = list(cells), cells[0].workload
+        left = list(cells)
         while not side.given_up:
             left = [cell for cell in left if side.cells[cell].failure is None]
             if not left:
                 return
             if do == "train":
-                arms = {str(cell.arm) for cell in side.alive(workload)}
-                resting = frozenset(arms - {str(c.arm) for c in left} - {*map(str, REFERENCE)})
-                visit = Visit((side,), workload, resting=resting, cores=cores)
-                worker = yield from self.open(side, visit)
+                worker = yield from self.open(side, Visit.of((side,), left, cores))
             else:
                 worker = yield from self.loaded(side, left, cores)
             if worker is None:
