@@ -16,17 +16,15 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
-from bench.engine.visits import CALLS, TurnKind, Visit, Visits, living_arms
+from bench.engine.visits import TurnKind, Visit, Visits, living_arms
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, METRICS, STEP, TOGETHER, Kind
 from bench.options import MOST_COUNT
 from bench.stats.estimate import estimate
-from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
@@ -204,12 +202,15 @@ class Plan:
 
     # what is asked
 
+    def compared(self, group: Group) -> SideState:
+        """Return the side of a group whose numbers are looked at: not the base."""
+        return next(side for side in group if not self.base or side.environment != self.base)
+
     def asked(self, group: Group, workload: str, metric: str) -> list[Cell]:
         """Return the cells of a metric that are alive on all sides of a group."""
-        sides = [side for side in group if side.environment != self.base or not self.base]
         return [
             cell
-            for cell, metrics in sides[0].needed.items()
+            for cell, metrics in self.compared(group).needed.items()
             if cell.workload == workload
             and metric in metrics
             and METRICS[metric].applies(cell)
@@ -293,10 +294,9 @@ class Plan:
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             in_a_row = 1 if pinned else count
-            arms = [sorted(living_arms(group, turn.workload)) for group in visits]
             opening = max(self.visits.opening_cost(g, turn.workload, count) for g in visits)
             block = max(
-                self.visits.block_cost(g, turn, a) for g, a in zip(visits, arms, strict=True)
+                self.visits.block_cost(g, turn, living_arms(g, turn.workload)) for g in visits
             )
             fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
             usual = PAIR_FOR_OPENING if self.paired else BLOCKS_FOR_OPENING[turn.kind]
@@ -368,7 +368,7 @@ class Plan:
             arm = str(cell.arm)
             seconds = self.visits.block_cost(group, turn, [arm])
             worth[arm] = doubt * narrowed(n, 1) / max(seconds, 1e-9)
-        middle = float(np.median(list(worth.values()) or [0.0]))
+        middle = median(worth.values() or [0.0])
         return frozenset(
             arm
             for arm, value in worth.items()
@@ -507,57 +507,43 @@ class Plan:
     # what is done once
 
     def jobs_once(self) -> Iterator[Job]:
-        """Yield counts and trainings that were not done yet."""
+        """Yield counts and trainings that were not begun yet, and that their share pays for."""
         others = bool(self.turns())
+        shares: list[tuple[Do, str, float]]
+        shares = [("count", workload, COUNT_SHARE) for workload in self.counted.values()]
+        shares += [("train", workload, TRAINING_SHARE) for workload in self.workloads]
         for side in self.sides:
             lanes = self.cores((side,), HOST)
-            for workload in self.counted.values():
-                if ("count", side, workload) in self.once:
+            for do, workload, share in shares:
+                cells = [cell for cell in side.alive(workload) if not cell.is_control]
+                if do == "train":
+                    cells = [c for c in cells if "final_loss" in side.needed.get(c, ())]
+                if not cells or (do, side, workload) in self.once:
                     continue
-                cells = [c for c in side.alive(workload) if not c.is_control]
-                seconds = self.visits.opening_cost((side,), workload, len(lanes))
-                job = self.job_once("count", side, cells, seconds, COUNT_GAIN * len(cells))
-                if cells and job.seconds <= self.affordable(COUNT_SHARE if others else 1.0):
-                    yield job
-            for workload in self.workloads:
-                cells = [
-                    cell
-                    for cell in side.alive(workload)
-                    if "final_loss" in side.needed.get(cell, ())
-                ]
-                if not cells or ("train", side, workload) in self.once:
-                    continue
-                runs = sum(1 + OWN_SEEDS * (c.style == PURE) for c in cells)
-                turn = TurnKind(workload, STEP)
-                block = self.visits.block_cost((side,), turn, [str(cells[0].arm)])
-                steps = runs * FINAL_STEPS / (turn.rounds * CALLS[STEP])
-                seconds = steps * block / len(lanes)
+                seconds, gain = 0.0, COUNT_GAIN
+                if do == "train":
+                    seconds = self.visits.training_cost(side, cells) / len(lanes)
+                    gain = METRICS["final_loss"].weight * WIDEST
                 seconds += self.visits.opening_cost((side,), workload, len(lanes))
-                gain = METRICS["final_loss"].weight * WIDEST * len(cells)
-                job = self.job_once("train", side, cells, seconds, gain)
-                if job.seconds <= self.affordable(TRAINING_SHARE if others else 1.0):
-                    yield job
+                if seconds <= self.affordable(share if others else 1.0):
+                    least = 0.0 if self.options.fixed else seconds
+                    run = partial(self.do_once, do, side, cells, lanes)
+                    yield Job(gain * len(cells), seconds, least, run)
 
     def affordable(self, share: float) -> float:
         """Return the seconds of a share of the budget, as far as they are left."""
         return math.inf if self.options.fixed else min(self.left, share * self.options.budget)
 
-    def job_once(
-        self, do: Do, side: SideState, cells: list[Cell], seconds: float, gain: float
-    ) -> Job:
-        """Return counts or trainings of some cells of one workload, a part for each lane."""
-        lanes = self.cores((side,), HOST)
-
-        def run() -> Lanes:
-            self.once.add((do, side, cells[0].workload))
-            end = math.inf if self.options.fixed else self.end
-            order = self.visits.rng.sample(cells, len(cells))
-            parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
-            yield from self.visits.phase(
-                lanes, [partial(self.visits.count_or_train, side, do, part, end) for part in parts]
-            )
-
-        return Job(gain, seconds, 0.0 if self.options.fixed else seconds, run)
+    def do_once(
+        self, do: Do, side: SideState, cells: Sequence[Cell], lanes: Sequence[Cores]
+    ) -> Lanes:
+        """Count or train some cells of one workload, a part of them in each lane."""
+        self.once.add((do, side, cells[0].workload))
+        end = math.inf if self.options.fixed else self.end
+        order = self.visits.rng.sample(cells, len(cells))
+        parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
+        work = [partial(self.visits.count_or_train, side, do, part, end) for part in parts]
+        yield from self.visits.phase(lanes, work)
 
     # what is left out
 
@@ -608,8 +594,7 @@ class Doubts:
         family = metric, cell.workload, cell.backend
         if family not in self.known:
             self.known[family] = self.rows(self.families[family])
-        names = [side.environment for side in group if side.environment != self.plan.base]
-        row = self.known[family].get((names[0] if self.plan.base else group[0].environment, cell))
+        row = self.known[family].get((self.plan.compared(group).environment, cell))
         if row is None:
             return WIDEST, 0
         return doubt(row, self.plan.options.margin), row.workers

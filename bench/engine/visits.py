@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.cells import BASELINE, REFERENCE
+from bench.cells import BASELINE, PURE, REFERENCE
 from bench.engine.actions import Spent
+from bench.metrics import STEP
 from bench.runfile import Proof
 from bench.samples import Sample
 from bench.worker import protocol
@@ -99,14 +100,14 @@ class Visit:
     def of(cls, group: Group, cells: Sequence[Cell], cores: Cores = ()) -> Visit:
         """Return a visit that opens some cells of a workload, and the references, alone."""
         workload, arms = cells[0].workload, {cell.arm for cell in cells} | {*REFERENCE}
-        resting = frozenset(living_arms(group, workload) - {*map(str, arms)})
+        resting = frozenset(living_arms(group, workload)) - {*map(str, arms)}
         return cls(group, workload, resting=resting, cores=cores)
 
 
-def living_arms(group: Group, workload: str) -> set[str]:
-    """Return the arms that are alive on all sides."""
+def living_arms(group: Group, workload: str) -> list[str]:
+    """Return the arms that are alive on all sides, in a fixed order."""
     sides = [{str(cell.arm) for cell in side.alive(workload)} for side in group]
-    return set.intersection(*sides)
+    return sorted(set.intersection(*sides))
 
 
 class Visits:
@@ -176,6 +177,13 @@ class Visits:
             return 1.0
         guesses = sum(turn.guess for _, turn, _ in self.turn_seconds)
         return sum(self.turn_seconds.values()) / guesses
+
+    def training_cost(self, side: SideState, cells: Sequence[Cell]) -> float:
+        """Return about how many seconds the trainings of some cells of a workload take."""
+        runs = sum(1 + protocol.OWN_SEEDS * (cell.style == PURE) for cell in cells)
+        turn = TurnKind(cells[0].workload, STEP)
+        block = self.block_cost((side,), turn, [str(cells[0].arm)])
+        return runs * protocol.FINAL_STEPS / (turn.rounds * CALLS[STEP]) * block
 
     def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
         """Return the seconds that it takes to prove what is not proven yet."""
@@ -424,9 +432,9 @@ class Visits:
 
         None without the baseline: what an arm computed while it was timed is compared with that.
         """
-        held = (self.held[worker] for worker in visit.workers.values())
-        arms = living_arms(visit.group, visit.workload).intersection(*held)
-        return sorted(arms) if str(BASELINE) in arms else []
+        held = set.intersection(*(self.held[worker] for worker in visit.workers.values()))
+        arms = [arm for arm in living_arms(visit.group, visit.workload) if arm in held]
+        return arms if str(BASELINE) in arms else []
 
     def in_turns(
         self, visit: Visit, turn: TurnKind, arms: Sequence[str], rounds: int
