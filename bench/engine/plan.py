@@ -401,7 +401,7 @@ class Plan:
                 continue
             sweeps = asked or (self.least_cold if first else 1)
             pairs = self.cold_cells(workload, sweeps) if first else self.chosen[workload]
-            pairs = [(g, c) for g, c in pairs if all(s.cells[c].failure is None for s in g)]
+            pairs = [(g, c) for g, c in pairs if all(side.begins_cold(c) for side in g)]
             if not pairs:
                 continue
             proofs = self.visits.proof_cost(pairs) if first else 0.0

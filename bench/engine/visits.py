@@ -55,8 +55,6 @@ CALLS = {
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
-COLD_DEATHS = 3
-"""Cold processes of a cell that may die before no more are begun."""
 
 
 class TurnKind(NamedTuple):
@@ -339,27 +337,27 @@ class Visits:
             layers = WORKLOADS[cell.workload].layers
             for other in side.alive():  # what Python does depends on the layers alone
                 if other.arm == cell.arm and WORKLOADS[other.workload].layers == layers:
-                    self.keep(side, other.workload, answer.samples, worker, outcome.at)
+                    self.keep(side, other.workload, outcome, worker)
         elif isinstance(answer, protocol.Proven | protocol.Sampled):
-            self.keep(side, cell.workload, answer.samples, worker, outcome.at)
+            self.keep(side, cell.workload, outcome, worker)
         return True
 
     def keep(
         self,
         side: SideState,
         workload: str,
-        samples: Iterable[protocol.Sample],
+        outcome: Outcome,
         worker: int,
-        at: float,
         *,
         block: int = 0,
         cores: Cores = (),
+        arm: str = "",
     ) -> None:
-        """Add a worker's samples to the table, with what is known of them here."""
-        for row in samples:
-            cell = side.cell(row.arm, workload)
-            place = side.environment, cell, row.metric, worker, block or worker, at, len(cores)
-            self.samples.append(Sample(*place, *row[2:]))
+        """Add the samples of an outcome to the table; of this arm, where one is given."""
+        taken = worker, block or worker, outcome.at, len(cores)
+        for row in outcome.answer.samples:
+            cell = side.cell(arm or row.arm, workload)
+            self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
 
     # visits
 
@@ -441,31 +439,17 @@ class Visits:
     ) -> Steps[bool]:
         """Measure one block on each side, in random order, with the same seed; False at a death."""
         self.spent.blocks += 1
-        number, seed = self.spent.blocks, self.rng.getrandbits(32)
+        number, pair = self.spent.blocks, min(visit.workers.values())
+        seed = self.rng.getrandbits(32)
+        same = {"kind": turn.kind, "rounds": rounds, "seed": seed, "cores": visit.cores}
         for side in self.rng.sample(visit.group, len(visit.group)):
-            action = side.action(
-                "block",
-                visit.workers[side],
-                turn.workload,
-                self.rng.sample(arms, len(arms)),
-                kind=turn.kind,
-                rounds=rounds,
-                seed=seed,
-                cores=visit.cores,
-            )
+            order = self.rng.sample(arms, len(arms))
+            action = side.action("block", visit.workers[side], turn.workload, order, **same)
             outcome = yield from self.done(side, action)
             if outcome is None:
                 return False
             answer: protocol.Timed = outcome.answer
-            self.keep(
-                side,
-                turn.workload,
-                answer.samples,
-                min(visit.workers.values()),
-                outcome.at,
-                block=number,
-                cores=visit.cores,
-            )
+            self.keep(side, turn.workload, outcome, pair, block=number, cores=visit.cores)
             total = sum(answer.seconds.values())
             for arm, seconds in answer.seconds.items():
                 whole = outcome.took * seconds / total * turn.rounds / rounds
@@ -487,7 +471,7 @@ class Visits:
         number = 0
         for side in self.rng.sample(group, len(group)):
             for _ in range(2):
-                if side.cells[cell].failure or side.cold_deaths[cell] >= COLD_DEATHS:
+                if not side.begins_cold(cell):
                     break
                 worker = self.next_worker()
                 number = number or worker
@@ -513,8 +497,7 @@ class Visits:
             if is_own(cell.workload):
                 reason = "the program of a `make_step` is not known: its first step compiles it"
             result.missing |= dict.fromkeys(answer.missing, reason)
-        rows = [sample._replace(arm=str(cell.arm)) for sample in answer.samples]
-        self.keep(side, cell.workload, rows, number, outcome.at, cores=cores)
+        self.keep(side, cell.workload, outcome, number, cores=cores, arm=str(cell.arm))
 
     def count_or_train(
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
