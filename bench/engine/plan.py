@@ -437,18 +437,17 @@ class Plan:
                 continue
             asked = dict.fromkeys(c for name in COLD for c in self.asked(group, workload, name))
             cells = [cell for cell in asked if self.wants_cold(group, cell)]
-            if cells and not self.paired and group[0].backend not in backends:
+            backend = group[0].backend
+            if cells and not self.paired:
+                others = [cell for cell in cells if cell.arm not in REFERENCE]
+                reference = [arm.at(workload, backend) for arm in REFERENCE]
                 # of several environments, the first one measures the reference
-                reference = [arm.at(workload, group[0].backend) for arm in REFERENCE]
-                cells = [*reference, *(c for c in cells if c not in reference)]
-            elif not self.paired:
-                cells = [c for c in cells if c.arm not in REFERENCE]
-            backends.add(group[0].backend)
+                cells = others if backend in backends else [*reference, *others]
+            backends.add(backend)
             everything += [(group, cell) for cell in cells]
         if self.options.cold_samples is not None:
             return everything
-        others = bool(self.turns())
-        most = self.affordable(COLD_SHARE if others else 1.0)
+        most = self.affordable(COLD_SHARE if self.turns() else 1.0)
         pure = [(group, cell) for group, cell in everything if cell.style == PURE]
         for pairs in filter(None, (everything, pure)):
             if sweeps * self.sweep_cost(pairs) + self.visits.proof_cost(pairs) <= most:
