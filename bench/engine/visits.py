@@ -468,28 +468,23 @@ class Visits:
 
         A process that dies costs its own sample: it is begun once more.
         """
-        number = 0
+        number = self.spent.processes + 1
         for side in self.rng.sample(group, len(group)):
-            for _ in range(2):
-                if not side.begins_cold(cell):
-                    break
-                worker = self.next_worker()
-                number = number or worker
-                action = side.action("cold", worker, cell.workload, [str(cell.arm)], cores=cores)
-                outcome = yield from self.do(action)
-                if outcome.death is None:
-                    self.cold_seconds[side] = outcome.took
-                    self.take_cold(side, cell, outcome, number, cores)
-                    break
-                side.cold_deaths[cell] += 1
-                side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+            if not (yield from self.cold_on(side, cell, number, cores)):
+                yield from self.cold_on(side, cell, number, cores)
 
-    def take_cold(
-        self, side: SideState, cell: Cell, outcome: Outcome, number: int, cores: Cores
-    ) -> None:
-        """Keep what a cold process found."""
+    def cold_on(self, side: SideState, cell: Cell, number: int, cores: Cores) -> Steps[bool]:
+        """Measure a cold process on one side, unless too many have died; False if this one did."""
+        if not side.begins_cold(cell):
+            return True
+        worker, arm, result = self.next_worker(), str(cell.arm), side.cells[cell]
+        outcome = yield from self.do(side.action("cold", worker, cell.workload, [arm], cores=cores))
+        if outcome.death is not None:
+            side.cold_deaths[cell] += 1
+            side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+            return False
         answer: protocol.Cold = outcome.answer
-        result = side.cells[cell]
+        self.cold_seconds[side] = outcome.took
         self.spent.sampling += answer.timed_seconds / self.lanes_in_use
         result.program = answer.program or result.program
         if answer.missing:
@@ -497,7 +492,8 @@ class Visits:
             if is_own(cell.workload):
                 reason = "the program of a `make_step` is not known: its first step compiles it"
             result.missing |= dict.fromkeys(answer.missing, reason)
-        self.keep(side, cell.workload, outcome, number, cores=cores, arm=str(cell.arm))
+        self.keep(side, cell.workload, outcome, number, cores=cores, arm=arm)
+        return True
 
     def count_or_train(
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
