@@ -30,7 +30,7 @@ from common.config import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.engine.actions import Do, Lanes, LaneWork, Steps
+    from bench.engine.actions import Do, Lanes
     from bench.engine.state import SideState
     from bench.engine.visits import Group
     from bench.estimates import Estimate
@@ -464,7 +464,7 @@ class Plan:
 
     def sweep(self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int) -> Lanes:
         """Measure cold processes, each sweep in another random order."""
-        first = workload not in self.chosen
+        first, given = workload not in self.chosen, self.options.cold_samples is not None
         for group in dict.fromkeys(group for group, _ in pairs):
             cells = [cell for other, cell in pairs if other is group]
             if any(not side.proven(cell) for side in group for cell in cells):
@@ -478,30 +478,22 @@ class Plan:
             return
         lanes = self.cores(pairs[0][0], HOST)
 
-        def processes() -> Iterator[LaneWork]:
+        def processes() -> Iterator[tuple[Group, Cell]]:
             chosen = pairs
             begun: list[tuple[Group, Cell]] = []
-            if first and self.options.cold_samples is None:
+            if first and not given:
                 begun = pairs[: len(lanes)]
-                for pair in begun:  # which says what one costs
-                    yield partial(self.cold_process, *pair)
+                yield from begun  # which says what one costs
                 fits = self.cold_cells(workload, sweeps)
                 chosen = [pair for pair in pairs if pair in fits]
             self.chosen[workload] = chosen
             for number in range(sweeps):
                 order = [pair for pair in chosen if number or pair not in begun]
-                for pair in self.visits.rng.sample(order, len(order)):
-                    yield partial(self.cold_process, *pair)
+                yield from self.visits.rng.sample(order, len(order))
 
-        yield from self.visits.phase(lanes, processes())
-
-    def cold_process(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
-        """Measure one cold process on each side, unless the time is over."""
-        if (
-            self.options.cold_samples is not None
-            or self.visits.now <= self.end + OVER * self.options.budget
-        ):
-            yield from self.visits.cold(group, cell, cores)
+        last = math.inf if given else self.end + OVER * self.options.budget
+        in_time = (pair for pair in processes() if self.visits.now <= last)
+        yield from self.visits.phase(lanes, (partial(self.visits.cold, *pair) for pair in in_time))
 
     # what is done once
 

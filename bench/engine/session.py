@@ -158,9 +158,8 @@ def measure(
     """
     # `pytest bench` has taken it, before it asked workers
     lock = machine_lock() if task.kind != "run" else None
-    journal, header = (
-        begun(task, before) if resume is None else taken_up(task, Path(resume) if resume else None)
-    )
+    journal = begun(task, before) if resume is None else taken_up(task, resume)
+    header = read_header(journal)
     plan = Plan(
         groups_of(task),
         header.options,
@@ -187,11 +186,11 @@ def measure(
 # journals
 
 
-def begun(task: Task, before: float) -> tuple[Journal, Header]:
+def begun(task: Task, before: float) -> Journal:
     """Start a journal."""
     header = header_of(task, replace(task.options, seed=secrets.randbelow(1 << 32)), before)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000:03d}-{task.kind}{SUFFIX}"
-    return Journal.create(FOLDER / name, msgspec.to_builtins(header)), header
+    return Journal.create(FOLDER / name, msgspec.to_builtins(header))
 
 
 def require_journal(kind: FileKind, path: str) -> None:
@@ -205,14 +204,14 @@ def require_journal(kind: FileKind, path: str) -> None:
         raise BakeoffError(NO_JOURNAL)
 
 
-def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
-    """Open a journal to go on with.
+def taken_up(task: Task, path: str) -> Journal:
+    """Open a journal to go on with: at a path, or the newest of this kind that fits.
 
     Raises:
         BakeoffError: there is none, or it is of another task.
     """
     problem = ""
-    for candidate in [path] if path is not None else journals(task.kind):
+    for candidate in [Path(path)] if path else journals(task.kind):
         journal = Journal.open(candidate)
         header = read_header(journal)
         options = replace(task.options, seed=header.options.seed)
@@ -221,7 +220,7 @@ def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
             text for name, text in SAME.items() if getattr(now, name) != getattr(header, name)
         ]
         if not differing:
-            return journal, header
+            return journal
         problem = problem or (
             f"the journal {journal.path} is of another run ({', '.join(differing)}): go on with it "
             f"by its own command, `{command(header.kind, header.arguments)}`, or start anew "
