@@ -12,8 +12,7 @@ import pytest
 
 import impls
 from bench.cells import BASELINE, CONTROL
-from bench.engine.actions import Action
-from bench.engine.answers import typed
+from bench.engine.actions import Action, typed
 from bench.engine.process import Place, Worker, ask_once
 from bench.environments.builder import Builder
 from bench.environments.offers import Offer, offer, offers

@@ -1,4 +1,7 @@
-"""What a plan asks for, and what comes of it: one pair of structs from the plan to the journal."""
+"""What a plan asks for, and what comes of it: one pair of structs from the plan to the journal.
+
+What a worker answers is checked before anything believes it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench.metrics import COLD, METRICS
 from bench.samples import Cores
+from bench.worker import protocol
 
 type Steps[T] = Generator[Action, Outcome, T]
 """Part of one lane's work: it asks for one thing at a time."""
@@ -82,3 +87,66 @@ class Spent(msgspec.Struct):
     each counts for its share."""
     processes: int = 0
     blocks: int = 0
+
+
+TYPES: dict[str, Any] = {
+    "load": protocol.Failures,
+    "count": protocol.Sampled,
+    "prove": protocol.Proven,
+    "open": protocol.Opened,
+    "block": protocol.Timed,
+    "train": protocol.Sampled,
+    "cold": protocol.Cold,
+}
+"""By what is asked; starting and closing have no answer."""
+OF_ONE_ARM = ("count", "prove", "open", "train")
+"""What may fail in its arm alone."""
+
+
+class AnswerError(ValueError):
+    """An answer does not fit its question."""
+
+
+def typed(action: Action, record: Any) -> Any:
+    """Return what JSON had as the dataclass that belongs to an action.
+
+    Raises:
+        AnswerError: it is no answer to that, or says what cannot be.
+    """
+    if action.do not in TYPES:
+        return None
+    try:
+        failed = action.do in OF_ONE_ARM and "failure" in record
+        answer: Any = msgspec.convert(record, protocol.Failed if failed else TYPES[action.do])
+    except (msgspec.ValidationError, TypeError) as error:
+        raise AnswerError(str(error)) from error
+    samples: list[protocol.Sample] = getattr(answer, "samples", [])
+    for sample in samples:
+        asked = sample.arm in action.arms or action.do == "cold"  # of the control, the baseline's
+        if sample.metric not in METRICS or not asked:
+            raise AnswerError(f"{sample.metric!r} of {sample.arm!r} was not asked about")
+        if not sample.value >= 0:
+            raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
+    if action.do == "block":
+        check_block(action, answer)
+    elif action.do == "cold" and (others := {s.metric for s in samples} - {*COLD}):
+        raise AnswerError(f"{min(others)!r} is not measured in a cold process")
+    return answer
+
+
+def check_block(action: Action, answer: protocol.Timed) -> None:
+    """Raise AnswerError unless all arms have as many calls of the turn's metrics."""
+    calls: dict[str, set[int]] = {}
+    for sample in answer.samples:
+        if METRICS[sample.metric].turn != action.kind:
+            raise AnswerError(f"{sample.metric!r} is not measured in a turn of {action.kind!r}")
+        if METRICS[sample.metric].compared:
+            calls.setdefault(sample.metric, set()).add(sample.calls)
+            if not sample.value > 0:
+                raise AnswerError(f"{sample.metric!r} of {sample.arm!r} is {sample.value}")
+    timed = {sample.arm for sample in answer.samples}
+    missing = set(action.arms) - timed - set(answer.failures)
+    if missing:
+        raise AnswerError(f"{min(missing)!r} was left out of a block")
+    if any(len(counts) > 1 or min(counts) % action.rounds for counts in calls.values()):
+        raise AnswerError(f"arms have other numbers of calls in {action.rounds} rounds: {calls}")

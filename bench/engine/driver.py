@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.cells import Arm
-from bench.engine.actions import Action, Death, Outcome
-from bench.engine.answers import AnswerError, typed
+from bench.engine.actions import Action, AnswerError, Death, Outcome, typed
 from bench.engine.process import HEAVY_SILENCE, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
@@ -160,8 +159,7 @@ class Driver:
             outcome = msgspec.convert(record["outcome"], Outcome)
             asked = self.pending.get(written.worker)
             if written == asked and outcome.death is None:
-                answer = typed(written, outcome.answer, self.arms.get(written.worker))
-                outcome = msgspec.structs.replace(outcome, answer=answer)
+                outcome = msgspec.structs.replace(outcome, answer=typed(written, outcome.answer))
         except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
             raise BakeoffError(
                 f"record {self.replayed} of the journal {self.journal.path} is damaged: "
@@ -188,7 +186,7 @@ class Driver:
         if action.do not in BEGIN and action.worker not in self.workers:
             return None, CUT
         try:
-            return typed(action, self.asked(action), self.arms.get(action.worker)), None
+            return typed(action, self.asked(action)), None
         except AnswerError as error:
             arm = self.workers[action.worker].recorder.who() if action.do != "cold" else None
             failed = WorkerFailedError(

@@ -58,18 +58,15 @@ def machine_lock() -> filelock.BaseFileLock:
     return lock
 
 
-def one_core_lanes(cores: Sequence[int] | None = None) -> list[Cores]:
+def one_core_lanes() -> list[Cores]:
     """Return a core for each worker that may run at the same time as others.
 
     Two on two cores: there, two pinned workers disturb each other less than one alone, since a
     virtual CPU that never halts is never woken up. From four on, half of them, one hardware thread
     of a core only, so that what else the machine does has somewhere to go. Where the system cannot
     pin a process, one lane that is free to move.
-
-    Args:
-        cores: Those that this program may use; asked of the system if None.
     """
-    cores = affinity() if cores is None else cores
+    cores = affinity()
     if not cores:
         return [()]
     if len(cores) <= 3:

@@ -16,22 +16,21 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
-from bench.engine.visits import CALLS, OPEN_SECONDS, PROVE_SECONDS, TurnKind, Visit, Visits
+from bench.engine.visits import TurnKind, Visit, Visits, living_arms
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, METRICS, STEP, TOGETHER, Kind
+from bench.options import MOST_COUNT
 from bench.stats.estimate import estimate
-from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS
 from common.config import WORKLOADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bench.engine.actions import Do, Lanes, LaneWork, Steps
+    from bench.engine.actions import Do, Lanes
     from bench.engine.state import SideState
     from bench.engine.visits import Group
     from bench.estimates import Estimate
@@ -164,14 +163,18 @@ class Plan:
             ),
         )
         """The tutorial's first: it is what people ask about. Sweeps come last and go up."""
+        self.counted: dict[int, str] = {}
+        """Workloads to count at, by layers: what Python does depends on these alone."""
+        for workload in sorted(self.workloads, key=lambda w: WORKLOADS[w].work):
+            self.counted.setdefault(WORKLOADS[workload].layers, workload)
+        self.most_workers = options.processes or (1 if options.fixed else MOST_COUNT)
+        """Workers of each kind of turns at most: those that were asked for, if any."""
         self.made: Counter[tuple[Group, TurnKind]] = Counter()
         """Workers, or pairs of them, that came to their end."""
         self.lost: Counter[tuple[Group, TurnKind]] = Counter()
         """Visits in a row of which none did."""
-        self.swept: Counter[str] = Counter()
-        """Sweeps of cold processes, by workload."""
         self.chosen: dict[str, list[tuple[Group, Cell]]] = {}
-        """Whose cold processes are measured, by workload."""
+        """Whose cold processes are measured, by workload; since its first sweep."""
         self.once: set[tuple[str, SideState, str]] = set()
         """Counts and trainings that were begun, by side and workload."""
         self.doubts = Doubts(self)
@@ -199,12 +202,15 @@ class Plan:
 
     # what is asked
 
+    def compared(self, group: Group) -> SideState:
+        """Return the side of a group whose numbers are looked at: not the base."""
+        return next(side for side in group if not self.base or side.environment != self.base)
+
     def asked(self, group: Group, workload: str, metric: str) -> list[Cell]:
         """Return the cells of a metric that are alive on all sides of a group."""
-        sides = [side for side in group if side.environment != self.base or not self.base]
         return [
             cell
-            for cell, metrics in sides[0].needed.items()
+            for cell, metrics in self.compared(group).needed.items()
             if cell.workload == workload
             and metric in metrics
             and METRICS[metric].applies(cell)
@@ -246,7 +252,11 @@ class Plan:
         )
         visits: list[tuple[Sequence[Group], TurnKind]] = []
         for turn, groups in turns.items():
-            groups = [g for g in groups if self.lost[g, turn] < TRIES and not self.over(g, turn)]
+            groups = [
+                group
+                for group in groups
+                if self.lost[group, turn] < TRIES and self.made[group, turn] < self.most_workers
+            ]
             if self.history:
                 order = self.visits.rng.sample(groups, len(groups))
                 order.sort(key=lambda group: self.made[group, turn])
@@ -265,15 +275,6 @@ class Plan:
         larger = WORKLOADS[turn.workload].work > WORKLOADS["seed"].work
         return FURTHER if larger and "seed" in self.workloads else 1.0
 
-    @property
-    def given(self) -> int | None:
-        """Workers of each kind of turns that were asked for; None where the budget decides."""
-        return self.options.processes or (1 if self.options.fixed else None)
-
-    def over(self, group: Group, turn: TurnKind) -> bool:
-        """Tell whether a number of workers was asked for, and is reached."""
-        return self.given is not None and self.made[group, turn] >= self.given
-
     def warm_job(
         self, groups: Sequence[Group], turn: TurnKind, lacking: float, longer: float = 0.0
     ) -> Job:
@@ -287,15 +288,15 @@ class Plan:
         """
         cores = self.cores(groups[0], turn.kind)
         pinned = bool(cores[0])
-        most = len(cores) if self.given is None else self.given - self.made[groups[0], turn]
-        most = len(groups) if len(groups) > 1 else most
+        most = len(groups)
+        if most == 1:
+            most = self.most_workers - self.made[groups[0], turn]
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             in_a_row = 1 if pinned else count
-            arms = [self.arms(group, turn.workload) for group in visits]
             opening = max(self.visits.opening_cost(g, turn.workload, count) for g in visits)
             block = max(
-                self.visits.block_cost(g, turn, a) for g, a in zip(visits, arms, strict=True)
+                self.visits.block_cost(g, turn, living_arms(g, turn.workload)) for g in visits
             )
             fewest = min(FEWEST_ROUNDS, turn.rounds) / turn.rounds * block
             usual = PAIR_FOR_OPENING if self.paired else BLOCKS_FOR_OPENING[turn.kind]
@@ -326,11 +327,6 @@ class Plan:
         run = partial(self.visit, visits, turn, cores[:count], seconds, rounds)
         more = (several - 1) * (again + in_a_row * seconds)
         return Job(gain, opening + in_a_row * seconds, least, run, more)
-
-    def arms(self, group: Group, workload: str) -> list[str]:
-        """Return the arms that are alive on all sides."""
-        several = [{str(cell.arm) for cell in side.alive(workload)} for side in group]
-        return sorted(set.intersection(*several))
 
     def visit(
         self,
@@ -372,7 +368,7 @@ class Plan:
             arm = str(cell.arm)
             seconds = self.visits.block_cost(group, turn, [arm])
             worth[arm] = doubt * narrowed(n, 1) / max(seconds, 1e-9)
-        middle = float(np.median(list(worth.values()) or [0.0]))
+        middle = median(worth.values() or [0.0])
         return frozenset(
             arm
             for arm, value in worth.items()
@@ -396,19 +392,20 @@ class Plan:
 
     def cold_jobs(self) -> Iterator[Job]:
         """Yield a sweep of cold processes at each workload; the first one is of several."""
-        if self.options.fixed and self.options.cold_samples is None:
-            return
         asked = self.options.cold_samples
+        if self.options.fixed and asked is None:
+            return
         for workload in self.workloads:
-            if asked is not None and self.swept[workload] >= asked:
+            first = workload not in self.chosen
+            if asked is not None and not first:
                 continue
-            first = self.swept[workload] == 0
             sweeps = asked or (self.least_cold if first else 1)
             pairs = self.cold_cells(workload, sweeps) if first else self.chosen[workload]
-            pairs = [(g, c) for g, c in pairs if all(s.cells[c].failure is None for s in g)]
+            pairs = [(g, c) for g, c in pairs if all(side.begins_cold(c) for side in g)]
             if not pairs:
                 continue
-            seconds = sweeps * self.sweep_cost(pairs) + (self.proof_cost(pairs) if first else 0.0)
+            proofs = self.visits.proof_cost(pairs) if first else 0.0
+            seconds = sweeps * self.sweep_cost(pairs) + proofs
             gain = sum(self.cold_gain(group, cell, sweeps) for group, cell in pairs)
             run = partial(self.sweep, workload, pairs, sweeps)
             yield Job(gain, seconds, 0.0 if asked is not None else seconds, run)
@@ -428,11 +425,6 @@ class Plan:
         lanes = len(self.cores(pairs[0][0], HOST))
         return sum(self.visits.cold_cost(group) for group, _ in pairs) / lanes
 
-    def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
-        """Return the seconds that it takes to prove what is not proven yet."""
-        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
-        return len(unproven) * (PROVE_SECONDS + OPEN_SECONDS)
-
     def cold_cells(self, workload: str, sweeps: int) -> list[tuple[Group, Cell]]:
         """Return whose cold processes fit into their part of the time.
 
@@ -445,21 +437,20 @@ class Plan:
                 continue
             asked = dict.fromkeys(c for name in COLD for c in self.asked(group, workload, name))
             cells = [cell for cell in asked if self.wants_cold(group, cell)]
-            if cells and not self.paired and group[0].backend not in backends:
+            backend = group[0].backend
+            if cells and not self.paired:
+                others = [cell for cell in cells if cell.arm not in REFERENCE]
+                reference = [arm.at(workload, backend) for arm in REFERENCE]
                 # of several environments, the first one measures the reference
-                reference = [arm.at(workload, group[0].backend) for arm in REFERENCE]
-                cells = [*reference, *(c for c in cells if c not in reference)]
-            elif not self.paired:
-                cells = [c for c in cells if c.arm not in REFERENCE]
-            backends.add(group[0].backend)
+                cells = others if backend in backends else [*reference, *others]
+            backends.add(backend)
             everything += [(group, cell) for cell in cells]
         if self.options.cold_samples is not None:
             return everything
-        others = bool(self.turns())
-        most = self.affordable(COLD_SHARE if others else 1.0)
+        most = self.affordable(COLD_SHARE if self.turns() else 1.0)
         pure = [(group, cell) for group, cell in everything if cell.style == PURE]
-        for pairs in (everything, pure):
-            if pairs and sweeps * self.sweep_cost(pairs) + self.proof_cost(pairs) <= most:
+        for pairs in filter(None, (everything, pure)):
+            if sweeps * self.sweep_cost(pairs) + self.visits.proof_cost(pairs) <= most:
                 return pairs
         return []
 
@@ -473,108 +464,77 @@ class Plan:
 
     def sweep(self, workload: str, pairs: list[tuple[Group, Cell]], sweeps: int) -> Lanes:
         """Measure cold processes, each sweep in another random order."""
-        first = self.swept[workload] == 0
+        first, given = workload not in self.chosen, self.options.cold_samples is not None
         for group in dict.fromkeys(group for group, _ in pairs):
             cells = [cell for other, cell in pairs if other is group]
             if any(not side.proven(cell) for side in group for cell in cells):
-                resting = frozenset(self.arms(group, workload)) - {str(c.arm) for c in cells}
-                resting -= {*map(str, REFERENCE)}
                 lanes = self.cores(group, HOST)
-                visits = [Visit(group, workload, resting=resting) for _ in lanes]
+                visits = [Visit.of(group, cells) for _ in lanes]
                 opened = yield from self.visits.opened(lanes, visits)
                 yield from self.visits.measured(opened, 0.0, 0)
         pairs = [(g, c) for g, c in pairs if all(s.proven(c) for s in g)]
         if not pairs:
-            self.swept[workload] += sweeps
             self.chosen[workload] = []
             return
         lanes = self.cores(pairs[0][0], HOST)
 
-        def processes() -> Iterator[LaneWork]:
+        def processes() -> Iterator[tuple[Group, Cell]]:
             chosen = pairs
             begun: list[tuple[Group, Cell]] = []
-            if first and self.options.cold_samples is None:
+            if first and not given:
                 begun = pairs[: len(lanes)]
-                for pair in begun:  # which says what one costs
-                    yield partial(self.cold_process, *pair)
+                yield from begun  # which says what one costs
                 fits = self.cold_cells(workload, sweeps)
                 chosen = [pair for pair in pairs if pair in fits]
             self.chosen[workload] = chosen
             for number in range(sweeps):
                 order = [pair for pair in chosen if number or pair not in begun]
-                for pair in self.visits.rng.sample(order, len(order)):
-                    yield partial(self.cold_process, *pair)
+                yield from self.visits.rng.sample(order, len(order))
 
-        yield from self.visits.phase(lanes, processes())
-        self.swept[workload] += sweeps
-
-    def cold_process(self, group: Group, cell: Cell, cores: Cores) -> Steps[None]:
-        """Measure one cold process on each side, unless the time is over."""
-        if (
-            self.options.cold_samples is not None
-            or self.visits.now <= self.end + OVER * self.options.budget
-        ):
-            yield from self.visits.cold(group, cell, cores)
+        last = math.inf if given else self.end + OVER * self.options.budget
+        in_time = (pair for pair in processes() if self.visits.now <= last)
+        yield from self.visits.phase(lanes, (partial(self.visits.cold, *pair) for pair in in_time))
 
     # what is done once
 
     def jobs_once(self) -> Iterator[Job]:
-        """Yield counts and trainings that were not done yet."""
+        """Yield counts and trainings that were not begun yet, and that their share pays for."""
         others = bool(self.turns())
+        shares: list[tuple[Do, str, float]]
+        shares = [("count", workload, COUNT_SHARE) for workload in self.counted.values()]
+        shares += [("train", workload, TRAINING_SHARE) for workload in self.workloads]
         for side in self.sides:
             lanes = self.cores((side,), HOST)
-            for workload in self.counted_at(side):
-                cells = [c for c in side.alive(workload) if not c.is_control]
-                seconds = self.visits.opening_cost((side,), workload, len(lanes))
-                job = self.job_once("count", side, cells, seconds, COUNT_GAIN * len(cells))
-                if cells and job.seconds <= self.affordable(COUNT_SHARE if others else 1.0):
-                    yield job
-            for workload in self.workloads:
-                cells = [
-                    cell
-                    for cell in side.alive(workload)
-                    if "final_loss" in side.needed.get(cell, ())
-                ]
-                if not cells or ("train", side, workload) in self.once:
+            for do, workload, share in shares:
+                cells = [cell for cell in side.alive(workload) if not cell.is_control]
+                if do == "train":
+                    cells = [c for c in cells if "final_loss" in side.needed.get(c, ())]
+                if not cells or (do, side, workload) in self.once:
                     continue
-                runs = sum(1 + OWN_SEEDS * (c.style == PURE) for c in cells)
-                turn = TurnKind(workload, STEP)
-                block = self.visits.block_cost((side,), turn, [str(cells[0].arm)])
-                steps = runs * FINAL_STEPS / (turn.rounds * CALLS[STEP])
-                seconds = steps * block / len(lanes)
+                seconds, gain = 0.0, COUNT_GAIN
+                if do == "train":
+                    seconds = self.visits.training_cost(side, cells) / len(lanes)
+                    gain = METRICS["final_loss"].weight * WIDEST
                 seconds += self.visits.opening_cost((side,), workload, len(lanes))
-                gain = METRICS["final_loss"].weight * WIDEST * len(cells)
-                job = self.job_once("train", side, cells, seconds, gain)
-                if job.seconds <= self.affordable(TRAINING_SHARE if others else 1.0):
-                    yield job
+                if seconds <= self.affordable(share if others else 1.0):
+                    least = 0.0 if self.options.fixed else seconds
+                    run = partial(self.do_once, do, side, cells, lanes)
+                    yield Job(gain * len(cells), seconds, least, run)
 
     def affordable(self, share: float) -> float:
         """Return the seconds of a share of the budget, as far as they are left."""
         return math.inf if self.options.fixed else min(self.left, share * self.options.budget)
 
-    def counted_at(self, side: SideState) -> list[str]:
-        """Return the workloads to count at: what Python does depends on the layers alone."""
-        smallest: dict[int, str] = {}
-        for workload in sorted(self.workloads, key=lambda w: WORKLOADS[w].work):
-            smallest.setdefault(WORKLOADS[workload].layers, workload)
-        return [w for w in smallest.values() if ("count", side, w) not in self.once]
-
-    def job_once(
-        self, do: Do, side: SideState, cells: list[Cell], seconds: float, gain: float
-    ) -> Job:
-        """Return counts or trainings of some cells of one workload, a part for each lane."""
-        lanes = self.cores((side,), HOST)
-
-        def run() -> Lanes:
-            self.once.add((do, side, cells[0].workload))
-            end = math.inf if self.options.fixed else self.end
-            order = self.visits.rng.sample(cells, len(cells))
-            parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
-            yield from self.visits.phase(
-                lanes, [partial(self.visits.count_or_train, side, do, part, end) for part in parts]
-            )
-
-        return Job(gain, seconds, 0.0 if self.options.fixed else seconds, run)
+    def do_once(
+        self, do: Do, side: SideState, cells: Sequence[Cell], lanes: Sequence[Cores]
+    ) -> Lanes:
+        """Count or train some cells of one workload, a part of them in each lane."""
+        self.once.add((do, side, cells[0].workload))
+        end = math.inf if self.options.fixed else self.end
+        order = self.visits.rng.sample(cells, len(cells))
+        parts = [order[i :: len(lanes)] for i in range(min(len(lanes), len(order)))]
+        work = [partial(self.visits.count_or_train, side, do, part, end) for part in parts]
+        yield from self.visits.phase(lanes, work)
 
     # what is left out
 
@@ -625,8 +585,7 @@ class Doubts:
         family = metric, cell.workload, cell.backend
         if family not in self.known:
             self.known[family] = self.rows(self.families[family])
-        names = [side.environment for side in group if side.environment != self.plan.base]
-        row = self.known[family].get((names[0] if self.plan.base else group[0].environment, cell))
+        row = self.known[family].get((self.plan.compared(group).environment, cell))
         if row is None:
             return WIDEST, 0
         return doubt(row, self.plan.options.margin), row.workers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +29,8 @@ environment takes a quarter of that on two cores."""
 HEAVY_SILENCE = 180.0
 """The same, in seconds, while a library of an environment of its own is imported: a minute was seen
 of PyTorch on a cold disk."""
+MOST_AT_ONCE = 1 << 16
+"""Bytes of a worker's output that are read at once."""
 LAST_SECONDS = 10.0
 """Seconds that a worker may live on after its output has ended."""
 STDERR_LINES = 8
@@ -81,16 +83,18 @@ class Worker:
         self.recorder = Recorder()
         self.stderr = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 -- `close` does
         self.process = subprocess.Popen(  # noqa: S603 -- our own module, no shell
-            [*place.command, str(self.recorder.path)],
+            [*place.command, self.recorder.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
-            text=True,
-            errors="replace",
             cwd=place.root,
             env=dict(place.variables) | (threads(cores) if cores else {}),
+            pass_fds=[self.recorder.file.fileno()],
             process_group=0,  # so that what it starts can be ended with it
         )
+        assert self.process.stdout is not None
+        self.output, self.unread = select.poll(), b""
+        self.output.register(self.process.stdout, select.POLLIN)
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +105,6 @@ class Worker:
     def start(self) -> None:
         """Wait until the worker is ready for its first command."""
         records = self._read(self.silence)
-        self.recorder.taken()
         if records:
             raise self._failed(f"it spoke before it was asked: {str(records[0])[:80]}")
 
@@ -113,7 +116,7 @@ class Worker:
         """
         assert self.process.stdin is not None
         with suppress(OSError):  # it may have died already; reading says how
-            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.write(json.dumps(command).encode() + b"\n")
             self.process.stdin.flush()
         records = self._read(silence or self.silence)
         if len(records) != 1:
@@ -123,11 +126,10 @@ class Worker:
     def close(self) -> None:
         """End the process, whatever it does."""
         self.kill()
-        for stream in (self.process.stdin, self.process.stdout, self.stderr):
-            if stream is not None:
+        for file in (self.process.stdin, self.process.stdout, self.stderr, self.recorder.file):
+            if file is not None:
                 with suppress(OSError):  # what was still to be written has no reader
-                    stream.close()
-        self.recorder.close()
+                    file.close()
 
     def kill(self) -> None:
         """End the process, and what it has started, which may hold its output open."""
@@ -155,31 +157,25 @@ class Worker:
 
     def _line(self, silence: float) -> str:
         assert self.process.stdout is not None
-        silent = threading.Event()
+        while b"\n" not in self.unread:
+            silent = not self.output.poll(1000 * silence)
+            data = b"" if silent else os.read(self.process.stdout.fileno(), MOST_AT_ONCE)
+            if not data:
+                raise self._ended(silence if silent else None)
+            self.unread += data
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line.decode(errors="replace")
 
-        def give_up() -> None:
-            if self.process.poll() is None:
-                silent.set()
-            self.kill()
-
-        timer = threading.Timer(silence, give_up)
-        timer.daemon = True
-        timer.start()
+    def _ended(self, silence: float | None) -> WorkerFailedError:
+        """Return why no line came, within so many seconds or at all."""
+        if silence is not None and self.process.poll() is None:
+            return self._failed(f"silent for {silence:g} s")
         try:
-            line = self.process.stdout.readline()
-        finally:
-            timer.cancel()
-        if line.endswith("\n"):
-            return line
-        try:
-            self.process.wait(LAST_SECONDS)
+            status = self.process.wait(LAST_SECONDS)
         except subprocess.TimeoutExpired:
-            raise self._failed("it closed its output") from None
-        if silent.is_set():
-            raise self._failed(f"silent for {silence:g} s")
-        status = self.process.returncode
+            return self._failed("it closed its output")
         killed = "; killed, perhaps for want of memory" if status == -9 else ""
-        raise self._failed(f"exit status {status}{killed}")
+        return self._failed(f"exit status {status}{killed}")
 
     def _failed(self, reason: str) -> WorkerFailedError:
         self.kill()

@@ -161,9 +161,8 @@ def measure(
     earlier = ended(more, task) if more else None
     # `pytest bench` has taken it, before it asked workers
     lock = machine_lock() if task.kind != "run" else None
-    journal, header = (
-        begun(task, before) if resume is None else taken_up(task, Path(resume) if resume else None)
-    )
+    journal = begun(task, before) if resume is None else taken_up(task, resume)
+    header = read_header(journal)
     plan = Plan(
         groups_of(task),
         header.options,
@@ -190,11 +189,11 @@ def measure(
 # journals
 
 
-def begun(task: Task, before: float) -> tuple[Journal, Header]:
+def begun(task: Task, before: float) -> Journal:
     """Start a journal."""
     header = header_of(task, replace(task.options, seed=secrets.randbelow(1 << 32)), before)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000:03d}-{task.kind}{SUFFIX}"
-    return Journal.create(FOLDER / name, msgspec.to_builtins(header)), header
+    return Journal.create(FOLDER / name, msgspec.to_builtins(header))
 
 
 def require_journal(kind: FileKind, path: str) -> None:
@@ -208,14 +207,14 @@ def require_journal(kind: FileKind, path: str) -> None:
         raise BakeoffError(NO_JOURNAL)
 
 
-def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
-    """Open a journal to go on with.
+def taken_up(task: Task, path: str) -> Journal:
+    """Open a journal to go on with: at a path, or the newest of this kind that fits.
 
     Raises:
         BakeoffError: there is none, or it is of another task.
     """
     problem = ""
-    for candidate in [path] if path is not None else journals(task.kind):
+    for candidate in [Path(path)] if path else journals(task.kind):
         journal = Journal.open(candidate)
         header = read_header(journal)
         options = replace(task.options, seed=header.options.seed)
@@ -224,7 +223,7 @@ def taken_up(task: Task, path: Path | None) -> tuple[Journal, Header]:
             text for name, text in SAME.items() if getattr(now, name) != getattr(header, name)
         ]
         if not differing:
-            return journal, header
+            return journal
         problem = problem or (
             f"the journal {journal.path} is of another run ({', '.join(differing)}): go on with it "
             f"by its own command, `{command(header.kind, header.arguments)}`, or start anew "
@@ -279,10 +278,10 @@ def read_header(journal: Journal) -> Header:
         ) from error
 
 
-def code_digest(places: Iterable[str] = CODE) -> str:
+def code_digest() -> str:
     """Return the SHA-256 of the code that a run's numbers depend on."""
     digest = hashlib.sha256()
-    for place in map(ROOT.joinpath, places):
+    for place in map(ROOT.joinpath, CODE):
         for path in sorted(place.rglob("*.py")) or [place]:
             digest.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -20,6 +20,8 @@ IN_A_ROW = 2
 one may be the system's."""
 AT_NO_TURN = 4
 """Deaths in a row at no arm's turn after which no worker of an environment is started any more."""
+COLD_DEATHS = 3
+"""Cold processes of a cell that may die before no more are begun."""
 
 
 @dataclass(eq=False)
@@ -72,6 +74,10 @@ class SideState:
     def proven(self, cell: Cell) -> bool:
         """Tell whether a cell has been shown to be equal."""
         return cell in self.cells and self.cells[cell].proof is not None
+
+    def begins_cold(self, cell: Cell) -> bool:
+        """Tell whether more cold processes of a cell are begun, if there is time."""
+        return self.cells[cell].failure is None and self.cold_deaths[cell] < COLD_DEATHS
 
     def action(
         self, do: Do, worker: int, workload: str = "", arms: Iterable[str] = (), **more: Any

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.cells import BASELINE, REFERENCE
+from bench.cells import BASELINE, PURE, REFERENCE
 from bench.engine.actions import Spent
+from bench.metrics import STEP
 from bench.runfile import Proof
 from bench.samples import Sample
 from bench.worker import protocol
@@ -54,8 +55,6 @@ CALLS = {
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
-COLD_DEATHS = 3
-"""Cold processes of a cell that may die before no more are begun."""
 
 
 class TurnKind(NamedTuple):
@@ -94,6 +93,19 @@ class Visit:
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
+
+    @classmethod
+    def of(cls, group: Group, cells: Sequence[Cell], cores: Cores = ()) -> Visit:
+        """Return a visit that opens some cells of a workload, and the references, alone."""
+        workload, arms = cells[0].workload, {cell.arm for cell in cells} | {*REFERENCE}
+        resting = frozenset(living_arms(group, workload)) - {*map(str, arms)}
+        return cls(group, workload, resting=resting, cores=cores)
+
+
+def living_arms(group: Group, workload: str) -> list[str]:
+    """Return the arms that are alive on all sides, in a fixed order."""
+    sides = [{str(cell.arm) for cell in side.alive(workload)} for side in group]
+    return sorted(set.intersection(*sides))
 
 
 class Visits:
@@ -163,6 +175,18 @@ class Visits:
             return 1.0
         guesses = sum(turn.guess for _, turn, _ in self.turn_seconds)
         return sum(self.turn_seconds.values()) / guesses
+
+    def training_cost(self, side: SideState, cells: Sequence[Cell]) -> float:
+        """Return about how many seconds the trainings of some cells of a workload take."""
+        runs = sum(1 + protocol.OWN_SEEDS * (cell.style == PURE) for cell in cells)
+        turn = TurnKind(cells[0].workload, STEP)
+        block = self.block_cost((side,), turn, [str(cells[0].arm)])
+        return runs * protocol.FINAL_STEPS / (turn.rounds * CALLS[STEP]) * block
+
+    def proof_cost(self, pairs: Sequence[tuple[Group, Cell]]) -> float:
+        """Return the seconds that it takes to prove what is not proven yet."""
+        unproven = {(s, c) for group, c in pairs for s in group if not s.proven(c)}
+        return len(unproven) * (PROVE_SECONDS + OPEN_SECONDS)
 
     def cold_cost(self, group: Group) -> float:
         """Return about how many seconds a cold process takes on each of a group's sides."""
@@ -313,27 +337,27 @@ class Visits:
             layers = WORKLOADS[cell.workload].layers
             for other in side.alive():  # what Python does depends on the layers alone
                 if other.arm == cell.arm and WORKLOADS[other.workload].layers == layers:
-                    self.keep(side, other.workload, answer.samples, worker, outcome.at)
+                    self.keep(side, other.workload, outcome, worker)
         elif isinstance(answer, protocol.Proven | protocol.Sampled):
-            self.keep(side, cell.workload, answer.samples, worker, outcome.at)
+            self.keep(side, cell.workload, outcome, worker)
         return True
 
     def keep(
         self,
         side: SideState,
         workload: str,
-        samples: Iterable[protocol.Sample],
+        outcome: Outcome,
         worker: int,
-        at: float,
         *,
         block: int = 0,
         cores: Cores = (),
+        arm: str = "",
     ) -> None:
-        """Add a worker's samples to the table, with what is known of them here."""
-        for row in samples:
-            cell = side.cell(row.arm, workload)
-            place = side.environment, cell, row.metric, worker, block or worker, at, len(cores)
-            self.samples.append(Sample(*place, *row[2:]))
+        """Add the samples of an outcome to the table; of this arm, where one is given."""
+        taken = worker, block or worker, outcome.at, len(cores)
+        for row in outcome.answer.samples:
+            cell = side.cell(arm or row.arm, workload)
+            self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
 
     # visits
 
@@ -406,11 +430,8 @@ class Visits:
 
         None without the baseline: what an arm computed while it was timed is compared with that.
         """
-        several = [
-            {str(cell.arm) for cell in side.alive(visit.workload)} & self.held[worker]
-            for side, worker in visit.workers.items()
-        ]
-        arms = sorted(set.intersection(*several))
+        held = set.intersection(*(self.held[worker] for worker in visit.workers.values()))
+        arms = [arm for arm in living_arms(visit.group, visit.workload) if arm in held]
         return arms if str(BASELINE) in arms else []
 
     def in_turns(
@@ -418,31 +439,17 @@ class Visits:
     ) -> Steps[bool]:
         """Measure one block on each side, in random order, with the same seed; False at a death."""
         self.spent.blocks += 1
-        number, seed = self.spent.blocks, self.rng.getrandbits(32)
+        number, pair = self.spent.blocks, min(visit.workers.values())
+        seed = self.rng.getrandbits(32)
+        same = {"kind": turn.kind, "rounds": rounds, "seed": seed, "cores": visit.cores}
         for side in self.rng.sample(visit.group, len(visit.group)):
-            action = side.action(
-                "block",
-                visit.workers[side],
-                turn.workload,
-                self.rng.sample(arms, len(arms)),
-                kind=turn.kind,
-                rounds=rounds,
-                seed=seed,
-                cores=visit.cores,
-            )
+            order = self.rng.sample(arms, len(arms))
+            action = side.action("block", visit.workers[side], turn.workload, order, **same)
             outcome = yield from self.done(side, action)
             if outcome is None:
                 return False
             answer: protocol.Timed = outcome.answer
-            self.keep(
-                side,
-                turn.workload,
-                answer.samples,
-                min(visit.workers.values()),
-                outcome.at,
-                block=number,
-                cores=visit.cores,
-            )
+            self.keep(side, turn.workload, outcome, pair, block=number, cores=visit.cores)
             total = sum(answer.seconds.values())
             for arm, seconds in answer.seconds.items():
                 whole = outcome.took * seconds / total * turn.rounds / rounds
@@ -461,28 +468,23 @@ class Visits:
 
         A process that dies costs its own sample: it is begun once more.
         """
-        number = 0
+        number = self.spent.processes + 1
         for side in self.rng.sample(group, len(group)):
-            for _ in range(2):
-                if side.cells[cell].failure or side.cold_deaths[cell] >= COLD_DEATHS:
-                    break
-                worker = self.next_worker()
-                number = number or worker
-                action = side.action("cold", worker, cell.workload, [str(cell.arm)], cores=cores)
-                outcome = yield from self.do(action)
-                if outcome.death is None:
-                    self.cold_seconds[side] = outcome.took
-                    self.take_cold(side, cell, outcome, number, cores)
-                    break
-                side.cold_deaths[cell] += 1
-                side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+            if not (yield from self.cold_on(side, cell, number, cores)):
+                yield from self.cold_on(side, cell, number, cores)
 
-    def take_cold(
-        self, side: SideState, cell: Cell, outcome: Outcome, number: int, cores: Cores
-    ) -> None:
-        """Keep what a cold process found."""
+    def cold_on(self, side: SideState, cell: Cell, number: int, cores: Cores) -> Steps[bool]:
+        """Measure a cold process on one side, unless too many have died; False if this one did."""
+        if not side.begins_cold(cell):
+            return True
+        worker, arm, result = self.next_worker(), str(cell.arm), side.cells[cell]
+        outcome = yield from self.do(side.action("cold", worker, cell.workload, [arm], cores=cores))
+        if outcome.death is not None:
+            side.cold_deaths[cell] += 1
+            side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
+            return False
         answer: protocol.Cold = outcome.answer
-        result = side.cells[cell]
+        self.cold_seconds[side] = outcome.took
         self.spent.sampling += answer.timed_seconds / self.lanes_in_use
         result.program = answer.program or result.program
         if answer.missing:
@@ -490,23 +492,20 @@ class Visits:
             if is_own(cell.workload):
                 reason = "the program of a `make_step` is not known: its first step compiles it"
             result.missing |= dict.fromkeys(answer.missing, reason)
-        rows = [sample._replace(arm=str(cell.arm)) for sample in answer.samples]
-        self.keep(side, cell.workload, rows, number, outcome.at, cores=cores)
+        self.keep(side, cell.workload, outcome, number, cores=cores, arm=arm)
+        return True
 
     def count_or_train(
         self, side: SideState, do: Do, cells: Sequence[Cell], end: float, cores: Cores
     ) -> Steps[None]:
         """Count or train cells of one workload in a worker, started again where it dies."""
-        left, workload = list(cells), cells[0].workload
+        left = list(cells)
         while not side.given_up:
             left = [cell for cell in left if side.cells[cell].failure is None]
             if not left:
                 return
             if do == "train":
-                arms = {str(cell.arm) for cell in side.alive(workload)}
-                resting = frozenset(arms - {str(c.arm) for c in left} - {*map(str, REFERENCE)})
-                visit = Visit((side,), workload, resting=resting, cores=cores)
-                worker = yield from self.open(side, visit)
+                worker = yield from self.open(side, Visit.of((side,), left, cores))
             else:
                 worker = yield from self.loaded(side, left, cores)
             if worker is None:

@@ -1,4 +1,4 @@
-"""Trials on real runs: planted differences, identical programs, whole runs, kills.
+"""Trials on real runs: planted differences, identical programs, whole runs.
 
     python -m bench.trials --folder results/selftest --part two_arms,ab --repeat 10
 
@@ -14,6 +14,7 @@ import datetime
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -21,7 +22,7 @@ from contextlib import chdir
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.utils import get_commit_info
@@ -36,16 +37,17 @@ from bench.options import Options
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.runfile import EnvironmentInfo
-from bench.runfile.reader import processor_model
+from bench.runfile.reader import processor_model, read
 from bench.trials.plants import MICROSECONDS, write_entrant
-from bench.trials.runs import TrialFailedError, bench, run_killed, workers_killed
-from bench.worker.settings import environment
+from bench.worker.settings import ROOT, environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bench.runfile import Results
-    from bench.trials.runs import Record
+    from bench.runfile.reader import Run
+
+    type Record = dict[str, Any]
 
 RECORDS, TABLES = "engine.jsonl", "engine.md"
 PLANTED = Arm("planted", "pure").at("seed", "cpu")
@@ -56,6 +58,10 @@ SIDES: Sequence[tuple[float, int]] = ((1.0, 60), *[(0, 30)] * 8)
 share of false calls is small, and takes more runs to be known."""
 GOOD = 0.015
 """Detectable difference at `seed` at most of a default run on a quiet machine."""
+
+
+class TrialFailedError(Exception):
+    """A run came to no result; its last words say why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,12 +125,35 @@ def markdown(records: Sequence[Record]) -> str:
     columns = tuple(Column(title, number=title in ("runs", "right")) for title in titles)
     parts = [
         "# Trials on real runs",
-        f"Made by `python -m bench.trials`; every record is in [{RECORDS}]({RECORDS}). Right: what "
-        "was planted is called slower, and nothing where nothing was planted (the 95 % interval "
-        "leaves out 1); a default run detects 1.5 %; no journalled sample is lost.",
+        f"Made by `python -m bench.trials`, kills by kills.py; records: [{RECORDS}]({RECORDS}). "
+        "Right: what was planted is called slower, and nothing where nothing was planted (the 95 % "
+        "interval leaves out 1); a default run detects 1.5 %; no journalled sample is lost.",
         "\n".join(table_lines(Table(columns, tuple(rows)))),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def bench(*options: str, styles: Mapping[str, str] | None = None) -> Run:
+    """Run `pytest bench` once, with an entrant `planted` of these plants by style, if any."""
+    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
+        folder = Path(name)
+        if styles:
+            options = (f"--entrant={write_entrant(folder / 'planted.py', styles)}", *options)
+        command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), f"--rootdir={ROOT}", "-q"]
+        command += ["-p", "no:cacheprovider", *options, f"--benchmark-json={folder / 'run.json'}"]
+        done = subprocess.run(  # noqa: S603 -- this project's benchmarks
+            command,
+            cwd=folder,
+            env={name: value for name, value in os.environ.items() if "XDIST" not in name},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if not (folder / "run.json").exists():
+            raise TrialFailedError(" ".join((done.stdout + done.stderr).splitlines()[-12:]))
+        return read(folder / "run.json")
 
 
 @cache
@@ -208,17 +237,8 @@ def default() -> Iterator[Record]:
     yield {"trial": "default run", "right": detectable <= GOOD, "numbers": numbers}
 
 
-def kills() -> Iterator[Record]:
-    """Kill a run with SIGKILL again and again, and the workers of another one."""
-    for what, kill in (("a run, resumed", run_killed), ("workers", workers_killed)):
-        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
-            numbers = kill(Path(name), 10)
-        right = not numbers["lost"] and not numbers["failed cells"]
-        yield {"trial": f"kills of {what}", "right": right, "numbers": numbers}
-
-
 PARTS: dict[str, Callable[[], Iterator[Record]]] = {
-    part.__name__: part for part in (two_arms, ab, default, kills)
+    part.__name__: part for part in (two_arms, ab, default)
 }
 
 

@@ -154,26 +154,15 @@ class Recorder:
     """The parent's end of the shared byte: makes it, and reads it."""
 
     def __init__(self) -> None:
-        self.descriptor, name = tempfile.mkstemp(prefix="bakeoff-turn-")
-        self.path = Path(name)
-        os.write(self.descriptor, bytes([NOBODY]))
-
-    def taken(self) -> None:
-        """Drop the file's name: the worker has mapped it, and nothing is left behind by a crash."""
-        self.path.unlink(missing_ok=True)
+        self.file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 -- it is closed by its owner
+        self.file.write(bytes([NOBODY]))
+        self.path = f"/dev/fd/{self.file.fileno()}"
+        """Path in a process that has inherited the file, which has no name to be left behind."""
 
     def who(self) -> int | None:
         """Return the index of the arm whose turn it is, or None."""
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        [index] = os.read(self.descriptor, 1)
+        [index] = os.pread(self.file.fileno(), 1, 0)
         return None if index == NOBODY else index
-
-    def close(self) -> None:
-        """Give up the byte and its file; it may be called again."""
-        descriptor, self.descriptor = self.descriptor, -1  # two threads may end a worker
-        if descriptor >= 0:
-            os.close(descriptor)
-        self.path.unlink(missing_ok=True)
 
 
 class TurnMarker:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.engine.actions import Action
-from bench.engine.answers import AnswerError, typed
+from bench.engine.actions import Action, AnswerError, typed
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal
 from bench.engine.process import WorkerFailedError
@@ -275,7 +274,7 @@ def test_an_answer_has_to_be_one_to_its_question(
 ) -> None:
     action = Action(do, 1, arms=("a/b", "c/d"), kind="step" if do == "block" else "", rounds=2)
     if wrong is None:
-        typed(action, record, ["a/b", "c/d"])
+        typed(action, record)
         return
     with pytest.raises(AnswerError, match=wrong):
-        typed(action, record, ["a/b", "c/d"])
+        typed(action, record)

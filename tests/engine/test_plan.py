@@ -11,7 +11,7 @@ import pytest
 from bench.cells import BASELINE, CONTROL, Cell
 from bench.engine.plan import OVER, Plan
 from bench.engine.session import estimates_of
-from bench.engine.visits import COLD_DEATHS
+from bench.engine.state import COLD_DEATHS
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STEP
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
@@ -413,6 +413,8 @@ def test_cold_processes_that_die_cost_their_own_samples() -> None:
     assert not failed(plan)
     assert {*counts(plan, "compile")} == {*FEW_WITH_COLD, CONTROL.at("seed", "cpu")} - {BAD_CELL}
     assert sum(BAD in action.arms for action in machine.actions("cold")) == COLD_DEATHS
+    plan, machine = run(FEW_WITH_COLD, 300, Machine(dies("cold", times=10_000)))
+    assert len(machine.actions("cold")) < 2 * COLD_DEATHS * len(FEW_ARMS), "and the run ends"
 
 
 @pytest.mark.parametrize("do", ["load", "block"])

@@ -136,7 +136,7 @@ def test_what_entrants_print_and_ctrl_c_do_not_get_between(tmp_path: Path) -> No
     with Worker() as worker:
         worker.start()
         os.kill(worker.process.pid, signal.SIGINT)
-        command = {"do": "load", "cache": None, "seed": 0}
+        command = {"do": "load", "cache": str(tmp_path), "seed": 0}
         arms = ["noisy/pure", "pure_jax/pure", "nobody/pure"]
         found = worker.ask({**command, "arms": arms, "outside": {"noisy": str(path)}})
         assert list(found["failures"]) == ["nobody/pure"]

@@ -1,20 +1,15 @@
-"""Trials on real runs: what they record, what their table says, and what a kill loses."""
+"""Trials on real runs: what they record, and what their table says."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 
-from bench.cells import Arm
-from bench.engine.journal import FOLDER, Journal
 from bench.estimates import Estimate
-from bench.runfile import CellResult, Results, ResultsWithSamples, packed
-from bench.samples import Sample
+from bench.runfile import Results
 from bench.trials import __main__ as trials
-from bench.trials.runs import link_journals, losses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,29 +49,6 @@ def test_records_are_kept_and_their_table_is_written_again(
         trials.main(["--folder", str(tmp_path / "new"), "--part", "two_arms,pwoer"])
     assert "unknown part 'pwoer'; known: two_arms" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("taken", [3, 2])
-def test_journalled_samples_that_the_run_file_lacks_are_lost(taken: int, tmp_path: Path) -> None:
-    """Two blocks and a cold process are journalled, and a death."""
-    rows = [("equinox/pure", "step", 1e-3), ("equinox/pure", "step", 2e-3)]
-    rows.append(("equinox/pure", "compile", 0.5))
-    journal = Journal.create(tmp_path / FOLDER / "a.journal", {})
-    journal.write({"action": {"do": "block"}, "outcome": {"death": {"reason": "killed"}}})
-    for row in rows:
-        answer = {"samples": [[*row, 5, None, None]]}
-        journal.write({"action": {"do": "block"}, "outcome": {"answer": answer}})
-    link_journals(tmp_path)
-    link_journals(tmp_path)
-    journal.remove()
-    cell = Arm("equinox", "pure").at("seed", "cpu")
-    samples = [Sample("", cell, m, 0, i, 0.0, 1, v) for i, (_, m, v) in enumerate(rows[:taken])]
-    results = ResultsWithSamples(
-        cells=[CellResult(cell=cell, failure="why")], samples=packed(samples)
-    )
-    (tmp_path / "run.json").write_bytes(msgspec.json.encode({"bakeoff": results}))
-    numbers = {"journalled": 3, "lost": 3 - taken, "failed cells": 1, "processes": 0}
-    assert losses(tmp_path) == numbers
 
 
 @pytest.mark.slow

@@ -1,4 +1,8 @@
-"""Real runs for trials: `pytest bench`, whole, or killed at random moments."""
+"""Kills of real runs and of workers with SIGKILL: `python results/selftest/kills.py`.
+
+No journalled sample may be lost. Records go to engine.jsonl; `python -m bench.trials --folder
+results/selftest --repeat 0` writes its table anew.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +21,16 @@ import psutil
 
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.metrics import METRICS
-from bench.runfile.reader import read
-from bench.trials.plants import write_entrant
+from bench.runfile.reader import Run, read
+from bench.trials.__main__ import RECORDS, TrialFailedError, keep
 from bench.worker.settings import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from bench.runfile.reader import Run
-
-    type Record = dict[str, Any]
+    from collections.abc import Iterator
 
 LIVES = 4, 24
 """Seconds that a run lives before it is killed: shorter than its start, or with many blocks. Each
 kill costs a worker, so many short lives would leave no budget for the fewest blocks."""
-
-
-class TrialFailedError(Exception):
-    """A run came to no result; its last words say why."""
 
 
 @contextmanager
@@ -44,12 +40,7 @@ def started(folder: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     command += ["-p", "no:cacheprovider", *options, f"--benchmark-json={folder / 'run.json'}"]
     with (folder / "output.txt").open("w") as output:
         run = subprocess.Popen(  # noqa: S603 -- this project's benchmarks
-            command,
-            cwd=folder,
-            env={name: value for name, value in os.environ.items() if "XDIST" not in name},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
         yield run
@@ -66,19 +57,8 @@ def result(folder: Path) -> Run:
     return read(folder / "run.json")
 
 
-def bench(*options: str, styles: Mapping[str, str] | None = None) -> Run:
-    """Run `pytest bench` once, with an entrant `planted` of these plants by style, if any."""
-    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
-        folder = Path(name)
-        if styles:
-            options = (f"--entrant={write_entrant(folder / 'planted.py', styles)}", *options)
-        with started(folder, *options) as run:
-            run.wait()
-        return result(folder)
-
-
-def run_killed(folder: Path, kills: int, budget: float = 100.0) -> Record:
-    """Kill a run with SIGKILL at random moments, and resume it each time, until it has ended."""
+def run_killed(folder: Path, kills: int, budget: float = 100.0) -> dict[str, Any]:
+    """Kill a run at random moments, and resume it each time, until it has ended."""
     options = ("--entrant=equinox", "--style=pure", "--workload=seed", "--metric=step,compile")
     rng, killed, ended = random.SystemRandom(), 0, False
     while not ended:
@@ -93,8 +73,8 @@ def run_killed(folder: Path, kills: int, budget: float = 100.0) -> Record:
     return {"kills": killed, **losses(folder)}
 
 
-def workers_killed(folder: Path, kills: int, budget: float = 150.0) -> Record:
-    """Kill random workers of a run with SIGKILL; fewer if most of the budget is spent before."""
+def workers_killed(folder: Path, kills: int, budget: float = 150.0) -> dict[str, Any]:
+    """Kill random workers of a run; fewer if most of the budget is spent before."""
     options = ("--entrant=equinox,haiku", "--workload=seed", "--metric=step,compile")
     rng, killed = random.SystemRandom(), 0
     with started(folder, *options, f"--budget={budget:g}") as run:
@@ -119,7 +99,7 @@ def link_journals(folder: Path) -> None:
             os.link(journal, folder / journal.name)
 
 
-def losses(folder: Path) -> Record:
+def losses(folder: Path) -> dict[str, Any]:
     """Return how many of a run's journalled samples its file lacks, and how many cells failed."""
     run = result(folder)
     journalled: Counter[tuple[str, str, float]] = Counter()
@@ -138,3 +118,12 @@ def losses(folder: Path) -> Record:
         "failed cells": sum(row.failure is not None for row in run.results.cells),
         "processes": run.results.spent.processes,
     }
+
+
+if __name__ == "__main__":
+    for what, kill in (("a run, resumed", run_killed), ("workers", workers_killed)):
+        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name:
+            numbers = kill(Path(name), 10)
+        right = not numbers["lost"] and not numbers["failed cells"]
+        record = {"trial": f"kills of {what}", "right": right, "numbers": numbers}
+        keep(Path(__file__).parent / RECORDS, record)
