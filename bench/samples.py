@@ -28,7 +28,7 @@ class Sample(NamedTuple):
     cores: int
     """Cores that the worker kept to; 0 for all."""
     value: float
-    """As in `bench.worker.protocol.Sample`, like the rest."""
+    """As in `bench.worker.protocol.WorkerSample`, like the rest."""
     calls: int = 1
     median: float | None = None
     p95: float | None = None

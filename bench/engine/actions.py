@@ -120,7 +120,7 @@ def typed(action: Action, record: Any) -> Any:
         answer: Any = msgspec.convert(record, protocol.Failed if failed else TYPES[action.do])
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
-    samples: list[protocol.Sample] = getattr(answer, "samples", [])
+    samples: list[protocol.WorkerSample] = getattr(answer, "samples", [])
     for sample in samples:
         asked = sample.arm in action.arms or action.do == "cold"  # of the control, the baseline's
         if sample.metric not in METRICS or not asked:

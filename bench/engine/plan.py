@@ -443,7 +443,7 @@ class Plan:
                 reference = [arm.at(workload, backend) for arm in REFERENCE]
                 # of several environments, the first one measures the reference
                 cells = others if backend in backends else [*reference, *others]
-            backends.add(backend)
+            backends |= {backend} if cells else set()
             everything += [(group, cell) for cell in cells]
         if self.options.cold_samples is not None:
             return everything
@@ -555,7 +555,9 @@ class Plan:
                     fewest = least if name in COLD else 1
                     if count < fewest and METRICS[name].applies(cell) and result.failure is None:
                         reason = "not measured within the budget"
-                        if count:
+                        if death := side.deaths.get(str(cell.arm)):
+                            reason = f"{death}, and there was no time to try again"
+                        elif count:
                             reason = f"{count} of the {fewest} samples it takes fitted the budget"
                         result.missing.setdefault(name, reason)
 

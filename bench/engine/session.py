@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import shlex
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -159,31 +160,30 @@ def measure(
         KeyboardInterrupt: it was cut off, unless it is a run, which has its part of the results.
     """
     earlier = ended(more, task) if more else None
-    # `pytest bench` has taken it, before it asked workers
-    lock = machine_lock() if task.kind != "run" else None
-    journal = begun(task, before) if resume is None else taken_up(task, resume)
-    header = read_header(journal)
-    plan = Plan(
-        groups_of(task),
-        header.options,
-        before=header.before,
-        lanes=header.lanes,
-        base=task.base,
-        enough=enough,
-    )
-    driver = Driver(plan, journal, task.sides, task.outside, on_progress)
-    watch, interrupted = Watch(), False
-    try:
-        driver.run()
-    except KeyboardInterrupt:
-        if task.kind != "run":
-            raise
-        interrupted = True
-        plan.note_missing()
-    results, samples = results_of(task, plan, header, watch, earlier)
-    if lock is not None:
-        lock.release()
-    return Measured(results, samples, journal, interrupted)
+    with ExitStack() as stack:
+        if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
+            stack.callback(machine_lock().release)
+        journal = begun(task, before) if resume is None else taken_up(task, resume)
+        header = read_header(journal)
+        plan = Plan(
+            groups_of(task),
+            header.options,
+            before=header.before,
+            lanes=header.lanes,
+            base=task.base,
+            enough=enough,
+        )
+        driver = Driver(plan, journal, task.sides, task.outside, on_progress)
+        watch, interrupted = Watch(), False
+        try:
+            driver.run()
+        except KeyboardInterrupt:
+            if task.kind != "run":
+                raise
+            interrupted = True
+            plan.note_missing()
+        results, samples = results_of(task, plan, header, watch, earlier)
+        return Measured(results, samples, journal, interrupted)
 
 
 # journals

@@ -478,9 +478,11 @@ class Visits:
         if not side.begins_cold(cell):
             return True
         worker, arm, result = self.next_worker(), str(cell.arm), side.cells[cell]
+        cores = cores if side.backend == "cpu" else ()
         outcome = yield from self.do(side.action("cold", worker, cell.workload, [arm], cores=cores))
         if outcome.death is not None:
             side.cold_deaths[cell] += 1
+            side.deaths[arm] = outcome.death.reason
             side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
             return False
         answer: protocol.Cold = outcome.answer

@@ -160,9 +160,14 @@ class Arms:
         self.steps[arm] = self.make(arm)
         return self.steps[arm]
 
-    def load(self, step: TrainStep) -> None:
-        """Give a step fresh buffers: copies, so that no two arms share one."""
-        step.load(jax.tree.map(np.copy, self.start))
+    def load(self, step: TrainStep, scale: float) -> None:
+        """Give a step fresh buffers, of numbers that are so many times the first ones.
+
+        Copies, so that no two arms share one; others in each block, so that a step that keeps
+        results by the content of its inputs finds none.
+        """
+        weights = jax.tree.map(lambda array: scale * array, self.start.weights)
+        step.load(jax.tree.map(np.copy, self.start._replace(weights=weights)))
 
     def losses(self, step: TrainStep) -> np.ndarray:
         """Return the losses of ten training steps from the same start."""

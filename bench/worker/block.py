@@ -19,7 +19,7 @@ import numpy as np
 from bench.cells import BASELINE, Arm
 from bench.worker.arms import End, guarded
 from bench.worker.counts import collector_off
-from bench.worker.protocol import KINDS, CallSeries, Failed, Sample, Timed
+from bench.worker.protocol import KINDS, CallSeries, Failed, Timed, WorkerSample
 from bench.worker.settings import affinity
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ QUANTILE = 0.1
 quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
+SCALES = 0.99, 1.01
+"""Range of a block's first weights, as parts of the usual ones: other numbers, the same work."""
 MOST_PADDING = 1 << 14
 """Numbers between the buffers of two arms, at most: they lie at other offsets in each block."""
 
@@ -78,10 +80,10 @@ class Turn:
     loss: Any = None
 
     @classmethod
-    def fresh(cls, kind: str, arms: Arms, arm: Arm, chunk: Chunk) -> Turn:
-        """Return turns over buffers of the arm's own, warm; a block's arms share the chunk."""
+    def fresh(cls, kind: str, arms: Arms, arm: Arm, chunk: Chunk, scale: float) -> Turn:
+        """Return turns over buffers of the arm's own, warm; a block's arms share the content."""
         step, hidden = arms.steps[arm], arms.case.zero()
-        arms.load(step)
+        arms.load(step, scale)
         for _ in range(WARMING_CALLS):
             WAIT(step(hidden, chunk))
         series = {name: calls for name, calls in KINDS[kind].items() if name not in arms.left_out}
@@ -170,7 +172,7 @@ class TimedBlock:
         ]
         if kind == "step" and not on_one_core():
             samples += [
-                Sample(str(arm), "cores_used", rounded(self.cpu_seconds[arm] / seconds))
+                WorkerSample(str(arm), "cores_used", rounded(self.cpu_seconds[arm] / seconds))
                 for arm in good
                 if (seconds := self.wall_seconds[arm]) and self.cpu_seconds[arm] > 0
             ]
@@ -192,11 +194,12 @@ class TimedBlock:
     def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, Turn]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
         chunk = jax.tree.map(jax.numpy.array, self.rng.choice(arms.chunks))
-        turns, padding = {}, []
+        scale, turns, padding = self.rng.uniform(*SCALES), {}, []
         for arm in self.rng.sample(members, len(members)):
             size = self.rng.randrange(1, MOST_PADDING)
             padding.append(jax.device_put(np.zeros(size, np.float32)))
-            if turn := self.attempt(arm, "before", partial(Turn.fresh, kind, arms, arm, chunk)):
+            fresh = partial(Turn.fresh, kind, arms, arm, chunk, scale)
+            if turn := self.attempt(arm, "before", fresh):
                 turns[arm] = turn
         return turns
 
@@ -247,11 +250,13 @@ class TimedBlock:
                 )
 
 
-def sample_of(arm: Arm, metric: str, calls: Sequence[Call]) -> Sample:
+def sample_of(arm: Arm, metric: str, calls: Sequence[Call]) -> WorkerSample:
     """Return the sample of an arm's calls in a block."""
     seconds = seconds_of(calls)
     low, median, high = np.quantile(seconds, [QUANTILE, 0.5, 0.95]).tolist()
-    return Sample(str(arm), metric, rounded(low), len(seconds), rounded(median), rounded(high))
+    return WorkerSample(
+        str(arm), metric, rounded(low), len(seconds), rounded(median), rounded(high)
+    )
 
 
 def rounded(value: float) -> float:

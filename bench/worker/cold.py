@@ -6,6 +6,7 @@ alone.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 import time
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bench.worker.integrity import Surroundings
-from bench.worker.protocol import Cold, Sample
+from bench.worker.protocol import Cold, WorkerSample
 from common.config import is_own
 
 if TYPE_CHECKING:
@@ -29,7 +30,13 @@ CLOCK = time.perf_counter
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds that a stage takes, which is done inside."""
+    """Add the seconds that a stage takes, which is done inside.
+
+    Garbage is collected before: a collection that earlier stages have brought near would otherwise
+    fall into one stage in one run, and into another one in the next.
+    """
+    if stage != "import":
+        gc.collect()
     start = CLOCK()
     yield
     seconds[stage] = CLOCK() - start
@@ -110,7 +117,7 @@ def cold(
     if changes := before.changes():
         raise RuntimeError(f"{entrant}/{style} {changes}: its times mean nothing")
     return Cold(
-        samples=[Sample(f"{entrant}/{style}", name, value) for name, value in values.items()],
+        samples=[WorkerSample(f"{entrant}/{style}", name, value) for name, value in values.items()],
         missing=[] if program is not None else ["trace", "lower", "compile"],
         timed_seconds=sum(seconds.values()),
         program=Graph.of(lowered).fingerprint() if lowered is not None else "",

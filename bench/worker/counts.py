@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from bench.worker.protocol import Sample, Sampled
+from bench.worker.protocol import Sampled, WorkerSample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,9 +53,9 @@ def counted(arms: Arms, arm: Arm) -> Sampled:
     return Sampled(samples_of(arm, exact(arms.counted[-1], arms.case)))
 
 
-def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[Sample]:
+def samples_of(arm: Arm, counts: Mapping[str, float | None]) -> list[WorkerSample]:
     """Return exact numbers of an arm as samples; those that are not known are left out."""
-    return [Sample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
+    return [WorkerSample(str(arm), name, float(n)) for name, n in counts.items() if n is not None]
 
 
 def exact(step: TrainStep, case: Any) -> dict[str, int | None]:

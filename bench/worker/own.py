@@ -224,8 +224,9 @@ class OwnArms(Arms):
         """Return a new step of an arm."""
         return self.own.make(arm, donate=self.donate)
 
-    def load(self, step: TrainStep) -> None:
-        """Give a step fresh buffers."""
+    def load(self, step: TrainStep, scale: float) -> None:
+        """Give a step fresh buffers; of a user's own model, they have the first numbers."""
+        del scale
         step.load(self.case.fresh())
 
     def losses(self, step: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from bench.cells import BASELINE, PURE
 from bench.worker.arms import program_of
 from bench.worker.counts import live_arrays, live_bytes, samples_of
 from bench.worker.program import Graph, facts
-from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Opened, Proven, Sample, Sampled
+from bench.worker.protocol import FINAL_STEPS, OWN_SEEDS, Opened, Proven, Sampled, WorkerSample
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint, zero_hidden
 from common.equality import Case, NotEqualError, make
@@ -121,10 +121,10 @@ def trained(arms: Arms, arm: Arm) -> Sampled:
             raise BakeoffError(f"the loss became {mean} in {FINAL_STEPS} training steps")
         return mean
 
-    samples = [Sample(str(arm), "final_loss", final_loss(BASELINE.entrant, 0))]
+    samples = [WorkerSample(str(arm), "final_loss", final_loss(BASELINE.entrant, 0))]
     for seed in range(OWN_SEEDS if arm.style == PURE else 0):
         own = final_loss(arm.code.entrant, seed)
-        samples.append(Sample(str(arm), "final_loss_own", own))
+        samples.append(WorkerSample(str(arm), "final_loss_own", own))
     return Sampled(samples)
 
 

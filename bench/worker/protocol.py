@@ -36,7 +36,7 @@ OWN_SEEDS = 3
 """Trainings of the shared style from a library's own initialiser, each with another seed."""
 
 
-class Sample(NamedTuple):
+class WorkerSample(NamedTuple):
     """What one worker measured of one arm, metric and block, as it goes through pipe and journal.
 
     The parent adds the rest (`bench.samples.Sample`), and packs all of it into the run file.
@@ -107,7 +107,7 @@ class Failures:
 class Sampled:
     """Answer to `count`, exact numbers of a step; and to `train`, losses of short trainings."""
 
-    samples: list[Sample]
+    samples: list[WorkerSample]
 
 
 @dataclass
@@ -116,7 +116,7 @@ class Proven:
 
     proof: dict[str, Any]
     """The fields of `bench.runfile.Proof`."""
-    samples: list[Sample]
+    samples: list[WorkerSample]
     losses: list[float]
     """Losses of ten training steps: those of a later worker have to be the same."""
 
@@ -130,7 +130,7 @@ class Opened:
 class Timed:
     """Answer to `block`."""
 
-    samples: list[Sample]
+    samples: list[WorkerSample]
     failures: dict[str, str] = field(default_factory=dict)
     """Arms whose samples do not count, and why: they are not in `samples`."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class Timed:
 class Cold:
     """Answer to `cold`: one sample of each cold metric."""
 
-    samples: list[Sample]
+    samples: list[WorkerSample]
     missing: list[str] = field(default_factory=list)
     """Metrics that the system does not tell, or that this arm does not have."""
     timed_seconds: float = 0.0

@@ -24,9 +24,9 @@ from bench.worker.protocol import (
     Failures,
     Opened,
     Proven,
-    Sample,
     Sampled,
     Timed,
+    WorkerSample,
 )
 
 if TYPE_CHECKING:
@@ -192,15 +192,15 @@ class Machine:
         level = STEP_SECONDS.get(action.workload, 1.0) * self.factor(action, arm)
         cold = level * math.exp(self.rng.gauss(0, self.noise))
         return {
-            "cold": Cold([Sample(arm, metric, cold) for metric in COLD], [], 2.0, ""),
+            "cold": Cold([WorkerSample(arm, metric, cold) for metric in COLD], [], 2.0, ""),
             "prove": Proven(
                 PROOF | {"same_program_as_baseline": False},
-                [Sample(arm, "flops", 5.0)],
+                [WorkerSample(arm, "flops", 5.0)],
                 [1.0] * 10,
             ),
             "open": Opened(),
-            "count": Sampled([Sample(arm, "python_calls", 3.0)]),
-            "train": Sampled([Sample(arm, "final_loss", 2.5)]),
+            "count": Sampled([WorkerSample(arm, "python_calls", 3.0)]),
+            "train": Sampled([WorkerSample(arm, "final_loss", 2.5)]),
         }.get(do)
 
     def timed(self, action: Action, failing: str) -> Timed:
@@ -212,7 +212,7 @@ class Machine:
             seconds = self.factor(action, arm) * level
             seconds *= math.exp(luck + self.rng.gauss(0, self.noise))
             samples += [
-                Sample(arm, metric, seconds, calls * action.rounds, seconds, seconds)
+                WorkerSample(arm, metric, seconds, calls * action.rounds, seconds, seconds)
                 for metric, calls in CALLS[action.kind].items()
                 if arm != failing
             ]

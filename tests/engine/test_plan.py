@@ -114,7 +114,11 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
             if metric in ("import", "init"):
                 continue  # their library's
             assert (metric in state.cells[cell].missing) == (have == 0), (cell, metric)
-    assert state.cells[GOOD_CELL].missing["compile"] == "not measured within the budget"
+    missing = state.cells[GOOD_CELL].missing
+    assert missing.pop("compile") == "not measured within the budget"
+    state.deaths[str(GOOD_CELL.arm)] = "worker failed (silent for 20 s)"
+    plan.note_missing()
+    assert missing["compile"].startswith("worker failed (silent for 20 s), and there was no time")
 
 
 def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.cells import Arm
 from bench.worker import block
-from bench.worker.block import Call, TimedBlock, Turn, sample_of
+from bench.worker.arms import Arms
+from bench.worker.block import SCALES, Call, TimedBlock, Turn, sample_of
 from bench.worker.protocol import KINDS
 
 ARMS = [Arm("pure_jax", "pure"), Arm("control", "pure"), Arm("haiku", "pure")]
@@ -75,3 +78,15 @@ def test_slow_calls_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyP
     before, after = (sample_of(ARMS[0], "step", calls) for calls in (quiet, disturbed))
     assert before == ("pure_jax/pure", "step", 1.004, 41, 1.02, 1.038)
     assert (after.value, after.median, after.p95) == (1.004, 9.0, 9.0)
+
+
+def test_each_block_starts_from_other_weights() -> None:
+    """A step that keeps results by the content of its inputs finds none."""
+    arms, loaded = Arms("toy", "cpu", donate=False), list[Any]()
+    for scale in SCALES:
+        step: Any = SimpleNamespace(load=loaded.append)
+        arms.load(step, scale)
+    first, second = (start.weights.readout.kernel for start in loaded)
+    assert first.dtype == second.dtype == np.float32
+    assert np.all(first != second)
+    np.testing.assert_allclose(first / second, SCALES[0] / SCALES[1], rtol=1e-6)
