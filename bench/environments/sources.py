@@ -231,13 +231,16 @@ def commits_between(first: Source, last: Source, folder: Path) -> list[str]:
 def changed_files(source: Source) -> list[str] | None:
     """Return all files of a folder, where any is not as its commit has it; None if none is.
 
-    Without git, these are all files but those that no package has.
+    Of files that git does not know, modules count; what is written beside them, such as a table of
+    results, does not. Without git, these are all files but those that no package has.
     """
     folder = Path(source.location)
     if (folder / ".git").exists():
-        if not git("-C", str(folder), "status", "--porcelain"):
+        here = "-C", str(folder)
+        new = git(*here, "ls-files", "-z", "-o", "--exclude-standard", "--", "*.py").split("\0")
+        if not any(new) and not git(*here, "status", "--porcelain", "--untracked-files=no"):
             return None
-        listed = git("-C", str(folder), "ls-files", "-z", "-co", "--exclude-standard").split("\0")
+        listed = [*git(*here, "ls-files", "-z").split("\0"), *new]
         return sorted(name for name in listed if name and (folder / name).is_file())
     return sorted(
         path.relative_to(folder).as_posix()

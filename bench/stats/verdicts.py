@@ -22,6 +22,9 @@ GROWTH = 3.0
 """Factor by which a style may cost the host more between two calls of a larger program than between
 two of a tiny one: Python's own working set is evicted by it. On one core, one style was seen to
 take 2.6 times as much at `seed`, another 1.3 times (docs/measuring.md)."""
+LATER = 2.5
+"""Half width of an interval in standard errors, for a few rows of many workers: those of two or
+three workers are wider, since their standard error is hardly known."""
 
 
 def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
@@ -44,9 +47,9 @@ def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict
 def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
     """Return about how many seconds more would settle comparisons that are open; 0 if none is.
 
-    Intervals narrow with the square root of the time. A ratio is settled where its interval lies
-    inside of the margin, or leaves out 1: whichever is nearer. What is added to a call counts as a
-    part of that call.
+    Intervals narrow with the square root of the time, and to `LATER` standard errors. A ratio is
+    settled where its interval lies inside of the margin, or leaves out 1: whichever is nearer. What
+    is added to a call counts as a part of that call.
 
     Args:
         rows: Some estimates.
@@ -57,6 +60,8 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
     for row in rows:
         if row.form != "amount" and row.verdict is Verdict.INCONCLUSIVE and not row.cell.is_control:
             distance, half = abs(row.value), row.half_width
+            if row.standard_error:
+                half = min(half, LATER * row.standard_error)
             if row.form == "ratio":
                 distance = abs(math.log(row.value))
             elif row.level:

@@ -37,6 +37,7 @@ def test_a_state_is_built_once_and_named_by_its_commit(folder: Path) -> None:
     assert version(f"git+file://{checkout}@main") == f"3+{last[:10]}"
     assert [note.split()[0] for note in notes] == ["building", "building", "fetching"]
     (checkout / "optax.py").write_text("VERSION = 'changed'\n")
+    (checkout / "table.md").write_text("")
     (checkout / "new.py").write_text("")
     changed = version(str(checkout))
     assert changed.startswith(f"3+{last[:10]}.changed.")
