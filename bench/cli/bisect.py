@@ -93,7 +93,6 @@ def bisect(
             console.print,
             shown,
             budget,
-            arguments=sys.argv[1:],
         )
         try:
             results = search.run(*ends)
@@ -101,6 +100,7 @@ def bisect(
             known = shlex.join(["--good", record.good, "--bad", record.bad])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
+    results.arguments = sys.argv[1:]
     tracking.finish(results, track.document(results), chosen, output, details=details)
     return 0 if record.stopped is None else 1
 
