@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import tracking
-from bench.cli.documents import publish
+from bench.cli.documents import format_of, publish
 from bench.estimates import MARGIN
 from bench.options import (
     BackendName,
@@ -88,7 +88,7 @@ def ab(
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
 
-    chosen = tracking.output_format(format_, output)
+    chosen = format_of(format_, output, tracking.FORMATS)
     options = tracking.checked(Options(budget, margin, pairs, blocks, None, cold_samples, cores))
     specs = parse(base, "--base"), parse(new, "--new")
     selection = tracking.selection(entrant, style, workload, backend, metric, step)

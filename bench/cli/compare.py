@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import tracking
+from bench.cli.documents import format_of
 from bench.estimates import MARGIN
 from bench.options import Margin, Options, Output
 from common.errors import BakeoffError
@@ -46,7 +47,7 @@ def compare(
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
-    chosen = tracking.output_format(format_, output)
+    chosen = format_of(format_, output, tracking.FORMATS)
     tracking.checked(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import tracking
-from bench.cli.documents import publish
+from bench.cli.documents import format_of, publish
 from bench.options import (
     BackendName,
     Budget,
@@ -78,7 +78,7 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    chosen = tracking.output_format(format_, output)
+    chosen = format_of(format_, output, tracking.FORMATS)
     if file is not None and (arrays is not None or step_ms is not None):
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
     if file is None:

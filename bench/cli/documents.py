@@ -71,7 +71,7 @@ def publish(
         give(rendered(documents, format_, marker), output)
 
 
-def format_of[F: str](given: F | None, output: Path | None, formats: Iterable[F]) -> F | None:
+def format_of(given: str | None, output: Path | None, formats: Iterable[str]) -> str:
     """Return the format that is given, or that a new file's name asks for; text without a file.
 
     Args:
@@ -82,9 +82,9 @@ def format_of[F: str](given: F | None, output: Path | None, formats: Iterable[F]
     Raises:
         BakeoffError: the ending is unknown, or the output cannot be a new file.
     """
-    known = {f".{end}": name for name in formats for end in ENDINGS.get(name, (name,))}
     if output is None:
-        return given or known.get(".txt")
+        return given or "text"
+    known = {f".{end}": name for name in formats for end in ENDINGS.get(name, (name,))}
     ending = output.suffix.lower()
     if given is None and ending not in known:
         raise BakeoffError(

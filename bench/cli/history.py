@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import tracking
+from bench.cli.documents import format_of
 from bench.options import (
     BackendName,
     Blocks,
@@ -106,7 +107,7 @@ def history(
     from bench.track.kept_runs import SKIPPED, kept_runs
     from bench.track.sides import days_of
 
-    chosen = tracking.output_format(format_, output)
+    chosen = format_of(format_, output, tracking.FORMATS)
     if runs:
         measuring: dict[str, object] = {"--since": since, "--until": until, "--every": every}
         measuring |= {"--entrant": entrant, "--style": style, "--workload": workload}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from bench.cli.documents import format_of, publish
+from bench.cli.documents import publish
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
 from common.errors import BakeoffError
@@ -86,15 +86,6 @@ def error_console() -> Console:
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
-
-
-def output_format(given: str | None, output: Path | None) -> str:
-    """Return the format that is given, or that the output's name asks for.
-
-    Raises:
-        BakeoffError: its ending is unknown, or it cannot be a new file.
-    """
-    return format_of(given, output, FORMATS) or "text"
 
 
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:
