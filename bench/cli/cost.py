@@ -9,18 +9,9 @@ from typing import Annotated
 
 import typer
 
+from bench import options
 from bench.cli import tracking
 from bench.cli.documents import format_of, publish
-from bench.options import (
-    BackendName,
-    Budget,
-    More,
-    Options,
-    Output,
-    Resume,
-    StyleNames,
-    names_of,
-)
 from common.config import check_size
 from common.errors import BakeoffError, unknown
 
@@ -29,7 +20,7 @@ bakeoff cost mine.py
 bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
 bakeoff cost --arrays 147 --step-ms 40"""
 SECONDS = 60.0
-"""Budget of a measurement: enough for eight styles of a step of a few milliseconds."""
+"""options.Budget of a measurement: enough for eight styles of a step of a few milliseconds."""
 STEP_MS = 10.0
 """Milliseconds of a step unless they are given: a small model on a CPU."""
 MOST_ARRAYS = 1_000_000
@@ -47,9 +38,9 @@ def cost(
             show_default=False,
         ),
     ] = None,
-    style: StyleNames = None,
-    backend: BackendName = None,
-    budget: Budget = SECONDS,
+    style: options.StyleNames = None,
+    backend: options.BackendName = None,
+    budget: options.Budget = SECONDS,
     arrays: Annotated[
         int | None,
         typer.Option(
@@ -66,9 +57,9 @@ def cost(
         ),
     ] = None,
     format_: tracking.Format = None,
-    output: Output = None,
-    resume: Resume = False,
-    more: More = None,
+    output: options.Output = None,
+    resume: options.Resume = False,
+    more: options.More = None,
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
@@ -86,12 +77,12 @@ def cost(
             raise BakeoffError(
                 "--backend, --budget, --resume and --more are for measuring: name a file"
             )
-        by_table(arrays, step_ms, names_of(style), chosen, output)
+        by_table(arrays, step_ms, options.names_of(style), chosen, output)
         return 0
     from bench.cost.step import document, task_of
 
-    start, options = time.monotonic(), tracking.checked(Options(budget))
-    task = task_of(file, options, names_of(style), backend, arguments=sys.argv[1:])
+    start, extent = time.monotonic(), tracking.checked(options.Options(budget))
+    task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
     made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     tracking.finish(made.results, document(made.results), chosen, output)
     made.journal.remove()

@@ -8,23 +8,9 @@ from typing import Annotated
 
 import typer
 
+from bench import options
 from bench.cli import tracking
 from bench.cli.documents import format_of
-from bench.options import (
-    BackendName,
-    Blocks,
-    EntrantNames,
-    MetricNames,
-    More,
-    Options,
-    Output,
-    Pairs,
-    Resume,
-    StepFile,
-    WorkloadNames,
-    names_of,
-    typer_option,
-)
 from common.errors import BakeoffError
 
 SHOWING = ("runs", "output", "format_", "details")
@@ -58,28 +44,28 @@ def history(
         str,
         typer.Option(metavar="STEP", help="Days, weeks, months or years: 10d, 2w, 1mo, 1y."),
     ] = "1mo",
-    step: StepFile = None,
-    entrant: EntrantNames = None,
+    step: options.StepFile = None,
+    entrant: options.EntrantNames = None,
     style: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="These, or all.", show_default="pure")
     ] = None,
-    workload: WorkloadNames = None,
-    backend: BackendName = None,
-    metric: MetricNames = None,
+    workload: options.WorkloadNames = None,
+    backend: options.BackendName = None,
+    metric: options.MetricNames = None,
     budget: Annotated[
         float,
-        typer_option(
+        options.typer_option(
             "budget",
             help="Wall time, once environments are built; two pairs of each day come first.",
         ),
     ] = 900.0,
-    pairs: Pairs = None,
-    blocks: Blocks = None,
-    output: Output = None,
+    pairs: options.Pairs = None,
+    blocks: options.Blocks = None,
+    output: options.Output = None,
     format_: tracking.Format = None,
     details: tracking.Details = False,
-    resume: Resume = False,
-    more: More = None,
+    resume: options.Resume = False,
+    more: options.More = None,
 ) -> int:
     """Measure the whole stack of many days, and say what changed when, and by how much.
 
@@ -89,15 +75,12 @@ def history(
 
     Exit status: 0 done, 1 some of the kept runs cannot be read, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.engine.session import Task
-    from bench.environments.builder import Builder
-    from bench.environments.spec import day, today
     from bench.track.history import document
-    from bench.track.kept_runs import SKIPPED, kept_runs
-    from bench.track.sides import REFERENCE, Days, days_of, needed
 
     chosen = format_of(format_, output, tracking.FORMATS)
     if runs:
+        from bench.track.kept_runs import SKIPPED, kept_runs
+
         for param in context.command.params:
             source = context.get_parameter_source(str(param.name))
             if source and source.name == "COMMANDLINE" and param.name not in SHOWING:
@@ -109,8 +92,14 @@ def history(
         results.arguments = sys.argv[1:]
         tracking.finish(results, document(results), chosen, output, details=details)
         return int(any(text.startswith(SKIPPED) for text in results.warnings))
-    styles = names_of(style) or ("pure",)
-    options = tracking.checked(Options(budget, processes=pairs, blocks=blocks, cores="one"))
+
+    from bench.engine.session import Task
+    from bench.environments.builder import Builder
+    from bench.environments.spec import day, today
+    from bench.track.sides import REFERENCE, Days, days_of, needed
+
+    styles = options.names_of(style) or ("pure",)
+    extent = tracking.checked(options.Options(budget, processes=pairs, blocks=blocks, cores="one"))
     selection = tracking.selection(
         entrant, () if styles == ("all",) else styles, workload, backend, metric, step
     )
@@ -122,7 +111,7 @@ def history(
     metrics = needed(selection, stacks.cells(selection))
     groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
     arguments, sides = tuple(sys.argv[1:]), stacks.sides
-    task = Task("history", arguments, metrics, sides, options, groups, REFERENCE, selection.files)
+    task = Task("history", arguments, metrics, sides, extent, groups, REFERENCE, selection.files)
     made = tracking.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
     tracking.finish(made.results, document(made.results), chosen, output, details=details)
