@@ -92,8 +92,9 @@ def ab(
         cells = sides.cells_of(selection, both)
     except sides.DoesNotRunError as error:
         if output is not None and chosen != "json":
-            found = Document(title=f"{new} beside {base}", headline=str(error), status="bad")
-            publish([found], chosen, output, marker=track.MARKER)
+            title = f"{new} beside {base}"
+            found = Document(title, headline=str(error), status="bad", marker=track.MARKER)
+            publish([found], chosen, output)
         raise
     sides.require_common(cells, both)
     metrics = sides.needed(selection, cells)
@@ -101,7 +102,6 @@ def ab(
     task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
     made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     made.results.warnings += [text for side in environments for text in builder.changed(side)]
-    document = track.document(made.results)
-    tracking.finish(made.results, document, chosen, output, details=details, marker=track.MARKER)
+    tracking.finish(made.results, track.document(made.results), chosen, output, details=details)
     made.journal.remove()
     return int(Comparison(made.results).status)

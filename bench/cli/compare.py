@@ -43,7 +43,7 @@ def compare(
     row is enough to pass.
     """
     from bench.runfile.reader import read
-    from bench.track import ab
+    from bench.track.ab import document
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
@@ -53,6 +53,5 @@ def compare(
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
     results = compare_runs(bases, new, margin)
-    document = ab.document(results)
-    tracking.finish(results, document, chosen, output, details=details, marker=ab.MARKER)
+    tracking.finish(results, document(results), chosen, output, details=details)
     return int(Comparison(results).status)

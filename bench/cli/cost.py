@@ -20,7 +20,7 @@ bakeoff cost mine.py
 bakeoff cost mine.py --style jit,jit_partial --budget 120 -o mine.html
 bakeoff cost --arrays 147 --step-ms 40"""
 SECONDS = 60.0
-"""options.Budget of a measurement: enough for eight styles of a step of a few milliseconds."""
+"""Budget of a measurement: enough for eight styles of a step of a few milliseconds."""
 STEP_MS = 10.0
 """Milliseconds of a step unless they are given: a small model on a CPU."""
 MOST_ARRAYS = 1_000_000

@@ -117,7 +117,6 @@ def finish(
     output: Path | None,
     *,
     details: bool = False,
-    marker: str = "",
 ) -> None:
     """Show results on the terminal, or write them, with their headline on standard error.
 
@@ -127,14 +126,13 @@ def finish(
         format_: One of `FORMATS`.
         output: A new file; standard output if None.
         details: Whether a terminal shows all of it.
-        marker: First line of Markdown, by which a later comment finds the one that it replaces.
     """
     from bench.runfile.writer import run_file, write
 
     if output is not None:
         print(document.headline, file=sys.stderr)
     if format_ != "json":
-        publish([document], format_, output, details=details, marker=marker)
+        publish([document], format_, output, details=details)
     elif output is not None:
         write(output, run_file(results))
         print(output)

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 MARKER = "<!-- bakeoff comparison -->"
-"""First line of the Markdown, by which a later comment finds the one that it replaces."""
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED = (
     "Both sides were measured now, their workers taking turns. In brackets: 95 % intervals over "
@@ -65,6 +64,7 @@ def document(results: Results) -> Document:
         warnings=tuple(results.warnings),
         sections=tuple(section for section in sections if not section.empty),
         fine_print=tuple(_fine_print(it)),
+        marker=MARKER,
     )
 
 
