@@ -139,8 +139,6 @@ def document(results: Results) -> Document:
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
-    asked = [row for row in results.estimates if row.metric in (HOST, STEP)]
-    more = wording.settling_words(asked, results.spent.wall_seconds, results.options.margin)
     failures = dict.fromkeys(f"{named(row.cell)} failed: {row.failure}" for row in failed)
     sections = (
         Section("Failures", tuple(failures), status="bad"),
@@ -163,7 +161,7 @@ def document(results: Results) -> Document:
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
             "In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *filter(None, [more]),
+            *wording.settling_words(results, results.estimates),
         ),
     )
 

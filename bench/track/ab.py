@@ -170,10 +170,7 @@ def _fine_print(it: Comparison) -> Iterator[str]:
     yield MEASURED if it.measured else JOINED
     if it.limits:
         yield f"Smallest change that would show: {', '.join(it.limits.values())}."
-    spent = it.results.spent.wall_seconds
-    main = [row for row in it.times if row.metric in (STEP, HOST)] or it.times
-    if it.measured and (words := settling_words(main, spent, it.margin)):
-        yield words
+    yield from settling_words(it.results, it.times)
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]
     if same:

@@ -19,7 +19,7 @@ from bench.estimates import MARGIN
 from bench.runfile import EnvironmentInfo, ResultsWithSamples, RunOptions
 from bench.runfile.reader import processor_model
 from bench.stats.changes import difference
-from bench.track.between_run_variance import BETWEEN, learned, spread
+from bench.track.between_run_variance import learned, spread
 from bench.track.comparison import BASE, BENEATH, NEW, moved, releases_words, shared
 from common.errors import BakeoffError
 
@@ -195,7 +195,7 @@ def relative(results: Results) -> dict[Row, Estimate]:
 def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
     """Yield a new run's ratios to the baseline as ratios to those of base runs."""
     *before, after = [relative(results) for results in (*bases, new)]
-    between = learned(before) if len(bases) > 1 else BETWEEN
+    between = learned(before)  # one run alone teaches nothing
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
     distinct = {shared(rows[-1]): rows[-1] for rows in common.values()}.values()
     families = Counter((row.metric, row.cell.baseline) for row in distinct)
