@@ -152,7 +152,7 @@ type Pair = tuple[nnx.Module, nnx.Optimizer]
 type Train = Callable[[nnx.Module, nnx.Optimizer, Hidden, Chunk], tuple[Hidden, Array]]
 type Call = Callable[[Hidden, Chunk], tuple[Hidden, Array]]
 type Stages = Callable[[Hidden, Chunk], Program]
-type Bind = Callable[[Train, nnx.Module, nnx.Optimizer], tuple[Call, Stages]]
+type Bind = Callable[..., tuple[Call, Stages]]
 
 
 def training(loss: ModelLoss) -> Train:
@@ -228,73 +228,58 @@ def stages_of(function: Any, *arguments: Any) -> Stages:
     return lambda *data: Program.traced(lambda: function.trace(*arguments, *data).traced)
 
 
+def in_place(bind: Bind) -> ModelStyle:
+    """Return the style whose step is made of what `bind` makes of the function to be compiled."""
+
+    def style(
+        model: nnx.Module,
+        loss: ModelLoss,
+        optimiser: optax.GradientTransformation,
+        *,
+        donate: bool = False,
+    ) -> InPlace:
+        return InPlace(model, loss, optimiser, partial(bind, donate=donate))
+
+    return style
+
+
+@in_place
 def jit(
-    model: nnx.Module,
-    loss: ModelLoss,
-    optimiser: optax.GradientTransformation,
-    *,
-    donate: bool = False,
-) -> InPlace:
+    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
+) -> tuple[Call, Stages]:
     """`nnx.jit` over model and optimiser, as most tutorials write it."""
-
-    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
-        return partial(function, model, optimizer), stages_of(function, model, optimizer)
-
-    return InPlace(model, loss, optimiser, bind)
+    function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
+    return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
 
+@in_place
 def jit_tree(
-    model: nnx.Module,
-    loss: ModelLoss,
-    optimiser: optax.GradientTransformation,
-    *,
-    donate: bool = False,
-) -> InPlace:
+    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
+) -> tuple[Call, Stages]:
     """`nnx.jit` in tree mode, in which `graph_updates=False` changes nothing more."""
-
-    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train, graph=False, donate_argnums=(0, 1) if donate else ())
-        return partial(function, model, optimizer), stages_of(function, model, optimizer)
-
-    return InPlace(model, loss, optimiser, bind)
+    function = nnx.jit(train, graph=False, donate_argnums=(0, 1) if donate else ())
+    return partial(function, model, optimizer), stages_of(function, model, optimizer)
 
 
+@in_place
 def cached_partial(
-    model: nnx.Module,
-    loss: ModelLoss,
-    optimiser: optax.GradientTransformation,
-    *,
-    donate: bool = False,
-) -> InPlace:
+    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
+) -> tuple[Call, Stages]:
     """`nnx.cached_partial`: the graph is traversed once, when the step is made."""
-
-    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
-        # What it returns offers no stages; it runs the program of the function that it wraps.
-        cached = nnx.cached_partial(function, model, optimizer)
-        return cached, stages_of(function, model, optimizer)
-
-    return InPlace(model, loss, optimiser, bind)
+    function = nnx.jit(train, donate_argnums=(0, 1) if donate else ())
+    # What it returns offers no stages; it runs the program of the function that it wraps.
+    return nnx.cached_partial(function, model, optimizer), stages_of(function, model, optimizer)
 
 
+@in_place
 def jit_partial(
-    model: nnx.Module,
-    loss: ModelLoss,
-    optimiser: optax.GradientTransformation,
-    *,
-    donate: bool = False,
-) -> InPlace:
+    train: Train, model: nnx.Module, optimizer: nnx.Optimizer, *, donate: bool
+) -> tuple[Call, Stages]:
     """`nnx.jit_partial` in tree mode: arrays are flattened once, when the step is made."""
-
-    def bind(train: Train, model: nnx.Module, optimizer: nnx.Optimizer) -> tuple[Call, Stages]:
-        # Of the function that it makes, where model and optimiser are the first argument together
-        function = nnx.jit_partial(
-            train, model, optimizer, graph=False, donate_argnums=donated(donate)
-        )
-        return function, stages_of(function)
-
-    return InPlace(model, loss, optimiser, bind)
+    # Of the function that it makes, where model and optimiser are the first argument together
+    donate_argnums = donated(donate)
+    function = nnx.jit_partial(train, model, optimizer, graph=False, donate_argnums=donate_argnums)
+    return function, stages_of(function)
 
 
 def over_objects(*, flat: bool) -> ModelStyle:

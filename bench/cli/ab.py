@@ -9,27 +9,10 @@ from typing import Annotated
 
 import typer
 
+from bench import options
 from bench.cli import tracking
-from bench.cli.documents import publish
+from bench.cli.documents import format_of, publish
 from bench.estimates import MARGIN
-from bench.options import (
-    BackendName,
-    Blocks,
-    Budget,
-    ColdSamples,
-    Cores,
-    EntrantNames,
-    Margin,
-    MetricNames,
-    More,
-    Options,
-    Output,
-    Pairs,
-    Resume,
-    StepFile,
-    StyleNames,
-    WorkloadNames,
-)
 
 EXAMPLES = """Examples:
 bakeoff ab --base flax==0.12.9 --new flax==0.12.12
@@ -51,23 +34,23 @@ def ab(
         ),
     ],
     new: Annotated[str, typer.Option(metavar="SPEC", help="As --base.")] = "current",
-    step: StepFile = None,
-    entrant: EntrantNames = None,
-    style: StyleNames = None,
-    workload: WorkloadNames = None,
-    backend: BackendName = None,
-    metric: MetricNames = None,
-    budget: Budget = 600.0,
-    margin: Margin = MARGIN,
-    pairs: Pairs = None,
-    blocks: Blocks = None,
-    cold_samples: ColdSamples = None,
-    cores: Cores = "one",
-    output: Output = None,
+    step: options.StepFile = None,
+    entrant: options.EntrantNames = None,
+    style: options.StyleNames = None,
+    workload: options.WorkloadNames = None,
+    backend: options.BackendName = None,
+    metric: options.MetricNames = None,
+    budget: options.Budget = 600.0,
+    margin: options.Margin = MARGIN,
+    pairs: options.Pairs = None,
+    blocks: options.Blocks = None,
+    cold_samples: options.ColdSamples = None,
+    cores: options.Cores = "one",
+    output: options.Output = None,
     format_: tracking.Format = None,
     details: tracking.Details = False,
-    resume: Resume = False,
-    more: More = None,
+    resume: options.Resume = False,
+    more: options.More = None,
 ) -> int:
     """Measure two sides in turns on this machine, and say of each cell what differs.
 
@@ -88,8 +71,10 @@ def ab(
     from bench.track import sides
     from bench.track.comparison import BASE, NEW, Comparison
 
-    chosen = tracking.output_format(format_, output)
-    options = tracking.checked(Options(budget, margin, pairs, blocks, None, cold_samples, cores))
+    chosen = format_of(format_, output, tracking.FORMATS)
+    extent = tracking.checked(
+        options.Options(budget, margin, pairs, blocks, None, cold_samples, cores)
+    )
     specs = parse(base, "--base"), parse(new, "--new")
     selection = tracking.selection(entrant, style, workload, backend, metric, step)
     console = tracking.error_console()
@@ -107,16 +92,16 @@ def ab(
         cells = sides.cells_of(selection, both)
     except sides.DoesNotRunError as error:
         if output is not None and chosen != "json":
-            found = Document(title=f"{new} beside {base}", headline=str(error), status="bad")
-            publish([found], chosen, output, marker=track.MARKER)
+            title = f"{new} beside {base}"
+            found = Document(title, headline=str(error), status="bad", marker=track.MARKER)
+            publish([found], chosen, output)
         raise
     sides.require_common(cells, both)
     metrics = sides.needed(selection, cells)
     arguments = tuple(sys.argv[1:])
-    task = Task("ab", arguments, metrics, both, options, [names], BASE, selection.files)
+    task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
     made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     made.results.warnings += [text for side in environments for text in builder.changed(side)]
-    document = track.document(made.results)
-    tracking.finish(made.results, document, chosen, output, details=details, marker=track.MARKER)
+    tracking.finish(made.results, track.document(made.results), chosen, output, details=details)
     made.journal.remove()
     return int(Comparison(made.results).status)

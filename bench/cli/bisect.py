@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli import tracking
+from bench.cli.documents import format_of
 from bench.options import BackendName, Budget, Options, Output, StepFile
 from common.errors import BakeoffError, unknown
 
@@ -82,7 +83,7 @@ def bisect(
     ends = end_of(good, "--good"), end_of(bad, "--bad")
     if len({(end.date, frozenset(end.pins), frozenset(end.sources)) for end in ends}) == 1:
         raise BakeoffError(f"--good and --bad are both {ends[0]}; give two that differ")
-    chosen = tracking.output_format(format_, output)
+    chosen = format_of(format_, output, tracking.FORMATS)
     console = tracking.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
     with Progress(console, budget) as shown:
@@ -93,7 +94,6 @@ def bisect(
             console.print,
             shown,
             budget,
-            arguments=sys.argv[1:],
         )
         try:
             results = search.run(*ends)
@@ -101,6 +101,7 @@ def bisect(
             known = shlex.join(["--good", record.good, "--bad", record.bad])
             console.print(f"go on between what is known by now: the same command with {known}")
             raise
+    results.arguments = sys.argv[1:]
     tracking.finish(results, track.document(results), chosen, output, details=details)
     return 0 if record.stopped is None else 1
 

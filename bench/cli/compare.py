@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli import tracking
+from bench.cli.documents import format_of
 from bench.estimates import MARGIN
 from bench.options import Margin, Options, Output
 from common.errors import BakeoffError
@@ -42,16 +43,15 @@ def compare(
     row is enough to pass.
     """
     from bench.runfile.reader import read
-    from bench.track import ab
+    from bench.track.ab import document
     from bench.track.comparison import Comparison
     from bench.track.run_files import compare as compare_runs
 
-    chosen = tracking.output_format(format_, output)
+    chosen = format_of(format_, output, tracking.FORMATS)
     tracking.checked(Options(margin=margin))
     if len(files) < 2:
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
     results = compare_runs(bases, new, margin)
-    document = ab.document(results)
-    tracking.finish(results, document, chosen, output, details=details, marker=ab.MARKER)
+    tracking.finish(results, document(results), chosen, output, details=details)
     return int(Comparison(results).status)

@@ -9,18 +9,9 @@ from typing import Annotated
 
 import typer
 
+from bench import options
 from bench.cli import tracking
-from bench.cli.documents import publish
-from bench.options import (
-    BackendName,
-    Budget,
-    More,
-    Options,
-    Output,
-    Resume,
-    StyleNames,
-    names_of,
-)
+from bench.cli.documents import format_of, publish
 from common.config import check_size
 from common.errors import BakeoffError, unknown
 
@@ -47,9 +38,9 @@ def cost(
             show_default=False,
         ),
     ] = None,
-    style: StyleNames = None,
-    backend: BackendName = None,
-    budget: Budget = SECONDS,
+    style: options.StyleNames = None,
+    backend: options.BackendName = None,
+    budget: options.Budget = SECONDS,
     arrays: Annotated[
         int | None,
         typer.Option(
@@ -66,9 +57,9 @@ def cost(
         ),
     ] = None,
     format_: tracking.Format = None,
-    output: Output = None,
-    resume: Resume = False,
-    more: More = None,
+    output: options.Output = None,
+    resume: options.Resume = False,
+    more: options.More = None,
 ) -> int:
     """Show what each style adds to your training step, and what to write instead.
 
@@ -78,7 +69,7 @@ def cost(
 
     Exit status: 0 done, 1 a style failed, 2 wrong use, 130 Ctrl-C.
     """
-    chosen = tracking.output_format(format_, output)
+    chosen = format_of(format_, output, tracking.FORMATS)
     if file is not None and (arrays is not None or step_ms is not None):
         raise BakeoffError("a file is measured, and --arrays asks the table; leave one of them out")
     if file is None:
@@ -86,12 +77,12 @@ def cost(
             raise BakeoffError(
                 "--backend, --budget, --resume and --more are for measuring: name a file"
             )
-        by_table(arrays, step_ms, names_of(style), chosen, output)
+        by_table(arrays, step_ms, options.names_of(style), chosen, output)
         return 0
     from bench.cost.step import document, task_of
 
-    start, options = time.monotonic(), tracking.checked(Options(budget))
-    task = task_of(file, options, names_of(style), backend, arguments=sys.argv[1:])
+    start, extent = time.monotonic(), tracking.checked(options.Options(budget))
+    task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
     made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     tracking.finish(made.results, document(made.results), chosen, output)
     made.journal.remove()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from common.errors import BakeoffError, require_new
 
@@ -20,24 +20,27 @@ ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "
 """Endings of files, where they are not the name of a format."""
 
 
-def show(*documents: Document, details: bool = False) -> None:
-    """Print documents on standard output, with their folded parts if `details` are asked for."""
+def show(
+    *documents: Document,
+    details: bool = False,
+    file: IO[str] | None = None,
+    width: int | None = None,
+) -> None:
+    """Print documents, with their folded parts if `details` are asked for.
+
+    They go to standard output, as wide as the terminal is, unless there is a file and a width.
+    """
     from rich.console import Console
 
     from bench.report import terminal
 
+    console = Console(highlight=False, file=file, width=width)
     for document in documents:
-        terminal.show(document, Console(highlight=False), details=details)
+        terminal.show(document, console, details=details)
 
 
-def rendered(documents: Sequence[Document], format_: str, marker: str = "") -> str:
-    """Return documents as the content of a file.
-
-    Args:
-        documents: To render.
-        format_: `html`, `md` or `text`.
-        marker: First line of Markdown, by which a later comment finds the one that it replaces.
-    """
+def rendered(documents: Sequence[Document], format_: str) -> str:
+    """Return documents as the content of a file, in the format `html`, `md` or `text`."""
     if format_ == "html":
         from bench.report.page import page
 
@@ -45,33 +48,23 @@ def rendered(documents: Sequence[Document], format_: str, marker: str = "") -> s
     if format_ == "md":
         from bench.report.markdown import markdown
 
-        return "\n".join(markdown(document, marker) for document in documents)
-    from rich.console import Console
-
-    from bench.report import terminal
-
+        return "\n".join(map(markdown, documents))
     file = io.StringIO()
-    for document in documents:
-        terminal.show(document, Console(highlight=False, file=file, width=WIDTH), details=True)
+    show(*documents, details=True, file=file, width=WIDTH)
     return file.getvalue()
 
 
 def publish(
-    documents: Sequence[Document],
-    format_: str,
-    output: Path | None,
-    *,
-    details: bool = False,
-    marker: str = "",
+    documents: Sequence[Document], format_: str, output: Path | None, *, details: bool = False
 ) -> None:
     """Show documents on a terminal, or write them to a new file or standard output."""
     if output is None and format_ == "text":
         show(*documents, details=details)
     else:
-        give(rendered(documents, format_, marker), output)
+        give(rendered(documents, format_), output)
 
 
-def format_of[F: str](given: F | None, output: Path | None, formats: Iterable[F]) -> F | None:
+def format_of(given: str | None, output: Path | None, formats: Iterable[str]) -> str:
     """Return the format that is given, or that a new file's name asks for; text without a file.
 
     Args:
@@ -82,9 +75,9 @@ def format_of[F: str](given: F | None, output: Path | None, formats: Iterable[F]
     Raises:
         BakeoffError: the ending is unknown, or the output cannot be a new file.
     """
-    known = {f".{end}": name for name in formats for end in ENDINGS.get(name, (name,))}
     if output is None:
-        return given or known.get(".txt")
+        return given or "text"
+    known = {f".{end}": name for name in formats for end in ENDINGS.get(name, (name,))}
     ending = output.suffix.lower()
     if given is None and ending not in known:
         raise BakeoffError(

@@ -71,7 +71,7 @@ def report(
 
     if output is None and format_ in (None, "html"):
         output = Path(f"{files[0].stem}.html")
-    chosen = str(format_of(format_, output, FORMATS))
+    chosen = format_of(format_, output, FORMATS)
     runs = [read(path, samples=False) for path in files]
     documents = list(map(document_of, runs))
     if chosen == "csv":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from bench.cli.documents import format_of, publish
+from bench.cli.documents import publish
 from bench.options import MOST_COUNT, Options, names_of
 from common.config import check_size
 from common.errors import BakeoffError
@@ -88,15 +88,6 @@ def error_console() -> Console:
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
-def output_format(given: str | None, output: Path | None) -> str:
-    """Return the format that is given, or that the output's name asks for.
-
-    Raises:
-        BakeoffError: its ending is unknown, or it cannot be a new file.
-    """
-    return format_of(given, output, FORMATS) or "text"
-
-
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:
     """Measure a task, and show how far that is; after Ctrl-C, say how to go on.
 
@@ -126,7 +117,6 @@ def finish(
     output: Path | None,
     *,
     details: bool = False,
-    marker: str = "",
 ) -> None:
     """Show results on the terminal, or write them, with their headline on standard error.
 
@@ -136,14 +126,13 @@ def finish(
         format_: One of `FORMATS`.
         output: A new file; standard output if None.
         details: Whether a terminal shows all of it.
-        marker: First line of Markdown, by which a later comment finds the one that it replaces.
     """
     from bench.runfile.writer import run_file, write
 
     if output is not None:
         print(document.headline, file=sys.stderr)
     if format_ != "json":
-        publish([document], format_, output, details=details, marker=marker)
+        publish([document], format_, output, details=details)
     elif output is not None:
         write(output, run_file(results))
         print(output)

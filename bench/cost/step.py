@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import impls
@@ -48,46 +47,34 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
 class OwnCost:
-    """What was measured of a step on one backend."""
+    """Views of what was measured of a step on one backend."""
 
-    results: Results
-
-    @cached_property
-    def cells(self) -> list[CellResult]:
-        """All but the references."""
-        return [row for row in self.results.cells if row.cell.arm not in REFERENCE]
-
-    @property
-    def baseline(self) -> Cell:
+    def __init__(self, results: Results) -> None:
+        self.results, self.table = results, results.table
+        self.baseline = results.cells[0].cell.baseline
         """Plain JAX's."""
-        return self.results.cells[0].cell.baseline
-
-    def number(self, cell: Cell, metric: str) -> Estimate | None:
-        """Return what a cell adds to plain JAX, or its ratio."""
-        return self.results.table.comparison(cell, metric)
-
-    @cached_property
-    def entrant(self) -> str:
+        step = self.table.amount(self.baseline, STEP)
+        self.step = step or self.table.amount(self.baseline, HOST)
+        """Plain JAX's step, else that on one core."""
+        self.where = " on one core" if self.baseline.backend == "cpu" else ""
+        """The core that host costs are measured on, in words."""
+        self.cells = [row for row in results.cells if row.cell.arm not in REFERENCE]
+        """All but the references."""
+        file, entrants = self.baseline.workload, (row.cell.entrant for row in self.cells)
+        self.entrant = next((name for name in entrants if name != file), file)
         """The library of the model; the file's own name where that is plain JAX, or none."""
-        entrants = (row.cell.entrant for row in self.cells)
-        file = self.baseline.workload
-        return next((name for name in entrants if name != file), file)
-
-    @cached_property
-    def costs(self) -> dict[str, Estimate]:
-        """Seconds that styles add to a call, the file's own step first, then in their order."""
         rows = sorted(self.cells, key=lambda row: row.cell.entrant == self.entrant)
-        numbers = {row.cell.style: self.number(row.cell, HOST) for row in rows}
-        return {style: row for style, row in numbers.items() if row is not None}
+        added = {row.cell.style: self.table.comparison(row.cell, HOST) for row in rows}
+        self.costs = {style: row for style, row in added.items() if row is not None}
+        """Seconds that styles add to a call, the file's own step first, then in their order."""
 
     def times(self, style: str, other: str) -> str:
         """Return in words how much longer a step takes in a style; empty for next to nothing."""
         cells = {row.cell.style: row.cell for row in self.cells}
         for metric in (STEP, HOST):
-            base = self.results.table.amount(self.baseline, metric)
-            rows = [self.number(cells[s], metric) for s in (style, other) if s in cells]
+            base = self.table.amount(self.baseline, metric)
+            rows = [self.table.comparison(cells[s], metric) for s in (style, other) if s in cells]
             known = [row for row in rows if row is not None]
             if base is None or len(known) < len(rows) or not known or not known[0].differs:
                 continue
@@ -98,17 +85,6 @@ class OwnCost:
             if first >= (1 + WORTH_SAYING) * second:
                 return f"takes {first / second:.2g} times as long{self.where * (metric == HOST)}"
         return ""
-
-    @property
-    def where(self) -> str:
-        """The core that host costs are measured on, in words."""
-        return " on one core" if self.baseline.backend == "cpu" else ""
-
-    @property
-    def step(self) -> Estimate | None:
-        """Plain JAX's step, else that on one core."""
-        table = self.results.table
-        return table.amount(self.baseline, STEP) or table.amount(self.baseline, HOST)
 
 
 def task_of(
@@ -159,12 +135,10 @@ def document(results: Results) -> Document:
     it = OwnCost(results)
     file = f"{it.baseline.workload}.py"
     advice, change = answer(it)
-    arrays = results.table.amount(it.baseline, "parameter_arrays")
+    arrays = it.table.amount(it.baseline, "parameter_arrays")
     versions = ", ".join(f"{n} {v}" for n, v in results.versions.items() if n != "jax-bakeoff")
     device = results.conditions.devices.get(it.baseline.backend, "")
     failed = [row for row in results.cells if row.failure and not row.cell.is_control]
-    asked = [row for row in results.estimates if row.metric in (HOST, STEP)]
-    more = wording.settling_words(asked, results.spent.wall_seconds, results.options.margin)
     failures = dict.fromkeys(f"{named(row.cell)} failed: {row.failure}" for row in failed)
     sections = (
         Section("Failures", tuple(failures), status="bad"),
@@ -187,7 +161,7 @@ def document(results: Results) -> Document:
             "has the same losses and parameters in ten steps; a `make_step` is measured as it is. "
             "In brackets: 95 % intervals.",
             f"{results.spent.wall_seconds:.0f} s, {results.spent.processes} processes; {versions}.",
-            *filter(None, [more]),
+            *wording.settling_words(results, results.estimates),
         ),
     )
 
@@ -245,18 +219,16 @@ def table(it: OwnCost) -> Table:
     """Return a row for each style, the cheapest first."""
 
     def cost(row: CellResult) -> float:
-        host = it.number(row.cell, HOST)
+        host = it.table.comparison(row.cell, HOST)
         return host.value if host else math.inf
 
     rows = []
     for row in sorted(it.cells, key=cost):
         if row.failure is None:
-            calls = it.results.table.amount(row.cell, "python_calls")
-            numbers = [it.number(row.cell, metric) or "" for metric in METRICS]
-            shown = amount(calls.value, "") if calls else ""
-            rows.append(Row((named(row.cell), *numbers, shown, wording.program(row.proof))))
-    amounts = [it.results.table.amount(it.baseline, metric) for metric in METRICS]
-    first = [amount(row.value, "s") if row else "" for row in amounts]
+            calls = it.table.amount(row.cell, "python_calls") or ""
+            numbers = [it.table.comparison(row.cell, metric) or "" for metric in METRICS]
+            rows.append(Row((named(row.cell), *numbers, calls, wording.program(row.proof))))
+    first = [it.table.amount(it.baseline, metric) or "" for metric in METRICS]
     name = "jax.jit" if it.entrant == it.baseline.workload else "jax.jit, arrays alone"
     plain = Row((name, *first, "", ""))
     waiting = [

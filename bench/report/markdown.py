@@ -28,14 +28,9 @@ LINKED = re.compile(r"(@|#|:(?=//)|www(?=\.))")
 ZERO_WIDTH_SPACE = "\u200b"
 
 
-def markdown(document: Document, marker: str = "") -> str:
-    """Return a document as a comment; one that is too long, without what is folded.
-
-    Args:
-        document: To render.
-        marker: A first line, by which a later comment finds the one that it replaces.
-    """
-    head = [marker] if marker else []
+def markdown(document: Document) -> str:
+    """Return a document as a comment; one that is too long, without what is folded."""
+    head = [document.marker] if document.marker else []
     if document.headline:
         head += [f"{SIGNS.get(document.status, '')}**{escaped(document.headline)}**", ""]
     head += [f"* warning: {escaped(text)}" for text in document.warnings]

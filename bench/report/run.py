@@ -315,9 +315,7 @@ def _closing(results: Results) -> Iterator[str]:
         for workload in view.workloads
         if math.isfinite(least := view.table.detectable(STEP, workload, view.backend))
     ]
-    asked = [row for row in results.estimates if row.metric in NEEDED and not row.cell.is_control]
-    if more := wording.settling_words(asked, spent.wall_seconds, results.options.margin):
-        yield more
+    yield from wording.settling_words(results, results.estimates)
     yield (
         f"detectable difference: {', '.join(seen) or 'not known'}; {spent.wall_seconds:.0f} s, "
         f"{percent(round(spent.sampling_share, 2))} of it taking samples, "

@@ -114,6 +114,8 @@ class Document:
     sections: tuple[Section, ...] = ()
     fine_print: tuple[str, ...] = ()
     """What the measurement could detect, and what it took."""
+    marker: str = ""
+    """First line of its Markdown, by which a later comment finds the one that it replaces."""
 
 
 def words(estimate: Estimate) -> str:

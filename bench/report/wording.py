@@ -6,16 +6,17 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from bench.metrics import HOST, STEP
 from bench.report.table import amount
 from bench.stats.verdicts import settling
 from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bench.estimates import Estimate
-    from bench.runfile import Proof
+    from bench.runfile import Proof, Results
 
 OPERATIONS = 3
 """Kinds of operations that are named; of more, their number is."""
@@ -87,16 +88,17 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def settling_words(rows: Iterable[Estimate], spent: float, margin: float) -> str:
-    """Return how much more time would settle what is open; empty where nothing is.
+def settling_words(results: Results, rows: Sequence[Estimate]) -> Iterator[str]:
+    """Yield how much more time would settle what is open; nothing where nothing was measured.
 
     Args:
-        rows: Comparisons that people ask about.
-        spent: Seconds that they took.
-        margin: Fraction within which two times are equivalent.
+        results: Of a measurement, or of files that were.
+        rows: Its comparisons; those of steps and host costs count, unless there are none.
     """
-    more = float(f"{settling(rows, spent, margin):.1g}")
-    return f"About {amount(more, 's')} more would settle what is open: --more." if more else ""
+    asked = [row for row in rows if row.metric in (STEP, HOST)] or rows
+    seconds = settling(asked, results.spent.wall_seconds, results.options.margin)
+    if more := float(f"{seconds:.1g}"):
+        yield f"About {amount(more, 's')} more would settle what is open: --more."
 
 
 def printable(text: str) -> str:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 MARKER = "<!-- bakeoff comparison -->"
-"""First line of the Markdown, by which a later comment finds the one that it replaces."""
 COLOURS = {Status.NOT_WORSE: "good", Status.WORSE: "bad", Status.CANNOT_SAY: "open"}
 MEASURED = (
     "Both sides were measured now, their workers taking turns. In brackets: 95 % intervals over "
@@ -65,6 +64,7 @@ def document(results: Results) -> Document:
         warnings=tuple(results.warnings),
         sections=tuple(section for section in sections if not section.empty),
         fine_print=tuple(_fine_print(it)),
+        marker=MARKER,
     )
 
 
@@ -145,22 +145,20 @@ def _failures(it: Comparison) -> Iterator[str]:
 
 def _lacking(it: Comparison) -> Iterator[str]:
     """Yield what is not compared, and why."""
-    sides: dict[tuple[str, Cell, str], list[str]] = defaultdict(list)
-    compared = {(row.cell, row.metric) for row in it.times}
+    compared, other = {(row.cell, row.metric) for row in it.times}, {BASE: NEW, NEW: BASE}
+    reasons: dict[str, list[tuple[Cell, str]]] = defaultdict(list)
     for (name, cell), row in it.cells.items():
+        opposite = it.cells.get((other[name], cell))
         for metric, why in row.missing.items():
             if (cell, metric) not in compared:
-                sides[why, cell, metric].append(name)
-    reasons: dict[str, list[tuple[Cell, str]]] = defaultdict(list)
-    for (why, cell, metric), names in sides.items():
-        on = f", on the {names[0]} side" * (len(names) == 1)
-        reasons[f"{why}{on}"].append((cell, metric))
+                on_both = opposite is not None and opposite.missing.get(metric) == why
+                reasons[why if on_both else f"{why}, on the {name} side"].append((cell, metric))
     for why, rows in reasons.items():
         metrics = sorted({metric for _, metric in rows}, key=ORDER.index)
         cells = dict.fromkeys(cell for cell, _ in rows)
         yield f"{joined([label(name) for name in metrics])} of {cells_words(cells)}: {why}"
-    for name, other, info in ((BASE, NEW, it.sides[1]), (NEW, BASE, it.sides[0])):
-        alone = [cell for side, cell in it.cells if side == name and (other, cell) not in it.cells]
+    for name, info in zip(other, reversed(it.sides), strict=True):  # why the other one lacks it
+        alone = [c for side, c in it.cells if side == name and (other[name], c) not in it.cells]
         if alone:
             gaps = {info.gaps.get(str(cell.arm)) or info.gaps.get(cell.entrant) for cell in alone}
             why = "; ".join(filter(None, gaps))
@@ -172,10 +170,7 @@ def _fine_print(it: Comparison) -> Iterator[str]:
     yield MEASURED if it.measured else JOINED
     if it.limits:
         yield f"Smallest change that would show: {', '.join(it.limits.values())}."
-    spent = it.results.spent.wall_seconds
-    main = [row for row in it.times if row.metric in (STEP, HOST)] or it.times
-    if it.measured and (words := settling_words(main, spent, it.margin)):
-        yield words
+    yield from settling_words(it.results, it.times)
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]
     if same:

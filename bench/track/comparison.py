@@ -94,18 +94,15 @@ class Comparison:
                 continue
             pairs = list(zip(base.losses, new.losses, strict=False))
             away = [abs(a - b) / max(abs(a), abs(b), SLACK) for a, b in pairs]
-            if not away:
-                continue
-            if max(away) <= TRAJECTORY_TOLERANCE:
+            if first := next((i for i, d in enumerate(away, 1) if d > TRAJECTORY_TOLERANCE), 0):
+                changed.append(
+                    f"losses of {new.cell.arm.words} differ from step {first} on, by up to "
+                    f"{max(away):.1g} of a loss in ten steps; the last ones are "
+                    f"{pairs[-1][0]:.6g} and {pairs[-1][1]:.6g}"
+                )
+            elif away:
                 same.append(new.cell.arm.words)
                 rounding = max(rounding, *away)
-                continue
-            first = next(i for i, part in enumerate(away, 1) if part > TRAJECTORY_TOLERANCE)
-            changed.append(
-                f"losses of {new.cell.arm.words} differ from step {first} on, by up to "
-                f"{max(away):.1g} of a loss in ten steps; the last ones are {pairs[-1][0]:.6g} and "
-                f"{pairs[-1][1]:.6g}"
-            )
         if same:
             to = f", to {rounding:.1g} of a loss" if rounding else ""
             yield f"Both sides have the same losses in ten steps{to}: {few(same, NAMED)}."

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 import impls
 from bench.cells import BASELINE
-from bench.metrics import HOST, METRICS, STEP, label
+from bench.metrics import METRICS, label
 from bench.report.charts import lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import few, main_workload, ordered, place, sentence, settling_words
@@ -282,9 +282,6 @@ def _fine_print(it: Timeline) -> Iterator[str]:
         f"{by} A change is a difference between neighbours that remains after Holm's correction: "
         f"the odds of any false one are {percent(ALPHA)}. Exact counts need no test."
     )
-    spent = it.results.spent.wall_seconds
-    asked = [row for row in it.neighbours if row.metric in (STEP, HOST)] or it.neighbours
-    if it.measured and (words := settling_words(asked, spent, it.results.options.margin)):
-        yield words
+    yield from settling_words(it.results, it.neighbours)
     if it.results.arguments:
         yield f"To repeat it: `bakeoff {shlex.join(it.results.arguments)}`"

@@ -109,7 +109,7 @@ def _add(results: ResultsWithSamples, moment: str, run: Run) -> None:
     failed = (
         row for row in run.results.cells if row.failure is not None and not row.cell.is_control
     )
-    results.environments[moment] = environment(run, run.name)
+    results.environments[moment] = environment(run)
     results.estimates += [replace(row, environment=moment) for row in rows]
     results.cells += [replace(row, environment=moment) for row in failed]
     results.options.margin = max(results.options.margin, run.results.options.margin)

@@ -7,6 +7,7 @@ baseline they do not, since both were measured in turns.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from bench.estimates import MARGIN
 from bench.runfile import EnvironmentInfo, ResultsWithSamples, RunOptions
 from bench.runfile.reader import processor_model
 from bench.stats.changes import difference
-from bench.track.between_run_variance import BETWEEN, learned, spread
+from bench.track.between_run_variance import learned, spread
 from bench.track.comparison import BASE, BENEATH, NEW, moved, releases_words, shared
 from common.errors import BakeoffError
 
@@ -49,11 +50,10 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
         BakeoffError: the runs have no cell in common, one is given twice, or they were measured on
             other machines or in another way.
     """
-    runs = [*bases, new]
-    names = names_of(runs)
-    require_comparable(runs, names)
-    sides = {BASE: bases[-1], NEW: new}
-    labels = {BASE: ", ".join(names[:-1]), NEW: names[-1]}
+    *bases, new = runs = numbered([*bases, new])
+    require_comparable(runs)
+    together = ", ".join(run.name for run in bases)
+    sides = {BASE: dataclasses.replace(bases[-1], name=together), NEW: new}
     rows = [
         replace(row, environment=side)
         for side, run in sides.items()
@@ -63,7 +63,7 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
         kind="ab",
         base=BASE,
         options=RunOptions(margin=margin),
-        environments={side: environment(run, labels[side]) for side, run in sides.items()},
+        environments={side: environment(run) for side, run in sides.items()},
         conditions=new.results.conditions,
         cells=[
             replace(row, environment=side)
@@ -71,48 +71,50 @@ def compare(bases: Sequence[Run], new: Run, margin: float = MARGIN) -> ResultsWi
             for row in run.results.cells
         ],
         estimates=[*rows, *differences([run.results for run in bases], new.results, margin)],
-        warnings=list(warnings(runs, names)),
+        warnings=list(warnings(runs)),
     )
 
 
-def names_of(runs: Sequence[Run]) -> list[str]:
-    """Return what runs are called; those whose files have one name also have a number."""
+def numbered(runs: Sequence[Run]) -> list[Run]:
+    """Return runs; those whose files have one name have a number in it, too."""
     alike = Counter(run.name for run in runs)
     return [
-        f"{run.name} ({number})" if alike[run.name] > 1 else run.name
+        dataclasses.replace(run, name=f"{run.name} ({number})") if alike[run.name] > 1 else run
         for number, run in enumerate(runs, 1)
     ]
 
 
-def require_comparable(runs: Sequence[Run], names: Sequence[str]) -> None:
+def require_comparable(runs: Sequence[Run]) -> None:
     """Raise BakeoffError unless all are ordinary runs, each there once, measured alike."""
-    new, last = runs[-1], names[-1]
+    *bases, new = runs
     cells = {row.cell for row in new.results.cells}
-    for run, name in zip(runs, names, strict=True):
+    for run in runs:
         if run.results.kind != "run":
             raise BakeoffError(
-                f"{name} is a file of `bakeoff {run.results.kind}`, which has compared already: "
-                "`bakeoff report` shows it; give what `pytest bench --benchmark-json` wrote"
+                f"{run.name} is a file of `bakeoff {run.results.kind}`, which has compared "
+                "already: `bakeoff report` shows it; give what `pytest bench --benchmark-json` "
+                "wrote"
             )
         if not cells & {row.cell for row in run.results.cells}:
             raise BakeoffError(
-                f"{name} and {last} have no cell in common; give runs of the same entrants, "
-                "styles and workloads"
+                f"{run.name} and {new.name} have no cell in common; give runs of the same "
+                "entrants, styles and workloads"
             )
-    for (run, name), (other, again) in combinations(zip(runs, names, strict=True), 2):
+    for run, other in combinations(runs, 2):
         if (run.when, run.results.estimates) == (other.when, other.results.estimates):
-            raise BakeoffError(f"{name} and {again} are the same run; give each run once")
-    for run, name in zip(runs[:-1], names[:-1], strict=True):
-        sides = conditions(run), conditions(new)
+            raise BakeoffError(f"{run.name} and {other.name} are the same run; give each run once")
+    after = conditions(new)
+    for run in bases:
         differing = [
-            f"{what} {before}, then {sides[1][what]}"
-            for what, before in sides[0].items()
-            if sides[1].get(what, before) != before
+            f"{what} {before}, then {after[what]}"
+            for what, before in conditions(run).items()
+            if after.get(what, before) != before
         ]
         if differing:
             raise BakeoffError(
-                f"{name} and {last} were made under different conditions: {'; '.join(differing)}; "
-                "measure again, or measure both sides now with `bakeoff ab`"
+                f"{run.name} and {new.name} were made under different conditions: "
+                f"{'; '.join(differing)}; measure again, or measure both sides now with "
+                "`bakeoff ab`"
             )
 
 
@@ -147,13 +149,13 @@ def releases(run: Run) -> dict[str, str]:
     return {name: release for info in environments for name, release in info.versions.items()}
 
 
-def environment(run: Run, name: str) -> EnvironmentInfo:
-    """Return what a side is: its file in place of a SPEC, its releases and its commit."""
+def environment(run: Run) -> EnvironmentInfo:
+    """Return what a run was made in: its name in place of a SPEC, its releases and its commit."""
     commit = str(run.commit.get("id") or "")
     dirty = ", changed since" if commit and run.commit.get("dirty") else ""
     first = next(iter(run.results.environments.values()), EnvironmentInfo())
     return replace(
-        first, spec=name, versions=releases(run), pins={}, commit=f"{commit[:10]}{dirty}"
+        first, spec=run.name, versions=releases(run), pins={}, commit=f"{commit[:10]}{dirty}"
     )
 
 
@@ -193,7 +195,7 @@ def relative(results: Results) -> dict[Row, Estimate]:
 def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterator[Estimate]:
     """Yield a new run's ratios to the baseline as ratios to those of base runs."""
     *before, after = [relative(results) for results in (*bases, new)]
-    between = learned(before) if len(bases) > 1 else BETWEEN
+    between = learned(before)  # one run alone teaches nothing
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
     distinct = {shared(rows[-1]): rows[-1] for rows in common.values()}.values()
     families = Counter((row.metric, row.cell.baseline) for row in distinct)
@@ -204,7 +206,7 @@ def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterat
         yield replace(made, environment=NEW, against=BASE)
 
 
-def warnings(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
+def warnings(runs: Sequence[Run]) -> Iterator[str]:
     """Yield what a reader has to know before believing a comparison."""
     *bases, new = runs
     differing: dict[str, tuple[str | None, str | None]] = {}
@@ -217,7 +219,7 @@ def warnings(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
             f"What differs ({', '.join(releases_words(differing))}) affects {BASELINE.entrant} "
             "too: a ratio may have changed because the baseline did; `bakeoff ab` compares seconds"
         )
-    for run, name in zip(runs[-2:], names[-2:], strict=True):
+    for run in runs[-2:]:
         if count := len(run.results.warnings):
             plural = "" if count == 1 else "s"
-            yield f"{name} has {count} warning{plural} of its own; `bakeoff report` shows them"
+            yield f"{run.name} has {count} warning{plural} of its own; `bakeoff report` shows them"

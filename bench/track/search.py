@@ -21,7 +21,7 @@ from bench.engine.session import Task, estimates_of, measure
 from bench.environments.sources import NotBuiltError, commits_between
 from bench.environments.spec import PACKAGES, of_day
 from bench.environments.uv import UnsolvableError, releases_between
-from bench.estimates import MARGIN
+from bench.estimates import MARGIN, EstimateTable
 from bench.options import Options
 from bench.report.table import change, percent
 from bench.runfile import Conditions, ResultsWithSamples, RunOptions, TimeSpent, packed
@@ -82,7 +82,6 @@ class Bisection:
     """Called before each action of a step."""
     budget: float
     """Seconds for measuring: those that it takes to build environments are not counted."""
-    arguments: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.pythons: tuple[str, ...] = ()
@@ -125,21 +124,19 @@ class Bisection:
         self.record.cell = min(cells, key=lambda cell: cell.is_baseline)
         self.search(good, bad)
         self.record.seconds = self.spent
-        worst = max((s.spent for s in self.outcomes), key=lambda s: s.others, default=TimeSpent())
-        usage = {text for step in self.outcomes for text in other_processes(step.spent)}
+        spent = [step.spent for step in self.outcomes]
+        worst = max(spent, key=lambda step: step.others, default=TimeSpent())
+        usage = {text for step in spent for text in other_processes(step)}
         return ResultsWithSamples(
             kind="bisect",
-            arguments=list(self.arguments),
             environments={str(spec): side.info for spec, side in self.sides.items()},
             options=RunOptions(budget_seconds=self.budget, cores="one"),
             conditions=self.outcomes[-1].conditions if self.outcomes else Conditions(),
-            spent=TimeSpent(
+            spent=msgspec.structs.replace(
+                worst,
                 wall_seconds=self.spent,
-                sampling_seconds=sum(step.spent.sampling_seconds for step in self.outcomes),
-                processes=sum(step.spent.processes for step in self.outcomes),
-                others=worst.others,
-                stolen=worst.stolen,
-                busiest=worst.busiest,
+                sampling_seconds=sum(step.sampling_seconds for step in spent),
+                processes=sum(step.processes for step in spent),
             ),
             warnings=[
                 *other_processes(worst),
@@ -362,10 +359,7 @@ class Bisection:
         options = Options(left, processes=LOOKS[-1], cores="one")
 
         def estimate(samples: Sequence[Sample]) -> Estimate | None:
-            rows = estimates_of(samples, [], options, BASE)
-            return next(
-                (r for r in rows if r.against and (r.cell, r.metric) == (cell, metric)), None
-            )
+            return EstimateTable(estimates_of(samples, [], options, BASE)).comparison(cell, metric)
 
         def enough(samples: Sequence[Sample]) -> bool:
             over = self.spent > self.budget
@@ -375,16 +369,8 @@ class Bisection:
             self.on_progress(action, msgspec.structs.replace(spent, wall=self.spent))
 
         metrics = needed(self.selection, {name: [cell] for name in sides})
-        step = Task(
-            "bisect",
-            tuple(self.arguments),
-            metrics,
-            sides,
-            options,
-            [(BASE, NEW)],
-            BASE,
-            self.selection.files,
-        )
+        files = self.selection.files
+        step = Task("bisect", (), metrics, sides, options, [(BASE, NEW)], BASE, files)
         before = {*journals("bisect")}
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)

@@ -251,28 +251,21 @@ def later(day: datetime.date, count: int, unit: str) -> datetime.date:
 
 
 class Days:
-    """The sides of a history: the reference, and the first day of each stack."""
+    """The sides of a history, built: the reference, and the first day of each stack.
 
-    def __init__(self) -> None:
-        self.sides: dict[str, Side] = {}
-        self.others: dict[str, EnvironmentInfo] = {}
-        """Days without a side: those that cannot be built, and those whose stack has one."""
+    Args:
+        days: The last one is the reference; the others have its Python if they can.
+        selection: What is asked for.
+        builder: Of environments; it notifies of each day that cannot be built.
+    """
+
+    def __init__(
+        self, days: Sequence[datetime.date], selection: Selection, builder: Builder
+    ) -> None:
         self.asking = 0.0
         """Seconds of the budget that it took to ask the sides what they have."""
-
-    def build(
-        self,
-        days: Sequence[datetime.date],
-        selection: Selection,
-        builder: Builder,
-    ) -> None:
-        """Build all environments, the reference's first, and ask each what it has.
-
-        Args:
-            days: The last one is the reference; the others have its Python if they can.
-            selection: What is asked for.
-            builder: Of environments; it notifies of each day that cannot be built.
-        """
+        self.others: dict[str, EnvironmentInfo] = {}
+        """Days without a side: those that cannot be built, and those whose stack has one."""
         reference = builder.environment(of_day(days[-1]), PYTHONS)
         self.sides = {REFERENCE: self.ask(reference, selection)}
         pythons = list(dict.fromkeys([reference.python, *PYTHONS]))

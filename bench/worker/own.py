@@ -99,6 +99,10 @@ class OwnStep:
         for name in ("make_batch", *model * self.has_model, *whole * self.whole):
             if not callable(getattr(self.module, name, None)):
                 raise BakeoffError(f"{self.path.name} has no function {name}; write one")
+        self.entrant = BASELINE.entrant
+        """The library of the model; of a file without one, plain JAX."""
+        if self.has_model:
+            self.entrant, self.library = self.held()
 
     def problem(self, text: str) -> BakeoffError:
         """Return an error that names the file."""
@@ -108,20 +112,9 @@ class OwnStep:
         """Return a new model."""
         return self.module.make_model()
 
-    @cached_property
-    def entrant(self) -> str:
-        """The library of the model; of a file without one, plain JAX."""
-        return self.held[0]
-
-    @cached_property
-    def library(self) -> Library:
-        """How it is trained."""
-        return self.held[1]
-
-    @cached_property
     def held(self) -> tuple[str, Library]:
-        """The library that holds the model, and its name."""
-        model, names = self.model() if self.has_model else jnp.zeros(()), []
+        """Return the name of the library that holds the model, and how that is trained."""
+        model, names = self.model(), []
         for name in [*impls.usual()[1:], BASELINE.entrant]:
             if name != BASELINE.entrant and impls.readable(name).models not in sys.modules:
                 continue
@@ -174,13 +167,11 @@ class OwnStep:
         if arm.entrant == self.name or not self.has_model:
             step: Any = WholeStep(self.module.make_step)
             return step
-        style = self.styles[arm.style] if arm.code != BASELINE else self.plain
+        if arm.code == BASELINE:  # of a library's model, its arrays alone
+            style = plain_style(self.library, flat=self.entrant != BASELINE.entrant)
+        else:
+            style = self.styles[arm.style]
         return style(self.model(), self.loss, self.optimiser, donate=donate)
-
-    @cached_property
-    def plain(self) -> ModelStyle:
-        """The baseline: of a library's model, its arrays alone."""
-        return plain_style(self.library, flat=self.entrant != BASELINE.entrant)
 
     def check(self) -> None:
         """Raise BakeoffError where the batch changes, or the loss is not one number."""

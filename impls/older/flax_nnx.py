@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,6 @@ from common.steps import AtRest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CellType
-
-    from common.contract import Checkpoint
 
 nnx: Any = flax.nnx  # the type checker sees today's, and this is about the others
 FLAX = release(flax.__version__)
@@ -51,7 +50,7 @@ def adapt(entrant: Any) -> None:
     if FLAX < (0, 10, 4):
         names["to_pure_dict"] = to_pure_dict
     if FLAX < (0, 10, 0):
-        entrant.InPlace = in_place(entrant.InPlace, entrant.split)
+        entrant.loaded, entrant.saved = loaded, partial(saved, entrant.split)
     if names:
         entrant.nnx = Names(names)
 
@@ -105,24 +104,22 @@ def optimizer() -> type:
     return Optimizer
 
 
-def in_place(base: Any, split: Callable[[Any], Any]) -> type:
-    """Return `InPlace` for an Optimizer whose state is optax's own: until flax 0.10."""
+def loaded(pair: Any, rest: AtRest) -> Any:
+    """Return a model and its Optimizer, whose state was optax's own until flax 0.10, loaded."""
+    model, optimizer = pair
+    nnx.update(model, rest.params)
+    if rest.others:
+        nnx.update(model, rest.others)
+    optimizer.opt_state = rest.opt_state
+    optimizer.step.value = jax.numpy.asarray(rest.updates, jax.numpy.uint32)
+    return pair
 
-    class InPlace(base):
-        def load(self, checkpoint: Checkpoint) -> None:
-            rest: AtRest = self.decode(checkpoint)
-            nnx.update(self.model, rest.params)
-            if rest.others:
-                nnx.update(self.model, rest.others)
-            self.optimizer.opt_state = rest.opt_state
-            self.optimizer.step.value = jax.numpy.asarray(rest.updates, jax.numpy.uint32)
 
-        def save(self) -> Checkpoint:
-            params, others, _ = split(self.model)
-            updates = int(self.optimizer.step.value)
-            return self.encode(AtRest(params, self.optimizer.opt_state, others, updates))
-
-    return InPlace
+def saved(split: Callable[[Any], Any], pair: Any) -> AtRest:
+    """Return the training of a model and its Optimizer, whose state was optax's own."""
+    model, optimizer = pair
+    params, others, _ = split(model)
+    return AtRest(params, optimizer.opt_state, others, int(optimizer.step.value))
 
 
 def stages_of(function: Any, *arguments: Any) -> Callable[..., Program]:

@@ -88,9 +88,8 @@ def test_the_law_of_a_run_is_what_was_planted_whatever_the_speed_of_its_blocks(
 ) -> None:
     assert set(costs.by_style) == set(PLANTED), "plain JAX's other styles do other work"
     for name, style in costs.by_style.items():
-        assert style.law.of_array == pytest.approx(
-            PLANTED[name][1], rel=0.2
-        )  # a few workers' level
+        planted = pytest.approx(PLANTED[name][1], rel=0.2)  # a few workers' level
+        assert style.law.of_array == planted
         assert style.per_array.half_width < 0.03 * style.law.of_array, "blocks' speed is no doubt"
     jit, filtered = (costs.by_style[name].law.of_array for name in PLANTED)
     assert jit / filtered == pytest.approx(9 / 1.7, rel=0.02)

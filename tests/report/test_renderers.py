@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
 
@@ -57,7 +58,7 @@ def test_every_renderer_shows_everything_and_nothing_of_it_acts() -> None:
     parts = ("headline", "warning", "table", "note", "line", "1.2 (1.1–1.3)", "+7", "below")
     texts = {
         "text": terminal(small(HOSTILE), 100, colours=True),
-        "markdown": markdown(small(HOSTILE), "<!-- marker -->"),
+        "markdown": markdown(replace(small(HOSTILE), marker="<!-- marker -->")),
         "page": page(small(HOSTILE)),
     }
     for name, text in texts.items():

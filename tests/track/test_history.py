@@ -116,8 +116,8 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
         return Side(of.place, offer, EnvironmentInfo(spec=str(of.spec), gaps={"haiku": "no wheel"}))
 
     monkeypatch.setattr(sides, "asked", asked)
-    made, builder = Days(), Mock(environment=environment)
-    made.build([date(2025, 5, day) for day in range(1, 6)], Selection(), builder)
+    days = [date(2025, 5, day) for day in range(1, 6)]
+    made = Days(days, Selection(), Mock(environment=environment))
     assert list(made.sides) == ["reference", "2025-05-01", "2025-05-04"]
     results = Results(environments={name: side.info for name, side in made.sides.items()})
     made.complete(results)
