@@ -1,7 +1,5 @@
 """How tests run the command line, in this process or as a user does, and which styles are quick."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess

@@ -1,10 +1,9 @@
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import jax
 import pytest
@@ -12,16 +11,10 @@ import pytest
 import impls
 from bench.environments.uv import compiled, minor
 from common.config import WORKLOADS
+from common.contract import TrainStep
 from common.equality import Case, make
 from common.errors import BakeoffError
-from tests.commands import Done
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from common.contract import TrainStep
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff, Done
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

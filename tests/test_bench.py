@@ -1,7 +1,5 @@
 """`pytest bench` as a whole: real runs, short ones, in a folder of their own."""
 
-from __future__ import annotations
-
 import errno
 import importlib
 import json
@@ -12,8 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import msgspec
@@ -26,14 +26,9 @@ from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
 from bench.runfile import ResultsWithSamples
+from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
 from tests.commands import ROOT, bench, how
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from bench.runfile.reader import Run as ReadRun
 
 ENTRANTS = {
     "twin": """

@@ -1,7 +1,5 @@
 """Who imports whom, and what nobody imports: the arrows of the house."""
 
-from __future__ import annotations
-
 import ast
 import json
 import subprocess

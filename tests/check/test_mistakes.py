@@ -1,7 +1,5 @@
 """`bakeoff check`: each mistake is named by its check, with a place; correct entrants pass."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path

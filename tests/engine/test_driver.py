@@ -1,32 +1,26 @@
 """The driver with made-up workers: journals, resuming, deaths, wrong answers and a full disk."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import json
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bench.engine.actions import Action, AnswerError, typed
 from bench.engine.driver import Driver
 from bench.engine.journal import DiskError, Journal
+from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
+from bench.samples import Sample
 from common.errors import BakeoffError
-from tests.engine.simulated import Machine, needed, plan_of, side
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from bench.engine.plan import Plan
-    from bench.samples import Sample
-    from tests.engine.simulated import Needed
+from tests.engine.simulated import Machine, Needed, needed, plan_of, side
 
 METRICS = ("step", "host_cost", "import", "final_loss")
 STYLES = {"pure_jax": ["pure"], "haiku": ["pure"]}

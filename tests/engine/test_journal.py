@@ -1,12 +1,12 @@
 """The journal on the disk: cut, damaged and missing; a run file on a full one; the lock."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,10 +16,6 @@ from bench.engine.machine import LOCK, machine_lock
 from bench.runfile.writer import whole_file
 from common.errors import BakeoffError
 from tests.commands import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 RECORDS: list[dict[str, Any]] = [{"n": 1}, {"n": 2, "values": [0.1, 1e-9]}, {"n": 3, "words": "ä"}]
 

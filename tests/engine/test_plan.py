@@ -1,24 +1,20 @@
 """The plan of runs, A/Bs and histories, on a made-up machine: no process is started."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.actions import Action, Do
 from bench.engine.plan import OVER, Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
+from bench.engine.visits import Group
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STEP
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
-
-if TYPE_CHECKING:
-    from bench.engine.actions import Action, Do
-    from bench.engine.visits import Group
 
 REFERENCES = {str(BASELINE), str(CONTROL)}
 BAD = "haiku/transform"

@@ -1,13 +1,11 @@
 """The protocol between the program and its workers, spoken by real processes: small scripts."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
 import textwrap
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,9 +14,6 @@ from bench.engine.process import Place, Worker, WorkerFailedError, ask_once
 from bench.worker.protocol import PROTOCOL
 from bench.worker.settings import CORES, ENVIRONMENT, conditions, environment
 from tests.commands import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SPEAKS = f"""
 import json, os, signal, sys, time

@@ -1,11 +1,11 @@
 """From a task to its results, and what of a journal has to fit to go on with it."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -21,11 +21,6 @@ from bench.runfile import EnvironmentInfo
 from bench.runfile.writer import run_file, write
 from common.errors import BakeoffError
 from tests.engine.simulated import FEW, Machine, needed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 OFFER = Offer(
     styles={"pure_jax": ["pure"], "haiku": ["pure"]},

@@ -4,14 +4,13 @@ What needs a package index skips where uv reaches none. That real libraries of e
 own are built and measured is tests/test_stacks.py's.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import threading
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -42,9 +41,6 @@ from bench.environments.uv import (
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.versions import COMMON
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 APART = [name for name in impls.names() if name not in impls.here()]
 needs_network = pytest.mark.usefixtures("needs_network")

@@ -1,7 +1,5 @@
 """SPEC: what is accepted, and what is refused before anything is looked up."""
 
-from __future__ import annotations
-
 import datetime
 
 import pytest

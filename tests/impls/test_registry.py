@@ -1,7 +1,5 @@
 """The registry of entrants, and what each file declares, which is read without running it."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from importlib import metadata

@@ -1,24 +1,17 @@
 """Run files: written and read back, what their schema says, and how broken ones are refused."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
 from bench.runfile import SCHEMA, ResultsWithSamples
-from bench.runfile.reader import NoRunError, read
+from bench.runfile.reader import NoRunError, Run, read
 from bench.runfile.writer import SMALL, run_file, write
 from common.errors import BakeoffError
 from tests.report.runs import Planted, made_run
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bench.runfile.reader import Run
 
 SCHEMA_OF_RESULTS = Draft202012Validator(msgspec.json.schema(ResultsWithSamples))
 

@@ -1,9 +1,7 @@
 """From samples to estimates: what cells share, what is compared, and what a proof settles."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -15,9 +13,6 @@ from bench.metrics import HOST, STEP
 from bench.samples import Sample
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import GROWTH, settled_by_program, settling
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 PLAIN, OTHER = BASELINE.at("seed", "cpu"), CONTROL.at("seed", "cpu")
 EQUINOX, FILTERED, HAIKU = (

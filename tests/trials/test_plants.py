@@ -1,9 +1,7 @@
 """Planted differences are as large as their names say."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import jax
 import pytest
@@ -13,9 +11,6 @@ from bench.trials.plants import MICROSECONDS, wait, wait_of_side, write_entrant
 from common.config import ModelConfig
 from common.contract import fresh_checkpoint
 from common.equality import Case, make, random_chunk, random_hidden, random_weights
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TOY = Case(ModelConfig(5, 8), 8, 1)
 

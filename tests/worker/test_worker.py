@@ -1,10 +1,10 @@
 """A real worker: commands and answers, and entrants that make mistakes beside honest ones."""
 
-from __future__ import annotations
-
 import os
 import time
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -15,10 +15,6 @@ from bench.worker.integrity import Surroundings
 from bench.worker.proof import WITH, WITHOUT
 from bench.worker.protocol import OWN_SEEDS
 from tests.commands import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 TOY = {"workload": "toy", "backend": "cpu"}
 PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
