@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import Mock
 
-import msgspec
 import pytest
-from jsonschema import Draft202012Validator
 
 from bench import conftest
 from bench.cells import Cell, Selection
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
-from bench.runfile import ResultsWithSamples
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
 from tests.commands import ROOT, bench, how
@@ -198,9 +195,7 @@ def test_estimates_and_proofs(done: Done) -> None:
 
 
 def test_a_run_says_how_it_was_made(done: Done) -> None:
-    """In its file, which is as the schema says; the report is shown without pytest-benchmark's."""
-    schema = msgspec.json.schema(ResultsWithSamples)
-    Draft202012Validator(schema).validate(done.data["bakeoff"])
+    """In its file, and the report is shown without pytest-benchmark's."""
     machine, results = done.data["machine_info"], done.run.results
     assert {"python", "jax", "jaxlib", "optax", "numpy"} <= {*machine["versions"]}
     assert machine["environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"

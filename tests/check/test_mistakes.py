@@ -20,12 +20,6 @@ subject_of = cache(Subject)
 """By entrant and style: each is compiled once."""
 
 
-@pytest.fixture(autouse=True)
-def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget afterwards which files took part."""
-    monkeypatch.setattr(impls, "OUTSIDE", dict(impls.OUTSIDE))
-
-
 def line_of(where: str) -> str:
     """Return the line of code that a finding points at."""
     place = re.match(r"(.*):(\d+), ", where)

@@ -17,10 +17,8 @@ import impls
 from bench.worker import counts
 from bench.worker.arms import program_of
 from bench.worker.counts import code_lines, compilations, exact, python_counts
-from common.config import ModelConfig
-from common.equality import Case, make
-
-TOY = Case(ModelConfig(5, 8), 8, 1)
+from common.equality import make
+from tests.commands import TOY
 
 
 def inner() -> None:
