@@ -100,6 +100,8 @@ def done_for_real(folder: Path, given: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+TWIN = 'from impls.pure_jax import STYLES, build\nDISTRIBUTION = "jax"\n'
+"""A correct entrant: plain JAX under another name."""
 SCAN = """
 import jax, jax.numpy as jnp, numpy as np
 

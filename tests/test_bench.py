@@ -25,16 +25,10 @@ from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
 from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
-from tests.commands import ROOT, bench, how
+from tests.commands import ROOT, TWIN, bench, how
 
 ENTRANTS = {
-    "twin": """
-from common.steps import pure_style
-from impls.pure_jax import build as build
-
-DISTRIBUTION = "jax"
-STYLES = {"pure": pure_style(build)}
-""",
+    "twin": TWIN,
     "planted": """
 from common.steps import pure_style
 from impls import pure_jax

@@ -14,7 +14,7 @@ STUDY = ROOT / "results" / "initialisers"
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["metamorphosis", "synthetic"])
 def test_the_published_tables_are_those_of_the_published_losses(tmp_path: Path, text: str) -> None:
-    command = [sys.executable, STUDY / "study.py", STUDY / "losses" / f"{text}.json"]
+    command = [sys.executable, *map(str, (STUDY / "study.py", STUDY / "losses" / f"{text}.json"))]
     table, why = subprocess.check_output(command, **how(tmp_path)).split("\n\n")
     readme = (STUDY / "README.md").read_text("utf-8")
     assert table in readme

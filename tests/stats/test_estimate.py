@@ -195,15 +195,8 @@ def test_what_a_proof_settles(
     ],
 )
 def test_seconds_that_settle_what_is_open(value: float, high: float, seconds: float) -> None:
-    row = Estimate(
-        cell=HAIKU,
-        metric="step",
-        form="ratio",
-        value=value,
-        low=value**2 / high,
-        high=high if math.isfinite(high) else None,
-        verdict=Verdict.INCONCLUSIVE,
-    )
+    end = high if math.isfinite(high) else None
+    row = msgspec.structs.replace(ratio(value, math.log(high / value)), high=end)
     settled = msgspec.structs.replace(row, verdict=Verdict.SLOWER)
     assert settling([row, settled], 60, 0.02) == pytest.approx(seconds)
     assert settling([settled], 60, 0.02) == 0
