@@ -1,7 +1,5 @@
 """How tests run the command line, in this process or as a user does, and which styles are quick."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess
@@ -14,9 +12,10 @@ import pytest
 
 from common import weights
 from common.config import DataConfig, ModelConfig, OptimiserConfig
-from common.contract import fresh_checkpoint
-from common.corpus import TOY
-from common.equality import random_weights
+from common.contract import TrainStep, fresh_checkpoint
+from common.corpus import TOY as TOY_TEXT
+from common.equality import Case, random_weights
+from common.errors import BakeoffError
 from common.vocab import Vocab
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +26,12 @@ QUICK = {
 }
 """One style of each library or two: what is tested of every style, quick tests look at in these.
 Each takes seconds to compile, and every run proves its arms anyway."""
+
+TOY = Case(ModelConfig(5, 8), 8, batch=2, optimiser=OptimiserConfig(0.01, weight_decay=10.0))
+"""Sizes at which every style is tested, so that a session compiles each step once: a batch, and a
+decay that ten steps show. A run proves each arm once more at the sizes that it measures."""
+
+type StepOf = Callable[[str, str, Case], TrainStep]
 
 
 def every_style(rows: Iterable[tuple[str, str]]) -> pytest.MarkDecorator:
@@ -47,6 +52,14 @@ class Done(NamedTuple):
 
 
 type Bakeoff = Callable[..., Done]
+
+
+def refusal(call: Callable[..., object], *arguments: Any, **more: Any) -> str:
+    """Return how a call is refused, which is told in one line."""
+    with pytest.raises(BakeoffError) as caught:
+        call(*arguments, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def command(*arguments: str) -> list[str]:
@@ -87,6 +100,8 @@ def done_for_real(folder: Path, given: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+TWIN = 'from impls.pure_jax import STYLES, build\nDISTRIBUTION = "jax"\n'
+"""A correct entrant: plain JAX under another name."""
 SCAN = """
 import jax, jax.numpy as jnp, numpy as np
 
@@ -118,7 +133,7 @@ def script(path: str) -> Any:
 
 def saved(**about: Any) -> weights.Saved:
     """Return a run of 3 epochs on the toy corpus that is quickly made."""
-    vocab = Vocab.of(TOY)
+    vocab = Vocab.of(TOY_TEXT)
     config = ModelConfig(len(vocab), width=8, layers=3)
     return weights.Saved(
         **{

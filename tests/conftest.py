@@ -1,10 +1,9 @@
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import jax
 import pytest
@@ -12,16 +11,10 @@ import pytest
 import impls
 from bench.environments.uv import compiled, minor
 from common.config import WORKLOADS
+from common.contract import TrainStep
 from common.equality import Case, make
 from common.errors import BakeoffError
-from tests.commands import Done
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from common.contract import TrainStep
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff, Done, StepOf
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -59,8 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_steps() -> Iterator[None]:
-    """Forget after a test which training steps of a user's own took part."""
+def own_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget after a test which entrants and training steps of a user's own took part."""
+    monkeypatch.setattr(impls, "OUTSIDE", {})
     yield
     for name in [name for name, workload in WORKLOADS.items() if workload.file]:
         del WORKLOADS[name]
@@ -92,7 +86,7 @@ def heard() -> Callable[[list[str]], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def step_of() -> Callable[[str, str, Case], TrainStep]:
+def step_of() -> StepOf:
     """Return what makes an entrant's style's step; compiled once a session, so load it first."""
 
     @cache

@@ -1,7 +1,5 @@
 """`pytest bench` as a whole: real runs, short ones, in a folder of their own."""
 
-from __future__ import annotations
-
 import errno
 import importlib
 import json
@@ -12,37 +10,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 from unittest.mock import Mock
 
-import msgspec
 import pytest
-from jsonschema import Draft202012Validator
 
 from bench import conftest
 from bench.cells import Cell, Selection
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.environments.offers import Offer
 from bench.metrics import SAMPLED
-from bench.runfile import ResultsWithSamples
+from bench.runfile.reader import Run as ReadRun
 from bench.runfile.reader import read
-from tests.commands import ROOT, bench, how
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from bench.runfile.reader import Run as ReadRun
+from tests.commands import ROOT, TWIN, bench, how
 
 ENTRANTS = {
-    "twin": """
-from common.steps import pure_style
-from impls.pure_jax import build as build
-
-DISTRIBUTION = "jax"
-STYLES = {"pure": pure_style(build)}
-""",
+    "twin": TWIN,
     "planted": """
 from common.steps import pure_style
 from impls import pure_jax
@@ -203,9 +189,7 @@ def test_estimates_and_proofs(done: Done) -> None:
 
 
 def test_a_run_says_how_it_was_made(done: Done) -> None:
-    """In its file, which is as the schema says; the report is shown without pytest-benchmark's."""
-    schema = msgspec.json.schema(ResultsWithSamples)
-    Draft202012Validator(schema).validate(done.data["bakeoff"])
+    """In its file, and the report is shown without pytest-benchmark's."""
     machine, results = done.data["machine_info"], done.run.results
     assert {"python", "jax", "jaxlib", "optax", "numpy"} <= {*machine["versions"]}
     assert machine["environment"]["JAX_ENABLE_COMPILATION_CACHE"] == "false"

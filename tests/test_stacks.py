@@ -3,10 +3,9 @@
 Each style is proven equal there and timed, or it is said why it cannot be.
 """
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -20,9 +19,6 @@ from bench.environments.spec import parse
 from bench.metrics import COLD
 from common.config import GRADIENT_TOLERANCE, LOSS_TOLERANCE, TRAJECTORY_TOLERANCE
 from common.errors import BakeoffError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 APART = [name for name in impls.names() if name not in impls.here()]
 LIGHT = ("keras", "penzai")

@@ -1,7 +1,5 @@
 """`bakeoff check`: each mistake is named by its check, with a place; correct entrants pass."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path
@@ -13,19 +11,11 @@ import impls
 from bench.check import numbers, runner
 from bench.check.judge import CHECKS, examine, findings_of
 from bench.check.subject import DONATES, ERROR, FILE, NOTE, SMALL, CheckFinding, Subject
-from tests.commands import ROOT
+from tests.commands import ROOT, TWIN
 
 MISTAKES = ROOT / "tests" / "mistakes"
-PLAIN = 'from impls.pure_jax import STYLES, build\nDISTRIBUTION = "jax"\n'
-"""A correct file: plain JAX under another name."""
 subject_of = cache(Subject)
 """By entrant and style: each is compiled once."""
-
-
-@pytest.fixture(autouse=True)
-def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget afterwards which files took part."""
-    monkeypatch.setattr(impls, "OUTSIDE", dict(impls.OUTSIDE))
 
 
 def line_of(where: str) -> str:
@@ -109,14 +99,14 @@ STYLES = {"pure": pure_style(build)}
 FILES = {
     "syntax_error": ("def build(config)\n", r"has a syntax error in line 1: expected ':'", ""),
     "no_styles": ("DISTRIBUTION = 'jax'\n", r"no attribute 'STYLES'|no attribute 'build'", ""),
-    "no_package": (PLAIN + "import nowhere_to_be_had\n", r"'nowhere_to_be_had'", "import nowhere"),
-    "not_installed": (PLAIN + 'DISTRIBUTION = "no-such"\n', "'no-such', which is not", "DISTRI"),
+    "no_package": (TWIN + "import nowhere_to_be_had\n", r"'nowhere_to_be_had'", "import nowhere"),
+    "not_installed": (TWIN + 'DISTRIBUTION = "no-such"\n', "'no-such', which is not", "DISTRI"),
     "in_float64": (
-        PLAIN + "import jax\njax.config.update('jax_enable_x64', True)\n",
+        TWIN + "import jax\njax.config.update('jax_enable_x64', True)\n",
         "changed jax_enable_x64 from False to True",
         "",
     ),
-    "never_imported": (PLAIN + "import time\ntime.sleep(60)\n", "not return within 1 s", "sleep"),
+    "never_imported": (TWIN + "import time\ntime.sleep(60)\n", "not return within 1 s", "sleep"),
     "one_way": (ONE_WAY, r"cells\.0\.bias differs in 8 of 8 numbers", "def from_weights"),
 }
 

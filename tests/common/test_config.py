@@ -16,7 +16,7 @@ from common.config import (
 )
 from common.contract import flat
 from common.equality import random_weights
-from common.errors import BakeoffError
+from tests.commands import refusal
 
 SIZE = "it must be a whole number from 1 to 10: give another one"
 REFUSED: list[tuple[Callable[[], object], str]] = [
@@ -46,10 +46,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
 def test_a_number_that_is_refused(given: Callable[[], object], message: str) -> None:
-    with pytest.raises(BakeoffError) as caught:
-        given()
-    assert str(caught.value).startswith(message)
-    assert caught.value.exit_status == 2
+    assert refusal(given).startswith(message)
 
 
 def test_sizes_are_those_of_the_weights() -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from common import corpus, synthetic
 from common.corpus import Corpus, load
-from common.errors import BakeoffError
 from common.fetch import SOURCES, Source
 from common.vocab import Vocab
+from tests.commands import refusal
 
 BOOK = b"A small book.\r\n\r\nIt ends soon.\r\n"
 TALE = "  A tale\n\nThe end.\n"
@@ -34,11 +34,7 @@ def silent(message: str) -> None:
 
 
 def refused(name: str, **sources: Source) -> str:
-    """Return the text of the error, which must be one line."""
-    with pytest.raises(BakeoffError) as error:
-        load(name, notify=lambda _: None, sources=sources or SOURCES)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    return refusal(load, name, notify=lambda _: None, sources=sources or SOURCES)
 
 
 def test_made_texts_bring_their_entropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

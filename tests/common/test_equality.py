@@ -19,7 +19,7 @@ import pytest
 
 import impls
 from common import reference
-from common.config import GRADIENT_TOLERANCE, TRAJECTORY_TOLERANCE, ModelConfig, OptimiserConfig
+from common.config import GRADIENT_TOLERANCE, TRAJECTORY_TOLERANCE, ModelConfig
 from common.contract import Checkpoint, flat, fresh_checkpoint, on_arrays, unflat, zero_hidden
 from common.equality import (
     TRAJECTORY_STEPS,
@@ -37,7 +37,7 @@ from common.equality import (
 )
 from common.steps import FunctionalStep, adamw, functional, pure_style, stages_of
 from impls import pure_jax
-from tests.commands import every_style
+from tests.commands import TOY, every_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,14 +45,10 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
     from common.contract import Chunk, Hidden, Params, State, TrainStep
-
-    type StepOf = Callable[[str, str, Case], TrainStep]
+    from tests.commands import StepOf
 
 ENTRANTS = [*impls.usual(), "numpy"]
 ROWS = [(entrant, style) for entrant in ENTRANTS for style in impls.load(entrant).styles]
-TOY = Case(ModelConfig(5, 8), 8, batch=2, optimiser=OptimiserConfig(0.01, weight_decay=10.0))
-"""Sizes of every row: a batch, and a decay that ten steps show. A run proves each arm once more at
-the sizes that it measures."""
 BASELINE = (impls.BASELINE, "pure")
 
 

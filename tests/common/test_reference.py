@@ -1,7 +1,5 @@
 """The judge is judged: by finite differences, by a formula written another way, and by optax."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax

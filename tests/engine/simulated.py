@@ -3,19 +3,19 @@
 It asserts that each action can be done at that moment.
 """
 
-from __future__ import annotations
-
 import heapq
 import math
 import random
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from bench.cells import Cell
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
+from bench.engine.visits import Group
 from bench.metrics import COLD, METRICS, SAMPLED, USUAL
 from bench.options import Options
 from bench.worker.protocol import (
@@ -29,13 +29,8 @@ from bench.worker.protocol import (
     WorkerSample,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from bench.engine.visits import Group
-
-    type Needed = dict[Cell, frozenset[str]]
-    type Fault = Callable[[Action], Death | str | None]
+type Needed = dict[Cell, frozenset[str]]
+type Fault = Callable[[Action], Death | str | None]
 
 STYLES = {
     "pure_jax": ["pure"],
@@ -220,7 +215,7 @@ class Machine:
         shares = {arm: self.factor(action, arm) for arm in action.arms}
         return Timed(samples, failures, shares)
 
-    def drive(self, plan: Plan) -> Machine:
+    def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""
         self.now = plan.spent.wall
         running: list[tuple[float, int, float, Action]] = []

@@ -1,25 +1,18 @@
-"""The journal on the disk: cut, damaged and missing; a run file on a full one; the lock."""
+"""The journal on the disk, damaged or another one; the lock of the machine."""
 
-from __future__ import annotations
-
-import errno
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
-from unittest.mock import Mock
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.engine.journal import VERSION, Journal, journals
 from bench.engine.machine import LOCK, machine_lock
-from bench.runfile.writer import whole_file
 from common.errors import BakeoffError
-from tests.commands import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from tests.commands import ROOT, refusal
 
 RECORDS: list[dict[str, Any]] = [{"n": 1}, {"n": 2, "values": [0.1, 1e-9]}, {"n": 3, "words": "ä"}]
 
@@ -31,21 +24,6 @@ def path(tmp_path: Path) -> Path:
     for record in RECORDS:
         journal.write(record)
     return journal.path
-
-
-def test_cut_at_every_byte(path: Path) -> None:
-    """Half a line is dropped, and what is written next follows a whole line."""
-    data = path.read_bytes()
-    first = data.index(b"\n") + 1
-    for size in range(first, len(data) + 1):
-        path.write_bytes(data[:size])
-        journal = Journal.open(path)
-        whole = data[:size].count(b"\n") - 1
-        assert journal.header == {"version": VERSION, "before": 1.5}
-        assert journal.records == RECORDS[:whole]
-        assert path.read_bytes() == b"".join(data.splitlines(keepends=True)[: whole + 1])
-        journal.write({"n": 9})
-        assert Journal.open(path).records == [*RECORDS[:whole], {"n": 9}]
 
 
 @pytest.mark.parametrize(
@@ -64,10 +42,9 @@ def test_cut_at_every_byte(path: Path) -> None:
 def test_a_journal_that_is_none(path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
     path.write_bytes(damage(path.read_bytes()))
     before = path.read_bytes()
-    with pytest.raises(BakeoffError) as caught:
-        Journal.open(path)
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
+    refused = refusal(Journal.open, path)
+    assert message in refused
+    assert str(path) in refused
     assert path.read_bytes() == before
 
 
@@ -80,21 +57,6 @@ def test_the_newest_of_a_kind_comes_first(tmp_path: Path) -> None:
     assert [path.stem for path in journals("run", tmp_path)] == ["a-run", "c-run", "b-run"]
     assert [path.stem for path in journals("ab", tmp_path)] == ["d-ab"]
     assert journals("run", tmp_path / "nowhere") == []
-
-
-def test_a_file_that_appears_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "run.json"
-    with whole_file(path) as partial:
-        partial.write_text("{}")
-        assert not path.exists()
-    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space")))
-    message = rf"^output {path} cannot be written: No space$"
-    with pytest.raises(BakeoffError, match=message), whole_file(path, "output ") as partial:
-        partial.write_text("other")
-    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
-    assert path.read_text() == "{}"
 
 
 # The machine.

@@ -1,24 +1,19 @@
 """The plan of runs, A/Bs and histories, on a made-up machine: no process is started."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bench.cells import BASELINE, CONTROL, Cell
+from bench.engine.actions import Action, Do
 from bench.engine.plan import OVER, Plan
 from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STEP
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
-
-if TYPE_CHECKING:
-    from bench.engine.actions import Action, Do
-    from bench.engine.visits import Group
 
 REFERENCES = {str(BASELINE), str(CONTROL)}
 BAD = "haiku/transform"
@@ -218,7 +213,7 @@ def test_the_same_outcomes_give_the_same_actions() -> None:
 
 def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
     foreign = {"keras": ["pure"]}
-    groups: list[Group] = [
+    groups = [
         (side(needed(("seed",), (STEP, "compile"), FEW)),),
         (side(needed(("seed",), (STEP, "compile"), foreign), "keras"),),
         (side(needed(("seed",), (STEP,), FEW, backend="gpu")),),
@@ -245,15 +240,12 @@ def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
 BOTH = ("base", "new")
 
 
-def pairs(wanted: Any = FEW_AT_SEED, names: tuple[str, ...] = BOTH) -> list[Group]:
-    return [tuple(side(wanted, name, control=False) for name in names)]
-
-
 def ab(
     wanted: Any = FEW_AT_SEED, budget: float = 120, machine: Machine | None = None, **more: Any
 ) -> tuple[Plan, Machine]:
     """Return an A/B on a machine, when it is over."""
-    return run(pairs(wanted), budget, machine, base="base", cores="one", before=0.0, **more)
+    sides = tuple(side(wanted, name, control=False) for name in BOTH)
+    return run([sides], budget, machine, base="base", cores="one", before=0.0, **more)
 
 
 def test_pairs_share_block_numbers_seeds_and_a_core() -> None:
@@ -460,7 +452,7 @@ def test_an_arm_that_fails_costs_its_own_cells(
 
 
 def test_without_a_baseline_nothing_begins() -> None:
-    groups: list[Group] = [(side(needed(), problems={"pure_jax": "import failed"}),)]
+    groups = [(side(needed(), problems={"pure_jax": "import failed"}),)]
     plan, machine = run(groups, 60)
     assert not machine.log
     for row in plan.sides[0].cells.values():

@@ -1,18 +1,18 @@
 """From a task to its results, and what of a journal has to fit to go on with it."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from bench.cells import BASELINE, Cell
 from bench.engine import session
-from bench.engine.journal import Journal, journals
+from bench.engine.journal import journals
 from bench.engine.process import Place
 from bench.engine.session import Side, Task, groups_of, measure
 from bench.environments.offers import Offer
@@ -21,11 +21,6 @@ from bench.runfile import EnvironmentInfo
 from bench.runfile.writer import run_file, write
 from common.errors import BakeoffError
 from tests.engine.simulated import FEW, Machine, needed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
 
 OFFER = Offer(
     styles={"pure_jax": ["pure"], "haiku": ["pure"]},
@@ -142,15 +137,16 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
     write(path, run_file(first.results))
     both = measure(task_of(), more=path)
     assert both.results.spent.wall_seconds > first.results.spent.wall_seconds
-    for row in first.results.estimates:
-        if row.metric in ("step", "first_step"):
-            [same] = [
-                r
-                for r in both.results.estimates
-                if (r.environment, r.cell, r.metric, r.form)
-                == (row.environment, row.cell, row.metric, row.form)
-            ]
-            assert (same.workers, same.blocks) == (2 * row.workers, 2 * row.blocks)
+    sizes = [
+        {
+            (row.environment, row.cell, row.metric, row.form, part): getattr(row, part)
+            for row in measured.results.estimates
+            for part in ("workers", "blocks")
+            if row.metric in ("step", "first_step")
+        }
+        for measured in (first, both)
+    ]
+    assert sizes[1] == {row: 2 * size for row, size in sizes[0].items()} != {}
     other = replace(task_of(), sides={**task_of().sides, "new": side_of("another")})
     with pytest.raises(BakeoffError, match=r"of another measurement \(other releases of new\)"):
         measure(other, more=path)
@@ -162,24 +158,13 @@ def test_what_was_measured_before_counts_too(drives: Any, tmp_path: Path) -> Non
         measure(task_of("run"), more=path)
 
 
-@pytest.mark.parametrize("kind", ["run", "ab"])
-def test_ctrl_c_leaves_a_journal(kind: Any, drives: Any) -> None:
-    """A run has its part of the results; a comparison has none."""
-
-    def cut(_: Any) -> None:
-        raise KeyboardInterrupt
-
-    drives(cut)
-    if kind == "ab":
-        with pytest.raises(KeyboardInterrupt):
-            measure(task_of(kind))
-    else:
-        measured = measure(task_of(kind))
-        assert measured.interrupted
-        [row] = [row for row in measured.results.cells if row.cell == HAIKU]
-        assert {*row.missing} == {"step", "first_step"}
-    assert len(journals(kind)) == 1
-    assert Journal.open(journals(kind)[0]).records == []
+def test_after_ctrl_c_a_run_has_its_part_of_the_results_and_its_journal(drives: Any) -> None:
+    drives(Mock(side_effect=KeyboardInterrupt))
+    measured = measure(task_of("run"))
+    assert measured.interrupted
+    [row] = [row for row in measured.results.cells if row.cell == HAIKU]
+    assert {*row.missing} == {"step", "first_step"}
+    assert journals("run") == [measured.journal.path]
 
 
 def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:

@@ -1,12 +1,7 @@
 """A small repository of a package: each commit is a version, and needs nothing to build."""
 
-from __future__ import annotations
-
 import subprocess
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 BACKEND = """
 import zipfile

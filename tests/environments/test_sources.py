@@ -1,8 +1,6 @@
 """Libraries under development: what is built of a checkout or a revision, and its name."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +10,6 @@ from bench.environments.sources import NotBuiltError, built, commits_between, so
 from bench.environments.spec import parse
 from common.errors import BakeoffError
 from tests.environments.repository import git, repository
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -1,25 +1,20 @@
 """`bakeoff matrix --out`: runs on this machine, and on a Ray cluster."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import signal
 import sys
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.fleet.measurement import measure_here, measure_on_cluster
 from bench.fleet.plan import CompareTable
 from common.errors import BakeoffError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff
 
 WRITES = "import sys; open(sys.argv[-1].split('=')[1], 'w').write('a run file')"
 """Stands for pytest: it writes a run file at once."""

@@ -1,17 +1,11 @@
 """PLAN.toml: what a plan is expanded to, and what is wrong with one."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from bench.fleet.plan import plan
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff
 
 PLAN = """
 [defaults]

@@ -1,7 +1,5 @@
 """Styles of plain JAX that donate: their state, the hidden state too, both if asked to, nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

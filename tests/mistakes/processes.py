@@ -1,7 +1,5 @@
 """Styles that end their process, take too much, or leave something running."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

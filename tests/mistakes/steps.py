@@ -1,7 +1,5 @@
 """Steps and models that do less, or something else, than plain JAX's, each in a style."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial

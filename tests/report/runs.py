@@ -1,9 +1,8 @@
 """Small runs that were never measured: samples with planted differences, and their estimates."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +22,6 @@ from bench.runfile.reader import Run
 from bench.samples import Sample
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import settled_by_program
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 STEP_SECONDS = {"toy": 1e-4, "width64": 1e-3, "seed": 4e-3, "width256": 8e-3, "wide": 4e-2}
 HOST_SECONDS = 5e-5

@@ -1,7 +1,5 @@
 """Renderers: all of a document in a terminal, in Markdown and as a page, and drawn charts."""
 
-from __future__ import annotations
-
 import io
 import re
 from dataclasses import replace

@@ -1,19 +1,14 @@
 """A run as a document: its tables, its charts, and what it found."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bench.report.findings import findings
 from bench.report.run import document
-from bench.report.table import text_of
+from bench.report.table import Document, Section, text_of
 from tests.report.runs import Planted, made_run
 from tests.report.test_renderers import terminal
-
-if TYPE_CHECKING:
-    from bench.report.table import Document, Section
 
 NNX, HAIKU = "flax_nnx/jit", "haiku/pure"
 

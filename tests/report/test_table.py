@@ -1,7 +1,5 @@
 """The one formatter of numbers, and the wording of names."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

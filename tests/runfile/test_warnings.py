@@ -1,19 +1,13 @@
 """Reasons to doubt the numbers, in sentences."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 from msgspec import structs
 
 from bench.cells import CONTROL
 from bench.environments.offers import Offer
 from bench.runfile import EnvironmentInfo, TimeSpent, warnings
+from bench.runfile.reader import Run
 from tests.report.runs import Planted, made_run
-
-if TYPE_CHECKING:
-    from bench.runfile.reader import Run
 
 OFFER = Offer({}, {}, [], {}, {})
 

@@ -1,9 +1,7 @@
 """From samples to estimates: what cells share, what is compared, and what a proof settles."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -15,9 +13,6 @@ from bench.metrics import HOST, STEP
 from bench.samples import Sample
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import GROWTH, settled_by_program, settling
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 PLAIN, OTHER = BASELINE.at("seed", "cpu"), CONTROL.at("seed", "cpu")
 EQUINOX, FILTERED, HAIKU = (
@@ -200,15 +195,8 @@ def test_what_a_proof_settles(
     ],
 )
 def test_seconds_that_settle_what_is_open(value: float, high: float, seconds: float) -> None:
-    row = Estimate(
-        cell=HAIKU,
-        metric="step",
-        form="ratio",
-        value=value,
-        low=value**2 / high,
-        high=high if math.isfinite(high) else None,
-        verdict=Verdict.INCONCLUSIVE,
-    )
+    end = high if math.isfinite(high) else None
+    row = msgspec.structs.replace(ratio(value, math.log(high / value)), high=end)
     settled = msgspec.structs.replace(row, verdict=Verdict.SLOWER)
     assert settling([row, settled], 60, 0.02) == pytest.approx(seconds)
     assert settling([settled], 60, 0.02) == 0

@@ -1,23 +1,18 @@
 """Ratios and their intervals: by hand, against tables, and on simulated runs."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.estimates import Verdict
 from bench.stats.family import Dunnett
-from bench.stats.ratios import added, cold, many_to_one, paired
+from bench.stats.ratios import Contrasts, added, cold, many_to_one, paired
 from bench.stats.verdicts import verdict
 from tests.commands import script
-
-if TYPE_CHECKING:
-    from bench.stats.ratios import Contrasts
 
 SIMULATION = script("results/selftest/simulation.py")
 Condition, Noise, odds = SIMULATION.Condition, SIMULATION.Noise, SIMULATION.odds

@@ -1,23 +1,16 @@
 """Planted differences are as large as their names say."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import jax
 import pytest
 
 import impls
 from bench.trials.plants import MICROSECONDS, wait, wait_of_side, write_entrant
-from common.config import ModelConfig
 from common.contract import fresh_checkpoint
-from common.equality import Case, make, random_chunk, random_hidden, random_weights
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-TOY = Case(ModelConfig(5, 8), 8, 1)
+from common.equality import make, random_chunk, random_hidden, random_weights
+from tests.commands import TOY
 
 
 def test_a_wait_takes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,8 +29,7 @@ def test_a_wait_takes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 900 < added < 1500, "others may use this machine"
 
 
-def test_an_entrant_file_takes_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(impls, "OUTSIDE", {})
+def test_an_entrant_file_takes_part(tmp_path: Path) -> None:
     styles = {"same": "wait(0)", "slower": "wait( 27 )"}
     path = write_entrant(tmp_path / "planted_here.py", styles)
     entrant = impls.load(impls.add(path))

@@ -1,18 +1,14 @@
 """Trials on real runs: what they record, and what their table says."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.estimates import Estimate
 from bench.runfile import Results
 from bench.trials import __main__ as trials
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def ratio(value: float) -> Results:

@@ -1,7 +1,5 @@
 """Blocks: times without other processes' on one core, orders, and the datum of a block."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,13 +1,13 @@
 """Exact counts: what the interpreter starts and calls, what JAX compiles, lines of code."""
 
-from __future__ import annotations
-
 import gc
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,14 +17,8 @@ import impls
 from bench.worker import counts
 from bench.worker.arms import program_of
 from bench.worker.counts import code_lines, compilations, exact, python_counts
-from common.config import ModelConfig
-from common.equality import Case, make
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-TOY = Case(ModelConfig(5, 8), 8, 1)
+from common.equality import make
+from tests.commands import TOY
 
 
 def inner() -> None:

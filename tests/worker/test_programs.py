@@ -1,10 +1,9 @@
 """What compiles to the same program, where the others differ, and what is kept between calls."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +19,8 @@ from bench.worker.arms import program_of
 from bench.worker.counts import compilations, live_arrays, live_bytes
 from bench.worker.program import Graph, ProgramFacts, count_equations, facts
 from bench.worker.proof import taken_arguments
-from common.config import ModelConfig, OptimiserConfig
-from common.contract import Checkpoint, Program, fresh_checkpoint
+from common.contract import Checkpoint, Program, TrainStep, fresh_checkpoint
 from common.equality import (
-    Case,
     deviation,
     make,
     pair,
@@ -32,19 +29,9 @@ from common.equality import (
     random_weights,
     trajectory,
 )
-from tests.commands import every_style
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from common.contract import TrainStep
-
-    type StepOf = Callable[[str, str, Case], TrainStep]
+from tests.commands import TOY, StepOf, every_style
 
 ROWS = [(entrant, style) for entrant in impls.usual() for style in impls.load(entrant).styles]
-TOY = Case(ModelConfig(5, 8), 8, batch=2, optimiser=OptimiserConfig(0.01, weight_decay=10.0))
-"""Those of tests/common/test_equality.py, so that a test session compiles each step once."""
-
 COUNTS_TWICE = {("flax_linen", "train_state")} | {
     ("flax_nnx", style) for style in impls.load("flax_nnx").styles if style != "pure"
 }

@@ -1,10 +1,10 @@
 """A real worker: commands and answers, and entrants that make mistakes beside honest ones."""
 
-from __future__ import annotations
-
 import os
 import time
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -14,11 +14,7 @@ from bench.worker.counts import code_lines
 from bench.worker.integrity import Surroundings
 from bench.worker.proof import WITH, WITHOUT
 from bench.worker.protocol import OWN_SEEDS
-from tests.commands import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+from tests.commands import ROOT, TWIN
 
 TOY = {"workload": "toy", "backend": "cpu"}
 PLAIN, HAIKU = "pure_jax/pure", "haiku/pure"
@@ -250,12 +246,11 @@ def test_a_worker_fails_steps_that_do_not_donate_as_it_does(
     assert ours["losses"] == pytest.approx(proofs[PLAIN]["losses"], abs=1e-5)
 
 
-HEAD = "from impls.pure_jax import STYLES, build\nDISTRIBUTION = 'jax'\n"
 IMPORTS = {
-    "slow_clock": f"import time\n{HEAD}time.perf_counter = time.monotonic",
-    "low_precision": f"import jax\n{HEAD}"
+    "slow_clock": f"import time\n{TWIN}time.perf_counter = time.monotonic",
+    "low_precision": f"import jax\n{TWIN}"
     "jax.config.update('jax_default_matmul_precision', 'bfloat16')",
-    "own_cores": f"import os\n{HEAD}os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n"
+    "own_cores": f"import os\n{TWIN}os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n"
     "os.nice(1)\nos.environ['XLA_FLAGS'] = '--xla_cpu_enable_fast_math=true'",
     "other_baseline": "from common import steps\nfrom impls import pure_jax\n"
     "DISTRIBUTION, build = 'jax', pure_jax.build\n"
@@ -268,7 +263,7 @@ IMPORTS = {
     "    return model._replace(step=step)\n"
     "pure_jax.STYLES['pure'] = steps.pure_style(slower)",
     "crashing": "raise OSError('no such planet')",
-    "opening": f"import gc\n{HEAD}PURE = STYLES['pure']\n"
+    "opening": f"import gc\n{TWIN}PURE = STYLES['pure']\n"
     "def style(*arguments, **more):\n"
     "    gc.collect = lambda *_: 0\n"
     "    return PURE(*arguments, **more)\n"
