@@ -19,8 +19,17 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bench.cells import BASELINE, PURE, REFERENCE, Cell
-from bench.engine.visits import TurnKind, Visit, Visits, living_arms
+from bench.engine.visits import (
+    NOT_JAX,
+    UNKNOWN_PROGRAM,
+    TurnKind,
+    Visit,
+    Visits,
+    living_arms,
+)
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, HOST, METRICS, STEP, TOGETHER, Kind
 from bench.options import MOST_COUNT
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     from bench.engine.visits import Group
     from bench.estimates import Estimate
     from bench.options import Options
+    from bench.runfile.reader import Run
     from bench.samples import Cores, Sample
 
 WIDEST = 8.0
@@ -178,6 +188,42 @@ class Plan:
         self.once: set[tuple[str, SideState, str]] = set()
         """Counts and trainings that were begun, by side and workload."""
         self.doubts = Doubts(self)
+
+    def adopt(self, earlier: Run) -> None:
+        """Go on from a measurement of the same task that has ended: what it knows is known."""
+        samples = earlier.samples
+        rows = {(row.environment, row.cell): row for row in earlier.results.cells}
+        for side in self.sides:
+            for cell in side.cells:
+                if row := rows.get((side.environment, cell)):
+                    lasting = (NOT_JAX, UNKNOWN_PROGRAM)
+                    missing = {name: why for name, why in row.missing.items() if why in lasting}
+                    side.cells[cell] = replace(row, missing=missing)
+        self.visits.samples += samples
+        self.spent.processes = max((s.worker for s in samples), default=0)
+        self.spent.blocks = max((s.block for s in samples), default=0)
+        self.spent.sampling = earlier.results.spent.sampling_seconds
+        workers: dict[tuple[str, ...], set[int]] = defaultdict(set)
+        for s in samples:
+            kind = METRICS[s.metric].turn or METRICS[s.metric].kind
+            for what in (kind, s.metric):
+                workers[s.environment, s.cell.workload, s.cell.backend, what].add(s.worker)
+            workers[s.environment, *s.cell, kind].add(s.worker)
+        asked = self.options.fixed, self.options.processes, self.options.cold_samples
+        given = any(asked)  # so many come in addition
+        for turn, groups in self.turns().items():
+            for group in groups if not given else ():
+                side = group[-1]
+                known = workers[side.environment, turn.workload, side.backend, turn.kind]
+                self.made[group, turn] += len(known)
+        for workload in self.workloads:
+            pairs = [(g, c) for g in self.groups for c in g[0].cells if c.workload == workload]
+            pairs = [(g, c) for g, c in pairs if workers[g[-1].environment, *c, Kind.COLD]]
+            self.chosen |= {workload: pairs} if pairs and not given else {}
+            for side in self.sides:
+                for do, metric in (("count", "python_calls"), ("train", "final_loss")):
+                    if workers[side.environment, workload, side.backend, metric]:
+                        self.once.add((do, side, workload))
 
     @property
     def left(self) -> float:

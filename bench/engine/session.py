@@ -20,7 +20,6 @@ from bench.engine.machine import Watch, machine_lock, one_core_lanes
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.estimates import MIN_COLD, Estimate
-from bench.metrics import METRICS
 from bench.options import Options
 from bench.runfile import (
     CellResult,
@@ -159,10 +158,11 @@ def measure(
         BakeoffError: the journal or the file is of another task, or the disk is full.
         KeyboardInterrupt: it was cut off, unless it is a run, which has its part of the results.
     """
-    earlier = ended(more, task) if more else None
     with ExitStack() as stack:
         if task.kind != "run":  # `pytest bench` has taken it, before it asked workers
             stack.callback(machine_lock().release)
+        header = header_of(task, task.options, before)
+        earlier = ended(more, task.kind, setup_of(task, header)) if more else None
         journal = begun(task, before) if resume is None else taken_up(task, resume)
         header = read_header(journal)
         plan = Plan(
@@ -173,6 +173,8 @@ def measure(
             base=task.base,
             enough=enough,
         )
+        if earlier:
+            plan.adopt(earlier)
         driver = Driver(plan, journal, task.sides, task.outside, on_progress)
         watch, interrupted = Watch(), False
         try:
@@ -182,7 +184,9 @@ def measure(
                 raise
             interrupted = True
             plan.note_missing()
-        results, samples = results_of(task, plan, header, watch, earlier)
+        results, samples = results_of(task, plan, header, watch)
+        if earlier:
+            results.spent.wall_seconds += earlier.results.spent.wall_seconds
         return Measured(results, samples, journal, interrupted)
 
 
@@ -250,17 +254,15 @@ def header_of(task: Task, options: Options, before: float) -> Header:
             name: {str(cell): sorted(metrics) for cell, metrics in cells.items()}
             for name, cells in task.needed.items()
         },
-        outside=digests(task.outside),
+        outside={
+            name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            for name, path in task.outside.items()
+        },
         code=code_digest(),
         facts=msgspec.to_builtins(facts),
         before=before,
         lanes=[tuple(lane) for lane in one_core_lanes()],
     )
-
-
-def digests(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the SHA-256 of each of some files, by their names."""
-    return {n: hashlib.sha256(Path(path).read_bytes()).hexdigest() for n, path in files.items()}
 
 
 def read_header(journal: Journal) -> Header:
@@ -287,32 +289,36 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def ended(path: Path, task: Task) -> Run:
-    """Return a measurement of a task that has ended, to go on with it.
+def setup_of(task: Task, header: Header) -> dict[str, str]:
+    """Return digests of what has to be the same where a measurement that has ended goes on.
+
+    That is `SAME`, but for options of how much is measured, and with what environments hold.
+    """
+    options, infos = header.options, {name: side.info for name, side in task.sides.items()}
+    parts = {name: getattr(header, name) for name in SAME}
+    parts["options"] = options.cores, options.donate, options.rounds
+    parts["facts"] = header.facts, infos
+    return {
+        name: hashlib.sha256(msgspec.json.encode(part, order="sorted")).hexdigest()[:16]
+        for name, part in parts.items()
+    }
+
+
+def ended(path: Path, kind: FileKind, setup: Mapping[str, str]) -> Run:
+    """Return a measurement that has ended, to go on with it.
 
     Raises:
-        BakeoffError: it cannot be read, or was of another command, of other releases, or of files
-            that have changed.
+        BakeoffError: it cannot be read, or was made in another way.
     """
-
-    def releases(info: EnvironmentInfo | None) -> object:
-        return info and (info.spec, info.versions, info.pins, info.commit)
-
     run = read(path)
-    results = run.results
-    differing = [
-        f"releases of {name or 'the environment'}"
-        for name, side in task.sides.items()
-        if releases(results.environments.get(name)) != releases(side.info)
-    ]
-    if results.files != digests(task.outside):
-        differing.append("files of your own")
-    if results.kind != task.kind:
-        differing = ["command"]
+    before = run.results.setup
+    differing = [text for name, text in SAME.items() if before.get(name) != setup[name]]
+    if run.results.kind != kind or not before:
+        differing = ["another command, or an older version"]
     if differing:
         raise BakeoffError(
-            f"{path} is of another measurement (other {', '.join(differing)}); give one that is "
-            "the same, or leave --more out"
+            f"{path} is of another measurement ({', '.join(differing)}); give one that is the "
+            "same, or leave --more out"
         )
     return run
 
@@ -339,18 +345,12 @@ def groups_of(task: Task) -> list[tuple[SideState, ...]]:
 
 
 def results_of(
-    task: Task, plan: Plan, header: Header, watch: Watch, earlier: Run | None = None
+    task: Task, plan: Plan, header: Header, watch: Watch
 ) -> tuple[ResultsWithSamples, list[Sample]]:
-    """Return what a plan has come to, with its samples and earlier ones, of cells that live."""
+    """Return what a plan has come to, with its samples, of cells that live."""
     cells = cell_results(task, plan)
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
-    numbers = max(plan.spent.processes, plan.spent.blocks)  # a cold process is a block of its own
-    samples += [
-        s._replace(worker=s.worker + numbers, block=s.block + numbers)
-        for s in (earlier.samples if earlier else ())
-        if (s.environment, s.cell) not in failed and METRICS[s.metric].varies
-    ]
     usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     options = header.options
     results = ResultsWithSamples(
@@ -365,7 +365,7 @@ def results_of(
             donate=options.donate,
         ),
         environments={name: side.info for name, side in task.sides.items()},
-        files=header.outside,
+        setup=setup_of(task, header),
         conditions=conditions_of(offer),
         cells=cells,
         estimates=estimates_of(samples, cells, options, task.base, plan.least_cold),
@@ -373,7 +373,7 @@ def results_of(
         left_out=dict(task.left_out),
         spent=msgspec.structs.replace(
             usage,
-            wall_seconds=plan.spent.wall + (earlier.results.spent.wall_seconds if earlier else 0),
+            wall_seconds=plan.spent.wall,
             sampling_seconds=plan.spent.sampling,
             processes=plan.spent.processes,
         ),

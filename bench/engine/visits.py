@@ -52,6 +52,9 @@ CALLS = {
     for kind, by_metric in protocol.KINDS.items()
 }
 """Calls that a turn makes, by its kind, with the one that is not timed."""
+NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
+UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
+"""Why an arm has no times of stages, whatever the budget."""
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
@@ -490,9 +493,7 @@ class Visits:
         self.spent.sampling += answer.timed_seconds / self.lanes_in_use
         result.program = answer.program or result.program
         if answer.missing:
-            reason = "not written in JAX: nothing is traced, lowered or compiled by it"
-            if is_own(cell.workload):
-                reason = "the program of a `make_step` is not known: its first step compiles it"
+            reason = UNKNOWN_PROGRAM if is_own(cell.workload) else NOT_JAX
             result.missing |= dict.fromkeys(answer.missing, reason)
         self.keep(side, cell.workload, outcome, number, cores=cores, arm=arm)
         return True

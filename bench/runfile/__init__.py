@@ -170,8 +170,8 @@ class Results(msgspec.Struct, kw_only=True):
     environments: dict[str, EnvironmentInfo] = {}
     """By name: empty for the shared one of a run, an entrant's for its own, `base` and `new`, or
     days."""
-    files: dict[str, str] = {}
-    """SHA-256 of the files of a user's own that took part, by their names."""
+    setup: dict[str, str] = {}
+    """Digests of what has to be the same for `--more`: code, releases, devices, cells, options."""
     conditions: Conditions = msgspec.field(default_factory=Conditions)
     cells: list[CellResult] = []
     estimates: list[Estimate] = []
