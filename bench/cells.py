@@ -226,6 +226,10 @@ def step_of(file: Path) -> str:
     Raises:
         BakeoffError: it is no Python file, or has neither a model nor a step.
     """
+    if file.suffix != ".py" or not file.is_file():
+        raise BakeoffError(
+            f"there is no Python file {file}; `bakeoff new mine --model equinox` begins one"
+        )
     name = impls.add(file)
     if name in TOGETHER:
         raise BakeoffError(f"{file.name}: {name} stands for several workloads; rename the file")

@@ -21,7 +21,7 @@ from bench import streams
 from bench.cells import Arm, Cell, Selection, added_files
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
-from bench.engine.process import SILENCE_SECONDS, Place, WorkerFailedError
+from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Measured, Side, Task, measure, require_journal
 from bench.environments.builder import Builder
 from bench.environments.offers import offers
@@ -164,7 +164,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if not config.getoption("collectonly"):
             config.stash[LOCK] = machine_lock()
         load = conditions()  # before the workers that are asked add to it
-        silence = min(SILENCE_SECONDS, max(30.0, options.budget / 5))
+        silence = silence_of(options.budget)
         place, builder = place_of(config.getoption("--environment")), Builder(notify=notify)
         offer, places = offers(selection.entrants, selection.files, silence, builder, place)
         offer = replace(offer, conditions=load)

@@ -180,4 +180,5 @@ def retrace(subject: Subject, case: Case) -> Iterator[CheckFinding]:
             "after a second load(), nothing is compiled again",
             f"a load() and {FIRST_CALLS} calls compiled {compiled} programs: perhaps load() makes "
             "its model or jits its step anew; build it once, outside of load",
+            severity=NOTE,  # what is timed comes after that
         )

@@ -80,27 +80,28 @@ def ab(
     console = tracking.error_console()
     builder = Builder(notify=console.print)
     environments = sides.built(specs, builder)
-    start, names = time.monotonic(), (BASE, NEW)
-    both = {
-        name: sides.asked(environment, selection)
-        for name, environment in zip(names, environments, strict=True)
-    }
-    if not (step or selection.entrants) and (depending := sides.depending(both)):
-        console.print(f"what depends on the difference: {', '.join(depending)}")
-        selection = replace(selection, entrants=depending)
-    try:
-        cells = sides.cells_of(selection, both)
-    except sides.DoesNotRunError as error:
-        if output is not None and chosen != "json":
-            title = f"{new} beside {base}"
-            found = Document(title, headline=str(error), status="bad", marker=track.MARKER)
-            publish([found], chosen, output)
-        raise
-    sides.require_common(cells, both)
-    metrics = sides.needed(selection, cells)
-    arguments = tuple(sys.argv[1:])
-    task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
-    made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
+    with tracking.machine():
+        start, names = time.monotonic(), (BASE, NEW)
+        both = {
+            name: sides.asked(environment, selection)
+            for name, environment in zip(names, environments, strict=True)
+        }
+        if not (step or selection.entrants) and (depending := sides.depending(both)):
+            console.print(f"what depends on the difference: {', '.join(depending)}")
+            selection = replace(selection, entrants=depending)
+        try:
+            cells = sides.cells_of(selection, both)
+        except sides.DoesNotRunError as error:
+            if output is not None and chosen != "json":
+                title = f"{new} beside {base}"
+                found = Document(title, headline=str(error), status="bad", marker=track.MARKER)
+                publish([found], chosen, output)
+            raise
+        sides.require_common(cells, both)
+        metrics = sides.needed(selection, cells)
+        arguments = tuple(sys.argv[1:])
+        task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
+        made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     made.results.warnings += [text for side in environments for text in builder.changed(side)]
     tracking.finish(made.results, track.document(made.results), chosen, output, details=details)
     made.journal.remove()

@@ -86,7 +86,7 @@ def bisect(
     chosen = format_of(format_, output, tracking.FORMATS)
     console = tracking.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
-    with Progress(console, budget) as shown:
+    with tracking.machine(), Progress(console, budget) as shown:
         search = Bisection(
             selection,
             record,

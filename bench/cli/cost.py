@@ -82,8 +82,9 @@ def cost(
     from bench.cost.step import document, task_of
 
     start, extent = time.monotonic(), tracking.checked(options.Options(budget))
-    task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
-    made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
+    with tracking.machine():
+        task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
+        made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
     tracking.finish(made.results, document(made.results), chosen, output)
     made.journal.remove()
     return int(any(row.failure is not None for row in made.results.cells))

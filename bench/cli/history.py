@@ -107,12 +107,15 @@ def history(
         until = last_day()
     newest = day(until, "--until") if until else today()
     dates = days_of(day(since, "--since"), newest, every)
-    stacks = Days(dates, selection, Builder(notify=tracking.error_console().print))
-    metrics = needed(selection, stacks.cells(selection))
-    groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
-    arguments, sides = tuple(sys.argv[1:]), stacks.sides
-    task = Task("history", arguments, metrics, sides, extent, groups, REFERENCE, selection.files)
-    made = tracking.measured(task, stacks.asking, resume=resume, more=more)
+    with tracking.machine():
+        stacks = Days(dates, selection, Builder(notify=tracking.error_console().print))
+        metrics = needed(selection, stacks.cells(selection))
+        groups = [(name, REFERENCE) for name in stacks.sides if name != REFERENCE]
+        arguments, sides = tuple(sys.argv[1:]), stacks.sides
+        task = Task(
+            "history", arguments, metrics, sides, extent, groups, REFERENCE, selection.files
+        )
+        made = tracking.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
     tracking.finish(made.results, document(made.results), chosen, output, details=details)
     made.journal.remove()

@@ -41,7 +41,7 @@ def new(
 
     if not name.isidentifier() or keyword.iskeyword(name):
         raise BakeoffError(
-            f"entrant {name!r} is not a Python identifier; give a name of letters, digits and _"
+            f"{name!r} is not a Python identifier; give a name of letters, digits and _"
         )
     if name in impls.RESERVED:
         raise BakeoffError(

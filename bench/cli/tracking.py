@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ from common.config import check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.console import Console
@@ -86,6 +88,18 @@ def error_console() -> Console:
     from rich.console import Console
 
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def machine() -> Iterator[None]:
+    """Have this machine to oneself, also while workers are asked what they have."""
+    from bench.engine.machine import machine_lock
+
+    lock = machine_lock()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import impls
 from bench.cells import FLAT, PURE, REFERENCE, Selection, step_of
 from bench.cost.document import cheaper
-from bench.engine.process import Place, WorkerFailedError
+from bench.engine.process import Place, WorkerFailedError, silence_of
 from bench.engine.session import Side, Task
 from bench.environments.builder import failure
 from bench.environments.offers import offer
@@ -83,7 +83,7 @@ class OwnCost:
                 1.0,  # plain JAX's
             )[:2]
             if first >= (1 + WORTH_SAYING) * second:
-                return f"takes {first / second:.2g} times as long{self.where * (metric == HOST)}"
+                return f"takes {first / second:.2g} times as long and "
         return ""
 
 
@@ -105,7 +105,7 @@ def task_of(
     facts, place = conditions(), Place().for_users_step()
     facts["environment"] = as_users(facts["environment"])
     try:
-        offered = replace(offer((), outside, place=place), conditions=facts)
+        offered = replace(offer((), outside, silence_of(options.budget), place), conditions=facts)
     except WorkerFailedError as error:
         raise BakeoffError(f"{file.name} cannot be measured: {failure(error)}") from error
     if name in offered.problems:
@@ -180,7 +180,7 @@ def answer(it: OwnCost) -> tuple[str, str]:
     style = next((s for s in costs if s not in (PURE, *about.references)), "")
     if not style:
         ways = {row.cell.style for row in it.cells} - {PURE}
-        why = "no style has a number" if ways else "its library has one way to write it"
+        why = "no style has a number" if ways else "no other style was measured"
         return f"{at}, there is nothing to choose: {why}.", ""
     usual = costs[style]
     if usual.high is not None and usual.high < NEGLIGIBLE * step.value:
@@ -196,11 +196,9 @@ def answer(it: OwnCost) -> tuple[str, str]:
         for line in about.write.get(name, f"your {name}").splitlines()
     ]
     less = unsigned(costs[better]) if better in costs else "nothing"
-    longer = f"`{style}` {times}. " if (times := it.times(style, better)) else ""
-    where = it.where.strip().capitalize() + ", it" if it.where and longer else f"`{style}`"
     return (
-        f"{at}, write `{better}`: {longer}{where} adds {unsigned(usual)} to plain JAX's call, and "
-        f"`{better}` {less}.",
+        f"{at}, write `{better}`: `{style}` {it.times(style, better)}adds {unsigned(usual)} to "
+        f"plain JAX's call{it.where}, and `{better}` {less}.",
         "\n".join(lines),
     )
 
@@ -229,7 +227,8 @@ def table(it: OwnCost) -> Table:
             numbers = [it.table.comparison(row.cell, metric) or "" for metric in METRICS]
             rows.append(Row((named(row.cell), *numbers, calls, wording.program(row.proof))))
     first = [it.table.amount(it.baseline, metric) or "" for metric in METRICS]
-    name = "jax.jit" if it.entrant == it.baseline.workload else "jax.jit, arrays alone"
+    alone = it.entrant != it.baseline.workload
+    name = f"jax.jit{', arrays alone' * alone} (times)"
     plain = Row((name, *first, "", ""))
     waiting = [
         f"`{named(row.cell)}` waits for the device in each call: nothing overlaps."

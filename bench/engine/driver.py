@@ -16,7 +16,7 @@ import msgspec
 
 from bench.cells import Arm
 from bench.engine.actions import Action, AnswerError, Death, Outcome, typed
-from bench.engine.process import HEAVY_SILENCE, Worker, WorkerFailedError
+from bench.engine.process import HEAVY_SILENCE, LEAST_SILENCE, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.engine.plan import Plan
     from bench.engine.session import Side
 
-LEAST_SILENCE, MOST_SILENCE = 30.0, 300.0
+MOST_SILENCE = 300.0
 """Seconds of silence after which a worker is taken to hang: a third of the budget, within these."""
 LAST_SILENCE = 20.0
 """Seconds of silence where the budget is nearly spent: compiling takes ten on a slow machine."""

@@ -34,11 +34,14 @@ sentence."""
 def machine_lock() -> filelock.BaseFileLock:
     """Return the lock of this machine, taken; it is given back when the process ends.
 
+    A process may take it several times, and then gives it back as often.
+
     Raises:
         BakeoffError: another run has it, and two would measure each other.
     """
     path = Path(tempfile.gettempdir()) / LOCK
-    lock = filelock.FileLock(path, timeout=0, mode=0o666)  # the next run may be another user's
+    # The next run may be another user's
+    lock = filelock.FileLock(path, timeout=0, mode=0o666, is_singleton=True)
     owner = path.with_suffix(".owner")
     try:
         lock.acquire()

@@ -601,7 +601,7 @@ class Plan:
                     fewest = least if name in COLD else 1
                     if count < fewest and METRICS[name].applies(cell) and result.failure is None:
                         reason = "not measured within the budget"
-                        if death := side.deaths.get(str(cell.arm)):
+                        if death := side.deaths.get((str(cell.arm), cell.workload)):
                             reason = f"{death}, and there was no time to try again"
                         elif count:
                             reason = f"{count} of the {fewest} samples it takes fitted the budget"

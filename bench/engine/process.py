@@ -31,10 +31,17 @@ HEAVY_SILENCE = 180.0
 of PyTorch on a cold disk."""
 MOST_AT_ONCE = 1 << 16
 """Bytes of a worker's output that are read at once."""
+LEAST_SILENCE = 30.0
+"""The same, in seconds, however small the budget is."""
 LAST_SECONDS = 10.0
 """Seconds that a worker may live on after its output has ended."""
 STDERR_LINES = 8
 """Lines of a failed worker's stderr that are kept: the end of a traceback."""
+
+
+def silence_of(budget: float) -> float:
+    """Return the seconds of silence after which a worker that describes its environment hangs."""
+    return min(SILENCE_SECONDS, max(LEAST_SILENCE, budget / 5))
 
 
 class WorkerFailedError(Exception):

@@ -44,8 +44,8 @@ class SideState:
     """Cells that a living worker is proving."""
     strikes: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """Deaths in a row by arm, what was done, and workload; the arm is empty at no arm's turn."""
-    deaths: dict[str, str] = field(default_factory=dict)
-    """Why a worker died last, by the arm whose turn it was."""
+    deaths: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why a worker died at an arm's turn at a workload, until one does well there."""
     cold_deaths: Counter[Cell] = field(default_factory=Counter)
     given_up: bool = False
     """Whether its workers kept dying at no arm's turn."""
@@ -105,6 +105,7 @@ class SideState:
     def did_well(self, action: Action) -> None:
         """Forget deaths at what has now been done."""
         for arm in ("", *action.arms):
+            self.deaths.pop((arm, action.workload), None)
             self.strikes.pop((arm, action.do, action.workload), None)
 
     def died(self, death: Death, action: Action) -> None:
@@ -115,7 +116,7 @@ class SideState:
         self.strikes[strike] += 1
         whose = f" at the turn of {death.arm}" if death.arm else ""
         self.notes.append(f"a worker was started again{whose}: {death.reason}")
-        self.deaths[death.arm] = death.reason
+        self.deaths[death.arm, action.workload] = death.reason
         if death.arm and self.strikes[strike] >= IN_A_ROW:
             failure = f"{death.reason}, twice in a row"
             self.fail_arm(death.arm, failure, action.workload, death.stderr)

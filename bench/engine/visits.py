@@ -485,7 +485,7 @@ class Visits:
         outcome = yield from self.do(side.action("cold", worker, cell.workload, [arm], cores=cores))
         if outcome.death is not None:
             side.cold_deaths[cell] += 1
-            side.deaths[arm] = outcome.death.reason
+            side.deaths[arm, cell.workload] = outcome.death.reason
             side.notes.append(f"a cold process of {cell} died: {outcome.death.reason}")
             return False
         answer: protocol.Cold = outcome.answer

@@ -90,6 +90,8 @@ def source_of(package: str, text: str, given: str) -> Source:
     """
     if text.startswith("git+"):
         url = urlsplit(text.removeprefix("git+"))
+        if url.fragment:
+            raise BakeoffError(f"{given}: {text!r} names a part of a repository; give a whole one")
         path, _, revision = url.path.partition("@")
         if url.scheme not in SCHEMES:
             known = ", ".join(f"git+{scheme}://" for scheme in SCHEMES)
@@ -224,7 +226,8 @@ def commits_between(first: Source, last: Source, folder: Path) -> list[str]:
     for span, way in ((f"{old}..{new}", 1), (f"{new}..{old}", -1)):
         listed = git("-C", repository, "rev-list", "--first-parent", "--reverse", span).split()
         if listed:
-            return listed[:-1][::way]
+            changed = changed_files(last) if way > 0 and not last.revision else None
+            return listed if changed else listed[:-1][::way]
     return []
 
 

@@ -107,7 +107,10 @@ def parse(text: str, option: str = "SPEC") -> Spec:
         raise BakeoffError(f"{option} {text!r} looks like an option; give {EXAMPLES}")
     if given == CURRENT:
         return Spec(CURRENT)
-    if not re.search("^@|[=<>]|\\s@\\s", given):
+    package, source, _ = given.partition("@")
+    if not re.search("^@|[=<>]", given) and not (
+        source and (package.endswith(" ") or canonicalize_name(package) in PACKAGES)
+    ):
         return Spec(given, revision=given)
     date, pins, sources = None, dict[str, str](), list[Source]()
     for part in re.split(r",\s*(?![<>=!~])", given):  # `jax>=0.6,<0.7` is one part

@@ -251,11 +251,11 @@ def cause(view: View, arm: Arm, ratio: Estimate) -> str:
 def explains(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:
     """Tell whether what an arm costs the host explains by how much its step is slower.
 
-    Between two calls of a larger program the host may take up to `GROWTH` times as long.
+    Between two calls of a larger program the host may take up to `GROWTH` times as long; on several
+    cores, a part of what it does overlaps with the step.
     """
     if base is None or host.low is None or host.high is None:
         return False
-    if ratio.low is None or ratio.high is None:
+    if ratio.low is None:
         return False
-    least, most = (base.value * (end - 1) for end in (ratio.low, ratio.high))
-    return host.low > 0 and least <= GROWTH * host.high and most >= host.low
+    return host.low > 0 and 0 < base.value * (ratio.low - 1) <= GROWTH * host.high

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 OPERATIONS = 3
 """Kinds of operations that are named; of more, their number is."""
+LONG = 3600.0
+"""Seconds from which on a prediction is no more than that."""
 ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)?")
 
 
@@ -98,7 +100,8 @@ def settling_words(results: Results, rows: Sequence[Estimate]) -> Iterator[str]:
     asked = [row for row in rows if row.metric in (STEP, HOST)] or rows
     seconds = settling(asked, results.spent.wall_seconds, results.options.margin)
     if more := float(f"{seconds:.1g}"):
-        yield f"About {amount(more, 's')} more would settle what is open: --more."
+        about = f"About {amount(more, 's')}" if more <= LONG else "More than an hour"
+        yield f"{about} more would settle what is open: --more."
 
 
 def printable(text: str) -> str:

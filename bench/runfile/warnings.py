@@ -125,6 +125,8 @@ def noise(results: Results) -> Iterator[str]:
         names = ", ".join(dict.fromkeys(thin))
         yield f"Too few workers to know the noise at {names}: use a larger --budget."
         return
-    machine = f"stop {results.spent.busiest}" if results.spent.busiest else "a quieter machine"
     limits = ", ".join(f"{value:.1%} ({workload})" for (workload, _), value in missed.items())
-    yield f"Differences of a step under {limits} would not be found: more time helps, or {machine}."
+    yield (
+        f"Differences of a step under {limits} would not be found: more time helps, or a quieter "
+        "machine."
+    )

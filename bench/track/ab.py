@@ -146,17 +146,18 @@ def _failures(it: Comparison) -> Iterator[str]:
 def _lacking(it: Comparison) -> Iterator[str]:
     """Yield what is not compared, and why."""
     compared, other = {(row.cell, row.metric) for row in it.times}, {BASE: NEW, NEW: BASE}
-    reasons: dict[str, list[tuple[Cell, str]]] = defaultdict(list)
+    lacking: dict[tuple[str, Cell], dict[str, None]] = defaultdict(dict)
     for (name, cell), row in it.cells.items():
         opposite = it.cells.get((other[name], cell))
         for metric, why in row.missing.items():
             if (cell, metric) not in compared:
                 on_both = opposite is not None and opposite.missing.get(metric) == why
-                reasons[why if on_both else f"{why}, on the {name} side"].append((cell, metric))
-    for why, rows in reasons.items():
-        metrics = sorted({metric for _, metric in rows}, key=ORDER.index)
-        cells = dict.fromkeys(cell for cell, _ in rows)
-        yield f"{joined([label(name) for name in metrics])} of {cells_words(cells)}: {why}"
+                lacking[why if on_both else f"{why}, on the {name} side", cell][metric] = None
+    alike: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for (why, cell), metrics in lacking.items():
+        names = joined([label(name) for name in sorted(metrics, key=ORDER.index)])
+        alike[names, why].append(cell)
+    yield from (f"{names} of {cells_words(cells)}: {why}" for (names, why), cells in alike.items())
     for name, info in zip(other, reversed(it.sides), strict=True):  # why the other one lacks it
         alone = [c for side, c in it.cells if side == name and (other[name], c) not in it.cells]
         if alone:

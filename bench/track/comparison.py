@@ -6,7 +6,6 @@ results of both have the amounts of `base` and `new`, and rows of `new` against 
 
 from __future__ import annotations
 
-import math
 from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
@@ -41,6 +40,8 @@ NAMED = 3
 SAME_LOSS = 0.01
 """Nats per character by which two losses may differ and still be called the same: a compiler may
 change the last bits, and training makes more of them."""
+MOST_TOLD = 1.0
+"""Largest difference that is told as what would show: of more, nothing is known."""
 SLACK = 1e-9
 """Added to a margin, for rounding."""
 
@@ -177,7 +178,7 @@ class Comparison:
             rows = [row for row in self.times if row.metric == metric]
             workload = main_workload(row.cell.workload for row in rows)
             limit = detectable(row for row in rows if row.cell.workload == workload)
-            if math.isfinite(limit):
+            if limit <= MOST_TOLD:
                 limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"
         return limits
 

@@ -141,6 +141,7 @@ def stages(program: Program, seconds: dict[str, float]) -> jax.stages.Lowered:
             lowering.extend([duration_secs] if "jaxpr_to_mlir_module" in event else [])
 
         jax.monitoring.register_event_duration_secs_listener(took)
+        gc.collect()
         start = CLOCK()
         lowered = program.lower()
         both, lower = CLOCK() - start, sum(lowering)

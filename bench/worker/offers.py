@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import impls
 from bench.cells import PURE
 from bench.worker.arms import last_line
 from bench.worker.own import OwnStep
-from common.config import is_own
+from common.config import WORKLOADS, is_own
 from common.errors import BakeoffError, words_of
 from common.versions import versions
 
@@ -59,6 +60,7 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
 
 def describe_step(name: str, by_entrant: dict[str, dict[str, Any]], libraries: list[str]) -> None:
     """Add what a user's own step can be measured as, or why it cannot be."""
+    own_file = WORKLOADS[name].file
     try:
         own = OwnStep(name)
         own.check()
@@ -68,7 +70,9 @@ def describe_step(name: str, by_entrant: dict[str, dict[str, Any]], libraries: l
         by_entrant["problems"][name] = str(error)
         return
     except Exception as error:
-        by_entrant["problems"][name] = f"{type(error).__name__}: {words_of(error)}"
+        lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == own_file]
+        where = f" (line {lines[-1].lineno}, in {lines[-1].name})" if lines else ""
+        by_entrant["problems"][name] = f"{type(error).__name__}: {words_of(error)}{where}"
         return
     if_named = impls.readable(library.name).if_named
     by_entrant["if_named"][library.name] = [arm.style for arm in arms if arm.style in if_named]

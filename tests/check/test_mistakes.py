@@ -46,7 +46,8 @@ STEPS = [
 def test_a_mistake_is_named(style: str, check: str, seen: str) -> None:
     path = MISTAKES / "steps.py"
     findings = findings_of(subject_of(impls.add(path), style), check)
-    assert any(re.search(seen, f.seen) for f in findings if f.severity == ERROR), findings
+    level = NOTE if style == "jits_when_loaded" else ERROR
+    assert any(re.search(seen, f.seen) for f in findings if f.severity == level), findings
     for finding in findings:
         assert finding.where.startswith(str(path))
         assert re.search(r"def |STYLES", line_of(finding.where))

@@ -58,7 +58,7 @@ REFUSED = {
     "check missing.py": "no such entrant 'missing.py'; give a name, or a Python file's path",
     "check haiku --only speed": "unknown check 'speed'; known: contract, shapes",
     "check haiku --time-limit nan": "--time-limit is nan; it must be a positive number",
-    "new a-b": "entrant 'a-b' is not a Python identifier; give a name of letters, digits and _",
+    "new a-b": "'a-b' is not a Python identifier; give a name of letters, digits and _",
     "new haiku": "there is an entrant 'haiku' already; known: pure_jax, ",
     "new control": "entrant 'control': control and all are reserved",
     "new mine --into nowhere": "there is no folder nowhere; make it first",

@@ -111,7 +111,7 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
             assert (metric in state.cells[cell].missing) == (have == 0), (cell, metric)
     missing = state.cells[GOOD_CELL].missing
     assert missing.pop("compile") == "not measured within the budget"
-    state.deaths[str(GOOD_CELL.arm)] = "worker failed (silent for 20 s)"
+    state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
     plan.note_missing()
     assert missing["compile"].startswith("worker failed (silent for 20 s), and there was no time")
 

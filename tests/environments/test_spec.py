@@ -8,7 +8,7 @@ from bench.environments.spec import Spec, of_day, parse
 from tests.commands import refusal
 
 DAY = datetime.date(2025, 12, 1)
-REVISIONS = ("main", "HEAD~3", "origin/feature-2", "feature+x", "fix#12", "v1.0^{}")
+REVISIONS = ("main", "HEAD~3", "origin/feature-2", "feature+x", "fix#12", "v1.0^{}", "HEAD@{1}")
 FLAX = ("flax", "==0.12.0")
 
 

@@ -50,7 +50,7 @@ def test_environments() -> None:
     ("noise", "workers", "busiest", "advice"),
     [
         (0.03, 5, "", "% (seed) would not be found: more time helps, or a quieter machine."),
-        (0.5, 5, "cc (0.9 cores)", "more time helps, or stop cc (0.9 cores)."),
+        (0.5, 5, "cc (0.9 cores)", "more time helps, or a quieter machine."),
         (0.03, 1, "", "Too few workers to know the noise at seed: use a larger --budget."),
     ],
 )
