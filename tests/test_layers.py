@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 import impls
 from bench.worker.settings import environment
 from common.versions import COMMON
+from tests.commands import ROOT
 
-ROOT = Path(impls.__file__).parents[1]
 PACKAGES = ("bench", "impls", "common")
 """Each may know those that come after it."""
 ROOMS = (

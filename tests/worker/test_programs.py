@@ -54,21 +54,15 @@ COUNT = 4
 STATE = 3 * 4 * TOY.model.parameters + COUNT
 
 
-def lowered(step: TrainStep) -> jax.stages.Lowered:
-    program = program_of(step, TOY)
-    assert program is not None
-    return program.lower()
-
-
-def facts_of(step_of: StepOf, entrant: str, style: str) -> ProgramFacts:
-    program = program_of(step_of(entrant, style, TOY), TOY)
-    assert program is not None
-    return facts(program)
+def program(step: TrainStep) -> Program:
+    known = program_of(step, TOY)
+    assert known is not None
+    return known
 
 
 @cache
 def baseline_graph(step_of: StepOf) -> Graph:
-    return Graph.of(lowered(step_of(impls.BASELINE, "pure", TOY)))
+    return Graph.of(program(step_of(impls.BASELINE, "pure", TOY)).lower())
 
 
 def graph(function: Callable[..., Any], *arguments: Any) -> Graph:
@@ -89,7 +83,7 @@ def test_what_a_style_compiles(entrant: str, style: str, step_of: StepOf) -> Non
     Nor after another load: its buffers are fresh, its program is not.
     """
     step, baseline = step_of(entrant, style, TOY), baseline_graph(step_of)
-    ours = Graph.of(lowered(step))
+    ours = Graph.of(program(step).lower())
     facts = (ProgramFacts(True, "", it.operations(), {}) for it in (ours, baseline))
     away = next(facts).beside(next(facts))
     same = ours.fingerprint() == baseline.fingerprint()
@@ -120,7 +114,7 @@ def test_what_a_style_compiles(entrant: str, style: str, step_of: StepOf) -> Non
 def test_the_facts_of_compiled_programs(step_of: StepOf) -> None:
     """Of the baseline, of a program that also counts steps, and of one with more products."""
     names = [(impls.BASELINE, "pure"), ("flax_nnx", "jit"), TUNED]
-    plain, counting, tuned = (facts_of(step_of, *name).counts for name in names)
+    plain, counting, tuned = (facts(program(step_of(*name, TOY))).counts for name in names)
     arguments = fresh_checkpoint(random_weights(TOY.model))[:3], random_hidden(TOY), pair(TOY)[0]
     given = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(arguments))
     assert plain["argument_bytes"] == tuned["argument_bytes"] == given + COUNT
@@ -129,7 +123,7 @@ def test_the_facts_of_compiled_programs(step_of: StepOf) -> None:
     assert 0 <= counting["flops"] - plain["flops"] <= 1
     more = "a loop's body counts once: what left it counts more"
     assert tuned["flops"] > 2 * plain["flops"], more
-    text = lowered(step_of(impls.BASELINE, "pure", TOY)).compile().as_text()
+    text = program(step_of(impls.BASELINE, "pure", TOY)).lower().compile().as_text()
     assert text is not None
     lines = [line for line in text.splitlines() if re.match(r"\s+(ROOT )?[%\w.\-]+ = ", line)]
     assert any(" while(" in line for line in lines), "a long tuple, with comments in its shape"
@@ -153,9 +147,7 @@ def test_who_can_donates_all_of_its_state_and_nothing_else(
     deviation(step, TOY, baseline)[0].require()
     state = STATE + COUNT * ((entrant, style) in COUNTS_TWICE)
     assert live_bytes(step, TOY, before, "cpu") == state
-    program = program_of(step, TOY)
-    assert program is not None
-    assert facts(program).counts["alias_bytes"] == state
+    assert facts(program(step)).counts["alias_bytes"] == state
     require_unchanged_by_calls(step)
 
 
