@@ -12,7 +12,7 @@ from common.config import WORKLOADS, Device, is_own
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from bench.environments.offers import Offer
     from common.contract import Style
@@ -130,12 +130,8 @@ class Selection:
 
     def check_names(self) -> None:
         """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
-        for name in self.workloads:
-            if name not in WORKLOADS and name not in TOGETHER:
-                raise unknown("workload", name, [*WORKLOADS, *TOGETHER])
-        for name in self.metrics:
-            if name not in SAMPLED:
-                raise unknown("metric", name, SAMPLED)
+        require_known("workload", self.workloads, [*WORKLOADS, *TOGETHER])
+        require_known("metric", self.metrics, SAMPLED)
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells of what an environment offers, the baseline's first.
@@ -152,9 +148,7 @@ class Selection:
             ("style", self.styles, styles),
             ("backend", [device.backend for device in backends], offer.backends),
         ):
-            for name in given:
-                if name not in known:
-                    raise unknown(kind, name, known)
+            require_known(kind, given, known)
         for device in backends:
             device.require(offer.details.get(device.backend, {}).get("count", 1))
         entrants = [name for name in entrants if name in (self.entrants or entrants)]
@@ -197,6 +191,13 @@ class Selection:
         if self.workloads and not several:
             return True
         return metric in USUAL.get(cell.workload, SAMPLED)
+
+
+def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise BakeoffError unless each of some names is one of `known`."""
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known)
 
 
 def added_files(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import impls
 from bench import streams
-from bench.cells import Arm, Cell, Selection, added_files
+from bench.cells import Arm, Cell, Selection, added_files, require_known
 from bench.engine import journal as journals
 from bench.engine.machine import machine_lock
 from bench.engine.process import Place, WorkerFailedError, silence_of
@@ -34,7 +34,7 @@ from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
 from bench.runfile.writer import write
 from bench.worker.settings import conditions
-from common.errors import BakeoffError, require_new, unknown
+from common.errors import BakeoffError, require_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -219,9 +219,7 @@ def selected(config: pytest.Config) -> Selection:
     entrants, files = added_files(names["entrant"])
     if EVERYBODY in entrants:
         entrants = tuple(impls.names())
-    for name in entrants:
-        if name not in impls.names():
-            raise unknown("entrant", name, [*impls.names(), EVERYBODY])
+    require_known("entrant", entrants, [*impls.names(), EVERYBODY])
     selection = Selection(
         entrants, names["style"], names["workload"], names["backend"], names["metric"], files
     )

@@ -1,6 +1,6 @@
 """Errors for wrong use: the text of each is its whole message, on one line."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 LONG = 200
@@ -22,13 +22,6 @@ class InterruptedRunError(BakeoffError):
 def unknown(kind: str, given: str, known: Iterable[str]) -> BakeoffError:
     """Return the error for a name that is not one of `known`, e.g. an entrant or a style."""
     return BakeoffError(f"unknown {kind} {given!r}; known: {', '.join(known)}; choose one of them")
-
-
-def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Raise BakeoffError unless each of some names is one of `known`."""
-    for name in names:
-        if name not in known:
-            raise unknown(kind, name, known)
 
 
 def words_of(error: BaseException) -> str:

@@ -20,7 +20,7 @@ import impls
 from bench.check import contract, numbers
 from bench.check.subject import NOTE, CheckFinding, Subject
 from bench.worker.__main__ import answer_commands, begin
-from bench.worker.arms import load_workload, use
+from bench.worker.arms import use
 from bench.worker.integrity import Surroundings
 from common.errors import BakeoffError
 
@@ -78,9 +78,7 @@ def main() -> None:
     answer_commands(out, partial(examine, _prepared(**json.loads(sys.argv[1]))))
 
 
-def _prepared(
-    path: str, name: str, style: str | None, workloads: list[str], memory: int, backend: str
-) -> Subject:
+def _prepared(path: str, name: str, style: str | None, memory: int, backend: str) -> Subject:
     """Return what this process is to check, at most so many bytes large; it is not imported yet.
 
     Data is limited, not addresses: of those, JAX reserves many times what it uses.
@@ -92,7 +90,7 @@ def _prepared(
     use(backend)
     if path:
         impls.add(path)
-    return Subject(name, style, tuple(load_workload(workload)[0] for workload in workloads))
+    return Subject(name, style)
 
 
 def examine(subject: Subject, check: str, seconds: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 import impls
-from bench.cells import added_files
+from bench.cells import added_files, require_known
 from bench.check.judge import CHECKS
 from bench.check.subject import ERROR, FILE, CheckFinding, Subject
 from bench.engine.process import Place, Worker, WorkerFailedError
@@ -22,7 +22,7 @@ from bench.environments.builder import Builder
 from bench.streams import say
 from bench.worker.__main__ import adopt
 from common.config import Device
-from common.errors import BakeoffError, require_known, unknown
+from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +44,6 @@ class CheckOptions:
     styles: tuple[str, ...] = ()
     """Empty for all."""
     checks: tuple[str, ...] = tuple(CHECKS)
-    workloads: tuple[str, ...] = ()
-    """Numbers are compared at their sizes, in addition to two small ones."""
     seconds: float = 60.0
     """For each check."""
     backend: str = "cpu"
@@ -184,9 +182,9 @@ class Runner:
 
     def _started(self, style: str | None) -> Worker:
         """Return a process that is ready for the checks of a style; it has run nothing of it."""
-        backend, workloads = self.options.backend, self.options.workloads
+        backend = self.options.backend
         about: dict[str, Any] = {"path": self.outside, "name": self.name, "style": style}
-        about |= {"workloads": workloads, "memory": MEMORY, "backend": backend}
+        about |= {"memory": MEMORY, "backend": backend}
         command = (self.place.command[0], "-m", "bench.check.judge", json.dumps(about))
         worker = Worker(replace(self.place, command=command))
         try:

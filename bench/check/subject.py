@@ -72,9 +72,9 @@ class FirstCall(NamedTuple):
 class Subject:
     """An entrant and one of its styles; no style if the file as a whole is checked."""
 
-    def __init__(self, name: str, style: str | None, workloads: tuple[Case, ...] = ()) -> None:
+    def __init__(self, name: str, style: str | None) -> None:
         self.name, self.style = name, style
-        self.cases = (SMALL, RAGGED, *workloads)
+        self.cases = SMALL, RAGGED
         self.path = impls.source(name).resolve()
         self.jax = impls.readable(name).jax
         self.compiled = cache(self.new_step)

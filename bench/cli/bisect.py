@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cells import require_known
 from bench.cli import tracking
 from bench.cli.documents import format_of
 from bench.options import BackendName, Budget, Options, Output, StepFile
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError
 
 if TYPE_CHECKING:
     from bench.environments.spec import Spec
@@ -71,8 +72,7 @@ def bisect(
         entrant, workload = entrant or "pure_jax", workload or "toy"
     one, sizes = ([name] if name else None for name in (entrant, workload))
     selection = tracking.selection(one, [style], sizes, backend, [metric], step)
-    if workload and workload not in WORKLOADS:
-        raise unknown("workload", workload, WORKLOADS)
+    require_known("workload", filter(None, [workload]), WORKLOADS)
     arm = Arm(selection.entrants[0] if selection.entrants else "", style)
     cell = arm.at(selection.workloads[0], backend or "cpu")
     if not METRICS[metric].applies(cell):

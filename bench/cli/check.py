@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.cells import require_known
 from bench.options import StyleNames, names_of
-from common.errors import require_known
 
 if TYPE_CHECKING:
     from bench.check.runner import Judgement
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = """Examples:
 bakeoff check mine.py
 bakeoff check haiku --json
-bakeoff check mine.py --style pure --only equality,retrace --workload seed"""
+bakeoff check mine.py --style pure --only equality,retrace"""
 
 
 def check(
@@ -34,12 +34,6 @@ def check(
             metavar="NAME",
             help="Checks to run, as a,b; contract is always run.",
             show_default="all",
-        ),
-    ] = None,
-    workload: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Compare numbers at the sizes of these too: seed,batched."
         ),
     ] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that each check may take.")] = 60.0,
@@ -61,13 +55,12 @@ def check(
     from bench.check.judge import CHECKS
     from bench.check.runner import CheckOptions, entrant_name, judge
     from bench.cli.documents import show
-    from common.config import WORKLOADS, check_rate
+    from common.config import check_rate
 
     check_rate("--time-limit", time_limit)
-    checks, workloads = names_of(only) or tuple(CHECKS), names_of(workload)
+    checks = names_of(only) or tuple(CHECKS)
     require_known("check", checks, CHECKS)
-    require_known("workload", workloads, WORKLOADS)
-    options = CheckOptions(names_of(style), checks, workloads, time_limit, backend)
+    options = CheckOptions(names_of(style), checks, time_limit, backend)
     entrant_name(path)
     print(f"bakeoff: {path} will be executed now, with your rights", file=sys.stderr)
     with Console(stderr=True, highlight=False).status(f"{path}: starting", spinner="line") as line:

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from bench import options
+from bench.cells import require_known
 from bench.cli import tracking
 from bench.cli.documents import format_of, publish
 from common.config import check_size
-from common.errors import BakeoffError, unknown
+from common.errors import BakeoffError
 
 EXAMPLES = """Examples:
 bakeoff cost mine.py
@@ -115,9 +116,7 @@ def by_table(
     if format_ == "json":
         raise BakeoffError("the table is JSON already, bench/cost/host-cost.json: choose another")
     costs = published()
-    for name in names:
-        if name not in costs.by_style:
-            raise unknown("style", name, sorted(costs.by_style))
+    require_known("style", names, sorted(costs.by_style))
     step = Step(arrays, (step_ms or STEP_MS) / 1e3, assumed=step_ms is None)
     made = document(costs, step, [costs.by_style[name] for name in names or costs.by_style])
     publish([made], format_, output)

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from common.errors import BakeoffError, require_known, require_new
+from bench.cells import require_known
+from common.errors import BakeoffError, require_new
 from common.files import atomic_write
 
 EXAMPLES = """Examples:

@@ -203,27 +203,12 @@ class Plan:
         self.spent.processes = max((s.worker for s in samples), default=0)
         self.spent.blocks = max((s.block for s in samples), default=0)
         self.spent.sampling = earlier.results.spent.sampling_seconds
-        workers: dict[tuple[str, ...], set[int]] = defaultdict(set)
-        for s in samples:
-            kind = METRICS[s.metric].turn or METRICS[s.metric].kind
-            for what in (kind, s.metric):
-                workers[s.environment, s.cell.workload, s.cell.backend, what].add(s.worker)
-            workers[s.environment, *s.cell, kind].add(s.worker)
-        asked = self.options.fixed, self.options.processes, self.options.cold_samples
-        given = any(asked)  # so many come in addition
-        for turn, groups in self.turns().items():
-            for group in groups if not given else ():
-                side = group[-1]
-                known = workers[side.environment, turn.workload, side.backend, turn.kind]
-                self.made[group, turn] += len(known)
-        for workload in self.workloads:
-            pairs = [(g, c) for g in self.groups for c in g[0].cells if c.workload == workload]
-            pairs = [(g, c) for g, c in pairs if workers[g[-1].environment, *c, Kind.COLD]]
-            self.chosen |= {workload: pairs} if pairs and not given else {}
+        for do, metric in (("count", "python_calls"), ("train", "final_loss")):
+            known = {(s.environment, s.cell.place) for s in samples if s.metric == metric}
             for side in self.sides:
-                for do, metric in (("count", "python_calls"), ("train", "final_loss")):
-                    if workers[side.environment, workload, side.backend, metric]:
-                        self.once.add((do, side, workload))
+                for cell in side.cells:
+                    if (side.environment, cell.place) in known:
+                        self.once.add((do, side, cell.workload))
 
     @property
     def left(self) -> float:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 
 import impls
-from bench.cells import Selection
+from bench.cells import Selection, require_known
 from bench.environments import spec
-from common.errors import BakeoffError, require_known
+from common.errors import BakeoffError
 from common.files import MOST_JSON, read_regular
 
 if TYPE_CHECKING:
