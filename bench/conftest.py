@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -165,7 +164,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             config.stash[LOCK] = machine_lock()
         load = conditions()  # before the workers that are asked add to it
         silence = silence_of(options.budget)
-        place, builder = place_of(config.getoption("--environment")), Builder(notify=notify)
+        place, builder = place_of(config.getoption("--environment")), Builder(notify=streams.say)
         offer, places = offers(selection.entrants, selection.files, silence, builder, place)
         offer = replace(offer, conditions=load)
         left_out = {}
@@ -177,7 +176,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             }
             offer = offer.donating
         for arm, why in left_out.items():
-            notify(f"--donate leaves out {arm}: it {why}")
+            streams.say(f"--donate leaves out {arm}: it {why}")
         cells = selection.cells(offer)
         if not any(selection.measures(metric, cell) for metric in SAMPLED for cell in cells):
             raise BakeoffError(
@@ -227,11 +226,6 @@ def selected(config: pytest.Config) -> Selection:
     return selection
 
 
-def notify(line: str) -> None:
-    """Say what takes a while."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def place_of(environment: str | None) -> Place | None:
     """Return where workers run, built if it was not; None for the environment at hand."""
     if environment is None:
@@ -242,7 +236,7 @@ def place_of(environment: str | None) -> Place | None:
             f"--environment is {environment!r}, a git revision; give a day or releases, or compare "
             "revisions by `bakeoff ab`"
         )
-    return None if spec.current else Builder(notify=notify).environment(spec).place
+    return None if spec.current else Builder(notify=streams.say).environment(spec).place
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

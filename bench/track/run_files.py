@@ -163,31 +163,20 @@ def relative(results: Results) -> dict[Row, Estimate]:
     """Return the comparisons of a run with its baseline as ratios, that of the control left out.
 
     What an arm adds to a call was measured as a fraction of the baseline's call, which it becomes
-    again: seconds of two hours differ by 5 to 8 %, those that are added as well. Files that do not
-    have that level, of before November 2026, have the median call in its place.
+    again: seconds of two hours differ by 5 to 8 %, those that are added as well.
     """
-    against, table, out = str(BASELINE), results.table, {}
+    out = {}
     for row in results.estimates:
-        if row.against != against or row.cell.is_control:
+        if row.against != str(BASELINE) or row.cell.is_control:
             continue
         if row.form == "added":
-            call = table.amount(row.cell.baseline, row.metric)
-            level = row.level or (call.value if call else 0.0)
-            if row.value <= -level:
+            level = row.level or 0.0  # files of before November 2026 lack it
+            if not level or row.value <= -level:
                 continue
-            ratio, low, high = (
-                None if end is None else 1 + end / level for end in (row.value, row.low, row.high)
-            )
-            error = row.standard_error
-            row = replace(
-                row,
-                form="ratio",
-                unit="",
-                value=ratio,
-                low=low,
-                high=high,
-                standard_error=None if error is None else error / (level + row.value),
-            )
+            low, high = (end if end is None else 1 + end / level for end in (row.low, row.high))
+            error = row.standard_error and row.standard_error / (level + row.value)
+            ends = {"value": 1 + row.value / level, "low": low, "high": high}
+            row = replace(row, form="ratio", unit="", standard_error=error, **ends)
         out[row.cell, row.metric] = row
     return out
 
