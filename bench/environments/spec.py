@@ -3,8 +3,9 @@
 A SPEC names an environment, a revision of this project, or both.
 
 `current`; `@2025-12-01`, the whole stack of that day; `flax==0.12.8`, the current stack with that
-release; `@2025-12-01,flax==0.12.0`, both; anything else is a git revision of this project. No part
-of it reaches a shell, and nothing that looks like an option is accepted.
+release; `@2025-12-01,flax==0.12.0`, both; `flax @ ../flax`, a checkout; anything else is a git
+revision of this project. No part of it reaches a shell, and nothing that looks like an option is
+accepted.
 """
 
 from __future__ import annotations

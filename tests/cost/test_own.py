@@ -270,17 +270,13 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
 
 @pytest.mark.slow
 def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
-    """With --more, what was measured before counts too."""
     begun("equinox")
     done_for_real(tmp_path, "cost my_equinox.py --budget 25 -o cost.json")
-    done_for_real(tmp_path, "cost my_equinox.py --budget 25 --more cost.json -o more.json")
-    first, both = (read(Path(f"{name}.json")).results for name in ("cost", "more"))
-    cell = Arm("equinox", "filter_jit").at("my_equinox", "cpu")
-    rows = [of.table.comparison(cell, HOST) for of in (first, both)]
-    workers = [row.workers for row in rows if row]
-    assert workers[1] > workers[0] > 0
+    results = read(Path("cost.json")).results
+    rows = [row for row in results.estimates if row.metric == HOST and row.form == "added"]
+    assert {row.cell.style for row in rows} >= {"filter_jit", "pure"}
     shown = how(tmp_path) | {"capture_output": True, "check": True}
-    report = subprocess.run(command("report", "more.json", "--format", "text"), **shown)
+    report = subprocess.run(command("report", "cost.json", "--format", "text"), **shown)
     assert "equinox filter_jit" in report.stdout
 
 
@@ -293,7 +289,7 @@ def test_the_installed_tool_compares_in_an_empty_folder(tmp_path: Path) -> None:
     started["env"] = {k: v for k, v in started["env"].items() if not k.startswith("PYTHON")}
     Path("scan.py").write_text(SCAN)
     given = "ab --base jax==0.7.0 --new jax==0.7.1 --step scan.py --metric step -o ab.json"
-    done = subprocess.run([*tool, *given.split(), "--budget", "25"], **started)
+    done = subprocess.run([*tool, *given.split(), "--budget", "15"], **started)
     assert done.returncode in (0, 1, 2), done.stderr  # in a bad hour, nothing is settled
     results = read(Path("ab.json")).results
     assert {row.cell.workload for row in results.estimates} == {"scan"}
@@ -318,9 +314,6 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     {
-        MODEL.replace(
-            "return jnp.mean(", "return jnp.nan * jnp.mean("
-        ): "the loss is nan in step 1",
         "import jax\njax.config.update('jax_enable_x64', True)\n" + MODEL: "µs",
         MODEL.replace("return jnp.mean", "n = 1 // (MADE := 0)\n    return jnp.mean"): "divis",
     }.items(),
