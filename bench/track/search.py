@@ -382,12 +382,9 @@ class Bisection:
         self.outcomes.append(outcome.results)
         row = estimate(outcome.samples)
         if row is None:
-            reasons = [
-                result.failure or result.missing.get(metric, "")
-                for result in outcome.results.cells
-                if result.cell == cell
-            ]
-            reason = next(filter(None, reasons), "there was no time for a pair of workers")
+            failures = [r.failure for r in outcome.results.cells if r.cell == cell and r.failure]
+            lacking = f"there was no time for a pair of workers in a --budget of {self.budget:g}"
+            reason = next(iter(failures), f"{lacking}; give a larger one")
             raise StoppedError(f"{new} cannot be measured beside {base}: {reason}")
         number = len(self.record.steps)  # workers and blocks of a step have numbers of their own
         self.samples += [
