@@ -167,7 +167,7 @@ TABLE = (
     Metric("python_starts", "Python\nstarts", "functions that a warm step starts"),
     Metric("compilations_first", "compiled\nat first", "programs in the first call"),
     Metric("compilations_warm", "compiled\nwarm", "programs in later calls"),
-    # Of a program's text: a longer one is often faster, and each release of XLA writes another
+    # Of a program's text: a longer one may be faster, and each release of XLA writes another
     Metric(
         "jaxpr_equations", "jaxpr\nequations", "of the step, nested ones included", neutral=True
     ),

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from bench.engine.session import Side
 
 MOST_SILENCE = 300.0
-"""Seconds of silence after which a worker is taken to hang: a third of the budget, within these."""
+"""Seconds of silence after which a worker is taken to hang, at most; a third of the budget, and
+`LEAST_SILENCE` at least."""
 LAST_SILENCE = 20.0
 """Seconds of silence where the budget is nearly spent: compiling takes ten on a slow machine."""
 USUAL, LEAST_USUAL = 10, 10.0

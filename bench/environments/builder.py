@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 from contextlib import suppress
@@ -26,7 +25,7 @@ from filelock import FileLock
 
 import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
-from bench.environments.sources import built, state_of
+from bench.environments.sources import built, commit_of, git, state_of
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, uv
 from bench.worker.settings import ROOT
@@ -202,31 +201,22 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
 
     The code lies in a subfolder that is named by the commit; the repository stays as it is.
     """
-    commit = _git(
-        *("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}"),
-        failed=f"there is no revision {revision!r} of this project; give another one, or an "
-        "environment, as in `flax==0.12.8`",
+    missing = (
+        f"there is no revision {revision!r} of this project; give another one, or an environment, "
+        "as in `flax==0.12.8`"
     )
+    commit = commit_of(revision, str(ROOT), missing)
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             archive, code = Path(scratch) / "code.tar", Path(scratch) / "code"
-            _git("archive", f"--output={archive}", commit, failed=f"cannot extract {revision}")
+            command = ("-C", str(ROOT), "archive", f"--output={archive}", commit)
+            git(*command, failed=f"cannot extract {revision}")
             shutil.unpack_archive(archive, code, filter="data")
             with suppress(OSError):  # another process may have been faster
                 code.rename(path)
     return path, commit
-
-
-def _git(*arguments: str, failed: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-    except (OSError, subprocess.CalledProcessError) as error:
-        why = str(getattr(error, "stderr", error)).splitlines()
-        raise BakeoffError(f"{failed} ({why[-1] if why else error})") from error
-    return done.stdout.strip()
 
 
 def failure(error: WorkerFailedError) -> str:

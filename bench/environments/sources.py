@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -146,7 +147,8 @@ def built(source: Source, folder: Path, notify: Callable[[str], None]) -> Built:
                 uv(*command, "--out-dir", str(out), str(code))
             except BakeoffError as error:
                 raise NotBuiltError(f"{source} ({state}) cannot be built: {error}") from error
-            out.replace(kept)
+            with suppress(OSError):  # another process may have been faster
+                out.replace(kept)
         wheels = list(kept.glob("*.whl"))
     try:
         name, version, *_ = parse_wheel_filename(wheels[0].name)
@@ -183,25 +185,18 @@ def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[s
         if source.revision:
             raise BakeoffError(f"{source}: {repository} is no repository of git")
         return "", ""
-    wanted = f"{source.revision or 'HEAD'}^{{commit}}"
-    try:
-        return repository, git(
-            "-C", repository, "rev-parse", "--verify", "--end-of-options", wanted
-        )
-    except BakeoffError as error:
-        raise BakeoffError(f"{source}: there is no revision {source.revision!r} there") from error
+    wanted = source.revision or "HEAD"
+    missing = f"{source}: there is no revision {wanted!r} there"
+    return repository, commit_of(wanted, repository, missing)
 
 
 def fetch(url: str, mirror: Path) -> None:
     """Bring a repository's branches and tags to a mirror on this machine."""
-    try:
-        if not mirror.exists():
-            mirror.parent.mkdir(parents=True, exist_ok=True)
-            git("clone", "--quiet", "--mirror", "--", url, str(mirror))
-        else:
-            git("-C", str(mirror), "fetch", "--quiet", "--prune", "origin")
-    except BakeoffError as error:
-        raise BakeoffError(f"{url} cannot be fetched: {error}") from error
+    command = ("clone", "--quiet", "--mirror", "--", url, str(mirror))
+    if mirror.exists():
+        command = ("-C", str(mirror), "fetch", "--quiet", "--prune", "origin")
+    mirror.parent.mkdir(parents=True, exist_ok=True)
+    git(*command, failed=f"{url} cannot be fetched")
 
 
 def has(repository: Path, commit: str) -> bool:
@@ -260,16 +255,23 @@ def digest_of(source: Source, files: list[str]) -> str:
     return digest.hexdigest()[:NAMED]
 
 
-def git(*arguments: str) -> str:
+def commit_of(revision: str, repository: str, missing: str) -> str:
+    """Return the commit of a revision; raise BakeoffError, which says `missing`, without one."""
+    wanted = f"{revision}^{{commit}}"
+    command = ("-C", repository, "rev-parse", "--verify", "--end-of-options", wanted)
+    return git(*command, failed=missing)
+
+
+def git(*arguments: str, failed: str = "git failed") -> str:
     """Run git, and return what it says.
 
     Raises:
-        BakeoffError: it failed; with its last line.
+        BakeoffError: it failed: what, and its last line.
     """
     command = ["git", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     except (OSError, subprocess.CalledProcessError) as error:
         why = str(getattr(error, "stderr", error)).strip().splitlines()
-        raise BakeoffError(why[-1] if why else str(error)) from error
+        raise BakeoffError(f"{failed} ({why[-1] if why else error})") from error
     return done.stdout.strip()

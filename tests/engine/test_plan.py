@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from functools import cache
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +14,7 @@ from bench.engine.session import estimates_of
 from bench.engine.state import COLD_DEATHS
 from bench.estimates import MIN_COLD, MIN_WORKERS
 from bench.metrics import COLD, STEP
+from bench.runfile import Results
 from tests.engine.simulated import FEW, LANES, STYLES, Machine, dies, needed, plan_of, side
 
 REFERENCES = {str(BASELINE), str(CONTROL)}
@@ -114,6 +116,23 @@ def test_each_number_that_is_missing_has_its_reason() -> None:
     state.deaths[str(GOOD_CELL.arm), GOOD_CELL.workload] = "worker failed (silent for 20 s)"
     plan.note_missing()
     assert missing["compile"].startswith("worker failed (silent for 20 s), and there was no time")
+
+
+def test_what_has_ended_is_gone_on_with_where_it_is_open() -> None:
+    """Its proofs and counts are known, its samples count, and workers have further numbers."""
+    first, _ = usual(300)
+    rows = [row for side in first.sides for row in side.cells.values()]
+    plan = plan_of(needed(("toy", "seed", "wide")), 60)
+    before = list(first.visits.samples)
+    plan.adopt(Mock(samples=before, results=Results(cells=rows)))
+    machine = Machine(noise=0.01).drive(plan)
+    known = {(row.cell.workload, str(row.cell.arm)) for row in rows if row.proof}
+    assert known
+    assert not known & {(a.workload, a.arms[0]) for a in machine.actions(do="prove")}
+    assert not machine.actions(do="count")
+    assert plan.visits.samples[: len(before)] == before
+    after = plan.visits.samples[len(before) :]
+    assert min(s.worker for s in after) > max(s.worker for s in before)
 
 
 def test_a_library_is_imported_once_for_all_its_styles_and_takes_no_blocks() -> None:
