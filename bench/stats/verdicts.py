@@ -25,6 +25,9 @@ take 2.6 times as much at `seed`, another 1.3 times (docs/measuring.md)."""
 LATER = 2.5
 """Half width of an interval in standard errors, for a few rows of many workers: those of two or
 three workers are wider, since their standard error is hardly known."""
+LEAST_TIMES = 1.25
+"""Ratio of the whole time to the time so far, at least, that settles what is open: a few workers
+more."""
 
 
 def verdict(log_ratio: float, low: float, high: float, margin: float) -> Verdict:
@@ -66,7 +69,7 @@ def settling(rows: Iterable[Estimate], seconds: float, margin: float) -> float:
                 distance = abs(math.log(row.value))
             elif row.level:
                 distance, half = distance / row.level, half / row.level
-            times = (half / max(distance, bound - distance)) ** 2
+            times = max(LEAST_TIMES, (half / max(distance, bound - distance)) ** 2)
             most = max(most, times) if math.isfinite(times) else most
     return (most - 1) * seconds
 

@@ -192,6 +192,7 @@ def test_what_a_proof_settles(
         (1.0, 1.04, 60 * ((math.log(1.04) / math.log(1.02)) ** 2 - 1)),  # to lie in the margin
         (1.05, 1.11, 60 * ((math.log(1.11 / 1.05) / math.log(1.05)) ** 2 - 1)),  # to leave out 1
         (1.0, math.inf, 0.0),
+        (1.0, 1.0201, 60 * 0.25),  # nearly: a few workers more
     ],
 )
 def test_seconds_that_settle_what_is_open(value: float, high: float, seconds: float) -> None:
