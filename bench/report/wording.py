@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING
 
 from bench.metrics import HOST, STEP
-from bench.report.table import amount
 from bench.stats.verdicts import settling
 from bench.streams import one_line
 from common.config import DEPTH, SWEEP, WORKLOADS
@@ -100,7 +99,7 @@ def settling_words(results: Results, rows: Sequence[Estimate]) -> Iterator[str]:
     asked = [row for row in rows if row.metric in (STEP, HOST)] or rows
     seconds = settling(asked, results.spent.wall_seconds, results.options.margin)
     if more := float(f"{seconds:.1g}"):
-        about = f"About {amount(more, 's')}" if more <= LONG else "More than an hour"
+        about = f"About {more:g} s" if more <= LONG else "More than an hour"
         yield f"{about} more would settle what is open: --more."
 
 
