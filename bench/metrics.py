@@ -56,6 +56,8 @@ class Metric:
     first."""
     compared: bool = True
     """Whether it is compared with a reference; what is not may be zero, and is never decided."""
+    derived: bool = False
+    """Calculated from estimates of another metric, where these are there."""
     neutral: bool = False
     """Less is not better."""
     named: bool = False
@@ -80,7 +82,7 @@ TOGETHER = {
 """Names that stand for several workloads."""
 TINY = ("toy", *TOGETHER["depth"])
 """Workloads where the device has next to nothing to do, so that a call's time is the host's."""
-STEP, HOST = "step", "host_cost"
+STEP, HOST, HOST_PER_ARRAY = "step", "host_cost", "host_cost_per_array"
 USUAL: dict[str, tuple[str, ...]] = {
     "toy": (HOST,),
     "wide": (STEP,),
@@ -122,6 +124,14 @@ TABLE = (
         turn=HOST,
         added=True,
         weight=3,
+    ),
+    Metric(
+        HOST_PER_ARRAY,
+        "host cost\nper array",
+        "what each further array of parameters costs the host in a call",
+        Kind.WARM,
+        "s",
+        derived=True,
     ),
     Metric(
         "host_cost_pipelined",
@@ -201,7 +211,7 @@ TABLE = (
 )
 """All metrics, in the order of tables."""
 METRICS = {metric.name: metric for metric in TABLE}
-SAMPLED = {name: metric for name, metric in METRICS.items() if metric.kind is not Kind.EXACT}
+SAMPLED = {m.name: m for m in TABLE if m.kind is not Kind.EXACT and not m.derived}
 """What a run can be asked for by name; exact numbers are counted beside it."""
 COLD = tuple(m.name for m in TABLE if m.kind is Kind.COLD)
 STARTUP = tuple(m.name for m in TABLE if m.kind is Kind.COLD and m.unit == "s")

@@ -32,6 +32,7 @@ from bench.runfile import (
 )
 from bench.runfile.reader import read
 from bench.runfile.warnings import warnings
+from bench.stats.arrays import per_array
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import settled_by_program
 from bench.worker.settings import ROOT
@@ -423,7 +424,7 @@ def estimates_of(
         least_cold=1 if options.cold_samples is not None else least_cold,
     )
     if base:
-        return estimates
+        return [*estimates, *per_array(estimates, base, options.margin)]
     same = {row.cell for row in cells if row.proof is not None and row.proof.same_program}
     return settled_by_program(estimates, same, options.margin)
 

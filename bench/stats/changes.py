@@ -21,7 +21,7 @@ from bench.stats.estimate import exp, finite
 from bench.stats.verdicts import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from jaxtyping import Float
 
@@ -57,7 +57,7 @@ def position(row: Estimate) -> float:
 
 def difference(
     bases: Sequence[Estimate],
-    new: Estimate,
+    news: Sequence[Estimate],
     spread: Spread = NO_SPREAD,
     *,
     comparisons: int = 1,
@@ -65,33 +65,37 @@ def difference(
     margin: float = MARGIN,
     least: Spread = NO_SPREAD,
 ) -> Estimate:
-    """Return what a ratio is beside the same one of one base run, or of several of the same code.
+    """Return what a ratio is beside the same one before: the ratio of both.
 
-    That is the ratio of both, by the difference of their logarithms. Several bases are weighted by
-    what each knows. Degrees of freedom are Satterthwaite's (1946, "An approximate distribution of
-    estimates of variance components").
+    Both sides may be several runs of the same code, weighted by what each knows. Degrees of freedom
+    are Satterthwaite's (1946, "An approximate distribution of estimates of variance components").
 
     Args:
         bases: Ratios of one cell and metric; the last one gives the base its name.
-        new: The same row of the new run.
+        news: The same of what came after; the first one gives it its name.
         spread: What each run varies by, beyond what it knows.
         comparisons: That are made together: the interval and p are corrected for them (Bonferroni).
         pooled: Whether the rows' variances are one estimate: their degrees of freedom do not add.
         margin: Fraction within which two times are equivalent.
-        least: Least standard deviation of the difference as a whole.
+        least: Least standard deviation of the difference of two runs.
     """
-    known = [row for row in bases if row.standard_error is not None] or list(bases)
-    errors = [variance_of(row) for row in known]
-    between = 0.0 if new.exact and not any(errors) else spread.sd**2
-    weights = [1 / max(error + between, TINIEST) or 1.0 for error in errors]
-    weights = [weight / sum(weights) for weight in weights]
-    middle = position(new) - sum(w * position(row) for w, row in zip(weights, known, strict=True))
-    parts = [
-        *((w * w * e, row.df) for w, e, row in zip(weights, errors, known, strict=True)),
-        (variance_of(new), new.df),
-        (between * (1 + sum(w * w for w in weights)), spread.df),
+    middle, of_runs = 0.0, 0.0
+    parts: list[tuple[float, float]] = []
+    sides = [
+        [row for row in rows if row.standard_error is not None] or list(rows)
+        for rows in (bases, news)
     ]
-    more = least.sd**2 - sum(variance for variance, _ in parts)
+    exact = all(row.exact for rows in sides for row in rows)
+    between = 0.0 if exact else spread.sd**2
+    for sign, rows in zip((-1, 1), sides, strict=True):
+        weights = [1 / max(variance_of(row) + between, TINIEST) or 1.0 for row in rows]
+        weights = [weight / sum(weights) for weight in weights]
+        middle += sign * sum(w * position(row) for w, row in zip(weights, rows, strict=True))
+        own = ((w * w * variance_of(r), r.df) for w, r in zip(weights, rows, strict=True))
+        parts += own
+        of_runs += sum(w * w for w in weights)
+    parts.append((between * of_runs, spread.df))
+    more = least.sd**2 * of_runs / 2 - sum(variance for variance, _ in parts)
     if more > 0:
         parts.append((more, least.df))
     variance, df = summed(parts, pooled=pooled)
@@ -105,8 +109,8 @@ def difference(
     ends = middle - half, middle + half
     low, high = map(exp, ends)
     return msgspec.structs.replace(
-        new,
-        against=known[-1].environment,
+        news[0],
+        against=sides[0][-1].environment,
         value=exp(middle),
         low=finite(low) if half < math.inf else None,
         high=finite(high),
@@ -114,7 +118,7 @@ def difference(
         df=df if variance and math.isfinite(df) else 0.0,
         p=min(1.0, p * comparisons),
         verdict=verdict(middle, *ends, margin),
-        workers=min(new.workers, *(row.workers for row in known)),
+        workers=min(row.workers for rows in sides for row in rows),
         settled_by=PROGRAM if not variance else "",
         bound=None,
     )
@@ -143,36 +147,69 @@ def summed(parts: Sequence[tuple[float, float]], *, pooled: bool) -> tuple[float
     return total, 1 / spread if spread else math.inf
 
 
-def neighbours(
-    series: Iterable[Sequence[Estimate]],
-    spread_of: Callable[[Estimate], Spread],
-    *,
-    pooled: bool = False,
-    margin: float = MARGIN,
-) -> list[Estimate]:
-    """Return the differences of all neighbours, with p corrected for all of them together.
+def neighbours(series: Iterable[Sequence[Estimate]], margin: float = MARGIN) -> list[Estimate]:
+    """Return the differences of neighbours, each measured in turns with one reference.
 
-    A change is where p is `ALPHA` or less: any false one has these odds (Holm). Intervals are not
-    corrected. Machines have moods: in a long series, a difference's error is at least what most of
-    its neighbours differ by.
+    A change is where p is `ALPHA` or less: any false one among all has these odds (Holm). Intervals
+    are not corrected. Machines have moods: in a long series, a difference's error is at least what
+    most of its neighbours differ by.
 
     Args:
         series: Rows of one cell and metric each, in the order of time; `environment` names when.
-        spread_of: Returns what a row varies by from run to run, beyond what its run knows.
-        pooled: Whether the rows' variances are one estimate.
+            Their variances are one estimate, as they are of one command.
         margin: Fraction within which two times are equivalent.
     """
     rows = []
     for points in series:
         least = wandering(points)
         rows += [
-            difference([old], new, spread_of(new), pooled=pooled, margin=margin, least=least)
+            difference([old], [new], pooled=True, margin=margin, least=least)
             for old, new in pairwise(points)
         ]
     corrected = holm(np.array([row.p for row in rows]))
     return [
         msgspec.structs.replace(row, p=p) for row, p in zip(rows, corrected.tolist(), strict=True)
     ]
+
+
+def stretches(
+    series: Collection[Sequence[Estimate]],
+    spread_of: Callable[[Estimate], Spread],
+    *,
+    margin: float = MARGIN,
+) -> list[Estimate]:
+    """Return the differences of adjoining stretches of one level: a shift of 1 % that stays shows.
+
+    Neighbours alone know as little after a hundred nights as after two. Stretches are found by PELT
+    (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints with a linear
+    computational cost"). Each place where one may end is a comparison: intervals and p are
+    corrected for all of them (Bonferroni), since the search takes the best.
+
+    Args:
+        series: Rows of one cell and metric each, in the order of time; `environment` names when.
+        spread_of: Returns what a row varies by from run to run, beyond what its run knows.
+        margin: Fraction within which two times are equivalent.
+    """
+    import ruptures  # takes a third of a second to import
+
+    places = sum(len(points) - 1 for points in series)
+    rows = []
+    for points in series:
+        known = [row for row in points if row.standard_error is not None]
+        if len(known) < 2:
+            continue
+        least, spread = wandering(known), spread_of(known[-1])
+        noise = [max(variance_of(row) + spread.sd**2, least.sd**2 / 2, TINIEST) for row in known]
+        levels = np.array([position(row) for row in known]) / math.sqrt(float(np.median(noise)))
+        search = ruptures.Pelt(model="l2", min_size=1, jump=1).fit(levels[:, None])
+        # A stretch is worth its end if the test below can tell it: its squared standard errors
+        ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
+        parts = [known[start:end] for start, end in pairwise([0, *ends])]
+        rows += [
+            difference(*both, spread, comparisons=places, margin=margin, least=least)
+            for both in pairwise(parts)
+        ]
+    return rows
 
 
 def wandering(points: Sequence[Estimate]) -> Spread:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from bench.metrics import HOST, STEP, label
+from bench.environments.spec import PACKAGES
+from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
 from bench.report.wording import few, joined, settling_words
 from bench.track.comparison import (
     BASE,
+    CHANGED,
     NAMED,
     NEW,
     ORDER,
@@ -20,9 +22,10 @@ from bench.track.comparison import (
     moved,
     releases_words,
 )
+from bench.track.sides import IN_TURNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bench.cells import Cell
     from bench.estimates import Estimate
@@ -91,7 +94,8 @@ def _headline(it: Comparison) -> str:
     if not parts:
         known = it.status is not Status.CANNOT_SAY
         parts = ["No change found." if known else "Inconclusive: no row could be settled."]
-    limits = [it.limits[name] for name in (STEP, HOST) if name in it.limits]
+    host = HOST_PER_ARRAY if HOST_PER_ARRAY in it.limits else HOST
+    limits = [it.limits[name] for name in (STEP, host) if name in it.limits]
     limits = limits or list(it.limits.values())[:1]
     if limits:
         parts.append(f"Changes above {joined(limits)} would show.")
@@ -166,12 +170,37 @@ def _lacking(it: Comparison) -> Iterator[str]:
             yield f"Only on the {name} side: {cells_words(alone)}{f' ({why})' if why else ''}"
 
 
+def _settling_command(it: Comparison) -> Iterator[str]:
+    """Yield the command that settles what two files leave open, if what differs can be built."""
+    unsettled = [row for row in it.rows if not it.settled(row) and row.metric in IN_TURNS]
+    base, new = it.sides
+    specs = [base.commit, new.commit]  # revisions, each with its own lock
+    if base.commit == new.commit:
+        pairs = moved(base.versions, new.versions).items()
+        pins = {name: pair for name, pair in pairs if name in PACKAGES and all(pair)}
+        specs = [",".join(f"{name}=={pair[i]}" for name, pair in pins.items()) for i in (0, 1)]
+    if not unsettled or not all(specs) or any(CHANGED in commit for commit in specs):
+        return
+    options: dict[str, Sequence[str]] = {
+        "base": specs[:1],
+        "new": specs[1:],
+        "entrant": sorted({row.cell.entrant for row in unsettled}),
+        "workload": sorted({row.cell.workload for row in unsettled}),
+        "metric": sorted({row.metric for row in unsettled}, key=ORDER.index),
+    }
+    given = (f"--{name} {','.join(some)}" for name, some in options.items() if len(some) <= NAMED)
+    yield f"To settle what is open: `bakeoff ab {' '.join(given)}`"
+
+
 def _fine_print(it: Comparison) -> Iterator[str]:
     """Yield how it was compared, what would show, and which releases are the same and differ."""
     yield MEASURED if it.measured else JOINED
     if it.limits:
         yield f"Smallest change that would show: {', '.join(it.limits.values())}."
-    yield from settling_words(it.results, it.times)
+    if it.measured:
+        yield from settling_words(it.results, it.times)
+    else:
+        yield from _settling_command(it)
     base, new = it.sides
     same = [f"{n} {v}" for n, v in new.versions.items() if base.versions.get(n) == v]
     if same:

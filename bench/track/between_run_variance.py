@@ -1,20 +1,22 @@
 """How much the same code differs from run to run, beyond what each run can know.
 
-A run's standard errors come from its own workers and blocks. From hour to hour more changes. What
-an arm shares with the baseline cancels out in a ratio; what it adds does not: time in Python beside
-time in XLA. So a row varies by a part of what its arm adds, and a little anyway.
+A run's standard errors come from its own workers, blocks and processes. From hour to hour more may
+change, of each metric by itself. What an arm shares with the baseline cancels out in a ratio; what
+it adds does not: time in Python beside time in XLA. So a warm row varies by a part of what its arm
+adds, and a little anyway. Cold stages are sampled in processes of their own all over a run: what
+they vary by, a run knows.
 """
 
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize
 
-from bench.metrics import METRICS, Kind
+from bench.metrics import HOST, STEP, Kind
 from bench.stats.changes import TINIEST, Spread, position
 
 if TYPE_CHECKING:
@@ -26,25 +28,10 @@ if TYPE_CHECKING:
     type Row = tuple[Cell, str]
     """A cell and a metric."""
 
-
-class Variation(StrEnum):
-    """Rows that vary alike from run to run, each by a multiple of its scale."""
-
-    STEP = "warm, of what an arm adds"
-    COLD = "seconds of a fresh process"
-    LIBRARY = "import and init: a library reads its files"
-    MEMORY = "memory"
-
-
-BETWEEN = {
-    Variation.STEP: Spread(0.03, 10),
-    Variation.COLD: Spread(0.02, 10),
-    Variation.LIBRARY: Spread(0.04, 10),
-    Variation.MEMORY: Spread(0.003, 10),
-}
-"""Used where one base run is given, and in histories of kept runs. Two default runs of four hours
-apart on a shared Xeon came to 0.034, 0.022, 0.027 (one library's import differed by 15 %) and
-0.001, two of some minutes apart to 0 of what arms add: too few runs to rely on smaller values."""
+BETWEEN = {STEP: Spread(0.03, 10), HOST: Spread(0.02, 10)}
+"""By metric; used where one base run is given, and in histories of kept runs."""
+OTHERS = Spread(0.005, 10)
+"""The same of all other metrics."""
 ANYWAY = 0.1
 """Scale of a warm row whose arm adds nothing, where one that adds all of its time has 1: three
 default runs of one day differed by 0.07 to 0.35 % in styles that add next to nothing."""
@@ -55,60 +42,49 @@ KNOWN_DF = 4.0
 """Degrees of freedom of a standard error with fewer of which a row tells nothing of the spread."""
 
 
-def variation(row: Estimate) -> Variation:
-    """Return how a row varies."""
-    if METRICS[row.metric].unit == "B":
-        return Variation.MEMORY
-    if METRICS[row.metric].of_library:
-        return Variation.LIBRARY
-    return Variation.COLD if row.kind is Kind.COLD else Variation.STEP
-
-
 def scale(row: Estimate) -> float:
     """Return the scale by which a ratio to the baseline varies: by what its arm adds, if warm."""
-    return abs(1 - 1 / row.value) + ANYWAY if variation(row) is Variation.STEP else 1.0
+    return abs(1 - 1 / row.value) + ANYWAY if row.kind is Kind.WARM else 1.0
 
 
-def spread(row: Estimate, between: Mapping[Variation, Spread] = BETWEEN) -> Spread:
+def spread(row: Estimate, between: Mapping[str, Spread] = BETWEEN) -> Spread:
     """Return what a row of the same code differs by from run to run."""
-    of_kind = between[variation(row)]
-    return Spread(of_kind.sd * scale(row), of_kind.df)
+    of_metric = between.get(row.metric, OTHERS)
+    return Spread(of_metric.sd * scale(row), of_metric.df)
 
 
-def learned(runs: Sequence[Mapping[Row, Estimate]]) -> dict[Variation, Spread]:
-    """Return what runs of the same code vary by, and the table where they say too little.
+def learned(runs: Sequence[Mapping[Row, Estimate]]) -> dict[str, Spread]:
+    """Return what each metric varies by in runs of the same code; the table where they say little.
 
-    The variance between runs is what makes the squared distances of a row's estimates from their
-    weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
-    weighting factors", summed over rows that vary alike. An uncertain spread that is larger than
-    the table's is taken: the machine is not a quiet one.
+    An uncertain spread that is larger than the table's is taken: the machine is not a quiet one.
     """
-    groups: dict[Variation, dict[Row, list[Estimate]]] = {}
+    groups: dict[str, list[list[Estimate]]] = defaultdict(list)
     for key in dict.fromkeys(key for run in runs for key in run):
         rows = [run[key] for run in runs if key in run and run[key].df >= KNOWN_DF]
         if len(rows) > 1:
-            groups.setdefault(variation(rows[0]), {})[key] = rows
+            groups[key[1]].append(rows)
     out = dict(BETWEEN)
-    for name, group in groups.items():
-        of_runs = paule_mandel(group)
-        table = BETWEEN[name]
-        uncertain = Spread(max(of_runs.sd, table.sd), table.df)
-        out[name] = of_runs if of_runs.df >= LEAST_DF else uncertain
+    for metric, group in groups.items():
+        of_runs, known = paule_mandel(group), BETWEEN.get(metric, OTHERS)
+        uncertain = Spread(max(of_runs.sd, known.sd), known.df)
+        out[metric] = of_runs if of_runs.df >= LEAST_DF else uncertain
     return out
 
 
-def paule_mandel(rows: Mapping[Row, Sequence[Estimate]]) -> Spread:
+def paule_mandel(rows: Sequence[Sequence[Estimate]]) -> Spread:
     """Return the spread between runs of rows that vary alike, in multiples of their scales.
 
-    Rows of one style move together, so degrees of freedom count styles and not rows; they are the
-    fewer the more of the variance is the runs' own.
+    The variance between runs is what makes the squared distances of a row's estimates from their
+    weighted mean as large as they ought to be: Paule and Mandel (1982), "Consensus values and
+    weighting factors", summed over rows. Rows of one style move together, so degrees of freedom
+    count styles and not rows; they are the fewer the more of the variance is the runs' own.
     """
     data = [
         (
             np.array([position(row) for row in several]) / size,
             np.array([row.standard_error or 0.0 for row in several]) / size,
         )
-        for several in rows.values()
+        for several in rows
         for size in [scale(several[-1])]
     ]
     spare = sum(len(x) - 1 for x, _ in data)
@@ -124,6 +100,6 @@ def paule_mandel(rows: Mapping[Row, Sequence[Estimate]]) -> Spread:
     variance = float(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
     within = float(np.median([np.mean(error**2) for _, error in data]))
     known = variance / (variance + within) if variance else 1.0
-    styles = len({cell.arm for cell, _ in rows})
+    styles = len({several[0].cell.arm for several in rows})
     runs = max(len(x) for x, _ in data)
     return Spread(math.sqrt(variance), styles * (runs - 1) * known**2)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from enum import IntEnum
 from functools import cached_property
 from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from bench.estimates import COUNT, Verdict, detectable
-from bench.metrics import METRICS, Kind, label
+from bench.metrics import HOST_PER_ARRAY, METRICS, Kind, label
 from bench.report.table import amount, change, percent
 from bench.report.wording import few, main_workload, ordered, sentence
 from common.config import TRAJECTORY_TOLERANCE, WORKLOADS, is_own
@@ -35,6 +36,8 @@ BENEATH = ("python", *COMMON)
 """Packages that are part of the times of every entrant, the baseline's as well."""
 ORDER = list(METRICS)
 """Metrics in the order in which they matter; lines of code are the last."""
+CHANGED = ", changed since"
+"""Follows a commit where the files were others than its."""
 NAMED = 3
 """Arms, differences or releases that a sentence names; of more, their number is."""
 SAME_LOSS = 0.01
@@ -165,6 +168,11 @@ class Comparison:
         """Return by how much a row differs; an exact number by both of its values, `4 → 5`."""
         if row.settled_by == COUNT:
             return f"{self.amount(BASE, row)} → {self.amount(NEW, row)}"
+        base = self.amounts.get((BASE, row.cell, HOST_PER_ARRAY))
+        if row.metric == HOST_PER_ARRAY and base:  # microseconds are what people can add up
+            ends = {name: getattr(row, name) for name in ("value", "low", "high")}
+            seconds = {n: end and base.value * (end - 1) for n, end in ends.items()}
+            return change(replace(row, form="added", unit="s", **seconds))
         return change(row)
 
     @cached_property
@@ -178,8 +186,12 @@ class Comparison:
             rows = [row for row in self.times if row.metric == metric]
             workload = main_workload(row.cell.workload for row in rows)
             limit = detectable(row for row in rows if row.cell.workload == workload)
-            if limit <= MOST_TOLD:
-                limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"
+            if limit > MOST_TOLD:
+                continue
+            limits[metric] = f"{percent(limit)} ({label(metric)} at {workload})"
+            if metric == HOST_PER_ARRAY:
+                base = median(self.amounts[BASE, row.cell, metric].value for row in rows)
+                limits[metric] = f"{amount(limit * base, 's')} ({label(metric)})"
         return limits
 
 

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 import impls
 from bench.cells import BASELINE
-from bench.metrics import METRICS, label
+from bench.metrics import HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import few, main_workload, ordered, place, sentence, settling_words
-from bench.stats.changes import ALPHA, NO_SPREAD, is_change, neighbours
+from bench.stats.changes import ALPHA, is_change, neighbours, stretches
 from bench.track.between_run_variance import spread
 from bench.track.comparison import (
     BENEATH,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 DAY, MINUTE = 10, 16
 """Characters of a time that are its day, and its minute."""
+CHARTS = (STEP, HOST_PER_ARRAY, "trace", "compile")
+"""Metrics whose charts are read without asking for more; all, where none of them was measured."""
 FIRST = 12
 """Changes that are read without asking for details."""
 
@@ -76,14 +78,12 @@ class Timeline:
         self.comparisons = sum(len(rows) - 1 for rows in points)
 
     @cached_property
-    def neighbours(self) -> list[Estimate]:
-        """The differences of all neighbours, with p corrected for all of them together."""
-        return neighbours(
-            self.series.values(),
-            lambda row: NO_SPREAD if self.measured else spread(row),
-            pooled=self.measured,
-            margin=self.results.options.margin,
-        )
+    def differences(self) -> list[Estimate]:
+        """Of neighbours where days were measured; else of stretches of runs at one level."""
+        series, margin = self.series.values(), self.results.options.margin
+        if self.measured:
+            return neighbours(series, margin)
+        return stretches(series, spread, margin=margin)
 
     @cached_property
     def changes(self) -> list[list[Estimate]]:
@@ -92,7 +92,7 @@ class Timeline:
         The largest come first; of runs, the newest. Exact numbers need no test.
         """
         groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
-        for row in (*filter(is_change, self.neighbours), *exact_changes(self.counts.values())):
+        for row in (*filter(is_change, self.differences), *exact_changes(self.counts.values())):
             what = row.metric, row.cell.workload, row.cell.backend
             groups[*what, row.against, row.environment, is_rise(row)].append(row)
         if self.measured:
@@ -154,10 +154,14 @@ def document(results: Results) -> Document:
         (Table(columns, tuple(rows)),) if rows else ()
         for rows in (changes[:FIRST], changes[FIRST:])
     )
+    charts = dict(_charts(it))
+    drawn = [name for name in CHARTS if name in charts] or list(charts)
+    others = tuple(figure for name, figure in charts.items() if name not in drawn)
     sections = [
         Section("What changed", tuple(_failures(it)), first),
         Section("More changes", tables=more, folded=True),
-        Section("Charts", figures=tuple(_charts(it))),
+        Section("Charts", figures=tuple(charts[name] for name in drawn)),
+        Section("More charts", figures=others, folded=True),
         Section("What is missing", tuple(_gaps(it)), folded=True),
     ]
     ends = dict.fromkeys(name[:DAY] for name in it.moments[:1] + it.moments[-1:])
@@ -243,8 +247,8 @@ def _failures(it: Timeline) -> Iterator[str]:
     yield from (f"{cells_words(cells)} {what}" for what, cells in reasons.items())
 
 
-def _charts(it: Timeline) -> Iterator[Figure]:
-    """Yield a chart for each metric, at the workload that is spoken about first."""
+def _charts(it: Timeline) -> Iterator[tuple[str, Figure]]:
+    """Yield metrics, each with its chart at the workload that is spoken about first."""
     places: dict[str, list[str]] = defaultdict(list)
     for cell, metric in it.series:
         places[metric].append(cell.workload)
@@ -259,7 +263,7 @@ def _charts(it: Timeline) -> Iterator[Figure]:
         title = f"{label(metric)} at {it.where(cells[0])}: no change found"
         title = sentence(_sentence_of(here[0], it) if here else title)[:-1]
         marks = sorted({rows[0].environment for rows in here})
-        yield lines(title, drawn, marks=marks)
+        yield metric, lines(title, drawn, marks=marks)
 
 
 def _gaps(it: Timeline) -> Iterator[str]:
@@ -282,6 +286,6 @@ def _fine_print(it: Timeline) -> Iterator[str]:
         f"{by} A change is a difference between neighbours that remains after Holm's correction: "
         f"the odds of any false one are {percent(ALPHA)}. Exact counts need no test."
     )
-    yield from settling_words(it.results, it.neighbours)
+    yield from settling_words(it.results, it.differences)
     if it.results.arguments:
         yield f"To repeat it: `bakeoff {shlex.join(it.results.arguments)}`"

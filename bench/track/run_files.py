@@ -20,7 +20,7 @@ from bench.runfile import EnvironmentInfo, ResultsWithSamples, RunOptions
 from bench.runfile.reader import processor_model
 from bench.stats.changes import difference
 from bench.track.between_run_variance import learned, spread
-from bench.track.comparison import BASE, BENEATH, NEW, moved, releases_words, shared
+from bench.track.comparison import BASE, BENEATH, CHANGED, NEW, moved, releases_words, shared
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def releases(run: Run) -> dict[str, str]:
 def environment(run: Run) -> EnvironmentInfo:
     """Return what a run was made in: its name in place of a SPEC, its releases and its commit."""
     commit = str(run.commit.get("id") or "")
-    dirty = ", changed since" if commit and run.commit.get("dirty") else ""
+    dirty = CHANGED if commit and run.commit.get("dirty") else ""
     first = next(iter(run.results.environments.values()), EnvironmentInfo())
     return replace(
         first, spec=run.name, versions=releases(run), pins={}, commit=f"{commit[:10]}{dirty}"
@@ -191,7 +191,7 @@ def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterat
     for (cell, metric), rows in common.items():
         row = after[cell, metric]
         comparisons = families[metric, cell.baseline]
-        made = difference(rows, row, spread(row, between), comparisons=comparisons, margin=margin)
+        made = difference(rows, [row], spread(row, between), comparisons=comparisons, margin=margin)
         yield replace(made, environment=NEW, against=BASE)
 
 

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from bench.environments.spec import Spec
     from bench.runfile import Results
 
-WORKLOADS = ("toy", "seed")
+DEEP = "depth12"
+"""Measured beside `toy` for host cost alone: what its 36 arrays more cost, each of them."""
+WORKLOADS = ("toy", DEEP, "seed")
 """Measured unless others are asked for: host costs, and the tutorial's size."""
 IN_TURNS = [
     name
@@ -200,11 +202,15 @@ def needed(
     Raises:
         BakeoffError: no cell has a metric that is asked for.
     """
+
+    def wanted(cell: Cell) -> Iterable[str]:
+        return (HOST,) if cell.workload == DEEP and not selection.workloads else IN_TURNS
+
     some = {
         name: {
             cell: metrics
             for cell in of_side
-            if (metrics := frozenset(m for m in IN_TURNS if selection.measures(m, cell)))
+            if (metrics := frozenset(m for m in wanted(cell) if selection.measures(m, cell)))
         }
         for name, of_side in cells.items()
     }

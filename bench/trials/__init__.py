@@ -1,4 +1,1 @@
-"""Trials of what the project says: planted differences on real runs.
-
-The plants are for other tools, too: `bench.trials.plants` has steps with a known difference.
-"""
+"""Planted differences, for trials of this project (`results/selftest/`) and of other tools."""

@@ -30,15 +30,10 @@ FUNCTIONS = {
 
 
 class Surroundings:
-    """What a process runs under, as it was when this was made.
+    """What a process runs under, as it was when this was made."""
 
-    Args:
-        everything: Whether settings, variables, cores and priority are watched too, not only the
-            functions that measuring relies on.
-    """
-
-    def __init__(self, *, everything: bool = True) -> None:
-        self.kinds = [functions, *([settings, variables, scheduling] if everything else [])]
+    def __init__(self) -> None:
+        self.kinds = functions, settings, variables, scheduling
         self.values = [kind() for kind in self.kinds]
 
     def changes(self) -> str:

@@ -1,7 +1,7 @@
 """Kills of real runs and of workers with SIGKILL: `python results/selftest/kills.py`.
 
-No journalled sample may be lost. Records go to engine.jsonl; `python -m bench.trials --folder
-results/selftest --repeat 0` writes its table anew.
+No journalled sample may be lost. Records go to engine.jsonl; `python results/selftest/trials.py
+--repeat 0` writes its table anew.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import psutil
 from bench.engine.journal import FOLDER, SUFFIX, Journal
 from bench.metrics import METRICS
 from bench.runfile.reader import Run, read
-from bench.trials.__main__ import RECORDS, TrialFailedError, keep
 from bench.worker.settings import ROOT
+from results.selftest.trials import RECORDS, TrialFailedError, keep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

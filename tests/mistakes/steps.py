@@ -1,5 +1,6 @@
 """Steps and models that do less, or something else, than plain JAX's, each in a style."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -178,6 +179,10 @@ def replace_clock(_: Any) -> None:
     time.time = time.monotonic
 
 
+def change_setting(_: Any) -> None:
+    jax.config.update("jax_debug_nans", True)
+
+
 MISTAKES = {
     "by_chunk": by_chunk,
     "by_identity": by_identity,
@@ -195,6 +200,8 @@ MISTAKES = {
     "compiles_again": late(compile_again),
     "fails": late(fail),
     "replaces_clock": late(replace_clock),
+    "changes_setting": late(change_setting),
+    "gives_way": late(lambda _: os.nice(1)),
 }
 
 

@@ -18,8 +18,9 @@ from bench.stats.changes import (
     difference,
     is_change,
     neighbours,
+    stretches,
 )
-from bench.track.between_run_variance import BETWEEN, Variation, learned, scale
+from bench.track.between_run_variance import BETWEEN, learned, scale
 
 HAIKU = Cell("haiku", "pure", "seed", "cpu")
 
@@ -51,7 +52,7 @@ def test_intervals_of_differences_cover_and_find(bases: int) -> None:
     inside, slower, times = 0, 0, 800
     for _ in range(times):
         before = [drawn(rng, 1.05, sd) for _ in range(bases)]
-        row = difference(before, drawn(rng, 1.05 * 1.06, sd), Spread(sd, 40), comparisons=5)
+        row = difference(before, [drawn(rng, 1.05 * 1.06, sd)], Spread(sd, 40), comparisons=5)
         assert row.low is not None
         assert row.high is not None
         inside += row.low < 1.06 < row.high
@@ -62,35 +63,33 @@ def test_intervals_of_differences_cover_and_find(bases: int) -> None:
 
 
 def test_what_is_not_known_is_inconclusive_and_what_is_exact_needs_no_test() -> None:
-    unknown = difference([ratio(1.0, None, 0.0)], ratio(9.0))
+    unknown = difference([ratio(1.0, None, 0.0)], [ratio(9.0)])
     assert (unknown.low, unknown.high, unknown.verdict) == (None, None, Verdict.INCONCLUSIVE)
     assert unknown.value == pytest.approx(9)
     assert unknown.p == 1
-    one_known = difference([ratio(1.0, None, 0.0), ratio(3.0)], ratio(3.0))
+    one_known = difference([ratio(1.0, None, 0.0), ratio(3.0)], [ratio(3.0)])
     assert one_known.value == pytest.approx(1)
     assert one_known.high is not None
-    same = difference([ratio(1.0, 0.0, 0.0)], ratio(1.0, 0.0, 0.0), Spread(0.01, 10))
+    same = difference([ratio(1.0, 0.0, 0.0)], [ratio(1.0, 0.0, 0.0)], Spread(0.01, 10))
     assert (same.low, same.high, same.p, same.exact) == (1, 1, 1, True)
-    assert difference([ratio(1.0, 0.0, 0.0)], ratio(1.2), Spread(0.001, 10)).differs
+    assert difference([ratio(1.0, 0.0, 0.0)], [ratio(1.2)], Spread(0.001, 10)).differs
 
 
-@pytest.mark.parametrize(("days", "pooled"), [(4, True), (16, True), (40, False)])
-def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(
-    days: int, pooled: bool
-) -> None:
+@pytest.mark.parametrize("days", [4, 16])
+def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(days: int) -> None:
     rng, times, false, true = np.random.default_rng(days), 300, 0, 0
     for _ in range(times):
         # All days of a history share one variance, which is known as well as all are together.
         luck = math.sqrt(rng.chisquare(days) / days)
         series = [
             [
-                replace(row, standard_error=0.004 * luck, df=float(days)) if pooled else row
+                replace(row, standard_error=0.004 * luck, df=float(days))
                 for day in range(days)
                 for row in [drawn(rng, 1.08 if planted and day >= 2 else 1.0, 0.0, f"{day:02d}")]
             ]
             for planted in (True, False, False)
         ]
-        rows = neighbours(series, lambda _: NO_SPREAD, pooled=pooled)
+        rows = neighbours(series)
         assert len(rows) == 3 * (days - 1)
         changes = [row for row in rows if is_change(row)]
         real = [row for row in changes if (row.against, row.environment) == ("01", "02")]
@@ -100,14 +99,31 @@ def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(
     assert true / times > 0.9
 
 
+@pytest.mark.parametrize("nights", [6, 60])
+def test_a_shift_that_stays_shows_among_nights_and_a_quiet_series_has_none(nights: int) -> None:
+    rng, sd, times, false, near = np.random.default_rng(nights), 0.006, 200, 0, 0
+    at, shift = nights // 2, 1.08 if nights < LONG else 1.02  # neighbours differ by 1 % anyway
+    for _ in range(times):
+        quiet, shifted = (
+            [drawn(rng, more if n >= at else 1.0, sd, f"{n:02d}") for n in range(nights)]
+            for more in (1.0, shift)
+        )
+        false += any(map(is_change, stretches([quiet], lambda _: Spread(sd, 40))))
+        changes = filter(is_change, stretches([shifted], lambda _: Spread(sd, 40)))
+        near += any(abs(int(row.environment) - at) <= 3 and row.value > 1 for row in changes)
+    assert false / times < 0.08  # 5 %, and two standard errors
+    assert near / times > 0.9
+
+
 def test_a_machine_with_moods_is_no_change() -> None:
     rng = np.random.default_rng(3)
     moody = [drawn(rng, 1.0, 0.05, f"{i:02d}") for i in range(4 * LONG)]
-    assert not any(map(is_change, neighbours([moody], lambda _: NO_SPREAD)))
     calm = [replace(row, value=math.exp(math.log(row.value) / 20)) for row in moody]
     calm[40:] = [replace(row, value=row.value * 1.1) for row in calm[40:]]
-    [change] = filter(is_change, neighbours([calm], lambda _: NO_SPREAD))
-    assert (change.against, change.environment) == ("39", "40")
+    for differences in (neighbours, lambda series: stretches(series, lambda _: NO_SPREAD)):
+        assert not any(map(is_change, differences([moody])))
+        [change] = filter(is_change, differences([calm]))
+        assert (change.against, change.environment) == ("39", "40")
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.04, 0.1])
@@ -120,6 +136,6 @@ def test_what_runs_of_the_same_code_vary_by_is_learned_from_them(sd: float) -> N
         }
         for _ in range(12)
     ]
-    known = learned(runs)[Variation.STEP]
+    known = learned(runs)["step"]
     assert known.sd == pytest.approx(sd, rel=0.15, abs=0.006)
     assert learned(runs[:1]) == BETWEEN

@@ -164,7 +164,7 @@ def test_kept_runs_become_a_history_that_finds_a_planted_change(nights: Path) ->
     assert [row.cell.arm for row in step] == [HAIKU]
     assert (step[0].against[:7], step[0].environment[:7]) == ("2026-03", "2026-04")
     assert causes(step, it) == "jax 0.12.0 → 0.13.0; commit 3333333333 → 4444444444"
-    assert not any(row.cell.is_baseline for row in it.neighbours)
+    assert not any(row.cell.is_baseline for row in it.differences)
     assert document(results).subtitle == (
         "6 runs, 2026-01-15 to 2026-06-15, CPU X (family 6), 2 cores"
     )
@@ -227,7 +227,7 @@ def test_a_real_history_is_measured_and_written(tmp_path: Path) -> None:
     made = read(tmp_path / "past.json").results
     it = Timeline(made)
     assert it.moments == ["2025-08-01", "2025-10-01"]
-    [row] = it.neighbours
+    [row] = it.differences
     assert row.cell == Cell(*BASELINE, "scan", "cpu")
     assert row.value < 0.7
     assert made.environments["2025-08-01"].versions["jax"] == "0.7.0"

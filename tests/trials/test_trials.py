@@ -8,7 +8,9 @@ import pytest
 
 from bench.estimates import Estimate
 from bench.runfile import Results
-from bench.trials import __main__ as trials
+from tests.commands import script
+
+trials = script("results/selftest/trials.py")
 
 
 def ratio(value: float) -> Results:

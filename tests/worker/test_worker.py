@@ -28,6 +28,8 @@ WHILE_TIMED = {
     "steps/compiles_again": ("compiled again while it was timed",),
     "steps/fails": ("raised OSError: no such planet (while it was timed)",),
     "steps/replaces_clock": ("while it was timed it replaced time.time",),
+    "steps/changes_setting": ("it changed jax_debug_nans from False to True",),
+    "steps/gives_way": ("while it was timed it changed the priority from",),
 }
 """Styles that begin after some twenty calls, so that all are proven; and what is seen of them."""
 DONATES, ASKED, NOTHING = (f"donating/{style}" for style in ("state", "asked", "nothing"))

@@ -1,6 +1,6 @@
 """Trials on real runs: planted differences, identical programs, whole runs.
 
-    python -m bench.trials --folder results/selftest --part two_arms,ab --repeat 10
+    python results/selftest/trials.py --part two_arms,ab --repeat 10
 
 Each trial is a line of `engine.jsonl`, appended when it ends: what was tried, whether it came out
 right, and numbers. The table of `engine.md` is written from all lines; `--repeat 0` writes it
@@ -66,8 +66,8 @@ class TrialFailedError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make trials; return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench.trials", description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
     parser.add_argument("--part", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--repeat", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -125,7 +125,7 @@ def markdown(records: Sequence[Record]) -> str:
     columns = tuple(Column(title, number=title in ("runs", "right")) for title in titles)
     parts = [
         "# Trials on real runs",
-        f"Made by `python -m bench.trials`, kills by kills.py; records: [{RECORDS}]({RECORDS}). "
+        f"Made by trials.py, kills by kills.py; records: [{RECORDS}]({RECORDS}). "
         "Right: what was planted is called slower, and nothing where nothing was planted (the 95 % "
         "interval leaves out 1); a default run detects 1.5 %; no journalled sample is lost.",
         "\n".join(table_lines(Table(columns, tuple(rows)))),

@@ -1,0 +1,86 @@
+"""What one more parameter array costs the host in an environment, beside another one.
+
+A call costs the host something by itself, and something for each array of parameters. The second
+alone is the difference of two depths, divided by that of their arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec.structs import replace
+from scipy import special
+
+from bench.metrics import HOST, HOST_PER_ARRAY, METRICS
+from bench.stats.changes import ALPHA, summed
+from bench.stats.estimate import of_contrasts
+from bench.stats.ratios import Contrasts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.estimates import Estimate
+    from bench.stats.estimate import Key
+
+    type Depth = tuple[float, float, Estimate]
+    """Arrays; seconds of a call in the base environment; the ratio of another one to that."""
+
+
+def per_array(rows: Sequence[Estimate], base: str, margin: float) -> Iterator[Estimate]:
+    """Yield host costs per array: ratios to `base`, and seconds; at the deepest workload.
+
+    Intervals are corrected for all that are yielded (Bonferroni). The errors of two depths count as
+    independent: what a process has in common at both would make that of their difference smaller.
+
+    Args:
+        rows: Estimates of all environments, exact numbers of arrays among them.
+        base: Environment that others are compared with.
+        margin: Fraction within which two times are equivalent.
+    """
+    amounts = {(row.environment, row.cell, row.metric): row for row in rows if row.form == "amount"}
+    depths: dict[tuple[object, ...], list[Depth]] = defaultdict(list)
+    for row in rows:
+        arrays = amounts.get((row.environment, row.cell, "parameter_arrays"))
+        call = amounts.get((base, row.cell, HOST))
+        if row.metric == HOST and row.against == base and arrays and call and row.df > 0:
+            of_arm = depths[row.environment, row.cell.backend, row.cell.arm]
+            of_arm.append((arrays.value, call.value, row))
+    metric = METRICS[HOST_PER_ARRAY]
+    seconds: dict[Key, Estimate] = {}
+    keys: list[Key] = []
+    contrasts: list[tuple[float, ...]] = []
+    for several in depths.values():
+        few, many = (choose(several, key=lambda depth: depth[0]) for choose in (min, max))
+        more, before = many[0] - few[0], many[1] - few[1]
+        after = many[1] * many[2].value - few[1] * few[2].value
+        if not more or before <= 0 or after <= 0:
+            continue
+        parts = [  # variances of the logarithm of what more arrays cost
+            ((call * row.value * (row.standard_error or 0.0) / after) ** 2, row.df)
+            for _, call, row in (few, many)
+        ]
+        variance, df = summed(parts, pooled=False)
+        middle, error = math.log(after / before), math.sqrt(variance)
+        half = float(special.stdtrit(df, 1 - ALPHA / 2 / len(depths))) * error
+        p = min(1.0, len(depths) * 2 * float(special.stdtr(df, -abs(middle) / error)))
+        least = (min(few[2].blocks, many[2].blocks), min(few[2].workers, many[2].workers))
+        contrasts.append((middle, error, df, middle - half, middle + half, p, *least))
+        environment, cell = many[2].environment, many[2].cell
+        keys.append((environment, cell))
+        for name, cost in ((base, before), (environment, after)):
+            seconds[name, cell] = replace(
+                amounts[name, cell, HOST],
+                metric=metric.name,
+                value=cost / more,
+                low=None,
+                high=None,
+                standard_error=None,
+                df=0.0,
+            )
+    yield from seconds.values()
+    if keys:
+        columns = Contrasts(*map(np.array, zip(*contrasts, strict=True)))
+        yield from of_contrasts(keys, metric, base, columns, margin)
