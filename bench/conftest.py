@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from bench.report.run import document
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import Run
 from bench.runfile.writer import write
+from bench.signals import as_ctrl_c
 from bench.worker.settings import conditions
 from common.errors import BakeoffError, require_new
 
@@ -315,9 +315,9 @@ def measured(request: pytest.FixtureRequest) -> Measured:
     if bench.measured is None:
         capture: Any = config.pluginmanager.get_plugin("capturemanager")
         before = time.time() - psutil.Process().create_time()
-        usual = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
             with (
+                as_ctrl_c(),
                 capture.global_and_fixture_disabled(),
                 wrong_use_ends(),
                 terminal.Progress(console_of(config), bench.task.options.budget) as progress,
@@ -331,7 +331,6 @@ def measured(request: pytest.FixtureRequest) -> Measured:
                     more=Path(more) if more else None,
                 )
         finally:
-            signal.signal(signal.SIGTERM, usual)
             if bench.measured is None:
                 request.session.shouldstop = "the run broke off"
         if bench.measured.interrupted:

@@ -82,7 +82,8 @@ TOGETHER = {
 """Names that stand for several workloads."""
 TINY = ("toy", *TOGETHER["depth"])
 """Workloads where the device has next to nothing to do, so that a call's time is the host's."""
-STEP, HOST, HOST_PER_ARRAY = "step", "host_cost", "host_cost_per_array"
+STEP, HOST = "step", "host_cost"
+HOST_IN_A_ROW, HOST_PER_ARRAY = "host_cost_pipelined", "host_cost_per_array"
 USUAL: dict[str, tuple[str, ...]] = {
     "toy": (HOST,),
     "wide": (STEP,),
@@ -134,7 +135,7 @@ TABLE = (
         derived=True,
     ),
     Metric(
-        "host_cost_pipelined",
+        HOST_IN_A_ROW,
         "host cost,\nin a row",
         "the same, when only the last of ten calls is waited for",
         Kind.WARM,

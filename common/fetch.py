@@ -1,14 +1,16 @@
 """Named downloads: over https, cached, checked, announced, and never needed by a default run."""
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import BakeoffError
+from common.errors import BakeoffError, shortened
 
 type Notify = Callable[[str], None]
 
+NAME_ONE = "name one by BAKEOFF_CACHE that is yours alone"
 TIMEOUT_SECONDS = 30.0
 """Longest wait for a connection, and between two packets."""
 
@@ -35,11 +37,35 @@ SOURCES: Mapping[str, Source] = {
 def cache_folder() -> Path:
     """Return where downloads are kept: `BAKEOFF_CACHE`, or else the user's cache folder."""
     chosen = os.environ.get("BAKEOFF_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    import pooch  # here, since a benchmark worker imports `common` where pooch is not installed
+    try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        import pooch  # here, since a benchmark worker imports `common` where pooch is not installed
 
-    return Path(pooch.os_cache("jax-bakeoff"))
+        return Path(pooch.os_cache("jax-bakeoff"))
+    except RuntimeError as error:  # no home
+        raise BakeoffError(f"there is no cache folder: {error}; {NAME_ONE}") from error
+
+
+def owned(folder: Path) -> Path:
+    """Return a cache folder, made if it is not there, for what is run from it.
+
+    Raises:
+        BakeoffError: it cannot be made, is another user's, or others can write there.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+    except OSError as error:
+        why = (error.strerror or "cannot be made").lower()
+        raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {NAME_ONE}") from error
+    if hasattr(os, "getuid"):
+        others = stat.S_IWGRP | stat.S_IWOTH
+        whose = "is another user's" if about.st_uid != os.getuid() else ""
+        if whose := whose or ("can be written by others" if about.st_mode & others else ""):
+            name = shortened(folder)
+            raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {NAME_ONE}")
+    return folder
 
 
 def cached(name: str, source: Source, notify: Notify) -> Path:

@@ -16,13 +16,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from bench import streams
+from bench.signals import INTERRUPTED, as_ctrl_c
 from common.errors import BakeoffError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C."""
 BROKEN_PIPE = 141
 """Exit status where the reader of the output has left."""
 INTERNAL = 70
@@ -139,7 +138,8 @@ def run() -> None:
     if sys.stdout is None:  # `>&-`, which also lets the next file be descriptor 1
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     try:
-        status = main()
+        with as_ctrl_c():
+            status = main()
     except Exception:
         traceback.print_exc()
         status = INTERNAL

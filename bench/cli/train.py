@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 from dataclasses import fields, replace
 from itertools import count
 from pathlib import Path
@@ -244,7 +243,6 @@ def follow(
     known = run.corpus.entropy
     entropy = "" if known is None else f", entropy {known:.4f} nats per character"
     losses: list[float] = []
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         print(
             f"{start.entrant} {start.style}: {start.model.layers} layers of {start.model.width}, "
@@ -288,8 +286,6 @@ def follow(
         if path is not None and last is not start:
             keep(last, path)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def keep(saved: Saved, path: Path | None) -> Path:

@@ -16,12 +16,16 @@ import psutil
 from bench.runfile import TimeSpent
 from bench.worker.settings import affinity
 from common.errors import BakeoffError
+from common.files import require_regular
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import IO
 
     from bench.samples import Cores
 
+MOST_DIGITS = 20
+"""Characters of a process's id that are read."""
 LOCK = "jax-bakeoff.lock"
 """File in the folder for temporary files."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
@@ -46,19 +50,37 @@ def machine_lock() -> filelock.BaseFileLock:
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        try:
-            process = f" (process {int(owner.read_text())})"
-        except (OSError, ValueError):
-            process = ""
+        process = ""
+        with suppress(OSError, ValueError), opened(owner, os.O_RDONLY) as file:
+            process = f" (process {int(file.read(MOST_DIGITS))})"
         raise BakeoffError(
             f"another run{process} is measuring on this machine, and two would measure each other: "
             "wait until it has ended"
         ) from error
     except OSError as error:
         raise BakeoffError(f"cannot take the lock {path}: {error.strerror}") from error
-    with suppress(OSError):  # another user's; it is for a message only
-        owner.write_text(str(os.getpid()))
+    with suppress(OSError), opened(owner, os.O_WRONLY | os.O_CREAT) as file:
+        file.truncate()
+        file.write(str(os.getpid()))
     return lock
+
+
+def opened(path: Path, flags: int) -> IO[str]:
+    """Return a regular file that anybody may have put into a folder of all users.
+
+    No link is followed, and no pipe waited for.
+
+    Raises:
+        OSError: it is another kind of file, or cannot be opened.
+    """
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags | careful, 0o644)
+    try:
+        require_regular(os.fstat(descriptor))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "r" if flags == os.O_RDONLY else "w", encoding="ascii")
 
 
 def one_core_lanes() -> list[Cores]:

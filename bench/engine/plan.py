@@ -586,7 +586,12 @@ class Plan:
                     fewest = least if name in COLD else 1
                     if count < fewest and METRICS[name].applies(cell) and result.failure is None:
                         reason = "not measured within the budget"
-                        if death := side.deaths.get((str(cell.arm), cell.workload)):
+                        at = (
+                            (who, where)
+                            for who in (str(cell.arm), "")
+                            for where in (cell.workload, "")
+                        )
+                        if death := next(filter(None, map(side.deaths.get, at)), ""):
                             reason = f"{death}, and there was no time to try again"
                         elif count:
                             reason = f"{count} of the {fewest} samples it takes fitted the budget"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IN_A_ROW = 2
 """Deaths at the same arm's turn of the same kind, with no success in between, that fail the arm:
-one may be the system's."""
+one may be the system's. In blocks, that is a worker that lives to its end."""
 AT_NO_TURN = 4
 """Deaths in a row at no arm's turn after which no worker of an environment is started any more."""
 COLD_DEATHS = 3
@@ -103,10 +103,19 @@ class SideState:
                 self.fail(cell, failure, stderr)
 
     def did_well(self, action: Action) -> None:
-        """Forget deaths at what has now been done."""
+        """Forget deaths at what has now been done; those in blocks, when a worker has lived."""
         for arm in ("", *action.arms):
             self.deaths.pop((arm, action.workload), None)
-            self.strikes.pop((arm, action.do, action.workload), None)
+            if action.do != "block" or not arm:
+                self.strikes.pop((arm, action.do, action.workload), None)
+
+    def lived(self, workload: str, arms: Iterable[str]) -> None:
+        """Forget deaths in the blocks of arms that a worker has lived with to its end.
+
+        A style that dies in each of its sixtieth calls has good blocks before.
+        """
+        for arm in arms:
+            self.strikes.pop((arm, "block", workload), None)
 
     def died(self, death: Death, action: Action) -> None:
         """Note at whose turn a worker died; what died too often fails."""

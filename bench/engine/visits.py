@@ -405,6 +405,8 @@ class Visits:
                 not late and (yield from self.blocks_of(visit, visit.turn, end, rounds))
             ):
                 done.append(visit)
+                for side in visit.group if visit.turn else ():
+                    side.lived(visit.workload, self.common(visit))
             for side in visit.group:
                 yield from self.close(side, visit.workers[side])
 

@@ -30,7 +30,7 @@ from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
 from bench.environments.uv import UnsolvableError, compiled, minor, uv
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
-from common.fetch import cache_folder
+from common.fetch import cache_folder, owned
 from common.files import atomic_write
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Builder:
         """
         if spec.current:
             return Environment(spec, Place())
+        owned(self.folder.parent)
         root, commit = ROOT, None
         if spec.revision is not None:
             root, commit = checkout(spec.revision, self.folder.parent / "revisions")
@@ -120,6 +121,7 @@ class Builder:
 
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""
+        owned(self.folder.parent)
         interpreter, _, _ = self.built(of_entrant(entrant))
         return Place.of(interpreter)
 

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from common.errors import BakeoffError
-from common.fetch import cache_folder
+from common.fetch import cache_folder, owned
 
 if TYPE_CHECKING:
     import datetime
@@ -116,15 +116,18 @@ def uv(*arguments: str, input_: str = "") -> None:
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     pythons = sorted(str(path) for path in pyenv.glob("versions/*/bin"))
     variables["PATH"] = os.pathsep.join([variables.get("PATH", os.defpath), *pythons])
-    folder = cache_folder()  # no settings of uv lie there
-    folder.mkdir(parents=True, exist_ok=True)
+    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv" / "uv.toml"
+    if settings.is_file():  # a mirror's address; but nothing from folders above the cache
+        variables.setdefault("UV_CONFIG_FILE", str(settings))
+    elif "UV_CONFIG_FILE" not in variables:
+        variables["UV_NO_CONFIG"] = "1"
     done = subprocess.run(  # noqa: S603 -- a list of arguments, no shell
         [find_uv_bin(), *arguments],
         input=input_,
         capture_output=True,
         text=True,
         env=variables,
-        cwd=folder,
+        cwd=owned(cache_folder()),
         check=False,
     )
     if done.returncode == 0:

@@ -19,6 +19,8 @@ type Content = str | Estimate
 """What a cell of a table holds. Text may come from outside: renderers escape it. Between backticks
 it is code."""
 
+LARGEST = 10_000
+"""Ratio, or amount of a unit, above which digits say nothing."""
 MISSING = "–"
 """Content of a cell for which a number was asked for, and not measured."""
 MARKS = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
@@ -144,6 +146,9 @@ def timed(ratio: Estimate) -> str:
     upper end is written 1.2 (>1.1).
     """
     value, low, high = ratio.value, ratio.low, ratio.high
+    if value > LARGEST:
+        return f"above ×{LARGEST}"
+    high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
     digits = _digits(value, low, high, most)
     # Compared with 1 itself, an end such as 0.9996 would ask for digits that are not there.
@@ -242,4 +247,6 @@ def _unit_of(value: float, unit: str, smallest: str = "") -> tuple[str, float]:
 def _three_digits(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}"
+    if abs(value) > LARGEST:
+        return f"{value:.2e}"
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"

@@ -59,7 +59,7 @@ def whole_file(path: Path, what: str = "") -> Iterator[Path]:
         BakeoffError: it cannot be written.
     """
     try:
-        with partial_file(path) as partial:
+        with partial_file(path, new=True) as partial:
             yield partial
     except OSError as error:
         raise BakeoffError(f"{what}{path} cannot be written: {error.strerror}") from error

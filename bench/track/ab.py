@@ -40,7 +40,7 @@ MEASURED = (
 JOINED = (
     "Rows compare what each style costs relative to plain JAX in its own run, since seconds of two "
     "hours differ whatever the code does. In brackets: 95 % intervals, which include how much the "
-    "same code differs from run to run, corrected for all rows of a metric at a workload."
+    "same code differs from run to run, corrected for all rows together."
 )
 
 

@@ -186,11 +186,10 @@ def differences(bases: Sequence[Results], new: Results, margin: float) -> Iterat
     *before, after = [relative(results) for results in (*bases, new)]
     between = learned(before)  # one run alone teaches nothing
     common = {key: rows for key in after if (rows := [run[key] for run in before if key in run])}
-    distinct = {shared(rows[-1]): rows[-1] for rows in common.values()}.values()
-    families = Counter((row.metric, row.cell.baseline) for row in distinct)
-    for (cell, metric), rows in common.items():
-        row = after[cell, metric]
-        comparisons = families[metric, cell.baseline]
+    # All metrics together: a nightly comparison that is wrong once in a month is not believed
+    comparisons = len({shared(rows[-1]) for rows in common.values()})
+    for key, rows in common.items():
+        row = after[key]
         made = difference(rows, [row], spread(row, between), comparisons=comparisons, margin=margin)
         yield replace(made, environment=NEW, against=BASE)
 

@@ -408,6 +408,17 @@ def test_two_deaths_in_a_row_fail_that_arm_alone(do: Do) -> None:
     assert counts(plan, STEP, "base")[GOOD_CELL] > 3
 
 
+def test_an_arm_that_dies_in_each_worker_fails_whatever_its_first_blocks_were() -> None:
+    def third_block(action: Action) -> Any:
+        blocks[action.worker] += action.do == "block"
+        return dies("block", BAD)(action) if blocks[action.worker] == 3 else None
+
+    blocks: Counter[int] = Counter()
+    plan, _ = run(FEW_AT_SEED, machine=Machine(third_block))
+    assert failed(plan) == {BAD}
+    assert counts(plan, STEP)[GOOD_CELL] > 3
+
+
 def test_deaths_with_a_success_in_between_fail_nothing() -> None:
     deaths = iter([True, False] * 1000)
 
