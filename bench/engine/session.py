@@ -34,7 +34,7 @@ from bench.runfile.reader import read
 from bench.runfile.warnings import warnings
 from bench.stats.arrays import per_array
 from bench.stats.estimate import estimate
-from bench.stats.verdicts import settled_by_program
+from bench.stats.verdicts import impossible, settled_by_program
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 
@@ -352,8 +352,13 @@ def results_of(
     cells = cell_results(task, plan)
     failed = {(row.environment, row.cell) for row in cells if row.failure is not None}
     samples = [s for s in plan.visits.samples if (s.environment, s.cell) not in failed]
-    usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     options = header.options
+    estimates = estimates_of(samples, cells, options, task.base, plan.least_cold)
+    if not task.base and (wrong := impossible(estimates, same_programs(cells))):
+        for row in cells:
+            row.failure = row.failure or wrong.get(row.cell)
+        return results_of(task, plan, header, watch)
+    usage, offer = watch.usage(), next(iter(task.sides.values())).offer
     results = ResultsWithSamples(
         kind=task.kind,
         base=task.base,
@@ -369,7 +374,7 @@ def results_of(
         setup=setup_of(task, header),
         conditions=conditions_of(offer),
         cells=cells,
-        estimates=estimates_of(samples, cells, options, task.base, plan.least_cold),
+        estimates=estimates,
         notes=dict(task.notes),
         left_out=dict(task.left_out),
         spent=msgspec.structs.replace(
@@ -425,8 +430,13 @@ def estimates_of(
     )
     if base:
         return [*estimates, *per_array(estimates, base, options.margin)]
-    same = {row.cell for row in cells if row.proof is not None and row.proof.same_program}
-    return settled_by_program(estimates, same, options.margin)
+    return settled_by_program(estimates, same_programs(cells), options.margin)
+
+
+def same_programs(cells: Sequence[CellResult]) -> set[Cell]:
+    """Return the cells whose whole step is the baseline's program, of those that live."""
+    proofs = {row.cell: row.proof for row in cells if row.failure is None}
+    return {cell for cell, proof in proofs.items() if proof is not None and proof.same_program}
 
 
 def conditions_of(offer: Offer) -> Conditions:

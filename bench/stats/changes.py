@@ -1,4 +1,4 @@
-"""Differences of estimates that were made apart: of two runs, and of neighbours in a history.
+"""Differences of estimates that were made apart: of two runs, and along a history.
 
 Each estimate knows what its own workers and blocks vary by. Between two runs more changes: other
 guests of the host, where memory lies, how hot the processor is. That is a `Spread`, which a
@@ -21,9 +21,8 @@ from bench.stats.estimate import exp, finite
 from bench.stats.verdicts import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from jaxtyping import Float
 
 ALPHA = 0.05
 """Odds of any false change among all comparisons that are made together: the usual level."""
@@ -147,35 +146,11 @@ def summed(parts: Sequence[tuple[float, float]], *, pooled: bool) -> tuple[float
     return total, 1 / spread if spread else math.inf
 
 
-def neighbours(series: Iterable[Sequence[Estimate]], margin: float = MARGIN) -> list[Estimate]:
-    """Return the differences of neighbours, each measured in turns with one reference.
-
-    A change is where p is `ALPHA` or less: any false one among all has these odds (Holm). Intervals
-    are not corrected. Machines have moods: in a long series, a difference's error is at least what
-    most of its neighbours differ by.
-
-    Args:
-        series: Rows of one cell and metric each, in the order of time; `environment` names when.
-            Their variances are one estimate, as they are of one command.
-        margin: Fraction within which two times are equivalent.
-    """
-    rows = []
-    for points in series:
-        least = wandering(points)
-        rows += [
-            difference([old], [new], pooled=True, margin=margin, least=least)
-            for old, new in pairwise(points)
-        ]
-    corrected = holm(np.array([row.p for row in rows]))
-    return [
-        msgspec.structs.replace(row, p=p) for row, p in zip(rows, corrected.tolist(), strict=True)
-    ]
-
-
 def stretches(
     series: Collection[Sequence[Estimate]],
-    spread_of: Callable[[Estimate], Spread],
+    spread_of: Callable[[Estimate], Spread] = lambda _: NO_SPREAD,
     *,
+    pooled: bool = False,
     margin: float = MARGIN,
 ) -> list[Estimate]:
     """Return the differences of adjoining stretches of one level: a shift of 1 % that stays shows.
@@ -183,11 +158,13 @@ def stretches(
     Neighbours alone know as little after a hundred nights as after two. Stretches are found by PELT
     (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints with a linear
     computational cost"). Each place where one may end is a comparison: intervals and p are
-    corrected for all of them (Bonferroni), since the search takes the best.
+    corrected for all of them (Bonferroni), since the search takes the best. Machines have moods: in
+    a long series, a difference's error is at least what most neighbours differ by.
 
     Args:
         series: Rows of one cell and metric each, in the order of time; `environment` names when.
         spread_of: Returns what a row varies by from run to run, beyond what its run knows.
+        pooled: Whether the rows' variances are one estimate, as they are of one command.
         margin: Fraction within which two times are equivalent.
     """
     import ruptures  # takes a third of a second to import
@@ -206,7 +183,7 @@ def stretches(
         ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
         parts = [known[start:end] for start, end in pairwise([0, *ends])]
         rows += [
-            difference(*both, spread, comparisons=places, margin=margin, least=least)
+            difference(*both, spread, comparisons=places, pooled=pooled, margin=margin, least=least)
             for both in pairwise(parts)
         ]
     return rows
@@ -221,18 +198,5 @@ def wandering(points: Sequence[Estimate]) -> Spread:
 
 
 def is_change(row: Estimate) -> bool:
-    """Tell whether a difference of neighbours remains after Holm's correction."""
+    """Tell whether a difference is a change, with odds of `ALPHA` for any false one."""
     return row.p is not None and row.p <= ALPHA and row.verdict is not Verdict.INCONCLUSIVE
-
-
-def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Return adjusted p-values: rejecting those up to alpha is wrong anywhere with at most alpha.
-
-    Holm (1979), "A simple sequentially rejective multiple test procedure"; whatever the dependence
-    between the tests, which here share a baseline.
-    """
-    order = np.argsort(p)
-    adjusted = np.empty_like(p, dtype=float)
-    steps = p[order] * np.arange(p.size, 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted

@@ -21,7 +21,7 @@ from bench.metrics import HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import few, main_workload, ordered, place, sentence, settling_words
-from bench.stats.changes import ALPHA, is_change, neighbours, stretches
+from bench.stats.changes import ALPHA, NO_SPREAD, is_change, stretches
 from bench.track.between_run_variance import spread
 from bench.track.comparison import (
     BENEATH,
@@ -79,11 +79,10 @@ class Timeline:
 
     @cached_property
     def differences(self) -> list[Estimate]:
-        """Of neighbours where days were measured; else of stretches of runs at one level."""
-        series, margin = self.series.values(), self.results.options.margin
-        if self.measured:
-            return neighbours(series, margin)
-        return stretches(series, spread, margin=margin)
+        """Of stretches at one level, p corrected for all places where one may end."""
+        of_runs = (lambda _: NO_SPREAD) if self.measured else spread
+        margin = self.results.options.margin
+        return stretches(self.series.values(), of_runs, pooled=self.measured, margin=margin)
 
     @cached_property
     def changes(self) -> list[list[Estimate]]:
@@ -283,9 +282,10 @@ def _fine_print(it: Timeline) -> Iterator[str]:
         "much the same code differs from run to run."
     )
     yield (
-        f"{by} A change is a difference between neighbours that remains after Holm's correction: "
-        f"the odds of any false one are {percent(ALPHA)}. Exact counts need no test."
+        f"{by} A change is a difference between stretches at one level, corrected for all places "
+        f"where one may end: the odds of any false one are {percent(ALPHA)}. Exact counts need no "
+        "test."
     )
-    yield from settling_words(it.results, it.differences)
+    yield from settling_words(it.results, [row for rows in it.series.values() for row in rows])
     if it.results.arguments:
         yield f"To repeat it: `bakeoff {shlex.join(it.results.arguments)}`"

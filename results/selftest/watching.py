@@ -18,16 +18,15 @@ import json
 import math
 import subprocess
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from msgspec.structs import replace
 
 from bench.cells import Cell
 from bench.estimates import Estimate
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
-from bench.stats.changes import Spread, difference, holm, is_change, stretches, wandering
+from bench.stats.changes import Spread, difference, is_change, stretches, wandering
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,9 +83,8 @@ def nights(rng: np.random.Generator, shift: float, first: int, growing: int) -> 
 
 def by_neighbours(rows: Sequence[Estimate]) -> list[Estimate]:
     """Return the differences of neighbours, which is what this project did before."""
-    made = [difference([old], [new], SPREAD, least=wandering(rows)) for old, new in pairwise(rows)]
-    corrected = holm(np.array([row.p for row in made])).tolist()
-    return [replace(row, p=p) for row, p in zip(made, corrected, strict=True)]
+    more: dict[str, Any] = {"comparisons": NIGHTS - 1, "least": wandering(rows)}
+    return [difference([old], [new], SPREAD, **more) for old, new in pairwise(rows)]
 
 
 def nights_of(rows: Sequence[Estimate]) -> list[int]:

@@ -85,8 +85,37 @@ def test_a_second_run_is_refused_but_not_after_one_that_was_killed(
     first.acquire()
     with pytest.raises(BakeoffError, match=rf"^another run \(process {os.getpid()}\) is measuring"):
         machine_lock()
-    owner.write_text("nonsense")
-    with pytest.raises(BakeoffError, match=r"^another run is measuring"):
-        machine_lock()
     first.release()
-    machine_lock().release()
+    (tmp_path / "mine").write_text("mine")
+    for put in (
+        lambda: owner.write_text("nonsense"),
+        lambda: os.mkfifo(owner),
+        lambda: owner.symlink_to(tmp_path / "mine"),
+    ):
+        first.acquire()
+        owner.unlink(missing_ok=True)
+        put()
+        with pytest.raises(BakeoffError, match=r"^another run is measuring"):
+            machine_lock()
+        first.release()
+        machine_lock().release()
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+SIGNALS = """
+import signal
+from bench.signals import as_ctrl_c
+with as_ctrl_c():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        print("politely", flush=True)
+        signal.raise_signal(signal.SIGHUP)
+    print("never")
+"""
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    script = [sys.executable, "-c", SIGNALS]
+    done = subprocess.run(script, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "politely\n")

@@ -38,6 +38,7 @@ from bench.environments.uv import (
     releases_between,
 )
 from bench.worker.settings import ROOT
+from common.fetch import owned
 from common.versions import COMMON
 from tests.commands import refusal
 from tests.environments.repository import git
@@ -255,3 +256,26 @@ def test_an_entrant_that_cannot_be_built_costs_itself_only(
     assert list(places) == [""]
     [(name, problem)] = result.problems.items()
     assert problem.startswith(f"entrant {name!r} requires Python '==2.7.*'; this project runs on")
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "problem"),
+    [
+        (0o777, "", "can be written by others, and its code is run"),
+        (0o700, "/new", ""),
+        (0o700, "/file", "file exists"),
+        (0o700, "/file/new", "not a directory"),
+    ],
+)
+def test_code_is_run_from_a_folder_of_ones_own(
+    tmp_path: Path, mode: int, name: str, problem: str
+) -> None:
+    (tmp_path / "file").touch()
+    tmp_path.chmod(mode)
+    folder = Path(f"{tmp_path}{name}")
+    if problem:
+        said = refusal(lambda: owned(folder))
+        assert problem in said
+        assert said.endswith("name one by BAKEOFF_CACHE that is yours alone")
+    else:
+        assert owned(folder).stat().st_mode & 0o777 == 0o700

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from bench.runfile import SCHEMA, ResultsWithSamples
 from bench.runfile.reader import NoRunError, Run, read
-from bench.runfile.writer import SMALL, run_file, write
+from bench.runfile.writer import SMALL, run_file, whole_file, write
 from common.errors import BakeoffError
 from tests.commands import refusal
 from tests.report.runs import Planted, made_run
@@ -114,3 +114,19 @@ def test_small_files_are_indented_and_all_appear_whole_or_not_at_all(
     assert refusal(write, small, {}) == f"{small} cannot be written: No space"
     assert small.read_text() == '{\n "a": [\n  1,\n  2\n ]\n}\n'
     assert [*tmp_path.iterdir()] == [small]
+
+
+def test_what_appears_while_a_file_is_written_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+
+    def written_too_late() -> None:
+        with whole_file(path) as partial:
+            partial.write_text("new")
+            path.write_text("mine")
+
+    assert "run.json cannot be written: File exists" in refusal(written_too_late)
+    monkeypatch.setattr(Path, "hardlink_to", Mock(side_effect=OSError(1, "no links here")))
+    assert "run.json cannot be written: File exists" in refusal(written_too_late)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("run.json", "mine")]

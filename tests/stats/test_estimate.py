@@ -11,6 +11,7 @@ from bench.cells import BASELINE, CONTROL, Arm, Cell
 from bench.estimates import PROGRAM, TIMING, Estimate, Verdict, detectable
 from bench.metrics import HOST, STEP
 from bench.samples import Sample
+from bench.stats import verdicts
 from bench.stats.estimate import estimate
 from bench.stats.verdicts import GROWTH, settled_by_program, settling
 
@@ -184,6 +185,19 @@ def test_what_a_proof_settles(
     assert row.verdict is (Verdict.EQUIVALENT if settled else before)
     assert (row.settled_by == PROGRAM) is settled
     assert row.bound == (pytest.approx(GROWTH * host / 1e-3) if same and host else None)
+
+
+@pytest.mark.parametrize(("value", "call", "impossible"), [(0.8, 1e-4, True), (0.8, 3e-4, False)])
+def test_a_program_takes_no_less_than_its_time(value: float, call: float, impossible: bool) -> None:
+    rows = [
+        Estimate(cell=PLAIN, metric=STEP, form="amount", value=1e-3),
+        Estimate(cell=PLAIN._replace(workload="toy"), metric=HOST, form="amount", value=call),
+        ratio(value, 0.01),
+    ]
+    wrong = verdicts.impossible(rows, {HAIKU})
+    words = "it takes 80% of the time of the very program that it runs: it cannot have run it"
+    assert all(words in why for why in wrong.values())
+    assert {*wrong} == ({HAIKU} if impossible else set())
 
 
 @pytest.mark.parametrize(

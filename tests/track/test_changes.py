@@ -13,11 +13,9 @@ from bench.estimates import Estimate, Verdict
 from bench.stats.changes import (
     ALPHA,
     LONG,
-    NO_SPREAD,
     Spread,
     difference,
     is_change,
-    neighbours,
     stretches,
 )
 from bench.track.between_run_variance import BETWEEN, learned, scale
@@ -89,9 +87,7 @@ def test_any_false_change_in_a_history_is_rare_and_a_real_one_is_found(days: int
             ]
             for planted in (True, False, False)
         ]
-        rows = neighbours(series)
-        assert len(rows) == 3 * (days - 1)
-        changes = [row for row in rows if is_change(row)]
+        changes = [row for row in stretches(series, pooled=True) if is_change(row)]
         real = [row for row in changes if (row.against, row.environment) == ("01", "02")]
         true += bool(real)
         false += len(changes) > len(real)
@@ -120,10 +116,9 @@ def test_a_machine_with_moods_is_no_change() -> None:
     moody = [drawn(rng, 1.0, 0.05, f"{i:02d}") for i in range(4 * LONG)]
     calm = [replace(row, value=math.exp(math.log(row.value) / 20)) for row in moody]
     calm[40:] = [replace(row, value=row.value * 1.1) for row in calm[40:]]
-    for differences in (neighbours, lambda series: stretches(series, lambda _: NO_SPREAD)):
-        assert not any(map(is_change, differences([moody])))
-        [change] = filter(is_change, differences([calm]))
-        assert (change.against, change.environment) == ("39", "40")
+    assert not any(map(is_change, stretches([moody])))
+    [change] = filter(is_change, stretches([calm]))
+    assert (change.against, change.environment) == ("39", "40")
 
 
 @pytest.mark.parametrize("sd", [0.0, 0.04, 0.1])
