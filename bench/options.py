@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 type CoreChoice = Literal["auto", "all", "one"]
 
-LONGEST_BUDGET = 7 * 24 * 3600.0
-"""Seconds of a budget at most: a week; more is a typing error."""
-WIDEST_MARGIN = 0.5
-"""Largest margin: half; more is a percentage that was meant as a fraction."""
+BUDGETS = (1e-3, 7 * 24 * 3600.0)
+"""Seconds of a budget, from and to: a week; more is a typing error."""
+MARGINS = (1e-6, 0.5)
+"""Margins, from and to: half; more is a percentage that was meant as a fraction."""
 MOST_COUNT = 100_000
 """Largest number of workers, blocks, rounds or cold samples: more is a typing error."""
 BY_BUDGET = "as the budget goes"
@@ -48,14 +48,15 @@ class Options:
 
     def check(self) -> None:
         """Raise BakeoffError unless all numbers can be measured by."""
-        for name, most, advice in (
-            ("budget", LONGEST_BUDGET, "give seconds"),
-            ("margin", WIDEST_MARGIN, "0.02 is 2 %"),
+        for name, (least, most), advice in (
+            ("budget", BUDGETS, "give seconds"),
+            ("margin", MARGINS, "0.02 is 2 %"),
         ):
             value = getattr(self, name)
             check_rate(f"--{name}", value)
-            if value > most:
-                raise BakeoffError(f"--{name} is {value:g}; it may be {most:g} at most: {advice}")
+            if not least <= value <= most:
+                allowed = f"from {least:g} to {most:g}"
+                raise BakeoffError(f"--{name} is {value:g}; it must be {allowed}: {advice}")
         for name in ("processes", "blocks", "rounds", "cold_samples"):
             if (value := getattr(self, name)) is not None:
                 check_size(f"--{name.replace('_', '-')}", value, most=MOST_COUNT)
@@ -188,6 +189,13 @@ Output = Annotated[
 
 
 def names_of(values: Iterable[str] | None) -> tuple[str, ...]:
-    """Return names that were given again, or with commas in between."""
-    parts = (part.strip() for value in values or () for part in value.split(","))
+    """Return names that were given again, or with commas in between.
+
+    Raises:
+        BakeoffError: one that was given is empty: it would stand for all.
+    """
+    values = list(values or ())
+    if not all(value.strip(", ") for value in values):
+        raise BakeoffError("a name is empty; give one, or leave its option out")
+    parts = (part.strip() for value in values for part in value.split(","))
     return tuple(filter(None, parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import shlex
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -48,13 +49,11 @@ def new(
         raise BakeoffError(
             f"entrant {name!r}: {' and '.join(impls.RESERVED)} are reserved; give another name"
         )
-    if name in WORKLOADS:
-        raise BakeoffError(f"there is a workload {name!r} already; give another name")
-    if name in impls.names():
-        raise BakeoffError(
-            f"there is an entrant {name!r} already; known: {', '.join(impls.names())}: "
-            "give another name"
-        )
+    for kind, known in {"a workload": WORKLOADS, "an entrant": impls.names()}.items():
+        if name in known:
+            raise BakeoffError(f"there is {kind} {name!r} already; give another name")
+    if name == "conftest" or (find_spec(name) and not Path(f"{name}.py").exists()):
+        raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
     path = into / f"{name}.py"
     require_new(path, "file")
     if model is None:

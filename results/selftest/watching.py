@@ -53,7 +53,7 @@ from otava.analysis import compute_change_points
 from otava.series import AnalysisOptions
 o = AnalysisOptions()
 print(json.dumps([
-    [p.index for p in compute_change_points(s, o.window_len, o.max_pvalue, o.min_magnitude)[0]]
+    [int(p.index) for p in compute_change_points(s, o.window_len, o.max_pvalue, o.min_magnitude)[0]]
     for s in json.load(sys.stdin)
 ]))
 """
