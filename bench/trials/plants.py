@@ -6,8 +6,8 @@ To try a tool with them, write an entrant's file and measure its styles beside `
     write_entrant(Path("planted.py"), {"same": "wait(0)", "slower": "wait(27)"})
     # pytest bench --entrant planted.py --workload seed --metric step
 
-`wait` adds so many microseconds to each call, by the clock. It is a `Style` that passes the
-equality proof.
+`wait` adds so many microseconds to each call, by the clock, and so many for each parameter array.
+It is a `Style` that passes the equality proof.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     """Parameters and optimiser state."""
 
 MICROSECONDS = "BAKEOFF_PLANTED_MICROSECONDS"
-"""Variable with what `wait_of_side` adds on one side of a comparison."""
+"""Variable with what `wait_of_side` adds on one side of a comparison, or adds for each array."""
 
 ENTRANT = '''\
 """Planted differences, written by bench.trials.plants."""
@@ -51,12 +51,13 @@ STYLES = {{
 '''
 
 
-def wait(microseconds: float) -> Style:
+def wait(microseconds: float, per_array: float = 0.0) -> Style:
     """Return the baseline's style, which keeps its core busy for so long before each call."""
-    seconds = microseconds / 1e6
 
     def style(config: ModelConfig, optimiser: optax.GradientTransformation) -> TrainStep:
         model = build(config)
+        arrays = len(jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0))))
+        seconds = (microseconds + per_array * arrays) / 1e6
         plain = jax.jit(pure_update(model, optimiser))
 
         def update(state: State, hidden: Hidden, chunk: Chunk) -> tuple[State, Hidden, Loss]:
@@ -66,15 +67,16 @@ def wait(microseconds: float) -> Style:
             return plain(state, hidden, chunk)
 
         # The Python of a wait of 0 µs takes 2: nothing planted is nothing at all.
-        called = update if microseconds else plain
+        called = update if seconds else plain
         return functional(called, model, optimiser, stages_of(plain))
 
     return style
 
 
-def wait_of_side() -> Style:
+def wait_of_side(*, per_array: bool = False) -> Style:
     """Return `wait` of as many microseconds as this process's environment says."""
-    return wait(float(os.environ[MICROSECONDS]))
+    microseconds = float(os.environ[MICROSECONDS])
+    return wait(0.0, microseconds) if per_array else wait(microseconds)
 
 
 def write_entrant(path: Path, styles: Mapping[str, str]) -> Path:

@@ -32,18 +32,20 @@ from bench.engine.process import Place
 from bench.engine.session import Side, Task, measure
 from bench.environments.offers import offer
 from bench.estimates import Verdict
-from bench.metrics import STEP
+from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.options import Options
 from bench.report.markdown import table_lines
 from bench.report.table import Column, Row, Table
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import processor_model, read
+from bench.track.sides import DEEP
 from bench.trials.plants import MICROSECONDS, write_entrant
 from bench.worker.settings import ROOT, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from bench.cells import Cell
     from bench.runfile import Results
     from bench.runfile.reader import Run
 
@@ -54,6 +56,7 @@ PLANTED = Arm("planted", "pure").at("seed", "cpu")
 STEP_AT_SEED = ("--workload=seed", "--metric=step")
 TWO_ARMS: Sequence[tuple[float, int]] = ((1.0, 20), (0.5, 60), *[(0, 20)] * 4)
 SIDES: Sequence[tuple[float, int]] = ((1.0, 60), *[(0, 30)] * 8)
+ARRAYS: Sequence[tuple[float, int]] = ((0.3, 60), (0, 60))
 """Per cent that are planted, and the budget in seconds; nothing is planted more often, for a
 share of false calls is small, and takes more runs to be known."""
 GOOD = 0.015
@@ -164,16 +167,20 @@ def microseconds_of_step(cores: str) -> float:
     return 1e6 * median(s.value for s in run.samples if s.metric == STEP)
 
 
-def planted(trial: str, results: Results, microseconds: float) -> Record:
-    """Return what a run says of a planted step.
+def planted(trial: str, results: Results, microseconds: float, metric: str = STEP) -> Record:
+    """Return what a run says of a planted difference.
 
     Raises:
         TrialFailedError: it says nothing.
     """
-    row = results.table.comparison(PLANTED, STEP)
+    rows = [row for row in results.estimates if (row.metric, row.form) == (metric, "ratio")]
+    row = next((row for row in rows if row.cell.arm == PLANTED.arm), None)
     if row is None:
-        raise TrialFailedError("the run has no estimate of the planted step")
+        raise TrialFailedError(f"the run has no estimate of the planted {label(metric)}")
     numbers = {"ratio": row.value, "half width": row.half_width, "workers": row.workers}
+    level = results.table.amount(row.cell, metric)
+    if metric != STEP and level is not None:
+        numbers |= {"base": 1e6 * level.value, "found": 1e6 * level.value * (row.value - 1)}
     right = (row.differs and row.value > 1) if microseconds else not row.differs
     planted = {"microseconds": microseconds, "low": row.low, "high": row.high}
     return {"trial": trial, "right": right, "numbers": numbers, "planted": planted}
@@ -187,34 +194,54 @@ def two_arms() -> Iterator[Record]:
         yield planted(f"two arms, {percent:g} % in {budget} s", run.results, wait)
 
 
-def ab() -> Iterator[Record]:
-    """Plant a difference on one side of an A/B of this environment with itself.
+def sides_of(plant: str, wait: float, needed: Mapping[Cell, str], budget: float) -> Results:
+    """Return an A/B of this environment with itself, of which one side's step waits for so long.
 
     It is what `bakeoff ab` does once its environments are built; the entrant's step waits for as
     long as a variable of its side says.
+
+    Args:
+        plant: The entrant's style.
+        wait: Microseconds of the new side.
+        needed: The metric that is measured of each cell.
+        budget: Seconds.
     """
+    with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name, chdir(name):
+        path = write_entrant(Path(name) / "planted.py", {"pure": plant})
+        sides, outside = {}, {"planted": str(path)}
+        for side, microseconds in (("base", 0.0), ("new", wait)):
+            place = Place(variables=environment() | {MICROSECONDS: str(microseconds)})
+            offered = offer(("planted",), outside, place=place)
+            sides[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
+        task = Task(
+            kind="ab",
+            arguments=(),
+            needed={s: {cell: frozenset({m}) for cell, m in needed.items()} for s in sides},
+            sides=sides,
+            options=Options(budget=budget, cores="one"),
+            groups=[("base", "new")],
+            base="base",
+            outside=outside,
+        )
+        measured = measure(task)
+        measured.journal.remove()
+        return measured.results
+
+
+def ab() -> Iterator[Record]:
+    """Plant a difference of a step between two sides."""
     for percent, budget in SIDES:
         wait = percent / 100 * microseconds_of_step("one")
-        with tempfile.TemporaryDirectory(prefix="bakeoff-trial-") as name, chdir(name):
-            path = write_entrant(Path(name) / "planted.py", {"pure": "wait_of_side()"})
-            sides, outside = {}, {"planted": str(path)}
-            for side, microseconds in (("base", 0.0), ("new", wait)):
-                place = Place(variables=environment() | {MICROSECONDS: str(microseconds)})
-                offered = offer(("planted",), outside, place=place)
-                sides[side] = Side(place, offered, EnvironmentInfo(versions=offered.versions))
-            task = Task(
-                kind="ab",
-                arguments=(),
-                needed={side: {PLANTED: frozenset({STEP})} for side in sides},
-                sides=sides,
-                options=Options(budget=budget, cores="one"),
-                groups=[("base", "new")],
-                base="base",
-                outside=outside,
-            )
-            measured = measure(task)
-            measured.journal.remove()
-        yield planted(f"A/B, {percent:g} % in {budget} s", measured.results, wait)
+        results = sides_of("wait_of_side()", wait, {PLANTED: STEP}, budget)
+        yield planted(f"A/B, {percent:g} % in {budget} s", results, wait)
+
+
+def arrays() -> Iterator[Record]:
+    """Plant a difference of the host's cost for each parameter array between two sides."""
+    cells = {PLANTED._replace(workload=workload): HOST for workload in ("toy", DEEP)}
+    for wait, budget in ARRAYS:
+        results = sides_of("wait_of_side(per_array=True)", wait, cells, budget)
+        yield planted(f"A/B, {wait:g} µs per array in {budget} s", results, wait, HOST_PER_ARRAY)
 
 
 def default() -> Iterator[Record]:
@@ -238,7 +265,7 @@ def default() -> Iterator[Record]:
 
 
 PARTS: dict[str, Callable[[], Iterator[Record]]] = {
-    part.__name__: part for part in (two_arms, ab, default)
+    part.__name__: part for part in (two_arms, ab, arrays, default)
 }
 
 
