@@ -1,29 +1,21 @@
 """`bakeoff check` as a command: its verdicts, what it prints, and Ctrl-C."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-import impls
 from bench.check.runner import CheckResult, Judgement
 from bench.check.subject import DONATES, FILE, NOTE, CheckFinding
 from bench.cli.check import document, verdict
 from bench.cli.documents import show
-from tests.commands import command, how
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff, command, how
 
 WRONG = CheckFinding("the loss is 1", "it is 2; [bold]not[/bold] markup", "mine.py:3")
 THREAD = CheckFinding("no thread runs on", "a pool", severity=NOTE)
@@ -57,8 +49,7 @@ def test_the_verdict(
     assert all(part in text for part in (finding.seen, "not run: needs weights to pass"))
 
 
-def test_a_file_with_a_mistake(bakeoff: Bakeoff, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(impls, "OUTSIDE", {})
+def test_a_file_with_a_mistake(bakeoff: Bakeoff) -> None:
     Path("mine.py").write_text("def build(config)\n")
     done = bakeoff("check", "mine.py", "--json")
     assert done.status == 1

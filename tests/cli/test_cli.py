@@ -1,17 +1,13 @@
 """Help, exit statuses and interruptions of all commands; what is refused has its own tests."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from bench.cli import COMMANDS, run
 from common.errors import InterruptedRunError
-
-if TYPE_CHECKING:
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

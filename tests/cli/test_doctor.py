@@ -1,17 +1,13 @@
 """`bakeoff doctor`: what follows from what a machine shows, and the report."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from bench.cli.doctor import activity, backends
 from bench.engine.process import WorkerFailedError
 from bench.runfile import TimeSpent
-
-if TYPE_CHECKING:
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff
 
 OFFER: dict[str, Any] = {
     "devices": {"cpu": "cpu", "gpu": "H100"},

@@ -1,20 +1,15 @@
 """`bakeoff entrants`: who takes part, and whose environment is built."""
 
-from __future__ import annotations
-
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 import impls
 from bench.environments.builder import Builder
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
-
-    from tests.commands import Bakeoff
+from tests.commands import Bakeoff
 
 
 def test_a_file_that_cannot_be_loaded_costs_its_own_row(

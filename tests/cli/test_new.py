@@ -1,7 +1,5 @@
 """`bakeoff new`, and the pages that begin with it: every block is executed, in order."""
 
-from __future__ import annotations
-
 import ast
 import re
 import shlex
@@ -9,27 +7,16 @@ import shutil
 import subprocess
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-import impls
 from bench.cli import main
-from tests.commands import ROOT, bench, how
-
-if TYPE_CHECKING:
-    from tests.commands import Bakeoff
+from tests.commands import ROOT, Bakeoff, bench, how
 
 BLOCK = re.compile(r"(?:In (place of )?`([\w.]+)`:\n\n)?```(python|console)\n(.*?)```", re.S)
 """Whether a block replaces a name of mine.py or makes a file, that name, its language, its text."""
 SHORT = "--metric step --processes 1 --blocks 2 --rounds 2"
 """Instead of the budgets of the pages: a few seconds, on any machine."""
-
-
-@pytest.fixture(autouse=True)
-def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget afterwards which files took part."""
-    monkeypatch.setattr(impls, "OUTSIDE", {})
 
 
 def squeezed(text: str) -> str:

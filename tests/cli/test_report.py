@@ -1,25 +1,19 @@
 """`bakeoff report`: pages and tables of files, and what of them is published."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.cli.report import document_of
 from bench.report.page import page
 from bench.runfile.writer import run_file, write
-from tests.commands import script
+from tests.commands import Bakeoff, script
 from tests.report.runs import Planted, made_run
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.commands import Bakeoff
 
 PAGES = script("results/pages.py")
 PICTURES = re.compile(r"data:image/svg[^\"]*")

@@ -1,13 +1,12 @@
 """What every command must do on bad input: one printable line, exit status 2, nothing written."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import subprocess
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -16,13 +15,8 @@ from bench.cli import COMMANDS
 from bench.engine.journal import FOLDER
 from bench.runfile.writer import run_file, write
 from common import weights
-from tests.commands import ROOT, command, how, saved
+from tests.commands import ROOT, Bakeoff, command, how, saved
 from tests.report.runs import Planted, made_run
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.commands import Bakeoff
 
 HOSTILE = "\x1b[31mred\x07\n[bold]:smile:\u202e\r"
 

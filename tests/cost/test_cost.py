@@ -1,10 +1,8 @@
 """`bakeoff cost --arrays`: the published law, how it was fitted, and what it says of a model."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +12,11 @@ from bench.cost.document import Step, cheaper, document, table
 from bench.cost.table import CostTable, Law, StyleCost, published
 from bench.metrics import HOST, TOGETHER
 from bench.report.markdown import table_lines
+from bench.report.table import Content
 from bench.runfile import Results
 from bench.runfile.reader import Run
 from bench.samples import Sample
-from tests.commands import ROOT, script
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bench.report.table import Content
-    from tests.commands import Bakeoff
+from tests.commands import ROOT, Bakeoff, script
 
 LAW = script("results/cost/law.py")
 

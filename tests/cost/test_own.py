@@ -1,7 +1,5 @@
 """A training step of a user's own: read, proven, measured, compared, and what is wrong with it."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -63,10 +61,8 @@ LIBRARIES = ("equinox", "flax_nnx", "flax_linen")
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Work in a folder of the test's own, and forget afterwards which files took part."""
+def in_its_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(impls, "OUTSIDE", {})
 
 
 def written(text: str, name: str = "mine") -> str:

@@ -1,9 +1,8 @@
 """Results of simulated samples, made by the code that makes results of real ones."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from bench.runfile import (
     CellResult,
     Conditions,
     EnvironmentInfo,
+    FileKind,
     ResultsWithSamples,
     TimeSpent,
     packed,
@@ -20,13 +20,8 @@ from bench.runfile.reader import Run
 from bench.samples import Sample
 from bench.stats.estimate import estimate
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from bench.runfile import FileKind
-
-    type Factors = Mapping[Arm, float]
-    """How many times as long an arm takes as it usually does."""
+type Factors = Mapping[Arm, float]
+"""How many times as long an arm takes as it usually does."""
 
 HAIKU, FILTER_JIT, BLOG = (
     Arm("haiku", "pure"),

@@ -1,11 +1,11 @@
 """`bakeoff ab`: what is said of two sides, by simulation; and a real tiny A/B as a command."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from bench.engine.process import Place
 from bench.engine.session import Side
 from bench.environments.offers import Offer
 from bench.report.markdown import markdown
-from bench.runfile import EnvironmentInfo
+from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
@@ -23,12 +23,6 @@ from bench.track.sides import cells_of, depending, needed, require_common
 from common.errors import BakeoffError
 from tests.commands import command, how
 from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from bench.runfile import ResultsWithSamples
 
 SLOWER = two_sides(1, {HAIKU: 1.012, FILTER_JIT: 1.06, BLOG: 0.9}, flax="0.12.9")
 SLIGHTLY = two_sides(1, {HAIKU: 1.012})

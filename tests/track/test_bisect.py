@@ -1,12 +1,11 @@
 """Bisect finds day, package and release in simulated worlds, and says when it cannot."""
 
-from __future__ import annotations
-
 import datetime
 import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import Mock
 
 import msgspec
@@ -17,7 +16,7 @@ from bench.cells import Cell
 from bench.engine.process import Place
 from bench.environments.builder import Builder, Environment
 from bench.environments.sources import built
-from bench.environments.spec import parse
+from bench.environments.spec import Spec, parse
 from bench.environments.uv import UnsolvableError
 from bench.estimates import Estimate
 from bench.report.page import page
@@ -29,11 +28,6 @@ from bench.track.search import Bisection
 from common.errors import BakeoffError
 from tests.commands import SCAN, done_for_real
 from tests.environments.repository import repository
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from bench.environments.spec import Spec
 
 CELL = Cell("pure_jax", "pure", "toy", "cpu")
 RELEASES = {

@@ -1,29 +1,22 @@
 """`bakeoff compare`: run files of simulated samples, compared by the command."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from bench.cells import BASELINE
-from bench.runfile.reader import read
+from bench.cells import BASELINE, Arm
+from bench.estimates import Estimate
+from bench.runfile.reader import Run, read
 from bench.runfile.writer import write
 from bench.track.ab import MARKER, document
 from bench.track.comparison import BASE, NEW, Comparison, Status, is_costlier
 from bench.track.run_files import compare
 from common.errors import BakeoffError
+from tests.commands import Bakeoff
 from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, a_run, file_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bench.cells import Arm
-    from bench.estimates import Estimate
-    from bench.runfile.reader import Run
-    from tests.commands import Bakeoff
 
 BEFORE = a_run(1, name="before")
 LATER = a_run(2, name="later", speed=1.08, when="2026-01-01T13:00:00")

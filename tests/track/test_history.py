@@ -1,10 +1,9 @@
 """`bakeoff history`: what is said of days and of kept runs, by simulation; and a real small one."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -15,24 +14,18 @@ from bench.engine.process import Place
 from bench.engine.session import Side
 from bench.environments.builder import Environment
 from bench.environments.offers import Offer
+from bench.environments.spec import Spec
 from bench.environments.uv import UnsolvableError
 from bench.report.page import page
 from bench.runfile import EnvironmentInfo, Results
-from bench.runfile.reader import read
+from bench.runfile.reader import Run, read
 from bench.runfile.writer import run_file, write
 from bench.track import sides
 from bench.track.history import Timeline, causes, document
 from bench.track.kept_runs import kept_runs
 from bench.track.sides import Days, days_of
-from tests.commands import SCAN, done_for_real
+from tests.commands import SCAN, Bakeoff, done_for_real
 from tests.track.simulated import ARMS, FILTER_JIT, HAIKU, a_run, file_of, of_days
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from bench.environments.spec import Spec
-    from bench.runfile.reader import Run
-    from tests.commands import Bakeoff
 
 DAYS = ["2025-06-01", "2025-08-01", "2025-10-01", "2025-12-01"]
 QUARTER = dict.fromkeys(ARMS, 0.25)
