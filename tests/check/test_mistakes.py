@@ -162,18 +162,16 @@ def test_what_a_style_does_to_its_process(
     assert results["pure", "shapes"] == results[FILE, "contract"] == ("ok", "")
 
 
-# Correct entrants.
-
-CORRECT = [
-    ("equinox", "filter_jit"),
-    ("flax_linen", "blog"),
-    ("flax_nnx", "jit"),
-    ("numpy", "loop"),
-]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("entrant", "style"), CORRECT)
+@pytest.mark.parametrize(
+    ("entrant", "style"),
+    [
+        ("equinox", "filter_jit"),
+        ("flax_linen", "blog"),
+        ("flax_nnx", "jit"),
+        ("numpy", "loop"),
+    ],
+)
 def test_a_correct_entrant_has_no_finding(entrant: str, style: str) -> None:
     for subject in (subject_of(entrant, FILE), subject_of(entrant, style)):
         for name, check in CHECKS.items():

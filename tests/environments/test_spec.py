@@ -39,7 +39,6 @@ def test_specs_that_are_accepted(text: str, expected: Spec) -> None:
         ("", "empty"),
         ("--upload-pack=evil", "looks like an option"),
         ("flaxx==0.12.8", "unknown package 'flaxx'; known: jax, jaxlib, equinox, flax"),
-        ("keras==3.15.1", "unknown package 'keras'"),
         ("flax==latest now", "not a pin"),
         ("flax==0.12.8; python_version>'3'", "not a pin"),
         ("flax[all]==0.12.8", "not a pin"),
@@ -49,12 +48,9 @@ def test_specs_that_are_accepted(text: str, expected: Spec) -> None:
         ("flax @ git+ext::sh", "is no repository; it begins with git+https://"),
         ("flaxx @ ../flax", "unknown package 'flaxx'"),
         ("flax==0.12.8,evil", "'evil' is not a pin"),
-        ("flax==0.12.8,flax==0.12.9", "pins flax twice"),
         ("@yesterday", "'yesterday' is not a day"),
-        ("@2025-12", "'2025-12' is not a day"),
         ("@2025-12-01,@2025-12-02", "two days"),
         ("@2015-01-01", "2015-01-01 is not between 2018-12-01 and today"),
-        ("python==3.12", "unknown package 'python'"),
     ],
 )
 def test_specs_that_are_refused(text: str, words: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.cells import CONTROL, Arm, Cell
+from bench.cells import CONTROL, REFERENCE, Arm, Cell
 from bench.metrics import COLD
 from bench.runfile import (
     CellResult,
@@ -48,9 +48,6 @@ class Planted:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-BASELINE = {"pure_jax/pure": Planted()}
-
-
 def made_run(
     arms: dict[str, Planted],
     workloads: tuple[str, ...] = ("seed",),
@@ -68,7 +65,7 @@ def made_run(
     fresh processes of each cell; without `base`, there is no baseline. `results` are other fields.
     """
     rng = np.random.default_rng(7)
-    planted = ({**BASELINE, str(CONTROL): Planted()} if base else {}) | arms
+    planted = (dict.fromkeys(map(str, REFERENCE), Planted()) if base else {}) | arms
     samples: list[Sample] = []
     cells: list[CellResult] = []
     for workload in workloads:

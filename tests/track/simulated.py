@@ -23,11 +23,7 @@ from bench.stats.estimate import estimate
 type Factors = Mapping[Arm, float]
 """How many times as long an arm takes as it usually does."""
 
-HAIKU, FILTER_JIT, BLOG = (
-    Arm("haiku", "pure"),
-    Arm("equinox", "filter_jit"),
-    Arm.of("flax_linen/blog"),
-)
+HAIKU, FILTER_JIT, BLOG = map(Arm.of, ("haiku/pure", "equinox/filter_jit", "flax_linen/blog"))
 ARMS = (BASELINE, HAIKU, FILTER_JIT, BLOG)
 STEP = {BASELINE: 4e-3, CONTROL: 4e-3, HAIKU: 4e-3, FILTER_JIT: 4.2e-3, BLOG: 7.6e-3}
 """Seconds of a step at `seed`."""

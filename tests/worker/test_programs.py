@@ -65,12 +65,8 @@ def baseline_graph(step_of: StepOf) -> Graph:
     return Graph.of(program(step_of(impls.BASELINE, "pure", TOY)).lower())
 
 
-def graph(function: Callable[..., Any], *arguments: Any) -> Graph:
-    return Graph.of(jax.jit(function).lower(*arguments))
-
-
 def fingerprint(function: Callable[..., Any], *arguments: Any) -> str:
-    return graph(function, *arguments).fingerprint()
+    return Graph.of(jax.jit(function).lower(*arguments)).fingerprint()
 
 
 # The entrants' programs.
@@ -292,9 +288,6 @@ def test_the_fingerprint_tells_what_is_another_program(what: str) -> None:
     one, other = (SAME | OTHER)[what]
     assert fingerprint(one, X, Y) == fingerprint(one, X, Y)
     assert (fingerprint(one, X, Y) == fingerprint(other, X, Y)) == (what in SAME)
-
-
-# The counts.
 
 
 def test_equations_nested_and_inlined() -> None:
