@@ -81,16 +81,13 @@ class Lab:
 
     @property
     def how(self) -> dict[str, Any]:
-        """How its processes are started."""
         return how(self.folder, self.folder)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
         return subprocess.run([*command], **self.how, capture_output=True, check=False)
 
     @property
     def journals(self) -> list[Path]:
-        """The journals there are."""
         return sorted((self.folder / FOLDER).glob(f"*{SUFFIX}"))
 
 
@@ -105,7 +102,6 @@ class Done(NamedTuple):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """Return where this module's runs are made."""
     return Lab(tmp_path_factory.mktemp("lab"))
 
 

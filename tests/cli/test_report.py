@@ -22,7 +22,6 @@ PICTURES = re.compile(r"data:image/svg[^\"]*")
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run file."""
     arms = {
         "haiku/pure": Planted(1.2, 1e-5),
         "flax_nnx/jit": Planted(1.5, 9e-4, missing={"trace": "not measured"}),

@@ -42,8 +42,6 @@ from tests.commands import TOY, every_style
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jaxtyping import Array
-
     from common.contract import Chunk, Hidden, Params, State, TrainStep
     from tests.commands import StepOf
 
@@ -88,7 +86,7 @@ def test_loss_gradient_ten_steps_and_state(entrant: str, style: str, step_of: St
 def test_ten_steps_of_the_baseline_are_the_references(step_of: StepOf) -> None:
     case = Case(ModelConfig(64, 128), chunk=64, batch=1)
     checkpoint, losses = fresh_checkpoint(random_weights(case.model)), []
-    hidden: tuple[Array | np.ndarray, ...] = zero_hidden(case.model, case.batch)
+    hidden: tuple[jax.Array | np.ndarray, ...] = zero_hidden(case.model, case.batch)
     for i in range(TRAJECTORY_STEPS):
         chunk = pair(case)[i % 2]
         loss, grads, hidden = reference.loss_and_grads(checkpoint.weights, hidden, chunk)
@@ -173,7 +171,7 @@ def altered(step: Any = PLAIN.step, rate: float = TOY.optimiser.learning_rate) -
     return pure_style(lambda _: PLAIN._replace(step=step))(TOY.model, adamw(optimiser))
 
 
-def no_time(params: Params, state: State, token: Array) -> tuple[State, Array]:
+def no_time(params: Params, state: State, token: jax.Array) -> tuple[State, jax.Array]:
     """Cut the gradient at the state of the character before."""
     return PLAIN.step(params, jax.lax.stop_gradient(state), token)
 

@@ -22,6 +22,7 @@ VOCAB = Vocab.of(TOY)
 TOKENS = VOCAB.encode(TOY)
 CONFIG = ModelConfig(len(VOCAB), width=8, layers=3)
 START = fresh_checkpoint(random_weights(CONFIG))
+NO_DECAY = OptimiserConfig(weight_decay=0.0)
 CHUNK = 16
 WINDOWS = DataConfig(chunk=CHUNK, epoch_chars=40)
 """39 targets, elsewhere in each epoch."""
@@ -30,7 +31,7 @@ WINDOWS = DataConfig(chunk=CHUNK, epoch_chars=40)
 @cache
 def made(entrant: str) -> Any:
     """Return a training step, compiled once for all tests that ask for the same."""
-    return impls.load(entrant).style("pure")(CONFIG, adamw(OptimiserConfig(weight_decay=0.0)))
+    return impls.load(entrant).style("pure")(CONFIG, adamw(NO_DECAY))
 
 
 def train(
@@ -61,9 +62,7 @@ def by_hand(numbers: range, *, carry: bool = True, reset: bool = True) -> list[f
         for chunk in [Chunk(*arrays) for arrays in zip(*cut, strict=True)]:
             answer = reference.loss_and_grads(checkpoint.weights, hidden, chunk)
             hidden = list(answer.hidden) if carry else zeros
-            checkpoint = reference.adamw(
-                checkpoint, answer.grads, OptimiserConfig(weight_decay=0.0)
-            )
+            checkpoint = reference.adamw(checkpoint, answer.grads, NO_DECAY)
             total += answer.loss * float(np.sum(chunk.mask))
         means.append(total / float(np.sum(cut.mask)))
     return means

@@ -36,7 +36,6 @@ SAVED = saved(
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return a file that `save` wrote."""
     path = tmp_path / "w.safetensors"
     save(path, SAVED)
     return path

@@ -25,6 +25,7 @@ from bench.worker.own import OwnArms
 from bench.worker.proof import proven
 from common.errors import BakeoffError
 from tests.commands import ROOT, SCAN, command, done_for_real, how
+from tests.report.runs import section
 
 MODEL = """
 import jax
@@ -299,8 +300,8 @@ def test_a_document_without_numbers_says_what_is_missing() -> None:
     lacking = CellResult(cell=cell, missing={HOST: "not measured within the budget"})
     cells = [CellResult(cell=BASELINE.at("mine", "cpu")), lacking]
     made = document(Results(kind="cost", cells=cells))
-    [section] = [part for part in made.sections if part.title == "Not measured"]
-    assert section.lines == ("Host cost: not measured within the budget; give a larger --budget.",)
+    [line] = section(made, "Not measured").lines
+    assert line == "Host cost: not measured within the budget; give a larger --budget."
     plain = Results(kind="cost", cells=[replace(cells[0], failure="it broke")])
     [failures] = document(plain).sections[:1]
     assert failures.lines == ("pure_jax pure failed: it broke",)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from bench.cells import Cell
+from bench.cells import Cell, Selection
 from bench.engine.actions import Action, Death, Outcome
 from bench.engine.plan import Plan
 from bench.engine.state import SideState
 from bench.engine.visits import Group
-from bench.metrics import COLD, METRICS, SAMPLED, USUAL
+from bench.metrics import COLD, SAMPLED
 from bench.options import Options
 from bench.worker.protocol import (
     Cold,
@@ -51,25 +51,20 @@ CALLS = {
 ALL_CALLS = {"step": 5, "pipelined": 51, "host_cost": 21}
 """Calls in a turn, with those that are not timed."""
 LANES = [(0,), (1,)]
-UNNAMED = tuple(name for name, metric in SAMPLED.items() if not metric.named)
-"""Metrics that a run measures unless others are named."""
 PROOF = dict.fromkeys(("loss", "gradient", "trajectory"), 1e-8)
 
 
 def needed(
     workloads: Iterable[str] = ("toy", "seed"),
-    metrics: Iterable[str] | None = None,
+    metrics: tuple[str, ...] = (),
     styles: Mapping[str, list[str]] = STYLES,
     backend: str = "cpu",
 ) -> Needed:
     """Return what `pytest bench` asks for with these names; its usual metrics if none."""
+    selection = Selection(metrics=metrics)
     cells = [Cell(e, s, w, backend) for w in workloads for e in styles for s in styles[e]]
     wanted = {
-        cell: frozenset(
-            metric
-            for metric in metrics or USUAL.get(cell.workload, UNNAMED)
-            if METRICS[metric].applies(cell)
-        )
+        cell: frozenset(name for name in SAMPLED if selection.measures(name, cell))
         for cell in cells
     }
     return {cell: names for cell, names in wanted.items() if names}

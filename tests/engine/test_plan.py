@@ -37,8 +37,7 @@ def run(
 @cache
 def usual(budget: float, slowness: float = 1.0) -> tuple[Plan, Machine]:
     """Return a run of three sizes, which several tests look at."""
-    machine = Machine(slowness=slowness, noise=0.01)
-    return run(needed(("toy", "seed", "wide")), budget, machine)
+    return run(needed(("toy", "seed", "wide")), budget, Machine(slowness=slowness, noise=0.01))
 
 
 def workers(plan: Plan) -> dict[str, int]:
@@ -227,9 +226,6 @@ def test_the_same_outcomes_give_the_same_actions() -> None:
     assert log(1) != log(2)
 
 
-# Environments and backends.
-
-
 def test_each_environment_and_backend_has_blocks_with_its_reference() -> None:
     foreign = {"keras": ["pure"]}
     groups = [
@@ -262,7 +258,6 @@ BOTH = ("base", "new")
 def ab(
     wanted: Any = FEW_AT_SEED, budget: float = 120, machine: Machine | None = None, **more: Any
 ) -> tuple[Plan, Machine]:
-    """Return an A/B on a machine, when it is over."""
     sides = tuple(side(wanted, name, control=False) for name in BOTH)
     return run([sides], budget, machine, base="base", cores="one", before=0.0, **more)
 
@@ -313,12 +308,9 @@ def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
 DAYS = [f"2026-{month:02}-01" for month in range(1, 10)]
 
 
-def history(
-    budget: float, machine: Machine, wanted: Any = FEW_WITH_COLD, days: list[str] = DAYS
-) -> tuple[Plan, Machine]:
-    """Return a history on a machine, when it is over."""
-    reference = side(wanted, "reference", control=False)
-    groups = [(side(wanted, day, control=False), reference) for day in days]
+def history(budget: float, machine: Machine) -> tuple[Plan, Machine]:
+    reference = side(FEW_WITH_COLD, "reference", control=False)
+    groups = [(side(FEW_WITH_COLD, day, control=False), reference) for day in DAYS]
     return run(groups, budget, machine, base="reference", cores="one")
 
 
@@ -381,7 +373,7 @@ DOINGS: tuple[Do, ...] = ("start", "load", "prove", "open", "block", "count", "t
     [*((do, "") for do in DOINGS), *((do, str(BASELINE)) for do in ("prove", "block"))],
 )
 def test_one_death_costs_no_cell(do: Do, arm: str) -> None:
-    wanted = needed(("toy", "seed"), None, FEW)
+    wanted = needed(styles=FEW)
     plan, machine = run(wanted, 200, Machine(dies(do, arm)))
     assert not failed(plan)
     blocks = {(s.worker, s.block) for s in plan.visits.samples if s.metric in (STEP, "host_cost")}
@@ -474,7 +466,7 @@ def test_an_arm_that_fails_costs_its_own_cells(
         same = (action.do, action.workload) == (do, workload)
         return arm if same and arm in action.arms else None
 
-    plan, _ = run(needed(("toy", "seed"), None, FEW), 60, Machine(fault), processes=1, blocks=2)
+    plan, _ = run(needed(styles=FEW), 60, Machine(fault), processes=1, blocks=2)
     cells = plan.sides[0].cells
     failures = {(str(c.arm), c.workload) for c, row in cells.items() if row.failure}
     assert failures == expected

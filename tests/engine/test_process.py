@@ -30,7 +30,6 @@ def ready(**more):
 
 
 def script(text: str) -> Place:
-    """Return where a script is the worker."""
     return Place(command=(sys.executable, "-c", SPEAKS + textwrap.dedent(text)))
 
 

@@ -180,9 +180,6 @@ def test_a_failed_cell_has_no_samples_and_no_estimates(drives: Any) -> None:
     assert HAIKU not in {row.cell for row in measured.results.estimates}
 
 
-# What takes turns.
-
-
 def test_what_takes_turns() -> None:
     names = ["a", "b", "reference"]
     wanted = needed(("seed",), ("step",), FEW | {"equinox": ["pure"]})

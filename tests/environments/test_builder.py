@@ -196,9 +196,6 @@ def test_an_incomplete_environment_is_built_anew(builder: Builder) -> None:
     assert list(package.glob("__pycache__/__init__.*.pyc"))
 
 
-# Revisions of this project
-
-
 def test_a_revision_runs_its_own_code_and_the_checkout_stays_as_it_is(
     builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

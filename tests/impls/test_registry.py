@@ -70,9 +70,6 @@ def test_what_an_entrant_declares(entrant: str) -> None:
         assert f"needs the package '{entrant}', which is not" in refusal(impls.load, entrant)
 
 
-# Files of others
-
-
 def test_a_file_is_read_without_running_it(mine: Path) -> None:
     mine.write_text(
         '# /// script\n# requires-python = "==3.12.*"\n# tool.bakeoff.installed = "5 MB"\n'

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.cells import CONTROL, REFERENCE, Arm, Cell
 from bench.metrics import COLD
+from bench.report.table import Document, Section
 from bench.runfile import (
     CellResult,
     Conditions,
@@ -91,6 +92,11 @@ def made_run(
     made = ResultsWithSamples(**about | results)
     machine = {"cpu": {"brand_raw": "a processor", "count": 2}, "node": "host"}
     return Run("run", made, samples, machine, {"id": "0123456789abcdef"}, "2026-11-27T10:00:00")
+
+
+def section(shown: Document, title: str) -> Section:
+    [part] = [part for part in shown.sections if part.title == title]
+    return part
 
 
 def result_of(cell: Cell, arm: Planted) -> CellResult:

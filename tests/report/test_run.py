@@ -6,16 +6,11 @@ import pytest
 
 from bench.report.findings import findings
 from bench.report.run import document
-from bench.report.table import Document, Section, text_of
-from tests.report.runs import Planted, made_run
+from bench.report.table import text_of
+from tests.report.runs import Planted, made_run, section
 from tests.report.test_renderers import terminal
 
 NNX, HAIKU = "flax_nnx/jit", "haiku/pure"
-
-
-def section(shown: Document, title: str) -> Section:
-    [part] = [part for part in shown.sections if part.title == title]
-    return part
 
 
 def test_a_table_has_the_baselines_times_and_the_others_ratios() -> None:

@@ -28,7 +28,6 @@ def made() -> Run:
 
 @pytest.fixture(scope="module")
 def path(made: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of its file."""
     path = tmp_path_factory.mktemp("files") / "mine.json"
     assert isinstance(made.results, ResultsWithSamples)
     write(path, run_file(made.results))

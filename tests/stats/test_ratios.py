@@ -22,7 +22,6 @@ REFERENCES = [0, 1]
 
 
 def member(contrasts: Contrasts, number: int) -> Any:
-    """Return what is known of one member."""
     row = SimpleNamespace(**{k: float(v[number]) for k, v in contrasts._asdict().items()})
     row.half_width = (row.high - row.low) / 2
     return row

@@ -22,6 +22,7 @@ from bench.track.comparison import BASE, NEW, Comparison, Status
 from bench.track.sides import cells_of, depending, needed, require_common
 from common.errors import BakeoffError
 from tests.commands import command, how
+from tests.report.runs import section
 from tests.track.simulated import BLOG, FILTER_JIT, HAIKU, two_sides
 
 SLOWER = two_sides(1, {HAIKU: 1.012, FILTER_JIT: 1.06, BLOG: 0.9}, flax="0.12.9")
@@ -67,15 +68,11 @@ def test_every_time_is_in_a_table_and_the_markdown_escapes_names() -> None:
     rows = [row.cells[:2] for table in tables for row in table.rows]
     assert len(rows) == len(Comparison(SLOWER).times) == len({*rows})
     assert "<b>" not in markdown(made)
-    [lines] = [section.lines for section in made.sections if section.title == "Not compared"]
-    assert lines == (
+    assert section(made, "Not compared").lines == (
         "import of flax_linen blog at toy: no time, on the new side",
         "Only on the base side: haiku at toy and seed (no wheel)",
     )
     assert "Differs: scipy 1.0, then none; zipp none, then 4.1." in " ".join(made.fine_print)
-
-
-# what is measured
 
 
 def side(spec: str, *, haiku: bool = True) -> Side:
@@ -115,9 +112,6 @@ def test_cells_are_those_that_both_sides_have() -> None:
     wide = Selection(workloads=("seed",), metrics=("host_cost",))
     with pytest.raises(BakeoffError, match="nothing to measure"):
         needed(wide, cells_of(wide, both))
-
-
-# as commands
 
 
 SELF = (

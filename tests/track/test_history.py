@@ -25,6 +25,7 @@ from bench.track.history import Timeline, causes, document
 from bench.track.kept_runs import kept_runs
 from bench.track.sides import Days, days_of
 from tests.commands import SCAN, Bakeoff, done_for_real
+from tests.report.runs import section
 from tests.track.simulated import ARMS, FILTER_JIT, HAIKU, a_run, file_of, of_days
 
 DAYS = ["2025-06-01", "2025-08-01", "2025-10-01", "2025-12-01"]
@@ -36,12 +37,8 @@ FASTER = of_days(1, dict(zip(DAYS, [{}, {}, QUARTER, QUARTER], strict=True)), JA
 
 def changes(results: Results) -> dict[object, tuple[object, ...]]:
     """Return the rows of the table of changes, by what they are of."""
-    [table] = next(s.tables for s in document(results).sections if s.title == "What changed")
+    [table] = section(document(results), "What changed").tables
     return {row.cells[0]: row.cells[1:] for row in table.rows}
-
-
-def section(results: Results, title: str) -> tuple[str, ...]:
-    return next((s.lines for s in document(results).sections if s.title == title), ())
 
 
 # days
@@ -115,7 +112,7 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
     results = Results(environments={name: side.info for name, side in made.sides.items()})
     made.complete(results)
     assert results.warnings == ["2025-05-03 could not be built: no jax"]
-    assert section(results, "What is missing") == (
+    assert section(document(results), "What is missing").lines == (
         "haiku: no wheel (2025-05-01, 2025-05-04 and reference)",
         "all: no jax (2025-05-03)",
     )
@@ -128,10 +125,9 @@ def night(number: int, **more: Any) -> Run:
     return a_run(number, when=f"2026-0{number}-15T08:00:00", name=f"000{number}_run", **more)
 
 
-def saved(path: Path, run: Run) -> Path:
+def saved(path: Path, run: Run) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, file_of(run))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +181,7 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
         "ab.json left out: it is the result of `bakeoff history`, no run",
         "1 × a run on CPU Z, 2 cores, cpu left out: give its files alone to see it",
     ]
-    assert section(results, "What changed") == (
+    assert section(document(results), "What changed").lines == (
         "haiku at toy and seed failed on 2026-02-15 08:00: it broke",
     )
 

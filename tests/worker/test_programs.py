@@ -290,6 +290,9 @@ def test_the_fingerprint_tells_what_is_another_program(what: str) -> None:
     assert (fingerprint(one, X, Y) == fingerprint(other, X, Y)) == (what in SAME)
 
 
+# The counts.
+
+
 def test_equations_nested_and_inlined() -> None:
     """A loop is one, and its body once; a call of a jitted function is what it calls."""
     looping = jax.make_jaxpr(loop(lambda a, b: (jnp.sin(a), jax.jit(jnp.cos)(b))))
