@@ -22,9 +22,9 @@ from common.vocab import Vocab
 from common.weights import load, save
 from tests.commands import refusal, saved
 
-TREES = (random_weights(saved().model, seed) for seed in range(3))
+WEIGHTS, MU, NU = (random_weights(saved().model, seed) for seed in range(3))
 SAVED = saved(
-    checkpoint=Checkpoint(*TREES, updates=7),
+    checkpoint=Checkpoint(WEIGHTS, MU, NU, updates=7),
     vocab=Vocab("\n[é日😀"),
     data=DataConfig(chunk=16, batch=2, epoch_chars=99),
     optimiser=OptimiserConfig(learning_rate=0.1 + 0.2, weight_decay=0.0),

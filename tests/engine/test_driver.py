@@ -25,7 +25,7 @@ from tests.engine.simulated import Machine, Needed, needed, plan_of, side
 METRICS = ("step", "host_cost", "import", "final_loss")
 STYLES = {"pure_jax": ["pure"], "haiku": ["pure"]}
 SMALL = needed(("toy",), METRICS, STYLES)
-FIXED = {"processes": 2, "blocks": 2, "rounds": 2, "cold_samples": 2}
+FIXED: dict[str, Any] = {"processes": 2, "blocks": 2, "rounds": 2, "cold_samples": 2}
 
 
 class Lab:
@@ -94,7 +94,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     return made
 
 
-def run(journal: Journal, wanted: Needed = SMALL, **options: int) -> Plan:
+def run(journal: Journal, wanted: Needed = SMALL, **options: Any) -> Plan:
     plan = plan_of(wanted, **(FIXED | options), before=0.0)
     FakeDriver(plan, journal, {}, {}).run()
     return plan
