@@ -41,9 +41,6 @@ def changes(results: Results) -> dict[object, tuple[object, ...]]:
     return {row.cells[0]: row.cells[1:] for row in table.rows}
 
 
-# days
-
-
 def test_a_change_of_all_styles_is_one_row_with_its_releases() -> None:
     calls = [
         replace(row, value=row.value + 7)
@@ -118,9 +115,6 @@ def test_days_of_one_stack_share_a_side_and_gaps_are_told(monkeypatch: pytest.Mo
     )
 
 
-# kept runs
-
-
 def night(number: int, **more: Any) -> Run:
     return a_run(number, when=f"2026-0{number}-15T08:00:00", name=f"000{number}_run", **more)
 
@@ -184,9 +178,6 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
     assert section(document(results), "What changed").lines == (
         "haiku at toy and seed failed on 2026-02-15 08:00: it broke",
     )
-
-
-# as commands
 
 
 def test_a_corrupt_file_among_many_is_named_and_skipped(
