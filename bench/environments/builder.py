@@ -93,9 +93,10 @@ class Builder:
         """
         if spec.current:
             return Environment(spec, Place())
-        owned(self.folder.parent)
         root, commit = ROOT, None
-        if spec.revision is not None:
+        if spec.revision is None:
+            owned(self.folder.parent)
+        else:
             root, commit = checkout(spec.revision, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
                 raise BakeoffError(
@@ -208,6 +209,7 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
         "as in `flax==0.12.8`"
     )
     commit = commit_of(revision, str(ROOT), missing)
+    owned(folder.parent)
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from bench.runfile import EnvironmentInfo, ResultsWithSamples
 from bench.runfile.reader import read
 from bench.track.ab import document
 from bench.track.comparison import BASE, NEW, Comparison, Status
-from bench.track.sides import cells_of, depending, needed, require_common
+from bench.track.sides import DEEP, cells_of, depending, needed, require_common
 from common.errors import BakeoffError
 from tests.commands import command, how
 from tests.report.runs import section
@@ -101,12 +101,13 @@ def test_what_depends_on_the_difference_is_measured(base: Any, new: Any, entrant
 def test_cells_are_those_that_both_sides_have() -> None:
     both = {BASE: side("a"), NEW: side("b", haiku=False)}
     cells = cells_of(Selection(), both)
-    assert {cell.workload for cell in cells[BASE]} == {"toy", "seed"}
+    assert {cell.workload for cell in cells[BASE]} == {"toy", DEEP, "seed"}
     assert {cell.entrant for cell in require_common(cells, both)} == {"pure_jax"}
     with pytest.raises(BakeoffError, match="base and new have nothing in common"):
         require_common(cells_of(Selection(("haiku",)), both), both)
     metrics = needed(Selection(), cells)[BASE]
     assert metrics[Cell("haiku", "pure", "toy", "cpu")] == {"host_cost"}
+    assert metrics[Cell("haiku", "pure", DEEP, "cpu")] == {"host_cost"}
     at_seed = metrics[Cell("haiku", "pure", "seed", "cpu")]
     assert {"step", "compile", "import", "peak_rss"} <= at_seed
     wide = Selection(workloads=("seed",), metrics=("host_cost",))
