@@ -143,7 +143,8 @@ StyleNames = Annotated[
     list[str] | None, typer.Option("--style", metavar="NAME", help="These only; again, or as a,b.")
 ]
 WorkloadNames = Annotated[
-    list[str] | None, typer.Option("--workload", metavar="NAME", show_default="toy and seed")
+    list[str] | None,
+    typer.Option("--workload", metavar="NAME", show_default="toy, depth12 and seed"),
 ]
 MetricNames = Annotated[
     list[str] | None,

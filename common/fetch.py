@@ -59,12 +59,12 @@ def owned(folder: Path) -> Path:
     except OSError as error:
         why = (error.strerror or "cannot be made").lower()
         raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {NAME_ONE}") from error
-    if hasattr(os, "getuid"):
-        others = stat.S_IWGRP | stat.S_IWOTH
-        whose = "is another user's" if about.st_uid != os.getuid() else ""
-        if whose := whose or ("can be written by others" if about.st_mode & others else ""):
-            name = shortened(folder)
-            raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {NAME_ONE}")
+    whose = "is another user's" if about.st_uid != getattr(os, "getuid", lambda: 0)() else ""
+    if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
+        name = shortened(folder)
+        raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {NAME_ONE}")
+    if about.st_mode & stat.S_IWGRP:  # as some systems make all folders
+        folder.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IWGRP)
     return folder
 
 
@@ -86,6 +86,7 @@ def cached(name: str, source: Source, notify: Notify) -> Path:
         return path
     import pooch
 
+    owned(path.parent)
     notify(f"downloading {source.url} to {path}")
     pooch.get_logger().setLevel("WARNING")  # it would announce the download a second time
     instead = f"put the file at {path} by hand, or use --corpus PATH or --corpus synthetic"

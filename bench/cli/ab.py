@@ -98,7 +98,7 @@ def ab(
                 publish([found], chosen, output)
             raise
         sides.require_common(cells, both)
-        metrics = sides.needed(selection, cells)
+        metrics = sides.needed(selection, cells, budget)
         arguments = tuple(sys.argv[1:])
         task = Task("ab", arguments, metrics, both, extent, [names], BASE, selection.files)
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import shlex
+import sys
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,8 @@ from bench.cells import require_known
 from common.errors import BakeoffError, require_new
 from common.files import atomic_write
 
+HIDING = {"conftest", "__main__", *sys.stdlib_module_names}
+"""Modules that a file of this name would hide, beside those that can be imported."""
 EXAMPLES = """Examples:
 bakeoff new mine --model equinox
 bakeoff new mylib --into impls"""
@@ -52,10 +55,10 @@ def new(
     for kind, known in {"a workload": WORKLOADS, "an entrant": impls.names()}.items():
         if name in known:
             raise BakeoffError(f"there is {kind} {name!r} already; give another name")
-    if name == "conftest" or (find_spec(name) and not Path(f"{name}.py").exists()):
-        raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
     path = into / f"{name}.py"
     require_new(path, "file")
+    if name in HIDING or find_spec(name):
+        raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
     if model is None:
         skeleton = resources.files("bench.check").joinpath("skeleton.py.txt")
         command, text = "check", skeleton.read_text("utf-8")

@@ -116,18 +116,13 @@ def uv(*arguments: str, input_: str = "") -> None:
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     pythons = sorted(str(path) for path in pyenv.glob("versions/*/bin"))
     variables["PATH"] = os.pathsep.join([variables.get("PATH", os.defpath), *pythons])
-    settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv" / "uv.toml"
-    if settings.is_file():  # a mirror's address; but nothing from folders above the cache
-        variables.setdefault("UV_CONFIG_FILE", str(settings))
-    elif "UV_CONFIG_FILE" not in variables:
-        variables["UV_NO_CONFIG"] = "1"
     done = subprocess.run(  # noqa: S603 -- a list of arguments, no shell
         [find_uv_bin(), *arguments],
         input=input_,
         capture_output=True,
         text=True,
         env=variables,
-        cwd=owned(cache_folder()),
+        cwd=owned(cache_folder()).anchor,  # the user's settings count, and those of no folder
         check=False,
     )
     if done.returncode == 0:

@@ -147,7 +147,7 @@ def timed(ratio: Estimate) -> str:
     """
     value, low, high = ratio.value, ratio.low, ratio.high
     if value > LARGEST:
-        return f"above ×{LARGEST}"
+        return f"above ×{amount(LARGEST, '')}"
     high = None if high is None or high > LARGEST else high
     most = 3 if value < 2 else 2 if value < 10 else 1 if value < 100 else 0
     digits = _digits(value, low, high, most)
@@ -164,7 +164,8 @@ def change(estimate: Estimate) -> str:
     if estimate.form != "ratio":
         return words(estimate)
     if estimate.value >= 2:
-        return f"{timed(estimate)} times"
+        words_ = timed(estimate)
+        return words_ if estimate.value > LARGEST else f"{words_} times"
     low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
     return _signed(estimate.value - 1, low, high, ("%", 0.01))
 
@@ -213,6 +214,8 @@ def _signed(middle: float, low: float | None, high: float | None, unit: tuple[st
     """
     name, scale = unit
     middle /= scale
+    if abs(middle) > LARGEST:
+        return f"{middle:+.2e} {name}".rstrip()
     low, high = (None if end is None else end / scale for end in (low, high))
     digits = 0 if low is None and high is None else _digits(middle, low, high, 2)
     if abs(middle) < 10:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -153,13 +153,13 @@ def stretches(
     pooled: bool = False,
     margin: float = MARGIN,
 ) -> list[Estimate]:
-    """Return the differences of adjoining stretches of one level: a shift of 1 % that stays shows.
+    """Return where series change: the differences of adjoining stretches of one level.
 
-    Neighbours alone know as little after a hundred nights as after two. Stretches are found by PELT
-    (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints with a linear
+    Many nights at one level tell a shift of 1 %, which two neighbours do not. Stretches are found
+    by PELT (Killick, Fearnhead and Eckley 2012, "Optimal detection of changepoints with a linear
     computational cost"). Each place where one may end is a comparison: intervals and p are
-    corrected for all of them (Bonferroni), since the search takes the best. Machines have moods: in
-    a long series, a difference's error is at least what most neighbours differ by.
+    corrected for all of them (Bonferroni), since the search takes the best. In a long series, a
+    difference's error is at least what most neighbours differ by.
 
     Args:
         series: Rows of one cell and metric each, in the order of time; `environment` names when.
@@ -171,21 +171,33 @@ def stretches(
 
     places = sum(len(points) - 1 for points in series)
     rows = []
+
+    def apart(before: Sequence[Estimate], after: Sequence[Estimate], least: Spread) -> Estimate:
+        more: dict[str, Any] = {"comparisons": places, "pooled": pooled, "margin": margin}
+        spread = max(map(spread_of, (*before, *after)))
+        return difference(before, after, spread, least=least, **more)
+
     for points in series:
         known = [row for row in points if row.standard_error is not None]
         if len(known) < 2:
             continue
-        least, spread = wandering(known), spread_of(known[-1])
-        noise = [max(variance_of(row) + spread.sd**2, least.sd**2 / 2, TINIEST) for row in known]
+        least = wandering(known)
+        noise = [
+            max(variance_of(row) + spread_of(row).sd ** 2, least.sd**2 / 2, TINIEST)
+            for row in known
+        ]
         levels = np.array([position(row) for row in known]) / math.sqrt(float(np.median(noise)))
-        search = ruptures.Pelt(model="l2", min_size=1, jump=1).fit(levels[:, None])
+        search = ruptures.KernelCPD(kernel="linear", min_size=1).fit(levels[:, None])
         # A stretch is worth its end if the test below can tell it: its squared standard errors
         ends = search.predict(pen=float(special.ndtri(ALPHA / 2 / places)) ** 2)
         parts = [known[start:end] for start, end in pairwise([0, *ends])]
-        rows += [
-            difference(*both, spread, comparisons=places, pooled=pooled, margin=margin, least=least)
-            for both in pairwise(parts)
-        ]
+        # A noisy night can be a stretch by itself, from which nothing differs: it joins one
+        while changes := [apart(*both, least) for both in pairwise(parts)]:
+            weakest = max(range(len(changes)), key=lambda place: changes[place].p or 0.0)
+            if is_change(changes[weakest]):
+                break
+            parts[weakest : weakest + 2] = [[*parts[weakest], *parts[weakest + 1]]]
+        rows += changes
     return rows
 
 

@@ -22,6 +22,9 @@ GROWTH = 3.0
 """Factor by which a style may cost the host more between two calls of a larger program than between
 two of a tiny one: Python's own working set is evicted by it. On one core, one style was seen to
 take 2.6 times as much at `seed`, another 1.3 times."""
+FASTEST = 0.9
+"""Ratio to the baseline below which the same program may be impossible: where its buffers lie made
+4 % once."""
 LATER = 2.5
 """Half width of an interval in standard errors, for a few rows of many workers: those of two or
 three workers are wider, since their standard error is hardly known."""
@@ -115,18 +118,19 @@ def settled_by_program(
 def impossible(estimates: Iterable[Estimate], same_program: Collection[Cell]) -> dict[Cell, str]:
     """Return cells that run the baseline's program in less time than it can take, and why.
 
-    All that a style can save is what a call costs the baseline's host: less than its whole call at
-    a tiny size. What takes less keeps results, or does not compute them in each call.
+    All that a style can save is what a call costs the baseline's host: at most `GROWTH` times its
+    whole call at a tiny size. What takes less keeps results, or does not compute them in each call.
     """
     table, cells = EstimateTable(estimates), {}
     for cell in same_program:
         ratio, step = table.comparison(cell, STEP), table.amount(cell.baseline, STEP)
         call = table.amount(cell.baseline._replace(workload=TINY[0]), HOST)
-        if not (ratio and step and call) or ratio.high is None:
+        if not ratio or not step or ratio.high is None or ratio.high > FASTEST:
             continue
-        if step.value * (1 - ratio.high) > call.value:
+        saved = step.value * (1 - ratio.high)
+        if saved > GROWTH * call.value if call else cell.workload not in TINY:
             cells[cell] = (
-                f"it takes {ratio.value:.0%} of the time of the very program that it runs: it "
-                "cannot have run it in each call"
+                f"it takes {100 * ratio.value:.0f} % of the time of the very program that it runs: "
+                "it cannot have run it in each call"
             )
     return cells

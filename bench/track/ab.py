@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+import impls
 from bench.environments.spec import PACKAGES
 from bench.metrics import HOST, HOST_PER_ARRAY, STEP, label
 from bench.report.table import Column, Document, Row, Section, Table, percent
@@ -174,21 +175,22 @@ def _settling_command(it: Comparison) -> Iterator[str]:
     """Yield the command that settles what two files leave open, if what differs can be built."""
     unsettled = [row for row in it.rows if not it.settled(row) and row.metric in IN_TURNS]
     base, new = it.sides
-    specs = [base.commit, new.commit]  # revisions, each with its own lock
-    if base.commit == new.commit:
-        pairs = moved(base.versions, new.versions).items()
-        pins = {name: pair for name, pair in pairs if name in PACKAGES and all(pair)}
-        specs = [",".join(f"{name}=={pair[i]}" for name, pair in pins.items()) for i in (0, 1)]
-    if not unsettled or not all(specs) or any(CHANGED in commit for commit in specs):
+    pairs = moved(base.versions, new.versions).items()
+    pins = {name: pair for name, pair in pairs if name in PACKAGES and all(pair)}
+    specs = [",".join(f"{name}=={pair[i]}" for name, pair in pins.items()) for i in (0, 1)]
+    if not pins and base.commit != new.commit:
+        specs = [base.commit, new.commit]  # revisions, each with its own lock
+    if not unsettled or not all(specs) or any(CHANGED in spec for spec in specs):
         return
     options: dict[str, Sequence[str]] = {
         "base": specs[:1],
         "new": specs[1:],
-        "entrant": sorted({row.cell.entrant for row in unsettled}),
+        "entrant": sorted({row.cell.entrant for row in unsettled} & {*impls.names()}),
         "workload": sorted({row.cell.workload for row in unsettled}),
         "metric": sorted({row.metric for row in unsettled}, key=ORDER.index),
     }
-    given = (f"--{name} {','.join(some)}" for name, some in options.items() if len(some) <= NAMED)
+    few = {name: some for name, some in options.items() if 0 < len(some) <= NAMED}
+    given = (f"--{name} {','.join(some)}" for name, some in few.items())
     yield f"To settle what is open: `bakeoff ab {' '.join(given)}`"
 
 

@@ -18,6 +18,7 @@ from scipy import optimize
 
 from bench.metrics import HOST, HOST_IN_A_ROW, STEP, Kind
 from bench.stats.changes import TINIEST, Spread, position
+from bench.track.comparison import shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,6 +109,6 @@ def paule_mandel(rows: Sequence[Sequence[Estimate]]) -> Spread:
     variance = float(optimize.brentq(excess, 0.0, most)) if excess(0.0) > 0 else 0.0
     within = float(np.median([np.mean(error**2) for _, error in data]))
     known = variance / (variance + within) if variance else 1.0
-    styles = len({several[0].cell.arm for several in rows})
+    styles = len({shared(several[0])[:2] for several in rows})
     runs = max(len(x) for x, _ in data)
     return Spread(math.sqrt(variance), styles * (runs - 1) * known**2)

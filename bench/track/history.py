@@ -17,11 +17,11 @@ from msgspec.structs import replace
 
 import impls
 from bench.cells import BASELINE
-from bench.metrics import HOST_PER_ARRAY, METRICS, STEP, label
+from bench.metrics import HOST, HOST_PER_ARRAY, METRICS, STEP, label
 from bench.report.charts import lines
 from bench.report.table import Column, Document, Row, Section, Table, change, percent
 from bench.report.wording import few, main_workload, ordered, place, sentence, settling_words
-from bench.stats.changes import ALPHA, NO_SPREAD, is_change, stretches
+from bench.stats.changes import ALPHA, NO_SPREAD, stretches
 from bench.track.between_run_variance import spread
 from bench.track.comparison import (
     BENEATH,
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
 DAY, MINUTE = 10, 16
 """Characters of a time that are its day, and its minute."""
-CHARTS = (STEP, HOST_PER_ARRAY, "trace", "compile")
-"""Metrics whose charts are read without asking for more; all, where none of them was measured."""
+CHARTS = ("trace", "compile")
+"""Metrics whose charts are read without asking for more, beside a step's and the host's cost; all,
+where none of them was measured."""
 FIRST = 12
 """Changes that are read without asking for details."""
 
@@ -88,11 +89,15 @@ class Timeline:
     def changes(self) -> list[list[Estimate]]:
         """Changes, those together that are alike: of one metric and place, at one time, one way.
 
-        The largest come first; of runs, the newest. Exact numbers need no test.
+        The largest come first; of runs, the newest. Exact numbers need no test; those of which less
+        is not better, as the text of a program, are no change.
         """
         groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
-        for row in (*filter(is_change, self.differences), *exact_changes(self.counts.values())):
-            what = row.metric, row.cell.workload, row.cell.backend
+        for row in (*self.differences, *exact_changes(self.counts.values())):
+            if METRICS[row.metric].neutral:
+                continue
+            at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
+            what = row.metric, at, row.cell.backend
             groups[*what, row.against, row.environment, is_rise(row)].append(row)
         if self.measured:
             return sorted(groups.values(), key=lambda rows: -max(map(size, rows)))
@@ -154,7 +159,8 @@ def document(results: Results) -> Document:
         for rows in (changes[:FIRST], changes[FIRST:])
     )
     charts = dict(_charts(it))
-    drawn = [name for name in CHARTS if name in charts] or list(charts)
+    host = HOST_PER_ARRAY if HOST_PER_ARRAY in charts else HOST
+    drawn = [name for name in (STEP, host, *CHARTS) if name in charts] or list(charts)
     others = tuple(figure for name, figure in charts.items() if name not in drawn)
     sections = [
         Section("What changed", tuple(_failures(it)), first),
@@ -193,7 +199,8 @@ def _change_row(rows: Sequence[Estimate], it: Timeline) -> Row:
     first = rows[0]
     between = " and ".join(map(when, (first.against, first.environment)))
     styles = few([row.cell.arm.words for row in rows], NAMED)
-    what = f"{label(first.metric)} at {it.where(first.cell)}"
+    places = [*dict.fromkeys(it.where(row.cell) for row in rows)]
+    what = f"{label(first.metric)} at {few(places, NAMED)}"
     worse = is_rise(first) and not METRICS[first.metric].neutral
     return Row((what, growth(rows), between, causes(rows, it), styles), worse)
 

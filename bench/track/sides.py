@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from bench.runfile import Results
 
 DEEP = "depth12"
-"""Measured beside `toy` for host cost alone: what its 36 arrays more cost, each of them."""
+"""Measured beside `toy` for host cost alone: what each of its 18 more arrays costs."""
+DEEP_SECONDS = 300.0
+"""Budget from which on it is measured unless host cost is asked for by name: in less time, it would
+take what steps need."""
 WORKLOADS = ("toy", DEEP, "seed")
 """Measured unless others are asked for: host costs, and the tutorial's size."""
 IN_TURNS = [
@@ -195,16 +198,18 @@ def require_common(cells: Mapping[str, Sequence[Cell]], sides: Mapping[str, Side
 
 
 def needed(
-    selection: Selection, cells: Mapping[str, Sequence[Cell]]
+    selection: Selection, cells: Mapping[str, Sequence[Cell]], budget: float = DEEP_SECONDS
 ) -> dict[str, dict[Cell, frozenset[str]]]:
-    """Return the metrics that are measured of the cells of each side.
+    """Return the metrics that are measured of the cells of each side within so many seconds.
 
     Raises:
         BakeoffError: no cell has a metric that is asked for.
     """
 
     def wanted(cell: Cell) -> Iterable[str]:
-        return (HOST,) if cell.workload == DEEP and not selection.workloads else IN_TURNS
+        if cell.workload != DEEP or selection.workloads:
+            return IN_TURNS
+        return (HOST,) if HOST in selection.metrics or budget >= DEEP_SECONDS else ()
 
     some = {
         name: {

@@ -9,7 +9,6 @@ import gc  # noqa: F401 -- watched
 import os
 import sys
 import time  # noqa: F401 -- watched
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bench.worker.settings import affinity
@@ -49,8 +48,10 @@ class Surroundings:
                 value, other = before.get(name), now.get(name)
                 if same(value, other):
                     continue
-                with suppress(Exception):  # a setting that can be set once; a lower nice value
+                try:
                     put_back(kind, name, value)
+                except Exception:  # a setting that can be set once; a lower nice value
+                    before[name] = other  # one arm is named for it, and none that comes after
                 words = f"changed {name} from {value!r} to {other!r}"
                 changes.append(f"replaced {name}" if kind is functions else words)
         return "; ".join(changes)

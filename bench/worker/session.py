@@ -46,6 +46,8 @@ class Session:
         self.index: dict[Arm, int] = {}
         """The byte that says that it is an arm's turn."""
         self.workloads: dict[tuple[str, str], Arms] = {}
+        self.surroundings: dict[str, Surroundings] = {}
+        """What blocks on a backend run under, since the first one."""
         self.compiled: Callable[[], int] | None = None
         """Returns how many programs the process has compiled since the first block."""
         self.donate = False
@@ -167,7 +169,8 @@ class Session:
         """Measure one block of turns of this kind: fresh buffers, then rounds in random order."""
         opened_arms = self.on(workload, backend)
         self.compiled = self.compiled or compilations()
-        block = TimedBlock(self.at, self.compiled, Surroundings().changes, seed)
+        around = self.surroundings.setdefault(backend, Surroundings())
+        block = TimedBlock(self.at, self.compiled, around.changes, seed)
         untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
         timed = block.run(opened_arms, kind, [*map(Arm.of, arms)], rounds, untimed)
         self.turn.at()

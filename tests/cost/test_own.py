@@ -261,17 +261,22 @@ def test_the_advice_names_the_cheapest_style_and_what_to_change() -> None:
     assert "jax.tree.unflatten(structure, arrays)" in change
 
 
+def styles_added() -> set[str]:
+    """Return the styles of which cost.json has what they add to a call."""
+    rows = [row for row in read(Path("cost.json")).results.estimates if row.metric == HOST]
+    return {row.cell.style for row in rows if row.form == "added"}
+
+
 @pytest.mark.slow
 def test_a_step_is_measured_shown_and_reported(tmp_path: Path) -> None:
     begun("equinox")
     done_for_real(tmp_path, "cost my_equinox.py --budget 25 -o cost.json")
-    for _ in range(4):  # a slow machine has compiled by then, and no more: it goes on
-        rows = [row for row in read(Path("cost.json")).results.estimates if row.metric == HOST]
-        added = {row.cell.style for row in rows if row.form == "added"}
-        if added >= {"filter_jit", "pure"}:
-            break
-        done_for_real(tmp_path, "cost my_equinox.py --budget 25 --more cost.json -o more.json")
-        Path("more.json").replace("cost.json")
+    added = styles_added()
+    for _ in range(3):  # a slow machine has compiled by then, and no more: it goes on
+        if not added >= {"filter_jit", "pure"}:
+            done_for_real(tmp_path, "cost my_equinox.py --budget 25 --more cost.json -o more.json")
+            Path("more.json").replace("cost.json")
+            added = styles_added()
     assert added >= {"filter_jit", "pure"}
     shown = how(tmp_path) | {"capture_output": True, "check": True}
     report = subprocess.run(command("report", "cost.json", "--format", "text"), **shown)
