@@ -28,6 +28,8 @@ VERDICTS = {"slower": "#D55E00", "faster": "#009E73", "": "#888888"}
 PARTS = ("#0072B2", "#56B4E9", "#E69F00", "#CC79A7", "#D55E00", "#009E73")
 """After Okabe and Ito: told apart by the colour-blind, too."""
 DASHES = ([1, 0], [8, 3], [2, 2], [8, 3, 2, 3], [12, 4], [4, 4], [1, 4], [12, 3, 2, 3, 2, 3])
+LEAST_REACH = 1.1
+"""Factor by which a chart of lines reaches beyond its values, at least."""
 LINES = 24
 """Most lines of a chart: more cannot be told apart."""
 
@@ -95,7 +97,13 @@ def lines(
     points = [(arm, x, estimate) for arm, row in shown.items() for x, estimate in row.items()]
     _, first_x, first = points[0]
     name = _axis(first)
-    data = [{"arm": arm.words, "x": x, **_point(estimate)} for arm, x, estimate in points]
+    values = [estimate.value for _, _, estimate in points]
+    reach = max(max(values) / min(values), LEAST_REACH)
+    floor, ceiling = min(values) / reach, max(values) * reach
+    data = [
+        {"arm": arm.words, "x": x, **_point(estimate, floor, ceiling)}
+        for arm, x, estimate in points
+    ]
     if isinstance(first_x, str):
         x = _channel("x", "temporal", axis={"format": "%b %Y", "tickCount": 8})
     else:
@@ -186,13 +194,19 @@ def _axis(ratio: Estimate) -> str:
     return f"{label(ratio.metric)}, ratio to {ratio.against.removesuffix('/pure')}"
 
 
-def _point(estimate: Estimate) -> dict[str, Any]:
-    """Return the data of an estimate; an end that is not known is where its value is."""
+def _point(estimate: Estimate, floor: float = 0.0, ceiling: float = math.inf) -> dict[str, Any]:
+    """Return the data of an estimate; an end that is not known is where its value is.
+
+    So are both ends where one is beyond what the chart holds: the line would look like a mark.
+    """
     value = estimate.value
+    low, high = (value if end is None else end for end in (estimate.low, estimate.high))
+    if low < floor or high > ceiling:
+        low = high = value
     return {
         "value": value,
-        "low": value if estimate.low is None else estimate.low,
-        "high": value if estimate.high is None else estimate.high,
+        "low": low,
+        "high": high,
         "verdict": estimate.verdict if estimate.verdict in VERDICTS else "",
     }
 

@@ -89,12 +89,12 @@ class Timeline:
     def changes(self) -> list[list[Estimate]]:
         """Changes, those together that are alike: of one metric and place, at one time, one way.
 
-        The largest come first; of runs, the newest. Exact numbers need no test; those of which less
-        is not better, as the text of a program, are no change.
+        The largest come first; of runs, the newest. Exact numbers need no test. What nobody decides
+        by, as the length of a program or ten calls in a row beside one, is no change.
         """
         groups: dict[tuple[object, ...], list[Estimate]] = defaultdict(list)
         for row in (*self.differences, *exact_changes(self.counts.values())):
-            if METRICS[row.metric].neutral:
+            if METRICS[row.metric].neutral or not METRICS[row.metric].weight:
                 continue
             at = row.cell.workload if row.form == "ratio" else ""  # all sizes count alike
             what = row.metric, at, row.cell.backend
