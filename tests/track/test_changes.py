@@ -18,7 +18,7 @@ from bench.stats.changes import (
     is_change,
     stretches,
 )
-from bench.track.between_run_variance import BETWEEN, learned, scale
+from bench.track.between_run_variance import BETWEEN, learned, scale, spread
 
 HAIKU = Cell("haiku", "pure", "seed", "cpu")
 
@@ -109,6 +109,26 @@ def test_a_shift_that_stays_shows_among_nights_and_a_quiet_series_has_none(night
         near += any(abs(int(row.environment) - at) <= 3 and row.value > 1 for row in changes)
     assert false / times < 0.08  # 5 %, and two standard errors
     assert near / times > 0.9
+
+
+def test_each_night_has_its_noise() -> None:
+    rng, times, false, found = np.random.default_rng(5), 100, 0, 0
+    for _ in range(times):
+        # Ten nights of a style that took twice as long; it varied by more then
+        levels = [2.0] * 8 + [1.0] * 2
+        sds = [spread(ratio(level)).sd for level in levels]
+        rows = [
+            drawn(rng, *both, f"{n:02d}") for n, both in enumerate(zip(levels, sds, strict=True))
+        ]
+        changes = stretches([rows], spread)
+        assert changes[-1].environment == "08"
+        false += len(changes) > 1
+        # A shift that begins in a noisy night, which looks like a level of its own
+        nights = [drawn(rng, 1.03 if n >= 30 else 1.0, 0.0, f"{n:02d}") for n in range(60)]
+        nights[30] = replace(nights[30], value=nights[30].value * 0.98, standard_error=0.024)
+        found += [row.environment for row in stretches([nights])] in (["30"], ["31"])
+    assert false / times < 0.1  # 5 %, and two standard errors
+    assert found / times > 0.9
 
 
 def test_a_machine_with_moods_is_no_change() -> None:
