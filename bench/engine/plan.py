@@ -480,10 +480,11 @@ class Plan:
             return everything
         most = self.affordable(COLD_SHARE if self.turns() else 1.0)
         pure = [(group, cell) for group, cell in everything if cell.style == PURE]
-        for pairs in filter(None, (everything, pure)):
+        plain = [(group, cell) for group, cell in everything if cell.is_baseline]
+        for pairs in filter(None, (everything, pure, plain)):
             if sweeps * self.sweep_cost(pairs) + self.visits.proof_cost(pairs) <= most:
                 return pairs
-        return []
+        return [] if self.turns() else plain or pure or everything
 
     def wants_cold(self, group: Group, cell: Cell) -> bool:
         """Tell whether a cell has cold metrics of its own; one cell of a library has its import."""
