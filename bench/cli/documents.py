@@ -39,29 +39,27 @@ def show(
         terminal.show(document, console, details=details)
 
 
-def rendered(documents: Sequence[Document], format_: str) -> str:
-    """Return documents as the content of a file, in the format `html`, `md` or `text`."""
-    if format_ == "html":
-        from bench.report.page import page
-
-        return page(*documents)
-    if format_ == "md":
-        from bench.report.markdown import markdown
-
-        return "\n".join(map(markdown, documents))
-    file = io.StringIO()
-    show(*documents, details=True, file=file, width=WIDTH)
-    return file.getvalue()
-
-
 def publish(
     documents: Sequence[Document], format_: str, output: Path | None, *, details: bool = False
 ) -> None:
-    """Show documents on a terminal, or write them to a new file or standard output."""
-    if output is None and format_ == "text":
+    """Show documents on a terminal, or write them to a new file or standard output.
+
+    The format is `html`, `md` or `text`, which is for a terminal unless there is a file.
+    """
+    if format_ == "html":
+        from bench.report.page import page
+
+        give(page(*documents), output)
+    elif format_ == "md":
+        from bench.report.markdown import markdown
+
+        give("\n".join(map(markdown, documents)), output)
+    elif output is None:
         show(*documents, details=details)
     else:
-        give(rendered(documents, format_), output)
+        file = io.StringIO()
+        show(*documents, details=True, file=file, width=WIDTH)
+        give(file.getvalue(), output)
 
 
 def format_of(given: str | None, output: Path | None, formats: Iterable[str]) -> str:
