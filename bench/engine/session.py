@@ -7,7 +7,7 @@ import secrets
 import shlex
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -359,20 +359,16 @@ def results_of(
             row.failure = row.failure or wrong.get(row.cell)
         return results_of(task, plan, header, watch)
     usage, offer = watch.usage(), next(iter(task.sides.values())).offer
+    conditions = {"devices": offer.devices, "device_details": offer.details, **offer.conditions}
+    conditions["variables"] = offer.conditions.get("environment", {})
     results = ResultsWithSamples(
         kind=task.kind,
         base=task.base,
         arguments=header.arguments,
-        options=RunOptions(
-            budget_seconds=options.budget,
-            seed=options.seed,
-            margin=options.margin,
-            cores=options.cores,
-            donate=options.donate,
-        ),
+        options=msgspec.convert({**asdict(options), "budget_seconds": options.budget}, RunOptions),
         environments={name: side.info for name, side in task.sides.items()},
         setup=setup_of(task, header),
-        conditions=conditions_of(offer),
+        conditions=msgspec.convert(conditions, Conditions),
         cells=cells,
         estimates=estimates,
         notes=dict(task.notes),
@@ -437,16 +433,3 @@ def same_programs(cells: Sequence[CellResult]) -> set[Cell]:
     """Return the cells whose whole step is the baseline's program, of those that live."""
     proofs = {row.cell: row.proof for row in cells if row.failure is None}
     return {cell for cell, proof in proofs.items() if proof is not None and proof.same_program}
-
-
-def conditions_of(offer: Offer) -> Conditions:
-    """Return what a run was made in."""
-    facts = offer.conditions
-    return Conditions(
-        devices=offer.devices,
-        device_details=offer.details,
-        variables=facts.get("environment", {}),
-        affinity=facts.get("affinity"),
-        garbage_collector=facts.get("garbage_collector", ""),
-        threads=facts.get("threads", ""),
-    )
