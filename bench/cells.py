@@ -143,12 +143,9 @@ class Selection:
         entrants = [*offer.styles, *offer.problems]
         styles = sorted({style for names in offer.styles.values() for style in names})
         backends = [Device.of(name) for name in self.backends]
-        for kind, given, known in (
-            ("entrant", self.entrants, entrants),
-            ("style", self.styles, styles),
-            ("backend", [device.backend for device in backends], offer.backends),
-        ):
-            require_known(kind, given, known)
+        require_known("entrant", self.entrants, entrants)
+        require_known("style", self.styles, styles)
+        require_known("backend", [device.backend for device in backends], offer.backends)
         for device in backends:
             device.require(offer.details.get(device.backend, {}).get("count", 1))
         entrants = [name for name in entrants if name in (self.entrants or entrants)]

@@ -183,19 +183,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
                 "nothing to measure: no selected style and workload has the metric "
                 f"{', '.join(selection.metrics)}; choose others, or leave --metric out"
             )
+        versions = {name: offer.apart.get(name, offer.versions) for name in places}
+        sides = {
+            name: Side(there, offer, EnvironmentInfo(versions=versions[name]), heavy=bool(name))
+            for name, there in places.items()
+        }
         task = Task(
             kind="run",
             arguments=tuple(map(str, config.invocation_params.args)),
             needed={},
-            sides={
-                name: Side(
-                    there,
-                    offer,
-                    EnvironmentInfo(versions=offer.apart.get(name, offer.versions)),
-                    heavy=bool(name),
-                )
-                for name, there in places.items()
-            },
+            sides=sides,
             options=options,
             outside=selection.files,
             left_out=left_out,
@@ -385,11 +382,8 @@ def pytest_benchmark_compare_machine_info(
     compared_benchmark["machine_info"] = {name: theirs.get(name) for name in machine_info}
 
 
-def pytest_benchmark_update_json(
-    config: pytest.Config, benchmarks: list[Any], output_json: dict[str, Any]
-) -> None:
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     """Add what belongs to the run as a whole, failed cells with their reasons included."""
-    del benchmarks
     outcome = config.stash[BENCH].measured
     assert outcome is not None
     output_json["bakeoff"] = msgspec.to_builtins(outcome.results, enc_hook=float)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cells import require_known
+from bench.cells import Arm, require_known
 from bench.cli import tracking
 from bench.cli.documents import format_of
 from bench.options import BackendName, Budget, Options, Output, StepFile
@@ -56,7 +56,6 @@ def bisect(
 
     Exit status: 0 found, 1 stopped before that, 2 wrong use, 130 Ctrl-C.
     """
-    from bench.cells import Arm
     from bench.environments.builder import Builder
     from bench.metrics import METRICS
     from bench.report.terminal import Progress
@@ -87,14 +86,8 @@ def bisect(
     console = tracking.error_console()
     record = track.SearchRecord(cell=cell, metric=metric, good=str(ends[0]), bad=str(ends[1]))
     with tracking.machine(), Progress(console, budget) as shown:
-        search = Bisection(
-            selection,
-            record,
-            Builder(notify=lambda text: console.print(f"  {text}")),
-            console.print,
-            shown,
-            budget,
-        )
+        builder = Builder(notify=lambda text: console.print(f"  {text}"))
+        search = Bisection(selection, record, builder, console.print, shown, budget)
         try:
             results = search.run(*ends)
         except KeyboardInterrupt:

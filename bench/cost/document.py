@@ -91,18 +91,10 @@ def table(costs: CostTable, step: Step, styles: Sequence[StyleCost]) -> Table:
         other = cheaper(style.entrant, style.style, per_array)
         if other and (note := impls.caveat(style.entrant, style.style, other)):
             notes[f"{style.entrant} {other}: {note}."] = None
-        rows.append(
-            Row(
-                (
-                    style.arm.words,
-                    cost,
-                    percent(max(0.0, cost.value) / step.seconds),
-                    percent(max(0.0, cost.value - hidden) / step.seconds),
-                    f"`{other}`" if other else "",
-                    style.per_array,
-                )
-            )
-        )
+        shown = (cost.value, cost.value - hidden)
+        parts = (percent(max(0.0, seconds) / step.seconds) for seconds in shown)
+        instead = f"`{other}`" if other else ""
+        rows.append(Row((style.arm.words, cost, *parts, instead, style.per_array)))
     return Table(COLUMNS, tuple(rows), notes=tuple(notes)).without_empty()
 
 

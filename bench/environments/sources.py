@@ -164,7 +164,10 @@ def state_of(source: Source, folder: Path, notify: Callable[[str], None]) -> Sta
     repository, commit = head(source, folder, notify)
     if source.revision or "://" in source.location or (files := changed_files(source)) is None:
         return State(commit[:NAMED], repository, commit, None)
-    changed = f"changed.{digest_of(source, files)}"
+    digest = hashlib.sha256()
+    for name in files:
+        digest.update(f"{name}\n".encode() + (Path(source.location) / name).read_bytes())
+    changed = f"changed.{digest.hexdigest()[:NAMED]}"
     return State(".".join(filter(None, [commit[:NAMED], changed])), repository, commit, files)
 
 
@@ -245,14 +248,6 @@ def changed_files(source: Source) -> list[str] | None:
         for path in folder.rglob("*")
         if path.is_file() and not LEFT_OUT & {*path.relative_to(folder).parts}
     )
-
-
-def digest_of(source: Source, files: list[str]) -> str:
-    """Return some digits that are the same for the same files."""
-    digest = hashlib.sha256()
-    for name in files:
-        digest.update(f"{name}\n".encode() + (Path(source.location) / name).read_bytes())
-    return digest.hexdigest()[:NAMED]
 
 
 def commit_of(revision: str, repository: str, missing: str) -> str:

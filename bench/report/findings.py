@@ -254,8 +254,6 @@ def explains(host: Estimate, ratio: Estimate, base: Estimate | None) -> bool:
     Between two calls of a larger program the host may take up to `GROWTH` times as long; on several
     cores, a part of what it does overlaps with the step.
     """
-    if base is None or host.low is None or host.high is None:
-        return False
-    if ratio.low is None:
+    if base is None or host.low is None or host.high is None or ratio.low is None:
         return False
     return host.low > 0 and 0 < base.value * (ratio.low - 1) <= GROWTH * host.high

@@ -8,9 +8,9 @@ costs. A file with a whole `make_step()` has that as one more arm, `NAME/step`, 
 from __future__ import annotations
 
 import math
-import operator
 import sys
 from functools import cached_property
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +108,9 @@ class OwnStep:
         """Return an error that names the file."""
         return BakeoffError(f"{self.path.name}: {text}")
 
-    def model(self) -> Any:
-        """Return a new model."""
-        return self.module.make_model()
-
     def held(self) -> tuple[str, Library]:
         """Return the name of the library that holds the model, and how that is trained."""
-        model, names = self.model(), []
+        model, names = self.module.make_model(), []
         for name in [*impls.usual()[1:], BASELINE.entrant]:
             if name != BASELINE.entrant and impls.readable(name).models not in sys.modules:
                 continue
@@ -159,7 +155,7 @@ class OwnStep:
         """Return the first parameters and the optimiser's first state."""
         if not self.has_model:
             return AtRest((), ())
-        params, others, _ = self.library.split(self.model())
+        params, others, _ = self.library.split(self.module.make_model())
         return AtRest(params, self.optimiser.init(params), others)
 
     def make(self, arm: Arm, *, donate: bool = False) -> TrainStep:
@@ -171,15 +167,16 @@ class OwnStep:
             style = plain_style(self.library, flat=self.entrant != BASELINE.entrant)
         else:
             style = self.styles[arm.style]
-        return style(self.model(), self.loss, self.optimiser, donate=donate)
+        return style(self.module.make_model(), self.loss, self.optimiser, donate=donate)
 
     def check(self) -> None:
         """Raise BakeoffError where the batch changes, or the loss is not one number."""
         batch = self.batch()
         if not self.has_model:
             return
-        params, others, static = self.library.split(self.model())
-        if not same(params, self.library.split(self.model())[0]):
+        first, second = (self.library.split(self.module.make_model()) for _ in range(2))
+        params, others, static = first
+        if not same(params, second[0]):
             raise self.problem(
                 "make_model returns other parameters in its second call; draw them with a fixed "
                 "seed"
@@ -323,6 +320,4 @@ def same(first: Any, second: Any) -> bool:
         return leaf.dtype, leaf.shape, np.asarray(leaf).tobytes()
 
     ours, theirs = jax.tree.leaves(first), jax.tree.leaves(second)
-    return len(ours) == len(theirs) and all(
-        map(operator.eq, *(map(content, t) for t in (ours, theirs)))
-    )
+    return len(ours) == len(theirs) and all(map(eq, map(content, ours), map(content, theirs)))
