@@ -189,18 +189,15 @@ class Driver:
         try:
             return typed(action, self.asked(action)), None
         except AnswerError as error:
+            reason, stderr = f"worker failed (it answered `{action.do}`: {error})", ""
             arm = self.workers[action.worker].recorder.who() if action.do != "cold" else None
-            failed = WorkerFailedError(
-                f"worker failed (it answered `{action.do}`: {error})", "", arm
-            )
         except OSError as error:  # no room for its files, or no process more
-            failed = WorkerFailedError(
-                f"worker failed (it cannot be started: {error.strerror})", "", None
-            )
+            reason, stderr = f"worker failed (it cannot be started: {error.strerror})", ""
+            arm = None
         except WorkerFailedError as error:
-            failed = error
+            reason, stderr, arm = error.reason, error.stderr, error.arm
         self.end(action)
-        return None, Death(failed.reason, failed.stderr, self.blamed(action, failed.arm))
+        return None, Death(reason, stderr, self.blamed(action, arm))
 
     def asked(self, action: Action) -> Any:
         """Return the record that a worker gives; starts it and ends it."""
@@ -231,8 +228,7 @@ class Driver:
                 rest = files | {"arms": arms, "cache": str(cache), "seed": action.seed}
                 rest["check_programs"] = action.check
             case "cold":
-                entrant, style = Arm.of(arms[0]).code
-                rest = place | files | {"entrant": entrant, "style": style}
+                rest = place | files | Arm.of(arms[0]).code._asdict()
             case "block":
                 rest = place | {"arms": arms, "kind": action.kind, "seed": action.seed}
                 rest["rounds"] = action.rounds
@@ -264,8 +260,7 @@ class Driver:
 
     def end(self, action: Action) -> None:
         """End an action's worker, if it lives."""
-        worker = self.workers.pop(action.worker, None)
-        if worker is not None:
+        if worker := self.workers.pop(action.worker, None):
             worker.close()
 
 
