@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 import typer
 
 from bench.cells import Cell
@@ -97,8 +98,7 @@ def csv_rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
     for run in runs:
         about = {"run": run.name, "when": run.when}
         for row in run.results.estimates:
-            fields = {name: getattr(row, name) for name in COLUMNS if hasattr(row, name)}
-            yield about | fields | row.cell._asdict()
+            yield about | msgspec.structs.asdict(row) | row.cell._asdict()
         for result in run.results.cells:
             where = about | {"environment": result.environment} | result.cell._asdict()
             if result.failure is not None:
@@ -110,7 +110,7 @@ def csv_rows(runs: Iterable[Run]) -> Iterator[dict[str, Any]]:
 def csv_text(runs: Iterable[Run]) -> str:
     """Return the rows of runs as CSV with a header; an unknown field is empty."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in csv_rows(runs):
         writer.writerow({name: _safe(value) for name, value in row.items()})

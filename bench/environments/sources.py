@@ -52,9 +52,8 @@ class Source:
 
     def __str__(self) -> str:
         of_url = "git+" if "://" in self.location else ""
-        return (
-            f"{self.package} @ {of_url}{self.location}{f'@{self.revision}' * bool(self.revision)}"
-        )
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.package} @ {of_url}{self.location}{revision}"
 
 
 class State(NamedTuple):
@@ -179,10 +178,11 @@ def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[s
     repository = source.location
     if "://" in repository:
         mirror = folder / "mirrors" / hashlib.sha256(repository.encode()).hexdigest()[:16]
-        known = mirror.exists() and COMMIT.fullmatch(source.revision)
-        if not (known and has(mirror, source.revision)):
-            notify(f"fetching {repository}")
-            fetch(repository, mirror)
+        if mirror.exists() and COMMIT.fullmatch(source.revision):
+            with suppress(BakeoffError):  # else it has to be fetched first
+                return str(mirror), commit_of(source.revision, str(mirror), "")
+        notify(f"fetching {repository}")
+        fetch(repository, mirror)
         repository = str(mirror)
     elif not (Path(repository) / ".git").exists():
         if source.revision:
@@ -200,15 +200,6 @@ def fetch(url: str, mirror: Path) -> None:
         command = ("-C", str(mirror), "fetch", "--quiet", "--prune", "origin")
     mirror.parent.mkdir(parents=True, exist_ok=True)
     git(*command, failed=f"{url} cannot be fetched")
-
-
-def has(repository: Path, commit: str) -> bool:
-    """Tell whether a repository has a commit."""
-    try:
-        git("-C", str(repository), "cat-file", "-e", f"{commit}^{{commit}}")
-    except BakeoffError:
-        return False
-    return True
 
 
 def commits_between(first: Source, last: Source, folder: Path) -> list[str]:
