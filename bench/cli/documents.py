@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.errors import BakeoffError, require_new
 
@@ -20,21 +20,16 @@ ENDINGS = {"text": ("txt", "text"), "md": ("md", "markdown"), "html": ("html", "
 """Endings of files, where they are not the name of a format."""
 
 
-def show(
-    *documents: Document,
-    details: bool = False,
-    file: IO[str] | None = None,
-    width: int | None = None,
-) -> None:
+def show(*documents: Document, details: bool = False, **to: Any) -> None:
     """Print documents, with their folded parts if `details` are asked for.
 
-    They go to standard output, as wide as the terminal is, unless there is a file and a width.
+    They go to standard output, as wide as the terminal is, unless `to` has a file and a width.
     """
     from rich.console import Console
 
     from bench.report import terminal
 
-    console = Console(highlight=False, file=file, width=width)
+    console = Console(highlight=False, **to)
     for document in documents:
         terminal.show(document, console, details=details)
 
