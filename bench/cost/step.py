@@ -51,14 +51,11 @@ class OwnCost:
     """Views of what was measured of a step on one backend."""
 
     def __init__(self, results: Results) -> None:
-        self.results, self.table = results, results.table
+        self.table = results.table
         self.baseline = results.cells[0].cell.baseline
         """Plain JAX's."""
-        step = self.table.amount(self.baseline, STEP)
-        self.step = step or self.table.amount(self.baseline, HOST)
+        self.step = self.table.amount(self.baseline, STEP) or self.table.amount(self.baseline, HOST)
         """Plain JAX's step, else that on one core."""
-        self.where = " on one core" if self.baseline.backend == "cpu" else ""
-        """The core that host costs are measured on, in words."""
         self.cells = [row for row in results.cells if row.cell.arm not in REFERENCE]
         """All but the references."""
         file, entrants = self.baseline.workload, (row.cell.entrant for row in self.cells)
@@ -197,9 +194,10 @@ def answer(it: OwnCost) -> tuple[str, str]:
         for line in about.write.get(name, f"your {name}").splitlines()
     ]
     less = unsigned(costs[better]) if better in costs else "nothing"
+    where = " on one core" if it.baseline.backend == "cpu" else ""
     return (
         f"{at}, write `{better}`: `{style}` {it.times(style, better)}adds {unsigned(usual)} to "
-        f"plain JAX's call{it.where}, and `{better}` {less}.",
+        f"plain JAX's call{where}, and `{better}` {less}.",
         "\n".join(lines),
     )
 

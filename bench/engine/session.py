@@ -417,16 +417,11 @@ def estimates_of(
     programs: dict[Cell, str] = {}
     for row in cells:  # of two environments, cells share compile times that share both programs
         programs[row.cell] = f"{programs.get(row.cell, '')} {row.program}" if row.program else ""
-    estimates = estimate(
-        samples,
-        base,
-        margin=options.margin,
-        programs=programs,
-        least_cold=1 if options.cold_samples is not None else least_cold,
-    )
+    margin, least = options.margin, least_cold if options.cold_samples is None else 1
+    estimates = estimate(samples, base, margin=margin, programs=programs, least_cold=least)
     if base:
-        return [*estimates, *per_array(estimates, base, options.margin)]
-    return settled_by_program(estimates, same_programs(cells), options.margin)
+        return [*estimates, *per_array(estimates, base, margin)]
+    return settled_by_program(estimates, same_programs(cells), margin)
 
 
 def same_programs(cells: Sequence[CellResult]) -> set[Cell]:

@@ -83,10 +83,8 @@ class View:
 
     def hosts(self) -> dict[Arm, Estimate]:
         """Return what arms add to a call, at the smallest workload where that is known."""
-        hosts: dict[Arm, Estimate] = {}
-        for workload in reversed(self.workloads):
-            hosts |= self.comparisons(workload, HOST)
-        return hosts
+        rows = (self.comparisons(workload, HOST) for workload in reversed(self.workloads))
+        return {arm: host for row in rows for arm, host in row.items()}
 
 
 def views(results: Results) -> Iterator[View]:

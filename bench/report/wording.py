@@ -29,9 +29,7 @@ def ordered(workloads: Iterable[str]) -> list[str]:
 
     def size(name: str) -> tuple[float, ...]:
         known = WORKLOADS.get(name)
-        if known is None:
-            return (math.inf,)
-        return known.width, known.layers, known.batch, known.chunk
+        return (known.width, known.layers, known.batch, known.chunk) if known else (math.inf,)
 
     return sorted(dict.fromkeys(workloads), key=size)
 

@@ -59,9 +59,8 @@ class Inputs:
 
     zero = hidden
 
-    def data(self, seed: int = 1) -> Any:
+    def data(self, _seed: int = 1) -> Any:
         """Return the batch."""
-        del seed
         return jax.tree.map(jnp.copy, self.batch)  # a step may take what it is given
 
 
@@ -212,9 +211,8 @@ class OwnArms(Arms):
         """Return a new step of an arm."""
         return self.own.make(arm, donate=self.donate)
 
-    def load(self, step: TrainStep, scale: float) -> None:
+    def load(self, step: TrainStep, _scale: float) -> None:
         """Give a step fresh buffers; of a user's own model, they have the first numbers."""
-        del scale
         step.load(self.case.fresh())
 
     def losses(self, step: Any) -> np.ndarray:
@@ -280,9 +278,8 @@ class OwnArms(Arms):
                 )
         return away, losses
 
-    def facts_of(self, arm: Arm) -> dict[str, float | None]:
+    def facts_of(self, _arm: Arm) -> dict[str, float | None]:
         """Return exact numbers of an arm that need no call."""
-        del arm
         params = jax.tree.leaves(self.case.start.params)
         return {
             "parameters": sum(leaf.size for leaf in params),
