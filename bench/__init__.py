@@ -15,12 +15,10 @@ Rooms import those that come after them: `cli`, `fleet`, `trials`, `cost`, `trac
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 
-def pytest_load_initial_conftests(early_config: Any, args: list[str]) -> None:
+def pytest_load_initial_conftests(args: list[str]) -> None:
     """Say where `pytest bench` runs, where it is called elsewhere: pytest asks all plugins."""
-    del early_config
     if "bench" in args and not Path("bench").exists():
         import pytest
 

@@ -185,9 +185,8 @@ class Selection:
         if SAMPLED[metric].named:
             return False
         several = any(cell.workload in names for names in TOGETHER.values())
-        if self.workloads and not several:
-            return True
-        return metric in USUAL.get(cell.workload, SAMPLED)
+        every = bool(self.workloads) and not several
+        return every or metric in USUAL.get(cell.workload, SAMPLED)
 
 
 def require_known(kind: str, names: Iterable[str], known: Collection[str]) -> None:

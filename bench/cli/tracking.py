@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -95,11 +95,9 @@ def machine() -> Iterator[None]:
     """Have this machine to oneself, also while workers are asked what they have."""
     from bench.engine.machine import machine_lock
 
-    lock = machine_lock()
-    try:
+    with ExitStack() as stack:
+        stack.callback(machine_lock().release)
         yield
-    finally:
-        lock.release()
 
 
 def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> Measured:

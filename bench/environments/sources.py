@@ -181,8 +181,12 @@ def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[s
         if mirror.exists() and COMMIT.fullmatch(source.revision):
             with suppress(BakeoffError):  # else it has to be fetched first
                 return str(mirror), commit_of(source.revision, str(mirror), "")
-        notify(f"fetching {repository}")
-        fetch(repository, mirror)
+        notify(f"fetching {repository}")  # its branches and tags
+        command = ("clone", "--quiet", "--mirror", "--", repository, str(mirror))
+        if mirror.exists():
+            command = ("-C", str(mirror), "fetch", "--quiet", "--prune", "origin")
+        mirror.parent.mkdir(parents=True, exist_ok=True)
+        git(*command, failed=f"{repository} cannot be fetched")
         repository = str(mirror)
     elif not (Path(repository) / ".git").exists():
         if source.revision:
@@ -191,15 +195,6 @@ def head(source: Source, folder: Path, notify: Callable[[str], None]) -> tuple[s
     wanted = source.revision or "HEAD"
     missing = f"{source}: there is no revision {wanted!r} there"
     return repository, commit_of(wanted, repository, missing)
-
-
-def fetch(url: str, mirror: Path) -> None:
-    """Bring a repository's branches and tags to a mirror on this machine."""
-    command = ("clone", "--quiet", "--mirror", "--", url, str(mirror))
-    if mirror.exists():
-        command = ("-C", str(mirror), "fetch", "--quiet", "--prune", "origin")
-    mirror.parent.mkdir(parents=True, exist_ok=True)
-    git(*command, failed=f"{url} cannot be fetched")
 
 
 def commits_between(first: Source, last: Source, folder: Path) -> list[str]:

@@ -173,9 +173,8 @@ class Arms:
         """Return the losses of ten training steps from the same start."""
         return trajectory(step, self.case)
 
-    def apart(self, arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
+    def apart(self, _arm: Arm, losses: np.ndarray, expected: np.ndarray) -> float:
         """Return how far an arm's ten losses are from others, in nats per character."""
-        del arm
         return float(np.max(np.abs(losses - expected)))
 
     def judged(self, step: TrainStep, baseline: np.ndarray) -> tuple[dict[str, float], np.ndarray]:

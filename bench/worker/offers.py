@@ -34,11 +34,9 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     for name in [] if steps else entrants or impls.usual():
         try:
             entrant, declared = impls.load(name), impls.declared(name)
-        except BakeoffError as error:
-            by_entrant["problems"][name] = str(error)
-            continue
-        except Exception:
-            by_entrant["problems"][name] = f"import failed: {last_line()}"
+        except Exception as error:
+            ours = isinstance(error, BakeoffError)
+            by_entrant["problems"][name] = str(error) if ours else f"import failed: {last_line()}"
             continue
         libraries.append(entrant.distribution)
         styles = list(entrant.styles)
