@@ -6,7 +6,7 @@ import keyword
 import shlex
 import sys
 from importlib import resources
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +57,7 @@ def new(
             raise BakeoffError(f"there is {kind} {name!r} already; give another name")
     path = into / f"{name}.py"
     require_new(path, "file")
-    if name in HIDING or find_spec(name):
+    if name in HIDING or PathFinder.find_spec(name):
         raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
     if model is None:
         skeleton = resources.files("bench.check").joinpath("skeleton.py.txt")
