@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import shlex
 import sys
+import sysconfig
 from importlib import resources
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Annotated
 import typer
 
 from bench.cells import require_known
+from bench.worker.settings import ROOT
 from common.errors import BakeoffError, require_new
 from common.files import atomic_write
 
 HIDING = {"conftest", "__main__", *sys.stdlib_module_names}
 """Modules that a file of this name would hide, beside those that can be imported."""
+INSTALLED = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(ROOT)]
+"""Folders of libraries, and of this project and its tests."""
 EXAMPLES = """Examples:
 bakeoff new mine --model equinox
 bakeoff new mylib --into impls"""
@@ -57,7 +61,7 @@ def new(
             raise BakeoffError(f"there is {kind} {name!r} already; give another name")
     path = into / f"{name}.py"
     require_new(path, "file")
-    if name in HIDING or PathFinder.find_spec(name):
+    if name in HIDING or PathFinder.find_spec(name, INSTALLED):
         raise BakeoffError(f"a file {name}.py would hide the module {name}; give another name")
     if model is None:
         skeleton = resources.files("bench.check").joinpath("skeleton.py.txt")
