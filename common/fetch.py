@@ -1,16 +1,14 @@
 """Named downloads: over https, cached, checked, announced, and never needed by a default run."""
 
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import BakeoffError, shortened
+from common.errors import BakeoffError
 
 type Notify = Callable[[str], None]
 
-NAME_ONE = "name one by BAKEOFF_CACHE that is yours alone"
 TIMEOUT_SECONDS = 30.0
 """Longest wait for a connection, and between two packets."""
 
@@ -43,29 +41,8 @@ def cache_folder() -> Path:
         import pooch  # here, since a benchmark worker imports `common` where pooch is not installed
 
         return Path(pooch.os_cache("jax-bakeoff"))
-    except RuntimeError as error:  # no home
-        raise BakeoffError(f"there is no cache folder: {error}; {NAME_ONE}") from error
-
-
-def owned(folder: Path) -> Path:
-    """Return a cache folder, made if it is not there, for what is run from it.
-
-    Raises:
-        BakeoffError: it cannot be made, is another user's, or others can write there.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.stat()
-    except OSError as error:
-        why = (error.strerror or "cannot be made").lower()
-        raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {NAME_ONE}") from error
-    whose = "is another user's" if about.st_uid != getattr(os, "getuid", lambda: 0)() else ""
-    if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
-        name = shortened(folder)
-        raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {NAME_ONE}")
-    if about.st_mode & stat.S_IWGRP:  # as some systems make all folders
-        folder.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IWGRP)
-    return folder
+    except RuntimeError as error:
+        raise BakeoffError(f"no cache folder ({error}): name one by BAKEOFF_CACHE") from error
 
 
 def cached(name: str, source: Source, notify: Notify) -> Path:
@@ -86,7 +63,6 @@ def cached(name: str, source: Source, notify: Notify) -> Path:
         return path
     import pooch
 
-    owned(path.parent)
     notify(f"downloading {source.url} to {path}")
     pooch.get_logger().setLevel("WARNING")  # it would announce the download a second time
     instead = f"put the file at {path} by hand, or use --corpus PATH or --corpus synthetic"

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KINDS = {
@@ -78,39 +78,17 @@ def read_regular(path: Path, most: int) -> bytes:
 
 
 @contextmanager
-def partial_file(path: Path, *, new: bool = False) -> Iterator[Path]:
-    """Yield where to write a file, which gets its name when all of it is on the disk.
-
-    Raises:
-        FileExistsError: there is such a file by then, and it was to be `new`.
-    """
+def partial_file(path: Path, name: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
+    """Yield where to write a file, which gets its `name` when all of it is on the disk."""
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        if new:
-            name_new(partial, path)
-        else:
-            partial.replace(path)
+        name(partial, path)
     finally:
         with suppress(OSError):
             partial.unlink()
-
-
-def name_new(file: Path, path: Path) -> None:
-    """Give a file a second name; raise FileExistsError where there is such a file.
-
-    Where there are no hard links, another process could still be between the look and the name.
-    """
-    try:
-        path.hardlink_to(file)
-    except FileExistsError:
-        raise
-    except OSError:
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-        file.replace(path)
 
 
 def atomic_write(path: Path, data: str | bytes) -> None:

@@ -27,10 +27,10 @@ import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
 from bench.environments.sources import built, commit_of, git, state_of
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
-from bench.environments.uv import UnsolvableError, compiled, minor, uv
+from bench.environments.uv import UnsolvableError, compiled, minor, owned, uv
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
-from common.fetch import cache_folder, owned
+from common.fetch import cache_folder
 from common.files import atomic_write
 
 if TYPE_CHECKING:

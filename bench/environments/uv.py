@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from common.errors import BakeoffError
-from common.fetch import cache_folder, owned
+from common.errors import BakeoffError, shortened
+from common.fetch import cache_folder
 
 if TYPE_CHECKING:
     import datetime
@@ -34,6 +35,7 @@ UNSOLVABLE = re.compile("No solution found|unsatisfiable|no usable wheels|No int
 """Parts of uv's messages when releases or a Python cannot be had."""
 WHEELS = ("--only-binary", ":all:")
 """Options of uv with which no package is built from its source."""
+YOURS = "name one by BAKEOFF_CACHE that is yours alone"
 LONGEST_MESSAGE = 400
 """Characters of uv's messages that are shown."""
 MOST_RELEASES = 200
@@ -101,6 +103,27 @@ def releases_between(package: str, low: str, high: str, python: str) -> list[str
             break
         releases.append(pin.partition("==")[2])
     return releases[::-1]
+
+
+def owned(folder: Path) -> Path:
+    """Return a cache folder, made if it is not there, for what is run from it.
+
+    Raises:
+        BakeoffError: it cannot be made, is another user's, or others can write there.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.stat()
+    except OSError as error:
+        why = (error.strerror or "cannot be made").lower()
+        raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {YOURS}") from error
+    whose = "is another user's" if about.st_uid != getattr(os, "getuid", lambda: 0)() else ""
+    if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
+        name = shortened(folder)
+        raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {YOURS}")
+    if about.st_mode & stat.S_IWGRP:  # as some systems make all folders
+        folder.chmod(stat.S_IMODE(about.st_mode) & ~stat.S_IWGRP)
+    return folder
 
 
 def uv(*arguments: str, input_: str = "") -> None:

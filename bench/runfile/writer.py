@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +61,22 @@ def whole_file(path: Path, what: str = "") -> Iterator[Path]:
         BakeoffError: it cannot be written.
     """
     try:
-        with partial_file(path, new=True) as partial:
+        with partial_file(path, name_new) as partial:
             yield partial
     except OSError as error:
         raise BakeoffError(f"{what}{path} cannot be written: {error.strerror}") from error
+
+
+def name_new(file: Path, path: Path) -> None:
+    """Give a file a second name; raise FileExistsError where there is such a file.
+
+    Where there are no hard links, another process could still be between the look and the name.
+    """
+    try:
+        path.hardlink_to(file)
+    except FileExistsError:
+        raise
+    except OSError:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        file.replace(path)

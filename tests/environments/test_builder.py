@@ -35,10 +35,10 @@ from bench.environments.uv import (
     UnsolvableError,
     installed,
     minor,
+    owned,
     releases_between,
 )
 from bench.worker.settings import ROOT
-from common.fetch import owned
 from common.versions import COMMON
 from tests.commands import refusal
 from tests.environments.repository import git
