@@ -51,7 +51,7 @@ def machine_lock() -> filelock.BaseFileLock:
         lock.acquire()
     except filelock.Timeout as error:
         process = ""
-        with suppress(OSError, ValueError), opened(owner, os.O_RDONLY) as file:
+        with suppress(OSError, ValueError), open_regular(owner, os.O_RDONLY) as file:
             process = f" (process {int(file.read(MOST_DIGITS))})"
         raise BakeoffError(
             f"another run{process} is measuring on this machine, and two would measure each other: "
@@ -59,13 +59,13 @@ def machine_lock() -> filelock.BaseFileLock:
         ) from error
     except OSError as error:
         raise BakeoffError(f"cannot take the lock {path}: {error.strerror}") from error
-    with suppress(OSError), opened(owner, os.O_WRONLY | os.O_CREAT) as file:
+    with suppress(OSError), open_regular(owner, os.O_WRONLY | os.O_CREAT) as file:
         file.truncate()
         file.write(str(os.getpid()))
     return lock
 
 
-def opened(path: Path, flags: int) -> IO[str]:
+def open_regular(path: Path, flags: int) -> IO[str]:
     """Return a regular file that anybody may have put into a folder of all users.
 
     No link is followed, and no pipe waited for.

@@ -27,7 +27,7 @@ import impls
 from bench.engine.process import Place, WorkerFailedError, ask_once
 from bench.environments.sources import built, commit_of, git, state_of
 from bench.environments.spec import LOCK, BuildRequest, of_entrant, of_spec
-from bench.environments.uv import UnsolvableError, compiled, minor, owned, uv
+from bench.environments.uv import UnsolvableError, compiled, minor, require_own, uv
 from bench.worker.settings import ROOT
 from common.errors import BakeoffError
 from common.fetch import cache_folder
@@ -95,7 +95,7 @@ class Builder:
             return Environment(spec, Place())
         root, commit = ROOT, None
         if spec.revision is None:
-            owned(self.folder.parent)
+            require_own(self.folder.parent)
         else:
             root, commit = checkout(spec.revision, self.folder.parent / "revisions")
             if not (root / LOCK).exists():
@@ -122,7 +122,7 @@ class Builder:
 
     def place_of(self, entrant: str) -> Place:
         """Return where the workers of an entrant's own environment run; build it if need be."""
-        owned(self.folder.parent)
+        require_own(self.folder.parent)
         interpreter, _, _ = self.built(of_entrant(entrant))
         return Place.of(interpreter)
 
@@ -209,7 +209,7 @@ def checkout(revision: str, folder: Path) -> tuple[Path, str]:
         "as in `flax==0.12.8`"
     )
     commit = commit_of(revision, str(ROOT), missing)
-    owned(folder.parent)
+    require_own(folder.parent)
     path = folder / commit
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -105,11 +105,11 @@ def releases_between(package: str, low: str, high: str, python: str) -> list[str
     return releases[::-1]
 
 
-def owned(folder: Path) -> Path:
+def require_own(folder: Path) -> Path:
     """Return a cache folder, made if it is not there, for what is run from it.
 
     Raises:
-        BakeoffError: it cannot be made, is another user's, or others can write there.
+        BakeoffError: it cannot be made, is another user's, or anybody can write there.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -117,7 +117,9 @@ def owned(folder: Path) -> Path:
     except OSError as error:
         why = (error.strerror or "cannot be made").lower()
         raise BakeoffError(f"cache folder {shortened(folder)}: {why}; {YOURS}") from error
-    whose = "is another user's" if about.st_uid != getattr(os, "getuid", lambda: 0)() else ""
+    if not hasattr(os, "getuid"):  # Windows, which tells neither
+        return folder
+    whose = "is another user's" if about.st_uid != os.getuid() else ""
     if whose := whose or ("can be written by anybody" if about.st_mode & stat.S_IWOTH else ""):
         name = shortened(folder)
         raise BakeoffError(f"cache folder {name} {whose}, and its code is run: {YOURS}")
@@ -145,7 +147,7 @@ def uv(*arguments: str, input_: str = "") -> None:
         capture_output=True,
         text=True,
         env=variables,
-        cwd=owned(cache_folder()).anchor,  # the user's settings count, and those of no folder
+        cwd=require_own(cache_folder()).anchor,  # the user's settings count, and those of no folder
         check=False,
     )
     if done.returncode == 0:

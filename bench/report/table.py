@@ -164,8 +164,8 @@ def change(estimate: Estimate) -> str:
     if estimate.form != "ratio":
         return words(estimate)
     if estimate.value >= 2:
-        words_ = timed(estimate)
-        return words_ if estimate.value > LARGEST else f"{words_} times"
+        factor = timed(estimate)
+        return factor if estimate.value > LARGEST else f"{factor} times"
     low, high = (None if end is None else end - 1 for end in (estimate.low, estimate.high))
     return _signed(estimate.value - 1, low, high, ("%", 0.01))
 

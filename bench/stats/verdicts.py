@@ -23,8 +23,8 @@ GROWTH = 3.0
 two of a tiny one: Python's own working set is evicted by it. On one core, one style was seen to
 take 2.6 times as much at `seed`, another 1.3 times."""
 FASTEST = 0.9
-"""Ratio to the baseline below which the same program may be impossible: where its buffers lie made
-4 % once."""
+"""Ratio to the baseline above which the same program is possible, whatever its interval: where
+buffers lie can make a few per cent."""
 LATER = 2.5
 """Half width of an interval in standard errors, for a few rows of many workers: those of two or
 three workers are wider, since their standard error is hardly known."""

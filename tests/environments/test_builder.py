@@ -35,8 +35,8 @@ from bench.environments.uv import (
     UnsolvableError,
     installed,
     minor,
-    owned,
     releases_between,
+    require_own,
 )
 from bench.worker.settings import ROOT
 from common.versions import COMMON
@@ -272,8 +272,8 @@ def test_code_is_run_from_a_folder_of_ones_own(
     tmp_path.chmod(mode)
     folder = Path(f"{tmp_path}{name}")
     if problem:
-        said = refusal(lambda: owned(folder))
+        said = refusal(lambda: require_own(folder))
         assert problem in said
         assert said.endswith("name one by BAKEOFF_CACHE that is yours alone")
     else:
-        assert owned(folder).stat().st_mode & 0o777 in (0o700, 0o750)
+        assert require_own(folder).stat().st_mode & 0o777 in (0o700, 0o750)
