@@ -16,7 +16,7 @@ from bench.track.comparison import BASE, NEW, Comparison, Status, is_costlier
 from bench.track.run_files import compare
 from tests.commands import Bakeoff, refusal
 from tests.report.runs import section
-from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, a_run, file_of
+from tests.track.simulated import ARMS, BLOG, FILTER_JIT, HAIKU, VERSIONS, a_run, file_of
 
 BEFORE = a_run(1, name="before")
 LATER = a_run(2, name="later", speed=1.08, when="2026-01-01T13:00:00")
@@ -53,6 +53,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.json").write_text("{")
     (folder / "plain.json").write_text('{"benchmarks": []}')
     return folder
+
+
+@pytest.mark.parametrize(
+    ("versions", "command"),
+    [({"jax": "0.12.1"}, "`bakeoff ab --base jax==0.12.0 --new jax==0.12.1 "), ({}, "")],
+)
+def test_the_last_line_is_the_command_that_settles(versions: Any, command: str) -> None:
+    info = replace(LATER.results.environments[""], versions=VERSIONS | versions)
+    compared = compare([BEFORE], replaced(LATER, environments={"": info}), margin=1e-6)
+    settling = [line for line in document(compared).fine_print if "To settle" in line]
+    assert [command in line for line in settling] == [True] * bool(command)
 
 
 def test_a_slower_hour_is_not_a_slower_program() -> None:
