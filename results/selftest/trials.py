@@ -55,7 +55,7 @@ RECORDS, TABLES = "engine.jsonl", "engine.md"
 PLANTED = Arm("planted", "pure").at("seed", "cpu")
 STEP_AT_SEED = ("--workload=seed", "--metric=step")
 TWO_ARMS: Sequence[tuple[float, int]] = ((1.0, 20), (0.5, 60), *[(0, 20)] * 4)
-SIDES: Sequence[tuple[float, int]] = ((1.0, 60), *[(0, 30)] * 8)
+SIDES: Sequence[tuple[float, int]] = ((1.0, 30), (0.5, 90), *[(0, 30)] * 6)
 """Per cent that are planted, and the budget in seconds; nothing is planted more often, for a
 share of false calls is small, and takes more runs to be known."""
 ARRAYS: Sequence[tuple[float, int]] = ((0.3, 60), (0, 60))
