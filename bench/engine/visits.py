@@ -356,9 +356,14 @@ class Visits:
         cores: Cores = (),
         arm: str = "",
     ) -> None:
-        """Add the samples of an outcome to the table; of this arm, where one is given."""
+        """Add the samples of an outcome to the table; of this arm, where one is given.
+
+        Those of arms that nobody asked for would make intervals wider: they are few, and noisy.
+        """
         taken = worker, block or worker, outcome.at, len(cores)
         for row in outcome.answer.samples:
+            if (arm or row.arm) in self.unasked:
+                continue
             cell = side.cell(arm or row.arm, workload)
             self.samples.append(Sample(side.environment, cell, row.metric, *taken, *row[2:]))
 

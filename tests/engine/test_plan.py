@@ -296,10 +296,10 @@ def test_an_ab_keeps_its_budget(budget: float, slowness: float) -> None:
 
 
 def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
-    """It is there to compare results with, and takes time from the arm that was asked for."""
+    """It is there to compare results with; a quarter of the samples would make all others vague."""
     alone = needed(("seed",), (STEP,), {"haiku": ["transform"]})
     plan, machine = ab(alone, 9, processes=2, blocks=5)
-    assert set(counts(plan, STEP, "new")) == {BAD_CELL, BASELINE.at("seed", "cpu")}
+    assert set(counts(plan, STEP, "new")) == {BAD_CELL}
     each = Counter(arm for action in machine.actions() for arm in action.arms)
     assert (each[BAD], each[str(BASELINE)]) == (2 * 2 * 5, 2 * 2 * 2)
     assert all(BAD in action.arms for action in machine.actions())
