@@ -74,9 +74,8 @@ short visits tell most."""
 PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
 short budget has an answer about the arms that are proven by then."""
-APART_SHARE = 0.5
-"""Fraction of the time for an answer that opening its first pair may take, with workers that prove
-and measure nothing; where it would take more, those that prove measure, too."""
+AGAIN_SHARE = 0.5
+"""Fraction of the time left for an answer that opening a pair once more may take: see `visit`."""
 FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
 COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.35, 0.1, 0.15
@@ -325,6 +324,7 @@ class Plan:
         most = len(groups)
         if most == 1:
             most = self.most_workers - self.made[groups[0], turn]
+        part = self.weight(turn) / max(lacking, self.weight(turn))
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             in_a_row = 1 if pinned else count
@@ -332,10 +332,6 @@ class Plan:
                 self.visits.opening_cost(g, turn.workload, count, proven=True) for g in visits
             )
             opening = max(self.visits.opening_cost(g, turn.workload, count) for g in visits)
-            share = self.left * self.weight(turn) / lacking if lacking else self.left
-            apart = self.paired and self.unproven(visits[0], turn.workload)
-            if apart := apart and (opening + again < APART_SHARE * share or self.options.fixed):
-                opening += again
             block = max(
                 self.visits.block_cost(g, turn, living_arms(g, turn.workload)) for g in visits
             )
@@ -344,7 +340,7 @@ class Plan:
             seconds = max(block, usual * (again if self.paired else opening))
             missing = math.ceil((self.least - self.made[visits[0], turn]) / count)
             if missing > 0:
-                room = (share / missing - opening) / in_a_row
+                room = (self.left * part / missing - opening) / in_a_row
                 seconds = max(2 * block, min(seconds, room))
             room = (self.left - opening) / in_a_row
             seconds = max(fewest, min(seconds, room))
@@ -364,7 +360,7 @@ class Plan:
         if not self.options.fixed and seconds < 2 * block:
             rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * seconds / (2 * block)))
         rounds = self.options.rounds or rounds
-        run = partial(self.visit, visits, turn, cores[:count], seconds, rounds, apart)
+        run = partial(self.visit, visits, turn, cores[:count], seconds, rounds, part)
         more = (several - 1) * (again + in_a_row * seconds)
         return Job(gain, opening + in_a_row * seconds, least, run, more)
 
@@ -375,26 +371,25 @@ class Plan:
         cores: Sequence[Cores],
         seconds: float,
         rounds: int,
-        apart: bool,
+        part: float,
     ) -> Lanes:
         """Open workers, measure in them, and close them.
 
-        What is not proven yet is proven in workers that measure nothing, if it is to be `apart`: in
-        a process that has compiled, a call costs the host about 8 % more until its end. The arms of
-        one worker have that in common, the two workers of a pair do not.
+        In a process that has compiled, a call costs the host about 8 % more until its end. The arms
+        of one worker have that in common, the two workers of a pair do not: these are opened once
+        more, if the `part` of the time left that is for this answer allows it.
         """
         until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
-        proofs = [
-            Visit(group, turn.workload, prove_until=until)
-            for group in groups
-            if apart and self.unproven(group, turn.workload)
-        ]
-        opened = yield from self.visits.opened(cores[: len(proofs)], proofs)
-        yield from self.visits.measured(opened, 0.0, 0)
+        compiles = self.paired and any(self.unproven(group, turn.workload) for group in groups)
         visits = [
             Visit(group, turn.workload, turn, self.resting(group, turn), until) for group in groups
         ]
         opened = yield from self.visits.opened(cores, visits)
+        again = max(self.visits.opening_cost(g, turn.workload, len(groups)) for g in groups)
+        if compiles and (self.options.fixed or again <= AGAIN_SHARE * part * self.left):
+            proven = [Visit(v.group, v.workload, cores=v.cores, workers=v.workers) for v in opened]
+            yield from self.visits.measured(proven, 0.0, 0)
+            opened = yield from self.visits.opened(cores, visits)
         if not self.options.fixed:  # opening may have taken longer than it was thought to
             in_a_row = 1 if cores[0] else max(1, len(opened))
             seconds = min(seconds, self.left / in_a_row)

@@ -378,6 +378,7 @@ def results_of(
             wall_seconds=plan.spent.wall,
             sampling_seconds=plan.spent.sampling,
             processes=plan.spent.processes,
+            slowed=plan.spent.slowed / max(1, plan.spent.blocks),
         ),
         samples=packed(samples),
     )

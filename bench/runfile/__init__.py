@@ -115,6 +115,8 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Fraction of the machine that other processes used meanwhile."""
     stolen: NotNegative = 0.0
     """Fraction of the processor time that the hypervisor gave to other guests."""
+    slowed: NotNegative = 0.0
+    """Fraction of the blocks that do not count, since a core was slower than usually."""
     busiest: str = ""
     """The other process that used most, where it is worth a sentence."""
 

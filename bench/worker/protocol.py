@@ -135,6 +135,8 @@ class Timed:
     """Arms whose samples do not count, and why: they are not in `samples`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By arm: wall time that its turns took."""
+    loop_seconds: float = 0.0
+    """What an empty loop took between rounds, at its median: how fast the core was."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from functools import cache
+from statistics import median
 from typing import Any
 from unittest.mock import Mock
 
@@ -303,6 +304,31 @@ def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
     each = Counter(arm for action in machine.actions() for arm in action.arms)
     assert (each[BAD], each[str(BASELINE)]) == (2 * 2 * 5, 2 * 2 * 2)
     assert all(BAD in action.arms for action in machine.actions())
+
+
+def test_blocks_do_not_count_while_a_guest_of_the_host_is_on_the_core() -> None:
+    """The first ones may: nothing is known of the core yet."""
+    plan, _ = ab(needed(("seed",), (STEP,), FEW), 120, Machine(guest=0.3))
+    steps = [sample.value for sample in plan.visits.samples if sample.metric == STEP]
+    slow = [value > 1.5 * median(steps) for value in steps]
+    assert 0.15 * plan.spent.blocks < plan.spent.slowed < 0.6 * plan.spent.blocks
+    assert sum(slow) < 0.05 * len(slow)
+
+
+def test_where_all_blocks_are_slow_they_count() -> None:
+    plan, _ = ab(needed(("seed",), (STEP,), FEW), 30, Machine(guest=1.0))
+    assert plan.spent.slowed == 0
+    assert counts(plan, STEP, "new")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_has_compiled_measures_no_pair(again: bool) -> None:
+    """Where there is time to open workers once more."""
+    machine = Machine(slowness=1.0 if again else 10.0)
+    _, machine = ab(needed(("seed",), (STEP,), FEW), 90, machine)
+    proving = {action.worker for action in machine.actions("prove")}
+    assert proving
+    assert again is not bool(proving & {action.worker for action in machine.actions()})
 
 
 DAYS = [f"2026-{month:02}-01" for month in range(1, 10)]
