@@ -74,8 +74,6 @@ short visits tell most."""
 PROVE_SHARE = 0.6
 """Fraction of the time left that a first visit may spend on proofs; then it measures, so that a
 short budget has an answer about the arms that are proven by then."""
-AGAIN_SHARE = 0.5
-"""Fraction of the time left for an answer that opening a pair once more may take: see `visit`."""
 FEWEST_ROUNDS = 3
 """Rounds of a block where there is no time for the usual number: fewer say nothing of noise."""
 COLD_SHARE, COUNT_SHARE, TRAINING_SHARE = 0.35, 0.1, 0.15
@@ -324,7 +322,6 @@ class Plan:
         most = len(groups)
         if most == 1:
             most = self.most_workers - self.made[groups[0], turn]
-        part = self.weight(turn) / max(lacking, self.weight(turn))
         for count in range(min(len(cores), most), 0, -1):
             visits = [groups[i % len(groups)] for i in range(count)]
             in_a_row = 1 if pinned else count
@@ -340,7 +337,7 @@ class Plan:
             seconds = max(block, usual * (again if self.paired else opening))
             missing = math.ceil((self.least - self.made[visits[0], turn]) / count)
             if missing > 0:
-                room = (self.left * part / missing - opening) / in_a_row
+                room = (self.left * self.weight(turn) / lacking / missing - opening) / in_a_row
                 seconds = max(2 * block, min(seconds, room))
             room = (self.left - opening) / in_a_row
             seconds = max(fewest, min(seconds, room))
@@ -360,7 +357,7 @@ class Plan:
         if not self.options.fixed and seconds < 2 * block:
             rounds = max(min(FEWEST_ROUNDS, rounds), int(rounds * seconds / (2 * block)))
         rounds = self.options.rounds or rounds
-        run = partial(self.visit, visits, turn, cores[:count], seconds, rounds, part)
+        run = partial(self.visit, visits, turn, cores[:count], seconds, rounds)
         more = (several - 1) * (again + in_a_row * seconds)
         return Job(gain, opening + in_a_row * seconds, least, run, more)
 
@@ -371,25 +368,26 @@ class Plan:
         cores: Sequence[Cores],
         seconds: float,
         rounds: int,
-        part: float,
     ) -> Lanes:
         """Open workers, measure in them, and close them.
 
         In a process that has compiled, a call costs the host about 8 % more until its end. The arms
-        of one worker have that in common, the two workers of a pair do not: these are opened once
-        more, if the `part` of the time left that is for this answer allows it.
+        of one worker have that in common, the two workers of a pair do not: others prove for them.
         """
         until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
-        compiles = self.paired and any(self.unproven(group, turn.workload) for group in groups)
+        if self.paired:
+            proofs = [
+                Visit((side,), turn.workload, prove_until=until, others=group)
+                for group in dict.fromkeys(groups)
+                for side in group
+                if any(not side.proven(cell) for cell in side.alive(turn.workload))
+            ]
+            opened = yield from self.visits.opened(cores, proofs)
+            yield from self.visits.measured(opened, 0.0, 0)
         visits = [
             Visit(group, turn.workload, turn, self.resting(group, turn), until) for group in groups
         ]
         opened = yield from self.visits.opened(cores, visits)
-        again = max(self.visits.opening_cost(g, turn.workload, len(groups)) for g in groups)
-        if compiles and (self.options.fixed or again <= AGAIN_SHARE * part * self.left):
-            proven = [Visit(v.group, v.workload, cores=v.cores, workers=v.workers) for v in opened]
-            yield from self.visits.measured(proven, 0.0, 0)
-            opened = yield from self.visits.opened(cores, visits)
         if not self.options.fixed:  # opening may have taken longer than it was thought to
             in_a_row = 1 if cores[0] else max(1, len(opened))
             seconds = min(seconds, self.left / in_a_row)
@@ -400,10 +398,6 @@ class Plan:
         for visit in done:
             self.lost[visit.group, turn] = 0
             self.made[visit.group, turn] += 1
-
-    def unproven(self, group: Group, workload: str) -> bool:
-        """Tell whether a cell of a workload lives that is not proven yet."""
-        return any(not side.proven(cell) for side in group for cell in side.alive(workload))
 
     def resting(self, group: Group, turn: TurnKind) -> frozenset[str]:
         """Return the arms that sit a visit out: by turns, those of which it would settle least.

@@ -59,7 +59,7 @@ CALLS = {
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
 UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
 """Why an arm has no times of stages, whatever the budget."""
-SLOWED = 1.15
+SLOWED = 1.08
 """A block does not count whose core was slower than usually by more than this: of the loops of
 `bench.worker.block`, 90 % were within 3 % of their median, and took 1.4 times as long where
 another guest of the host was on the core. The loop is none of the arms', so that what is left out
@@ -105,6 +105,8 @@ class Visit:
     """Arms that sit this visit out."""
     prove_until: float = math.inf
     """Seconds of the budget after which only the reference is proven any more."""
+    others: Group = ()
+    """Sides that prove at the same time: what these have comes first."""
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
@@ -318,7 +320,7 @@ class Visits:
         the other side of a pair has comes first: an arm is measured where both have it.
         """
         waiting = self.rng.sample(cells, len(cells))
-        others = [other for other in visit.group if other is not side]
+        others = [other for other in visit.others or visit.group if other is not side]
         waiting.sort(key=lambda cell: not all(other.proven(cell) for other in others))
         while waiting:
             free = (c for c in waiting if side.proven(c) or c not in side.claimed)
