@@ -43,7 +43,8 @@ QUANTILE = 0.1
 quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
 LOOP = range(2000)
 """An empty loop over this takes 40 µs, and says how fast the core is: where another guest runs on
-the same core of the host, it took 55 to 65 µs, and a call that takes 180 µs took 310."""
+the same core of the host, it took 55 to 65 µs, and a call that takes 180 µs took 310. It is for
+whole blocks: of a block's rounds, a low quantile leaves slow ones out by itself."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
 SCALES = 0.99, 1.01
