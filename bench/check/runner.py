@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from bench.engine.process import Place, Worker, WorkerFailedError
 from bench.environments.builder import Builder
 from bench.streams import say
 from bench.worker.__main__ import adopt
+from bench.worker.integrity import end_children
 from common.config import Device
 from common.errors import BakeoffError, unknown
 
@@ -160,7 +160,7 @@ class Runner:
         self.place = place_of(self.name, options.backend)
         self.styles: tuple[str, ...] = ()
         """Styles to check; known once the file is imported."""
-        self.before = set(psutil.Process().children(recursive=True))
+        self.before = {child.pid for child in psutil.Process().children(recursive=True)}
 
     def results_of(self, style: str | None) -> Iterator[CheckResult]:
         """Yield the results of one style, or of the file."""
@@ -223,19 +223,4 @@ class Runner:
 
         A process that has ended leaves its own children to us. `judge` is the one that goes on.
         """
-        names: list[str] = []
-        while processes := self._running(judge):
-            for process in processes:
-                with suppress(psutil.Error):
-                    names.append(f"{process.name()} ({process.pid})")
-                    process.kill()
-            psutil.wait_procs(processes, timeout=1)
-        return names
-
-    def _running(self, judge: int | None) -> list[psutil.Process]:
-        processes = []
-        for process in set(psutil.Process().children(recursive=True)) - self.before:
-            with suppress(psutil.Error):
-                if process.pid != judge and process.status() != psutil.STATUS_ZOMBIE:
-                    processes.append(process)
-        return processes
+        return end_children(spared={*self.before, judge})

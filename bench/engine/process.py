@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from bench.worker.integrity import end_children
 from bench.worker.protocol import PROTOCOL, Recorder
 from bench.worker.settings import ROOT, as_users, environment, threads
 
@@ -140,6 +141,7 @@ class Worker:
 
     def kill(self) -> None:
         """End the process, and what it has started, which may hold its output open."""
+        end_children(self.process.pid)  # those of another session, too
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):  # all of them have ended
                 os.killpg(self.process.pid, signal.SIGKILL)

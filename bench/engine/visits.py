@@ -256,7 +256,7 @@ class Visits:
         return outcome
 
     def done(self, side: SideState, action: Action) -> Steps[Outcome | None]:
-        """Let a worker of a side do something, and note what failed; None where it died of it."""
+        """Let a worker of a side do something, and note what failed; None where that ended it."""
         outcome = yield from self.do(action)
         if outcome.death is not None:
             side.died(outcome.death, action)
@@ -269,6 +269,9 @@ class Visits:
         elif isinstance(answer, protocol.Failures | protocol.Timed):
             for arm, failure in answer.failures.items():
                 side.fail_arm(arm, failure, action.workload)
+        if getattr(answer, "spoiled", False):
+            yield from self.close(side, action.worker)
+            return None
         return outcome
 
     def next_worker(self) -> int:

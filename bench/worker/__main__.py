@@ -42,6 +42,7 @@ def begin() -> IO[str]:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     end_with_parent()
+    adopt()  # what leaves our group is still found
     keep_to_cores()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

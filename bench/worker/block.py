@@ -186,7 +186,7 @@ class TimedBlock:
             samples,
             {str(arm): why for arm, why in self.failures.items()},
             {str(arm): self.wall_seconds[arm] for arm in good},
-            rounded(median(self.loops)),
+            loop_seconds=rounded(median(self.loops)),
         )
 
     def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:

@@ -1,5 +1,7 @@
 """What an entrant may not change: clocks, waiting functions, cores, priority, JAX's settings.
 
+Nor may it leave anything running: that would slow down whatever is timed next.
+
 Nothing of jax is imported here: a cold process imports this module before it times that import.
 """
 
@@ -8,13 +10,16 @@ from __future__ import annotations
 import gc  # noqa: F401 -- watched
 import os
 import sys
-import time  # noqa: F401 -- watched
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.worker.settings import affinity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     type Values = dict[str, Any]
 
@@ -28,12 +33,22 @@ FUNCTIONS = {
 """What measuring relies on, by module; of jax, once it is imported."""
 
 
+CHILDREN = Path("/proc/thread-self/children")
+"""What Linux lists a thread's children in; read in some microseconds."""
+GLANCE_SECONDS, GLANCES = 0.01, 50
+"""How long is looked whether a thread computes while the main one sleeps, and how often until it is
+taken to go on for ever: OpenMP's threads spin for up to 0.2 s after their work."""
+
+
 class Surroundings:
     """What a process runs under, as it was when this was made."""
 
     def __init__(self) -> None:
         self.kinds = functions, settings, variables, scheduling
         self.values = [kind() for kind in self.kinds]
+        self.threads, self.children = threading.active_count(), children()
+        self.spoiled = False
+        """Whether something goes on that nobody can end: what comes next has wrong times."""
 
     def changes(self) -> str:
         """Return what is no longer the same, in words; empty where nothing changed.
@@ -54,7 +69,59 @@ class Surroundings:
                     before[name] = other  # one arm is named for it, and none that comes after
                 words = f"changed {name} from {value!r} to {other!r}"
                 changes.append(f"replaced {name}" if kind is functions else words)
-        return "; ".join(changes)
+        return "; ".join(filter(None, [*changes, self.left_running()]))
+
+    def left_running(self) -> str:
+        """Return in words what runs that did not; empty if nothing. Processes are ended."""
+        new = children() - self.children
+        if new and (names := end_children(spared=self.children)):
+            return f"left running: {', '.join(names)}"
+        threads, self.threads = self.threads, threading.active_count()
+        if self.threads <= threads or not computing():
+            return ""
+        self.spoiled = True
+        return "left a thread that computes"
+
+
+def children() -> set[int | None]:
+    """Return the ids of this thread's children; none where the system does not tell."""
+    with suppress(OSError):
+        return {*map(int, CHILDREN.read_bytes().split())}
+    return set()
+
+
+def end_children(of: int | None = None, spared: Collection[int | None] = ()) -> list[str]:
+    """End a process's children and theirs; return the names of those that ran.
+
+    Args:
+        of: Its id; this process if not given.
+        spared: Ids of those that live on.
+    """
+    import psutil  # a cold process does not pay for it
+
+    names: list[str] = []
+    while True:
+        running = []
+        with suppress(psutil.Error):
+            for process in psutil.Process(of).children(recursive=True):
+                with suppress(psutil.Error):
+                    if process.pid not in spared and process.status() != psutil.STATUS_ZOMBIE:
+                        names.append(f"{process.name()} ({process.pid})")
+                        process.kill()
+                        running.append(process)
+        if not running:
+            return names
+        psutil.wait_procs(running, timeout=1)
+
+
+def computing() -> bool:
+    """Tell whether this process uses its core, though this thread waits, and goes on doing so."""
+    for _ in range(GLANCES):
+        before = time.process_time()
+        time.sleep(GLANCE_SECONDS)
+        if time.process_time() - before < GLANCE_SECONDS / 2:
+            return False
+    return True
 
 
 def functions() -> Values:

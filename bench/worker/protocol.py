@@ -92,6 +92,8 @@ class Failed:
     failure: str
     stderr: str = ""
     """Last lines of the traceback, where the words do not say all."""
+    spoiled: bool = False
+    """Whether this process is to be ended: a thread goes on that nobody can end."""
 
 
 @dataclass
@@ -135,6 +137,8 @@ class Timed:
     """Arms whose samples do not count, and why: they are not in `samples`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By arm: wall time that its turns took."""
+    spoiled: bool = False
+    """As in `Failed`."""
     loop_seconds: float = 0.0
     """What an empty loop took between rounds, at its median: how fast the core was."""
 

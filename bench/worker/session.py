@@ -131,7 +131,7 @@ class Session:
         before = Surroundings()
         answer = guarded(partial(action, arms, arm))
         if (changes := before.changes()) and not isinstance(answer, Failed):
-            answer = Failed(f"making or running its step {changes}")
+            answer = Failed(f"making or running its step {changes}", spoiled=before.spoiled)
         if isinstance(answer, Failed):
             arms.steps.pop(arm, None)
         self.turn.at()
@@ -173,6 +173,7 @@ class Session:
         block = TimedBlock(self.at, self.compiled, around.changes, seed)
         untimed = int(workload in TINY)  # where a first round is slower, and costs nothing
         timed = block.run(opened_arms, kind, [*map(Arm.of, arms)], rounds, untimed)
+        timed.spoiled = around.spoiled
         self.turn.at()
         return timed
 

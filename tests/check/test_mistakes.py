@@ -130,7 +130,7 @@ OWN = [
     ("leaves", r"raised SystemExit: 3", "sys.exit(3)"),
     ("ends_at_once", r"it ended or blocked its process: .*exit status 0", "def ends"),
     ("takes_all_memory", r"raised .*MemoryError.* may use 2 GiB", "np.ones("),
-    ("leaves_a_child", r"left behind: sleep \(\d+\); ended now", "def leaves_a_child"),
+    ("leaves_a_child", r"it left running: sleep \(\d+\)", "def leaves_a_child"),
     ("leaves_orphans", r"left behind: .*\(\d+\), .*\(\d+\); ended", "def leaves_orphans"),
 ]
 QUICK = ("leaves_orphans",)

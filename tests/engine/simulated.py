@@ -214,7 +214,7 @@ class Machine:
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {arm: self.factor(action, arm) for arm in action.arms}
-        return Timed(samples, failures, shares, 40e-6 * (1 + there))
+        return Timed(samples, failures, shares, loop_seconds=40e-6 * (1 + there))
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""

@@ -1,9 +1,11 @@
 """Steps and models that do less, or something else, than plain JAX's, each in a style."""
 
 import os
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -179,6 +181,23 @@ def replace_clock(_: Any) -> None:
     time.time = time.monotonic
 
 
+def leave_child(_: Any) -> None:
+    subprocess.Popen(["sleep", "300"], start_new_session=True)
+
+
+def leave_thread(step: Any) -> None:
+    if not ("thread" in step.kept and step.kept["thread"].is_alive()):
+        step.kept["thread"] = Thread(target=compute, daemon=True)
+        step.kept["thread"].start()
+
+
+def compute() -> None:
+    """Go on for longer than is waited for, and not for ever: others use this worker, too."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        pass
+
+
 def change_setting(_: Any) -> None:
     jax.config.update("jax_debug_nans", True)
 
@@ -201,6 +220,8 @@ MISTAKES = {
     "fails": late(fail),
     "replaces_clock": late(replace_clock),
     "changes_setting": late(change_setting),
+    "leaves_child": late(leave_child),
+    "leaves_thread": late(leave_thread),
     "gives_way": late(lambda _: os.nice(1)),
 }
 

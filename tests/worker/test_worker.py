@@ -29,6 +29,8 @@ WHILE_TIMED = {
     "steps/fails": ("raised OSError: no such planet (while it was timed)",),
     "steps/replaces_clock": ("while it was timed it replaced time.time",),
     "steps/changes_setting": ("it changed jax_debug_nans from False to True",),
+    "steps/leaves_child": ("while it was timed it left running: sleep (",),
+    "steps/leaves_thread": ("while it was timed it left a thread that computes",),
     "steps/gives_way": ("while it was timed it changed the priority from",),
 }
 """Styles that begin after some twenty calls, so that all are proven; and what is seen of them."""
