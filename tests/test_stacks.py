@@ -109,7 +109,7 @@ def test_every_style_is_proven_and_timed(there: There, tmp_path: Path) -> None:
 
         # Programs that are the same, as the `pure` ones are, are compiled once.
         loaded = ask("load", arms=arms, outside={}, cache=str(tmp_path), seed=0)
-        assert loaded == {"failures": {}, "notes": []}
+        assert loaded == {"failures": {}, "spoiled": False}
         for arm in COUNTED if there.name == DAY else arms[2:]:
             counts = by_metric(ask("count", arm=arm, **AT))
             assert counts["python_calls"]

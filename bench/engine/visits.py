@@ -311,7 +311,6 @@ class Visits:
             return None
         if side not in self.load_seconds or not check:
             self.load_seconds[side] = started.took + outcome.took
-        side.notes.extend(note for note in outcome.answer.notes if note not in side.notes)
         return worker
 
     def made(

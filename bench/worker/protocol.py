@@ -93,7 +93,7 @@ class Failed:
     stderr: str = ""
     """Last lines of the traceback, where the words do not say all."""
     spoiled: bool = False
-    """Whether this process is to be ended: a thread goes on that nobody can end."""
+    """Whether this process is to be ended, since something in it stays wrong."""
 
 
 @dataclass
@@ -101,8 +101,8 @@ class Failures:
     """Answer to `load`: why arms failed, by arm; the others are ready."""
 
     failures: dict[str, str]
-    notes: list[str] = field(default_factory=list)
-    """What somebody should know of this worker, in sentences."""
+    spoiled: bool = False
+    """As in `Failed`; or the baseline is no longer what it was."""
 
 
 @dataclass

@@ -93,12 +93,9 @@ class Session:
             failure = loaded.failure if isinstance(loaded, Failed) else ""
             changes = before.changes()
             if check_programs and (now := guarded(baseline_program)) != program:
-                program = now
+                program, answer.spoiled = now, True
                 changes = "; ".join(filter(None, [f"changed the program of {BASELINE}", changes]))
-                answer.notes.append(
-                    f"this process measures another program of {BASELINE} than it should, "
-                    f"since {entrant} was imported: leave that out"
-                )
+            answer.spoiled |= before.spoiled
             if failure := f"importing it {changes}" if changes else failure:
                 answer.failures |= dict.fromkeys(map(str, ours), failure)
         self.turn.at()

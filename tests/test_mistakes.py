@@ -1,0 +1,78 @@
+"""Mistakes of all kinds in one `pytest bench`: each is refused by name, and harms nobody else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.runfile.reader import read
+from tests.commands import TWIN
+from tests.test_bench import ENTRANTS, Lab
+from tests.worker.test_worker import IMPORTS, MISTAKES
+
+NOT_EQUAL = "not equal"
+WHILE = "while it was timed"
+REFUSED = {
+    # what a step computes, or does not
+    "steps/by_chunk": NOT_EQUAL,
+    "steps/never_updates": NOT_EQUAL,
+    "steps/sometimes_updates": NOT_EQUAL,
+    "steps/nan": NOT_EQUAL,
+    "steps/detached": NOT_EQUAL,
+    "steps/input_first": NOT_EQUAL,
+    "steps/in_bfloat16": NOT_EQUAL,
+    "planted/pure": NOT_EQUAL,
+    "steps/by_identity": f"{WHILE} is not what was proven: 3 updates",
+    "steps/leaves_one_out": f"{WHILE} is not what was proven: .*weights are off",
+    "steps/forgets_one": f"{WHILE} is not what was proven: .* updates in",
+    "steps/old_loss": f"{WHILE} is not what was proven: the last loss is off",
+    # what it does besides
+    "steps/retraces": f"compiled again {WHILE}",
+    "steps/compiles_again": f"compiled again {WHILE}",
+    "steps/fails": "raised OSError: no such planet",
+    "steps/replaces_clock": f"{WHILE} it replaced time.time",
+    "steps/changes_setting": f"{WHILE} it changed jax_debug_nans",
+    "steps/gives_way": f"{WHILE} it changed the priority",
+    "steps/leaves_child": rf"{WHILE} it left running: sleep \(\d+\)",
+    "steps/leaves_thread": f"{WHILE} it left a thread that computes",
+    "donating/state": "its program donates its state",
+    "donating/hidden": "your step donates hidden|your step donates `hidden`",
+    # what it does to its process
+    "processes/leaves": r"exit status 3\), twice in a row",
+    "processes/ends_at_once": r"exit status 0\), twice in a row",
+    "processes/leaves_a_child": r"making or running its step left running: sleep \(\d+\)",
+    "processes/leaves_orphans": r"left running|exit status 3\), twice in a row",
+    "deadly/pure": r"exit status -6\), twice in a row",
+    # what a file does when it is imported, or opened
+    "slow_clock/pure": "importing it replaced time.perf_counter",
+    "low_precision/pure": "importing it changed jax_default_matmul_precision",
+    "own_cores/pure": "importing it changed XLA_FLAGS",
+    "other_baseline/pure": "importing it changed the program of pure_jax/pure",
+    "opening/pure": "making or running its step replaced gc.collect",
+    "crashing/pure": "import failed: OSError: no such planet",
+}
+HONEST = {"pure_jax", "control", "haiku", "twin"}
+
+
+@pytest.mark.slow
+def test_each_mistake_is_refused_by_name_and_harms_nobody_else(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    for name, text in {**IMPORTS, "twin": TWIN}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    files = [str(MISTAKES / f"{name}.py") for name in ("steps", "processes", "donating")]
+    files += [f"{name}.py" for name in {**IMPORTS, **ENTRANTS}]
+    styles = {arm.partition("/")[2] for arm in REFUSED}
+    options = [f"--entrant=pure_jax,haiku,{','.join(files)}", f"--style={','.join(styles)}"]
+    options += ["--metric=step", "--rounds=8", "--processes=2", "--benchmark-json=run.json"]
+    process = lab.run(*lab.command(*options))
+    run = read(tmp_path / "run.json")
+    failures = {str(row.cell.arm): row.failure for row in run.results.cells if row.failure}
+    assert failures.keys() == REFUSED.keys(), process.stdout
+    wrong = [
+        (arm, failure)
+        for arm, failure in failures.items()
+        if not re.search(REFUSED[arm], failure or "")
+    ]
+    assert wrong == []
+    assert {s.cell.entrant for s in run.samples if s.metric == "step"} >= HONEST
+    assert "measures another program" not in process.stdout
