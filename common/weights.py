@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 
 from common.config import DataConfig, ModelConfig, OptimiserConfig
 from common.contract import Checkpoint, Dense, Weights, flat, unflat
-from common.errors import BakeoffError, shortened
+from common.errors import BakeoffError, shortened, words_of
 from common.files import atomic_write, require_regular
 from common.vocab import Vocab
 
@@ -148,8 +148,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         ) from error
     except SafetensorError as error:
         raise BakeoffError(
-            f"{path} is not a whole safetensors file ({error}); it may be cut short, or something "
-            f"else: {ADVICE}"
+            f"{path} is not a whole safetensors file ({words_of(error)}); it may be cut short, or "
+            f"something else: {ADVICE}"
         ) from error
 
 

@@ -63,7 +63,7 @@ class Journal:
         for line in whole.splitlines():
             try:
                 lines.append(msgspec.json.decode(line, type=dict[str, Any]))
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise BakeoffError(
                     f"line {len(lines) + 1} of the journal {path} is damaged ({error}): delete it "
                     "and what follows to keep what is before, or start anew"

@@ -1,0 +1,199 @@
+"""Damaged files of all kinds, as anybody may send them: one line says what is wrong, or they work.
+
+Of each kind a valid file is changed: values of its tree are replaced or left out, or its bytes are.
+Whatever is shown of it has no character that a terminal would obey.
+"""
+
+import copy
+import json
+import math
+import tomllib
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.cli.documents import publish
+from bench.cli.report import csv_text, document_of
+from bench.engine.journal import Journal
+from bench.fleet.plan import plan
+from bench.runfile.reader import read
+from bench.runfile.writer import run_file
+from bench.streams import one_line
+from bench.track.ab import document
+from bench.track.run_files import compare
+from common import weights
+from common.errors import BakeoffError
+from tests.commands import saved
+from tests.engine.test_driver import FakeDriver, Lab, run
+from tests.fleet.test_plan import PLAN
+from tests.report.runs import Planted, made_run
+
+pytestmark = pytest.mark.slow
+CASES = 500
+"""Of each kind: 2,000 together."""
+HOSTILE: list[Any] = [
+    *(None, True, -1, 0, 2**63, 10**30, 1e308, -1e308, 1e-320, math.nan, math.inf, "", " "),
+    *("\x1b[31mred\x07", "\u202eabc", "a\nb", "x" * 10_000, "0" * 400, "cpu:99", "toyx9999999999"),
+    *([], {}, [[[[[[]]]]]], {"a": {"b": {}}}, ["a"] * 50, "2026-99-99", "[bold]", "=1+1"),
+]
+TREES = st.recursive(
+    st.sampled_from(HOSTILE) | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+SPOTS = st.integers(0, 1 << 20)
+"""Stand for a place in a tree or in bytes, whatever its size."""
+CHANGES = st.lists(st.tuples(SPOTS, st.just(...) | TREES), min_size=1, max_size=3)
+BYTES = st.lists(st.tuples(SPOTS, st.integers(0, 9), st.binary(max_size=9)), max_size=4)
+many = settings(
+    max_examples=CASES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the places of a tree: what they are in, and their key there."""
+    for key in tree if isinstance(tree, dict) else range(len(tree)) if tree else ():
+        yield tree, key
+        if isinstance(tree[key], dict | list):
+            yield from places(tree[key])
+
+
+def changed(tree: Any, changes: list[tuple[int, Any]]) -> Any:
+    """Return a copy of a tree with other values at some places; `...` leaves one out."""
+    tree = copy.deepcopy(tree)
+    for spot, value in changes:
+        if known := list(places(tree)):
+            inside, key = known[spot % len(known)]
+            if value is ...:
+                del inside[key]
+            else:
+                inside[key] = copy.deepcopy(value)
+    return tree
+
+
+def spoiled(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    """Return bytes of which some are replaced by others."""
+    for spot, length, other in changes:
+        start = spot % (len(data) + 1)
+        data = data[:start] + other + data[start + length :]
+    return data
+
+
+def works_or_is_refused(call: Callable[[], Any]) -> str:
+    """Return what a call shows, or how it is refused: all of it printable."""
+    try:
+        text = str(call() or "")
+    except BakeoffError as error:
+        text = one_line(error)
+    obeyed = [c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Co")]
+    assert not set(obeyed) - set("\u200b\xad"), ascii(text)[:2000]
+    return text
+
+
+def toml(name: str, value: Any) -> str:
+    """Return a tree's table or tables, or something that is no TOML."""
+    if isinstance(value, dict):
+        lines = (f"{key} = {json.dumps(inner)}\n" for key, inner in value.items())
+        return f"[{name}]\n{''.join(lines)}"
+    if isinstance(value, list):
+        return "".join(toml(f"[{name}]", inner) for inner in value)
+    return f"{name} = {json.dumps(value)}\n"
+
+
+def as_json(tree: Any) -> bytes:
+    return json.dumps(tree).encode()
+
+
+RUN = made_run({"haiku/pure": Planted(1.2), "equinox/filter_jit": Planted()}, ("toy", "seed"))
+FILE = json.loads(json.dumps(msgspec.to_builtins(run_file(RUN.results)), default=float))
+
+
+@given(CHANGES, BYTES)
+@many
+def test_run_files(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: list[tuple[int, Any]],
+    flips: list[tuple[int, int, bytes]],
+) -> None:
+    """In a report of each form, beside another run, and with all samples."""
+    path, good = tmp_path / "run.json", tmp_path / "good.json"
+    good.write_bytes(as_json(FILE))
+    tree = FILE | {"bakeoff": changed(FILE["bakeoff"], changes)}
+    path.write_bytes(spoiled(as_json(tree), flips[:1] if len(flips) > 3 else []))
+
+    def shown() -> str:
+        run = read(path)
+        for form in ("text", "md"):
+            publish([document_of(run)], form, None, details=True)
+        return capsys.readouterr().out + csv_text([run])
+
+    works_or_is_refused(shown)
+    with suppress(BakeoffError):
+        publish([document_of(read(path))], "html", None)
+    capsys.readouterr()
+    works_or_is_refused(lambda: document(compare([read(good)], read(path))).headline)
+
+
+@given(CHANGES, BYTES)
+@many
+def test_weights(
+    tmp_path: Path, changes: list[tuple[int, Any]], flips: list[tuple[int, int, bytes]]
+) -> None:
+    path = tmp_path / "model.safetensors"
+    if not (tmp_path / "good").exists():
+        weights.save(tmp_path / "good", saved())
+    data = (tmp_path / "good").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    about = header["__metadata__"]
+    if len(flips) % 2:
+        about["about"] = json.dumps(changed(json.loads(about["about"]), changes))
+    elif not flips:
+        header = changed(header, changes)
+    text = as_json(header)
+    whole = len(text).to_bytes(8, "little") + text + data[8 + size :]
+    path.write_bytes(spoiled(whole, flips if len(flips) in (2, 4) else []))
+    works_or_is_refused(lambda: weights.load(path) and "")
+
+
+@given(CHANGES, BYTES)
+@many
+def test_plans(
+    tmp_path: Path, changes: list[tuple[int, Any]], flips: list[tuple[int, int, bytes]]
+) -> None:
+    path = tmp_path / "plan.toml"
+    tree = changed(tomllib.loads(PLAN), [] if flips else changes)
+    text = "".join(toml(key, value) for key, value in tree.items())
+    path.write_bytes(spoiled(text.encode("utf-8", "surrogatepass"), flips))
+    works_or_is_refused(lambda: " ".join(run.title for run in plan(path)))
+
+
+@given(CHANGES, BYTES)
+@many
+def test_journals(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: list[tuple[int, Any]],
+    flips: list[tuple[int, int, bytes]],
+) -> None:
+    """A record that is not what was asked for ends it; one that could be is taken."""
+    path, whole = tmp_path / "run.journal", tmp_path / "whole"
+    if not whole.exists():
+        monkeypatch.setattr(FakeDriver, "lab", Lab(), raising=False)
+        monkeypatch.setattr("os.fsync", lambda _: None)
+        run(Journal.create(whole, {}))
+    records = list(map(json.loads, whole.read_bytes().splitlines()))
+    lines = b"".join(as_json(line) + b"\n" for line in changed(records, [] if flips else changes))
+    path.write_bytes(spoiled(lines, flips))
+    works_or_is_refused(lambda: run(Journal.open(path)) and "")
