@@ -129,9 +129,15 @@ class Selection:
         return arm.entrant in entrants and arm.style in styles
 
     def check_names(self) -> None:
-        """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
+        """Raise BakeoffError if a workload, a metric or a style is unknown; needs no environment.
+
+        Styles of a user's own file are known once that is imported.
+        """
         require_known("workload", self.workloads, [*WORKLOADS, *TOGETHER])
         require_known("metric", self.metrics, SAMPLED)
+        if not self.files:
+            styles = {s for name in self.entrants or impls.names() for s in impls.styles_of(name)}
+            require_known("style", self.styles, sorted(styles))
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells of what an environment offers, the baseline's first.

@@ -9,6 +9,7 @@ import inspect
 import os
 import pkgutil
 import sys
+from collections.abc import Mapping
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -22,7 +23,7 @@ from common.versions import COMMON
 from impls import older
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from common.config import ModelConfig
     from common.contract import Library, Model, Style
@@ -32,6 +33,9 @@ BASELINE = "pure_jax"
 
 RESERVED = ("control", "all")
 """Names that no entrant may have: the baseline's second run, and what stands for everybody."""
+
+MOST_STYLES = 1000
+"""Styles of an entrant: nobody writes more, and a loop may have made millions."""
 
 OUTSIDE: dict[str, Path] = {}
 """Entrants whose files lie elsewhere, by name."""
@@ -265,6 +269,10 @@ def load(name: str) -> Entrant:
         raise BakeoffError(
             f"entrant {name!r} needs the package {error.name!r}, which is not installed{advice}"
         ) from error
+    if not isinstance(module.STYLES, Mapping) or len(module.STYLES) > MOST_STYLES:
+        raise BakeoffError(
+            f"entrant {name!r}: STYLES is not a mapping of at most {MOST_STYLES} names to styles"
+        )
     for style in module.STYLES:
         if not isinstance(style, str) or not style.isidentifier():
             raise BakeoffError(

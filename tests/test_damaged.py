@@ -23,6 +23,7 @@ from bench.cli.documents import publish
 from bench.cli.report import csv_text, document_of
 from bench.engine.journal import Journal
 from bench.fleet.plan import plan
+from bench.runfile import ResultsWithSamples
 from bench.runfile.reader import read
 from bench.runfile.writer import run_file
 from bench.streams import one_line
@@ -115,6 +116,7 @@ def as_json(tree: Any) -> bytes:
 
 
 RUN = made_run({"haiku/pure": Planted(1.2), "equinox/filter_jit": Planted()}, ("toy", "seed"))
+assert isinstance(RUN.results, ResultsWithSamples)
 FILE = json.loads(json.dumps(msgspec.to_builtins(run_file(RUN.results)), default=float))
 
 

@@ -30,7 +30,6 @@ REFUSED = {
     "steps/retraces": f"compiled again {WHILE}",
     "steps/compiles_again": f"compiled again {WHILE}",
     "steps/fails": "raised OSError: no such planet",
-    "steps/replaces_clock": f"{WHILE} it replaced time.time",
     "steps/changes_setting": f"{WHILE} it changed jax_debug_nans",
     "steps/gives_way": f"{WHILE} it changed the priority",
     "steps/leaves_child": rf"{WHILE} it left running: sleep \(\d+\)",
@@ -44,11 +43,9 @@ REFUSED = {
     "processes/leaves_orphans": r"left running|exit status 3\), twice in a row",
     "deadly/pure": r"exit status -6\), twice in a row",
     # what a file does when it is imported, or opened
-    "slow_clock/pure": "importing it replaced time.perf_counter",
     "low_precision/pure": "importing it changed jax_default_matmul_precision",
     "own_cores/pure": "importing it changed XLA_FLAGS",
     "other_baseline/pure": "importing it changed the program of pure_jax/pure",
-    "opening/pure": "making or running its step replaced gc.collect",
     "crashing/pure": "import failed: OSError: no such planet",
 }
 HONEST = {"pure_jax", "control", "haiku", "twin"}

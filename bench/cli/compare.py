@@ -53,5 +53,5 @@ def compare(
         raise BakeoffError(f"one run is given, {files[0]}; give two: BASE.json NEW.json")
     *bases, new = [read(path, samples=False) for path in files]
     results = compare_runs(bases, new, margin)
-    tracking.finish(results, document(results), chosen, output, details=details)
+    tracking.finish(results, document, chosen, output, details=details)
     return int(Comparison(results).status)

@@ -86,8 +86,7 @@ def cost(
     with tracking.machine():
         task = task_of(file, extent, options.names_of(style), backend, arguments=sys.argv[1:])
         made = tracking.measured(task, time.monotonic() - start, resume=resume, more=more)
-    tracking.finish(made.results, document(made.results), chosen, output)
-    made.journal.remove()
+    tracking.finish(made.results, document, chosen, output, journal=made.journal)
     return int(any(row.failure is not None for row in made.results.cells))
 
 

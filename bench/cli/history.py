@@ -90,7 +90,7 @@ def history(
                 )
         results = kept_runs(runs)
         results.arguments = sys.argv[1:]
-        tracking.finish(results, document(results), chosen, output, details=details)
+        tracking.finish(results, document, chosen, output, details=details)
         return int(any(text.startswith(SKIPPED) for text in results.warnings))
 
     from bench.engine.session import Task
@@ -117,8 +117,7 @@ def history(
         )
         made = tracking.measured(task, stacks.asking, resume=resume, more=more)
     stacks.complete(made.results)
-    tracking.finish(made.results, document(made.results), chosen, output, details=details)
-    made.journal.remove()
+    tracking.finish(made.results, document, chosen, output, details=details, journal=made.journal)
     return 0
 
 

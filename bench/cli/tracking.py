@@ -15,16 +15,18 @@ from common.config import check_size
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rich.console import Console
 
     from bench.cells import Selection
+    from bench.engine.journal import Journal
     from bench.engine.session import Measured, Task
     from bench.report.table import Document
-    from bench.runfile import ResultsWithSamples
+    from bench.runfile import Results, ResultsWithSamples
 
+SAFE = "what was measured is safe: go on with the same command and --resume"
 FORMATS = ("text", "md", "json", "html")
 Format = Annotated[
     Literal["text", "md", "json", "html"] | None,
@@ -118,35 +120,45 @@ def measured(task: Task, before: float, *, resume: bool, more: Path | None) -> M
             resumed = "" if resume else None
             return measure(task, before=before, resume=resumed, on_progress=shown, more=more)
     except KeyboardInterrupt:
-        console.print("what was measured is safe: go on with the same command and --resume")
+        console.print(SAFE)
         raise
 
 
 def finish(
     results: ResultsWithSamples,
-    document: Document,
+    document: Callable[[Results], Document],
     format_: str,
     output: Path | None,
     *,
     details: bool = False,
+    journal: Journal | None = None,
 ) -> None:
     """Show results on the terminal, or write them, with their headline on standard error.
 
     Args:
         results: For a run file.
-        document: The same, to read.
+        document: Returns the same, to read.
         format_: One of `FORMATS`.
         output: A new file; standard output if None.
         details: Whether a terminal shows all of it.
+        journal: What holds the results so far, and is removed at the end.
     """
     from bench.runfile.writer import run_file, write
 
-    if output is not None:
-        print(document.headline, file=sys.stderr)
-    if format_ != "json":
-        publish([document], format_, output, details=details)
-    elif output is not None:
-        write(output, run_file(results))
-        print(output)
-    else:
-        print(msgspec.json.encode(run_file(results), enc_hook=float).decode())
+    try:
+        shown = document(results)
+        if output is not None:
+            print(shown.headline, file=sys.stderr)
+        if format_ != "json":
+            publish([shown], format_, output, details=details)
+        elif output is not None:
+            write(output, run_file(results))
+            print(output)
+        else:
+            print(msgspec.json.encode(run_file(results), enc_hook=float).decode())
+    except KeyboardInterrupt:
+        if journal is not None:
+            error_console().print(SAFE)
+        raise
+    if journal is not None:
+        journal.remove()

@@ -16,6 +16,7 @@ import msgspec
 
 from bench.cells import Arm
 from bench.engine.actions import Action, AnswerError, Death, Outcome, typed
+from bench.engine.machine import COMPILED
 from bench.engine.process import HEAVY_SILENCE, LEAST_SILENCE, Worker, WorkerFailedError
 from common.errors import BakeoffError
 
@@ -37,32 +38,19 @@ USUAL, LEAST_USUAL = 10, 10.0
 seconds at least: ten times is more than a busy machine adds."""
 MOST_LANES = 256
 """Threads at most, one for each lane: no machine has as many lanes."""
-COMPILED = "bakeoff-compiled-"
-"""Beginning of the names of folders for compiled programs."""
-LEFT_SECONDS = 24 * 3600.0
-"""Age in seconds from which on such a folder was left by a run that was killed, and is deleted."""
 CUT = Death("the run was cut off", cut=True)
 BEGIN = ("start", "cold")
 """Actions that begin a process."""
 
 
 def new_cache() -> Path:
-    """Return a new folder for compiled programs; those of runs that were killed are deleted.
-
-    Raises:
-        BakeoffError: there is no place for it.
-    """
-    place = Path(tempfile.gettempdir())
-    for left in place.glob(f"{COMPILED}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+    """Return a new folder for compiled programs; raise BakeoffError if there is no place for it."""
     try:
         return Path(tempfile.mkdtemp(prefix=COMPILED))
     except OSError as error:
         raise BakeoffError(
-            f"no folder for compiled programs can be made in {place}: {error.strerror}; make room "
-            "there, or set TMPDIR to another place"
+            f"no folder for compiled programs can be made in {tempfile.gettempdir()}: "
+            f"{error.strerror}; make room there, or set TMPDIR to another place"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections import defaultdict
@@ -28,6 +29,8 @@ MOST_DIGITS = 20
 """Characters of a process's id that are read."""
 LOCK = "jax-bakeoff.lock"
 """File in the folder for temporary files."""
+COMPILED = "bakeoff-compiled-"
+"""Beginning of the names of folders for compiled programs, which lie beside it."""
 SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """Which hardware threads share a core, on Linux."""
 NOTABLE = 0.1
@@ -62,6 +65,9 @@ def machine_lock() -> filelock.BaseFileLock:
     with suppress(OSError), open_regular(owner, os.O_WRONLY | os.O_CREAT) as file:
         file.truncate()
         file.write(str(os.getpid()))
+    if lock.lock_counter == 1:  # nobody measures here, so these are of runs that were killed
+        for left in path.parent.glob(f"{COMPILED}*"):
+            shutil.rmtree(left, ignore_errors=True)
     return lock
 
 

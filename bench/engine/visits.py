@@ -439,7 +439,7 @@ class Visits:
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
         slowed = set().union(*map(self.slowed, visits))
-        self.samples[first:] = [s for s in self.samples[first:] if s.block not in slowed]
+        self.samples[first:] = [s._replace(slow=s.block in slowed) for s in self.samples[first:]]
         self.spent.slowed += len(slowed)
         return done
 

@@ -44,10 +44,8 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def runs(self) -> Iterator[PlannedRun]:
         """Yield its runs; raise BakeoffError if a name in it is unknown."""
-        Selection(workloads=self.workloads, metrics=self.metrics).check_names()
-        require_known("entrant", self.entrants, impls.names())
-        styles = [style for name in self.entrants for style in impls.styles_of(name)]
-        require_known("style", self.styles, dict.fromkeys(styles))
+        chosen = Selection(self.entrants, self.styles, self.workloads, metrics=self.metrics)
+        chosen.check_names()
         require_known("backend", self.backends, BACKENDS)
         for environment in self.environments:
             if spec.parse(environment, "environment").revision is not None:

@@ -136,6 +136,7 @@ class SampleRow(NamedTuple):
     calls: Count = 1
     median: float | None = None
     p95: float | None = None
+    slow: bool = False
 
 
 class Series(msgspec.Struct, kw_only=True):
@@ -214,7 +215,7 @@ def packed(samples: Iterable[Sample]) -> list[Series]:
     """Return samples as series."""
     series: dict[tuple[str, Cell, str, int], list[SampleRow]] = defaultdict(list)
     for s in samples:
-        row = SampleRow(s.worker, s.block, round(s.at, 2), s.value, s.calls, s.median, s.p95)
+        row = SampleRow(s.worker, s.block, round(s.at, 2), *s[7:])
         series[s.environment, s.cell, s.metric, s.cores].append(row)
     return [
         Series(environment=environment, cell=cell, metric=metric, cores=cores, rows=rows)

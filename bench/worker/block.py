@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     type Calls = dict[str, list[Call]]
     """By metric."""
 
-# Calls are timed by these, whatever an entrant puts in their places: this module is imported before
-# any entrant is.
 CLOCK, CPU_CLOCK, WAIT = time.perf_counter, time.process_time, jax.block_until_ready
 
 WARMING_CALLS = 3

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from common.contract import Program, TrainStep
 
 CLOCK = time.perf_counter
-"""Bound before an entrant is imported."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What an entrant may not change: clocks, waiting functions, cores, priority, JAX's settings.
+"""What an entrant may not change: JAX's settings and variables, cores, priority.
 
 Nor may it leave anything running: that would slow down whatever is timed next.
 
@@ -7,7 +7,6 @@ Nothing of jax is imported here: a cold process imports this module before it ti
 
 from __future__ import annotations
 
-import gc  # noqa: F401 -- watched
 import os
 import sys
 import threading
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 
 VARIABLES = ("JAX_", "NPROC", "PJRT_", "XLA_")
 """Beginnings of environment variables that XLA and JAX read."""
-FUNCTIONS = {
-    "time": ("monotonic", "perf_counter", "perf_counter_ns", "process_time", "time", "time_ns"),
-    "gc": ("collect", "disable", "enable", "freeze"),
-    "jax": ("block_until_ready", "device_get", "device_put", "jit"),
-}
-"""What measuring relies on, by module; of jax, once it is imported."""
 
 
 CHILDREN = Path("/proc/thread-self/children")
@@ -44,7 +37,7 @@ class Surroundings:
     """What a process runs under, as it was when this was made."""
 
     def __init__(self) -> None:
-        self.kinds = functions, settings, variables, scheduling
+        self.kinds = settings, variables, scheduling
         self.values = [kind() for kind in self.kinds]
         self.threads, self.children = threading.active_count(), children()
         self.spoiled = False
@@ -67,8 +60,7 @@ class Surroundings:
                     put_back(kind, name, value)
                 except Exception:  # a setting that can be set once; a lower nice value
                     before[name] = other  # one arm is named for it, and none that comes after
-                words = f"changed {name} from {value!r} to {other!r}"
-                changes.append(f"replaced {name}" if kind is functions else words)
+                changes.append(f"changed {name} from {value!r} to {other!r}")
         return "; ".join(filter(None, [*changes, self.left_running()]))
 
     def left_running(self) -> str:
@@ -124,16 +116,6 @@ def computing() -> bool:
     return True
 
 
-def functions() -> Values:
-    """Return the functions that measuring relies on, by name."""
-    return {
-        f"{module}.{name}": getattr(sys.modules[module], name, None)
-        for module, names in FUNCTIONS.items()
-        if module in sys.modules
-        for name in names
-    }
-
-
 def settings() -> Values:
     """Return JAX's settings, as this thread sees them; none before jax is imported."""
     if "jax" not in sys.modules:
@@ -156,10 +138,7 @@ def scheduling() -> Values:
 
 def put_back(kind: Callable[[], Values], name: str, value: Any) -> None:
     """Give what has this name a value."""
-    if kind is functions:
-        module, _, function = name.partition(".")
-        setattr(sys.modules[module], function, value)
-    elif kind is settings:
+    if kind is settings:
         sys.modules["jax"].config.update(name, value)
     elif name == "the affinity":
         os.sched_setaffinity(0, value)

@@ -177,10 +177,6 @@ def fail(_: Any) -> None:
     raise OSError("no such planet")
 
 
-def replace_clock(_: Any) -> None:
-    time.time = time.monotonic
-
-
 def leave_child(_: Any) -> None:
     subprocess.Popen(["sleep", "300"], start_new_session=True)
 
@@ -218,7 +214,6 @@ MISTAKES = {
     "jits_when_loaded": jits_when_loaded,
     "compiles_again": late(compile_again),
     "fails": late(fail),
-    "replaces_clock": late(replace_clock),
     "changes_setting": late(change_setting),
     "leaves_child": late(leave_child),
     "leaves_thread": late(leave_thread),

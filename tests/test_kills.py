@@ -1,0 +1,137 @@
+"""Kills at any moment: nothing measured is lost, no process stays, the next start tidies up."""
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bench.engine.journal import Journal
+from bench.runfile.reader import read
+from common import weights
+from tests.commands import SCAN, bench, command
+from tests.test_bench import Lab, journalled
+
+pytestmark = pytest.mark.slow
+MARK = "BAKEOFF_TEST_OF_KILLS"
+"""Variable by whose value all processes of a test are found, whatever became of their parents."""
+SMALL = ("--workload=toy", "--backend=cpu", "--style=pure", "--entrant=pure_jax", "--metric=step")
+AB = "ab", "--base=current", "--new=current", "--entrant=equinox", "--style=pure", "--workload=toy"
+COMMANDS = {
+    "bench": bench(*SMALL, "--processes=2", "--blocks=12", "--benchmark-json=out.json"),
+    "ab": command(*AB, "--metric=step", "--pairs=2", "--blocks=6", "-o", "out.json"),
+    "cost": command("cost", "scan.py", "--style=pure", "--budget=12", "-o", "out.json"),
+    "train": command("train", "--corpus=toy", "--epochs=9999", "--save=out"),
+}
+INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
+KILLS = [
+    *(("bench", "parent", which) for which in (INT, TERM, HUP, KILL)),
+    *(("bench", "group", which) for which in (INT, TERM, KILL)),
+    *(("bench", "worker", which) for which in (TERM, KILL)),
+    *(("bench", "resumed", which) for which in (INT, KILL)),
+    *(("ab", "parent", which) for which in (INT, HUP, KILL)),
+    *(("ab", "worker", which) for which in (KILL,)),
+    *(("cost", "parent", which) for which in (INT, TERM, KILL)),
+    *(("train", "parent", which) for which in (INT, TERM, KILL)),
+    ("train", "group", HUP),
+]
+"""What is killed: the command alone, its group as a terminal does, or a worker of it."""
+ENDED = {INT: {2, 130}, TERM: {2, 130}, HUP: {2, 130}, KILL: {-9}}
+"""Exit statuses: `pytest` has its own for Ctrl-C."""
+
+
+def processes(token: str) -> list[psutil.Process]:
+    """Return what still runs of a test."""
+    alive = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == token and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+        except psutil.Error:
+            continue
+    return alive
+
+
+def until(what: Callable[[], Any], seconds: float = 90) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.mark.parametrize(("name", "whom", "which"), KILLS)
+def test_nothing_is_lost_and_nothing_stays(
+    name: str,
+    whom: str,
+    which: signal.Signals,
+    tmp_path: Path,
+    heard: Callable[[list[str]], list[str]],
+) -> None:
+    lab, output = Lab(tmp_path), tmp_path / "out.json"
+    (tmp_path / "scan.py").write_text(SCAN)
+    given: dict[str, Any] = {**lab.how, "stderr": subprocess.STDOUT}
+    given["env"] = given["env"] | {MARK: str(tmp_path)}
+    plugin = ["-pkeep"] if name == "bench" else []
+    resume = [] if name == "train" else ["--resume"]
+
+    def under_way(size: int) -> bool:
+        if name == "train":
+            return b"epoch" in (tmp_path / "log").read_bytes()
+        return any(b'"do":"block"' in path.read_bytes()[size:] for path in lab.journals)
+
+    def killed(*more: str) -> int:
+        size = sum(path.stat().st_size for path in lab.journals)
+        with (tmp_path / "log").open("wb") as log:
+            line = heard([*COMMANDS[name], *more])
+            run = subprocess.Popen(line, **given, stdout=log, start_new_session=True)
+            until(lambda: under_way(size) or run.poll() is not None)
+            assert run.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.3)
+            if whom == "group":
+                os.killpg(run.pid, which)
+            elif whom == "worker":
+                workers = psutil.Process(run.pid).children()
+                os.kill(next(w.pid for w in workers if "bench.worker" in w.cmdline()), which)
+            else:
+                run.send_signal(which)
+            return run.wait(120)
+
+    def known() -> list[tuple[str, str, float]]:
+        return journalled(Journal.open(lab.journals[0]).records) if lab.journals else []
+
+    status = killed(*plugin)
+    before = known()
+    if whom == "resumed":
+        assert killed("--resume", *plugin) in ENDED[which]
+        assert {*before} <= {*known()}
+    text = (tmp_path / "log").read_text()
+    assert "Traceback" not in text
+    until(lambda: not processes(str(tmp_path)), 20)
+    if whom == "worker":
+        assert status in (0, 1, 2), text
+        assert output.exists(), text
+    else:
+        assert status in ENDED[which], text
+        assert not output.exists()
+        assert "resume" in text or which == KILL
+    if name == "train":
+        assert which == KILL or weights.load(tmp_path / "out").epoch > 0
+    if name == "train" or (whom == "parent" and which != KILL):
+        return  # what else signals do to it is seen with a group
+    if whom != "worker":
+        line = [*COMMANDS[name], *resume, *plugin]
+        done = subprocess.run(line, **given, stdout=subprocess.PIPE, timeout=300, check=False)
+        assert output.exists(), done.stdout
+    if whom != "worker" or name == "bench":
+        there = {(s.cell.entrant, s.metric, s.value) for s in read(output).samples}
+        asked = {row for row in before if row[0] in {entrant for entrant, *_ in there}}
+        assert asked <= there, shlex.join(COMMANDS[name])
+    assert [path.name for path in (tmp_path / "tmp").glob("bakeoff-*")] == []
+    assert list(tmp_path.glob(".*.partial")) == []
