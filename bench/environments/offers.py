@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -120,18 +119,21 @@ def offer(
         command = {"do": "describe", "entrants": names, "outside": dict(outside)}
         return msgspec.convert(ask_once(command, place, silence), Offer)
 
-    named = list(dict.fromkeys([impls.BASELINE, *entrants])) if entrants else []
+    names = list(dict.fromkeys([impls.BASELINE, *(entrants or impls.usual())]))
     if any(map(is_own, outside)):  # there is nothing beside it that might do
-        return described([impls.BASELINE])
-    with suppress(WorkerFailedError):  # an entrant may kill its worker: then each has its own
-        return described(named)
-    result = described([impls.BASELINE])
-    for name in (named or impls.usual())[1:]:
+        names = names[:1]
+    asked = names if len(names) == 1 or entrants else []  # another revision may have others
+    problems: dict[str, str] = {}
+    while True:
         try:
-            result = result.joined(name, described([name]))
+            known = described(asked)
         except WorkerFailedError as error:
-            result.problems[name] = f"import failed: {failure(error)}"
-    return result
+            if not error.arm:  # the baseline's turn, or nobody's
+                raise
+            problems[names.pop(error.arm)] = f"import failed: {failure(error)}"
+            asked = names
+        else:
+            return replace(known, problems=known.problems | problems)
 
 
 def offers(

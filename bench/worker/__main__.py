@@ -72,7 +72,7 @@ def answer_to(turn: TurnMarker, do: str, **arguments: Any) -> Any:
     if do == "describe":
         from bench.worker.offers import describe
 
-        return describe(**arguments)
+        return describe(turn, **arguments)
     if do == "cold":  # it has to be this process's first command
         from bench.worker.cold import cold
 

@@ -6,7 +6,7 @@ import sys
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -18,12 +18,17 @@ from common.config import WORKLOADS, is_own
 from common.errors import BakeoffError, words_of
 from common.versions import versions
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.worker.protocol import TurnMarker
+
 NO_KEYWORD = "its factory has no keyword `donate`"
 """Reason why a style cannot donate its state."""
 
 
-def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
-    """Say what this environment offers; of all entrants, or of those named."""
+def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str]) -> dict[str, Any]:
+    """Say what this environment offers of some entrants, or the usual ones, each at its turn."""
     steps = [name for name in map(impls.add, outside.values()) if is_own(name)]
     by_entrant: dict[str, dict[str, Any]] = {
         name: {} for name in ("styles", "problems", "missing", "if_named", "keeping")
@@ -31,7 +36,8 @@ def describe(entrants: list[str], outside: dict[str, str]) -> dict[str, Any]:
     libraries: list[str] = []
     for name in steps:
         describe_step(name, by_entrant, libraries)
-    for name in [] if steps else entrants or impls.usual():
+    for index, name in enumerate([] if steps else entrants or impls.usual()):
+        turn.at(index)
         try:
             entrant, declared = impls.load(name), impls.declared(name)
         except Exception as error:

@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -78,7 +79,7 @@ def begun(library: str) -> str:
 
 
 def offered(name: str) -> dict[str, Any]:
-    return describe([], {name: str(Path(f"{name}.py").resolve())})
+    return describe(Mock(), [], {name: str(Path(f"{name}.py").resolve())})
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -228,7 +228,7 @@ def test_an_entrant_that_kills_its_worker_costs_itself_only(
 ) -> None:
     def ask_once(command: dict[str, Any], *_: Any) -> dict[str, Any]:
         if "mine" in command["entrants"]:
-            raise WorkerFailedError("worker failed (exit status 3)", "", None)
+            raise WorkerFailedError("worker failed (exit status 3)", "", 1)  # at its turn
         styles = {name: ["pure"] for name in command["entrants"]}
         return {**asdict(OFFER), "styles": styles, "a later field": 1}
 

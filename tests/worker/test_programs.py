@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -171,7 +172,7 @@ def require_unchanged_by_calls(step: TrainStep) -> None:
 
 
 def test_a_style_that_cannot_donate_is_left_out() -> None:
-    offer = msgspec.convert(offers.describe([], {}), Offer)
+    offer = msgspec.convert(offers.describe(Mock(), [], {}), Offer)
     assert list(offer.kept_styles) == ["/".join(GRADIENT_ALONE)]
     assert "blog" not in {cell.style for cell in Selection().cells(offer.donating)}
 
