@@ -136,8 +136,8 @@ class Selection:
         require_known("workload", self.workloads, [*WORKLOADS, *TOGETHER])
         require_known("metric", self.metrics, SAMPLED)
         if not self.files:
-            styles = {s for name in self.entrants or impls.names() for s in impls.styles_of(name)}
-            require_known("style", self.styles, sorted(styles))
+            styles = [s for name in self.entrants or impls.names() for s in impls.styles_of(name)]
+            require_known("style", self.styles, dict.fromkeys(styles))
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells of what an environment offers, the baseline's first.

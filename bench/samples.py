@@ -32,8 +32,6 @@ class Sample(NamedTuple):
     calls: int = 1
     median: float | None = None
     p95: float | None = None
-    slow: bool = False
-    """Whether its core was slower than usually, so that it counts in no estimate."""
 
     @property
     def typical(self) -> float:

@@ -87,8 +87,6 @@ class Spent(msgspec.Struct):
     each counts for its share."""
     processes: int = 0
     blocks: int = 0
-    slowed: int = 0
-    """Blocks that do not count, since a core was slower than usually."""
 
 
 TYPES: dict[str, Any] = {

@@ -378,7 +378,6 @@ def results_of(
             wall_seconds=plan.spent.wall,
             sampling_seconds=plan.spent.sampling,
             processes=plan.spent.processes,
-            slowed=plan.spent.slowed / max(1, plan.spent.blocks),
         ),
         samples=packed(samples),
     )

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from bench.cells import BASELINE, PURE, REFERENCE
 from bench.engine.actions import Spent
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 type Group = tuple[SideState, ...]
 """Sides whose workers take turns: one alone, or two."""
-type Loop = tuple[SideState, Cores, float]
 
 LOAD_SECONDS, PROVE_SECONDS, OPEN_SECONDS, COLD_SECONDS = 3.0, 1.2, 0.2, 3.6
 """Guesses, until one has been seen, of the seconds that it takes to start a worker and import, to
@@ -59,14 +55,6 @@ CALLS = {
 NOT_JAX = "not written in JAX: nothing is traced, lowered or compiled by it"
 UNKNOWN_PROGRAM = "the program of a `make_step` is not known: its first step compiles it"
 """Why an arm has no times of stages, whatever the budget."""
-SLOWED = 1.08
-"""A block does not count whose core was slower than usually by more than this: of the loops of
-`bench.worker.block`, 90 % were within 3 % of their median, and took 1.4 times as long where
-another guest of the host was on the core. The loop is none of the arms', so that what is left out
-depends on no arm."""
-USUAL = 0.25
-"""Quantile of a worker's loops so far on the same cores that is usual: a quarter of the time is
-enough to know an undisturbed core."""
 SELDOM = 4
 """An arm that nobody asked for is in one block of so many: what others computed is compared with
 it, which takes one block of a worker."""
@@ -110,8 +98,6 @@ class Visit:
     cores: Cores = ()
     workers: dict[SideState, int] = field(default_factory=dict)
     """Numbers of its open workers."""
-    loops: dict[int, list[Loop]] = field(default_factory=lambda: defaultdict(list))
-    """By block: seconds of an empty loop on each side, and where."""
 
     @classmethod
     def of(cls, group: Group, cells: Sequence[Cell], cores: Cores = ()) -> Visit:
@@ -148,8 +134,6 @@ class Visits:
         """Seconds of a side's last cold process."""
         self.held: dict[int, set[str]] = {}
         """Arms whose steps each living worker holds."""
-        self.loops: dict[tuple[SideState, Cores], list[float]] = defaultdict(list)
-        """Seconds of an empty loop in each block, by side and cores."""
         self.unasked: frozenset[str] = frozenset()
         """Arms that were not asked for."""
 
@@ -422,7 +406,6 @@ class Visits:
             until: Seconds of the budget after which a second visit takes no first block.
         """
         done: list[Visit] = []
-        first = len(self.samples)
 
         def measure(visit: Visit, _: Cores) -> Steps[None]:
             end = math.inf if self.options.fixed else self.now + seconds
@@ -438,20 +421,7 @@ class Visits:
 
         lanes = list(dict.fromkeys(visit.cores for visit in visits))
         yield from self.phase(lanes, [partial(measure, visit) for visit in visits])
-        slowed = set().union(*map(self.slowed, visits))
-        self.samples[first:] = [s._replace(slow=s.block in slowed) for s in self.samples[first:]]
-        self.spent.slowed += len(slowed)
         return done
-
-    def slowed(self, visit: Visit) -> set[int]:
-        """Return the blocks of a visit in which a core was slower than usually; never all."""
-        slow = {
-            block
-            for block, loops in visit.loops.items()
-            for side, cores, seconds in loops
-            if seconds > SLOWED * float(np.quantile(self.loops[side, cores], USUAL))
-        }
-        return slow if len(slow) < len(visit.loops) else set()
 
     def blocks_of(self, visit: Visit, turn: TurnKind, end: float, rounds: int) -> Steps[bool]:
         """Measure blocks until a time, one at least; False where a worker died."""
@@ -494,8 +464,6 @@ class Visits:
                 return False
             answer: protocol.Timed = outcome.answer
             self.keep(side, turn.workload, outcome, pair, block=number, cores=visit.cores)
-            self.loops[side, visit.cores].append(answer.loop_seconds)
-            visit.loops[number].append((side, visit.cores, answer.loop_seconds))
             total = sum(answer.seconds.values())
             for arm, seconds in answer.seconds.items():
                 whole = outcome.took * seconds / total * turn.rounds / rounds

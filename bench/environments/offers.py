@@ -79,13 +79,13 @@ class Offer:
         }
         return replace(self, styles=styles)
 
-    def joined(self, name: str, other: Offer, *, apart: bool = False) -> Offer:
-        """Return this offer with an entrant of another one, which may be of its own environment."""
+    def joined(self, name: str, other: Offer) -> Offer:
+        """Return this offer with an entrant of another one, which is of its own environment."""
         added: dict[str, Any] = {
             what: getattr(self, what) | {k: v for k, v in getattr(other, what).items() if k == name}
             for what in OF_ENTRANT
         }
-        if apart and name not in other.problems:
+        if name not in other.problems:
             lacking = [backend for backend in self.backends if backend not in other.backends]
             added |= {
                 "versions": other.versions | self.versions,
@@ -165,5 +165,5 @@ def offers(
             result.problems[name] = f"import failed: {failure(error)}"
         else:
             places[name] = there
-            result = result.joined(name, other, apart=True)
+            result = result.joined(name, other)
     return result, places

@@ -115,8 +115,6 @@ class TimeSpent(msgspec.Struct, kw_only=True):
     """Fraction of the machine that other processes used meanwhile."""
     stolen: NotNegative = 0.0
     """Fraction of the processor time that the hypervisor gave to other guests."""
-    slowed: NotNegative = 0.0
-    """Fraction of the blocks that do not count, since a core was slower than usually."""
     busiest: str = ""
     """The other process that used most, where it is worth a sentence."""
 
@@ -136,7 +134,6 @@ class SampleRow(NamedTuple):
     calls: Count = 1
     median: float | None = None
     p95: float | None = None
-    slow: bool = False
 
 
 class Series(msgspec.Struct, kw_only=True):

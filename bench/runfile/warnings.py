@@ -27,8 +27,6 @@ FALSE_ALARM = 0.05
 STOLEN = 0.02
 """Fraction of the processor time that other guests take, from which on it is told: it moves medians
 by 0.1 %, half of a usual standard error."""
-SLOWED = 0.05
-"""Fraction of the blocks that is left out, from which on it is told."""
 OTHERS = 0.10
 """Fraction of the machine that other processes use, from which on it is told: it moves medians by
 half a per cent or more, in all arms alike; intervals widen."""
@@ -56,8 +54,6 @@ def other_processes(spent: TimeSpent) -> Iterator[str]:
     if spent.others > OTHERS:
         most = f", {spent.busiest} most" if spent.busiest else ""
         parts.append(f"other processes used {spent.others:.0%} of the machine{most}")
-    if spent.slowed > SLOWED:
-        parts.append(f"a core was too slow in {spent.slowed:.0%} of the blocks, which are left out")
     if parts:
         yield (
             f"While this was measured, {' and '.join(parts)}. Ratios hold, because all arms took "

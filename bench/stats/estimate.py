@@ -43,7 +43,7 @@ def estimate(
     """Return what samples say: of each family its comparisons, and of each cell its amounts.
 
     Args:
-        samples: All of them, of cells that have not failed; those of slow cores do not count.
+        samples: All of them, of cells that have not failed.
         base: Environment that others are compared with; empty where arms are compared with the
             baseline.
         margin: Fraction within which two times are equivalent.
@@ -53,8 +53,7 @@ def estimate(
     """
     groups: dict[tuple[str, str, str], list[Sample]] = defaultdict(list)
     for sample in samples:
-        if not sample.slow:
-            groups[sample.metric, sample.cell.workload, sample.cell.backend].append(sample)
+        groups[sample.metric, sample.cell.workload, sample.cell.backend].append(sample)
     estimates = []
     for (metric, _, _), together in groups.items():
         columns = pooled(together, programs or {})

@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -39,10 +38,6 @@ WARMING_CALLS = 3
 QUANTILE = 0.1
 """Quantile of an arm's calls that stands for its block. Noise only ever adds time, so a low
 quantile varies far less than a median; A/A runs chose this one, see docs/measuring.md."""
-LOOP = range(2000)
-"""An empty loop over this takes 40 µs, and says how fast the core is: where another guest runs on
-the same core of the host, it took 55 to 65 µs, and a call that takes 180 µs took 310. It is for
-whole blocks: of a block's rounds, a low quantile leaves slow ones out by itself."""
 DIGITS = 7
 """Significant digits of a sample: more would be noise."""
 SCALES = 0.99, 1.01
@@ -151,7 +146,6 @@ class TimedBlock:
         self.calls: dict[Arm, Calls] = defaultdict(lambda: defaultdict(list))
         self.cpu_seconds: dict[Arm, float] = defaultdict(float)
         self.wall_seconds: dict[Arm, float] = defaultdict(float)
-        self.loops: list[float] = []
 
     def run(
         self, arms: Arms, kind: str, members: Sequence[Arm], rounds: int, untimed: int
@@ -184,7 +178,6 @@ class TimedBlock:
             samples,
             {str(arm): why for arm, why in self.failures.items()},
             {str(arm): self.wall_seconds[arm] for arm in good},
-            loop_seconds=rounded(median(self.loops)),
         )
 
     def attempt[Result](self, arm: Arm, when: str, action: Callable[[], Result]) -> Result | None:
@@ -218,10 +211,8 @@ class TimedBlock:
         with collector_off():
             for number in range(-untimed, rounds):
                 names = [arm for arm in turns if arm not in self.failures]
-                self.loops.append(loop_seconds())
                 for arm in self.rng.sample(names, len(names)):
                     self.take(arm, turns[arm], timed=number >= 0)
-                self.loops.append(loop_seconds())
 
     def take(self, arm: Arm, turn: Callable[[], Calls], *, timed: bool) -> None:
         """Take one turn of an arm, and keep its calls unless something is wrong."""
@@ -264,14 +255,6 @@ def sample_of(arm: Arm, metric: str, calls: Sequence[Call]) -> WorkerSample:
     return WorkerSample(
         str(arm), metric, rounded(low), len(seconds), rounded(median), rounded(high)
     )
-
-
-def loop_seconds() -> float:
-    """Return how long an empty loop takes now."""
-    start = CLOCK()
-    for _ in LOOP:
-        pass
-    return CLOCK() - start
 
 
 def rounded(value: float) -> float:

@@ -139,8 +139,6 @@ class Timed:
     """By arm: wall time that its turns took."""
     spoiled: bool = False
     """As in `Failed`."""
-    loop_seconds: float = 0.0
-    """What an empty loop took between rounds, at its median: how fast the core was."""
 
 
 @dataclass

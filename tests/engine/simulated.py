@@ -122,8 +122,6 @@ class Machine:
     """Factor of an arm's time in an environment; 1 for others."""
     noise: float = 0.0
     """Standard deviation of a block's log-time; half of it again by a worker's arm."""
-    guest: float = 0.0
-    """Odds that another guest of the host is on a block's core, which halves its speed."""
     seed: int = 0
     now: float = 0.0
     log: list[tuple[float, float, Action]] = field(default_factory=list)
@@ -201,8 +199,7 @@ class Machine:
     def timed(self, action: Action, failing: str) -> Timed:
         """Return the answer to a block."""
         samples = []
-        there = self.rng.random() < self.guest
-        level = STEP_SECONDS[action.workload] * (1 + there)
+        level = STEP_SECONDS[action.workload]
         for arm in action.arms:
             luck = self.luck.setdefault((action.worker, arm), self.rng.gauss(0, self.noise / 2))
             seconds = self.factor(action, arm) * level
@@ -214,7 +211,7 @@ class Machine:
             ]
         failures = {failing: "it computed something else"} if failing else {}
         shares = {arm: self.factor(action, arm) for arm in action.arms}
-        return Timed(samples, failures, shares, loop_seconds=40e-6 * (1 + there))
+        return Timed(samples, failures, shares)
 
     def drive(self, plan: Plan) -> Self:
         """Run a plan to its end."""

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from functools import cache
-from statistics import median
 from typing import Any
 from unittest.mock import Mock
 
@@ -304,22 +303,6 @@ def test_a_baseline_that_was_not_asked_for_is_in_one_block_of_four() -> None:
     each = Counter(arm for action in machine.actions() for arm in action.arms)
     assert (each[BAD], each[str(BASELINE)]) == (2 * 2 * 5, 2 * 2 * 2)
     assert all(BAD in action.arms for action in machine.actions())
-
-
-def test_blocks_do_not_count_while_a_guest_of_the_host_is_on_the_core() -> None:
-    """The first ones may: nothing is known of the core yet."""
-    plan, _ = ab(needed(("seed",), (STEP,), FEW), 120, Machine(guest=0.3))
-    steps = [sample for sample in plan.visits.samples if sample.metric == STEP]
-    usual = median(sample.value for sample in steps)
-    slow = [sample.value > 1.5 * usual for sample in steps if not sample.slow]
-    assert 0.15 * plan.spent.blocks < plan.spent.slowed < 0.6 * plan.spent.blocks
-    assert sum(slow) < 0.05 * len(slow)
-
-
-def test_where_all_blocks_are_slow_they_count() -> None:
-    plan, _ = ab(needed(("seed",), (STEP,), FEW), 30, Machine(guest=1.0))
-    assert plan.spent.slowed == 0
-    assert counts(plan, STEP, "new")
 
 
 def test_what_has_compiled_measures_no_pair() -> None:

@@ -68,7 +68,7 @@ REFUSED = [
     ('"verdict":"', '"verdict":"no', f"{DAMAGED}Invalid enum value 'no"),
     ('"value":', '"wert":', "Object missing required field `value` - at `$.estimates[0]`"),
     ('"value":', '"value":"1", "x":', f"{DAMAGED}Expected `float`, got `str`"),
-    ('"rows":[[', '"rows":[[1],[', f"{DAMAGED}Expected `array` of length 4 to 8 - at"),
+    ('"rows":[[', '"rows":[[1],[', f"{DAMAGED}Expected `array` of length 4 to 7 - at"),
 ]
 """What stands in a file in place of a text, or of all of it, and what is said of that."""
 

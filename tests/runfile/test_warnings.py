@@ -27,8 +27,7 @@ def test_a_quiet_run_warns_of_nothing() -> None:
     [
         (TimeSpent(stolen=0.02, others=0.1, busiest="cc"), ()),
         (TimeSpent(stolen=0.07, others=0.25, busiest="cc"), ("7% of the proc", "25%", "cc most")),
-        (TimeSpent(stolen=0.03, slowed=0.05), ("3% of the processor time",)),
-        (TimeSpent(slowed=0.3), ("a core was too slow in 30% of the blocks",)),
+        (TimeSpent(stolen=0.03), ("3% of the processor time",)),
     ],
 )
 def test_other_processes(spent: TimeSpent, words: tuple[str, ...]) -> None:
