@@ -129,7 +129,7 @@ def markdown(records: Sequence[Record]) -> str:
     columns = tuple(Column(title, number=title in ("runs", "right")) for title in titles)
     parts = [
         "# Trials on real runs",
-        f"Made by trials.py, kills by kills.py; records: [{RECORDS}]({RECORDS}). "
+        f"Made by trials.py (kills now are tests/test_kills.py); records: [{RECORDS}]({RECORDS}). "
         "Right: what was planted is called slower, and nothing where nothing was planted (the 95 % "
         "interval leaves out 1); a default run detects 1.5 %; no journalled sample is lost.",
         "\n".join(table_lines(Table(columns, tuple(rows)))),
