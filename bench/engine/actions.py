@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from bench.metrics import COLD, METRICS
+from bench.runfile import Proof
 from bench.samples import Cores
 from bench.worker import protocol
 
@@ -118,6 +119,8 @@ def typed(action: Action, record: Any) -> Any:
     try:
         failed = action.do in OF_ONE_ARM and "failure" in record
         answer: Any = msgspec.convert(record, protocol.Failed if failed else TYPES[action.do])
+        if isinstance(answer, protocol.Proven):
+            msgspec.convert(answer.proof, Proof)
     except (msgspec.ValidationError, TypeError) as error:
         raise AnswerError(str(error)) from error
     samples: list[protocol.WorkerSample] = getattr(answer, "samples", [])

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from bench.cells import BASELINE, PURE, REFERENCE
 from bench.engine.actions import Spent
 from bench.metrics import STEP
@@ -335,7 +337,7 @@ class Visits:
             return False
         answer = outcome.answer
         if isinstance(answer, protocol.Proven):
-            result.proof = Proof(**answer.proof)
+            result.proof = msgspec.convert(answer.proof, Proof)
             result.losses = answer.losses
             self.prove_seconds.append(outcome.took)
         elif do == "open":

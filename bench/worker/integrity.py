@@ -28,9 +28,12 @@ VARIABLES = ("JAX_", "NPROC", "PJRT_", "XLA_")
 
 CHILDREN = Path("/proc/thread-self/children")
 """What Linux lists a thread's children in; read in some microseconds."""
-GLANCE_SECONDS, GLANCES = 0.01, 50
+GLANCE_SECONDS, GLANCES = 0.05, 10
 """How long is looked whether a thread computes while the main one sleeps, and how often until it is
 taken to go on for ever: OpenMP's threads spin for up to 0.2 s after their work."""
+BUSY = 0.2
+"""Part of that time on a core from which on a thread computes; idle ones use none, and where others
+want the cores, one that computes gets less than all of it."""
 
 
 class Surroundings:
@@ -111,7 +114,7 @@ def computing() -> bool:
     for _ in range(GLANCES):
         before = time.process_time()
         time.sleep(GLANCE_SECONDS)
-        if time.process_time() - before < GLANCE_SECONDS / 2:
+        if time.process_time() - before < BUSY * GLANCE_SECONDS:
             return False
     return True
 

@@ -20,7 +20,7 @@ from bench.engine.plan import Plan
 from bench.engine.process import WorkerFailedError
 from bench.samples import Sample
 from common.errors import BakeoffError
-from tests.engine.simulated import Machine, Needed, needed, plan_of, side
+from tests.engine.simulated import PROOF, Machine, Needed, needed, plan_of, side
 
 METRICS = ("step", "host_cost", "import", "final_loss")
 STYLES = {"pure_jax": ["pure"], "haiku": ["pure"]}
@@ -252,7 +252,8 @@ OTHER = ["c/d", *ROW[1:]]
 @pytest.mark.parametrize(
     ("do", "record", "wrong"),
     [
-        ("prove", {"proof": {}, "samples": [["a/b", "flops", 1.0]], "losses": [1.0]}, None),
+        ("prove", {"proof": {}, "samples": [["a/b", "flops", 1.0]], "losses": [1.0]}, "`loss`"),
+        ("prove", {"proof": PROOF, "samples": [["a/b", "flops", 1.0]], "losses": [1.0]}, None),
         ("prove", {"failure": "not equal"}, None),
         ("block", {"samples": [ROW, OTHER]}, None),
         ("block", {"samples": [ROW]}, "'c/d' was left out"),
