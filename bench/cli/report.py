@@ -13,6 +13,7 @@ import typer
 
 from bench.cells import Cell
 from bench.cli.documents import format_of, give, publish
+from bench.report.wording import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -119,4 +120,7 @@ def csv_text(runs: Iterable[Run]) -> str:
 
 def _safe(value: Any) -> Any:
     """Return a value that a spreadsheet shows and does not compute."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
