@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -129,15 +130,21 @@ class Selection:
         return arm.entrant in entrants and arm.style in styles
 
     def check_names(self) -> None:
-        """Raise BakeoffError if a workload, a metric or a style is unknown; needs no environment.
+        """Raise BakeoffError if a workload or a metric is unknown; needs no environment."""
+        require_known("workload", self.workloads, [*WORKLOADS, *TOGETHER])
+        require_known("metric", self.metrics, SAMPLED)
+
+    def check_styles(self) -> None:
+        """Raise BakeoffError if a style is unknown to the files of this revision's entrants.
 
         Styles of a user's own file are known once that is imported.
         """
-        require_known("workload", self.workloads, [*WORKLOADS, *TOGETHER])
-        require_known("metric", self.metrics, SAMPLED)
-        if not self.files:
-            styles = [s for name in self.entrants or impls.names() for s in impls.styles_of(name)]
-            require_known("style", self.styles, dict.fromkeys(styles))
+        if self.styles and not self.files:
+            known = list[str]()
+            for name in self.entrants or impls.names():
+                with nullcontext() if self.entrants else suppress(BakeoffError):
+                    known += impls.styles_of(name)
+            require_known("style", self.styles, dict.fromkeys(known))
 
     def cells(self, offer: Offer) -> list[Cell]:
         """Return the selected cells of what an environment offers, the baseline's first.

@@ -220,6 +220,7 @@ def selected(config: pytest.Config) -> Selection:
         entrants, names["style"], names["workload"], names["backend"], names["metric"], files
     )
     selection.check_names()
+    selection.check_styles()
     return selection
 
 

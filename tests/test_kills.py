@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def processes(token: str) -> list[psutil.Process]:
     return alive
 
 
+def worker_of(pid: int) -> int:
+    """Return the id of a worker of a command; 0 where none lives at this moment."""
+    for process in psutil.Process(pid).children():
+        with suppress(psutil.Error):
+            if "bench.worker" in process.cmdline():
+                return process.pid
+    return 0
+
+
 def until(what: Callable[[], Any], seconds: float = 90) -> Any:
     end = time.monotonic() + seconds
     while not (value := what()):
@@ -97,8 +107,7 @@ def test_nothing_is_lost_and_nothing_stays(
             if whom == "group":
                 os.killpg(run.pid, which)
             elif whom == "worker":
-                workers = psutil.Process(run.pid).children()
-                os.kill(next(w.pid for w in workers if "bench.worker" in w.cmdline()), which)
+                os.kill(until(lambda: worker_of(run.pid)), which)
             else:
                 run.send_signal(which)
             return run.wait(120)

@@ -10,23 +10,23 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 import impls
 from bench.cells import added_files, require_known
 from bench.check.judge import CHECKS
 from bench.check.subject import ERROR, FILE, CheckFinding, Subject
-from bench.engine.process import Place, Worker, WorkerFailedError
+from bench.engine.process import Place, Worker, WorkerFailedError, descendants
 from bench.environments.builder import Builder
 from bench.streams import say
 from bench.worker.__main__ import adopt
-from bench.worker.integrity import end_children
+from bench.worker.integrity import end_processes
 from common.config import Device
 from common.errors import BakeoffError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PASSES = 5
+"""Times that is looked for what runs on: what is killed may have started more before."""
 MEMORY = 8 << 30
 """Bytes that a process may use: a step that takes more and more is to fail before the machine."""
 OVERRUN = 1.2
@@ -160,7 +160,7 @@ class Runner:
         self.place = place_of(self.name, options.backend)
         self.styles: tuple[str, ...] = ()
         """Styles to check; known once the file is imported."""
-        self.before = {child.pid for child in psutil.Process().children(recursive=True)}
+        self.before = descendants(os.getpid())
 
     def results_of(self, style: str | None) -> Iterator[CheckResult]:
         """Yield the results of one style, or of the file."""
@@ -223,4 +223,7 @@ class Runner:
 
         A process that has ended leaves its own children to us. `judge` is the one that goes on.
         """
-        return end_children(spared={*self.before, judge})
+        names = list[str]()
+        for _ in range(PASSES):
+            names += end_processes(descendants(os.getpid()) - self.before - {judge or 0})
+        return names

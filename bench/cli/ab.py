@@ -77,6 +77,8 @@ def ab(
     )
     specs = parse(base, "--base"), parse(new, "--new")
     selection = tracking.selection(entrant, style, workload, backend, metric, step)
+    if not any(spec.revision for spec in specs):  # which may have other styles
+        selection.check_styles()
     console = tracking.error_console()
     builder = Builder(notify=console.print)
     environments = sides.built(specs, builder)

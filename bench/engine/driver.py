@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -17,7 +18,15 @@ import msgspec
 from bench.cells import Arm
 from bench.engine.actions import Action, AnswerError, Death, Outcome, typed
 from bench.engine.machine import COMPILED
-from bench.engine.process import HEAVY_SILENCE, LEAST_SILENCE, Worker, WorkerFailedError
+from bench.engine.process import (
+    HEAVY_SILENCE,
+    LEAST_SILENCE,
+    Worker,
+    WorkerFailedError,
+    descendants,
+)
+from bench.worker.__main__ import adopt
+from bench.worker.integrity import end_processes
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
@@ -89,6 +98,8 @@ class Driver:
         """
         self.zero = time.monotonic() - self.plan.spent.wall
         self.cache = new_cache()
+        adopt()  # what a worker that died has left in a session of its own
+        self.before = descendants(os.getpid())
         pool = ThreadPoolExecutor(MOST_LANES, thread_name_prefix="lane")
         try:
             lanes = self.plan.actions()
@@ -247,9 +258,14 @@ class Driver:
         return arms[index] if index is not None and index < len(arms) else ""
 
     def end(self, action: Action) -> None:
-        """End an action's worker, if it lives."""
+        """End an action's worker, if it lives, and what workers have left behind by now."""
         if worker := self.workers.pop(action.worker, None):
             worker.close()
+        if hasattr(os, "getsid"):
+            for pid in descendants(os.getpid()) - self.before:
+                with suppress(OSError):  # ours have our session
+                    if os.getsid(pid) != os.getsid(0):
+                        end_processes([pid])
 
 
 def kind_of(action: Action) -> tuple[str, str, str, str]:

@@ -376,14 +376,15 @@ class Plan:
         """
         until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
         if self.paired:
+            sides = {side: group for group in groups for side in group}
             proofs = [
-                Visit((side,), turn.workload, prove_until=until, others=group)
-                for group in dict.fromkeys(groups)
-                for side in group
+                Visit((side,), turn.workload, None, side.proven_arms(turn.workload), until, group)
+                for side, group in sides.items()
                 if any(not side.proven(cell) for cell in side.alive(turn.workload))
             ]
             opened = yield from self.visits.opened(cores, proofs)
             yield from self.visits.measured(opened, 0.0, 0)
+        alive = {group: len(living_arms(group, turn.workload)) for group in groups}
         visits = [
             Visit(group, turn.workload, turn, self.resting(group, turn), until) for group in groups
         ]
@@ -394,7 +395,8 @@ class Plan:
         end = math.inf if self.options.fixed else self.end
         done = yield from self.visits.measured(opened, seconds, rounds, end)
         for group in {*groups} - {visit.group for visit in done}:
-            self.lost[group, turn] += 1
+            fewer = len(living_arms(group, turn.workload)) < alive[group]
+            self.lost[group, turn] += not fewer  # an arm that is out by now ended it
         for visit in done:
             self.lost[visit.group, turn] = 0
             self.made[visit.group, turn] += 1

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+import psutil
 
-from bench.worker.integrity import end_children
+from bench.worker.integrity import end_processes
 from bench.worker.protocol import PROTOCOL, Recorder
 from bench.worker.settings import ROOT, as_users, environment, threads
 
@@ -141,12 +142,18 @@ class Worker:
 
     def kill(self) -> None:
         """End the process, and what it has started, which may hold its output open."""
-        end_children(self.process.pid)  # those of another session, too
+        if self.process.returncode is not None:  # its id may be another's by now
+            return
+        started = descendants(self.process.pid)
+        self._end_group()
+        self.process.kill()
+        self.process.wait()
+        end_processes(started)  # those of another session, too
+
+    def _end_group(self) -> None:
         if hasattr(os, "killpg"):
             with suppress(ProcessLookupError, PermissionError):  # all of them have ended
                 os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
-        self.process.wait()
 
     def _read(self, silence: float) -> list[dict[str, Any]]:
         """Return the records that come before the worker is ready again."""
@@ -181,6 +188,7 @@ class Worker:
             return self._failed(f"silent for {silence:g} s")
         try:
             status = self.process.wait(LAST_SECONDS)
+            self._end_group()
         except subprocess.TimeoutExpired:
             return self._failed("it closed its output")
         killed = "; killed, perhaps for want of memory" if status == -9 else ""
@@ -191,6 +199,13 @@ class Worker:
         self.stderr.seek(0)
         tail = self.stderr.read().strip().splitlines()[-STDERR_LINES:]
         return WorkerFailedError(f"worker failed ({reason})", "\n".join(tail), self.recorder.who())
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the ids of what a process has started, and of what that has."""
+    with suppress(psutil.Error):
+        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return set()
 
 
 def ask_once(

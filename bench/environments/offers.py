@@ -20,7 +20,7 @@ from common.config import is_own
 from common.errors import BakeoffError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bench.environments.builder import Builder
 
@@ -128,12 +128,28 @@ def offer(
         try:
             known = described(asked)
         except WorkerFailedError as error:
-            if not error.arm:  # the baseline's turn, or nobody's
+            if len(names) == 1 or error.arm == 0:
                 raise
-            problems[names.pop(error.arm)] = f"import failed: {failure(error)}"
+            if asked and error.arm:
+                problems[names.pop(error.arm)] = f"import failed: {failure(error)}"
+            elif asked:  # an older revision does not say whose turn it was
+                alone = {name: problem_alone(described, name) for name in names[1:]}
+                problems |= {name: why for name, why in alone.items() if why}
+                if not any(alone.values()):
+                    raise
+                names = [name for name in names if not alone.get(name)]
             asked = names
         else:
             return replace(known, problems=known.problems | problems)
+
+
+def problem_alone(described: Callable[[list[str]], Offer], name: str) -> str:
+    """Return why an entrant kills a worker that loads it beside the baseline; empty if not."""
+    try:
+        described([impls.BASELINE, name])
+    except WorkerFailedError as error:
+        return f"import failed: {failure(error)}"
+    return ""
 
 
 def offers(

@@ -46,6 +46,7 @@ class CompareTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Yield its runs; raise BakeoffError if a name in it is unknown."""
         chosen = Selection(self.entrants, self.styles, self.workloads, metrics=self.metrics)
         chosen.check_names()
+        chosen.check_styles()
         require_known("backend", self.backends, BACKENDS)
         for environment in self.environments:
             if spec.parse(environment, "environment").revision is not None:

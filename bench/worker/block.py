@@ -184,10 +184,11 @@ class TimedBlock:
         """Do something at an arm's turn; None where it failed, which is that arm's failure."""
         self.at(arm)
         result = guarded(action)
-        if isinstance(result, Failed):
+        if changed := self.changes():
+            self.failures[arm] = f"{when} it was timed it {changed}"
+        elif isinstance(result, Failed):
             self.failures[arm] = f"{result.failure} ({when} it was timed)"
-            return None
-        return result
+        return None if arm in self.failures or isinstance(result, Failed) else result
 
     def turns(self, arms: Arms, kind: str, members: Sequence[Arm]) -> dict[Arm, Turn]:
         """Return turns over fresh buffers, at new offsets, allocated and warmed in random order."""
@@ -219,9 +220,7 @@ class TimedBlock:
         programs, cpu, wall = self.compiled(), CPU_CLOCK(), CLOCK()
         calls = self.attempt(arm, "while", turn)
         wall, cpu = CLOCK() - wall, CPU_CLOCK() - cpu
-        if changed := self.changes():
-            self.failures[arm] = f"while it was timed it {changed}"
-        elif timed and calls:
+        if timed and calls:
             if self.compiled() > programs:
                 self.failures[arm] = "compiled again while it was timed"
                 return

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bench.worker.settings import affinity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Iterable
 
     type Values = dict[str, Any]
 
@@ -28,6 +28,10 @@ VARIABLES = ("JAX_", "NPROC", "PJRT_", "XLA_")
 
 CHILDREN = Path("/proc/thread-self/children")
 """What Linux lists a thread's children in; read in some microseconds."""
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "compile_worker")
+"""In the command lines of processes that libraries start and that compute nothing by themselves."""
+ENDING_SECONDS = 1.0
+"""How long is waited for processes that are killed."""
 GLANCE_SECONDS, GLANCES = 0.05, 10
 """How long is looked whether a thread computes while the main one sleeps, and how often until it is
 taken to go on for ever: OpenMP's threads spin for up to 0.2 s after their work."""
@@ -69,7 +73,8 @@ class Surroundings:
     def left_running(self) -> str:
         """Return in words what runs that did not; empty if nothing. Processes are ended."""
         new = children() - self.children
-        if new and (names := end_children(spared=self.children)):
+        self.children |= new
+        if new and (names := end_processes(new)):
             return f"left running: {', '.join(names)}"
         threads, self.threads = self.threads, threading.active_count()
         if self.threads <= threads or not computing():
@@ -78,35 +83,32 @@ class Surroundings:
         return "left a thread that computes"
 
 
-def children() -> set[int | None]:
+def children() -> set[int]:
     """Return the ids of this thread's children; none where the system does not tell."""
     with suppress(OSError):
         return {*map(int, CHILDREN.read_bytes().split())}
     return set()
 
 
-def end_children(of: int | None = None, spared: Collection[int | None] = ()) -> list[str]:
-    """End a process's children and theirs; return the names of those that ran.
-
-    Args:
-        of: Its id; this process if not given.
-        spared: Ids of those that live on.
-    """
+def end_processes(pids: Iterable[int]) -> list[str]:
+    """End processes and what they have started, but for `HELPERS`; return the names of the rest."""
     import psutil  # a cold process does not pay for it
 
+    running = dict[int, psutil.Process]()
     names: list[str] = []
-    while True:
-        running = []
+    for pid in pids:
         with suppress(psutil.Error):
-            for process in psutil.Process(of).children(recursive=True):
-                with suppress(psutil.Error):
-                    if process.pid not in spared and process.status() != psutil.STATUS_ZOMBIE:
-                        names.append(f"{process.name()} ({process.pid})")
-                        process.kill()
-                        running.append(process)
-        if not running:
-            return names
-        psutil.wait_procs(running, timeout=1)
+            process = psutil.Process(pid)
+            running |= {p.pid: p for p in (process, *process.children(recursive=True))}
+    for process in running.values():
+        with suppress(psutil.Error):
+            helps = any(helper in " ".join(process.cmdline()) for helper in HELPERS)
+            if not helps and process.status() != psutil.STATUS_ZOMBIE:
+                name = f"{process.name()} ({process.pid})"
+                process.kill()
+                names.append(name)
+    psutil.wait_procs(running.values(), timeout=ENDING_SECONDS if names else 0)
+    return names
 
 
 def computing() -> bool:

@@ -52,6 +52,7 @@ def describe(turn: TurnMarker, entrants: Sequence[str], outside: dict[str, str])
         by_entrant["missing"][name] = dict(entrant.missing)
         by_entrant["if_named"][name] = [style for style in declared.if_named if style in styles]
         by_entrant["keeping"][name] = dict.fromkeys(keeping, NO_KEYWORD)
+    turn.at()
     devices = offered_devices()
     return by_entrant | {
         "backends": list(devices),

@@ -87,7 +87,7 @@ class Ready:
 
 @dataclass
 class Failed:
-    """One arm's own failure; the worker lives on."""
+    """One arm's own failure; the worker lives on, unless it is spoiled."""
 
     failure: str
     stderr: str = ""

@@ -127,8 +127,10 @@ class Session:
         self.at(arm)
         before = Surroundings()
         answer = guarded(partial(action, arms, arm))
-        if (changes := before.changes()) and not isinstance(answer, Failed):
-            answer = Failed(f"making or running its step {changes}", spoiled=before.spoiled)
+        if changes := before.changes():
+            failures = [answer.failure] if isinstance(answer, Failed) else []
+            failures.append(f"making or running its step {changes}")
+            answer = Failed("; ".join(failures), spoiled=before.spoiled)
         if isinstance(answer, Failed):
             arms.steps.pop(arm, None)
         self.turn.at()

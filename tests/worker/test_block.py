@@ -69,6 +69,17 @@ def test_every_round_has_another_order() -> None:
     assert all(len(timed.calls[arm]["step"]) == 12 for arm in ARMS)
 
 
+def test_what_an_arm_does_before_its_turn_is_not_the_next_ones_fault() -> None:
+    changes = iter(["", "left running: sleep (1)", "", ""])
+    timed = TimedBlock(list[Arm]().append, lambda: 0, lambda: next(changes), seed=1)
+    first, second, third = ARMS
+    assert [timed.attempt(arm, "before", lambda: 1) for arm in (first, second)] == [1, None]
+    assert timed.failures == {second: "before it was timed it left running: sleep (1)"}
+    timed.take(third, lambda: {"step": [Call(1.0, 0.0)]}, timed=True)
+    assert timed.calls.keys() == {third}
+    assert timed.failures.keys() == {second}
+
+
 def test_slow_calls_do_not_move_the_datum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block, "affinity", lambda: [0, 1])
     quiet = [Call(1.0 + 0.001 * number, 0.0) for number in range(41)]
