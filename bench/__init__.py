@@ -8,7 +8,7 @@ many visits as there are *lanes*, sets of cores, go on at a time. A *sample* is 
 cold process, says of a cell and a metric; an *estimate* is what all samples say. Rows whose
 intervals are corrected together are a *family*.
 
-Rooms import those that come after them: `cli`, `fleet`, `trials`, `cost`, `track`, `check`,
+Rooms import those that come after them: `cli`, `fleet`, `cost`, `track`, `check`,
 `report`, `environments`, `engine`, `runfile`, `stats`, `worker`.
 """
 

@@ -39,8 +39,8 @@ from bench.report.table import Column, Row, Table
 from bench.runfile import EnvironmentInfo
 from bench.runfile.reader import processor_model, read
 from bench.track.sides import DEEP
-from bench.trials.plants import MICROSECONDS, write_entrant
 from bench.worker.settings import ROOT, environment
+from results.selftest.plants import MICROSECONDS, write_entrant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

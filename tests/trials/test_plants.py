@@ -7,9 +7,9 @@ import jax
 import pytest
 
 import impls
-from bench.trials.plants import MICROSECONDS, wait, wait_of_side, write_entrant
 from common.contract import fresh_checkpoint
 from common.equality import make, random_chunk, random_hidden, random_weights
+from results.selftest.plants import MICROSECONDS, wait, wait_of_side, write_entrant
 from tests.commands import TOY
 
 

@@ -2,7 +2,7 @@
 
 To try a tool with them, write an entrant's file and measure its styles beside `pure_jax`:
 
-    from bench.trials.plants import write_entrant
+    from results.selftest.plants import write_entrant
     write_entrant(Path("planted.py"), {"same": "wait(0)", "slower": "wait(27)"})
     # pytest bench --entrant planted.py --workload seed --metric step
 
@@ -38,9 +38,9 @@ MICROSECONDS = "BAKEOFF_PLANTED_MICROSECONDS"
 """Variable with what `wait_of_side` adds on one side of a comparison, or adds for each array."""
 
 ENTRANT = '''\
-"""Planted differences, written by bench.trials.plants."""
+"""Planted differences, written by results.selftest.plants."""
 
-from bench.trials import plants
+from results.selftest import plants
 from impls.pure_jax import build as build
 
 DISTRIBUTION = "jax"
