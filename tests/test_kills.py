@@ -37,7 +37,7 @@ KILLS = [
     *(("bench", "worker", which) for which in (TERM, KILL)),
     *(("bench", "resumed", which) for which in (INT, KILL)),
     *(("ab", "parent", which) for which in (INT, HUP, KILL)),
-    *(("ab", "worker", which) for which in (KILL,)),
+    ("ab", "worker", KILL),
     *(("cost", "parent", which) for which in (INT, TERM, KILL)),
     *(("train", "parent", which) for which in (INT, TERM, KILL)),
     ("train", "group", HUP),

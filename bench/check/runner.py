@@ -225,5 +225,8 @@ class Runner:
         """
         names = list[str]()
         for _ in range(PASSES):
-            names += end_processes(descendants(os.getpid()) - self.before - {judge or 0})
+            ended = end_processes(descendants(os.getpid()) - self.before - {judge or 0})
+            if not ended:
+                break
+            names += ended
         return names
