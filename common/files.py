@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import secrets
 import stat
 from contextlib import contextmanager, suppress
@@ -79,8 +80,16 @@ def read_regular(path: Path, most: int) -> bytes:
 
 @contextmanager
 def partial_file(path: Path, name: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
-    """Yield where to write a file, which gets its `name` when all of it is on the disk."""
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    """Yield where to write a file, which gets its `name` when all of it is on the disk.
+
+    What processes of this machine left beside it that were killed while they wrote goes.
+    """
+    where = f"@{platform.node()}.partial"
+    for left in path.parent.glob(f".bakeoff-*{where}"):
+        if not runs(left.name.split("-")[1]):
+            with suppress(OSError):
+                left.unlink()
+    partial = path.with_name(f".bakeoff-{os.getpid()}-{secrets.token_hex(4)}{where}")
     try:
         yield partial
         with partial.open("rb") as file:
@@ -89,6 +98,19 @@ def partial_file(path: Path, name: Callable[[Path, Path], object] = os.replace) 
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def runs(process: str) -> bool:
+    """Tell whether a process of this machine runs, by its id; True where that is not known."""
+    if os.name != "posix":
+        return True  # the signal 0 is no question there
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, OverflowError):
+        pass
+    return True
 
 
 def atomic_write(path: Path, data: str | bytes) -> None:

@@ -28,6 +28,14 @@ COMMANDS = {
     "bench": bench(*SMALL, "--processes=2", "--blocks=12", "--benchmark-json=out.json"),
     "ab": command(*AB, "--metric=step", "--pairs=2", "--blocks=6", "-o", "out.json"),
     "cost": command("cost", "scan.py", "--style=pure", "--budget=12", "-o", "out.json"),
+    "bisect": command(
+        *("bisect", "--good=jax==0.7.0", "--bad=jax==0.7.1", "--step=scan.py", "--metric=step"),
+        *("--budget=40", "-o", "out.json"),
+    ),
+    "history": command(
+        *("history", "--since=2025-08-01", "--until=2025-10-01", "--every=2mo", "--step=scan.py"),
+        *("--metric=step", "--pairs=2", "--blocks=6", "-o", "out.json"),
+    ),
     "train": command("train", "--corpus=toy", "--epochs=9999", "--save=out"),
 }
 INT, TERM, HUP, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL
@@ -41,8 +49,27 @@ KILLS = [
     *(("cost", "parent", which) for which in (INT, TERM, KILL)),
     *(("train", "parent", which) for which in (INT, TERM, KILL)),
     ("train", "group", HUP),
+    ("bench", "file", KILL),
+    ("ab", "file", KILL),
+    *(("bisect", "parent", which) for which in (INT, KILL)),
+    *(("history", "group", which) for which in (INT, KILL)),
 ]
-"""What is killed: the command alone, its group as a terminal does, or a worker of it."""
+"""What is killed: the command alone, its group as a terminal does, a worker of it, or the command
+at the moment when it writes its file."""
+BY_DAY = "bisect", "history"
+"""Commands that build environments."""
+WRITING = """
+import os, signal
+from common import files
+
+class Killed:
+    fsync = staticmethod(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+files.os = Killed()
+"""
+"""What ends a process of Python when all of a file is written, and before it gets its name."""
 ENDED = {INT: {2, 130}, TERM: {2, 130}, HUP: {2, 130}, KILL: {-9}}
 """Exit statuses: `pytest` has its own for Ctrl-C."""
 
@@ -83,13 +110,19 @@ def test_nothing_is_lost_and_nothing_stays(
     which: signal.Signals,
     tmp_path: Path,
     heard: Callable[[list[str]], list[str]],
+    request: pytest.FixtureRequest,
 ) -> None:
     lab, output = Lab(tmp_path), tmp_path / "out.json"
     (tmp_path / "scan.py").write_text(SCAN)
+    if name in BY_DAY:
+        request.getfixturevalue("needs_network")
+    writing = tmp_path / "sitecustomize.py"
+    if whom == "file":
+        writing.write_text(WRITING)
     given: dict[str, Any] = {**lab.how, "stderr": subprocess.STDOUT}
     given["env"] = given["env"] | {MARK: str(tmp_path)}
     plugin = ["-pkeep"] if name == "bench" else []
-    resume = [] if name == "train" else ["--resume"]
+    resume = [] if name in ("train", "bisect") else ["--resume"]
 
     def under_way(size: int) -> bool:
         if name == "train":
@@ -101,7 +134,9 @@ def test_nothing_is_lost_and_nothing_stays(
         with (tmp_path / "log").open("wb") as log:
             line = heard([*COMMANDS[name], *more])
             run = subprocess.Popen(line, **given, stdout=log, start_new_session=True)
-            until(lambda: under_way(size) or run.poll() is not None)
+            if whom == "file":
+                return run.wait(120)
+            until(lambda: under_way(size) or run.poll() is not None, 300)
             assert run.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.3)
             if whom == "group":
@@ -129,7 +164,10 @@ def test_nothing_is_lost_and_nothing_stays(
     else:
         assert status in ENDED[which], text
         assert not output.exists()
-        assert "resume" in text or which == KILL
+        assert "go on" in text or which == KILL
+    if whom == "file":
+        assert len(list(tmp_path.glob(".*.partial"))) == 1
+        writing.unlink()
     if name == "train":
         assert which == KILL or weights.load(tmp_path / "out").epoch > 0
     if name == "train" or (whom == "parent" and which != KILL):
@@ -138,7 +176,9 @@ def test_nothing_is_lost_and_nothing_stays(
         line = [*COMMANDS[name], *resume, *plugin]
         done = subprocess.run(line, **given, stdout=subprocess.PIPE, timeout=300, check=False)
         assert output.exists(), done.stdout
-    if whom != "worker" or name == "bench":
+    if name == "bisect":
+        assert lab.journals == []  # it begins anew between the ends that it named
+    elif whom != "worker" or name == "bench":
         there = {(s.cell.entrant, s.metric, s.value) for s in read(output).samples}
         asked = {row for row in before if row[0] in {entrant for entrant, *_ in there}}
         assert asked <= there, shlex.join(COMMANDS[name])

@@ -341,15 +341,20 @@ class Plan:
                 seconds = max(2 * block, min(seconds, room))
             room = (self.left - opening) / in_a_row
             seconds = max(fewest, min(seconds, room))
-            proofs = self.made[visits[0], turn] == 0  # which several workers share
-            if room >= fewest or proofs or self.options.fixed:
+            first = self.made[visits[0], turn] == 0  # several workers share its proofs
+            if room >= fewest or first or self.options.fixed:
                 break
         # too few workers are preliminary: until there are enough, all that are missing count as one
         several = 1 if self.options.fixed or self.paired else max(1, missing)
         workers = several * count / len({*visits})
         gain = sum(self.gain(group, turn, workers) for group in dict.fromkeys(visits))
         gain *= self.weight(turn)
-        least = 0.0 if self.options.fixed else opening + in_a_row * fewest
+        before = opening
+        if self.paired:  # others prove before, once for all later visits
+            sides, at_once = self.to_prove(visits, turn.workload, count)
+            proofs = [self.visits.opening_cost((s,), turn.workload, at_once) for s in sides]
+            before = again + math.ceil(len(sides) / count) * max(proofs, default=0.0)
+        least = 0.0 if self.options.fixed else before + in_a_row * fewest
         if self.made:
             least += (several - 1) * (again + in_a_row * fewest)
         seconds += longer / in_a_row
@@ -360,6 +365,13 @@ class Plan:
         run = partial(self.visit, visits, turn, cores[:count], seconds, rounds)
         more = (several - 1) * (again + in_a_row * seconds)
         return Job(gain, opening + in_a_row * seconds, least, run, more)
+
+    def to_prove(
+        self, groups: Sequence[Group], workload: str, lanes: int
+    ) -> tuple[dict[SideState, Group], int]:
+        """Return the sides of pairs with unproven arms, and how many workers each has for them."""
+        sides = {side: group for group in groups for side in group if side.unproven(workload)}
+        return sides, max(1, lanes // max(1, len(sides)))
 
     def visit(
         self,
@@ -376,11 +388,11 @@ class Plan:
         """
         until = math.inf if self.options.fixed else self.visits.now + PROVE_SHARE * self.left
         if self.paired:
-            sides = {side: group for group in groups for side in group}
+            sides, at_once = self.to_prove(groups, turn.workload, len(cores))
             proofs = [
                 Visit((side,), turn.workload, None, side.proven_arms(turn.workload), until, group)
                 for side, group in sides.items()
-                if any(not side.proven(cell) for cell in side.alive(turn.workload))
+                for _ in side.unproven(turn.workload)[:at_once]
             ]
             opened = yield from self.visits.opened(cores, proofs)
             yield from self.visits.measured(opened, 0.0, 0)

@@ -317,6 +317,8 @@ class Visits:
             late = self.now > visit.prove_until and cell.arm not in REFERENCE
             if side.cells[cell].failure is not None or (late and not side.proven(cell)):
                 continue
+            if visit.others and (side.proven(cell) or cell in side.claimed):
+                continue  # it is opened to prove, and nothing else
             do: Do = "open" if side.proven(cell) else "prove"
             if not (yield from self.one(side, worker, do, cell)):
                 return False

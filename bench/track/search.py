@@ -371,14 +371,11 @@ class Bisection:
         metrics = needed(self.selection, {name: [cell] for name in sides})
         files = self.selection.files
         step = Task("bisect", (), metrics, sides, options, [(BASE, NEW)], BASE, files)
-        before = {*journals("bisect")}
         try:
             outcome = measure(step, on_progress=on_progress, enough=enough)
-        except BaseException:  # half a step is of no use to another search
-            for path in {*journals("bisect")} - before:
-                path.unlink()
-            raise
-        outcome.journal.remove()
+        finally:  # a step is of no use to another search, nor is what one left that was killed
+            for path in journals("bisect"):
+                path.unlink(missing_ok=True)
         self.outcomes.append(outcome.results)
         row = estimate(outcome.samples)
         if row is None:

@@ -7,7 +7,7 @@ import heapq
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -89,12 +89,13 @@ def plan_of(
     before: float = 5.0,
     base: str = "",
     enough: Any = None,
+    lanes: Sequence[tuple[int, ...]] = LANES,
     **options: Any,
 ) -> Plan:
     """Return the plan of groups, or of one run."""
     groups = [(side(groups),)] if isinstance(groups, dict) else groups
     about = Options(budget=budget, **options)
-    return Plan(groups, about, before=before, lanes=LANES, base=base, enough=enough)
+    return Plan(groups, about, before=before, lanes=lanes, base=base, enough=enough)
 
 
 def dies(do: str, arm: str = "", *, times: int = 1, environment: str | None = None) -> Fault:

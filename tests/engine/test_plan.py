@@ -312,6 +312,16 @@ def test_what_has_compiled_measures_no_pair() -> None:
     assert not proving & {action.worker for action in machine.actions()}
 
 
+def test_all_lanes_prove_the_sides_of_a_pair_each_cell_once() -> None:
+    _, machine = ab(AT_SEED, 90, lanes=[(core,) for core in range(6)])
+    proofs = machine.actions("prove")
+    cells = Counter((action.environment, action.arms[0]) for action in proofs)
+    assert {*cells.values()} == {1}
+    assert len(cells) == 2 * len(AT_SEED)
+    workers = {(action.environment, action.worker) for action in proofs}
+    assert Counter(name for name, _ in workers) == {"base": 3, "new": 3}
+
+
 DAYS = [f"2026-{month:02}-01" for month in range(1, 10)]
 
 
